@@ -1,0 +1,13 @@
+"""The wire protocol of ALO Shield, without any I/O: bytes in, frames out.
+
+`protocol/SPEC.md` describes it for those who implement it, `protocol/alo.cddl` gives its grammar. Nothing here
+knows of sockets, clocks, logs or Trio, so that the server, the client and the tests share one implementation.
+
+| module | about |
+|---|---|
+| `frames` | what can be said: one struct for each frame, with the integer key of each field |
+| `codec` | CBOR sequences to frames and back |
+| `session` | in which state which frame may come |
+| `codes` | error and close codes, each with what its receiver does next |
+| `limits` | every bound, with its unit and its reason |
+"""

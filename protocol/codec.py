@@ -1,0 +1,248 @@
+"""CBOR sequences (RFC 8742) to frames and back.
+
+Encoding: `encode` gives one frame's bytes; a WebSocket message is any number of them, joined.
+Decoding: `decode` turns the bytes of one WebSocket message into frames. It raises nothing but
+`RemoteProtocolError` (the bytes cannot be read) and yields `RequestError` in place of a frame that could be read
+but not served, so that one bad request does not take its neighbours with it.
+
+What the decoder refuses before it can cost anything: tags (bignums that collide in a dict take seconds per MB,
+shared references build cycles), indefinite lengths, duplicate keys, nesting beyond `limits.MAX_NESTING`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
+from typing import Any, Final, NoReturn, TypeVar
+
+import cbor2
+
+from protocol import limits
+from protocol.codes import CloseCode, ErrorCode
+from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
+from protocol.frames import PUSHES, REPLIES, REQUESTS, Frame, Key, Push, Reply, Request, Type
+
+_F = TypeVar("_F", bound=Frame)
+_Check = Callable[[Any], Any]
+"""Takes a decoded value, returns the field's value, raises ValueError with what was expected."""
+
+
+def _uint(most: int) -> _Check:
+    def check(value: Any) -> int:
+        if type(value) is int and 0 <= value <= most:
+            return value
+        raise ValueError(f"an unsigned integer of at most {most}")
+
+    return check
+
+
+def _bytes(least: int, most: int) -> _Check:
+    expected = f"{least} bytes" if least == most else f"{least} to {most} bytes"
+
+    def check(value: Any) -> bytes:
+        if type(value) is bytes and least <= len(value) <= most:
+            return value
+        raise ValueError(expected)
+
+    return check
+
+
+def _text(most: int) -> _Check:
+    def check(value: Any) -> str:
+        # UTF-8 was checked by the decoder; Postgres takes no NUL, and one in a batch would fail the whole batch.
+        if type(value) is str and 0 < len(value.encode()) <= most and "\0" not in value:
+            return value
+        raise ValueError(f"a text of 1 to {most} bytes of UTF-8 without NUL")
+
+    return check
+
+
+_id: Final = _bytes(limits.ID_BYTES, limits.ID_BYTES)
+_seq: Final = _uint(limits.MAX_SEQ)
+
+
+def _marks(value: Any) -> list[tuple[bytes, int]]:
+    if type(value) is not list or not 0 < len(value) <= limits.MAX_MARKS:
+        raise ValueError(f"an array of 1 to {limits.MAX_MARKS} marks")
+    marks = []
+    for mark in value:
+        if type(mark) is not list or len(mark) != 2:
+            raise ValueError("an array of [conversation, seq]")
+        marks.append((_id(mark[0]), _seq(mark[1])))
+    return marks
+
+
+_CHECKS: Final[dict[Key, _Check]] = {
+    Key.REQUEST: _uint(limits.MAX_REQUEST),
+    Key.CONVERSATION: _id,
+    Key.SEQ: _seq,
+    Key.MESSAGE: _id,
+    Key.CREATED: _uint(2**63 - 1),
+    Key.SENDER: _id,
+    Key.CONTENT_TYPE: _text(limits.MAX_CONTENT_TYPE_BYTES),
+    Key.CONTENT: _bytes(0, limits.MAX_CONTENT_BYTES),
+    Key.NONCE: _bytes(0, limits.MAX_NONCE_BYTES),
+    Key.EPHEMERAL_PUBLIC_KEY: _bytes(0, limits.MAX_PUBLIC_KEY_BYTES),
+    Key.TEMP_ID: _id,
+    Key.CODE: _text(64),
+    Key.DETAIL: _text(1024),
+    Key.RETRY_AFTER_MS: _uint(2**32 - 1),
+    Key.TOKEN: _text(limits.MAX_TOKEN_BYTES),
+    Key.USER: _id,
+    Key.DEVICE: _id,
+    Key.VERSION: _uint(2**16 - 1),
+    Key.MARKS: _marks,
+}
+
+OPTIONAL: Final = frozenset({Key.NONCE, Key.EPHEMERAL_PUBLIC_KEY, Key.RETRY_AFTER_MS})
+"""Fields that a frame may leave out; absent and None are the same."""
+
+_Field = tuple[int, str, _Check, bool]
+
+
+def _fields(struct: type[Frame]) -> tuple[_Field, ...]:
+    keys = [Key[name.upper()] for name in struct.__struct_fields__]
+    assert keys == sorted(keys), f"{struct.__name__}: fields must be in the order of their keys"
+    return tuple((int(key), key.name.lower(), _CHECKS[key], key in OPTIONAL) for key in keys)
+
+
+_ENCODE: Final = {
+    struct: (int(struct.TYPE), tuple((int(Key[n.upper()]), n) for n in struct.__struct_fields__))
+    for struct in (*REQUESTS, *REPLIES, *PUSHES)
+}
+_DECODE_FROM_CLIENT: Final[dict[int, tuple[type[Request], tuple[_Field, ...]]]] = {
+    int(struct.TYPE): (struct, _fields(struct)) for struct in REQUESTS
+}
+_DECODE_FROM_SERVER: Final[dict[int, tuple[type[Reply | Push], tuple[_Field, ...]]]] = {
+    int(struct.TYPE): (struct, _fields(struct)) for struct in (*REPLIES, *PUSHES)
+}
+
+
+def encode(frame: Frame) -> bytes:
+    """One frame's bytes, in core deterministic encoding. Checks nothing: what a caller builds is of the types stated."""
+    type_, keys = _ENCODE[type(frame)]
+    item: dict[int, Any] = {0: type_}
+    for key, name in keys:
+        value = getattr(frame, name)
+        if value is not None:
+            item[key] = value
+    return cbor2.dumps(item)
+
+
+def encode_request(frame: Request) -> bytes:
+    """`encode`, after the checks that the server will make.
+
+    :raises LocalProtocolError: if the server would refuse the frame; says which field and why.
+    """
+    data = encode(frame)
+    try:
+        [decoded] = decode_from_client(data)
+    except RemoteProtocolError as error:
+        raise LocalProtocolError(error.detail) from None
+    if isinstance(decoded, RequestError):
+        raise LocalProtocolError(decoded.detail)
+    return data
+
+
+def decode_from_client(data: bytes) -> Iterator[Request | RequestError]:
+    """The requests in one WebSocket message from a client.
+
+    :raises RemoteProtocolError: while iterating, after what came before the fault has been yielded.
+    """
+    for item in _items(data):
+        yield _frame(item, _DECODE_FROM_CLIENT)
+
+
+def decode_from_server(data: bytes) -> Iterator[Reply | Push]:
+    """The replies and pushes in one WebSocket message from a server; frames of unknown types are left out.
+
+    :raises RemoteProtocolError: while iterating, also for a field that is missing or out of bounds.
+    """
+    for item in _items(data):
+        frame = _frame(item, _DECODE_FROM_SERVER)
+        if isinstance(frame, RequestError):
+            if frame.code is ErrorCode.UNKNOWN_FRAME:
+                continue
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, frame.detail)
+        yield frame
+
+
+def _refuse_tag(*_: Any) -> NoReturn:
+    raise ValueError("tags are not used in this protocol")
+
+
+_BUILT_IN_TAGS: Final = (
+    *range(6),
+    *(25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799),
+)
+_DECODER_OPTIONS: Final[dict[str, Any]] = {
+    "tag_hook": _refuse_tag,
+    "semantic_decoders": dict.fromkeys(_BUILT_IN_TAGS, _refuse_tag),
+    "max_depth": limits.MAX_NESTING,
+    "allow_indefinite": False,
+    "allow_duplicate_keys": False,
+}
+
+
+def _items(data: bytes) -> Iterator[dict[Any, Any]]:
+    size = len(data)
+    if not size:
+        raise RemoteProtocolError(CloseCode.BAD_FRAME, "an empty WebSocket message holds no frame")
+    stream = BytesIO(data)
+    decoder = cbor2.CBORDecoder(stream, **_DECODER_OPTIONS)
+    while stream.tell() < size:
+        start = stream.tell()
+        try:
+            item = decoder.decode()
+        except cbor2.CBORDecodeEOF:
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} is cut short") from None
+        except cbor2.CBORDecodeError as error:
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start}: {error}") from None
+        if type(item) is not dict:
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} is not a map")
+        yield item
+
+
+def _frame(item: dict[Any, Any], table: Mapping[int, tuple[type[_F], tuple[_Field, ...]]]) -> _F | RequestError:
+    get = item.get
+    type_ = get(0)
+    # bool is an int in Python, and 1.0 == 1 finds a dict's key: only the exact type counts.
+    known = table.get(type_) if type(type_) is int else None
+    if known is None:
+        code = ErrorCode.UNEXPECTED_FRAME if _is_other_direction(type_) else ErrorCode.UNKNOWN_FRAME
+        return RequestError(_request_of(item), code, f"frame type {_show(type_)}")
+    struct, fields = known
+    values: list[Any] = []
+    for key, name, check, optional in fields:
+        value = get(key)
+        if value is None:
+            if optional:
+                values.append(None)
+                continue
+            return RequestError(_request_of(item), ErrorCode.INVALID_FRAME, f"{name} (key {key}) is missing")
+        try:
+            values.append(check(value))
+        except ValueError as error:
+            detail = f"{name} (key {key}) must be {error}"
+            return RequestError(_request_of(item), ErrorCode.INVALID_FRAME, detail)
+    return struct(*values)
+
+
+def _is_other_direction(type_: Any) -> bool:
+    return type(type_) is int and type_ in Type._value2member_map_
+
+
+def _request_of(item: dict[Any, Any]) -> int:
+    """The number to answer a frame that cannot be served with.
+
+    :raises RemoteProtocolError: if it has none: then nobody would know what the error is about.
+    """
+    request = item.get(1)
+    if type(request) is int and 0 <= request <= limits.MAX_REQUEST:
+        return request
+    raise RemoteProtocolError(CloseCode.BAD_FRAME, "a frame that is not understood has no request number (key 1)")
+
+
+def _show(value: Any) -> str:
+    # A repr of something nested or huge would be work done for an attacker.
+    return str(value) if type(value) is int else f"of CBOR type {type(value).__name__}"

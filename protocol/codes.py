@@ -1,0 +1,122 @@
+"""Error and close codes as two tables that tell the peer what to do next.
+
+`SPEC.md` prints both tables; a test compares them, so neither can drift. Close codes follow a rule that needs no
+table at run time: 4000 to 4499 mean "connect again", 4500 to 4999 mean "something has to change first".
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+
+class ErrorInfo(NamedTuple):
+    """What an error code means.
+
+    :ivar meaning: one sentence for the developer of a client.
+    :ivar retry: whether the same request may succeed later, unchanged (with the same `temp_id`).
+    """
+
+    meaning: str
+    retry: bool
+
+
+class ErrorCode(Enum):
+    """Codes of error replies. The value is what goes over the wire."""
+
+    INVALID_FRAME = "invalid_frame"
+    UNKNOWN_FRAME = "unknown_frame"
+    UNEXPECTED_FRAME = "unexpected_frame"
+    TOO_MANY_IN_FLIGHT = "too_many_in_flight"
+    NOT_A_PARTICIPANT = "not_a_participant"
+    TEMP_ID_CONFLICT = "temp_id_conflict"
+    OVERLOADED = "overloaded"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+    @property
+    def info(self) -> ErrorInfo:
+        return ERRORS[self]
+
+
+ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
+    ErrorCode.INVALID_FRAME: ErrorInfo(
+        "A field is missing, of the wrong type or out of bounds; the detail names it.", False
+    ),
+    ErrorCode.UNKNOWN_FRAME: ErrorInfo("This server does not know a frame of this type.", False),
+    ErrorCode.UNEXPECTED_FRAME: ErrorInfo("The frame is known but may not be sent in this state or direction.", False),
+    ErrorCode.TOO_MANY_IN_FLIGHT: ErrorInfo(
+        "Too many requests of this connection wait for a reply; wait for some.", True
+    ),
+    ErrorCode.NOT_A_PARTICIPANT: ErrorInfo(
+        "You are not a participant of this conversation, or it does not exist.", False
+    ),
+    ErrorCode.TEMP_ID_CONFLICT: ErrorInfo("You used this temp_id for another message; choose a new one.", False),
+    ErrorCode.OVERLOADED: ErrorInfo("The server has more work queued than it accepts.", True),
+    ErrorCode.UNAVAILABLE: ErrorInfo(
+        "Postgres or Redis cannot be reached; the request may or may not have taken effect.", True
+    ),
+    ErrorCode.INTERNAL: ErrorInfo("A fault of the server, which has logged it.", True),
+}
+
+
+class CloseInfo(NamedTuple):
+    """What a close code means.
+
+    :ivar meaning: one sentence for the developer of a client.
+    :ivar reconnect: whether connecting again with the same token and the same behaviour makes sense.
+    :ivar delay_s: the longest wait before connecting again; choose a random moment up to it.
+    """
+
+    meaning: str
+    reconnect: bool
+    delay_s: float
+
+
+class CloseCode(Enum):
+    """WebSocket close codes that the server sends (RFC 6455, section 7.4)."""
+
+    PROTOCOL_ERROR = 1002
+    TEXT_MESSAGE = 1003
+    MESSAGE_TOO_BIG = 1009
+    SERVER_ERROR = 1011
+    GOING_AWAY = 1012
+    HELLO_TIMEOUT = 4000
+    SLOW_READER = 4001
+    UNAVAILABLE = 4002
+    BAD_FRAME = 4500
+    UNAUTHENTICATED = 4501
+    HELLO_EXPECTED = 4502
+    UNSUPPORTED_VERSION = 4503
+
+    @property
+    def info(self) -> CloseInfo:
+        return CLOSES[self]
+
+
+CLOSES: Final[dict[CloseCode, CloseInfo]] = {
+    CloseCode.PROTOCOL_ERROR: CloseInfo("The bytes are not a WebSocket connection.", False, 0),
+    CloseCode.TEXT_MESSAGE: CloseInfo("A text message came; this protocol is binary.", False, 0),
+    CloseCode.MESSAGE_TOO_BIG: CloseInfo("A WebSocket message was larger than the limit.", False, 0),
+    CloseCode.SERVER_ERROR: CloseInfo("A fault of the server, which has logged it.", True, 5),
+    CloseCode.GOING_AWAY: CloseInfo("This node is stopping; another one, or its successor, answers.", True, 2),
+    CloseCode.HELLO_TIMEOUT: CloseInfo("No complete hello came in time.", True, 5),
+    CloseCode.SLOW_READER: CloseInfo("More was waiting to be read than the server keeps for a connection.", True, 5),
+    CloseCode.UNAVAILABLE: CloseInfo("Postgres or Redis cannot be reached, so hello could not be answered.", True, 5),
+    CloseCode.BAD_FRAME: CloseInfo("The bytes of a WebSocket message are not a sequence of frames.", False, 0),
+    CloseCode.UNAUTHENTICATED: CloseInfo("The token is missing, unknown or revoked; log in again.", False, 0),
+    CloseCode.HELLO_EXPECTED: CloseInfo("The first frame of a connection must be hello.", False, 0),
+    CloseCode.UNSUPPORTED_VERSION: CloseInfo("This server does not speak that protocol version.", False, 0),
+}
+
+
+def may_reconnect(code: int) -> bool:
+    """Whether a client whose connection ended with this close code should connect again as it is.
+
+    Codes of the table answer for themselves; others by range. Ends without a close code (1005, 1006) and those
+    of proxies (1000, 1001, 1013, 1014) are accidents: connect again.
+    """
+    try:
+        return CLOSES[CloseCode(code)].reconnect
+    except ValueError:
+        return code < 4500 and code not in (1007, 1010)

@@ -1,0 +1,41 @@
+"""The two ways in which a conversation of frames can go wrong: theirs, and ours."""
+
+from __future__ import annotations
+
+from protocol.codes import CloseCode, ErrorCode
+
+
+class ProtocolError(Exception):
+    """Base of both; never raised itself."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the protocol so that nothing further can be read from this connection.
+
+    :ivar close_code: what to close the connection with.
+    :ivar detail: one sentence for the peer's developer.
+    """
+
+    def __init__(self, close_code: CloseCode, detail: str) -> None:
+        super().__init__(f"{close_code.name.lower()}: {detail}")
+        self.close_code = close_code
+        self.detail = detail
+
+
+class RequestError(ProtocolError):
+    """The peer's request cannot be served, but the connection goes on: answer with an error reply.
+
+    :ivar request: number of the request to answer.
+    :ivar code: what to answer.
+    :ivar detail: one sentence for the peer's developer.
+    """
+
+    def __init__(self, request: int, code: ErrorCode, detail: str) -> None:
+        super().__init__(f"{code.value}: {detail}")
+        self.request = request
+        self.code = code
+        self.detail = detail
+
+
+class LocalProtocolError(ProtocolError):
+    """We are about to break the protocol ourselves; a bug on this side, caught before it reaches the wire."""

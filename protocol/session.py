@@ -1,0 +1,93 @@
+"""The life of one connection as a table: in which state which frame may come, and what follows.
+
+Everything about states lives here. The server asks `Session.receive` for each frame that it decoded, and acts on
+what it returned; nothing else moves the state. The rules:
+
+- The first frame is `hello`, and it comes once.
+- Between `hello` and its reply nothing else is served: the server does not know yet for whom.
+- After the server has said that it is going away, requests in flight are answered and new ones refused.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from protocol.codes import CloseCode, ErrorCode
+from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
+from protocol.frames import Hello, MarkDelivered, Request, Send
+
+
+class State(Enum):
+    """Where a connection is."""
+
+    NEW = "new"
+    """The WebSocket handshake is done; `hello` is awaited."""
+    GREETING = "greeting"
+    """`hello` has come; its token is being looked up."""
+    OPEN = "open"
+    """Requests are served and pushes sent."""
+    DRAINING = "draining"
+    """The node is stopping: what is in flight is answered, new requests are refused as retryable."""
+
+
+TRANSITIONS: Final[dict[State, dict[type[Request], State | CloseCode | ErrorCode]]] = {
+    State.NEW: {
+        Hello: State.GREETING,
+        Send: CloseCode.HELLO_EXPECTED,
+        MarkDelivered: CloseCode.HELLO_EXPECTED,
+    },
+    State.GREETING: {
+        Hello: ErrorCode.UNEXPECTED_FRAME,
+        Send: ErrorCode.UNEXPECTED_FRAME,
+        MarkDelivered: ErrorCode.UNEXPECTED_FRAME,
+    },
+    State.OPEN: {
+        Hello: ErrorCode.UNEXPECTED_FRAME,
+        Send: State.OPEN,
+        MarkDelivered: State.OPEN,
+    },
+    State.DRAINING: {
+        Hello: ErrorCode.UNAVAILABLE,
+        Send: ErrorCode.UNAVAILABLE,
+        MarkDelivered: ErrorCode.UNAVAILABLE,
+    },
+}
+"""state x frame -> next state, a close code, or the error that the frame is answered with."""
+
+
+class Session:
+    """The state of one connection, as the server sees it."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+
+    def receive(self, frame: Request) -> None:
+        """Take note of a frame from the client; returns if it is to be served.
+
+        :raises RequestError: if it is to be answered with an error instead.
+        :raises RemoteProtocolError: if the connection is to be closed.
+        """
+        outcome = TRANSITIONS[self.state][type(frame)]
+        if isinstance(outcome, State):
+            self.state = outcome
+        elif isinstance(outcome, ErrorCode):
+            detail = f"{type(frame).__name__} in state {self.state.value}"
+            raise RequestError(frame.request, outcome, detail)
+        else:
+            raise RemoteProtocolError(outcome, f"{type(frame).__name__} came before hello")
+
+    def welcome(self) -> None:
+        """The token was found good.
+
+        :raises LocalProtocolError: if no `hello` is being answered.
+        """
+        if self.state is not State.GREETING:
+            raise LocalProtocolError(f"welcome in state {self.state.value}")
+        self.state = State.OPEN
+
+    def drain(self) -> None:
+        """The node is stopping. May come in any state."""
+        self.state = State.DRAINING
