@@ -1,0 +1,115 @@
+"""Group commit: what queued while one commit was under way goes out as the next one. No timers.
+
+Under light load a batch has one item and costs no waiting; under heavy load batches grow until the commit rate and
+the arrival rate meet. A failing commit is settled like any other, so every item that was accepted gets exactly one
+outcome.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import trio
+
+from store.errors import Overloaded
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+MAX_ROWS: Final = 512
+"""Items of one commit; beyond about 256 the cost per row stays the same and only latency grows."""
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""Payload of one commit: 64 of the largest messages."""
+
+MAX_QUEUED: Final = 20_000
+"""Items that wait. At 10,000 commits of rows a second: 2 s, longer than which nobody should wait for an ack."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatistics:
+    """A snapshot of a batcher's counters since its start."""
+
+    queued: int
+    committing: int
+    batches: int
+    items: int
+
+
+class Batcher(Generic[Item, Outcome]):
+    """One queue, one commit at a time.
+
+    :param name: for messages to operators.
+    :param commit: writes a batch in one transaction and returns one outcome for each item, errors among them. Raises
+        nothing but `trio.Cancelled`.
+    :param settle: told of each batch and its outcomes, in one call, synchronously: the place to answer everybody.
+    :param size_of: bytes of an item, for the bound.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        commit: Callable[[list[Item]], Awaitable[list[Outcome]]],
+        settle: Callable[[list[Item], list[Outcome]], None],
+        size_of: Callable[[Item], int],
+    ) -> None:
+        self._name = name
+        self._commit = commit
+        self._settle = settle
+        self._size_of = size_of
+        self._queue: deque[Item] = deque()
+        self._committing = 0
+        self._batches = 0
+        self._items = 0
+        self._wake = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
+
+    def submit_nowait(self, item: Item) -> None:
+        """Queue an item for the next commit. Atomic (no checkpoint).
+
+        :raises Overloaded: if `MAX_QUEUED` wait already; the item was not taken.
+        """
+        if len(self._queue) >= MAX_QUEUED:
+            raise Overloaded(self._name, len(self._queue))
+        self._queue.append(item)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Commit until cancelled. What is queued or under way then gets no outcome: drain first, with `wait_idle`."""
+        while True:
+            if not self._queue:
+                self._idle.set()
+                await self._wake.wait()
+            self._wake = trio.Event()
+            # Whoever is ready to run now may submit before the batch is cut.
+            await trio.lowlevel.checkpoint()
+            batch = self._take()
+            outcomes = await self._commit(batch)
+            self._committing = 0
+            self._settle(batch, outcomes)
+
+    async def wait_idle(self) -> None:
+        """Return once nothing is queued or under way."""
+        while self._queue or self._committing:
+            if self._idle.is_set():
+                self._idle = trio.Event()
+            await self._idle.wait()
+
+    def statistics(self) -> BatchStatistics:
+        return BatchStatistics(len(self._queue), self._committing, self._batches, self._items)
+
+    def _take(self) -> list[Item]:
+        queue, size = self._queue, 0
+        batch: list[Item] = []
+        while queue and len(batch) < MAX_ROWS and size < MAX_BYTES:
+            item = queue.popleft()
+            size += self._size_of(item)
+            batch.append(item)
+        self._committing = len(batch)
+        self._batches += 1
+        self._items += len(batch)
+        return batch

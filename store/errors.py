@@ -1,0 +1,52 @@
+"""What can go wrong in the store, as its callers see it. Driver errors are mapped to these once, at the edges."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Base of all errors of the store."""
+
+
+class Unavailable(StoreError):
+    """A service cannot be reached, or the connection to it was lost. Retry; what was asked may have taken effect.
+
+    :ivar service: "Postgres" or "Redis".
+    :ivar where: host and port, for the operator.
+    """
+
+    def __init__(self, service: str, where: str, detail: str) -> None:
+        super().__init__(f"{service} at {where}: {detail}")
+        self.service = service
+        self.where = where
+        self.detail = detail
+
+
+class Overloaded(StoreError):
+    """A bounded queue is full. Nothing was done; retry later.
+
+    :ivar queue: which one.
+    """
+
+    def __init__(self, queue: str, size: int) -> None:
+        super().__init__(f"{queue} already has {size} waiting")
+        self.queue = queue
+
+
+class Refused(StoreError):
+    """The store understood, and the answer is no. Retrying does not help."""
+
+
+class NotAParticipant(Refused):
+    """The user is not a participant of the conversation, or it does not exist: the two look alike on purpose."""
+
+
+class TempIdConflict(Refused):
+    """The sender used this temp_id for another message."""
+
+
+class UsernameTaken(Refused):
+    """Another user has this name."""
+
+
+class UnknownUser(Refused):
+    """There is no user of this id or name."""

@@ -1,0 +1,58 @@
+"""Up-to marks of participants, written in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from store import sql
+from store.errors import Overloaded, StoreError, Unavailable
+from store.pool import Pool
+from store.postgres import RETRYABLE, Error, bigints, uuids
+
+log = structlog.get_logger(__name__)
+_sql = sql.load("marks")
+
+MAX_ATTEMPTS: Final = 3
+
+
+class Mark(Struct, frozen=True, gc=False):
+    """A user's devices have stored a conversation up to `seq`."""
+
+    user: bytes
+    conversation: bytes
+    seq: int
+
+
+async def mark_delivered(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[StoreError | None]:
+    """Write the marks of many requests in one transaction; None, or an error, for each request.
+
+    Marks only go up, never beyond the conversation's last message; marks on conversations that the user does not take
+    part in are dropped, since to tell them apart would say which conversations exist.
+    """
+    marks = [mark for request in batch for mark in request]
+    parameters = {
+        "conversation": uuids([mark.conversation for mark in marks]),
+        "user": uuids([mark.user for mark in marks]),
+        "seq": bigints([mark.seq for mark in marks]),
+    }
+    error: StoreError
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            await pool.fetch(_sql.mark_delivered, parameters)
+        except (Unavailable, Overloaded) as unavailable:
+            return [unavailable] * len(batch)
+        except RETRYABLE:
+            if attempt < MAX_ATTEMPTS:
+                continue
+            error = Unavailable("Postgres", "", "the marks met others' locks too often")
+            return [error] * len(batch)
+        except Error:
+            log.exception("marks_refused", rows=len(marks))
+            error = StoreError("Postgres refused the marks")
+            return [error] * len(batch)
+        break
+    return [None] * len(batch)

@@ -1,0 +1,59 @@
+"""Who takes part in a conversation, kept in memory and checked on each use.
+
+A commit returns the conversation's `members_version`; a list of another version is never used. There are no events and
+no time to live: a list that nobody uses falls out when the cache is full.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+MAX_USERS: Final = 1_000_000
+"""Members of all lists together; 16 bytes and two pointers each, so about 60 MB when full."""
+
+
+@dataclass(frozen=True, slots=True)
+class MembersStatistics:
+    """A snapshot of the cache's counters since its start."""
+
+    conversations: int
+    users: int
+    hits: int
+    misses: int
+
+
+class MembersCache:
+    """Participant lists by conversation, least recently used out first."""
+
+    def __init__(self, max_users: int = MAX_USERS) -> None:
+        self._max_users = max_users
+        self._lists: OrderedDict[bytes, tuple[int, tuple[bytes, ...]]] = OrderedDict()
+        self._users = 0
+        self._hits = 0
+        self._misses = 0
+
+    def get(self, conversation: bytes) -> tuple[int, tuple[bytes, ...]] | None:
+        """The version and the members that are kept, if any. Not to be used before the version has been checked."""
+        entry = self._lists.get(conversation)
+        if entry is None:
+            self._misses += 1
+        else:
+            self._hits += 1
+            self._lists.move_to_end(conversation)
+        return entry
+
+    def put(self, conversation: bytes, version: int, members: tuple[bytes, ...]) -> None:
+        """Keep a list that was read together with this version."""
+        old = self._lists.pop(conversation, None)
+        if old is not None:
+            self._users -= len(old[1])
+        self._lists[conversation] = (version, members)
+        self._users += len(members)
+        while self._users > self._max_users and len(self._lists) > 1:
+            _, (_, dropped) = self._lists.popitem(last=False)
+            self._users -= len(dropped)
+
+    def statistics(self) -> MembersStatistics:
+        return MembersStatistics(len(self._lists), self._users, self._hits, self._misses)

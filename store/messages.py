@@ -1,0 +1,238 @@
+"""Messages: sending them in batches, and reading history."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias
+
+import structlog
+from msgspec import Struct
+
+from store import sql
+from store.errors import NotAParticipant, Overloaded, StoreError, TempIdConflict, Unavailable
+from store.members import MembersCache
+from store.pool import Pool
+from store.postgres import RETRYABLE, Error, bigints, byteas, texts, uuid, uuids
+
+log = structlog.get_logger(__name__)
+_sql = sql.load("messages")
+
+MAX_ATTEMPTS: Final = 3
+"""For a batch that met a twin or a deadlock: the second attempt sees what the first ran into."""
+
+
+class NewMessage(Struct, frozen=True, gc=False):
+    """A send as it comes from a client; ids are 16 bytes."""
+
+    conversation: bytes
+    sender: bytes
+    temp_id: bytes
+    content_type: str
+    content: bytes
+    nonce: bytes | None
+    ephemeral_public_key: bytes | None
+
+    def digest(self) -> bytes:
+        """What a retry with the same temp_id must be equal in. 32 bytes."""
+        parts = (self.content_type.encode(), self.content, self.nonce, self.ephemeral_public_key)
+        # Each part with its length, None apart from empty: no two messages have the same bytes.
+        framed = [b"-" if part is None else b"%d:%b" % (len(part), part) for part in parts]
+        return blake2b(b"".join(framed), digest_size=32).digest()
+
+
+class Committed(Struct, frozen=True, gc=False):
+    """The outcome of a send that is in Postgres.
+
+    :ivar is_new: false for a retry: then somebody else has fanned it out, or will.
+    :ivar members: who takes part, as of the commit.
+    """
+
+    message: bytes
+    seq: int
+    created: int
+    is_new: bool
+    members: tuple[bytes, ...]
+
+
+Outcome: TypeAlias = Committed | StoreError
+
+
+class StoredMessage(Struct, frozen=True, gc=False):
+    """A message as history has it; `created` is in microseconds since 1970."""
+
+    conversation: bytes
+    seq: int
+    message: bytes
+    created: int
+    sender: bytes
+    content_type: str
+    content: bytes
+    nonce: bytes | None
+    ephemeral_public_key: bytes | None
+
+
+async def send(pool: Pool, cache: MembersCache, batch: Sequence[NewMessage]) -> list[Outcome]:
+    """Commit a batch in one transaction and one round trip; one outcome for each, in order.
+
+    One bad message fails alone: where Postgres refuses the batch, each is tried by itself. Outcomes are `Committed`,
+    `NotAParticipant`, `TempIdConflict`, `Unavailable` (it may be committed; a retry with the same temp_id finds out),
+    `Overloaded`, or `StoreError` for a fault.
+    """
+    first: dict[tuple[bytes, bytes], NewMessage] = {}
+    for message in batch:
+        first.setdefault((message.sender, message.temp_id), message)
+    unique = list(first.values())
+    try:
+        outcomes = await _send_unique(pool, cache, unique)
+    except (Unavailable, Overloaded) as error:
+        return [error] * len(batch)
+    except Error as error:
+        outcomes = await _send_alone(pool, cache, unique, error)
+    by_key = dict(zip(first, outcomes, strict=True))
+    return [_outcome_of(message, first, by_key) for message in batch]
+
+
+def _outcome_of(
+    message: NewMessage, first: dict[tuple[bytes, bytes], NewMessage], by_key: dict[tuple[bytes, bytes], Outcome]
+) -> Outcome:
+    key = (message.sender, message.temp_id)
+    outcome = by_key[key]
+    if first[key] is message or not isinstance(outcome, Committed):
+        return outcome
+    # A twin within the batch: its first one answers for it, if they are the same.
+    if first[key] != message:
+        return TempIdConflict()
+    return Committed(outcome.message, outcome.seq, outcome.created, False, outcome.members)
+
+
+async def _send_alone(pool: Pool, cache: MembersCache, unique: list[NewMessage], error: Error) -> list[Outcome]:
+    log.warning("batch_refused", rows=len(unique), error=repr(error))
+    outcomes: list[Outcome] = []
+    for message in unique:
+        try:
+            outcomes += await _send_unique(pool, cache, [message])
+        except (Unavailable, Overloaded) as unavailable:
+            outcomes.append(unavailable)
+        except Error as own:
+            log.exception("send_refused", conversation=message.conversation.hex(), sender=message.sender.hex())
+            outcomes.append(StoreError(f"Postgres refused the message: {type(own).__name__}"))
+    return outcomes
+
+
+async def _send_unique(pool: Pool, cache: MembersCache, batch: list[NewMessage]) -> list[Outcome]:
+    parameters, cached = _parameters(cache, batch)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            rows = await pool.fetch(_sql.send, parameters)
+            break
+        except RETRYABLE as error:
+            if attempt == MAX_ATTEMPTS:
+                raise
+            log.info("batch_retried", rows=len(batch), error=type(error).__name__)
+    return _outcomes(cache, cached, batch, rows)
+
+
+_Cached: TypeAlias = dict[bytes, tuple[int, tuple[bytes, ...]]]
+
+
+def _parameters(cache: MembersCache, batch: list[NewMessage]) -> tuple[dict[str, Any], _Cached]:
+    cached: _Cached = {}
+    known_versions: list[int | None] = []
+    for message in batch:
+        if message.conversation in cached:
+            known_versions.append(None)
+            continue
+        cached[message.conversation] = entry = cache.get(message.conversation) or (0, ())
+        known_versions.append(entry[0])
+    parameters = {
+        "conversation": uuids([message.conversation for message in batch]),
+        "known_version": bigints(known_versions),
+        "id": uuids(_message_ids(len(batch))),
+        "sender": uuids([message.sender for message in batch]),
+        "temp_id": uuids([message.temp_id for message in batch]),
+        "digest": byteas([message.digest() for message in batch]),
+        "content_type": texts([message.content_type for message in batch]),
+        "content": byteas([message.content for message in batch]),
+        "nonce": byteas([message.nonce for message in batch]),
+        "ephemeral_public_key": byteas([message.ephemeral_public_key for message in batch]),
+    }
+    return parameters, cached
+
+
+def _message_ids(count: int) -> list[bytes]:
+    """UUIDs of version 7 (RFC 9562): the time first, so that they are born in order. Only their uniqueness counts."""
+    prefix = (time.time_ns() // 1_000_000).to_bytes(6, "big")
+    noise = os.urandom(10 * count)
+    ids = []
+    for i in range(0, len(noise), 10):
+        tail = bytearray(noise[i : i + 10])
+        tail[0] = tail[0] & 0x0F | 0x70
+        tail[2] = tail[2] & 0x3F | 0x80
+        ids.append(prefix + tail)
+    return ids
+
+
+def _outcomes(
+    cache: MembersCache, cached: _Cached, batch: list[NewMessage], rows: list[tuple[Any, ...]]
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for message, (_, outcome, seq, message_id, created, version, members) in zip(batch, rows, strict=True):
+        if outcome == "stranger":
+            outcomes.append(NotAParticipant())
+            continue
+        if members is not None:
+            cached[message.conversation] = (version, tuple(members))
+            cache.put(message.conversation, version, tuple(members))
+        if outcome == "conflict":
+            outcomes.append(TempIdConflict())
+        else:
+            known = cached[message.conversation][1]
+            outcomes.append(Committed(message_id, seq, created, outcome == "sent", known))
+    return outcomes
+
+
+async def history(
+    pool: Pool, user: bytes, conversation: bytes, *, limit: int, before: int | None = None, after: int | None = None
+) -> list[StoredMessage]:
+    """At most `limit` messages: before a seq, newest first, or after one, oldest first.
+
+    :raises NotAParticipant: if the user may not see the conversation.
+    """
+    query = _sql.history_before if after is None else _sql.history_after
+    seq = (2**63 - 1 if before is None else before) if after is None else after
+    rows = await pool.fetch(query, {"conversation": uuid(conversation), "user": uuid(user), "seq": seq, "limit": limit})
+    if not rows:
+        raise NotAParticipant
+    return [StoredMessage(conversation, *row) for row in rows if row[0] is not None]
+
+
+async def range_of(pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int) -> list[StoredMessage]:
+    """Messages with `after < seq <= upto`, oldest first, for a node that missed them; checks no membership."""
+    parameters = {"conversation": uuid(conversation), "after": after, "upto": upto, "limit": limit}
+    return [StoredMessage(*row) for row in await pool.fetch(_sql.range, parameters)]
+
+
+class Moved(Struct, frozen=True):
+    """A conversation that moved lately.
+
+    :ivar base: the last seq from before the period; nothing at or below it can have been missed in it.
+    """
+
+    conversation: bytes
+    last_seq: int
+    base: int
+    members: tuple[bytes, ...]
+
+
+async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[Moved]:
+    """Of the conversations of these users, those with a message in the last `ago_s` seconds, by Postgres' clock."""
+    rows = await pool.fetch(_sql.recent, {"users": uuids(users), "ago_s": ago_s})
+    return [Moved(conversation, last_seq, base, tuple(members)) for conversation, last_seq, base, members in rows]
+
+
+async def members(pool: Pool, conversation: bytes) -> tuple[bytes, ...]:
+    """Who gets the messages of a conversation now."""
+    return tuple(row[0] for row in await pool.fetch(_sql.members, {"conversation": uuid(conversation)}))

@@ -1,0 +1,322 @@
+"""Redis on Trio: the one file that meets the Redis driver.
+
+redis-py's asynchronous client is for asyncio, so Trio carries the bytes: hiredis packs commands and parses replies,
+redis-py reads the URL. The commands of all tasks share one connection and are pipelined: what tasks ask for while a
+write is under way leaves with the next one, and replies come back in order. A command costs a few microseconds that
+way. A command that blocks in Redis (XREAD BLOCK) would hold up everybody behind it, so `Redis.blocking` opens a second
+connection for each follower.
+
+A connection that is lost fails every command in flight with `Unavailable` (it may have taken effect), and is opened
+again with back-off. While there is none, commands fail at once; who has to wait uses `wait_connected`.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import hiredis
+import structlog
+import trio
+from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+
+from store.errors import StoreError, Unavailable
+
+log = structlog.get_logger(__name__)
+
+CONNECT_TIMEOUT_S: Final = 3.0
+COMMAND_TIMEOUT_S: Final = 5.0
+"""The oldest command in flight may wait this long for its reply; then the connection counts as dead. Ours take
+microseconds; a Redis that saves to a slow disk, or is stopped, stalls all of them."""
+
+MAX_IN_FLIGHT: Final = 100_000
+"""Commands without a reply, in all tasks together: what 0.5 s of a busy Redis answers. Protects memory."""
+
+MAX_BACKOFF_S: Final = 2.0
+
+Argument: TypeAlias = bytes | str | int | float
+_parse_url: Callable[[str], dict[str, Any]] = parse_url
+Reply: TypeAlias = Any
+_pack: Callable[..., bytes] = hiredis.pack_command
+
+
+class RedisError(StoreError):
+    """Redis answered a command with an error; the text is Redis' own."""
+
+
+class _Slot:
+    """One command that waits for its reply."""
+
+    __slots__ = ("due", "reply", "task")
+
+    def __init__(self, task: trio.lowlevel.Task | None, due: float) -> None:
+        self.task = task
+        self.due = due
+        self.reply: Any = None
+
+
+class _Link:
+    """One connection: a reader, a writer, and the commands in flight between them."""
+
+    def __init__(self, stream: trio.abc.Stream, where: str) -> None:
+        self.where = where
+        self._stream = stream
+        self._reader = hiredis.Reader(replyError=RedisError)
+        self._unsent: list[bytes] = []
+        self._slots: deque[_Slot] = deque()
+        self._wake = trio.Event()
+        self._scope = trio.CancelScope()
+        self._lost = trio.Event()
+        self.failure: Unavailable | None = None
+
+    def close(self) -> None:
+        """Make `run` end soon."""
+        self._scope.cancel()
+
+    def offer(self, packed: bytes, slots: Sequence[_Slot]) -> None:
+        """Queue packed commands and their slots; the writer takes them with its next write. Atomic (no checkpoint)."""
+        self._unsent.append(packed)
+        self._slots.extend(slots)
+        self._wake.set()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._slots)
+
+    async def run(self) -> None:
+        """Read, write and watch until the connection is lost; then every slot has been failed and the stream closed.
+
+        Returns rather than raises: what went wrong is in `failure`.
+        """
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    for part in (self._write, self._read, self._watch):
+                        nursery.start_soon(self._until_lost, part)
+        finally:
+            self._fail_all()
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self._stream)
+
+    async def _until_lost(self, part: Callable[[], Any]) -> None:
+        try:
+            await part()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, hiredis.ProtocolError) as error:
+            cause = error.__cause__ or error
+            self._lose(f"connection lost ({str(cause) or type(cause).__name__})")
+        self._scope.cancel()
+
+    def _lose(self, detail: str) -> None:
+        if self.failure is None:
+            self.failure = Unavailable("Redis", self.where, detail)
+            self._lost.set()
+
+    async def wait_lost(self) -> None:
+        await self._lost.wait()
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            await self._stream.send_all(data)
+
+    async def _read(self) -> None:
+        gets, slots = self._reader.gets, self._slots
+        while data := await self._stream.receive_some(65536):
+            self._reader.feed(bytes(data))
+            while (reply := gets()) is not False:
+                slot = slots.popleft()
+                slot.reply = reply
+                if slot.task is not None:
+                    task, slot.task = slot.task, None
+                    trio.lowlevel.reschedule(task)
+        self._lose("Redis closed the connection")
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(COMMAND_TIMEOUT_S / 4)
+            if self._slots and self._slots[0].due < trio.current_time():
+                self._lose("no answer in time")
+                return
+
+    def _fail_all(self) -> None:
+        self._lose("connection closed")
+        while self._slots:
+            slot = self._slots.popleft()
+            slot.reply = self.failure
+            if slot.task is not None:
+                task, slot.task = slot.task, None
+                trio.lowlevel.reschedule(task)
+
+    async def wait_reply(self, slot: _Slot) -> Any:
+        """The reply of the last of the slots that were offered together; those before it have theirs by then.
+
+        Cancelling leaves the command in flight: it will take effect, and its reply is dropped.
+        """
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            slot.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        return slot.reply
+
+
+class Redis:
+    """One Redis, shared by all tasks. Run `run` in a nursery for as long as it is used.
+
+    :param url: redis://, rediss:// or unix://, with password and database number if any.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.where = urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
+        self._link: _Link | None = None
+        self._connected = trio.Event()
+        self.connects = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the connection open until cancelled; says in the log when it is lost and when it is back."""
+        async with trio.open_nursery() as self._links:
+            task_status.started()
+            while True:
+                link = await self._connect_with_backoff()
+                self._links.start_soon(link.run)
+                try:
+                    await self._introduce(link)
+                except (Unavailable, RedisError) as error:
+                    log.warning("redis_refused_us", where=self.where, error=str(error))
+                    link.close()
+                    await trio.sleep(MAX_BACKOFF_S)
+                    continue
+                self._up(link)
+                await link.wait_lost()
+                self._down()
+                log.warning("redis_lost", where=self.where, error=str(link.failure))
+
+    def _up(self, link: _Link) -> None:
+        self._link = link
+        self.connects += 1
+        self._connected.set()
+        log.info("redis_connected", where=self.where)
+
+    def _down(self) -> None:
+        self._link = None
+        self._connected = trio.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._link is not None and self._link.failure is None
+
+    async def wait_connected(self) -> None:
+        """Return once there is a connection; at once if there is."""
+        await self._connected.wait()
+
+    async def call(self, *command: Argument) -> Reply:
+        """Run one command and return its reply: bytes, int, None or a list of these.
+
+        :raises Unavailable: if there is no connection, or it was lost before the reply (outcome unknown then).
+        :raises RedisError: if Redis answered with an error.
+        """
+        [reply] = await self.pipeline([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+        """Run several commands in a row; their replies, errors of single commands among them as `RedisError` values.
+
+        :raises Unavailable: as `call` does; any part of the commands may have taken effect.
+        """
+        if self._link is None or self._link.failure is not None:
+            await trio.lowlevel.checkpoint()
+            raise Unavailable("Redis", self.where, "not connected")
+        return await _exchange(self._link, commands)
+
+    @asynccontextmanager
+    async def blocking(self) -> AsyncGenerator[Callable[..., Any], None]:
+        """A connection of its own, for commands that block in Redis; yields `async call(*command, wait_s)`.
+
+        :raises Unavailable: if it cannot be opened, or is lost; opening it again is the caller's business.
+        """
+        link = _Link(await _open(self._url, self.where), self.where)
+        self._links.start_soon(link.run)
+
+        async def call(*command: Argument, wait_s: float) -> Reply:
+            [reply] = await _exchange(link, [command], patience_s=wait_s)
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+
+        try:
+            await self._introduce(link)
+            yield call
+        finally:
+            link.close()
+
+    async def _connect_with_backoff(self) -> _Link:
+        delay_s = 0.05
+        while True:
+            try:
+                return _Link(await _open(self._url, self.where), self.where)
+            except Unavailable as error:
+                log.warning("waiting_for_redis", error=str(error), retry_in_s=round(delay_s, 2))
+            # Jitter, so that the processes of a node do not come back in step.
+            await trio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311
+            delay_s = min(delay_s * 2, MAX_BACKOFF_S)
+
+    async def _introduce(self, link: _Link) -> None:
+        parameters = _parse_url(self._url)
+        commands: list[Sequence[Argument]] = []
+        if password := parameters.get("password"):
+            username = parameters.get("username")
+            commands.append(("AUTH", username, password) if username else ("AUTH", password))
+        if database := parameters.get("db"):
+            commands.append(("SELECT", database))
+        commands.append(("CLIENT", "SETNAME", "alo-shield"))
+        for reply in await _exchange(link, commands):
+            if isinstance(reply, Exception):
+                raise reply
+
+
+async def _exchange(link: _Link, commands: Sequence[Sequence[Argument]], *, patience_s: float = 0) -> list[Reply]:
+    if link.failure is not None:
+        await trio.lowlevel.checkpoint()
+        raise link.failure
+    if link.in_flight + len(commands) > MAX_IN_FLIGHT:
+        await trio.lowlevel.checkpoint()
+        raise Unavailable("Redis", link.where, f"{link.in_flight} commands wait for a reply already")
+    due = trio.current_time() + COMMAND_TIMEOUT_S + patience_s
+    slots = [_Slot(None, due) for _ in commands]
+    slots[-1].task = trio.lowlevel.current_task()
+    link.offer(b"".join([_pack(tuple(command)) for command in commands]), slots)
+    last = await link.wait_reply(slots[-1])
+    if isinstance(last, Unavailable):
+        raise Unavailable(last.service, last.where, last.detail)
+    return [slot.reply for slot in slots]
+
+
+async def _open(url: str, where: str) -> trio.abc.Stream:
+    parameters = _parse_url(url)
+    kind = parameters.get("connection_class")
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            if kind is UnixDomainSocketConnection:
+                return await trio.open_unix_socket(parameters["path"])
+            host, port = parameters.get("host", "localhost"), parameters.get("port", 6379)
+            if kind is SSLConnection:
+                stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=ssl.create_default_context())
+                await stream.do_handshake()
+                return stream
+            return await trio.open_tcp_stream(host, port)
+    except trio.TooSlowError:
+        raise Unavailable("Redis", where, f"no answer within {CONNECT_TIMEOUT_S:g} s") from None
+    except (OSError, trio.BrokenResourceError) as error:
+        raise Unavailable("Redis", where, str(error)) from error

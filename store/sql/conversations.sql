@@ -1,0 +1,49 @@
+-- name: add_direct
+-- The direct conversation of two users: made if there is none. One row: its id, and whether it is new.
+with made as (
+    insert into conversations (id, kind, direct_low, direct_high)
+    values (%(conversation)s::uuid, 'direct', least(%(user)s::uuid, %(other)s::uuid), greatest(%(user)s::uuid, %(other)s::uuid))
+    on conflict on constraint conversations_direct do nothing
+    returning id
+), joined as (
+    insert into participants (conversation_id, user_id)
+    select made.id, u from made, unnest(array[%(user)s::uuid, %(other)s::uuid]) u order by u
+)
+select id, true from made
+union all
+select id, false from conversations
+where direct_low = least(%(user)s::uuid, %(other)s::uuid) and direct_high = greatest(%(user)s::uuid, %(other)s::uuid);
+
+-- name: add_group
+-- A group with its first participants.
+with made as (
+    insert into conversations (id, kind, name) values (%(conversation)s::uuid, 'group', %(name)s) returning id
+)
+insert into participants (conversation_id, user_id)
+select made.id, u from made, unnest(%(users)s::uuid[]) u order by u;
+
+-- name: list
+-- A page of a user's conversations, the latest message first, each with participants, last message and unread count;
+-- or one conversation, where conversation is given.
+select c.id, c.kind, c.name, (extract(epoch from c.created) * 1000000)::bigint,
+       me.joined_seq + 1, c.last_seq, greatest(c.last_seq - greatest(me.read_seq, me.joined_seq), 0),
+       (extract(epoch from c.active_at) * 1000000)::bigint,
+       who.users, who.usernames, who.joined, who.delivered, who.read,
+       m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
+       m.ephemeral_public_key
+from participants me
+join conversations c on c.id = me.conversation_id
+cross join lateral (
+    select array_agg(p.user_id order by p.user_id) as users, array_agg(u.username order by p.user_id) as usernames,
+           array_agg(p.joined_seq order by p.user_id) as joined,
+           array_agg(p.delivered_seq order by p.user_id) as delivered,
+           array_agg(p.read_seq order by p.user_id) as read
+    from participants p join users u on u.id = p.user_id where p.conversation_id = c.id
+) who
+left join messages m on m.conversation_id = c.id and m.seq = c.last_seq and m.seq > me.joined_seq
+where me.user_id = %(user)s::uuid
+  and (%(conversation)s::uuid is null or me.conversation_id = %(conversation)s::uuid)
+  and (%(before)s::bigint is null
+       or ((extract(epoch from c.active_at) * 1000000)::bigint, c.id) < (%(before)s::bigint, %(before_id)s::uuid))
+order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
+limit %(limit)s;

@@ -1,0 +1,54 @@
+-- name: send
+-- A batch of sends in one transaction; see send_messages() in the migrations.
+select n, outcome, seq, id, created, members_version, members
+from send_messages(%(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s, %(digest)s, %(content_type)s,
+                   %(content)s, %(nonce)s, %(ephemeral_public_key)s);
+
+-- name: history_before
+-- A page of history, newest first. One row with nulls: a participant, but there is nothing.
+select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
+       m.ephemeral_public_key
+from participants p
+left join lateral (
+    select * from messages m
+    where m.conversation_id = p.conversation_id and m.seq < %(seq)s and m.seq > p.joined_seq
+    order by m.seq desc limit %(limit)s
+) m on true
+where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
+order by m.seq desc;
+
+-- name: history_after
+-- A page of history, oldest first. One row with nulls: a participant, but there is nothing.
+select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
+       m.ephemeral_public_key
+from participants p
+left join lateral (
+    select * from messages m
+    where m.conversation_id = p.conversation_id and m.seq > greatest(%(seq)s, p.joined_seq)
+    order by m.seq limit %(limit)s
+) m on true
+where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
+order by m.seq;
+
+-- name: range
+-- What a node missed in one conversation: messages after one seq up to another, oldest first.
+select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
+       m.content, m.nonce, m.ephemeral_public_key
+from messages m
+where m.conversation_id = %(conversation)s::uuid and m.seq > %(after)s and m.seq <= %(upto)s
+order by m.seq limit %(limit)s;
+
+-- name: recent
+-- What may have passed a node by: of the conversations of these users, those that moved since, each with its
+-- participants, its last seq, and the last seq that had been there before (below it nothing can be missing).
+select c.id, c.last_seq,
+       coalesce((select m.seq from messages m where m.conversation_id = c.id and m.created < clock_timestamp() - make_interval(secs => %(ago_s)s)
+                 order by m.seq desc limit 1), 0),
+       (select array_agg(p.user_id) from participants p where p.conversation_id = c.id)
+from conversations c
+where c.active_at >= clock_timestamp() - make_interval(secs => %(ago_s)s)
+  and c.id in (select p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[]));
+
+-- name: members
+-- Who gets the messages of a conversation now.
+select p.user_id from participants p where p.conversation_id = %(conversation)s::uuid;
