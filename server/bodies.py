@@ -1,0 +1,153 @@
+"""Bodies of the HTTP interface: what comes in as typed structs, what goes out as JSON or CBOR (`docs/http.md`)."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, TypeVar
+from uuid import UUID
+
+import cbor2
+import msgspec
+from msgspec import Meta, Struct
+
+from store.conversations import Conversation, Participant
+from store.messages import StoredMessage
+
+CBOR: Final = "application/cbor"
+JSON: Final = "application/json"
+
+_T = TypeVar("_T")
+
+Username = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,31}$")]
+Password = Annotated[str, Meta(min_length=8, max_length=256)]
+Title = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[^\\x00]*$")]
+
+
+class Register(Struct):
+    """POST /v1/users"""
+
+    username: Username
+    password: Password
+
+
+class LogIn(Struct):
+    """POST /v1/devices"""
+
+    username: str
+    password: str
+    name: Title
+
+
+class NewDirect(Struct, tag_field="kind", tag="direct"):
+    """POST /v1/conversations"""
+
+    participants: Annotated[list[UUID], Meta(min_length=1, max_length=1)]
+
+
+class NewGroup(Struct, tag_field="kind", tag="group"):
+    """POST /v1/conversations"""
+
+    name: Title
+    participants: Annotated[list[UUID], Meta(min_length=1, max_length=999)]
+
+
+NEW_CONVERSATION: Final[type[NewDirect | NewGroup]] = NewDirect | NewGroup  # type: ignore[assignment]
+"""A union is as good as a type to msgspec, and the tag says which."""
+
+
+class InvalidBody(Exception):
+    """The body cannot be read as what the endpoint takes; the text says why."""
+
+
+class InvalidCursor(Exception):
+    """The cursor was not made by this endpoint."""
+
+
+def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
+    """A request's body.
+
+    :raises InvalidBody: if it is not of that type.
+    """
+    try:
+        if content_type.partition(";")[0].strip() == CBOR:
+            return msgspec.convert(cbor2.loads(data, max_depth=8), type_)
+        return msgspec.json.decode(data, type=type_)
+    except (msgspec.MsgspecError, cbor2.CBORDecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidBody(str(error)) from None
+
+
+def encode(body: Any, form: Literal["json", "cbor"]) -> bytes:
+    """An answer's body. In `body` ids are `UUID`s and byte fields are bytes."""
+    if form == "cbor":
+        return cbor2.dumps(body, encoders=_CBOR_ENCODERS)
+    return msgspec.json.encode(body)
+
+
+# Not tag 37: the wire protocol has no tags, and a client should need no second decoder.
+_CBOR_ENCODERS: Final[dict[type, Callable[[cbor2.CBOREncoder, Any], Any]]] = {
+    UUID: lambda encoder, value: encoder.encode(value.bytes)
+}
+
+
+def message_body(message: StoredMessage) -> dict[str, Any]:
+    return {
+        "conversation": UUID(bytes=message.conversation),
+        "seq": message.seq,
+        "message": UUID(bytes=message.message),
+        "created": message.created,
+        "sender": UUID(bytes=message.sender),
+        "content_type": message.content_type,
+        "content": message.content,
+        "nonce": message.nonce,
+        "ephemeral_public_key": message.ephemeral_public_key,
+    }
+
+
+def conversation_body(conversation: Conversation) -> dict[str, Any]:
+    last = conversation.last_message
+    return {
+        "conversation": UUID(bytes=conversation.conversation),
+        "kind": conversation.kind,
+        "name": conversation.name,
+        "created": conversation.created,
+        "first_seq": conversation.first_seq,
+        "last_seq": conversation.last_seq,
+        "unread_count": conversation.unread_count,
+        "participants": [_participant_body(participant) for participant in conversation.participants],
+        "last_message": message_body(last) if last else None,
+    }
+
+
+def _participant_body(participant: Participant) -> dict[str, Any]:
+    return {
+        "user": UUID(bytes=participant.user),
+        "username": participant.username,
+        "joined_seq": participant.joined_seq,
+        "delivered_seq": participant.delivered_seq,
+        "read_seq": participant.read_seq,
+    }
+
+
+def encode_cursor(*parts: int | bytes | str) -> str:
+    """An opaque text; what it holds gives no rights, so it is not signed."""
+    return urlsafe_b64encode(cbor2.dumps(parts)).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str, kind: str, *types: type) -> list[Any]:
+    """The parts of a cursor of this kind.
+
+    :raises InvalidCursor: if it is not one.
+    """
+    try:
+        parts = cbor2.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)), max_depth=2)
+    except (Base64Error, ValueError, cbor2.CBORDecodeError):
+        raise InvalidCursor from None
+    if type(parts) is not list or [type(part) for part in parts] != [str, *types] or parts[0] != kind:
+        raise InvalidCursor
+    if any(type(part) is int and not 0 <= part < 2**63 for part in parts) or any(
+        type(part) is bytes and len(part) != 16 for part in parts
+    ):
+        raise InvalidCursor
+    return parts[1:]

@@ -1,0 +1,135 @@
+"""Pushes for users who are connected to other nodes: one stream entry for each node that holds a recipient, per pass.
+
+What cannot be written (Redis is gone, or full) is not kept: the messages are in Postgres. Instead the other nodes are
+told to catch up as soon as Redis can be written to again; should this node die before that, they notice its lease
+ending and catch up as well (`server.node`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import cbor2
+import structlog
+import trio
+
+from server.hub import Push
+from store.bus import publish
+from store.directory import locate
+from store.errors import Unavailable
+from store.redis import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING: Final = 50_000
+"""Pushes that wait for Redis; about 20 MB. Beyond that the other nodes are told to catch up instead."""
+
+MAX_PASS: Final = 512
+"""Pushes of one pass: bounds the size of a stream entry."""
+
+MESSAGES: Final = 1
+CATCH_UP: Final = 2
+
+
+class CatchUp(NamedTuple):
+    """Another node asks: look for what you may have missed in the last `ago_s` seconds."""
+
+    ago_s: float
+
+
+def encode_messages(pushes: list[tuple[Push, list[bytes]]]) -> bytes:
+    """A stream entry: pushes, each with those of its users whom the receiving node holds."""
+    return cbor2.dumps(
+        [MESSAGES, [[push.conversation, push.seq, push.frame, b"".join(users)] for push, users in pushes]]
+    )
+
+
+def encode_catch_up(ago_s: float) -> bytes:
+    return cbor2.dumps([CATCH_UP, ago_s])
+
+
+def decode_entry(entry: bytes) -> Iterator[Push | CatchUp]:
+    """What another node wrote."""
+    kind, body = cbor2.loads(entry)
+    if kind == CATCH_UP:
+        yield CatchUp(body)
+        return
+    for conversation, seq, frame, joined in body:
+        users = [joined[at : at + 16] for at in range(0, len(joined), 16)]
+        yield Push(conversation, seq, frame, users)
+
+
+class Fanout:
+    """Takes the pushes of each pass and writes them for the nodes concerned."""
+
+    def __init__(self, redis: Redis, node: bytes) -> None:
+        self._redis = redis
+        self._node = node
+        self._waiting: list[Push] = []
+        self._writing = False
+        self._wake = trio.Event()
+        self._idle = trio.Event()
+        self.missed_since: float | None = None
+        """When the first push was lost that the other nodes have not been told of."""
+
+    def add(self, push: Push) -> None:
+        """Take a push for the next pass. Atomic (no checkpoint)."""
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(push)
+        else:
+            self.miss("too many pushes wait for Redis")
+
+    def wake(self) -> None:
+        """A pass of the server is complete: begin to write."""
+        if self._waiting:
+            self._wake.set()
+
+    def miss(self, reason: str) -> None:
+        """Some push could not be written: the other nodes have to catch up."""
+        if self.missed_since is None:
+            log.warning("fan_out_missed", reason=reason)
+            self.missed_since = trio.current_time()
+
+    async def run(self) -> None:
+        """Write until cancelled; what waits then is lost to the other nodes' live pushes, not to Postgres."""
+        while True:
+            if not self._waiting:
+                self._idle.set()
+                await self._wake.wait()
+            self._wake = trio.Event()
+            pushes, self._waiting = self._waiting[:MAX_PASS], self._waiting[MAX_PASS:]
+            self._writing = True
+            await self._write(pushes)
+            self._writing = False
+
+    async def wait_idle(self) -> None:
+        """Return once everything has been written."""
+        while self._waiting or self._writing:
+            if self._idle.is_set():
+                self._idle = trio.Event()
+            await self._idle.wait()
+
+    async def _write(self, pushes: list[Push]) -> None:
+        try:
+            users = list({user for push in pushes for user in push.users})
+            where = dict(zip(users, await locate(self._redis, users), strict=True))
+            entries = list(self._entries(pushes, where))
+            if entries and await publish(self._redis, entries):
+                self.miss("Redis refused an entry")
+        except (Unavailable, RedisError) as error:
+            self.miss(str(error))
+
+    def _entries(self, pushes: list[Push], where: dict[bytes, tuple[bytes, ...]]) -> Iterator[tuple[bytes, bytes]]:
+        by_node: defaultdict[bytes, list[tuple[Push, list[bytes]]]] = defaultdict(list)
+        for push in pushes:
+            there: defaultdict[bytes, list[bytes]] = defaultdict(list)
+            for user in push.users:
+                for node in where[user]:
+                    if node != self._node:
+                        there[node].append(user)
+            for node, users in there.items():
+                by_node[node].append((push, users))
+        for node, addressed in by_node.items():
+            yield node, encode_messages(addressed)

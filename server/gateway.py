@@ -1,0 +1,156 @@
+"""The process `socket`: wires the parts together; the nesting of its nurseries is the order of shutdown.
+
+Outermost what everything needs (Redis, batches, the node's lease), inside it the connections, innermost the listener.
+On SIGTERM the listener ends first, then what is in flight is answered, then the connections are told to go, and last
+the node signs off.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+import structlog
+import trio
+
+from protocol.codes import CloseCode
+from protocol.frames import MarkDelivered, Send
+from server.connection import Connection
+from server.hub import Hub
+from server.listener import accept_connections, listen
+from server.marks import Marks
+from server.node import Node
+from server.sends import Sends
+from store.accounts import Identity, device_by_token
+from store.config import Config
+from store.errors import StoreError, Unavailable
+from store.members import MembersCache
+from store.pool import Pool
+from store.redis import Redis
+from store.signals import watch_signals
+
+log = structlog.get_logger(__name__)
+
+ANSWER_TIMEOUT_S: Final = 12.0
+"""For what is in flight when the process is told to stop; a commit may take 10 s."""
+
+GOODBYE_TIMEOUT_S: Final = 3.0
+"""For telling the connections to go."""
+
+
+class SocketGateway:
+    """One node: its connections and all that serves them."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._pool = Pool(config.database_url, config.database_pool)
+        self._redis = Redis(config.redis_url)
+        self._hub = Hub()
+        self._node = Node(self._redis, self._pool, self._hub)
+        self._sends = Sends(self._pool, MembersCache(), self._hub, self._node.fanout)
+        self._marks = Marks(self._pool, self._hub)
+        self._connections: set[Connection] = set()
+        self._all_gone = trio.Event()
+        self._terminated = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. Started, with its port, once it accepts connections.
+
+        :raises PortTaken: if somebody else listens on the port.
+        """
+        sock = listen(self._config.host, self._config.socket_port)
+        async with trio.open_nursery() as services:
+            await services.start(watch_signals, self._terminated)
+            await services.start(self._redis.run)
+            services.start_soon(self._node.run)
+            services.start_soon(self._sends.batcher.run)
+            services.start_soon(self._marks.batcher.run)
+            if await self._wait_ready():
+                async with trio.open_nursery() as connections:
+                    task_status.started(sock.getsockname()[1])
+                    await self._accept_until_terminated(sock, connections)
+                    await self._drain()
+                    connections.cancel_scope.cancel()
+                await self._sign_off()
+            services.cancel_scope.cancel()
+        self._pool.close()
+        log.info("stopped")
+
+    async def _wait_ready(self) -> bool:
+        """Wait for Postgres and Redis; false if told to stop meanwhile."""
+        ready = False
+
+        async def wait() -> None:
+            nonlocal ready
+            await self._pool.wait_ready()
+            await self._node.ready.wait()
+            ready = True
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await self._terminated.wait()
+            nursery.cancel_scope.cancel()
+        return ready
+
+    async def _accept_until_terminated(self, sock: socket.socket, connections: trio.Nursery) -> None:
+        async with trio.open_nursery() as listening:
+            listening.start_soon(accept_connections, sock, connections, self._serve)
+            log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self._node.id.hex())
+            await self._terminated.wait()
+            listening.cancel_scope.cancel()
+        sock.close()
+
+    async def _serve(self, sock: socket.socket, address: str) -> None:
+        connection = Connection(self, sock, address)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._all_gone.set()
+
+    async def _drain(self) -> None:
+        log.info("draining", connections=len(self._connections))
+        for connection in self._connections:
+            connection.drain()
+        with trio.move_on_after(ANSWER_TIMEOUT_S) as scope:
+            await self._sends.batcher.wait_idle()
+            await self._marks.batcher.wait_idle()
+            await self._node.fanout.wait_idle()
+        if scope.cancelled_caught:
+            log.error("requests_unanswered", sends=self._sends.batcher.statistics().queued)
+        for connection in list(self._connections):
+            connection.close(CloseCode.GOING_AWAY, "this node is stopping: connect again")
+        if self._connections:
+            self._all_gone = trio.Event()
+            with trio.move_on_after(GOODBYE_TIMEOUT_S):
+                await self._all_gone.wait()
+
+    async def _sign_off(self) -> None:
+        try:
+            await self._node.sign_off()
+        except StoreError as error:
+            log.warning("not_signed_off", error=str(error))
+
+    async def identify(self, token: str) -> Identity | None:
+        return await device_by_token(self._pool, token)
+
+    async def register(self, connection: Connection) -> None:
+        self._hub.add(connection)
+        # For every device, not only the first: another's entry may still be under way.
+        await self._node.enter(connection.user)
+
+    def unregister(self, connection: Connection) -> None:
+        if self._hub.remove(connection):
+            self._node.depart(connection.user)
+
+    def send_nowait(self, connection: Connection, frame: Send) -> None:
+        # Without Redis a message would reach Postgres but, for a while, not the recipients on other nodes.
+        if not self._redis.is_connected:
+            raise Unavailable("Redis", self._redis.where, "not connected")
+        self._sends.submit_nowait(connection, frame)
+
+    def mark_nowait(self, connection: Connection, frame: MarkDelivered) -> None:
+        self._marks.submit_nowait(connection, frame)

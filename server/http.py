@@ -1,0 +1,250 @@
+"""The HTTP interface: routes, and errors by name. `docs/http.md` describes it; the one file that meets Quart."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+import trio
+from quart import Response, request
+from quart.typing import ResponseReturnValue
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from server import bodies
+from server.passwords import Passwords
+from store import accounts, conversations, messages
+from store.accounts import Account, Identity
+from store.errors import NotAParticipant, Overloaded, StoreError, Unavailable, UnknownUser, UsernameTaken
+from store.pool import Pool
+from store.redis import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+MAX_BODY_BYTES = 64 * 1024
+"""A group of 999 participants in JSON has 39 KB."""
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 100
+RETRY_AFTER_S = 1
+
+
+class ApiError(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+def create_app(pool: Pool, redis: Redis) -> QuartTrio:
+    """The application; Hypercorn runs it (`server.web`)."""
+    app = QuartTrio(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    _add_accounts(app, pool, Passwords())
+    _add_conversations(app, pool)
+    _add_health(app, pool, redis)
+    _add_errors(app)
+    return app
+
+
+def _add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords) -> None:
+    @app.post("/v1/users")
+    async def register() -> ResponseReturnValue:
+        body = await _body(bodies.Register)
+        password_hash = await passwords.hash(body.password)
+        # A client that hangs up cancels its handler; a write is finished all the same (its own deadline holds).
+        with trio.CancelScope(shield=True):
+            user = await accounts.add_user(pool, body.username, password_hash)
+        return _answer({"user": UUID(bytes=user), "username": body.username}, 201)
+
+    @app.post("/v1/devices")
+    async def log_in() -> ResponseReturnValue:
+        body = await _body(bodies.LogIn)
+        account = await _account(pool, body.username)
+        password_hash = account.password_hash if account else None
+        if not await passwords.check(password_hash, body.password) or account is None:
+            raise ApiError(401, "wrong_credentials", "no user of that name has that password")
+        with trio.CancelScope(shield=True):
+            device, token = await accounts.add_device(pool, account.user, body.name)
+        return _answer({"user": UUID(bytes=account.user), "device": UUID(bytes=device), "token": token}, 201)
+
+    @app.get("/v1/users/<username>")
+    async def user_of(username: str) -> ResponseReturnValue:
+        await _identify(pool)
+        account = await accounts.user_by_name(pool, username)
+        return _answer({"user": UUID(bytes=account.user), "username": account.username})
+
+
+def _add_conversations(app: QuartTrio, pool: Pool) -> None:
+    @app.post("/v1/conversations")
+    async def create() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        body = await _body(bodies.NEW_CONVERSATION)
+        others = [participant.bytes for participant in body.participants]
+        with trio.CancelScope(shield=True):
+            if isinstance(body, bodies.NewDirect):
+                if others == [user]:
+                    raise ApiError(400, "invalid_body", "participants: a direct conversation needs another user")
+                conversation, is_new = await conversations.add_direct(pool, user, others[0])
+            else:
+                conversation = await conversations.add_group(pool, body.name, sorted({user, *others}))
+                is_new = True
+            made = await conversations.one(pool, user, conversation)
+        return _answer(bodies.conversation_body(made), 201 if is_new else 200)
+
+    @app.get("/v1/conversations")
+    async def list_conversations() -> ResponseReturnValue:
+        user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
+        before = None
+        if cursor is not None:
+            active_at, conversation = bodies.decode_cursor(cursor, "list", int, bytes)
+            before = (active_at, conversation)
+        page = await conversations.list_of(pool, user, limit=limit + 1, before=before)
+        more, page = len(page) > limit, page[:limit]
+        following = bodies.encode_cursor("list", page[-1].active_at, page[-1].conversation) if more else None
+        return _answer({"conversations": [bodies.conversation_body(each) for each in page], "cursor": following})
+
+    @app.get("/v1/conversations/<uuid:conversation>")
+    async def one(conversation: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        return _answer(bodies.conversation_body(await conversations.one(pool, user, conversation.bytes)))
+
+    @app.get("/v1/conversations/<uuid:conversation>/messages")
+    async def history(conversation: UUID) -> ResponseReturnValue:
+        user, limit = (await _identify(pool)).user, _limit()
+        before, after = _history_bounds(conversation)
+        page = await messages.history(pool, user, conversation.bytes, limit=limit + 1, before=before, after=after)
+        more, page = len(page) > limit, page[:limit]
+        following = None
+        if more:
+            direction = "before" if after is None else "after"
+            following = bodies.encode_cursor(direction, conversation.bytes, page[-1].seq)
+        return _answer({"messages": [bodies.message_body(message) for message in page], "cursor": following})
+
+
+def _history_bounds(conversation: UUID) -> tuple[int | None, int | None]:
+    """(before, after), at most one of them given."""
+    cursor, after_seq = request.args.get("cursor"), request.args.get("after_seq")
+    if cursor is not None and after_seq is not None:
+        raise ApiError(400, "invalid_query", "give cursor or after_seq, not both")
+    if after_seq is not None:
+        return None, _number("after_seq", after_seq, 0, 2**63 - 1)
+    if cursor is None:
+        return None, None
+    try:
+        of, seq = bodies.decode_cursor(cursor, "before", bytes, int)
+        bounds = (seq, None)
+    except bodies.InvalidCursor:
+        of, seq = bodies.decode_cursor(cursor, "after", bytes, int)
+        bounds = (None, seq)
+    if of != conversation.bytes:
+        raise bodies.InvalidCursor
+    return bounds
+
+
+def _add_health(app: QuartTrio, pool: Pool, redis: Redis) -> None:
+    @app.get("/healthz")
+    async def healthz() -> ResponseReturnValue:
+        return _answer({"status": "ok"})
+
+    @app.get("/readyz")
+    async def readyz() -> ResponseReturnValue:
+        await pool.fetch("select 1")
+        await redis.call("PING")
+        return _answer({"status": "ok"})
+
+
+def _add_errors(app: QuartTrio) -> None:
+    @app.errorhandler(ApiError)
+    async def api_error(error: ApiError) -> ResponseReturnValue:
+        return _refuse(error.status, error.code, error.detail)
+
+    @app.errorhandler(bodies.InvalidBody)
+    async def invalid_body(error: bodies.InvalidBody) -> ResponseReturnValue:
+        return _refuse(400, "invalid_body", str(error))
+
+    @app.errorhandler(bodies.InvalidCursor)
+    async def invalid_cursor(_: bodies.InvalidCursor) -> ResponseReturnValue:
+        return _refuse(400, "invalid_cursor", "give back a cursor of this endpoint, as it came")
+
+    @app.errorhandler(StoreError)
+    async def store_error(error: StoreError) -> ResponseReturnValue:
+        return _store_error(error)
+
+    @app.errorhandler(HTTPException)
+    async def http_error(error: HTTPException) -> ResponseReturnValue:
+        code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.code or 500)
+        if code is None:
+            return _refuse(400, "invalid_body", error.description or "the request cannot be read")
+        return _refuse(error.code or 500, code, error.description or code)
+
+    @app.errorhandler(Exception)
+    async def fault(error: Exception) -> ResponseReturnValue:
+        log.error("request_failed", path=request.path, exc_info=error)
+        return _refuse(500, "internal", "a fault of the server, which has logged it")
+
+
+def _store_error(error: StoreError) -> Response:
+    match error:
+        case NotAParticipant():
+            return _refuse(404, "not_found", "no such conversation, or you are not a participant")
+        case UnknownUser():
+            return _refuse(404, "unknown_user", "there is no such user")
+        case UsernameTaken():
+            return _refuse(409, "username_taken", "choose another username")
+        case Unavailable() | Overloaded() | RedisError():
+            log.warning("request_refused", path=request.path, error=str(error))
+            return _refuse(503, "unavailable", "try again", retry=True)
+    log.error("request_failed", path=request.path, exc_info=error)
+    return _refuse(500, "internal", "a fault of the server, which has logged it")
+
+
+async def _account(pool: Pool, username: str) -> Account | None:
+    try:
+        return await accounts.user_by_name(pool, username)
+    except UnknownUser:
+        return None
+
+
+async def _identify(pool: Pool) -> Identity:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    identity = await accounts.device_by_token(pool, token) if scheme.lower() == "bearer" and token else None
+    if identity is None:
+        raise ApiError(401, "unauthenticated", "give the device's token: Authorization: Bearer TOKEN")
+    return identity
+
+
+async def _body(type_: type[_T]) -> _T:
+    data: Any = await request.get_data()
+    return bodies.decode(data, request.headers.get("Content-Type", ""), type_)
+
+
+def _limit() -> int:
+    return _number("limit", request.args.get("limit", str(DEFAULT_LIMIT)), 1, MAX_LIMIT)
+
+
+def _number(name: str, text: str, least: int, most: int) -> int:
+    # isdecimal alone admits other scripts' digits, and int() thousands of them.
+    if text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most:
+        return int(text)
+    raise ApiError(400, "invalid_query", f"{name} must be a number from {least} to {most}")
+
+
+def _answer(body: Any, status: int = 200) -> Response:
+    if bodies.CBOR in request.headers.get("Accept", ""):
+        return Response(bodies.encode(body, "cbor"), status, content_type=bodies.CBOR)
+    return Response(bodies.encode(body, "json"), status, content_type=bodies.JSON)
+
+
+def _refuse(status: int, code: str, detail: str, *, retry: bool = False) -> Response:
+    error: dict[str, Any] = {"code": code, "detail": detail}
+    if retry:
+        error["retry_after_ms"] = RETRY_AFTER_S * 1000
+    response = _answer({"error": error}, status)
+    if retry:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response

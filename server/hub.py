@@ -1,0 +1,140 @@
+"""Which connections each user has on this node, and pushes to them.
+
+Everything here is synchronous: a push is offered to all its connections in one pass that nothing interrupts, and no
+connection can come or go in the middle of it. `flush` sends what a pass has offered, one system call a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import trio
+
+from server.outbox import Outbox
+from server.sequencer import Hole, Sequencer
+
+
+class Client(Protocol):
+    """What the hub needs of a connection."""
+
+    user: bytes
+    outbox: Outbox
+    registered_at: float
+
+
+class Push(NamedTuple):
+    """A message on its way to the devices here.
+
+    :ivar frame: encoded once for all.
+    :ivar users: who gets it: participants, or those of them whom the sending node found here.
+    :ivar origin: the connection that sent it and has its reply, so does not get the push.
+    """
+
+    conversation: bytes
+    seq: int
+    frame: bytes
+    users: Iterable[bytes]
+    origin: Client | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HubStatistics:
+    """A snapshot."""
+
+    users: int
+    connections: int
+    offered: int
+
+
+class Hub:
+    """The connections of this node, by user."""
+
+    def __init__(self) -> None:
+        self._clients: dict[bytes, list[Client]] = {}
+        self._touched: list[Outbox] = []
+        self._sequencer: Sequencer[Push] = Sequencer()
+        self._connections = 0
+        self._offered = 0
+        self.hole_seen = trio.Event()
+
+    def add(self, client: Client) -> bool:
+        """From now on pushes are offered to this connection; true if it is the user's first here."""
+        client.registered_at = trio.current_time()
+        clients = self._clients.setdefault(client.user, [])
+        clients.append(client)
+        self._connections += 1
+        return len(clients) == 1
+
+    def remove(self, client: Client) -> bool:
+        """The connection has ended; true if it was the user's last here."""
+        clients = self._clients[client.user]
+        clients.remove(client)
+        self._connections -= 1
+        if clients:
+            return False
+        del self._clients[client.user]
+        return True
+
+    def holds(self, user: bytes) -> bool:
+        return user in self._clients
+
+    def users(self) -> list[bytes]:
+        return list(self._clients)
+
+    def offer(self, client: Client, frame: bytes) -> None:
+        """A frame for one connection, with the next flush."""
+        if client.outbox.offer(frame):
+            self._touched.append(client.outbox)
+
+    def push(self, push: Push) -> None:
+        """A message for all connections of its users, in `seq` order within its conversation."""
+        targets = self._targets(push)
+        if not targets and not self._sequencer.follows(push.conversation):
+            return
+
+        def is_stale(last_at: float) -> bool:
+            return all(target.registered_at > last_at for target in targets)
+
+        ready = self._sequencer.offer(push.conversation, push.seq, push, trio.current_time(), is_stale)
+        for each in ready:
+            self._offer_all(each, targets if each is push else self._targets(each))
+        if self._sequencer.has_holes:
+            self.hole_seen.set()
+
+    def skip(self, hole: Hole) -> None:
+        """The hole cannot be filled: push what was held behind it."""
+        for each in self._sequencer.skip(hole, trio.current_time()):
+            self._offer_all(each, self._targets(each))
+
+    def head(self, conversation: bytes) -> int | None:
+        """Up to where a conversation was pushed here without a hole; None if not known."""
+        return self._sequencer.head(conversation)
+
+    def forget(self, conversation: bytes) -> None:
+        self._sequencer.forget(conversation)
+
+    def holes_due(self) -> list[Hole]:
+        if not self._sequencer.has_holes:
+            self.hole_seen = trio.Event()
+        return self._sequencer.holes_due(trio.current_time())
+
+    def flush(self) -> None:
+        """Send what was offered since the last flush."""
+        touched, self._touched = self._touched, []
+        for outbox in touched:
+            outbox.flush()
+
+    def statistics(self) -> HubStatistics:
+        return HubStatistics(len(self._clients), self._connections, self._offered)
+
+    def _targets(self, push: Push) -> list[Client]:
+        clients, origin = self._clients, push.origin
+        return [client for user in push.users for client in clients.get(user, ()) if client is not origin]
+
+    def _offer_all(self, push: Push, targets: list[Client]) -> None:
+        frame = push.frame
+        self._offered += len(targets)
+        for client in targets:
+            self.offer(client, frame)

@@ -1,0 +1,50 @@
+"""`mark_delivered`: from the request through a batch to the reply."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from protocol.codec import encode
+from protocol.frames import MarkDelivered, Marked
+from server.connection import Connection, store_error_reply
+from server.hub import Hub
+from store.batch import Batcher
+from store.errors import StoreError
+from store.marks import Mark, mark_delivered
+from store.pool import Pool
+
+
+class PendingMarks(NamedTuple):
+    """Marks between their request and its reply."""
+
+    connection: Connection
+    request: int
+    marks: list[Mark]
+
+
+class Marks:
+    """All up-to marks of this node, written in batches."""
+
+    def __init__(self, pool: Pool, hub: Hub) -> None:
+        self._pool = pool
+        self._hub = hub
+        self.batcher: Batcher[PendingMarks, StoreError | None] = Batcher(
+            "the marks queue", self._commit, self._settle, lambda pending: 64 * len(pending.marks)
+        )
+
+    def submit_nowait(self, connection: Connection, frame: MarkDelivered) -> None:
+        """
+        :raises Overloaded: if too many requests wait already.
+        """
+        marks = [Mark(connection.user, conversation, seq) for conversation, seq in frame.marks]
+        self.batcher.submit_nowait(PendingMarks(connection, frame.request, marks))
+
+    async def _commit(self, batch: list[PendingMarks]) -> list[StoreError | None]:
+        return await mark_delivered(self._pool, [pending.marks for pending in batch])
+
+    def _settle(self, batch: list[PendingMarks], outcomes: list[StoreError | None]) -> None:
+        for pending, error in zip(batch, outcomes, strict=True):
+            pending.connection.in_flight -= 1
+            reply = Marked(pending.request) if error is None else store_error_reply(pending.request, error)
+            self._hub.offer(pending.connection, encode(reply))
+        self._hub.flush()

@@ -1,0 +1,252 @@
+"""This node among the others: its lease, its users in the directory, and catching up after a gap.
+
+Redis may forget everything at any time. What it holds of this node (lease, stream, directory entries) is rebuilt from
+the connections, and whatever may have passed the node by meanwhile is read from Postgres: conversations of the users
+here that moved lately, compared with what was pushed. The same catching up answers every kind of gap:
+
+| sign | what happened |
+|---|---|
+| the heartbeat finds no stream | FLUSHALL, or this node was away for longer than its lease |
+| the first entry of the stream is later than what was read | it was trimmed: this node is too slow |
+| the connection to Redis is new | entries may have been written and lost |
+| another node vanished without signing off | it may have committed messages and not fanned them out |
+| another node asks (`fanout.CatchUp`) | it could not write to Redis |
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import structlog
+import trio
+
+from protocol.codec import encode
+from protocol.frames import Message
+from server.fanout import CatchUp, Fanout, decode_entry, encode_catch_up
+from server.hub import Hub, Push
+from store.bus import Inbox, publish
+from store.directory import HEARTBEAT_S, LEASE_S, NODE_BYTES, beat, enter, leave, left_in_good_order, sign_off
+from store.errors import Overloaded, StoreError, Unavailable
+from store.messages import Moved, StoredMessage, members, range_of, recent
+from store.pool import Pool
+from store.redis import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+MARGIN_S: Final = 15.0
+"""Added to each gap: a message's `created` is taken before its commit, which may take as long as a query may."""
+
+MAX_CATCH_UP: Final = 200
+"""Messages of one conversation that are pushed after a gap; of more, the last ones: clients see the hole by the seq and
+fetch a page of history."""
+
+
+class Node:
+    """This node's place in the cluster. Run `run` in a nursery; `ready` is set once others can find it."""
+
+    def __init__(self, redis: Redis, pool: Pool, hub: Hub) -> None:
+        self.id = os.urandom(NODE_BYTES)
+        self.ready = trio.Event()
+        self.fanout = Fanout(redis, self.id)
+        self._redis = redis
+        self._pool = pool
+        self._hub = hub
+        self._inbox = Inbox(redis, self.id)
+        self._others: frozenset[bytes] = frozenset()
+        self._departed: set[bytes] = set()
+        self._departure = trio.Event()
+        self._in_step_at = trio.current_time()
+        self._gap_s = 0.0
+        self._gap_seen = trio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_lease)
+            nursery.start_soon(self._follow)
+            nursery.start_soon(self._catch_up_after_gaps)
+            nursery.start_soon(self._fill_holes)
+            nursery.start_soon(self._remove_departed)
+            nursery.start_soon(self.fanout.run)
+
+    async def enter(self, user: bytes) -> None:
+        """The user has a device here: tell the other nodes. The hub must know the device already.
+
+        :raises Unavailable: if Redis cannot be reached.
+        """
+        await enter(self._redis, self.id, [user])
+
+    def depart(self, user: bytes) -> None:
+        """The user's last device here has gone; the other nodes are told soon."""
+        self._departed.add(user)
+        self._departure.set()
+
+    async def sign_off(self) -> None:
+        """Leave in good order; nothing may be committed here any more.
+
+        :raises Unavailable: if Redis cannot be reached; then the lease ends by itself.
+        """
+        await sign_off(self._redis, self.id)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await self._redis.wait_connected()
+            try:
+                await self._rebuild()
+                while self._redis.is_connected:
+                    await self._beat()
+                    await trio.sleep(HEARTBEAT_S)
+            except (Unavailable, RedisError) as error:
+                log.warning("lease_not_kept", error=str(error))
+                # Connected, but not answering as it should (loading, memory full): not in a tight loop.
+                await trio.sleep(HEARTBEAT_S / 4)
+
+    async def _rebuild(self) -> None:
+        """Make Redis know this node and its users, then look for what was missed until then."""
+        await self._inbox.open()
+        await self._beat_once()
+        await enter(self._redis, self.id, self._hub.users())
+        self.note_gap(trio.current_time() - self._in_step_at)
+        self._in_step_at = trio.current_time()
+        self.ready.set()
+        log.info("node_ready", node=self.id.hex(), users=len(self._hub.users()))
+
+    async def _beat(self) -> None:
+        if not await self._beat_once():
+            await self._rebuild()
+            return
+        self._in_step_at = trio.current_time()
+        await self._tell_what_others_missed()
+
+    async def _beat_once(self) -> bool:
+        """Renew the lease; false if this node may have missed entries."""
+        # Before the call: what is read while it is under way may be trimmed by it, but never what is not read.
+        position = self._inbox.position
+        found = await beat(self._redis, self.id, position)
+        vanished = self._others - found.nodes
+        self._others = found.nodes - {self.id}
+        for node in vanished:
+            if not await left_in_good_order(self._redis, node):
+                log.warning("node_vanished", node=node.hex())
+                self.note_gap(LEASE_S + HEARTBEAT_S)
+        return found.first is not None and found.first <= position
+
+    async def _tell_what_others_missed(self) -> None:
+        since = self.fanout.missed_since
+        if since is None:
+            return
+        entry = encode_catch_up(trio.current_time() - since)
+        self.fanout.missed_since = None
+        try:
+            refused = await publish(self._redis, [(node, entry) for node in self._others])
+        except Unavailable:
+            self.fanout.missed_since = since
+            raise
+        if refused:
+            self.fanout.missed_since = since
+
+    async def _follow(self) -> None:
+        while True:
+            await self.ready.wait()
+            await self._redis.wait_connected()
+            try:
+                await self._inbox.follow(self._receive)
+            except (Unavailable, RedisError) as error:
+                log.warning("bus_lost", error=str(error))
+                await trio.sleep(HEARTBEAT_S / 4)
+
+    def _receive(self, entries: list[bytes]) -> None:
+        for entry in entries:
+            for item in decode_entry(entry):
+                if isinstance(item, CatchUp):
+                    self.note_gap(item.ago_s)
+                else:
+                    self._hub.push(item)
+        self._hub.flush()
+
+    def note_gap(self, gap_s: float) -> None:
+        """Something may have passed this node by in the last `gap_s` seconds."""
+        self._gap_s = max(self._gap_s, gap_s)
+        self._gap_seen.set()
+
+    async def _catch_up_after_gaps(self) -> None:
+        while True:
+            await self._gap_seen.wait()
+            self._gap_seen = trio.Event()
+            began, gap_s, self._gap_s = trio.current_time(), self._gap_s, 0.0
+            try:
+                pushed = await self._catch_up(gap_s + MARGIN_S)
+            except StoreError as error:
+                log.warning("catch_up_failed", error=str(error))
+                await trio.sleep(1)
+                self.note_gap(gap_s + trio.current_time() - began)
+            else:
+                log.info("caught_up", gap_s=round(gap_s, 1), messages=pushed)
+
+    async def _catch_up(self, ago_s: float) -> int:
+        users, pushed = self._hub.users(), 0
+        for start in range(0, len(users), 500):
+            for moved in await recent(self._pool, users[start : start + 500], ago_s=ago_s):
+                pushed += await self._push_missed(moved)
+        return pushed
+
+    async def _push_missed(self, moved: Moved) -> int:
+        head = self._hub.head(moved.conversation)
+        after = max(moved.base if head is None else head, moved.last_seq - MAX_CATCH_UP)
+        if after >= moved.last_seq:
+            return 0
+        if head is not None and after > head:
+            self._hub.forget(moved.conversation)
+        found = await range_of(self._pool, moved.conversation, after=after, upto=moved.last_seq, limit=MAX_CATCH_UP)
+        self._push_all(found, moved.members)
+        return len(found)
+
+    def _push_all(self, found: list[StoredMessage], users: tuple[bytes, ...]) -> None:
+        for message in found:
+            self._hub.push(Push(message.conversation, message.seq, encode(_frame(message)), users))
+        self._hub.flush()
+
+    async def _fill_holes(self) -> None:
+        while True:
+            await self._hub.hole_seen.wait()
+            await trio.sleep(0.05)
+            for hole in self._hub.holes_due():
+                try:
+                    users = await members(self._pool, hole.conversation)
+                    found = await range_of(
+                        self._pool, hole.conversation, after=hole.after, upto=hole.before - 1, limit=MAX_CATCH_UP
+                    )
+                except (Unavailable, Overloaded) as error:
+                    log.warning("hole_not_filled", conversation=hole.conversation.hex(), error=str(error))
+                    continue
+                log.info("hole_filled", conversation=hole.conversation.hex(), messages=len(found))
+                self._push_all(found, users)
+                self._hub.skip(hole)
+                self._hub.flush()
+
+    async def _remove_departed(self) -> None:
+        while True:
+            await self._departure.wait()
+            self._departure = trio.Event()
+            # Decided and written without a checkpoint in between: who comes back enters after this.
+            users = [user for user in self._departed if not self._hub.holds(user)]
+            self._departed.clear()
+            try:
+                await leave(self._redis, self.id, users)
+            except (Unavailable, RedisError):
+                continue  # A stale entry costs others one write that finds nobody; a rebuild has none.
+
+
+def _frame(message: StoredMessage) -> Message:
+    return Message(
+        message.conversation,
+        message.seq,
+        message.message,
+        message.created,
+        message.sender,
+        message.content_type,
+        message.content,
+        message.nonce,
+        message.ephemeral_public_key,
+    )

@@ -1,0 +1,39 @@
+"""Passwords: Argon2id through argon2-cffi, in threads, a few at a time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+
+CONCURRENT: Final = 2
+"""Hashes at a time: each takes 64 MiB and a core for tens of milliseconds, on purpose."""
+
+_hasher: Final = PasswordHasher()
+_NOBODY: Final = _hasher.hash("nobody has this password")
+
+
+class Passwords:
+    """Hashing and checking, for one process."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(CONCURRENT)
+
+    async def hash(self, password: str) -> str:
+        return await trio.to_thread.run_sync(_hasher.hash, password, limiter=self._limiter)
+
+    async def check(self, password_hash: str | None, password: str) -> bool:
+        """Whether the password is right.
+
+        :param password_hash: None for a user who does not exist: takes as long, so that nobody can tell by the time.
+        """
+        return await trio.to_thread.run_sync(_verify, password_hash, password, limiter=self._limiter)
+
+
+def _verify(password_hash: str | None, password: str) -> bool:
+    try:
+        return _hasher.verify(password_hash or _NOBODY, password) and password_hash is not None
+    except (VerifyMismatchError, InvalidHashError):
+        return False

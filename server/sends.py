@@ -1,0 +1,105 @@
+"""`send`: from the request through the group commit to the reply, the pushes here and the fan-out elsewhere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import structlog
+
+from protocol.codec import encode
+from protocol.codes import ErrorCode
+from protocol.frames import Error, Message, Send, Sent
+from server.connection import Connection, error_reply, store_error_reply
+from server.fanout import Fanout
+from server.hub import Hub, Push
+from store.batch import Batcher
+from store.errors import NotAParticipant, StoreError, TempIdConflict
+from store.members import MembersCache
+from store.messages import Committed, NewMessage, Outcome, send
+from store.pool import Pool
+
+log = structlog.get_logger(__name__)
+
+
+class PendingSend(NamedTuple):
+    """A send between its request and its reply."""
+
+    connection: Connection
+    request: int
+    message: NewMessage
+
+
+class Sends:
+    """All sends of this node, committed in batches."""
+
+    def __init__(self, pool: Pool, members: MembersCache, hub: Hub, fanout: Fanout) -> None:
+        self._pool = pool
+        self._members = members
+        self._hub = hub
+        self._fanout = fanout
+        self.batcher: Batcher[PendingSend, Outcome] = Batcher(
+            "the send queue", self._commit, self._settle, lambda pending: len(pending.message.content) + 256
+        )
+
+    def submit_nowait(self, connection: Connection, frame: Send) -> None:
+        """
+        :raises Overloaded: if too many sends wait already.
+        """
+        message = NewMessage(
+            frame.conversation,
+            connection.user,
+            frame.temp_id,
+            frame.content_type,
+            frame.content,
+            frame.nonce,
+            frame.ephemeral_public_key,
+        )
+        self.batcher.submit_nowait(PendingSend(connection, frame.request, message))
+
+    async def _commit(self, batch: list[PendingSend]) -> list[Outcome]:
+        return await send(self._pool, self._members, [pending.message for pending in batch])
+
+    def _settle(self, batch: list[PendingSend], outcomes: list[Outcome]) -> None:
+        """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            pending.connection.in_flight -= 1
+            if isinstance(outcome, Committed):
+                self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
+                if outcome.is_new:
+                    self._deliver(pending, outcome)
+            else:
+                self._hub.offer(pending.connection, encode(_refused(pending.request, outcome)))
+        self._hub.flush()
+        self._fanout.wake()
+
+    def _deliver(self, pending: PendingSend, committed: Committed) -> None:
+        message = pending.message
+        frame = encode(
+            Message(
+                message.conversation,
+                committed.seq,
+                committed.message,
+                committed.created,
+                message.sender,
+                message.content_type,
+                message.content,
+                message.nonce,
+                message.ephemeral_public_key,
+            )
+        )
+        push = Push(message.conversation, committed.seq, frame, committed.members, pending.connection)
+        self._hub.push(push)
+        self._fanout.add(push)
+
+
+def _sent(request: int, committed: Committed) -> Sent:
+    return Sent(request, committed.seq, committed.message, committed.created)
+
+
+def _refused(request: int, error: StoreError) -> Error:
+    match error:
+        case NotAParticipant():
+            return error_reply(request, ErrorCode.NOT_A_PARTICIPANT, "")
+        case TempIdConflict():
+            return error_reply(request, ErrorCode.TEMP_ID_CONFLICT, "")
+    return store_error_reply(request, error)

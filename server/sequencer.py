@@ -1,0 +1,135 @@
+"""Each conversation's messages in `seq` order, however they reach this node.
+
+Messages of one conversation come by several ways (committed here, from other nodes, fetched after a gap) and may
+overtake each other. `Sequencer` hands them on in order and once. It is told of a message only if somebody here may get
+it, so it follows a conversation only while it is active; what it does not know it does not hold back:
+
+- the first message of a conversation that it sees is handed on; order begins there;
+- a later one that leaves a hole is held until the hole is filled. A hole that lasts is fetched (`holes_due`);
+- one from before the beginning is handed on as it comes: the client sorts it in, or knows it;
+- a hole that nobody who is connected now can have missed is no hole: order begins anew (`is_stale`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_S: Final = 0.25
+"""How long a message may be held for an earlier one. Through Redis it takes a millisecond; if it takes this long, the
+node that had it is in trouble."""
+
+MAX_CONVERSATIONS: Final = 100_000
+"""That are followed; about 300 bytes each. The one that was quiet the longest is forgotten."""
+
+MAX_HELD: Final = 1000
+"""Messages held in one conversation; then its hole is due at once."""
+
+
+class Hole(NamedTuple):
+    """What is missing: `after < seq < before`."""
+
+    conversation: bytes
+    after: int
+    before: int
+
+
+class _Track(Generic[T]):
+    __slots__ = ("first", "head", "held", "hole_since", "last_at")
+
+    def __init__(self, seq: int, now: float) -> None:
+        self.restart(seq, now)
+
+    def restart(self, seq: int, now: float) -> None:
+        self.first = self.head = seq
+        self.last_at = now
+        self.hole_since = 0.0
+        self.held: dict[int, T] = {}
+
+
+class Sequencer(Generic[T]):
+    """Puts messages in order. All methods are synchronous, so each is atomic under Trio."""
+
+    def __init__(self) -> None:
+        self._tracks: OrderedDict[bytes, _Track[T]] = OrderedDict()
+        self._with_holes: set[bytes] = set()
+
+    def offer(self, conversation: bytes, seq: int, item: T, now: float, is_stale: Callable[[float], bool]) -> list[T]:
+        """A message has come; what can be handed on now, in order.
+
+        :param is_stale: asked, where there is a hole, with the time of the last message that was handed on: whether
+            nobody who gets the new one was connected then.
+        """
+        track = self._tracks.get(conversation)
+        if track is None:
+            self._follow(conversation, seq, now)
+            return [item]
+        self._tracks.move_to_end(conversation)
+        if seq == track.head + 1:
+            track.head = seq
+            track.last_at = now
+            return [item, *self._drain(conversation, track)] if track.held else [item]
+        if seq <= track.head:
+            return [item] if seq < track.first else []
+        if not track.held and is_stale(track.last_at):
+            track.restart(seq, now)
+            return [item]
+        if not track.held:
+            track.hole_since = now
+            self._with_holes.add(conversation)
+        track.held[seq] = item
+        return []
+
+    def head(self, conversation: bytes) -> int | None:
+        """Up to where this conversation was handed on without a hole; None if it is not followed."""
+        track = self._tracks.get(conversation)
+        return track.head if track else None
+
+    def follows(self, conversation: bytes) -> bool:
+        return conversation in self._tracks
+
+    def holes_due(self, now: float) -> list[Hole]:
+        """Holes that have lasted; each is named again only after as long again."""
+        due = []
+        for conversation in self._with_holes:
+            track = self._tracks[conversation]
+            if now - track.hole_since >= PATIENCE_S or len(track.held) >= MAX_HELD:
+                track.hole_since = now
+                due.append(Hole(conversation, track.head, min(track.held)))
+        return due
+
+    def skip(self, hole: Hole, now: float) -> list[T]:
+        """The hole cannot be filled; what was held behind it."""
+        track = self._tracks.get(hole.conversation)
+        if track is None or not track.held or track.head >= hole.before - 1:
+            return []
+        track.head = hole.before - 1
+        track.last_at = now
+        return self._drain(hole.conversation, track)
+
+    def forget(self, conversation: bytes) -> None:
+        """Begin anew with the next message."""
+        self._tracks.pop(conversation, None)
+        self._with_holes.discard(conversation)
+
+    @property
+    def has_holes(self) -> bool:
+        return bool(self._with_holes)
+
+    def _follow(self, conversation: bytes, seq: int, now: float) -> None:
+        self._tracks[conversation] = _Track(seq, now)
+        if len(self._tracks) > MAX_CONVERSATIONS:
+            forgotten, _ = self._tracks.popitem(last=False)
+            self._with_holes.discard(forgotten)
+
+    def _drain(self, conversation: bytes, track: _Track[T]) -> list[T]:
+        ready = []
+        while track.head + 1 in track.held:
+            track.head += 1
+            ready.append(track.held.pop(track.head))
+        if not track.held:
+            self._with_holes.discard(conversation)
+        return ready

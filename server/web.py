@@ -1,0 +1,46 @@
+"""The process `web`: the HTTP interface on Hypercorn's Trio worker."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.config import Sockets
+from hypercorn.trio.run import worker_serve
+from hypercorn.utils import wrap_app
+
+from server.http import create_app
+from server.listener import listen
+from store.config import Config
+from store.pool import Pool
+from store.redis import Redis
+from store.signals import watch_signals
+
+log = structlog.get_logger(__name__)
+
+GRACE_S: Final = 12.0
+"""Requests under way get this long when the process is told to stop; a query may take 10 s."""
+
+
+async def serve_web(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are answered first."""
+    pool = Pool(config.database_url, config.database_pool)
+    redis = Redis(config.redis_url)
+    terminated = trio.Event()
+    sock = listen(config.host, config.port)
+    async with trio.open_nursery() as services:
+        await services.start(watch_signals, terminated)
+        await services.start(redis.run)
+        # Requests are answered from the start, with `unavailable` until Postgres is there; say so in the log.
+        services.start_soon(pool.wait_ready)
+        hypercorn = HypercornConfig()
+        hypercorn.graceful_timeout = GRACE_S
+        hypercorn.accesslog = hypercorn.errorlog = None
+        app = wrap_app(create_app(pool, redis), hypercorn.wsgi_max_body_size, "asgi")
+        log.info("listening", host=config.host, port=sock.getsockname()[1])
+        await worker_serve(app, hypercorn, sockets=Sockets([], [sock], []), shutdown_trigger=terminated.wait)
+        services.cancel_scope.cancel()
+    pool.close()
+    log.info("stopped")
