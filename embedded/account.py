@@ -1,0 +1,54 @@
+"""Which user the services run as: never root."""
+
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+_UNUSED_ID = 65534
+
+
+@dataclass(frozen=True)
+class Account:
+    """An unprivileged user that root starts a service as."""
+
+    uid: int
+    gid: int
+
+    def can_reach(self, path: Path) -> bool:
+        """Whether the mode bits let this user enter every folder above the path, and read and execute it."""
+        path = path.resolve()
+        return self._may(path, 0o5) and all(self._may(parent, 0o1) for parent in path.parents)
+
+    def own(self, folder: Path) -> None:
+        """Give the folder and all in it to this user.
+
+        Raises OSError where root may not do that (some containers and network file systems).
+        """
+        os.chown(folder, self.uid, self.gid)
+        for parent, folders, files in os.walk(folder):
+            for name in folders + files:
+                os.chown(Path(parent, name), self.uid, self.gid, follow_symlinks=False)
+
+    def _may(self, path: Path, wanted: int) -> bool:
+        status = path.stat()
+        shift = 6 if status.st_uid == self.uid else 3 if status.st_gid == self.gid else 0
+        return stat.S_IMODE(status.st_mode) >> shift & wanted == wanted
+
+
+def account_for(data: Path) -> Account | None:
+    """Who shall run the service of this data: None for whoever asks, an unprivileged account if that is root.
+
+    Postgres refuses to run as root, and a Redis without a password would lend root's file access to every
+    user of the machine. Data that an ordinary user made stays theirs.
+    """
+    if os.geteuid() != 0:
+        return None
+    if data.exists() and (status := data.stat()).st_uid != 0:
+        return Account(status.st_uid, status.st_gid)
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        return Account(_UNUSED_ID, _UNUSED_ID)
+    return Account(nobody.pw_uid, nobody.pw_gid)

@@ -1,0 +1,123 @@
+"""Child processes in sessions of their own, and the processes a killed parent left behind."""
+
+import ctypes
+import os
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from embedded.account import Account
+
+LINUX = platform.system() == "Linux"
+
+_POLL_S = 0.01
+_PR_SET_PDEATHSIG = 1
+# Loaded before any fork: the child of a fork in a threaded process must not take locks.
+_LIBC = ctypes.PyDLL(None) if LINUX else None
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Poll the condition until it holds; False if it didn't within the time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    folder: Path,
+    log: IO[bytes],
+    account: Account | None,
+    death_signal: signal.Signals,
+) -> subprocess.Popen[bytes]:
+    """Start the command in the folder, out of reach of the terminal's Ctrl-C.
+
+    On Linux it gets `death_signal` when the *thread* that called this ends, however it ends.
+    Raises OSError if the command cannot be run.
+    """
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=die_with(os.getpid(), death_signal),  # after the change of user, which clears it
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
+    )
+
+
+def run(command: Sequence[str], *, folder: Path, log: IO[bytes], account: Account | None) -> int:
+    """Run the command in the folder to its end and return its exit status."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        check=False,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
+    ).returncode
+
+
+def die_with(parent: int, number: signal.Signals) -> Callable[[], None]:
+    """What a child of `parent` calls to get the signal when its parent's forking thread ends (Linux only)."""
+
+    def call() -> None:
+        if _LIBC is None:
+            return
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+        if os.getppid() != parent:  # it died before the setting could work
+            os._exit(1)
+
+    return call
+
+
+def running_in(folder: Path, program: str, pid: int | None) -> list[int]:
+    """Processes of that program that work in the folder.
+
+    Linux tells every process' folder; elsewhere it is `pid` and its children, if they are of that program.
+    """
+    if LINUX:
+        return [int(entry.name) for entry in Path("/proc").iterdir() if _works_in(entry, folder, program)]
+    listing = subprocess.run(["ps", "-axo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()]
+    return [int(own) for own, parent, command in rows if str(pid) in (own, parent) and program in Path(command).name]
+
+
+def send(pids: Sequence[int], number: signal.Signals) -> None:
+    """Signal those of the processes that still exist."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def _works_in(entry: Path, folder: Path, program: str) -> bool:
+    if not entry.name.isdecimal():
+        return False
+    try:
+        return (entry / "comm").read_text().strip() == program and os.path.samefile(entry / "cwd", folder)
+    except OSError:  # it ended (a zombie has no folder either), or is another user's
+        return False
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what would steer Postgres (PGDATA, PGPORT, ...) or translate its log."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
+    return kept | {"LC_ALL": "C"}

@@ -1,0 +1,120 @@
+"""What `make run` does: services, migrations, and all the processes of the Procfile in one terminal."""
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from embedded import ports, process
+from embedded.errors import EmbeddedError
+from embedded.postgres import Postgres
+from embedded.procfile import RELEASE, Terminal, read_procfile, run_processes, run_release
+from embedded.redis import Redis
+
+DEFAULT_PORTS = {"PORT": 8000, "SOCKET_PORT": 8001}
+_ANSWER_TIMEOUT_S = 120.0
+
+BANNER = """
+HTTP       http://127.0.0.1:{PORT}
+WebSocket  ws://127.0.0.1:{SOCKET_PORT}
+
+In another terminal:
+  .venv/bin/python -m client register alice
+  .venv/bin/python -m client register bob
+  .venv/bin/python -m client chat alice bob
+
+Ctrl-C stops everything; what was written stays in {var}.
+
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until Ctrl-C, SIGTERM or a closed terminal; the exit status is 0 if all of it stopped in order."""
+    parser = argparse.ArgumentParser(prog="python -m embedded.run", description=__doc__)
+    parser.add_argument("--procfile", type=Path, default=Path("Procfile"))
+    parser.add_argument("--var", type=Path, default=Path("var"), help="where all data is kept")
+    options = parser.parse_args(arguments)
+    # Until the processes run, and honcho has its own handlers, each of these unwinds what has been started.
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        return _run(read_procfile(options.procfile), options.var)
+    except EmbeddedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _run(commands: dict[str, str], var: Path) -> int:
+    with ExitStack() as stack:
+        stack.enter_context(_only_one(var))
+        chosen = _free_ports(os.environ)
+        environment = {
+            **os.environ,
+            **_start_services(stack, var),
+            **{name: str(port) for name, port in chosen.items()},
+            # `python` in a Procfile is this one.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PYTHONUNBUFFERED": "1",
+        }
+        if RELEASE in commands:
+            run_release(commands.pop(RELEASE), environment)
+
+        def announce() -> None:
+            if process.wait_until(lambda: all(map(ports.answers, chosen.values())), _ANSWER_TIMEOUT_S):
+                Terminal().write(BANNER.format(**chosen, var=var))
+
+        return run_processes(commands, environment, when_started=announce)
+
+
+@contextmanager
+def _only_one(var: Path) -> Iterator[None]:
+    var.mkdir(parents=True, exist_ok=True)
+    with (var / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EmbeddedError(f"Another make run uses {var}: stop it (Ctrl-C in its terminal) first.") from error
+        yield
+
+
+def _free_ports(environment: Mapping[str, str]) -> dict[str, int]:
+    chosen: dict[str, int] = {}
+    for name, default in DEFAULT_PORTS.items():
+        text = environment.get(name) or str(default)
+        if not (text.isdecimal() and 0 < int(text) < 65536):
+            raise EmbeddedError(f"{name}={text} is no port: run {name}={default} make run.")
+        port = int(text)
+        other = port + 100 if port < 65_000 else default
+        try:
+            taken = port in chosen.values() or not ports.is_free(port)
+        except PermissionError as error:
+            raise EmbeddedError(f"Port {port} is for root alone: run {name}={default} make run.") from error
+        if taken:
+            raise EmbeddedError(f"Port {port} is taken: stop what is using it, or run {name}={other} make run.")
+        chosen[name] = port
+    return chosen
+
+
+def _start_services(stack: ExitStack, var: Path) -> dict[str, str]:
+    """Start what the environment doesn't bring; they stop, after the processes, when the stack unwinds."""
+    urls = {}
+    for variable, make in (("DATABASE_URL", Postgres), ("REDIS_URL", Redis)):
+        if os.environ.get(variable):
+            continue
+        service = make(var / make.__name__.lower())
+        service.start()
+        stack.callback(service.stop)
+        urls[variable] = service.url
+    return urls
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Both services for the length of a block: for tests, the demo and benchmarks."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedded.postgres import NOT_DURABLE, Postgres
+from embedded.redis import Redis
+
+
+@dataclass(frozen=True)
+class Services:
+    """Handles of the running services."""
+
+    postgres: Postgres
+    redis: Redis
+
+
+@contextmanager
+def services(folder: Path, *, durable: bool, settings: Mapping[str, str] | None = None) -> Iterator[Services]:
+    """Postgres and Redis on free ports, their data below `folder`; both are stopped at the end.
+
+    Without `durable` Postgres doesn't wait for the disk and Redis keeps nothing. `settings` are added to
+    Postgres'. Raises EmbeddedError if either doesn't start. It blocks: under Trio enter it in a fixture or
+    a thread.
+    """
+    postgres = Postgres(folder / "postgres", settings={**({} if durable else NOT_DURABLE), **(settings or {})})
+    redis = Redis(folder / "redis", durable=durable)
+    with ExitStack() as running:
+        for service in (postgres, redis):
+            service.start()
+            running.callback(service.stop)
+        yield Services(postgres, redis)

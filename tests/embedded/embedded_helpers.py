@@ -1,0 +1,56 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from embedded.postgres import Postgres
+from embedded.process import LINUX, running_in, wait_until
+from embedded.redis import Redis
+
+ROOT = Path(__file__).parents[2]
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+needs_linux = pytest.mark.skipif(not LINUX, reason="only Linux tells a process of its parent's death")
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    return wait_until(condition, 30.0)
+
+
+def sql(postgres: Postgres, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def command(service: Redis, *words: str, timeout_s: float = 5.0) -> Any:
+    with redis.Redis.from_url(service.url, socket_timeout=timeout_s, retry=None) as connection:
+        return connection.execute_command(*words)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs: one that ended, but nobody has waited for yet, doesn't."""
+    if not LINUX:
+        return subprocess.run(["ps", "-p", str(pid)], stdout=subprocess.DEVNULL).returncode == 0
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def nothing_runs_in(data: Path) -> bool:
+    return not any(running_in(data, program, None) for program in ("postgres", "redis-server"))
+
+
+def python(code: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the code in an interpreter of its own that finds the package."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, **options
+    )
