@@ -1,0 +1,25 @@
+"""Users with devices, straight into the store: registering over HTTP hashes passwords, which takes its time."""
+
+from __future__ import annotations
+
+from client.http import Credentials
+from store import accounts, conversations
+from store.pool import Pool
+
+
+async def new_device(pool: Pool, user: bytes, name: str = "test") -> Credentials:
+    device, token = await accounts.add_device(pool, user, name)
+    return Credentials(user, device, token)
+
+
+async def new_user(pool: Pool, username: str) -> Credentials:
+    return await new_device(pool, await accounts.add_user(pool, username, "no password"))
+
+
+async def new_direct(pool: Pool, one: Credentials, other: Credentials) -> bytes:
+    conversation, _ = await conversations.add_direct(pool, one.user, other.user)
+    return conversation
+
+
+async def new_group(pool: Pool, *members: Credentials) -> bytes:
+    return await conversations.add_group(pool, "Group", [member.user for member in members])

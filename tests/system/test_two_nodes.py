@@ -1,0 +1,139 @@
+"""Two gateways on one Postgres and one Redis."""
+
+from __future__ import annotations
+
+import secrets
+
+import trio
+
+from client.connection import connect
+from client.http import HttpClient
+from client.session import open_session
+from protocol.frames import Message
+from store.pool import Pool
+from tests.faults import flush_redis
+from tests.people import new_device, new_direct, new_group, new_user
+from tests.processes import open_cluster
+
+HEALED_S = 5.0
+"""What DESIGN promises after FLUSHALL (P9)."""
+
+
+async def test_message_reaches_every_other_device_on_every_node(pool: Pool, redis_url: str) -> None:
+    """Push to every live device of every participant, the sender's other devices included; not to the sending one."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    alice2 = await new_device(pool, alice.user)
+    conversation = await new_direct(pool, alice, bob)
+    async with open_cluster(pool.url, redis_url) as cluster:
+        (_, here), (_, there) = await cluster.start_socket(), await cluster.start_socket()
+        pushes: dict[str, list[Message]] = {"alice": [], "alice2": [], "bob": [], "bob2": []}
+        arrived = trio.Event()
+
+        def collect(name: str):  # type: ignore[no-untyped-def]
+            async def on_push(push: Message) -> None:
+                pushes[name].append(push)
+                if sum(map(len, pushes.values())) == 3:
+                    arrived.set()
+
+            return on_push
+
+        async with (
+            connect(here, alice.token, on_push=collect("alice")) as sender,
+            connect(there, alice2.token, on_push=collect("alice2")),
+            connect(there, bob.token, on_push=collect("bob")),
+            connect(here, (await new_device(pool, bob.user)).token, on_push=collect("bob2")),
+        ):
+            sent = await sender.send(
+                conversation, b"ciphertext", temp_id=secrets.token_bytes(16), content_type="text", nonce=b"n" * 24
+            )
+            with trio.fail_after(HEALED_S):
+                await arrived.wait()
+        expected = Message(
+            conversation, 1, sent.message, sent.created, alice.user, "text", b"ciphertext", b"n" * 24, None
+        )
+        assert pushes == {"alice": [], "alice2": [expected], "bob": [expected], "bob2": [expected]}
+
+
+async def test_same_temp_id_50_times_at_once_from_two_nodes_is_one_message(pool: Pool, redis_url: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation, temp_id = await new_direct(pool, alice, bob), secrets.token_bytes(16)
+    acks = []
+    async with open_cluster(pool.url, redis_url) as cluster:
+        nodes = [(await cluster.start_socket())[1] for _ in range(2)]
+        async with connect(nodes[0], alice.token) as one, connect(nodes[1], alice.token) as other:
+
+            async def send(connection) -> None:  # type: ignore[no-untyped-def]
+                sent = await connection.send(conversation, b"once", temp_id=temp_id, content_type="text")
+                acks.append((sent.seq, sent.message, sent.created))
+
+            async with trio.open_nursery() as nursery:
+                for turn in range(50):
+                    nursery.start_soon(send, (one, other)[turn % 2])
+    assert len(acks) == 50
+    assert len(set(acks)) == 1
+    assert await pool.fetch("select count(*), max(seq) from messages") == [(1, 1)]
+    assert await pool.fetch("select last_seq from conversations") == [(1,)]
+
+
+async def test_flushall_between_two_nodes_heals_with_nothing_missing(pool: Pool, redis_url: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    async with open_cluster(pool.url, redis_url) as cluster:
+        await cluster.start_web()
+        (_, here), (there_process, there) = await cluster.start_socket(), await cluster.start_socket()
+        async with connect(here, alice.token) as sender:
+            seen: list[int] = []
+            complete = trio.Event()
+
+            async def on_push(push: Message) -> None:
+                seen.append(push.seq)
+                if set(seen) >= set(range(1, 61)):
+                    complete.set()
+
+            # A bare connection: only what the server pushes by itself counts, nothing that a client fetches.
+            async with connect(there, bob.token, on_push=on_push):
+                for number in range(1, 61):
+                    if number == 20:
+                        flush_redis(redis_url)
+                    await sender.send(
+                        conversation, b"%d" % number, temp_id=secrets.token_bytes(16), content_type="text"
+                    )
+                with trio.fail_after(HEALED_S):
+                    await complete.wait()
+                # Healed, not only caught up: the next message comes by the ordinary way.
+                await there_process.wait_event("caught_up", skip=1)
+    assert sorted(set(seen)) == list(range(1, 61))
+
+
+async def test_group_of_three_on_two_nodes_sees_one_order(pool: Pool, redis_url: str) -> None:
+    """Senders on both nodes at once: every session ends with the same messages in the same order."""
+    people = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+    group = await new_group(pool, *people)
+    async with open_cluster(pool.url, redis_url) as cluster:
+        await cluster.start_web()
+        nodes = [(await cluster.start_socket())[1] for _ in range(2)]
+        async with (
+            HttpClient(cluster.http_url) as http,
+            open_session(http, [nodes[0]], people[0]) as alice,
+            open_session(http, [nodes[1]], people[1]) as bob,
+            open_session(http, [nodes[1]], people[2]) as carol,
+        ):
+
+            async def talk(session) -> None:  # type: ignore[no-untyped-def]
+                for number in range(30):
+                    await session.send(group, b"%d" % number)
+
+            async with trio.open_nursery() as nursery:
+                for session in (alice, bob, carol):
+                    nursery.start_soon(talk, session)
+            histories = []
+            with trio.fail_after(HEALED_S):
+                for session in (alice, bob, carol):
+                    got: list[Message] = []
+                    async for message in session.messages:
+                        got.append(message)
+                        if len(got) == 90:
+                            break
+                    histories.append(got)
+    assert [message.seq for message in histories[0]] == list(range(1, 91))
+    assert histories[0] == histories[1] == histories[2]
