@@ -12,7 +12,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test check lint types layers bench clean
+.PHONY: help run demo test check lint types bench clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -21,12 +21,12 @@ run: .venv/run.installed  ## start everything here, with its own Postgres and Re
 	@exec $(PYTHON) -m embedded.run
 
 demo: .venv/run.installed  ## watch two people chat through a server that is killed meanwhile
-	@exec $(PYTHON) -m embedded.demo
+	@exec $(PYTHON) -m demo
 
 test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest
 
-check: lint types layers test  ## run the linters, the type checker and the tests
+check: lint types test  ## run the linters, the type checker and the tests
 
 lint: .venv/dev.installed
 	$(PYTHON) -m ruff check
@@ -34,9 +34,6 @@ lint: .venv/dev.installed
 
 types: .venv/dev.installed
 	$(PYTHON) -m mypy
-
-layers: .venv/dev.installed
-	$(PYTHON) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo --cache-dir $(CACHE)/importlinter
 
 bench: .venv/dev.installed  ## run the benchmarks
 	$(PYTHON) -m bench

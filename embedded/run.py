@@ -27,6 +27,9 @@ In another terminal:
   .venv/bin/python -m client register bob
   .venv/bin/python -m client chat alice bob
 
+and in a third one, so that two people talk:
+  .venv/bin/python -m client chat bob alice
+
 Ctrl-C stops everything; what was written stays in {var}.
 
 """

@@ -1,0 +1,70 @@
+"""A web process and two gateways, on services of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedded.ports import answers, free_port
+from embedded.process import wait_until
+from embedded.services import services
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What runs, and where.
+
+    :ivar gateways: the two `socket` processes, in the order of `socket_urls`.
+    """
+
+    http_url: str
+    socket_urls: tuple[str, str]
+    gateways: tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]
+
+
+@contextmanager
+def open_cluster(folder: Path) -> Iterator[Cluster]:
+    """Everything for the length of a block; logs and data are below `folder`.
+
+    :raises EmbeddedError: if Postgres or Redis does not start.
+    :raises TimeoutError: if a process of ours does not.
+    """
+    with ExitStack() as stack:
+        running = stack.enter_context(services(folder, durable=True))
+        environment = {**os.environ, "DATABASE_URL": running.postgres.url, "REDIS_URL": running.redis.url}
+
+        def start(name: str, *command: str, **settings: str) -> subprocess.Popen[bytes]:
+            log = stack.enter_context((folder / f"{name}.log").open("wb"))
+            process = subprocess.Popen([sys.executable, "-m", *command], stderr=log, env={**environment, **settings})
+            stack.callback(_stop, process)
+            return process
+
+        if start("release", "store", "migrate").wait(START_TIMEOUT_S):
+            raise TimeoutError(f"the migrations failed: see {folder / 'release.log'}")
+        http_port, first, second = free_port(), free_port(), free_port()
+        start("web", "server", "web", PORT=str(http_port))
+        gateways = (
+            start("node-1", "server", "socket", SOCKET_PORT=str(first)),
+            start("node-2", "server", "socket", SOCKET_PORT=str(second)),
+        )
+        if not wait_until(lambda: all(map(answers, (http_port, first, second))), START_TIMEOUT_S):
+            raise TimeoutError(f"a process did not start within {START_TIMEOUT_S:g} s: see the logs in {folder}")
+        urls = (f"ws://127.0.0.1:{first}", f"ws://127.0.0.1:{second}")
+        yield Cluster(f"http://127.0.0.1:{http_port}", urls, gateways)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,68 @@
+"""The boundaries of DESIGN hold: what may import what, and one file for each driver."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "server", "store")
+
+DRIVERS = {
+    "psycopg": {"store/postgres.py"},
+    "hiredis": {"store/redis.py"},
+    "redis": {"store/redis.py"},
+    "trio_websocket": {"server/connection.py", "client/connection.py"},
+    "quart": {"server/http.py"},
+    "quart_trio": {"server/http.py"},
+    "hypercorn": {"server/web.py"},
+    "argon2": {"server/passwords.py"},
+}
+"""Top-level module of a driver -> the files that may meet it, benchmarks and tests aside."""
+
+
+def imports_of(file: Path) -> set[str]:
+    """The top-level names of everything that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def files() -> list[Path]:
+    return [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_one_file_meets_each_driver(driver: str) -> None:
+    meeting = {str(file.relative_to(ROOT)) for file in files() if driver in imports_of(file)}
+    assert {name for name in meeting if not name.startswith("bench/")} == DRIVERS[driver]
+
+
+def test_asyncio_is_nowhere() -> None:
+    assert not [file for file in files() if "asyncio" in imports_of(file)]
+
+
+def test_nothing_imports_the_tests() -> None:
+    assert not [file for file in files() if "tests" in imports_of(file)]
+
+
+def test_layers_hold() -> None:
+    """The contracts in setup.cfg: server, jobs -> store -> protocol; client -> protocol; the protocol is sans-IO."""
+    call = "lint_imports(config_filename='setup.cfg', no_cache=True)"
+    command = f"import sys; from importlinter.cli import lint_imports; sys.exit({call})"
+    result = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+def test_protocol_imports_nothing_that_does_io() -> None:
+    allowed = {"__future__", "cbor2", "collections", "enum", "io", "msgspec", "protocol", "typing"}
+    for file in (ROOT / "protocol").rglob("*.py"):
+        assert imports_of(file) <= allowed, file
