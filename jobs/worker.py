@@ -18,6 +18,7 @@ from jobs.queue import Queue
 from jobs.relay import relay_forever
 from store.config import Config
 from store.errors import StoreError
+from store.migrate import wait_migrated
 from store.pool import Pool
 from store.redis import Redis
 from store.signals import watch_signals
@@ -47,7 +48,7 @@ class Worker:
             await services.start(watch_signals, self._terminated)
             await services.start(self._redis.run)
             # Both edges wait for their service by themselves; only the log should say so from the start.
-            services.start_soon(self._pool.wait_ready)
+            services.start_soon(wait_migrated, self._pool)
             await self._work(Webhook(client, self._config.offline_notice_url))
             await self._leave()
             services.cancel_scope.cancel()

@@ -190,7 +190,7 @@ class Connection:
             log.warning("hello_refused", error=str(error))
             self.close(CloseCode.UNAVAILABLE, "try again")
             return
-        except StoreError:
+        except Exception:  # the boundary: a fault here is told to the client, and to nobody else
             log.exception("hello_failed")
             self.close(CloseCode.SERVER_ERROR, "a fault of the server")
             return

@@ -25,6 +25,7 @@ from store.accounts import Identity, device_by_token
 from store.config import Config
 from store.errors import StoreError, Unavailable
 from store.members import MembersCache
+from store.migrate import wait_migrated
 from store.pool import Pool
 from store.redis import Redis
 from store.signals import watch_signals
@@ -82,7 +83,7 @@ class SocketGateway:
 
         async def wait() -> None:
             nonlocal ready
-            await self._pool.wait_ready()
+            await wait_migrated(self._pool)
             await self._node.ready.wait()
             ready = True
             nursery.cancel_scope.cancel()

@@ -14,6 +14,7 @@ from hypercorn.utils import wrap_app
 from server.http import create_app
 from server.listener import listen
 from store.config import Config
+from store.migrate import wait_migrated
 from store.pool import Pool
 from store.redis import Redis
 from store.signals import watch_signals
@@ -34,7 +35,7 @@ async def serve_web(config: Config) -> None:
         await services.start(watch_signals, terminated)
         await services.start(redis.run)
         # Requests are answered from the start, with `unavailable` until Postgres is there; say so in the log.
-        services.start_soon(pool.wait_ready)
+        services.start_soon(wait_migrated, pool)
         hypercorn = HypercornConfig()
         hypercorn.graceful_timeout = GRACE_S
         hypercorn.accesslog = hypercorn.errorlog = None

@@ -6,8 +6,11 @@ from importlib import resources
 from typing import Final, NamedTuple
 
 import structlog
+import trio
 
-from store.postgres import Connection, connected
+from store.errors import StoreError
+from store.pool import Pool
+from store.postgres import Connection, Error, connected
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +36,24 @@ def migrations() -> list[Migration]:
         for file in files
         if file.name.endswith(".sql")
     )
+
+
+async def wait_migrated(pool: Pool) -> None:
+    """Return once Postgres answers and has every migration that this release knows; until then say what is missing."""
+    await pool.wait_ready()
+    newest = migrations()[-1]
+    while True:
+        try:
+            rows = await pool.fetch("select 1 from migrations where version = %s", (newest.version,))
+        except (StoreError, Error) as error:
+            rows = []
+            log.warning("waiting_for_migrations", missing=newest.name, error=" ".join(str(error).split()))
+        else:
+            if not rows:
+                log.warning("waiting_for_migrations", missing=newest.name, hint="run: python -m store migrate")
+        if rows:
+            return
+        await trio.sleep(1)
 
 
 async def migrate(url: str, *, upto: int | None = None) -> list[str]:
