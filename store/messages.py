@@ -37,7 +37,8 @@ class NewMessage(Struct, frozen=True, gc=False):
 
     def digest(self) -> bytes:
         """What a retry with the same temp_id must be equal in. 32 bytes."""
-        parts = (self.content_type.encode(), self.content, self.nonce, self.ephemeral_public_key)
+        # A lone surrogate is for Postgres' edge to refuse, alone and not with its batch.
+        parts = (self.content_type.encode(errors="surrogatepass"), self.content, self.nonce, self.ephemeral_public_key)
         # Each part with its length, None apart from empty: no two messages have the same bytes.
         framed = [b"-" if part is None else b"%d:%b" % (len(part), part) for part in parts]
         return blake2b(b"".join(framed), digest_size=32).digest()
@@ -81,31 +82,31 @@ async def send(pool: Pool, cache: MembersCache, batch: Sequence[NewMessage]) -> 
     `NotAParticipant`, `TempIdConflict`, `Unavailable` (it may be committed; a retry with the same temp_id finds out),
     `Overloaded`, or `StoreError` for a fault.
     """
-    first: dict[tuple[bytes, bytes], NewMessage] = {}
-    for message in batch:
-        first.setdefault((message.sender, message.temp_id), message)
-    unique = list(first.values())
+    first: dict[tuple[bytes, bytes], int] = {}
+    for n, message in enumerate(batch):
+        first.setdefault((message.sender, message.temp_id), n)
+    unique = [batch[n] for n in first.values()]
     try:
         outcomes = await _send_unique(pool, cache, unique)
     except (Unavailable, Overloaded) as error:
         return [error] * len(batch)
     except Error as error:
         outcomes = await _send_alone(pool, cache, unique, error)
-    by_key = dict(zip(first, outcomes, strict=True))
-    return [_outcome_of(message, first, by_key) for message in batch]
+    by_first = dict(zip(first.values(), outcomes, strict=True))
+    answered = [(n, first[message.sender, message.temp_id], message) for n, message in enumerate(batch)]
+    return [by_first[f] if n == f else _outcome_of_twin(message, batch[f], by_first[f]) for n, f, message in answered]
 
 
-def _outcome_of(
-    message: NewMessage, first: dict[tuple[bytes, bytes], NewMessage], by_key: dict[tuple[bytes, bytes], Outcome]
-) -> Outcome:
-    key = (message.sender, message.temp_id)
-    outcome = by_key[key]
-    if first[key] is message or not isinstance(outcome, Committed):
+def _outcome_of_twin(message: NewMessage, first: NewMessage, outcome: Outcome) -> Outcome:
+    """Of a message whose temp_id stood in the batch before: the first one answers for it if they are the same."""
+    if message == first:
+        if isinstance(outcome, Committed):
+            return Committed(outcome.message, outcome.seq, outcome.created, False, outcome.members)
         return outcome
-    # A twin within the batch: its first one answers for it, if they are the same.
-    if first[key] != message:
+    if isinstance(outcome, Committed):
         return TempIdConflict()
-    return Committed(outcome.message, outcome.seq, outcome.created, False, outcome.members)
+    # The first was refused, for reasons of its own: this one may be the retry of what was sent under the temp_id.
+    return Overloaded("a temp_id used twice at once", 1)
 
 
 async def _send_alone(pool: Pool, cache: MembersCache, unique: list[NewMessage], error: Error) -> list[Outcome]:
@@ -180,13 +181,13 @@ def _outcomes(
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for message, (_, outcome, seq, message_id, created, version, members) in zip(batch, rows, strict=True):
-        if outcome == "stranger":
-            outcomes.append(NotAParticipant())
-            continue
+        # They come with the first row of a conversation, a stranger's perhaps, and count for all of its rows.
         if members is not None:
             cached[message.conversation] = (version, tuple(members))
             cache.put(message.conversation, version, tuple(members))
-        if outcome == "conflict":
+        if outcome == "stranger":
+            outcomes.append(NotAParticipant())
+        elif outcome == "conflict":
             outcomes.append(TempIdConflict())
         else:
             known = cached[message.conversation][1]

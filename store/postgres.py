@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -33,6 +33,9 @@ _T = TypeVar("_T")
 
 CONNECT_TIMEOUT_S: Final = 3.0
 """For one attempt at one address, names resolved; a local connect takes 5 ms, TLS across a continent 0.5 s."""
+
+FIRST_REPLAN: Final = 8
+"""Queries of a connection after which plans are made anew for the first time; then at each doubling."""
 
 CANCEL_TIMEOUT_S: Final = 2.0
 """How long a cancelled query may hold its task while Postgres is asked to stop it; then the connection is closed."""
@@ -194,6 +197,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.lock = trio.Lock()  # type: ignore[assignment]  # psycopg asks for `async with`, which this has
         self.where = ""
         self.commit_doubted = False
+        self._queries = 0
         self.add_notice_handler(self._notice)
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
@@ -216,7 +220,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         with trio.move_on_after(CANCEL_TIMEOUT_S, shield=True) as scope:
             try:
                 await _drive_connecting(self._cancel_gen())
-                await _drive(gen, self.pgconn.socket)
+                await _drive(gen, self.pgconn.socket, resumed=True)
             except driver_errors.QueryCanceled:
                 return
             except psycopg.Error:
@@ -234,6 +238,9 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         :raises Error: any other error of Postgres; nothing was done.
         """
         self.commit_doubted = False
+        self._queries += 1
+        if self._queries >= FIRST_REPLAN and self._queries & (self._queries - 1) == 0:
+            await self._discard_plans()
         cursor = self.cursor(binary=True)
         try:
             await cursor.execute(sql.encode(), parameters)
@@ -242,9 +249,22 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
             if isinstance(error, RETRYABLE):
                 raise
             raise Unavailable("Postgres", self.where, _one_line(error)) from error
+        except UnicodeEncodeError as error:
+            # A lone surrogate. Nothing was sent; callers see it as they see a NUL, which Postgres itself refuses.
+            raise driver_errors.DataError(_one_line(error)) from error
         if self.commit_doubted:
             raise Unavailable("Postgres", self.where, "committed, but the standby did not confirm it")
         return rows
+
+    async def _discard_plans(self) -> None:
+        """Forget plans that were made while the tables were smaller.
+
+        A prepared statement keeps the plan of its first runs until somebody analyses the tables: begun on empty
+        tables, it goes on reading them from end to end while they fill. Plans are made anew after 8, 16, 32 and so
+        on queries, so they are never older than half of what this connection has written.
+        """
+        with suppress(psycopg.Error):  # A lost connection shows itself with the query that follows.
+            await self.cursor().execute("discard plans")
 
     async def script(self, text: str) -> None:
         """Run several statements, without parameters, in one transaction."""
@@ -318,9 +338,10 @@ async def _resolved(attempt: dict[str, Any]) -> dict[str, Any]:
     return {**attempt, "hostaddr": found[0][4][0]}
 
 
-async def _drive(gen: PQGen[_T], fileno: int) -> _T:
+async def _drive(gen: PQGen[_T], fileno: int, *, resumed: bool = False) -> _T:
     try:
-        wanted = next(gen)
+        # A generator whose wait was cancelled goes on as after one in which nothing became ready.
+        wanted = gen.send(Ready.NONE) if resumed else next(gen)
         while True:
             wanted = gen.send(await _wait_ready(wanted, fileno))
     except StopIteration as stop:
@@ -361,9 +382,14 @@ async def _wait_either(fileno: int) -> Ready:
         ready |= flag
         nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait_one, trio.lowlevel.wait_readable, Ready.R)
-        nursery.start_soon(wait_one, trio.lowlevel.wait_writable, Ready.W)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_one, trio.lowlevel.wait_readable, Ready.R)
+            nursery.start_soon(wait_one, trio.lowlevel.wait_writable, Ready.W)
+    except BaseExceptionGroup:
+        # Cancelled, the nursery raises a group of both tasks' Cancelled; callers settle on a plain one.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise
     return Ready(ready)
 
 
