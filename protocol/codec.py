@@ -5,8 +5,9 @@ Decoding: `decode` turns the bytes of one WebSocket message into frames. It rais
 `RemoteProtocolError` (the bytes cannot be read) and yields `RequestError` in place of a frame that could be read
 but not served, so that one bad request does not take its neighbours with it.
 
-What the decoder refuses before it can cost anything: tags (bignums that collide in a dict take seconds per MB,
-shared references build cycles), indefinite lengths, duplicate keys, nesting beyond `limits.MAX_NESTING`.
+What the decoder refuses before it can cost anything: tags (shared references build cycles), keys of which a peer can
+choose many that hash alike (bignums, arrays; a message of them takes 13 s), indefinite lengths, duplicate keys, nesting
+beyond `limits.MAX_NESTING`.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ _DECODE_FROM_SERVER: Final[dict[int, tuple[type[Reply | Push], tuple[_Field, ...
 
 
 def encode(frame: Frame) -> bytes:
-    """One frame's bytes, in core deterministic encoding. Checks nothing: what a caller builds is of the types stated."""
+    """One frame's bytes, in core deterministic encoding. Checks nothing: what a caller builds is of those types."""
     type_, keys = _ENCODE[type(frame)]
     item: dict[int, Any] = {0: type_}
     for key, name in keys:
@@ -134,7 +135,10 @@ def encode_request(frame: Request) -> bytes:
 
     :raises LocalProtocolError: if the server would refuse the frame; says which field and why.
     """
-    data = encode(frame)
+    try:
+        data = encode(frame)
+    except UnicodeEncodeError:
+        raise LocalProtocolError("a text has a lone surrogate, which UTF-8 has no bytes for") from None
     try:
         [decoded] = decode_from_client(data)
     except RemoteProtocolError as error:
@@ -181,29 +185,48 @@ _DECODER_OPTIONS: Final[dict[str, Any]] = {
     "max_depth": limits.MAX_NESTING,
     "allow_indefinite": False,
     "allow_duplicate_keys": False,
+    # Keys of maps in fields: texts and bytes alone, whose hashes nobody outside can choose.
+    "strict_hashable_types": True,
 }
+_MAP: Final = 0xA0
+_ARRAY: Final = 0x80
+"""CBOR heads of an empty map and an empty array; up to 23 pairs or elements are added to it."""
 
 
-def _items(data: bytes) -> Iterator[dict[Any, Any]]:
+def _items(data: bytes) -> Iterator[dict[int, Any]]:
     size = len(data)
     if not size:
         raise RemoteProtocolError(CloseCode.BAD_FRAME, "an empty WebSocket message holds no frame")
     stream = BytesIO(data)
+    heads = stream.getbuffer()
     decoder = cbor2.CBORDecoder(stream, **_DECODER_OPTIONS)
-    while stream.tell() < size:
-        start = stream.tell()
+    while (start := stream.tell()) < size:
+        count = heads[start] - _MAP
+        if not 0 <= count <= limits.MAX_FIELDS:
+            detail = f"the item at byte {start} is not a map of at most {limits.MAX_FIELDS} fields"
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)
         try:
-            item = decoder.decode()
+            if 2 * count <= 23:
+                # Read as an array of keys and values: the keys are in no dict before they were looked at.
+                heads[start] = _ARRAY + 2 * count
+                flat = decoder.decode()
+            else:
+                stream.seek(start + 1)
+                flat = [decoder.decode() for _ in range(2 * count)]
         except cbor2.CBORDecodeEOF:
             raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} is cut short") from None
         except cbor2.CBORDecodeError as error:
             raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start}: {error}") from None
-        if type(item) is not dict:
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} is not a map")
+        keys = flat[::2]
+        if not set(map(type, keys)) <= {int}:
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key that is no integer")
+        item = dict(zip(keys, flat[1::2], strict=True))
+        if len(item) != count:
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key twice")
         yield item
 
 
-def _frame(item: dict[Any, Any], table: Mapping[int, tuple[type[_F], tuple[_Field, ...]]]) -> _F | RequestError:
+def _frame(item: dict[int, Any], table: Mapping[int, tuple[type[_F], tuple[_Field, ...]]]) -> _F | RequestError:
     get = item.get
     type_ = get(0)
     # bool is an int in Python, and 1.0 == 1 finds a dict's key: only the exact type counts.
@@ -232,7 +255,7 @@ def _is_other_direction(type_: Any) -> bool:
     return type(type_) is int and type_ in Type._value2member_map_
 
 
-def _request_of(item: dict[Any, Any]) -> int:
+def _request_of(item: dict[int, Any]) -> int:
     """The number to answer a frame that cannot be served with.
 
     :raises RemoteProtocolError: if it has none: then nobody would know what the error is about.

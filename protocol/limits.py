@@ -29,6 +29,9 @@ MAX_WEBSOCKET_MESSAGE_BYTES: Final = 256 * 1024
 """One WebSocket message, that is one CBOR sequence, in either direction: three of the largest sends. Protects the
 server's memory while fragments are collected; a larger message is refused with close code 1009."""
 
+MAX_FIELDS: Final = 23
+"""Fields of a frame, its type among them: the largest map whose head is one byte. The largest frame has 10."""
+
 MAX_NESTING: Final = 4
 """Depth of containers in a frame: map, `marks`, mark. Protects the decoder's stack."""
 
