@@ -115,7 +115,9 @@ create function send_messages(
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[]
 ) returns table (
     n bigint, outcome text, seq bigint, id uuid, created bigint, members_version bigint, members uuid[]
-) language plpgsql as $$
+) language plpgsql set plan_cache_mode = force_generic_plan as $$
+-- Planning the statement below costs more than running it, and its arguments do not change the plan; see
+-- Connection.query in store/postgres.py for how a plan that was made while the tables were small is got rid of.
 declare
     stamp timestamptz;
 begin
