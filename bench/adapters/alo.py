@@ -1,0 +1,105 @@
+"""ALO Shield's protocol: CBOR sequences in binary messages.
+
+Frames come from `protocol`, but the hot path does not: a send is assembled around its request number and its content,
+and replies are read without the reference decoder's checks, for the generator must not be what is measured.
+"""
+
+from __future__ import annotations
+
+import os
+from struct import Struct
+from typing import ClassVar, Final
+from uuid import UUID
+
+import cbor2
+
+from bench.adapters.base import FIRST_SEND, STAMP, Adapter, Events
+from bench.websocket import Opcode
+from bench.workload import Body, Member
+from protocol import limits
+from protocol.codec import encode_request
+from protocol.frames import Hello, Key, MarkDelivered, Send, Type
+
+_HELLO: Final = 0
+_REQUEST: Final = Struct("!I")
+_MARKS: Final = range(1, FIRST_SEND)
+
+
+class Alo(Adapter):
+    """One device.
+
+    As the reference client does, it marks what it has received: see `take_marks`.
+    """
+
+    opcode: ClassVar[int] = Opcode.BINARY
+    subprotocol: ClassVar[str | None] = limits.SUBPROTOCOL
+
+    __slots__ = ("_body", "_mark_request", "_marks", "_sends", "_temp_id_start", "_token")
+
+    def __init__(self, events: Events, member: Member, body: Body) -> None:
+        super().__init__(events, member, body)
+        self._token = member.token
+        self._body = body
+        self._marks: dict[bytes, int] = {}
+        self._mark_request = _MARKS.start
+        # A temp_id that was used before would be answered with the ack of that time, without any work.
+        self._temp_id_start = os.urandom(limits.ID_BYTES - _REQUEST.size)
+        self._sends: dict[str, tuple[bytes, bytes, bytes]] = {}
+
+    def target(self) -> str:
+        return limits.SOCKET_PATH
+
+    def start(self) -> None:
+        self.events.reply(encode_request(Hello(_HELLO, self._token, limits.PROTOCOL_VERSION)))
+
+    def send(self, request: int, conversation: str, stamp: float) -> bytes:
+        number = _REQUEST.pack(request)
+        head, middle, tail = self._sends.get(conversation) or self._prepare(conversation)
+        return b"".join((head, number, middle, STAMP.pack(stamp), tail, number))
+
+    def receive(self, payload: bytes) -> None:
+        # As an array of indefinite length, a sequence of any number of frames is decoded in one call.
+        for frame in cbor2.loads(b"\x9f" + payload + b"\xff"):
+            match frame[Key.TYPE]:
+                case Type.MESSAGE:
+                    self._marks[frame[Key.CONVERSATION]] = frame[Key.SEQ]
+                    self.events.delivered(STAMP.unpack_from(frame[Key.CONTENT])[0])
+                case Type.SENT:
+                    self.events.acked(frame[Key.REQUEST])
+                case Type.ERROR:
+                    self.events.failed(f"{frame[Key.CODE]}: {frame[Key.DETAIL]}")
+                case Type.WELCOME:
+                    self.events.opened()
+
+    def take_marks(self) -> bytes:
+        if not self._marks:
+            return b""
+        marks, self._marks = list(self._marks.items()), {}
+        self._mark_request = self._mark_request % _MARKS[-1] + 1
+        return encode_request(MarkDelivered(self._mark_request, marks))
+
+    def _prepare(self, conversation: str) -> tuple[bytes, bytes, bytes]:
+        """What stands before the request number, between it and the stamp, and between that and the temp_id's end."""
+        content = bytes(STAMP.size) + self._body.content[STAMP.size :]
+        temp_id = self._temp_id_start + bytes(_REQUEST.size)
+        frame = encode_request(
+            Send(
+                request=FIRST_SEND,
+                conversation=UUID(conversation).bytes,
+                content_type="text",
+                content=content,
+                nonce=self._body.nonce,
+                ephemeral_public_key=self._body.public_key,
+                temp_id=temp_id,
+            )
+        )
+        number = frame.index(_REQUEST.pack(FIRST_SEND))
+        stamp = frame.index(content)
+        parts = (
+            frame[:number],
+            frame[number + _REQUEST.size : stamp],
+            frame[stamp + STAMP.size : -_REQUEST.size],
+        )
+        assert frame.endswith(temp_id), "temp_id is the last field"
+        self._sends[conversation] = parts
+        return parts

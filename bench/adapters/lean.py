@@ -1,0 +1,67 @@
+"""The lean peer's protocol: one JSON object in each text message, `t` says which."""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+
+import msgspec
+
+from bench.adapters.base import Adapter, Events, stamp_of_text, stamp_text, text_after_stamp
+from bench.workload import Body, Member
+
+
+class _Sent(msgspec.Struct, tag="ack", tag_field="t"):
+    id: int
+    success: bool
+    error: str = ""
+
+
+class _Content(msgspec.Struct):
+    sender_id: str
+    encrypted_content: str
+
+
+class _New(msgspec.Struct, tag="new", tag_field="t"):
+    message: _Content
+
+
+_decode = msgspec.json.Decoder(_Sent | _New).decode
+
+
+class Lean(Adapter):
+    """One user's connection; who it is stands in the handshake."""
+
+    __slots__ = ("_form", "_user")
+
+    def __init__(self, events: Events, member: Member, body: Body) -> None:
+        super().__init__(events, member, body)
+        self._user = member.user
+        self._form = b'{"t":"send","id":%%d,%b,"conversationId":"%%b","tempId":"%%032x"}' % fields(body)
+
+    def target(self) -> str:
+        return f"/?userId={self._user}"
+
+    def start(self) -> None:
+        self.events.opened()
+
+    def send(self, request: int, conversation: str, stamp: float) -> bytes:
+        return self._form % (request, stamp_text(stamp), conversation.encode(), request)
+
+    def receive(self, payload: bytes) -> None:
+        frame = _decode(payload)
+        if type(frame) is _New:
+            if frame.message.sender_id != self._user:
+                self.events.delivered(stamp_of_text(frame.message.encrypted_content))
+        elif frame.success:
+            self.events.acked(frame.id)
+        else:
+            self.events.failed(frame.error)
+
+
+def fields(body: Body) -> bytes:
+    """The fields of a send that both JSON peers name alike, with a place for the stamp."""
+    return b'"encryptedContent":"%%b%b","contentType":"text","nonce":"%b","ephemeralPublicKey":"%b"' % (
+        text_after_stamp(body.content),
+        b2a_base64(body.nonce, newline=False),
+        b2a_base64(body.public_key, newline=False),
+    )

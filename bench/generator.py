@@ -1,0 +1,252 @@
+"""The load generator's loop: one thread, one epoll, no framework, for it shares the machine with what it measures.
+
+Every adapter runs under the same loop, so what the loop costs is the same for every server.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import math
+import random
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.adapters import ADAPTERS
+from bench.connection import Connection
+from bench.cpu import CpuMeter, used
+from bench.pace import Load, Schedule
+from bench.recorder import Recorder, milliseconds
+from bench.websocket import WebSocketError
+from bench.workload import Body, Chat, Member, body
+
+OPEN_TIMEOUT_S: Final = 20.0
+SETTLE_S: Final = 0.5
+"""Between the last connection and the first send: servers tell contacts who came online."""
+
+DRAIN_TIMEOUT_S: Final = 10.0
+"""For the last acks and deliveries; what has not come by then is counted as missing."""
+
+clock = time.perf_counter
+
+
+class NotOpenError(Exception):
+    """A connection was refused, or did not open in time."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run.
+
+    :ivar protocol: a key of `ADAPTERS`.
+    :ivar url: ws://HOST:PORT; chats' members are spread over several of them in turn.
+    :ivar warm_s: of load before the measured stretch, for each load.
+    :ivar mark_interval_s: how often a device says at most what it has received, where the protocol has that; 0: never.
+    """
+
+    protocol: str
+    urls: tuple[str, ...]
+    chats: tuple[Chat, ...]
+    content_bytes: int = 200
+    warm_s: float = 2.0
+    seconds: float = 6.0
+    mark_interval_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What was counted while it was measured.
+
+    :ivar acked: acks that came in it, whenever their sends had left.
+    :ivar cpu_s: seconds of each group of processes.
+    """
+
+    seconds: float
+    acked: int
+    delivered: int
+    cpu_s: dict[str, float]
+
+
+class Generator:
+    """All connections of a plan. Implements `connection.Reports`."""
+
+    def __init__(self, plan: Plan, cpu: CpuMeter) -> None:
+        self._plan, self._cpu = plan, cpu
+        self._epoll = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        self._by_user: dict[str, Connection] = {}
+        self._recorder = Recorder()
+        self._load = Load()
+        self._schedule: Schedule | None = None
+        self._sending = False
+        self._marks_due: list[tuple[float, int, Connection]] = []
+        self._errors: list[str] = []
+        self._sent = self._acked = self._delivered = self._expected = 0
+
+    def open(self) -> None:
+        """Connect every member of every chat.
+
+        :raises NotOpenError: if one of them fails.
+        """
+        members = {member.user: member for chat in self._plan.chats for member in chat.members}
+        content = body(self._plan.content_bytes)
+        for number, member in enumerate(members.values()):
+            try:
+                self._open_one(self._plan.urls[number % len(self._plan.urls)], member, content)
+            except (OSError, WebSocketError) as error:
+                raise NotOpenError(str(error)) from error
+        self._serve(OPEN_TIMEOUT_S, lambda: bool(self._errors) or all(c.is_open for c in self._by_user.values()))
+        if self._errors or not all(c.is_open for c in self._by_user.values()):
+            raise NotOpenError(self._errors[0] if self._errors else f"no answer in {OPEN_TIMEOUT_S:g} s")
+        self._serve(SETTLE_S)
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # nothing below makes cycles, and a collection would be taken for the server's latency
+
+    def close(self) -> None:
+        """End all connections."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+        self._epoll.close()
+        gc.unfreeze()
+        gc.enable()
+
+    def run(self, load: Load) -> dict[str, Any]:
+        """Warm up, measure, wait for what is in flight; returns the figures."""
+        self._sent = self._acked = self._delivered = self._expected = 0
+        self._load, self._sending = load, True
+        if load.rate is None:
+            self._fill()
+        else:
+            self._schedule = Schedule(load.rate, clock())
+        self._serve(self._plan.warm_s)
+        before, acked, delivered = self._cpu.read(), self._acked, self._delivered
+        self._recorder.open(clock())
+        self._serve(self._plan.seconds)
+        seconds = self._recorder.close(clock())
+        # What a server that cannot keep up answers later, it also pays for later: only what has come by now counts.
+        stretch = Stretch(seconds, self._acked - acked, self._delivered - delivered, used(before, self._cpu.read()))
+        self._sending, self._schedule = False, None
+        self._serve(DRAIN_TIMEOUT_S, self._is_drained)
+        figures = self._figures(load, stretch)
+        self._errors.clear()
+        return figures
+
+    # What connections report.
+
+    def acked(self, chat: Chat, stamp: float) -> None:
+        now = clock()
+        self._recorder.acked(stamp, now)
+        self._acked += 1
+        self._expected += len(chat.members) - 1
+        if self._sending and self._schedule is None:
+            self._send(chat, now)
+
+    def delivered(self, connection: Connection, stamp: float) -> None:
+        now = clock()
+        self._recorder.delivered(stamp, now)
+        self._delivered += 1
+        if self._plan.mark_interval_s and not connection.mark_pending:
+            # The first one comes at a random moment, or all devices would speak at once, second after second.
+            connection.mark_pending = True
+            self._plan_mark(now + random.uniform(0, self._plan.mark_interval_s), connection)
+
+    def failed(self, why: str) -> None:
+        self._errors.append(why)
+
+    def _open_one(self, url: str, member: Member, content: Body) -> None:
+        make = ADAPTERS[self._plan.protocol]
+        connection = Connection(url, self._epoll, self, lambda events: make(events, member, content))
+        self._connections[connection.fileno()] = connection
+        self._by_user[member.user] = connection
+
+    def _fill(self) -> None:
+        for chat in self._plan.chats:
+            for _ in range(self._load.window):
+                self._send(chat, clock())
+
+    def _send(self, chat: Chat, stamp: float) -> None:
+        connection = self._by_user[chat.members[0].user]
+        if not connection.is_open:
+            self.failed("a sender has lost its connection")
+            return
+        self._sent += 1
+        connection.send(chat, stamp)
+        if self._schedule is not None:
+            self._recorder.sent(stamp, clock())
+
+    def _serve(self, seconds: float, is_done: Callable[[], bool] | None = None) -> None:
+        """Handle whatever happens for so long, or until something holds."""
+        end = clock() + seconds
+        while (now := clock()) < end and not (is_done is not None and is_done()):
+            for fd, events in self._wait(min(end, self._next_due()) - now):
+                if not self._connections[fd].ready(events):
+                    del self._connections[fd]
+            self._send_due()
+
+    def _wait(self, seconds: float) -> list[tuple[int, int]]:
+        """What epoll reports; waits no longer than so many seconds."""
+        seconds = max(0.0, seconds)
+        if self._schedule is None:
+            return self._epoll.poll(seconds)
+        # epoll rounds up to whole milliseconds, which is most of a good server's latency; select has microseconds,
+        # and an epoll is itself something that can be waited for.
+        select.select([self._epoll], [], [], seconds)
+        return self._epoll.poll(0)
+
+    def _next_due(self) -> float:
+        mark = self._marks_due[0][0] if self._marks_due else math.inf
+        return mark if self._schedule is None else min(mark, self._schedule.next)
+
+    def _send_due(self) -> None:
+        now = clock()
+        if self._schedule is not None:
+            chats = self._plan.chats
+            for number, stamp in self._schedule.due(now):
+                self._send(chats[number % len(chats)], stamp)
+        while self._marks_due and self._marks_due[0][0] <= now:
+            _, _, connection = heapq.heappop(self._marks_due)
+            if connection.is_open:
+                connection.send_marks()
+                self._plan_mark(now + self._plan.mark_interval_s, connection)
+
+    def _plan_mark(self, due: float, connection: Connection) -> None:
+        heapq.heappush(self._marks_due, (due, connection.fileno(), connection))
+
+    def _is_drained(self) -> bool:
+        return not any(c.in_flight for c in self._by_user.values()) and self._delivered >= self._expected
+
+    def _figures(self, load: Load, stretch: Stretch) -> dict[str, Any]:
+        recorder, seconds = self._recorder, stretch.seconds
+        unacked = self._sent - self._acked
+        undelivered = self._expected - self._delivered
+        figures: dict[str, Any] = {
+            "load": load.name,
+            "rate": load.rate,
+            "window": load.window if load.rate is None else None,
+            "chats": len(self._plan.chats),
+            "connections": len(self._by_user),
+            "content_bytes": self._plan.content_bytes,
+            "seconds": round(seconds, 3),
+            "valid": not (self._errors or unacked or undelivered) and stretch.acked > 0,
+            "errors": len(self._errors),
+            "unacked": unacked,
+            "undelivered": undelivered,
+            "first_error": self._errors[0] if self._errors else None,
+            "acked_per_s": round(stretch.acked / seconds, 1),
+            "delivered_per_s": round(stretch.delivered / seconds, 1),
+            "ack_p50_ms": milliseconds(recorder.acks, 50),
+            "ack_p99_ms": milliseconds(recorder.acks, 99),
+            "delivery_p50_ms": milliseconds(recorder.deliveries, 50),
+            "delivery_p99_ms": milliseconds(recorder.deliveries, 99),
+            "late_p99_ms": milliseconds(recorder.lateness, 99),
+        }
+        for name, used_s in stretch.cpu_s.items():
+            if name != "others":
+                figures[f"{name}_us_per_send"] = round(used_s / stretch.acked * 1e6, 1) if stretch.acked else None
+            figures[f"{name}_cores"] = round(used_s / seconds, 3)
+        return figures

@@ -1,0 +1,71 @@
+"""The load generator's command line: one JSON line for each load.
+
+    python -m bench.load --protocol alo --url ws://127.0.0.1:8001 --chats-file chats.json --cpu server=4711
+
+Closed loop (`--loads closed`): each chat has one sender with `--window` sends in flight. Open loop (`--loads 200`):
+so many sends a second, spread evenly over the chats, each timed from the moment at which it was meant to leave. All
+loads of one call use the same connections, one load after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from bench.adapters import ADAPTERS
+from bench.cpu import CpuMeter
+from bench.generator import Generator, Plan
+from bench.pace import parse_loads
+from bench.workload import read_chats
+
+
+def _groups(options: list[str]) -> dict[str, list[int]]:
+    """`NAME=PID,PID` to process ids by name."""
+    groups = {}
+    for option in options:
+        name, _, pids = option.partition("=")
+        groups[name] = [int(pid) for pid in pids.split(",")]
+    return groups
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__.partition("\n")[0])
+    parser.add_argument("--protocol", required=True, choices=sorted(ADAPTERS))
+    parser.add_argument("--url", required=True, help="ws://HOST:PORT; several, with commas, share the connections")
+    parser.add_argument("--chats-file", required=True, type=Path, help="what bench.workload.write_chats wrote")
+    parser.add_argument("--chats", type=int, help="use only so many of them")
+    parser.add_argument("--loads", default="closed", help="closed, or sends a second; several with commas")
+    parser.add_argument("--window", type=int, default=1, help="sends in flight of each chat in a closed loop")
+    parser.add_argument("--content-bytes", type=int, default=200)
+    parser.add_argument("--warm", type=float, default=2.0, metavar="SECONDS", help="of each load before it is measured")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each load that are measured")
+    parser.add_argument(
+        "--mark-interval", type=float, default=1.0, metavar="SECONDS", help="alo: between a device's marks; 0: no marks"
+    )
+    parser.add_argument("--cpu", action="append", default=[], metavar="NAME=PID,PID", help="report these trees' CPU")
+    return parser
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    plan = Plan(
+        protocol=arguments.protocol,
+        urls=tuple(arguments.url.split(",")),
+        chats=tuple(read_chats(arguments.chats_file)[: arguments.chats]),
+        content_bytes=arguments.content_bytes,
+        warm_s=arguments.warm,
+        seconds=arguments.seconds,
+        mark_interval_s=arguments.mark_interval,
+    )
+    generator = Generator(plan, CpuMeter(_groups(arguments.cpu)))
+    generator.open()
+    try:
+        for load in parse_loads(arguments.loads, arguments.window):
+            print(json.dumps({"protocol": plan.protocol, **generator.run(load)}), flush=True)
+    finally:
+        generator.close()
+
+
+if __name__ == "__main__":
+    main()

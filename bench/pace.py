@@ -1,0 +1,55 @@
+"""When sends are due."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Load:
+    """One kind of load.
+
+    :ivar rate: sends a second, evenly spaced and spread over the chats in turn (an open loop); None for a closed one,
+        in which every chat always has `window` sends in flight.
+    """
+
+    rate: float | None = None
+    window: int = 1
+
+    @property
+    def name(self) -> str:
+        return "closed" if self.rate is None else f"rate-{self.rate:g}"
+
+
+def parse_loads(text: str, window: int) -> list[Load]:
+    """`closed,200,1000` to loads."""
+    return [Load(None if item == "closed" else float(item), window) for item in text.split(",")]
+
+
+class Schedule:
+    """The moments of an open loop: `start`, and then one every 1/rate seconds whatever the answers do.
+
+    A server that stalls finds, when it comes back, everything that users wanted to send meanwhile, each with the wait
+    it had; a loop that waits for answers would have left those sends out ("coordinated omission").
+    """
+
+    __slots__ = ("_count", "_interval", "_start", "next")
+
+    def __init__(self, rate: float, start: float) -> None:
+        self._interval = 1 / rate
+        self._start = start
+        self._count = 0
+        self.next = start
+
+    def due(self, now: float) -> Iterator[tuple[int, float]]:
+        """The numbers and moments of the sends that are due and were not given out before."""
+        while self.next <= now:
+            yield self._count, self.next
+            self._count += 1
+            self.next = self._start + self._count * self._interval
+
+    def stop(self) -> None:
+        """Nothing is due any more."""
+        self.next = math.inf

@@ -1,0 +1,142 @@
+"""The peers: servers in Node, built from a folder that the user names.
+
+The folder holds `socketio/` (the plan: NestJS and Socket.IO), `ws/` (lean JSON) and `db/schema.sql`. It may be
+read-only: what is built is a copy of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import psycopg
+
+from bench.databases import Shared
+from bench.processes import LOOPBACK, free_port, run, running
+from bench.servers import Endpoint, Server
+from bench.workload import Chat, Member
+
+_BUILDS: Final = {
+    "socketio": (["npm", "install", "--no-audit", "--no-fund"], ["npm", "run", "build"]),
+    "ws": (["npm", "install", "--no-audit", "--no-fund"],),
+}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    protocol: str
+    part: str
+    program: str
+    environment: Mapping[str, str]
+
+
+PEERS: Final[dict[str, _Kind]] = {
+    "sio-redis": _Kind("sio", "socketio", "dist/main.js", {"ADAPTER": "redis"}),
+    "ws": _Kind("ws", "ws", "server.mjs", {}),
+    "wsbatch": _Kind("ws", "ws", "server.mjs", {"BATCH": "1"}),
+}
+"""The plan; the lean peer; the lean peer with waiting sends in one INSERT."""
+
+
+def missing(folder: Path | None) -> str | None:
+    """Why the peers cannot be built; None if they can."""
+    if folder is None:
+        return "no folder of peers is given"
+    if absent := [name for name in (*_BUILDS, "db") if not (folder / name).is_dir()]:
+        return f"{folder} has no {' and no '.join(absent)}"
+    if absent := [name for name in ("node", "npm") if shutil.which(name) is None]:
+        return f"{' and '.join(absent)} not found"
+    return None
+
+
+def build(source: Path, copy: Path) -> None:
+    """Copy the peers and install what they need; only once, unless their sources have changed since.
+
+    :raises ServerError: if npm fails.
+    """
+    changed = _sources(source) != _sources(copy) if copy.exists() else True
+    if not changed and (copy / "built").exists():
+        return
+    if copy.exists():
+        shutil.rmtree(copy)
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("node_modules", "dist"))
+    for part, commands in _BUILDS.items():
+        for command in commands:
+            run(command, folder=copy / part, environment={}, log=copy / "build.log")
+    (copy / "built").touch()
+
+
+class Peer(Server):
+    """A Node process on the peers' schema."""
+
+    def __init__(self, name: str, shared: Shared, folder: Path, copy: Path) -> None:
+        self._kind = PEERS[name]
+        super().__init__(name, self._kind.protocol, shared, folder)
+        self._copy = copy
+
+    def prepare(self, chats: int) -> list[Chat]:
+        made = [_chat(number) for number in range(1, chats + 1)]
+        with psycopg.connect(self.shared.create_database(self.database)) as connection:
+            connection.execute((self._copy / "db" / "schema.sql").read_bytes())
+            _insert(connection, made)
+        return made
+
+    @contextmanager
+    def started(self) -> Iterator[Endpoint]:
+        port = free_port()
+        environment = {
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.shared.redis_url,
+            "PORT": str(port),
+            "NODE_ENV": "production",
+            **self._kind.environment,
+        }
+        log = self.log
+        log.unlink(missing_ok=True)
+        with running(
+            ["node", self._kind.program],
+            folder=self._copy / self._kind.part,
+            environment=environment,
+            log=log,
+            is_ready=lambda: f"peer on {port}" in log.read_text(),
+        ) as pid:
+            yield Endpoint(f"ws://{LOOPBACK}:{port}", {"server": [pid]})
+
+
+def _sources(folder: Path) -> dict[str, bytes]:
+    """What is built from, by path."""
+    wanted = ("db/*.sql", "*/package.json", "*/tsconfig.json", "*/*.mjs", "*/src/*")
+    files = sorted(path for pattern in wanted for path in folder.glob(pattern) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def _id(kind: int, number: int) -> str:
+    """A UUID of version 4's form, which the peers insist on."""
+    return str(UUID(int=(kind << 96) | (0x4000 << 64) | (0x8000 << 48) | number))
+
+
+def _chat(number: int) -> Chat:
+    return Chat(_id(1, number), (Member(_id(0, 2 * number - 1)), Member(_id(0, 2 * number))))
+
+
+def _insert(connection: psycopg.Connection, chats: list[Chat]) -> None:
+    users = [(member.user, f"user{member.user[-4:]}") for chat in chats for member in chat.members]
+    participants = [(chat.conversation, member.user) for chat in chats for member in chat.members]
+    contacts = [(one.user, other.user) for chat in chats for one in chat.members for other in chat.members]
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO users (id, username) VALUES (%s, %s)", users)
+        cursor.executemany(
+            "INSERT INTO conversations (id, type) VALUES (%s, 'direct')", [(chat.conversation,) for chat in chats]
+        )
+        cursor.executemany(
+            "INSERT INTO conversation_participants (conversation_id, user_id) VALUES (%s, %s)", participants
+        )
+        cursor.executemany(
+            "INSERT INTO contacts (user_id, contact_user_id) VALUES (%s, %s)",
+            [(one, other) for one, other in contacts if one != other],
+        )

@@ -1,0 +1,103 @@
+"""Servers as child processes: started, awaited, stopped; by process id and never by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+LOOPBACK: Final = "127.0.0.1"
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 30.0
+"""Ours drains for up to 25 s."""
+
+_POLL_S: Final = 0.02
+
+
+class ServerError(Exception):
+    """A server did not start."""
+
+
+@contextmanager
+def running(
+    command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path, is_ready: Callable[[], bool]
+) -> Iterator[int]:
+    """The command runs while the block does, and is ready when it begins. Yields the process id.
+
+    `environment` is added to ours; what the command prints goes to the end of `log`.
+
+    :raises ServerError: if it ends, or is not ready in time.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not is_ready():
+            if process.poll() is not None:
+                raise ServerError(f"{' '.join(command)} ended with status {process.returncode}: see {log}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"{' '.join(command)} was not ready in {START_TIMEOUT_S:g} s: see {log}")
+            time.sleep(_POLL_S)
+        yield process.pid
+    finally:
+        _stop(process)
+
+
+def run(command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path) -> None:
+    """Run the command to its end.
+
+    :raises ServerError: if it fails.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise ServerError(f"{' '.join(command)} ended with status {done.returncode}: see {log}")
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody accepts connections on the port."""
+    try:
+        socket.create_connection((LOOPBACK, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,54 @@
+"""What can be compared: a server, its data and the processes to start, behind one interface."""
+
+from __future__ import annotations
+
+import abc
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.databases import Shared
+from bench.workload import Chat
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server that runs.
+
+    :ivar pids: process ids by role. `server` is what clients are connected to; other roles are reported beside it.
+    """
+
+    url: str
+    pids: dict[str, list[int]] = field(default_factory=dict)
+
+
+class Server(abc.ABC):
+    """One contestant.
+
+    :ivar name: in the figures.
+    :ivar protocol: the adapter that speaks with it.
+    """
+
+    def __init__(self, name: str, protocol: str, shared: Shared, folder: Path) -> None:
+        self.name = name
+        self.protocol = protocol
+        self.shared = shared
+        self.folder = folder
+        self.database_url = shared.database_url(self.database)
+
+    @property
+    def database(self) -> str:
+        """Its own, so that no server's rows slow another one down."""
+        return "bench_" + self.name.replace("-", "_")
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    @abc.abstractmethod
+    def prepare(self, chats: int) -> list[Chat]:
+        """Make the database with so many direct chats of two users each, 2 * `chats` users in all."""
+
+    @abc.abstractmethod
+    def started(self) -> AbstractContextManager[Endpoint]:
+        """The server runs while the block does."""

@@ -1,0 +1,100 @@
+"""From runs to what they say: medians with their spread, ratios, and whether the speed requirement holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import Any, Final
+
+OURS: Final = "alo"
+PLAN: Final = "sio-redis"
+
+CPU: Final = "server_us_per_send"
+P50: Final = "ack_p50_ms"
+P99: Final = "ack_p99_ms"
+
+CONDITIONS: Final = ("generator_us_per_send", "late_p99_ms", "others_cores")
+"""Metrics of the measuring and of the machine: to be shown, not to be compared."""
+
+METRICS: Final = (
+    CPU,
+    P50,
+    P99,
+    "delivery_p50_ms",
+    "delivery_p99_ms",
+    "acked_per_s",
+    "postgres_us_per_send",
+    "redis_us_per_send",
+    "worker_us_per_send",
+    "web_us_per_send",
+    *CONDITIONS,
+)
+
+MOST_CPU: Final = 0.5
+"""Of the plan's server CPU per acked send: what ours may use."""
+
+Run = Mapping[str, Any]
+
+
+def spread(values: Iterable[float], digits: int) -> dict[str, float] | None:
+    """Median, least and greatest; None of nothing."""
+    kept = list(values)
+    if not kept:
+        return None
+    return {
+        "median": round(median(kept), digits),
+        "min": round(min(kept), digits),
+        "max": round(max(kept), digits),
+    }
+
+
+def summarize(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """One line for each load and metric, and after those of a load one with what is required."""
+    lines: list[dict[str, Any]] = []
+    by_load: dict[str, list[Run]] = {}
+    for run in runs:
+        by_load.setdefault(run["load"], []).append(run)
+    for load, its_runs in by_load.items():
+        for metric in METRICS:
+            table = _by_server(its_runs, metric)
+            if table:
+                lines.append({"kind": "summary", "load": load, "metric": metric, **_metric(metric, table)})
+        lines.append({"kind": "requirement", "load": load, **_requirement(its_runs)})
+    return lines
+
+
+def ratios(ours: Mapping[int, float], plan: Mapping[int, float]) -> list[float]:
+    """Ours to the plan's, for each round that has both."""
+    return [ours[round_] / plan[round_] for round_ in ours if plan.get(round_)]
+
+
+def _by_server(runs: Iterable[Run], metric: str) -> dict[str, dict[int, float]]:
+    """A metric's value of every valid run, by server and round."""
+    table: dict[str, dict[int, float]] = {}
+    for run in runs:
+        if run["valid"] and run.get(metric) is not None:
+            table.setdefault(run["server"], {})[run["round"]] = run[metric]
+    return table
+
+
+def _metric(metric: str, table: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+    line: dict[str, Any] = {server: spread(values.values(), 3) for server, values in sorted(table.items())}
+    if OURS in table:
+        line["rounds"] = len(table[OURS])
+        if PLAN in table and metric not in CONDITIONS:
+            line["ours_to_plan"] = spread(ratios(table[OURS], table[PLAN]), 3)
+    return line
+
+
+def _requirement(runs: list[Run]) -> dict[str, Any]:
+    """Whether ours holds against the plan, by the medians of the rounds' ratios; None where it cannot be said."""
+    line: dict[str, Any] = {"invalid_runs": sum(not run["valid"] for run in runs)}
+    for name, metric, most in (
+        ("cpu_at_most_half", CPU, MOST_CPU),
+        ("p50_no_worse", P50, 1.0),
+        ("p99_no_worse", P99, 1.0),
+    ):
+        table = _by_server(runs, metric)
+        of_rounds = ratios(table.get(OURS, {}), table.get(PLAN, {}))
+        line[name] = median(of_rounds) <= most if of_rounds else None
+    return line

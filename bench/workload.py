@@ -1,0 +1,57 @@
+"""Who talks to whom, and what they say: the same for every server."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+NONCE_BYTES: Final = 24
+PUBLIC_KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True)
+class Member:
+    """A user as a server knows them: `user` is a UUID text; `token` is what their device logs in with, if anything."""
+
+    user: str
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation (a UUID text). The first member sends, the others receive; all are connected."""
+
+    conversation: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Body:
+    """What each message says: bytes that look like ciphertext, the same on every run."""
+
+    content: bytes
+    nonce: bytes
+    public_key: bytes
+
+
+def body(content_bytes: int) -> Body:
+    """A body with so many bytes of content."""
+    source = random.Random(content_bytes)
+    return Body(source.randbytes(content_bytes), source.randbytes(NONCE_BYTES), source.randbytes(PUBLIC_KEY_BYTES))
+
+
+def write_chats(path: Path, chats: list[Chat]) -> None:
+    """Save the chats for a generator in another process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(chat) for chat in chats]))
+
+
+def read_chats(path: Path) -> list[Chat]:
+    """The chats that `write_chats` saved."""
+    return [
+        Chat(entry["conversation"], tuple(Member(**member) for member in entry["members"]))
+        for entry in json.loads(path.read_text())
+    ]

@@ -1,0 +1,149 @@
+"""What each adapter puts on the wire, and what it makes of what comes back."""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+
+from bench.adapters import ADAPTERS, Adapter
+from bench.adapters.base import FIRST_SEND, STAMP
+from bench.workload import Member, body
+from protocol.codec import decode_from_client, encode
+from protocol.frames import Error, Hello, MarkDelivered, Marked, Message, Send, Sent, Welcome
+
+USER, OTHER = str(UUID(int=1)), str(UUID(int=2))
+CONVERSATION = str(UUID(int=3))
+BODY = body(200)
+STAMP_S = 1234.5
+
+
+@dataclass
+class Heard:
+    """Events that notes what it is told."""
+
+    opens: int = 0
+    acks: list[int] = field(default_factory=list)
+    stamps: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    replies: list[bytes] = field(default_factory=list)
+
+    def opened(self) -> None:
+        self.opens += 1
+
+    def acked(self, request: int) -> None:
+        self.acks.append(request)
+
+    def delivered(self, stamp: float) -> None:
+        self.stamps.append(stamp)
+
+    def failed(self, why: str) -> None:
+        self.failures.append(why)
+
+    def reply(self, payload: bytes) -> None:
+        self.replies.append(payload)
+
+
+def adapter(protocol: str) -> tuple[Adapter, Heard]:
+    heard = Heard()
+    return ADAPTERS[protocol](heard, Member(USER, "secret"), BODY), heard
+
+
+def pushed(seq: int, content: bytes) -> bytes:
+    return encode(Message(UUID(CONVERSATION).bytes, seq, bytes(16), 1, UUID(OTHER).bytes, "text", content, None, None))
+
+
+def test_ours_opens_with_its_token() -> None:
+    alo, heard = adapter("alo")
+    alo.start()
+    assert [type(frame) for frame in decode_from_client(heard.replies[0])] == [Hello]
+    alo.receive(encode(Welcome(0, 1, bytes(16), bytes(16), 1)))
+    assert heard.opens == 1
+
+
+def test_a_send_is_what_the_reference_encoder_makes() -> None:
+    alo, _ = adapter("alo")
+    for request in (FIRST_SEND, FIRST_SEND + 1, 2**32 - 1):
+        payload = alo.send(request, CONVERSATION, STAMP_S)
+        [send] = decode_from_client(payload)
+        assert isinstance(send, Send)
+        assert (send.request, send.conversation) == (request, UUID(CONVERSATION).bytes)
+        assert send.content == STAMP.pack(STAMP_S) + BODY.content[STAMP.size :]
+        assert (send.nonce, send.ephemeral_public_key) == (BODY.nonce, BODY.public_key)
+        assert encode(send) == payload
+
+
+def test_no_temp_id_comes_twice_or_the_server_would_answer_without_work() -> None:
+    one, other = adapter("alo")[0], adapter("alo")[0]
+    payloads = [a.send(FIRST_SEND + n, CONVERSATION, 0.0) for a in (one, other) for n in range(100)]
+    frames = [frame for payload in payloads for frame in decode_from_client(payload)]
+    assert len({frame.temp_id for frame in frames if isinstance(frame, Send)}) == 200
+
+
+def test_many_frames_in_one_message_are_all_seen() -> None:
+    alo, heard = adapter("alo")
+    stamped = STAMP.pack(STAMP_S) + bytes(191)
+    alo.receive(encode(Sent(FIRST_SEND, 1, bytes(16), 1)) + pushed(2, stamped) + encode(Marked(7)))
+    assert (heard.acks, heard.stamps, heard.failures) == ([FIRST_SEND], [STAMP_S], [])
+
+
+def test_a_refusal_is_a_failure() -> None:
+    alo, heard = adapter("alo")
+    alo.receive(encode(Error(FIRST_SEND, "overloaded", "too much", 10)))
+    assert heard.failures == ["overloaded: too much"]
+
+
+def test_marks_are_the_latest_of_each_conversation_and_said_once() -> None:
+    alo, _ = adapter("alo")
+    assert alo.take_marks() == b""
+    alo.receive(pushed(5, bytes(200)) + pushed(6, bytes(200)))
+    [marks] = decode_from_client(alo.take_marks())
+    assert isinstance(marks, MarkDelivered)
+    assert marks.marks == [(UUID(CONVERSATION).bytes, 6)]
+    assert 0 < marks.request < FIRST_SEND
+    assert alo.take_marks() == b""
+
+
+def test_the_plans_peer_is_greeted_in_its_order() -> None:
+    sio, heard = adapter("sio")
+    sio.receive(b'0{"sid":"x","upgrades":[],"pingInterval":25000}')
+    sio.receive(b'40{"sid":"y"}')
+    sio.receive(b"2")
+    assert heard.replies == [b'40{"userId": "%b"}' % USER.encode(), b"3"]
+    assert (heard.opens, heard.failures) == (1, [])
+
+
+@pytest.mark.parametrize("protocol", ["sio", "ws"])
+def test_json_peers_get_the_same_fields(protocol: str) -> None:
+    payload = adapter(protocol)[0].send(FIRST_SEND, CONVERSATION, STAMP_S)
+    message = json.loads(payload) if protocol == "ws" else json.loads(payload.removeprefix(b"4265536"))[1]
+    assert message["conversationId"] == CONVERSATION
+    assert base64.b64decode(message["encryptedContent"]) == STAMP.pack(STAMP_S) + BODY.content[STAMP.size :]
+    assert base64.b64decode(message["nonce"]) == BODY.nonce
+    assert base64.b64decode(message["ephemeralPublicKey"]) == BODY.public_key
+
+
+@pytest.mark.parametrize(
+    ("protocol", "ack", "refusal", "new"),
+    [
+        (
+            "sio",
+            b'4370000[{"success":true,"message":{"id":"m"}}]',
+            b'4370001[{"success":false,"error":"no"}]',
+            '42["message:new",{"id":"m","sender_id":"%s","encrypted_content":"%s"}]',
+        ),
+        (
+            "ws",
+            b'{"t":"ack","id":70000,"success":true,"message":{"id":"m"}}',
+            b'{"t":"ack","id":70001,"success":false,"error":"no"}',
+            '{"t":"new","message":{"id":"m","sender_id":"%s","encrypted_content":"%s"}}',
+        ),
+    ],
+)
+def test_json_peers_are_understood(protocol: str, ack: bytes, refusal: bytes, new: str) -> None:
+    json_peer, heard = adapter(protocol)
+    content = base64.b64encode(STAMP.pack(STAMP_S) + bytes(191)).decode()
+    for payload in (ack, refusal, *((new % (sender, content)).encode() for sender in (USER, OTHER))):
+        json_peer.receive(payload)
+    assert heard == Heard(acks=[70000], failures=["no"], stamps=[STAMP_S]), "one's own message is no delivery"
