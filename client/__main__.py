@@ -1,0 +1,250 @@
+"""The command line: `python -m client --help`.
+
+Passwords come from the terminal or ALO_PASSWORD; the servers from ALO_HTTP_URL (default http://127.0.0.1:8000) and
+ALO_SOCKET_URL (default ws://127.0.0.1:8001; several, separated by commas, are tried in turn). A login is kept in
+`$XDG_CONFIG_HOME/alo-shield/NAME.json`, with mode 600.
+
+Messages go out as plain UTF-8: this is a demonstration. The server takes content as opaque bytes, and a real client
+encrypts them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from getpass import getpass
+from typing import Final
+
+import trio
+
+from client import directory, login
+from client.chat import line_of, names_in, run_chat
+from client.errors import ClientFailure, ConnectionLost, HttpRefused, Unreachable
+from client.http import Conversation, Credentials, HttpClient, User
+from client.terminal import local_time, printable
+
+NOT_ENCRYPTED: Final = "This demonstration client does not encrypt: the server could read what you write."
+
+
+class CommandError(Exception):
+    """What went wrong, in one line for the user."""
+
+
+def http_url() -> str:
+    """The server for HTTP."""
+    return os.environ.get("ALO_HTTP_URL") or "http://127.0.0.1:8000"
+
+
+def socket_urls() -> list[str]:
+    """The gateways."""
+    urls = os.environ.get("ALO_SOCKET_URL") or "ws://127.0.0.1:8001"
+    return [url.strip() for url in urls.split(",") if url.strip()]
+
+
+def warn(line: str) -> None:
+    """One line on stderr."""
+    print(f"client: {line}", file=sys.stderr, flush=True)
+
+
+def show(line: str) -> None:
+    """One line on stdout, at once."""
+    print(line, flush=True)
+
+
+def read_password(*, twice: bool) -> str:
+    """From the environment or the terminal, without echo."""
+    password = os.environ.get("ALO_PASSWORD")
+    if password is not None:
+        return password
+    try:
+        password = getpass("Password: ")
+        if twice and getpass("Password again: ") != password:
+            raise CommandError("the passwords differ")
+    except EOFError:
+        raise CommandError("no password: there is no terminal to ask on; set ALO_PASSWORD") from None
+    return password
+
+
+async def register(arguments: argparse.Namespace) -> None:
+    """`register NAME`"""
+    password = read_password(twice=True)
+    async with HttpClient(http_url()) as http:
+        await http.register(arguments.name, password)
+        await _log_in(http, arguments.name, password)
+    show(f"registered and logged in as {arguments.name}")
+
+
+async def log_in(arguments: argparse.Namespace) -> None:
+    """`login NAME`"""
+    password = read_password(twice=False)
+    async with HttpClient(http_url()) as http:
+        await _log_in(http, arguments.name, password)
+    show(f"logged in as {arguments.name}")
+
+
+async def _log_in(http: HttpClient, username: str, password: str) -> None:
+    device_name = platform.node() or "terminal"
+    login.save(username, await http.log_in(username, password, device_name))
+
+
+async def chat(arguments: argparse.Namespace) -> None:
+    """`chat NAME WITH... [--group TITLE]`"""
+    credentials = load_login(arguments.name)
+    async with HttpClient(http_url(), token=credentials.token) as http:
+        others = await find_users(http, arguments.others)
+        names = [arguments.name, *arguments.others]
+        conversation = await directory.find_or_create(
+            http, credentials.user, [other.user for other in others], names, arguments.group
+        )
+        if os.isatty(0):
+            show(f"{directory.title_of(conversation, credentials.user)}: type to send, /quit or Ctrl-D to leave")
+        warn(NOT_ENCRYPTED)
+        if not await run_chat(http, socket_urls(), credentials, conversation, show, warn):
+            raise CommandError("not everything was sent")
+
+
+async def history(arguments: argparse.Namespace) -> None:
+    """`history NAME WITH... [--group TITLE] [--limit N]`"""
+    credentials = load_login(arguments.name)
+    async with HttpClient(http_url(), token=credentials.token) as http:
+        others = [other.user for other in await find_users(http, arguments.others)]
+        conversation = await directory.find(http, credentials.user, others, arguments.group)
+        if conversation is None:
+            what = "conversation" if arguments.group is None else f"group of that title ({arguments.group})"
+            raise CommandError(f"{arguments.name} has no {what} with {' and '.join(arguments.others)}")
+        page = await http.history(conversation.conversation, limit=arguments.limit)
+    for message in reversed(page.messages):
+        show(line_of(message, names_in(conversation)))
+
+
+async def list_conversations(arguments: argparse.Namespace) -> None:
+    """`list NAME`"""
+    credentials = load_login(arguments.name)
+    async with (
+        HttpClient(http_url(), token=credentials.token) as http,
+        aclosing(directory.list_all(http)) as conversations,
+    ):
+        async for conversation in conversations:
+            show(_summary(conversation, credentials))
+
+
+def _summary(conversation: Conversation, credentials: Credentials) -> str:
+    title = directory.title_of(conversation, credentials.user)
+    unread = f" [{conversation.unread_count} unread]" if conversation.unread_count else ""
+    if conversation.last_message is None:
+        return f"{title}{unread}: no message since {local_time(conversation.created)}"
+    return f"{title}{unread}: {line_of(conversation.last_message, names_in(conversation))}"
+
+
+def load_login(username: str) -> Credentials:
+    """The login kept for that name."""
+    credentials = login.load(username)
+    if credentials is None:
+        raise CommandError(f"{username} is not logged in here; do so with: python -m client login {username}")
+    return credentials
+
+
+async def find_users(http: HttpClient, usernames: Sequence[str]) -> list[User]:
+    """Who these are; the error names the first that does not exist."""
+    users = []
+    for username in usernames:
+        try:
+            users.append(await http.user(username))
+        except HttpRefused as refused:
+            if refused.code != "unknown_user":
+                raise
+            raise CommandError(f"there is no user called {username}") from None
+    return users
+
+
+def sentence(error: ClientFailure, username: str) -> str:
+    """One line for the user about what went wrong."""
+    match error:
+        case Unreachable():
+            return f"the server does not answer: {printable(str(error))}"
+        case HttpRefused(code="wrong_credentials"):
+            return f"wrong password, or there is no user called {username}"
+        case HttpRefused(code="username_taken"):
+            return f"the name {username} is taken; choose another one"
+        case HttpRefused(code="unauthenticated") | ConnectionLost(close_code=4501):
+            return f"the login of {username} is no longer valid; log in again: python -m client login {username}"
+        case HttpRefused(code="invalid_body"):
+            return f"the server does not accept that: {printable(error.detail)}"
+        case _:
+            return f"the server refused: {printable(str(error))}"
+
+
+def _limit(text: str) -> int:
+    limit = int(text)
+    if not 1 <= limit <= 100:
+        raise argparse.ArgumentTypeError("must be from 1 to 100")
+    return limit
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m client", description="ALO Shield in a terminal.", epilog=NOT_ENCRYPTED
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], Awaitable[None]], help_: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help_, description=help_)
+        command.add_argument("name", metavar="NAME", help="who you are")
+        command.set_defaults(run=run)
+        return command
+
+    add("register", register, "make an account and log in")
+    add("login", log_in, "log in on this machine")
+    add("list", list_conversations, "show your conversations, latest first")
+    for command in (
+        add("chat", chat, "write and read live; /quit or Ctrl-D leaves"),
+        add("history", history, "show the last messages"),
+    ):
+        command.add_argument("others", metavar="WITH", nargs="+", help="with whom; several make a group")
+        command.add_argument("--group", metavar="TITLE", help="the group of that title, made if there is none")
+        if command.get_default("run") is history:
+            command.add_argument("--limit", type=_limit, default=50, help="how many, at most 100 (default 50)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0; 1 if it went wrong; 130 after Ctrl-C.
+
+    :raises SystemExit: with status 2 if the command line is not understood.
+    """
+    parsed = make_parser().parse_args(arguments)
+    try:
+        trio.run(parsed.run, parsed)
+    except (ClientFailure, CommandError, OSError, KeyboardInterrupt, BaseExceptionGroup) as error:
+        return report(error, parsed.name)
+    return 0
+
+
+def report(error: BaseException, username: str) -> int:
+    """Say in one line what went wrong; returns the exit status. What is no failure but a bug is raised again."""
+    match error:
+        case BaseExceptionGroup():
+            interrupts, others = error.split(KeyboardInterrupt)
+            return report((interrupts or others or error).exceptions[0], username)
+        case KeyboardInterrupt():
+            if os.isatty(2):
+                print(file=sys.stderr)  # the terminal has shown ^C; what comes next begins a line
+            return 130
+        case ClientFailure():
+            warn(sentence(error, username))
+        case CommandError():
+            warn(str(error))
+        case OSError():
+            warn(f"{error.filename or 'the terminal'}: {error.strerror}")
+        case _:
+            raise error
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

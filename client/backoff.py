@@ -1,0 +1,26 @@
+"""How long to wait before trying again."""
+
+from __future__ import annotations
+
+from random import SystemRandom
+from typing import Final
+
+FIRST_S: Final = 0.5
+MOST_S: Final = 60.0
+"""`protocol/SPEC.md`, section 8: a server that comes back must not meet everyone at once."""
+
+_random: Final = SystemRandom()
+
+
+def delay_s(failures: int, first_s: float = FIRST_S) -> float:
+    """A random wait ("full jitter": Brooker, AWS Architecture Blog, 2015) whose range doubles with each failure.
+
+    :param failures: how many came right before this one, from 0.
+    :param first_s: the range after the first one.
+    """
+    return _random.uniform(0, min(MOST_S, first_s * 2 ** min(failures, 16)))
+
+
+def after_s(retry_after_ms: int, failures: int) -> float:
+    """A wait of at least what the server asked for, and some jitter."""
+    return retry_after_ms / 1000 + delay_s(failures) / 2

@@ -1,0 +1,63 @@
+"""Which conversation is meant by the names on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from client.catch_up import PAGE
+from client.http import Conversation, HttpClient
+from client.terminal import printable
+
+
+async def list_all(http: HttpClient) -> AsyncGenerator[Conversation]:
+    """All conversations, latest message first. Close it with `aclosing` if it isn't read to the end."""
+    cursor = None
+    while True:
+        page = await http.conversations(limit=PAGE, cursor=cursor)
+        for conversation in page.conversations:
+            yield conversation
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+async def find(http: HttpClient, me: bytes, others: Sequence[bytes], title: str | None) -> Conversation | None:
+    """The latest conversation of exactly these people: direct if there is one other and no title, else a group.
+
+    :param title: of the group; None takes any.
+    """
+    everyone = {me, *others}
+    kind = "direct" if is_direct(others, title) else "group"
+    async with aclosing(list_all(http)) as conversations:
+        async for conversation in conversations:
+            if conversation.kind != kind or {person.user for person in conversation.participants} != everyone:
+                continue
+            if title is None or conversation.name == title:
+                return conversation
+    return None
+
+
+async def find_or_create(
+    http: HttpClient, me: bytes, others: Sequence[bytes], names: Sequence[str], title: str | None
+) -> Conversation:
+    """`find`, or make it. Making a group twice makes two, so it is looked for first.
+
+    :param names: everyone's, for the title of a new group without one.
+    """
+    if is_direct(others, title):
+        return await http.create_direct(others[0])
+    found = await find(http, me, others, title)
+    return found or await http.create_group(title or ", ".join(sorted(names)), list(others))
+
+
+def is_direct(others: Sequence[bytes], title: str | None) -> bool:
+    """Whether a conversation between two is meant rather than a group."""
+    return len(others) == 1 and title is None
+
+
+def title_of(conversation: Conversation, me: bytes) -> str:
+    """What to call a conversation, fit for a terminal."""
+    if conversation.kind == "group":
+        return printable(conversation.name or "(a group without a name)")
+    return printable(" ".join(person.username for person in conversation.participants if person.user != me))

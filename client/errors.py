@@ -1,0 +1,93 @@
+"""Everything that the client raises, so that a caller needs one import to catch it.
+
+Two more come from `protocol.errors` and mean a bug: `LocalProtocolError` if the caller builds a frame that the server
+would refuse, `RemoteProtocolError` if the server answers with the wrong kind of reply.
+"""
+
+from __future__ import annotations
+
+from protocol.codes import CloseCode, may_reconnect
+
+
+class ClientFailure(Exception):
+    """Base of all of them; never raised itself."""
+
+
+class Unreachable(ClientFailure):
+    """No ALO Shield server answers there in time: refused, reset, timed out, or something else is listening.
+
+    A request over HTTP may or may not have taken effect.
+    """
+
+
+class HttpRefused(ClientFailure):
+    """The server answered an HTTP request with an error.
+
+    :ivar status: the HTTP status.
+    :ivar code: one of the table in `docs/http.md`.
+    :ivar detail: one English sentence for a developer.
+    :ivar retry_after_ms: not None if and only if the same request may succeed later.
+    """
+
+    def __init__(self, status: int, code: str, detail: str, retry_after_ms: int | None = None) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.retry_after_ms = retry_after_ms
+
+    @property
+    def is_for_good(self) -> bool:
+        """Whether the same request cannot succeed later either; a fault of the server (5xx) may be mended."""
+        return self.retry_after_ms is None and self.status < 500
+
+
+class RequestRefused(ClientFailure):
+    """The server answered a request over the WebSocket with an error reply; the connection goes on.
+
+    :ivar code: a value of `protocol.codes.ErrorCode`, or one that this client does not know.
+    :ivar retry_after_ms: not None if and only if the same request may be sent again, not before so many ms.
+    """
+
+    def __init__(self, code: str, detail: str, retry_after_ms: int | None = None) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.retry_after_ms = retry_after_ms
+
+
+class NoReply(ClientFailure):
+    """A request over the WebSocket got no reply in time; it may or may not take effect. The connection goes on."""
+
+
+class ConnectionLost(ClientFailure):
+    """The WebSocket connection has ended; requests that waited may or may not have taken effect.
+
+    :ivar close_code: RFC 6455, section 7.4; 1006 if there was no closing handshake.
+    :ivar reason: what the closing side said, possibly nothing.
+    :ivar reconnect: whether connecting again with the same token makes sense (`protocol.codes.may_reconnect`).
+    :ivar delay_s: the longest wait before doing so; choose a random moment up to it.
+    """
+
+    def __init__(self, close_code: int, reason: str = "") -> None:
+        super().__init__(f"closed with {close_code}" + (f": {reason}" if reason else ""))
+        self.close_code = close_code
+        self.reason = reason
+        self.reconnect = may_reconnect(close_code)
+        try:
+            self.delay_s = CloseCode(close_code).info.delay_s
+        except ValueError:
+            self.delay_s = 0.0
+
+
+class OutcomeUnknown(ClientFailure):
+    """A message was sent, but no reply came before its deadline: it may have been stored, or not.
+
+    Sending it again with the same `temp_id` cannot store it twice.
+
+    :ivar temp_id: 16 bytes.
+    """
+
+    def __init__(self, temp_id: bytes) -> None:
+        super().__init__(f"no acknowledgement in time for the message with temp_id {temp_id.hex()}")
+        self.temp_id = temp_id

@@ -1,0 +1,231 @@
+"""Accounts, lists and history over HTTP, with CBOR bodies (`docs/http.md`)."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+import cbor2
+import httpx
+import msgspec
+import trio
+from msgspec import Struct
+
+from client.errors import HttpRefused, Unreachable
+from protocol.frames import Message
+
+TIMEOUT_S: Final = 15.0
+"""For one call, from connecting to the last byte. Logging in is meant to be slow (Argon2) and may queue."""
+
+MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
+"""100 of the largest messages have 6.6 MiB, 100 conversations of 1,000 participants about 12; no page is larger."""
+
+_CBOR: Final = "application/cbor"
+_T = TypeVar("_T", bound=Struct)
+
+
+class Credentials(Struct, frozen=True):
+    """What logging in gave: who asks, from which device (16 bytes each), and the secret that proves it."""
+
+    user: bytes
+    device: bytes
+    token: str
+
+
+class User(Struct, frozen=True):
+    """A user: 16 bytes, and the name."""
+
+    user: bytes
+    username: str
+
+
+class Participant(Struct, frozen=True):
+    """One participant of a conversation, and up to which `seq` things have reached them."""
+
+    user: bytes
+    username: str
+    joined_seq: int
+    delivered_seq: int
+    read_seq: int
+
+
+class Conversation(Struct, frozen=True):
+    """A conversation as its participant sees it.
+
+    :ivar created: microseconds since 1970-01-01T00:00Z.
+    :ivar first_seq: the first `seq` that you may read.
+    :ivar last_seq: the `seq` of its last message; less than `first_seq` if there is none to read.
+    """
+
+    conversation: bytes
+    kind: Literal["direct", "group"]
+    name: str | None
+    created: int
+    participants: list[Participant]
+    first_seq: int
+    last_seq: int
+    unread_count: int
+    last_message: Message | None
+
+
+class ConversationPage(Struct, frozen=True):
+    """Some conversations, latest message first; `cursor` gets the next ones, None means that there are none."""
+
+    conversations: list[Conversation]
+    cursor: str | None
+
+
+class Page(Struct, frozen=True):
+    """Some messages; `cursor` gets the next ones in the same direction, None means that there are none."""
+
+    messages: list[Message]
+    cursor: str | None
+
+
+class _Refusal(Struct, frozen=True):
+    code: str
+    detail: str
+    retry_after_ms: int | None = None
+
+
+class _Refused(Struct, frozen=True):
+    error: _Refusal
+
+
+class HttpClient:
+    """Asks one server; an async context manager that owns the connections.
+
+    Every call raises `HttpRefused` if the server answers with an error, `Unreachable` if nothing that can be read
+    came within `timeout_s` seconds. A call that is cancelled may or may not have taken effect; the client stays usable.
+
+    :param base_url: like `http://127.0.0.1:8000`.
+    :param token: who asks; not needed for `register` and `log_in`.
+    :param transport: replaces the network, for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+        # The deadline is ours, over the whole call; httpx has only one for each phase. No proxies and no .netrc from
+        # the environment: the token goes where the caller said and nowhere else.
+        self._httpx = httpx.AsyncClient(timeout=None, trust_env=False, transport=transport)  # noqa: S113
+
+    async def __aenter__(self) -> Self:
+        await self._httpx.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._httpx.__aexit__(type_, value, traceback)
+
+    def with_token(self, token: str) -> HttpClient:
+        """The same connections, asked for somebody else. Lives as long as this one; not to be entered itself."""
+        other = object.__new__(HttpClient)
+        other.__dict__.update(self.__dict__, _token=token)
+        return other
+
+    async def register(self, username: str, password: str) -> User:
+        """:raises HttpRefused: `username_taken`, among others."""
+        return await self._ask(User, "POST", "/v1/users", {"username": username, "password": password})
+
+    async def log_in(self, username: str, password: str, device_name: str) -> Credentials:
+        """Make a new device. Its token is not used by this client: see `with_token`.
+
+        :raises HttpRefused: `wrong_credentials`, among others.
+        """
+        body = {"username": username, "password": password, "name": device_name}
+        return await self._ask(Credentials, "POST", "/v1/devices", body)
+
+    async def user(self, username: str) -> User:
+        """:raises HttpRefused: `unknown_user`, among others."""
+        return await self._ask(User, "GET", f"/v1/users/{quote(username, safe='')}")
+
+    async def create_direct(self, user: bytes) -> Conversation:
+        """The conversation with one other user, made if it was not there."""
+        return await self._ask(Conversation, "POST", "/v1/conversations", {"kind": "direct", "participants": [user]})
+
+    async def create_group(self, name: str, users: list[bytes]) -> Conversation:
+        """A new conversation with 1 to 999 others; each call makes another one."""
+        body = {"kind": "group", "name": name, "participants": users}
+        return await self._ask(Conversation, "POST", "/v1/conversations", body)
+
+    async def conversations(self, limit: int = 50, cursor: str | None = None) -> ConversationPage:
+        """Your conversations, latest message first, at most 100 at once."""
+        return await self._ask(ConversationPage, "GET", "/v1/conversations", query={"limit": limit, "cursor": cursor})
+
+    async def conversation(self, conversation: bytes) -> Conversation:
+        """:raises HttpRefused: `not_found`, among others."""
+        return await self._ask(Conversation, "GET", f"/v1/conversations/{UUID(bytes=conversation)}")
+
+    async def history(
+        self, conversation: bytes, *, limit: int = 50, cursor: str | None = None, after_seq: int | None = None
+    ) -> Page:
+        """Messages, at most 100 at once: newest first, or with `after_seq` oldest first beginning after it.
+
+        :param cursor: from an earlier page; goes on in that page's direction, so `after_seq` must not come with it.
+        """
+        path = f"/v1/conversations/{UUID(bytes=conversation)}/messages"
+        return await self._ask(Page, "GET", path, query={"limit": limit, "cursor": cursor, "after_seq": after_seq})
+
+    async def _ask(
+        self,
+        answer: type[_T],
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        query: dict[str, str | int | None] | None = None,
+    ) -> _T:
+        status, data = await self._exchange(
+            method,
+            self._base_url + path,
+            params={name: value for name, value in (query or {}).items() if value is not None},
+            headers=self._headers(body is not None),
+            content=None if body is None else cbor2.dumps(body),
+        )
+        if 200 <= status < 300:
+            return _read(answer, status, data)
+        refusal = _read(_Refused, status, data).error
+        raise HttpRefused(status, refusal.code, refusal.detail, refusal.retry_after_ms)
+
+    def _headers(self, has_body: bool) -> dict[str, str]:
+        headers = {"Accept": _CBOR}
+        if has_body:
+            headers["Content-Type"] = _CBOR
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    async def _exchange(self, method: str, url: str, **request: Any) -> tuple[int, bytes]:
+        try:
+            with trio.fail_after(self._timeout_s):
+                async with self._httpx.stream(method, url, **request) as response:
+                    data = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        # What is too much is read and dropped: breaking off leaves generators of httpx half-way.
+                        if len(data) <= MAX_RESPONSE_BYTES:
+                            data += chunk
+            if len(data) > MAX_RESPONSE_BYTES:
+                raise Unreachable(f"{url} answered with more than {MAX_RESPONSE_BYTES} bytes")
+            return response.status_code, bytes(data)
+        except trio.TooSlowError:
+            raise Unreachable(f"{url} did not answer within {self._timeout_s:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable(f"{url}: {error or type(error).__name__}") from error
+
+
+def _read(type_: type[_T], status: int, data: bytes) -> _T:
+    try:
+        return msgspec.convert(cbor2.loads(data), type_)
+    except (cbor2.CBORDecodeError, msgspec.ValidationError) as error:
+        raise Unreachable(f"what answered (status {status}) does not speak this interface: {error}") from error

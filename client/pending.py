@@ -1,0 +1,77 @@
+"""Which requests of a connection wait for a reply."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from protocol import limits
+from protocol.frames import Reply
+
+
+class Waiter:
+    """One request: `reply` is set before `done`; None then means that the connection ended first."""
+
+    __slots__ = ("done", "reply")
+
+    def __init__(self) -> None:
+        self.done: Final = trio.Event()
+        self.reply: Reply | None = None
+
+
+class Pending:
+    """Request numbers, and who waits for the reply to each.
+
+    A request that nobody waits for any more (cancelled, timed out) keeps its number and its place until the reply
+    comes: the server still counts it as in flight, and the number must not be given out again.
+    """
+
+    def __init__(self, most: int = limits.MAX_IN_FLIGHT) -> None:
+        self._next = 0
+        self._waiters: dict[int, Waiter] = {}
+        self._slots = trio.Semaphore(most)
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    async def wait_slot(self) -> None:
+        """Wait until the server would accept one more request, or the connection has ended."""
+        await self._slots.acquire()
+
+    def add(self) -> tuple[int, Waiter]:
+        """A free number, and what to wait for; after `wait_slot` only."""
+        while self._next in self._waiters:
+            self._step()
+        number = self._next
+        self._step()
+        waiter = self._waiters[number] = Waiter()
+        return number, waiter
+
+    def drop(self, number: int) -> None:
+        """The request did not go out."""
+        del self._waiters[number]
+        self._slots.release()
+
+    def resolve(self, reply: Reply) -> None:
+        """A reply has come. One that nobody asked for is let pass: nothing can be done about it."""
+        waiter = self._waiters.pop(reply.request, None)
+        if waiter is not None:
+            waiter.reply = reply
+            waiter.done.set()
+            self._slots.release()
+
+    def end(self) -> None:
+        """No more replies will come."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters.values():
+            waiter.done.set()
+        # One is enough even for those who wait for a slot: each sees the end and passes the slot on.
+        self._slots.release()
+
+    def release_slot(self) -> None:
+        """Give back what `wait_slot` got, without having sent anything."""
+        self._slots.release()
+
+    def _step(self) -> None:
+        self._next = (self._next + 1) % (limits.MAX_REQUEST + 1)

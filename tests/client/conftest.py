@@ -1,0 +1,14 @@
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from client_world import World
+
+
+@pytest.fixture
+async def world(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """A server in memory, at every gateway URL."""
+    made = World(nursery)
+    monkeypatch.setattr("client.connection.open_stream", made.open_stream)
+    yield made
+    nursery.cancel_scope.cancel()

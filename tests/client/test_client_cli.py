@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from client_world import CREDENTIALS, DEVICE, GATEWAY, GROUP, ME, TALK, Link, World, answer, close, refusal, refuse
+from trio.testing import MockClock
+
+from client import login
+from client.__main__ import NOT_ENCRYPTED, CommandError, main, make_parser, report
+from client.errors import ConnectionLost, Unreachable
+from client.http import HttpClient
+from client.terminal import read_lines
+from protocol.codes import CloseCode
+from protocol.frames import Frame, Hello, Request, Send
+
+Respond = Callable[[httpx.Request], httpx.Response]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user who has a password in the environment and is not logged in."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("ALO_PASSWORD", "secret")
+    monkeypatch.setenv("ALO_SOCKET_URL", GATEWAY)
+    return tmp_path
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Respond], None]:
+    """Puts a function in the place of the HTTP server."""
+
+    def install(respond: Respond) -> None:
+        monkeypatch.setattr("client.__main__.HttpClient", partial(HttpClient, transport=httpx.MockTransport(respond)))
+
+    return install
+
+
+def sentence(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that is on stderr."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("client: ")
+    assert captured.err.count("\n") == 1
+    return captured.err.strip()
+
+
+def no_server(_: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("all attempts failed")
+
+
+REFUSALS = [
+    (["register", "ann"], refusal(409, "username_taken"), "the name ann is taken"),
+    (["register", "ann"], refusal(400, "invalid_body"), "does not accept that: because"),
+    (["login", "ann"], refusal(401, "wrong_credentials"), "wrong password, or there is no user called ann"),
+    (["login", "ann"], refusal(500, "internal"), "500 internal"),
+    (["login", "ann"], httpx.Response(502, content=b"\x1b[2J"), "does not answer"),
+]
+LOGGED_IN_REFUSALS = [
+    (["chat", "ann", "bob"], refusal(404, "unknown_user"), "there is no user called bob"),
+    (["history", "ann", "bob"], refusal(404, "unknown_user"), "there is no user called bob"),
+    (["list", "ann"], refusal(401, "unauthenticated"), "no longer valid; log in again"),
+    (["list", "ann"], refusal(503, "unavailable", 100), "503 unavailable"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "response", "said"), REFUSALS)
+def test_a_refusal_is_one_line_and_status_1(
+    serve: Callable[[Respond], None],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    response: httpx.Response,
+    said: str,
+) -> None:
+    serve(lambda _: response)
+    assert main(arguments) == 1
+    assert said in sentence(capsys)
+
+
+@pytest.mark.parametrize(("arguments", "response", "said"), LOGGED_IN_REFUSALS)
+def test_a_refusal_of_one_who_is_logged_in_is_one_line_and_status_1(
+    serve: Callable[[Respond], None],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    response: httpx.Response,
+    said: str,
+) -> None:
+    login.save("ann", CREDENTIALS)
+    serve(lambda _: response)
+    assert main(arguments) == 1
+    assert said in sentence(capsys)
+
+
+@pytest.mark.parametrize("command", [["register", "ann"], ["login", "ann"], ["list", "ann"], ["chat", "ann", "bob"]])
+def test_no_server_is_one_line_and_status_1(
+    serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    login.save("ann", CREDENTIALS)
+    serve(no_server)
+    assert main(command) == 1
+    assert "the server does not answer" in sentence(capsys)
+
+
+@pytest.mark.parametrize("command", [["list", "ann"], ["chat", "ann", "bob"], ["history", "ann", "bob"]])
+def test_who_is_not_logged_in_is_told_how(
+    serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    serve(no_server)
+    assert main(command) == 1
+    assert "python -m client login ann" in sentence(capsys)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(
+    serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    (home / "alo-shield").write_text("a file where the folder should be")
+    serve(lambda _: answer({"user": ME, "device": DEVICE, "token": "token"}, 201))
+    assert main(["login", "ann"]) == 1
+    assert "alo-shield" in sentence(capsys)
+
+
+def test_no_password_and_no_terminal_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_terminal(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.delenv("ALO_PASSWORD")
+    monkeypatch.setattr("client.__main__.getpass", no_terminal)
+    assert main(["login", "ann"]) == 1
+    assert "ALO_PASSWORD" in sentence(capsys)
+
+
+def test_passwords_that_differ_register_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ALO_PASSWORD")
+    answers = iter(["one", "two"])
+    monkeypatch.setattr("client.__main__.getpass", lambda _: next(answers))
+    assert main(["register", "ann"]) == 1
+    assert "differ" in sentence(capsys)
+
+
+@pytest.mark.parametrize("arguments", [[], ["chat", "ann"], ["dance"], ["history", "ann", "bob", "--limit", "101"]])
+def test_a_command_line_that_is_not_understood_is_status_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_ctrl_c_is_no_failure_to_talk_about(
+    serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: httpx.Request) -> httpx.Response:
+        raise KeyboardInterrupt
+
+    serve(interrupt)
+    assert main(["login", "ann"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_registering_also_logs_in(serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str]) -> None:
+    def respond(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/users":
+            return answer({"user": ME, "username": "ann"}, 201)
+        return answer({"user": ME, "device": DEVICE, "token": "token"}, 201)
+
+    serve(respond)
+    assert main(["register", "ann"]) == 0
+    assert login.load("ann") == CREDENTIALS
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The write end of a pipe that `chat` reads."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr("client.chat.read_lines", partial(read_lines, reading))
+    yield writing
+    os.close(reading)
+    with suppress(OSError):
+        os.close(writing)
+
+
+@pytest.fixture
+def logged_in(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A server that knows ann, who is logged in here, and bob."""
+    login.save("ann", CREDENTIALS)
+    monkeypatch.setattr("client.__main__.HttpClient", lambda url, token=None: world.http().with_token(token or ""))
+    return world
+
+
+async def run(*arguments: str) -> None:
+    """A command, under this test's `trio.run`."""
+    parsed = make_parser().parse_args(arguments)
+    with trio.fail_after(60):
+        await parsed.run(parsed)
+
+
+async def test_a_pipe_is_sent_to_its_end_in_order_and_acknowledged(
+    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.write(stdin, "one\n\ntwo\nthrée".encode())
+    os.close(stdin)
+    await run("chat", "ann", "bob")
+    assert [held.content for held in logged_in.history[TALK]] == [b"one", b"two", "thrée".encode()]
+    assert {frame.content_type for frame in logged_in.requests if isinstance(frame, Send)} == {"text/plain"}
+    assert capsys.readouterr().err.count(NOT_ENCRYPTED) == 1
+
+
+async def test_quit_leaves_what_comes_after_it(logged_in: World, stdin: int) -> None:
+    os.write(stdin, b"one\n/quit\nnever\n")
+    await run("chat", "ann", "bob")
+    assert [held.content for held in logged_in.history[TALK]] == [b"one"]
+
+
+async def test_what_arrives_is_shown_with_name_and_time_and_harmless(
+    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show, shown = trio.open_memory_channel[str](10)
+    monkeypatch.setattr("client.__main__.show", show.send_nowait)
+    logged_in.store(TALK, content=b"before \x1b[2J")
+    logged_in.store(GROUP, content=b"elsewhere")
+    is_sent = trio.Event()
+
+    def note(link: Link, frame: Request) -> list[Frame]:
+        is_sent.set()
+        return logged_in._reply(link, frame)
+
+    logged_in.faults[Send].append(note)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, "chat", "ann", "bob")
+        assert (await shown.receive()).endswith(" bob: before \\x1b[2J")
+        os.write(stdin, b"mine\n")
+        await is_sent.wait()
+        await logged_in.post(GROUP, b"elsewhere")
+        await logged_in.post(TALK, b"hello\nann")
+        assert (await shown.receive()).endswith(" bob: hello\\nann")
+        os.close(stdin)
+    assert shown.statistics().current_buffer_used == 0
+
+
+async def test_a_line_that_is_refused_ends_a_pipe_with_a_failure(
+    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged_in.faults[Send].extend([None, refuse("not_a_participant")])
+    os.write(stdin, b"one\ntwo\nthree\n")
+    os.close(stdin)
+    with pytest.raises(CommandError, match="not everything"):
+        await run("chat", "ann", "bob")
+    assert [held.content for held in logged_in.history[TALK]] == [b"one"]
+    assert "not sent: refused (not_a_participant): two" in capsys.readouterr().err
+
+
+def test_a_login_that_the_gateway_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    inner = BaseExceptionGroup("", [ConnectionLost(4501, "revoked")])
+    assert report(BaseExceptionGroup("", [inner]), "ann") == 1
+    assert "log in again" in sentence(capsys)
+
+
+async def test_a_chat_whose_login_is_revoked_ends(logged_in: World, stdin: int) -> None:
+    logged_in.faults[Hello].append(close(CloseCode.UNAUTHENTICATED))
+    with pytest.raises(ConnectionLost):
+        await run("chat", "ann", "bob")
+
+
+async def test_no_gateway_is_said_after_a_while(logged_in: World, stdin: int, autojump_clock: MockClock) -> None:
+    logged_in.down.add(GATEWAY)
+    with pytest.raises(Unreachable, match=f"no gateway at {GATEWAY}"):
+        await run("chat", "ann", "bob")
+
+
+async def test_history_and_list_show_what_there_is(logged_in: World, capsys: pytest.CaptureFixture[str]) -> None:
+    logged_in.store(TALK, content=b"first")
+    await run("list", "ann")
+    assert capsys.readouterr().out.startswith("bob: no message since")
+    with pytest.raises(CommandError, match="no group of that title"):
+        await run("history", "ann", "bob", "--group", "Us")
