@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import secrets
 from hashlib import sha256
+from typing import Final
 
 from msgspec import Struct
 
 from store import sql
+from store.columns import BIGINT, BYTEA, UUID
 from store.errors import UnknownUser, UsernameTaken
 from store.pool import Pool
 from store.postgres import UniqueViolation, uuid
+from store.statement import Statement
 
 _sql = sql.load("accounts")
+_DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"token_hash": BYTEA}, (UUID, UUID, BIGINT))
 
 
 class Account(Struct, frozen=True):
@@ -67,7 +71,7 @@ async def add_device(pool: Pool, user: bytes, name: str) -> tuple[bytes, str]:
 
 async def device_by_token(pool: Pool, token: str) -> Identity | None:
     """Who has this token; None if nobody, or no longer."""
-    rows = await pool.fetch(_sql.device_by_token, {"token_hash": _hash(token)})
+    rows = await pool.run(_DEVICE_BY_TOKEN, {"token_hash": _hash(token)})
     return Identity(*rows[0]) if rows else None
 
 

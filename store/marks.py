@@ -9,12 +9,16 @@ import structlog
 from msgspec import Struct
 
 from store import sql
+from store.columns import BIGINTS, UUIDS
 from store.errors import Overloaded, StoreError, Unavailable
 from store.pool import Pool
-from store.postgres import RETRYABLE, Error, bigints, uuids
+from store.postgres import RETRYABLE, Error
+from store.statement import Statement
 
 log = structlog.get_logger(__name__)
-_sql = sql.load("marks")
+_MARK_DELIVERED: Final = Statement(
+    sql.load("marks").mark_delivered, {"conversation": UUIDS, "user": UUIDS, "seq": BIGINTS}
+)
 
 MAX_ATTEMPTS: Final = 3
 
@@ -35,14 +39,14 @@ async def mark_delivered(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[St
     """
     marks = [mark for request in batch for mark in request]
     parameters = {
-        "conversation": uuids([mark.conversation for mark in marks]),
-        "user": uuids([mark.user for mark in marks]),
-        "seq": bigints([mark.seq for mark in marks]),
+        "conversation": [mark.conversation for mark in marks],
+        "user": [mark.user for mark in marks],
+        "seq": [mark.seq for mark in marks],
     }
     error: StoreError
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            await pool.fetch(_sql.mark_delivered, parameters)
+            await pool.run(_MARK_DELIVERED, parameters)
         except (Unavailable, Overloaded) as unavailable:
             return [unavailable] * len(batch)
         except RETRYABLE:

@@ -12,13 +12,31 @@ import structlog
 from msgspec import Struct
 
 from store import sql
+from store.columns import BIGINT, BIGINTS, BYTEAS, TEXT, TEXTS, UUID, UUIDS
 from store.errors import NotAParticipant, Overloaded, StoreError, TempIdConflict, Unavailable
 from store.members import MembersCache
 from store.pool import Pool
-from store.postgres import RETRYABLE, Error, bigints, byteas, texts, uuid, uuids
+from store.postgres import RETRYABLE, Error, uuid, uuids
+from store.statement import Statement
 
 log = structlog.get_logger(__name__)
 _sql = sql.load("messages")
+_SEND: Final = Statement(
+    _sql.send,
+    {
+        "conversation": UUIDS,
+        "known_version": BIGINTS,
+        "id": UUIDS,
+        "sender": UUIDS,
+        "temp_id": UUIDS,
+        "digest": BYTEAS,
+        "content_type": TEXTS,
+        "content": BYTEAS,
+        "nonce": BYTEAS,
+        "ephemeral_public_key": BYTEAS,
+    },
+    (BIGINT, TEXT, BIGINT, UUID, BIGINT, BIGINT, UUIDS),
+)
 
 MAX_ATTEMPTS: Final = 3
 """For a batch that met a twin or a deadlock: the second attempt sees what the first ran into."""
@@ -127,7 +145,7 @@ async def _send_unique(pool: Pool, cache: MembersCache, batch: list[NewMessage])
     parameters, cached = _parameters(cache, batch)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            rows = await pool.fetch(_sql.send, parameters)
+            rows = await pool.run(_SEND, parameters)
             break
         except RETRYABLE as error:
             if attempt == MAX_ATTEMPTS:
@@ -149,16 +167,16 @@ def _parameters(cache: MembersCache, batch: list[NewMessage]) -> tuple[dict[str,
         cached[message.conversation] = entry = cache.get(message.conversation) or (0, ())
         known_versions.append(entry[0])
     parameters = {
-        "conversation": uuids([message.conversation for message in batch]),
-        "known_version": bigints(known_versions),
-        "id": uuids(_message_ids(len(batch))),
-        "sender": uuids([message.sender for message in batch]),
-        "temp_id": uuids([message.temp_id for message in batch]),
-        "digest": byteas([message.digest() for message in batch]),
-        "content_type": texts([message.content_type for message in batch]),
-        "content": byteas([message.content for message in batch]),
-        "nonce": byteas([message.nonce for message in batch]),
-        "ephemeral_public_key": byteas([message.ephemeral_public_key for message in batch]),
+        "conversation": [message.conversation for message in batch],
+        "known_version": known_versions,
+        "id": _message_ids(len(batch)),
+        "sender": [message.sender for message in batch],
+        "temp_id": [message.temp_id for message in batch],
+        "digest": [message.digest() for message in batch],
+        "content_type": [message.content_type for message in batch],
+        "content": [message.content for message in batch],
+        "nonce": [message.nonce for message in batch],
+        "ephemeral_public_key": [message.ephemeral_public_key for message in batch],
     }
     return parameters, cached
 
@@ -183,8 +201,8 @@ def _outcomes(
     for message, (_, outcome, seq, message_id, created, version, members) in zip(batch, rows, strict=True):
         # They come with the first row of a conversation, a stranger's perhaps, and count for all of its rows.
         if members is not None:
-            cached[message.conversation] = (version, tuple(members))
-            cache.put(message.conversation, version, tuple(members))
+            cached[message.conversation] = (version, members)
+            cache.put(message.conversation, version, members)
         if outcome == "stranger":
             outcomes.append(NotAParticipant())
         elif outcome == "conflict":

@@ -4,16 +4,14 @@ psycopg describes its I/O as generators that yield what they wait for; its own a
 Trio does the waiting, so a query costs one task switch and no thread. Everything above the waiting (adaptation,
 prepared statements, error classes) is psycopg's own.
 
-Ids are 16 raw `bytes` everywhere in Python. `uuids`, `byteas`, `bigints` and `texts` hand whole columns to Postgres in
-its binary array format, built by one join each, because a batch has thousands of values and psycopg's general way costs
-a Python call per value.
+Ids are 16 raw `bytes` everywhere in Python. `uuid` marks one as a parameter; `uuids`, `byteas`, `texts` and `bigints`
+are whole columns (`store.columns`). Statements of the hot path (`store.statement`) go past psycopg's cursors.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -24,9 +22,12 @@ from psycopg.abc import Buffer, PQGen, PQGenConn
 from psycopg.adapt import AdaptersMap, Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
+from store.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, Type
 from store.errors import Unavailable
+from store.statement import Statement
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -69,91 +70,28 @@ class uuid(bytes):  # noqa: N801  (reads as the Postgres type that it is)
 
 
 class _Column:
-    """A whole column of a batch, in Postgres' binary array format."""
+    """A whole column, as a parameter; None is NULL."""
 
     __slots__ = ("values",)
-    element_oid: int
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.values = values
 
 
 class uuids(_Column):  # noqa: N801
-    """uuid[] of 16-byte values; None is NULL."""
-
-    __slots__ = ()
-    element_oid = 2950
+    """uuid[] of 16-byte values."""
 
 
 class byteas(_Column):  # noqa: N801
-    """bytea[]; None is NULL."""
-
-    __slots__ = ()
-    element_oid = 17
+    """bytea[]"""
 
 
 class texts(_Column):  # noqa: N801
-    """text[]; None is NULL."""
-
-    __slots__ = ()
-    element_oid = 25
+    """text[]"""
 
 
 class bigints(_Column):  # noqa: N801
-    """bigint[]; None is NULL."""
-
-    __slots__ = ()
-    element_oid = 20
-
-
-_HEADER = struct.Struct("!iiIii")
-_LENGTH = struct.Struct("!i")
-_BIGINT = struct.Struct("!iq")
-_NULL = b"\xff\xff\xff\xff"
-
-
-def _array(oid: int, elements: list[bytes], *, has_null: bool) -> bytes:
-    if not elements:
-        return struct.pack("!iiI", 0, 0, oid)
-    return _HEADER.pack(1, has_null, oid, len(elements), 1) + b"".join(elements)
-
-
-class _BytesDumper(Dumper):
-    format = Format.BINARY
-    element = 17
-
-    def dump(self, obj: Any) -> Buffer:
-        pack, values = _LENGTH.pack, obj.values
-        elements = [_NULL if v is None else pack(len(v)) + v for v in values]
-        return _array(self.element, elements, has_null=None in values)
-
-
-class _ByteasDumper(_BytesDumper):
-    oid, element = 1001, 17
-
-
-class _UuidsDumper(_BytesDumper):
-    oid, element = 2951, 2950
-
-
-class _TextsDumper(Dumper):
-    format = Format.BINARY
-    oid = 1009
-
-    def dump(self, obj: Any) -> Buffer:
-        encoded = [None if v is None else v.encode() for v in obj.values]
-        elements = [_NULL if v is None else _LENGTH.pack(len(v)) + v for v in encoded]
-        return _array(25, elements, has_null=None in encoded)
-
-
-class _BigintsDumper(Dumper):
-    format = Format.BINARY
-    oid = 1016
-
-    def dump(self, obj: Any) -> Buffer:
-        pack, values = _BIGINT.pack, obj.values
-        elements = [_NULL if v is None else pack(8, v) for v in values]
-        return _array(20, elements, has_null=None in values)
+    """bigint[]"""
 
 
 class _UuidDumper(Dumper):
@@ -171,13 +109,24 @@ class _UuidLoader(Loader):
         return bytes(data)
 
 
+def _column_dumper(type_: Type) -> type[Dumper]:
+    class ColumnDumper(Dumper):
+        format = Format.BINARY
+        oid = type_.oid
+
+        def dump(self, obj: Any) -> Buffer:
+            return type_.encode(obj.values)
+
+    return ColumnDumper
+
+
 def _adapters() -> AdaptersMap:
     adapters = AdaptersMap(psycopg.adapters)
     adapters.register_dumper(uuid, _UuidDumper)
-    adapters.register_dumper(uuids, _UuidsDumper)
-    adapters.register_dumper(byteas, _ByteasDumper)
-    adapters.register_dumper(texts, _TextsDumper)
-    adapters.register_dumper(bigints, _BigintsDumper)
+    adapters.register_dumper(uuids, _column_dumper(UUIDS))
+    adapters.register_dumper(byteas, _column_dumper(BYTEAS))
+    adapters.register_dumper(texts, _column_dumper(TEXTS))
+    adapters.register_dumper(bigints, _column_dumper(BIGINTS))
     adapters.register_loader("uuid", _UuidLoader)
     return adapters
 
@@ -198,6 +147,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.where = ""
         self.commit_doubted = False
         self._queries = 0
+        self._prepared_names: set[bytes] = set()
         self.add_notice_handler(self._notice)
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
@@ -237,14 +187,36 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         :raises Unavailable: if the connection was lost or the commit is in doubt: the outcome is unknown.
         :raises Error: any other error of Postgres; nothing was done.
         """
+        await self._begin()
+        with self._mapped_errors():
+            cursor = self.cursor(binary=True)
+            await cursor.execute(sql.encode(), parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def run(self, statement: Statement, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement of the hot path; in all else like `query`."""
+        await self._begin()
+        with self._mapped_errors():
+            if statement.name not in self._prepared_names:
+                self.pgconn.send_prepare(statement.name, statement.sql, statement.oids)
+                self._checked(await self.wait(psycopg.generators.execute(self.pgconn)))
+                self._prepared_names.add(statement.name)
+            parameters = statement.encode(values)
+            self.pgconn.send_query_prepared(
+                statement.name, parameters, [Format.BINARY] * len(parameters), Format.BINARY
+            )
+            return _rows(self._checked(await self.wait(psycopg.generators.execute(self.pgconn))), statement)
+
+    async def _begin(self) -> None:
         self.commit_doubted = False
         self._queries += 1
         if self._queries >= FIRST_REPLAN and self._queries & (self._queries - 1) == 0:
             await self._discard_plans()
-        cursor = self.cursor(binary=True)
+
+    @contextmanager
+    def _mapped_errors(self) -> Iterator[None]:
         try:
-            await cursor.execute(sql.encode(), parameters)
-            rows = await cursor.fetchall() if cursor.description else []
+            yield
         except (driver_errors.OperationalError, driver_errors.InterfaceError) as error:
             if isinstance(error, RETRYABLE):
                 raise
@@ -254,7 +226,13 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
             raise driver_errors.DataError(_one_line(error)) from error
         if self.commit_doubted:
             raise Unavailable("Postgres", self.where, "committed, but the standby did not confirm it")
-        return rows
+
+    def _checked(self, results: list[PGresult]) -> PGresult:
+        """The first result, if all are good: an error at commit comes as a second one, after the rows."""
+        for result in results:
+            if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+                raise driver_errors.error_from_result(result, encoding="utf-8")
+        return results[0]
 
     async def _discard_plans(self) -> None:
         """Forget plans that were made while the tables were smaller.
@@ -310,6 +288,15 @@ async def connect(url: str) -> Connection:
             connection.where = where
             return connection
     raise Unavailable("Postgres", where_of(conninfo_to_dict(url)), "; ".join(failures))
+
+
+def _rows(result: PGresult, statement: Statement) -> list[tuple[Any, ...]]:
+    get = result.get_value
+    decoders = list(enumerate(statement.decoders))
+    return [
+        tuple([None if (value := get(row, at)) is None else decode(value) for at, decode in decoders])
+        for row in range(result.ntuples)
+    ]
 
 
 def where_of(parameters: dict[str, Any] | str) -> str:

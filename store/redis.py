@@ -132,6 +132,9 @@ class _Link:
         while data := await self._stream.receive_some(65536):
             self._reader.feed(bytes(data))
             while (reply := gets()) is not False:
+                if not slots:
+                    self._lose("a reply came that nobody had asked for")
+                    return
                 slot = slots.popleft()
                 slot.reply = reply
                 if slot.task is not None:
@@ -197,9 +200,13 @@ class Redis:
                     await trio.sleep(MAX_BACKOFF_S)
                     continue
                 self._up(link)
+                up_at = trio.current_time()
                 await link.wait_lost()
                 self._down()
                 log.warning("redis_lost", where=self.where, error=str(link.failure))
+                if trio.current_time() - up_at < MAX_BACKOFF_S:
+                    # It takes us in and lets go of us at once: not in a tight loop.
+                    await trio.sleep(MAX_BACKOFF_S / 8 * random.uniform(0.5, 1))  # noqa: S311
 
     def _up(self, link: _Link) -> None:
         self._link = link
@@ -235,6 +242,9 @@ class Redis:
 
         :raises Unavailable: as `call` does; any part of the commands may have taken effect.
         """
+        if not commands:
+            await trio.lowlevel.checkpoint()
+            return []
         if self._link is None or self._link.failure is not None:
             await trio.lowlevel.checkpoint()
             raise Unavailable("Redis", self.where, "not connected")

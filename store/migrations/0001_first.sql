@@ -164,9 +164,14 @@ begin
         -- Who writes has read: so own messages never lie above the own mark, and unread counts need no counting.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq)
-        from (select b.conversation_id, b.sender_id, max(b.seq) as seq
-              from numbered b group by b.conversation_id, b.sender_id) top
-        where p.conversation_id = top.conversation_id and p.user_id = top.sender_id
+        from (select locked.conversation_id, locked.user_id, top.seq
+              from (select b.conversation_id, b.sender_id, max(b.seq) as seq
+                    from numbered b group by b.conversation_id, b.sender_id) top
+              join participants locked on locked.conversation_id = top.conversation_id
+                                      and locked.user_id = top.sender_id
+              -- In key order, as mark_delivered locks them: neither deadlocks with the other.
+              order by locked.conversation_id, locked.user_id for no key update of locked) top
+        where p.conversation_id = top.conversation_id and p.user_id = top.user_id
     )
     select i.n,
            case when b.n is not null then 'sent' when t.same then 'again' when t.n is not null then 'conflict'

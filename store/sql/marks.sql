@@ -1,12 +1,17 @@
 -- name: mark_delivered
--- A batch of up-to marks: they never go back, nor beyond the last message.
-update participants p
-set delivered_seq = least(mark.seq, c.last_seq)
-from (
+-- A batch of up-to marks: they never go back, nor beyond the last message. Rows are locked in key order before any is
+-- updated: an update by itself locks them as its plan happens to meet them, and deadlocks with sends and other marks.
+with given as (
     select m.conversation_id, m.user_id, max(m.seq) as seq
     from unnest(%(conversation)s, %(user)s, %(seq)s) as m(conversation_id, user_id, seq)
-    group by m.conversation_id, m.user_id order by m.conversation_id, m.user_id
-) mark
-join conversations c on c.id = mark.conversation_id
-where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id
-  and p.delivered_seq < least(mark.seq, c.last_seq);
+    group by m.conversation_id, m.user_id
+), mark as (
+    select p.conversation_id, p.user_id, least(g.seq, c.last_seq) as seq
+    from given g
+    join participants p on p.conversation_id = g.conversation_id and p.user_id = g.user_id
+    join conversations c on c.id = g.conversation_id
+    where p.delivered_seq < least(g.seq, c.last_seq)
+    order by p.conversation_id, p.user_id for no key update of p
+)
+update participants p set delivered_seq = mark.seq from mark
+where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id and p.delivered_seq < mark.seq;
