@@ -8,7 +8,7 @@ ending and catch up as well (`server.node`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import cbor2
@@ -62,11 +62,15 @@ def decode_entry(entry: bytes) -> Iterator[Push | CatchUp]:
 
 
 class Fanout:
-    """Takes the pushes of each pass and writes them for the nodes concerned."""
+    """Takes the pushes of each pass and writes them for the nodes concerned.
 
-    def __init__(self, redis: Redis, node: bytes) -> None:
+    :param is_alone: asked, after a message's commit, whether there is any other node to write to.
+    """
+
+    def __init__(self, redis: Redis, node: bytes, is_alone: Callable[[], bool]) -> None:
         self._redis = redis
         self._node = node
+        self._is_alone = is_alone
         self._waiting: list[Push] = []
         self._writing = False
         self._wake = trio.Event()
@@ -76,6 +80,8 @@ class Fanout:
 
     def add(self, push: Push) -> None:
         """Take a push for the next pass. Atomic (no checkpoint)."""
+        if self._is_alone():
+            return
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(push)
         else:

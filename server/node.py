@@ -37,6 +37,11 @@ log = structlog.get_logger(__name__)
 MARGIN_S: Final = 15.0
 """Added to each gap: a message's `created` is taken before its commit, which may take as long as a query may."""
 
+ALONE_S: Final = 1.0
+"""For so long after the beginning of a heartbeat that found no other node, this node looks up nobody on other nodes. A
+node that comes (back) therefore catches up only when as much time has passed since it became visible: whatever was
+not written for it was committed before. Two heartbeats, so that one late one changes nothing."""
+
 MAX_CATCH_UP: Final = 200
 """Messages of one conversation that are pushed after a gap; of more, the last ones: clients see the hole by the seq and
 fetch a page of history."""
@@ -48,7 +53,7 @@ class Node:
     def __init__(self, redis: Redis, pool: Pool, hub: Hub) -> None:
         self.id = os.urandom(NODE_BYTES)
         self.ready = trio.Event()
-        self.fanout = Fanout(redis, self.id)
+        self.fanout = Fanout(redis, self.id, self.is_alone)
         self._redis = redis
         self._pool = pool
         self._hub = hub
@@ -57,6 +62,7 @@ class Node:
         self._departed: set[bytes] = set()
         self._departure = trio.Event()
         self._in_step_at = trio.current_time()
+        self._alone_until = 0.0
         self._gap_s = 0.0
         self._gap_seen = trio.Event()
 
@@ -69,6 +75,10 @@ class Node:
             nursery.start_soon(self._fill_holes)
             nursery.start_soon(self._remove_departed)
             nursery.start_soon(self.fanout.run)
+
+    def is_alone(self) -> bool:
+        """Whether no other node can hold anybody now."""
+        return trio.current_time() < self._alone_until
 
     async def enter(self, user: bytes) -> None:
         """The user has a device here: tell the other nodes. The hub must know the device already.
@@ -107,10 +117,11 @@ class Node:
         await self._inbox.open()
         await self._beat_once()
         await enter(self._redis, self.id, self._hub.users())
-        self.note_gap(trio.current_time() - self._in_step_at)
-        self._in_step_at = trio.current_time()
         self.ready.set()
         log.info("node_ready", node=self.id.hex(), users=len(self._hub.users()))
+        await trio.sleep(ALONE_S)
+        self.note_gap(trio.current_time() - self._in_step_at)
+        self._in_step_at = trio.current_time()
 
     async def _beat(self) -> None:
         if not await self._beat_once():
@@ -122,10 +133,11 @@ class Node:
     async def _beat_once(self) -> bool:
         """Renew the lease; false if this node may have missed entries."""
         # Before the call: what is read while it is under way may be trimmed by it, but never what is not read.
-        position = self._inbox.position
+        position, began = self._inbox.position, trio.current_time()
         found = await beat(self._redis, self.id, position)
         vanished = self._others - found.nodes
         self._others = found.nodes - {self.id}
+        self._alone_until = 0.0 if self._others else began + ALONE_S
         for node in vanished:
             if not await left_in_good_order(self._redis, node):
                 log.warning("node_vanished", node=node.hex())

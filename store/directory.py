@@ -19,9 +19,9 @@ from store.redis import Redis, RedisError
 
 NODE_BYTES: Final = 8
 
-HEARTBEAT_S: Final = 1.0
+HEARTBEAT_S: Final = 0.5
 LEASE_S: Final = 5.0
-"""Five heartbeats: a node may miss four, to a slow disk or a long collection, before it counts as dead."""
+"""Ten heartbeats: what a node may miss, to a slow disk or a long collection, before it counts as dead."""
 
 _NODES: Final = "alo:nodes"
 _DIRECTORY: Final = "alo:directory"
