@@ -85,8 +85,6 @@ class Batcher(Generic[Item, Outcome]):
                 self._idle.set()
                 await self._wake.wait()
             self._wake = trio.Event()
-            # Whoever is ready to run now may submit before the batch is cut.
-            await trio.lowlevel.checkpoint()
             batch = self._take()
             outcomes = await self._commit(batch)
             self._committing = 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from urllib.parse import urlsplit
+
+from store.postgres import is_url
 
 
 class ConfigError(Exception):
@@ -37,7 +40,7 @@ class Config:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Config:
         """
-        :raises ConfigError: if a number is not one, or out of range.
+        :raises ConfigError: if a number is not one, or out of range, or a URL not of a kind that can be used.
         """
         values: dict[str, object] = {}
         for field in fields(cls):
@@ -64,5 +67,22 @@ class Config:
             )
         if not 0 < self.offline_notice_after_s < 86400:
             raise ConfigError("OFFLINE_NOTICE_AFTER_S must be more than 0 and less than a day")
+        if not is_url(self.database_url):
+            raise ConfigError(
+                "DATABASE_URL must be a libpq URL (postgresql://...) or DSN, with one port or a port per host"
+            )
+        if not _has_scheme(self.redis_url, "redis", "rediss", "unix"):
+            raise ConfigError("REDIS_URL must be a redis://, rediss:// or unix:// URL")
+        if self.offline_notice_url and not _has_scheme(self.offline_notice_url, "http", "https"):
+            raise ConfigError("OFFLINE_NOTICE_URL must be an http:// or https:// URL, or empty")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError("LOG_LEVEL must be debug, info, warning or error")
+
+
+def _has_scheme(url: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (raises if it is no number)
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.netloc or parts.path)

@@ -93,10 +93,9 @@ class Pool:
         try:
             connection = self._take_idle() or await self._connect()
             try:
-                with trio.fail_after(QUERY_TIMEOUT_S):
+                with trio.CancelScope(deadline=trio.current_time() + QUERY_TIMEOUT_S):
                     return await query(connection)
-            except trio.TooSlowError:
-                raise Unavailable("Postgres", connection.where, f"no answer within {QUERY_TIMEOUT_S:g} s") from None
+                raise Unavailable("Postgres", connection.where, f"no answer within {QUERY_TIMEOUT_S:g} s")
             finally:
                 self._give_back(connection)
         finally:

@@ -10,8 +10,8 @@ are whole columns (`store.columns`). Statements of the hot path (`store.statemen
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -187,25 +187,38 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         :raises Unavailable: if the connection was lost or the commit is in doubt: the outcome is unknown.
         :raises Error: any other error of Postgres; nothing was done.
         """
-        await self._begin()
-        with self._mapped_errors():
+        try:
+            await self._begin()
             cursor = self.cursor(binary=True)
             await cursor.execute(sql.encode(), parameters)
-            return await cursor.fetchall() if cursor.description else []
+            rows = await cursor.fetchall() if cursor.description else []
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            self._raise_mapped(error)
+            raise
+        self._check_confirmed()
+        return rows
 
     async def run(self, statement: Statement, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run a statement of the hot path; in all else like `query`."""
-        await self._begin()
-        with self._mapped_errors():
+        try:
+            await self._begin()
             if statement.name not in self._prepared_names:
-                self.pgconn.send_prepare(statement.name, statement.sql, statement.oids)
-                self._checked(await self.wait(psycopg.generators.execute(self.pgconn)))
-                self._prepared_names.add(statement.name)
+                await self._prepare(statement)
             parameters = statement.encode(values)
-            self.pgconn.send_query_prepared(
-                statement.name, parameters, [Format.BINARY] * len(parameters), Format.BINARY
-            )
-            return _rows(self._checked(await self.wait(psycopg.generators.execute(self.pgconn))), statement)
+            self.pgconn.send_query_prepared(statement.name, parameters, statement.formats, Format.BINARY)
+            result = _checked(await self.wait(psycopg.generators.execute(self.pgconn)))
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            self._raise_mapped(error)
+            raise
+        self._check_confirmed()
+        return _rows(result, statement)
+
+    async def _prepare(self, statement: Statement) -> None:
+        self.pgconn.send_prepare(statement.name, statement.sql, statement.oids)
+        # There already, if that was cancelled before when Postgres had done it.
+        with suppress(driver_errors.DuplicatePreparedStatement):
+            _checked(await self.wait(psycopg.generators.execute(self.pgconn)))
+        self._prepared_names.add(statement.name)
 
     async def _begin(self) -> None:
         self.commit_doubted = False
@@ -213,26 +226,18 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         if self._queries >= FIRST_REPLAN and self._queries & (self._queries - 1) == 0:
             await self._discard_plans()
 
-    @contextmanager
-    def _mapped_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (driver_errors.OperationalError, driver_errors.InterfaceError) as error:
-            if isinstance(error, RETRYABLE):
-                raise
-            raise Unavailable("Postgres", self.where, _one_line(error)) from error
-        except UnicodeEncodeError as error:
+    def _raise_mapped(self, error: psycopg.Error | UnicodeEncodeError) -> None:
+        """Raise what callers are to see instead; return if that is the error itself."""
+        if isinstance(error, UnicodeEncodeError):
             # A lone surrogate. Nothing was sent; callers see it as they see a NUL, which Postgres itself refuses.
             raise driver_errors.DataError(_one_line(error)) from error
+        is_connection = isinstance(error, (driver_errors.OperationalError, driver_errors.InterfaceError))
+        if is_connection and not isinstance(error, RETRYABLE):
+            raise Unavailable("Postgres", self.where, _one_line(error)) from error
+
+    def _check_confirmed(self) -> None:
         if self.commit_doubted:
             raise Unavailable("Postgres", self.where, "committed, but the standby did not confirm it")
-
-    def _checked(self, results: list[PGresult]) -> PGresult:
-        """The first result, if all are good: an error at commit comes as a second one, after the rows."""
-        for result in results:
-            if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
-                raise driver_errors.error_from_result(result, encoding="utf-8")
-        return results[0]
 
     async def _discard_plans(self) -> None:
         """Forget plans that were made while the tables were smaller.
@@ -290,6 +295,14 @@ async def connect(url: str) -> Connection:
     raise Unavailable("Postgres", where_of(conninfo_to_dict(url)), "; ".join(failures))
 
 
+def _checked(results: list[PGresult]) -> PGresult:
+    """The first result, if all are good: an error at commit comes as a second one, after the rows."""
+    for result in results:
+        if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+            raise driver_errors.error_from_result(result, encoding="utf-8")
+    return results[0]
+
+
 def _rows(result: PGresult, statement: Statement) -> list[tuple[Any, ...]]:
     get = result.get_value
     decoders = list(enumerate(statement.decoders))
@@ -297,6 +310,16 @@ def _rows(result: PGresult, statement: Statement) -> list[tuple[Any, ...]]:
         tuple([None if (value := get(row, at)) is None else decode(value) for at, decode in decoders])
         for row in range(result.ntuples)
     ]
+
+
+def is_url(url: str) -> bool:
+    """Whether `connect` can make sense of it; what libpq says of one that is none would show its password."""
+    try:
+        for attempt in _attempts(url):
+            int(attempt.get("port") or 0)
+    except (psycopg.Error, ValueError):
+        return False
+    return True
 
 
 def where_of(parameters: dict[str, Any] | str) -> str:

@@ -31,6 +31,7 @@ class Statement:
         self.name = b"alo_%d" % next(_numbers)
         self.sql = _PARAMETER.sub(lambda match: position[match[1]], sql).encode()
         self.oids = [type_.oid for type_ in parameters.values()]
+        self.formats = [1] * len(self.oids)
         self._encoders = [(name, type_.encode) for name, type_ in parameters.items()]
         self.decoders = [type_.decode for type_ in columns]
 

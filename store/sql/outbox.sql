@@ -39,12 +39,15 @@ select o.user_id, o.version, o.attempt, exists (
 ) from outbox o where o.id = %(id)s and o.task = 'offline_notice';
 
 -- name: end_job
--- The job has ended: its row goes, unless more has come meanwhile; then it is due at once, as a new job.
-with gone as (
-    delete from outbox where id = %(id)s and task = 'offline_notice' and version = %(version)s returning id
+-- The job has ended: its row goes, unless more has come meanwhile; then it is due at once, as a new job. The row is
+-- locked first, and read as it is then: a window whose end is being committed counts.
+with job as (
+    select id, version from outbox where id = %(id)s and task = 'offline_notice' for update
+), gone as (
+    delete from outbox o using job where o.id = job.id and job.version = %(version)s
 )
-update outbox set due = clock_timestamp(), attempt = 0
-where id = %(id)s and task = 'offline_notice' and version <> %(version)s;
+update outbox o set due = clock_timestamp(), attempt = 0
+from job where o.id = job.id and job.version <> %(version)s;
 
 -- name: retry
 -- The job has failed: another attempt later.
