@@ -1,0 +1,335 @@
+"""The offline notice, from the commit of a message to the webhook's answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+import trio
+from jobs_helpers import Hook, outbox_empty, outbox_rows, send_message, wait_until
+
+from client.http import Credentials
+from jobs import notifier, offline_notice, queue
+from store import outbox
+from store.marks import Mark, mark_delivered
+from store.pool import Pool
+from store.postgres import connected, uuid
+from tests.people import new_direct, new_group, new_user
+
+StartWorker = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+async def people(pool: Pool) -> list[Credentials]:
+    return [await new_user(pool, name) for name in ("alice", "bob", "carol", "dave")]
+
+
+async def mark_all(pool: Pool, user: Credentials, conversation: bytes) -> None:
+    assert await mark_delivered(pool, [[Mark(user.user, conversation, 2**40)]]) == [None]
+
+
+async def test_notice_comes_after_the_window_and_not_before(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    conversation = await new_direct(pool, alice, bob)
+    await start_worker(window_s=0.7)
+    before = trio.current_time()
+    await send_message(pool, conversation, alice.user)
+    await hook.wait_calls(1)
+    assert trio.current_time() - before >= 0.7
+    assert hook.users == [bob.user]
+
+
+async def test_what_was_delivered_within_the_window_is_not_noticed(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    conversation = await new_direct(pool, alice, bob)
+    await start_worker(window_s=0.3)
+    await send_message(pool, conversation, alice.user)
+    await mark_all(pool, bob, conversation)
+    await outbox_empty(pool)
+    assert hook.got == []
+
+
+async def test_what_was_delivered_before_the_job_ran_is_not_noticed(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    """Decided, then delivered: the job looks again."""
+    alice, bob, *_ = people
+    conversation = await new_direct(pool, alice, bob)
+    await send_message(pool, conversation, alice.user)
+    assert await outbox.decide(pool, window_s=0) == (1, 1)
+    await mark_all(pool, bob, conversation)
+    await start_worker()
+    await outbox_empty(pool)
+    assert hook.got == []
+
+
+async def test_everybody_but_the_sender_and_those_who_have_it_is_told(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, carol, dave = people
+    group = await new_group(pool, *people)
+    await send_message(pool, group, alice.user)
+    await mark_all(pool, bob, group)
+    await start_worker()
+    await outbox_empty(pool)
+    assert sorted(hook.users) == sorted([carol.user, dave.user])
+
+
+async def test_who_joined_later_is_not_told_of_what_they_may_not_read(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    group = await new_group(pool, alice, bob)
+    seq = await send_message(pool, group, alice.user)
+    await pool.fetch("update participants set joined_seq = %s where user_id = %s", (seq, uuid(bob.user)))
+    await start_worker()
+    await outbox_empty(pool)
+    assert hook.got == []
+
+
+async def test_messages_of_several_conversations_are_one_notice(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, carol, dave = people
+    for sender in (alice, carol, dave):
+        await send_message(pool, await new_direct(pool, sender, bob), sender.user, b"1", b"2", b"3")
+    await pool.fetch("update outbox set created = created - interval '1 hour'")  # so that all windows end at once
+    await start_worker()
+    await outbox_empty(pool)
+    assert hook.users == [bob.user]
+
+
+async def test_notice_says_nothing_of_what_was_sent_or_where(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    conversation = await new_direct(pool, alice, bob)
+    await send_message(pool, conversation, alice.user, b"the ciphertext")
+    await start_worker()
+    [body] = await hook.wait_calls(1)
+    told = json.loads(body)
+    assert set(told) == {"type", "notice", "user"}
+    assert (told["type"], UUID(told["user"]).bytes) == ("offline_notice", bob.user)
+    everything = body + repr(hook.headers)
+    for secret in (conversation.hex(), str(UUID(bytes=conversation)), alice.user.hex(), "ciphertext"):
+        assert secret not in everything
+
+
+async def test_row_lives_until_the_webhook_has_taken_the_notice(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    hook.hanging = trio.Event()
+    await start_worker()
+    await hook.wait_calls(1)
+    assert await outbox_rows(pool) == 1
+    hook.hanging.set()
+    await outbox_empty(pool)
+
+
+async def test_refused_notice_is_repeated_under_its_name_with_back_off(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is not 2xx is a refusal, a redirect too; the repetition has the same name, so that it may be ignored."""
+    delays: list[float] = []
+    real = offline_notice.backoff_s
+
+    def noted(attempt: int) -> float:
+        delays.append(real(attempt))
+        return delays[-1]
+
+    monkeypatch.setattr(offline_notice, "backoff_s", noted)
+    alice, bob, *_ = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    hook.answers = [500, 302, 404, 429]
+    began = trio.current_time()
+    await start_worker()
+    await outbox_empty(pool)
+    assert len(hook.got) == 5
+    assert len(set(hook.got)) == 1
+    assert len(delays) == 4
+    assert all(0.025 * 2**n <= delay <= 0.05 * 2**n for n, delay in enumerate(delays))
+    assert trio.current_time() - began >= sum(delays)
+
+
+def test_back_off_is_bounded() -> None:
+    assert max(offline_notice.backoff_s(attempt) for attempt in range(100)) <= offline_notice.MAX_DELAY_S
+
+
+@pytest.mark.parametrize("fault", ["hanging", "dripping"])
+async def test_webhook_that_does_not_come_to_an_end_is_given_up_in_time(
+    pool: Pool,
+    hook: Hook,
+    people: list[Credentials],
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    """The deadline is for the whole call: an answer that trickles is never silent for long enough to be noticed."""
+    monkeypatch.setattr(notifier, "TIMEOUT_S", 0.2)
+    alice, bob, *_ = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    setattr(hook, fault, trio.Event() if fault == "hanging" else True)
+    await start_worker()
+    await hook.wait_calls(2)
+    hook.hanging, hook.dripping = None, False
+    await outbox_empty(pool)
+    assert len(set(hook.got)) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/", "http://no-such-host.invalid/", "http://[bad", "http://host:port/", "nonsense"]
+)
+async def test_webhook_that_cannot_be_called_is_a_failed_attempt(
+    pool: Pool, people: list[Credentials], start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setattr(offline_notice, "MAX_ATTEMPTS", 1)
+    alice, bob, *_ = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await start_worker(webhook=url)
+    await outbox_empty(pool)
+    assert await pool.fetch("select task, attempts from dead_jobs") == [("offline_notice", 1)]
+
+
+async def test_notice_that_fails_for_good_is_buried_with_its_reason_and_the_next_one_lives(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline_notice, "MAX_ATTEMPTS", 3)
+    alice, bob, *_ = people
+    conversation = await new_direct(pool, alice, bob)
+    await send_message(pool, conversation, alice.user)
+    hook.answers = [500, 501, 502]
+    await start_worker()
+    await outbox_empty(pool)
+    assert len(hook.got) == 3
+    assert await pool.fetch("select task, user_id, attempts, reason from dead_jobs") == [
+        ("offline_notice", bob.user, 3, "status 502")
+    ]
+    await send_message(pool, conversation, alice.user)
+    await outbox_empty(pool)
+    assert hook.users == [bob.user] * 4
+    assert await pool.fetch("select count(*) from dead_jobs") == [(1,)]
+
+
+async def test_what_comes_while_a_notice_is_under_way_is_noticed_as_well(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    conversation = await new_direct(pool, alice, bob)
+    await send_message(pool, conversation, alice.user)
+    hook.hanging = trio.Event()
+    await start_worker()
+    await hook.wait_calls(1)
+    await send_message(pool, conversation, alice.user)
+
+    async def merged() -> bool:
+        return bool(await pool.fetch("select 1 from outbox where task = 'offline_notice' and version = 2"))
+
+    await wait_until(merged, "the second message's window has ended")
+    hook.hanging.set()
+    await hook.wait_calls(2)
+    await outbox_empty(pool)
+    assert hook.users == [bob.user] * 2
+    assert len({json.loads(body)["notice"] for body in hook.got}) == 2
+
+
+async def test_what_comes_in_the_moment_in_which_a_job_ends_is_due_at_once(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    """The window's end has raised the version, not yet committed, when the job's end looks at the row."""
+    alice, bob, *_ = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await outbox.decide(pool, window_s=0)
+    [job] = await outbox.relay(pool)
+    notice = await outbox.start(pool, job)
+    assert notice is not None
+    async with connected(pool.url) as other:
+        await other.query("begin")
+        await other.query("update outbox set version = version + 1 where id = %s", (job,))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outbox.end_job, pool, notice)
+
+            async def waits() -> bool:
+                rows = await other.query("select 1 from pg_stat_activity where wait_event_type = 'Lock'")
+                return bool(rows)
+
+            await wait_until(waits, "the job's end waits for the row")
+            await other.query("commit")
+    assert await pool.fetch("select version, attempt, due <= clock_timestamp() from outbox") == [(2, 0, True)]
+
+
+async def test_repeated_run_of_an_ended_job_does_nothing(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    worker, _ = await start_worker()
+    await outbox_empty(pool)
+    await worker._queue.hand_in([1, 2, 3, 10**12])
+
+    async def finished() -> bool:
+        return await worker._redis.call("XLEN", "alo:jobs") == 0
+
+    await wait_until(finished, "the repetitions are finished")
+    assert len(hook.got) == 1
+
+
+async def test_two_workers_tell_each_of_many_users_once(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    users = [await new_user(pool, f"user{n}") for n in range(100)]
+    group = await new_group(pool, people[0], *users)
+    await start_worker()
+    await start_worker()
+    await send_message(pool, group, people[0].user, b"1", b"2", b"3")
+    await hook.wait_calls(100)
+    await outbox_empty(pool)
+    assert sorted(hook.users) == sorted(user.user for user in users)
+
+
+async def test_worker_that_is_told_to_stop_finishes_what_runs_and_leaves_no_trace(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    hook.hanging = trio.Event()
+    stopping, _ = await start_worker()
+    await hook.wait_calls(1)
+    other, _ = await start_worker()
+    await other._redis.wait_connected()
+    stopping._terminated.set()
+    await trio.testing.wait_all_tasks_blocked()
+    hook.hanging.set()
+
+    async def left() -> bool:
+        consumers = await other._redis.call("XINFO", "CONSUMERS", "alo:jobs", "workers")
+        return stopping._queue._consumer.encode() not in [fields[1] for fields in consumers]
+
+    await wait_until(left, "the worker has left the group")
+    assert await outbox_rows(pool) == 0
+    assert len(hook.got) == 1
+
+
+async def test_window_of_one_message_does_not_hold_up_the_end_of_another(
+    pool: Pool, hook: Hook, people: list[Credentials]
+) -> None:
+    """`decide` ends the windows of those that have waited, oldest first, and leaves the others."""
+    alice, bob, carol, _ = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await pool.fetch("update outbox set created = created - interval '1 hour'")
+    await send_message(pool, await new_direct(pool, alice, carol), alice.user)
+    assert await outbox.decide(pool, window_s=60) == (1, 1)
+    assert await outbox.decide(pool, window_s=60) == (0, 0)
+    assert await pool.fetch("select user_id from outbox where task = 'offline_notice'") == [(bob.user,)]
+
+
+def test_deadline_for_a_call_is_shorter_than_the_time_after_which_it_is_taken_over() -> None:
+    assert notifier.TIMEOUT_S < queue.TAKE_OVER_AFTER_S < outbox.LEASE_S

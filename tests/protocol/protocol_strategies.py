@@ -1,0 +1,198 @@
+"""Hypothesis strategies of the protocol tests: frames within their bounds, CBOR of every bad kind, and a reference
+encoder that shares no line with the codec."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from hypothesis import strategies as st
+
+from protocol import limits
+from protocol.frames import (
+    Error,
+    Frame,
+    Hello,
+    Key,
+    MarkDelivered,
+    Marked,
+    Message,
+    Push,
+    Reply,
+    Request,
+    Send,
+    Sent,
+    Welcome,
+)
+
+
+def uints(most: int) -> st.SearchStrategy[int]:
+    """0 to `most`, the borders of CBOR's argument sizes often among them."""
+    borders = [0, 23, 24, 255, 256, 2**16 - 1, 2**16, 2**32 - 1, 2**32, most]
+    return st.integers(0, most) | st.sampled_from([border for border in borders if border <= most])
+
+
+def binaries(most: int) -> st.SearchStrategy[bytes]:
+    """Empty to `most` bytes; the long ones are of one byte, or hypothesis would spend its time on them."""
+    sizes = [0, 23, 24, 255, 256, 2**16 - 1, 2**16, most]
+    return st.binary(max_size=min(most, 64)) | st.sampled_from([bytes([7]) * n for n in sizes if n <= most])
+
+
+def texts(most: int) -> st.SearchStrategy[str]:
+    """1 to `most` bytes of UTF-8 without NUL."""
+    characters = st.characters(codec="utf-8", exclude_characters="\0")
+    short = st.text(characters, min_size=1, max_size=most).filter(lambda text: len(text.encode()) <= most)
+    return short | st.sampled_from(["a", "a" * most, "é" * (most // 2), "😀" * (most // 4)])
+
+
+ids = st.binary(min_size=limits.ID_BYTES, max_size=limits.ID_BYTES)
+requests_numbers = uints(limits.MAX_REQUEST)
+seqs = uints(limits.MAX_SEQ)
+marks = st.lists(st.tuples(ids, seqs), min_size=1, max_size=8) | st.builds(
+    lambda mark: [mark] * limits.MAX_MARKS, st.tuples(ids, seqs)
+)
+
+_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "request": requests_numbers,
+    "conversation": ids,
+    "seq": seqs,
+    "message": ids,
+    "created": uints(2**63 - 1),
+    "sender": ids,
+    "content_type": texts(limits.MAX_CONTENT_TYPE_BYTES),
+    "content": binaries(limits.MAX_CONTENT_BYTES),
+    "nonce": st.none() | binaries(limits.MAX_NONCE_BYTES),
+    "ephemeral_public_key": st.none() | binaries(limits.MAX_PUBLIC_KEY_BYTES),
+    "temp_id": ids,
+    "code": texts(64),
+    "detail": texts(1024),
+    "retry_after_ms": st.none() | uints(2**32 - 1),
+    "token": texts(limits.MAX_TOKEN_BYTES),
+    "user": ids,
+    "device": ids,
+    "version": uints(2**16 - 1),
+    "marks": marks,
+}
+
+
+def _frames(struct_: type[Frame]) -> st.SearchStrategy[Any]:
+    return st.builds(struct_, **{name: _FIELDS[name] for name in struct_.__struct_fields__})
+
+
+requests: st.SearchStrategy[Request] = st.one_of(*map(_frames, (Hello, Send, MarkDelivered)))
+from_server: st.SearchStrategy[Reply | Push] = st.one_of(*map(_frames, (Error, Welcome, Sent, Marked, Message)))
+frames: st.SearchStrategy[Frame] = requests | from_server
+
+
+def head(major: int, argument: int, width: int | None = None) -> bytes:
+    """A CBOR head (RFC 8949, section 3); `width` of the argument's bytes, or the shortest."""
+    if width is None:
+        width = 0 if argument < 24 else next(n for n in (1, 2, 4, 8) if argument < 256**n)
+    if width == 0:
+        return bytes([major << 5 | argument])
+    return bytes([major << 5 | {1: 24, 2: 25, 4: 26, 8: 27}[width]]) + argument.to_bytes(width, "big")
+
+
+def reference(value: Any) -> bytes:
+    """Core deterministic encoding (RFC 8949, section 4.2.1) of what frames are made of, by the letter of the RFC."""
+    match value:
+        case int():
+            return head(0, value)
+        case bytes():
+            return head(2, len(value)) + value
+        case str():
+            return head(3, len(value.encode())) + value.encode()
+        case list() | tuple():
+            return head(4, len(value)) + b"".join(map(reference, value))
+        case dict():
+            pairs = sorted((reference(key), reference(each)) for key, each in value.items())
+            return head(5, len(pairs)) + b"".join(key + each for key, each in pairs)
+    raise AssertionError(value)
+
+
+def reference_frame(frame: Frame) -> bytes:
+    fields = {int(Key[name.upper()]): getattr(frame, name) for name in frame.__struct_fields__}
+    return reference({0: int(frame.TYPE)} | {key: value for key, value in fields.items() if value is not None})
+
+
+@st.composite
+def _wide_heads(draw: st.DrawFn, major: int, most: int) -> bytes:
+    """A head whose argument may be written longer than needed."""
+    width = draw(st.sampled_from([None, 1, 2, 4, 8]))
+    argument = draw(uints(most if width is None else min(most, 256**width - 1)))
+    return head(major, argument, width)
+
+
+_leaves = st.one_of(
+    st.builds(lambda n: head(0, n), uints(2**64 - 1)),
+    st.builds(lambda n: head(1, n), uints(2**64 - 1)),
+    _wide_heads(0, 2**64 - 1),
+    st.builds(lambda data: head(2, len(data)) + data, st.binary(max_size=40)),
+    # Declared lengths that the data does not have, up to what no memory holds.
+    *(_wide_heads(major, 2**64 - 1) for major in (2, 3, 4, 5)),
+    # Text that is no UTF-8, text with NUL, surrogates.
+    st.builds(lambda data: head(3, len(data)) + data, st.binary(max_size=40)),
+    st.sampled_from([b"\x63\xed\xa0\x80", b"\x61\x00", b"\xf4", b"\xf5", b"\xf6", b"\xf7", b"\xe0", b"\xf8\x20"]),
+    # Floats: half, single, double; NaN, infinities, and those that equal an integer.
+    st.builds(lambda number: b"\xfb" + struct.pack(">d", number), st.floats()),
+    st.sampled_from(
+        [b"\xf9\x00\x00", b"\xf9\x3c\x00", b"\xf9\x7e\x00", b"\xfa\x7f\x80\x00\x00", b"\xfa\x40\x00\x00\x00"]
+    ),
+    # Reserved additional information, and a break without a beginning.
+    st.sampled_from([b"\x1c", b"\x3d", b"\x5e", b"\xfc", b"\xff"]),
+)
+
+
+def _containers(inner: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    lists = st.lists(inner, max_size=6)
+    pairs = st.lists(st.tuples(inner, inner), max_size=6)
+    tags = st.sampled_from(
+        [0, 1, 2, 3, 4, 5, 24, 25, 28, 29, 30, 35, 36, 37, 55, 256, 258, 260, 1004, 55799, 2**64 - 1]
+    )
+    return st.one_of(
+        st.builds(lambda items: head(4, len(items)) + b"".join(items), lists),
+        st.builds(lambda items: b"\x9f" + b"".join(items) + b"\xff", lists),
+        st.builds(lambda items: head(5, len(items)) + b"".join(key + each for key, each in items), pairs),
+        st.builds(lambda items: b"\xbf" + b"".join(key + each for key, each in items) + b"\xff", pairs),
+        st.builds(lambda tag, item: head(6, tag) + item, tags, inner),
+        st.builds(lambda items: b"\x5f" + b"".join(items) + b"\xff", lists),
+        st.builds(lambda items: b"\x7f" + b"".join(items) + b"\xff", lists),
+    )
+
+
+cbor_items: st.SearchStrategy[bytes] = st.recursive(_leaves, _containers, max_leaves=8)
+"""One CBOR item, well-formed or not."""
+
+_keys = st.sampled_from([head(0, key) for key in range(24)]) | cbor_items
+"""Of a map that looks like a frame: mostly ours."""
+
+
+@st.composite
+def frame_like(draw: st.DrawFn) -> bytes:
+    """A map with a type and a request number more often than not, and anything else in it."""
+    pairs = [
+        draw(st.sampled_from([b"\x00", b"\xf4", b"\xf9\x00\x00"])) + draw(st.builds(reference, st.integers(0, 25)))
+    ]
+    pairs += draw(st.sampled_from([[], [b"\x01\x07"]]))
+    pairs += draw(st.lists(st.builds(lambda key, item: key + item, _keys, cbor_items), max_size=8))
+    return head(5, len(pairs)) + b"".join(pairs)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Valid frames after some damage: bytes changed, cut out, put in, repeated, or an end."""
+    data = bytearray(b"".join(map(reference_frame, draw(st.lists(frames, min_size=1, max_size=3)))))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data)))
+        match draw(st.sampled_from(["change", "cut", "put", "end", "repeat"])):
+            case "change" if at < len(data):
+                data[at] = draw(st.integers(0, 255))
+            case "cut":
+                del data[at : at + draw(st.integers(1, 9))]
+            case "put":
+                data[at:at] = draw(st.binary(min_size=1, max_size=9))
+            case "end":
+                del data[at:]
+            case "repeat":
+                data[at:at] = data[at : at + draw(st.integers(1, 40))]
+    return bytes(data)

@@ -1,0 +1,80 @@
+"""The environment, variable by variable: what is read, and what is refused under the variable's name."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from store.config import Config, ConfigError
+
+GOOD = {
+    "HOST": ("0.0.0.0", "0.0.0.0"),
+    "PORT": ("0", 0),
+    "SOCKET_PORT": ("65535", 65535),
+    "DATABASE_URL": ("postgresql://a:b@c,d/e", "postgresql://a:b@c,d/e"),
+    "DATABASE_POOL": ("2", 2),
+    "REDIS_URL": ("rediss://h:1/2", "rediss://h:1/2"),
+    "OFFLINE_NOTICE_URL": ("https://h/x", "https://h/x"),
+    "OFFLINE_NOTICE_AFTER_S": ("0.5", 0.5),
+    "LOG_LEVEL": ("debug", "debug"),
+}
+
+
+def test_every_variable_is_known_here() -> None:
+    assert {field.name.upper() for field in fields(Config)} == set(GOOD)
+
+
+def test_nothing_set_is_the_defaults() -> None:
+    assert Config.from_environment({}) == Config()
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_variable_is_read_into_its_field_alone(name: str) -> None:
+    text, value = GOOD[name]
+    config = Config.from_environment({name: text, "UNRELATED": "x"})
+    for field in fields(Config):
+        assert getattr(config, field.name) == (value if field.name == name.lower() else field.default)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_empty_variable_is_like_none(name: str) -> None:
+    assert Config.from_environment({name: ""}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PORT", "http"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "80.5"),
+        ("SOCKET_PORT", "65536"),
+        ("SOCKET_PORT", "0x50"),
+        ("DATABASE_URL", "postgres"),
+        ("DATABASE_URL", "mysql://user:secret@h/db"),
+        ("DATABASE_URL", "postgresql://h:port/db"),
+        ("DATABASE_URL", "host=a,b port=1,2,3 password=secret"),
+        ("DATABASE_POOL", "1"),
+        ("DATABASE_POOL", "0"),
+        ("DATABASE_POOL", "many"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "http://:secret@localhost"),
+        ("REDIS_URL", "redis://h:port/0"),
+        ("OFFLINE_NOTICE_URL", "hook.example/notices"),
+        ("OFFLINE_NOTICE_URL", "ftp://hook.example"),
+        ("OFFLINE_NOTICE_AFTER_S", "0"),
+        ("OFFLINE_NOTICE_AFTER_S", "-1"),
+        ("OFFLINE_NOTICE_AFTER_S", "86400"),
+        ("OFFLINE_NOTICE_AFTER_S", "nan"),
+        ("OFFLINE_NOTICE_AFTER_S", "inf"),
+        ("OFFLINE_NOTICE_AFTER_S", "soon"),
+        ("LOG_LEVEL", "INFO"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_value_that_cannot_be_used_is_refused_by_name_without_its_secrets(name: str, text: str) -> None:
+    """At the start, and not with a traceback when it is first used."""
+    with pytest.raises(ConfigError, match=f"^{name} ") as caught:
+        Config.from_environment({name: text})
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,144 @@
+"""Marks of delivery: up to the last message, never back, and only one's own."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+from store_helpers import a_message
+
+from client.http import Credentials
+from store.errors import Unavailable
+from store.marks import Mark, mark_delivered
+from store.members import MembersCache
+from store.messages import send
+from store.pool import Pool
+from tests.people import new_group, new_user
+
+
+@pytest.fixture
+async def people(pool: Pool) -> list[Credentials]:
+    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+
+
+@pytest.fixture
+async def group(pool: Pool, people: list[Credentials]) -> bytes:
+    """A group of all, with ten messages of the first."""
+    return await filled_group(pool, people)
+
+
+async def filled_group(pool: Pool, people: list[Credentials]) -> bytes:
+    group = await new_group(pool, *people)
+    await send(pool, MembersCache(), [a_message(group, people[0].user) for _ in range(10)])
+    return group
+
+
+async def delivered(pool: Pool) -> dict[tuple[bytes, bytes], int]:
+    rows = await pool.fetch("select conversation_id, user_id, delivered_seq from participants")
+    return {(conversation, user): seq for conversation, user, seq in rows}
+
+
+async def test_mark_never_goes_back_nor_beyond_the_last_message(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    bob = people[1].user
+    for seq, expected in ((3, 3), (2, 3), (0, 3), (7, 7), (2**63 - 1, 10), (1, 10)):
+        assert await mark_delivered(pool, [[Mark(bob, group, seq)]]) == [None]
+        assert (await delivered(pool))[group, bob] == expected
+
+
+async def test_marks_where_the_user_takes_no_part_are_dropped_without_a_word(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    eve = await new_user(pool, "eve")
+    before = await delivered(pool)
+    request = [Mark(eve.user, group, 5), Mark(people[1].user, b"?" * 16, 5), Mark(b"?" * 16, group, 5)]
+    assert await mark_delivered(pool, [request, request]) == [None, None]
+    assert await delivered(pool) == before
+
+
+async def test_batch_with_the_same_mark_many_times_takes_the_highest(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    other = await filled_group(pool, people)
+    _, bob, carol = (person.user for person in people)
+    batch = [
+        [Mark(bob, group, 4), Mark(bob, group, 2), Mark(carol, group, 1)],
+        [],
+        [Mark(bob, group, 6), Mark(bob, group, 6), Mark(bob, other, 99), Mark(carol, group, 9), Mark(carol, group, 3)],
+    ]
+    assert await mark_delivered(pool, batch) == [None] * 3
+    marks = await delivered(pool)
+    assert (marks[group, bob], marks[other, bob], marks[group, carol], marks[other, carol]) == (6, 10, 9, 0)
+
+
+async def test_nothing_to_mark_is_nothing_to_do(pool: Pool) -> None:
+    assert await mark_delivered(pool, [[]]) == [None]
+
+
+async def test_concurrent_batches_end_with_the_highest_marks(pool: Pool, people: list[Credentials]) -> None:
+    """Overlapping rows in any order, and sends that move the same rows: deadlocks among them are retried."""
+    groups = [await filled_group(pool, people) for _ in range(6)]
+    users = [person.user for person in people]
+    told = await delivered(pool)
+    errors: list[object] = []
+
+    async def mark(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(8):
+            marks = [
+                Mark(chance.choice(users), chance.choice(groups), chance.randint(0, 10))
+                for _ in range(chance.randint(1, 30))
+            ]
+            errors.extend(filter(None, await mark_delivered(pool, [marks])))
+            for one in marks:
+                told[one.conversation, one.user] = max(told[one.conversation, one.user], one.seq)
+
+    async def talk() -> None:
+        for _ in range(8):
+            await send(pool, MembersCache(), [a_message(group, users[0]) for group in groups])
+
+    async with trio.open_nursery() as nursery:
+        for seed in range(6):
+            nursery.start_soon(mark, seed)
+        nursery.start_soon(talk)
+    assert errors == []
+    marks = await delivered(pool)
+    for group in groups:
+        assert marks[group, users[0]] == 18
+        assert all(marks[group, user] >= told[group, user] for user in users)
+
+
+async def test_marks_and_sends_of_several_nodes_do_not_deadlock(
+    pool: Pool, database_url: str, people: list[Credentials]
+) -> None:
+    """A deadlock is retried, but found only after a second, in which that node acknowledges nothing."""
+    users = [person.user for person in people]
+    groups = [await new_group(pool, *people) for _ in range(100)]
+    nodes = [Pool(database_url, 1) for _ in range(4)]
+
+    async def mark(node: Pool, chance: random.Random) -> None:
+        marks = [Mark(user, group, 2**40) for group in groups for user in users]
+        for _ in range(50):
+            assert await mark_delivered(node, [chance.sample(marks, len(marks))]) == [None]
+
+    async def talk(node: Pool, sender: bytes, chance: random.Random) -> None:
+        for _ in range(50):
+            await send(node, MembersCache(), [a_message(group, sender) for group in chance.sample(groups, len(groups))])
+
+    async with trio.open_nursery() as nursery:
+        for i, work in enumerate((mark, mark)):
+            nursery.start_soon(work, nodes[i], random.Random(i))
+        for i in (2, 3):
+            nursery.start_soon(talk, nodes[i], users[i - 2], random.Random(i))
+    for node in nodes:
+        await node.fetch("select pg_stat_force_next_flush()")
+        node.close()
+    await pool.fetch("select pg_stat_force_next_flush()")
+    assert await pool.fetch("select deadlocks from pg_stat_database where datname = current_database()") == [(0,)]
+
+
+async def test_unreachable_postgres_is_unavailable_for_each_request() -> None:
+    outcomes = await mark_delivered(Pool("postgresql://nobody@127.0.0.1:1/none", 1), [[], [Mark(b"u", b"c", 1)]])
+    assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]

@@ -1,0 +1,116 @@
+"""Migrations: each file once, whoever else is at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import psycopg
+import pytest
+import trio
+
+from embedded.postgres import Postgres
+from embedded.services import Services
+from store import migrate as migrate_module
+from store.errors import Unavailable
+from store.migrate import Migration, migrate, migrations
+from store.postgres import Error, connected
+from tests.conftest import database_of
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def empty_url(shared_services: Services) -> Iterator[str]:
+    """A database with nothing in it."""
+    postgres: Postgres = shared_services.postgres
+    name = f"empty_{next(_numbers)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+        yield database_of(postgres, name)
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> list[Migration]:
+    """Migrations of a pretended product; tests add to them."""
+    files = [
+        Migration(1, "0001_first", "create table steps (n int); insert into steps values (1);"),
+        Migration(2, "0002_second", "insert into steps values (2)"),
+    ]
+    monkeypatch.setattr(migrate_module, "migrations", lambda: files)
+    return files
+
+
+async def rows(url: str, sql: str) -> list[tuple[object, ...]]:
+    async with connected(url) as connection:
+        return await connection.query(sql)
+
+
+def test_files_are_numbered_without_gaps_from_1() -> None:
+    assert [migration.version for migration in migrations()] == list(range(1, len(migrations()) + 1))
+    assert all(migration.name.startswith(f"{migration.version:04}_") for migration in migrations())
+
+
+async def test_from_nothing_to_the_newest_and_then_nothing_more(empty_url: str) -> None:
+    assert await migrate(empty_url) == [migration.name for migration in migrations()]
+    assert await migrate(empty_url) == []
+    assert await rows(empty_url, "select version, name from migrations order by version") == [
+        (migration.version, migration.name) for migration in migrations()
+    ]
+
+
+async def test_many_at_once_apply_each_file_once(empty_url: str) -> None:
+    applied: list[str] = []
+
+    async def release() -> None:
+        applied.extend(await migrate(empty_url))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(release)
+    assert applied == [migration.name for migration in migrations()]
+
+
+async def test_later_files_are_applied_later(empty_url: str, pretended: list[Migration]) -> None:
+    assert await migrate(empty_url, upto=1) == ["0001_first"]
+    assert await migrate(empty_url) == ["0002_second"]
+    pretended.append(Migration(3, "0003_third", "insert into steps values (3)"))
+    assert await migrate(empty_url) == ["0003_third"]
+    assert await rows(empty_url, "select n from steps order by n") == [(1,), (2,), (3,)]
+
+
+async def test_file_that_fails_leaves_nothing_of_itself_and_can_be_run_again(
+    empty_url: str, pretended: list[Migration]
+) -> None:
+    """Each file and its record are one transaction; what came before stays."""
+    pretended.append(
+        Migration(3, "0003_third", "insert into steps values (3); select 1/0; insert into steps values (4)")
+    )
+    with pytest.raises(Error, match="division"):
+        await migrate(empty_url)
+    assert await rows(empty_url, "select n from steps order by n") == [(1,), (2,)]
+    pretended[2] = Migration(3, "0003_third", "insert into steps values (3)")
+    assert await migrate(empty_url) == ["0003_third"]
+    assert await rows(empty_url, "select max(version) from migrations") == [(3,)]
+
+
+async def test_file_that_has_to_wait_for_a_table_gives_up(
+    empty_url: str, pretended: list[Migration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else everybody who wants the table would wait behind it."""
+    monkeypatch.setattr(migrate_module, "LOCK_TIMEOUT_S", 0.1)
+    await migrate(empty_url)
+    pretended.append(Migration(3, "0003_third", "alter table steps add column m int"))
+    async with connected(empty_url) as reader:
+        await reader.query("begin")
+        await reader.query("select n from steps")
+        with pytest.raises((Error, Unavailable), match="lock timeout"):
+            await migrate(empty_url)
+        await reader.query("rollback")
+    assert await migrate(empty_url) == ["0003_third"]
+
+
+async def test_unreachable_postgres_is_unavailable() -> None:
+    with pytest.raises(Unavailable):
+        await migrate("postgresql://nobody@127.0.0.1:1/none")
