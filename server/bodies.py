@@ -20,7 +20,8 @@ JSON: Final = "application/json"
 
 _T = TypeVar("_T")
 
-Username = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,31}$")]
+# \Z: Python's $ also matches before a line feed at the end, Postgres' does not.
+Username = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,31}\\Z")]
 Password = Annotated[str, Meta(min_length=8, max_length=256)]
 Title = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[^\\x00]*$")]
 
@@ -72,7 +73,7 @@ def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
     """
     try:
         if content_type.partition(";")[0].strip() == CBOR:
-            return msgspec.convert(cbor2.loads(data, max_depth=8), type_)
+            return msgspec.convert(cbor2.loads(data, max_depth=8, strict_hashable_types=True), type_)
         return msgspec.json.decode(data, type=type_)
     except (msgspec.MsgspecError, cbor2.CBORDecodeError, UnicodeError, RecursionError) as error:
         raise InvalidBody(str(error)) from None

@@ -1,8 +1,8 @@
 """One client's connection, from the WebSocket handshake to its end: the one file that meets trio-websocket.
 
-One task reads (trio-websocket's reader and `_serve`, hand in hand) and waits for nothing but the wire: requests are
-handed to batches and answered from there, through the outbox. One place writes: the outbox. One place closes: `run`,
-and everything ends there because it leaves the nursery that holds the connection's tasks after closing the socket.
+One task reads (trio-websocket's) and waits for nothing but the wire: it hands requests to batches, which answer them
+through the outbox. One place writes: the outbox. One place closes: `run`,
+and everything ends there because it has left the nursery that holds the connection's tasks before it closes the socket.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol, assert_never
 import structlog
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, WebSocketRequest, wrap_server_stream
+from wsproto.utilities import ProtocolError as WebSocketError
 
 from protocol import limits
 from protocol.codec import decode_from_client, encode
@@ -21,12 +22,15 @@ from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import Error, Hello, MarkDelivered, Request, Send, Welcome
 from protocol.session import Session, State
-from server.outbox import Outbox
+from server.outbox import Outbox, close_frame
 from server.stream import ClientStream
 from store.accounts import Identity
 from store.errors import Overloaded, StoreError, Unavailable
 
 log = structlog.get_logger(__name__)
+
+INVALID_PAYLOAD = 1007
+"""Close code of a text that is no UTF-8 (RFC 6455, section 7.4.1); only text messages, which we refuse, can be that."""
 
 CLOSE_TIMEOUT_S = 1.0
 """For the peer's half of the closing handshake; then the socket is closed without it."""
@@ -73,36 +77,40 @@ class Connection:
         self.device = b""
         self.outbox = Outbox(sock, self._start_soon, self._end)
         self._stream.outbox = self.outbox
+        self._stream.farewell = self._farewell
         self._nursery: trio.Nursery | None = None
+        self._websocket: WebSocketConnection | None = None
 
     async def run(self) -> None:
         """Serve until either side ends it. Raises nothing but `trio.Cancelled`."""
-        websocket = None
         # The deadline runs from accept to hello, so that no half-open handshake of any kind keeps a task.
         self._scope.deadline = trio.current_time() + limits.HELLO_TIMEOUT_S
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                with self._scope:
-                    websocket = await self._accept(nursery)
-                    if websocket is not None:
-                        await self._serve(websocket)
-                if self._scope.cancelled_caught and self._closing is None and self.outbox.cut_reason is None:
-                    self._closing = (CloseCode.HELLO_TIMEOUT, f"no hello within {limits.HELLO_TIMEOUT_S:g} s")
-                await self._close(websocket)
-                nursery.cancel_scope.cancel()
+                try:
+                    with self._scope:
+                        self._websocket = await self._accept(nursery)
+                        if self._websocket is not None:
+                            # All messages go through the inlet; this waits for the end of the connection.
+                            await self._websocket.get_message()
+                    if self._scope.cancelled_caught and self._closing is None and self.outbox.cut_reason is None:
+                        self._closing = (CloseCode.HELLO_TIMEOUT, f"no hello within {limits.HELLO_TIMEOUT_S:g} s")
+                    await self._close(self._websocket)
+                    nursery.cancel_scope.cancel()
+                finally:
+                    self._stream.say_farewell()
+                    # Before the nursery closes: a push that comes later finds no nursery for the outbox's task.
+                    self.outbox.cut("closed")
         except* (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # The peer has gone; how it goes is its business.
+        except* (WebSocketError, UnicodeError) as errors:
+            # trio-websocket answers a ping while it closes, and wsproto reads all headers as ASCII: both fail in them.
+            log.info("websocket_failed", address=self._address, errors=[repr(error) for error in errors.exceptions])
         finally:
             if self.registered_at:
                 self._gateway.unregister(self)
-            self.outbox.cut("closed")
-            self._stream.close()
-
-    def offer(self, frame: bytes) -> None:
-        """Queue a frame and send it now."""
-        self.outbox.offer(frame)
-        self.outbox.flush()
+            await self._leave()
 
     def close(self, code: CloseCode, detail: str) -> None:
         """End the connection soon, telling the peer why. Atomic (no checkpoint)."""
@@ -130,19 +138,23 @@ class Connection:
             status, detail = refusal
             await request.reject(status, extra_headers=[(b"content-type", b"text/plain")], body=detail.encode())
             return None
+        channel = request._connection._send_channel
+        request._connection._send_channel = _Inlet(self._take_message, channel)  # type: ignore[assignment]
         return await request.accept(subprotocol=limits.SUBPROTOCOL)
 
-    async def _serve(self, websocket: WebSocketConnection) -> None:
-        while True:
-            message = await websocket.get_message()
-            if isinstance(message, str):
-                self.close(CloseCode.TEXT_MESSAGE, "this protocol is binary: send CBOR in binary messages")
-                continue
-            try:
-                for frame in decode_from_client(message):
-                    self._receive(frame)
-            except RemoteProtocolError as error:
-                self.close(error.close_code, error.detail)
+    def _take_message(self, message: str | bytes) -> None:
+        """Serve one WebSocket message. Called by the reader; atomic (no checkpoint)."""
+        if self._closing is not None:
+            return
+        if isinstance(message, str):
+            self.close(CloseCode.TEXT_MESSAGE, "this protocol is binary: send CBOR in binary messages")
+            return
+        try:
+            for frame in decode_from_client(message):
+                self._receive(frame)
+        except RemoteProtocolError as error:
+            self.close(error.close_code, error.detail)
+        self.outbox.flush()
 
     def _receive(self, frame: Request | RequestError) -> None:
         try:
@@ -161,10 +173,10 @@ class Connection:
                 case _:
                     assert_never(frame)
         except RequestError as error:
-            self.offer(encode(error_reply(error.request, error.code, error.detail)))
+            self.outbox.offer(encode(error_reply(error.request, error.code, error.detail)))
         except StoreError as error:
             self.in_flight -= 1
-            self.offer(encode(store_error_reply(frame.request, error)))
+            self.outbox.offer(encode(store_error_reply(frame.request, error)))
 
     def _take(self, request: int) -> None:
         if self.in_flight >= limits.MAX_IN_FLIGHT:
@@ -210,6 +222,37 @@ class Connection:
             # 123 bytes are left for the reason in a control frame (RFC 6455, section 5.5).
             await websocket.aclose(code.value, detail.encode()[:123].decode(errors="ignore"))
             await self.outbox.wait_flushed()
+
+    def _farewell(self) -> bytes:
+        """The close frame that trio-websocket leaves out where it cannot read what the peer sent."""
+        reason = self._websocket.closed if self._websocket is not None else None
+        if reason is None or reason.code not in (CloseCode.PROTOCOL_ERROR.value, INVALID_PAYLOAD):
+            return b""
+        return close_frame(reason.code, reason.reason or "")
+
+    async def _leave(self) -> None:
+        try:
+            if self.outbox.cut_reason == "closed":
+                with trio.move_on_after(CLOSE_TIMEOUT_S):
+                    await self._stream.linger()
+        finally:
+            self._stream.close()
+
+
+class _Inlet:
+    """Stands in front of the channel in which trio-websocket's reader hands messages to another task.
+
+    The channel costs two task switches for each message, and bounds nothing here: serving a message is synchronous.
+    What is left for it is to say, by being closed, that the connection has ended. trio-websocket has no public way to
+    put something in its place; were this one to go, no test of a connection would pass.
+    """
+
+    def __init__(self, take: Callable[[str | bytes], None], channel: trio.abc.SendChannel[str | bytes]) -> None:
+        self._take = take
+        self.aclose = channel.aclose
+
+    async def send(self, message: str | bytes) -> None:
+        self._take(message)
 
 
 def error_reply(request: int, code: ErrorCode, detail: str) -> Error:

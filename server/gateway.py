@@ -8,6 +8,7 @@ the node signs off.
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 from typing import Final
 
 import structlog
@@ -35,6 +36,9 @@ log = structlog.get_logger(__name__)
 ANSWER_TIMEOUT_S: Final = 12.0
 """For what is in flight when the process is told to stop; a commit may take 10 s."""
 
+READ_S: Final = 0.25
+"""What clients had written before they could know lies in the kernel: it is read, and refused, in this time."""
+
 GOODBYE_TIMEOUT_S: Final = 3.0
 """For telling the connections to go."""
 
@@ -59,22 +63,21 @@ class SocketGateway:
 
         :raises PortTaken: if somebody else listens on the port.
         """
-        sock = listen(self._config.host, self._config.socket_port)
-        async with trio.open_nursery() as services:
-            await services.start(watch_signals, self._terminated)
-            await services.start(self._redis.run)
-            services.start_soon(self._node.run)
-            services.start_soon(self._sends.batcher.run)
-            services.start_soon(self._marks.batcher.run)
-            if await self._wait_ready():
-                async with trio.open_nursery() as connections:
-                    task_status.started(sock.getsockname()[1])
-                    await self._accept_until_terminated(sock, connections)
-                    await self._drain()
-                    connections.cancel_scope.cancel()
-                await self._sign_off()
-            services.cancel_scope.cancel()
-        self._pool.close()
+        with closing(self._pool), closing(listen(self._config.host, self._config.socket_port)) as sock:
+            async with trio.open_nursery() as services:
+                await services.start(watch_signals, self._terminated)
+                await services.start(self._redis.run)
+                services.start_soon(self._node.run)
+                services.start_soon(self._sends.batcher.run)
+                services.start_soon(self._marks.batcher.run)
+                if await self._wait_ready():
+                    async with trio.open_nursery() as connections:
+                        task_status.started(sock.getsockname()[1])
+                        await self._accept_until_terminated(sock, connections)
+                        await self._drain()
+                        connections.cancel_scope.cancel()
+                    await self._sign_off()
+                services.cancel_scope.cancel()
         log.info("stopped")
 
     async def _wait_ready(self) -> bool:
@@ -117,6 +120,7 @@ class SocketGateway:
         for connection in self._connections:
             connection.drain()
         with trio.move_on_after(ANSWER_TIMEOUT_S) as scope:
+            await trio.sleep(READ_S)
             await self._sends.batcher.wait_idle()
             await self._marks.batcher.wait_idle()
             await self._node.fanout.wait_idle()

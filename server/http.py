@@ -75,7 +75,7 @@ def _add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords) -> None:
     @app.get("/v1/users/<username>")
     async def user_of(username: str) -> ResponseReturnValue:
         await _identify(pool)
-        account = await accounts.user_by_name(pool, username)
+        account = await _user_by_name(pool, username)
         return _answer({"user": UUID(bytes=account.user), "username": account.username})
 
 
@@ -205,9 +205,16 @@ def _store_error(error: StoreError) -> Response:
 
 async def _account(pool: Pool, username: str) -> Account | None:
     try:
-        return await accounts.user_by_name(pool, username)
+        return await _user_by_name(pool, username)
     except UnknownUser:
         return None
+
+
+async def _user_by_name(pool: Pool, username: str) -> Account:
+    # Postgres has no text with NUL, so it cannot even be asked for one.
+    if "\0" in username:
+        raise UnknownUser
+    return await accounts.user_by_name(pool, username)
 
 
 async def _identify(pool: Pool) -> Identity:

@@ -24,6 +24,9 @@ STUCK_S: Final = 15.0
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 """A WebSocket message is begun anew beyond this; half of what a client must accept (protocol.limits)."""
 
+CLOSE_HEAD: Final = 0x88
+"""First byte of a close frame."""
+
 
 class Outbox:
     """The outgoing side of one connection.
@@ -33,7 +36,18 @@ class Outbox:
     :param on_cut: called once when the peer is too slow or gone; it must end the connection.
     """
 
-    __slots__ = ("_flushed", "_frames", "_on_cut", "_sock", "_start_soon", "_unsent", "cut_reason", "is_held", "size")
+    __slots__ = (
+        "_flushed",
+        "_frames",
+        "_is_ended",
+        "_on_cut",
+        "_sock",
+        "_start_soon",
+        "_unsent",
+        "cut_reason",
+        "is_held",
+        "size",
+    )
 
     def __init__(self, sock: socket.socket, start_soon: Callable[..., object], on_cut: Callable[[], None]) -> None:
         self._sock = sock
@@ -41,6 +55,7 @@ class Outbox:
         self._on_cut = on_cut
         self._frames: list[bytes] = []
         self._unsent = bytearray()
+        self._is_ended = False
         self.size = 0
         self.cut_reason: str | None = None
         self.is_held = False
@@ -51,10 +66,13 @@ class Outbox:
 
         Atomic (no checkpoint); never blocks, never raises.
         """
-        if self.cut_reason is not None:
+        if self.cut_reason is not None or self._is_ended:
             return False
         self._frames.append(frame)
         self.size += len(frame)
+        if self.size > MAX_BYTES:
+            # One pass may hold more than the bound; only what the kernel does not take says that a reader is slow.
+            self.flush()
         if self.size > MAX_BYTES:
             self.cut("slow_reader")
         return len(self._frames) == 1
@@ -96,6 +114,12 @@ class Outbox:
         if sent < len(data):
             self._keep(data[sent:])
             self._start_soon(self._drain)
+
+    def end(self, close_frame: bytes) -> None:
+        """Send the last frame, after which nothing may come (RFC 6455, section 5.5.1): what is offered is dropped."""
+        self.flush()
+        self.send_raw(close_frame)
+        self._is_ended = True
 
     def cut(self, reason: str) -> None:
         """Give the peer up; what was queued is dropped."""
@@ -148,6 +172,12 @@ def header(size: int) -> bytes:
     if size < 65536:
         return b"\x82\x7e" + size.to_bytes(2, "big")
     return b"\x82\x7f" + size.to_bytes(8, "big")
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A close frame; of the reason as much as fits into a control frame (RFC 6455, section 5.5)."""
+    payload = code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()
+    return bytes((CLOSE_HEAD, len(payload))) + payload
 
 
 def _messages(frames: list[bytes]) -> list[bytes]:
