@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx
 import structlog
+import trio
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +40,12 @@ class Webhook:
             log.info("offline_notice", **body)
             return
         try:
-            response = await self._client.post(self._url, json=body, timeout=TIMEOUT_S)
-        except httpx.HTTPError as error:
+            # httpx' own deadlines are for each read: an answer that trickles would keep to them for ever.
+            with trio.fail_after(TIMEOUT_S):
+                response = await self._client.post(self._url, json=body, timeout=None)
+        except trio.TooSlowError:
+            raise NotifyError(f"no answer within {TIMEOUT_S:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NotifyError(f"{type(error).__name__}: {error}") from None
         if not response.is_success:
             raise NotifyError(f"status {response.status_code}")

@@ -41,6 +41,11 @@ class Queue:
         self._redis = redis
         self._consumer = consumer
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether Redis can be reached, as far as is known."""
+        return self._redis.is_connected
+
     async def hand_in(self, jobs: Sequence[int]) -> None:
         """
         :raises Unavailable: if Redis cannot be reached.
@@ -75,7 +80,7 @@ class Queue:
                     overdue = trio.current_time() + TAKE_OVER_AFTER_S / 4
                 reply = await call(*read, ">", wait_s=BLOCK_MS / 1000)
                 for entry, fields in reply[0][1] if reply else ():
-                    await jobs.send((entry, int(fields[1])))
+                    await self._pass_on(jobs, entry, fields)
 
     async def _make_group(self) -> None:
         try:
@@ -93,8 +98,20 @@ class Queue:
             start = reply[0]
             for entry, fields in filter(None, reply[1]):
                 if fields:
-                    log.info("job_taken_over", job=int(fields[1]))
-                    await jobs.send((entry, int(fields[1])))
+                    log.info("job_taken_over", entry=entry.decode())
+                    await self._pass_on(jobs, entry, fields)
+
+    async def _pass_on(
+        self, jobs: trio.MemorySendChannel[tuple[bytes, int]], entry: bytes, fields: list[bytes]
+    ) -> None:
+        try:
+            job = int(fields[1])
+        except ValueError:
+            # Not ours. Kept, it would be taken over, and be in the way, for ever.
+            log.error("entry_is_no_job", entry=entry.decode(), fields=repr(fields))
+            await self.finish(entry)
+        else:
+            await jobs.send((entry, job))
 
     async def finish(self, entry: bytes) -> None:
         """The job has ended, well or badly: its entry goes.

@@ -44,15 +44,17 @@ class Worker:
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; jobs that run are finished first."""
-        async with trio.open_nursery() as services, httpx.AsyncClient() as client:
-            await services.start(watch_signals, self._terminated)
-            await services.start(self._redis.run)
-            # Both edges wait for their service by themselves; only the log should say so from the start.
-            services.start_soon(wait_migrated, self._pool)
-            await self._work(Webhook(client, self._config.offline_notice_url))
-            await self._leave()
-            services.cancel_scope.cancel()
-        self._pool.close()
+        try:
+            async with trio.open_nursery() as services, httpx.AsyncClient() as client:
+                await services.start(watch_signals, self._terminated)
+                await services.start(self._redis.run)
+                # Both edges wait for their service by themselves; only the log should say so from the start.
+                services.start_soon(wait_migrated, self._pool)
+                await self._work(Webhook(client, self._config.offline_notice_url))
+                await self._leave()
+                services.cancel_scope.cancel()
+        finally:
+            self._pool.close()
         log.info("stopped")
 
     async def _work(self, webhook: Webhook) -> None:

@@ -163,10 +163,10 @@ def decode_from_server(data: bytes) -> Iterator[Reply | Push]:
     :raises RemoteProtocolError: while iterating, also for a field that is missing or out of bounds.
     """
     for item in _items(data):
+        if type(item.get(0)) is int and item[0] not in Type._value2member_map_:
+            continue  # Of a later server; a push, it may be, without a request number to answer to.
         frame = _frame(item, _DECODE_FROM_SERVER)
         if isinstance(frame, RequestError):
-            if frame.code is ErrorCode.UNKNOWN_FRAME:
-                continue
             raise RemoteProtocolError(CloseCode.BAD_FRAME, frame.detail)
         yield frame
 

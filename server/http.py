@@ -184,8 +184,12 @@ def _add_errors(app: QuartTrio) -> None:
 
     @app.errorhandler(Exception)
     async def fault(error: Exception) -> ResponseReturnValue:
-        log.error("request_failed", path=request.path, exc_info=error)
-        return _refuse(500, "internal", "a fault of the server, which has logged it")
+        return _fault(error)
+
+
+def _fault(error: Exception) -> Response:
+    log.error("request_failed", path=request.path, exc_info=error)
+    return _refuse(500, "internal", "a fault of the server, which has logged it", retry=True)
 
 
 def _store_error(error: StoreError) -> Response:
@@ -199,8 +203,7 @@ def _store_error(error: StoreError) -> Response:
         case Unavailable() | Overloaded() | RedisError():
             log.warning("request_refused", path=request.path, error=str(error))
             return _refuse(503, "unavailable", "try again", retry=True)
-    log.error("request_failed", path=request.path, exc_info=error)
-    return _refuse(500, "internal", "a fault of the server, which has logged it")
+    return _fault(error)
 
 
 async def _account(pool: Pool, username: str) -> Account | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from protocol.codec import encode
 from protocol.frames import MarkDelivered, Marked
@@ -12,6 +12,10 @@ from store.batch import Batcher
 from store.errors import StoreError
 from store.marks import Mark, mark_delivered
 from store.pool import Pool
+
+PATIENCE_S: Final = 0.1
+"""No user waits for a mark, and the debounce window is a hundred times as long. A commit for each would cost Postgres
+as much as a message does."""
 
 
 class PendingMarks(NamedTuple):
@@ -29,7 +33,11 @@ class Marks:
         self._pool = pool
         self._hub = hub
         self.batcher: Batcher[PendingMarks, StoreError | None] = Batcher(
-            "the marks queue", self._commit, self._settle, lambda pending: 64 * len(pending.marks)
+            "the marks queue",
+            self._commit,
+            self._settle,
+            lambda pending: 64 * len(pending.marks),
+            patience_s=PATIENCE_S,
         )
 
     def submit_nowait(self, connection: Connection, frame: MarkDelivered) -> None:

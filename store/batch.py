@@ -1,4 +1,4 @@
-"""Group commit: what queued while one commit was under way goes out as the next one. No timers.
+"""Group commit: what queued while one commit was under way goes out as the next one. No timers where anybody waits.
 
 Under light load a batch has one item and costs no waiting; under heavy load batches grow until the commit rate and
 the arrival rate meet. A failing commit is settled like any other, so every item that was accepted gets exactly one
@@ -47,6 +47,7 @@ class Batcher(Generic[Item, Outcome]):
         nothing but `trio.Cancelled`.
     :param settle: told of each batch and its outcomes, in one call, synchronously: the place to answer everybody.
     :param size_of: bytes of an item, for the bound.
+    :param patience_s: how long the first item waits for company; only for what nobody waits for.
     """
 
     def __init__(
@@ -55,11 +56,14 @@ class Batcher(Generic[Item, Outcome]):
         commit: Callable[[list[Item]], Awaitable[list[Outcome]]],
         settle: Callable[[list[Item], list[Outcome]], None],
         size_of: Callable[[Item], int],
+        *,
+        patience_s: float = 0,
     ) -> None:
         self._name = name
         self._commit = commit
         self._settle = settle
         self._size_of = size_of
+        self._patience_s = patience_s
         self._queue: deque[Item] = deque()
         self._committing = 0
         self._batches = 0
@@ -83,8 +87,10 @@ class Batcher(Generic[Item, Outcome]):
         while True:
             if not self._queue:
                 self._idle.set()
+                self._wake = trio.Event()
                 await self._wake.wait()
-            self._wake = trio.Event()
+            if self._patience_s:
+                await trio.sleep(self._patience_s)
             batch = self._take()
             outcomes = await self._commit(batch)
             self._committing = 0

@@ -134,7 +134,8 @@ async def _send_alone(pool: Pool, cache: MembersCache, unique: list[NewMessage],
         try:
             outcomes += await _send_unique(pool, cache, [message])
         except (Unavailable, Overloaded) as unavailable:
-            outcomes.append(unavailable)
+            # Each of the rest would wait as long, and everybody behind them.
+            return outcomes + [unavailable] * (len(unique) - len(outcomes))
         except Error as own:
             log.exception("send_refused", conversation=message.conversation.hex(), sender=message.sender.hex())
             outcomes.append(StoreError(f"Postgres refused the message: {type(own).__name__}"))

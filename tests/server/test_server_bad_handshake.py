@@ -21,7 +21,7 @@ TLS_HELLO = bytes.fromhex(
     + "a5" * 32
     + "0004130113020100007700000010000e00000b6578616d706c652e636f6d"
 ) + bytes(120)
-SHORT_S = 0.5
+SHORT_S = 0.8
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ async def test_what_lies_in_the_kernel_when_the_signal_comes_is_answered(pool: P
     alice = await new_user(pool, "alice")
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
-        raw = b"".join(client.message(encode(send)) for send in new_sends(conversation, 0, 200, size=200))
+        raw = b"".join(client.message(encode(send)) for send in new_sends(conversation, 0, 200, size=350))
         node.gateway._terminated.set()
         assert await client.stream.socket.send(raw) == len(raw)
         replies = [reply for reply in await client.read(200) if not isinstance(reply, Message)]

@@ -145,6 +145,24 @@ async def test_item_submitted_while_outcomes_are_settled_is_committed(nursery: t
     assert batches == [[1], [2], [3]]
 
 
+async def test_patient_batch_waits_for_company(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
+    """What comes within the patience of the first item goes out with it, in one commit, when it has passed."""
+    committed: list[tuple[float, list[int]]] = []
+    began = trio.current_time()
+
+    async def commit(batch: list[int]) -> list[None]:
+        committed.append((trio.current_time() - began, batch))
+        return [None] * len(batch)
+
+    batcher: Batcher[int, None] = Batcher("patient", commit, lambda _, __: None, lambda _: 1, patience_s=0.1)
+    nursery.start_soon(batcher.run)
+    for number in range(5):
+        batcher.submit_nowait(number)
+        await trio.sleep(0.03)
+    await batcher.wait_idle()
+    assert committed == [(pytest.approx(0.1), [0, 1, 2, 3]), (pytest.approx(0.22), [4])]
+
+
 def members(count: int) -> tuple[bytes, ...]:
     return tuple(b"%016d" % n for n in range(count))
 

@@ -6,6 +6,7 @@ import random
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import trio
@@ -389,6 +390,26 @@ async def test_unreachable_postgres_is_unavailable_for_each_of_the_batch(people:
         a_message(b"c" * 16, b"s" * 16), a_message(b"c" * 16, b"t" * 16)
     )
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
+
+
+async def test_postgres_that_goes_away_while_a_batch_is_tried_one_by_one_is_asked_once(
+    pool: Pool, nodes: list[Node], people: list[Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the rest would wait for the whole deadline, and with them everybody who sends on this node."""
+    group, real, runs = await new_group(pool, *people), nodes[0].pool.run, 0
+
+    async def run(statement: Any, values: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        if runs > 2:
+            raise Unavailable("Postgres", "here", "no answer")
+        return await real(statement, values)
+
+    monkeypatch.setattr(nodes[0].pool, "run", run)
+    batch = [a_message(group, person.user) for person in people]
+    outcomes = await nodes[0].send(*batch, a_message(group, people[0].user, content_type="\0"))
+    assert [type(outcome) for outcome in outcomes] == [Committed, *[Unavailable] * 4]
+    assert runs == 3
 
 
 async def test_batch_of_the_largest_messages_is_committed_as_it_is(

@@ -1,0 +1,134 @@
+"""Plans of the hot statements: no table is read from end to end, whatever it held when the plan was made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+
+import pytest
+from store_helpers import a_message
+
+from store import accounts, conversations, messages, outbox
+from store.errors import NotAParticipant
+from store.marks import Mark, mark_delivered
+from store.members import MembersCache
+from store.messages import send
+from store.pool import Pool
+from store.postgres import connected
+
+CONVERSATIONS = 5_000
+MESSAGES = 50_000
+
+FILL = f"""
+insert into users (id, username, password_hash)
+    select md5('u' || n)::uuid, 'user' || n, 'x' from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
+insert into devices (id, user_id, name, token_hash)
+    select md5('d' || n)::uuid, md5('u' || n)::uuid, 'd', sha256(convert_to(n::text, 'UTF8'))
+    from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
+insert into conversations (id, kind, name, last_seq)
+    select md5('c' || n)::uuid, 'group', 'g', {MESSAGES // CONVERSATIONS}
+    from generate_series(0, {CONVERSATIONS - 1}) n;
+insert into participants (conversation_id, user_id)
+    select md5('c' || n)::uuid, md5('u' || (n + k * 7) % {CONVERSATIONS // 5})::uuid
+    from generate_series(0, {CONVERSATIONS - 1}) n, generate_series(0, 1) k;
+insert into messages (conversation_id, seq, id, sender_id, created, content_type, content)
+    select md5('c' || n % {CONVERSATIONS})::uuid, n / {CONVERSATIONS} + 1, gen_random_uuid(),
+           md5('u' || n % {CONVERSATIONS // 5})::uuid, clock_timestamp() - interval '1 day', 'text', 'x'
+    from generate_series(0, {MESSAGES - 1}) n;
+insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
+    select sender_id, gen_random_uuid(), conversation_id, 'x', seq, id, created from messages;
+insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
+"""
+
+
+@pytest.fixture
+def single(database_url: str) -> Iterator[Pool]:
+    """One connection, so that its prepared statements and their plans are those that are looked at."""
+    pool = Pool(database_url, 1)
+    yield pool
+    pool.close()
+
+
+async def fill(pool: Pool) -> None:
+    async with connected(pool.url) as connection:
+        await connection.script(FILL)
+
+
+async def rows_read_in_sequence(pool: Pool) -> dict[str, int]:
+    await pool.fetch("select pg_stat_force_next_flush()")
+    await pool.fetch("select 1")
+    rows = await pool.fetch("select relname, seq_tup_read from pg_stat_user_tables where schemaname = 'public'")
+    return dict(rows)
+
+
+class Traffic:
+    """The hot statements, on users and conversations that change from turn to turn."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.cache = MembersCache()
+        self.turn = 0
+
+    async def all_once(self) -> None:
+        [ids] = await self.pool.fetch(
+            "select md5('u' || %(n)s)::uuid, md5('c' || %(n)s)::uuid, md5('c' || %(m)s)::uuid",
+            {"n": self.turn % 1000, "m": self.turn % 1000 + 1000},
+        )
+        for statement in self.statements(*ids):
+            with suppress(NotAParticipant):  # on empty tables
+                await statement()
+        self.turn += 1
+
+    def statements(self, user: bytes, here: bytes, there: bytes) -> list[Callable[[], Awaitable[object]]]:
+        pool = self.pool
+        return [
+            lambda: send(pool, self.cache, [a_message(here, user), a_message(there, user)]),
+            lambda: send(pool, self.cache, [a_message(here, user) for _ in range(64)]),
+            lambda: mark_delivered(pool, [[Mark(user, here, 5), Mark(user, there, 5)]]),
+            lambda: messages.history(pool, user, here, limit=20),
+            lambda: messages.history(pool, user, here, limit=20, after=2),
+            lambda: messages.range_of(pool, here, after=2, upto=5, limit=10),
+            lambda: messages.members(pool, here),
+            lambda: messages.recent(pool, [user], ago_s=5),
+            lambda: conversations.list_of(pool, user, limit=20),
+            lambda: conversations.one(pool, user, here),
+            lambda: accounts.device_by_token(pool, "token"),
+            lambda: accounts.add_user(pool, f"new{self.turn}", "x"),
+            lambda: outbox.decide(pool, window_s=3600),
+            lambda: outbox.relay(pool),
+            lambda: outbox.start(pool, 1),
+        ]
+
+
+async def tables_read_in_sequence(pool: Pool, traffic: Traffic) -> set[str]:
+    """Those of which a turn of all statements reads more than a few rows in sequence."""
+    before = await rows_read_in_sequence(pool)
+    for _ in range(8):
+        await traffic.all_once()
+    after = await rows_read_in_sequence(pool)
+    return {table for table in after if after[table] - before[table] > 100}
+
+
+async def test_full_tables_are_not_read_from_end_to_end(single: Pool) -> None:
+    await fill(single)
+    await single.fetch("analyze")
+    assert await tables_read_in_sequence(single, Traffic(single)) == set()
+
+
+async def test_what_grows_fastest_is_not_read_from_end_to_end_even_without_statistics(single: Pool) -> None:
+    """As after an import, until autovacuum comes round."""
+    await fill(single)
+    found = await tables_read_in_sequence(single, Traffic(single))
+    assert not found & {"messages", "participants", "sends"}
+
+
+async def test_plans_made_on_empty_tables_do_not_outlive_them(single: Pool) -> None:
+    """Prepared statements, and those within send_messages(), keep their plans: begun empty, they are planned anew."""
+    traffic = Traffic(single)
+    for _ in range(8):
+        await traffic.all_once()
+    await fill(single)
+    for _ in range(10):  # more than as many queries again
+        await traffic.all_once()
+    found = await tables_read_in_sequence(single, traffic)
+    assert not found & {"messages", "participants", "sends"}
