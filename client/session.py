@@ -36,8 +36,8 @@ SEND_TIMEOUT_S: Final = 60.0
 HOLE_PATIENCE_S: Final = 0.3
 """How long a hole may last before it is fetched: pushes and own replies overtake each other by less."""
 
-MARK_INTERVAL_S: Final = 0.2
-"""At most one request with marks in this time, all conversations in it; nobody sees a tick appear 0.2 s later."""
+MARK_INTERVAL_S: Final = 1.0
+"""At most one request with marks in this time, all conversations in it; a tenth of the server's debounce window."""
 
 
 @asynccontextmanager

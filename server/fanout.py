@@ -103,8 +103,8 @@ class Fanout:
         while True:
             if not self._waiting:
                 self._idle.set()
+                self._wake = trio.Event()
                 await self._wake.wait()
-            self._wake = trio.Event()
             pushes, self._waiting = self._waiting[:MAX_PASS], self._waiting[MAX_PASS:]
             self._writing = True
             await self._write(pushes)
