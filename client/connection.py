@@ -63,7 +63,7 @@ async def connect(
 
     :param url: of the gateway, like `ws://127.0.0.1:8001`; the path is `limits.SOCKET_PATH`.
     :param on_push: awaited for each push, in order of arrival, by the task that reads. While it waits nothing else is
-        read, replies included, and sooner or later the server closes with `SLOW_READER`: that is the backpressure.
+        read, replies included, and sooner or later the server cuts the connection: that is the backpressure.
         `send_channel.send` of a memory channel will do. Without it pushes are dropped. May be called before this
         function has returned: the server may push right after `Welcome`.
     :param timeout_s: up to and including `Welcome`.

@@ -11,6 +11,7 @@ from jobs.queue import Queue
 from store import outbox
 from store.errors import StoreError
 from store.pool import Pool
+from store.postgres import Error
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +25,7 @@ async def relay_forever(pool: Pool, queue: Queue, *, window_s: float) -> None:
     while True:
         try:
             is_busy = await _relay_once(pool, queue, window_s=window_s)
-        except StoreError as error:
+        except (StoreError, Error) as error:
             log.warning("relay_waits", error=str(error))
             is_busy = False
         if not is_busy:

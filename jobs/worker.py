@@ -20,6 +20,7 @@ from store.config import Config
 from store.errors import StoreError
 from store.migrate import wait_migrated
 from store.pool import Pool
+from store.postgres import Error
 from store.redis import Redis
 from store.signals import watch_signals
 
@@ -77,7 +78,7 @@ class Worker:
             try:
                 await offline_notice.run(self._pool, webhook, job)
                 await self._queue.finish(entry)
-            except StoreError as error:
+            except (StoreError, Error) as error:
                 # Neither ended nor retried: the row is due again after its lease, the entry is taken over.
                 log.warning("job_interrupted", job=job, error=str(error))
             except Exception:

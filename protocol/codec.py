@@ -153,7 +153,9 @@ def decode_from_client(data: bytes) -> Iterator[Request | RequestError]:
 
     :raises RemoteProtocolError: while iterating, after what came before the fault has been yielded.
     """
-    for item in _items(data):
+    for count, item in enumerate(_items(data), 1):
+        if count > limits.MAX_FRAMES:
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"a message holds more than {limits.MAX_FRAMES} frames")
         yield _frame(item, _DECODE_FROM_CLIENT)
 
 

@@ -82,7 +82,6 @@ class CloseCode(Enum):
     SERVER_ERROR = 1011
     GOING_AWAY = 1012
     HELLO_TIMEOUT = 4000
-    SLOW_READER = 4001
     UNAVAILABLE = 4002
     BAD_FRAME = 4500
     UNAUTHENTICATED = 4501
@@ -101,7 +100,6 @@ CLOSES: Final[dict[CloseCode, CloseInfo]] = {
     CloseCode.SERVER_ERROR: CloseInfo("A fault of the server, which has logged it.", True, 5),
     CloseCode.GOING_AWAY: CloseInfo("This node is stopping; another one, or its successor, answers.", True, 2),
     CloseCode.HELLO_TIMEOUT: CloseInfo("No complete hello came in time.", True, 5),
-    CloseCode.SLOW_READER: CloseInfo("More was waiting to be read than the server keeps for a connection.", True, 5),
     CloseCode.UNAVAILABLE: CloseInfo("Postgres or Redis cannot be reached, so hello could not be answered.", True, 5),
     CloseCode.BAD_FRAME: CloseInfo("The bytes of a WebSocket message are not a sequence of frames.", False, 0),
     CloseCode.UNAUTHENTICATED: CloseInfo("The token is missing, unknown or revoked; log in again.", False, 0),

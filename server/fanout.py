@@ -7,7 +7,7 @@ ending and catch up as well (`server.node`).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -27,7 +27,8 @@ MAX_WAITING: Final = 50_000
 """Pushes that wait for Redis; about 20 MB. Beyond that the other nodes are told to catch up instead."""
 
 MAX_PASS: Final = 512
-"""Pushes of one pass: bounds the size of a stream entry."""
+MAX_PASS_BYTES: Final = 512 * 1024
+"""Pushes of one pass, and their frames: bound the size of a stream entry, and what its receiver pushes at once."""
 
 MESSAGES: Final = 1
 CATCH_UP: Final = 2
@@ -71,7 +72,7 @@ class Fanout:
         self._redis = redis
         self._node = node
         self._is_alone = is_alone
-        self._waiting: list[Push] = []
+        self._waiting: deque[Push] = deque()
         self._writing = False
         self._wake = trio.Event()
         self._idle = trio.Event()
@@ -105,10 +106,18 @@ class Fanout:
                 self._idle.set()
                 self._wake = trio.Event()
                 await self._wake.wait()
-            pushes, self._waiting = self._waiting[:MAX_PASS], self._waiting[MAX_PASS:]
             self._writing = True
-            await self._write(pushes)
+            await self._write(self._take())
             self._writing = False
+
+    def _take(self) -> list[Push]:
+        pushes: list[Push] = []
+        size = 0
+        while self._waiting and len(pushes) < MAX_PASS and size < MAX_PASS_BYTES:
+            push = self._waiting.popleft()
+            size += len(push.frame)
+            pushes.append(push)
+        return pushes
 
     async def wait_idle(self) -> None:
         """Return once everything has been written."""

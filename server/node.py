@@ -27,9 +27,10 @@ from server.fanout import CatchUp, Fanout, decode_entry, encode_catch_up
 from server.hub import Hub, Push
 from store.bus import Inbox, publish
 from store.directory import HEARTBEAT_S, LEASE_S, NODE_BYTES, beat, enter, leave, left_in_good_order, sign_off
-from store.errors import Overloaded, StoreError, Unavailable
+from store.errors import StoreError, Unavailable
 from store.messages import Moved, StoredMessage, members, range_of, recent
 from store.pool import Pool
+from store.postgres import Error
 from store.redis import Redis, RedisError
 
 log = structlog.get_logger(__name__)
@@ -189,7 +190,7 @@ class Node:
             began, gap_s, self._gap_s = trio.current_time(), self._gap_s, 0.0
             try:
                 pushed = await self._catch_up(gap_s + MARGIN_S)
-            except StoreError as error:
+            except (StoreError, Error) as error:
                 log.warning("catch_up_failed", error=str(error))
                 await trio.sleep(1)
                 self.note_gap(gap_s + trio.current_time() - began)
@@ -229,7 +230,7 @@ class Node:
                     found = await range_of(
                         self._pool, hole.conversation, after=hole.after, upto=hole.before - 1, limit=MAX_CATCH_UP
                     )
-                except (Unavailable, Overloaded) as error:
+                except (StoreError, Error) as error:
                     log.warning("hole_not_filled", conversation=hole.conversation.hex(), error=str(error))
                     continue
                 log.info("hole_filled", conversation=hole.conversation.hex(), messages=len(found))

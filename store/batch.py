@@ -22,8 +22,9 @@ Outcome = TypeVar("Outcome")
 MAX_ROWS: Final = 512
 """Items of one commit; beyond about 256 the cost per row stays the same and only latency grows."""
 
-MAX_BYTES: Final = 4 * 1024 * 1024
-"""Payload of one commit: 64 of the largest messages."""
+MAX_BYTES: Final = 512 * 1024
+"""Payload of one commit: 8 of the largest messages, or 512 of 1 KB. Half of what a connection's outbox holds, since all
+of it may be for one reader."""
 
 MAX_QUEUED: Final = 20_000
 """Items that wait. At 10,000 commits of rows a second: 2 s, longer than which nobody should wait for an ack."""

@@ -75,6 +75,8 @@ def test_spec_states_the_limits() -> None:
         limits.MAX_WEBSOCKET_MESSAGE_BYTES,
         limits.MAX_IN_FLIGHT,
         limits.MAX_MARKS,
+        limits.MAX_FRAMES,
+        limits.MAX_FIELDS,
         limits.MAX_REQUEST,
     )
     for limit in stated:

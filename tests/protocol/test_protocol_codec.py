@@ -377,3 +377,11 @@ def test_a_full_message_of_the_worst_kind_is_read_in_bounded_time(decode: Decode
 def test_the_reference_encoder_agrees_with_a_library() -> None:
     value = {0: 2, 1: 2**32, 2: b"x" * 300, 7: "é", 19: [[b"", 0], [b"a", 2**63 - 1]]}
     assert cbor2.loads(reference(value)) == value
+
+
+def test_a_message_of_too_many_frames_is_refused() -> None:
+    """A quarter of a megabyte of the smallest frames would cost more to refuse than a thousand sends to serve."""
+    smallest = cbor2.dumps({0: 99, 1: 1})
+    with pytest.raises(RemoteProtocolError, match=f"more than {limits.MAX_FRAMES} frames"):
+        list(decode_from_client(smallest * (limits.MAX_FRAMES + 1)))
+    assert len(list(decode_from_client(smallest * limits.MAX_FRAMES))) == limits.MAX_FRAMES
