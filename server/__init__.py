@@ -6,8 +6,8 @@ The gateway (process `socket`), from the wire inwards:
 |---|---|
 | `listener` | accepts sockets; no connection's trouble is another's |
 | `connection` | one client: reads frames, serves them, closes |
-| `outbox` | what a client has yet to read: bounded, sent in one system call |
-| `sends`, `marks` | requests to batches, batches to replies and pushes |
+| `stream`, `outbox` | a client's socket: what comes, and what it has yet to read, bounded, sent in one system call |
+| `sends`, `marks`, `replies` | requests to batches, batches to replies and pushes |
 | `hub` | which connections each user has here; pushes in `seq` order (`sequencer`) |
 | `fanout` | pushes for users on other nodes |
 | `node` | this node among the others: lease, directory, catching up after a gap |

@@ -20,9 +20,10 @@ from protocol import limits
 from protocol.codec import decode_from_client, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
-from protocol.frames import Error, Hello, MarkDelivered, Request, Send, Welcome
+from protocol.frames import Hello, MarkDelivered, Request, Send, Welcome
 from protocol.session import Session, State
 from server.outbox import Outbox, close_frame
+from server.replies import error_reply, store_error_reply
 from server.stream import ClientStream
 from store.accounts import Identity
 from store.errors import Overloaded, StoreError, Unavailable
@@ -34,9 +35,6 @@ INVALID_PAYLOAD = 1007
 
 CLOSE_TIMEOUT_S = 1.0
 """For the peer's half of the closing handshake; then the socket is closed without it."""
-
-RETRY_AFTER_MS = 500
-"""What a client is told to wait before it repeats a refused request."""
 
 
 class Gateway(Protocol):
@@ -253,22 +251,6 @@ class _Inlet:
 
     async def send(self, message: str | bytes) -> None:
         self._take(message)
-
-
-def error_reply(request: int, code: ErrorCode, detail: str) -> Error:
-    """An error reply as the table of codes has it."""
-    return Error(request, code.value, detail or code.info.meaning, RETRY_AFTER_MS if code.info.retry else None)
-
-
-def store_error_reply(request: int, error: StoreError) -> Error:
-    """What a client is told of an error of the store: enough to act on, nothing of the inside."""
-    code = ErrorCode.INTERNAL
-    match error:
-        case Unavailable():
-            code = ErrorCode.UNAVAILABLE
-        case Overloaded():
-            code = ErrorCode.OVERLOADED
-    return error_reply(request, code, "")
 
 
 def _refusal(request: WebSocketRequest) -> tuple[int, str] | None:

@@ -6,8 +6,9 @@ from typing import Final, NamedTuple
 
 from protocol.codec import encode
 from protocol.frames import MarkDelivered, Marked
-from server.connection import Connection, store_error_reply
+from server.connection import Connection
 from server.hub import Hub
+from server.replies import store_error_reply
 from store.batch import Batcher
 from store.errors import StoreError
 from store.marks import Mark, mark_delivered

@@ -9,9 +9,10 @@ import structlog
 from protocol.codec import encode
 from protocol.codes import ErrorCode
 from protocol.frames import Error, Message, Send, Sent
-from server.connection import Connection, error_reply, store_error_reply
+from server.connection import Connection
 from server.fanout import Fanout
 from server.hub import Hub, Push
+from server.replies import error_reply, store_error_reply
 from store.batch import Batcher
 from store.errors import NotAParticipant, StoreError, TempIdConflict
 from store.members import MembersCache

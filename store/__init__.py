@@ -3,6 +3,7 @@
 | module | about |
 |---|---|
 | `postgres`, `pool` | psycopg driven by Trio; connections that survive cancellation or are closed |
+| `statement`, `columns` | the statements of the hot path, with their types written down |
 | `redis` | one pipelined Redis connection for all tasks |
 | `batch` | group commit: what queued during one commit goes out with the next |
 | `messages`, `marks`, `conversations`, `accounts`, `outbox` | typed functions, one for each named query |
