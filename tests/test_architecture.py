@@ -1,4 +1,4 @@
-"""The boundaries of DESIGN hold: what may import what, and one file for each driver."""
+"""The boundaries hold: what may import what, and one file for each driver."""
 
 from __future__ import annotations
 

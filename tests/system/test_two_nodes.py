@@ -16,7 +16,7 @@ from tests.people import new_device, new_direct, new_group, new_user
 from tests.processes import open_cluster
 
 HEALED_S = 5.0
-"""What DESIGN promises after FLUSHALL (P9)."""
+"""Promised after FLUSHALL (docs/guarantees.md, P9)."""
 
 
 async def test_message_reaches_every_other_device_on_every_node(pool: Pool, redis_url: str) -> None:
