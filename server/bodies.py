@@ -12,8 +12,8 @@ import cbor2
 import msgspec
 from msgspec import Meta, Struct
 
+from protocol.frames import Message
 from store.conversations import Conversation, Participant
-from store.messages import StoredMessage
 
 CBOR: Final = "application/cbor"
 JSON: Final = "application/json"
@@ -92,7 +92,7 @@ _CBOR_ENCODERS: Final[dict[type, Callable[[cbor2.CBOREncoder, Any], Any]]] = {
 }
 
 
-def message_body(message: StoredMessage) -> dict[str, Any]:
+def message_body(message: Message) -> dict[str, Any]:
     return {
         "conversation": UUID(bytes=message.conversation),
         "seq": message.seq,

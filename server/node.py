@@ -28,7 +28,7 @@ from server.hub import Hub, Push
 from store.bus import Inbox, publish
 from store.directory import HEARTBEAT_S, LEASE_S, NODE_BYTES, beat, enter, leave, left_in_good_order, sign_off
 from store.errors import StoreError, Unavailable
-from store.messages import Moved, StoredMessage, members, range_of, recent
+from store.messages import Moved, members, range_of, recent
 from store.pool import Pool
 from store.postgres import Error
 from store.redis import Redis, RedisError
@@ -215,9 +215,9 @@ class Node:
         self._push_all(found, moved.members)
         return len(found)
 
-    def _push_all(self, found: list[StoredMessage], users: tuple[bytes, ...]) -> None:
+    def _push_all(self, found: list[Message], users: tuple[bytes, ...]) -> None:
         for message in found:
-            self._hub.push(Push(message.conversation, message.seq, encode(_frame(message)), users))
+            self._hub.push(Push(message.conversation, message.seq, encode(message), users))
         self._hub.flush()
 
     async def _fill_holes(self) -> None:
@@ -249,17 +249,3 @@ class Node:
                 await leave(self._redis, self.id, users)
             except (Unavailable, RedisError):
                 continue  # A stale entry costs others one write that finds nobody; a rebuild has none.
-
-
-def _frame(message: StoredMessage) -> Message:
-    return Message(
-        message.conversation,
-        message.seq,
-        message.message,
-        message.created,
-        message.sender,
-        message.content_type,
-        message.content,
-        message.nonce,
-        message.ephemeral_public_key,
-    )

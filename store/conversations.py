@@ -8,9 +8,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from protocol.frames import Message
 from store import sql
 from store.errors import NotAParticipant, UnknownUser
-from store.messages import StoredMessage
 from store.pool import Pool
 from store.postgres import ForeignKeyViolation, uuid, uuids
 
@@ -43,7 +43,7 @@ class Conversation(Struct, frozen=True):
     unread_count: int
     active_at: int
     participants: list[Participant]
-    last_message: StoredMessage | None
+    last_message: Message | None
 
 
 async def add_direct(pool: Pool, user: bytes, other: bytes) -> tuple[bytes, bool]:
@@ -108,5 +108,5 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
 def _conversation(row: tuple[Any, ...]) -> Conversation:
     columns, message = row[8:13], row[13:]
     participants = [Participant(*values) for values in zip(*columns, strict=True)]
-    last_message = StoredMessage(row[0], *message) if message[0] is not None else None
+    last_message = Message(row[0], *message) if message[0] is not None else None
     return Conversation(*row[:8], participants, last_message)  # type: ignore[call-arg]  # eight columns as declared

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 from msgspec import Struct
 
+from protocol.frames import Message
 from store import sql
 from store.columns import BIGINT, BIGINTS, BYTEAS, TEXT, TEXTS, UUID, UUIDS
 from store.errors import NotAParticipant, Overloaded, StoreError, TempIdConflict, Unavailable
@@ -77,20 +78,6 @@ class Committed(Struct, frozen=True, gc=False):
 
 
 Outcome: TypeAlias = Committed | StoreError
-
-
-class StoredMessage(Struct, frozen=True, gc=False):
-    """A message as history has it; `created` is in microseconds since 1970."""
-
-    conversation: bytes
-    seq: int
-    message: bytes
-    created: int
-    sender: bytes
-    content_type: str
-    content: bytes
-    nonce: bytes | None
-    ephemeral_public_key: bytes | None
 
 
 async def send(pool: Pool, cache: MembersCache, batch: Sequence[NewMessage]) -> list[Outcome]:
@@ -216,7 +203,7 @@ def _outcomes(
 
 async def history(
     pool: Pool, user: bytes, conversation: bytes, *, limit: int, before: int | None = None, after: int | None = None
-) -> list[StoredMessage]:
+) -> list[Message]:
     """At most `limit` messages: before a seq, newest first, or after one, oldest first.
 
     :raises NotAParticipant: if the user may not see the conversation.
@@ -226,13 +213,13 @@ async def history(
     rows = await pool.fetch(query, {"conversation": uuid(conversation), "user": uuid(user), "seq": seq, "limit": limit})
     if not rows:
         raise NotAParticipant
-    return [StoredMessage(conversation, *row) for row in rows if row[0] is not None]
+    return [Message(conversation, *row) for row in rows if row[0] is not None]
 
 
-async def range_of(pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int) -> list[StoredMessage]:
+async def range_of(pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int) -> list[Message]:
     """Messages with `after < seq <= upto`, oldest first, for a node that missed them; checks no membership."""
     parameters = {"conversation": uuid(conversation), "after": after, "upto": upto, "limit": limit}
-    return [StoredMessage(*row) for row in await pool.fetch(_sql.range, parameters)]
+    return [Message(*row) for row in await pool.fetch(_sql.range, parameters)]
 
 
 class Moved(Struct, frozen=True):

@@ -11,24 +11,25 @@ import trio
 from store_helpers import a_message
 
 from client.http import Credentials
+from protocol.frames import Message
 from store import conversations, messages
 from store.conversations import Conversation
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import Mark, mark_delivered
 from store.members import MembersCache
-from store.messages import Committed, StoredMessage, send
+from store.messages import Committed, send
 from store.pool import Pool
 from store.postgres import uuid
 from tests.people import new_direct, new_group, new_user
 
 
-async def sent(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes) -> list[StoredMessage]:
+async def sent(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes) -> list[Message]:
     batch = [a_message(conversation, sender, content) for content in contents]
     stored = []
     for message, outcome in zip(batch, await send(pool, MembersCache(), batch), strict=True):
         assert isinstance(outcome, Committed)
         stored.append(
-            StoredMessage(
+            Message(
                 conversation,
                 outcome.seq,
                 outcome.message,
@@ -57,7 +58,7 @@ class Talk:
     """One conversation in the model."""
 
     readers: dict[bytes, Reader]
-    history: list[StoredMessage] = field(default_factory=list)
+    history: list[Message] = field(default_factory=list)
 
     @property
     def last(self) -> int:
@@ -69,7 +70,7 @@ class Talk:
         floor = max(reader.read, reader.joined)
         return sum(message.sender != user and message.seq > floor for message in self.history)
 
-    def readable_by(self, user: bytes) -> list[StoredMessage]:
+    def readable_by(self, user: bytes) -> list[Message]:
         return [message for message in self.history if message.seq > self.readers[user].joined]
 
 
@@ -181,14 +182,14 @@ async def test_history_in_pages_is_the_whole_history_in_both_directions(pool: Po
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     whole = await sent(pool, conversation, alice.user, *[b"%d" % n for n in range(7)])
-    back: list[StoredMessage] = []
+    back: list[Message] = []
     while page := await messages.history(
         pool, bob.user, conversation, limit=limit, before=back[-1].seq if back else None
     ):
         assert len(page) <= limit
         back += page
     assert back == whole[::-1]
-    on: list[StoredMessage] = []
+    on: list[Message] = []
     while page := await messages.history(pool, bob.user, conversation, limit=limit, after=on[-1].seq if on else 0):
         on += page
     assert on == whole
