@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -107,6 +108,9 @@ async def test_cancelled_while_big_parameters_are_sent_the_connection_is_usable_
     for number in range(1, 6):
         async with connected(pool.url) as connection:
             await connection.query(sql, (b"",))  # prepared by now, so that the first wait is for the parameters
+            # Left to itself the kernel's buffer grows until a loaded machine takes everything in a few waits.
+            with socket.socket(fileno=os.dup(connection.pgconn.socket)) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
             with cancel_at_wait(number) as scope:
                 await connection.query(sql, (bytes(30_000_000),))
             assert scope.cancelled_caught
