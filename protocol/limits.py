@@ -29,6 +29,10 @@ MAX_WEBSOCKET_MESSAGE_BYTES: Final = 256 * 1024
 """One WebSocket message, that is one CBOR sequence, in either direction: three of the largest sends. Protects the
 server's memory while fragments are collected; a larger message is refused with close code 1009."""
 
+MAX_FRAGMENTS: Final = 1024
+"""WebSocket frames of one message. Protects the server's time: without a bound, a message of empty fragments never
+ends. One that is cut into 256-byte pieces fits."""
+
 MAX_FRAMES: Final = 4096
 """Frames of one WebSocket message from a client: four times what it may have in flight. Protects the server's time: a
 message full of the smallest frames would take a third of a second to refuse, these take 30 ms."""
