@@ -49,9 +49,18 @@ class Connection:
         "mark_pending",
     )
 
-    def __init__(self, url: str, epoll: select.epoll, reports: Reports, make: Callable[[Connection], Adapter]) -> None:
+    def __init__(
+        self,
+        url: str,
+        epoll: select.epoll,
+        reports: Reports,
+        make: Callable[[Connection], Adapter],
+        *,
+        segment_bytes: int | None = None,
+    ) -> None:
         """Connect and shake hands, which blocks.
 
+        :param segment_bytes: the largest TCP segment to accept; loopback's are 64 KiB, if it is not said.
         :raises OSError: if the server cannot be reached.
         :raises WebSocketError: if it refuses.
         """
@@ -62,13 +71,18 @@ class Connection:
         self._next_request = FIRST_SEND
         self.in_flight: dict[int, tuple[Chat, float]] = {}
         self.is_open = self.mark_pending = False
-        self._socket, rest = _connect(url, self._adapter)
+        self._socket, rest = _connect(url, self._adapter, segment_bytes)
         epoll.register(self._socket, select.EPOLLIN)
         self._adapter.start()
         self._take(rest)
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    @property
+    def local_port(self) -> int:
+        """Of this end."""
+        return int(self._socket.getsockname()[1])
 
     def send(self, chat: Chat, stamp: float) -> None:
         """Send a message to the chat that should have left at `stamp`."""
@@ -154,13 +168,17 @@ class Connection:
             self._epoll.modify(self._socket, select.EPOLLIN | select.EPOLLOUT)
 
 
-def _connect(url: str, adapter: Adapter) -> tuple[socket.socket, bytes]:
+def _connect(url: str, adapter: Adapter, segment_bytes: int | None) -> tuple[socket.socket, bytes]:
     """A non-blocking socket behind the handshake, and what the server has already sent after its answer."""
     address = urlsplit(url)
     if address.hostname is None or address.port is None:
         raise ValueError(f"{url} is not ws://HOST:PORT")
-    connected = socket.create_connection((address.hostname, address.port), CONNECT_TIMEOUT_S)
+    connected = socket.socket()
     try:
+        connected.settimeout(CONNECT_TIMEOUT_S)
+        if segment_bytes is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
+        connected.connect((address.hostname, address.port))
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.sendall(websocket.handshake(address.netloc, adapter.target(), adapter.subprotocol))
         answer = b""

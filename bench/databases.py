@@ -28,10 +28,15 @@ class Shared:
 
     def create_database(self, name: str) -> str:
         """Make the database anew, empty; returns its URL."""
+        self.drop_database(name)
         with psycopg.connect(self.postgres_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.database_url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Remove the database, whoever is connected to it."""
+        with psycopg.connect(self.postgres_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def even_out(self, database_url: str) -> dict[str, str]:
         """Bring Postgres and Redis to where every run begins; returns `durability`.

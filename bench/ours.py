@@ -1,22 +1,32 @@
-"""Our own server: the processes of a small deployment, and accounts made over its HTTP interface."""
+"""Our own server: the processes of a small deployment, and accounts made in its store.
+
+Not over HTTP: each password would be hashed, which is slow by design, and there may be thousands of users.
+"""
 
 from __future__ import annotations
 
-import http.client
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Final, TypeVar
+from uuid import UUID
+
+import trio
 
 from bench.databases import Shared
 from bench.processes import LOOPBACK, accepts, free_port, run, running
 from bench.servers import Endpoint, Server
 from bench.workload import Chat, Member
+from store import accounts, conversations
+from store.pool import Pool
 
-_REPOSITORY = Path(__file__).parent.parent
-_PASSWORD = "correct horse battery staple"
+_REPOSITORY: Final = Path(__file__).parent.parent
+_NO_WAIT: Final = "?options=-csynchronous_commit%3Doff"
+_AT_ONCE: Final = 8
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class Ours(Server):
@@ -25,7 +35,7 @@ class Ours(Server):
     def __init__(self, shared: Shared, folder: Path) -> None:
         super().__init__("alo", "alo", shared, folder)
 
-    def prepare(self, chats: int) -> list[Chat]:
+    def prepare(self, sizes: Sequence[int]) -> list[Chat]:
         for log in self.folder.glob(f"{self.name}*.log"):
             log.unlink()
         self.shared.create_database(self.database)
@@ -35,72 +45,83 @@ class Ours(Server):
             environment=self._environment(),
             log=self.log,
         )
-        with self._process("web", ["server", "web"], "PORT") as (_, port):
-            return _make_chats(port, chats)
+        return trio.run(_make_chats, self.database_url + _NO_WAIT, sizes)
 
     @contextmanager
     def started(self) -> Iterator[Endpoint]:
-        with ExitStack() as stack:
-            gateway, port = stack.enter_context(self._process("socket", ["server", "socket"], "SOCKET_PORT"))
-            web, _ = stack.enter_context(self._process("web", ["server", "web"], "PORT"))
-            worker = stack.enter_context(
-                running(
-                    [sys.executable, "-m", "jobs"],
-                    folder=_REPOSITORY,
-                    environment=self._environment(),
-                    log=self.log,
-                    is_ready=lambda: True,
-                )
-            )
-            yield Endpoint(f"ws://{LOOPBACK}:{port}", {"server": [gateway], "web": [web], "worker": [worker]})
+        port = free_port()
+        with self.gateway(port) as gateway, self.companions() as companions:
+            yield Endpoint(f"ws://{LOOPBACK}:{port}", {"server": [gateway], **companions})
+
+    @contextmanager
+    def companions(self) -> Iterator[dict[str, list[int]]]:
+        """The web process and the worker; yields their process ids by role."""
+        with (
+            self._process("web", ["server", "web"], "PORT", free_port()) as web,
+            running(
+                [sys.executable, "-m", "jobs"],
+                folder=_REPOSITORY,
+                environment=self._environment(),
+                log=self.log,
+                is_ready=lambda: True,
+            ) as worker,
+        ):
+            yield {"web": [web], "worker": [worker]}
+
+    @contextmanager
+    def gateway(self, port: int, *, wait: bool = True) -> Iterator[int]:
+        """The gateway alone; yields its process id.
+
+        :param wait: until it listens; else the block begins as soon as the process does.
+        """
+        with self._process("socket", ["server", "socket"], "SOCKET_PORT", port, wait=wait) as pid:
+            yield pid
 
     def _environment(self) -> dict[str, str]:
         return {"DATABASE_URL": self.database_url, "REDIS_URL": self.shared.redis_url}
 
     @contextmanager
-    def _process(self, name: str, module: list[str], variable: str) -> Iterator[tuple[int, int]]:
-        """A process that listens; yields its id and its port."""
-        port = free_port()
+    def _process(self, name: str, module: list[str], variable: str, port: int, *, wait: bool = True) -> Iterator[int]:
+        """A process that listens on the port; yields its id."""
         with running(
             [sys.executable, "-m", *module],
             folder=_REPOSITORY,
             environment={**self._environment(), variable: str(port)},
             log=self.log.with_suffix(f".{name}.log"),
-            is_ready=lambda: accepts(port),
+            is_ready=lambda: not wait or accepts(port),
         ) as pid:
-            yield pid, port
+            yield pid
 
 
-def _make_chats(port: int, count: int) -> list[Chat]:
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=30)
-    try:
-        members = [_member(connection, f"user{number}") for number in range(2 * count)]
-        return [_chat(connection, *pair) for pair in zip(members[::2], members[1::2], strict=True)]
-    finally:
-        connection.close()
+async def _make_chats(database_url: str, sizes: Sequence[int]) -> list[Chat]:
+    async def add_member(number: int) -> Member:
+        user = await accounts.add_user(pool, f"user{number}", "nobody logs in")
+        _, token = await accounts.add_device(pool, user, "bench")
+        return Member(str(UUID(bytes=user)), token)
+
+    async def add_chat(members: tuple[Member, ...]) -> Chat:
+        users = [UUID(member.user).bytes for member in members]
+        if len(users) == 2:
+            conversation, _ = await conversations.add_direct(pool, *users)
+        else:
+            conversation = await conversations.add_group(pool, "Group", users)
+        return Chat(str(UUID(bytes=conversation)), members)
+
+    with closing(Pool(database_url, _AT_ONCE)) as pool:
+        members = iter(await _map(add_member, range(sum(sizes))))
+        return await _map(add_chat, [tuple(islice(members, size)) for size in sizes])
 
 
-def _member(connection: http.client.HTTPConnection, username: str) -> Member:
-    credentials = {"username": username, "password": _PASSWORD}
-    _post(connection, "/v1/users", credentials)
-    device = _post(connection, "/v1/devices", {**credentials, "name": "bench"})
-    return Member(device["user"], device["token"])
+async def _map(make: Callable[[_T], Awaitable[_R]], items: Iterable[_T]) -> list[_R]:
+    """What `make` returns for each item, in their order; some are made at once."""
+    made: dict[int, _R] = {}
+    todo = enumerate(items)
 
+    async def work() -> None:
+        for number, item in todo:
+            made[number] = await make(item)
 
-def _chat(connection: http.client.HTTPConnection, one: Member, other: Member) -> Chat:
-    body = {"kind": "direct", "participants": [other.user]}
-    made = _post(connection, "/v1/conversations", body, one.token)
-    return Chat(made["conversation"], (one, other))
-
-
-def _post(connection: http.client.HTTPConnection, path: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    connection.request("POST", path, json.dumps(body), headers)
-    response = connection.getresponse()
-    answer = response.read()
-    if response.status not in (200, 201):
-        raise ConnectionError(f"POST {path}: {response.status} {answer[:200]!r}")
-    parsed: dict[str, Any] = json.loads(answer)
-    return parsed
+    async with trio.open_nursery() as nursery:
+        for _ in range(_AT_ONCE):
+            nursery.start_soon(work)
+    return [made[number] for number in sorted(made)]

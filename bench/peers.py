@@ -7,9 +7,10 @@ read-only: what is built is a copy of it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -79,8 +80,8 @@ class Peer(Server):
         super().__init__(name, self._kind.protocol, shared, folder)
         self._copy = copy
 
-    def prepare(self, chats: int) -> list[Chat]:
-        made = [_chat(number) for number in range(1, chats + 1)]
+    def prepare(self, sizes: Sequence[int]) -> list[Chat]:
+        made = list(_chats(sizes))
         with psycopg.connect(self.shared.create_database(self.database)) as connection:
             connection.execute((self._copy / "db" / "schema.sql").read_bytes())
             _insert(connection, made)
@@ -120,23 +121,22 @@ def _id(kind: int, number: int) -> str:
     return str(UUID(int=(kind << 96) | (0x4000 << 64) | (0x8000 << 48) | number))
 
 
-def _chat(number: int) -> Chat:
-    return Chat(_id(1, number), (Member(_id(0, 2 * number - 1)), Member(_id(0, 2 * number))))
+def _chats(sizes: Sequence[int]) -> Iterator[Chat]:
+    users = count(1)
+    for number, size in enumerate(sizes, 1):
+        yield Chat(_id(1, number), tuple(Member(_id(0, next(users))) for _ in range(size)))
 
 
 def _insert(connection: psycopg.Connection, chats: list[Chat]) -> None:
     users = [(member.user, f"user{member.user[-4:]}") for chat in chats for member in chat.members]
     participants = [(chat.conversation, member.user) for chat in chats for member in chat.members]
-    contacts = [(one.user, other.user) for chat in chats for one in chat.members for other in chat.members]
+    conversations = [(chat.conversation, chat.kind) for chat in chats]
+    pairs = [chat.members for chat in chats if chat.kind == "direct"]
+    contacts = [(one.user, other.user) for pair in pairs for one, other in (pair, pair[::-1])]
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO users (id, username) VALUES (%s, %s)", users)
-        cursor.executemany(
-            "INSERT INTO conversations (id, type) VALUES (%s, 'direct')", [(chat.conversation,) for chat in chats]
-        )
+        cursor.executemany("INSERT INTO conversations (id, type) VALUES (%s, %s)", conversations)
         cursor.executemany(
             "INSERT INTO conversation_participants (conversation_id, user_id) VALUES (%s, %s)", participants
         )
-        cursor.executemany(
-            "INSERT INTO contacts (user_id, contact_user_id) VALUES (%s, %s)",
-            [(one, other) for one, other in contacts if one != other],
-        )
+        cursor.executemany("INSERT INTO contacts (user_id, contact_user_id) VALUES (%s, %s)", contacts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +47,8 @@ class Server(abc.ABC):
         return self.folder / f"{self.name}.log"
 
     @abc.abstractmethod
-    def prepare(self, chats: int) -> list[Chat]:
-        """Make the database with so many direct chats of two users each, 2 * `chats` users in all."""
+    def prepare(self, sizes: Sequence[int]) -> list[Chat]:
+        """Make the database with a chat for each size: so many users, who are in no other. Two are a direct chat."""
 
     @abc.abstractmethod
     def started(self) -> AbstractContextManager[Endpoint]:

@@ -56,7 +56,7 @@ def summarize(runs: Iterable[Run]) -> list[dict[str, Any]]:
         by_load.setdefault(run["load"], []).append(run)
     for load, its_runs in by_load.items():
         for metric in METRICS:
-            table = _by_server(its_runs, metric)
+            table = by_server(its_runs, metric)
             if table:
                 lines.append({"kind": "summary", "load": load, "metric": metric, **_metric(metric, table)})
         lines.append({"kind": "requirement", "load": load, **_requirement(its_runs)})
@@ -68,7 +68,7 @@ def ratios(ours: Mapping[int, float], plan: Mapping[int, float]) -> list[float]:
     return [ours[round_] / plan[round_] for round_ in ours if plan.get(round_)]
 
 
-def _by_server(runs: Iterable[Run], metric: str) -> dict[str, dict[int, float]]:
+def by_server(runs: Iterable[Run], metric: str) -> dict[str, dict[int, float]]:
     """A metric's value of every valid run, by server and round."""
     table: dict[str, dict[int, float]] = {}
     for run in runs:
@@ -94,7 +94,7 @@ def _requirement(runs: list[Run]) -> dict[str, Any]:
         ("p50_no_worse", P50, 1.0),
         ("p99_no_worse", P99, 1.0),
     ):
-        table = _by_server(runs, metric)
+        table = by_server(runs, metric)
         of_rounds = ratios(table.get(OURS, {}), table.get(PLAN, {}))
         line[name] = median(of_rounds) <= most if of_rounds else None
     return line

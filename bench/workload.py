@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,11 @@ class Chat:
     conversation: str
     members: tuple[Member, ...]
 
+    @property
+    def kind(self) -> str:
+        """What servers call a conversation of so many."""
+        return "direct" if len(self.members) == 2 else "group"
+
 
 @dataclass(frozen=True)
 class Body:
@@ -43,7 +49,7 @@ def body(content_bytes: int) -> Body:
     return Body(source.randbytes(content_bytes), source.randbytes(NONCE_BYTES), source.randbytes(PUBLIC_KEY_BYTES))
 
 
-def write_chats(path: Path, chats: list[Chat]) -> None:
+def write_chats(path: Path, chats: Sequence[Chat]) -> None:
     """Save the chats for a generator in another process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(chat) for chat in chats]))

@@ -6,6 +6,7 @@ knows of sockets, clocks, logs or Trio, so that the server, the client and the t
 | module | about |
 |---|---|
 | `frames` | what can be said: one struct for each frame, with the integer key of each field |
+| `websocket` | bytes to WebSocket messages, after the opening handshake |
 | `codec` | CBOR sequences to frames and back |
 | `session` | in which state which frame may come |
 | `codes` | error and close codes, each with what its receiver does next |

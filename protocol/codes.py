@@ -78,6 +78,7 @@ class CloseCode(Enum):
 
     PROTOCOL_ERROR = 1002
     TEXT_MESSAGE = 1003
+    INVALID_PAYLOAD = 1007
     MESSAGE_TOO_BIG = 1009
     SERVER_ERROR = 1011
     GOING_AWAY = 1012
@@ -96,7 +97,8 @@ class CloseCode(Enum):
 CLOSES: Final[dict[CloseCode, CloseInfo]] = {
     CloseCode.PROTOCOL_ERROR: CloseInfo("The bytes are not a WebSocket connection.", False, 0),
     CloseCode.TEXT_MESSAGE: CloseInfo("A text message came; this protocol is binary.", False, 0),
-    CloseCode.MESSAGE_TOO_BIG: CloseInfo("A WebSocket message was larger than the limit.", False, 0),
+    CloseCode.INVALID_PAYLOAD: CloseInfo("The reason in a close frame is not UTF-8.", False, 0),
+    CloseCode.MESSAGE_TOO_BIG: CloseInfo("A WebSocket message had more bytes or fragments than the limit.", False, 0),
     CloseCode.SERVER_ERROR: CloseInfo("A fault of the server, which has logged it.", True, 5),
     CloseCode.GOING_AWAY: CloseInfo("This node is stopping; another one, or its successor, answers.", True, 2),
     CloseCode.HELLO_TIMEOUT: CloseInfo("No complete hello came in time.", True, 5),
@@ -117,4 +119,4 @@ def may_reconnect(code: int) -> bool:
     try:
         return CLOSES[CloseCode(code)].reconnect
     except ValueError:
-        return code < 4500 and code not in (1007, 1010)
+        return code < 4500 and code != 1010

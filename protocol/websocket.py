@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
+from protocol.codes import CloseCode
 from protocol.errors import LocalProtocolError
 
 CONTINUATION: Final = 0x0
@@ -38,10 +39,10 @@ FINAL_BINARY: Final = FINAL | BINARY
 MAX_CONTROL_BYTES: Final = 125
 """Payload of a control frame (RFC 6455, section 5.5); longer ones have no length in the second byte."""
 
-PROTOCOL_ERROR: Final = 1002
-TEXT_MESSAGE: Final = 1003
-INVALID_PAYLOAD: Final = 1007
-MESSAGE_TOO_BIG: Final = 1009
+PROTOCOL_ERROR: Final = CloseCode.PROTOCOL_ERROR.value
+TEXT_MESSAGE: Final = CloseCode.TEXT_MESSAGE.value
+INVALID_PAYLOAD: Final = CloseCode.INVALID_PAYLOAD.value
+MESSAGE_TOO_BIG: Final = CloseCode.MESSAGE_TOO_BIG.value
 """What to close with (RFC 6455, section 7.4.1)."""
 
 

@@ -1,20 +1,18 @@
-"""One client's connection, from the WebSocket handshake to its end: the one file that meets trio-websocket.
+"""One client's connection, from the WebSocket handshake to its end.
 
-One task reads (trio-websocket's) and waits for nothing but the wire: it hands requests to batches, which answer them
-through the outbox. One place writes: the outbox. One place closes: `run`,
-and everything ends there because it has left the nursery that holds the connection's tasks before it closes the socket.
+One task serves it: it reads, waits for nothing but the wire, and hands requests to batches, which answer them through
+the outbox. One place writes: the outbox. One place closes: `run`, and everything ends there because it has left the
+nursery that holds the connection's other tasks (greeting, waiting for a slow peer) before it closes the socket.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 import structlog
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, WebSocketRequest, wrap_server_stream
-from wsproto.utilities import ProtocolError as WebSocketError
 
 from protocol import limits
 from protocol.codec import decode_from_client, encode
@@ -22,7 +20,9 @@ from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import Hello, MarkDelivered, Request, Send, Welcome
 from protocol.session import Session, State
-from server.outbox import Outbox, close_frame
+from protocol.websocket import Close, Ping, Pong, WebSocketError, WebSocketReceiver, close_frame, pong_frame
+from server.handshake import open_websocket
+from server.outbox import Outbox
 from server.replies import error_reply, store_error_reply
 from server.stream import ClientStream
 from store.accounts import Identity
@@ -30,11 +30,11 @@ from store.errors import Overloaded, StoreError, Unavailable
 
 log = structlog.get_logger(__name__)
 
-INVALID_PAYLOAD = 1007
-"""Close code of a text that is no UTF-8 (RFC 6455, section 7.4.1); only text messages, which we refuse, can be that."""
+NORMAL: Final = 1000
+"""Answer to a close frame without a code (RFC 6455, section 7.4.1)."""
 
-CLOSE_TIMEOUT_S = 1.0
-"""For the peer's half of the closing handshake; then the socket is closed without it."""
+CLOSE_TIMEOUT_S: Final = 1.0
+"""For the peer to take our close frame, and again for its half of the end; then the socket is closed without it."""
 
 
 class Gateway(Protocol):
@@ -68,16 +68,14 @@ class Connection:
         self._address = address
         self._session = Session()
         self._scope = trio.CancelScope()
-        self._closing: tuple[CloseCode, str] | None = None
+        self._closing: tuple[int, str] | None = None
+        self._is_open = False
         self.in_flight = 0
         self.registered_at = 0.0
         self.user = b""
         self.device = b""
         self.outbox = Outbox(sock, self._start_soon, self._end)
-        self._stream.outbox = self.outbox
-        self._stream.farewell = self._farewell
         self._nursery: trio.Nursery | None = None
-        self._websocket: WebSocketConnection | None = None
 
     async def run(self) -> None:
         """Serve until either side ends it. Raises nothing but `trio.Cancelled`."""
@@ -88,23 +86,16 @@ class Connection:
                 self._nursery = nursery
                 try:
                     with self._scope:
-                        self._websocket = await self._accept(nursery)
-                        if self._websocket is not None:
-                            # All messages go through the inlet; this waits for the end of the connection.
-                            await self._websocket.get_message()
-                    if self._scope.cancelled_caught and self._closing is None and self.outbox.cut_reason is None:
-                        self._closing = (CloseCode.HELLO_TIMEOUT, f"no hello within {limits.HELLO_TIMEOUT_S:g} s")
-                    await self._close(self._websocket)
+                        await self._serve()
+                    if self._scope.cancelled_caught and self._closing is None:
+                        self._closing = (CloseCode.HELLO_TIMEOUT.value, f"no hello within {limits.HELLO_TIMEOUT_S:g} s")
+                    await self._say_goodbye()
                     nursery.cancel_scope.cancel()
                 finally:
-                    self._stream.say_farewell()
                     # Before the nursery closes: a push that comes later finds no nursery for the outbox's task.
                     self.outbox.cut("closed")
-        except* (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except* trio.BrokenResourceError:
             pass  # The peer has gone; how it goes is its business.
-        except* (WebSocketError, UnicodeError) as errors:
-            # trio-websocket answers a ping while it closes, and wsproto reads all headers as ASCII: both fail in them.
-            log.info("websocket_failed", address=self._address, errors=[repr(error) for error in errors.exceptions])
         finally:
             if self.registered_at:
                 self._gateway.unregister(self)
@@ -113,7 +104,7 @@ class Connection:
     def close(self, code: CloseCode, detail: str) -> None:
         """End the connection soon, telling the peer why. Atomic (no checkpoint)."""
         if self._closing is None:
-            self._closing = (code, detail)
+            self._closing = (code.value, detail)
         self._end()
 
     def drain(self) -> None:
@@ -127,32 +118,54 @@ class Connection:
         assert self._nursery is not None
         self._nursery.start_soon(task, *args)
 
-    async def _accept(self, nursery: trio.Nursery) -> WebSocketConnection | None:
-        request = await wrap_server_stream(
-            nursery, self._stream, max_message_size=limits.MAX_WEBSOCKET_MESSAGE_BYTES, receive_buffer_size=None
-        )
-        refusal = _refusal(request)
-        if refusal is not None:
-            status, detail = refusal
-            await request.reject(status, extra_headers=[(b"content-type", b"text/plain")], body=detail.encode())
-            return None
-        channel = request._connection._send_channel
-        request._connection._send_channel = _Inlet(self._take_message, channel)  # type: ignore[assignment]
-        return await request.accept(subprotocol=limits.SUBPROTOCOL)
+    async def _serve(self) -> None:
+        data = await open_websocket(self._stream.receive_some, self.outbox.send_raw)
+        if data is None:
+            return
+        self._is_open = True
+        receiver = WebSocketReceiver(limits.MAX_WEBSOCKET_MESSAGE_BYTES, limits.MAX_FRAGMENTS)
+        data = data or await self._stream.receive_some()
+        while data:
+            try:
+                self._take(receiver, data)
+            except WebSocketError as error:
+                self._closing = self._closing or (error.close_code, error.detail)
+            if self._closing is not None:
+                return
+            data = await self._stream.receive_some()
 
-    def _take_message(self, message: str | bytes) -> None:
-        """Serve one WebSocket message. Called by the reader; atomic (no checkpoint)."""
-        if self._closing is not None:
-            return
-        if isinstance(message, str):
-            self.close(CloseCode.TEXT_MESSAGE, "this protocol is binary: send CBOR in binary messages")
-            return
+    def _take(self, receiver: WebSocketReceiver, data: bytes) -> None:
+        """Serve what these bytes complete. Atomic (no checkpoint).
+
+        :raises WebSocketError: if they break the rules of WebSocket; what came before is served.
+        """
+        pongs = b""
+        try:
+            for event in receiver.receive(data):
+                if self._closing is not None:
+                    return
+                match event:
+                    case bytes():
+                        self._take_message(event)
+                    case Ping(payload):
+                        pongs += pong_frame(payload)
+                    case Close(code, _):
+                        self._closing = (NORMAL if code is None else code, "")
+                    case Pong():
+                        pass
+                    case _:
+                        assert_never(event)
+        finally:
+            self.outbox.flush()
+            if pongs:
+                self.outbox.send_raw(pongs)
+
+    def _take_message(self, message: bytes) -> None:
         try:
             for frame in decode_from_client(message):
                 self._receive(frame)
         except RemoteProtocolError as error:
             self.close(error.close_code, error.detail)
-        self.outbox.flush()
 
     def _receive(self, frame: Request | RequestError) -> None:
         try:
@@ -161,10 +174,10 @@ class Connection:
             self._session.receive(frame)
             match frame:
                 case Send():
-                    self._take(frame.request)
+                    self._count(frame.request)
                     self._gateway.send_nowait(self, frame)
                 case MarkDelivered():
-                    self._take(frame.request)
+                    self._count(frame.request)
                     self._gateway.mark_nowait(self, frame)
                 case Hello():
                     self._start_soon(self._greet, frame)
@@ -176,7 +189,7 @@ class Connection:
             self.in_flight -= 1
             self.outbox.offer(encode(store_error_reply(frame.request, error)))
 
-    def _take(self, request: int) -> None:
+    def _count(self, request: int) -> None:
         if self.in_flight >= limits.MAX_IN_FLIGHT:
             detail = f"{self.in_flight} requests wait for a reply"
             raise RequestError(request, ErrorCode.TOO_MANY_IN_FLIGHT, detail)
@@ -211,22 +224,12 @@ class Connection:
         welcome = Welcome(hello.request, identity.now, self.user, self.device, limits.PROTOCOL_VERSION)
         self.outbox.release(encode(welcome))
 
-    async def _close(self, websocket: WebSocketConnection | None) -> None:
-        """The closing handshake, as far as the peer plays along; `run` closes the socket in any case."""
-        if websocket is None or self.outbox.cut_reason is not None:
-            return
-        code, detail = self._closing or (CloseCode.SERVER_ERROR, "")
+    async def _say_goodbye(self) -> None:
+        """Tell the peer why, if it can still be told; nothing is waited for but the kernel."""
+        if self._is_open and self._closing is not None and self.outbox.cut_reason is None:
+            self.outbox.end(close_frame(*self._closing))
         with trio.move_on_after(CLOSE_TIMEOUT_S):
-            # 123 bytes are left for the reason in a control frame (RFC 6455, section 5.5).
-            await websocket.aclose(code.value, detail.encode()[:123].decode(errors="ignore"))
             await self.outbox.wait_flushed()
-
-    def _farewell(self) -> bytes:
-        """The close frame that trio-websocket leaves out where it cannot read what the peer sent."""
-        reason = self._websocket.closed if self._websocket is not None else None
-        if reason is None or reason.code not in (CloseCode.PROTOCOL_ERROR.value, INVALID_PAYLOAD):
-            return b""
-        return close_frame(reason.code, reason.reason or "")
 
     async def _leave(self) -> None:
         try:
@@ -235,27 +238,3 @@ class Connection:
                     await self._stream.linger()
         finally:
             self._stream.close()
-
-
-class _Inlet:
-    """Stands in front of the channel in which trio-websocket's reader hands messages to another task.
-
-    The channel costs two task switches for each message, and bounds nothing here: serving a message is synchronous.
-    What is left for it is to say, by being closed, that the connection has ended. trio-websocket has no public way to
-    put something in its place; were this one to go, no test of a connection would pass.
-    """
-
-    def __init__(self, take: Callable[[str | bytes], None], channel: trio.abc.SendChannel[str | bytes]) -> None:
-        self._take = take
-        self.aclose = channel.aclose
-
-    async def send(self, message: str | bytes) -> None:
-        self._take(message)
-
-
-def _refusal(request: WebSocketRequest) -> tuple[int, str] | None:
-    if request.path.partition("?")[0] != limits.SOCKET_PATH:
-        return 404, f"The WebSocket is at {limits.SOCKET_PATH}.\n"
-    if limits.SUBPROTOCOL not in request.proposed_subprotocols:
-        return 400, f"Ask for the subprotocol {limits.SUBPROTOCOL} (Sec-WebSocket-Protocol).\n"
-    return None

@@ -1,7 +1,6 @@
 """What one client has yet to read: bounded in bytes, sent in as few system calls as possible.
 
-Frames that are offered in one pass of the server leave in one `send` as one WebSocket message (a CBOR sequence). The
-server's WebSocket frames are built here: a server does not mask, so a header of 2 to 10 bytes is all there is to it.
+Frames that are offered in one pass of the server leave in one `send` as one WebSocket message (a CBOR sequence).
 
 Nobody waits for a client: if the kernel takes no more, a task of the connection waits until it does. A client that
 reads too slowly for its bound, or not at all, is cut by force.
@@ -15,6 +14,8 @@ from typing import Final
 
 import trio
 
+from protocol.websocket import binary_header
+
 MAX_BYTES: Final = 1024 * 1024
 """Of one connection, beyond the kernel's own buffers: about 3,000 messages of 300 bytes. Centrifuge has the same."""
 
@@ -23,9 +24,6 @@ STUCK_S: Final = 15.0
 
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 """A WebSocket message is begun anew beyond this; half of what a client must accept (protocol.limits)."""
-
-CLOSE_HEAD: Final = 0x88
-"""First byte of a close frame."""
 
 
 class Outbox:
@@ -93,7 +91,7 @@ class Outbox:
         if self.is_held or not self._frames:
             return
         frames, self._frames = self._frames, []
-        data = header(len(frames[0])) + frames[0] if len(frames) == 1 else b"".join(_messages(frames))
+        data = binary_header(len(frames[0])) + frames[0] if len(frames) == 1 else b"".join(_messages(frames))
         self.size -= sum(map(len, frames))
         self.send_raw(data)
 
@@ -165,21 +163,6 @@ class Outbox:
         self.size -= sent
 
 
-def header(size: int) -> bytes:
-    """The header of an unfragmented, unmasked binary WebSocket frame (RFC 6455, section 5.2)."""
-    if size < 126:
-        return bytes((0x82, size))
-    if size < 65536:
-        return b"\x82\x7e" + size.to_bytes(2, "big")
-    return b"\x82\x7f" + size.to_bytes(8, "big")
-
-
-def close_frame(code: int, reason: str) -> bytes:
-    """A close frame; of the reason as much as fits into a control frame (RFC 6455, section 5.5)."""
-    payload = code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()
-    return bytes((CLOSE_HEAD, len(payload))) + payload
-
-
 def _messages(frames: list[bytes]) -> list[bytes]:
     """WebSocket frames, each with as many of our frames as fit, in order."""
     parts: list[bytes] = []
@@ -187,9 +170,9 @@ def _messages(frames: list[bytes]) -> list[bytes]:
     size = 0
     for frame in frames:
         if run and size + len(frame) > MAX_MESSAGE_BYTES:
-            parts += (header(size), *run)
+            parts += (binary_header(size), *run)
             run, size = [], 0
         run.append(frame)
         size += len(frame)
-    parts += (header(size), *run)
+    parts += (binary_header(size), *run)
     return parts

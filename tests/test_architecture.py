@@ -16,7 +16,7 @@ DRIVERS = {
     "psycopg": {"store/postgres.py"},
     "hiredis": {"store/redis.py"},
     "redis": {"store/redis.py"},
-    "trio_websocket": {"server/connection.py", "client/connection.py"},
+    "trio_websocket": {"server/handshake.py", "client/connection.py"},
     "quart": {"server/http.py"},
     "quart_trio": {"server/http.py"},
     "hypercorn": {"server/web.py"},

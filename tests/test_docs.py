@@ -76,6 +76,7 @@ def test_spec_states_the_limits() -> None:
         limits.MAX_IN_FLIGHT,
         limits.MAX_MARKS,
         limits.MAX_FRAMES,
+        limits.MAX_FRAGMENTS,
         limits.MAX_FIELDS,
         limits.MAX_REQUEST,
     )

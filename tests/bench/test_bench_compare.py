@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench import peers
-from bench.compare import rotated, usable
+from bench.contest import rotated, usable
 from bench.databases import Shared
 from bench.ours import Ours
 
@@ -57,7 +57,15 @@ def test_the_peers_are_built_again_only_when_their_sources_change(
     assert (copy / "db" / "schema.sql").read_text() == "other"
 
 
-def test_a_chat_of_the_peers_has_ids_of_their_form() -> None:
-    chat = peers._chat(1)
-    assert chat.conversation == "00000001-0000-4000-8000-000000000001"
-    assert [member.user for member in chat.members] == [f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2)]
+def test_chats_of_the_peers_share_nobody_and_have_ids_of_their_form() -> None:
+    direct, group = peers._chats([2, 3])
+    assert direct.conversation == "00000001-0000-4000-8000-000000000001"
+    assert [member.user[-3:] for chat in (direct, group) for member in chat.members] == [
+        "001",
+        "002",
+        "003",
+        "004",
+        "005",
+    ]
+    assert direct.members[0].user == "00000000-0000-4000-8000-000000000001"
+    assert (direct.kind, group.kind) == ("direct", "group")

@@ -13,7 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping
 
-from server.outbox import MAX_BYTES, MAX_MESSAGE_BYTES, STUCK_S, close_frame, header
+from protocol.websocket import binary_header, close_frame
+from server.outbox import MAX_BYTES, MAX_MESSAGE_BYTES, STUCK_S
 
 PING = b"\x89\x04ping"
 
@@ -69,7 +70,7 @@ def test_a_frame_larger_than_the_message_limit_goes_alone() -> None:
 
 @given(st.integers(0, 2**40))
 def test_headers_are_the_shortest_that_rfc_6455_allows(size: int) -> None:
-    made = header(size)
+    made = binary_header(size)
     assert made[0] == 0x82
     assert len(made) == (2 if size < 126 else 4 if size < 2**16 else 10)
     assert int.from_bytes(made[1:] if size < 126 else made[2:]) == size

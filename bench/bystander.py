@@ -1,0 +1,114 @@
+"""A member of a chat whom nobody measures: it reads all that comes, or stops reading once it is welcomed."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from bench.adapters import ADAPTERS
+from bench.connection import Connection
+from bench.websocket import WebSocketError
+from bench.workload import Chat, Member, body
+
+SEGMENT_BYTES: Final = 1400
+"""A mobile network's. The kernel sizes a send buffer by it: with the 64 KiB of loopback, 4 MB would vanish there
+before the gateway noticed that nobody reads."""
+
+_LOOK_S: Final = 0.5
+
+_POLL_S: Final = 0.1
+_ESTABLISHED: Final = "01"
+_REMOTE, _STATE = 2, 3
+"""Fields of /proc/net/tcp."""
+
+
+class Bystander:
+    """One connection, in a thread of its own. Implements `connection.Reports`.
+
+    A stuck one that the server cuts comes back and sticks again, so somebody is stuck all the time.
+
+    :ivar cuts: seconds from when it stopped reading to when the server cut it, each time.
+    :ivar error: why it gave up, if it did.
+    """
+
+    def __init__(self, url: str, member: Member, *, is_stuck: bool) -> None:
+        self._url, self._member, self._is_stuck = url, member, is_stuck
+        self._is_welcome = threading.Event()
+        self._is_over = threading.Event()
+        self.cuts: list[float] = []
+        self.error: str | None = None
+
+    @contextmanager
+    def present(self) -> Iterator[None]:
+        """It is connected while the block runs."""
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            self._is_welcome.wait()
+            yield
+        finally:
+            self._is_over.set()
+            thread.join()
+
+    def acked(self, chat: Chat, stamp: float) -> None: ...
+    def delivered(self, connection: Connection, stamp: float) -> None: ...
+
+    def failed(self, why: str) -> None:
+        self.error = why
+
+    def _run(self) -> None:
+        try:
+            while not self._is_over.is_set() and self.error is None:
+                self._connect_once()
+        except (OSError, WebSocketError) as error:
+            self.error = str(error)
+        finally:
+            self._is_welcome.set()
+
+    def _connect_once(self) -> None:
+        with select.epoll() as epoll:
+            make = ADAPTERS["alo"]
+            connection = Connection(
+                self._url,
+                epoll,
+                self,
+                lambda events: make(events, self._member, body(0)),
+                segment_bytes=SEGMENT_BYTES,
+            )
+            while not connection.is_open and not self._is_over.is_set():
+                for _, events in epoll.poll(_POLL_S):
+                    if not connection.ready(events):
+                        return
+            self._is_welcome.set()
+            if self._is_stuck:
+                self._stick(connection, epoll)
+            else:
+                while not self._is_over.is_set():
+                    for _, events in epoll.poll(_POLL_S):
+                        if not connection.ready(events):
+                            return
+            connection.close()
+
+    def _stick(self, connection: Connection, epoll: select.epoll) -> None:
+        epoll.modify(connection, 0)
+        since = time.monotonic()
+        while not self._is_over.wait(_LOOK_S):
+            if not has_peer(connection.local_port):
+                self.cuts.append(round(time.monotonic() - since, 1))
+                return
+
+
+def has_peer(port: int) -> bool:
+    """Whether the other end of this machine's connection from the port has not closed it.
+
+    The connection itself cannot tell while it is full: the end of the stream waits behind all that nobody reads.
+    """
+    with open("/proc/net/tcp") as connections:
+        return any(
+            fields[_REMOTE].endswith(f":{port:04X}") and fields[_STATE] == _ESTABLISHED
+            for fields in map(str.split, connections)
+        )

@@ -1,0 +1,109 @@
+"""Servers that are measured in turn: which, in what order, and the load that each of them gets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.databases import Shared
+from bench.ours import Ours
+from bench.pace import parse_loads
+from bench.peers import PEERS, Peer, build, missing
+from bench.program import FOLDER, say
+from bench.servers import Endpoint, Server
+from bench.summary import OURS
+from bench.workload import Chat, write_chats
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The load on a server, as `bench.load` takes it.
+
+    :ivar loads: as `bench.pace.parse_loads` reads them.
+    """
+
+    loads: str
+    window: int = 1
+    content_bytes: int = 200
+    warm_s: float = 3.0
+    seconds: float = 6.0
+    mark_interval_s: float = 1.0
+
+
+def usable(wanted: Sequence[str], peers: Path | None) -> tuple[str, ...]:
+    """Those of the servers that can be run here; says what is left out, and why."""
+    why = missing(peers)
+    left_out = [name for name in wanted if name in PEERS] if why else []
+    if left_out:
+        say(f"left out: {', '.join(left_out)} ({why})")
+    return tuple(name for name in wanted if name not in left_out)
+
+
+def build_peers(names: Sequence[str], peers: Path | None) -> None:
+    """Build the peers, if one of these servers is a peer.
+
+    :param names: that `usable` has let through.
+    """
+    if any(name in PEERS for name in names):
+        assert peers is not None
+        say("building the peers, unless that is done")
+        build(peers, FOLDER / "peers")
+
+
+def contestant(name: str, shared: Shared) -> Server:
+    """Ours or a peer that is built."""
+    return Ours(shared, FOLDER) if name == OURS else Peer(name, shared, FOLDER, FOLDER / "peers")
+
+
+def rotated(servers: Sequence[Server], turns: int) -> list[Server]:
+    """The servers in another order, so that none always comes after the same one, or first."""
+    first = turns % len(servers)
+    return [*servers[first:], *servers[:first]]
+
+
+def measure(server: Server, chats: Sequence[Chat], traffic: Traffic) -> Iterator[dict[str, Any]]:
+    """Start the server and put the loads on it; one line for each."""
+    durability = server.shared.even_out(server.database_url)
+    with server.started() as endpoint:
+        for line in generate(server, endpoint, chats, traffic):
+            yield {"server": server.name, **line, **durability}
+
+
+def generate(server: Server, endpoint: Endpoint, chats: Sequence[Chat], traffic: Traffic) -> Iterator[dict[str, Any]]:
+    """Put the loads on a server that runs.
+
+    The generator runs as a process of its own, with a heap that no earlier run has grown.
+    """
+    chats_file = FOLDER / f"{server.name}.chats.json"
+    write_chats(chats_file, chats)
+    groups = {**endpoint.pids, "postgres": [server.shared.postgres_pid], "redis": [server.shared.redis_pid]}
+    command = [
+        *(sys.executable, "-m", "bench.load"),
+        *("--protocol", server.protocol),
+        *("--url", endpoint.url),
+        *("--chats-file", str(chats_file)),
+        *("--loads", traffic.loads),
+        *("--window", str(traffic.window)),
+        *("--content-bytes", str(traffic.content_bytes)),
+        *("--warm", str(traffic.warm_s)),
+        *("--seconds", str(traffic.seconds)),
+        *("--mark-interval", str(traffic.mark_interval_s)),
+    ]
+    for name, pids in groups.items():
+        command += ["--cpu", f"{name}={','.join(map(str, pids))}"]
+    missing_loads = [load.name for load in parse_loads(traffic.loads, traffic.window)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=FOLDER.parent.parent) as generator:
+        assert generator.stdout is not None
+        for text in generator.stdout:
+            line = json.loads(text)
+            missing_loads.remove(line["load"])
+            yield line
+    # It said why on standard error. One server's failure must not cost the figures of the others.
+    for name in missing_loads:
+        error = f"the load generator ended with status {generator.returncode}"
+        yield {"protocol": server.protocol, "load": name, "valid": False, "first_error": error}

@@ -1,0 +1,153 @@
+"""What it costs to deliver a message to each member of a group, beside the lean peer.
+
+    python -m bench.fanout --peers DIR --sizes 20,200 --rounds 5
+
+The same number of members is connected for each size, in as many groups as that makes; the first of each group sends.
+Ours and the lean peer take turns. The lean peer keeps no order, no marks and nothing in Redis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from bench.contest import Traffic, build_peers, contestant, measure, rotated, usable
+from bench.program import print_line, run_alone, say, shared_services
+from bench.summary import OURS, by_server, ratios, spread
+
+LEAN: Final = "ws"
+
+CPU: Final = "server_us_per_delivery"
+ALL_CPU: Final = "processes_us_per_delivery"
+METRICS: Final = (CPU, ALL_CPU, "delivery_p50_ms", "delivery_p99_ms", "ack_p99_ms", "delivered_per_s", "others_cores")
+
+MOST_CPU: Final = 1.25
+"""Of the lean peer's server CPU per delivery: what ours may use."""
+
+_PROCESSES: Final = ("server", "web", "worker")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    :ivar members: that are connected, for each size.
+    :ivar deliveries_per_s: of the open loop, whatever the size; None for no open loop.
+    :ivar traffic: its loads are replaced by each size's.
+    """
+
+    peers: Path | None
+    servers: tuple[str, ...]
+    sizes: tuple[int, ...]
+    members: int
+    rounds: int
+    deliveries_per_s: float | None
+    traffic: Traffic
+
+
+def fanout(settings: Settings) -> bool:
+    """Print a line for each run, then the summary; returns whether every run was valid."""
+    runs: list[dict[str, Any]] = []
+    build_peers(settings.servers, settings.peers)
+    sizes = [size for size in settings.sizes for _ in range(max(1, settings.members // size))]
+    with shared_services() as shared:
+        contestants = [contestant(name, shared) for name in settings.servers]
+        chats = {}
+        for server in contestants:
+            say(f"{server.name}: making {sum(sizes)} users in {len(sizes)} groups")
+            chats[server.name] = server.prepare(sizes)
+        for round_ in range(1, settings.rounds + 1):
+            for size in settings.sizes:
+                for server in rotated(contestants, round_ - 1):
+                    say(f"round {round_} of {settings.rounds}: groups of {size}, {server.name}")
+                    groups = [chat for chat in chats[server.name] if len(chat.members) == size]
+                    traffic = replace(settings.traffic, loads=loads(size, settings.deliveries_per_s))
+                    for line in measure(server, groups, traffic):
+                        runs.append({"kind": "run", "round": round_, "members": size, **line, **per_delivery(line)})
+                        print_line(runs[-1])
+    for line in summarize_fanout(runs):
+        print_line(line)
+    return all(run["valid"] for run in runs)
+
+
+def loads(size: int, deliveries_per_s: float | None) -> str:
+    """The closed loop and the open one, in sends a second."""
+    return "closed" if deliveries_per_s is None else f"closed,{deliveries_per_s / (size - 1):.6g}"
+
+
+def per_delivery(line: Mapping[str, Any]) -> dict[str, float]:
+    """CPU of the process that clients are connected to, and of all the server's, in µs per delivered message."""
+    if not line["valid"]:
+        return {}
+    sends = line["acked_per_s"] / line["delivered_per_s"]
+    of_each = {name: line.get(f"{name}_us_per_send", 0.0) * sends for name in _PROCESSES}
+    return {CPU: round(of_each["server"], 3), ALL_CPU: round(sum(of_each.values()), 3)}
+
+
+def summarize_fanout(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each size and kind of loop a line for each metric, and one that says whether what is required holds."""
+    lines: list[dict[str, Any]] = []
+    tables: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        tables.setdefault((run["members"], run["load"]), []).append(run)
+    for (size, load), its_runs in tables.items():
+        about = {"members": size, "load": load}
+        for metric in METRICS:
+            table = by_server(its_runs, metric)
+            line: dict[str, Any] = {server: spread(values.values(), 3) for server, values in sorted(table.items())}
+            line["ours_to_lean"] = spread(ratios(table.get(OURS, {}), table.get(LEAN, {})), 3)
+            lines.append({"kind": "summary", **about, "metric": metric, **line})
+        table = by_server(its_runs, CPU)
+        of_rounds = ratios(table.get(OURS, {}), table.get(LEAN, {}))
+        requirement = {
+            "invalid_runs": sum(not run["valid"] for run in its_runs),
+            "cpu_at_most_1.25": median(of_rounds) <= MOST_CPU if of_rounds else None,
+            "cpu_below_1": median(of_rounds) < 1 if of_rounds else None,
+        }
+        lines.append({"kind": "requirement", **about, **requirement})
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.fanout", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
+    )
+    parser.add_argument("--servers", default=f"{OURS},{LEAN}")
+    parser.add_argument("--sizes", default="20,200", help="members of a group")
+    parser.add_argument("--members", type=int, default=800, help="that are connected, for each size")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=6.0, help="that are measured, of each load")
+    parser.add_argument("--warm", type=float, default=3.0, help="seconds of each load before that")
+    parser.add_argument("--deliveries", type=float, default=4000.0, help="a second, of the open loop; 0 for none")
+    parser.add_argument("--content-bytes", type=int, default=200)
+    parser.add_argument("--mark-interval", type=float, default=1.0, help="s between a device's marks; 0: no marks")
+    options = parser.parse_args()
+    settings = Settings(
+        peers=options.peers,
+        servers=usable(options.servers.split(","), options.peers),
+        sizes=tuple(map(int, options.sizes.split(","))),
+        members=options.members,
+        rounds=options.rounds,
+        deliveries_per_s=options.deliveries or None,
+        traffic=Traffic(
+            loads="closed",
+            content_bytes=options.content_bytes,
+            warm_s=options.warm,
+            seconds=options.seconds,
+            mark_interval_s=options.mark_interval,
+        ),
+    )
+    if not settings.servers:
+        sys.exit("nothing to measure")
+    run_alone(lambda: fanout(settings))
+
+
+if __name__ == "__main__":
+    main()

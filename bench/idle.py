@@ -1,0 +1,141 @@
+"""What connections cost that do nothing, and how long they take to come back when their gateway is killed.
+
+    python -m bench.idle --connections 10000 --seconds 60 --restarts 3
+
+One gateway, one web process and one worker; the clients are two each in direct chats and live in this process. They
+connect, at most `--concurrency` at once; stay, pinging every 30 s; and then the gateway is killed (SIGKILL) and started
+again on the same port, `--restarts` times, and they come back on their own, each after its random delays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.cpu import CpuMeter, used
+from bench.herd import Herd, Wave
+from bench.memory import resident_bytes
+from bench.ours import Ours
+from bench.processes import free_port
+from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.recorder import milliseconds
+
+WAVE_TIMEOUT_S: Final = 120.0
+SETTLE_S: Final = 3.0
+"""Between the last welcome and the first reading: contacts are told who came online."""
+
+_OTHER_FILES: Final = 100
+"""That this process and the gateway hold open beside their connections."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    connections: int
+    concurrency: int
+    seconds: float
+    restarts: int
+
+
+def idle(settings: Settings) -> bool:
+    """Print a line for each thing that is measured; returns whether all were connected whenever they should be."""
+    with shared_services() as shared:
+        server = Ours(shared, FOLDER)
+        say(f"making {settings.connections} users")
+        chats = server.prepare([2] * -(-settings.connections // 2))
+        tokens = [member.token for chat in chats for member in chat.members][: settings.connections]
+        shared.even_out(server.database_url)
+        port = free_port()
+        with closing(Herd(port, tokens)) as herd, server.companions() as companions:
+            with server.gateway(port) as gateway:
+                groups = {"server": [gateway], **companions, "postgres": [shared.postgres_pid]}
+                are_valid = [_open_and_stay(settings, herd, groups)]
+                herd.expect_loss()
+                os.kill(gateway, signal.SIGKILL)
+            for restart in range(1, settings.restarts + 1):
+                say(f"killed: {restart} of {settings.restarts}")
+                with server.gateway(port, wait=False) as gateway:
+                    wave = herd.wait_back(WAVE_TIMEOUT_S)
+                    are_valid.append(herd.is_whole)
+                    line = {"kind": "returned", "restart": restart, "valid": herd.is_whole, "connected": herd.connected}
+                    print_line({**line, **describe(wave)})
+                    herd.stay(SETTLE_S)
+                    herd.expect_loss()
+                    os.kill(gateway, signal.SIGKILL)
+    return all(are_valid)
+
+
+def _open_and_stay(settings: Settings, herd: Herd, groups: dict[str, list[int]]) -> bool:
+    [gateway] = groups["server"]
+    before = resident_bytes(gateway)
+    say(f"connecting {settings.connections}")
+    wave = herd.open(settings.concurrency, WAVE_TIMEOUT_S)
+    is_open = herd.is_whole
+    print_line({"kind": "opened", "valid": is_open, "concurrency": settings.concurrency, **describe(wave)})
+    herd.stay(SETTLE_S)
+    opened = resident_bytes(gateway)
+    say(f"idling for {settings.seconds:g} s")
+    meter = CpuMeter(groups)
+    start, pings = meter.read(), herd.pings
+    herd.stay(settings.seconds)
+    cpu = used(start, meter.read())
+    after = resident_bytes(gateway)
+    is_valid = is_open and herd.is_whole and not herd.losses and herd.pongs == herd.pings
+    print_line(
+        {
+            "kind": "idle",
+            "valid": is_valid,
+            "connections": settings.connections,
+            "seconds": settings.seconds,
+            "pings": herd.pings - pings,
+            "rss_bytes_before": before,
+            "rss_bytes_per_connection": round((after - before) / settings.connections),
+            "rss_bytes_per_connection_when_opened": round((opened - before) / settings.connections),
+            **{f"{name}_percent": round(used_s / settings.seconds * 100, 2) for name, used_s in cpu.items()},
+        }
+    )
+    return is_valid
+
+
+def describe(wave: Wave) -> dict[str, Any]:
+    """The figures of a wave."""
+    is_over = wave.seconds < float("inf")
+    return {
+        "seconds": round(wave.seconds, 3) if is_over else None,
+        "first_s": round(wave.first_s, 3) if wave.openings else None,
+        "connects_per_s": round(wave.per_s, 1) if is_over else None,
+        "hello_p50_ms": milliseconds(wave.hellos, 50),
+        "hello_p99_ms": milliseconds(wave.hellos, 99),
+        "open_p50_ms": milliseconds(wave.openings, 50),
+        "open_p99_ms": milliseconds(wave.openings, 99),
+        "failed_attempts": wave.failures,
+    }
+
+
+def _allow_files(needed: int) -> None:
+    """Raise the limit of open files, which the gateway inherits; exits if that is not possible."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < needed:
+        sys.exit(f"{needed} open files are needed, {most} are allowed: raise the hard limit (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed if most == resource.RLIM_INFINITY else most, most))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.idle", description=__doc__.partition("\n")[0])
+    parser.add_argument("--connections", type=int, default=10_000)
+    parser.add_argument("--concurrency", type=int, default=64, help="connections that are being opened at once")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of idling that are measured")
+    parser.add_argument("--restarts", type=int, default=3, help="how often the gateway is killed")
+    options = parser.parse_args()
+    settings = Settings(options.connections, options.concurrency, options.seconds, options.restarts)
+    _allow_files(settings.connections + _OTHER_FILES)
+    run_alone(lambda: idle(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the programs of this package have in common: a folder, services, lines to print, and how they end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from bench.databases import Shared
+from bench.processes import ServerError
+from embedded.errors import EmbeddedError
+from embedded.services import services
+
+FOLDER: Final = Path(__file__).parent.parent / "var" / "bench"
+
+
+def run_alone(program: Callable[[], bool]) -> NoReturn:
+    """Run the program, which returns whether all that it measured is valid, and exit: with 1 if it is not."""
+    try:
+        with alone():
+            is_valid = program()
+    except (ServerError, EmbeddedError) as error:
+        sys.exit(str(error))
+    sys.exit(0 if is_valid else 1)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """No other benchmark runs meanwhile: each would measure the other.
+
+    SIGTERM ends the block in good order, or it would leave servers behind.
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("another benchmark is running")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        yield
+
+
+@contextmanager
+def shared_services() -> Iterator[Shared]:
+    """Postgres, which waits for the disk at each commit, and Redis."""
+    with services(FOLDER / "services", durable=True) as running:
+        yield Shared(running.postgres.url, running.postgres.pid, running.redis.url, running.redis.pid)
+
+
+def say(text: str) -> None:
+    """Tell the person who waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_line(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)

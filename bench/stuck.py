@@ -1,0 +1,125 @@
+"""What a member who stops reading costs the other members of a group, and the gateway.
+
+    python -m bench.stuck --members 200 --rounds 5 --seconds 60 --rate 20 --content-bytes 4096
+
+Rounds with a stuck reader and rounds in which all read take turns, each on servers that are started anew: so what one
+round leaves in the gateway's memory is not in the next one's. One member sends at a steady rate; the member that may be
+stuck is not among those who are measured, in either kind of round. It is stuck from before the first message on, and
+when it is cut off it comes back and is stuck again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+from bench.bystander import Bystander
+from bench.contest import Traffic, generate
+from bench.memory import PeakWatch
+from bench.ours import Ours
+from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.summary import ratios, spread
+from bench.workload import Chat
+from server.outbox import MAX_BYTES
+
+METRICS: Final = ("delivery_p50_ms", "delivery_p99_ms", "ack_p50_ms", "ack_p99_ms", "server_us_per_send")
+P99: Final = "delivery_p99_ms"
+PEAK: Final = "rss_peak_bytes"
+
+MOST_P99: Final = 1.25
+"""Of the p99 without a stuck reader: what the others may see."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    members: int
+    rounds: int
+    traffic: Traffic
+
+
+def stuck(settings: Settings) -> bool:
+    """Print a line for each run, then the summary; returns whether every run was valid."""
+    runs: list[dict[str, Any]] = []
+    with shared_services() as shared:
+        server = Ours(shared, FOLDER)
+        say(f"making a group of {settings.members}")
+        [chat] = server.prepare([settings.members])
+        for round_ in range(1, settings.rounds + 1):
+            for is_stuck in (round_ % 2 == 0, round_ % 2 == 1):
+                say(f"round {round_} of {settings.rounds}: {'one is stuck' if is_stuck else 'all read'}")
+                runs.append(
+                    {"kind": "run", "round": round_, "stuck": is_stuck, **_run(server, chat, is_stuck, settings)}
+                )
+                print_line(runs[-1])
+    for line in summarize_stuck(runs):
+        print_line(line)
+    return all(run["valid"] for run in runs)
+
+
+def _run(server: Ours, chat: Chat, is_stuck: bool, settings: Settings) -> dict[str, Any]:
+    durability = server.shared.even_out(server.database_url)
+    measured = Chat(chat.conversation, chat.members[:-1])
+    with server.started() as endpoint:
+        bystander = Bystander(endpoint.url, chat.members[-1], is_stuck=is_stuck)
+        [gateway] = endpoint.pids["server"]
+        with bystander.present(), PeakWatch(gateway) as watch:
+            [line] = generate(server, endpoint, [measured], settings.traffic)
+        line[PEAK] = watch.peak_bytes
+    if bystander.error is not None:
+        line = {**line, "valid": False, "first_error": f"the bystander: {bystander.error}"}
+    return {**line, "cut_after_s": bystander.cuts, **durability}
+
+
+def summarize_stuck(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each metric, one for memory, and one that says whether what is required holds (None: unknown)."""
+    lines: list[dict[str, Any]] = []
+    with_, without = ([run for run in runs if run["valid"] and run["stuck"] is kind] for kind in (True, False))
+    for metric in METRICS:
+        of_stuck, of_reading = _by_round(with_, metric), _by_round(without, metric)
+        lines.append(
+            {
+                "kind": "summary",
+                "metric": metric,
+                "stuck": spread(of_stuck.values(), 3),
+                "reading": spread(of_reading.values(), 3),
+                "stuck_to_reading": spread(ratios(of_stuck, of_reading), 3),
+            }
+        )
+    peaks, others = _by_round(with_, PEAK), _by_round(without, PEAK)
+    costs = [peaks[round_] - others[round_] for round_ in peaks if round_ in others]
+    lines.append({"kind": "summary", "metric": "stuck_reader_bytes", "cost": spread(costs, 0), "limit": MAX_BYTES})
+    of_rounds = ratios(_by_round(with_, P99), _by_round(without, P99))
+    lines.append(
+        {
+            "kind": "requirement",
+            "invalid_runs": sum(not run["valid"] for run in runs),
+            "cut": sum(len(run["cut_after_s"]) for run in with_),
+            "p99_within_25_percent": median(of_rounds) < MOST_P99 if of_rounds else None,
+            "memory_below_limit": median(costs) < MAX_BYTES if costs else None,
+        }
+    )
+    return lines
+
+
+def _by_round(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[int, float]:
+    return {run["round"]: run[metric] for run in runs if run.get(metric) is not None}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.stuck", description=__doc__.partition("\n")[0])
+    parser.add_argument("--members", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each kind of round")
+    parser.add_argument("--warm", type=float, default=3.0, help="seconds of load before that")
+    parser.add_argument("--rate", type=float, default=20.0, help="sends a second")
+    parser.add_argument("--content-bytes", type=int, default=4096, help="of each message")
+    options = parser.parse_args()
+    traffic = Traffic(f"{options.rate:g}", 1, options.content_bytes, options.warm, options.seconds)
+    run_alone(lambda: stuck(Settings(options.members, options.rounds, traffic)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""How many bytes a message takes on the wire: to be sent, to be acknowledged, to be delivered.
+
+    python -m bench.wire --peers DIR
+
+Two members of a direct chat are connected; one sends a message, and all bytes that pass between both and the server are
+counted, WebSocket framing included, TCP/IP left out. Marks are told apart: a device says at most once a second what it
+has received, however much that is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any, Final
+
+from bench.adapters import ADAPTERS
+from bench.adapters.base import Adapter
+from bench.connection import Connection
+from bench.contest import build_peers, contestant, usable
+from bench.peers import PEERS
+from bench.program import print_line, run_alone, say, shared_services
+from bench.servers import Server
+from bench.summary import OURS, PLAN
+from bench.workload import Chat, Member, body
+
+OPEN_TIMEOUT_S: Final = 20.0
+QUIET_S: Final = 0.3
+"""Without a byte for this long, everything that belongs to a message has come."""
+
+MOST_BYTES: Final = 0.5
+"""Of the plan's bytes for a message sent and delivered: what ours should use at most."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Bytes of one message between two people, by who sent them and to whom.
+
+    :ivar send: from the sender.
+    :ivar ack: to the sender; with the plan, also the sender's own message, which it is sent like everybody.
+    :ivar push: to the receiver.
+    :ivar mark: from and to the receiver, to say that it has come; None if the protocol has no such thing.
+    """
+
+    send: float
+    ack: float
+    push: float
+    mark: float | None = None
+
+    @property
+    def total(self) -> float:
+        """All but the mark."""
+        return self.send + self.ack + self.push
+
+
+PLAN_MEASURED: Final = Exchange(send=555, ack=1459.8, push=776.9)
+"""What this program measured with the plan's peer and 200 bytes of content, for machines without Node. All fields are
+of fixed length but the time, whose last zeros Postgres leaves out."""
+
+_MEASURED_CONTENT_BYTES: Final = 200
+
+
+class Tap(Connection):
+    """A connection that counts."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self, url: str, epoll: select.epoll, reports: Silent, make: Callable[[Connection], Adapter]) -> None:
+        self.received = self.sent = 0
+        super().__init__(url, epoll, reports, make)
+
+    def take_counts(self) -> tuple[int, int]:
+        """Bytes sent and received since the last call."""
+        counts = self.sent, self.received
+        self.sent = self.received = 0
+        return counts
+
+    def _take(self, data: bytes) -> None:
+        self.received += len(data)
+        super()._take(data)
+
+    def _write(self, data: bytes) -> None:
+        self.sent += len(data)
+        super()._write(data)
+
+
+class Silent:
+    """Reports that nobody reads, except for failures."""
+
+    def acked(self, chat: Chat, stamp: float) -> None: ...
+    def delivered(self, connection: Connection, stamp: float) -> None: ...
+
+    def failed(self, why: str) -> None:
+        raise ConnectionError(why)
+
+
+@dataclass(frozen=True)
+class Settings:
+    servers: tuple[str, ...]
+    peers: Path | None
+    messages: int
+    content_bytes: int
+
+
+def wire(settings: Settings) -> bool:
+    """Print a line for each server and one that compares them; returns true: what cannot be counted raises."""
+    exchanges: dict[str, Exchange] = {}
+    build_peers(settings.servers, settings.peers)
+    with shared_services() as shared:
+        for name in settings.servers:
+            say(f"{name}: {settings.messages} messages")
+            exchanges[name] = _measure(contestant(name, shared), settings)
+            print_line(
+                {"kind": "run", "server": name, "content_bytes": settings.content_bytes, **figures(exchanges[name])}
+            )
+    print_line({"kind": "requirement", **compare_bytes(exchanges, settings.content_bytes)})
+    return True
+
+
+def figures(exchange: Exchange) -> dict[str, Any]:
+    """Bytes of each part, and of the message as a whole."""
+    parts = {f"{name}_bytes": value for name, value in asdict(exchange).items()}
+    return {**parts, "message_bytes": round(exchange.total, 1)}
+
+
+def compare_bytes(exchanges: dict[str, Exchange], content_bytes: int) -> dict[str, Any]:
+    """Ours beside the plan's: measured now or, for the message that it was measured with, before. None if unknown."""
+    plan = exchanges.get(PLAN) or (PLAN_MEASURED if content_bytes == _MEASURED_CONTENT_BYTES else None)
+    ours = exchanges.get(OURS)
+    ratio = round(ours.total / plan.total, 3) if ours and plan else None
+    return {
+        "plan_measured_now": PLAN in exchanges,
+        "plan_message_bytes": round(plan.total, 1) if plan else None,
+        "ours_to_plan": ratio,
+        "bytes_at_most_half": None if ratio is None else ratio <= MOST_BYTES,
+    }
+
+
+def _measure(server: Server, settings: Settings) -> Exchange:
+    [chat] = server.prepare([2])
+    server.shared.even_out(server.database_url)
+    with server.started() as endpoint, select.epoll() as epoll:
+        content, make = body(settings.content_bytes), ADAPTERS[server.protocol]
+
+        def connect(member: Member) -> Tap:
+            return Tap(endpoint.url, epoll, Silent(), lambda events: make(events, member, content))
+
+        sender, receiver = taps = [connect(member) for member in chat.members]
+        deadline = time.monotonic() + OPEN_TIMEOUT_S
+        while not all(tap.is_open for tap in taps):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{server.name} did not welcome its clients within {OPEN_TIMEOUT_S:g} s")
+            _serve_until_quiet(epoll, taps)
+        _serve_until_quiet(epoll, taps)
+        counted = []
+        for _ in range(settings.messages):
+            for tap in taps:
+                tap.take_counts()
+            sender.send(chat, time.perf_counter())
+            _serve_until_quiet(epoll, taps)
+            (send, ack), (answered, push) = (tap.take_counts() for tap in taps)
+            if answered or sender.in_flight or not push:
+                raise ConnectionError(f"{server.name}: something else went over the wire, or nothing came")
+            receiver.send_marks()
+            _serve_until_quiet(epoll, taps)
+            counted.append((send, ack, push, sum(receiver.take_counts())))
+        for tap in taps:
+            tap.close()
+    send, ack, push, mark = (round(mean(values), 1) for values in zip(*counted, strict=True))
+    return Exchange(send, ack, push, mark or None)
+
+
+def _serve_until_quiet(epoll: select.epoll, taps: list[Tap]) -> None:
+    by_fd = {tap.fileno(): tap for tap in taps}
+    while ready := epoll.poll(QUIET_S):
+        for fd, events in ready:
+            by_fd[fd].ready(events)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.wire", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
+    )
+    parser.add_argument("--servers", default=f"{OURS},{PLAN}", help=f"which of {', '.join([OURS, *PEERS])}")
+    parser.add_argument("--messages", type=int, default=20)
+    parser.add_argument("--content-bytes", type=int, default=200)
+    options = parser.parse_args()
+    names = usable(options.servers.split(","), options.peers)
+    if not names:
+        sys.exit("nothing to measure")
+    run_alone(lambda: wire(Settings(names, options.peers, options.messages, options.content_bytes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The opening handshake of a WebSocket, on the server's side: the one file here that meets trio-websocket.
+
+trio-websocket checks the request and writes the answer; what follows is read by `protocol.websocket`. So a connection
+needs neither the task nor the parsers of trio-websocket once it is open (docs/decisions/0008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+import trio
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, wrap_server_stream
+from wsproto.utilities import ProtocolError
+
+from protocol import limits
+
+log = structlog.get_logger(__name__)
+
+MAX_REQUEST_BYTES: Final = 16 * 1024
+"""Request line and headers. Browsers and proxies send one or two KB; h11 draws the line at the same place."""
+
+_END: Final = b"\r\n\r\n"
+
+
+async def open_websocket(read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], None]) -> bytes | None:
+    """Read the request, write the answer.
+
+    :param read: some bytes of the client, b"" when there are no more; cancelled only while it waits.
+    :returns: what the client sent after its request; None if there is no WebSocket now, whatever the reason.
+    :raises trio.BrokenResourceError: if the connection was lost meanwhile.
+    """
+    stream = _RequestStream(read, write)
+    leftover: bytes | None = None
+    try:
+        async with trio.open_nursery() as reading:
+            stream.end = reading.cancel_scope.cancel
+            request = await wrap_server_stream(reading, stream)
+            refusal = _refusal(request)
+            if refusal is None:
+                await request.accept(subprotocol=limits.SUBPROTOCOL)
+                leftover = stream.leftover
+            else:
+                status, detail = refusal
+                await request.reject(status, extra_headers=[(b"content-type", b"text/plain")], body=detail.encode())
+            reading.cancel_scope.cancel()
+    except* (ConnectionClosed, HandshakeError):
+        pass  # It was no handshake; where there is an answer to that, trio-websocket has written it.
+    except* (ProtocolError, UnicodeError) as errors:
+        log.info("handshake_failed", errors=[repr(error) for error in errors.exceptions])
+    return leftover
+
+
+class _RequestStream(trio.abc.Stream):
+    """What trio-websocket sees: one request, and nothing after it."""
+
+    def __init__(self, read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], None]) -> None:
+        self._read = read
+        self._write = write
+        self._is_read = False
+        self.leftover = b""
+        self.end: Callable[[], None] = lambda: None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._is_read:
+            await trio.sleep_forever()
+        head = bytearray()
+        while _END not in head:
+            data = await self._read()
+            # A TLS hello begins with 22; nothing but a letter begins a request.
+            if not data or (not head and not data[:1].isalpha()) or len(head) > MAX_REQUEST_BYTES:
+                self._is_read = True
+                return b""
+            head += data
+        self._is_read = True
+        end = head.index(_END) + len(_END)
+        self.leftover = bytes(head[end:])
+        return bytes(head[:end])
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self._write(bytes(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """trio-websocket gives up, and has said why; the socket is closed elsewhere."""
+        self.end()
+        await trio.lowlevel.checkpoint()
+
+
+def _refusal(request: WebSocketRequest) -> tuple[int, str] | None:
+    if request.path.partition("?")[0] != limits.SOCKET_PATH:
+        return 404, f"The WebSocket is at {limits.SOCKET_PATH}.\n"
+    if limits.SUBPROTOCOL not in request.proposed_subprotocols:
+        return 400, f"Ask for the subprotocol {limits.SUBPROTOCOL} (Sec-WebSocket-Protocol).\n"
+    return None

@@ -1,0 +1,178 @@
+"""Whose address a connection counts for when it comes through a load balancer. Sans-IO.
+
+A balancer says whom it speaks for in a PROXY header before the first byte of the client's, or in X-Forwarded-For.
+Anybody can write either, so both count only from the addresses that the operator trusts: bytes of others are never
+parsed as a PROXY header, and their X-Forwarded-For is not read.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, NamedTuple, TypeGuard
+
+V1_MAX_BYTES: Final = 107
+"""The longest v1 line, CRLF included (PROXY protocol, section 2.1)."""
+
+V2_MAX_BYTES: Final = 4096
+"""A v2 header with all its TLVs. The address of a Unix socket has 216 bytes, a client certificate's name some hundred;
+HAProxy's own receivers stop at the size of a buffer, which is larger. Protects our memory while a header is incomplete."""
+
+MAX_HOPS: Final = 32
+"""Entries of X-Forwarded-For that are looked at; nobody has more than a few proxies. Protects the server's time."""
+
+MAX_ADDRESS_CHARACTERS: Final = 45
+"""An IPv6 address that ends in an IPv4 one, all zeroes written out (INET6_ADDRSTRLEN without its NUL)."""
+
+_V1_SIGNATURE: Final = b"PROXY"
+_V2_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
+_V2_FIXED_BYTES: Final = 16
+_LOCAL, _PROXY = 0x20, 0x21
+_TCP4, _TCP6 = 0x11, 0x21
+_PORT: Final = re.compile(r"0|[1-9][0-9]{0,4}")
+_WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+
+
+class InvalidProxyHeader(Exception):
+    """A trusted proxy sent what begins as a PROXY header and is none: close the connection. The text says why."""
+
+
+class ProxyHeader(NamedTuple):
+    """What a proxy said before the client's first byte.
+
+    :ivar address: the client's; None if the proxy speaks for itself (a health check) or does not know: use the peer's.
+    :ivar size: bytes of the header, to be dropped.
+    """
+
+    address: str | None
+    size: int
+
+
+NO_HEADER: Final = ProxyHeader(None, 0)
+"""The bytes do not begin with a PROXY header: the proxy speaks plain HTTP, and X-Forwarded-For says the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxies:
+    """The peers that may say whom they speak for. Whoever is in here can claim any address for its clients."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> TrustedProxies:
+        """From addresses and networks in CIDR, separated by commas; an empty text trusts nobody.
+
+        :raises ValueError: with a sentence for the operator, if an item is neither.
+        """
+        if not text.strip():
+            return cls()
+        return cls(tuple(_network(item.strip()) for item in text.split(",")))
+
+    def __contains__(self, address: object) -> bool:
+        """Whether this peer is trusted; what is no IP address (that of a Unix socket) is not."""
+        if not self.networks or (ip := _ip(address)) is None:
+            return False
+        return any(ip in network for network in self.networks)
+
+
+def parse_proxy_header(data: bytes) -> ProxyHeader | None:
+    """Find the PROXY header, v1 or v2, at the beginning of a connection from a trusted peer.
+
+    See https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt. TLVs are skipped; so are addresses of anything but
+    TCP. What is returned or raised for some bytes stays the same whatever follows them.
+
+    :param data: all that was received so far.
+    :return: None if more bytes are needed to tell; `NO_HEADER` if this is none.
+    :raises InvalidProxyHeader: if it begins as one and is malformed or longer than `V1_MAX_BYTES` or `V2_MAX_BYTES`.
+    """
+    for signature, parse in ((_V1_SIGNATURE, _parse_v1), (_V2_SIGNATURE, _parse_v2)):
+        if data.startswith(signature):
+            return parse(data)
+        if signature.startswith(data):
+            return None
+    return NO_HEADER
+
+
+def forwarded_address(peer: str, header: str | list[str] | None, trusted: TrustedProxies) -> str:
+    """The client's address of an HTTP request: the last one in X-Forwarded-For that is no trusted proxy's.
+
+    Each proxy appends the address that it was called from, so the header is read from its end, and only for as long as
+    those who wrote it are trusted; what is left of the first who is not may be anything. An entry that is no address
+    ends the walk too: its writer is counted.
+
+    :param peer: who sent the request, or whom its PROXY header named.
+    :param header: the value or, if there are several headers of that name, the values in their order.
+    """
+    ip = _ip(peer)
+    if ip is None:
+        return peer
+    address = str(ip)
+    text = ",".join(header) if isinstance(header, list) else header or ""
+    for entry in reversed(text.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
+        if address not in trusted or (ip := _ip(_without_port(entry.strip()))) is None:
+            break
+        address = str(ip)
+    return address
+
+
+def address_key(address: str) -> str:
+    """What limits count an address by: IPv4 by itself, IPv6 by its /64, anything else as it is.
+
+    A /64 is the smallest network that a subscriber is given (RFC 6177, RFC 7421), and whoever has one may use any of
+    its 2**64 addresses: counted one by one they would be no limit, and a table of them would have no bound.
+    """
+    ip = _ip(address)
+    match ip:
+        case None:
+            return address
+        case IPv4Address():
+            return str(ip)
+        case IPv6Address():
+            return f"{IPv6Address(int(ip) >> 64 << 64)}/64"
+
+
+def _parse_v1(data: bytes) -> ProxyHeader | None:
+    end = data.find(b"\r\n", 0, V1_MAX_BYTES)
+    if end < 0:
+        if len(data) >= V1_MAX_BYTES:
+            raise InvalidProxyHeader(f"a PROXY v1 line must end with CRLF within {V1_MAX_BYTES} bytes")
+        return None
+    line = data[:end].decode("latin-1")  # Any byte is a character; what is not ASCII fails as part of an address.
+    match line.split(" "):
+        case ["PROXY", "UNKNOWN", *_]:
+            return ProxyHeader(None, end + 2)
+        case ["PROXY", "TCP4" | "TCP6" as protocol, source, destination, *ports]:
+            kind = IPv4Address if protocol == "TCP4" else IPv6Address
+            client = _parsed(source)
+            if len(ports) == 2 and all(map(_is_port, ports)) and isinstance(client, kind) and isinstance(_parsed(destination), kind):
+                return ProxyHeader(str(_unmapped(client)), end + 2)
+    raise InvalidProxyHeader(f"a PROXY v1 line must be PROXY TCP4|TCP6|UNKNOWN SOURCE DESTINATION PORT PORT, not {line!r}")
+
+
+def _parse_v2(data: bytes) -> ProxyHeader | None:
+    # Each byte is judged once it is there, so that the same is wrong however the header was cut on its way.
+    head = data[len(_V2_SIGNATURE) : _V2_FIXED_BYTES]
+    if head[:1] and head[0] not in (_LOCAL, _PROXY):
+        raise InvalidProxyHeader(f"a PROXY v2 header must have version and command 0x20 or 0x21, not {head[0]:#04x}")
+    is_local = head[:1] == bytes([_LOCAL])
+    # A health check's family is ignored, as the specification has it.
+    if head[1:2] and not is_local and (head[1] >> 4 > 3 or head[1] & 15 > 2):
+        raise InvalidProxyHeader(f"a PROXY v2 header has the unknown family and protocol {head[1]:#04x}")
+    if len(data) < _V2_FIXED_BYTES:
+        return None
+    family, length = head[1], int.from_bytes(head[2:])
+    address_bytes = 0 if is_local else {_TCP4: 4, _TCP6: 16}.get(family, 0)
+    # Two addresses and, if there are any, two ports of two bytes.
+    least = 2 * address_bytes + 4 if address_bytes else 0
+    size = _V2_FIXED_BYTES + length
+    if length < least:
+        raise InvalidProxyHeader(f"a PROXY v2 header of family {family:#04x} has {length} bytes of addresses, not {least}")
+    if size > V2_MAX_BYTES:
+        raise InvalidProxyHeader(f"a PROXY v2 header has {size} bytes, more than {V2_MAX_BYTES}")
+    if len(data) < size:
+        return None
+    if not address_bytes:
+        return ProxyHeader(None, size)
+    client = ip_address(data[_V2_FIXED_BYTES : _V2_FIXED_BYTES + address_bytes])
+    return ProxyHeader(str(_unmapped(client)), size)
