@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final, NamedTuple, TypeGuard
+from typing import Final, NamedTuple, TypeAlias
+
+_Ip: TypeAlias = IPv4Address | IPv6Address
+_Network: TypeAlias = IPv4Network | IPv6Network
 
 V1_MAX_BYTES: Final = 107
 """The longest v1 line, CRLF included (PROXY protocol, section 2.1)."""
 
 V2_MAX_BYTES: Final = 4096
-"""A v2 header with all its TLVs. The address of a Unix socket has 216 bytes, a client certificate's name some hundred;
-HAProxy's own receivers stop at the size of a buffer, which is larger. Protects our memory while a header is incomplete."""
+"""A v2 header with all its TLVs. The specification promises less than one TCP segment, about 1,400 bytes. Protects the
+server's memory while a header is incomplete."""
 
 MAX_HOPS: Final = 32
 """Entries of X-Forwarded-For that are looked at; nobody has more than a few proxies. Protects the server's time."""
@@ -28,9 +31,16 @@ MAX_ADDRESS_CHARACTERS: Final = 45
 _V1_SIGNATURE: Final = b"PROXY"
 _V2_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_FIXED_BYTES: Final = 16
-_LOCAL, _PROXY = 0x20, 0x21
-_TCP4, _TCP6 = 0x11, 0x21
-_PORT: Final = re.compile(r"0|[1-9][0-9]{0,4}")
+_LOCAL: Final = 0x20
+_PROXY: Final = 0x21
+_WIDTHS: Final = {0x11: 4, 0x21: 16}
+"""Bytes of an address, by family and protocol: TCP over IPv4 and over IPv6."""
+
+_V1_LINE: Final = re.compile(
+    r"PROXY (?:UNKNOWN(?: .*)?|TCP(?P<version>[46]) (?P<source>[0-9A-Fa-f.:]+) (?P<destination>[0-9A-Fa-f.:]+)"
+    r" (?P<from_port>0|[1-9][0-9]{0,4}) (?P<to_port>0|[1-9][0-9]{0,4}))",
+    re.DOTALL,
+)
 _WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 
@@ -57,7 +67,7 @@ NO_HEADER: Final = ProxyHeader(None, 0)
 class TrustedProxies:
     """The peers that may say whom they speak for. Whoever is in here can claim any address for its clients."""
 
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[_Network, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> TrustedProxies:
@@ -67,7 +77,7 @@ class TrustedProxies:
         """
         if not text.strip():
             return cls()
-        return cls(tuple(_network(item.strip()) for item in text.split(",")))
+        return cls(tuple(_parse_network(item.strip()) for item in text.split(",")))
 
     def __contains__(self, address: object) -> bool:
         """Whether this peer is trusted; what is no IP address (that of a Unix socket) is not."""
@@ -83,7 +93,7 @@ def parse_proxy_header(data: bytes) -> ProxyHeader | None:
     TCP. What is returned or raised for some bytes stays the same whatever follows them.
 
     :param data: all that was received so far.
-    :return: None if more bytes are needed to tell; `NO_HEADER` if this is none.
+    :returns: None if more bytes are needed to tell; `NO_HEADER` if this is none.
     :raises InvalidProxyHeader: if it begins as one and is malformed or longer than `V1_MAX_BYTES` or `V2_MAX_BYTES`.
     """
     for signature, parse in ((_V1_SIGNATURE, _parse_v1), (_V2_SIGNATURE, _parse_v2)):
@@ -135,44 +145,81 @@ def address_key(address: str) -> str:
 def _parse_v1(data: bytes) -> ProxyHeader | None:
     end = data.find(b"\r\n", 0, V1_MAX_BYTES)
     if end < 0:
-        if len(data) >= V1_MAX_BYTES:
-            raise InvalidProxyHeader(f"a PROXY v1 line must end with CRLF within {V1_MAX_BYTES} bytes")
-        return None
-    line = data[:end].decode("latin-1")  # Any byte is a character; what is not ASCII fails as part of an address.
-    match line.split(" "):
-        case ["PROXY", "UNKNOWN", *_]:
-            return ProxyHeader(None, end + 2)
-        case ["PROXY", "TCP4" | "TCP6" as protocol, source, destination, *ports]:
-            kind = IPv4Address if protocol == "TCP4" else IPv6Address
-            client = _parsed(source)
-            if len(ports) == 2 and all(map(_is_port, ports)) and isinstance(client, kind) and isinstance(_parsed(destination), kind):
-                return ProxyHeader(str(_unmapped(client)), end + 2)
-    raise InvalidProxyHeader(f"a PROXY v1 line must be PROXY TCP4|TCP6|UNKNOWN SOURCE DESTINATION PORT PORT, not {line!r}")
+        if len(data) < V1_MAX_BYTES:
+            return None
+        raise InvalidProxyHeader(f"a PROXY v1 line must end with CRLF within {V1_MAX_BYTES} bytes")
+    line = data[:end].decode("latin-1")  # Every byte is some character; only ASCII matches.
+    found = _V1_LINE.fullmatch(line)
+    if found is not None and found["version"] is None:
+        return ProxyHeader(None, end + 2)
+    if found is not None and max(int(found["from_port"]), int(found["to_port"])) <= 65535:
+        source, destination = _parse_ip(found["source"]), _parse_ip(found["destination"])
+        kind = IPv4Address if found["version"] == "4" else IPv6Address
+        if isinstance(source, kind) and isinstance(destination, kind):
+            return ProxyHeader(str(_unmapped(source)), end + 2)
+    raise InvalidProxyHeader(f"not a PROXY v1 line (PROXY TCP4|TCP6 FROM TO PORT PORT, or PROXY UNKNOWN): {line!r}")
 
 
 def _parse_v2(data: bytes) -> ProxyHeader | None:
-    # Each byte is judged once it is there, so that the same is wrong however the header was cut on its way.
+    # Each byte is judged when it is there, so that the verdict does not depend on how the network cut the header.
     head = data[len(_V2_SIGNATURE) : _V2_FIXED_BYTES]
-    if head[:1] and head[0] not in (_LOCAL, _PROXY):
-        raise InvalidProxyHeader(f"a PROXY v2 header must have version and command 0x20 or 0x21, not {head[0]:#04x}")
-    is_local = head[:1] == bytes([_LOCAL])
-    # A health check's family is ignored, as the specification has it.
-    if head[1:2] and not is_local and (head[1] >> 4 > 3 or head[1] & 15 > 2):
+    if head and head[0] not in (_LOCAL, _PROXY):
+        raise InvalidProxyHeader(f"version and command of a PROXY v2 header must be 0x20 or 0x21, not {head[0]:#04x}")
+    if len(head) > 1 and head[0] == _PROXY and (head[1] >> 4 > 3 or head[1] & 15 > 2):
         raise InvalidProxyHeader(f"a PROXY v2 header has the unknown family and protocol {head[1]:#04x}")
     if len(data) < _V2_FIXED_BYTES:
         return None
-    family, length = head[1], int.from_bytes(head[2:])
-    address_bytes = 0 if is_local else {_TCP4: 4, _TCP6: 16}.get(family, 0)
-    # Two addresses and, if there are any, two ports of two bytes.
-    least = 2 * address_bytes + 4 if address_bytes else 0
+    length = int.from_bytes(head[2:], "big")
     size = _V2_FIXED_BYTES + length
-    if length < least:
-        raise InvalidProxyHeader(f"a PROXY v2 header of family {family:#04x} has {length} bytes of addresses, not {least}")
     if size > V2_MAX_BYTES:
         raise InvalidProxyHeader(f"a PROXY v2 header has {size} bytes, more than {V2_MAX_BYTES}")
+    # The family of a header that speaks for nobody is to be ignored.
+    width = _WIDTHS.get(head[1], 0) if head[0] == _PROXY else 0
+    if width and length < 2 * width + 4:
+        raise InvalidProxyHeader(f"the addresses of a PROXY v2 header have {2 * width + 4} bytes, not {length}")
     if len(data) < size:
         return None
-    if not address_bytes:
+    if not width:
         return ProxyHeader(None, size)
-    client = ip_address(data[_V2_FIXED_BYTES : _V2_FIXED_BYTES + address_bytes])
-    return ProxyHeader(str(_unmapped(client)), size)
+    return ProxyHeader(str(_unmapped(ip_address(data[_V2_FIXED_BYTES : _V2_FIXED_BYTES + width]))), size)
+
+
+def _without_port(entry: str) -> str:
+    found = _WITH_PORT.fullmatch(entry)
+    return found[1] or found[2] if found else entry
+
+
+def _ip(address: object) -> _Ip | None:
+    # ip_address() takes numbers and packed bytes too, and an abstract Unix socket's name can look like those.
+    ip = _parse_ip(address) if isinstance(address, str) else None
+    return None if ip is None else _unmapped(ip)
+
+
+def _parse_ip(text: str) -> _Ip | None:
+    # A zone (fe80::1%eth0) means something to its own machine only, and is any text.
+    if len(text) > MAX_ADDRESS_CHARACTERS or "%" in text:
+        return None
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _unmapped(ip: _Ip) -> _Ip:
+    """IPv4 as itself: a socket that listens on :: sees it as ::ffff:a.b.c.d."""
+    return ip if isinstance(ip, IPv4Address) else ip.ipv4_mapped or ip
+
+
+def _parse_network(text: str) -> _Network:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an IP address nor a network such as 10.0.0.0/8") from None
+    if "%" in text:
+        raise ValueError(f"{text!r} names a zone; give the address without it")
+    if ip_address(text.partition("/")[0]) != network.network_address:
+        raise ValueError(f"{text!r} has bits beyond its prefix; the network is {network}")
+    if isinstance(network, IPv6Network) and network.prefixlen >= 96 and network.network_address.ipv4_mapped:
+        # Peers are compared as IPv4, so this would hold nobody.
+        return IPv4Network((network.network_address.ipv4_mapped, network.prefixlen - 96))
+    return network

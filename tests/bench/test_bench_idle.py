@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bench import herd
@@ -31,6 +32,9 @@ def ours(shared_services: Services, redis_url: str, tmp_path: Path) -> Ours:
 def tokens(ours: Ours) -> Iterator[list[str]]:
     chats = ours.prepare([2, CLIENTS - 2])
     assert [len(chat.members) for chat in chats] == [2, CLIENTS - 2]
+    with psycopg.connect(ours.database_url) as connection:
+        kinds = connection.execute("SELECT id::text, kind FROM conversations").fetchall()
+    assert sorted(kinds) == sorted((chat.conversation, chat.kind) for chat in chats)
     yield [member.token for chat in chats for member in chat.members]
     ours.shared.drop_database(ours.database)
 

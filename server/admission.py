@@ -1,0 +1,140 @@
+"""How much one client may take: connections at a time, and requests per second.
+
+Everything here is synchronous and O(1): nothing interrupts a decision, and many clients make none dearer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+_LONG_AGO: Final = -math.inf
+"""One object for all buckets that were never used; `-math.inf` in their constructor would be one for each."""
+
+
+class ConnectionCounts(Generic[_Key]):
+    """How many connections each key (an address, a user) has here; keys that have none take no memory.
+
+    :param max_each: connections of one key.
+    """
+
+    __slots__ = ("_counts", "_max_each")
+
+    def __init__(self, max_each: int) -> None:
+        self._max_each = max_each
+        self._counts: dict[_Key, int] = {}
+
+    def __len__(self) -> int:
+        """Keys that have a connection."""
+        return len(self._counts)
+
+    def enter(self, key: _Key) -> bool:
+        """Count one more; false, and nothing to leave later, if the key has its maximum."""
+        count = self._counts.get(key, 0)
+        if count >= self._max_each:
+            return False
+        self._counts[key] = count + 1
+        return True
+
+    def leave(self, key: _Key) -> None:
+        """Count one less: once for each `enter` that was true. Anything else is a bug here, and a KeyError."""
+        count = self._counts[key]
+        if count == 1:
+            del self._counts[key]
+        else:
+            self._counts[key] = count - 1
+
+
+class Rate:
+    """What the buckets of one kind allow; one object for all of them.
+
+    :param per_s: requests per second in the long run, more than 0.
+    :param burst: requests at once after a rest, at least 1.
+    """
+
+    __slots__ = ("interval_s", "slack_s")
+
+    def __init__(self, per_s: float, burst: int) -> None:
+        self.interval_s = 1 / per_s
+        self.slack_s = (burst - 1) / per_s
+
+
+class TokenBucket:
+    """A bucket that holds `burst` tokens at most, is full at first, and gains `per_s` tokens a second.
+
+    Instead of its tokens and when they were counted it keeps when it will be full again, which says both: one float
+    of its own (the generic cell rate algorithm, ITU-T I.371).
+    """
+
+    __slots__ = ("_full_at", "_rate")
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._full_at = _LONG_AGO
+
+    def take(self, now: float) -> float:
+        """Take a token if there is one.
+
+        :param now: in seconds, of any clock that does not go back.
+        :returns: 0.0 if a token was taken; else in how many seconds there will be one (round up).
+        """
+        rate = self._rate
+        wait_s = self._full_at - rate.slack_s - now
+        if wait_s > 0:
+            return wait_s
+        self._full_at = max(self._full_at, now) + rate.interval_s
+        return 0.0
+
+    def is_full(self, now: float) -> bool:
+        """Whether nothing tells it from a new one."""
+        return self._full_at <= now
+
+
+class TokenBuckets(Generic[_Key]):
+    """A bucket for each key (a user, an address), for as long as it is not full.
+
+    The least recently used are looked at with each `take`, and full ones forgotten; the others will be full in
+    `burst / per_s` seconds at the latest. When there are more than `max_buckets` of them the least recently used is
+    forgotten all the same, which gives its key a new burst.
+
+    :ivar forgotten_early: how often that happened; if it does, `max_buckets` is too small or somebody has many keys.
+    """
+
+    __slots__ = ("_buckets", "_max_buckets", "_rate", "forgotten_early")
+
+    def __init__(self, rate: Rate, max_buckets: int) -> None:
+        self._rate = rate
+        self._max_buckets = max_buckets
+        # Not a dict: finding the first key of one whose first keys were deleted walks over all that were.
+        self._buckets: OrderedDict[_Key, TokenBucket] = OrderedDict()
+        self.forgotten_early = 0
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, key: _Key, now: float) -> float:
+        """As `TokenBucket.take`, from the bucket of this key."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(self._rate)
+        else:
+            self._buckets.move_to_end(key)
+        wait_s = bucket.take(now)
+        self._forget(now)
+        return wait_s
+
+    def _forget(self, now: float) -> None:
+        # At most one comes with each take: looking at two is enough for the table to shrink.
+        for _ in range(min(2, len(self._buckets))):
+            key = next(iter(self._buckets))
+            if self._buckets[key].is_full(now):
+                del self._buckets[key]
+            elif len(self._buckets) > self._max_buckets:
+                del self._buckets[key]
+                self.forgotten_early += 1
+            else:
+                return
