@@ -23,7 +23,19 @@ from protocol import limits
 from protocol.codec import decode_from_server, encode_request
 from protocol.codes import CloseCode
 from protocol.errors import RemoteProtocolError
-from protocol.frames import Error, Hello, MarkDelivered, Marked, Push, Reply, Request, Send, Sent, Welcome
+from protocol.frames import (
+    Done,
+    Error,
+    Hello,
+    MarkDelivered,
+    MarkRead,
+    Push,
+    Reply,
+    Request,
+    Send,
+    Sent,
+    Welcome,
+)
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """From looking up the name to `Welcome`; the server's own patience is `limits.HELLO_TIMEOUT_S`."""
@@ -149,7 +161,14 @@ class Connection:
 
         :param marks: 1 to `limits.MAX_MARKS` pairs (conversation, seq).
         """
-        _expect(Marked, await self.request(MarkDelivered(0, marks), timeout_s=timeout_s))
+        _expect(Done, await self.request(MarkDelivered(0, marks), timeout_s=timeout_s))
+
+    async def mark_read(self, marks: list[tuple[bytes, int]], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """Say that the user has read conversations up to a `seq` each. Raises what `request` raises.
+
+        :param marks: 1 to `limits.MAX_MARKS` pairs (conversation, seq).
+        """
+        _expect(Done, await self.request(MarkRead(0, marks), timeout_s=timeout_s))
 
     async def request(self, frame: Request, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
         """Send a request, return its reply.

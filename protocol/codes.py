@@ -76,6 +76,7 @@ class CloseInfo(NamedTuple):
 class CloseCode(Enum):
     """WebSocket close codes that the server sends (RFC 6455, section 7.4)."""
 
+    BYE = 1000
     PROTOCOL_ERROR = 1002
     TEXT_MESSAGE = 1003
     INVALID_PAYLOAD = 1007
@@ -95,6 +96,7 @@ class CloseCode(Enum):
 
 
 CLOSES: Final[dict[CloseCode, CloseInfo]] = {
+    CloseCode.BYE: CloseInfo("The client said bye; without that it was an accident on the way.", True, 5),
     CloseCode.PROTOCOL_ERROR: CloseInfo("The bytes are not a WebSocket connection.", False, 0),
     CloseCode.TEXT_MESSAGE: CloseInfo("A text message came; this protocol is binary.", False, 0),
     CloseCode.INVALID_PAYLOAD: CloseInfo("The reason in a close frame is not UTF-8.", False, 0),

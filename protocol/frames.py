@@ -4,8 +4,8 @@ A frame is a CBOR map with small integer keys. A key means the same thing in eve
 named once. Keys 0 to 23 take one byte; fields are declared in ascending order of their keys, which makes what we
 emit deterministic (RFC 8949, section 4.2.1) without sorting. Receivers ignore keys that they do not know.
 
-Frame types (`Type`) come in three kinds: requests (1 to 9: client to server, each answered by exactly one reply
-with the same request number), replies (10 to 19), pushes (20 and up, server to client, unasked).
+Frame types (`Type`) come in three kinds: requests (1 to 63: client to server, each answered by exactly one reply
+with the same request number), replies (64 to 127), pushes (128 to 255, server to client, unasked).
 """
 
 from __future__ import annotations
@@ -47,11 +47,15 @@ class Type(IntEnum):
     HELLO = 1
     SEND = 2
     MARK_DELIVERED = 3
-    ERROR = 10
-    WELCOME = 11
-    SENT = 12
-    MARKED = 13
-    MESSAGE = 20
+    MARK_READ = 4
+    PING = 13
+    BYE = 14
+    ERROR = 64
+    WELCOME = 65
+    SENT = 66
+    DONE = 67
+    PONG = 72
+    MESSAGE = 128
 
 
 class Hello(Struct, frozen=True, gc=False):
@@ -77,7 +81,7 @@ class Send(Struct, frozen=True, gc=False):
 
 
 class MarkDelivered(Struct, frozen=True):
-    """This device has stored these conversations up to these `seq`s. Answered by `Marked`. Marks never go back.
+    """This device has stored these conversations up to these `seq`s. Answered by `Done`. Marks never go back.
 
     :ivar marks: pairs (conversation, seq).
     """
@@ -85,6 +89,31 @@ class MarkDelivered(Struct, frozen=True):
     TYPE: ClassVar = Type.MARK_DELIVERED
     request: int
     marks: list[tuple[bytes, int]]
+
+
+class MarkRead(Struct, frozen=True):
+    """The user has read these conversations up to these `seq`s, and so has them. Answered by `Done`.
+
+    :ivar marks: pairs (conversation, seq).
+    """
+
+    TYPE: ClassVar = Type.MARK_READ
+    request: int
+    marks: list[tuple[bytes, int]]
+
+
+class Ping(Struct, frozen=True, gc=False):
+    """Are you there, and what time is it? Answered by `Pong`, at once."""
+
+    TYPE: ClassVar = Type.PING
+    request: int
+
+
+class Bye(Struct, frozen=True, gc=False):
+    """The client leaves. Answered by `Done` after all other replies; then the server closes with 1000."""
+
+    TYPE: ClassVar = Type.BYE
+    request: int
 
 
 class Error(Struct, frozen=True, gc=False):
@@ -126,11 +155,19 @@ class Sent(Struct, frozen=True, gc=False):
     created: int
 
 
-class Marked(Struct, frozen=True, gc=False):
-    """The reply to `MarkDelivered`."""
+class Done(Struct, frozen=True, gc=False):
+    """The reply to a request that has no other result."""
 
-    TYPE: ClassVar = Type.MARKED
+    TYPE: ClassVar = Type.DONE
     request: int
+
+
+class Pong(Struct, frozen=True, gc=False):
+    """The reply to `Ping`. `created` is the clock of the process that answers, in microseconds."""
+
+    TYPE: ClassVar = Type.PONG
+    request: int
+    created: int
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -148,11 +185,11 @@ class Message(Struct, frozen=True, gc=False):
     ephemeral_public_key: bytes | None
 
 
-Request: TypeAlias = Hello | Send | MarkDelivered
-Reply: TypeAlias = Error | Welcome | Sent | Marked
+Request: TypeAlias = Hello | Send | MarkDelivered | MarkRead | Ping | Bye
+Reply: TypeAlias = Error | Welcome | Sent | Done | Pong
 Push: TypeAlias = Message
 Frame: TypeAlias = Request | Reply | Push
 
-REQUESTS: Final[tuple[type[Request], ...]] = (Hello, Send, MarkDelivered)
-REPLIES: Final[tuple[type[Reply], ...]] = (Error, Welcome, Sent, Marked)
+REQUESTS: Final[tuple[type[Request], ...]] = (Hello, Send, MarkDelivered, MarkRead, Ping, Bye)
+REPLIES: Final[tuple[type[Reply], ...]] = (Error, Welcome, Sent, Done, Pong)
 PUSHES: Final[tuple[type[Push], ...]] = (Message,)

@@ -15,7 +15,7 @@ from typing import Final
 
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
-from protocol.frames import Hello, MarkDelivered, Request, Send
+from protocol.frames import REQUESTS, Bye, Hello, Request
 
 
 class State(Enum):
@@ -27,31 +27,28 @@ class State(Enum):
     """`hello` has come; its token is being looked up."""
     OPEN = "open"
     """Requests are served and pushes sent."""
+    LEAVING = "leaving"
+    """`bye` has come; what is in flight is answered, then the connection is closed."""
     DRAINING = "draining"
     """The node is stopping: what is in flight is answered, new requests are refused as retryable."""
 
 
+_SERVED: Final = tuple(struct for struct in REQUESTS if struct not in (Hello, Bye))
+
 TRANSITIONS: Final[dict[State, dict[type[Request], State | CloseCode | ErrorCode]]] = {
     State.NEW: {
         Hello: State.GREETING,
-        Send: CloseCode.HELLO_EXPECTED,
-        MarkDelivered: CloseCode.HELLO_EXPECTED,
+        **dict.fromkeys(_SERVED, CloseCode.HELLO_EXPECTED),
+        Bye: CloseCode.HELLO_EXPECTED,
     },
-    State.GREETING: {
-        Hello: ErrorCode.UNEXPECTED_FRAME,
-        Send: ErrorCode.UNEXPECTED_FRAME,
-        MarkDelivered: ErrorCode.UNEXPECTED_FRAME,
-    },
+    State.GREETING: dict.fromkeys(REQUESTS, ErrorCode.UNEXPECTED_FRAME),
     State.OPEN: {
         Hello: ErrorCode.UNEXPECTED_FRAME,
-        Send: State.OPEN,
-        MarkDelivered: State.OPEN,
+        **dict.fromkeys(_SERVED, State.OPEN),
+        Bye: State.LEAVING,
     },
-    State.DRAINING: {
-        Hello: ErrorCode.UNAVAILABLE,
-        Send: ErrorCode.UNAVAILABLE,
-        MarkDelivered: ErrorCode.UNAVAILABLE,
-    },
+    State.LEAVING: dict.fromkeys(REQUESTS, ErrorCode.UNEXPECTED_FRAME),
+    State.DRAINING: dict.fromkeys(REQUESTS, ErrorCode.UNAVAILABLE),
 }
 """state x frame -> next state, a close code, or the error that the frame is answered with."""
 
@@ -89,5 +86,6 @@ class Session:
         self.state = State.OPEN
 
     def drain(self) -> None:
-        """The node is stopping. May come in any state."""
-        self.state = State.DRAINING
+        """The node is stopping. May come in any state; who is leaving goes on leaving."""
+        if self.state is not State.LEAVING:
+            self.state = State.DRAINING

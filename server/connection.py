@@ -8,19 +8,20 @@ nursery that holds the connection's other tasks (greeting, waiting for a slow pe
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, assert_never
 
 import structlog
 import trio
 
-from protocol import limits
+from protocol import limits, websocket
 from protocol.codec import decode_from_client, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
-from protocol.frames import Hello, MarkDelivered, Request, Send, Welcome
+from protocol.frames import Bye, Done, Hello, MarkDelivered, MarkRead, Ping, Pong, Request, Send, Welcome
 from protocol.session import Session, State
-from protocol.websocket import Close, Ping, Pong, WebSocketError, WebSocketReceiver, close_frame, pong_frame
+from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, pong_frame
 from server.handshake import open_websocket
 from server.outbox import Outbox
 from server.replies import error_reply, store_error_reply
@@ -29,9 +30,6 @@ from store.accounts import Identity
 from store.errors import Overloaded, StoreError, Unavailable
 
 log = structlog.get_logger(__name__)
-
-NORMAL: Final = 1000
-"""Answer to a close frame without a code (RFC 6455, section 7.4.1)."""
 
 CLOSE_TIMEOUT_S: Final = 1.0
 """For the peer to take our close frame, and again for its half of the end; then the socket is closed without it."""
@@ -51,7 +49,7 @@ class Gateway(Protocol):
     def send_nowait(self, connection: Connection, frame: Send) -> None:
         """Raises StoreError if it is refused."""
 
-    def mark_nowait(self, connection: Connection, frame: MarkDelivered) -> None:
+    def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
         """Raises StoreError if it is refused."""
 
 
@@ -70,6 +68,7 @@ class Connection:
         self._scope = trio.CancelScope()
         self._closing: tuple[int, str] | None = None
         self._is_open = False
+        self._bye: int | None = None
         self.in_flight = 0
         self.registered_at = 0.0
         self.user = b""
@@ -147,11 +146,11 @@ class Connection:
                 match event:
                     case bytes():
                         self._take_message(event)
-                    case Ping(payload):
+                    case websocket.Ping(payload):
                         pongs += pong_frame(payload)
-                    case Close(code, _):
-                        self._closing = (NORMAL if code is None else code, "")
-                    case Pong():
+                    case websocket.Close(code, _):
+                        self._closing = (CloseCode.BYE.value if code is None else code, "")
+                    case websocket.Pong():
                         pass
                     case _:
                         assert_never(event)
@@ -176,9 +175,14 @@ class Connection:
                 case Send():
                     self._count(frame.request)
                     self._gateway.send_nowait(self, frame)
-                case MarkDelivered():
+                case MarkDelivered() | MarkRead():
                     self._count(frame.request)
                     self._gateway.mark_nowait(self, frame)
+                case Ping():
+                    self.outbox.offer(encode(Pong(frame.request, time.time_ns() // 1000)))
+                case Bye():
+                    self._bye = frame.request
+                    self._leave_if_idle()
                 case Hello():
                     self._start_soon(self._greet, frame)
                 case _:
@@ -186,8 +190,18 @@ class Connection:
         except RequestError as error:
             self.outbox.offer(encode(error_reply(error.request, error.code, error.detail)))
         except StoreError as error:
-            self.in_flight -= 1
             self.outbox.offer(encode(store_error_reply(frame.request, error)))
+            self.answered()
+
+    def answered(self) -> None:
+        """The reply to one request in flight has been offered. Atomic (no checkpoint)."""
+        self.in_flight -= 1
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if self._bye is not None and not self.in_flight and self._closing is None:
+            self.outbox.offer(encode(Done(self._bye)))
+            self.close(CloseCode.BYE, "")
 
     def _count(self, request: int) -> None:
         if self.in_flight >= limits.MAX_IN_FLIGHT:

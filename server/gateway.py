@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from protocol.codes import CloseCode
-from protocol.frames import MarkDelivered, Send
+from protocol.frames import MarkDelivered, MarkRead, Send
 from server.connection import Connection
 from server.hub import Hub
 from server.listener import accept_connections, listen
@@ -157,5 +157,5 @@ class SocketGateway:
             raise Unavailable("Redis", self._redis.where, "not connected")
         self._sends.submit_nowait(connection, frame)
 
-    def mark_nowait(self, connection: Connection, frame: MarkDelivered) -> None:
+    def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
         self._marks.submit_nowait(connection, frame)

@@ -1,17 +1,17 @@
-"""`mark_delivered`: from the request through a batch to the reply."""
+"""`mark_delivered` and `mark_read`: from the request through a batch to the reply."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
 from protocol.codec import encode
-from protocol.frames import MarkDelivered, Marked
+from protocol.frames import Done, MarkDelivered, MarkRead
 from server.connection import Connection
 from server.hub import Hub
 from server.replies import store_error_reply
 from store.batch import Batcher
 from store.errors import StoreError
-from store.marks import Mark, mark_delivered
+from store.marks import Mark, mark
 from store.pool import Pool
 
 PATIENCE_S: Final = 0.1
@@ -41,19 +41,20 @@ class Marks:
             patience_s=PATIENCE_S,
         )
 
-    def submit_nowait(self, connection: Connection, frame: MarkDelivered) -> None:
+    def submit_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
         """
         :raises Overloaded: if too many requests wait already.
         """
-        marks = [Mark(connection.user, conversation, seq) for conversation, seq in frame.marks]
+        is_read = isinstance(frame, MarkRead)
+        marks = [Mark(connection.user, of, seq, seq if is_read else 0) for of, seq in frame.marks]
         self.batcher.submit_nowait(PendingMarks(connection, frame.request, marks))
 
     async def _commit(self, batch: list[PendingMarks]) -> list[StoreError | None]:
-        return await mark_delivered(self._pool, [pending.marks for pending in batch])
+        return await mark(self._pool, [pending.marks for pending in batch])
 
     def _settle(self, batch: list[PendingMarks], outcomes: list[StoreError | None]) -> None:
         for pending, error in zip(batch, outcomes, strict=True):
-            pending.connection.in_flight -= 1
-            reply = Marked(pending.request) if error is None else store_error_reply(pending.request, error)
+            reply = Done(pending.request) if error is None else store_error_reply(pending.request, error)
             self._hub.offer(pending.connection, encode(reply))
+            pending.connection.answered()
         self._hub.flush()

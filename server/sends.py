@@ -63,13 +63,13 @@ class Sends:
     def _settle(self, batch: list[PendingSend], outcomes: list[Outcome]) -> None:
         """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""
         for pending, outcome in zip(batch, outcomes, strict=True):
-            pending.connection.in_flight -= 1
             if isinstance(outcome, Committed):
                 self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
                 if outcome.is_new:
                     self._deliver(pending, outcome)
             else:
                 self._hub.offer(pending.connection, encode(_refused(pending.request, outcome)))
+            pending.connection.answered()
         self._hub.flush()
         self._fanout.wake()
 

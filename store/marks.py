@@ -16,22 +16,23 @@ from store.postgres import RETRYABLE, Error
 from store.statement import Statement
 
 log = structlog.get_logger(__name__)
-_MARK_DELIVERED: Final = Statement(
-    sql.load("marks").mark_delivered, {"conversation": UUIDS, "user": UUIDS, "seq": BIGINTS}
+_MARK: Final = Statement(
+    sql.load("marks").mark, {"conversation": UUIDS, "user": UUIDS, "delivered": BIGINTS, "read": BIGINTS}
 )
 
 MAX_ATTEMPTS: Final = 3
 
 
 class Mark(Struct, frozen=True, gc=False):
-    """A user's devices have stored a conversation up to `seq`."""
+    """A user's devices have stored a conversation up to `delivered`, and the user has read it up to `read`."""
 
     user: bytes
     conversation: bytes
-    seq: int
+    delivered: int
+    read: int = 0
 
 
-async def mark_delivered(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[StoreError | None]:
+async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[StoreError | None]:
     """Write the marks of many requests in one transaction; None, or an error, for each request.
 
     Marks only go up, never beyond the conversation's last message; marks on conversations that the user does not take
@@ -41,12 +42,13 @@ async def mark_delivered(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[St
     parameters = {
         "conversation": [mark.conversation for mark in marks],
         "user": [mark.user for mark in marks],
-        "seq": [mark.seq for mark in marks],
+        "delivered": [mark.delivered for mark in marks],
+        "read": [mark.read for mark in marks],
     }
     error: StoreError
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            await pool.run(_MARK_DELIVERED, parameters)
+            await pool.run(_MARK, parameters)
         except (Unavailable, Overloaded) as unavailable:
             return [unavailable] * len(batch)
         except RETRYABLE:

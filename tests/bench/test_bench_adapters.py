@@ -11,7 +11,7 @@ from bench.adapters import ADAPTERS, Adapter
 from bench.adapters.base import FIRST_SEND, STAMP
 from bench.workload import Member, body
 from protocol.codec import decode_from_client, encode
-from protocol.frames import Error, Hello, MarkDelivered, Marked, Message, Send, Sent, Welcome
+from protocol.frames import Done, Error, Hello, MarkDelivered, Message, Send, Sent, Welcome
 
 USER, OTHER = str(UUID(int=1)), str(UUID(int=2))
 CONVERSATION = str(UUID(int=3))
@@ -84,7 +84,7 @@ def test_no_temp_id_comes_twice_or_the_server_would_answer_without_work() -> Non
 def test_many_frames_in_one_message_are_all_seen() -> None:
     alo, heard = adapter("alo")
     stamped = STAMP.pack(STAMP_S) + bytes(191)
-    alo.receive(encode(Sent(FIRST_SEND, 1, bytes(16), 1)) + pushed(2, stamped) + encode(Marked(7)))
+    alo.receive(encode(Sent(FIRST_SEND, 1, bytes(16), 1)) + pushed(2, stamped) + encode(Done(7)))
     assert (heard.acks, heard.stamps, heard.failures) == ([FIRST_SEND], [STAMP_S], [])
 
 

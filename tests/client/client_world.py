@@ -21,7 +21,7 @@ from protocol import limits
 from protocol.codec import decode_from_client, encode
 from protocol.codes import CloseCode
 from protocol.errors import RequestError
-from protocol.frames import Error, Frame, Hello, MarkDelivered, Marked, Message, Push, Request, Send, Sent, Welcome
+from protocol.frames import Done, Error, Frame, Hello, MarkDelivered, Message, Push, Request, Send, Sent, Welcome
 
 ME, DEVICE, OTHER = b"m" * 16, b"d" * 16, b"o" * 16
 TALK, GROUP = b"t" * 16, b"g" * 16
@@ -162,7 +162,7 @@ class World:
                 return [Sent(frame.request, stored.seq, stored.message, stored.created)]
             case MarkDelivered():
                 self.marks.append(dict(frame.marks))
-                return [Marked(frame.request)]
+                return [Done(frame.request)]
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         await trio.lowlevel.checkpoint()

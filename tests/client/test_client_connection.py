@@ -12,7 +12,7 @@ from protocol import limits
 from protocol.codec import encode
 from protocol.codes import CloseCode
 from protocol.errors import LocalProtocolError
-from protocol.frames import Frame, Hello, MarkDelivered, Marked, Message, Request, Send, Sent
+from protocol.frames import Done, Frame, Hello, MarkDelivered, Message, Request, Send, Sent
 
 TEMP_ID = b"i" * 16
 
@@ -263,8 +263,8 @@ async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: World, au
         ("text", CloseCode.TEXT_MESSAGE),
         (b"", CloseCode.BAD_FRAME),
         (b"\xff", CloseCode.BAD_FRAME),
-        (encode(Marked(0))[:-1], CloseCode.BAD_FRAME),
-        (cbor2.dumps({0: 12, 1: 1}), CloseCode.BAD_FRAME),
+        (encode(Done(0))[:-1], CloseCode.BAD_FRAME),
+        (cbor2.dumps({0: 66, 1: 1}), CloseCode.BAD_FRAME),
     ],
 )
 async def test_a_server_that_breaks_the_protocol_is_closed_on(world: World, said: str | bytes, code: CloseCode) -> None:

@@ -14,7 +14,7 @@ from jobs_helpers import Hook, outbox_empty, outbox_rows, send_message, wait_unt
 from client.http import Credentials
 from jobs import notifier, offline_notice, queue
 from store import outbox
-from store.marks import Mark, mark_delivered
+from store.marks import Mark, mark
 from store.pool import Pool
 from store.postgres import connected, uuid
 from tests.people import new_direct, new_group, new_user
@@ -28,7 +28,7 @@ async def people(pool: Pool) -> list[Credentials]:
 
 
 async def mark_all(pool: Pool, user: Credentials, conversation: bytes) -> None:
-    assert await mark_delivered(pool, [[Mark(user.user, conversation, 2**40)]]) == [None]
+    assert await mark(pool, [[Mark(user.user, conversation, 2**40)]]) == [None]
 
 
 async def test_notice_comes_after_the_window_and_not_before(

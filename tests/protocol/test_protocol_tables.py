@@ -13,13 +13,31 @@ from protocol import limits
 from protocol.codec import encode
 from protocol.codes import CLOSES, ERRORS, CloseCode, ErrorCode, may_reconnect
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
-from protocol.frames import PUSHES, REPLIES, REQUESTS, Frame, Hello, Key, MarkDelivered, Message, Request, Send, Type
+from protocol.frames import (
+    PUSHES,
+    REPLIES,
+    REQUESTS,
+    Bye,
+    Frame,
+    Hello,
+    Key,
+    MarkDelivered,
+    MarkRead,
+    Message,
+    Ping,
+    Request,
+    Send,
+    Type,
+)
 from protocol.session import TRANSITIONS, Session, State
 
 FRAMES: dict[type[Request], Request] = {
     Hello: Hello(7, "token", 1),
     Send: Send(7, b"c" * 16, "text", b"", None, None, b"t" * 16),
     MarkDelivered: MarkDelivered(7, [(b"c" * 16, 1)]),
+    MarkRead: MarkRead(7, [(b"c" * 16, 1)]),
+    Ping: Ping(7),
+    Bye: Bye(7),
 }
 
 
@@ -93,7 +111,7 @@ def test_what_is_refused_while_draining_may_be_tried_again() -> None:
 @given(st.lists(st.sampled_from([*FRAMES.values(), "welcome", "drain"]), max_size=8))
 def test_nothing_is_served_without_a_hello_that_was_welcomed(steps: list[Request | str]) -> None:
     """Whatever comes in whatever order: requests are served between the one welcome and the end."""
-    session, greeted, welcomed, draining = Session(), False, False, False
+    session, greeted, welcomed, draining, left = Session(), False, False, False, False
     for step in steps:
         if step == "drain":
             session.drain()
@@ -116,15 +134,17 @@ def test_nothing_is_served_without_a_hello_that_was_welcomed(steps: list[Request
                 greeted = True
             else:
                 assert welcomed
+                assert not left
+                left = isinstance(step, Bye)
             assert not draining
 
 
 def test_every_type_has_one_struct_in_the_range_of_its_kind() -> None:
     structs: list[type[Frame]] = [*REQUESTS, *REPLIES, *PUSHES]
     assert sorted(struct.TYPE for struct in structs) == sorted(Type)
-    assert all(1 <= struct.TYPE <= 9 for struct in REQUESTS)
-    assert all(10 <= struct.TYPE <= 19 for struct in REPLIES)
-    assert all(struct.TYPE >= 20 for struct in PUSHES)
+    assert all(1 <= struct.TYPE <= 63 for struct in REQUESTS)
+    assert all(64 <= struct.TYPE <= 127 for struct in REPLIES)
+    assert all(128 <= struct.TYPE <= 255 for struct in PUSHES)
     assert all(struct.__struct_fields__[0] == "request" for struct in (*REQUESTS, *REPLIES))
 
 

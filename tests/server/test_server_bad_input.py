@@ -14,7 +14,7 @@ from server_node import TestNode, open_node, undisturbed, wait_for
 from protocol import limits
 from protocol.codec import encode
 from protocol.codes import CloseCode, ErrorCode
-from protocol.frames import Error, Hello, MarkDelivered, Marked, Message, Send, Sent, Welcome
+from protocol.frames import Done, Error, Hello, MarkDelivered, Message, Send, Sent, Welcome
 from server.outbox import Outbox
 from store.pool import Pool
 from tests.people import new_direct, new_user
@@ -81,8 +81,8 @@ async def test_what_cannot_be_a_beginning_is_told_why_by_close_code(pool: Pool, 
 
 NO_REQUEST: dict[str, tuple[dict[int, Any], ErrorCode]] = {
     "unknown frame": ({0: 99, 1: 3}, ErrorCode.UNKNOWN_FRAME),
-    "a reply": ({0: 12, 1: 3, 3: 1}, ErrorCode.UNEXPECTED_FRAME),
-    "a push": ({0: 20, 1: 3}, ErrorCode.UNEXPECTED_FRAME),
+    "a reply": ({0: 66, 1: 3, 3: 1}, ErrorCode.UNEXPECTED_FRAME),
+    "a push": ({0: 128, 1: 3}, ErrorCode.UNEXPECTED_FRAME),
     "no token": ({0: 1, 1: 3, 18: 1}, ErrorCode.INVALID_FRAME),
     "empty token": ({0: 1, 1: 3, 15: "", 18: 1}, ErrorCode.INVALID_FRAME),
     "token with NUL": ({0: 1, 1: 3, 15: "a\0", 18: 1}, ErrorCode.INVALID_FRAME),
@@ -258,9 +258,9 @@ async def test_a_conversation_of_others_looks_like_none(pool: Pool, redis_url: s
             assert isinstance(other, Error)
             assert one.detail == other.detail
             await client.send(MarkDelivered(3, [(theirs, 1), (b"n" * 16, 9)]))
-            assert await client.read(1) == [Marked(3)]
+            assert await client.read(1) == [Done(3)]
             await listener.send(MarkDelivered(4, [(theirs, 1)]))
-            assert await listener.read(1) == [Marked(4)], "no push before it"
+            assert await listener.read(1) == [Done(4)], "no push before it"
         assert await pool.fetch("select last_seq from conversations where id = %s", (theirs.hex(),)) == [(0,)]
 
 
@@ -291,7 +291,7 @@ async def test_a_repeated_temp_id_is_answered_as_before_or_refused(pool: Pool, r
             [push] = await listener.read(1)
             assert isinstance(push, Message)
             await listener.send(MarkDelivered(9, [(conversation, 1)]))
-            assert await listener.read(1) == [Marked(9)], "it was pushed once"
+            assert await listener.read(1) == [Done(9)], "it was pushed once"
 
 
 async def test_sends_beyond_the_bound_are_refused_and_all_are_answered_once(pool: Pool, redis_url: str) -> None:

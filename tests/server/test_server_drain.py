@@ -18,7 +18,7 @@ from client.http import Credentials
 from protocol import limits
 from protocol.codec import encode
 from protocol.codes import ErrorCode
-from protocol.frames import Error, MarkDelivered, Marked, Message, Send, Sent
+from protocol.frames import Done, Error, MarkDelivered, Message, Send, Sent
 from server.connection import CLOSE_TIMEOUT_S
 from server.gateway import ANSWER_TIMEOUT_S, GOODBYE_TIMEOUT_S
 from server.web import GRACE_S
@@ -69,7 +69,7 @@ async def test_what_is_in_flight_is_answered_and_what_comes_later_refused_as_ret
             await lock.query("begin")
             await lock.query("select 1 from conversations where id = %s for update", (UUID(bytes=conversation),))
             await sender.send(*new_sends(conversation, 0, 200), MarkDelivered(900, [(b"n" * 16, 1)]))
-            assert await sender.read(1) == [Marked(900)], "so the sends before it have been read"
+            assert await sender.read(1) == [Done(900)], "so the sends before it have been read"
             process.signal(signal.SIGTERM)
             await process.wait_event("draining")
             await sender.send(*new_sends(conversation, 200, 5))

@@ -10,7 +10,7 @@ from store_helpers import a_message
 
 from client.http import Credentials
 from store.errors import Unavailable
-from store.marks import Mark, mark_delivered
+from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import send
 from store.pool import Pool
@@ -44,8 +44,30 @@ async def test_mark_never_goes_back_nor_beyond_the_last_message(
 ) -> None:
     bob = people[1].user
     for seq, expected in ((3, 3), (2, 3), (0, 3), (7, 7), (2**63 - 1, 10), (1, 10)):
-        assert await mark_delivered(pool, [[Mark(bob, group, seq)]]) == [None]
+        assert await mark(pool, [[Mark(bob, group, seq)]]) == [None]
         assert (await delivered(pool))[group, bob] == expected
+
+
+async def read(pool: Pool) -> dict[tuple[bytes, bytes], tuple[int, int]]:
+    rows = await pool.fetch("select conversation_id, user_id, delivered_seq, read_seq from participants")
+    return {(conversation, user): (delivered, read) for conversation, user, delivered, read in rows}
+
+
+async def test_what_is_read_is_delivered_and_neither_mark_goes_back(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    bob = people[1].user
+    steps = [
+        (Mark(bob, group, 4), (4, 0)),
+        (Mark(bob, group, 3, 3), (4, 3)),
+        (Mark(bob, group, 2, 2), (4, 3)),
+        (Mark(bob, group, 9), (9, 3)),
+        (Mark(bob, group, 6, 6), (9, 6)),
+        (Mark(bob, group, 2**63 - 1, 2**63 - 1), (10, 10)),
+    ]
+    for given, expected in steps:
+        assert await mark(pool, [[given]]) == [None]
+        assert (await read(pool))[group, bob] == expected
 
 
 async def test_marks_where_the_user_takes_no_part_are_dropped_without_a_word(
@@ -54,7 +76,7 @@ async def test_marks_where_the_user_takes_no_part_are_dropped_without_a_word(
     eve = await new_user(pool, "eve")
     before = await delivered(pool)
     request = [Mark(eve.user, group, 5), Mark(people[1].user, b"?" * 16, 5), Mark(b"?" * 16, group, 5)]
-    assert await mark_delivered(pool, [request, request]) == [None, None]
+    assert await mark(pool, [request, request]) == [None, None]
     assert await delivered(pool) == before
 
 
@@ -68,13 +90,13 @@ async def test_batch_with_the_same_mark_many_times_takes_the_highest(
         [],
         [Mark(bob, group, 6), Mark(bob, group, 6), Mark(bob, other, 99), Mark(carol, group, 9), Mark(carol, group, 3)],
     ]
-    assert await mark_delivered(pool, batch) == [None] * 3
+    assert await mark(pool, batch) == [None] * 3
     marks = await delivered(pool)
     assert (marks[group, bob], marks[other, bob], marks[group, carol], marks[other, carol]) == (6, 10, 9, 0)
 
 
 async def test_nothing_to_mark_is_nothing_to_do(pool: Pool) -> None:
-    assert await mark_delivered(pool, [[]]) == [None]
+    assert await mark(pool, [[]]) == [None]
 
 
 async def test_concurrent_batches_end_with_the_highest_marks(pool: Pool, people: list[Credentials]) -> None:
@@ -84,16 +106,16 @@ async def test_concurrent_batches_end_with_the_highest_marks(pool: Pool, people:
     told = await delivered(pool)
     errors: list[object] = []
 
-    async def mark(seed: int) -> None:
+    async def mark_at_random(seed: int) -> None:
         chance = random.Random(seed)
         for _ in range(8):
             marks = [
                 Mark(chance.choice(users), chance.choice(groups), chance.randint(0, 10))
                 for _ in range(chance.randint(1, 30))
             ]
-            errors.extend(filter(None, await mark_delivered(pool, [marks])))
+            errors.extend(filter(None, await mark(pool, [marks])))
             for one in marks:
-                told[one.conversation, one.user] = max(told[one.conversation, one.user], one.seq)
+                told[one.conversation, one.user] = max(told[one.conversation, one.user], one.delivered)
 
     async def talk() -> None:
         for _ in range(8):
@@ -101,7 +123,7 @@ async def test_concurrent_batches_end_with_the_highest_marks(pool: Pool, people:
 
     async with trio.open_nursery() as nursery:
         for seed in range(6):
-            nursery.start_soon(mark, seed)
+            nursery.start_soon(mark_at_random, seed)
         nursery.start_soon(talk)
     assert errors == []
     marks = await delivered(pool)
@@ -118,17 +140,17 @@ async def test_marks_and_sends_of_several_nodes_do_not_deadlock(
     groups = [await new_group(pool, *people) for _ in range(100)]
     nodes = [Pool(database_url, 1) for _ in range(4)]
 
-    async def mark(node: Pool, chance: random.Random) -> None:
+    async def mark_all(node: Pool, chance: random.Random) -> None:
         marks = [Mark(user, group, 2**40) for group in groups for user in users]
         for _ in range(50):
-            assert await mark_delivered(node, [chance.sample(marks, len(marks))]) == [None]
+            assert await mark(node, [chance.sample(marks, len(marks))]) == [None]
 
     async def talk(node: Pool, sender: bytes, chance: random.Random) -> None:
         for _ in range(50):
             await send(node, MembersCache(), [a_message(group, sender) for group in chance.sample(groups, len(groups))])
 
     async with trio.open_nursery() as nursery:
-        for i, work in enumerate((mark, mark)):
+        for i, work in enumerate((mark_all, mark_all)):
             nursery.start_soon(work, nodes[i], random.Random(i))
         for i in (2, 3):
             nursery.start_soon(talk, nodes[i], users[i - 2], random.Random(i))
@@ -140,5 +162,5 @@ async def test_marks_and_sends_of_several_nodes_do_not_deadlock(
 
 
 async def test_unreachable_postgres_is_unavailable_for_each_request() -> None:
-    outcomes = await mark_delivered(Pool("postgresql://nobody@127.0.0.1:1/none", 1), [[], [Mark(b"u", b"c", 1)]])
+    outcomes = await mark(Pool("postgresql://nobody@127.0.0.1:1/none", 1), [[], [Mark(b"u", b"c", 1)]])
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]

@@ -10,7 +10,7 @@ from store_helpers import a_message
 
 from store import accounts, conversations, messages, outbox
 from store.errors import NotAParticipant
-from store.marks import Mark, mark_delivered
+from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import send
 from store.pool import Pool
@@ -84,7 +84,7 @@ class Traffic:
         return [
             lambda: send(pool, self.cache, [a_message(here, user), a_message(there, user)]),
             lambda: send(pool, self.cache, [a_message(here, user) for _ in range(64)]),
-            lambda: mark_delivered(pool, [[Mark(user, here, 5), Mark(user, there, 5)]]),
+            lambda: mark(pool, [[Mark(user, here, 5), Mark(user, there, 5)]]),
             lambda: messages.history(pool, user, here, limit=20),
             lambda: messages.history(pool, user, here, limit=20, after=2),
             lambda: messages.range_of(pool, here, after=2, upto=5, limit=10),

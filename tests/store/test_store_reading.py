@@ -15,7 +15,7 @@ from protocol.frames import Message
 from store import conversations, messages
 from store.conversations import Conversation
 from store.errors import NotAParticipant, UnknownUser
-from store.marks import Mark, mark_delivered
+from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import Committed, send
 from store.pool import Pool
@@ -104,7 +104,7 @@ class World:
 
     async def mark(self, conversation: bytes, talk: Talk) -> None:
         user, seq = self.chance.choice(self.users), self.chance.randint(0, talk.last + 2)
-        assert await mark_delivered(self.pool, [[Mark(user, conversation, seq)]]) == [None]
+        assert await mark(self.pool, [[Mark(user, conversation, seq)]]) == [None]
         if reader := talk.readers.get(user):
             reader.delivered = max(reader.delivered, min(seq, talk.last))
 

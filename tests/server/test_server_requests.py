@@ -1,0 +1,76 @@
+"""Requests over the socket, each with what follows from it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from server_node import open_node, undisturbed
+
+from protocol.codec import encode
+from protocol.frames import Bye, Done, Error, MarkDelivered, MarkRead, Ping, Pong, Send, Sent
+from store.conversations import one
+from store.pool import Pool
+from tests.people import new_direct, new_user
+
+
+def new_send(request: int, conversation: bytes) -> Send:
+    return Send(request, conversation, "text", b"x", None, None, secrets.token_bytes(16))
+
+
+async def test_mark_read_moves_the_unread_count_for_whoever_reads_it_next(pool: Pool, redis_url: str) -> None:
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        reader = await new_user(pool, "reader")
+        conversation = await new_direct(pool, somebody, reader)
+        async with node.open_websocket(somebody.token) as writer:
+            await writer.send(*[new_send(n, conversation) for n in range(3)])
+            assert [type(reply) for reply in await writer.read(3)] == [Sent] * 3
+        async with node.open_websocket(reader.token) as client:
+            for request, marking, unread in (
+                (1, MarkDelivered(1, [(conversation, 3)]), 3),
+                (2, MarkRead(2, [(conversation, 2)]), 1),
+                (3, MarkRead(3, [(conversation, 1)]), 1),
+                (4, MarkRead(4, [(conversation, 9)]), 0),
+            ):
+                await client.send(marking)
+                assert await client.read(1) == [Done(request)]
+                assert (await one(pool, reader.user, conversation)).unread_count == unread
+
+
+async def test_ping_is_answered_with_the_time_while_sends_are_pending(pool: Pool, redis_url: str) -> None:
+    """All in one message: the pong comes before the replies that have to wait for a commit."""
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
+        async with node.open_websocket(somebody.token) as client:
+            before = time.time_ns() // 1000
+            await client.send(*[new_send(n, conversation) for n in range(1000)], Ping(7000))
+            [pong, *_] = await client.read(1)
+            assert isinstance(pong, Pong)
+            assert pong.request == 7000
+            assert before <= pong.created <= time.time_ns() // 1000
+
+
+async def test_bye_is_answered_after_everything_else_and_then_the_server_closes(pool: Pool, redis_url: str) -> None:
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
+        for pending in (0, 20):
+            async with node.open_websocket(somebody.token) as client:
+                await client.send(*[new_send(n, conversation) for n in range(pending)], Bye(99))
+                replies = await client.read(pending + 1)
+                assert [type(reply) for reply in replies] == [Sent] * pending + [Done]
+                assert replies[-1] == Done(99)
+                assert await client.wait_end() == 1000
+
+
+async def test_what_comes_after_bye_is_refused(pool: Pool, redis_url: str) -> None:
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
+        async with node.open_websocket(somebody.token) as client:
+            await client.send(new_send(1, conversation), Bye(2), new_send(3, conversation), encode(Ping(4)))
+            replies = {reply.request: reply for reply in await client.read(4) if not hasattr(reply, "conversation")}
+            assert isinstance(replies[1], Sent)
+            assert replies[2] == Done(2)
+            for refused in (replies[3], replies[4]):
+                assert isinstance(refused, Error)
+                assert refused.code == "unexpected_frame"
+            assert await client.wait_end() == 1000
