@@ -14,25 +14,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import cbor2
 
 from protocol import limits
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
-from protocol.frames import PUSHES, REPLIES, REQUESTS, Frame, Key, Push, Reply, Request, Type
+from protocol.frames import (
+    PUSHES,
+    REPLIES,
+    REQUESTS,
+    Conversation,
+    Conversations,
+    Frame,
+    Key,
+    List,
+    Message,
+    Participant,
+    Push,
+    Reply,
+    Request,
+    Sync,
+    Tombstone,
+    Type,
+)
 
-_F = TypeVar("_F", bound=Frame)
+_F = TypeVar("_F", bound=Frame | Participant)
+_Record: TypeAlias = Frame | Participant
 _Check = Callable[[Any], Any]
 """Takes a decoded value, returns the field's value, raises ValueError with what was expected."""
 
 
-def _uint(most: int) -> _Check:
+def _uint(most: int, *, least: int = 0) -> _Check:
     def check(value: Any) -> int:
-        if type(value) is int and 0 <= value <= most:
+        if type(value) is int and least <= value <= most:
             return value
-        raise ValueError(f"an unsigned integer of at most {most}")
+        raise ValueError(f"an unsigned integer from {least} to {most}")
 
     return check
 
@@ -60,17 +78,41 @@ def _text(most: int) -> _Check:
 
 _id: Final = _bytes(limits.ID_BYTES, limits.ID_BYTES)
 _seq: Final = _uint(limits.MAX_SEQ)
+_time: Final = _uint(2**63 - 1)
 
 
-def _marks(value: Any) -> list[tuple[bytes, int]]:
-    if type(value) is not list or not 0 < len(value) <= limits.MAX_MARKS:
-        raise ValueError(f"an array of 1 to {limits.MAX_MARKS} marks")
-    marks = []
-    for mark in value:
-        if type(mark) is not list or len(mark) != 2:
-            raise ValueError("an array of [conversation, seq]")
-        marks.append((_id(mark[0]), _seq(mark[1])))
-    return marks
+def _bool(value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    raise ValueError("true or false")
+
+
+def _array(most: int, check: _Check, *, least: int = 0) -> _Check:
+    def check_all(value: Any) -> list[Any]:
+        if type(value) is not list or not least <= len(value) <= most:
+            raise ValueError(f"an array of {least} to {most} elements")
+        return [check(element) for element in value]
+
+    return check_all
+
+
+def _mark(value: Any) -> tuple[bytes, int]:
+    if type(value) is not list or len(value) != 2:
+        raise ValueError("an array of [conversation, seq]")
+    return _id(value[0]), _seq(value[1])
+
+
+def _nested(*structs: type[_Record]) -> _Check:
+    """One of these frames, inside another one; a struct without a type is the only one that can come."""
+
+    def check(value: Any) -> _Record:
+        if type(value) is dict:
+            for struct in structs:
+                if value.get(0) == _RECORDS[struct][0]:
+                    return _read(value, struct, _RECORDS[struct][1])
+        raise ValueError(f"a map: {' or '.join(struct.__name__.lower() for struct in structs)}")
+
+    return check
 
 
 _CHECKS: Final[dict[Key, _Check]] = {
@@ -78,7 +120,7 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.CONVERSATION: _id,
     Key.SEQ: _seq,
     Key.MESSAGE: _id,
-    Key.CREATED: _uint(2**63 - 1),
+    Key.CREATED: _time,
     Key.SENDER: _id,
     Key.CONTENT_TYPE: _text(limits.MAX_CONTENT_TYPE_BYTES),
     Key.CONTENT: _bytes(0, limits.MAX_CONTENT_BYTES),
@@ -92,42 +134,135 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.USER: _id,
     Key.DEVICE: _id,
     Key.VERSION: _uint(2**16 - 1),
-    Key.MARKS: _marks,
+    Key.MARKS: _array(limits.MAX_MARKS, _mark, least=1),
+    Key.REVISION: _uint(2**31 - 1),
+    Key.EDITED: _time,
+    Key.CURSOR: _bytes(1, limits.MAX_CURSOR_BYTES),
+    Key.MORE: _bool,
+    Key.COUNT: _uint(limits.MAX_COUNT, least=1),
+    Key.BEFORE: _seq,
+    Key.AFTER: _seq,
+    Key.MESSAGES: _array(limits.MAX_COUNT, _nested(Message, Tombstone)),
+    Key.CONVERSATIONS: _array(limits.MAX_COUNT, _nested(Conversation)),
+    Key.KIND: _text(16),
+    Key.NAME: _text(512),
+    Key.FIRST_SEQ: _seq,
+    Key.LAST_SEQ: _seq,
+    Key.UNREAD_COUNT: _seq,
+    Key.ACTIVE_AT: _time,
+    Key.PARTICIPANTS: _array(limits.MAX_PARTICIPANTS, _nested(Participant)),
+    Key.USERNAME: _text(32),
+    Key.JOINED_SEQ: _seq,
+    Key.DELIVERED_SEQ: _seq,
+    Key.READ_SEQ: _seq,
+    Key.LAST_MESSAGE: _nested(Message, Tombstone),
+    Key.USERS: _array(limits.MAX_WATCHED, _id),
+    Key.IS_ONLINE: _bool,
+    Key.IS_TYPING: _bool,
+    Key.FOR_EVERYONE: _bool,
+    Key.HEADS: _array(limits.MAX_HEADS, _mark),
+    Key.EXPIRES: _time,
+    Key.KEEP_ALIVE_MS: _uint(2**32 - 1),
+    Key.LIMIT: _text(64),
+    Key.LIMIT_VALUE: _uint(2**32 - 1),
 }
 
-OPTIONAL: Final = frozenset({Key.NONCE, Key.EPHEMERAL_PUBLIC_KEY, Key.RETRY_AFTER_MS})
+OPTIONAL: Final = frozenset(
+    {
+        Key.NONCE,
+        Key.EPHEMERAL_PUBLIC_KEY,
+        Key.RETRY_AFTER_MS,
+        Key.LIMIT,
+        Key.LIMIT_VALUE,
+        Key.COUNT,
+        Key.BEFORE,
+        Key.AFTER,
+        Key.NAME,
+        Key.LAST_MESSAGE,
+    }
+)
 """Fields that a frame may leave out; absent and None are the same."""
 
-_Field = tuple[int, str, _Check, bool]
+OPTIONAL_IN: Final[dict[type[_Record], frozenset[Key]]] = {
+    Sync: frozenset({Key.CURSOR}),
+    List: frozenset({Key.CURSOR}),
+    Conversations: frozenset({Key.CURSOR}),
+    Message: frozenset({Key.REVISION, Key.EDITED}),
+}
+"""Fields that only these frames may leave out."""
+
+_Field: TypeAlias = tuple[int, str, _Check, bool]
 
 
-def _fields(struct: type[Frame]) -> tuple[_Field, ...]:
+def _fields(struct: type[_Record]) -> tuple[_Field, ...]:
     keys = [Key[name.upper()] for name in struct.__struct_fields__]
     assert keys == sorted(keys), f"{struct.__name__}: fields must be in the order of their keys"
-    return tuple((int(key), key.name.lower(), _CHECKS[key], key in OPTIONAL) for key in keys)
+    optional = OPTIONAL | OPTIONAL_IN.get(struct, frozenset())
+    return tuple((int(key), key.name.lower(), _CHECKS[key], key in optional) for key in keys)
 
+
+def _type_of(struct: type[_Record]) -> int | None:
+    return getattr(struct, "TYPE", None)
+
+
+_RECORDS: Final[dict[type[_Record], tuple[int | None, tuple[_Field, ...]]]] = {
+    struct: (_type_of(struct), _fields(struct)) for struct in (*REQUESTS, *REPLIES, *PUSHES, Participant)
+}
+"""Struct -> type and fields."""
+
+_NESTING_KEYS: Final = frozenset({Key.MESSAGES, Key.CONVERSATIONS, Key.PARTICIPANTS, Key.LAST_MESSAGE})
+"""Fields whose values are frames, or arrays of them."""
 
 _ENCODE: Final = {
-    struct: (int(struct.TYPE), tuple((int(Key[n.upper()]), n) for n in struct.__struct_fields__))
-    for struct in (*REQUESTS, *REPLIES, *PUSHES)
+    struct: (type_, tuple((key, name) for key, name, _, _ in fields), any(key in _NESTING_KEYS for key, *_ in fields))
+    for struct, (type_, fields) in _RECORDS.items()
 }
 _DECODE_FROM_CLIENT: Final[dict[int, tuple[type[Request], tuple[_Field, ...]]]] = {
-    int(struct.TYPE): (struct, _fields(struct)) for struct in REQUESTS
+    int(struct.TYPE): (struct, _RECORDS[struct][1]) for struct in REQUESTS
 }
 _DECODE_FROM_SERVER: Final[dict[int, tuple[type[Reply | Push], tuple[_Field, ...]]]] = {
-    int(struct.TYPE): (struct, _fields(struct)) for struct in (*REPLIES, *PUSHES)
+    int(struct.TYPE): (struct, _RECORDS[struct][1]) for struct in (*REPLIES, *PUSHES)
 }
 
 
 def encode(frame: Frame) -> bytes:
     """One frame's bytes, in core deterministic encoding. Checks nothing: what a caller builds is of those types."""
-    type_, keys = _ENCODE[type(frame)]
-    item: dict[int, Any] = {0: type_}
+    return cbor2.dumps(_item(frame))
+
+
+def _item(record: _Record) -> dict[int, Any]:
+    type_, keys, is_nesting = _ENCODE[type(record)]
+    item: dict[int, Any] = {} if type_ is None else {0: type_}
     for key, name in keys:
-        value = getattr(frame, name)
+        value = getattr(record, name)
         if value is not None:
             item[key] = value
-    return cbor2.dumps(item)
+    if is_nesting:
+        for key in _NESTING_KEYS & item.keys():
+            value = item[key]
+            item[key] = [_item(each) for each in value] if type(value) is list else _item(value)
+    return item
+
+
+def head_of(frame: bytes) -> tuple[bytes, int] | None:
+    """Conversation and seq of an encoded `Message` or `Tombstone`, without decoding it; None for any other frame.
+
+    For frames that this process or another node made with `encode`: their first four keys are where they always are.
+    """
+    if frame[2:4] not in _HEADS:
+        return None
+    width = frame[23] - 0x17 if frame[23] > 0x17 else 0
+    seq = int.from_bytes(frame[24 : 24 + (1 << width - 1)], "big") if width else frame[23]
+    return frame[6:22], seq
+
+
+def is_push(frame: bytes) -> bool:
+    """Whether an encoded frame from a server is a push; all other frames are requests and replies."""
+    return frame[2] == 0x18 and frame[3] >= 128
+
+
+_HEADS: Final = (bytes((0x18, Type.MESSAGE)), bytes((0x18, Type.TOMBSTONE)))
+"""Where the value of key 0 stands in an encoded frame."""
 
 
 def encode_request(frame: Request) -> bytes:
@@ -153,7 +288,7 @@ def decode_from_client(data: bytes) -> Iterator[Request | RequestError]:
 
     :raises RemoteProtocolError: while iterating, after what came before the fault has been yielded.
     """
-    for count, item in enumerate(_items(data), 1):
+    for count, item in enumerate(_items(data, _FROM_CLIENT), 1):
         if count > limits.MAX_FRAMES:
             raise RemoteProtocolError(CloseCode.BAD_FRAME, f"a message holds more than {limits.MAX_FRAMES} frames")
         yield _frame(item, _DECODE_FROM_CLIENT)
@@ -164,7 +299,7 @@ def decode_from_server(data: bytes) -> Iterator[Reply | Push]:
 
     :raises RemoteProtocolError: while iterating, also for a field that is missing or out of bounds.
     """
-    for item in _items(data):
+    for item in _items(data, _FROM_SERVER):
         if type(item.get(0)) is int and item[0] not in Type._value2member_map_:
             continue  # Of a later server; a push, it may be, without a request number to answer to.
         frame = _frame(item, _DECODE_FROM_SERVER)
@@ -184,24 +319,29 @@ _BUILT_IN_TAGS: Final = (
 _DECODER_OPTIONS: Final[dict[str, Any]] = {
     "tag_hook": _refuse_tag,
     "semantic_decoders": dict.fromkeys(_BUILT_IN_TAGS, _refuse_tag),
-    "max_depth": limits.MAX_NESTING,
     "allow_indefinite": False,
     "allow_duplicate_keys": False,
+}
+_FROM_CLIENT: Final = {
+    **_DECODER_OPTIONS,
+    "max_depth": limits.MAX_NESTING,
     # Keys of maps in fields: texts and bytes alone, whose hashes nobody outside can choose.
     "strict_hashable_types": True,
 }
+_FROM_SERVER: Final = {**_DECODER_OPTIONS, "max_depth": limits.MAX_SERVER_NESTING}
+"""A server's frames hold frames, whose keys are integers."""
 _MAP: Final = 0xA0
 _ARRAY: Final = 0x80
 """CBOR heads of an empty map and an empty array; up to 23 pairs or elements are added to it."""
 
 
-def _items(data: bytes) -> Iterator[dict[int, Any]]:
+def _items(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, Any]]:
     size = len(data)
     if not size:
         raise RemoteProtocolError(CloseCode.BAD_FRAME, "an empty WebSocket message holds no frame")
     stream = BytesIO(data)
     heads = stream.getbuffer()
-    decoder = cbor2.CBORDecoder(stream, **_DECODER_OPTIONS)
+    decoder = cbor2.CBORDecoder(stream, **options)
     while (start := stream.tell()) < size:
         count = heads[start] - _MAP
         if not 0 <= count <= limits.MAX_FIELDS:
@@ -229,27 +369,35 @@ def _items(data: bytes) -> Iterator[dict[int, Any]]:
 
 
 def _frame(item: dict[int, Any], table: Mapping[int, tuple[type[_F], tuple[_Field, ...]]]) -> _F | RequestError:
-    get = item.get
-    type_ = get(0)
+    type_ = item.get(0)
     # bool is an int in Python, and 1.0 == 1 finds a dict's key: only the exact type counts.
     known = table.get(type_) if type(type_) is int else None
     if known is None:
         code = ErrorCode.UNEXPECTED_FRAME if _is_other_direction(type_) else ErrorCode.UNKNOWN_FRAME
         return RequestError(_request_of(item), code, f"frame type {_show(type_)}")
-    struct, fields = known
+    try:
+        return _read(item, *known)
+    except ValueError as error:
+        return RequestError(_request_of(item), ErrorCode.INVALID_FRAME, str(error))
+
+
+def _read(item: dict[int, Any], struct: type[_F], fields: tuple[_Field, ...]) -> _F:
+    """
+    :raises ValueError: with a sentence about the field that is missing or wrong.
+    """
+    get = item.get
     values: list[Any] = []
     for key, name, check, optional in fields:
         value = get(key)
         if value is None:
-            if optional:
-                values.append(None)
-                continue
-            return RequestError(_request_of(item), ErrorCode.INVALID_FRAME, f"{name} (key {key}) is missing")
+            if not optional:
+                raise ValueError(f"{name} (key {key}) is missing")
+            values.append(None)
+            continue
         try:
             values.append(check(value))
         except ValueError as error:
-            detail = f"{name} (key {key}) must be {error}"
-            return RequestError(_request_of(item), ErrorCode.INVALID_FRAME, detail)
+            raise ValueError(f"{name} (key {key}) must be {error}") from None
     return struct(*values)
 
 

@@ -28,8 +28,15 @@ class ErrorCode(Enum):
     UNKNOWN_FRAME = "unknown_frame"
     UNEXPECTED_FRAME = "unexpected_frame"
     TOO_MANY_IN_FLIGHT = "too_many_in_flight"
+    RATE_LIMITED = "rate_limited"
     NOT_A_PARTICIPANT = "not_a_participant"
     TEMP_ID_CONFLICT = "temp_id_conflict"
+    UNKNOWN_MESSAGE = "unknown_message"
+    NOT_THE_SENDER = "not_the_sender"
+    MESSAGE_DELETED = "message_deleted"
+    REVISION_CONFLICT = "revision_conflict"
+    CURSOR_FOREIGN = "cursor_foreign"
+    UNAUTHENTICATED = "unauthenticated"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
@@ -48,10 +55,21 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ErrorCode.TOO_MANY_IN_FLIGHT: ErrorInfo(
         "Too many requests of this connection wait for a reply; wait for some.", True
     ),
+    ErrorCode.RATE_LIMITED: ErrorInfo("More requests per second than a connection or a user may make.", True),
     ErrorCode.NOT_A_PARTICIPANT: ErrorInfo(
         "You are not a participant of this conversation, or it does not exist.", False
     ),
     ErrorCode.TEMP_ID_CONFLICT: ErrorInfo("You used this temp_id for another message; choose a new one.", False),
+    ErrorCode.UNKNOWN_MESSAGE: ErrorInfo("There is no such message, or it is not yours to see.", False),
+    ErrorCode.NOT_THE_SENDER: ErrorInfo("Only who sent a message may edit it, or delete it for everyone.", False),
+    ErrorCode.MESSAGE_DELETED: ErrorInfo("The message was deleted; there is nothing to edit.", False),
+    ErrorCode.REVISION_CONFLICT: ErrorInfo(
+        "The message has another revision than you gave: read it, then edit that one.", False
+    ),
+    ErrorCode.CURSOR_FOREIGN: ErrorInfo(
+        "The cursor is none of this server's, or of a history that is gone: go on without one.", False
+    ),
+    ErrorCode.UNAUTHENTICATED: ErrorInfo("The token is not this device's, or is no longer good.", False),
     ErrorCode.OVERLOADED: ErrorInfo("The server has more work queued than it accepts.", True),
     ErrorCode.UNAVAILABLE: ErrorInfo(
         "Postgres or Redis cannot be reached; the request may or may not have taken effect.", True
@@ -85,10 +103,14 @@ class CloseCode(Enum):
     GOING_AWAY = 1012
     HELLO_TIMEOUT = 4000
     UNAVAILABLE = 4002
+    TOO_MANY_CONNECTIONS = 4003
+    SILENT = 4004
     BAD_FRAME = 4500
     UNAUTHENTICATED = 4501
     HELLO_EXPECTED = 4502
     UNSUPPORTED_VERSION = 4503
+    TOKEN_EXPIRED = 4504
+    DEVICE_REVOKED = 4505
 
     @property
     def info(self) -> CloseInfo:
@@ -105,10 +127,16 @@ CLOSES: Final[dict[CloseCode, CloseInfo]] = {
     CloseCode.GOING_AWAY: CloseInfo("This node is stopping; another one, or its successor, answers.", True, 2),
     CloseCode.HELLO_TIMEOUT: CloseInfo("No complete hello came in time.", True, 5),
     CloseCode.UNAVAILABLE: CloseInfo("Postgres or Redis cannot be reached, so hello could not be answered.", True, 5),
+    CloseCode.TOO_MANY_CONNECTIONS: CloseInfo(
+        "You have as many connections to this node as a user may have; the reason gives the limit.", True, 60
+    ),
+    CloseCode.SILENT: CloseInfo("Nothing came from the client for two keep-alive periods.", True, 5),
     CloseCode.BAD_FRAME: CloseInfo("The bytes of a WebSocket message are not a sequence of frames.", False, 0),
-    CloseCode.UNAUTHENTICATED: CloseInfo("The token is missing, unknown or revoked; log in again.", False, 0),
+    CloseCode.UNAUTHENTICATED: CloseInfo("The token is unknown; log in again.", False, 0),
     CloseCode.HELLO_EXPECTED: CloseInfo("The first frame of a connection must be hello.", False, 0),
     CloseCode.UNSUPPORTED_VERSION: CloseInfo("This server does not speak that protocol version.", False, 0),
+    CloseCode.TOKEN_EXPIRED: CloseInfo("The token has expired; log in again.", False, 0),
+    CloseCode.DEVICE_REVOKED: CloseInfo("The user has revoked this device; its token is void.", False, 0),
 }
 
 

@@ -1,8 +1,8 @@
 """What can be said on the wire: one struct for each frame.
 
 A frame is a CBOR map with small integer keys. A key means the same thing in every frame (`Key`), so a field is
-named once. Keys 0 to 23 take one byte; fields are declared in ascending order of their keys, which makes what we
-emit deterministic (RFC 8949, section 4.2.1) without sorting. Receivers ignore keys that they do not know.
+named once. Keys 0 to 23 take one byte, the others two; fields are declared in ascending order of their keys, which
+makes what we emit deterministic (RFC 8949, section 4.2.1) without sorting. Receivers ignore keys that they do not know.
 
 Frame types (`Type`) come in three kinds: requests (1 to 63: client to server, each answered by exactly one reply
 with the same request number), replies (64 to 127), pushes (128 to 255, server to client, unasked).
@@ -11,7 +11,7 @@ with the same request number), replies (64 to 127), pushes (128 to 255, server t
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias, get_args
 
 from msgspec import Struct
 
@@ -39,6 +39,37 @@ class Key(IntEnum):
     DEVICE = 17
     VERSION = 18
     MARKS = 19
+    REVISION = 20
+    EDITED = 21
+    CURSOR = 22
+    MORE = 23
+    # From here on keys take two bytes: none of these is in a frame that is sent for each message.
+    COUNT = 24
+    BEFORE = 25
+    AFTER = 26
+    MESSAGES = 27
+    CONVERSATIONS = 28
+    KIND = 29
+    NAME = 30
+    FIRST_SEQ = 31
+    LAST_SEQ = 32
+    UNREAD_COUNT = 33
+    ACTIVE_AT = 34
+    PARTICIPANTS = 35
+    USERNAME = 36
+    JOINED_SEQ = 37
+    DELIVERED_SEQ = 38
+    READ_SEQ = 39
+    LAST_MESSAGE = 40
+    USERS = 41
+    IS_ONLINE = 42
+    IS_TYPING = 43
+    FOR_EVERYONE = 44
+    HEADS = 45
+    EXPIRES = 46
+    KEEP_ALIVE_MS = 47
+    LIMIT = 48
+    LIMIT_VALUE = 49
 
 
 class Type(IntEnum):
@@ -48,14 +79,32 @@ class Type(IntEnum):
     SEND = 2
     MARK_DELIVERED = 3
     MARK_READ = 4
+    EDIT = 5
+    DELETE = 6
+    SET_TYPING = 7
+    WATCH = 8
+    SYNC = 9
+    HISTORY = 10
+    LIST = 11
+    REFRESH = 12
     PING = 13
     BYE = 14
     ERROR = 64
     WELCOME = 65
     SENT = 66
     DONE = 67
+    REVISED = 68
+    SYNCED = 69
+    MESSAGES = 70
+    CONVERSATIONS = 71
     PONG = 72
+    REFRESHED = 73
     MESSAGE = 128
+    TOMBSTONE = 129
+    CONVERSATION = 130
+    TYPING = 131
+    PRESENCE = 132
+    LAG = 133
 
 
 class Hello(Struct, frozen=True, gc=False):
@@ -102,6 +151,104 @@ class MarkRead(Struct, frozen=True):
     marks: list[tuple[bytes, int]]
 
 
+class Edit(Struct, frozen=True, gc=False):
+    """Other content for a message of one's own. Answered by `Revised`.
+
+    :ivar revision: of the message as this device knows it, 0 if it was never edited. If it is not the stored one,
+        another device was quicker: `revision_conflict`. So an edit that is repeated after a lost reply is done once.
+    """
+
+    TYPE: ClassVar = Type.EDIT
+    request: int
+    conversation: bytes
+    seq: int
+    content_type: str
+    content: bytes
+    nonce: bytes | None
+    ephemeral_public_key: bytes | None
+    revision: int
+
+
+class Delete(Struct, frozen=True, gc=False):
+    """A message is to be gone. Answered by `Done`; doing it again changes nothing.
+
+    :ivar for_everyone: for all participants, which only its sender may ask; else for this user alone.
+    """
+
+    TYPE: ClassVar = Type.DELETE
+    request: int
+    conversation: bytes
+    seq: int
+    for_everyone: bool
+
+
+class SetTyping(Struct, frozen=True, gc=False):
+    """The user begins to type, or goes on, or stops. Answered by `Done`."""
+
+    TYPE: ClassVar = Type.SET_TYPING
+    request: int
+    conversation: bytes
+    is_typing: bool
+
+
+class Watch(Struct, frozen=True):
+    """Whose presence this connection wants to know, instead of those it asked for before. Answered by `Done`.
+
+    :ivar users: at most `limits.MAX_WATCHED`; those who share no conversation with the user are passed over.
+    """
+
+    TYPE: ClassVar = Type.WATCH
+    request: int
+    users: list[bytes]
+
+
+class Sync(Struct, frozen=True, gc=False):
+    """What is new since a cursor; it comes as pushes, then `Synced` says how far they reached.
+
+    :ivar cursor: of the last `Synced`; None on a device that holds nothing.
+    """
+
+    TYPE: ClassVar = Type.SYNC
+    request: int
+    cursor: bytes | None
+
+
+class History(Struct, frozen=True, gc=False):
+    """A page of a conversation's messages. Answered by `Messages`.
+
+    :ivar before: only those with a smaller seq. Without `after` the page is the newest of them, newest first.
+    :ivar after: only those with a greater seq; then the page is the oldest of them, oldest first.
+    :ivar count: at most so many.
+    """
+
+    TYPE: ClassVar = Type.HISTORY
+    request: int
+    conversation: bytes
+    count: int | None
+    before: int | None
+    after: int | None
+
+
+class List(Struct, frozen=True, gc=False):
+    """A page of the user's conversations, the latest message first. Answered by `Conversations`.
+
+    :ivar cursor: of the page before.
+    """
+
+    TYPE: ClassVar = Type.LIST
+    request: int
+    cursor: bytes | None
+    count: int | None
+
+
+class Refresh(Struct, frozen=True, gc=False):
+    """A new token for this device, before the one it has expires. Answered by `Refreshed`."""
+
+    TYPE: ClassVar = Type.REFRESH
+    request: int
+    token: str
+
+
 class Ping(Struct, frozen=True, gc=False):
     """Are you there, and what time is it? Answered by `Pong`, at once."""
 
@@ -122,6 +269,7 @@ class Error(Struct, frozen=True, gc=False):
     :ivar code: a value of `codes.ErrorCode`; one that a client does not know counts as not to be retried.
     :ivar detail: one English sentence for a developer; not for the user, not for parsing.
     :ivar retry_after_ms: present if and only if the same request may be retried, not before so many ms.
+    :ivar limit: which limit was met, if it was one; `limit_value` is what it allows.
     """
 
     TYPE: ClassVar = Type.ERROR
@@ -129,10 +277,17 @@ class Error(Struct, frozen=True, gc=False):
     code: str
     detail: str
     retry_after_ms: int | None = None
+    limit: str | None = None
+    limit_value: int | None = None
 
 
 class Welcome(Struct, frozen=True, gc=False):
-    """The reply to `Hello`. From here on pushes may come. `created` is the server's time in microseconds."""
+    """The reply to `Hello`. From here on pushes may come. Times are in microseconds, by the server's clock.
+
+    :ivar created: now.
+    :ivar expires: until when the token is good.
+    :ivar keep_alive_ms: after so long a silence the server pings; after twice as long the connection is at its end.
+    """
 
     TYPE: ClassVar = Type.WELCOME
     request: int
@@ -140,6 +295,8 @@ class Welcome(Struct, frozen=True, gc=False):
     user: bytes
     device: bytes
     version: int
+    expires: int
+    keep_alive_ms: int
 
 
 class Sent(Struct, frozen=True, gc=False):
@@ -162,6 +319,54 @@ class Done(Struct, frozen=True, gc=False):
     request: int
 
 
+class Revised(Struct, frozen=True, gc=False):
+    """The reply to `Edit`: the new content is committed.
+
+    :ivar edited: when, in microseconds since 1970.
+    """
+
+    TYPE: ClassVar = Type.REVISED
+    request: int
+    revision: int
+    edited: int
+
+
+class Synced(Struct, frozen=True, gc=False):
+    """The reply to `Sync`: everything up to `cursor` has come before it.
+
+    :ivar more: there is more already; ask again with this cursor.
+    """
+
+    TYPE: ClassVar = Type.SYNCED
+    request: int
+    cursor: bytes
+    more: bool
+
+
+class Messages(Struct, frozen=True):
+    """The reply to `History`.
+
+    :ivar more: there are more in the direction in which they come.
+    """
+
+    TYPE: ClassVar = Type.MESSAGES
+    request: int
+    more: bool
+    messages: list[Message | Tombstone]
+
+
+class Conversations(Struct, frozen=True):
+    """The reply to `List`.
+
+    :ivar cursor: for the next page; None if there is none.
+    """
+
+    TYPE: ClassVar = Type.CONVERSATIONS
+    request: int
+    cursor: bytes | None
+    conversations: list[Conversation]
+
+
 class Pong(Struct, frozen=True, gc=False):
     """The reply to `Ping`. `created` is the clock of the process that answers, in microseconds."""
 
@@ -170,8 +375,24 @@ class Pong(Struct, frozen=True, gc=False):
     created: int
 
 
+class Refreshed(Struct, frozen=True, gc=False):
+    """The reply to `Refresh`. The token that was presented stays good for a while, should this reply be lost.
+
+    :ivar expires: until when the new token is good, in microseconds since 1970.
+    """
+
+    TYPE: ClassVar = Type.REFRESHED
+    request: int
+    token: str
+    expires: int
+
+
 class Message(Struct, frozen=True, gc=False):
-    """Push: a message in one of the user's conversations, sent by another device."""
+    """Push: a message in one of the user's conversations, sent by another device, or its newest revision.
+
+    :ivar revision: None for 0, as it was sent.
+    :ivar edited: when this revision was made; None if there was none.
+    """
 
     TYPE: ClassVar = Type.MESSAGE
     conversation: bytes
@@ -183,13 +404,103 @@ class Message(Struct, frozen=True, gc=False):
     content: bytes
     nonce: bytes | None
     ephemeral_public_key: bytes | None
+    revision: int | None = None
+    edited: int | None = None
 
 
-Request: TypeAlias = Hello | Send | MarkDelivered | MarkRead | Ping | Bye
-Reply: TypeAlias = Error | Welcome | Sent | Done | Pong
-Push: TypeAlias = Message
+class Tombstone(Struct, frozen=True, gc=False):
+    """Push: what is left of a message that was deleted. It is final: no revision comes after it."""
+
+    TYPE: ClassVar = Type.TOMBSTONE
+    conversation: bytes
+    seq: int
+    message: bytes
+    created: int
+    sender: bytes
+
+
+class Participant(Struct, frozen=True, gc=False):
+    """A user in a conversation, with their up-to marks. Part of `Conversation`, no frame by itself."""
+
+    user: bytes
+    username: str
+    joined_seq: int
+    delivered_seq: int
+    read_seq: int
+
+
+class Conversation(Struct, frozen=True):
+    """Push: a conversation as this user sees it, new or changed.
+
+    :ivar created: microseconds since 1970.
+    :ivar kind: "direct" or "group".
+    :ivar name: of a group.
+    :ivar first_seq: the first seq that this user may read.
+    :ivar active_at: microseconds since 1970: the last message, or the beginning.
+    :ivar last_message: with `last_seq`; None if there is none, or none that this user may read.
+    """
+
+    TYPE: ClassVar = Type.CONVERSATION
+    conversation: bytes
+    created: int
+    kind: str
+    name: str | None
+    first_seq: int
+    last_seq: int
+    unread_count: int
+    active_at: int
+    participants: list[Participant]
+    last_message: Message | Tombstone | None
+
+
+class Typing(Struct, frozen=True, gc=False):
+    """Push: somebody types, or has stopped. Without another one it is over after `limits.TYPING_S`."""
+
+    TYPE: ClassVar = Type.TYPING
+    conversation: bytes
+    user: bytes
+    is_typing: bool
+
+
+class Presence(Struct, frozen=True, gc=False):
+    """Push: somebody who is watched has a device connected, or no longer."""
+
+    TYPE: ClassVar = Type.PRESENCE
+    user: bytes
+    is_online: bool
+
+
+class Lag(Struct, frozen=True):
+    """Push: this connection read too slowly; pushes were dropped, and none come until it asks with `Sync`.
+
+    :ivar heads: pairs (conversation, seq): of the conversations whose pushes were dropped, the latest of those; at most
+        `limits.MAX_HEADS` of them.
+    """
+
+    TYPE: ClassVar = Type.LAG
+    heads: list[tuple[bytes, int]]
+
+
+Request: TypeAlias = (
+    Hello
+    | Send
+    | MarkDelivered
+    | MarkRead
+    | Edit
+    | Delete
+    | SetTyping
+    | Watch
+    | Sync
+    | History
+    | List
+    | Refresh
+    | Ping
+    | Bye
+)
+Reply: TypeAlias = Error | Welcome | Sent | Done | Revised | Synced | Messages | Conversations | Pong | Refreshed
+Push: TypeAlias = Message | Tombstone | Conversation | Typing | Presence | Lag
 Frame: TypeAlias = Request | Reply | Push
 
-REQUESTS: Final[tuple[type[Request], ...]] = (Hello, Send, MarkDelivered, MarkRead, Ping, Bye)
-REPLIES: Final[tuple[type[Reply], ...]] = (Error, Welcome, Sent, Done, Pong)
-PUSHES: Final[tuple[type[Push], ...]] = (Message,)
+REQUESTS: Final[tuple[type[Request], ...]] = get_args(Request)
+REPLIES: Final[tuple[type[Reply], ...]] = get_args(Reply)
+PUSHES: Final[tuple[type[Push], ...]] = get_args(Push)

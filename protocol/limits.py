@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 ID_BYTES: Final = 16
 """Users, devices, conversations, messages and `temp_id`s: the size of a UUID."""
@@ -25,6 +25,25 @@ MAX_TOKEN_BYTES: Final = 256
 MAX_MARKS: Final = 256
 """Up-to marks in one request: one for each conversation of a very busy catch-up."""
 
+MAX_CURSOR_BYTES: Final = 1024
+"""Ours have 40 to 100 bytes, and 8 more for each transaction that was under way in Postgres."""
+
+MAX_COUNT: Final = 100
+DEFAULT_COUNT: Final = 50
+"""Messages or conversations of one page; twice what fits on a phone's screen three times over."""
+
+MAX_PAGE_BYTES: Final = 128 * 1024
+"""Content of one page, unless a single entry is larger: half of what a WebSocket message may hold."""
+
+MAX_WATCHED: Final = 256
+"""Users whose presence one connection wants to know: the contacts on a long screen, and who writes in an open group."""
+
+MAX_HEADS: Final = 256
+"""Conversations that a `lag` names. It is a hint; what was missed is found out by `sync`."""
+
+MAX_PARTICIPANTS: Final = 1000
+"""Of one conversation: what one `conversation` frame can hold, at about 80 bytes each."""
+
 MAX_WEBSOCKET_MESSAGE_BYTES: Final = 256 * 1024
 """One WebSocket message, that is one CBOR sequence, in either direction: three of the largest sends. Protects the
 server's memory while fragments are collected; a larger message is refused with close code 1009."""
@@ -38,10 +57,13 @@ MAX_FRAMES: Final = 4096
 message full of the smallest frames would take a third of a second to refuse, these take 30 ms."""
 
 MAX_FIELDS: Final = 23
-"""Fields of a frame, its type among them: the largest map whose head is one byte. The largest frame has 10."""
+"""Fields of a frame, its type among them: the largest map whose head is one byte. The largest frame has 12."""
 
 MAX_NESTING: Final = 4
-"""Depth of containers in a frame: map, `marks`, mark. Protects the decoder's stack."""
+"""Depth of containers in a frame from a client: map, `marks`, mark. Protects the decoder's stack."""
+
+MAX_SERVER_NESTING: Final = 8
+"""The same in a frame from a server: map, `conversations`, conversation, `participants`, participant, and some room."""
 
 MAX_REQUEST: Final = 2**32 - 1
 """Request numbers: a client that sends 1,000 a second may go on for 49 days before it starts again at 0."""
@@ -52,6 +74,32 @@ MAX_SEQ: Final = 2**63 - 1
 MAX_IN_FLIGHT: Final = 1024
 """Requests of one connection that have no reply yet; the next is refused with `too_many_in_flight`."""
 
+MAX_REQUESTS_PER_S: Final = 500
+MAX_REQUESTS_AT_ONCE: Final = 2048
+"""Of one connection in the long run, and after a rest: twice what may be in flight. A person needs two a second; a
+device that sends what it wrote in a tunnel needs a burst. Beyond it requests are refused with `rate_limited`."""
+
+MAX_USER_REQUESTS_PER_S: Final = 1000
+MAX_USER_REQUESTS_AT_ONCE: Final = 4096
+"""The same of all connections that a user has to one node: two devices as busy as can be."""
+
+MAX_USER_CONNECTIONS: Final = 32
+"""Of one user to one node. People have five devices; an old connection of each may linger for a minute."""
+
+MAX_ADDRESS_CONNECTIONS: Final = 1000
+"""From one address (or one /64 of IPv6) to one node: an office or a mobile carrier behind one address. The operator may
+set another (MAX_ADDRESS_CONNECTIONS)."""
+
+KEEP_ALIVE_S: Final = 30.0
+"""Of silence after which the server pings; after as long again without a byte the connection is closed. Mobile networks
+forget idle connections after one to five minutes."""
+
+TYPING_S: Final = 6.0
+"""After which somebody who types counts as having stopped, unless it is said again. Signal takes 15, Matrix 30."""
+
+TYPING_INTERVAL_S: Final = 2.0
+"""A device says at most so often that its user types; what comes sooner is answered, and not passed on."""
+
 HELLO_TIMEOUT_S: Final = 10.0
 """From accepting the TCP connection to a complete `hello`; a phone on a bad 2G link needs about three."""
 
@@ -60,3 +108,77 @@ SUBPROTOCOL: Final = "alo.v1"
 """Sec-WebSocket-Protocol. A server that does not select it does not speak this protocol."""
 
 SOCKET_PATH: Final = "/v1/socket"
+
+
+class Limit(NamedTuple):
+    """A limit that a peer is told by name when it meets it.
+
+    :ivar name: what goes over the wire.
+    :ivar value: what it allows.
+    :ivar shown: the same with its unit, for people.
+    :ivar outcome: what happens beyond it.
+    """
+
+    name: str
+    value: int
+    shown: str
+    outcome: str
+
+
+REQUESTS_IN_FLIGHT: Final = Limit(
+    "requests_in_flight", MAX_IN_FLIGHT, f"{MAX_IN_FLIGHT} without a reply", "error `too_many_in_flight`"
+)
+REQUESTS_PER_CONNECTION: Final = Limit(
+    "requests_per_connection",
+    MAX_REQUESTS_PER_S,
+    f"{MAX_REQUESTS_PER_S} a second, {MAX_REQUESTS_AT_ONCE} at once",
+    "error `rate_limited`",
+)
+REQUESTS_PER_USER: Final = Limit(
+    "requests_per_user",
+    MAX_USER_REQUESTS_PER_S,
+    f"{MAX_USER_REQUESTS_PER_S} a second, {MAX_USER_REQUESTS_AT_ONCE} at once, all connections to a node together",
+    "error `rate_limited`",
+)
+CONNECTIONS_PER_USER: Final = Limit(
+    "connections_per_user", MAX_USER_CONNECTIONS, f"{MAX_USER_CONNECTIONS} to a node", "close 4003"
+)
+CONNECTIONS_PER_ADDRESS: Final = Limit(
+    "connections_per_address",
+    MAX_ADDRESS_CONNECTIONS,
+    f"{MAX_ADDRESS_CONNECTIONS} to a node, unless its operator has set another number; IPv6 is counted by /64",
+    "HTTP 429",
+)
+MESSAGE_BYTES: Final = Limit(
+    "message_bytes",
+    MAX_WEBSOCKET_MESSAGE_BYTES,
+    f"{MAX_WEBSOCKET_MESSAGE_BYTES} bytes of a WebSocket message",
+    "close 1009",
+)
+MESSAGE_FRAGMENTS: Final = Limit(
+    "message_fragments", MAX_FRAGMENTS, f"{MAX_FRAGMENTS} WebSocket frames of a message", "close 1009"
+)
+MESSAGE_FRAMES: Final = Limit("message_frames", MAX_FRAMES, f"{MAX_FRAMES} frames of a WebSocket message", "close 4500")
+FRAME_FIELDS: Final = Limit("frame_fields", MAX_FIELDS, f"{MAX_FIELDS} fields of a frame", "close 4500")
+FRAME_NESTING: Final = Limit("frame_nesting", MAX_NESTING, f"{MAX_NESTING} levels of maps and arrays", "close 4500")
+HELLO_SECONDS: Final = Limit(
+    "hello_seconds", int(HELLO_TIMEOUT_S), f"{HELLO_TIMEOUT_S:g} s from accepting to a complete hello", "close 4000"
+)
+SILENT_SECONDS: Final = Limit(
+    "silent_seconds", int(2 * KEEP_ALIVE_S), f"{2 * KEEP_ALIVE_S:g} s without a byte, a ping between them", "close 4004"
+)
+
+NAMED: Final = (
+    REQUESTS_IN_FLIGHT,
+    REQUESTS_PER_CONNECTION,
+    REQUESTS_PER_USER,
+    CONNECTIONS_PER_USER,
+    CONNECTIONS_PER_ADDRESS,
+    MESSAGE_BYTES,
+    MESSAGE_FRAGMENTS,
+    MESSAGE_FRAMES,
+    FRAME_FIELDS,
+    FRAME_NESTING,
+    HELLO_SECONDS,
+    SILENT_SECONDS,
+)
