@@ -6,7 +6,8 @@
 | `statement`, `columns` | the statements of the hot path, with their types written down |
 | `redis` | one pipelined Redis connection for all tasks |
 | `batch` | group commit: what queued during one commit goes out with the next |
-| `messages`, `marks`, `conversations`, `accounts`, `outbox` | typed functions, one for each named query |
+| `messages`, `revisions`, `marks`, `conversations`, `members`, `accounts`, `outbox` | a function for each query |
+| `sync` | what is new since a cursor |
 | `directory`, `bus` | which node holds which user, and what nodes tell each other |
 | `migrate` | numbered SQL files, applied under a lock (`python -m store migrate`) |
 | `config` | every environment variable, with its default |

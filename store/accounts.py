@@ -11,13 +11,16 @@ from msgspec import Struct
 
 from store import sql
 from store.columns import BIGINT, BYTEA, UUID
-from store.errors import UnknownUser, UsernameTaken
+from store.errors import DeviceRevoked, TokenExpired, TokenUnknown, UnknownDevice, UnknownUser, UsernameTaken
 from store.pool import Pool
 from store.postgres import UniqueViolation, uuid
 from store.statement import Statement
 
 _sql = sql.load("accounts")
-_DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"token_hash": BYTEA}, (UUID, UUID, BIGINT))
+_DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"token_hash": BYTEA}, (UUID, UUID, BIGINT, BIGINT, BIGINT))
+
+GRACE_S: Final = 86400.0
+"""For so long the token before a refresh stays good: the reply may be lost, and a phone be off for the night."""
 
 
 class Account(Struct, frozen=True):
@@ -28,12 +31,22 @@ class Account(Struct, frozen=True):
     password_hash: str
 
 
+class Device(Struct, frozen=True):
+    """A device as its user sees it; times in microseconds since 1970."""
+
+    device: bytes
+    name: str
+    created: int
+    expires: int
+
+
 class Identity(Struct, frozen=True, gc=False):
-    """Whose token it is; `now` is Postgres' clock, in microseconds since 1970."""
+    """Whose token it is; `now` and `expires` by Postgres' clock, in microseconds since 1970."""
 
     user: bytes
     device: bytes
     now: int
+    expires: int
 
 
 async def add_user(pool: Pool, username: str, password_hash: str) -> bytes:
@@ -61,18 +74,81 @@ async def user_by_name(pool: Pool, username: str) -> Account:
     return Account(*rows[0])
 
 
-async def add_device(pool: Pool, user: bytes, name: str) -> tuple[bytes, str]:
-    """A new device of a user: its id and its token, which nobody can read again."""
-    device, token = os.urandom(16), secrets.token_urlsafe(32)
-    parameters = {"device": uuid(device), "user": uuid(user), "name": name, "token_hash": _hash(token)}
-    await pool.fetch(_sql.add_device, parameters)
-    return device, token
+async def add_device(pool: Pool, user: bytes, name: str, *, lifetime_s: float) -> tuple[bytes, str, int]:
+    """A new device of a user: its id, its token, which nobody can read again, and when that expires (microseconds)."""
+    device, token = os.urandom(16), _new_token()
+    parameters = {
+        "device": uuid(device),
+        "user": uuid(user),
+        "name": name,
+        "token_hash": _hash(token),
+        "lifetime_s": lifetime_s,
+    }
+    [(expires,)] = await pool.fetch(_sql.add_device, parameters)
+    return device, token, expires
 
 
-async def device_by_token(pool: Pool, token: str) -> Identity | None:
-    """Who has this token; None if nobody, or no longer."""
+async def device_by_token(pool: Pool, token: str) -> Identity:
+    """Who has this token.
+
+    :raises TokenUnknown: if nobody has it.
+    :raises DeviceRevoked: if its device was revoked.
+    :raises TokenExpired: if it is too old.
+    """
     rows = await pool.run(_DEVICE_BY_TOKEN, {"token_hash": _hash(token)})
-    return Identity(*rows[0]) if rows else None
+    if not rows:
+        raise TokenUnknown
+    [(user, device, now, expires, is_revoked)] = rows
+    if is_revoked:
+        raise DeviceRevoked
+    if expires <= now:
+        raise TokenExpired
+    return Identity(user, device, now, expires)
+
+
+async def refresh_token(pool: Pool, device: bytes, token: str, *, lifetime_s: float) -> tuple[str, int, int]:
+    """Another token for a device: it, when it expires, and what time it is (microseconds).
+
+    The token that was presented stays good for `GRACE_S`, and may be presented again meanwhile.
+
+    :raises TokenUnknown: if the device has not this token, or no longer.
+    """
+    new = _new_token()
+    parameters = {
+        "device": uuid(device),
+        "token_hash": _hash(token),
+        "new_hash": _hash(new),
+        "lifetime_s": lifetime_s,
+        "grace_s": GRACE_S,
+    }
+    rows = await pool.fetch(_sql.refresh_token, parameters)
+    if not rows:
+        raise TokenUnknown
+    [(expires, now)] = rows
+    return new, expires, now
+
+
+async def devices_of(pool: Pool, user: bytes) -> list[Device]:
+    """A user's devices whose tokens are good, the newest first."""
+    return [Device(*row) for row in await pool.fetch(_sql.devices_of, {"user": uuid(user)})]
+
+
+async def revoke_device(pool: Pool, user: bytes, device: bytes) -> None:
+    """A device's tokens are void from now on; to revoke it again changes nothing.
+
+    :raises UnknownDevice: if the user has no such device.
+    """
+    if not await pool.fetch(_sql.revoke_device, {"user": uuid(user), "device": uuid(device)}):
+        raise UnknownDevice
+
+
+async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes]]:
+    """(user, device) of those that were revoked in the last `ago_s` seconds, by Postgres' clock."""
+    return [(user, device) for user, device in await pool.fetch(_sql.revoked_since, {"ago_s": ago_s})]
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(32)
 
 
 def _hash(token: str) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from urllib.parse import urlsplit
 
+from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from store.postgres import is_url
 
 
@@ -30,6 +31,12 @@ class Config:
     """Postgres connections of one process."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Redis 6.2 or newer: redis://, rediss:// (TLS) or unix://."""
+    token_lifetime_s: float = 90 * 86400.0
+    """How long a token is good, unless it is refreshed."""
+    trusted_proxies: str = ""
+    """Load balancers that say for whom they speak (PROXY protocol, X-Forwarded-For): addresses and networks."""
+    max_address_connections: int = MAX_ADDRESS_CONNECTIONS
+    """Connections of one address (one /64 of IPv6) to one `socket` process."""
     offline_notice_url: str = ""
     """Webhook that is told of users who have undelivered messages; empty: they are logged."""
     offline_notice_after_s: float = 10.0
@@ -58,25 +65,34 @@ class Config:
         return config
 
     def _check(self) -> None:
-        for name in ("port", "socket_port"):
-            if not 0 <= getattr(self, name) <= 65535:
-                raise ConfigError(f"{name.upper()} must be a port number, 0 to 65535")
-        if self.database_pool < 2:
-            raise ConfigError(
-                "DATABASE_POOL must be at least 2: one connection commits sends, the others serve the rest"
-            )
-        if not 0 < self.offline_notice_after_s < 86400:
-            raise ConfigError("OFFLINE_NOTICE_AFTER_S must be more than 0 and less than a day")
-        if not is_url(self.database_url):
-            raise ConfigError(
-                "DATABASE_URL must be a libpq URL (postgresql://...) or DSN, with one port or a port per host"
-            )
-        if not _has_scheme(self.redis_url, "redis", "rediss", "unix"):
-            raise ConfigError("REDIS_URL must be a redis://, rediss:// or unix:// URL")
-        if self.offline_notice_url and not _has_scheme(self.offline_notice_url, "http", "https"):
-            raise ConfigError("OFFLINE_NOTICE_URL must be an http:// or https:// URL, or empty")
-        if self.log_level not in ("debug", "info", "warning", "error"):
-            raise ConfigError("LOG_LEVEL must be debug, info, warning or error")
+        for name, what, is_good in self._rules():
+            if not is_good:
+                raise ConfigError(f"{name} {what}")
+
+    def _rules(self) -> Iterator[tuple[str, str, bool]]:
+        """Of each variable with bounds: what it must be, and whether it is."""
+        port = "must be a port number, 0 to 65535"
+        yield "PORT", port, 0 <= self.port <= 65535
+        yield "SOCKET_PORT", port, 0 <= self.socket_port <= 65535
+        pool = "must be at least 2: one connection commits sends, the others serve the rest"
+        yield "DATABASE_POOL", pool, self.database_pool >= 2
+        yield "MAX_ADDRESS_CONNECTIONS", "must be at least 1", self.max_address_connections >= 1
+        lifetime = "must be more than 0 and at most ten years"
+        yield "TOKEN_LIFETIME_S", lifetime, 0 < self.token_lifetime_s <= 3650 * 86400
+        window = "must be more than 0 and less than a day"
+        yield "OFFLINE_NOTICE_AFTER_S", window, 0 < self.offline_notice_after_s < 86400
+        database = "must be a libpq URL (postgresql://...) or DSN, with one port or a port per host"
+        yield "DATABASE_URL", database, is_url(self.database_url)
+        redis = "must be a redis://, rediss:// or unix:// URL"
+        yield "REDIS_URL", redis, _has_scheme(self.redis_url, "redis", "rediss", "unix")
+        hook = "must be an http:// or https:// URL, or empty"
+        yield (
+            "OFFLINE_NOTICE_URL",
+            hook,
+            not self.offline_notice_url or _has_scheme(self.offline_notice_url, "http", "https"),
+        )
+        levels = "must be debug, info, warning or error"
+        yield "LOG_LEVEL", levels, self.log_level in ("debug", "info", "warning", "error")
 
 
 def _has_scheme(url: str, *schemes: str) -> bool:

@@ -6,44 +6,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Struct
-
-from protocol.frames import Message
+from protocol.frames import Conversation, Participant
 from store import sql
 from store.errors import NotAParticipant, UnknownUser
 from store.pool import Pool
 from store.postgres import ForeignKeyViolation, uuid, uuids
+from store.rows import message_of
 
 _sql = sql.load("conversations")
-
-
-class Participant(Struct, frozen=True):
-    """A user in a conversation, with their up-to marks."""
-
-    user: bytes
-    username: str
-    joined_seq: int
-    delivered_seq: int
-    read_seq: int
-
-
-class Conversation(Struct, frozen=True):
-    """A conversation as one of its participants sees it.
-
-    :ivar first_seq: the first seq that this user may read.
-    :ivar active_at: microseconds since 1970: the last message, or the beginning.
-    """
-
-    conversation: bytes
-    kind: str
-    name: str | None
-    created: int
-    first_seq: int
-    last_seq: int
-    unread_count: int
-    active_at: int
-    participants: list[Participant]
-    last_message: Message | None
 
 
 async def add_direct(pool: Pool, user: bytes, other: bytes) -> tuple[bytes, bool]:
@@ -85,10 +55,22 @@ async def list_of(
     """
     parameters = {
         "user": uuid(user),
-        "conversation": None,
+        "conversations": None,
         "before": before and before[0],
         "before_id": before and uuid(before[1]),
         "limit": limit,
+    }
+    return [_conversation(row) for row in await pool.fetch(_sql.list, parameters)]
+
+
+async def some_of(pool: Pool, user: bytes, conversations: Sequence[bytes]) -> list[Conversation]:
+    """Those of some conversations in which the user takes part, in one query, in any order."""
+    parameters = {
+        "user": uuid(user),
+        "conversations": uuids(conversations),
+        "before": None,
+        "before_id": None,
+        "limit": len(conversations),
     }
     return [_conversation(row) for row in await pool.fetch(_sql.list, parameters)]
 
@@ -98,15 +80,14 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
 
     :raises NotAParticipant: if the user does not take part in it, or it does not exist.
     """
-    parameters = {"user": uuid(user), "conversation": uuid(conversation), "before": None, "before_id": None, "limit": 1}
-    rows = await pool.fetch(_sql.list, parameters)
-    if not rows:
+    found = await some_of(pool, user, [conversation])
+    if not found:
         raise NotAParticipant
-    return _conversation(rows[0])
+    return found[0]
 
 
 def _conversation(row: tuple[Any, ...]) -> Conversation:
     columns, message = row[8:13], row[13:]
     participants = [Participant(*values) for values in zip(*columns, strict=True)]
-    last_message = Message(row[0], *message) if message[0] is not None else None
+    last_message = message_of(row[0], *message) if message[0] is not None else None
     return Conversation(*row[:8], participants, last_message)  # type: ignore[call-arg]  # eight columns as declared

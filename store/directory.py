@@ -3,6 +3,7 @@
 - `alo:nodes`: sorted set, node -> when its lease ends (ms, by Redis' clock). A node beats every `HEARTBEAT_S`; whoever
   beats next after a lease has ended removes that node and its stream.
 - `alo:directory`: hash, user -> the ids of the nodes that hold a device of this user, joined (8 bytes each).
+- `alo:watchers`: the same for the nodes that watch a user's presence.
 - `alo:left:NODE`: a node that left in good order, so that the others need not look for what it may have lost.
 
 An entry may name a node that is gone; who writes to it finds no stream and nothing happens. It must never lack a node
@@ -25,6 +26,7 @@ LEASE_S: Final = 5.0
 
 _NODES: Final = "alo:nodes"
 _DIRECTORY: Final = "alo:directory"
+_WATCHERS: Final = "alo:watchers"
 
 _BEAT: Final = """
 local t = redis.call('TIME')
@@ -92,21 +94,48 @@ async def beat(redis: Redis, node: bytes, position: Position) -> Beat:
 
 async def enter(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
     """From now on this node holds devices of these users. Also removes dead nodes from their entries."""
-    for start in range(0, len(users), 1000):
-        await redis.call("EVAL", _ENTER, 2, _DIRECTORY, _NODES, node, *users[start : start + 1000])
+    await _enter(redis, _DIRECTORY, node, users)
 
 
 async def leave(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
     """This node holds no device of these users any more."""
-    for start in range(0, len(users), 1000):
-        await redis.call("EVAL", _LEAVE, 1, _DIRECTORY, node, *users[start : start + 1000])
+    await _leave(redis, _DIRECTORY, node, users)
 
 
 async def locate(redis: Redis, users: Sequence[bytes]) -> list[tuple[bytes, ...]]:
     """The nodes that hold each of these users, in one command."""
+    return await _locate(redis, _DIRECTORY, users)
+
+
+async def enter_watchers(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
+    """From now on this node wants to know when one of these users comes or goes."""
+    await _enter(redis, _WATCHERS, node, users)
+
+
+async def leave_watchers(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
+    """Nobody on this node watches these users any more."""
+    await _leave(redis, _WATCHERS, node, users)
+
+
+async def locate_watchers(redis: Redis, users: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+    """The nodes that watch each of these users, in one command."""
+    return await _locate(redis, _WATCHERS, users)
+
+
+async def _enter(redis: Redis, table: str, node: bytes, users: Sequence[bytes]) -> None:
+    for start in range(0, len(users), 1000):
+        await redis.call("EVAL", _ENTER, 2, table, _NODES, node, *users[start : start + 1000])
+
+
+async def _leave(redis: Redis, table: str, node: bytes, users: Sequence[bytes]) -> None:
+    for start in range(0, len(users), 1000):
+        await redis.call("EVAL", _LEAVE, 1, table, node, *users[start : start + 1000])
+
+
+async def _locate(redis: Redis, table: str, users: Sequence[bytes]) -> list[tuple[bytes, ...]]:
     if not users:
         return []
-    entries = await redis.call("HMGET", _DIRECTORY, *users)
+    entries = await redis.call("HMGET", table, *users)
     return [
         tuple(held[at : at + NODE_BYTES] for at in range(0, len(held), NODE_BYTES)) if held else () for held in entries
     ]

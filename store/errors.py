@@ -50,3 +50,39 @@ class UsernameTaken(Refused):
 
 class UnknownUser(Refused):
     """There is no user of this id or name."""
+
+
+class UnknownDevice(Refused):
+    """The user has no such device."""
+
+
+class TokenUnknown(Refused):
+    """Nobody has this token."""
+
+
+class TokenExpired(Refused):
+    """The token was good, and is so no longer."""
+
+
+class DeviceRevoked(Refused):
+    """The user has revoked the device whose token it is."""
+
+
+class UnknownMessage(Refused):
+    """There is no such message, or this user may not see it."""
+
+
+class NotTheSender(Refused):
+    """The message is another user's."""
+
+
+class MessageDeleted(Refused):
+    """The message was deleted, so there is nothing to edit."""
+
+
+class RevisionConflict(Refused):
+    """The message has another revision than the one that the edit is about."""
+
+
+class ForeignCursor(Refused):
+    """The cursor is none of ours, or another user's, or of another history."""

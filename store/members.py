@@ -1,4 +1,4 @@
-"""Who takes part in a conversation, kept in memory and checked on each use.
+"""Who takes part in a conversation: lists kept in memory and checked on each use; and who shares one with whom.
 
 A commit returns the conversation's `members_version`; a list of another version is never used. There are no events and
 no time to live: a list that nobody uses falls out when the cache is full.
@@ -7,8 +7,15 @@ no time to live: a list that nobody uses falls out when the cache is full.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from store import sql
+from store.pool import Pool
+from store.postgres import uuid, uuids
+
+_sql = sql.load("members")
 
 MAX_USERS: Final = 1_000_000
 """Members of all lists together; 16 bytes and two pointers each, so about 60 MB when full."""
@@ -57,3 +64,8 @@ class MembersCache:
 
     def statistics(self) -> MembersStatistics:
         return MembersStatistics(len(self._lists), self._users, self._hits, self._misses)
+
+
+async def sharing(pool: Pool, user: bytes, users: Sequence[bytes]) -> list[bytes]:
+    """Those of `users` who share a conversation with `user`."""
+    return [row[0] for row in await pool.fetch(_sql.sharing, {"user": uuid(user), "users": uuids(users)})]

@@ -11,13 +11,14 @@ from typing import Any, Final, TypeAlias
 import structlog
 from msgspec import Struct
 
-from protocol.frames import Message
+from protocol.frames import Message, Tombstone
 from store import sql
 from store.columns import BIGINT, BIGINTS, BYTEAS, TEXT, TEXTS, UUID, UUIDS
 from store.errors import NotAParticipant, Overloaded, StoreError, TempIdConflict, Unavailable
 from store.members import MembersCache
 from store.pool import Pool
 from store.postgres import RETRYABLE, Error, uuid, uuids
+from store.rows import message_of
 from store.statement import Statement
 
 log = structlog.get_logger(__name__)
@@ -201,25 +202,53 @@ def _outcomes(
     return outcomes
 
 
-async def history(
-    pool: Pool, user: bytes, conversation: bytes, *, limit: int, before: int | None = None, after: int | None = None
-) -> list[Message]:
-    """At most `limit` messages: before a seq, newest first, or after one, oldest first.
+class Page(Struct, frozen=True):
+    """Some messages of a conversation.
 
+    :ivar more: there are others beyond them, in the direction in which they come.
+    """
+
+    messages: list[Message | Tombstone]
+    more: bool
+
+
+async def history(
+    pool: Pool,
+    user: bytes,
+    conversation: bytes,
+    *,
+    limit: int,
+    before: int | None = None,
+    after: int | None = None,
+    max_bytes: int | None = None,
+) -> Page:
+    """A page of history: newest first, or oldest first if `after` is given.
+
+    :param before: only those with a smaller seq.
+    :param after: only those with a greater seq.
+    :param max_bytes: of all contents together, unless the first has more.
     :raises NotAParticipant: if the user may not see the conversation.
     """
-    query = _sql.history_before if after is None else _sql.history_after
-    seq = (2**63 - 1 if before is None else before) if after is None else after
-    rows = await pool.fetch(query, {"conversation": uuid(conversation), "user": uuid(user), "seq": seq, "limit": limit})
+    parameters = {
+        "conversation": uuid(conversation),
+        "user": uuid(user),
+        "before": 2**63 - 1 if before is None else before,
+        "after": after,
+        "limit": limit + 1,
+        "bytes": max_bytes,
+    }
+    rows = await pool.fetch(_sql.history_before if after is None else _sql.history_after, parameters)
     if not rows:
         raise NotAParticipant
-    return [Message(conversation, *row) for row in rows if row[0] is not None]
+    found = [row for row in rows if row[0] is not None]
+    page = [message_of(conversation, *row) for row in found[:limit] if row[-1]]
+    return Page(page, len(page) < len(found))
 
 
-async def range_of(pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int) -> list[Message]:
+async def range_of(pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int) -> list[Message | Tombstone]:
     """Messages with `after < seq <= upto`, oldest first, for a node that missed them; checks no membership."""
     parameters = {"conversation": uuid(conversation), "after": after, "upto": upto, "limit": limit}
-    return [Message(*row) for row in await pool.fetch(_sql.range, parameters)]
+    return [message_of(conversation, *row) for row in await pool.fetch(_sql.range, parameters)]
 
 
 class Moved(Struct, frozen=True):

@@ -6,9 +6,13 @@ from client.http import Credentials
 from store import accounts, conversations
 from store.pool import Pool
 
+TOKEN_LIFETIME_S = 90 * 24 * 3600.0
 
-async def new_device(pool: Pool, user: bytes, name: str = "test") -> Credentials:
-    device, token = await accounts.add_device(pool, user, name)
+
+async def new_device(
+    pool: Pool, user: bytes, name: str = "test", *, lifetime_s: float = TOKEN_LIFETIME_S
+) -> Credentials:
+    device, token, _ = await accounts.add_device(pool, user, name, lifetime_s=lifetime_s)
     return Credentials(user, device, token)
 
 

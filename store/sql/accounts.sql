@@ -8,10 +8,45 @@ select id, username, password_hash from users where username = %(username)s;
 
 -- name: add_device
 -- A device with its token; the token itself is not kept.
-insert into devices (id, user_id, name, token_hash)
-values (%(device)s::uuid, %(user)s::uuid, %(name)s, %(token_hash)s);
+insert into devices (id, user_id, name, token_hash, expires)
+values (%(device)s::uuid, %(user)s::uuid, %(name)s, %(token_hash)s,
+        clock_timestamp() + make_interval(secs => %(lifetime_s)s))
+returning (extract(epoch from expires) * 1000000)::bigint;
 
 -- name: device_by_token
--- Who connects or asks; the time goes into the welcome.
-select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigint
-from devices d where d.token_hash = %(token_hash)s and d.revoked is null;
+-- Who connects or asks, and until when the token is good; the time goes into the welcome.
+select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigint,
+       (extract(epoch from d.expires) * 1000000)::bigint, (d.revoked is not null)::int::bigint
+from devices d where d.token_hash = %(token_hash)s
+union all
+select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigint,
+       (extract(epoch from d.former_expires) * 1000000)::bigint, (d.revoked is not null)::int::bigint
+from devices d where d.former_token_hash = %(token_hash)s;
+
+-- name: refresh_token
+-- Another token for a device. The one that was presented stays good for a while, but no longer than it would have been.
+update devices d
+set token_hash = %(new_hash)s, expires = clock_timestamp() + make_interval(secs => %(lifetime_s)s),
+    former_token_hash = %(token_hash)s,
+    former_expires = case when d.token_hash = %(token_hash)s
+        then least(d.expires, clock_timestamp() + make_interval(secs => %(grace_s)s)) else d.former_expires end
+where d.id = %(device)s::uuid and d.revoked is null
+  and (d.token_hash = %(token_hash)s and d.expires > clock_timestamp()
+       or d.former_token_hash = %(token_hash)s and d.former_expires > clock_timestamp())
+returning (extract(epoch from expires) * 1000000)::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint;
+
+-- name: devices_of
+-- The devices of a user whose tokens are good, the newest first.
+select d.id, d.name, (extract(epoch from d.created) * 1000000)::bigint, (extract(epoch from d.expires) * 1000000)::bigint
+from devices d where d.user_id = %(user)s::uuid and d.revoked is null and d.expires > clock_timestamp()
+order by d.created desc, d.id;
+
+-- name: revoke_device
+-- A device's token is void. No row: the user has no such device.
+update devices set revoked = coalesce(revoked, clock_timestamp())
+where id = %(device)s::uuid and user_id = %(user)s::uuid
+returning id;
+
+-- name: revoked_since
+-- Who is to be cut off.
+select d.user_id, d.id from devices d where d.revoked between now() - make_interval(secs => %(ago_s)s) and 'infinity';

@@ -24,13 +24,16 @@ select made.id, u from made, unnest(%(users)s::uuid[]) u order by u;
 
 -- name: list
 -- A page of a user's conversations, the latest message first, each with participants, last message and unread count;
--- or one conversation, where conversation is given.
-select c.id, c.kind, c.name, (extract(epoch from c.created) * 1000000)::bigint,
+-- or some conversations, where they are given.
+select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        me.joined_seq + 1, c.last_seq, greatest(c.last_seq - greatest(me.read_seq, me.joined_seq), 0),
        (extract(epoch from c.active_at) * 1000000)::bigint,
        who.users, who.usernames, who.joined, who.delivered, who.read,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
-       m.ephemeral_public_key
+       m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint,
+       m.deleted is not null or exists (
+           select from hidden h where h.user_id = me.user_id and h.conversation_id = c.id and h.seq = m.seq
+       )
 from participants me
 join conversations c on c.id = me.conversation_id
 cross join lateral (
@@ -42,7 +45,7 @@ cross join lateral (
 ) who
 left join messages m on m.conversation_id = c.id and m.seq = c.last_seq and m.seq > me.joined_seq
 where me.user_id = %(user)s::uuid
-  and (%(conversation)s::uuid is null or me.conversation_id = %(conversation)s::uuid)
+  and (%(conversations)s::uuid[] is null or me.conversation_id = any(%(conversations)s::uuid[]))
   and (%(before)s::bigint is null
        or ((extract(epoch from c.active_at) * 1000000)::bigint, c.id) < (%(before)s::bigint, %(before_id)s::uuid))
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc

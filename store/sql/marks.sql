@@ -14,5 +14,6 @@ with given as (
     order by p.conversation_id, p.user_id for no key update of p
 )
 update participants p
-set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read)
+set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read),
+    changed = pg_current_xact_id()
 from mark where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id;

@@ -5,35 +5,56 @@ from send_messages(%(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(te
                    %(content)s, %(nonce)s, %(ephemeral_public_key)s);
 
 -- name: history_before
--- A page of history, newest first. One row with nulls: a participant, but there is nothing.
-select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
-       m.ephemeral_public_key
+-- A page of history, newest first. One row with nulls: a participant, but there is nothing. fits: within the bytes
+-- of a page, or its first; what does not fit comes without content.
+select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
+       case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
+       (extract(epoch from m.edited) * 1000000)::bigint,
+       m.deleted is not null or exists (
+           select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
+       ), m.fits
 from participants p
 left join lateral (
-    select * from messages m
-    where m.conversation_id = p.conversation_id and m.seq < %(seq)s and m.seq > p.joined_seq
-    order by m.seq desc limit %(limit)s
+    select page.*, row_number() over onward = 1
+                   or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
+    from (
+        select * from messages m
+        where m.conversation_id = p.conversation_id and m.seq < %(before)s and m.seq > p.joined_seq
+        order by m.seq desc limit %(limit)s
+    ) page
+    window onward as (order by page.seq desc)
 ) m on true
 where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq desc;
 
 -- name: history_after
--- A page of history, oldest first. One row with nulls: a participant, but there is nothing.
-select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
-       m.ephemeral_public_key
+-- A page of history, oldest first. One row with nulls: a participant, but there is nothing. fits: within the bytes
+-- of a page, or its first; what does not fit comes without content.
+select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
+       case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
+       (extract(epoch from m.edited) * 1000000)::bigint,
+       m.deleted is not null or exists (
+           select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
+       ), m.fits
 from participants p
 left join lateral (
-    select * from messages m
-    where m.conversation_id = p.conversation_id and m.seq > greatest(%(seq)s, p.joined_seq)
-    order by m.seq limit %(limit)s
+    select page.*, row_number() over onward = 1
+                   or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
+    from (
+        select * from messages m
+        where m.conversation_id = p.conversation_id and m.seq > greatest(%(after)s, p.joined_seq) and m.seq < %(before)s
+        order by m.seq limit %(limit)s
+    ) page
+    window onward as (order by page.seq)
 ) m on true
 where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;
 
 -- name: range
 -- What a node missed in one conversation: messages after one seq up to another, oldest first.
-select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
-       m.content, m.nonce, m.ephemeral_public_key
+select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
+       m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint,
+       m.deleted is not null
 from messages m
 where m.conversation_id = %(conversation)s::uuid and m.seq > %(after)s and m.seq <= %(upto)s
 order by m.seq limit %(limit)s;

@@ -8,13 +8,14 @@ from contextlib import suppress
 import pytest
 from store_helpers import a_message
 
-from store import accounts, conversations, messages, outbox
-from store.errors import NotAParticipant
+from store import accounts, conversations, members, messages, outbox, revisions
+from store.errors import Refused
 from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import send
 from store.pool import Pool
 from store.postgres import connected
+from store.sync import sync
 
 CONVERSATIONS = 5_000
 MESSAGES = 50_000
@@ -37,6 +38,8 @@ insert into messages (conversation_id, seq, id, sender_id, created, content_type
     from generate_series(0, {MESSAGES - 1}) n;
 insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
     select sender_id, gen_random_uuid(), conversation_id, 'x', seq, id, created from messages;
+insert into revisions (conversation_id, seq, at) select conversation_id, seq, created from messages;
+insert into hidden (user_id, conversation_id, seq, at) select sender_id, conversation_id, seq, created from messages;
 insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
 """
 
@@ -67,6 +70,7 @@ class Traffic:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.cache = MembersCache()
+        self.cursors: dict[bytes, bytes] = {}
         self.turn = 0
 
     async def all_once(self) -> None:
@@ -75,9 +79,15 @@ class Traffic:
             {"n": self.turn % 1000, "m": self.turn % 1000 + 1000},
         )
         for statement in self.statements(*ids):
-            with suppress(NotAParticipant):  # on empty tables
+            with suppress(Refused):  # on empty tables, or not this user's
                 await statement()
         self.turn += 1
+
+    async def sync(self, user: bytes) -> None:
+        """As on a device that is new, then that has missed something."""
+        first = await sync(self.pool, user, None)
+        await sync(self.pool, user, self.cursors.get(user, first.cursor))
+        self.cursors[user] = first.cursor
 
     def statements(self, user: bytes, here: bytes, there: bytes) -> list[Callable[[], Awaitable[object]]]:
         pool = self.pool
@@ -93,6 +103,15 @@ class Traffic:
             lambda: conversations.list_of(pool, user, limit=20),
             lambda: conversations.one(pool, user, here),
             lambda: accounts.device_by_token(pool, "token"),
+            lambda: accounts.refresh_token(pool, user, "token", lifetime_s=60),
+            lambda: accounts.devices_of(pool, user),
+            lambda: accounts.revoked_since(pool, ago_s=1),
+            lambda: members.sharing(pool, user, [user, here]),
+            lambda: revisions.edit(pool, user, here, 1, 0, "text", b"x", None, None),
+            lambda: revisions.delete_for_everyone(pool, user, here, 1),
+            lambda: revisions.delete_for_me(pool, user, here, 2),
+            lambda: revisions.revised_since(pool, [user], ago_s=5),
+            lambda: self.sync(user),
             lambda: accounts.add_user(pool, f"new{self.turn}", "x"),
             lambda: outbox.decide(pool, window_s=3600),
             lambda: outbox.relay(pool),

@@ -11,9 +11,8 @@ import trio
 from store_helpers import a_message
 
 from client.http import Credentials
-from protocol.frames import Message
+from protocol.frames import Conversation, Message, Tombstone
 from store import conversations, messages
-from store.conversations import Conversation
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import Mark, mark
 from store.members import MembersCache
@@ -42,6 +41,10 @@ async def sent(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes)
             )
         )
     return stored
+
+
+async def history(pool: Pool, user: bytes, conversation: bytes, **bounds: int | None) -> list[Message | Tombstone]:
+    return (await messages.history(pool, user, conversation, **bounds)).messages  # type: ignore[arg-type]
 
 
 @dataclass
@@ -158,11 +161,11 @@ class World:
             return
         limit, seq = self.chance.randint(1, 5), self.chance.randint(-1, talk.last + 2)
         readable = talk.readable_by(user)
-        older = await messages.history(self.pool, user, conversation, limit=limit, before=seq)
+        older = await history(self.pool, user, conversation, limit=limit, before=seq)
         assert older == [message for message in readable[::-1] if message.seq < seq][:limit]
-        newer = await messages.history(self.pool, user, conversation, limit=limit, after=seq)
+        newer = await history(self.pool, user, conversation, limit=limit, after=seq)
         assert newer == [message for message in readable if message.seq > seq][:limit]
-        latest = await messages.history(self.pool, user, conversation, limit=limit)
+        latest = await history(self.pool, user, conversation, limit=limit)
         assert latest == readable[::-1][:limit]
 
 
@@ -182,17 +185,39 @@ async def test_history_in_pages_is_the_whole_history_in_both_directions(pool: Po
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     whole = await sent(pool, conversation, alice.user, *[b"%d" % n for n in range(7)])
-    back: list[Message] = []
-    while page := await messages.history(
-        pool, bob.user, conversation, limit=limit, before=back[-1].seq if back else None
-    ):
+    back: list[Message | Tombstone] = []
+    while page := await history(pool, bob.user, conversation, limit=limit, before=back[-1].seq if back else None):
         assert len(page) <= limit
         back += page
     assert back == whole[::-1]
-    on: list[Message] = []
-    while page := await messages.history(pool, bob.user, conversation, limit=limit, after=on[-1].seq if on else 0):
+    on: list[Message | Tombstone] = []
+    while page := await history(pool, bob.user, conversation, limit=limit, after=on[-1].seq if on else 0):
         on += page
     assert on == whole
+
+
+async def test_history_between_two_seqs_is_read_from_the_older_end(pool: Pool) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    whole = await sent(pool, conversation, alice.user, *[b"%d" % n for n in range(9)])
+    page = await messages.history(pool, bob.user, conversation, limit=3, after=2, before=7)
+    assert (page.messages, page.more) == (whole[2:5], True)
+    page = await messages.history(pool, bob.user, conversation, limit=3, after=5, before=7)
+    assert (page.messages, page.more) == (whole[5:6], False)
+    page = await messages.history(pool, bob.user, conversation, limit=3, after=6, before=7)
+    assert (page.messages, page.more) == ([], False)
+
+
+@pytest.mark.parametrize("after", [None, 0])
+async def test_history_page_is_bounded_in_bytes_but_holds_one_message_at_least(pool: Pool, after: int | None) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    whole = await sent(pool, conversation, alice.user, *[b"x" * 1000] * 5)
+    if after is None:
+        whole.reverse()
+    for max_bytes, count in ((2999, 2), (3000, 3), (1, 1), (5000, 5)):
+        page = await messages.history(pool, bob.user, conversation, limit=5, after=after, max_bytes=max_bytes)
+        assert (page.messages, page.more) == (whole[:count], count < 5)
 
 
 async def test_list_in_pages_misses_and_repeats_nothing_though_all_were_active_at_once(pool: Pool) -> None:
@@ -243,8 +268,9 @@ async def test_whoever_takes_no_part_reads_nothing(pool: Pool) -> None:
 async def test_participant_of_an_empty_conversation_reads_an_empty_history(pool: Pool) -> None:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
-    assert await messages.history(pool, alice.user, conversation, limit=10) == []
-    assert await messages.history(pool, alice.user, conversation, limit=10, after=0) == []
+    for after in (None, 0):
+        page = await messages.history(pool, alice.user, conversation, limit=10, after=after)
+        assert (page.messages, page.more) == ([], False)
     [entry] = await conversations.list_of(pool, alice.user, limit=10)
     assert (entry.first_seq, entry.last_seq, entry.unread_count, entry.last_message) == (1, 0, 0, None)
 

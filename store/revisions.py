@@ -1,0 +1,118 @@
+"""Editing and deleting messages that are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from protocol.frames import Message, Tombstone
+from store import sql
+from store.errors import (
+    MessageDeleted,
+    NotAParticipant,
+    NotTheSender,
+    Refused,
+    RevisionConflict,
+    UnknownMessage,
+)
+from store.pool import Pool
+from store.postgres import uuid, uuids
+from store.rows import message_of
+
+_sql = sql.load("revisions")
+_REFUSED: Final[dict[str, type[Refused]]] = {
+    "stranger": NotAParticipant,
+    "unknown": UnknownMessage,
+    "foreign": NotTheSender,
+    "deleted": MessageDeleted,
+    "conflict": RevisionConflict,
+}
+
+
+class Change(Struct, frozen=True):
+    """The outcome of an edit or a deletion that is in Postgres.
+
+    :ivar message: as it is now.
+    :ivar members: whose devices are to be told.
+    :ivar is_new: false for a retry: then somebody else has told them, or will.
+    """
+
+    message: Message | Tombstone
+    members: list[bytes]
+    is_new: bool
+
+
+async def edit(
+    pool: Pool,
+    user: bytes,
+    conversation: bytes,
+    seq: int,
+    revision: int,
+    content_type: str,
+    content: bytes,
+    nonce: bytes | None,
+    ephemeral_public_key: bytes | None,
+) -> tuple[Change, int, int]:
+    """Other content for a message of the user's: the change, the new revision, and when it was made (microseconds).
+
+    :param revision: which one it takes the place of. The same edit once more is answered like the first time.
+    :raises NotAParticipant: if the user does not take part in the conversation.
+    :raises UnknownMessage: if there is no such message, or the user may not see it.
+    :raises NotTheSender: if it is another user's.
+    :raises MessageDeleted: if it is gone, for everyone or for this user.
+    :raises RevisionConflict: if it has another revision.
+    """
+    parameters = {
+        "user": uuid(user),
+        "conversation": uuid(conversation),
+        "seq": seq,
+        "revision": revision,
+        "content_type": content_type,
+        "content": content,
+        "nonce": nonce,
+        "ephemeral_public_key": ephemeral_public_key,
+    }
+    [(outcome, message, created, new, edited, members)] = await pool.fetch(_sql.edit, parameters)
+    if outcome not in ("edited", "again"):
+        raise _REFUSED[outcome]
+    key = ephemeral_public_key
+    revised = Message(conversation, seq, message, created, user, content_type, content, nonce, key, new, edited)
+    return Change(revised, members or [], outcome == "edited"), new, edited
+
+
+async def delete_for_everyone(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Change:
+    """Erase a message of the user's; a tombstone stays. To delete again changes nothing.
+
+    :raises NotAParticipant: if the user does not take part in the conversation.
+    :raises UnknownMessage: if there is no such message, or the user may not see it.
+    :raises NotTheSender: if it is another user's.
+    """
+    return await _delete(pool, _sql.delete_for_everyone, user, conversation, seq)
+
+
+async def delete_for_me(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Change:
+    """Hide a message from the user, on all devices. To delete again changes nothing.
+
+    :raises NotAParticipant: if the user does not take part in the conversation.
+    :raises UnknownMessage: if there is no such message, or the user may not see it.
+    """
+    return await _delete(pool, _sql.delete_for_me, user, conversation, seq)
+
+
+async def _delete(pool: Pool, query: str, user: bytes, conversation: bytes, seq: int) -> Change:
+    parameters: dict[str, Any] = {"user": uuid(user), "conversation": uuid(conversation), "seq": seq}
+    [(outcome, message, created, sender, members)] = await pool.fetch(query, parameters)
+    if outcome not in ("deleted", "again"):
+        raise _REFUSED[outcome]
+    return Change(Tombstone(conversation, seq, message, created, sender), members or [], outcome == "deleted")
+
+
+async def revised_since(
+    pool: Pool, users: Sequence[bytes], *, ago_s: float
+) -> list[tuple[Message | Tombstone, list[bytes]]]:
+    """What was edited or deleted in the last `ago_s` seconds, by Postgres' clock, each with those of `users` whom it
+    concerns."""
+    rows = await pool.fetch(_sql.revised_since, {"users": uuids(users), "ago_s": ago_s})
+    return [(message_of(*row[:-1]), row[-1]) for row in rows]

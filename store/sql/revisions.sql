@@ -1,0 +1,41 @@
+-- name: edit
+-- Other content for a message; see edit_message() in the migrations.
+select outcome, id, created, revision, edited, members
+from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s, %(nonce)s,
+                  %(ephemeral_public_key)s);
+
+-- name: delete_for_everyone
+-- A message is gone for everyone; see delete_message() in the migrations.
+select outcome, id, created, sender, members from delete_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
+
+-- name: delete_for_me
+-- A message is gone for one user; see hide_message() in the migrations.
+select outcome, id, created, sender, array[%(user)s::uuid] from hide_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
+
+-- name: revised_since
+-- What may have passed a node by: of the conversations of these users, the messages that were edited or deleted lately,
+-- each with those who are to be told. "and infinity" says that a range is asked for: else the plan expects a third of the table.
+with recent as (
+    select r.conversation_id, r.seq, null::uuid as user_id from revisions r
+    where r.at between now() - make_interval(secs => %(ago_s)s) and 'infinity'
+    union all
+    select h.conversation_id, h.seq, h.user_id from hidden h
+    where h.at between now() - make_interval(secs => %(ago_s)s) and 'infinity' and h.user_id = any(%(users)s::uuid[])
+)
+select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
+       m.content, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
+       (extract(epoch from m.edited) * 1000000)::bigint, m.deleted is not null or r.user_id is not null, concerned.users
+from recent r
+-- The limit has it looked up for each: without statistics the table would be read from end to end.
+cross join lateral (
+    select * from messages m where m.conversation_id = r.conversation_id and m.seq = r.seq limit 1
+) m
+cross join lateral (
+    select array_agg(p.user_id) as users from participants p
+    where p.conversation_id = r.conversation_id and p.user_id = any(%(users)s::uuid[]) and p.joined_seq < m.seq
+      and (p.user_id = r.user_id or r.user_id is null and not exists (
+          select from hidden h
+          where h.user_id = p.user_id and h.conversation_id = m.conversation_id and h.seq = m.seq
+      ))
+) concerned
+where concerned.users is not null;

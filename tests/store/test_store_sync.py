@@ -1,0 +1,420 @@
+"""A device that keeps its messages and one cursor ends with what a fresh fetch shows."""
+
+from __future__ import annotations
+
+import random
+import secrets
+
+import cbor2
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from store_helpers import a_message
+
+from client.http import Credentials
+from protocol.frames import Conversation, Message, Tombstone
+from store import conversations, messages, revisions
+from store import sync as sync_module
+from store.errors import ForeignCursor, Refused
+from store.marks import Mark, mark
+from store.members import MembersCache
+from store.messages import Committed, send
+from store.pool import Pool
+from store.postgres import connected, uuid
+from store.sync import Snapshot, SyncPage, sync
+from tests.people import new_group, new_user
+
+
+async def say(pool: Pool, conversation: bytes, user: bytes, *contents: bytes) -> None:
+    batch = [a_message(conversation, user, content) for content in contents]
+    for outcome in await send(pool, MembersCache(), batch):
+        assert isinstance(outcome, Committed), outcome
+
+
+class Device:
+    """What a client keeps."""
+
+    def __init__(self, pool: Pool, user: bytes) -> None:
+        self.pool = pool
+        self.user = user
+        self.cursor: bytes | None = None
+        self.conversations: dict[bytes, Conversation] = {}
+        self.first: dict[bytes, int] = {}
+        """Of each conversation the first message that it holds; earlier ones it reads when the user scrolls."""
+        self.messages: dict[tuple[bytes, int], Message | Tombstone] = {}
+        self.repeats = 0
+
+    async def pull(self) -> bool:
+        """One page; whether there is more."""
+        page = await sync(self.pool, self.user, self.cursor)
+        for push in page.pushes:
+            self.apply(push)
+        self.cursor = page.cursor
+        return page.more
+
+    async def catch_up(self) -> int:
+        """All pages; how many."""
+        pages = 1
+        while await self.pull():
+            pages += 1
+        return pages
+
+    def apply(self, push: Conversation | Message | Tombstone) -> None:
+        if isinstance(push, Conversation):
+            self.conversations[push.conversation] = push
+            last = push.last_message
+            self.first.setdefault(push.conversation, push.first_seq if last is None else last.seq)
+            if last is not None:
+                self.apply(last)
+            return
+        if push.seq < self.first[push.conversation]:
+            return
+        key = (push.conversation, push.seq)
+        held = self.messages.get(key)
+        self.repeats += held == push
+        if isinstance(held, Tombstone) or (
+            isinstance(held, Message) and isinstance(push, Message) and ((push.revision or 0) < (held.revision or 0))
+        ):
+            return
+        self.messages[key] = push
+
+    async def check(self) -> None:
+        """It holds what a fresh fetch shows, of each conversation from the first message that it holds."""
+        fresh = await conversations.list_of(self.pool, self.user, limit=1000)
+        assert set(self.conversations) == {each.conversation for each in fresh}
+        for each in fresh:
+            held = self.conversations[each.conversation]
+            assert (held.participants, held.last_seq, held.unread_count) == (
+                each.participants,
+                each.last_seq,
+                each.unread_count,
+            )
+            page = await messages.history(self.pool, self.user, each.conversation, limit=100_000, after=0)
+            own = [message for key, message in sorted(self.messages.items()) if key[0] == each.conversation]
+            assert own == [message for message in page.messages if message.seq >= self.first[each.conversation]]
+
+
+async def talks(pool: Pool, *people: Credentials, count: int) -> list[bytes]:
+    return [await new_group(pool, *people) for _ in range(count)]
+
+
+@pytest.fixture
+async def alice(pool: Pool) -> Credentials:
+    return await new_user(pool, "alice")
+
+
+@pytest.fixture
+async def bob(pool: Pool) -> Credentials:
+    return await new_user(pool, "bob")
+
+
+async def test_a_device_that_holds_nothing_gets_each_conversation_with_its_last_message(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    full, empty = await talks(pool, alice, bob, count=2)
+    await say(pool, full, bob.user, b"1", b"2")
+    page = await sync(pool, alice.user, None)
+    assert sorted(page.pushes, key=repr) == sorted(
+        [await conversations.one(pool, alice.user, each) for each in (full, empty)], key=repr
+    )
+    assert not page.more
+    again = await sync(pool, alice.user, page.cursor)
+    assert (again.pushes, again.more) == ([], False)
+
+
+async def test_afterwards_it_gets_what_is_new_and_nothing_else(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    here, there = await talks(pool, alice, bob, count=2)
+    await say(pool, here, bob.user, b"1", b"2", b"3")
+    await say(pool, there, bob.user, b"1")
+    cursor = (await sync(pool, alice.user, None)).cursor
+    await say(pool, here, bob.user, b"4", b"5")
+    await revisions.edit(pool, bob.user, here, 1, 0, "text", b"one", None, None)
+    await revisions.delete_for_me(pool, alice.user, here, 2)
+    page = await sync(pool, alice.user, cursor)
+    [conversation, *rest] = page.pushes
+    assert isinstance(conversation, Conversation)
+    assert (conversation.conversation, conversation.last_seq, conversation.last_message) == (here, 5, None)
+    assert [(type(each), each.seq) for each in rest if not isinstance(each, Conversation)] == [
+        (Message, 1),
+        (Tombstone, 2),
+        (Message, 4),
+        (Message, 5),
+    ]
+    page = await sync(pool, alice.user, page.cursor)
+    assert page.pushes == []
+    cursor = (await sync(pool, bob.user, None)).cursor
+    assert await mark(pool, [[Mark(alice.user, here, 4)]]) == [None]
+    [conversation] = (await sync(pool, bob.user, cursor)).pushes
+    assert isinstance(conversation, Conversation)
+    assert {each.delivered_seq for each in conversation.participants} == {4, 5}, "others' marks count as a change"
+
+
+async def test_a_cursor_may_be_used_again(pool: Pool, alice: Credentials, bob: Credentials) -> None:
+    [here] = await talks(pool, alice, bob, count=1)
+    cursor = (await sync(pool, alice.user, None)).cursor
+    await say(pool, here, bob.user, b"1")
+    first, second = await sync(pool, alice.user, cursor), await sync(pool, alice.user, cursor)
+    assert first.pushes == second.pushes
+    assert len(first.pushes) == 2
+
+
+class World:
+    """Random changes by several users."""
+
+    def __init__(self, pool: Pool, seed: int) -> None:
+        self.pool = pool
+        self.chance = random.Random(seed)
+        self.users: list[bytes] = []
+        self.groups: list[bytes] = []
+
+    async def begin(self) -> None:
+        people = [await new_user(self.pool, f"user{n}") for n in range(3)]
+        self.users = [person.user for person in people]
+        self.groups = await talks(self.pool, *people, count=3)
+
+    async def step(self) -> None:
+        chance = self.chance
+        group, user, seq = chance.choice(self.groups), chance.choice(self.users), chance.randint(1, 12)
+        action = chance.randrange(8)
+        try:
+            if action < 3:
+                await say(self.pool, group, user, *[chance.randbytes(chance.choice((3, 900)))] * chance.randint(1, 4))
+            elif action == 3:
+                other = await new_user(self.pool, secrets.token_hex(8))
+                self.groups.append(
+                    await new_group(self.pool, *[Credentials(each, b"", "") for each in self.users], other)
+                )
+            elif action == 4:
+                await mark(self.pool, [[Mark(user, group, seq, chance.choice((0, seq)))]])
+            elif action == 5:
+                await revisions.edit(self.pool, user, group, seq, 0, "text", chance.randbytes(5), None, None)
+            elif action == 6:
+                await revisions.delete_for_everyone(self.pool, user, group, seq)
+            else:
+                await revisions.delete_for_me(self.pool, user, group, seq)
+        except Refused:
+            pass
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_between_pages_a_device_ends_with_what_a_fresh_fetch_shows(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(sync_module, "MAX_CONVERSATIONS", 2)
+    monkeypatch.setattr(sync_module, "MAX_MESSAGES", 3)
+    monkeypatch.setattr(sync_module, "MAX_BYTES", 3000)
+    world = World(pool, seed)
+    await world.begin()
+    devices = [Device(pool, user) for user in world.users]
+    for _ in range(60):
+        await world.step()
+        if world.chance.random() < 0.6:
+            await world.chance.choice(devices).pull()
+        if world.chance.random() < 0.1:
+            device = world.chance.choice(devices)
+            assert await device.catch_up() <= 100
+            await device.check()
+    for device in devices:
+        await device.catch_up()
+        await device.check()
+
+
+async def test_devices_that_pull_while_others_write_miss_nothing(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transactions overlap with the pages and with each other, in any order of beginning and committing."""
+    monkeypatch.setattr(sync_module, "MAX_MESSAGES", 7)
+    world = World(pool, 1)
+    await world.begin()
+    devices = [Device(pool, user) for user in world.users]
+    done = trio.Event()
+
+    async def write(steps: int) -> None:
+        for _ in range(steps):
+            await world.step()
+
+    async def pull(device: Device) -> None:
+        while not done.is_set():
+            await device.pull()
+
+    async with trio.open_nursery() as readers:
+        for device in devices:
+            readers.start_soon(pull, device)
+        async with trio.open_nursery() as writers:
+            for _ in range(4):
+                writers.start_soon(write, 60)
+        done.set()
+    for device in devices:
+        await device.catch_up()
+        await device.check()
+
+
+async def test_what_began_before_the_cursor_and_was_committed_after_it_comes(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """A sequence or a time would pass over it: it is older than what the cursor has seen."""
+    early, late = await talks(pool, alice, bob, count=2)
+    device = Device(pool, alice.user)
+    await device.catch_up()
+    async with connected(pool.url) as slow:
+        await slow.query("begin")
+        await slow.query("update conversations set changed = pg_current_xact_id() where id = %s", (uuid(early),))
+        await say(pool, late, bob.user, b"later")
+        await device.catch_up()
+        await slow.query(
+            "insert into messages (conversation_id, seq, id, sender_id, created, content_type, content)"
+            " values (%s, 1, %s, %s, now(), 'text', 'earlier')",
+            (uuid(early), uuid(secrets.token_bytes(16)), uuid(bob.user)),
+        )
+        await slow.query("update conversations set last_seq = 1 where id = %s", (uuid(early),))
+        await device.catch_up()
+        assert (early, 1) not in device.messages
+        await slow.query("commit")
+    await device.catch_up()
+    assert {content(each) for each in device.messages.values()} == {b"earlier", b"later"}
+    assert device.repeats == 0
+
+
+def content(message: Message | Tombstone) -> bytes:
+    assert isinstance(message, Message)
+    return message.content
+
+
+async def test_a_cursor_never_passes_the_last_transaction_that_is_on_disk(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """After a crash Postgres gives out again the numbers of those that left nothing: they must count as new."""
+    [here] = await talks(pool, alice, bob, count=1)
+    await say(pool, here, bob.user, b"1")
+    [(durable,)] = await pool.fetch("select max(added)::text from messages")
+    for _ in range(3):
+        async with connected(pool.url) as connection:
+            await connection.query("begin")
+            await connection.query("select pg_current_xact_id()")
+            await connection.query("rollback")
+    first = await sync(pool, alice.user, None)
+    second = await sync(pool, alice.user, first.cursor)
+    for page in (first, second):
+        assert cbor2.loads(page.cursor)[1][0] == int(durable) + 1
+
+
+async def test_ten_thousand_missed_messages_come_once_each_in_pages(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    [here] = await talks(pool, alice, bob, count=1)
+    device = Device(pool, alice.user)
+    await device.catch_up()
+    for _ in range(20):
+        await say(pool, here, bob.user, *[b"x"] * 500)
+    pages = await device.catch_up()
+    assert pages == 10_000 / sync_module.MAX_MESSAGES + 1, "and one for what has come since the first"
+    assert sorted(seq for _, seq in device.messages) == list(range(1, 10_001))
+    assert device.repeats == 0
+    await device.check()
+
+
+async def test_a_hundred_changed_conversations_are_one_page(pool: Pool, alice: Credentials, bob: Credentials) -> None:
+    groups = await talks(pool, alice, bob, count=150)
+    device = Device(pool, alice.user)
+    assert await device.catch_up() == 3
+    for group in groups[:100]:
+        await say(pool, group, bob.user, b"x")
+    assert await device.catch_up() == 1
+    await device.check()
+    for group in groups[:101]:
+        await say(pool, group, bob.user, b"x")
+    assert await device.catch_up() == 3
+    await device.check()
+
+
+async def test_a_page_is_bounded_in_bytes_but_holds_one_message_at_least(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    groups = await talks(pool, alice, bob, count=4)
+    fresh, behind = Device(pool, alice.user), Device(pool, alice.user)
+    await behind.catch_up()
+    for group in groups:
+        await say(pool, group, bob.user, *[bytes(65536)] * 3)
+    assert await fresh.catch_up() == 5, "two last messages and what stands beside them are more than a page"
+    await fresh.check()
+    pages: list[SyncPage] = []
+    while not pages or pages[-1].more:
+        pages.append(await sync(pool, alice.user, pages[-1].cursor if pages else behind.cursor))
+        sizes = [len(each.content) for each in pages[-1].pushes if isinstance(each, Message)]
+        assert sum(sizes) <= 2 * 65536
+        assert sizes or not pages[-1].more
+        for push in pages[-1].pushes:
+            behind.apply(push)
+    behind.cursor = pages[-1].cursor
+    await behind.check()
+
+
+async def test_a_cursor_of_another_user_or_history_is_foreign(pool: Pool, alice: Credentials, bob: Credentials) -> None:
+    await talks(pool, alice, bob, count=1)
+    cursor = (await sync(pool, alice.user, None)).cursor
+    with pytest.raises(ForeignCursor):
+        await sync(pool, bob.user, cursor)
+    await pool.fetch("update history set id = gen_random_uuid()")
+    with pytest.raises(ForeignCursor):
+        await sync(pool, alice.user, cursor)
+
+
+async def test_a_cursor_from_the_future_is_foreign(pool: Pool, alice: Credentials) -> None:
+    """Postgres was set back, by a fail-over that lost the end of its log or by a restored copy."""
+    owner, *_ = cbor2.loads((await sync(pool, alice.user, None)).cursor)
+    for snapshots in (([2**40], []), ([5], [2**40])):
+        with pytest.raises(ForeignCursor):
+            await sync(pool, alice.user, cbor2.dumps([owner, *snapshots, bytes(16), -1]))
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        [b"owner", [5], [], bytes(16)],
+        [b"owner", [5], [], bytes(16), -1, 0],
+        [b"owner", [5], [], bytes(15), -1],
+        [b"owner", [5], [], bytes(16), -2],
+        [b"owner", [5], [], bytes(16), 2**63],
+        [b"owner", [0], [], bytes(16), -1],
+        [b"owner", [2**63], [], bytes(16), -1],
+        [b"owner", [5, 6], [], bytes(16), -1],
+        [b"owner", [5, 3, 2], [], bytes(16), -1],
+        [b"owner", [5, 3, 3], [], bytes(16), -1],
+        [b"owner", [5], ["5"], bytes(16), -1],
+        [b"owner", [5], [], bytes(16), True],
+        ["owner", [5], [], bytes(16), -1],
+        {},
+        7,
+    ],
+)
+async def test_what_is_not_a_cursor_is_foreign(pool: Pool, alice: Credentials, cursor: object) -> None:
+    with pytest.raises(ForeignCursor):
+        await sync(pool, alice.user, cbor2.dumps(cursor))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_cursor_or_a_foreign_one(data: bytes) -> None:
+    try:
+        cursor = sync_module._Cursor.decode(data)
+    except ForeignCursor:
+        return
+    assert sync_module._Cursor.decode(cursor.encode()) == cursor
+
+
+xids = st.integers(1, 300)
+
+
+@given(xids, st.sets(xids), xids)
+def test_part_of_a_snapshot_knows_no_transaction_that_the_whole_does_not(
+    xmax: int, under_way: set[int], bound: int
+) -> None:
+    whole = Snapshot(xmax, tuple(sorted(xid for xid in under_way if xid < xmax)))
+    part = whole.cut(bound)
+    known = {xid for xid in range(1, 301) if xid < part.xmax and xid not in part.under_way}
+    assert known <= {xid for xid in range(1, 301) if xid < whole.xmax and xid not in whole.under_way}
+    assert len(part.under_way) <= sync_module.MAX_UNDER_WAY
+    assert part.xmax <= bound
+    if len(whole.under_way) <= sync_module.MAX_UNDER_WAY:
+        assert len(known) == sum(xid not in whole.under_way for xid in range(1, min(bound, xmax)))
+    assert Snapshot.parse(str(part)) == part
