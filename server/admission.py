@@ -1,6 +1,6 @@
-"""How much one client may take: connections at a time, and requests per second.
+"""How much one client may take: connections at a time, and requests per second; and how many newcomers at once.
 
-Everything here is synchronous and O(1): nothing interrupts a decision, and many clients make none dearer.
+Everything that decides is synchronous and O(1): nothing interrupts it, and many clients make it no dearer.
 """
 
 from __future__ import annotations
@@ -10,10 +10,16 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
+import trio
+
 _Key = TypeVar("_Key", bound=Hashable)
 
 _LONG_AGO: Final = -math.inf
 """One object for all buckets that were never used; `-math.inf` in their constructor would be one for each."""
+
+
+_ROUNDING_S: Final = 1e-6
+"""Thousands of additions to a clock's reading are off by less."""
 
 
 class ConnectionCounts(Generic[_Key]):
@@ -47,6 +53,36 @@ class ConnectionCounts(Generic[_Key]):
             del self._counts[key]
         else:
             self._counts[key] = count - 1
+
+
+class Gate:
+    """Holds newcomers back while too many are being seen to.
+
+    :param most: that are seen to at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._inside = 0
+        self._opened: trio.Event | None = None
+
+    def enter(self) -> None:
+        """One is being seen to. Never waits: who is inside already goes on. Atomic (no checkpoint)."""
+        self._inside += 1
+
+    def leave(self) -> None:
+        """One has been seen to. Atomic (no checkpoint)."""
+        self._inside -= 1
+        if self._opened is not None and self._inside < self._most:
+            self._opened.set()
+            self._opened = None
+
+    async def wait_open(self) -> None:
+        """Return once there is room for another."""
+        while self._inside >= self._most:
+            if self._opened is None:
+                self._opened = trio.Event()
+            await self._opened.wait()
 
 
 class Rate:
@@ -84,7 +120,7 @@ class TokenBucket:
         """
         rate = self._rate
         wait_s = self._full_at - rate.slack_s - now
-        if wait_s > 0:
+        if wait_s > _ROUNDING_S:
             return wait_s
         self._full_at = max(self._full_at, now) + rate.interval_s
         return 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
@@ -12,8 +11,9 @@ import cbor2
 import msgspec
 from msgspec import Meta, Struct
 
-from protocol.frames import Message
-from store.conversations import Conversation, Participant
+from protocol.frames import Conversation, Message, Participant, Tombstone
+from server.cursors import InvalidCursor, decode_cursor, encode_cursor
+from store.accounts import Device
 
 CBOR: Final = "application/cbor"
 JSON: Final = "application/json"
@@ -62,10 +62,6 @@ class InvalidBody(Exception):
     """The body cannot be read as what the endpoint takes; the text says why."""
 
 
-class InvalidCursor(Exception):
-    """The cursor was not made by this endpoint."""
-
-
 def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
     """A request's body.
 
@@ -92,17 +88,31 @@ _CBOR_ENCODERS: Final[dict[type, Callable[[cbor2.CBOREncoder, Any], Any]]] = {
 }
 
 
-def message_body(message: Message) -> dict[str, Any]:
+def message_body(message: Message | Tombstone) -> dict[str, Any]:
+    """Of a message that was deleted only where it was, by whom, and when."""
+    content = message if isinstance(message, Message) else None
     return {
         "conversation": UUID(bytes=message.conversation),
         "seq": message.seq,
         "message": UUID(bytes=message.message),
         "created": message.created,
         "sender": UUID(bytes=message.sender),
-        "content_type": message.content_type,
-        "content": message.content,
-        "nonce": message.nonce,
-        "ephemeral_public_key": message.ephemeral_public_key,
+        "is_deleted": content is None,
+        "content_type": content and content.content_type,
+        "content": content and content.content,
+        "nonce": content and content.nonce,
+        "ephemeral_public_key": content and content.ephemeral_public_key,
+        "revision": content and (content.revision or 0),
+        "edited": content and content.edited,
+    }
+
+
+def device_body(device: Device) -> dict[str, Any]:
+    return {
+        "device": UUID(bytes=device.device),
+        "name": device.name,
+        "created": device.created,
+        "expires": device.expires,
     }
 
 
@@ -131,24 +141,18 @@ def _participant_body(participant: Participant) -> dict[str, Any]:
     }
 
 
-def encode_cursor(*parts: int | bytes | str) -> str:
-    """An opaque text; what it holds gives no rights, so it is not signed."""
-    return urlsafe_b64encode(cbor2.dumps(parts)).rstrip(b"=").decode()
+def cursor_text(*parts: int | bytes | str) -> str:
+    """A cursor as text."""
+    return urlsafe_b64encode(encode_cursor(*parts)).rstrip(b"=").decode()
 
 
-def decode_cursor(text: str, kind: str, *types: type) -> list[Any]:
+def cursor_parts(text: str, kind: str, *types: type) -> list[Any]:
     """The parts of a cursor of this kind.
 
     :raises InvalidCursor: if it is not one.
     """
     try:
-        parts = cbor2.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)), max_depth=2)
-    except (Base64Error, ValueError, cbor2.CBORDecodeError):
+        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
         raise InvalidCursor from None
-    if type(parts) is not list or [type(part) for part in parts] != [str, *types] or parts[0] != kind:
-        raise InvalidCursor
-    if any(type(part) is int and not 0 <= part < 2**63 for part in parts) or any(
-        type(part) is bytes and len(part) != 16 for part in parts
-    ):
-        raise InvalidCursor
-    return parts[1:]
+    return decode_cursor(data, kind, *types)

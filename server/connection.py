@@ -1,16 +1,20 @@
-"""One client's connection, from the WebSocket handshake to its end.
+"""One client's connection, from accepting it to its end.
 
 One task serves it: it reads, waits for nothing but the wire, and hands requests to batches, which answer them through
-the outbox. One place writes: the outbox. One place closes: `run`, and everything ends there because it has left the
-nursery that holds the connection's other tasks (greeting, waiting for a slow peer) before it closes the socket.
+the outbox. What has to be looked up (history, lists, edits) waits in the connection's own queue, and is served one by
+one by a second task that lives only as long as there is some. One place writes: the outbox. One place closes: `run`,
+and everything ends there because it has left the nursery that holds the connection's other tasks (greeting, serving
+its queue, waiting for a slow peer) before it closes the socket.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -20,31 +24,52 @@ from protocol.codec import decode_from_client, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import Bye, Done, Hello, MarkDelivered, MarkRead, Ping, Pong, Request, Send, Welcome
+from protocol.limits import Limit
 from protocol.session import Session, State
-from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, pong_frame
+from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
+from server.admission import Rate, TokenBucket
 from server.handshake import open_websocket
 from server.outbox import Outbox
+from server.proxies import InvalidProxyHeader, parse_proxy_header
 from server.replies import error_reply, store_error_reply
 from server.stream import ClientStream
 from store.accounts import Identity
-from store.errors import Overloaded, StoreError, Unavailable
+from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenUnknown, Unavailable
 
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S: Final = 1.0
 """For the peer to take our close frame, and again for its half of the end; then the socket is closed without it."""
 
+RATE: Final = Rate(limits.MAX_REQUESTS_PER_S, limits.MAX_REQUESTS_AT_ONCE)
+
 
 class Gateway(Protocol):
     """What a connection needs of the node it is on."""
 
-    async def identify(self, token: str) -> Identity | None:
-        """Who has this token. Raises StoreError."""
+    def trusts(self, address: str) -> bool:
+        """Whether this peer is a proxy that says for whom it speaks."""
+
+    def forwarded(self, address: str, forwarded_for: list[str]) -> str:
+        """Whose request it is that this address has passed on."""
+
+    def admit(self, connection: Connection) -> bytes | None:
+        """Count the connection for its address; None, or what to write if that has too many."""
+
+    async def identify(self, token: str) -> Identity:
+        """Who has this token. Raises TokenUnknown, TokenExpired, DeviceRevoked, or another StoreError."""
+
+    def has_room(self, user: bytes) -> bool:
+        """Whether the user may have one more connection here."""
 
     async def register(self, connection: Connection) -> None:
         """From when this returns, on all nodes, the user's pushes are offered here. Raises Unavailable."""
 
-    def unregister(self, connection: Connection) -> None: ...
+    def leave(self, connection: Connection) -> None:
+        """The connection has ended. Undoes `admit` and `register`, whichever has been done."""
+
+    def take_token(self, user: bytes, now: float) -> float:
+        """Count a request of this user; 0, or in how many seconds there may be one."""
 
     def send_nowait(self, connection: Connection, frame: Send) -> None:
         """Raises StoreError if it is refused."""
@@ -52,33 +77,76 @@ class Gateway(Protocol):
     def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
         """Raises StoreError if it is refused."""
 
+    async def answer(self, connection: Connection, frame: Request) -> bytes:
+        """Serve a request of any other kind; what to reply. Raises nothing but `trio.Cancelled`."""
+
 
 class Connection:
     """One client.
 
     :param sock: an accepted, non-blocking socket; owned from here on.
+    :param address: of the peer; `address` becomes that of the client, if the peer is a trusted proxy.
+    :ivar heard_at: when the last bytes came, by Trio's clock.
+    :ivar typing: what the gateway last passed on of the user's typing here.
     """
+
+    __slots__ = (
+        "_bye",
+        "_closing",
+        "_gateway",
+        "_idle",
+        "_is_open",
+        "_nursery",
+        "_queue",
+        "_requests",
+        "_scope",
+        "_session",
+        "_sock",
+        "_stream",
+        "address",
+        "counted_as",
+        "device",
+        "heard_at",
+        "in_flight",
+        "outbox",
+        "pinged_at",
+        "registered_at",
+        "slot",
+        "typing",
+        "user",
+        "watched",
+    )
 
     def __init__(self, gateway: Gateway, sock: socket.socket, address: str) -> None:
         self._gateway = gateway
         self._sock = sock
         self._stream = ClientStream(sock)
-        self._address = address
         self._session = Session()
         self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
         self._closing: tuple[int, str] | None = None
         self._is_open = False
         self._bye: int | None = None
+        self._requests = TokenBucket(RATE)
+        self._queue: deque[Request] | None = None
+        self._idle: trio.Event | None = None
+        self.address = address
+        self.counted_as: str | None = None
+        self.heard_at = 0.0
         self.in_flight = 0
         self.registered_at = 0.0
+        self.pinged_at = -math.inf
+        self.slot = 0
+        self.typing: tuple[bytes, bool, float] | None = None
+        self.watched: frozenset[bytes] = frozenset()
         self.user = b""
         self.device = b""
         self.outbox = Outbox(sock, self._start_soon, self._end)
-        self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Serve until either side ends it. Raises nothing but `trio.Cancelled`."""
-        # The deadline runs from accept to hello, so that no half-open handshake of any kind keeps a task.
+        # The deadline runs from accept to hello, so that no half-open handshake of any kind keeps a task; then it is
+        # when the token expires.
         self._scope.deadline = trio.current_time() + limits.HELLO_TIMEOUT_S
         try:
             async with trio.open_nursery() as nursery:
@@ -87,7 +155,7 @@ class Connection:
                     with self._scope:
                         await self._serve()
                     if self._scope.cancelled_caught and self._closing is None:
-                        self._closing = (CloseCode.HELLO_TIMEOUT.value, f"no hello within {limits.HELLO_TIMEOUT_S:g} s")
+                        self._closing = self._overdue()
                     await self._say_goodbye()
                     nursery.cancel_scope.cancel()
                 finally:
@@ -96,8 +164,8 @@ class Connection:
         except* trio.BrokenResourceError:
             pass  # The peer has gone; how it goes is its business.
         finally:
-            if self.registered_at:
-                self._gateway.unregister(self)
+            self._gateway.leave(self)
+            self._tell_idle()
             await self._leave()
 
     def close(self, code: CloseCode, detail: str) -> None:
@@ -110,6 +178,27 @@ class Connection:
         """Refuse requests from now on; those in flight are still answered."""
         self._session.drain()
 
+    async def wait_idle(self) -> None:
+        """Return once no request is in flight, or the connection has ended."""
+        while self.in_flight and self.outbox.cut_reason is None:
+            if self._idle is None:
+                self._idle = trio.Event()
+            await self._idle.wait()
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life. Atomic (no checkpoint)."""
+        if self._closing is None:
+            self.outbox.send_raw(ping_frame(b""))
+
+    def expire_in(self, seconds: float) -> None:
+        """The token is good for so long from now on."""
+        self._scope.deadline = trio.current_time() + seconds
+
+    def _overdue(self) -> tuple[int, str]:
+        if self._session.state in (State.NEW, State.GREETING):
+            return CloseCode.HELLO_TIMEOUT.value, f"no hello within {limits.HELLO_TIMEOUT_S:g} s"
+        return CloseCode.TOKEN_EXPIRED.value, "the token has expired: log in again"
+
     def _end(self) -> None:
         self._scope.cancel()
 
@@ -118,20 +207,55 @@ class Connection:
         self._nursery.start_soon(task, *args)
 
     async def _serve(self) -> None:
-        data = await open_websocket(self._stream.receive_some, self.outbox.send_raw)
+        first = await self._find_address()
+        if first is None:
+            return
+        data = await open_websocket(first, self._stream.receive_some, self.outbox.send_raw, self._admit_forwarded)
         if data is None:
             return
         self._is_open = True
         receiver = WebSocketReceiver(limits.MAX_WEBSOCKET_MESSAGE_BYTES, limits.MAX_FRAGMENTS)
         data = data or await self._stream.receive_some()
         while data:
+            self.heard_at = trio.current_time()
             try:
                 self._take(receiver, data)
             except WebSocketError as error:
                 self._closing = self._closing or (error.close_code, error.detail)
             if self._closing is not None:
                 return
+            if self.outbox.is_full:
+                await self.outbox.wait_room()
             data = await self._stream.receive_some()
+
+    async def _find_address(self) -> bytes | None:
+        """Whom this connection counts for; the first bytes of its request, or None if it is refused."""
+        if not self._gateway.trusts(self.address):
+            crowded = self._gateway.admit(self)
+            if crowded is None:
+                return b""
+            self.outbox.send_raw(crowded)
+            return None
+        data = b""
+        try:
+            while (header := parse_proxy_header(data)) is None:
+                more = await self._stream.receive_some()
+                if not more:
+                    return None
+                data += more
+        except InvalidProxyHeader as error:
+            log.warning("proxy_header_invalid", peer=self.address, error=str(error))
+            return None
+        if header.address is not None:
+            self.address = header.address
+        return data[header.size :]
+
+    def _admit_forwarded(self, forwarded_for: list[str]) -> bytes | None:
+        """None if the request may be accepted, by what its proxies say of where it comes from; else what to write."""
+        if self.counted_as is not None:
+            return None
+        self.address = self._gateway.forwarded(self.address, forwarded_for)
+        return self._gateway.admit(self)
 
     def _take(self, receiver: WebSocketReceiver, data: bytes) -> None:
         """Serve what these bytes complete. Atomic (no checkpoint).
@@ -152,8 +276,6 @@ class Connection:
                         self._closing = (CloseCode.BYE.value if code is None else code, "")
                     case websocket.Pong():
                         pass
-                    case _:
-                        assert_never(event)
         finally:
             self.outbox.flush()
             if pongs:
@@ -168,6 +290,8 @@ class Connection:
 
     def _receive(self, frame: Request | RequestError) -> None:
         try:
+            if self._session.state is State.OPEN and type(frame) is not Bye:
+                self._check_rate(frame.request)
             if isinstance(frame, RequestError):
                 raise frame
             self._session.receive(frame)
@@ -186,28 +310,60 @@ class Connection:
                 case Hello():
                     self._start_soon(self._greet, frame)
                 case _:
-                    assert_never(frame)
+                    self._count(frame.request)
+                    self._enqueue(frame)
         except RequestError as error:
-            self.outbox.offer(encode(error_reply(error.request, error.code, error.detail)))
+            self.outbox.offer(encode(error_reply(error)))
         except StoreError as error:
             self.outbox.offer(encode(store_error_reply(frame.request, error)))
             self.answered()
 
+    def _check_rate(self, request: int) -> None:
+        wait_s, limit = self._requests.take(self.heard_at), limits.REQUESTS_PER_CONNECTION
+        if not wait_s:
+            wait_s, limit = self._gateway.take_token(self.user, self.heard_at), limits.REQUESTS_PER_USER
+        if wait_s:
+            raise _beyond(limit, request, ErrorCode.RATE_LIMITED, retry_after_ms=math.ceil(wait_s * 1000))
+
+    def _count(self, request: int) -> None:
+        if self.in_flight >= limits.MAX_IN_FLIGHT:
+            raise _beyond(limits.REQUESTS_IN_FLIGHT, request, ErrorCode.TOO_MANY_IN_FLIGHT)
+        self.in_flight += 1
+
     def answered(self) -> None:
         """The reply to one request in flight has been offered. Atomic (no checkpoint)."""
         self.in_flight -= 1
-        self._leave_if_idle()
+        if not self.in_flight:
+            self._tell_idle()
+            self._leave_if_idle()
+
+    def _tell_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.set()
+            self._idle = None
 
     def _leave_if_idle(self) -> None:
         if self._bye is not None and not self.in_flight and self._closing is None:
             self.outbox.offer(encode(Done(self._bye)))
             self.close(CloseCode.BYE, "")
 
-    def _count(self, request: int) -> None:
-        if self.in_flight >= limits.MAX_IN_FLIGHT:
-            detail = f"{self.in_flight} requests wait for a reply"
-            raise RequestError(request, ErrorCode.TOO_MANY_IN_FLIGHT, detail)
-        self.in_flight += 1
+    def _enqueue(self, frame: Request) -> None:
+        if self._queue is None:
+            self._queue = deque((frame,))
+            self._start_soon(self._work_off)
+        else:
+            self._queue.append(frame)
+
+    async def _work_off(self) -> None:
+        """Serve what is in the queue, in order; then it ends."""
+        while self._queue:
+            # A page goes to who has room for it: so no client holds more than one of them in memory here.
+            await self.outbox.wait_room()
+            reply = await self._gateway.answer(self, self._queue.popleft())
+            self.outbox.offer(reply)
+            self.answered()
+            self.outbox.flush()
+        self._queue = None
 
     async def _greet(self, hello: Hello) -> None:
         if hello.version < limits.PROTOCOL_VERSION:
@@ -216,13 +372,18 @@ class Connection:
             return
         try:
             identity = await self._gateway.identify(hello.token)
-            if identity is None:
-                self.close(CloseCode.UNAUTHENTICATED, "the token is unknown or revoked: log in again")
+            if not self._gateway.has_room(identity.user):
+                limit = limits.CONNECTIONS_PER_USER
+                self.close(CloseCode.TOO_MANY_CONNECTIONS, f"limit {limit.name}: {limit.value}")
                 return
             self.user, self.device = identity.user, identity.device
             # Pushes may be offered from the moment of registering; they are held until the welcome.
             self.outbox.hold()
             await self._gateway.register(self)
+        except (TokenUnknown, TokenExpired, DeviceRevoked) as error:
+            code = _TOKEN_CODES[type(error)]
+            self.close(code, code.info.meaning)
+            return
         except (Unavailable, Overloaded) as error:
             log.warning("hello_refused", error=str(error))
             self.close(CloseCode.UNAVAILABLE, "try again")
@@ -234,8 +395,16 @@ class Connection:
         if self._session.state is State.DRAINING:
             return  # The node began to stop meanwhile; the connection is about to be told.
         self._session.welcome()
-        self._scope.deadline = float("inf")
-        welcome = Welcome(hello.request, identity.now, self.user, self.device, limits.PROTOCOL_VERSION)
+        self.expire_in((identity.expires - identity.now) / 1e6)
+        welcome = Welcome(
+            hello.request,
+            identity.now,
+            self.user,
+            self.device,
+            limits.PROTOCOL_VERSION,
+            identity.expires,
+            int(limits.KEEP_ALIVE_S * 1000),
+        )
         self.outbox.release(encode(welcome))
 
     async def _say_goodbye(self) -> None:
@@ -246,9 +415,25 @@ class Connection:
             await self.outbox.wait_flushed()
 
     async def _leave(self) -> None:
+        is_orderly = self.outbox.cut_reason == "closed"
         try:
-            if self.outbox.cut_reason == "closed":
+            # Who was silent for so long is not waited for.
+            if is_orderly and (self._closing is None or self._closing[0] != CloseCode.SILENT.value):
                 with trio.move_on_after(CLOSE_TIMEOUT_S):
                     await self._stream.linger()
         finally:
-            self._stream.close()
+            if is_orderly:
+                self._stream.close()
+            else:
+                self._stream.reset()
+
+
+_TOKEN_CODES: Final[dict[type[StoreError], CloseCode]] = {
+    TokenUnknown: CloseCode.UNAUTHENTICATED,
+    TokenExpired: CloseCode.TOKEN_EXPIRED,
+    DeviceRevoked: CloseCode.DEVICE_REVOKED,
+}
+
+
+def _beyond(limit: Limit, request: int, code: ErrorCode, *, retry_after_ms: int | None = None) -> RequestError:
+    return RequestError(request, code, f"limit {limit.name}: {limit.shown}", limit=limit, retry_after_ms=retry_after_ms)

@@ -30,8 +30,9 @@ MAX_PASS: Final = 512
 MAX_PASS_BYTES: Final = 512 * 1024
 """Pushes of one pass, and their frames: bound the size of a stream entry, and what its receiver pushes at once."""
 
-MESSAGES: Final = 1
+PUSHES: Final = 1
 CATCH_UP: Final = 2
+HINT: Final = 3
 
 
 class CatchUp(NamedTuple):
@@ -40,10 +41,16 @@ class CatchUp(NamedTuple):
     ago_s: float
 
 
-def encode_messages(pushes: list[tuple[Push, list[bytes]]]) -> bytes:
+class Hint(NamedTuple):
+    """Another node says: these users have come there, or gone."""
+
+    users: list[bytes]
+
+
+def encode_pushes(pushes: list[tuple[Push, list[bytes]]]) -> bytes:
     """A stream entry: pushes, each with those of its users whom the receiving node holds."""
     return cbor2.dumps(
-        [MESSAGES, [[push.conversation, push.seq, push.frame, b"".join(users)] for push, users in pushes]]
+        [PUSHES, [[push.conversation, push.seq, push.frame, push.key, b"".join(users)] for push, users in pushes]]
     )
 
 
@@ -51,15 +58,24 @@ def encode_catch_up(ago_s: float) -> bytes:
     return cbor2.dumps([CATCH_UP, ago_s])
 
 
-def decode_entry(entry: bytes) -> Iterator[Push | CatchUp]:
+def encode_hint(users: list[bytes]) -> bytes:
+    return cbor2.dumps([HINT, b"".join(users)])
+
+
+def decode_entry(entry: bytes) -> Iterator[Push | CatchUp | Hint]:
     """What another node wrote."""
     kind, body = cbor2.loads(entry)
     if kind == CATCH_UP:
         yield CatchUp(body)
-        return
-    for conversation, seq, frame, joined in body:
-        users = [joined[at : at + 16] for at in range(0, len(joined), 16)]
-        yield Push(conversation, seq, frame, users)
+    elif kind == HINT:
+        yield Hint(_split(body))
+    else:
+        for conversation, seq, frame, key, joined in body:
+            yield Push(conversation, seq, frame, _split(joined), None, key)
+
+
+def _split(users: bytes) -> list[bytes]:
+    return [users[at : at + 16] for at in range(0, len(users), 16)]
 
 
 class Fanout:
@@ -85,7 +101,7 @@ class Fanout:
             return
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(push)
-        else:
+        elif push.key is None:
             self.miss("too many pushes wait for Redis")
 
     def wake(self) -> None:
@@ -131,10 +147,12 @@ class Fanout:
             users = list({user for push in pushes for user in push.users})
             where = dict(zip(users, await locate(self._redis, users), strict=True))
             entries = list(self._entries(pushes, where))
-            if entries and await publish(self._redis, entries):
-                self.miss("Redis refused an entry")
+            refused = "Redis refused an entry" if entries and await publish(self._redis, entries) else ""
         except (Unavailable, RedisError) as error:
-            self.miss(str(error))
+            refused = str(error)
+        # Ephemeral pushes are not worth catching up on, which would not bring them anyway.
+        if refused and any(push.key is None for push in pushes):
+            self.miss(refused)
 
     def _entries(self, pushes: list[Push], where: dict[bytes, tuple[bytes, ...]]) -> Iterator[tuple[bytes, bytes]]:
         by_node: defaultdict[bytes, list[tuple[Push, list[bytes]]]] = defaultdict(list)
@@ -147,4 +165,4 @@ class Fanout:
             for node, users in there.items():
                 by_node[node].append((push, users))
         for node, addressed in by_node.items():
-            yield node, encode_messages(addressed)
+            yield node, encode_pushes(addressed)

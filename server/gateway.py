@@ -14,16 +14,23 @@ from typing import Final
 import structlog
 import trio
 
+from protocol import limits
 from protocol.codes import CloseCode
-from protocol.frames import MarkDelivered, MarkRead, Send
+from protocol.frames import MarkDelivered, MarkRead, Request, Send
+from server.admission import ConnectionCounts, Gate, Rate, TokenBuckets
 from server.connection import Connection
+from server.handshake import refused_address
 from server.hub import Hub
+from server.keepalive import KeepAlive
 from server.listener import accept_connections, listen
 from server.marks import Marks
 from server.node import Node
+from server.proxies import TrustedProxies, address_key, forwarded_address
+from server.requests import Requests
+from server.revocations import Revocations
 from server.sends import Sends
 from store.accounts import Identity, device_by_token
-from store.config import Config
+from store.config import Config, ConfigError
 from store.errors import StoreError, Unavailable
 from store.members import MembersCache
 from store.migrate import wait_migrated
@@ -42,18 +49,43 @@ READ_S: Final = 0.25
 GOODBYE_TIMEOUT_S: Final = 3.0
 """For telling the connections to go."""
 
+MAX_GREETED: Final = 64
+"""Hellos that are looked up at once; until some are answered nobody else is let in. Eight connections to Postgres are
+kept busy by 64, and each waits for a few ms only. Who is silent does not count, so nobody can hold others up."""
+
+MAX_BUCKETS: Final = 100_000
+"""Users whose rate is remembered; a bucket is full, and forgotten, 4 s after its user has paused. About 20 MB."""
+
 
 class SocketGateway:
     """One node: its connections and all that serves them."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        try:
+            self._trusted = TrustedProxies.parse(config.trusted_proxies)
+        except ValueError as error:
+            raise ConfigError(f"TRUSTED_PROXIES: {error}") from None
         self._pool = Pool(config.database_url, config.database_pool)
         self._redis = Redis(config.redis_url)
         self._hub = Hub()
         self._node = Node(self._redis, self._pool, self._hub)
         self._sends = Sends(self._pool, MembersCache(), self._hub, self._node.fanout)
-        self._marks = Marks(self._pool, self._hub)
+        self._marks = Marks(self._pool)
+        self._requests = Requests(
+            self._pool,
+            self._hub,
+            self._node.fanout,
+            self._node.presence,
+            token_lifetime_s=config.token_lifetime_s,
+        )
+        self._revocations = Revocations(self._pool, self._hub)
+        self._keep_alive = KeepAlive()
+        self._addresses: ConnectionCounts[str] = ConnectionCounts(config.max_address_connections)
+        self._rates: TokenBuckets[bytes] = TokenBuckets(
+            Rate(limits.MAX_USER_REQUESTS_PER_S, limits.MAX_USER_REQUESTS_AT_ONCE), MAX_BUCKETS
+        )
+        self._greeted = Gate(MAX_GREETED)
         self._connections: set[Connection] = set()
         self._all_gone = trio.Event()
         self._terminated = trio.Event()
@@ -69,7 +101,9 @@ class SocketGateway:
                 await services.start(self._redis.run)
                 services.start_soon(self._node.run)
                 services.start_soon(self._sends.batcher.run)
-                services.start_soon(self._marks.batcher.run)
+                services.start_soon(self._marks.run)
+                services.start_soon(self._keep_alive.run)
+                services.start_soon(self._revocations.run)
                 if await self._wait_ready():
                     async with trio.open_nursery() as connections:
                         task_status.started(sock.getsockname()[1])
@@ -99,7 +133,7 @@ class SocketGateway:
 
     async def _accept_until_terminated(self, sock: socket.socket, connections: trio.Nursery) -> None:
         async with trio.open_nursery() as listening:
-            listening.start_soon(accept_connections, sock, connections, self._serve)
+            listening.start_soon(accept_connections, sock, connections, self._serve, self._greeted.wait_open)
             log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self._node.id.hex())
             await self._terminated.wait()
             listening.cancel_scope.cancel()
@@ -121,11 +155,11 @@ class SocketGateway:
             connection.drain()
         with trio.move_on_after(ANSWER_TIMEOUT_S) as scope:
             await trio.sleep(READ_S)
-            await self._sends.batcher.wait_idle()
-            await self._marks.batcher.wait_idle()
+            for connection in list(self._connections):
+                await connection.wait_idle()
             await self._node.fanout.wait_idle()
         if scope.cancelled_caught:
-            log.error("requests_unanswered", sends=self._sends.batcher.statistics().queued)
+            log.error("requests_unanswered", requests=sum(each.in_flight for each in self._connections))
         for connection in list(self._connections):
             connection.close(CloseCode.GOING_AWAY, "this node is stopping: connect again")
         if self._connections:
@@ -139,17 +173,47 @@ class SocketGateway:
         except StoreError as error:
             log.warning("not_signed_off", error=str(error))
 
-    async def identify(self, token: str) -> Identity | None:
-        return await device_by_token(self._pool, token)
+    def trusts(self, address: str) -> bool:
+        return address in self._trusted
+
+    def forwarded(self, address: str, forwarded_for: list[str]) -> str:
+        return forwarded_address(address, forwarded_for, self._trusted)
+
+    def admit(self, connection: Connection) -> bytes | None:
+        key = address_key(connection.address)
+        if not self._addresses.enter(key):
+            return refused_address(self._config.max_address_connections)
+        connection.counted_as = key
+        return None
+
+    async def identify(self, token: str) -> Identity:
+        self._greeted.enter()
+        try:
+            return await device_by_token(self._pool, token)
+        finally:
+            self._greeted.leave()
+
+    def has_room(self, user: bytes) -> bool:
+        return self._hub.count(user) < limits.MAX_USER_CONNECTIONS
 
     async def register(self, connection: Connection) -> None:
         self._hub.add(connection)
+        self._keep_alive.add(connection)
         # For every device, not only the first: another's entry may still be under way.
         await self._node.enter(connection.user)
 
-    def unregister(self, connection: Connection) -> None:
-        if self._hub.remove(connection):
-            self._node.depart(connection.user)
+    def leave(self, connection: Connection) -> None:
+        if connection.counted_as is not None:
+            self._addresses.leave(connection.counted_as)
+            connection.counted_as = None
+        if connection.registered_at:
+            self._keep_alive.remove(connection)
+            self._node.presence.forget(connection)
+            if self._hub.remove(connection):
+                self._node.depart(connection.user)
+
+    def take_token(self, user: bytes, now: float) -> float:
+        return self._rates.take(user, now)
 
     def send_nowait(self, connection: Connection, frame: Send) -> None:
         # Without Redis a message would reach Postgres but, for a while, not the recipients on other nodes.
@@ -159,3 +223,6 @@ class SocketGateway:
 
     def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
         self._marks.submit_nowait(connection, frame)
+
+    async def answer(self, connection: Connection, frame: Request) -> bytes:
+        return await self._requests.answer(connection, frame)

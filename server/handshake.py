@@ -24,21 +24,54 @@ MAX_REQUEST_BYTES: Final = 16 * 1024
 _END: Final = b"\r\n\r\n"
 
 
-async def open_websocket(read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], None]) -> bytes | None:
+ADDRESS_RETRY_AFTER_S: Final = 60
+"""What an address that has too many connections is told to wait."""
+
+
+def refused_address(limit: int) -> bytes:
+    """The answer to a request, or instead of one, from an address that has `limit` connections."""
+    body = b"limit %s: %d connections from one address to this node.\n" % (
+        limits.CONNECTIONS_PER_ADDRESS.name.encode(),
+        limit,
+    )
+    return b"\r\n".join(
+        (
+            b"HTTP/1.1 429 Too Many Requests",
+            b"Retry-After: %d" % ADDRESS_RETRY_AFTER_S,
+            b"Content-Type: text/plain",
+            b"Connection: close",
+            b"Content-Length: %d" % len(body),
+            b"",
+            body,
+        )
+    )
+
+
+async def open_websocket(
+    first: bytes,
+    read: Callable[[], Awaitable[bytes]],
+    write: Callable[[bytes], None],
+    admit: Callable[[list[str]], bytes | None],
+) -> bytes | None:
     """Read the request, write the answer.
 
+    :param first: the beginning of the request, as far as it was read already.
     :param read: some bytes of the client, b"" when there are no more; cancelled only while it waits.
+    :param admit: asked with the values of X-Forwarded-For; None, or what to write instead of an answer.
     :returns: what the client sent after its request; None if there is no WebSocket now, whatever the reason.
     :raises trio.BrokenResourceError: if the connection was lost meanwhile.
     """
-    stream = _RequestStream(read, write)
+    stream = _RequestStream(first, read, write)
     leftover: bytes | None = None
     try:
         async with trio.open_nursery() as reading:
             stream.end = reading.cancel_scope.cancel
             request = await wrap_server_stream(reading, stream)
             refusal = _refusal(request)
-            if refusal is None:
+            crowded = admit(_forwarded_for(request))
+            if crowded is not None:
+                write(crowded)
+            elif refusal is None:
                 await request.accept(subprotocol=limits.SUBPROTOCOL)
                 leftover = stream.leftover
             else:
@@ -55,7 +88,8 @@ async def open_websocket(read: Callable[[], Awaitable[bytes]], write: Callable[[
 class _RequestStream(trio.abc.Stream):
     """What trio-websocket sees: one request, and nothing after it."""
 
-    def __init__(self, read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], None]) -> None:
+    def __init__(self, first: bytes, read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], None]) -> None:
+        self._first = first
         self._read = read
         self._write = write
         self._is_read = False
@@ -67,7 +101,7 @@ class _RequestStream(trio.abc.Stream):
             await trio.sleep_forever()
         head = bytearray()
         while _END not in head:
-            data = await self._read()
+            data, self._first = self._first or await self._read(), b""
             # A TLS hello begins with 22; nothing but a letter begins a request.
             if not data or (not head and not data[:1].isalpha()) or len(head) > MAX_REQUEST_BYTES:
                 self._is_read = True
@@ -97,3 +131,7 @@ def _refusal(request: WebSocketRequest) -> tuple[int, str] | None:
     if limits.SUBPROTOCOL not in request.proposed_subprotocols:
         return 400, f"Ask for the subprotocol {limits.SUBPROTOCOL} (Sec-WebSocket-Protocol).\n"
     return None
+
+
+def _forwarded_for(request: WebSocketRequest) -> list[str]:
+    return [value.decode("latin-1") for name, value in request.headers if name.lower() == b"x-forwarded-for"]

@@ -13,10 +13,22 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from server import bodies
+from server.cursors import InvalidCursor
 from server.passwords import Passwords
 from store import accounts, conversations, messages
 from store.accounts import Account, Identity
-from store.errors import NotAParticipant, Overloaded, StoreError, Unavailable, UnknownUser, UsernameTaken
+from store.errors import (
+    DeviceRevoked,
+    NotAParticipant,
+    Overloaded,
+    StoreError,
+    TokenExpired,
+    TokenUnknown,
+    Unavailable,
+    UnknownDevice,
+    UnknownUser,
+    UsernameTaken,
+)
 from store.pool import Pool
 from store.redis import Redis, RedisError
 
@@ -40,18 +52,19 @@ class ApiError(Exception):
         self.detail = detail
 
 
-def create_app(pool: Pool, redis: Redis) -> QuartTrio:
+def create_app(pool: Pool, redis: Redis, *, token_lifetime_s: float) -> QuartTrio:
     """The application; Hypercorn runs it (`server.web`)."""
     app = QuartTrio(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    _add_accounts(app, pool, Passwords())
+    _add_accounts(app, pool, Passwords(), token_lifetime_s)
+    _add_devices(app, pool, token_lifetime_s)
     _add_conversations(app, pool)
     _add_health(app, pool, redis)
     _add_errors(app)
     return app
 
 
-def _add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords) -> None:
+def _add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords, token_lifetime_s: float) -> None:
     @app.post("/v1/users")
     async def register() -> ResponseReturnValue:
         body = await _body(bodies.Register)
@@ -69,14 +82,38 @@ def _add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords) -> None:
         if not await passwords.check(password_hash, body.password) or account is None:
             raise ApiError(401, "wrong_credentials", "no user of that name has that password")
         with trio.CancelScope(shield=True):
-            device, token = await accounts.add_device(pool, account.user, body.name)
-        return _answer({"user": UUID(bytes=account.user), "device": UUID(bytes=device), "token": token}, 201)
+            device, token, expires = await accounts.add_device(
+                pool, account.user, body.name, lifetime_s=token_lifetime_s
+            )
+        made = {"user": UUID(bytes=account.user), "device": UUID(bytes=device), "token": token, "expires": expires}
+        return _answer(made, 201)
 
     @app.get("/v1/users/<username>")
     async def user_of(username: str) -> ResponseReturnValue:
         await _identify(pool)
         account = await _user_by_name(pool, username)
         return _answer({"user": UUID(bytes=account.user), "username": account.username})
+
+
+def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
+    @app.get("/v1/devices")
+    async def list_devices() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        return _answer({"devices": [bodies.device_body(each) for each in await accounts.devices_of(pool, user)]})
+
+    @app.delete("/v1/devices/<uuid:device>")
+    async def revoke(device: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        with trio.CancelScope(shield=True):
+            await accounts.revoke_device(pool, user, device.bytes)
+        return Response(b"", 204)
+
+    @app.post("/v1/tokens")
+    async def refresh() -> ResponseReturnValue:
+        device, token = (await _identify(pool)).device, _token()
+        with trio.CancelScope(shield=True):
+            new, expires, _ = await accounts.refresh_token(pool, device, token, lifetime_s=token_lifetime_s)
+        return _answer({"token": new, "expires": expires}, 201)
 
 
 def _add_conversations(app: QuartTrio, pool: Pool) -> None:
@@ -101,11 +138,11 @@ def _add_conversations(app: QuartTrio, pool: Pool) -> None:
         user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
         before = None
         if cursor is not None:
-            active_at, conversation = bodies.decode_cursor(cursor, "list", int, bytes)
+            active_at, conversation = bodies.cursor_parts(cursor, "list", int, bytes)
             before = (active_at, conversation)
         page = await conversations.list_of(pool, user, limit=limit + 1, before=before)
         more, page = len(page) > limit, page[:limit]
-        following = bodies.encode_cursor("list", page[-1].active_at, page[-1].conversation) if more else None
+        following = bodies.cursor_text("list", page[-1].active_at, page[-1].conversation) if more else None
         return _answer({"conversations": [bodies.conversation_body(each) for each in page], "cursor": following})
 
     @app.get("/v1/conversations/<uuid:conversation>")
@@ -117,13 +154,12 @@ def _add_conversations(app: QuartTrio, pool: Pool) -> None:
     async def history(conversation: UUID) -> ResponseReturnValue:
         user, limit = (await _identify(pool)).user, _limit()
         before, after = _history_bounds(conversation)
-        page = await messages.history(pool, user, conversation.bytes, limit=limit + 1, before=before, after=after)
-        more, page = len(page) > limit, page[:limit]
+        page = await messages.history(pool, user, conversation.bytes, limit=limit, before=before, after=after)
         following = None
-        if more:
+        if page.more:
             direction = "before" if after is None else "after"
-            following = bodies.encode_cursor(direction, conversation.bytes, page[-1].seq)
-        return _answer({"messages": [bodies.message_body(message) for message in page], "cursor": following})
+            following = bodies.cursor_text(direction, conversation.bytes, page.messages[-1].seq)
+        return _answer({"messages": [bodies.message_body(message) for message in page.messages], "cursor": following})
 
 
 def _history_bounds(conversation: UUID) -> tuple[int | None, int | None]:
@@ -136,13 +172,13 @@ def _history_bounds(conversation: UUID) -> tuple[int | None, int | None]:
     if cursor is None:
         return None, None
     try:
-        of, seq = bodies.decode_cursor(cursor, "before", bytes, int)
+        of, seq = bodies.cursor_parts(cursor, "before", bytes, int)
         bounds = (seq, None)
-    except bodies.InvalidCursor:
-        of, seq = bodies.decode_cursor(cursor, "after", bytes, int)
+    except InvalidCursor:
+        of, seq = bodies.cursor_parts(cursor, "after", bytes, int)
         bounds = (None, seq)
     if of != conversation.bytes:
-        raise bodies.InvalidCursor
+        raise InvalidCursor
     return bounds
 
 
@@ -167,8 +203,8 @@ def _add_errors(app: QuartTrio) -> None:
     async def invalid_body(error: bodies.InvalidBody) -> ResponseReturnValue:
         return _refuse(400, "invalid_body", str(error))
 
-    @app.errorhandler(bodies.InvalidCursor)
-    async def invalid_cursor(_: bodies.InvalidCursor) -> ResponseReturnValue:
+    @app.errorhandler(InvalidCursor)
+    async def invalid_cursor(_: InvalidCursor) -> ResponseReturnValue:
         return _refuse(400, "invalid_cursor", "give back a cursor of this endpoint, as it came")
 
     @app.errorhandler(StoreError)
@@ -196,6 +232,14 @@ def _store_error(error: StoreError) -> Response:
     match error:
         case NotAParticipant():
             return _refuse(404, "not_found", "no such conversation, or you are not a participant")
+        case TokenUnknown():
+            return _refuse(401, "unauthenticated", "give the device's token: Authorization: Bearer TOKEN")
+        case TokenExpired():
+            return _refuse(401, "token_expired", "the token has expired: log in again")
+        case DeviceRevoked():
+            return _refuse(401, "device_revoked", "the user has revoked this device: log in again")
+        case UnknownDevice():
+            return _refuse(404, "unknown_device", "you have no such device")
         case UnknownUser():
             return _refuse(404, "unknown_user", "there is no such user")
         case UsernameTaken():
@@ -221,11 +265,14 @@ async def _user_by_name(pool: Pool, username: str) -> Account:
 
 
 async def _identify(pool: Pool) -> Identity:
+    return await accounts.device_by_token(pool, _token())
+
+
+def _token() -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    identity = await accounts.device_by_token(pool, token) if scheme.lower() == "bearer" and token else None
-    if identity is None:
-        raise ApiError(401, "unauthenticated", "give the device's token: Authorization: Bearer TOKEN")
-    return identity
+    if scheme.lower() != "bearer" or not token:
+        raise TokenUnknown
+    return token
 
 
 async def _body(type_: type[_T]) -> _T:

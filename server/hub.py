@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import trio
 
+from protocol.codes import CloseCode
 from server.outbox import Outbox
 from server.sequencer import Hole, Sequencer
 
@@ -20,16 +21,21 @@ class Client(Protocol):
     """What the hub needs of a connection."""
 
     user: bytes
+    device: bytes
     outbox: Outbox
     registered_at: float
 
+    def close(self, code: CloseCode, detail: str) -> None: ...
+
 
 class Push(NamedTuple):
-    """A message on its way to the devices here.
+    """A push on its way to the devices here.
 
+    :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
     :ivar frame: encoded once for all.
     :ivar users: who gets it: participants, or those of them whom the sending node found here.
     :ivar origin: the connection that sent it and has its reply, so does not get the push.
+    :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
     """
 
     conversation: bytes
@@ -37,6 +43,7 @@ class Push(NamedTuple):
     frame: bytes
     users: Iterable[bytes]
     origin: Client | None = None
+    key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,13 @@ class Hub:
         del self._clients[client.user]
         return True
 
+    def of(self, user: bytes) -> list[Client]:
+        """The user's connections here; a copy."""
+        return list(self._clients.get(user, ()))
+
+    def count(self, user: bytes) -> int:
+        return len(self._clients.get(user, ()))
+
     def holds(self, user: bytes) -> bool:
         return user in self._clients
 
@@ -84,13 +98,16 @@ class Hub:
         return list(self._clients)
 
     def offer(self, client: Client, frame: bytes) -> None:
-        """A frame for one connection, with the next flush."""
-        if client.outbox.offer(frame):
-            self._touched.append(client.outbox)
+        """A reply for one connection, with the next flush."""
+        client.outbox.offer(frame)
+        self._touch(client.outbox)
 
     def push(self, push: Push) -> None:
-        """A message for all connections of its users, in `seq` order within its conversation."""
+        """A push for all connections of its users; a new message in `seq` order within its conversation."""
         targets = self._targets(push)
+        if not push.seq:
+            self._offer_all(push, targets)
+            return
         if not targets and not self._sequencer.follows(push.conversation):
             return
 
@@ -108,9 +125,13 @@ class Hub:
         for each in self._sequencer.skip(hole, trio.current_time()):
             self._offer_all(each, self._targets(each))
 
-    def head(self, conversation: bytes) -> int | None:
-        """Up to where a conversation was pushed here without a hole; None if not known."""
-        return self._sequencer.head(conversation)
+    def span(self, conversation: bytes) -> tuple[int, int] | None:
+        """From where and up to where a conversation was pushed here without a hole; None if not known."""
+        return self._sequencer.span(conversation)
+
+    def begin_at(self, conversation: bytes, seq: int) -> None:
+        """What lies between `seq` and the beginning of that span has been pushed, too."""
+        self._sequencer.begin_at(conversation, seq)
 
     def forget(self, conversation: bytes) -> None:
         self._sequencer.forget(conversation)
@@ -124,6 +145,7 @@ class Hub:
         """Send what was offered since the last flush."""
         touched, self._touched = self._touched, []
         for outbox in touched:
+            outbox.is_touched = False
             outbox.flush()
 
     def statistics(self) -> HubStatistics:
@@ -134,7 +156,18 @@ class Hub:
         return [client for user in push.users for client in clients.get(user, ()) if client is not origin]
 
     def _offer_all(self, push: Push, targets: list[Client]) -> None:
-        frame = push.frame
+        frame, key = push.frame, push.key
         self._offered += len(targets)
         for client in targets:
-            self.offer(client, frame)
+            outbox = client.outbox
+            if key is None:
+                outbox.push(frame)
+            else:
+                outbox.push_latest(key, frame)
+            if not outbox.is_touched:
+                self._touch(outbox)
+
+    def _touch(self, outbox: Outbox) -> None:
+        if not outbox.is_touched:
+            outbox.is_touched = True
+            self._touched.append(outbox)

@@ -15,6 +15,10 @@ log = structlog.get_logger(__name__)
 BACKLOG: Final = 1024
 """Connections that the kernel accepts ahead of us: a reconnecting herd comes faster than one task switch each."""
 
+AT_ONCE: Final = 32
+"""Connections that are accepted before everybody else has their turn: a herd of 10,000 that is accepted in one piece is
+served in one piece, all of them too late."""
+
 Serve = Callable[[socket.socket, str], Awaitable[None]]
 
 
@@ -42,12 +46,18 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-async def accept_connections(listening: socket.socket, nursery: trio.Nursery, serve: Serve) -> None:
-    """Start `serve(socket, address)` in `nursery` for each connection, until cancelled."""
+async def accept_connections(
+    listening: socket.socket, nursery: trio.Nursery, serve: Serve, wait_calm: Callable[[], Awaitable[None]]
+) -> None:
+    """Start `serve(socket, address)` in `nursery` for each connection, until cancelled.
+
+    :param wait_calm: awaited before some more are accepted; the others wait in the kernel.
+    """
     while True:
         await trio.lowlevel.wait_readable(listening)
+        await wait_calm()
         try:
-            while True:
+            for _ in range(AT_ONCE):
                 sock, address = listening.accept()
                 _configure(sock)
                 nursery.start_soon(_serve_guarded, serve, sock, address[0])

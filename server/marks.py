@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import trio
+
 from protocol.codec import encode
 from protocol.frames import Done, MarkDelivered, MarkRead
 from server.connection import Connection
-from server.hub import Hub
+from server.outbox import Outbox
 from server.replies import store_error_reply
 from store.batch import Batcher
 from store.errors import StoreError
@@ -30,9 +32,10 @@ class PendingMarks(NamedTuple):
 class Marks:
     """All up-to marks of this node, written in batches."""
 
-    def __init__(self, pool: Pool, hub: Hub) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._hub = hub
+        self._unflushed: list[Outbox] = []
+        self._settled = trio.Event()
         self.batcher: Batcher[PendingMarks, StoreError | None] = Batcher(
             "the marks queue",
             self._commit,
@@ -52,9 +55,26 @@ class Marks:
     async def _commit(self, batch: list[PendingMarks]) -> list[StoreError | None]:
         return await mark(self._pool, [pending.marks for pending in batch])
 
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.batcher.run)
+            nursery.start_soon(self._flush_in_time)
+
     def _settle(self, batch: list[PendingMarks], outcomes: list[StoreError | None]) -> None:
         for pending, error in zip(batch, outcomes, strict=True):
             reply = Done(pending.request) if error is None else store_error_reply(pending.request, error)
-            self._hub.offer(pending.connection, encode(reply))
+            pending.connection.outbox.offer(encode(reply))
             pending.connection.answered()
-        self._hub.flush()
+            self._unflushed.append(pending.connection.outbox)
+        self._settled.set()
+
+    async def _flush_in_time(self) -> None:
+        """Send the replies that have met no push meanwhile; in a busy chat they need no system call of their own."""
+        while True:
+            await self._settled.wait()
+            self._settled = trio.Event()
+            await trio.sleep(PATIENCE_S)
+            unflushed, self._unflushed = self._unflushed, []
+            for outbox in unflushed:
+                outbox.flush()

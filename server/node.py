@@ -16,22 +16,36 @@ here that moved lately, compared with what was pushed. The same catching up answ
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
 import trio
 
 from protocol.codec import encode
-from protocol.frames import Message
-from server.fanout import CatchUp, Fanout, decode_entry, encode_catch_up
+from protocol.frames import Message, Tombstone
+from server.fanout import CatchUp, Fanout, Hint, decode_entry, encode_catch_up
 from server.hub import Hub, Push
+from server.presence import PresenceWatch
 from store.bus import Inbox, publish
-from store.directory import HEARTBEAT_S, LEASE_S, NODE_BYTES, beat, enter, leave, left_in_good_order, sign_off
+from store.directory import (
+    HEARTBEAT_S,
+    LEASE_S,
+    NODE_BYTES,
+    beat,
+    enter,
+    enter_watchers,
+    leave,
+    left_in_good_order,
+    sign_off,
+)
 from store.errors import StoreError, Unavailable
 from store.messages import Moved, members, range_of, recent
 from store.pool import Pool
 from store.postgres import Error
 from store.redis import Redis, RedisError
+from store.revisions import revised_since
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +74,7 @@ class Node:
         self._hub = hub
         self._inbox = Inbox(redis, self.id)
         self._others: frozenset[bytes] = frozenset()
+        self.presence = PresenceWatch(redis, self.id, hub, self.live_nodes)
         self._departed: set[bytes] = set()
         self._departure = trio.Event()
         self._in_step_at = trio.current_time()
@@ -76,10 +91,15 @@ class Node:
             nursery.start_soon(self._fill_holes)
             nursery.start_soon(self._remove_departed)
             nursery.start_soon(self.fanout.run)
+            nursery.start_soon(self.presence.run)
 
     def is_alone(self) -> bool:
         """Whether no other node can hold anybody now."""
         return trio.current_time() < self._alone_until
+
+    def live_nodes(self) -> frozenset[bytes]:
+        """The ids of the nodes that live, as of the last heartbeat; this one included."""
+        return self._others | {self.id}
 
     async def enter(self, user: bytes) -> None:
         """The user has a device here: tell the other nodes. The hub must know the device already.
@@ -87,6 +107,7 @@ class Node:
         :raises Unavailable: if Redis cannot be reached.
         """
         await enter(self._redis, self.id, [user])
+        self.presence.moved(user)
 
     def depart(self, user: bytes) -> None:
         """The user's last device here has gone; the other nodes are told soon."""
@@ -118,6 +139,7 @@ class Node:
         await self._inbox.open()
         await self._beat_once()
         await enter(self._redis, self.id, self._hub.users())
+        await enter_watchers(self._redis, self.id, self.presence.users())
         self.ready.set()
         log.info("node_ready", node=self.id.hex(), users=len(self._hub.users()))
         await trio.sleep(ALONE_S)
@@ -172,10 +194,13 @@ class Node:
     def _receive(self, entries: list[bytes]) -> None:
         for entry in entries:
             for item in decode_entry(entry):
-                if isinstance(item, CatchUp):
-                    self.note_gap(item.ago_s)
-                else:
-                    self._hub.push(item)
+                match item:
+                    case CatchUp(ago_s):
+                        self.note_gap(ago_s)
+                    case Hint(users):
+                        self.presence.hear(users)
+                    case Push():
+                        self._hub.push(item)
         self._hub.flush()
 
     def note_gap(self, gap_s: float) -> None:
@@ -200,22 +225,38 @@ class Node:
     async def _catch_up(self, ago_s: float) -> int:
         users, pushed = self._hub.users(), 0
         for start in range(0, len(users), 500):
-            for moved in await recent(self._pool, users[start : start + 500], ago_s=ago_s):
+            some = users[start : start + 500]
+            for moved in await recent(self._pool, some, ago_s=ago_s):
                 pushed += await self._push_missed(moved)
+            # Clients know an edit or a deletion that they have already by its revision.
+            for revised, concerned in await revised_since(self._pool, some, ago_s=ago_s):
+                self._hub.push(Push(revised.conversation, 0, encode(revised), concerned))
+                pushed += 1
+            self._hub.flush()
         return pushed
 
     async def _push_missed(self, moved: Moved) -> int:
-        head = self._hub.head(moved.conversation)
-        after = max(moved.base if head is None else head, moved.last_seq - MAX_CATCH_UP)
-        if after >= moved.last_seq:
-            return 0
-        if head is not None and after > head:
+        span = self._hub.span(moved.conversation)
+        if span is None:
+            return await self._push_between(moved, moved.base, moved.last_seq)
+        first, head = span
+        # What came live while this node was catching up says nothing of what had come before it.
+        pushed = await self._push_between(moved, moved.base, first - 1)
+        self._hub.begin_at(moved.conversation, moved.base + 1)
+        if head < moved.last_seq - MAX_CATCH_UP:
             self._hub.forget(moved.conversation)
-        found = await range_of(self._pool, moved.conversation, after=after, upto=moved.last_seq, limit=MAX_CATCH_UP)
+        return pushed + await self._push_between(moved, head, moved.last_seq)
+
+    async def _push_between(self, moved: Moved, after: int, upto: int) -> int:
+        """Push the messages with `after < seq <= upto`, or the last ones of them."""
+        after = max(after, upto - MAX_CATCH_UP)
+        if after >= upto:
+            return 0
+        found = await range_of(self._pool, moved.conversation, after=after, upto=upto, limit=MAX_CATCH_UP)
         self._push_all(found, moved.members)
         return len(found)
 
-    def _push_all(self, found: list[Message], users: tuple[bytes, ...]) -> None:
+    def _push_all(self, found: Sequence[Message | Tombstone], users: tuple[bytes, ...]) -> None:
         for message in found:
             self._hub.push(Push(message.conversation, message.seq, encode(message), users))
         self._hub.flush()
@@ -245,7 +286,8 @@ class Node:
             # Decided and written without a checkpoint in between: who comes back enters after this.
             users = [user for user in self._departed if not self._hub.holds(user)]
             self._departed.clear()
-            try:
+            # A stale entry costs others one write that finds nobody; a rebuild has none.
+            with suppress(Unavailable, RedisError):
                 await leave(self._redis, self.id, users)
-            except (Unavailable, RedisError):
-                continue  # A stale entry costs others one write that finds nobody; a rebuild has none.
+            for user in users:
+                self.presence.moved(user)

@@ -5,24 +5,56 @@ from __future__ import annotations
 from typing import Final
 
 from protocol.codes import ErrorCode
+from protocol.errors import RequestError
 from protocol.frames import Error
-from store.errors import Overloaded, StoreError, Unavailable
+from store.errors import (
+    DeviceRevoked,
+    ForeignCursor,
+    MessageDeleted,
+    NotAParticipant,
+    NotTheSender,
+    Overloaded,
+    RevisionConflict,
+    StoreError,
+    TempIdConflict,
+    TokenExpired,
+    TokenUnknown,
+    Unavailable,
+    UnknownMessage,
+)
 
 RETRY_AFTER_MS: Final = 500
-"""What a client is told to wait before it repeats a refused request."""
+"""What a client is told to wait before it repeats a refused request, where nothing better is known."""
+
+_CODES: Final[dict[type[StoreError], ErrorCode]] = {
+    Unavailable: ErrorCode.UNAVAILABLE,
+    Overloaded: ErrorCode.OVERLOADED,
+    NotAParticipant: ErrorCode.NOT_A_PARTICIPANT,
+    TempIdConflict: ErrorCode.TEMP_ID_CONFLICT,
+    UnknownMessage: ErrorCode.UNKNOWN_MESSAGE,
+    NotTheSender: ErrorCode.NOT_THE_SENDER,
+    MessageDeleted: ErrorCode.MESSAGE_DELETED,
+    RevisionConflict: ErrorCode.REVISION_CONFLICT,
+    ForeignCursor: ErrorCode.CURSOR_FOREIGN,
+    TokenUnknown: ErrorCode.UNAUTHENTICATED,
+    TokenExpired: ErrorCode.UNAUTHENTICATED,
+    DeviceRevoked: ErrorCode.UNAUTHENTICATED,
+}
 
 
-def error_reply(request: int, code: ErrorCode, detail: str) -> Error:
-    """An error reply as the table of codes has it."""
-    return Error(request, code.value, detail or code.info.meaning, RETRY_AFTER_MS if code.info.retry else None)
+def error_reply(error: RequestError) -> Error:
+    """What a client is told of a request that the protocol refuses."""
+    limit = error.limit
+    return Error(
+        error.request,
+        error.code.value,
+        error.detail or error.code.info.meaning,
+        (error.retry_after_ms or RETRY_AFTER_MS) if error.code.info.retry else None,
+        limit and limit.name,
+        limit and limit.value,
+    )
 
 
 def store_error_reply(request: int, error: StoreError) -> Error:
     """What a client is told of an error of the store: enough to act on, nothing of the inside."""
-    code = ErrorCode.INTERNAL
-    match error:
-        case Unavailable():
-            code = ErrorCode.UNAVAILABLE
-        case Overloaded():
-            code = ErrorCode.OVERLOADED
-    return error_reply(request, code, "")
+    return error_reply(RequestError(request, _CODES.get(type(error), ErrorCode.INTERNAL), ""))

@@ -7,14 +7,12 @@ from typing import NamedTuple
 import structlog
 
 from protocol.codec import encode
-from protocol.codes import ErrorCode
-from protocol.frames import Error, Message, Send, Sent
+from protocol.frames import Message, Send, Sent
 from server.connection import Connection
 from server.fanout import Fanout
 from server.hub import Hub, Push
-from server.replies import error_reply, store_error_reply
+from server.replies import store_error_reply
 from store.batch import Batcher
-from store.errors import NotAParticipant, StoreError, TempIdConflict
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
 from store.pool import Pool
@@ -68,7 +66,7 @@ class Sends:
                 if outcome.is_new:
                     self._deliver(pending, outcome)
             else:
-                self._hub.offer(pending.connection, encode(_refused(pending.request, outcome)))
+                self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
             pending.connection.answered()
         self._hub.flush()
         self._fanout.wake()
@@ -95,12 +93,3 @@ class Sends:
 
 def _sent(request: int, committed: Committed) -> Sent:
     return Sent(request, committed.seq, committed.message, committed.created)
-
-
-def _refused(request: int, error: StoreError) -> Error:
-    match error:
-        case NotAParticipant():
-            return error_reply(request, ErrorCode.NOT_A_PARTICIPANT, "")
-        case TempIdConflict():
-            return error_reply(request, ErrorCode.TEMP_ID_CONFLICT, "")
-    return store_error_reply(request, error)

@@ -83,10 +83,16 @@ class Sequencer(Generic[T]):
         track.held[seq] = item
         return []
 
-    def head(self, conversation: bytes) -> int | None:
-        """Up to where this conversation was handed on without a hole; None if it is not followed."""
+    def span(self, conversation: bytes) -> tuple[int, int] | None:
+        """The first and the last message that were handed on without a hole; None if it is not followed."""
         track = self._tracks.get(conversation)
-        return track.head if track else None
+        return (track.first, track.head) if track else None
+
+    def begin_at(self, conversation: bytes, seq: int) -> None:
+        """Everything from `seq` to where order began has been handed on, too."""
+        track = self._tracks.get(conversation)
+        if track is not None:
+            track.first = min(track.first, seq)
 
     def follows(self, conversation: bytes) -> bool:
         return conversation in self._tracks

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import struct
 from contextlib import suppress
 from typing import Final
 
 import trio
 
 RECEIVE_BYTES: Final = 65536
+
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 class ClientStream:
@@ -47,8 +50,14 @@ class ClientStream:
             while await self.receive_some():
                 pass
 
+    def reset(self) -> None:
+        """Close at once, and have the kernel forget what the peer has not taken."""
+        with suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.close()
+
     def close(self) -> None:
-        """Close at once."""
+        """Close at once; what the kernel has taken is still sent."""
         if self._sock.fileno() >= 0:
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()

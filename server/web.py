@@ -39,7 +39,9 @@ async def serve_web(config: Config) -> None:
         hypercorn = HypercornConfig()
         hypercorn.graceful_timeout = GRACE_S
         hypercorn.accesslog = hypercorn.errorlog = None
-        app = wrap_app(create_app(pool, redis), hypercorn.wsgi_max_body_size, "asgi")
+        app = wrap_app(
+            create_app(pool, redis, token_lifetime_s=config.token_lifetime_s), hypercorn.wsgi_max_body_size, "asgi"
+        )
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         await worker_serve(app, hypercorn, sockets=Sockets([], [sock], []), shutdown_trigger=terminated.wait)
         services.cancel_scope.cancel()

@@ -7,8 +7,11 @@ Each test that asks for `database_url` gets a database of its own, made from a m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from queue import Empty, Queue, SimpleQueue
+from threading import Thread
 
 import psycopg
 import pytest
@@ -40,7 +43,7 @@ def postgres_with_template(shared_services: Services) -> Postgres:
 
 
 def make_template(postgres: Postgres) -> None:
-    """A migrated database to copy from: 20 ms instead of 200 for each test."""
+    """A migrated database to copy from, instead of migrating one for each test."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"create database {TEMPLATE}")
     trio.run(migrate, database_of(postgres, TEMPLATE))
@@ -50,13 +53,58 @@ def database_of(postgres: Postgres, name: str) -> str:
     return f"{postgres.url.rpartition('/')[0]}/{name}"
 
 
+class Supply:
+    """Databases made ahead by a thread, on the core that the tests leave free: each takes 0.15 s."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._ready: Queue[str | psycopg.Error] = Queue(maxsize=3)
+        self._used: SimpleQueue[str] = SimpleQueue()
+        self._is_stopping = False
+        self._thread = Thread(target=self._make, name="databases", daemon=True)
+        self._thread.start()
+
+    def take(self) -> str:
+        made = self._ready.get()
+        if isinstance(made, psycopg.Error):
+            raise made
+        return made
+
+    def give_back(self, name: str) -> None:
+        """It is dropped, with whoever is still connected to it."""
+        self._used.put(name)
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        while self._thread.is_alive():
+            with suppress(Empty):
+                self._ready.get(timeout=0.05)
+
+    def _make(self) -> None:
+        try:
+            with psycopg.connect(self._postgres.url, autocommit=True) as connection:
+                while not self._is_stopping:
+                    while not self._used.empty():
+                        connection.execute(f"drop database {self._used.get()} with (force)")
+                    name = f"test_{next(_numbers)}"
+                    connection.execute(f"create database {name} template {TEMPLATE}")
+                    self._ready.put(name)
+        except psycopg.Error as error:
+            self._ready.put(error)
+
+
+@pytest.fixture(scope="session")
+def databases(postgres_with_template: Postgres) -> Iterator[Supply]:
+    supply = Supply(postgres_with_template)
+    yield supply
+    supply.stop()
+
+
 @pytest.fixture
-def database_url(postgres_with_template: Postgres) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(postgres_with_template.url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {TEMPLATE}")
-        yield database_of(postgres_with_template, name)
-        connection.execute(f"drop database {name} with (force)")
+def database_url(postgres_with_template: Postgres, databases: Supply) -> Iterator[str]:
+    name = databases.take()
+    yield database_of(postgres_with_template, name)
+    databases.give_back(name)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
 from store.pool import Pool
 from store.redis import Redis
+from tests.people import TOKEN_LIFETIME_S
 
 CBOR = "application/cbor"
 
@@ -115,7 +116,7 @@ async def open_api(pool: Pool, redis_url: str, form: str = "json") -> AsyncGener
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
-        yield Api(create_app(pool, redis), form)
+        yield Api(create_app(pool, redis, token_lifetime_s=TOKEN_LIFETIME_S), form)
         nursery.cancel_scope.cancel()
 
 

@@ -33,6 +33,7 @@ from protocol.frames import Frame, Hello, Message, Push, Reply
 from server.gateway import SocketGateway
 from store.config import Config
 from store.pool import Pool
+from tests.cddl import check_from_server
 from tests.people import new_direct, new_user
 
 PATIENCE_S = 5.0
@@ -91,7 +92,10 @@ class RawClient:
         await self.read(1)
 
     async def read(self, count: int) -> list[Reply | Push]:
-        """That many frames, and those that came in the same messages."""
+        """That many frames, and those that came in the same messages.
+
+        All must fit the grammar in alo.cddl, and be in the one encoding that the specification allows a server.
+        """
         frames: list[Reply | Push] = []
         with trio.fail_after(PATIENCE_S):
             while len(frames) < count:
@@ -99,7 +103,10 @@ class RawClient:
                     assert isinstance(event, BytesMessage), f"after {len(frames)} frames: {event}, {self.close_reason}"
                     self._parts += event.data
                     if event.message_finished:
-                        frames += decode_from_server(self._parts)
+                        check_from_server(self._parts)
+                        message = list(decode_from_server(self._parts))
+                        assert b"".join(map(encode, message)) == self._parts
+                        frames += message
                         self._parts = b""
         return frames
 
@@ -249,9 +256,9 @@ def _tasks(task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
 
 
 @asynccontextmanager
-async def open_node(database_url: str, redis_url: str) -> AsyncGenerator[TestNode, None]:
+async def open_node(database_url: str, redis_url: str, **settings: Any) -> AsyncGenerator[TestNode, None]:
     """A gateway; ended by force at the end of the block. Nothing that happened may have been logged as an error."""
-    config = Config(database_url=database_url, redis_url=redis_url, socket_port=0)
+    config = Config(database_url=database_url, redis_url=redis_url, socket_port=0, **settings)
     gateway = SocketGateway(config)
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:

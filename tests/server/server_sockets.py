@@ -42,6 +42,16 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._websocket = Connection(ConnectionType.CLIENT)
+        self._kept: list[Event] = []
+
+    def keep(self, events: list[Event]) -> None:
+        """Put these by for `take`."""
+        self._kept += events
+
+    def take(self) -> list[Event]:
+        """What was put by since the last time."""
+        taken, self._kept = self._kept, []
+        return taken
 
     def events_nowait(self) -> list[Event]:
         """What has come until now."""

@@ -87,8 +87,8 @@ def test_a_bucket_is_full_at_first_at_any_time_of_the_clock() -> None:
 
 rates = st.tuples(st.floats(0.01, 10_000), st.integers(1, 50))
 pauses = st.lists(st.just(0.0) | st.floats(0, 0.01) | st.floats(0, 5) | st.floats(0, 10_000), max_size=80)
-SLOP_S = 1e-6
-"""A clock that stands at a million seconds has steps of 1e-10; a hundred of them."""
+SLOP_S = 1e-5
+"""Ten times what the bucket itself forgives; a clock at a million seconds has steps of 1e-10."""
 
 
 @given(rates, st.floats(-1e6, 1e6), pauses)

@@ -22,6 +22,7 @@ from server_http import CBOR, open_api, say
 from embedded.postgres import Postgres
 from embedded.redis import Redis as EmbeddedRedis
 from server import bodies
+from store import revisions
 from store.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
 
@@ -50,7 +51,7 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, form: str
             ids[name] = answer.body["user"]
         logged_in = await api.post("/v1/devices", {"username": "alice", "password": PASSWORD, "name": "Phone"})
         assert logged_in.status == 201
-        assert set(logged_in.body) == {"user", "device", "token"}
+        assert set(logged_in.body) == {"user", "device", "token", "expires"}
         assert logged_in.body["user"] == ids["alice"]
         alice = api.of(logged_in.body["token"])
         bob = api.of((await new_device(pool, ids["bob"])).token)
@@ -93,6 +94,9 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, form: str
             "content": b"\x00\xffciphertext",
             "nonce": None,
             "ephemeral_public_key": b"key",
+            "is_deleted": False,
+            "revision": 0,
+            "edited": None,
         }
         assert history.body == {"messages": [message], "cursor": None}
         assert one.body["last_message"] == message
@@ -208,7 +212,7 @@ def test_any_cbor_is_a_body_or_invalid(data: bytes) -> None:
 )
 def test_any_text_is_a_cursor_or_an_invalid_one(text: str) -> None:
     try:
-        bodies.decode_cursor(text, "list", int, bytes)
+        bodies.cursor_parts(text, "list", int, bytes)
     except bodies.InvalidCursor:
         pass
     else:
@@ -230,7 +234,6 @@ async def test_who_asks_without_a_good_token_is_unauthenticated(pool: Pool, redi
             "Bearer x",
             f"Basic {alice.token}",
             alice.token,
-            f"Bearer {revoked.token}",
             f"Bearer {alice.token} x",
             "Bearer \xff\xe9",
             "Bearer " + "x" * 5000,
@@ -491,19 +494,19 @@ async def test_a_cursor_is_good_where_it_came_from_and_nowhere_else(pool: Pool, 
             "\0",
             of_one[:-2],
             "A" * 6000,
-            bodies.encode_cursor("list"),
-            bodies.encode_cursor("list", 2**63, one),
-            bodies.encode_cursor("list", -1, one),
-            bodies.encode_cursor("list", 1, one + b"x"),
-            bodies.encode_cursor("before", one, 2**64),
-            bodies.encode_cursor("before", one, 1, 1),
-            bodies.encode_cursor("after", one, -1),
+            bodies.cursor_text("list"),
+            bodies.cursor_text("list", 2**63, one),
+            bodies.cursor_text("list", -1, one),
+            bodies.cursor_text("list", 1, one + b"x"),
+            bodies.cursor_text("before", one, 2**64),
+            bodies.cursor_text("before", one, 1, 1),
+            bodies.cursor_text("after", one, -1),
         ]
         bad += [(path, text) for path in ("/v1/conversations", history(one)) for text in garbage]
         for path, cursor in bad:
             answer = await mine.get(path, cursor=cursor)
             assert (answer.status, answer.code) == (400, "invalid_cursor"), (path, cursor)
-        greatest = bodies.encode_cursor("list", 2**63 - 1, b"\xff" * 16)
+        greatest = bodies.cursor_text("list", 2**63 - 1, b"\xff" * 16)
         assert len((await mine.get("/v1/conversations", cursor=greatest)).body["conversations"]) == 2
 
 
@@ -616,3 +619,62 @@ async def test_a_fault_is_logged_and_named_without_its_inside(
         assert (answer.status, answer.code) == (500, "internal")
         assert b"inside" not in answer.data
         assert [line["event"] for line in logs if line["log_level"] == "error"] == ["request_failed"]
+
+
+@both_forms
+async def test_devices_are_listed_refreshed_and_revoked(pool: Pool, redis_url: str, form: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    tablet = await new_device(pool, alice.user, "Tablet")
+    async with open_api(pool, redis_url, form) as api:
+        mine, others = api.of(alice.token), api.of(bob.token)
+        listed = await mine.get("/v1/devices")
+        assert listed.status == 200
+        assert [(each["device"], each["name"]) for each in listed.body["devices"]] == [
+            (tablet.device, "Tablet"),
+            (alice.device, "test"),
+        ]
+        assert all(each["created"] < each["expires"] for each in listed.body["devices"])
+
+        fresh = await mine.post("/v1/tokens", {})
+        assert fresh.status == 201
+        assert fresh.body["expires"] > listed.body["devices"][1]["expires"]
+        for token in (fresh.body["token"], alice.token):
+            assert (await api.of(token).get("/v1/devices")).status == 200
+
+        path = f"/v1/devices/{UUID(bytes=tablet.device)}"
+        for who, where in ((others, path), (mine, f"/v1/devices/{uuid4()}")):
+            refused = await who.request("DELETE", where)
+            assert (refused.status, refused.code) == (404, "unknown_device")
+        for _ in range(2):
+            response = await api.app.test_client().open(
+                path, method="DELETE", headers={"Authorization": f"Bearer {alice.token}"}
+            )
+            assert (response.status_code, await response.get_data()) == (204, b"")
+        assert [each["device"] for each in (await mine.get("/v1/devices")).body["devices"]] == [alice.device]
+        revoked = await api.of(tablet.token).get("/v1/devices")
+        assert (revoked.status, revoked.code) == (401, "device_revoked")
+        await pool.fetch(
+            "update devices set expires = now(), former_expires = now() where id = %s", (UUID(bytes=alice.device),)
+        )
+        for token in (fresh.body["token"], alice.token):
+            expired = await api.of(token).post("/v1/tokens", {})
+            assert (expired.status, expired.code) == (401, "token_expired")
+
+
+@both_forms
+async def test_history_and_lists_show_edits_and_tombstones(pool: Pool, redis_url: str, form: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    direct = await new_direct(pool, alice, bob)
+    [first] = await say(pool, direct, alice.user, b"first")
+    await say(pool, direct, alice.user, b"second")
+    _, revision, edited = await revisions.edit(pool, alice.user, direct, 1, 0, "text", b"edited", None, None)
+    await revisions.delete_for_everyone(pool, alice.user, direct, 2)
+    async with open_api(pool, redis_url, form) as api:
+        mine = api.of(bob.token)
+        page = (await mine.get(f"/v1/conversations/{UUID(bytes=direct)}/messages", after_seq=0)).body["messages"]
+        shown = [(each["content"], each["revision"], each["edited"], each["is_deleted"]) for each in page]
+        assert shown == [(b"edited", revision, edited, False), (None, None, None, True)]
+        assert page[0]["message"] == first.message
+        assert page[1]["sender"] == alice.user
+        [listed] = (await mine.get("/v1/conversations")).body["conversations"]
+        assert listed["last_message"] == page[1]

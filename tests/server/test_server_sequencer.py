@@ -22,6 +22,11 @@ def always(_: float) -> bool:
     return True
 
 
+def head(sequencer: Sequencer[int]) -> int | None:
+    span = sequencer.span(TALK)
+    return span and span[1]
+
+
 @dataclass
 class Follower:
     """A sequencer with what it handed on for one conversation, and the rules that hold at every moment."""
@@ -48,7 +53,7 @@ class Follower:
     def _take(self, ready: list[int]) -> None:
         self.handed += ready
         assert self.handed == sorted(set(self.handed)), "in order, and once"
-        assert self.sequencer.head(TALK) == self.handed[-1]
+        assert head(self.sequencer) == self.handed[-1]
 
 
 steps = st.lists(st.integers(1, 30) | st.just("give up"), min_size=1, max_size=60)
@@ -114,7 +119,7 @@ def test_a_hole_that_was_filled_meanwhile_is_not_skipped() -> None:
     assert sequencer.offer(TALK, 2, 2, 0.0, never) == [2, 3]
     assert sequencer.offer(TALK, 5, 5, 0.0, never) == []
     assert sequencer.skip(hole, 1.0) == []
-    assert sequencer.head(TALK) == 3
+    assert head(sequencer) == 3
     assert sequencer.offer(TALK, 4, 4, 0.0, never) == [4, 5]
 
 
@@ -134,7 +139,7 @@ def test_a_hole_that_nobody_here_can_have_missed_begins_order_anew() -> None:
     assert sequencer.offer(TALK, 9, 9, 7.0, lambda at: asked.append(at) or True) == [9]  # type: ignore[func-returns-value]
     assert asked == [5.0]
     assert not sequencer.has_holes
-    assert sequencer.head(TALK) == 9
+    assert head(sequencer) == 9
     assert sequencer.offer(TALK, 5, 5, 7.0, never) == [5], "from before the beginning: handed on as it comes"
     assert sequencer.offer(TALK, 9, 9, 7.0, never) == []
 
@@ -191,6 +196,19 @@ def test_forgetting_a_conversation_forgets_its_hole() -> None:
     for seq in (1, 3):
         following.offer(TALK, seq, seq, 0.0, never)
     following.forget(TALK)
-    assert (following.has_holes, following.follows(TALK), following.head(TALK)) == (False, False, None)
+    assert (following.has_holes, following.follows(TALK), following.span(TALK)) == (False, False, None)
     assert following.skip(Hole(TALK, 1, 3), 0.0) == []
     following.forget(TALK)
+
+
+def test_what_was_handed_on_from_before_the_beginning_belongs_to_it() -> None:
+    sequencer: Sequencer[int] = Sequencer()
+    assert sequencer.offer(TALK, 5, 5, 0.0, lambda _: False) == [5]
+    assert sequencer.offer(TALK, 3, 3, 0.0, lambda _: False) == [3]
+    assert sequencer.span(TALK) == (5, 5)
+    sequencer.begin_at(TALK, 3)
+    sequencer.begin_at(TALK, 4)
+    assert sequencer.span(TALK) == (3, 5)
+    assert sequencer.offer(TALK, 4, 4, 0.0, lambda _: False) == []
+    sequencer.begin_at(b"another one", 1)
+    assert sequencer.span(b"another one") is None

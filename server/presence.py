@@ -1,0 +1,210 @@
+"""Who is online, for those who watch.
+
+A user is online while some node that lives has a device of theirs in the directory (`store.directory`). Each node knows
+which users its own connections watch, and finds out about these by itself: it looks all of them up every `POLL_S`, and
+those about whom another node has given a hint at once. So a lost hint, a dead node or a forgetful Redis makes a change
+late, and nothing else. Who seems to be gone counts as online for `GRACE_S` more: a phone that changes networks, a node
+that restarts and FLUSHALL show nobody anything.
+
+Everything that decides is synchronous; only the look-ups wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+import trio
+
+from protocol.codec import encode
+from protocol.frames import Presence
+from server.connection import Connection
+from server.fanout import encode_hint
+from server.hub import Hub
+from store.bus import publish
+from store.directory import enter_watchers, leave_watchers, locate, locate_watchers
+from store.errors import Unavailable
+from store.redis import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 5.0
+GRACE_S: Final = 5.0
+
+HINT_S: Final = 0.1
+"""Arrivals and departures are gathered for so long: a herd is one hint, not thousands."""
+
+
+class _Watched:
+    """A user whom some connection here watches."""
+
+    __slots__ = ("absent_since", "is_online", "watchers")
+
+    def __init__(self) -> None:
+        self.watchers: set[Connection] = set()
+        self.is_online = False
+        self.absent_since: float | None = None
+
+
+class PresenceWatch:
+    """The presence that this node's connections watch, and hints for other nodes.
+
+    :param live_nodes: the ids of the nodes that live, this one included.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        node: bytes,
+        hub: Hub,
+        live_nodes: Callable[[], frozenset[bytes]],
+    ) -> None:
+        self._redis = redis
+        self._node = node
+        self._hub = hub
+        self._live_nodes = live_nodes
+        self._watched: dict[bytes, _Watched] = {}
+        self._unwatched: set[bytes] = set()
+        self._hinted: set[bytes] = set()
+        self._moved: set[bytes] = set()
+        self._wake = trio.Event()
+        self._move = trio.Event()
+
+    def users(self) -> list[bytes]:
+        """Whom this node watches."""
+        return list(self._watched)
+
+    async def watch(self, connection: Connection, users: Iterable[bytes]) -> None:
+        """Watch these users and no others; how they are is offered to the connection before this returns.
+
+        :raises Unavailable: if Redis cannot be reached; nothing has changed then.
+        """
+        wanted = frozenset(users)
+        new = [user for user in wanted if user not in self._watched]
+        if new:
+            # Entered before it is looked up: who changes after the look-up sends a hint here.
+            await enter_watchers(self._redis, self._node, new)
+        states = await self._look_up(list(wanted))
+        if connection.outbox.cut_reason is not None:
+            self._unwatched.update(new)
+            return
+        self.forget(connection, keep=wanted)
+        connection.watched = wanted
+        for user in wanted:
+            watched = self._watched.get(user)
+            if watched is None:
+                watched = self._watched[user] = _Watched()
+                watched.is_online = states[user]
+            watched.watchers.add(connection)
+            self._hub.offer(connection, encode(Presence(user, watched.is_online)))
+
+    def forget(self, connection: Connection, *, keep: frozenset[bytes] = frozenset()) -> None:
+        """The connection watches nobody but these any more. Atomic (no checkpoint)."""
+        for user in connection.watched - keep:
+            watched = self._watched[user]
+            watched.watchers.discard(connection)
+            if not watched.watchers:
+                del self._watched[user]
+                self._unwatched.add(user)
+        connection.watched &= keep
+
+    def moved(self, user: bytes) -> None:
+        """The user's first device has come to this node, or the last one gone. Atomic (no checkpoint)."""
+        self._moved.add(user)
+        self._move.set()
+
+    def hear(self, users: Iterable[bytes]) -> None:
+        """Another node says that these may have come or gone. Atomic (no checkpoint)."""
+        self._hinted.update(users)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow)
+            nursery.start_soon(self._tell)
+
+    async def _follow(self) -> None:
+        polled_at = 0.0
+        while True:
+            with trio.move_on_after(self._pause(polled_at)):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            now = trio.current_time()
+            if now >= polled_at + POLL_S:
+                polled_at, users = now, list(self._watched)
+            else:
+                due = [user for user, each in self._watched.items() if _is_over(each, now)]
+                users = [*due, *(user for user in self._hinted if user in self._watched)]
+            self._hinted.clear()
+            try:
+                await self._clean_up()
+                if users:
+                    self._settle(await self._look_up(users))
+            except (Unavailable, RedisError) as error:
+                log.warning("presence_not_looked_up", error=str(error))
+                await trio.sleep(1)
+
+    def _pause(self, polled_at: float) -> float:
+        now = trio.current_time()
+        ends = [each.absent_since + GRACE_S for each in self._watched.values() if each.absent_since is not None]
+        return max(0.0, min([polled_at + POLL_S, *ends]) - now)
+
+    async def _tell(self) -> None:
+        while True:
+            await self._move.wait()
+            await trio.sleep(HINT_S)
+            self._move = trio.Event()
+            users, self._moved = list(self._moved), set()
+            self.hear(user for user in users if user in self._watched)
+            if self._live_nodes() <= {self._node}:
+                continue
+            try:
+                where = await locate_watchers(self._redis, users)
+                of_nodes: dict[bytes, list[bytes]] = {}
+                for user, nodes in zip(users, where, strict=True):
+                    for node in nodes:
+                        if node != self._node:
+                            of_nodes.setdefault(node, []).append(user)
+                if of_nodes:
+                    await publish(self._redis, [(node, encode_hint(some)) for node, some in of_nodes.items()])
+            except (Unavailable, RedisError) as error:
+                log.warning("presence_not_told", error=str(error))  # They find out when they poll.
+
+    async def _look_up(self, users: list[bytes]) -> dict[bytes, bool]:
+        elsewhere = [user for user in users if not self._hub.holds(user)]
+        nodes = self._live_nodes()
+        where = await locate(self._redis, elsewhere) if nodes - {self._node} else [()] * len(elsewhere)
+        found = {user: not nodes.isdisjoint(there) for user, there in zip(elsewhere, where, strict=True)}
+        # Who is here is known without asking, and may have come meanwhile.
+        return {user: self._hub.holds(user) or found.get(user, False) for user in users}
+
+    def _settle(self, states: dict[bytes, bool]) -> None:
+        now = trio.current_time()
+        for user, is_online in states.items():
+            watched = self._watched.get(user)
+            if watched is None:
+                continue
+            if is_online or not watched.is_online:
+                watched.absent_since = None
+            elif watched.absent_since is None:
+                watched.absent_since = now
+            if is_online != watched.is_online and (is_online or _is_over(watched, now)):
+                watched.is_online = is_online
+                watched.absent_since = None
+                frame = encode(Presence(user, is_online))
+                for connection in watched.watchers:
+                    connection.outbox.push_latest(user, frame)
+                    connection.outbox.flush()
+
+    async def _clean_up(self) -> None:
+        """Other nodes need not tell us any more of those whom nobody here watches."""
+        gone = [user for user in self._unwatched if user not in self._watched]
+        self._unwatched.clear()
+        if gone:
+            await leave_watchers(self._redis, self._node, gone)
+
+
+def _is_over(watched: _Watched, now: float) -> bool:
+    return watched.absent_since is not None and now >= watched.absent_since + GRACE_S

@@ -1,0 +1,194 @@
+"""Requests that have to be looked up, each answered by itself: editing and deleting, reading, typing, watching, tokens.
+
+Sends and marks, of which there are many, go through batches instead (`server.sends`, `server.marks`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+import trio
+
+from protocol import limits
+from protocol.codec import encode
+from protocol.codes import ErrorCode
+from protocol.errors import RequestError
+from protocol.frames import (
+    Conversation,
+    Conversations,
+    Delete,
+    Done,
+    Edit,
+    History,
+    List,
+    Messages,
+    Refresh,
+    Refreshed,
+    Reply,
+    Request,
+    Revised,
+    SetTyping,
+    Sync,
+    Synced,
+    Typing,
+    Watch,
+)
+from server.connection import Connection
+from server.cursors import InvalidCursor, decode_cursor, encode_cursor
+from server.fanout import Fanout
+from server.hub import Hub, Push
+from server.outbox import Whole
+from server.presence import PresenceWatch
+from server.replies import error_reply, store_error_reply
+from store import accounts, conversations, messages, revisions
+from store.errors import ForeignCursor, NotAParticipant, StoreError, Unavailable
+from store.members import sharing
+from store.pool import Pool
+from store.redis import RedisError
+from store.sync import sync
+
+log = structlog.get_logger(__name__)
+
+_LIST: Final = "list"
+
+
+class Requests:
+    """Answers requests one by one.
+
+    :param token_lifetime_s: of tokens that are made here.
+    """
+
+    def __init__(
+        self, pool: Pool, hub: Hub, fanout: Fanout, presence: PresenceWatch, *, token_lifetime_s: float
+    ) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._fanout = fanout
+        self._presence = presence
+        self._token_lifetime_s = token_lifetime_s
+
+    async def answer(self, connection: Connection, frame: Request) -> bytes:
+        """What to reply, encoded. Raises nothing but `trio.Cancelled`: then the outcome is unknown, as ever."""
+        try:
+            return await self._serve(connection, frame)
+        except StoreError as error:
+            return encode(store_error_reply(frame.request, error))
+        except RedisError as error:
+            log.warning("request_refused", request=type(frame).__name__, error=str(error))
+            return encode(store_error_reply(frame.request, Unavailable("Redis", "", str(error))))
+        except Exception:  # the boundary: a fault here is told to the client, and to nobody else
+            log.exception("request_failed", request=type(frame).__name__)
+            return encode(error_reply(RequestError(frame.request, ErrorCode.INTERNAL, "")))
+
+    async def _serve(self, connection: Connection, frame: Request) -> bytes:
+        match frame:
+            case Edit():
+                return encode(await self._edit(connection, frame))
+            case Delete():
+                return encode(await self._delete(connection, frame))
+            case SetTyping():
+                await self._set_typing(connection, frame)
+                return encode(Done(frame.request))
+            case Watch():
+                users = await sharing(self._pool, connection.user, frame.users)
+                await self._presence.watch(connection, users)
+                return encode(Done(frame.request))
+            case Sync():
+                return await self._sync(connection, frame)
+            case History():
+                return encode(await self._history(connection, frame))
+            case List():
+                return encode(await self._list(connection, frame))
+            case Refresh():
+                lifetime_s = self._token_lifetime_s
+                token, expires, now = await accounts.refresh_token(
+                    self._pool, connection.device, frame.token, lifetime_s=lifetime_s
+                )
+                connection.expire_in((expires - now) / 1e6)
+                return encode(Refreshed(frame.request, token, expires))
+        raise AssertionError(f"{type(frame).__name__} is served elsewhere")
+
+    async def _edit(self, connection: Connection, frame: Edit) -> Reply:
+        change, revision, edited = await revisions.edit(
+            self._pool,
+            connection.user,
+            frame.conversation,
+            frame.seq,
+            frame.revision,
+            frame.content_type,
+            frame.content,
+            frame.nonce,
+            frame.ephemeral_public_key,
+        )
+        self._push_change(connection, change)
+        return Revised(frame.request, revision, edited)
+
+    async def _delete(self, connection: Connection, frame: Delete) -> Reply:
+        delete = revisions.delete_for_everyone if frame.for_everyone else revisions.delete_for_me
+        self._push_change(connection, await delete(self._pool, connection.user, frame.conversation, frame.seq))
+        return Done(frame.request)
+
+    def _push_change(self, connection: Connection, change: revisions.Change) -> None:
+        if change.is_new:
+            self._push(Push(change.message.conversation, 0, encode(change.message), change.members, connection))
+
+    def _push(self, push: Push) -> None:
+        self._hub.push(push)
+        self._hub.flush()
+        self._fanout.add(push)
+        self._fanout.wake()
+
+    async def _set_typing(self, connection: Connection, frame: SetTyping) -> None:
+        said, last = (frame.conversation, frame.is_typing), connection.typing
+        if last and last[:2] == said and trio.current_time() < last[2] + limits.TYPING_INTERVAL_S:
+            return
+        members = await messages.members(self._pool, frame.conversation)
+        if connection.user not in members:
+            raise NotAParticipant
+        connection.typing = (*said, trio.current_time())
+        others = [user for user in members if user != connection.user]
+        typing = encode(Typing(frame.conversation, connection.user, frame.is_typing))
+        key = frame.conversation + connection.user
+        self._push(Push(frame.conversation, 0, typing, others, connection, key))
+
+    async def _sync(self, connection: Connection, frame: Sync) -> bytes:
+        # First pushes, then the look-up: what is committed in between comes twice, and nothing is missed.
+        connection.outbox.resume()
+        page = await sync(self._pool, connection.user, frame.cursor)
+        synced = Synced(frame.request, page.cursor, page.more)
+        return Whole(b"".join([*map(encode, page.pushes), encode(synced)]))
+
+    async def _history(self, connection: Connection, frame: History) -> Reply:
+        page = await messages.history(
+            self._pool,
+            connection.user,
+            frame.conversation,
+            limit=frame.count or limits.DEFAULT_COUNT,
+            before=frame.before,
+            after=frame.after,
+            max_bytes=limits.MAX_PAGE_BYTES,
+        )
+        return Messages(frame.request, page.more, page.messages)
+
+    async def _list(self, connection: Connection, frame: List) -> Reply:
+        before = None
+        if frame.cursor is not None:
+            try:
+                active_at, conversation = decode_cursor(frame.cursor, _LIST, int, bytes)
+            except InvalidCursor:
+                raise ForeignCursor from None
+            before = (active_at, conversation)
+        count = frame.count or limits.DEFAULT_COUNT
+        found = await conversations.list_of(self._pool, connection.user, limit=count + 1, before=before)
+        page: list[Conversation] = []
+        size = 0
+        for conversation in found[:count]:
+            size += len(encode(conversation))
+            if page and size > limits.MAX_PAGE_BYTES:
+                break
+            page.append(conversation)
+        cursor = None
+        if len(found) > len(page):
+            cursor = encode_cursor(_LIST, page[-1].active_at, page[-1].conversation)
+        return Conversations(frame.request, cursor, page)

@@ -1,0 +1,57 @@
+"""A node that missed something pushes it from Postgres, whatever came live meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+from server_node import open_node, wait_for
+
+from protocol.codec import encode
+from protocol.frames import Message, Sync
+from server.hub import Push
+from store.members import MembersCache
+from store.messages import Committed, NewMessage, send
+from store.pool import Pool
+from tests.people import new_direct, new_user
+
+
+async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) -> list[Message]:
+    """Messages that some other node has committed."""
+    batch = [NewMessage(conversation, sender, bytes([n]) * 16, "text", b"%d" % n, None, None) for n in range(count)]
+    messages = []
+    for each, outcome in zip(batch, await send(pool, MembersCache(), batch), strict=True):
+        assert isinstance(outcome, Committed)
+        messages.append(
+            Message(
+                conversation, outcome.seq, outcome.message, outcome.created, sender, "text", each.content, None, None
+            )
+        )
+    return messages
+
+
+@pytest.mark.parametrize("live", [[], [4], [4, 5, 6], [6], [1, 2], [3]])
+async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_live(
+    pool: Pool, redis_url: str, live: list[int]
+) -> None:
+    """What comes live while a node is catching up says nothing of what had come before it: it once hid the rest."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
+        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        await client.send(Sync(1, None))
+        await client.read(2)
+        messages = await committed(pool, conversation, alice.user, 6)
+        for seq in live:
+            hub = node.gateway._hub
+            hub.push(Push(conversation, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
+            hub.flush()
+        node.gateway._node.note_gap(1.0)
+        seen = [push.seq for push in await client.read(6) if isinstance(push, Message)]
+        assert sorted(seen) == [1, 2, 3, 4, 5, 6]
+        node.gateway._node.note_gap(1.0)
+        await wait_for(
+            lambda: sum(line["event"] == "caught_up" for line in node.logs) == 3, what="it has caught up once more"
+        )
+        [last] = await committed(pool, conversation, bob.user, 1)
+        node.gateway._node.note_gap(1.0)
+        assert [push.seq for push in await client.read(1)] == [7]  # type: ignore[union-attr]
+        assert last.seq == 7
