@@ -1,7 +1,8 @@
 """The wire protocol of ALO Shield, without any I/O: bytes in, frames out.
 
-`protocol/SPEC.md` describes it for those who implement it, `protocol/alo.cddl` gives its grammar. Nothing here
-knows of sockets, clocks, logs or Trio, so that the server, the client and the tests share one implementation.
+`protocol/SPEC.md` describes it for those who implement it, `protocol/alo.cddl` gives its grammar, and
+`protocol/vectors` has messages with their meanings to test an implementation with. Nothing here knows of sockets,
+clocks, logs or Trio, so that the server, the client and the tests share one implementation.
 
 | module | about |
 |---|---|

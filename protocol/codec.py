@@ -5,13 +5,14 @@ Decoding: `decode` turns the bytes of one WebSocket message into frames. It rais
 `RemoteProtocolError` (the bytes cannot be read) and yields `RequestError` in place of a frame that could be read
 but not served, so that one bad request does not take its neighbours with it.
 
-What the decoder refuses before it can cost anything: tags (shared references build cycles), keys of which a peer can
-choose many that hash alike (bignums, arrays; a message of them takes 13 s), indefinite lengths, duplicate keys, nesting
-beyond `limits.MAX_NESTING`.
+What the decoder refuses before it can cost anything: tags (shared references build cycles), keys of which a client can
+choose many that hash alike (bignums, arrays, integers; a message of them takes 13 s), indefinite lengths, duplicate
+keys, nesting beyond `limits.MAX_NESTING`. What takes time is linear in the length of the message.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar
@@ -46,6 +47,10 @@ _Check = Callable[[Any], Any]
 """Takes a decoded value, returns the field's value, raises ValueError with what was expected."""
 
 
+class _FieldError(ValueError):
+    """A whole sentence about a field that is missing or wrong: inside another field it needs no "must be"."""
+
+
 def _uint(most: int, *, least: int = 0) -> _Check:
     def check(value: Any) -> int:
         if type(value) is int and least <= value <= most:
@@ -78,6 +83,7 @@ def _text(most: int) -> _Check:
 
 _id: Final = _bytes(limits.ID_BYTES, limits.ID_BYTES)
 _seq: Final = _uint(limits.MAX_SEQ)
+_TYPES: Final = frozenset(map(int, Type))
 _time: Final = _uint(2**63 - 1)
 
 
@@ -91,28 +97,57 @@ def _array(most: int, check: _Check, *, least: int = 0) -> _Check:
     def check_all(value: Any) -> list[Any]:
         if type(value) is not list or not least <= len(value) <= most:
             raise ValueError(f"an array of {least} to {most} elements")
-        return [check(element) for element in value]
+        try:
+            return [check(element) for element in value]
+        except _FieldError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"an array of {least} to {most} elements, each {error}") from None
 
     return check_all
 
 
 def _mark(value: Any) -> tuple[bytes, int]:
-    if type(value) is not list or len(value) != 2:
-        raise ValueError("an array of [conversation, seq]")
-    return _id(value[0]), _seq(value[1])
+    if type(value) is list and len(value) == 2:
+        try:
+            return _id(value[0]), _seq(value[1])
+        except ValueError as error:
+            raise ValueError(f"[conversation, seq] with {error}") from None
+    raise ValueError("[conversation, seq]")
 
 
-def _nested(*structs: type[_Record]) -> _Check:
-    """One of these frames, inside another one; a struct without a type is the only one that can come."""
+def _nested(*structs: type[Frame]) -> _Check:
+    """One of these frames, inside another one; None for a frame of a later version."""
+    types = {int(struct.TYPE): struct for struct in structs}
+    expected = f"a map: {' or '.join(struct.__name__.lower() for struct in structs)}"
 
-    def check(value: Any) -> _Record:
-        if type(value) is dict:
-            for struct in structs:
-                if value.get(0) == _RECORDS[struct][0]:
+    def check(value: Any) -> Frame | None:
+        if _is_map(value):
+            type_ = value.get(0)
+            if type(type_) is int:
+                if struct := types.get(type_):
                     return _read(value, struct, _RECORDS[struct][1])
-        raise ValueError(f"a map: {' or '.join(struct.__name__.lower() for struct in structs)}")
+                if type_ not in _TYPES:
+                    return None
+        raise ValueError(expected)
 
     return check
+
+
+def _known(check: _Check) -> _Check:
+    """The elements that a check of an array took for something: what a later version has there is left out."""
+    return lambda value: [element for element in check(value) if element is not None]
+
+
+def _participant(value: Any) -> Participant:
+    if _is_map(value):
+        return _read(value, Participant, _RECORDS[Participant][1])
+    raise ValueError("a map: participant")
+
+
+def _is_map(value: Any) -> bool:
+    # False and 0.0 find the key 0 in a dict; on the wire they are other keys.
+    return type(value) is dict and set(map(type, value)) <= {int}
 
 
 _CHECKS: Final[dict[Key, _Check]] = {
@@ -142,15 +177,15 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.COUNT: _uint(limits.MAX_COUNT, least=1),
     Key.BEFORE: _seq,
     Key.AFTER: _seq,
-    Key.MESSAGES: _array(limits.MAX_COUNT, _nested(Message, Tombstone)),
-    Key.CONVERSATIONS: _array(limits.MAX_COUNT, _nested(Conversation)),
+    Key.MESSAGES: _known(_array(limits.MAX_COUNT, _nested(Message, Tombstone))),
+    Key.CONVERSATIONS: _known(_array(limits.MAX_COUNT, _nested(Conversation))),
     Key.KIND: _text(16),
     Key.NAME: _text(512),
     Key.FIRST_SEQ: _seq,
     Key.LAST_SEQ: _seq,
     Key.UNREAD_COUNT: _seq,
     Key.ACTIVE_AT: _time,
-    Key.PARTICIPANTS: _array(limits.MAX_PARTICIPANTS, _nested(Participant)),
+    Key.PARTICIPANTS: _array(limits.MAX_PARTICIPANTS, _participant),
     Key.USERNAME: _text(32),
     Key.JOINED_SEQ: _seq,
     Key.DELIVERED_SEQ: _seq,
@@ -291,7 +326,7 @@ def decode_from_client(data: bytes) -> Iterator[Request | RequestError]:
     for count, item in enumerate(_items(data, _FROM_CLIENT), 1):
         if count > limits.MAX_FRAMES:
             raise RemoteProtocolError(CloseCode.BAD_FRAME, f"a message holds more than {limits.MAX_FRAMES} frames")
-        yield _frame(item, _DECODE_FROM_CLIENT)
+        yield _request(item)
 
 
 def decode_from_server(data: bytes) -> Iterator[Reply | Push]:
@@ -300,11 +335,16 @@ def decode_from_server(data: bytes) -> Iterator[Reply | Push]:
     :raises RemoteProtocolError: while iterating, also for a field that is missing or out of bounds.
     """
     for item in _items(data, _FROM_SERVER):
-        if type(item.get(0)) is int and item[0] not in Type._value2member_map_:
-            continue  # Of a later server; a push, it may be, without a request number to answer to.
-        frame = _frame(item, _DECODE_FROM_SERVER)
-        if isinstance(frame, RequestError):
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, frame.detail)
+        type_ = item.get(0)
+        known = _DECODE_FROM_SERVER.get(type_) if type(type_) is int else None
+        if known is None:
+            if type(type_) is int and type_ not in _TYPES:
+                continue  # Of a later server; a push, it may be, without a request number to answer to.
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"{_show(type_)}, from a server")
+        try:
+            frame = _read(item, *known)
+        except ValueError as error:
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"{known[0].__name__}: {error}") from None
         yield frame
 
 
@@ -329,36 +369,71 @@ _FROM_CLIENT: Final = {
     "strict_hashable_types": True,
 }
 _FROM_SERVER: Final = {**_DECODER_OPTIONS, "max_depth": limits.MAX_SERVER_NESTING}
-"""A server's frames hold frames, whose keys are integers."""
+"""A server's frames hold frames, whose keys are integers. So one that means ill can keep its own clients busy."""
 _MAP: Final = 0xA0
 _ARRAY: Final = 0x80
 """CBOR heads of an empty map and an empty array; up to 23 pairs or elements are added to it."""
+_LONG_ARRAY: Final = 0x98
+"""CBOR head of an array whose length is in the byte that follows."""
+_END: Final = secrets.token_bytes(8)
+"""Nobody outside knows it: if it is read as the last item, nothing has come behind the items that were asked for."""
+_END_ITEM: Final = cbor2.dumps(_END)
+_HEADS_WITH_END: Final = tuple(
+    cbor2.dumps([0] * (2 * count + 1))[: -2 * count - 1] for count in range(limits.MAX_FIELDS + 1)
+)
+"""Number of a frame's fields -> head of an array of its keys, its values and `_END`."""
 
 
 def _items(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, Any]]:
+    only = _only_item(data, options)
+    return _each_item(data, options) if only is None else iter((only,))
+
+
+def _only_item(data: bytes, options: Mapping[str, Any]) -> dict[int, Any] | None:
+    """The item of a message that is one frame and good, as most are; None for any other message, whatever is wrong.
+
+    It takes 60 % of the time of `_each_item`, and 5 us in vain before that for a message of several frames.
+    """
+    count = data[0] - _MAP if data else -1
+    if not 0 <= count <= limits.MAX_FIELDS:
+        return None
+    try:
+        flat = cbor2.loads(_HEADS_WITH_END[count] + data[1:] + _END_ITEM, **options)
+    except cbor2.CBORDecodeError:
+        return None
+    keys = flat[:-1:2]
+    if flat[-1] != _END or not set(map(type, keys)) <= {int}:
+        return None
+    item = dict(zip(keys, flat[1::2], strict=True))
+    return item if len(item) == count else None
+
+
+def _each_item(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, Any]]:
     size = len(data)
     if not size:
         raise RemoteProtocolError(CloseCode.BAD_FRAME, "an empty WebSocket message holds no frame")
-    stream = BytesIO(data)
+    stream = BytesIO(b"\0" + data)  # The head of a long array takes a byte more than that of a map.
     heads = stream.getbuffer()
     decoder = cbor2.CBORDecoder(stream, **options)
-    while (start := stream.tell()) < size:
-        count = heads[start] - _MAP
+    stream.seek(1)
+    while (start := stream.tell() - 1) < size:
+        count = heads[start + 1] - _MAP
         if not 0 <= count <= limits.MAX_FIELDS:
             detail = f"the item at byte {start} is not a map of at most {limits.MAX_FIELDS} fields"
             raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)
+        # Read as an array of keys and values: the keys are in no dict before they were looked at.
+        if 2 * count <= 23:
+            heads[start + 1] = _ARRAY + 2 * count
+        else:
+            heads[start : start + 2] = bytes((_LONG_ARRAY, 2 * count))
+            stream.seek(start)
         try:
-            if 2 * count <= 23:
-                # Read as an array of keys and values: the keys are in no dict before they were looked at.
-                heads[start] = _ARRAY + 2 * count
-                flat = decoder.decode()
-            else:
-                stream.seek(start + 1)
-                flat = [decoder.decode() for _ in range(2 * count)]
+            flat = decoder.decode()
         except cbor2.CBORDecodeEOF:
             raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} is cut short") from None
         except cbor2.CBORDecodeError as error:
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start}: {error}") from None
+            why = f": {error.__cause__}" if error.__cause__ else ""
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start}: {error}{why}") from None
         keys = flat[::2]
         if not set(map(type, keys)) <= {int}:
             raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key that is no integer")
@@ -368,13 +443,14 @@ def _items(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, Any]]:
         yield item
 
 
-def _frame(item: dict[int, Any], table: Mapping[int, tuple[type[_F], tuple[_Field, ...]]]) -> _F | RequestError:
+def _request(item: dict[int, Any]) -> Request | RequestError:
     type_ = item.get(0)
     # bool is an int in Python, and 1.0 == 1 finds a dict's key: only the exact type counts.
-    known = table.get(type_) if type(type_) is int else None
+    known = _DECODE_FROM_CLIENT.get(type_) if type(type_) is int else None
     if known is None:
-        code = ErrorCode.UNEXPECTED_FRAME if _is_other_direction(type_) else ErrorCode.UNKNOWN_FRAME
-        return RequestError(_request_of(item), code, f"frame type {_show(type_)}")
+        is_from_server = type(type_) is int and type_ in _TYPES
+        code = ErrorCode.UNEXPECTED_FRAME if is_from_server else ErrorCode.UNKNOWN_FRAME
+        return RequestError(_request_of(item), code, _show(type_))
     try:
         return _read(item, *known)
     except ValueError as error:
@@ -383,7 +459,7 @@ def _frame(item: dict[int, Any], table: Mapping[int, tuple[type[_F], tuple[_Fiel
 
 def _read(item: dict[int, Any], struct: type[_F], fields: tuple[_Field, ...]) -> _F:
     """
-    :raises ValueError: with a sentence about the field that is missing or wrong.
+    :raises _FieldError: about the field that is missing or wrong.
     """
     get = item.get
     values: list[Any] = []
@@ -391,18 +467,16 @@ def _read(item: dict[int, Any], struct: type[_F], fields: tuple[_Field, ...]) ->
         value = get(key)
         if value is None:
             if not optional:
-                raise ValueError(f"{name} (key {key}) is missing")
+                raise _FieldError(f"{name} (key {key}) is missing")
             values.append(None)
             continue
         try:
             values.append(check(value))
+        except _FieldError as error:
+            raise _FieldError(f"{name} (key {key}): {error}") from None
         except ValueError as error:
-            raise ValueError(f"{name} (key {key}) must be {error}") from None
+            raise _FieldError(f"{name} (key {key}) must be {error}") from None
     return struct(*values)
-
-
-def _is_other_direction(type_: Any) -> bool:
-    return type(type_) is int and type_ in Type._value2member_map_
 
 
 def _request_of(item: dict[int, Any]) -> int:
@@ -416,6 +490,8 @@ def _request_of(item: dict[int, Any]) -> int:
     raise RemoteProtocolError(CloseCode.BAD_FRAME, "a frame that is not understood has no request number (key 1)")
 
 
-def _show(value: Any) -> str:
+def _show(type_: Any) -> str:
+    if type_ is None:
+        return "type (key 0) is missing"
     # A repr of something nested or huge would be work done for an attacker.
-    return str(value) if type(value) is int else f"of CBOR type {type(value).__name__}"
+    return f"frame type {type_}" if type(type_) is int else f"type (key 0) is no integer but {type(type_).__name__}"

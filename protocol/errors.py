@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from protocol.codes import CloseCode, ErrorCode
+from protocol.limits import Limit
 
 
 class ProtocolError(Exception):
@@ -28,13 +29,25 @@ class RequestError(ProtocolError):
     :ivar request: number of the request to answer.
     :ivar code: what to answer.
     :ivar detail: one sentence for the peer's developer.
+    :ivar limit: which limit it met, if it was one.
+    :ivar retry_after_ms: when the same request may be repeated, if that is known better than by the code.
     """
 
-    def __init__(self, request: int, code: ErrorCode, detail: str) -> None:
+    def __init__(
+        self,
+        request: int,
+        code: ErrorCode,
+        detail: str,
+        *,
+        limit: Limit | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
         super().__init__(f"{code.value}: {detail}")
         self.request = request
         self.code = code
         self.detail = detail
+        self.limit = limit
+        self.retry_after_ms = retry_after_ms
 
 
 class LocalProtocolError(ProtocolError):

@@ -33,7 +33,8 @@ DEFAULT_COUNT: Final = 50
 """Messages or conversations of one page; twice what fits on a phone's screen three times over."""
 
 MAX_PAGE_BYTES: Final = 128 * 1024
-"""Content of one page, unless a single entry is larger: half of what a WebSocket message may hold."""
+"""Entries of one page as they are encoded, nonces and keys included, unless a single one is larger: half of what a
+WebSocket message may hold."""
 
 MAX_WATCHED: Final = 256
 """Users whose presence one connection wants to know: the contacts on a long screen, and who writes in an open group."""

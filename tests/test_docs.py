@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+import cbor2
 
 from protocol import limits
-from protocol.codec import OPTIONAL, decode_from_client, decode_from_server, encode
+from protocol.codec import OPTIONAL, OPTIONAL_IN, decode_from_client, decode_from_server, encode
 from protocol.codes import CloseCode, ErrorCode
-from protocol.frames import PUSHES, REPLIES, REQUESTS, Key
+from protocol.errors import RemoteProtocolError, RequestError
+from protocol.frames import PUSHES, REPLIES, REQUESTS, Conversation, Key, Message, Participant, Tombstone, Type
 from protocol.session import TRANSITIONS, State
 from store.config import Config
+from tests.protocol.make_states import diagram
+from tests.protocol.protocol_strategies import RECORDS, Record, as_map, full
 
 ROOT = Path(__file__).parent.parent
 SPEC = (ROOT / "protocol" / "SPEC.md").read_text()
@@ -33,10 +39,10 @@ def test_spec_has_every_close_code() -> None:
 
 
 def test_spec_has_the_state_table() -> None:
-    rows = []
-    for state in State:
-        cells = [_outcome(TRANSITIONS[state][request]) for request in REQUESTS]
-        rows.append(f"| {state.value} | {' | '.join(cells)} |")
+    rows = [f"| frame | {' | '.join(state.value for state in State)} |", f"|{'---|' * (1 + len(State))}"]
+    for request in REQUESTS:
+        cells = [_outcome(TRANSITIONS[state][request]) for state in State]
+        rows.append(f"| `{request.TYPE.name.lower()}` | {' | '.join(cells)} |")
     assert "\n".join(rows) in SPEC
 
 
@@ -53,50 +59,126 @@ def _outcome(outcome: State | ErrorCode | CloseCode) -> str:
 def test_spec_and_cddl_have_every_frame_with_its_fields() -> None:
     for struct in (*REQUESTS, *REPLIES, *PUSHES):
         name = struct.TYPE.name.lower()
-        listed = [f"({field})" if Key[field.upper()] in OPTIONAL else field for field in struct.__struct_fields__]
+        optional = OPTIONAL | OPTIONAL_IN.get(struct, frozenset())
+        listed = [f"({field})" if Key[field.upper()] in optional else field for field in struct.__struct_fields__]
         assert f"| {int(struct.TYPE)} | `{name}` | {', '.join(listed)} |" in SPEC
         rule = re.search(rf"^{name.replace('_', '-')} = {{\n(.*?)^}}", CDDL, re.MULTILINE | re.DOTALL)
         assert rule, name
-        keys = [(bool(optional), int(key)) for optional, key in re.findall(r"^  (\? )?(\d+) =>", rule[1], re.MULTILINE)]
-        wanted = [(Key[field.upper()] in OPTIONAL, int(Key[field.upper()])) for field in struct.__struct_fields__]
+        keys = [(bool(mark), int(key)) for mark, key in re.findall(r"^  (\? )?(\d+): ", rule[1], re.MULTILINE)]
+        wanted = [(Key[field.upper()] in optional, int(Key[field.upper()])) for field in struct.__struct_fields__]
         assert keys == [(False, 0), *wanted], name
 
 
-def test_spec_has_every_key() -> None:
-    for key in Key:
-        assert f"| {int(key)} | {key.name.lower()} | " in SPEC
+def test_spec_has_every_key_with_the_bounds_of_its_values() -> None:
+    """What the table says of a field is what the codec takes in every frame that has it."""
+    rows = re.findall(r"^\| (\d+) \| ([a-z_]+) \| (.+) \|$", SPEC, re.MULTILINE)
+    assert [(int(key), name) for key, name, _ in rows] == [(int(key), key.name.lower()) for key in Key]
+    for number, name, cell in rows[1:]:
+        structs = [struct for struct in RECORDS if name in struct.__struct_fields__]
+        assert structs, name
+        for struct in structs:
+            good, bad = _borders(cell, as_map(full(struct))[int(number)])
+            for value in good:
+                assert _is_read(struct, int(number), value), (struct, name, cell)
+            for value in bad:
+                assert not _is_read(struct, int(number), value), (struct, name, cell)
 
 
-def test_spec_states_the_limits() -> None:
-    stated = (
-        limits.MAX_CONTENT_BYTES,
-        limits.MAX_NONCE_BYTES,
-        limits.MAX_PUBLIC_KEY_BYTES,
-        limits.MAX_WEBSOCKET_MESSAGE_BYTES,
-        limits.MAX_IN_FLIGHT,
-        limits.MAX_MARKS,
-        limits.MAX_FRAMES,
-        limits.MAX_FRAGMENTS,
-        limits.MAX_FIELDS,
-        limits.MAX_REQUEST,
-    )
-    for limit in stated:
-        assert re.search(rf"\b{limit}\b", SPEC), limit
+def _borders(cell: str, sample: Any) -> tuple[list[Any], list[Any]]:
+    """Values that are just allowed by a cell of the table, and values that just are not."""
+    kind, *numbers = (int(part) if part.isdigit() else part for part in _CELL.findall(cell)[0] if part)
+    match kind, numbers:
+        case str(), []:
+            return _BORDERS[kind]
+        case "number", [least, most]:
+            return [least, most], [least - 1, most + 1]
+        case "text", [most]:
+            return ["a", "a" * most, "é" * (most // 2)], ["", "a" * (most + 1), "é" * (most // 2 + 1), "\0"]
+        case "opaque bytes", [most]:
+            return [b"", bytes(most)], [bytes(most + 1)]
+        case "opaque bytes", [least, most]:
+            return [bytes(least), bytes(most)], [bytes(least - 1), bytes(most + 1)]
+        case "array", [most]:
+            return [[], sample[:1] * most], [sample[:1] * (most + 1)]
+        case "array", [least, most]:
+            return [sample[:1] * least, sample[:1] * most], [sample[:1] * (least - 1), sample[:1] * (most + 1)]
+    raise AssertionError(cell)
+
+
+_BORDERS: dict[str, tuple[list[Any], list[Any]]] = {
+    "id": ([bytes(16)], [bytes(15), bytes(17)]),
+    "seq": ([0, 2**63 - 1], [-1, 2**63]),
+    "time": ([0, 2**63 - 1], [-1, 2**63]),
+    "milliseconds": ([0, 2**32 - 1], [-1, 2**32]),
+    "boolean": ([True, False], [0, 1]),
+    "`message` or `tombstone` frame": (
+        [as_map(full(Message)), as_map(full(Tombstone))],
+        [as_map(full(Conversation)), {}],
+    ),
+}
+_CELL = re.compile(
+    r"^(id|seq|time|milliseconds|boolean|number|text|opaque bytes|array|`message` or `tombstone` frame)\b"
+    r"(?:,? (?:of )?(?:at most )?(\d+)(?: to (\d+))?)?"
+)
+
+
+def _is_read(struct: type[Record], key: int, value: Any) -> bool:
+    item = as_map(full(struct)) | {key: value}
+    if struct is Participant:
+        item = as_map(full(Conversation)) | {int(Key.PARTICIPANTS): [item]}
+    decode = decode_from_client if struct in REQUESTS else decode_from_server
+    try:
+        [frame] = decode(cbor2.dumps(item))
+    except RemoteProtocolError:
+        return False
+    return not isinstance(frame, RequestError)
+
+
+def test_spec_has_every_limit_that_has_a_name() -> None:
+    rows = [f"| `{limit.name}` | {limit.shown} | {limit.outcome} |" for limit in limits.NAMED]
+    assert "\n".join(rows) in SPEC
+
+
+def test_spec_states_the_limits_that_have_no_name() -> None:
+    for stated in (
+        f"more than {limits.MAX_FIELDS} fields",
+        f"more than {limits.MAX_NESTING} levels",
+        f"more than {limits.MAX_FRAMES} of its",
+        f"at most {limits.MAX_SERVER_NESTING} levels",
+        f"at most {limits.MAX_WEBSOCKET_MESSAGE_BYTES} bytes",
+        f"at most {limits.MAX_FRAGMENTS} fragments",
+        f"larger than {limits.MAX_PAGE_BYTES} bytes",
+        f"`count` is {limits.DEFAULT_COUNT} if it is absent",
+        f"over after {limits.TYPING_S:g} s",
+        f"sooner than {limits.TYPING_INTERVAL_S:g} s",
+        f"`keep_alive_ms` ({limits.KEEP_ALIVE_S * 1000:g})",
+        f"client has {limits.HELLO_TIMEOUT_S:g} s until",
+        f"`{limits.SOCKET_PATH}`",
+        f"`{limits.SUBPROTOCOL}`",
+    ):
+        assert stated in re.sub(r"\s+", " ", SPEC), stated
 
 
 def test_examples_of_the_spec_are_frames() -> None:
-    """Each decodes, and what it decodes to encodes to the same bytes."""
-    examples = re.findall(r"^    ([0-9a-f]{8,})$", SPEC, re.MULTILINE)
-    assert len(examples) == 14
-    for text in examples:
+    """Each decodes, and what it decodes to encodes to the same bytes; each frame has one."""
+    shown = set()
+    for text in re.findall(r"^    ([0-9a-f]{8,})$", SPEC, re.MULTILINE):
         data = bytes.fromhex(text)
-        decode = decode_from_client if data[2] in range(1, 64) and data[2] != 0x18 else decode_from_server
-        assert b"".join(encode(frame) for frame in decode(data)) == data  # type: ignore[arg-type]
+        frames = list((decode_from_client if data[2] < Type.ERROR and data[2] != 0x18 else decode_from_server)(data))
+        assert b"".join(map(encode, frames)) == data  # type: ignore[arg-type]
+        shown |= set(map(type, frames))
+    assert shown == {*REQUESTS, *REPLIES, *PUSHES}
+
+
+def test_the_diagram_of_the_states_is_that_of_the_table() -> None:
+    assert (ROOT / "docs" / "states.md").read_text() == diagram(), (
+        "PYTHONPATH=. python tests/protocol/make_states.py writes it anew"
+    )
 
 
 def test_readme_has_every_variable_with_its_default() -> None:
     for field in fields(Config):
         default = field.default
-        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        shown = f"{default:.15g}" if isinstance(default, float) else str(default)
         cell = rf"`{re.escape(shown)}` " if shown else ""
         assert re.search(rf"^\| `{field.name.upper()}` \| {cell}\|", README, re.MULTILINE), field.name

@@ -4,12 +4,31 @@ encoder that shares no line with the codec."""
 from __future__ import annotations
 
 import struct
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from protocol import limits
-from protocol.frames import PUSHES, REPLIES, REQUESTS, Frame, Key, Push, Reply, Request, Type
+from protocol.frames import (
+    PUSHES,
+    REPLIES,
+    REQUESTS,
+    Conversation,
+    Frame,
+    Key,
+    Message,
+    Participant,
+    Push,
+    Reply,
+    Request,
+    Tombstone,
+    Type,
+)
+
+Record = Frame | Participant
+RECORDS: tuple[type[Record], ...] = (*REQUESTS, *REPLIES, *PUSHES, Participant)
 
 
 def uints(most: int) -> st.SearchStrategy[int]:
@@ -34,40 +53,139 @@ def texts(most: int) -> st.SearchStrategy[str]:
 ids = st.binary(min_size=limits.ID_BYTES, max_size=limits.ID_BYTES)
 requests_numbers = uints(limits.MAX_REQUEST)
 seqs = uints(limits.MAX_SEQ)
-marks = st.lists(st.tuples(ids, seqs), min_size=1, max_size=8) | st.builds(
-    lambda mark: [mark] * limits.MAX_MARKS, st.tuples(ids, seqs)
-)
+microseconds = uints(2**63 - 1)
+milliseconds = uints(2**32 - 1)
+
+
+def arrays(elements: st.SearchStrategy[Any], least: int, most: int) -> st.SearchStrategy[list[Any]]:
+    """A few different elements, or as many as can be of one."""
+    return st.lists(elements, min_size=least, max_size=6) | elements.map(lambda element: [element] * most)
+
+
+marks = arrays(st.tuples(ids, seqs), 1, limits.MAX_MARKS)
+stored = st.deferred(lambda: records(Message) | records(Tombstone))
 
 _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "request": requests_numbers,
     "conversation": ids,
     "seq": seqs,
     "message": ids,
-    "created": uints(2**63 - 1),
+    "created": microseconds,
     "sender": ids,
     "content_type": texts(limits.MAX_CONTENT_TYPE_BYTES),
     "content": binaries(limits.MAX_CONTENT_BYTES),
-    "nonce": st.none() | binaries(limits.MAX_NONCE_BYTES),
-    "ephemeral_public_key": st.none() | binaries(limits.MAX_PUBLIC_KEY_BYTES),
+    "nonce": binaries(limits.MAX_NONCE_BYTES),
+    "ephemeral_public_key": binaries(limits.MAX_PUBLIC_KEY_BYTES),
     "temp_id": ids,
     "code": texts(64),
     "detail": texts(1024),
-    "retry_after_ms": st.none() | uints(2**32 - 1),
+    "retry_after_ms": milliseconds,
     "token": texts(limits.MAX_TOKEN_BYTES),
     "user": ids,
     "device": ids,
     "version": uints(2**16 - 1),
     "marks": marks,
+    "revision": uints(2**31 - 1),
+    "edited": microseconds,
+    "cursor": binaries(limits.MAX_CURSOR_BYTES).filter(bool),
+    "more": st.booleans(),
+    "count": st.integers(1, limits.MAX_COUNT),
+    "before": seqs,
+    "after": seqs,
+    "messages": st.lists(stored, max_size=3),
+    "conversations": st.lists(st.deferred(lambda: records(Conversation)), max_size=2),
+    "kind": texts(16),
+    "name": texts(512),
+    "first_seq": seqs,
+    "last_seq": seqs,
+    "unread_count": seqs,
+    "active_at": microseconds,
+    "participants": st.lists(st.deferred(lambda: records(Participant)), max_size=3),
+    "username": texts(32),
+    "joined_seq": seqs,
+    "delivered_seq": seqs,
+    "read_seq": seqs,
+    "last_message": stored,
+    "users": arrays(ids, 0, limits.MAX_WATCHED),
+    "is_online": st.booleans(),
+    "is_typing": st.booleans(),
+    "for_everyone": st.booleans(),
+    "heads": arrays(st.tuples(ids, seqs), 0, limits.MAX_HEADS),
+    "expires": microseconds,
+    "keep_alive_ms": milliseconds,
+    "limit": texts(64),
+    "limit_value": milliseconds,
 }
 
 
-def _frames(struct_: type[Frame]) -> st.SearchStrategy[Any]:
-    return st.builds(struct_, **{name: _FIELDS[name] for name in struct_.__struct_fields__})
+def optional_fields(struct_: type[Record]) -> set[str]:
+    """Those that may be None by their annotation."""
+    return {name for name, hint in get_type_hints(struct_).items() if NoneType in get_args(hint)}
 
 
-requests: st.SearchStrategy[Request] = st.one_of(*map(_frames, REQUESTS))
-from_server: st.SearchStrategy[Reply | Push] = st.one_of(*map(_frames, (*REPLIES, *PUSHES)))
+def records(struct_: type[Record]) -> st.SearchStrategy[Any]:
+    """Anything that a frame of this kind can be."""
+    optional = optional_fields(struct_)
+    names = struct_.__struct_fields__
+    return st.builds(
+        struct_, **{name: st.none() | _FIELDS[name] if name in optional else _FIELDS[name] for name in names}
+    )
+
+
+requests: st.SearchStrategy[Request] = st.one_of(*map(records, REQUESTS))
+from_server: st.SearchStrategy[Reply | Push] = st.one_of(*map(records, (*REPLIES, *PUSHES)))
 frames: st.SearchStrategy[Frame] = requests | from_server
+
+
+def full(struct_: type[Record]) -> Any:
+    """One frame of this kind that leaves nothing out."""
+    samples: dict[str, Any] = {
+        "request": 7,
+        "content_type": "text",
+        "content": b"\xde\xad",
+        "nonce": b"\x01\x02",
+        "ephemeral_public_key": b"\x03\x04",
+        "code": "unavailable",
+        "detail": "Try again.",
+        "retry_after_ms": 500,
+        "token": "tok",
+        "version": 1,
+        "marks": [(b"\x11" * 16, 7)],
+        "revision": 1,
+        "cursor": b"\xca\xfe",
+        "more": True,
+        "count": 50,
+        "kind": "group",
+        "name": "Climbing",
+        "username": "alice",
+        "users": [b"\x66" * 16],
+        "is_online": True,
+        "is_typing": False,
+        "for_everyone": True,
+        "heads": [(b"\x11" * 16, 9)],
+        "keep_alive_ms": 30_000,
+        "limit": "requests_per_connection",
+        "limit_value": 500,
+    }
+    samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
+    samples |= dict.fromkeys(("joined_seq", "delivered_seq", "read_seq"), 6)
+    samples |= dict.fromkeys(("created", "edited", "active_at", "expires"), 1_790_000_000_000_010)
+    ids = {"conversation": 1, "temp_id": 2, "message": 3, "sender": 4, "user": 4, "device": 5}
+    samples |= {name: bytes([17 * digit]) * 16 for name, digit in ids.items()}
+    nested = {"messages", "conversations", "participants", "last_message"} & set(struct_.__struct_fields__)
+    for name in nested:
+        samples[name] = {
+            "messages": lambda: [full(Message), full(Tombstone)],
+            "conversations": lambda: [full(Conversation)],
+            "participants": lambda: [full(Participant)],
+            "last_message": lambda: full(Message),
+        }[name]()
+    return struct_(**{name: samples[name] for name in struct_.__struct_fields__})
+
+
+def bare(struct_: type[Record]) -> Any:
+    """The same without the optional fields."""
+    return replace(full(struct_), **dict.fromkeys(optional_fields(struct_)))
 
 
 def head(major: int, argument: int, width: int | None = None) -> bytes:
@@ -82,6 +200,8 @@ def head(major: int, argument: int, width: int | None = None) -> bytes:
 def reference(value: Any) -> bytes:
     """Core deterministic encoding (RFC 8949, section 4.2.1) of what frames are made of, by the letter of the RFC."""
     match value:
+        case bool():
+            return b"\xf5" if value else b"\xf4"
         case int():
             return head(0, value)
         case bytes():
@@ -96,9 +216,21 @@ def reference(value: Any) -> bytes:
     raise AssertionError(value)
 
 
+def as_map(record: Record) -> dict[int, Any]:
+    """What a frame is in CBOR: type and fields by their keys, and so the frames within it."""
+    fields = {int(Key[name.upper()]): _as_item(getattr(record, name)) for name in record.__struct_fields__}
+    type_ = {} if isinstance(record, Participant) else {0: int(record.TYPE)}
+    return type_ | {key: value for key, value in fields.items() if value is not None}
+
+
+def _as_item(value: Any) -> Any:
+    if isinstance(value, RECORDS):
+        return as_map(value)
+    return [_as_item(each) for each in value] if isinstance(value, list) else value
+
+
 def reference_frame(frame: Frame) -> bytes:
-    fields = {int(Key[name.upper()]): getattr(frame, name) for name in frame.__struct_fields__}
-    return reference({0: int(frame.TYPE)} | {key: value for key, value in fields.items() if value is not None})
+    return reference(as_map(frame))
 
 
 @st.composite
@@ -149,7 +281,7 @@ def _containers(inner: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 cbor_items: st.SearchStrategy[bytes] = st.recursive(_leaves, _containers, max_leaves=8)
 """One CBOR item, well-formed or not."""
 
-_keys = st.sampled_from([head(0, key) for key in range(24)]) | cbor_items
+_keys = st.sampled_from([head(0, key) for key in Key]) | cbor_items
 """Of a map that looks like a frame: mostly ours."""
 
 

@@ -1,0 +1,99 @@
+"""The grammar `protocol/alo.cddl` as an independent validator reads it.
+
+pycddl is the Rust crate `cddl`, which shares nothing with our codec. Where 0.6.4 is not as RFC 8610 has it:
+
+- `.size` and ranges are checked of whatever has a size, or is a byte long; `STRICTER` names the type once more.
+- In an array within an array it takes nearly anything for anything; so marks are turned into maps for it, and what
+  is no pair into null.
+- Of an array in place of a choice of maps it looks at the elements; so for it the choice is one of entries.
+- Where a map has `* int => any`, it lets keys of other types pass, too; `_check` looks at them.
+- It tries all the rules of a choice one after the other; so each type of frame is a schema of its own here. That takes
+  60 us for the smallest frames, 100 us for a message, 500 us for a conversation.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import pycddl
+
+from protocol.frames import Key, Type
+
+CDDL = (Path(__file__).parent.parent / "protocol" / "alo.cddl").read_text()
+FIRST_FROM_SERVER = 64
+
+STRICTER = (
+    (re.compile(r"\b([bt]str) (\.size (?:\d+|\(.*?\)))"), r"\1 .and (\1 \2)"),
+    (re.compile(r"(= |: )(\d+\.\.\d+)"), r"\1uint .and (\2)"),
+    (re.compile(r"mark = \[id, seq\]"), "mark = {0: id, 1: seq}"),
+    (re.compile(r"40: message / tombstone"), "(40: message // 40: tombstone)"),
+)
+
+
+class InvalidFrame(Exception):
+    """A frame that the grammar does not allow in this direction."""
+
+
+def check_from_client(data: bytes) -> None:
+    """
+    :raises InvalidFrame: unless all frames of this WebSocket message are a client's, by the grammar.
+    """
+    _check(data, range(1, FIRST_FROM_SERVER))
+
+
+def check_from_server(data: bytes) -> None:
+    """
+    :raises InvalidFrame: unless all frames of this WebSocket message are a server's, by the grammar.
+    """
+    _check(data, range(FIRST_FROM_SERVER, 256))
+
+
+def accepts(root: str, frame: bytes) -> bool:
+    """Whether one frame is what this rule of the grammar describes."""
+    try:
+        _validate(root, frame, cbor2.loads(frame))
+    except pycddl.ValidationError:
+        return False
+    return True
+
+
+def rule_of(type_: Type) -> str:
+    return type_.name.lower().replace("_", "-")
+
+
+def _check(data: bytes, types: range) -> None:
+    stream = BytesIO(data)
+    while (start := stream.tell()) < len(data):
+        item = cbor2.load(stream)
+        type_ = item.get(0) if isinstance(item, dict) else None
+        if type_ not in types or type_ not in list(Type):
+            raise InvalidFrame(f"type {type_!r} in {data.hex()}")
+        if not all(type(key) is int for key in item):
+            raise InvalidFrame(f"keys {list(item)} in {data.hex()}")
+        try:
+            _validate(rule_of(Type(type_)), data[start : stream.tell()], item)
+        except pycddl.ValidationError as error:
+            raise InvalidFrame(f"{error} in {data.hex()}") from None
+
+
+def _validate(root: str, frame: bytes, item: dict[int, Any]) -> None:
+    for key in (Key.MARKS, Key.HEADS):
+        if isinstance(marks := item.get(key), list):
+            maps = [dict(enumerate(mark)) if isinstance(mark, list) and len(mark) == 2 else None for mark in marks]
+            frame = cbor2.dumps(item | {int(key): maps})
+    _schema(root).validate_cbor(frame)
+
+
+@cache
+def _schema(root: str) -> pycddl.Schema:
+    """pycddl validates against the first rule of a text."""
+    text = CDDL
+    for pattern, stricter in STRICTER:
+        text, count = pattern.subn(stricter, text)
+        assert count, f"{pattern.pattern} is not in alo.cddl"
+    return pycddl.Schema(f"root = {root}\n{text}")

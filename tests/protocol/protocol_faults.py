@@ -1,0 +1,97 @@
+"""What a field must not be: values beyond its bounds and of other types, some of which equal good ones in Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+from protocol_strategies import as_map, full
+
+from protocol.frames import Conversation, Key, Message, Participant, Typing
+
+NO_ID: list[Any] = [b"c" * 15, b"c" * 17, "c" * 16, 5, b"", []]
+NO_SEQ: list[Any] = [-1, 2**63, True, 1.0, "1", b"\x01", [1]]
+NO_TIME = NO_SEQ
+NO_MS: list[Any] = [-1, 2**32, True, 1.0, "1"]
+NO_BOOL: list[Any] = [0, 1, "true", b"", [], cbor2.undefined]
+NO_MARKS: list[Any] = [
+    {},
+    [[b"c" * 16, 1]] * 257,
+    [[b"c" * 16]],
+    [[b"c" * 16, 1, 1]],
+    [[b"c" * 16, -1]],
+    [[b"c" * 16, 2**63]],
+    [[b"c" * 16, True]],
+    [[b"c" * 15, 1]],
+    [[1, b"c" * 16]],
+    [b"c" * 16, 1],
+    [None],
+]
+
+
+def no_bytes(least: int, most: int) -> list[Any]:
+    return [bytes(most + 1), *([b""] * least), "text", 5, False, []]
+
+
+def no_text(most: int) -> list[Any]:
+    return ["", "a" * (most + 1), "é" * (most // 2 + 1), "a\0b", b"text", 5, True, []]
+
+
+def no_frames(*others: type[Any]) -> list[Any]:
+    """In place of an array of frames."""
+    wrong = [{}, {0: 2}, {0: True}, {0: 128.0}, {0: "message"}, {"a": 1}, {False: 128}, 5, None, []]
+    return [5, {}, "text", *([each] for each in wrong), *([as_map(full(struct))] for struct in others)]
+
+
+WRONG: dict[Key, list[Any]] = {
+    Key.REQUEST: [],
+    Key.CONVERSATION: NO_ID,
+    Key.SEQ: NO_SEQ,
+    Key.MESSAGE: NO_ID,
+    Key.CREATED: NO_TIME,
+    Key.SENDER: NO_ID,
+    Key.CONTENT_TYPE: no_text(64),
+    Key.CONTENT: no_bytes(0, 65536),
+    Key.NONCE: no_bytes(0, 64),
+    Key.EPHEMERAL_PUBLIC_KEY: no_bytes(0, 2048),
+    Key.TEMP_ID: NO_ID,
+    Key.CODE: no_text(64),
+    Key.DETAIL: no_text(1024),
+    Key.RETRY_AFTER_MS: NO_MS,
+    Key.TOKEN: no_text(256),
+    Key.USER: NO_ID,
+    Key.DEVICE: NO_ID,
+    Key.VERSION: [-1, 2**16, True, 1.0, "1"],
+    Key.MARKS: [[], *NO_MARKS],
+    Key.REVISION: [-1, 2**31, True, 1.0],
+    Key.EDITED: NO_TIME,
+    Key.CURSOR: no_bytes(1, 1024),
+    Key.MORE: NO_BOOL,
+    Key.COUNT: [0, 101, -1, True, 1.0],
+    Key.BEFORE: NO_SEQ,
+    Key.AFTER: NO_SEQ,
+    Key.MESSAGES: [*no_frames(Conversation, Typing), [as_map(full(Message))] * 101],
+    Key.CONVERSATIONS: [*no_frames(Message), [as_map(full(Conversation))] * 101],
+    Key.KIND: no_text(16),
+    Key.NAME: no_text(512),
+    Key.FIRST_SEQ: NO_SEQ,
+    Key.LAST_SEQ: NO_SEQ,
+    Key.UNREAD_COUNT: NO_SEQ,
+    Key.ACTIVE_AT: NO_TIME,
+    Key.PARTICIPANTS: [*no_frames(), [as_map(full(Participant))] * 1001],
+    Key.USERNAME: no_text(32),
+    Key.JOINED_SEQ: NO_SEQ,
+    Key.DELIVERED_SEQ: NO_SEQ,
+    Key.READ_SEQ: NO_SEQ,
+    Key.LAST_MESSAGE: [5, [], {}, {0: 2}, {0: 128.0}, {False: 128}, as_map(full(Conversation))],
+    Key.USERS: [{}, 5, [b"c" * 16] * 257, *([each] for each in NO_ID)],
+    Key.IS_ONLINE: NO_BOOL,
+    Key.IS_TYPING: NO_BOOL,
+    Key.FOR_EVERYONE: NO_BOOL,
+    Key.HEADS: NO_MARKS,
+    Key.EXPIRES: NO_TIME,
+    Key.KEEP_ALIVE_MS: NO_MS,
+    Key.LIMIT: no_text(64),
+    Key.LIMIT_VALUE: NO_MS,
+}
+"""Field -> values it is refused for. A frame with a wrong request number cannot even be answered."""
