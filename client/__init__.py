@@ -7,8 +7,12 @@ real client encrypts before `send` and decrypts after receiving.
 |---|---|
 | `http` | accounts, lists and history over HTTP |
 | `connection` | one WebSocket connection: requests, their replies, pushes |
-| `mailbox` | what this device holds, without any I/O: order, duplicates, holes, marks |
-| `session` | a device that stays connected and misses nothing: connection + HTTP + mailbox |
+| `link` | a connection that is made anew, with a token that is renewed |
+| `mailbox`, `marks` | what this device holds, without any I/O: order, duplicates, revisions, holes, marks |
+| `session` | a device that stays connected and misses nothing: link + mailbox |
+| `signs` | who is online and who types |
 | `errors` | everything that these raise |
-| `__main__` | the command line |
+| `chat`, `__main__` | the command line |
+
+`js/` is another client, in JavaScript, written from the specification alone.
 """

@@ -16,6 +16,7 @@ import platform
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from getpass import getpass
 from typing import Final
 
@@ -24,8 +25,9 @@ import trio
 from client import directory, login
 from client.chat import line_of, names_in, run_chat
 from client.errors import ClientFailure, ConnectionLost, HttpRefused, Unreachable
-from client.http import Conversation, Credentials, HttpClient, User
+from client.http import Credentials, HttpClient, User
 from client.terminal import local_time, printable
+from protocol.frames import Conversation
 
 NOT_ENCRYPTED: Final = "This demonstration client does not encrypt: the server could read what you write."
 
@@ -101,10 +103,12 @@ async def chat(arguments: argparse.Namespace) -> None:
             http, credentials.user, [other.user for other in others], names, arguments.group
         )
         if os.isatty(0):
-            show(f"{directory.title_of(conversation, credentials.user)}: type to send, /quit or Ctrl-D to leave")
-        warn(NOT_ENCRYPTED)
-        if not await run_chat(http, socket_urls(), credentials, conversation, show, warn):
-            raise CommandError("not everything was sent")
+            title = directory.title_of(conversation, credentials.user)
+            show(f"{title}: type to send, /edit TEXT or /delete for your last message, /quit or Ctrl-D to leave")
+    warn(NOT_ENCRYPTED)
+    keep = partial(login.save, arguments.name)
+    if not await run_chat(socket_urls(), credentials, conversation, show, warn, keep):
+        raise CommandError("not everything was done")
 
 
 async def history(arguments: argparse.Namespace) -> None:
@@ -170,7 +174,7 @@ def sentence(error: ClientFailure, username: str) -> str:
             return f"wrong password, or there is no user called {username}"
         case HttpRefused(code="username_taken"):
             return f"the name {username} is taken; choose another one"
-        case HttpRefused(code="unauthenticated") | ConnectionLost(close_code=4501):
+        case HttpRefused(status=401) | ConnectionLost(close_code=4501 | 4504 | 4505):
             return f"the login of {username} is no longer valid; log in again: python -m client login {username}"
         case HttpRefused(code="invalid_body"):
             return f"the server does not accept that: {printable(error.detail)}"
@@ -202,7 +206,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("login", log_in, "log in on this machine")
     add("list", list_conversations, "show your conversations, latest first")
     for command in (
-        add("chat", chat, "write and read live; /quit or Ctrl-D leaves"),
+        add(
+            "chat", chat, "write and read live; /edit TEXT and /delete change your last message; /quit or Ctrl-D leaves"
+        ),
         add("history", history, "show the last messages"),
     ):
         command.add_argument("others", metavar="WITH", nargs="+", help="with whom; several make a group")

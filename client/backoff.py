@@ -7,7 +7,7 @@ from typing import Final
 
 FIRST_S: Final = 0.5
 MOST_S: Final = 60.0
-"""`protocol/SPEC.md`, section 8: a server that comes back must not meet everyone at once."""
+"""`protocol/SPEC.md`, 13.3: a server that comes back must not meet everyone at once."""
 
 _random: Final = SystemRandom()
 

@@ -1,4 +1,4 @@
-"""A conversation in a terminal: what is typed goes out, what arrives is shown."""
+"""A conversation in a terminal: what is typed goes out; what arrives is shown, and who is online or types."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Final
 
 import trio
 
-from client.directory import list_all
-from client.errors import OutcomeUnknown, RequestRefused, Unreachable
-from client.http import Conversation, Credentials, HttpClient
-from client.mailbox import Mailbox
+from client.errors import NoReply, OutcomeUnknown, RequestRefused, Unreachable
+from client.http import Credentials
+from client.link import OnToken
+from client.mailbox import Entry
 from client.nursery import open_service_nursery
 from client.session import Session, open_session
+from client.signs import Sign, Signs
 from client.terminal import local_time, printable, read_lines
 from protocol.errors import LocalProtocolError
-from protocol.frames import Message
+from protocol.frames import Conversation, Message, Presence, Tombstone
 
 RECENT: Final = 20
 """Messages from before that are shown when a chat begins."""
@@ -27,17 +28,36 @@ CONNECT_PATIENCE_S: Final = 10.0
 
 CONTENT_TYPE: Final = "text/plain"
 
+EDIT: Final = "/edit"
+DELETE: Final = "/delete"
+QUIT: Final = "/quit"
+
 Show = Callable[[str], object]
 
 
-def line_of(message: Message, names: dict[bytes, str]) -> str:
+def line_of(entry: Entry, names: dict[bytes, str]) -> str:
     """One message as one line: time, sender, content."""
-    name = printable(names.get(message.sender) or message.sender.hex()[:8])
-    if message.content_type == CONTENT_TYPE:
-        content = printable(message.content.decode("utf-8", errors="replace"))
-    else:
-        content = f"({len(message.content)} bytes of {printable(message.content_type)})"
-    return f"{local_time(message.created)} {name}: {content}"
+    return f"{local_time(entry.created)} {_name_of(entry.sender, names)}: {_content_of(entry)}"
+
+
+def _name_of(user: bytes, names: dict[bytes, str]) -> str:
+    return printable(names.get(user) or user.hex()[:8])
+
+
+def _content_of(entry: Entry) -> str:
+    if isinstance(entry, Tombstone):
+        return "(deleted)"
+    if entry.content_type != CONTENT_TYPE:
+        return f"({len(entry.content)} bytes of {printable(entry.content_type)})"
+    content = printable(entry.content.decode("utf-8", errors="replace"))
+    return f"{content} (edited)" if entry.revision else content
+
+
+def _line_of_sign(sign: Sign, names: dict[bytes, str]) -> str:
+    name = _name_of(sign.user, names)
+    if isinstance(sign, Presence):
+        return f"-- {name} is {'online' if sign.is_online else 'offline'}"
+    return f"-- {name} is typing"
 
 
 def names_in(conversation: Conversation) -> dict[bytes, str]:
@@ -46,41 +66,40 @@ def names_in(conversation: Conversation) -> dict[bytes, str]:
 
 
 async def run_chat(
-    http: HttpClient,
     socket_urls: Sequence[str],
     credentials: Credentials,
     conversation: Conversation,
     show: Show,
     warn: Show,
+    on_token: OnToken,
 ) -> bool:
     """Chat until EOF or `/quit`; returns whether every line was acknowledged.
 
-    :param http: asks as this user.
     :param show: prints a line for the user to read.
     :param warn: prints a line about something that went wrong.
+    :param on_token: keeps the credentials that count from now on.
     """
-    mailbox = await _mailbox_since(http, conversation)
-    async with open_session(http, socket_urls, credentials, mailbox=mailbox) as session:
+    names, signs = names_in(conversation), Signs(conversation.conversation)
+
+    def show_sign(sign: Sign) -> None:
+        if signs.take(sign, trio.current_time()):
+            show(_line_of_sign(sign, names))
+
+    async with open_session(socket_urls, credentials, on_token=on_token, on_sign=show_sign) as session:
         with trio.move_on_after(CONNECT_PATIENCE_S) as scope:
-            await session.wait_online()
+            await session.wait_caught_up()
+            while len(session.mailbox.messages(conversation.conversation)) < RECENT:
+                if not await session.load_older(conversation.conversation, RECENT):
+                    break
         if scope.cancelled_caught:
             raise Unreachable(f"no gateway at {' or '.join(socket_urls)}")
         chat = _Chat(session, conversation, show, warn)
+        chat.show_recent()
+        session.watch([user for user in names if user != credentials.user])
         async with open_service_nursery() as nursery:
             nursery.start_soon(chat.show_arrivals)
-            return await chat.send_lines()
+            return await chat.obey_lines()
     raise AssertionError("a session that ends by itself raises")
-
-
-async def _mailbox_since(http: HttpClient, chosen: Conversation) -> Mailbox:
-    """A mailbox that begins where this terminal does: here with the recent messages, elsewhere with the next one."""
-    mailbox = Mailbox()
-    mailbox.learn(chosen.conversation, max(chosen.first_seq, chosen.last_seq - RECENT + 1), chosen.last_seq)
-    async with aclosing(list_all(http)) as conversations:
-        async for other in conversations:
-            if other.conversation != chosen.conversation:
-                mailbox.learn(other.conversation, other.last_seq + 1, other.last_seq)
-    return mailbox
 
 
 class _Chat:
@@ -89,50 +108,79 @@ class _Chat:
         self._conversation = conversation.conversation
         self._names = names_in(conversation)
         self._typed: set[bytes] = set()
+        self._arrivals = session.follow()
         self._show = show
         self._warn = warn
 
+    def show_recent(self) -> None:
+        for entry in self._session.mailbox.messages(self._conversation)[-RECENT:]:
+            self._show_entry(entry)
+
     async def show_arrivals(self) -> None:
-        async for message in self._session.messages:
+        async for entry in self._arrivals:
             # What was typed here is on the screen already. `send` puts a message into the mailbox and returns without
             # waiting in between, so by the time this task runs its id is in `_typed`.
-            is_typed = message.message in self._typed
-            self._typed.discard(message.message)
-            if message.conversation == self._conversation and not is_typed:
-                self._show(line_of(message, self._names))
+            is_typed = entry.message in self._typed
+            self._typed.discard(entry.message)
+            if entry.conversation == self._conversation and not is_typed:
+                self._show_entry(entry)
 
-    async def send_lines(self) -> bool:
+    def _show_entry(self, entry: Entry) -> None:
+        self._show(line_of(entry, self._names))
+        self._session.mark_read(self._conversation, entry.seq)
+
+    async def obey_lines(self) -> bool:
         """One line after another, each acknowledged before the next goes out, so that their order is kept.
 
         Returns whether all were. A person at a terminal goes on after a failure; a pipe ends with it.
         """
-        is_all_sent, is_terminal = True, os.isatty(0)
+        is_all_done, is_terminal = True, os.isatty(0)
         async with aclosing(read_lines()) as lines:
             async for line in lines:
-                if line.strip() == "/quit":
+                if line.strip() == QUIT:
                     break
                 if is_terminal and not self._session.is_online:
                     self._warn("not connected at the moment; this goes out as soon as the server answers")
-                if line.strip() and not await self._send(line):
-                    is_all_sent = False
+                if line.strip() and not await self._obey(line):
+                    is_all_done = False
                     if not is_terminal:
                         break
-        return is_all_sent
+        return is_all_done
 
-    async def _send(self, line: str) -> bool:
+    async def _obey(self, line: str) -> bool:
         try:
-            sent = await self._session.send(self._conversation, line.encode(), content_type=CONTENT_TYPE)
-        except (OutcomeUnknown, RequestRefused, Unreachable, LocalProtocolError) as error:
-            self._warn(f"not sent: {_why(error)}: {line[:40]}")
+            if line.strip() == EDIT:
+                raise NotPossible("there is no text to put in its place")
+            if line.startswith(EDIT + " "):
+                await self._session.edit(self._own_last(), line.removeprefix(EDIT + " ").encode())
+            elif line.strip() == DELETE:
+                await self._session.delete(self._own_last(), for_everyone=True)
+            else:
+                await self._send(line)
+        except (OutcomeUnknown, NoReply, RequestRefused, Unreachable, LocalProtocolError, NotPossible) as error:
+            self._warn(f"not done: {_why(error)}: {line[:40]}")
             return False
-        self._typed.add(sent.message)
         return True
 
+    async def _send(self, line: str) -> None:
+        sent = await self._session.send(self._conversation, line.encode(), content_type=CONTENT_TYPE)
+        self._typed.add(sent.message)
 
-def _why(error: OutcomeUnknown | RequestRefused | Unreachable | LocalProtocolError) -> str:
+    def _own_last(self) -> Message:
+        for entry in reversed(self._session.mailbox.messages(self._conversation)):
+            if isinstance(entry, Message) and entry.sender == self._session.user:
+                return entry
+        raise NotPossible("you have written nothing here that could be changed")
+
+
+class NotPossible(Exception):
+    """What was typed cannot be done; says why."""
+
+
+def _why(error: Exception) -> str:
     match error:
-        case OutcomeUnknown():
-            return "no acknowledgement came; it may have arrived or not"
+        case OutcomeUnknown() | NoReply():
+            return "no acknowledgement came; it may have been done or not"
         case RequestRefused():
             return f"refused ({printable(error.code)})"
         case Unreachable():

@@ -19,21 +19,36 @@ from client.dial import open_stream
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from client.nursery import open_service_nursery
 from client.pending import Pending
+from client.stream import HeardStream
 from protocol import limits
 from protocol.codec import decode_from_server, encode_request
 from protocol.codes import CloseCode
 from protocol.errors import RemoteProtocolError
 from protocol.frames import (
+    Bye,
+    Conversations,
+    Delete,
     Done,
+    Edit,
     Error,
     Hello,
+    History,
+    List,
     MarkDelivered,
     MarkRead,
+    Messages,
     Push,
+    Refresh,
+    Refreshed,
     Reply,
     Request,
+    Revised,
     Send,
     Sent,
+    SetTyping,
+    Sync,
+    Synced,
+    Watch,
     Welcome,
 )
 
@@ -46,10 +61,9 @@ REPLY_TIMEOUT_S: Final = 15.0
 WRITE_TIMEOUT_S: Final = 30.0
 """For one WebSocket message to be taken by the network; after that the other end is gone or stuck."""
 
-PING_INTERVAL_S: Final = 30.0
-"""Silence after which the connection is tried; mobile networks forget idle connections after a minute or more."""
+SYNC_TIMEOUT_S: Final = 60.0
+"""For the reply to `sync`, which comes after all that is new: 256 KiB take half of this on the slowest of networks."""
 
-PONG_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 2.0
 """For the closing handshake; the server knows enough when the TCP connection ends."""
 
@@ -69,9 +83,9 @@ async def connect(
     on_push: OnPush | None = None,
     version: int = limits.PROTOCOL_VERSION,
     timeout_s: float = CONNECT_TIMEOUT_S,
-    ping_interval_s: float = PING_INTERVAL_S,
+    keep_alive_s: float | None = None,
 ) -> AsyncGenerator[Connection]:
-    """Connect, say hello, be welcomed; closed when the block is left.
+    """Connect, say hello, be welcomed. When the block is left, `bye`; when an error leaves it, `aclose` alone.
 
     :param url: of the gateway, like `ws://127.0.0.1:8001`; the path is `limits.SOCKET_PATH`.
     :param on_push: awaited for each push, in order of arrival, by the task that reads. While it waits nothing else is
@@ -79,7 +93,8 @@ async def connect(
         `send_channel.send` of a memory channel will do. Without it pushes are dropped. May be called before this
         function has returned: the server may push right after `Welcome`.
     :param timeout_s: up to and including `Welcome`.
-    :param ping_interval_s: `math.inf` never pings.
+    :param keep_alive_s: of silence, after which the other side is tried with a ping, and is gone after as long again;
+        as `welcome` says, if left out. `math.inf` never pings.
     :raises Unreachable: if there is no server, or it is too slow, or it does not speak this protocol.
     :raises ConnectionLost: if the server closed instead of welcoming, for instance with `UNAUTHENTICATED`.
     """
@@ -89,8 +104,10 @@ async def connect(
         nursery.start_soon(connection._write)
         try:
             connection.welcome = await _say_hello(connection, token, version, deadline - trio.current_time())
-            nursery.start_soon(connection._keep_alive, ping_interval_s)
+            told_s = connection.welcome.keep_alive_ms / 1000
+            nursery.start_soon(connection._keep_alive, told_s if keep_alive_s is None else keep_alive_s)
             yield connection
+            await connection.bye()
         finally:
             await connection.aclose()
 
@@ -117,14 +134,12 @@ class Connection:
     `limits.MAX_IN_FLIGHT` without a reply they wait. Frames offered before the writer's next turn share one WebSocket
     message.
 
-    :ivar welcome: the server's reply to hello: user, device, its clock.
+    :ivar welcome: the server's reply to hello: user, device, its clock, until when the token is good.
     """
 
     welcome: Welcome
 
-    def __init__(
-        self, socket: trio_websocket.WebSocketConnection, stream: trio.abc.Stream, on_push: OnPush | None
-    ) -> None:
+    def __init__(self, socket: trio_websocket.WebSocketConnection, stream: HeardStream, on_push: OnPush | None) -> None:
         self._socket = socket
         self._stream = stream
         self._on_push = on_push
@@ -133,8 +148,8 @@ class Connection:
         self._offered = trio.lowlevel.ParkingLot()
         self._end: tuple[int, str] | None = None
         self._ended = trio.Event()
-        self._received = 0
         self._is_handling = False
+        self._is_leaving = False
         self._is_closing = False
         self._closed = trio.Event()
 
@@ -170,6 +185,105 @@ class Connection:
         """
         _expect(Done, await self.request(MarkRead(0, marks), timeout_s=timeout_s))
 
+    async def edit(
+        self,
+        conversation: bytes,
+        seq: int,
+        content: bytes,
+        *,
+        revision: int,
+        content_type: str = "application/octet-stream",
+        nonce: bytes | None = None,
+        ephemeral_public_key: bytes | None = None,
+        timeout_s: float = REPLY_TIMEOUT_S,
+    ) -> Revised:
+        """Put other content into a message of one's own; returns its new revision. Raises what `request` raises.
+
+        :param revision: the one that is known, 0 for a message as it was sent. To try again, give the same.
+        """
+        frame = Edit(0, conversation, seq, content_type, content, nonce, ephemeral_public_key, revision)
+        return _expect(Revised, await self.request(frame, timeout_s=timeout_s))
+
+    async def delete(
+        self, conversation: bytes, seq: int, *, for_everyone: bool, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> None:
+        """Delete a message; to do so again changes nothing. Raises what `request` raises.
+
+        :param for_everyone: only its sender may; else for this user alone.
+        """
+        _expect(Done, await self.request(Delete(0, conversation, seq, for_everyone), timeout_s=timeout_s))
+
+    async def set_typing(self, conversation: bytes, is_typing: bool, *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """Say that the user types, every 3 s while it goes on, or has stopped. Raises what `request` raises."""
+        _expect(Done, await self.request(SetTyping(0, conversation, is_typing), timeout_s=timeout_s))
+
+    async def watch(self, users: list[bytes], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """From now on hear of these users' presence and of no others'. Raises what `request` raises.
+
+        When this returns, a `Presence` has come for each of them who shares a conversation with this user.
+
+        :param users: at most `limits.MAX_WATCHED`.
+        """
+        _expect(Done, await self.request(Watch(0, users), timeout_s=timeout_s))
+
+    async def sync(self, cursor: bytes | None, *, timeout_s: float = SYNC_TIMEOUT_S) -> Synced:
+        """Have what is new since a cursor pushed; all of it has been handled when this returns.
+
+        Raises what `request` raises.
+
+        :param cursor: of the last `Synced`; None for a device that holds nothing.
+        """
+        return _expect(Synced, await self.request(Sync(0, cursor), timeout_s=timeout_s))
+
+    async def history(
+        self,
+        conversation: bytes,
+        *,
+        count: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        timeout_s: float = REPLY_TIMEOUT_S,
+    ) -> Messages:
+        """A page of messages: newest first, or with `after` oldest first. Raises what `request` raises.
+
+        :param count: at most so many, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
+        :param before: only those with a smaller seq; to read on, the page's last one.
+        :param after: only those with a greater seq; to read on, the page's last one.
+        """
+        frame = History(0, conversation, count, before, after)
+        return _expect(Messages, await self.request(frame, timeout_s=timeout_s))
+
+    async def list_conversations(
+        self, *, cursor: bytes | None = None, count: int | None = None, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> Conversations:
+        """A page of the user's conversations, the latest message first. Raises what `request` raises.
+
+        :param cursor: of the page before.
+        :param count: at most so many, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
+        """
+        return _expect(Conversations, await self.request(List(0, cursor, count), timeout_s=timeout_s))
+
+    async def refresh(self, token: str, *, timeout_s: float = REPLY_TIMEOUT_S) -> Refreshed:
+        """A new token for this device; the connection lives as long as that. Raises what `request` raises.
+
+        :param token: the one that is to be replaced; it stays good for a day, in case this is lost.
+        """
+        return _expect(Refreshed, await self.request(Refresh(0, token), timeout_s=timeout_s))
+
+    async def bye(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Leave: no more requests, those in flight are answered, the server closes. Raises nothing if it does not.
+
+        A connection that has ended stays as it is. Afterwards, or when this is cancelled, `aclose` it.
+        """
+        if self._end is not None or self._is_leaving:
+            return
+        with trio.move_on_after(timeout_s):
+            try:
+                await self.request(Bye(0), timeout_s=timeout_s)
+            except (RequestRefused, ConnectionLost, NoReply):
+                return  # It is about to end, or has done so.
+            await self._ended.wait()
+
     async def request(self, frame: Request, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
         """Send a request, return its reply.
 
@@ -185,7 +299,7 @@ class Connection:
         with trio.move_on_after(timeout_s):
             reply = await self._request(frame)
             if isinstance(reply, Error):
-                raise RequestRefused(reply.code, reply.detail, reply.retry_after_ms)
+                raise RequestRefused(reply)
             return reply
         raise NoReply(f"no reply to {type(frame).__name__} within {timeout_s:g} s")
 
@@ -210,7 +324,10 @@ class Connection:
             raise self._lose_by(closed) from None
 
     async def aclose(self) -> None:
-        """End the connection, with a closing handshake of at most `CLOSE_TIMEOUT_S`; cancelling skips that."""
+        """End the connection at once, whatever is in flight: see `bye`.
+
+        The closing handshake takes at most `CLOSE_TIMEOUT_S`; cancelling skips it.
+        """
         self._lose(_NORMAL, "closed by this client")
         await self._close(_NORMAL, "")
 
@@ -226,9 +343,10 @@ class Connection:
 
     async def _request(self, frame: Request) -> Reply:
         await self._pending.wait_slot()
-        if self._end is not None:
+        if self._end is not None or self._is_leaving:
             self._pending.release_slot()
             raise self._lost()
+        self._is_leaving = isinstance(frame, Bye)
         number, waiter = self._pending.add()
         try:
             data = encode_request(msgspec.structs.replace(frame, request=number))
@@ -246,7 +364,6 @@ class Connection:
         try:
             while True:
                 data = await self._socket.get_message()
-                self._received += 1
                 if isinstance(data, str):
                     raise RemoteProtocolError(CloseCode.TEXT_MESSAGE, "the server sent a text message")
                 for frame in decode_from_server(data):
@@ -292,19 +409,24 @@ class Connection:
 
     async def _keep_alive(self, interval_s: float) -> None:
         while self._end is None:
-            received = self._received
-            await trio.sleep(interval_s)
-            # While `on_push` waits nothing is read, so no pong could be seen either.
-            if self._received != received or self._is_handling:
-                continue
-            with trio.move_on_after(PONG_TIMEOUT_S) as scope:
-                try:
-                    await self._socket.ping()
-                except trio_websocket.ConnectionClosed as closed:
-                    self._lose_by(closed)
-            if scope.cancelled_caught:
-                self._lose(_ABNORMAL, f"no pong within {PONG_TIMEOUT_S:g} s")
-                await trio.aclose_forcefully(self._stream)
+            if self._is_handling:
+                # While `on_push` waits nothing is read, so no sign of life could be seen either.
+                await trio.sleep(interval_s)
+            elif (quiet_until := self._stream.heard_at + interval_s) > trio.current_time():
+                await trio.sleep_until(quiet_until)
+            else:
+                await self._try_other_side(interval_s)
+
+    async def _try_other_side(self, patience_s: float) -> None:
+        tried_at = trio.current_time()
+        with trio.move_on_after(patience_s):
+            try:
+                await self._socket.ping()
+            except trio_websocket.ConnectionClosed as closed:
+                self._lose_by(closed)
+        if self._stream.heard_at < tried_at and not self._is_handling:
+            self._lose(_ABNORMAL, f"not a byte came, not even a pong within {patience_s:g} s")
+            await trio.aclose_forcefully(self._stream)
 
     def _lose(self, close_code: int, reason: str) -> None:
         """Take note of the end and wake all who wait. The first one to say why is believed."""
@@ -323,8 +445,7 @@ class Connection:
 
     def _lost(self) -> ConnectionLost:
         # A new one each time: an exception that is raised in many tasks mixes their tracebacks.
-        assert self._end is not None
-        return ConnectionLost(*self._end)
+        return ConnectionLost(*(self._end or (_NORMAL, "this client has said bye")))
 
     async def _close(self, close_code: int, reason: str) -> None:
         """Do the closing handshake if there is still somebody to do it with, and drop the TCP connection.
@@ -362,23 +483,23 @@ def _expect(type_: type[_R], reply: Reply) -> _R:
 @asynccontextmanager
 async def _open_websocket(
     url: str, timeout_s: float
-) -> AsyncGenerator[tuple[trio_websocket.WebSocketConnection, trio.abc.Stream, float]]:
+) -> AsyncGenerator[tuple[trio_websocket.WebSocketConnection, HeardStream, float]]:
     """A WebSocket after its handshake, the stream below it, and the moment (Trio's clock) at which patience ends."""
     deadline = trio.current_time() + timeout_s
     try:
         with trio.fail_at(deadline):
-            stream, host = await open_stream(url)
+            opened, host = await open_stream(url)
     except trio.TooSlowError:
         raise Unreachable(f"{url} did not answer within {timeout_s:g} s") from None
     except (OSError, ValueError, ssl.SSLError, trio.BrokenResourceError) as error:
         raise Unreachable(f"{url}: {error}") from error
-    socket = None
+    stream, socket = HeardStream(opened), None
     try:
         async with open_service_nursery() as nursery:
             with trio.move_on_at(deadline):
                 socket = await trio_websocket.wrap_client_stream(
                     nursery,
-                    stream,
+                    stream,  # type: ignore[arg-type]  # any stream will do
                     host,
                     limits.SOCKET_PATH,
                     subprotocols=[limits.SUBPROTOCOL],
@@ -391,6 +512,13 @@ async def _open_websocket(
                 raise Unreachable(f"{url} does not speak {limits.SUBPROTOCOL}")
             yield socket, stream, deadline
     except trio_websocket.ConnectionRejected as error:
-        raise Unreachable(f"{url} answered with status {error.status_code}") from None
+        raise Unreachable(f"{url} answered with status {error.status_code}", _retry_after_s(error)) from None
     finally:
         await trio.aclose_forcefully(stream)
+
+
+def _retry_after_s(rejected: trio_websocket.ConnectionRejected) -> float:
+    for name, value in rejected.headers:
+        if name.lower() == b"retry-after" and value.isdigit():
+            return int(value)
+    return 0

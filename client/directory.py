@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Final
 
-from client.catch_up import PAGE
-from client.http import Conversation, HttpClient
+from client.http import HttpClient
 from client.terminal import printable
+from protocol.frames import Conversation
+
+_PAGE: Final = 100
 
 
 async def list_all(http: HttpClient) -> AsyncGenerator[Conversation]:
     """All conversations, latest message first. Close it with `aclosing` if it isn't read to the end."""
     cursor = None
     while True:
-        page = await http.conversations(limit=PAGE, cursor=cursor)
+        page = await http.conversations(limit=_PAGE, cursor=cursor)
         for conversation in page.conversations:
             yield conversation
         cursor = page.cursor

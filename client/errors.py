@@ -7,6 +7,7 @@ would refuse, `RemoteProtocolError` if the server answers with the wrong kind of
 from __future__ import annotations
 
 from protocol.codes import CloseCode, may_reconnect
+from protocol.frames import Error
 
 
 class ClientFailure(Exception):
@@ -17,7 +18,13 @@ class Unreachable(ClientFailure):
     """No ALO Shield server answers there in time: refused, reset, timed out, or something else is listening.
 
     A request over HTTP may or may not have taken effect.
+
+    :ivar retry_after_s: how long a gateway that is full has asked to be left alone; 0 if none did.
     """
+
+    def __init__(self, message: str, retry_after_s: float = 0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class HttpRefused(ClientFailure):
@@ -47,17 +54,21 @@ class RequestRefused(ClientFailure):
 
     :ivar code: a value of `protocol.codes.ErrorCode`, or one that this client does not know.
     :ivar retry_after_ms: not None if and only if the same request may be sent again, not before so many ms.
+    :ivar limit: the name of the limit that was met (`protocol/SPEC.md`, section 11), if it was one.
+    :ivar limit_value: what it allows.
     """
 
-    def __init__(self, code: str, detail: str, retry_after_ms: int | None = None) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-        self.retry_after_ms = retry_after_ms
+    def __init__(self, error: Error) -> None:
+        super().__init__(f"{error.code}: {error.detail}")
+        self.code = error.code
+        self.detail = error.detail
+        self.retry_after_ms = error.retry_after_ms
+        self.limit = error.limit
+        self.limit_value = error.limit_value
 
 
 class NoReply(ClientFailure):
-    """A request over the WebSocket got no reply in time; it may or may not take effect. The connection goes on."""
+    """A request over the WebSocket got no reply in time; it may or may not take effect. A connection goes on."""
 
 
 class ConnectionLost(ClientFailure):

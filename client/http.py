@@ -14,7 +14,7 @@ import trio
 from msgspec import Struct
 
 from client.errors import HttpRefused, Unreachable
-from protocol.frames import Message
+from protocol.frames import Conversation, Message, Participant, Tombstone
 
 TIMEOUT_S: Final = 15.0
 """For one call, from connecting to the last byte. Logging in is meant to be slow (Argon2) and may queue."""
@@ -41,35 +41,6 @@ class User(Struct, frozen=True):
     username: str
 
 
-class Participant(Struct, frozen=True):
-    """One participant of a conversation, and up to which `seq` things have reached them."""
-
-    user: bytes
-    username: str
-    joined_seq: int
-    delivered_seq: int
-    read_seq: int
-
-
-class Conversation(Struct, frozen=True):
-    """A conversation as its participant sees it.
-
-    :ivar created: microseconds since 1970-01-01T00:00Z.
-    :ivar first_seq: the first `seq` that you may read.
-    :ivar last_seq: the `seq` of its last message; less than `first_seq` if there is none to read.
-    """
-
-    conversation: bytes
-    kind: Literal["direct", "group"]
-    name: str | None
-    created: int
-    participants: list[Participant]
-    first_seq: int
-    last_seq: int
-    unread_count: int
-    last_message: Message | None
-
-
 class ConversationPage(Struct, frozen=True):
     """Some conversations, latest message first; `cursor` gets the next ones, None means that there are none."""
 
@@ -80,7 +51,78 @@ class ConversationPage(Struct, frozen=True):
 class Page(Struct, frozen=True):
     """Some messages; `cursor` gets the next ones in the same direction, None means that there are none."""
 
-    messages: list[Message]
+    messages: list[Message | Tombstone]
+    cursor: str | None
+
+
+class _Message(Struct, frozen=True):
+    """A message in a body: what was deleted has its keys all the same, with null for what is gone."""
+
+    conversation: bytes
+    seq: int
+    message: bytes
+    created: int
+    sender: bytes
+    content_type: str | None
+    content: bytes | None
+    nonce: bytes | None
+    ephemeral_public_key: bytes | None
+    revision: int | None
+    edited: int | None
+    is_deleted: bool
+
+    def as_frame(self) -> Message | Tombstone:
+        if self.is_deleted or self.content_type is None or self.content is None:
+            return Tombstone(self.conversation, self.seq, self.message, self.created, self.sender)
+        return Message(
+            self.conversation,
+            self.seq,
+            self.message,
+            self.created,
+            self.sender,
+            self.content_type,
+            self.content,
+            self.nonce,
+            self.ephemeral_public_key,
+            self.revision or None,
+            self.edited,
+        )
+
+
+class _Conversation(Struct, frozen=True):
+    conversation: bytes
+    kind: Literal["direct", "group"]
+    name: str | None
+    created: int
+    participants: list[Participant]
+    first_seq: int
+    last_seq: int
+    unread_count: int
+    last_message: _Message | None
+
+    def as_frame(self) -> Conversation:
+        last = self.last_message.as_frame() if self.last_message else None
+        return Conversation(
+            self.conversation,
+            self.created,
+            self.kind,
+            self.name,
+            self.first_seq,
+            self.last_seq,
+            self.unread_count,
+            last.created if last else self.created,
+            self.participants,
+            last,
+        )
+
+
+class _ConversationPage(Struct, frozen=True):
+    conversations: list[_Conversation]
+    cursor: str | None
+
+
+class _Page(Struct, frozen=True):
+    messages: list[_Message]
     cursor: str | None
 
 
@@ -153,30 +195,28 @@ class HttpClient:
 
     async def create_direct(self, user: bytes) -> Conversation:
         """The conversation with one other user, made if it was not there."""
-        return await self._ask(Conversation, "POST", "/v1/conversations", {"kind": "direct", "participants": [user]})
+        body = {"kind": "direct", "participants": [user]}
+        return (await self._ask(_Conversation, "POST", "/v1/conversations", body)).as_frame()
 
     async def create_group(self, name: str, users: list[bytes]) -> Conversation:
         """A new conversation with 1 to 999 others; each call makes another one."""
         body = {"kind": "group", "name": name, "participants": users}
-        return await self._ask(Conversation, "POST", "/v1/conversations", body)
+        return (await self._ask(_Conversation, "POST", "/v1/conversations", body)).as_frame()
 
     async def conversations(self, limit: int = 50, cursor: str | None = None) -> ConversationPage:
         """Your conversations, latest message first, at most 100 at once."""
-        return await self._ask(ConversationPage, "GET", "/v1/conversations", query={"limit": limit, "cursor": cursor})
+        query = {"limit": limit, "cursor": cursor}
+        page = await self._ask(_ConversationPage, "GET", "/v1/conversations", query=query)
+        return ConversationPage([conversation.as_frame() for conversation in page.conversations], page.cursor)
 
-    async def conversation(self, conversation: bytes) -> Conversation:
-        """:raises HttpRefused: `not_found`, among others."""
-        return await self._ask(Conversation, "GET", f"/v1/conversations/{UUID(bytes=conversation)}")
+    async def history(self, conversation: bytes, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """Messages as they are now, newest first, at most 100 at once.
 
-    async def history(
-        self, conversation: bytes, *, limit: int = 50, cursor: str | None = None, after_seq: int | None = None
-    ) -> Page:
-        """Messages, at most 100 at once: newest first, or with `after_seq` oldest first beginning after it.
-
-        :param cursor: from an earlier page; goes on in that page's direction, so `after_seq` must not come with it.
+        :param cursor: of the page before.
         """
         path = f"/v1/conversations/{UUID(bytes=conversation)}/messages"
-        return await self._ask(Page, "GET", path, query={"limit": limit, "cursor": cursor, "after_seq": after_seq})
+        page = await self._ask(_Page, "GET", path, query={"limit": limit, "cursor": cursor})
+        return Page([message.as_frame() for message in page.messages], page.cursor)
 
     async def _ask(
         self,

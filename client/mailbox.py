@@ -1,100 +1,137 @@
 """What this device holds, in order and without holes. Sans-IO: nothing here waits, so every call is one step.
 
-Each conversation numbers its messages with `seq`, without gaps. What may be read is a contiguous run that begins
-after the *floor* (`first_seq` - 1). Messages may come in any order, any number of times, from pushes, history and own
-sends alike: the key (conversation, seq) says which they are. What comes too early is kept aside until the hole before
-it is filled; `holes` says what to fetch, `unknown` which conversations have to be looked up to know their floor.
+Each conversation numbers its messages with `seq`, without gaps. Of each the mailbox keeps the last word: of two
+revisions the greater one, of anything and a tombstone the tombstone. That is a maximum, so it does not matter in which
+order things come, how often, and from where (pushes, `sync`, `history`, own requests).
+
+What may be read of a conversation is one contiguous run. It *begins* where this device did: a device that held nothing
+begins at the last message of each conversation (a `sync` without a cursor tells no more), and for a conversation that
+came into being later at its first one. Above the beginning, what is missing is a *hole*: it is fetched, and
+until then what lies above it waits aside. Below the beginning nothing is missing, it is only not loaded: messages that
+adjoin the run from below, a page of `history` say, move its beginning down; edits of those further down wait aside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeAlias
 
-from protocol import limits
-from protocol.frames import Message
+from client.marks import Marks
+from protocol.frames import Conversation, Message, Synced, Tombstone
 
-MAX_ASIDE: Final = 1000
-"""Messages of one conversation that wait for a hole to be filled. More are let go: fetching the hole goes on until
-`last_seq` and brings them again."""
+Entry: TypeAlias = Message | Tombstone
+
+_seq_of: Final[Callable[[Entry], int]] = attrgetter("seq")
 
 
 class Hole(NamedTuple):
-    """Messages that exist and are missing: those after `after_seq`, up to `until_seq` at least."""
+    """Messages that exist and are missing: those after `after_seq` and before `before_seq`."""
 
     conversation: bytes
     after_seq: int
-    until_seq: int
+    before_seq: int
 
 
 class _Conversation:
-    __slots__ = ("aside", "floor", "last_seq", "marked", "messages", "up_to")
+    __slots__ = ("begin", "first_seq", "held", "last_seq", "messages", "up_to")
 
     def __init__(self) -> None:
-        self.floor: int | None = None
-        self.up_to = 0
-        """Held without a hole up to here; the floor, if nothing is held."""
+        self.held: dict[int, Entry] = {}
+        """The last word on each seq, aside or not."""
+        self.first_seq = 1
+        """What is below it is not for this user."""
         self.last_seq = 0
         """The highest known to exist."""
-        self.marked = 0
-        self.messages: list[Message] = []
-        self.aside: dict[int, Message] = {}
+        self.begin: int | None = None
+        """The run to be read begins here; None until a `Conversation` frame has come."""
+        self.up_to = 0
+        """The run ends here; `begin` - 1 if it is empty."""
+        self.messages: list[Entry] = []
 
 
 class Mailbox:
-    """The messages of all conversations, in memory; nothing is ever removed.
+    """The messages of all conversations, in memory.
 
-    :ivar log: every message in the order in which it became readable; within a conversation that is by `seq`.
+    :ivar log: what a screen has to follow: each message when it becomes readable, and again, with its new content or as
+        a tombstone, whenever it changes after that. Those that become readable in one step are in order of `seq`, and
+        so is all that comes above the beginning of a conversation's run; what is loaded below comes when it is loaded.
+        `log` only grows, even when all else is dropped; what was on the screen was on the screen.
+    :ivar cursor: of the last `Synced`; None if nothing is held.
+    :ivar delivered: the marks that are due for what is held.
+    :ivar read: the marks that are due for what the user has read; whoever shows messages lifts them.
     """
 
     def __init__(self) -> None:
-        self.log: list[Message] = []
+        self.log: list[Entry] = []
+        self.drop()
+
+    def drop(self) -> None:
+        """Hold nothing any more: the server's history is another one."""
+        self.cursor: bytes | None = None
+        self.delivered = Marks()
+        self.read = Marks()
         self._conversations: dict[bytes, _Conversation] = {}
         self._unknown: set[bytes] = set()
         self._incomplete: set[bytes] = set()
-        self._unmarked: dict[bytes, None] = {}
+        self._is_fresh = True
 
-    def apply(self, message: Message) -> list[Message]:
-        """Take a message from anywhere; returns what became readable by it, in order."""
-        state = self._state(message.conversation)
-        if message.seq <= state.up_to:
-            return []
-        state.last_seq = max(state.last_seq, message.seq)
-        if state.floor is None and message.seq == 1:
-            # Nothing can come before the first message of all, so there is nothing to look up.
-            self._set_floor(message.conversation, state, 0)
-        if message.seq == state.up_to + 1 and state.floor is not None:
-            readable = [message]
-        else:
-            if len(state.aside) < MAX_ASIDE:
-                state.aside[message.seq] = message
-            readable = []
-        return self._advance(message.conversation, state, readable)
+    def apply(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Take messages and tombstones from anywhere; returns what the log got by it."""
+        logged: list[Entry] = []
+        touched: dict[bytes, None] = {}
+        for entry in entries:
+            state = self._state(entry.conversation)
+            former = state.held.get(entry.seq)
+            if former is not None and not _supersedes(entry, former):
+                continue
+            state.held[entry.seq] = entry
+            state.last_seq = max(state.last_seq, entry.seq)
+            if state.begin is not None and state.begin <= entry.seq <= state.up_to:
+                self._change(state, entry)
+                logged.append(entry)
+            else:
+                touched[entry.conversation] = None
+        self.log += logged
+        for conversation in touched:
+            logged += self._advance(conversation, self._conversations[conversation])
+        return logged
 
-    def learn(self, conversation: bytes, first_seq: int, last_seq: int) -> list[Message]:
-        """Take note of what the server says of a conversation; returns what became readable by it, in order.
+    def learn(self, told: Conversation) -> list[Entry]:
+        """Take note of what the server says of a conversation; returns what the log got by it.
 
-        A floor only rises (after having left a group and come back): what is already held stays.
+        What is held stays, even if the first seq rises (after having left a group and come back).
         """
-        state = self._state(conversation)
-        state.last_seq = max(state.last_seq, last_seq)
-        floor = first_seq - 1
-        if state.floor is None or floor > state.up_to:
-            self._set_floor(conversation, state, floor)
-        return self._advance(conversation, state, [])
+        state = self._state(told.conversation)
+        state.first_seq = max(state.first_seq, told.first_seq)
+        state.last_seq = max(state.last_seq, told.last_seq)
+        if state.begin is None:
+            self._unknown.discard(told.conversation)
+            state.begin = self._beginning(told)
+            state.up_to = state.begin - 1
+        logged = self._advance(told.conversation, state)
+        return logged if told.last_message is None else logged + self.apply([told.last_message])
+
+    def synced(self, reply: Synced) -> None:
+        """Everything up to this cursor has been applied."""
+        self.cursor = reply.cursor
+        # A first sync in several parts tells of the last messages alone in all of them.
+        self._is_fresh = self._is_fresh and reply.more
 
     def forget_missing(self, conversation: bytes) -> None:
-        """Give up what is missing and aside: the server says that it is not there, or not ours to see."""
+        """Give up what is missing and what is aside above it: the server says that it is not ours to see."""
         state = self._state(conversation)
-        state.aside.clear()
-        state.last_seq = state.up_to
+        if state.begin is None:
+            del self._conversations[conversation]
+        else:
+            state.held = {seq: entry for seq, entry in state.held.items() if seq <= state.up_to}
+            state.last_seq = state.up_to
         self._unknown.discard(conversation)
         self._incomplete.discard(conversation)
-        if state.floor is None:
-            del self._conversations[conversation]
 
-    def messages(self, conversation: bytes) -> Sequence[Message]:
-        """What is held of a conversation, by `seq`; not to be changed."""
+    def messages(self, conversation: bytes) -> Sequence[Entry]:
+        """What can be read of a conversation, as it is now, by `seq`; not to be changed."""
         state = self._conversations.get(conversation)
         return () if state is None else state.messages
 
@@ -103,31 +140,25 @@ class Mailbox:
         state = self._conversations.get(conversation)
         return 0 if state is None else state.up_to
 
+    def older_before(self, conversation: bytes) -> int | None:
+        """The `seq` before which there are messages that are not loaded; None if there are none."""
+        state = self._conversations.get(conversation)
+        if state is None or state.begin is None or state.begin <= state.first_seq:
+            return None
+        return state.begin
+
     @property
     def is_complete(self) -> bool:
         """Whether neither `unknown` nor `holes` has anything."""
         return not (self._unknown or self._incomplete)
 
-    def unknown(self) -> list[bytes]:
-        """Conversations whose floor is unknown; `learn` tells it."""
-        return list(self._unknown)
+    def unknown(self) -> set[bytes]:
+        """Conversations that the server has yet to tell of: with a `sync`."""
+        return set(self._unknown)
 
     def holes(self) -> list[Hole]:
-        """The first hole of each conversation whose floor is known."""
-        return [self._hole(conversation) for conversation in self._incomplete if conversation not in self._unknown]
-
-    def marks_due(self, most: int = limits.MAX_MARKS) -> list[tuple[bytes, int]]:
-        """Up-to marks (conversation, seq) that are higher than what `marked` has heard of; those due longest first."""
-        due = list(self._unmarked)[:most]
-        return [(conversation, self._conversations[conversation].up_to) for conversation in due]
-
-    def marked(self, marks: list[tuple[bytes, int]]) -> None:
-        """The server has taken note of these marks."""
-        for conversation, seq in marks:
-            state = self._conversations[conversation]
-            state.marked = max(state.marked, seq)
-            if state.marked >= state.up_to:
-                self._unmarked.pop(conversation, None)
+        """The first hole of each conversation that is known."""
+        return [self._hole(conversation) for conversation in self._incomplete]
 
     def _state(self, conversation: bytes) -> _Conversation:
         state = self._conversations.get(conversation)
@@ -136,28 +167,69 @@ class Mailbox:
             self._unknown.add(conversation)
         return state
 
-    def _set_floor(self, conversation: bytes, state: _Conversation, floor: int) -> None:
-        state.floor = state.up_to = floor
-        state.aside = {seq: message for seq, message in state.aside.items() if seq > floor}
-        self._unknown.discard(conversation)
+    def _beginning(self, told: Conversation) -> int:
+        if not self._is_fresh:
+            return told.first_seq
+        return told.last_seq + 1 if told.last_message is None else told.last_message.seq
 
-    def _advance(self, conversation: bytes, state: _Conversation, readable: list[Message]) -> list[Message]:
-        """Append `readable` and whatever of `aside` follows it, and see whether anything is still missing."""
-        state.up_to += len(readable)
-        while state.aside and state.floor is not None and (following := state.aside.pop(state.up_to + 1, None)):
-            readable.append(following)
-            state.up_to += 1
-        if readable:
-            state.messages += readable
-            self.log += readable
-            self._unmarked[conversation] = None
+    def _change(self, state: _Conversation, entry: Entry) -> None:
+        state.messages[bisect_left(state.messages, entry.seq, key=_seq_of)] = entry
+
+    def _advance(self, conversation: bytes, state: _Conversation) -> list[Entry]:
+        """Let the run grow by what adjoins it, and see whether anything is still missing."""
+        if state.begin is None:
+            return []
+        older, newer = self._grow_down(state), self._grow_up(state)
+        if older:
+            state.messages[:0] = older
+        if newer:
+            state.messages += newer
+            self.delivered.lift(conversation, state.up_to)
         if state.last_seq > state.up_to:
             self._incomplete.add(conversation)
         else:
             self._incomplete.discard(conversation)
-        return readable
+        logged = older + newer
+        self.log += logged
+        return logged
+
+    def _grow_down(self, state: _Conversation) -> list[Entry]:
+        grown = []
+        assert state.begin is not None
+        while (entry := state.held.get(state.begin - 1)) is not None:
+            grown.append(entry)
+            state.begin -= 1
+        return grown[::-1]
+
+    def _grow_up(self, state: _Conversation) -> list[Entry]:
+        grown = []
+        while True:
+            entry = state.held.get(state.up_to + 1)
+            if entry is not None:
+                grown.append(entry)
+                state.up_to += 1
+            elif state.up_to + 1 < state.first_seq:
+                # What is missing here is not for this user and never comes.
+                state.up_to = min(_next_held(state) or state.first_seq, state.first_seq) - 1
+            else:
+                return grown
 
     def _hole(self, conversation: bytes) -> Hole:
         state = self._conversations[conversation]
-        until_seq = min(state.aside) - 1 if state.aside else state.last_seq
-        return Hole(conversation, state.up_to, until_seq)
+        return Hole(conversation, state.up_to, _next_held(state) or state.last_seq + 1)
+
+
+def _next_held(state: _Conversation) -> int | None:
+    """The lowest seq that waits above the run."""
+    return min((seq for seq in state.held if seq > state.up_to), default=None)
+
+
+def _supersedes(entry: Entry, former: Entry) -> bool:
+    """Whether it takes the place of what is held under the same key (`protocol/SPEC.md`, 5.2)."""
+    match former, entry:
+        case Message(revision=old), Message(revision=new):
+            return (new or 0) > (old or 0)
+        case Message(), Tombstone():
+            return True
+        case _:
+            return False

@@ -1,37 +1,40 @@
 """A device that stays connected and misses nothing.
 
-`Session` connects, reconnects, catches up, fills holes, marks what it has stored as delivered, and sends with retries.
-All state is changed in steps without `await`: `_apply` and `_go_online`. Its tasks only wait for a condition on that
-state and act on it:
+`Session` reconnects, catches up, fills holes, marks what it has stored and what was read, watches, and sends with
+retries. All state is changed in steps without `await`; its tasks only wait for a condition on that state and act on it:
 
 | task | waits until | does |
 |---|---|---|
-| `_stay_connected` | the connection is lost | connects to the next gateway |
-| `_synchronise` | connected anew, or something is missing | reads lists and history over HTTP |
-| `_mark` | something new is stored | sends up-to marks |
+| `Link.run` | the connection is lost | connects to the next gateway, renews the token in time |
+| `_synchronise` | connected anew, lagging, or something is missing | `sync`, and `history` for holes that last |
+| `_mark` | something new is stored or read | sends up-to marks |
+| `_watch` | connected anew, or others are to be watched | says whose presence is wanted |
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import trio
 
-from client import backoff, catch_up
-from client.connection import Connection, connect
-from client.errors import ConnectionLost, HttpRefused, NoReply, OutcomeUnknown, RequestRefused, Unreachable
-from client.http import Credentials, HttpClient
-from client.mailbox import Mailbox
+from client import backoff
+from client.connection import CLOSE_TIMEOUT_S, Connection
+from client.errors import ConnectionLost, NoReply, OutcomeUnknown, RequestRefused, Unreachable
+from client.http import Credentials
+from client.link import Link, OnToken
+from client.mailbox import Entry, Hole, Mailbox
+from client.marks import Marks
 from client.nursery import open_service_nursery
+from client.signs import Sign
 from protocol import limits
-from protocol.frames import Message, Push, Sent
+from protocol.codes import ErrorCode
+from protocol.frames import Conversation, Lag, Message, Presence, Push, Revised, Sent, Tombstone, Typing
 
 SEND_TIMEOUT_S: Final = 60.0
-"""For a message to be acknowledged, reconnecting included."""
+"""For a request of the user's to be answered, reconnecting included."""
 
 HOLE_PATIENCE_S: Final = 0.3
 """How long a hole may last before it is fetched: pushes and own replies overtake each other by less."""
@@ -39,25 +42,30 @@ HOLE_PATIENCE_S: Final = 0.3
 MARK_INTERVAL_S: Final = 1.0
 """At most one request with marks in this time, all conversations in it; a tenth of the server's debounce window."""
 
+OnSign: TypeAlias = Callable[[Sign], object]
+SayMarks: TypeAlias = Callable[[Connection, list[tuple[bytes, int]]], Awaitable[None]]
+
 
 @asynccontextmanager
 async def open_session(
-    http: HttpClient,
     socket_urls: Sequence[str],
     credentials: Credentials,
     *,
     mailbox: Mailbox | None = None,
+    on_token: OnToken | None = None,
+    on_sign: OnSign | None = None,
 ) -> AsyncGenerator[Session]:
     """A session that runs until the block is left; the block begins at once, connected or not.
 
-    If the session cannot go on, the block is cancelled and the reason comes out of this `async with`:
-    `ConnectionLost` if the server says not to reconnect (the token was revoked, for instance), or `HttpRefused`.
+    If the session cannot go on, the block is cancelled and `ConnectionLost` comes out of this `async with`: the server
+    says not to reconnect (the device was revoked, for instance).
 
-    :param http: which server to ask; the credentials' token is used.
     :param socket_urls: gateways, tried in this order, the next one after each loss.
     :param mailbox: what this device holds already; nothing, if left out.
+    :param on_token: called with the credentials that count from now on, to be kept: tokens are renewed.
+    :param on_sign: called with each push about who types, or, of those that are watched, who is online.
     """
-    session = Session(http, socket_urls, credentials, mailbox)
+    session = Session(socket_urls, credentials, mailbox, on_token, on_sign)
     async with open_service_nursery() as nursery:
         nursery.start_soon(session.run)
         try:
@@ -70,69 +78,80 @@ class Session:
     """One device of one user. `run` has to run while the rest is used; `open_session` sees to that.
 
     :ivar mailbox: what this device holds; to be read, not to be changed.
-    :ivar messages: every message, own ones included, once, in order of `seq` within its conversation, beginning with
-        what the session added to the mailbox. One iteration at a time. Nobody has to read it: it is a position in
-        `mailbox.log`, which keeps everything anyway.
+    :ivar messages: what came into `mailbox.log` since the beginning: see `follow`.
     """
 
     def __init__(
         self,
-        http: HttpClient,
         socket_urls: Sequence[str],
         credentials: Credentials,
         mailbox: Mailbox | None = None,
+        on_token: OnToken | None = None,
+        on_sign: OnSign | None = None,
     ) -> None:
-        if not socket_urls:
-            raise ValueError("a session needs the URL of at least one gateway")
         self.mailbox: Final = Mailbox() if mailbox is None else mailbox
-        self.credentials: Final = credentials
-        self.messages: Final[AsyncIterator[Message]] = _Messages(self)
-        self._http = http.with_token(credentials.token)
-        self._socket_urls = list(socket_urls)
-        self._connection: Connection | None = None
+        self._link = Link(socket_urls, credentials, on_push=self._on_push, on_online=self._go_online, on_token=on_token)
+        self._on_sign = on_sign
+        self._watched: list[bytes] = []
+        self._is_watch_due = False
         self._is_stale = True
-        self._online = trio.lowlevel.ParkingLot()
+        self._is_syncing = False
         self._arrived = trio.lowlevel.ParkingLot()
-        self._stored = trio.lowlevel.ParkingLot()
+        self._due = trio.lowlevel.ParkingLot()
         self._amiss = trio.lowlevel.ParkingLot()
+        self._unwatched = trio.lowlevel.ParkingLot()
         self._caught_up = trio.lowlevel.ParkingLot()
+        self.messages: Final = self.follow()
 
     async def run(self) -> None:
         """Do all of a session's work; ends only by being cancelled or by an error.
 
         :raises ConnectionLost: if the server says not to reconnect.
-        :raises HttpRefused: if it refuses to show lists or history for good.
         """
         async with open_service_nursery() as nursery:
             nursery.start_soon(self._synchronise)
             nursery.start_soon(self._mark)
-            await self._stay_connected()
+            nursery.start_soon(self._watch)
+            await self._link.run()
 
     async def say_goodbye(self) -> None:
-        """Close the connection with a closing handshake, before `run` is cancelled; without this it just breaks off."""
-        if self._connection is not None:
-            await self._connection.aclose()
+        """Say which marks are due, and `bye`, before `run` is cancelled; without this the connection just breaks off.
+
+        What was stored a moment ago would else be waited for by the server, and end as an offline notice.
+        """
+        connection = self._link.connection
+        if connection is not None:
+            with trio.move_on_after(CLOSE_TIMEOUT_S):
+                await self._say_due_marks(connection)
+            await connection.bye()
+
+    @property
+    def user(self) -> bytes:
+        """Whose device this is."""
+        return self._link.credentials.user
 
     @property
     def is_online(self) -> bool:
         """Whether there is a connection that has been welcomed."""
-        return self._connection is not None
+        return self._link.connection is not None
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether lists and history have been read since the last welcome, and no hole is known."""
-        return self.is_online and not self._is_stale and self.mailbox.is_complete
+        """Whether all is held that there was at the last welcome, and nothing is known to be missing."""
+        return self.is_online and not self._is_stale and not self._is_syncing and self.mailbox.is_complete
 
     async def wait_online(self) -> Connection:
         """Wait for a welcomed connection, return it; has no deadline of its own."""
-        while self._connection is None:
-            await self._online.park()
-        return self._connection
+        return await self._link.wait_online()
 
     async def wait_caught_up(self) -> None:
         """Wait until `is_caught_up`; has no deadline of its own."""
         while not self.is_caught_up:
             await self._caught_up.park()
+
+    def follow(self) -> Follower:
+        """What comes into `mailbox.log` from now on, own messages included; see there for its order."""
+        return Follower(self)
 
     async def send(
         self,
@@ -157,106 +176,167 @@ class Session:
         :raises LocalProtocolError: if a field is out of bounds.
         """
         key = secrets.token_bytes(limits.ID_BYTES) if temp_id is None else temp_id
-        was_tried = False
-        with trio.move_on_after(timeout_s):
-            for failures in count():
-                connection = await self.wait_online()
-                was_tried = True
-                try:
-                    sent = await connection.send(
-                        conversation,
-                        content,
-                        temp_id=key,
-                        content_type=content_type,
-                        nonce=nonce,
-                        ephemeral_public_key=ephemeral_public_key,
-                    )
-                except (ConnectionLost, NoReply):
-                    await trio.sleep(backoff.delay_s(0))
-                except RequestRefused as refused:
-                    if refused.retry_after_ms is None:
-                        raise
-                    await trio.sleep(backoff.after_s(refused.retry_after_ms, failures))
-                else:
-                    self._apply(
-                        Message(
-                            conversation,
-                            sent.seq,
-                            sent.message,
-                            sent.created,
-                            self.credentials.user,
-                            content_type,
-                            content,
-                            nonce,
-                            ephemeral_public_key,
-                        )
-                    )
-                    return sent
-        if was_tried:
-            raise OutcomeUnknown(key)
-        raise Unreachable(f"no connection within {timeout_s:g} s; nothing was sent")
 
-    def _apply(self, message: Message) -> None:
-        """Take a message from wherever it came."""
-        self.mailbox.apply(message)
+        async def ask(connection: Connection) -> Sent:
+            return await connection.send(
+                conversation,
+                content,
+                temp_id=key,
+                content_type=content_type,
+                nonce=nonce,
+                ephemeral_public_key=ephemeral_public_key,
+            )
+
+        try:
+            sent = await self._link.insist(ask, timeout_s)
+        except NoReply:
+            raise OutcomeUnknown(key) from None
+        public_key = ephemeral_public_key
+        self._apply(
+            Message(
+                conversation, sent.seq, sent.message, sent.created, self.user, content_type, content, nonce, public_key
+            )
+        )
+        return sent
+
+    async def edit(
+        self,
+        message: Message,
+        content: bytes,
+        *,
+        nonce: bytes | None = None,
+        ephemeral_public_key: bytes | None = None,
+        timeout_s: float = SEND_TIMEOUT_S,
+    ) -> Revised:
+        """Put other content of the same type into a message of one's own; returns when that is committed, and held.
+
+        :param message: as it is held; if another device was quicker it is `revision_conflict`.
+        :raises RequestRefused: for good: by an error that is not to be retried.
+        :raises NoReply: if it may be done or not; `Unreachable`: if it is not.
+        """
+
+        async def ask(connection: Connection) -> Revised:
+            return await connection.edit(
+                message.conversation,
+                message.seq,
+                content,
+                revision=message.revision or 0,
+                content_type=message.content_type,
+                nonce=nonce,
+                ephemeral_public_key=ephemeral_public_key,
+            )
+
+        revised = await self._link.insist(ask, timeout_s)
+        self._apply(
+            Message(
+                message.conversation,
+                message.seq,
+                message.message,
+                message.created,
+                message.sender,
+                message.content_type,
+                content,
+                nonce,
+                ephemeral_public_key,
+                revised.revision,
+                revised.edited,
+            )
+        )
+        return revised
+
+    async def delete(self, message: Entry, *, for_everyone: bool, timeout_s: float = SEND_TIMEOUT_S) -> None:
+        """Delete a message; returns when that is committed, and a tombstone held. Raises what `edit` raises.
+
+        :param for_everyone: only its sender may; else for this user alone.
+        """
+
+        async def ask(connection: Connection) -> None:
+            await connection.delete(message.conversation, message.seq, for_everyone=for_everyone)
+
+        await self._link.insist(ask, timeout_s)
+        self._apply(Tombstone(message.conversation, message.seq, message.message, message.created, message.sender))
+
+    def mark_read(self, conversation: bytes, seq: int) -> None:
+        """The user has read a conversation up to `seq`; the server is told soon."""
+        self.mailbox.read.lift(conversation, seq)
+        self._due.unpark_all()
+
+    def watch(self, users: Sequence[bytes]) -> None:
+        """From now on hear of these users' presence, over all reconnections, and of no others'.
+
+        :param users: only the first `limits.MAX_WATCHED` count.
+        """
+        self._watched = list(users[: limits.MAX_WATCHED])
+        self._is_watch_due = True
+        self._unwatched.unpark_all()
+
+    async def load_older(self, conversation: bytes, count: int, *, timeout_s: float = SEND_TIMEOUT_S) -> bool:
+        """Load at most `count` messages from before those that are held; returns whether there were any.
+
+        Raises what `edit` raises.
+        """
+        before = self.mailbox.older_before(conversation)
+        if before is None:
+            return False
+
+        async def ask(connection: Connection) -> Sequence[Entry]:
+            return (await connection.history(conversation, before=before, count=count)).messages
+
+        loaded = await self._link.insist(ask, timeout_s)
+        self._apply(*loaded)
+        return bool(loaded)
+
+    def _apply(self, *entries: Entry) -> None:
+        """Take messages from wherever they came."""
+        self.mailbox.apply(entries)
         self._wake()
 
     def _wake(self) -> None:
         """The mailbox may have changed: everyone sees whether it is what they wait for."""
         self._arrived.unpark_all()
-        self._stored.unpark_all()
-        if not self.mailbox.is_complete:
+        self._due.unpark_all()
+        if self._is_amiss:
             self._amiss.unpark_all()
-        elif self.is_caught_up:
+        if self.is_caught_up:
             self._caught_up.unpark_all()
 
     async def _on_push(self, push: Push) -> None:
-        self._apply(push)
+        match push:
+            case Message() | Tombstone():
+                self._apply(push)
+            case Conversation():
+                self.mailbox.learn(push)
+                self._wake()
+            case Lag():
+                self._is_stale = True
+                self._amiss.unpark_all()
+            case Presence() | Typing():
+                if self._on_sign is not None:
+                    self._on_sign(push)
 
-    def _go_online(self, connection: Connection) -> None:
-        """Welcomed. From here on pushes come, so what is read from now on leaves nothing out."""
-        self._connection = connection
+    def _go_online(self) -> None:
+        """Welcomed: from here on pushes come, so what is read from now on leaves nothing out."""
         self._is_stale = True
-        self._online.unpark_all()
-        self._stored.unpark_all()
+        self._is_watch_due = bool(self._watched)
+        self._due.unpark_all()
         self._amiss.unpark_all()
+        self._unwatched.unpark_all()
 
-    async def _stay_connected(self) -> None:
-        failures = turn = 0
-        while True:
-            url = self._socket_urls[turn % len(self._socket_urls)]
-            first_s = backoff.FIRST_S
-            try:
-                async with connect(url, self.credentials.token, on_push=self._on_push) as connection:
-                    failures = 0
-                    self._go_online(connection)
-                    try:
-                        raise await connection.wait_lost()
-                    finally:
-                        self._connection = None
-            except ConnectionLost as lost:
-                if not lost.reconnect:
-                    raise
-                first_s = max(first_s, lost.delay_s)
-            except Unreachable:
-                pass
-            await trio.sleep(backoff.delay_s(failures, first_s))
-            failures += 1
-            turn += 1
+    @property
+    def _is_amiss(self) -> bool:
+        return self.is_online and (self._is_stale or not self.mailbox.is_complete)
 
     async def _synchronise(self) -> None:
         failures = 0
         while True:
-            while not self._has_to_catch_up and self.mailbox.is_complete:
+            while not self._is_amiss:
                 await self._amiss.park()
-            pause_s = backoff.delay_s(failures)
+            connection, pause_s = await self.wait_online(), backoff.delay_s(failures)
             try:
-                is_better = await (self._catch_up() if self._has_to_catch_up else self._repair())
-            except Unreachable:
+                is_better = await self._catch_up(connection)
+            except (ConnectionLost, NoReply):
                 is_better = False
-            except HttpRefused as refused:
-                if refused.is_for_good:
-                    raise
+            except RequestRefused as refused:
                 is_better, pause_s = False, max(pause_s, (refused.retry_after_ms or 0) / 1000)
             self._wake()
             if is_better:
@@ -265,63 +345,99 @@ class Session:
                 failures += 1
                 await trio.sleep(pause_s)
 
-    @property
-    def _has_to_catch_up(self) -> bool:
-        return self._is_stale and self.is_online
-
-    async def _catch_up(self) -> bool:
-        """Read the lists, then fetch what they show to be missing."""
-        self._is_stale = False  # before reading: a reconnection meanwhile sets it, and then all is read again
-        try:
-            await catch_up.list_conversations(self._http, self.mailbox)
-            self._wake()
-            await catch_up.fill(self._http, self.mailbox, self.mailbox.holes(), self._apply)
-        except (Unreachable, HttpRefused):
-            self._is_stale = True
-            raise
-        return True
-
-    async def _repair(self) -> bool:
-        """Look up what is unknown, and fetch the holes that last; returns whether that changed anything."""
-        unknown = self.mailbox.unknown()
-        if unknown:
-            await catch_up.look_up(self._http, self.mailbox, unknown)
-            return True
+    async def _catch_up(self, connection: Connection) -> bool:
+        """Do one thing about what is missing; returns whether it helped."""
+        if self._is_stale or self.mailbox.unknown():
+            await self._sync(connection)
+            return not self.mailbox.unknown()
         before = {hole[:2] for hole in self.mailbox.holes()}
         await trio.sleep(HOLE_PATIENCE_S)
         lasting = [hole for hole in self.mailbox.holes() if hole[:2] in before]
-        await catch_up.fill(self._http, self.mailbox, lasting, self._apply)
+        for hole in lasting:
+            await self._fill(connection, hole)
         after = {hole[:2] for hole in self.mailbox.holes()}
         return not any(hole[:2] in after for hole in lasting)
 
+    async def _sync(self, connection: Connection) -> None:
+        # Before asking: a `lag` or a reconnection meanwhile sets it, and then all is asked again.
+        self._is_stale, self._is_syncing = False, True
+        try:
+            while True:
+                synced = await connection.sync(self.mailbox.cursor)
+                self.mailbox.synced(synced)
+                if not synced.more:
+                    return
+        except BaseException as error:
+            self._is_stale = True
+            if isinstance(error, RequestRefused) and error.code == ErrorCode.CURSOR_FOREIGN.value:
+                self.mailbox.drop()
+                return
+            raise
+        finally:
+            self._is_syncing = False
+
+    async def _fill(self, connection: Connection, hole: Hole) -> None:
+        try:
+            page = await connection.history(
+                hole.conversation, after=hole.after_seq, before=hole.before_seq, count=limits.MAX_COUNT
+            )
+        except RequestRefused as refused:
+            if refused.code != ErrorCode.NOT_A_PARTICIPANT.value:
+                raise
+            self.mailbox.forget_missing(hole.conversation)
+        else:
+            self._apply(*page.messages)
+
     async def _mark(self) -> None:
         while True:
-            while not (self.is_online and self.mailbox.marks_due(1)):
-                await self._stored.park()
+            while not (self.is_online and any(marks.due(1) for marks, _ in self._kinds_of_marks())):
+                await self._due.park()
             await trio.sleep(MARK_INTERVAL_S)
-            marks = self.mailbox.marks_due()
-            if self._connection is not None and marks:
-                await self._send_marks(self._connection, marks)
+            if self._link.connection is not None:
+                await self._say_due_marks(self._link.connection)
 
-    async def _send_marks(self, connection: Connection, marks: list[tuple[bytes, int]]) -> None:
+    async def _say_due_marks(self, connection: Connection) -> None:
+        for marks, say in self._kinds_of_marks():
+            if due := marks.due():
+                await self._say_marks(connection, marks, due, say)
+
+    def _kinds_of_marks(self) -> tuple[tuple[Marks, SayMarks], ...]:
+        # Anew each time: a mailbox that was dropped has others.
+        return (self.mailbox.delivered, Connection.mark_delivered), (self.mailbox.read, Connection.mark_read)
+
+    async def _say_marks(
+        self,
+        connection: Connection,
+        marks: Marks,
+        due: list[tuple[bytes, int]],
+        say: SayMarks,
+    ) -> None:
         try:
-            await connection.mark_delivered(marks)
+            await say(connection, due)
         except (ConnectionLost, NoReply):
             return  # still due
         except RequestRefused as refused:
             if refused.retry_after_ms is not None:
                 await trio.sleep(backoff.after_s(refused.retry_after_ms, 0))
                 return
-            if len(marks) > 1:
-                # One conversation that we are no longer part of must not hold up the marks of the others.
-                for mark in marks:
-                    await self._send_marks(connection, [mark])
-                return
-        self.mailbox.marked(marks)
+        marks.confirm(due)
+
+    async def _watch(self) -> None:
+        while True:
+            while not (self.is_online and self._is_watch_due):
+                await self._unwatched.park()
+            # Before asking: whoever wants others watched meanwhile, or reconnects, sets it, and all is said again.
+            self._is_watch_due = False
+            try:
+                await self._link.insist(lambda connection: connection.watch(self._watched), SEND_TIMEOUT_S)
+            except (NoReply, Unreachable):
+                self._is_watch_due = True
+            except RequestRefused:
+                continue  # For good, by a server that knows no presence: chatting goes on without.
 
 
-class _Messages:
-    """A position in the mailbox's log that moves on as it is read."""
+class Follower:
+    """A position in the mailbox's log that moves on as it is read. Nobody has to: the log keeps everything anyway."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -330,11 +446,12 @@ class _Messages:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> Entry:
+        """The next one; one task at a time."""
         await trio.lowlevel.checkpoint()
         log = self._session.mailbox.log
         while self._position >= len(log):
             await self._session._arrived.park()
-        message = log[self._position]
+        entry = log[self._position]
         self._position += 1
-        return message
+        return entry

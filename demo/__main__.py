@@ -18,7 +18,7 @@ from client.http import Credentials, HttpClient
 from client.session import Session, open_session
 from demo.cluster import Cluster, open_cluster
 from embedded.errors import EmbeddedError
-from protocol.frames import Sent
+from protocol.frames import Message, Sent
 
 SCREEN_TIMEOUT_S = 30.0
 
@@ -74,9 +74,9 @@ async def play(cluster: Cluster) -> bool:
         people: dict[str, Person] = {}
         placed = {"alice": [one, two], "bob": [two, one], "carol": [one, two]}
         for (name, urls), credentials in zip(placed.items(), await _register(http, tuple(placed)), strict=True):
-            session = await stack.enter_async_context(open_session(http, urls, credentials))
+            session = await stack.enter_async_context(open_session(urls, credentials))
             people[name] = Person(name, credentials, session)
-            await session.wait_online()
+            await session.wait_caught_up()
             print(f"{name} is connected to node {cluster.socket_urls.index(urls[0]) + 1}")
         alice, bob, carol = people.values()
         direct = await http.with_token(alice.credentials.token).create_direct(bob.credentials.user)
@@ -119,8 +119,8 @@ async def _compare(chats: dict[str, Chat]) -> bool:
 
 async def _held(session: Session, chat: Chat, expected: int) -> list[tuple[int, bytes, str]]:
     def messages() -> list[tuple[int, bytes, str]]:
-        log = [message for message in session.mailbox.log if message.conversation == chat.conversation]
-        return [(message.seq, message.message, message.content.decode()) for message in log]
+        log = [each for each in session.mailbox.log if each.conversation == chat.conversation]
+        return [(each.seq, each.message, each.content.decode()) for each in log if isinstance(each, Message)]
 
     with trio.move_on_after(SCREEN_TIMEOUT_S):
         async for _ in session.messages:

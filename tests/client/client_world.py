@@ -5,15 +5,17 @@ Its streams are in memory too, so that on a fake clock nothing waits for anythin
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import cbor2
 import httpx
+import msgspec
 import trio
 import trio_websocket
+from msgspec.structs import replace
 from trio.testing import memory_stream_pair
 
 from client.http import Credentials, HttpClient
@@ -21,12 +23,43 @@ from protocol import limits
 from protocol.codec import decode_from_client, encode
 from protocol.codes import CloseCode
 from protocol.errors import RequestError
-from protocol.frames import Done, Error, Frame, Hello, MarkDelivered, Message, Push, Request, Send, Sent, Welcome
+from protocol.frames import (
+    Bye,
+    Conversation,
+    Delete,
+    Done,
+    Edit,
+    Error,
+    Frame,
+    Hello,
+    History,
+    MarkDelivered,
+    MarkRead,
+    Message,
+    Messages,
+    Participant,
+    Presence,
+    Push,
+    Refresh,
+    Refreshed,
+    Request,
+    Revised,
+    Send,
+    Sent,
+    Sync,
+    Synced,
+    Tombstone,
+    Watch,
+    Welcome,
+)
 
 ME, DEVICE, OTHER = b"m" * 16, b"d" * 16, b"o" * 16
 TALK, GROUP = b"t" * 16, b"g" * 16
 CREDENTIALS = Credentials(ME, DEVICE, "token")
 GATEWAY, SECOND_GATEWAY = "ws://first.test", "ws://second.test"
+
+NEVER = 2**62
+HOUR_US = 3_600_000_000
 
 Fault = Callable[["Link", Request], list[Frame] | CloseCode]
 
@@ -60,27 +93,37 @@ class Link:
 class World:
     """Conversations, connections and what has been asked.
 
+    :ivar history: the messages of each conversation as they are now.
     :ivar faults: for the next requests of each type: what to answer instead; None serves one normally.
     :ivar refuse: for the next HTTP requests: what to answer instead; None serves one normally.
     :ivar down: gateways at which nobody answers.
     :ivar is_deaf: pushes go nowhere while it is set.
+    :ivar marks: each request's delivered marks; `read` those of reading.
+    :ivar online: who has a device connected.
+    :ivar page: entries of one page of `sync`, `history` and lists.
+    :ivar lifetime_us: of tokens.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
-        self.history: dict[bytes, list[Message]] = {}
+        self.history: dict[bytes, list[Message | Tombstone]] = {}
         self.first_seq: dict[bytes, int] = {}
         self.links: list[Link] = []
-        self.faults: dict[type[Request], deque[Fault | None]] = {Hello: deque(), Send: deque(), MarkDelivered: deque()}
+        self.faults: dict[type[Request], deque[Fault | None]] = defaultdict(deque)
         self.refuse: deque[httpx.Response | Exception | None] = deque()
         self.down: set[str] = set()
         self.dialled: list[str] = []
         self.is_deaf = False
         self.requests: list[Request] = []
         self.marks: list[dict[bytes, int]] = []
+        self.read: list[dict[bytes, int]] = []
         self.asked: list[str] = []
+        self.online: set[bytes] = set()
         self.page = 100
+        self.lifetime_us = NEVER
+        self.tokens = ["token"]
+        self.epoch = 0
         self.subprotocol: str | None = limits.SUBPROTOCOL
-        self.before_answer: Callable[[httpx.Request], None] = lambda _: None
+        self._changes: list[tuple[bytes, int]] = []
         self._stored: dict[bytes, Message] = {}
         self._nursery = nursery
 
@@ -104,8 +147,37 @@ class World:
     def store(self, conversation: bytes, sender: bytes = OTHER, content: bytes = b"") -> Message:
         """Somebody sends a message, of which nobody is told yet."""
         held = self.history.setdefault(conversation, [])
-        held.append(message(conversation, len(held) + 1, sender, content))
-        return held[-1]
+        stored = message(conversation, len(held) + 1, sender, content)
+        held.append(stored)
+        self._changes.append((conversation, stored.seq))
+        return stored
+
+    def change(self, conversation: bytes, seq: int, content: bytes | None) -> Message | Tombstone:
+        """Somebody edits a message, or deletes it; nobody is told yet."""
+        held = self.history[conversation][seq - 1]
+        if content is None or isinstance(held, Tombstone):
+            changed: Message | Tombstone = Tombstone(*(getattr(held, name) for name in Tombstone.__struct_fields__))
+        else:
+            changed = replace(held, content=content, revision=(held.revision or 0) + 1, edited=held.created + 1)
+        self.history[conversation][seq - 1] = changed
+        self._changes.append((conversation, seq))
+        return changed
+
+    def conversation(self, conversation: bytes) -> Conversation:
+        """As the server sees it now."""
+        held, first = self.history[conversation], self.first_seq.get(conversation, 1)
+        return Conversation(
+            conversation,
+            1,
+            "direct",
+            None,
+            first,
+            len(held),
+            0,
+            len(held) + 1,
+            [Participant(user, name, 0, 0, 0) for user, name in ((ME, "ann"), (OTHER, "bob"))],
+            held[-1] if held and held[-1].seq >= first else None,
+        )
 
     async def post(self, conversation: bytes, content: bytes = b"") -> Message:
         """Another user sends a message; it is pushed."""
@@ -148,21 +220,77 @@ class World:
                 return False
             if answer:
                 await link.say(*answer)
+            if isinstance(frame, Bye):
+                await link.close(CloseCode.BYE)
+                return False
         return True
 
     def _reply(self, link: Link, frame: Request) -> list[Frame]:
         match frame:
             case Hello():
                 link.is_welcomed = True
-                return [Welcome(frame.request, 1, ME, DEVICE, frame.version)]
-            case Send():
-                stored = self._stored.get(frame.temp_id)
-                if stored is None:
-                    stored = self._stored[frame.temp_id] = self.store(frame.conversation, ME, frame.content)
-                return [Sent(frame.request, stored.seq, stored.message, stored.created)]
+                return [Welcome(frame.request, 1, ME, DEVICE, frame.version, 1 + self.lifetime_us, 30_000)]
+            case Send() | Edit() | Delete():
+                return [self._change(frame)]
             case MarkDelivered():
                 self.marks.append(dict(frame.marks))
-                return [Done(frame.request)]
+            case MarkRead():
+                self.read.append(dict(frame.marks))
+            case Sync():
+                return self._sync(frame)
+            case History():
+                return [self._history(frame)]
+            case Watch():
+                return [*(Presence(user, user in self.online) for user in frame.users), Done(frame.request)]
+            case Refresh():
+                self.tokens.append(f"{frame.token}+")
+                return [Refreshed(frame.request, self.tokens[-1], 1 + len(self.tokens) * self.lifetime_us)]
+        return [Done(frame.request)]
+
+    def _change(self, frame: Send | Edit | Delete) -> Frame:
+        if isinstance(frame, Send):
+            stored = self._stored.get(frame.temp_id)
+            if stored is None:
+                stored = self._stored[frame.temp_id] = self.store(frame.conversation, ME, frame.content)
+            return Sent(frame.request, stored.seq, stored.message, stored.created)
+        if isinstance(frame, Delete):
+            self.change(frame.conversation, frame.seq, None)
+            return Done(frame.request)
+        changed = self.change(frame.conversation, frame.seq, frame.content)
+        assert isinstance(changed, Message)
+        return Revised(frame.request, frame.revision + 1, changed.created + 1)
+
+    def _sync(self, frame: Sync) -> list[Frame]:
+        if frame.cursor is None:
+            told = [self.conversation(conversation) for conversation in self.history]
+            return [*told, Synced(frame.request, self._cursor(len(self._changes)), False)]
+        epoch, start = cbor2.loads(frame.cursor)
+        if epoch != self.epoch:
+            return [Error(frame.request, "cursor_foreign", "because")]
+        end = min(start + self.page, len(self._changes))
+        pushes: list[Frame] = []
+        for conversation, seqs in _grouped(self._changes[start:end]).items():
+            pushes.append(replace(self.conversation(conversation), last_message=None))
+            first_seq = self.first_seq.get(conversation, 1)
+            pushes += [self.history[conversation][seq - 1] for seq in sorted(seqs) if seq >= first_seq]
+        return [*pushes, Synced(frame.request, self._cursor(end), end < len(self._changes))]
+
+    def _cursor(self, changes: int) -> bytes:
+        return cbor2.dumps([self.epoch, changes])
+
+    def _history(self, frame: History) -> Frame:
+        if frame.conversation not in self.history:
+            return Error(frame.request, "not_a_participant", "because")
+        found = [
+            held
+            for held in self.history[frame.conversation]
+            if (frame.after or 0) < held.seq < (frame.before or NEVER)
+            and held.seq >= self.first_seq.get(frame.conversation, 1)
+        ]
+        if frame.after is None:
+            found.reverse()
+        most = min(frame.count or limits.DEFAULT_COUNT, self.page)
+        return Messages(frame.request, len(found) > most, found[:most])
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         await trio.lowlevel.checkpoint()
@@ -171,9 +299,7 @@ class World:
         instead = self.refuse.popleft() if self.refuse else None
         if isinstance(instead, Exception):
             raise instead
-        response = instead or self._page(request)
-        self.before_answer(request)
-        return response
+        return instead or self._page(request)
 
     def _page(self, request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == "Bearer token"
@@ -182,43 +308,38 @@ class World:
             return answer({"user": OTHER, "username": "bob"}) if parts[1] == "bob" else refusal(404, "unknown_user")
         if request.method == "POST":
             self.history.setdefault(TALK, [])
-            return answer(self._conversation(TALK), 201)
+            return answer(as_body(self.conversation(TALK)), 201)
         start, limit = int(query.get("cursor", 0)), min(int(query.get("limit", 50)), self.page)
         if parts == ["conversations"]:
-            every = [self._conversation(conversation) for conversation in self.history]
-            return answer({"conversations": every[start : start + limit], "cursor": _cursor(start + limit, every)})
-        conversation = UUID(parts[1]).bytes
-        if conversation not in self.history:
-            return refusal(404, "not_found")
-        if parts[2:] == ["messages"]:
-            after = int(query.get("cursor") or query["after_seq"])
-            rest = [as_map(held) for held in self.history[conversation] if held.seq > after]
-            return answer({"messages": rest[:limit], "cursor": _cursor(limit, rest, after)})
-        return answer(self._conversation(conversation))
-
-    def _conversation(self, conversation: bytes) -> dict[str, Any]:
-        return {
-            "conversation": conversation,
-            "kind": "direct",
-            "name": None,
-            "created": 1,
-            "participants": [
-                {"user": user, "username": name, "joined_seq": 0, "delivered_seq": 0, "read_seq": 0}
-                for user, name in ((ME, "ann"), (OTHER, "bob"))
-            ],
-            "first_seq": self.first_seq.get(conversation, 1),
-            "last_seq": len(self.history[conversation]),
-            "unread_count": 0,
-            "last_message": None,
-        }
+            every = [as_body(self.conversation(conversation)) for conversation in self.history]
+            return answer({"conversations": every[start : start + limit], "cursor": _next(start + limit, every)})
+        every = [as_body(held) for held in reversed(self.history[UUID(parts[1]).bytes])]
+        return answer({"messages": every[start : start + limit], "cursor": _next(start + limit, every)})
 
 
-def _cursor(after: int, items: list[Any], base: int = 0) -> str | None:
-    return str(base + after) if after < len(items) else None
+def _grouped(changes: list[tuple[bytes, int]]) -> dict[bytes, set[int]]:
+    grouped: dict[bytes, set[int]] = defaultdict(set)
+    for conversation, seq in changes:
+        grouped[conversation].add(seq)
+    return grouped
 
 
-def as_map(held: Message) -> dict[str, Any]:
-    return {name: getattr(held, name) for name in held.__struct_fields__}
+def _next(after: int, items: list[Any]) -> str | None:
+    return str(after) if after < len(items) else None
+
+
+def as_body(frame: Message | Tombstone | Conversation) -> dict[str, Any]:
+    """As the HTTP interface shows it (`docs/http.md`)."""
+    if isinstance(frame, Conversation):
+        body = msgspec.structs.asdict(frame)
+        body["participants"] = [msgspec.structs.asdict(each) for each in frame.participants]
+        body["last_message"] = frame.last_message and as_body(frame.last_message)
+        return body
+    content = dict.fromkeys(set(Message.__struct_fields__) - set(Tombstone.__struct_fields__))
+    body = content | msgspec.structs.asdict(frame) | {"is_deleted": isinstance(frame, Tombstone)}
+    if isinstance(frame, Message):
+        body["revision"] = frame.revision or 0
+    return body
 
 
 def answer(body: object, status: int = 200) -> httpx.Response:

@@ -9,7 +9,21 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
-from client_world import CREDENTIALS, DEVICE, GATEWAY, GROUP, ME, TALK, Link, World, answer, close, refusal, refuse
+from client_world import (
+    CREDENTIALS,
+    DEVICE,
+    GATEWAY,
+    GROUP,
+    ME,
+    OTHER,
+    TALK,
+    Link,
+    World,
+    answer,
+    close,
+    refusal,
+    refuse,
+)
 from trio.testing import MockClock
 
 from client import login
@@ -18,7 +32,7 @@ from client.errors import ConnectionLost, Unreachable
 from client.http import HttpClient
 from client.terminal import read_lines
 from protocol.codes import CloseCode
-from protocol.frames import Frame, Hello, Request, Send
+from protocol.frames import Frame, Hello, Message, Presence, Request, Send, Tombstone, Typing
 
 Respond = Callable[[httpx.Request], httpx.Response]
 
@@ -246,6 +260,51 @@ async def test_what_arrives_is_shown_with_name_and_time_and_harmless(
     assert shown.statistics().current_buffer_used == 0
 
 
+async def test_who_is_online_and_who_types_is_shown_once(
+    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show, shown = trio.open_memory_channel[str](10)
+    monkeypatch.setattr("client.__main__.show", show.send_nowait)
+    logged_in.online.add(OTHER)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, "chat", "ann", "bob")
+        assert await shown.receive() == "-- bob is online"
+        await logged_in.push(Presence(OTHER, True), Typing(TALK, OTHER, True), Typing(TALK, OTHER, True))
+        assert await shown.receive() == "-- bob is typing"
+        await logged_in.push(Typing(TALK, OTHER, False), Presence(OTHER, False))
+        assert await shown.receive() == "-- bob is offline"
+        os.close(stdin)
+    assert shown.statistics().current_buffer_used == 0
+
+
+async def test_the_last_own_message_is_edited_and_deleted(
+    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged_in.store(TALK, content=b"theirs")
+    os.write(stdin, b"frist\n/edit first\nsecond\n/delete\n/edit the first\n/delete\n/delete\n")
+    os.close(stdin)
+    with pytest.raises(CommandError, match="not everything"):
+        await run("chat", "ann", "bob")
+    assert [type(held) for held in logged_in.history[TALK]] == [Message, Tombstone, Tombstone]
+    output = capsys.readouterr()
+    shown = [line.split(" ann: ")[1] for line in output.out.splitlines() if " ann: " in line]
+    assert shown[:2] == ["first (edited)", "(deleted)"]
+    assert "you have written nothing here that could be changed" in output.err
+
+
+async def test_an_edit_without_text_changes_nothing(
+    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.write(stdin, b"first\n/edit \nsecond\n")
+    os.close(stdin)
+    with pytest.raises(CommandError, match="not everything"):
+        await run("chat", "ann", "bob")
+    [held] = logged_in.history[TALK]
+    assert isinstance(held, Message)
+    assert (held.content, held.revision) == (b"first", None)
+    assert "there is no text to put in its place" in capsys.readouterr().err
+
+
 async def test_a_line_that_is_refused_ends_a_pipe_with_a_failure(
     logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,7 +314,7 @@ async def test_a_line_that_is_refused_ends_a_pipe_with_a_failure(
     with pytest.raises(CommandError, match="not everything"):
         await run("chat", "ann", "bob")
     assert [held.content for held in logged_in.history[TALK]] == [b"one"]
-    assert "not sent: refused (not_a_participant): two" in capsys.readouterr().err
+    assert "not done: refused (not_a_participant): two" in capsys.readouterr().err
 
 
 def test_a_login_that_the_gateway_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,7 +337,18 @@ async def test_no_gateway_is_said_after_a_while(logged_in: World, stdin: int, au
 
 async def test_history_and_list_show_what_there_is(logged_in: World, capsys: pytest.CaptureFixture[str]) -> None:
     logged_in.store(TALK, content=b"first")
+    logged_in.history[GROUP] = []
     await run("list", "ann")
-    assert capsys.readouterr().out.startswith("bob: no message since")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("bob: ")
+    assert first.endswith(" bob: first")
+    assert second.startswith("bob: no message since")
+    logged_in.store(TALK, content=b"second")
+    logged_in.change(TALK, 1, b"edited")
+    logged_in.change(TALK, 2, None)
+    await run("history", "ann", "bob")
+    [first, second] = capsys.readouterr().out.splitlines()
+    assert first.endswith(" bob: edited (edited)")
+    assert second.endswith(" bob: (deleted)")
     with pytest.raises(CommandError, match="no group of that title"):
         await run("history", "ann", "bob", "--group", "Us")

@@ -6,13 +6,13 @@ import trio
 from client_world import DEVICE, GATEWAY, ME, OTHER, TALK, Link, World, close, message, no_reply, refuse
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from client.connection import PING_INTERVAL_S, PONG_TIMEOUT_S, REPLY_TIMEOUT_S, connect, open_raw
+from client.connection import REPLY_TIMEOUT_S, connect, open_raw
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from protocol import limits
 from protocol.codec import encode
 from protocol.codes import CloseCode
 from protocol.errors import LocalProtocolError
-from protocol.frames import Done, Frame, Hello, MarkDelivered, Message, Request, Send, Sent
+from protocol.frames import Bye, Done, Frame, Hello, MarkDelivered, Message, Request, Send, Sent
 
 TEMP_ID = b"i" * 16
 
@@ -20,14 +20,14 @@ TEMP_ID = b"i" * 16
 async def test_says_hello_first_and_keeps_the_welcome(world: World) -> None:
     async with connect(GATEWAY, "secret") as connection:
         assert (connection.welcome.user, connection.welcome.device) == (ME, DEVICE)
-    assert world.requests == [Hello(0, "secret", limits.PROTOCOL_VERSION)]
+    assert world.requests[0] == Hello(0, "secret", limits.PROTOCOL_VERSION)
 
 
-async def test_leaving_closes_with_1000(world: World) -> None:
+async def test_leaving_says_bye(world: World) -> None:
     async with connect(GATEWAY, "secret"):
         pass
     await wait_all_tasks_blocked()
-    assert world.link.closed == 1000
+    assert isinstance(world.requests[-1], Bye)
 
 
 async def test_a_message_is_sent_and_acknowledged(world: World) -> None:
@@ -70,7 +70,7 @@ async def test_requests_of_one_pass_share_a_websocket_message(world: World) -> N
     async with connect(GATEWAY, "secret") as connection, trio.open_nursery() as nursery:
         for number in range(5):
             nursery.start_soon(lambda n=number: connection.send(TALK, b"", temp_id=bytes([n]) * 16))
-    assert [len(batch) for batch in world.link.batches] == [1, 5]
+    assert [len(batch) for batch in world.link.batches] == [1, 5, 1]
 
 
 async def test_a_websocket_message_stays_within_the_limit(world: World) -> None:
@@ -78,7 +78,7 @@ async def test_a_websocket_message_stays_within_the_limit(world: World) -> None:
         for number in range(5):
             content = bytes(limits.MAX_CONTENT_BYTES)
             nursery.start_soon(lambda n=number, c=content: connection.send(TALK, c, temp_id=bytes([n]) * 16))
-    assert [len(batch) for batch in world.link.batches] == [1, 3, 2]
+    assert [len(batch) for batch in world.link.batches] == [1, 3, 2, 1]
 
 
 async def test_an_error_reply_is_raised_and_the_connection_goes_on(world: World) -> None:
@@ -105,7 +105,7 @@ async def test_a_request_that_the_server_would_refuse_is_not_sent(world: World) 
             await connection.send(TALK, bytes(limits.MAX_CONTENT_BYTES + 1), temp_id=TEMP_ID)
         assert connection.in_flight == 0
         await connection.send(TALK, b"", temp_id=TEMP_ID)
-    assert [type(frame) for frame in world.requests] == [Hello, Send]
+    assert [type(frame) for frame in world.requests] == [Hello, Send, Bye]
 
 
 async def test_cancelling_a_request_leaves_the_connection_usable(world: World) -> None:
@@ -246,15 +246,32 @@ async def test_while_a_push_is_being_handled_nothing_is_read(world: World) -> No
 
 
 async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: World, autojump_clock: MockClock) -> None:
+    """After as long a silence as welcome says a ping, and after as long again the end."""
     async with connect(GATEWAY, "secret") as connection:
-        await trio.sleep(5 * PING_INTERVAL_S)
+        keep_alive_s = connection.welcome.keep_alive_ms / 1000
+        await trio.sleep(5 * keep_alive_s)
         await connection.mark_delivered([(TALK, 1)])
         before = trio.current_time()
         # What a router does that has forgotten the connection: bytes go in and nothing comes out.
         world.link.websocket._wsproto.receive_data = lambda _: None
         lost = await connection.wait_lost()
         assert (lost.close_code, lost.reconnect) == (1006, True)
-        assert trio.current_time() - before <= 2 * PING_INTERVAL_S + PONG_TIMEOUT_S
+        assert trio.current_time() - before <= 2 * keep_alive_s + 1
+
+
+async def test_any_byte_is_a_sign_of_life(world: World, autojump_clock: MockClock) -> None:
+    """Pushes that come without a pong keep the connection, and no ping is sent while they come."""
+    pings: list[object] = []
+    async with connect(GATEWAY, "secret") as connection:
+        keep_alive_s = connection.welcome.keep_alive_ms / 1000
+        ping = connection._socket.ping
+        connection._socket.ping = lambda *_: pings.append(None) or ping()
+        for seq in range(1, 20):
+            await trio.sleep(0.9 * keep_alive_s)
+            await world.push(message(TALK, seq))
+        assert not pings
+        await trio.sleep(1.1 * keep_alive_s)
+        assert pings
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ import cbor2
 import httpx
 import pytest
 import trio
-from client_world import DEVICE, ME, OTHER, TALK, answer, as_map, message, refusal
+from client_world import DEVICE, ME, OTHER, TALK, answer, as_body, message, refusal
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from client.errors import HttpRefused, Unreachable
-from client.http import MAX_RESPONSE_BYTES, TIMEOUT_S, Conversation, Credentials, HttpClient, Participant, User
+from client.http import MAX_RESPONSE_BYTES, TIMEOUT_S, Credentials, HttpClient, User
+from protocol.frames import Conversation, Message, Participant, Tombstone
 
 CONVERSATION = {
     "conversation": TALK,
@@ -22,7 +24,7 @@ CONVERSATION = {
     "first_seq": 1,
     "last_seq": 2,
     "unread_count": 1,
-    "last_message": as_map(message(TALK, 2)),
+    "last_message": as_body(message(TALK, 2)),
 }
 TALK_PATH = f"/v1/conversations/{uuid.UUID(bytes=TALK)}"
 
@@ -87,10 +89,6 @@ async def test_conversations(server: Server, http: HttpClient) -> None:
     assert found.participants == [Participant(ME, "me", 0, 2, 1)]
     assert found.last_message == message(TALK, 2)
 
-    server.response = answer(CONVERSATION)
-    assert await http.conversation(TALK) == found
-    assert server.request.url.path == TALK_PATH
-
     server.response = answer(CONVERSATION | {"kind": "group", "name": "us"}, 201)
     group = await http.create_group("us", [OTHER])
     assert isinstance(group, Conversation)
@@ -98,13 +96,16 @@ async def test_conversations(server: Server, http: HttpClient) -> None:
     assert server.body == {"kind": "group", "name": "us", "participants": [OTHER]}
 
 
-async def test_history_is_a_page_of_messages(server: Server, http: HttpClient) -> None:
-    server.response = answer({"messages": [as_map(message(TALK, 4)), as_map(message(TALK, 5))], "cursor": None})
-    page = await http.history(TALK, limit=2, after_seq=3)
-    assert page.messages == [message(TALK, 4), message(TALK, 5)]
+async def test_history_is_a_page_of_messages_edited_ones_and_tombstones(server: Server, http: HttpClient) -> None:
+    edited = replace(message(TALK, 4), revision=2, edited=5)
+    gone = Tombstone(TALK, 5, message(TALK, 5).message, 5, OTHER)
+    held: list[Message | Tombstone] = [gone, edited, message(TALK, 3)]
+    server.response = answer({"messages": [as_body(each) for each in held], "cursor": None})
+    page = await http.history(TALK, limit=3, cursor="c")
+    assert page.messages == held
     assert page.cursor is None
     assert server.request.url.path == TALK_PATH + "/messages"
-    assert dict(server.request.url.params) == {"limit": "2", "after_seq": "3"}
+    assert dict(server.request.url.params) == {"limit": "3", "cursor": "c"}
 
 
 async def test_an_error_says_status_code_detail_and_when_to_try_again(server: Server, http: HttpClient) -> None:
@@ -117,7 +118,7 @@ async def test_an_error_says_status_code_detail_and_when_to_try_again(server: Se
 
     server.response = refusal(404, "not_found")
     with pytest.raises(HttpRefused) as caught:
-        await http.conversation(TALK)
+        await http.history(TALK)
     assert caught.value.retry_after_ms is None
 
 

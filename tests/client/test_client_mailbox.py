@@ -3,166 +3,221 @@ from __future__ import annotations
 from client_world import GROUP, TALK, message
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from client.mailbox import MAX_ASIDE, Hole, Mailbox
-from protocol.frames import Message
-
-
-def talk(*seqs: int) -> list[Message]:
-    return [message(TALK, seq) for seq in seqs]
+from client.mailbox import Entry, Hole, Mailbox
+from protocol.frames import Conversation, Message, Synced, Tombstone
 
 
-def apply(mailbox: Mailbox, *seqs: int) -> list[int]:
-    """What became readable by these."""
-    return [readable.seq for seq in seqs for readable in mailbox.apply(message(TALK, seq))]
+def told(conversation: bytes, first_seq: int, last_seq: int, last: Entry | None = None) -> Conversation:
+    return Conversation(conversation, 1, "direct", None, first_seq, last_seq, 0, 1, [], last)
 
 
-def fetch(mailbox: Mailbox, world: dict[bytes, list[Message]], first_seq: dict[bytes, int], page: int) -> None:
+def not_fresh() -> Mailbox:
+    """Of a device that has caught up before there was anything."""
+    mailbox = Mailbox()
+    mailbox.synced(Synced(1, b"cursor", False))
+    return mailbox
+
+
+def known(first_seq: int = 1, last_seq: int = 0) -> Mailbox:
+    """Of a device that has heard of one conversation."""
+    mailbox = not_fresh()
+    mailbox.learn(told(TALK, first_seq, last_seq))
+    return mailbox
+
+
+def edited(seq: int, revision: int) -> Message:
+    return replace(message(TALK, seq), revision=revision, edited=revision, content=b"%d" % revision)
+
+
+def tombstone(conversation: bytes, seq: int) -> Tombstone:
+    held = message(conversation, seq)
+    return Tombstone(held.conversation, held.seq, held.message, held.created, held.sender)
+
+
+def apply(mailbox: Mailbox, *entries: int | Entry) -> list[int]:
+    """What became readable, or changed, by these one after the other."""
+    made = [message(TALK, each) if isinstance(each, int) else each for each in entries]
+    return [readable.seq for each in made for readable in mailbox.apply([each])]
+
+
+def fetch(mailbox: Mailbox, world: dict[bytes, list[Entry]], first_seq: dict[bytes, int], page: int) -> None:
     """What a client does about what is missing."""
     while not mailbox.is_complete:
         for conversation in mailbox.unknown():
-            mailbox.learn(conversation, first_seq[conversation], len(world[conversation]))
+            mailbox.learn(told(conversation, first_seq[conversation], len(world[conversation])))
         for hole in mailbox.holes():
-            for held in [held for held in world[hole.conversation] if held.seq > hole.after_seq][:page]:
-                mailbox.apply(held)
+            missing = [held for held in world[hole.conversation] if hole.after_seq < held.seq < hole.before_seq]
+            mailbox.apply(missing[:page])
 
 
 @st.composite
-def deliveries(draw: st.DrawFn) -> tuple[dict[bytes, int], dict[bytes, int], list[Message | bytes]]:
-    """How long each conversation is, where one's own part of it begins, and what reaches the device in what order:
-    messages, any number of times or never, and looks at the list of conversations."""
-    lengths = {TALK: draw(st.integers(0, 8)), GROUP: draw(st.integers(0, 8))}
-    first_seq = {key: draw(st.integers(1, length + 1)) for key, length in lengths.items()}
-    every = [message(key, seq) for key, length in lengths.items() for seq in range(first_seq[key], length + 1)]
-    steps = st.sampled_from([*every, TALK, GROUP])
-    return lengths, first_seq, draw(st.lists(steps, max_size=40))
+def deliveries(draw: st.DrawFn) -> tuple[dict[bytes, list[Entry]], dict[bytes, int], list[Entry | bytes]]:
+    """What each conversation holds in the end, where one's own part of it begins, and what reaches the device in what
+    order: messages in any of their revisions, any number of times or never, and what is said of conversations."""
+    world: dict[bytes, list[Entry]] = {}
+    first_seq: dict[bytes, int] = {}
+    every: list[Entry | bytes] = [TALK, GROUP]
+    for key in (TALK, GROUP):
+        length = draw(st.integers(0, 8))
+        first_seq[key] = draw(st.integers(1, length + 1))
+        world[key] = []
+        for seq in range(1, length + 1):
+            versions: list[Entry] = [message(key, seq)]
+            revisions = range(1, draw(st.integers(1, 3)))
+            versions += [replace(message(key, seq), revision=each, content=b"%d" % each) for each in revisions]
+            if draw(st.booleans()):
+                versions.append(tombstone(key, seq))
+            world[key].append(versions[-1])
+            every += versions if seq >= first_seq[key] else []
+    return world, first_seq, draw(st.lists(st.sampled_from(every), max_size=40))
 
 
 @settings(deadline=None)  # a busy machine is no fault
 @given(deliveries(), st.integers(1, 10))
 def test_any_order_any_duplicates_any_loss_and_a_fetch_equal_the_whole(
-    case: tuple[dict[bytes, int], dict[bytes, int], list[Message | bytes]], page: int
+    case: tuple[dict[bytes, list[Entry]], dict[bytes, int], list[Entry | bytes]], page: int
 ) -> None:
-    lengths, first_seq, steps = case
-    world = {key: [message(key, seq) for seq in range(1, length + 1)] for key, length in lengths.items()}
-    mailbox = Mailbox()
-    readable: list[Message] = []
+    world, first_seq, steps = case
+    mailbox = not_fresh()
+    logged: list[Entry] = []
     for step in steps:
         if isinstance(step, bytes):
-            readable += mailbox.learn(step, first_seq[step], lengths[step])
+            logged += mailbox.learn(told(step, first_seq[step], len(world[step])))
         else:
-            readable += mailbox.apply(step)
+            logged += mailbox.apply([step])
         # What may be read never has a hole, at no time.
-        for key in lengths:
+        for key in world:
             seqs = [held.seq for held in mailbox.messages(key)]
             assert seqs == list(range(first_seq[key], first_seq[key] + len(seqs)))
-    assert mailbox.log == readable
+    assert mailbox.log == logged
 
-    for key in lengths:
-        mailbox.learn(key, first_seq[key], lengths[key])
+    for key in world:
+        mailbox.learn(told(key, first_seq[key], len(world[key])))
     fetch(mailbox, world, first_seq, page)
+    # Edits that never reached the device come with the next sync.
+    mailbox.apply([entry for key, entries in world.items() for entry in entries[first_seq[key] - 1 :]])
 
-    for key in lengths:
-        assert list(mailbox.messages(key)) == world[key][first_seq[key] - 1 :]
-        assert [held for held in mailbox.log if held.conversation == key] == mailbox.messages(key)
-    assert dict(mailbox.marks_due()) == {key: lengths[key] for key in lengths if lengths[key] >= first_seq[key]}
-
-
-@settings(deadline=None)  # a busy machine is no fault
-@given(st.permutations(range(1, 9)))
-def test_the_first_message_of_all_needs_no_look_up(order: list[int]) -> None:
-    mailbox = Mailbox()
-    assert sorted(apply(mailbox, *order)) == list(range(1, 9))
-    assert mailbox.is_complete
+    for key, entries in world.items():
+        assert list(mailbox.messages(key)) == entries[first_seq[key] - 1 :]
+        shown = {entry.seq: entry for entry in mailbox.log if entry.conversation == key}
+        assert [shown[seq] for seq in sorted(shown)] == list(mailbox.messages(key))
+    due = {key: len(entries) for key, entries in world.items() if len(entries) >= first_seq[key]}
+    assert dict(mailbox.delivered.due()) == due
 
 
 def test_what_comes_too_early_waits_and_the_hole_says_what_to_fetch() -> None:
-    mailbox = Mailbox()
+    mailbox = known()
     assert apply(mailbox, 1, 5, 4) == [1]
-    assert mailbox.holes() == [Hole(TALK, 1, 3)]
+    assert mailbox.holes() == [Hole(TALK, 1, 4)]
     assert apply(mailbox, 2) == [2]
-    assert mailbox.holes() == [Hole(TALK, 2, 3)]
+    assert mailbox.holes() == [Hole(TALK, 2, 4)]
     assert apply(mailbox, 3) == [3, 4, 5]
     assert mailbox.holes() == []
 
 
-def test_a_list_that_is_ahead_makes_a_hole() -> None:
-    mailbox = Mailbox()
-    mailbox.learn(TALK, 3, 7)
-    assert mailbox.holes() == [Hole(TALK, 2, 7)]
+def test_a_conversation_that_is_ahead_makes_a_hole() -> None:
+    mailbox = known(3, 7)
+    assert mailbox.holes() == [Hole(TALK, 2, 8)]
     assert mailbox.up_to(TALK) == 2
 
 
 def test_an_empty_conversation_has_no_hole() -> None:
-    mailbox = Mailbox()
-    mailbox.learn(TALK, 1, 0)
+    mailbox = known()
     assert mailbox.is_complete
-    assert mailbox.marks_due() == []
+    assert mailbox.delivered.due() == []
 
 
-def test_an_unknown_conversation_has_to_be_looked_up_before_it_has_holes() -> None:
-    mailbox = Mailbox()
+def test_an_unknown_conversation_has_to_be_told_of_before_it_has_holes() -> None:
+    mailbox = not_fresh()
     assert apply(mailbox, 7) == []
-    assert (mailbox.unknown(), mailbox.holes(), mailbox.is_complete) == ([TALK], [], False)
-    assert mailbox.learn(TALK, 7, 7) == talk(7)
+    assert (mailbox.unknown(), mailbox.holes(), mailbox.is_complete) == ({TALK}, [], False)
+    assert mailbox.learn(told(TALK, 7, 7)) == [message(TALK, 7)]
     assert mailbox.is_complete
+
+
+def test_a_device_that_held_nothing_begins_with_the_last_message_and_loads_older_ones_downwards() -> None:
+    mailbox = Mailbox()
+    assert [entry.seq for entry in mailbox.learn(told(TALK, 2, 9, message(TALK, 9)))] == [9]
+    assert mailbox.is_complete
+    assert mailbox.older_before(TALK) == 9
+    assert apply(mailbox, edited(4, 1)) == [], "an edit of what is not loaded waits"
+    assert [entry.seq for entry in mailbox.apply([message(TALK, seq) for seq in (8, 7, 6)])] == [6, 7, 8]
+    assert mailbox.older_before(TALK) == 6
+    assert [entry.seq for entry in mailbox.apply([message(TALK, seq) for seq in (5, 4, 3, 2)])] == [2, 3, 4, 5]
+    assert mailbox.messages(TALK)[2] == edited(4, 1)
+    assert mailbox.older_before(TALK) is None
+    assert mailbox.is_complete
+
+
+def test_the_greater_revision_wins_and_a_tombstone_is_final() -> None:
+    mailbox = known()
+    assert apply(mailbox, 1, edited(1, 2), edited(1, 1), message(TALK, 1)) == [1, 1]
+    assert list(mailbox.messages(TALK)) == [edited(1, 2)]
+    assert apply(mailbox, tombstone(TALK, 1), edited(1, 3), tombstone(TALK, 1)) == [1]
+    assert list(mailbox.messages(TALK)) == [tombstone(TALK, 1)]
+    assert mailbox.log == [message(TALK, 1), edited(1, 2), tombstone(TALK, 1)]
 
 
 def test_a_floor_that_rises_jumps_over_what_may_not_be_read_and_keeps_what_is_held() -> None:
-    mailbox = Mailbox()
+    mailbox = known()
     apply(mailbox, 1, 2)
     apply(mailbox, 9)
-    assert mailbox.learn(TALK, 8, 9) == []
+    assert mailbox.learn(told(TALK, 8, 9)) == []
     assert apply(mailbox, 8) == [8, 9]
     assert [held.seq for held in mailbox.messages(TALK)] == [1, 2, 8, 9]
 
 
 def test_a_floor_never_falls() -> None:
-    mailbox = Mailbox()
-    mailbox.learn(TALK, 5, 5)
-    mailbox.learn(TALK, 1, 5)
-    assert mailbox.holes() == [Hole(TALK, 4, 5)]
-    assert apply(mailbox, 3, 5) == [5]
-
-
-def test_more_than_fits_aside_is_let_go_and_still_known_to_be_missing() -> None:
-    mailbox = Mailbox()
-    apply(mailbox, *range(MAX_ASIDE + 10, 1, -1))
-    assert apply(mailbox, 1) == [1]
-    assert not mailbox.is_complete
-    fetch(mailbox, {TALK: talk(*range(1, MAX_ASIDE + 11))}, {TALK: 1}, 100)
-    assert mailbox.up_to(TALK) == MAX_ASIDE + 10
+    mailbox = known(5, 5)
+    mailbox.learn(told(TALK, 1, 5))
+    assert mailbox.holes() == [Hole(TALK, 4, 6)]
+    assert apply(mailbox, 5) == [5]
 
 
 def test_giving_up_what_is_missing_keeps_what_is_held() -> None:
-    mailbox = Mailbox()
+    mailbox = known()
     apply(mailbox, 1, 4)
     mailbox.forget_missing(TALK)
     assert mailbox.is_complete
     assert apply(mailbox, 2) == [2]
-    mailbox.apply(message(GROUP, 5))
+    mailbox.apply([message(GROUP, 5)])
     mailbox.forget_missing(GROUP)
     assert mailbox.is_complete
 
 
+def test_dropping_all_begins_anew() -> None:
+    mailbox = known()
+    apply(mailbox, 1, 2)
+    mailbox.read.lift(TALK, 2)
+    mailbox.drop()
+    assert mailbox.cursor is None
+    assert (mailbox.delivered.due(), mailbox.read.due(), list(mailbox.messages(TALK))) == ([], [], [])
+    mailbox.learn(told(TALK, 1, 9, message(TALK, 9)))
+    assert [entry.seq for entry in mailbox.messages(TALK)] == [9]
+
+
 def test_marks_are_due_once_until_more_is_held() -> None:
-    mailbox = Mailbox()
+    mailbox = known()
     apply(mailbox, 1, 2, 4)
-    assert mailbox.marks_due() == [(TALK, 2)]
+    assert mailbox.delivered.due() == [(TALK, 2)]
     apply(mailbox, 3)
-    mailbox.marked([(TALK, 2)])
-    assert mailbox.marks_due() == [(TALK, 4)]
-    mailbox.marked([(TALK, 4)])
-    assert mailbox.marks_due() == []
+    mailbox.delivered.confirm([(TALK, 2)])
+    assert mailbox.delivered.due() == [(TALK, 4)]
+    mailbox.delivered.confirm([(TALK, 4)])
+    assert mailbox.delivered.due() == []
     apply(mailbox, 1, 4)
-    assert mailbox.marks_due() == []
+    assert mailbox.delivered.due() == []
 
 
 def test_no_more_marks_are_due_at_once_than_asked_for() -> None:
-    mailbox = Mailbox()
+    mailbox = not_fresh()
     for number in range(5):
-        mailbox.apply(message(bytes([number]) * 16, 1))
-    first = mailbox.marks_due(3)
-    mailbox.marked(first)
+        key = bytes([number]) * 16
+        mailbox.learn(told(key, 1, 1))
+        mailbox.apply([message(key, 1)])
+    first = mailbox.delivered.due(3)
+    mailbox.delivered.confirm(first)
     assert len(first) == 3
-    assert len(mailbox.marks_due(3)) == 2
+    assert len(mailbox.delivered.due(3)) == 2

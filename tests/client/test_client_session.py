@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from collections import deque
-
-import httpx
 import pytest
 import trio
 from client_world import (
     CREDENTIALS,
     GATEWAY,
     GROUP,
+    HOUR_US,
     ME,
     OTHER,
     SECOND_GATEWAY,
@@ -18,24 +16,43 @@ from client_world import (
     close,
     message,
     no_reply,
-    refusal,
     refuse,
 )
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from client.errors import ConnectionLost, HttpRefused, OutcomeUnknown, RequestRefused, Unreachable
+from client.connection import CLOSE_TIMEOUT_S
+from client.errors import ConnectionLost, OutcomeUnknown, RequestRefused, Unreachable
+from client.http import Credentials
 from client.mailbox import Mailbox
 from client.session import HOLE_PATIENCE_S, MARK_INTERVAL_S, Session, open_session
+from client.signs import Sign
 from protocol import limits
 from protocol.codes import CloseCode
 from protocol.errors import LocalProtocolError
-from protocol.frames import Frame, Hello, MarkDelivered, Message, Request, Send
+from protocol.frames import (
+    Bye,
+    Delete,
+    Edit,
+    Hello,
+    History,
+    Lag,
+    MarkDelivered,
+    Message,
+    Presence,
+    Refresh,
+    Request,
+    Send,
+    Sync,
+    Tombstone,
+    Typing,
+    Watch,
+)
 
 URLS = [GATEWAY, SECOND_GATEWAY]
 PATIENCE_S = 120.0
 
 
-async def take(session: Session, count: int) -> list[Message]:
+async def take(session: Session, count: int) -> list[Message | Tombstone]:
     """The next messages; fails if they don't come."""
     with trio.fail_after(PATIENCE_S):
         return [await anext(session.messages) for _ in range(count)]
@@ -45,66 +62,146 @@ def equals_a_fresh_fetch(session: Session, world: World) -> bool:
     return all(list(session.mailbox.messages(key)) == held for key, held in world.history.items())
 
 
-async def test_catches_up_over_all_pages(world: World, autojump_clock: MockClock) -> None:
-    world.page = 2
+async def test_a_device_that_holds_nothing_begins_with_the_last_messages(
+    world: World, autojump_clock: MockClock
+) -> None:
     conversations = [bytes([number]) * 16 for number in range(5)]
+    last = [[world.store(conversation) for _ in range(3)][-1] for conversation in conversations]
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        assert sorted(await take(session, 5), key=key_of) == sorted(last, key=key_of)
+        assert session.mailbox.older_before(conversations[0]) == 3
+        assert await session.load_older(conversations[0], 10)
+        assert list(session.mailbox.messages(conversations[0])) == world.history[conversations[0]]
+        assert not await session.load_older(conversations[0], 10)
+
+
+def key_of(entry: Message | Tombstone) -> tuple[bytes, int]:
+    return entry.conversation, entry.seq
+
+
+async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(world: World, autojump_clock: MockClock) -> None:
+    conversations = [bytes([number]) * 16 for number in range(5)]
+    mailbox = Mailbox()
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        await session.wait_caught_up()
+    world.page = 2
     for conversation in conversations:
         for _ in range(3):
             world.store(conversation)
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    asked = len(world.requests)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
         await session.wait_caught_up()
         assert len(await take(session, 15)) == 15
         assert equals_a_fresh_fetch(session, world)
+    assert [type(frame) for frame in world.requests[asked:] if not isinstance(frame, MarkDelivered)] == [
+        Hello,
+        *[Sync] * 8,
+        Bye,
+    ]
 
 
-async def test_what_is_held_already_is_not_fetched_again(world: World, autojump_clock: MockClock) -> None:
+async def test_edits_and_deletions_take_the_place_of_what_is_held(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for _ in range(3):
+            await world.post(TALK)
+        await take(session, 3)
+        live = world.change(TALK, 1, b"edited")
+        await world.push(live)
+        assert await take(session, 1) == [live]
+        await world.link.close(CloseCode.GOING_AWAY)
+        missed = [world.change(TALK, 2, None), world.change(TALK, 3, b"late")]
+        assert await take(session, 2) == missed
+        assert equals_a_fresh_fetch(session, world)
+
+
+async def test_own_edits_and_deletions_are_held_at_once_and_survive_a_lost_reply(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.faults[Edit].append(close(CloseCode.SERVER_ERROR))
+    world.faults[Delete].append(refuse("unavailable", 50))
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for content in (b"frist", b"second"):
+            await session.send(TALK, content, content_type="text/plain")
+        await session.wait_caught_up()
+        first, second = session.mailbox.messages(TALK)
+        assert isinstance(first, Message)
+        assert (await session.edit(first, b"first")).revision == 1
+        await session.delete(second, for_everyone=True)
+        held = session.mailbox.messages(TALK)
+        assert isinstance(held[0], Message)
+        assert (held[0].content, held[0].revision) == (b"first", 1)
+        assert isinstance(held[1], Tombstone)
+
+
+async def test_lag_is_answered_by_sync(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        world.is_deaf = True
+        missed = [await world.post(TALK) for _ in range(3)]
+        await world.link.say(Lag([(TALK, 3)]))
+        assert await take(session, 3) == missed
+
+
+async def test_a_cursor_of_another_history_is_dropped_with_all_that_came_by_it(
+    world: World, autojump_clock: MockClock
+) -> None:
     mailbox = Mailbox()
-    for _ in range(4):
-        mailbox.apply(world.store(TALK))
-    newer = world.store(TALK)
-    async with open_session(world.http(), URLS, CREDENTIALS, mailbox=mailbox) as session:
-        assert await take(session, 1) == [newer]
-    assert [asked for asked in world.asked if "after_seq=4" in asked] == [world.asked[-1]]
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        await session.wait_caught_up()
+        await world.post(GROUP)
+        await take(session, 1)
+    world.epoch, world.history, world._changes = 1, {}, []
+    last = world.store(TALK)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        assert await take(session, 1) == [last]
+        await session.wait_caught_up()
+        assert not session.mailbox.messages(GROUP)
+    assert [frame.cursor is None for frame in world.requests if isinstance(frame, Sync)] == [True, False, False, True]
+
+
+async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.lifetime_us = HOUR_US
+    kept: list[Credentials] = []
+    world.faults[Refresh].append(refuse("unavailable", 50))
+    async with open_session(URLS, CREDENTIALS, on_token=kept.append) as session:
+        await session.wait_caught_up()
+        await trio.sleep(2 * 3600)
+        assert world.dialled == [GATEWAY], "the connection lives on"
+        latest = kept[-1].token
+        await world.link.close(CloseCode.GOING_AWAY)
+        await trio.sleep(60)
+    assert [each.token for each in kept] == world.tokens[1:]
+    assert 2 <= len(kept) <= 5
+    assert [frame.token for frame in world.requests if isinstance(frame, Hello)] == ["token", latest]
 
 
 async def test_a_push_arrives(world: World, autojump_clock: MockClock) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         pushed = await world.post(TALK, b"hello")
         assert await take(session, 1) == [pushed]
 
 
-async def test_registers_first_then_reads(world: World, autojump_clock: MockClock) -> None:
-    """A message that comes after the history was read, but before the answer is here, must not be lost."""
-    world.store(TALK)
-
-    def post_behind_the_readers_back(request: httpx.Request) -> None:
-        if request.url.path.endswith("/messages") and len(world.history[TALK]) == 1:
-            late = world.store(TALK)
-            world._nursery.start_soon(world.push, late)
-
-    world.before_answer = post_behind_the_readers_back
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
-        assert [held.seq for held in await take(session, 2)] == [1, 2]
-        assert len([asked for asked in world.asked if "/messages" in asked]) == 1
-    assert isinstance(world.requests[0], Hello)
-
-
 async def test_duplicates_and_overtaking_pushes_arrive_once_and_in_order(
     world: World, autojump_clock: MockClock
 ) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
-        asked = len(world.asked)
+        asked = len(world.requests)
         stored = [world.store(TALK) for _ in range(3)]
         await world.push(stored[2], stored[0], stored[2], stored[0], stored[1])
         assert await take(session, 3) == stored
         await trio.sleep(10 * HOLE_PATIENCE_S)
-        assert len(world.asked) == asked  # a hole that closes by itself is not fetched
+        assert not [frame for frame in world.requests[asked:] if isinstance(frame, History)], "it closed by itself"
 
 
 async def test_a_hole_that_lasts_is_fetched(world: World, autojump_clock: MockClock) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         first = await world.post(TALK)
         assert await take(session, 1) == [first]
@@ -116,7 +213,7 @@ async def test_a_hole_that_lasts_is_fetched(world: World, autojump_clock: MockCl
 
 
 async def test_a_push_of_an_unknown_conversation_is_looked_up(world: World, autojump_clock: MockClock) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         for _ in range(4):
             world.store(GROUP)
@@ -126,32 +223,34 @@ async def test_a_push_of_an_unknown_conversation_is_looked_up(world: World, auto
 
 
 async def test_a_conversation_that_is_not_ours_to_see_holds_nothing_up(world: World, autojump_clock: MockClock) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         await world.push(message(GROUP, 5))
         pushed = await world.post(TALK)
         assert await take(session, 1) == [pushed]
-        await session.wait_caught_up()
+        await trio.sleep(60)
         assert not session.mailbox.messages(GROUP)
+        assert await world.post(TALK) in await take(session, 1)
+        assert len([frame for frame in world.requests if isinstance(frame, Sync)]) < 40
 
 
 async def test_a_hole_that_history_does_not_show_yet_is_asked_for_less_and_less(
     world: World, autojump_clock: MockClock
 ) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         await world.post(TALK)
         await world.push(message(TALK, 3))
-        asked = len(world.asked)
+        asked = len(world.requests)
         await trio.sleep(60)
-        assert len(world.asked) - asked < 40
+        assert 3 < len([frame for frame in world.requests[asked:] if isinstance(frame, History)]) < 40
         world.store(TALK)
         world.store(TALK)
         assert len(await take(session, 3)) == 3
 
 
 async def test_own_sends_enter_the_mailbox(world: World, autojump_clock: MockClock) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         sent = await session.send(TALK, b"mine", content_type="text/plain")
         [own] = await take(session, 1)
         assert (own.seq, own.message, own.sender, own.content) == (sent.seq, sent.message, ME, b"mine")
@@ -161,7 +260,7 @@ async def test_own_sends_enter_the_mailbox(world: World, autojump_clock: MockClo
 async def test_after_a_loss_the_next_gateway_is_tried_and_nothing_is_missing(
     world: World, autojump_clock: MockClock
 ) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         await world.link.close(CloseCode.GOING_AWAY)
         missed = world.store(TALK)
@@ -171,7 +270,7 @@ async def test_after_a_loss_the_next_gateway_is_tried_and_nothing_is_missing(
 
 async def test_gateways_that_are_down_are_passed_over(world: World, autojump_clock: MockClock) -> None:
     world.down.add(GATEWAY)
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         with trio.fail_after(PATIENCE_S):
             await session.wait_online()
         assert world.link.url == SECOND_GATEWAY
@@ -179,7 +278,7 @@ async def test_gateways_that_are_down_are_passed_over(world: World, autojump_clo
 
 async def test_the_waits_between_tries_grow(world: World, autojump_clock: MockClock) -> None:
     world.down.update(URLS)
-    async with open_session(world.http(), URLS, CREDENTIALS):
+    async with open_session(URLS, CREDENTIALS):
         await trio.sleep(600)
     assert 600 / 60 < len(world.dialled) < 100
 
@@ -189,7 +288,7 @@ async def test_a_send_is_repeated_with_the_same_temp_id_until_it_is_acknowledged
     world: World, autojump_clock: MockClock, fault: object
 ) -> None:
     world.faults[Send].extend([fault, fault])  # type: ignore[list-item]
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.send(TALK, b"once")
     sends = [frame for frame in world.requests if isinstance(frame, Send)]
     assert len(sends) == 3
@@ -202,7 +301,7 @@ async def test_a_send_whose_reply_was_lost_is_stored_and_shown_once(world: World
         return CloseCode.SERVER_ERROR
 
     world.faults[Send].append(serve_and_die)
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         sent = await session.send(TALK, b"once")
         await session.wait_caught_up()
         assert [held.message for held in await take(session, 1)] == [sent.message]
@@ -211,14 +310,14 @@ async def test_a_send_whose_reply_was_lost_is_stored_and_shown_once(world: World
 
 async def test_a_send_that_is_refused_for_good_raises_at_once(world: World, autojump_clock: MockClock) -> None:
     world.faults[Send].append(refuse("not_a_participant"))
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         with pytest.raises(RequestRefused, match="not_a_participant"):
             await session.send(TALK, b"")
     assert len([frame for frame in world.requests if isinstance(frame, Send)]) == 1
 
 
 async def test_a_send_that_breaks_the_protocol_raises_at_once(world: World, autojump_clock: MockClock) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         with pytest.raises(LocalProtocolError):
             await session.send(TALK, bytes(limits.MAX_CONTENT_BYTES + 1))
         await session.send(TALK, b"")
@@ -228,7 +327,7 @@ async def test_no_acknowledgement_in_time_means_that_the_outcome_is_unknown(
     world: World, autojump_clock: MockClock
 ) -> None:
     world.faults[Send].extend([no_reply] * 10)
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_online()
         before = trio.current_time()
         with pytest.raises(OutcomeUnknown) as caught:
@@ -239,48 +338,69 @@ async def test_no_acknowledgement_in_time_means_that_the_outcome_is_unknown(
 
 async def test_no_connection_in_time_means_that_nothing_was_sent(world: World, autojump_clock: MockClock) -> None:
     world.down.update(URLS)
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         with pytest.raises(Unreachable, match="nothing was sent"):
             await session.send(TALK, b"", timeout_s=40)
+
+
+@pytest.mark.parametrize(
+    ("code", "most_s"),
+    [
+        (CloseCode.GOING_AWAY, 2.0),
+        (CloseCode.SERVER_ERROR, 5.0),
+        (CloseCode.UNAVAILABLE, 5.0),
+        (CloseCode.TOO_MANY_CONNECTIONS, 60.0),
+    ],
+)
+async def test_a_close_code_says_how_long_to_wait(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: CloseCode, most_s: float
+) -> None:
+    ranges: list[float] = []
+
+    def longest(_: float, most: float) -> float:
+        ranges.append(most)
+        return most
+
+    monkeypatch.setattr("client.backoff._random.uniform", longest)
+    world.faults[Hello].append(close(code))
+    before = trio.current_time()
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_online()
+        assert trio.current_time() - before == pytest.approx(most_s)
+    assert ranges[0] == most_s, "a random time up to it"
 
 
 async def test_a_close_code_that_forbids_reconnecting_ends_the_session(world: World, autojump_clock: MockClock) -> None:
     world.faults[MarkDelivered].append(close(CloseCode.UNAUTHENTICATED))
     world.store(TALK)
     with pytest.raises(ConnectionLost) as caught:
-        async with open_session(world.http(), URLS, CREDENTIALS):
+        async with open_session(URLS, CREDENTIALS):
             await trio.sleep_forever()
     assert caught.value.close_code == CloseCode.UNAUTHENTICATED.value
     assert world.dialled == [GATEWAY]
 
 
-async def test_a_token_that_http_refuses_ends_the_session(world: World, autojump_clock: MockClock) -> None:
-    world.refuse.append(refusal(401, "unauthenticated"))
-    with pytest.raises(HttpRefused, match="unauthenticated"):
-        async with open_session(world.http(), URLS, CREDENTIALS) as session:
-            await session.wait_caught_up()
-
-
-async def test_catching_up_is_repeated_while_http_fails(world: World, autojump_clock: MockClock) -> None:
+async def test_catching_up_is_repeated_while_it_fails(world: World, autojump_clock: MockClock) -> None:
     world.store(TALK)
-    world.refuse = deque(
-        [
-            httpx.ConnectError("no"),
-            refusal(503, "unavailable", 100),
-            None,
-            refusal(500, "internal"),
-            None,
-            httpx.ReadError("no"),
-        ]
-    )
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
-        with trio.fail_after(PATIENCE_S):
+    world.faults[Sync].extend([no_reply, refuse("unavailable", 100), close(CloseCode.SERVER_ERROR), refuse("internal")])
+    async with open_session(URLS, CREDENTIALS) as session:
+        with trio.fail_after(600):
             await session.wait_caught_up()
         assert equals_a_fresh_fetch(session, world)
 
 
+async def test_what_was_read_is_marked_once(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for _ in range(3):
+            session.mark_read(TALK, (await world.post(TALK)).seq)
+        await trio.sleep(60)
+    assert world.read == [{TALK: 3}]
+    assert world.marks == [{TALK: 3}]
+
+
 async def test_marks_are_coalesced_over_time_and_conversations(world: World, autojump_clock: MockClock) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         for _ in range(10):
             await world.post(TALK)
@@ -292,8 +412,8 @@ async def test_marks_are_coalesced_over_time_and_conversations(world: World, aut
 
 
 async def test_marks_never_go_past_a_hole(world: World, autojump_clock: MockClock) -> None:
-    world.refuse.extend([None, *[httpx.ConnectError("no")] * 5])
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    world.faults[History].extend([no_reply] * 5)
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         await world.post(TALK)
         await world.push(message(TALK, 3))
@@ -303,34 +423,19 @@ async def test_marks_never_go_past_a_hole(world: World, autojump_clock: MockCloc
 
 async def test_marks_that_were_lost_are_sent_again(world: World, autojump_clock: MockClock) -> None:
     world.faults[MarkDelivered].extend([close(CloseCode.GOING_AWAY), refuse("overloaded", 100)])
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         await world.post(TALK)
         await trio.sleep(30)
     assert world.marks == [{TALK: 1}]
-
-
-async def test_marks_of_one_bad_conversation_do_not_hold_up_the_others(world: World, autojump_clock: MockClock) -> None:
-    def refuse_group(link: Link, frame: Request) -> list[Frame]:
-        assert isinstance(frame, MarkDelivered)
-        is_bad = any(conversation == GROUP for conversation, _ in frame.marks)
-        return refuse("not_a_participant")(link, frame) if is_bad else world._reply(link, frame)  # type: ignore[return-value]
-
-    world.faults[MarkDelivered].extend([refuse_group] * 3)
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
-        await world.post(TALK)
-        await world.post(GROUP)
-        await trio.sleep(30)
-    assert world.marks == [{TALK: 1}]
-    assert len([frame for frame in world.requests if isinstance(frame, MarkDelivered)]) == 3
 
 
 async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
     world: World, autojump_clock: MockClock
 ) -> None:
     world.page = 3
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
         for number in range(60):
             conversation = (TALK, GROUP)[number % 2]
             match number % 10:
@@ -341,6 +446,7 @@ async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
                 case 7 if session.is_online:
                     await world.link.close(CloseCode.SERVER_ERROR)
                 case 8:
+                    world.change(conversation, 1, b"%d" % number)
                     await session.send(conversation, b"mine", content_type="text/plain")
             await world.post(conversation)
             await trio.sleep(0.1)
@@ -348,13 +454,78 @@ async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
         await world.post(TALK)
         await world.post(GROUP)
         await take(session, sum(map(len, world.history.values())))
+        await world.link.close(CloseCode.SERVER_ERROR)
+        await wait_all_tasks_blocked()
         await session.wait_caught_up()
         assert equals_a_fresh_fetch(session, world)
         assert {held.sender for held in session.mailbox.log} == {ME, OTHER}
 
 
-async def test_leaving_the_block_closes_the_connection(world: World, autojump_clock: MockClock) -> None:
-    async with open_session(world.http(), URLS, CREDENTIALS) as session:
+async def test_who_is_watched_is_watched_on_every_connection(world: World, autojump_clock: MockClock) -> None:
+    send, signs = trio.open_memory_channel[Sign](10)
+    async with open_session(URLS, CREDENTIALS, on_sign=send.send_nowait) as session:
+        await session.wait_caught_up()
+        session.watch([OTHER])
+        assert await signs.receive() == Presence(OTHER, False)
+        await world.push(Typing(TALK, OTHER, True))
+        assert await signs.receive() == Typing(TALK, OTHER, True)
+        world.online.add(OTHER)
+        await world.link.close(CloseCode.GOING_AWAY)
+        assert await signs.receive() == Presence(OTHER, True)
+    assert len([frame for frame in world.requests if isinstance(frame, Watch)]) == 2
+
+
+@pytest.mark.parametrize("fault", [close(CloseCode.SERVER_ERROR), no_reply, refuse("unavailable", 50)])
+async def test_watching_is_repeated_while_it_fails(world: World, autojump_clock: MockClock, fault: object) -> None:
+    send, signs = trio.open_memory_channel[Sign](10)
+    world.faults[Watch].extend([fault] * 6)  # type: ignore[list-item]
+    async with open_session(URLS, CREDENTIALS, on_sign=send.send_nowait) as session:
+        session.watch([OTHER])
+        with trio.fail_after(10 * PATIENCE_S):
+            assert await signs.receive() == Presence(OTHER, False)
+
+
+async def test_the_latest_who_are_watched_count(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        session.watch([bytes([number % 256, number // 256]) * 8 for number in range(limits.MAX_WATCHED + 1)])
+        session.watch([OTHER])
+        await session.wait_caught_up()
+        await wait_all_tasks_blocked()
+        session.watch([])
+        await wait_all_tasks_blocked()
+    assert [frame.users for frame in world.requests if isinstance(frame, Watch)] == [[OTHER], []]
+
+
+async def test_a_server_that_knows_no_presence_is_asked_once(world: World, autojump_clock: MockClock) -> None:
+    world.faults[Watch].append(refuse("unknown_frame"))
+    async with open_session(URLS, CREDENTIALS) as session:
+        session.watch([OTHER])
+        await trio.sleep(600)
+    assert len([frame for frame in world.requests if isinstance(frame, Watch)]) == 1
+
+
+async def test_leaving_the_block_says_the_marks_that_are_due(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        session.mark_read(TALK, (await world.post(TALK)).seq)
+        await take(session, 1)
+    assert world.marks == world.read == [{TALK: 1}]
+
+
+async def test_marks_that_get_no_reply_hold_up_nobody_who_leaves(world: World, autojump_clock: MockClock) -> None:
+    world.faults[MarkDelivered].extend([no_reply] * 2)
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.post(TALK)
+        await take(session, 1)
+        before = trio.current_time()
+    assert trio.current_time() - before < 2 * CLOSE_TIMEOUT_S
+    await wait_all_tasks_blocked()
+    assert isinstance(world.requests[-1], Bye)
+
+
+async def test_leaving_the_block_says_bye(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_online()
     await wait_all_tasks_blocked()
-    assert world.link.closed == 1000
+    assert isinstance(world.requests[-1], Bye)

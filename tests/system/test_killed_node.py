@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack
 import trio
 
 from client.connection import connect
-from client.http import HttpClient
+from client.mailbox import Entry
 from client.session import Session, open_session
 from embedded.redis import Redis
-from protocol.frames import Message, Sent
+from protocol.frames import Message, Push, Sent
 from store.pool import Pool
 from store.postgres import uuid
 from tests.people import new_direct, new_group, new_user
@@ -28,15 +28,14 @@ async def test_200_in_flight_while_a_gateway_is_killed(pool: Pool, redis_url: st
     async with open_cluster(pool.url, redis_url) as cluster, AsyncExitStack() as stack:
         await cluster.start_web()
         (doomed, first), (_, second) = await cluster.start_socket(), await cluster.start_socket()
-        http = await stack.enter_async_context(HttpClient(cluster.http_url))
         # Two start on the node that dies, two on the other.
         orders = [[first, second], [first, second], [second, first], [second, first]]
         sessions = [
-            await stack.enter_async_context(open_session(http, order, person))
+            await stack.enter_async_context(open_session(order, person))
             for order, person in zip(orders, people, strict=True)
         ]
         for session in sessions:
-            await session.wait_online()
+            await session.wait_caught_up()
         some_acked = trio.Event()
 
         async def send(session: Session, group: bytes) -> None:
@@ -79,7 +78,8 @@ async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the
     acked: list[int] = []
     complete = trio.Event()
 
-    async def on_push(push: Message) -> None:
+    async def on_push(push: Push) -> None:
+        assert isinstance(push, Message)
         seen.append(push.seq)
         if len(set(seen)) == 20:
             complete.set()
@@ -102,8 +102,8 @@ async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the
     assert seen == acked
 
 
-async def _screen(session: Session, expected: int) -> list[Message]:
-    screen: list[Message] = []
+async def _screen(session: Session, expected: int) -> list[Entry]:
+    screen: list[Entry] = []
     async for message in session.messages:
         screen.append(message)
         if len(screen) == expected:

@@ -7,9 +7,10 @@ import secrets
 import trio
 
 from client.connection import connect
-from client.http import HttpClient
+from client.mailbox import Entry, Mailbox
 from client.session import open_session
-from protocol.frames import Message
+from client.signs import Sign
+from protocol.frames import Message, Presence, Push, Tombstone, Typing
 from store.pool import Pool
 from tests.faults import flush_redis
 from tests.people import new_device, new_direct, new_group, new_user
@@ -30,7 +31,8 @@ async def test_message_reaches_every_other_device_on_every_node(pool: Pool, redi
         arrived = trio.Event()
 
         def collect(name: str):  # type: ignore[no-untyped-def]
-            async def on_push(push: Message) -> None:
+            async def on_push(push: Push) -> None:
+                assert isinstance(push, Message)
                 pushes[name].append(push)
                 if sum(map(len, pushes.values())) == 3:
                     arrived.set()
@@ -85,7 +87,8 @@ async def test_flushall_between_two_nodes_heals_with_nothing_missing(pool: Pool,
             seen: list[int] = []
             complete = trio.Event()
 
-            async def on_push(push: Message) -> None:
+            async def on_push(push: Push) -> None:
+                assert isinstance(push, Message)
                 seen.append(push.seq)
                 if set(seen) >= set(range(1, 61)):
                     complete.set()
@@ -110,14 +113,14 @@ async def test_group_of_three_on_two_nodes_sees_one_order(pool: Pool, redis_url:
     people = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     group = await new_group(pool, *people)
     async with open_cluster(pool.url, redis_url) as cluster:
-        await cluster.start_web()
         nodes = [(await cluster.start_socket())[1] for _ in range(2)]
         async with (
-            HttpClient(cluster.http_url) as http,
-            open_session(http, [nodes[0]], people[0]) as alice,
-            open_session(http, [nodes[1]], people[1]) as bob,
-            open_session(http, [nodes[1]], people[2]) as carol,
+            open_session([nodes[0]], people[0]) as alice,
+            open_session([nodes[1]], people[1]) as bob,
+            open_session([nodes[1]], people[2]) as carol,
         ):
+            for session in (alice, bob, carol):
+                await session.wait_caught_up()
 
             async def talk(session) -> None:  # type: ignore[no-untyped-def]
                 for number in range(30):
@@ -129,7 +132,7 @@ async def test_group_of_three_on_two_nodes_sees_one_order(pool: Pool, redis_url:
             histories = []
             with trio.fail_after(HEALED_S):
                 for session in (alice, bob, carol):
-                    got: list[Message] = []
+                    got: list[Entry] = []
                     async for message in session.messages:
                         got.append(message)
                         if len(got) == 90:
@@ -137,3 +140,70 @@ async def test_group_of_three_on_two_nodes_sees_one_order(pool: Pool, redis_url:
                     histories.append(got)
     assert [message.seq for message in histories[0]] == list(range(1, 91))
     assert histories[0] == histories[1] == histories[2]
+
+
+async def test_a_device_that_was_away_ends_with_what_a_fresh_one_fetches(pool: Pool, redis_url: str) -> None:
+    """Sent, edited and deleted: live on another node, caught up with by its cursor, and fetched afresh are the same."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    held = Mailbox()
+    async with open_cluster(pool.url, redis_url) as cluster:
+        nodes = [(await cluster.start_socket())[1] for _ in range(2)]
+        async with open_session([nodes[0]], alice) as sender:
+            for number in range(1, 11):
+                await sender.send(conversation, b"%d" % number)
+            own = sender.mailbox.messages(conversation)
+            async with (
+                open_session([nodes[1]], bob, mailbox=held) as live,
+                open_session([nodes[1]], await new_device(pool, bob.user)) as fresh,
+            ):
+                for session in (live, fresh):
+                    await session.wait_caught_up()
+                    assert await session.load_older(conversation, 100)
+                await sender.edit(_message(own[2]), b"edited")
+                await sender.delete(own[3], for_everyone=True)
+                with trio.fail_after(HEALED_S):
+                    changed = [await anext(live.messages) for _ in range(12)][-2:]
+                assert [type(each) for each in changed] == [Message, Tombstone]
+            await sender.edit(_message(own[2]), b"edited again")
+            await sender.edit(_message(own[4]), b"edited while away")
+            await sender.delete(own[5], for_everyone=True)
+            await sender.send(conversation, b"11")
+            async with (
+                open_session([nodes[1]], bob, mailbox=held) as back,
+                open_session([nodes[0]], await new_device(pool, bob.user)) as fresh,
+            ):
+                with trio.fail_after(HEALED_S):
+                    await back.wait_caught_up()
+                    await fresh.wait_caught_up()
+                    await fresh.load_older(conversation, 100)
+                fetched = list(fresh.mailbox.messages(conversation))
+                assert list(held.messages(conversation)) == fetched == list(own)
+    assert [each.seq for each in fetched] == list(range(1, 12))
+    assert [each.seq for each in fetched if isinstance(each, Tombstone)] == [4, 6]
+    assert [(each.seq, each.content) for each in fetched if isinstance(each, Message) and each.revision] == [
+        (3, b"edited again"),
+        (5, b"edited while away"),
+    ]
+
+
+def _message(entry: Entry) -> Message:
+    assert isinstance(entry, Message)
+    return entry
+
+
+async def test_who_is_online_and_types_on_the_other_node_is_told(pool: Pool, redis_url: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    send, signs = trio.open_memory_channel[Sign](10)
+    async with open_cluster(pool.url, redis_url) as cluster:
+        nodes = [(await cluster.start_socket())[1] for _ in range(2)]
+        async with open_session([nodes[0]], alice, on_sign=send.send_nowait) as watcher:
+            watcher.watch([bob.user])
+            with trio.fail_after(2 * HEALED_S):
+                assert await signs.receive() == Presence(bob.user, False)
+                async with connect(nodes[1], bob.token) as other:
+                    assert await signs.receive() == Presence(bob.user, True)
+                    await other.set_typing(conversation, True)
+                    assert await signs.receive() == Typing(conversation, bob.user, True)
+                assert await signs.receive() == Presence(bob.user, False)

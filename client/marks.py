@@ -1,0 +1,29 @@
+"""Up-to marks that the server has yet to hear of. Sans-IO."""
+
+from __future__ import annotations
+
+from protocol import limits
+
+
+class Marks:
+    """One kind of marks of all conversations: what is due, and what the server has noted. They never go back."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[bytes, int] = {}
+        self._known: dict[bytes, int] = {}
+
+    def lift(self, conversation: bytes, seq: int) -> None:
+        """The conversation is to be marked up to `seq`, if it is not yet."""
+        if seq > max(self._known.get(conversation, 0), self._wanted.get(conversation, 0)):
+            self._wanted[conversation] = seq
+
+    def due(self, most: int = limits.MAX_MARKS) -> list[tuple[bytes, int]]:
+        """Pairs (conversation, seq) that are higher than what `confirm` has heard of; those due longest first."""
+        return list(self._wanted.items())[:most]
+
+    def confirm(self, marks: list[tuple[bytes, int]]) -> None:
+        """The server has taken note of these, or never will."""
+        for conversation, seq in marks:
+            self._known[conversation] = max(seq, self._known.get(conversation, 0))
+            if self._wanted.get(conversation, 0) <= seq:
+                self._wanted.pop(conversation, None)

@@ -1,0 +1,33 @@
+"""Bytes, and when the last of them came: any byte from the other side is a sign of life."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+
+class HeardStream(trio.abc.Stream):
+    """A stream that takes note of the other side.
+
+    :ivar heard_at: when the last bytes came, by Trio's clock; at first, when this was made.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream: Final = stream
+        self.heard_at = trio.current_time()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        if data:
+            self.heard_at = trio.current_time()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

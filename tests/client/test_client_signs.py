@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from client_world import GROUP, ME, OTHER, TALK
+
+from client.signs import Signs
+from protocol import limits
+from protocol.frames import Presence, Typing
+
+
+def test_presence_is_news_when_it_changes() -> None:
+    signs = Signs(TALK)
+    told = [False, True, True, False, False, True]
+    assert [signs.take(Presence(OTHER, is_online), 0) for is_online in told] == [False, True, False, True, False, True]
+    assert signs.take(Presence(ME, True), 0), "each user by themselves"
+
+
+def test_typing_is_news_when_it_begins() -> None:
+    signs, typing = Signs(TALK), Typing(TALK, OTHER, True)
+    assert signs.take(typing, 10)
+    assert not signs.take(typing, 13)
+    assert not signs.take(typing, 13 + limits.TYPING_S - 0.1), "said again in time, it goes on"
+    assert not signs.take(Typing(TALK, OTHER, False), 20)
+    assert signs.take(typing, 20), "it had stopped"
+    assert signs.take(typing, 20 + limits.TYPING_S), "it was over"
+    assert signs.take(Typing(TALK, ME, True), 20 + limits.TYPING_S), "each user by themselves"
+
+
+def test_typing_elsewhere_is_no_news() -> None:
+    assert not Signs(TALK).take(Typing(GROUP, OTHER, True), 0)
