@@ -1,0 +1,253 @@
+// A device that stays connected, sends what it is told to, and misses nothing. Written from protocol/SPEC.md; the
+// numbers in comments are its sections. Events:
+//   entry (message | tombstone)   new or changed, once each; `mailbox` holds all of them
+//   push (typing | presence)
+//   online (welcome), current ()  welcomed; and all is held that there was
+//   token (token, expires)        to be kept in place of the old one
+//   end (code, reason)            for good: something has to change first
+
+import { randomBytes } from 'node:crypto'
+import { EventEmitter } from 'node:events'
+import WebSocket from 'ws'
+import { decode, encode } from './codec.js'
+import { Mailbox } from './mailbox.js'
+
+const MAX_IN_FLIGHT = 1024 // 2.5
+const MARK_INTERVAL_MS = 1000 // 5.5
+const HOLE_PATIENCE_MS = 300 // 5.3
+const REFRESH_BEFORE_MS = 86_400_000
+const FIRST_DELAY_MS = 500
+const MAX_DELAY_MS = 60_000
+const NEVER_AGAIN = new Set([1002, 1003, 1007, 1009]) // 13.3
+const DELAYS_MS = { 1012: 2000, 4003: 60_000 }
+
+export class RequestRefused extends Error {
+  constructor(error) {
+    super(`${error.code}: ${error.detail}`)
+    Object.assign(this, error)
+  }
+}
+
+export class ConnectionLost extends Error {}
+
+export class Client extends EventEmitter {
+  #socket
+  #isOpen = false
+  #isLeaving = false
+  #turn = 0
+  #failures = 0
+  #nextRequest = 0
+  #waiting = new Map() // request -> { frame, resolve, reject }
+  #sends = [] // not acknowledged yet, in order
+  #timers = new Map() // name -> timer
+  #isSyncing = false
+  #isStale = false // something is missing that only a sync can tell
+  #heardAt = 0
+
+  // `urls`: of gateways, tried in turn, such as ws://127.0.0.1:8001.
+  constructor(urls, token, mailbox = new Mailbox()) {
+    super()
+    Object.assign(this, { urls, token, mailbox })
+  }
+
+  connect() {
+    const url = this.urls[this.#turn++ % this.urls.length]
+    this.#socket = new WebSocket(`${url}/v1/socket`, ['alo.v1'], { perMessageDeflate: false }) // 1.1, 1.2
+    this.#heardAt = Date.now()
+    this.#socket.on('open', () => this.#hello())
+    this.#socket.on('message', (data, isBinary) => isBinary && this.#receive(data))
+    for (const sign of ['message', 'ping', 'pong']) this.#socket.on(sign, () => (this.#heardAt = Date.now()))
+    this.#socket.on('error', () => {}) // `close` comes after it
+    this.#socket.on('close', (code, reason) => this.#closed(code, reason.toString()))
+  }
+
+  // Returns the `sent` once the message is committed, over as many connections as it takes (4.2, 4.3).
+  send(conversation, content, { contentType = 'text/plain', nonce, key, tempId = randomBytes(16) } = {}) {
+    const frame = {
+      type: 'send', conversation, content_type: contentType, content, nonce, ephemeral_public_key: key, temp_id: tempId,
+    }
+    return new Promise((resolve, reject) => {
+      const send = { frame, resolve, reject, isOut: false }
+      this.#sends.push(send)
+      this.#pump()
+    })
+  }
+
+  // Any other request, on this connection; its reply, or RequestRefused, or ConnectionLost.
+  request(frame) {
+    if (!this.#isOpen && frame.type !== 'hello') return Promise.reject(new ConnectionLost('not connected'))
+    while (this.#waiting.has(this.#nextRequest)) this.#nextRequest = (this.#nextRequest + 1) % 2 ** 32
+    const request = this.#nextRequest
+    this.#nextRequest = (this.#nextRequest + 1) % 2 ** 32
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(request, { resolve, reject })
+      this.#socket.send(encode({ ...frame, request }))
+    })
+  }
+
+  // Leave: what is in flight is answered first, then the server closes with 1000 (3).
+  async bye() {
+    this.#isLeaving = true
+    const ended = new Promise((resolve) => this.#socket.once('close', resolve))
+    await this.request({ type: 'bye' }).catch(() => this.#socket.terminate())
+    if (this.#socket.readyState !== WebSocket.CLOSED) await ended
+  }
+
+  async #hello() {
+    try {
+      this.#opened(await this.request({ type: 'hello', token: this.token, version: 1 }))
+    } catch {
+      this.#socket.terminate()
+    }
+  }
+
+  #opened(welcome) {
+    this.#isOpen = true
+    this.#failures = 0
+    this.user = welcome.user
+    this.#keepAlive(welcome.keep_alive_ms)
+    this.#refreshBefore(welcome.expires, welcome.created)
+    this.emit('online', welcome)
+    this.#sync()
+    this.#pump()
+  }
+
+  #receive(data) {
+    for (const frame of decode(data)) {
+      if (this.#waiting.has(frame.request)) this.#answered(frame)
+      else if (frame.type === 'lag') this.#sync() // 10.1
+      else if (['message', 'tombstone', 'conversation'].includes(frame.type)) this.#apply(frame)
+      else this.emit('push', frame)
+    }
+  }
+
+  #answered(frame) {
+    const { resolve, reject } = this.#waiting.get(frame.request)
+    this.#waiting.delete(frame.request)
+    if (frame.type === 'error') reject(new RequestRefused(frame))
+    else resolve(frame)
+    this.#pump()
+  }
+
+  #apply(frame) {
+    for (const entry of this.mailbox.apply(frame)) this.emit('entry', entry)
+    if (this.mailbox.hasUnknown && !this.#isSyncing) this.#sync() // 5.4
+    if (this.mailbox.holes().length) this.#after('holes', HOLE_PATIENCE_MS, () => this.#fillHoles())
+    if (this.mailbox.marks().length) this.#after('marks', MARK_INTERVAL_MS, () => this.#mark())
+  }
+
+  // Write what waits to be sent, in order, as far as there is room.
+  #pump() {
+    if (!this.#isOpen) return
+    for (const send of this.#sends) {
+      if (send.isOut) continue
+      if (this.#waiting.size >= MAX_IN_FLIGHT - 16) return
+      send.isOut = true
+      this.request(send.frame).then(
+        (sent) => this.#sent(send, sent),
+        (error) => this.#notSent(send, error),
+      )
+    }
+  }
+
+  #sent(send, sent) {
+    this.#settle(send)
+    const { conversation, content, content_type, nonce, ephemeral_public_key } = send.frame
+    const { seq, message, created } = sent
+    // Own messages are pushed to other devices only (4.4).
+    const own = { conversation, seq, message, created, sender: this.user, content_type, content, nonce, ephemeral_public_key }
+    this.#apply({ type: 'message', ...own })
+    send.resolve(sent)
+  }
+
+  #notSent(send, error) {
+    if (error instanceof ConnectionLost) send.isOut = false // the next connection sends it again
+    else if (error.retry_after_ms !== undefined) {
+      setTimeout(() => { send.isOut = false; this.#pump() }, error.retry_after_ms)
+    } else {
+      this.#settle(send)
+      send.reject(error)
+    }
+  }
+
+  #settle(send) {
+    this.#sends.splice(this.#sends.indexOf(send), 1)
+  }
+
+  // 6: all that is new since the cursor comes as pushes, then `synced`.
+  async #sync() {
+    this.#isStale = true
+    if (this.#isSyncing || !this.#isOpen) return
+    this.#isSyncing = true
+    try {
+      for (let more = true; more || this.#isStale; ) {
+        this.#isStale = false
+        const synced = await this.request({ type: 'sync', cursor: this.mailbox.cursor })
+        this.mailbox.cursor = synced.cursor
+        more = synced.more
+        this.mailbox.isFresh &&= more
+      }
+      this.emit('current')
+    } catch (error) {
+      if (error.code === 'cursor_foreign') this.mailbox.drop() // 6.4
+      if (this.#isOpen) this.#after('sync', error.retry_after_ms ?? FIRST_DELAY_MS, () => this.#sync())
+    } finally {
+      this.#isSyncing = false
+    }
+  }
+
+  async #fillHoles() {
+    for (const { conversation, after, before } of this.mailbox.holes()) {
+      const page = await this.request({ type: 'history', conversation, after, before, count: 100 }).catch(() => null)
+      for (const entry of page?.messages ?? []) this.#apply(entry)
+    }
+  }
+
+  async #mark() {
+    const marks = this.mailbox.marks()
+    if (!marks.length) return
+    const done = await this.request({ type: 'mark_delivered', marks }).catch(() => null)
+    if (done) this.mailbox.marked(marks)
+  }
+
+  // 10.4: any byte is a sign of life.
+  #keepAlive(intervalMs) {
+    const quietMs = Date.now() - this.#heardAt
+    if (quietMs >= 2 * intervalMs) return this.#socket.terminate()
+    if (quietMs >= intervalMs) this.#socket.ping()
+    this.#after('alive', quietMs < intervalMs ? intervalMs - quietMs : intervalMs / 2, () => this.#keepAlive(intervalMs))
+  }
+
+  // 13.1: in time, but not for ever later than a timer can wait.
+  #refreshBefore(expires, now) {
+    const leftMs = (expires - now) / 1000
+    this.#after('token', Math.min(Math.max(leftMs - REFRESH_BEFORE_MS, leftMs / 2), 2 ** 31 - 1), async () => {
+      const fresh = await this.request({ type: 'refresh', token: this.token }).catch(() => null)
+      if (!fresh) return
+      this.token = fresh.token
+      this.emit('token', fresh.token, fresh.expires)
+      this.#refreshBefore(fresh.expires, now + leftMs * 1000)
+    })
+  }
+
+  #closed(code, reason) {
+    this.#isOpen = false
+    for (const timer of this.#timers.values()) clearTimeout(timer)
+    this.#timers.clear()
+    const waiting = [...this.#waiting.values()]
+    this.#waiting.clear()
+    for (const { reject } of waiting) reject(new ConnectionLost(`${code} ${reason}`))
+    if (this.#isLeaving) return
+    if (code >= 4500 || NEVER_AGAIN.has(code)) this.emit('end', code, reason)
+    else this.#after('again', this.#delayMs(DELAYS_MS[code] ?? FIRST_DELAY_MS), () => this.connect())
+  }
+
+  #delayMs(firstMs) {
+    return Math.random() * Math.min(MAX_DELAY_MS, firstMs * 2 ** this.#failures++)
+  }
+
+  #after(name, ms, act) {
+    if (this.#timers.has(name)) return
+    this.#timers.set(name, setTimeout(() => { this.#timers.delete(name); act() }, ms))
+  }
+}

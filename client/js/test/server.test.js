@@ -1,0 +1,128 @@
+// The client against a real server: `make js` starts one, with two gateways, and says where in the environment.
+
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import test, { after, before } from 'node:test'
+import { Client, RequestRefused } from '../client.js'
+import { Mailbox } from '../mailbox.js'
+
+const { ALO_HTTP_URL, ALO_SOCKET_URLS, ALO_GATEWAY_PIDS } = process.env
+const [first, second] = ALO_SOCKET_URLS.split(',')
+const PASSWORD = 'correct horse battery staple'
+const clients = []
+const people = {}
+let talk
+
+async function ask(method, path, body, token) {
+  const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) }
+  const response = await fetch(ALO_HTTP_URL + path, { method, headers, body: body && JSON.stringify(body) })
+  const answer = await response.json()
+  assert.ok(response.ok, JSON.stringify(answer))
+  return answer
+}
+
+function idOf(text) {
+  return Buffer.from(text.replaceAll('-', ''), 'hex')
+}
+
+async function logIn(username, name) {
+  return ask('POST', '/v1/devices', { username, password: PASSWORD, name })
+}
+
+// A device that is connected and holds all that there is; `seen` is each entry that it was told of, once.
+async function device(token, urls, mailbox = new Mailbox()) {
+  const client = new Client(urls, token, mailbox)
+  client.seen = []
+  client.on('entry', (entry) => client.seen.push(entry))
+  clients.push(client)
+  client.connect()
+  await once(client, 'current')
+  return client
+}
+
+// Wait until something holds; the test's own deadline ends it.
+async function until(client, holds) {
+  while (!holds()) await once(client, 'entry')
+}
+
+function texts(client) {
+  return client.mailbox.entries(talk).map((entry) => entry.content?.toString() ?? entry.type)
+}
+
+before(async () => {
+  for (const name of ['alice', 'bob']) {
+    await ask('POST', '/v1/users', { username: name, password: PASSWORD })
+    people[name] = await logIn(name, 'test')
+  }
+  const body = { kind: 'direct', participants: [people.bob.user] }
+  talk = idOf((await ask('POST', '/v1/conversations', body, people.alice.token)).conversation)
+})
+
+after(async () => {
+  await Promise.all(clients.map((client) => client.bye()))
+})
+
+const options = { timeout: 30_000 }
+
+test('hello, send, receive, edit, delete; then resume on another node after the first was killed', options, async () => {
+  const alice = await device(people.alice.token, [second])
+  const bob = await device(people.bob.token, [first, second])
+  assert.equal(alice.user.toString('hex'), idOf(people.alice.user).toString('hex'))
+
+  const sent = await alice.send(talk, Buffer.from('one'))
+  assert.equal(sent.seq, 1)
+  await until(bob, () => bob.seen.length === 1)
+  const [received] = bob.seen
+  assert.deepEqual([received.message, received.created], [sent.message, sent.created])
+  assert.equal(received.content_type, 'text/plain')
+
+  const again = { tempId: Buffer.alloc(16, 7) }
+  const [once_, twice] = await Promise.all([1, 2].map(() => alice.send(talk, Buffer.from('two'), again)))
+  assert.deepEqual([once_.seq, once_.message], [twice.seq, twice.message])
+
+  const content = Buffer.from('uno')
+  const edit = { type: 'edit', conversation: talk, seq: 1, content_type: 'text/plain', content, revision: 0 }
+  assert.equal((await alice.request(edit)).revision, 1)
+  await alice.request({ type: 'delete', conversation: talk, seq: 2, for_everyone: true })
+  await until(bob, () => texts(bob).join() === 'uno,tombstone')
+  await assert.rejects(bob.request({ ...edit, revision: 1 }), (error) => {
+    return error instanceof RequestRefused && error.code === 'not_the_sender' && error.retry_after_ms === undefined
+  })
+
+  const seenBefore = bob.seen.length
+  process.kill(Number(ALO_GATEWAY_PIDS.split(',')[0]), 'SIGKILL')
+  const many = Array.from({ length: 50 }, (_, n) => `while away ${n}`)
+  await Promise.all(many.map((text) => alice.send(talk, Buffer.from(text))))
+  await until(bob, () => texts(bob).length === 52)
+  assert.deepEqual(texts(bob).slice(2), many)
+  assert.deepEqual(bob.seen.slice(seenBefore).map((entry) => entry.seq).sort((one, other) => one - other), many.map((_, n) => n + 3))
+  assert.deepEqual(texts(alice).slice(2), many)
+
+  await bob.send(talk, Buffer.from('back again'))
+  await until(alice, () => texts(alice).at(-1) === 'back again')
+})
+
+test('a device that held something gets the rest, and one that held nothing the last message and history', options, async () => {
+  const alice = clients[0]
+  const kept = new Mailbox()
+  const tablet = await device((await logIn('bob', 'tablet')).token, [second], kept)
+  assert.deepEqual(texts(tablet), ['back again'])
+  const page = await tablet.request({ type: 'history', conversation: talk, count: 2, before: 3 })
+  assert.deepEqual(page.messages.map((entry) => entry.type), ['tombstone', 'message'])
+  const list = await tablet.request({ type: 'list' })
+  assert.equal(list.conversations.length, 1)
+  await tablet.bye()
+
+  await alice.send(talk, Buffer.from('missed'))
+  const resumed = await device(people.bob.token, [second], kept)
+  assert.deepEqual(texts(resumed), ['back again', 'missed'])
+  assert.deepEqual(resumed.seen.map((entry) => entry.content.toString()), ['missed'])
+})
+
+test('a token that nobody has ends for good', options, async () => {
+  const nobody = new Client([second], 'x'.repeat(43))
+  nobody.connect()
+  const [code, reason] = await once(nobody, 'end')
+  assert.equal(code, 4501)
+  assert.ok(reason)
+})

@@ -1,0 +1,48 @@
+// The golden vectors of the protocol, run by a client that knows nothing of the server's code.
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import test from 'node:test'
+import { decode, encode } from '../codec.js'
+
+const BYTES = new Set([
+  'conversation', 'message', 'sender', 'content', 'nonce', 'ephemeral_public_key', 'temp_id', 'user', 'device', 'cursor',
+])
+const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users'])
+
+function vectors(name) {
+  const text = readFileSync(new URL(`../../../protocol/vectors/${name}.json`, import.meta.url), 'utf8')
+  // JSON.parse would round what is above 2^53.
+  const kept = text.replace(/(": |, |\[)(\d{16,})(?=[,\]}])/g, '$1"n$2"')
+  return JSON.parse(kept, (_, value) => (/^n\d{16,}$/.test(value) ? number(BigInt(value.slice(1))) : value))
+}
+
+function number(value) {
+  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value
+}
+
+function unhex(value) {
+  if (Array.isArray(value)) return value.map(unhex)
+  return typeof value === 'string' ? Buffer.from(value, 'hex') : value
+}
+
+// A frame as the vectors show it, with its byte strings as bytes.
+function frameOf(shown) {
+  const fields = Object.entries(shown).map(([name, value]) => {
+    if (BYTES.has(name) || ARRAYS_OF_BYTES.has(name)) return [name, unhex(value)]
+    if (name === 'last_message') return [name, frameOf(value)]
+    if (['messages', 'conversations', 'participants'].includes(name)) return [name, value.map(frameOf)]
+    return [name, value]
+  })
+  return Object.fromEntries(fields)
+}
+
+for (const name of ['valid', 'ignored']) {
+  for (const vector of vectors(name)) {
+    test(`${name}: ${vector.name}`, () => {
+      const frames = vector.frames.map(frameOf)
+      assert.deepEqual(decode(Buffer.from(vector.hex, 'hex')), frames)
+      if (name === 'valid') assert.equal(encode(...frames).toString('hex'), vector.hex)
+    })
+  }
+}

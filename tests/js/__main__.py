@@ -1,0 +1,31 @@
+"""Starts a server with two gateways, then runs `node --test` in client/js; the exit status is that of the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from demo.cluster import open_cluster
+
+FOLDER: Final = Path(__file__).parents[2] / "client" / "js"
+TIMEOUT_S: Final = 180
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="alo-js-") as folder, open_cluster(Path(folder)) as cluster:
+        environment = {
+            **os.environ,
+            "ALO_HTTP_URL": cluster.http_url,
+            "ALO_SOCKET_URLS": ",".join(cluster.socket_urls),
+            "ALO_GATEWAY_PIDS": ",".join(str(gateway.pid) for gateway in cluster.gateways),
+        }
+        command = ["node", "--test", "--test-reporter=spec", "test/"]
+        return subprocess.run(command, cwd=FOLDER, env=environment, timeout=TIMEOUT_S, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
