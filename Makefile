@@ -1,4 +1,4 @@
-# Nothing here writes outside var/ (all data) and .venv/ (all packages and caches).
+# Nothing here writes outside var/ (all data), .venv/ and client/js/node_modules/ (all packages and caches).
 # Programs of the environment are called as `python -m`: their own first line would hold the checkout's path,
 # which may contain spaces and be too long for a kernel.
 
@@ -12,7 +12,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test check lint types bench clean
+.PHONY: help run demo test check lint types bench fuzz js clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -38,8 +38,14 @@ types: .venv/dev.installed
 bench: .venv/dev.installed  ## run the benchmarks
 	$(PYTHON) -m bench
 
+fuzz: .venv/fuzz.installed  ## look for bytes that do harm, FUZZ_SECONDS (60) for each target
+	@$(PYTHON) -m tests.fuzz
+
+js: .venv/run.installed client/js/node_modules/.installed  ## test the JavaScript client against a server; needs node and npm
+	@$(PYTHON) -m tests.js
+
 clean:  ## remove .venv/ and var/ with all data of `make run`
-	rm -rf .venv var
+	rm -rf .venv var client/js/node_modules
 
 .venv/run.installed: setup.cfg | .venv/bin/python
 	$(PYTHON) -m embedded.requirements embedded
@@ -48,6 +54,15 @@ clean:  ## remove .venv/ and var/ with all data of `make run`
 .venv/dev.installed: setup.cfg | .venv/bin/python
 	$(PYTHON) -m embedded.requirements embedded dev
 	@touch $@ .venv/run.installed
+
+.venv/fuzz.installed: setup.cfg | .venv/bin/python
+	$(PYTHON) -m embedded.requirements fuzz
+	@touch $@
+
+client/js/node_modules/.installed: client/js/package.json
+	@command -v npm >/dev/null || { echo 'No npm: install Node.js 20 or newer (apt install nodejs npm, brew install node).' >&2; exit 1; }
+	cd client/js && npm install
+	@touch $@
 
 # 3.12 and 3.11 first: a redis-server comes from PyPI for these only.
 .venv/bin/python:
