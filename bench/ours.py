@@ -78,7 +78,12 @@ class Ours(Server):
             yield pid
 
     def _environment(self) -> dict[str, str]:
-        return {"DATABASE_URL": self.database_url, "REDIS_URL": self.shared.redis_url}
+        # All clients of a benchmark come from one address.
+        return {
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.shared.redis_url,
+            "MAX_ADDRESS_CONNECTIONS": "1000000",
+        }
 
     @contextmanager
     def _process(self, name: str, module: list[str], variable: str, port: int, *, wait: bool = True) -> Iterator[int]:
@@ -96,7 +101,7 @@ class Ours(Server):
 async def _make_chats(database_url: str, sizes: Sequence[int]) -> list[Chat]:
     async def add_member(number: int) -> Member:
         user = await accounts.add_user(pool, f"user{number}", "nobody logs in")
-        _, token = await accounts.add_device(pool, user, "bench")
+        _, token, _ = await accounts.add_device(pool, user, "bench", lifetime_s=24 * 3600.0)
         return Member(str(UUID(bytes=user)), token)
 
     async def add_chat(members: tuple[Member, ...]) -> Chat:

@@ -58,7 +58,7 @@ def test_ours_opens_with_its_token() -> None:
     alo, heard = adapter("alo")
     alo.start()
     assert [type(frame) for frame in decode_from_client(heard.replies[0])] == [Hello]
-    alo.receive(encode(Welcome(0, 1, bytes(16), bytes(16), 1)))
+    alo.receive(encode(Welcome(0, 1, bytes(16), bytes(16), 1, 2, 30_000)))
     assert heard.opens == 1
 
 
