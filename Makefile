@@ -59,8 +59,10 @@ clean:  ## remove .venv/ and var/ with all data of `make run`
 	$(PYTHON) -m embedded.requirements fuzz
 	@touch $@
 
-client/js/node_modules/.installed: client/js/package.json
-	@command -v npm >/dev/null || { echo 'No npm: install Node.js 20 or newer (apt install nodejs npm, brew install node).' >&2; exit 1; }
+client/js/node_modules/.installed: client/js/package.json client/js/.npmrc
+	@node -e 'process.exit(parseInt(process.versions.node) < 20)' && command -v npm >/dev/null || \
+	    { echo 'No Node.js 20 or newer with npm: install it (nodejs.org, brew install node, apt install nodejs npm).' >&2; \
+	    exit 1; }
 	cd client/js && npm install
 	@touch $@
 
