@@ -60,7 +60,7 @@ clean:  ## remove .venv/ and var/ with all data of `make run`
 	@touch $@
 
 client/js/node_modules/.installed: client/js/package.json client/js/.npmrc
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' && command -v npm >/dev/null || \
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || \
 	    { echo 'No Node.js 20 or newer with npm: install it (nodejs.org, brew install node, apt install nodejs npm).' >&2; \
 	    exit 1; }
 	cd client/js && npm install
