@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from hashlib import sha256
 from itertools import count
 
 import psycopg
 import pytest
 import trio
+from store_helpers import a_message
 
 from embedded.postgres import Postgres
 from embedded.services import Services
+from protocol.frames import Conversation, Message
 from store import migrate as migrate_module
+from store.accounts import device_by_token
 from store.errors import Unavailable
+from store.members import MembersCache
+from store.messages import Committed, history, send
 from store.migrate import Migration, migrate, migrations
+from store.pool import Pool
 from store.postgres import Error, connected
+from store.revisions import edit
+from store.sync import sync
 from tests.conftest import database_of
 
 _numbers = count(1)
@@ -114,3 +124,40 @@ async def test_file_that_has_to_wait_for_a_table_gives_up(
 async def test_unreachable_postgres_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await migrate("postgresql://nobody@127.0.0.1:1/none")
+
+
+FIRST_RELEASE = """
+insert into users (id, username, password_hash) values ('{user}', 'alice', 'x'), ('{other}', 'bob', 'x');
+insert into devices (id, user_id, name, token_hash) values (gen_random_uuid(), '{user}', 'Phone', '\\x{token_hash}');
+insert into conversations (id, kind, direct_low, direct_high)
+    values ('{talk}', 'direct', least('{user}'::uuid, '{other}'), greatest('{user}'::uuid, '{other}'));
+insert into participants (conversation_id, user_id) values ('{talk}', '{user}'), ('{talk}', '{other}');
+select send_message('{talk}', 0, gen_random_uuid(), '{other}', gen_random_uuid(), '\\x00', 'text', 'one', null, null);
+select send_message('{talk}', 0, gen_random_uuid(), '{other}', gen_random_uuid(), '\\x00', 'text', 'two', null, null);
+"""
+
+
+async def test_what_the_first_release_stored_is_there_and_goes_on(empty_url: str) -> None:
+    """Tokens are good for 90 days from the migration on, and what it wrote has been seen by every cursor."""
+    user, other, talk = (name * 16 for name in (b"\x01", b"\x02", b"\x03"))
+    await migrate(empty_url, upto=1)
+    async with connected(empty_url) as connection:
+        ids = {"user": user.hex(), "other": other.hex(), "talk": talk.hex()}
+        await connection.script(FIRST_RELEASE.format(**ids, token_hash=sha256(b"token").hexdigest()))
+    await migrate(empty_url)
+    with closing(Pool(empty_url, 2)) as pool:
+        identity = await device_by_token(pool, "token")
+        assert identity.user == user
+        assert abs(identity.expires - identity.now - 90 * 86400 * 1e6) < 60e6
+        page = await history(pool, user, talk, limit=9, after=0)
+        assert [each.content for each in page.messages if isinstance(each, Message)] == [b"one", b"two"]
+        first = await sync(pool, user, None)
+        assert [each.last_message for each in first.pushes if isinstance(each, Conversation)] == [page.messages[-1]]
+        [sent] = await send(pool, MembersCache(), [a_message(talk, other, b"three")])
+        assert isinstance(sent, Committed)
+        assert sent.seq == 3
+        _, new = (await sync(pool, user, first.cursor)).pushes
+        assert isinstance(new, Message)
+        assert (new.seq, new.content) == (3, b"three")
+        change, _, _ = await edit(pool, other, talk, 1, 0, "text", b"uno", None, None)
+        assert change.is_new
