@@ -268,7 +268,9 @@ async def test_sync_brings_what_is_new_before_its_reply(pool: Pool, redis_url: s
         assert isinstance(conversation, Conversation)
         assert (conversation.last_seq, conversation.unread_count) == (3, 3)
         assert [(type(each), each.seq) for each in messages] == [(Message, 1), (Tombstone, 2), (Message, 3)]  # type: ignore[union-attr]
-        assert await room.ask("bob", Sync(6, again.cursor)) == [Synced(6, again.cursor, False)]
+        [nothing_more] = await room.ask("bob", Sync(6, again.cursor))
+        assert isinstance(nothing_more, Synced)
+        assert not nothing_more.more
         await room.reply("tablet", MarkRead(7, [(room.conversation, 3)]), Done)
         assert (await room.reply("bob", Sync(6, b"\xff" * 50), Error)).code == "cursor_foreign"
         assert (await room.reply("alice", Sync(6, again.cursor), Error)).code == "cursor_foreign", "it is bob's"
