@@ -1,4 +1,5 @@
-"""What all tests share: real Postgres and Redis, started once, on free ports, in a temporary folder.
+"""What all tests share: real Postgres and Redis, started once by each process of pytest, on free ports, in a
+temporary folder.
 
 Each test that asks for `database_url` gets a database of its own, made from a migrated template; each that asks for
 `redis_url` finds Redis empty. Tests that break a service take `own_postgres` or `own_redis`.
