@@ -109,7 +109,7 @@ async def _make_chats(database_url: str, sizes: Sequence[int]) -> list[Chat]:
         if len(users) == 2:
             conversation, _ = await conversations.add_direct(pool, *users)
         else:
-            conversation = await conversations.add_group(pool, "Group", users)
+            conversation = await conversations.add_group(pool, "Group", users, admin=users[0])
         return Chat(str(UUID(bytes=conversation)), members)
 
     with closing(Pool(database_url, _AT_ONCE)) as pool:

@@ -162,13 +162,15 @@ class Connection:
         content_type: str = "application/octet-stream",
         nonce: bytes | None = None,
         ephemeral_public_key: bytes | None = None,
+        reply_to: int | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Sent:
         """Send one message; returns when it is committed. Raises what `request` raises.
 
-        :param temp_id: 16 bytes of your choice. To try again, use the same: the message is stored once.
+        :param temp_id: 16 bytes, best a UUID of version 7. To try again, use the same: the message is stored once.
+        :param reply_to: the seq of the message that it answers.
         """
-        frame = Send(0, conversation, content_type, content, nonce, ephemeral_public_key, temp_id)
+        frame = Send(0, conversation, content_type, content, nonce, ephemeral_public_key, temp_id, reply_to)
         return _expect(Sent, await self.request(frame, timeout_s=timeout_s))
 
     async def mark_delivered(self, marks: list[tuple[bytes, int]], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:

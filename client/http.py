@@ -69,6 +69,7 @@ class _Message(Struct, frozen=True):
     ephemeral_public_key: bytes | None
     revision: int | None
     edited: int | None
+    reply_to: int | None
     is_deleted: bool
 
     def as_frame(self) -> Message | Tombstone:
@@ -86,6 +87,7 @@ class _Message(Struct, frozen=True):
             self.ephemeral_public_key,
             self.revision or None,
             self.edited,
+            self.reply_to,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Final, TypeAlias, TypeVar
@@ -47,7 +48,8 @@ class Link:
         self._on_online = on_online
         self._on_token = on_token
         self._online = trio.lowlevel.ParkingLot()
-        self._welcomed_at = 0.0
+        self._welcomed_at = trio.current_time()
+        self._server_ms = time.time_ns() // 1_000_000
 
     async def run(self) -> None:
         """Stay connected; ends only by being cancelled or by an error.
@@ -71,6 +73,10 @@ class Link:
             await trio.sleep(least_s + backoff.delay_s(failures, first_s))
             failures += 1
             turn += 1
+
+    def server_ms(self) -> int:
+        """The time by the server's clock, in milliseconds since 1970; by this machine's before the first welcome."""
+        return self._server_ms + round((trio.current_time() - self._welcomed_at) * 1000)
 
     async def wait_online(self) -> Connection:
         """Wait for a welcomed connection, return it; has no deadline of its own."""
@@ -109,6 +115,7 @@ class Link:
             nursery.start_soon(self._keep_token, connection)
             self.connection = connection
             self._welcomed_at = trio.current_time()
+            self._server_ms = connection.welcome.created // 1000
             self._on_online()
             self._online.unpark_all()
             try:

@@ -29,7 +29,7 @@ from client.mailbox import Entry, Hole, Mailbox
 from client.marks import Marks
 from client.nursery import open_service_nursery
 from client.signs import Sign
-from protocol import limits
+from protocol import ids, limits
 from protocol.codes import ErrorCode
 from protocol.frames import Conversation, Lag, Message, Presence, Push, Revised, Sent, Tombstone, Typing
 
@@ -161,6 +161,7 @@ class Session:
         content_type: str = "application/octet-stream",
         nonce: bytes | None = None,
         ephemeral_public_key: bytes | None = None,
+        reply_to: int | None = None,
         temp_id: bytes | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
     ) -> Sent:
@@ -169,13 +170,14 @@ class Session:
         It is tried again, with the same `temp_id`, over lost connections and errors that may pass. If this is
         cancelled, the message may or may not be stored; if it was, catching up brings it.
 
-        :param temp_id: 16 bytes; random if left out.
+        :param reply_to: the seq of the message that it answers.
+        :param temp_id: 16 bytes; a UUID of version 7, by the server's clock, if left out.
         :raises RequestRefused: for good: by an error that is not to be retried.
         :raises OutcomeUnknown: if there was no acknowledgement within `timeout_s` seconds.
         :raises Unreachable: if in that time there was no connection on which to send it at all: it is not stored.
         :raises LocalProtocolError: if a field is out of bounds.
         """
-        key = secrets.token_bytes(limits.ID_BYTES) if temp_id is None else temp_id
+        key = self._new_temp_id() if temp_id is None else temp_id
 
         async def ask(connection: Connection) -> Sent:
             return await connection.send(
@@ -185,19 +187,31 @@ class Session:
                 content_type=content_type,
                 nonce=nonce,
                 ephemeral_public_key=ephemeral_public_key,
+                reply_to=reply_to,
             )
 
         try:
             sent = await self._link.insist(ask, timeout_s)
         except NoReply:
             raise OutcomeUnknown(key) from None
-        public_key = ephemeral_public_key
         self._apply(
             Message(
-                conversation, sent.seq, sent.message, sent.created, self.user, content_type, content, nonce, public_key
+                conversation,
+                sent.seq,
+                sent.message,
+                sent.created,
+                self.user,
+                content_type,
+                content,
+                nonce,
+                ephemeral_public_key,
+                reply_to=reply_to,
             )
         )
         return sent
+
+    def _new_temp_id(self) -> bytes:
+        return ids.uuid7(self._link.server_ms(), secrets.token_bytes(ids.NOISE_BYTES))
 
     async def edit(
         self,
@@ -240,6 +254,7 @@ class Session:
                 ephemeral_public_key,
                 revised.revision,
                 revised.edited,
+                message.reply_to,
             )
         )
         return revised

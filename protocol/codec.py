@@ -200,6 +200,7 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.KEEP_ALIVE_MS: _uint(2**32 - 1),
     Key.LIMIT: _text(64),
     Key.LIMIT_VALUE: _uint(2**32 - 1),
+    Key.REPLY_TO: _seq,
 }
 
 OPTIONAL: Final = frozenset(
@@ -214,6 +215,7 @@ OPTIONAL: Final = frozenset(
         Key.AFTER,
         Key.NAME,
         Key.LAST_MESSAGE,
+        Key.REPLY_TO,
     }
 )
 """Fields that a frame may leave out; absent and None are the same."""

@@ -31,6 +31,7 @@ class ErrorCode(Enum):
     RATE_LIMITED = "rate_limited"
     NOT_A_PARTICIPANT = "not_a_participant"
     TEMP_ID_CONFLICT = "temp_id_conflict"
+    TEMP_ID_EXPIRED = "temp_id_expired"
     UNKNOWN_MESSAGE = "unknown_message"
     NOT_THE_SENDER = "not_the_sender"
     MESSAGE_DELETED = "message_deleted"
@@ -60,6 +61,10 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
         "You are not a participant of this conversation, or it does not exist.", False
     ),
     ErrorCode.TEMP_ID_CONFLICT: ErrorInfo("You used this temp_id for another message; choose a new one.", False),
+    ErrorCode.TEMP_ID_EXPIRED: ErrorInfo(
+        "The temp_id is so old that whether it was used is forgotten: read the history, then choose a new one.",
+        False,
+    ),
     ErrorCode.UNKNOWN_MESSAGE: ErrorInfo("There is no such message, or it is not yours to see.", False),
     ErrorCode.NOT_THE_SENDER: ErrorInfo("Only who sent a message may edit it, or delete it for everyone.", False),
     ErrorCode.MESSAGE_DELETED: ErrorInfo("The message was deleted; there is nothing to edit.", False),

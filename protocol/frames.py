@@ -43,7 +43,7 @@ class Key(IntEnum):
     EDITED = 21
     CURSOR = 22
     MORE = 23
-    # From here on keys take two bytes: none of these is in a frame that is sent for each message.
+    # From here on keys take two bytes: of these only `reply_to` is in frames that are sent for each message.
     COUNT = 24
     BEFORE = 25
     AFTER = 26
@@ -70,6 +70,7 @@ class Key(IntEnum):
     KEEP_ALIVE_MS = 47
     LIMIT = 48
     LIMIT_VALUE = 49
+    REPLY_TO = 50
 
 
 class Type(IntEnum):
@@ -117,7 +118,10 @@ class Hello(Struct, frozen=True, gc=False):
 
 
 class Send(Struct, frozen=True, gc=False):
-    """A message for a conversation. Answered by `Sent` once it is committed; idempotent on (user, `temp_id`)."""
+    """A message for a conversation. Answered by `Sent` once it is committed; idempotent on (user, `temp_id`).
+
+    :ivar reply_to: the seq of the message that it answers, if any.
+    """
 
     TYPE: ClassVar = Type.SEND
     request: int
@@ -127,6 +131,7 @@ class Send(Struct, frozen=True, gc=False):
     nonce: bytes | None
     ephemeral_public_key: bytes | None
     temp_id: bytes
+    reply_to: int | None = None
 
 
 class MarkDelivered(Struct, frozen=True):
@@ -392,6 +397,7 @@ class Message(Struct, frozen=True, gc=False):
 
     :ivar revision: None for 0, as it was sent.
     :ivar edited: when this revision was made; None if there was none.
+    :ivar reply_to: the seq of the message that it answers; None if it answers none.
     """
 
     TYPE: ClassVar = Type.MESSAGE
@@ -406,6 +412,7 @@ class Message(Struct, frozen=True, gc=False):
     ephemeral_public_key: bytes | None
     revision: int | None = None
     edited: int | None = None
+    reply_to: int | None = None
 
 
 class Tombstone(Struct, frozen=True, gc=False):

@@ -72,6 +72,9 @@ MAX_REQUEST: Final = 2**32 - 1
 MAX_SEQ: Final = 2**63 - 1
 """Sequence numbers are Postgres bigints."""
 
+TEMP_ID_DAYS: Final = 30
+"""For so long a `temp_id` that holds a time is remembered; a phone that was off for longer asks the user again."""
+
 MAX_IN_FLIGHT: Final = 1024
 """Requests of one connection that have no reply yet; the next is refused with `too_many_in_flight`."""
 

@@ -104,6 +104,7 @@ def message_body(message: Message | Tombstone) -> dict[str, Any]:
         "ephemeral_public_key": content and content.ephemeral_public_key,
         "revision": content and (content.revision or 0),
         "edited": content and content.edited,
+        "reply_to": content and content.reply_to,
     }
 
 

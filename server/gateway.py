@@ -100,7 +100,7 @@ class SocketGateway:
                 await services.start(watch_signals, self._terminated)
                 await services.start(self._redis.run)
                 services.start_soon(self._node.run)
-                services.start_soon(self._sends.batcher.run)
+                services.start_soon(self._sends.lanes.run)
                 services.start_soon(self._marks.run)
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)

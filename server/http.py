@@ -128,7 +128,7 @@ def _add_conversations(app: QuartTrio, pool: Pool) -> None:
                     raise ApiError(400, "invalid_body", "participants: a direct conversation needs another user")
                 conversation, is_new = await conversations.add_direct(pool, user, others[0])
             else:
-                conversation = await conversations.add_group(pool, body.name, sorted({user, *others}))
+                conversation = await conversations.add_group(pool, body.name, sorted({user, *others}), admin=user)
                 is_new = True
             made = await conversations.one(pool, user, conversation)
         return _answer(bodies.conversation_body(made), 201 if is_new else 200)

@@ -41,6 +41,7 @@ class Marks:
             self._commit,
             self._settle,
             lambda pending: 64 * len(pending.marks),
+            source_of=lambda pending: pending.connection,
             patience_s=PATIENCE_S,
         )
 

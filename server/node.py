@@ -256,9 +256,10 @@ class Node:
         self._push_all(found, moved.members)
         return len(found)
 
-    def _push_all(self, found: Sequence[Message | Tombstone], users: tuple[bytes, ...]) -> None:
-        for message in found:
-            self._hub.push(Push(message.conversation, message.seq, encode(message), users))
+    def _push_all(self, found: Sequence[tuple[Message | Tombstone, bool]], users: tuple[bytes, ...]) -> None:
+        for message, is_silent in found:
+            concerned = (message.sender,) if is_silent else users
+            self._hub.push(Push(message.conversation, message.seq, encode(message), concerned))
         self._hub.flush()
 
     async def _fill_holes(self) -> None:

@@ -10,6 +10,7 @@ from protocol.frames import Error
 from store.errors import (
     DeviceRevoked,
     ForeignCursor,
+    Locked,
     MessageDeleted,
     NotAParticipant,
     NotTheSender,
@@ -17,6 +18,7 @@ from store.errors import (
     RevisionConflict,
     StoreError,
     TempIdConflict,
+    TempIdExpired,
     TokenExpired,
     TokenUnknown,
     Unavailable,
@@ -29,8 +31,10 @@ RETRY_AFTER_MS: Final = 500
 _CODES: Final[dict[type[StoreError], ErrorCode]] = {
     Unavailable: ErrorCode.UNAVAILABLE,
     Overloaded: ErrorCode.OVERLOADED,
+    Locked: ErrorCode.OVERLOADED,
     NotAParticipant: ErrorCode.NOT_A_PARTICIPANT,
     TempIdConflict: ErrorCode.TEMP_ID_CONFLICT,
+    TempIdExpired: ErrorCode.TEMP_ID_EXPIRED,
     UnknownMessage: ErrorCode.UNKNOWN_MESSAGE,
     NotTheSender: ErrorCode.NOT_THE_SENDER,
     MessageDeleted: ErrorCode.MESSAGE_DELETED,

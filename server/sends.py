@@ -12,7 +12,8 @@ from server.connection import Connection
 from server.fanout import Fanout
 from server.hub import Hub, Push
 from server.replies import store_error_reply
-from store.batch import Batcher
+from store.errors import Locked
+from store.lanes import Lanes
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
 from store.pool import Pool
@@ -29,15 +30,20 @@ class PendingSend(NamedTuple):
 
 
 class Sends:
-    """All sends of this node, committed in batches."""
+    """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait."""
 
     def __init__(self, pool: Pool, members: MembersCache, hub: Hub, fanout: Fanout) -> None:
         self._pool = pool
         self._members = members
         self._hub = hub
         self._fanout = fanout
-        self.batcher: Batcher[PendingSend, Outcome] = Batcher(
-            "the send queue", self._commit, self._settle, lambda pending: len(pending.message.content) + 256
+        self.lanes: Lanes[PendingSend, Outcome] = Lanes(
+            "the send queue",
+            self._commit,
+            self._settle,
+            lambda pending: len(pending.message.content) + 256,
+            source_of=lambda pending: pending.connection,
+            key_of=lambda pending: pending.message.conversation,
         )
 
     def submit_nowait(self, connection: Connection, frame: Send) -> None:
@@ -52,13 +58,15 @@ class Sends:
             frame.content,
             frame.nonce,
             frame.ephemeral_public_key,
+            frame.reply_to,
         )
-        self.batcher.submit_nowait(PendingSend(connection, frame.request, message))
+        self.lanes.submit_nowait(PendingSend(connection, frame.request, message))
 
-    async def _commit(self, batch: list[PendingSend]) -> list[Outcome]:
-        return await send(self._pool, self._members, [pending.message for pending in batch])
+    async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Outcome | Locked]:
+        messages = [pending.message for pending in batch]
+        return [*await send(self._pool, self._members, messages, lock_wait_s=lock_wait_s)]
 
-    def _settle(self, batch: list[PendingSend], outcomes: list[Outcome]) -> None:
+    def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
         """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""
         for pending, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Committed):
@@ -84,6 +92,7 @@ class Sends:
                 message.content,
                 message.nonce,
                 message.ephemeral_public_key,
+                reply_to=message.reply_to,
             )
         )
         push = Push(message.conversation, committed.seq, frame, committed.members, pending.connection)

@@ -7,27 +7,16 @@ outcome.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
-from store.errors import Overloaded
+from store.queue import FairQueue
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-
-MAX_ROWS: Final = 512
-"""Items of one commit; beyond about 256 the cost per row stays the same and only latency grows."""
-
-MAX_BYTES: Final = 512 * 1024
-"""Payload of one commit: 8 of the largest messages, or 512 of 1 KB. Half of what a connection's outbox holds, since all
-of it may be for one reader."""
-
-MAX_QUEUED: Final = 20_000
-"""Items that wait. At 10,000 commits of rows a second: 2 s, longer than which nobody should wait for an ack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +36,9 @@ class Batcher(Generic[Item, Outcome]):
     :param commit: writes a batch in one transaction and returns one outcome for each item, errors among them. Raises
         nothing but `trio.Cancelled`.
     :param settle: told of each batch and its outcomes, in one call, synchronously: the place to answer everybody.
-    :param size_of: bytes of an item, for the bound.
+    :param size_of: bytes of an item, for the bounds.
+    :param source_of: who queues an item: batches are fair between sources. By default all are one.
+    :param diverted: asked for each item when its turn has come: true if somebody else has taken it.
     :param patience_s: how long the first item waits for company; only for what nobody waits for.
     """
 
@@ -58,14 +49,15 @@ class Batcher(Generic[Item, Outcome]):
         settle: Callable[[list[Item], list[Outcome]], None],
         size_of: Callable[[Item], int],
         *,
+        source_of: Callable[[Item], Hashable] = lambda _: None,
+        diverted: Callable[[Item], bool] = lambda _: False,
         patience_s: float = 0,
     ) -> None:
-        self._name = name
         self._commit = commit
         self._settle = settle
-        self._size_of = size_of
+        self._diverted = diverted
         self._patience_s = patience_s
-        self._queue: deque[Item] = deque()
+        self._queue = FairQueue(name, size_of, source_of)
         self._committing = 0
         self._batches = 0
         self._items = 0
@@ -76,11 +68,9 @@ class Batcher(Generic[Item, Outcome]):
     def submit_nowait(self, item: Item) -> None:
         """Queue an item for the next commit. Atomic (no checkpoint).
 
-        :raises Overloaded: if `MAX_QUEUED` wait already; the item was not taken.
+        :raises Overloaded: if too much waits already; the item was not taken.
         """
-        if len(self._queue) >= MAX_QUEUED:
-            raise Overloaded(self._name, len(self._queue))
-        self._queue.append(item)
+        self._queue.put(item)
         self._wake.set()
 
     async def run(self) -> None:
@@ -92,7 +82,12 @@ class Batcher(Generic[Item, Outcome]):
                 await self._wake.wait()
             if self._patience_s:
                 await trio.sleep(self._patience_s)
-            batch = self._take()
+            batch = self._queue.take(self._diverted)
+            if not batch:
+                continue
+            self._committing = len(batch)
+            self._batches += 1
+            self._items += len(batch)
             outcomes = await self._commit(batch)
             self._committing = 0
             self._settle(batch, outcomes)
@@ -106,15 +101,3 @@ class Batcher(Generic[Item, Outcome]):
 
     def statistics(self) -> BatchStatistics:
         return BatchStatistics(len(self._queue), self._committing, self._batches, self._items)
-
-    def _take(self) -> list[Item]:
-        queue, size = self._queue, 0
-        batch: list[Item] = []
-        while queue and len(batch) < MAX_ROWS and size < MAX_BYTES:
-            item = queue.popleft()
-            size += self._size_of(item)
-            batch.append(item)
-        self._committing = len(batch)
-        self._batches += 1
-        self._items += len(batch)
-        return batch

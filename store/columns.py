@@ -16,7 +16,7 @@ _LENGTH: Final = struct.Struct("!i")
 _BIGINT: Final = struct.Struct("!iq")
 _NULL: Final = b"\xff\xff\xff\xff"
 
-_UUID, _BYTEA, _TEXT, _BIGINT_OID = 2950, 17, 25, 20
+_UUID, _BYTEA, _TEXT, _BIGINT_OID, _INT_OID = 2950, 17, 25, 20, 23
 
 
 def _array(oid: int, elements: list[bytes], values: Sequence[Any]) -> bytes:
@@ -82,6 +82,7 @@ def _never(_: bytes) -> Any:
 UUID: Final = Type(_UUID, bytes, bytes)
 BYTEA: Final = Type(_BYTEA, bytes, bytes)
 TEXT: Final = Type(_TEXT, str.encode, bytes.decode)
+INT: Final = Type(_INT_OID, lambda value: value.to_bytes(4, "big", signed=True), decode_bigint)
 BIGINT: Final = Type(_BIGINT_OID, lambda value: value.to_bytes(8, "big", signed=True), decode_bigint)
 UUIDS: Final = Type(2951, encode_uuids, decode_uuids)
 BYTEAS: Final = Type(1001, encode_byteas, _never)

@@ -23,24 +23,23 @@ async def add_direct(pool: Pool, user: bytes, other: bytes) -> tuple[bytes, bool
     """
     parameters = {"conversation": uuid(os.urandom(16)), "user": uuid(user), "other": uuid(other)}
     try:
-        rows = await pool.fetch(_sql.add_direct, parameters)
-        if not rows:
-            # Another request made it after our snapshot was taken; a new one sees it.
-            rows = await pool.fetch(_sql.add_direct, parameters)
+        [(conversation, is_new)] = await pool.fetch(_sql.add_direct, parameters)
     except ForeignKeyViolation:
         raise UnknownUser from None
-    return rows[0][0], rows[0][1]
+    return conversation, is_new
 
 
-async def add_group(pool: Pool, name: str, users: Sequence[bytes]) -> bytes:
+async def add_group(pool: Pool, name: str, users: Sequence[bytes], *, admin: bytes) -> bytes:
     """A new group's id.
 
     :param users: its participants, each once.
+    :param admin: the one of them who may change who takes part.
     :raises UnknownUser: if one of them does not exist; nothing was made.
     """
     conversation = os.urandom(16)
     try:
-        await pool.fetch(_sql.add_group, {"conversation": uuid(conversation), "name": name, "users": uuids(users)})
+        parameters = {"conversation": uuid(conversation), "name": name, "users": uuids(users), "admin": uuid(admin)}
+        await pool.fetch(_sql.add_group, parameters)
     except ForeignKeyViolation:
         raise UnknownUser from None
     return conversation

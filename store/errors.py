@@ -32,6 +32,10 @@ class Overloaded(StoreError):
         self.queue = queue
 
 
+class Locked(StoreError):
+    """What was to be written to stayed locked by somebody else. Nothing was done; retry later."""
+
+
 class Refused(StoreError):
     """The store understood, and the answer is no. Retrying does not help."""
 
@@ -44,12 +48,24 @@ class TempIdConflict(Refused):
     """The sender used this temp_id for another message."""
 
 
+class TempIdExpired(Refused):
+    """The temp_id is so old that whether it was used is no longer known."""
+
+
 class UsernameTaken(Refused):
     """Another user has this name."""
 
 
 class UnknownUser(Refused):
     """There is no user of this id or name."""
+
+
+class NotAnAdministrator(Refused):
+    """Only an administrator of the group may do that."""
+
+
+class GroupFull(Refused):
+    """The group has as many participants as it may."""
 
 
 class UnknownDevice(Refused):

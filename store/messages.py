@@ -11,13 +11,24 @@ from typing import Any, Final, TypeAlias
 import structlog
 from msgspec import Struct
 
+from protocol import ids
 from protocol.frames import Message, Tombstone
+from protocol.limits import TEMP_ID_DAYS
 from store import sql
-from store.columns import BIGINT, BIGINTS, BYTEAS, TEXT, TEXTS, UUID, UUIDS
-from store.errors import NotAParticipant, Overloaded, StoreError, TempIdConflict, Unavailable
+from store.columns import BIGINT, BIGINTS, BYTEAS, INT, TEXT, TEXTS, UUID, UUIDS
+from store.errors import (
+    Locked,
+    NotAParticipant,
+    Overloaded,
+    StoreError,
+    TempIdConflict,
+    TempIdExpired,
+    Unavailable,
+    UnknownMessage,
+)
 from store.members import MembersCache
 from store.pool import Pool
-from store.postgres import RETRYABLE, Error, uuid, uuids
+from store.postgres import RETRYABLE, Error, byteas, uuid, uuids
 from store.rows import message_of
 from store.statement import Statement
 
@@ -26,6 +37,8 @@ _sql = sql.load("messages")
 _SEND: Final = Statement(
     _sql.send,
     {
+        "lock_ms": INT,
+        "conversations": UUIDS,
         "conversation": UUIDS,
         "known_version": BIGINTS,
         "id": UUIDS,
@@ -36,12 +49,21 @@ _SEND: Final = Statement(
         "content": BYTEAS,
         "nonce": BYTEAS,
         "ephemeral_public_key": BYTEAS,
+        "reply_to": BIGINTS,
     },
     (BIGINT, TEXT, BIGINT, UUID, BIGINT, BIGINT, UUIDS),
 )
 
 MAX_ATTEMPTS: Final = 3
 """For a batch that met a twin or a deadlock: the second attempt sees what the first ran into."""
+
+LOCK_WAIT_S: Final = 5.0
+"""For which a send waits for a conversation that somebody else has locked, unless its caller has other plans for it."""
+
+_REMEMBERED_MS: Final = TEMP_ID_DAYS * 86_400_000
+_FIRST_MS: Final = 1_577_836_800_000
+"""The beginning of 2020. Random bytes that happen to have the form of a version 7 UUID name times all over 9,000 years;
+those from before there were any such UUIDs are taken for what they are."""
 
 
 class NewMessage(Struct, frozen=True, gc=False):
@@ -54,6 +76,7 @@ class NewMessage(Struct, frozen=True, gc=False):
     content: bytes
     nonce: bytes | None
     ephemeral_public_key: bytes | None
+    reply_to: int | None = None
 
     def digest(self) -> bytes:
         """What a retry with the same temp_id must be equal in. 32 bytes."""
@@ -61,6 +84,8 @@ class NewMessage(Struct, frozen=True, gc=False):
         parts = (self.content_type.encode(errors="surrogatepass"), self.content, self.nonce, self.ephemeral_public_key)
         # Each part with its length, None apart from empty: no two messages have the same bytes.
         framed = [b"-" if part is None else b"%d:%b" % (len(part), part) for part in parts]
+        if self.reply_to is not None:
+            framed.append(b"%d" % self.reply_to)
         return blake2b(b"".join(framed), digest_size=32).digest()
 
 
@@ -81,26 +106,74 @@ class Committed(Struct, frozen=True, gc=False):
 Outcome: TypeAlias = Committed | StoreError
 
 
-async def send(pool: Pool, cache: MembersCache, batch: Sequence[NewMessage]) -> list[Outcome]:
+async def send(
+    pool: Pool,
+    cache: MembersCache,
+    batch: Sequence[NewMessage],
+    *,
+    lock_wait_s: float = LOCK_WAIT_S,
+    now_ms: int | None = None,
+) -> list[Outcome]:
     """Commit a batch in one transaction and one round trip; one outcome for each, in order.
 
     One bad message fails alone: where Postgres refuses the batch, each is tried by itself. Outcomes are `Committed`,
-    `NotAParticipant`, `TempIdConflict`, `Unavailable` (it may be committed; a retry with the same temp_id finds out),
-    `Overloaded`, or `StoreError` for a fault.
+    `NotAParticipant`, `TempIdConflict`, `TempIdExpired`, `UnknownMessage` (to reply to), `Unavailable` (it may be
+    committed; a retry with the same temp_id finds out), `Locked`, `Overloaded`, or `StoreError` for a fault.
+
+    :param lock_wait_s: how long to wait for a conversation that somebody else has locked; 0 passes over it.
+    :param now_ms: the time by Postgres' clock, for telling which temp_ids are too old; by default this machine's.
     """
     first: dict[tuple[bytes, bytes], int] = {}
     for n, message in enumerate(batch):
         first.setdefault((message.sender, message.temp_id), n)
     unique = [batch[n] for n in first.values()]
+    oldest_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) - _REMEMBERED_MS
     try:
-        outcomes = await _send_unique(pool, cache, unique)
+        if any(_is_old(message.temp_id, oldest_ms) for message in unique):
+            outcomes = await _send_with_old(pool, cache, unique, lock_wait_s, oldest_ms)
+        else:
+            outcomes = await _send_new(pool, cache, unique, lock_wait_s)
     except (Unavailable, Overloaded) as error:
         return [error] * len(batch)
-    except Error as error:
-        outcomes = await _send_alone(pool, cache, unique, error)
     by_first = dict(zip(first.values(), outcomes, strict=True))
     answered = [(n, first[message.sender, message.temp_id], message) for n, message in enumerate(batch)]
     return [by_first[f] if n == f else _outcome_of_twin(message, batch[f], by_first[f]) for n, f, message in answered]
+
+
+def _is_old(temp_id: bytes, oldest_ms: int) -> bool:
+    ms = ids.uuid7_ms(temp_id)
+    return ms is not None and _FIRST_MS <= ms < oldest_ms
+
+
+async def _send_with_old(
+    pool: Pool, cache: MembersCache, unique: list[NewMessage], lock_wait_s: float, oldest_ms: int
+) -> list[Outcome]:
+    """Of those whose temp_id may have been forgotten none is stored: each is a retry, or it is not known what it is."""
+    old = [message for message in unique if _is_old(message.temp_id, oldest_ms)]
+    parameters = {
+        "sender": uuids([message.sender for message in old]),
+        "temp_id": uuids([message.temp_id for message in old]),
+        "conversation": uuids([message.conversation for message in old]),
+        "digest": byteas([message.digest() for message in old]),
+    }
+    outcomes: dict[tuple[bytes, bytes], Outcome] = {(each.sender, each.temp_id): TempIdExpired() for each in old}
+    for n, seq, message_id, created, is_same in await pool.fetch(_sql.sent_before, parameters):
+        outcome = Committed(message_id, seq, created, False, ()) if is_same else TempIdConflict()
+        outcomes[old[n - 1].sender, old[n - 1].temp_id] = outcome
+    new = [message for message in unique if (message.sender, message.temp_id) not in outcomes]
+    if new:
+        sent = await _send_new(pool, cache, new, lock_wait_s)
+        outcomes |= {(each.sender, each.temp_id): outcome for each, outcome in zip(new, sent, strict=True)}
+    return [outcomes[message.sender, message.temp_id] for message in unique]
+
+
+async def _send_new(pool: Pool, cache: MembersCache, unique: list[NewMessage], lock_wait_s: float) -> list[Outcome]:
+    try:
+        return await _send_unique(pool, cache, unique, lock_wait_s)
+    except Locked as error:
+        return [error] * len(unique)
+    except Error as error:
+        return await _send_alone(pool, cache, unique, lock_wait_s, error)
 
 
 def _outcome_of_twin(message: NewMessage, first: NewMessage, outcome: Outcome) -> Outcome:
@@ -115,12 +188,16 @@ def _outcome_of_twin(message: NewMessage, first: NewMessage, outcome: Outcome) -
     return Overloaded("a temp_id used twice at once", 1)
 
 
-async def _send_alone(pool: Pool, cache: MembersCache, unique: list[NewMessage], error: Error) -> list[Outcome]:
+async def _send_alone(
+    pool: Pool, cache: MembersCache, unique: list[NewMessage], lock_wait_s: float, error: Error
+) -> list[Outcome]:
     log.warning("batch_refused", rows=len(unique), error=repr(error))
     outcomes: list[Outcome] = []
     for message in unique:
         try:
-            outcomes += await _send_unique(pool, cache, [message])
+            outcomes += await _send_unique(pool, cache, [message], lock_wait_s)
+        except Locked as locked:
+            outcomes.append(locked)
         except (Unavailable, Overloaded) as unavailable:
             # Each of the rest would wait as long, and everybody behind them.
             return outcomes + [unavailable] * (len(unique) - len(outcomes))
@@ -130,8 +207,9 @@ async def _send_alone(pool: Pool, cache: MembersCache, unique: list[NewMessage],
     return outcomes
 
 
-async def _send_unique(pool: Pool, cache: MembersCache, batch: list[NewMessage]) -> list[Outcome]:
+async def _send_unique(pool: Pool, cache: MembersCache, batch: list[NewMessage], lock_wait_s: float) -> list[Outcome]:
     parameters, cached = _parameters(cache, batch)
+    parameters["lock_ms"] = round(lock_wait_s * 1000)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             rows = await pool.run(_SEND, parameters)
@@ -156,6 +234,7 @@ def _parameters(cache: MembersCache, batch: list[NewMessage]) -> tuple[dict[str,
         cached[message.conversation] = entry = cache.get(message.conversation) or (0, ())
         known_versions.append(entry[0])
     parameters = {
+        "conversations": list(cached),
         "conversation": [message.conversation for message in batch],
         "known_version": known_versions,
         "id": _message_ids(len(batch)),
@@ -166,21 +245,23 @@ def _parameters(cache: MembersCache, batch: list[NewMessage]) -> tuple[dict[str,
         "content": [message.content for message in batch],
         "nonce": [message.nonce for message in batch],
         "ephemeral_public_key": [message.ephemeral_public_key for message in batch],
+        "reply_to": [message.reply_to for message in batch],
     }
     return parameters, cached
 
 
 def _message_ids(count: int) -> list[bytes]:
-    """UUIDs of version 7 (RFC 9562): the time first, so that they are born in order. Only their uniqueness counts."""
-    prefix = (time.time_ns() // 1_000_000).to_bytes(6, "big")
-    noise = os.urandom(10 * count)
-    ids = []
-    for i in range(0, len(noise), 10):
-        tail = bytearray(noise[i : i + 10])
-        tail[0] = tail[0] & 0x0F | 0x70
-        tail[2] = tail[2] & 0x3F | 0x80
-        ids.append(prefix + tail)
-    return ids
+    """They are born in order; only their uniqueness counts."""
+    ms, noise, size = time.time_ns() // 1_000_000, os.urandom(ids.NOISE_BYTES * count), ids.NOISE_BYTES
+    return [ids.uuid7(ms, noise[at : at + size]) for at in range(0, len(noise), size)]
+
+
+_REFUSED: Final[dict[str, type[StoreError]]] = {
+    "stranger": NotAParticipant,
+    "conflict": TempIdConflict,
+    "unknown": UnknownMessage,
+    "locked": Locked,
+}
 
 
 def _outcomes(
@@ -192,13 +273,12 @@ def _outcomes(
         if members is not None:
             cached[message.conversation] = (version, members)
             cache.put(message.conversation, version, members)
-        if outcome == "stranger":
-            outcomes.append(NotAParticipant())
-        elif outcome == "conflict":
-            outcomes.append(TempIdConflict())
+        if outcome in _REFUSED:
+            outcomes.append(_REFUSED[outcome]())
         else:
-            known = cached[message.conversation][1]
-            outcomes.append(Committed(message_id, seq, created, outcome == "sent", known))
+            # Who is blocked has only the own devices to be told.
+            known = (message.sender,) if outcome == "silent" else cached[message.conversation][1]
+            outcomes.append(Committed(message_id, seq, created, outcome != "again", known))
     return outcomes
 
 
@@ -245,10 +325,15 @@ async def history(
     return Page(page, len(page) < len(found))
 
 
-async def range_of(pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int) -> list[Message | Tombstone]:
-    """Messages with `after < seq <= upto`, oldest first, for a node that missed them; checks no membership."""
+async def range_of(
+    pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int
+) -> list[tuple[Message | Tombstone, bool]]:
+    """Messages with `after < seq <= upto`, oldest first, for a node that missed them; checks no membership.
+
+    :returns: each with whether it is silent: for its sender's devices alone.
+    """
     parameters = {"conversation": uuid(conversation), "after": after, "upto": upto, "limit": limit}
-    return [message_of(conversation, *row) for row in await pool.fetch(_sql.range, parameters)]
+    return [(message_of(conversation, *row), row[-1]) for row in await pool.fetch(_sql.range, parameters)]
 
 
 class Moved(Struct, frozen=True):
@@ -267,6 +352,12 @@ async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[Mo
     """Of the conversations of these users, those with a message in the last `ago_s` seconds, by Postgres' clock."""
     rows = await pool.fetch(_sql.recent, {"users": uuids(users), "ago_s": ago_s})
     return [Moved(conversation, last_seq, base, tuple(members)) for conversation, last_seq, base, members in rows]
+
+
+async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
+    """Delete keys of sends that are no longer needed: about `limit` are looked at; how many, 0 if there are no more."""
+    [(looked_at,)] = await pool.fetch(_sql.forget_temp_ids, {"days": TEMP_ID_DAYS, "limit": limit})
+    return int(looked_at)
 
 
 async def members(pool: Pool, conversation: bytes) -> tuple[bytes, ...]:

@@ -1,4 +1,8 @@
-"""Migrations: numbered SQL files, each applied once, under a lock, in a transaction with its own record."""
+"""Migrations: numbered SQL files, each applied once, under a lock, in a transaction with its own record.
+
+A file whose first line is `-- outside a transaction` is for what Postgres allows only there, such as an index that is
+made while the table is written to. Its statements are run one by one; run again after a failure, they begin anew.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +71,7 @@ async def migrate(url: str, *, upto: int | None = None) -> list[str]:
     """
     applied = []
     async with connected(url) as connection:
-        await connection.query("select pg_advisory_lock(%s)", (_LOCK,))
+        await _wait_lock(connection)
         await connection.query(f"set lock_timeout = '{LOCK_TIMEOUT_S}s'")
         current = await _current(connection)
         for migration in migrations():
@@ -76,6 +80,16 @@ async def migrate(url: str, *, upto: int | None = None) -> list[str]:
                 applied.append(migration.name)
                 log.info("migrated", name=migration.name)
     return applied
+
+
+async def _wait_lock(connection: Connection) -> None:
+    # Asked again and again: who waits inside of a query has a snapshot, for whose end an index that is made
+    # concurrently waits in turn.
+    while True:
+        [(is_ours,)] = await connection.query("select pg_try_advisory_lock(%s)", (_LOCK,))
+        if is_ours:
+            return
+        await trio.sleep(0.05)
 
 
 async def _current(connection: Connection) -> int:
@@ -87,7 +101,16 @@ async def _current(connection: Connection) -> int:
     return int(version)
 
 
+_OUTSIDE: Final = "-- outside a transaction\n"
+
+
 async def _apply(connection: Connection, migration: Migration) -> None:
     # One simple query of several statements is one transaction.
     record = f"insert into migrations (version, name) values ({migration.version}, '{migration.name}')"  # noqa: S608
-    await connection.script(f"{migration.text};\n{record}")
+    if not migration.text.startswith(_OUTSIDE):
+        await connection.script(f"{migration.text};\n{record}")
+        return
+    for statement in migration.text.split(";"):
+        if statement.strip():
+            await connection.script(statement)
+    await connection.script(record)

@@ -26,7 +26,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
 from store.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, Type
-from store.errors import Unavailable
+from store.errors import Locked, Unavailable
 from store.statement import Statement
 
 log = structlog.get_logger(__name__)
@@ -185,6 +185,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         at commit fails here. A commit of which the standby's confirmation was not waited for fails here as well.
 
         :raises Unavailable: if the connection was lost or the commit is in doubt: the outcome is unknown.
+        :raises Locked: if a lock was waited for longer than `lock_timeout` says; nothing was done.
         :raises Error: any other error of Postgres; nothing was done.
         """
         try:
@@ -231,6 +232,8 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         if isinstance(error, UnicodeEncodeError):
             # A lone surrogate. Nothing was sent; callers see it as they see a NUL, which Postgres itself refuses.
             raise driver_errors.DataError(_one_line(error)) from error
+        if isinstance(error, driver_errors.LockNotAvailable):
+            raise Locked(_one_line(error)) from error
         is_connection = isinstance(error, (driver_errors.OperationalError, driver_errors.InterfaceError))
         if is_connection and not isinstance(error, RETRYABLE):
             raise Unavailable("Postgres", self.where, _one_line(error)) from error

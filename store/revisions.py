@@ -74,11 +74,13 @@ async def edit(
         "nonce": nonce,
         "ephemeral_public_key": ephemeral_public_key,
     }
-    [(outcome, message, created, new, edited, members)] = await pool.fetch(_sql.edit, parameters)
+    [(outcome, message, created, new, edited, members, reply_to)] = await pool.fetch(_sql.edit, parameters)
     if outcome not in ("edited", "again"):
         raise _REFUSED[outcome]
     key = ephemeral_public_key
-    revised = Message(conversation, seq, message, created, user, content_type, content, nonce, key, new, edited)
+    revised = Message(
+        conversation, seq, message, created, user, content_type, content, nonce, key, new, edited, reply_to
+    )
     return Change(revised, members or [], outcome == "edited"), new, edited
 
 

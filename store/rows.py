@@ -19,6 +19,7 @@ def message_of(
     ephemeral_public_key: bytes | None,
     revision: int | None,
     edited: int | None,
+    reply_to: int | None,
     is_gone: bool,
     *_: Any,
 ) -> Message | Tombstone:
@@ -26,4 +27,6 @@ def message_of(
     if is_gone:
         return Tombstone(conversation, seq, message, created, sender)
     key = ephemeral_public_key
-    return Message(conversation, seq, message, created, sender, content_type, content, nonce, key, revision, edited)
+    return Message(
+        conversation, seq, message, created, sender, content_type, content, nonce, key, revision, edited, reply_to
+    )

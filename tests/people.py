@@ -26,4 +26,5 @@ async def new_direct(pool: Pool, one: Credentials, other: Credentials) -> bytes:
 
 
 async def new_group(pool: Pool, *members: Credentials) -> bytes:
-    return await conversations.add_group(pool, "Group", [member.user for member in members])
+    users = [member.user for member in members]
+    return await conversations.add_group(pool, "Group", users, admin=users[0])

@@ -43,6 +43,7 @@ export class Client extends EventEmitter {
   #isSyncing = false
   #isStale = false // something is missing that only a sync can tell
   #heardAt = 0
+  #ahead = 0 // ms that the server's clock is ahead of this one
 
   // `urls`: of gateways, tried in turn, such as ws://127.0.0.1:8001.
   constructor(urls, token, mailbox = new Mailbox()) {
@@ -62,15 +63,25 @@ export class Client extends EventEmitter {
   }
 
   // Returns the `sent` once the message is committed, over as many connections as it takes (4.2, 4.3).
-  send(conversation, content, { contentType = 'text/plain', nonce, key, tempId = randomBytes(16) } = {}) {
+  send(conversation, content, { contentType = 'text/plain', nonce, key, replyTo, tempId = this.#newTempId() } = {}) {
     const frame = {
       type: 'send', conversation, content_type: contentType, content, nonce, ephemeral_public_key: key, temp_id: tempId,
+      reply_to: replyTo,
     }
     return new Promise((resolve, reject) => {
       const send = { frame, resolve, reject, isOut: false }
       this.#sends.push(send)
       this.#pump()
     })
+  }
+
+  // A UUID of version 7 by the server's clock: the server need not remember it for ever (4.2).
+  #newTempId() {
+    const id = randomBytes(16)
+    id.writeUIntBE(Math.max(0, Math.round(Date.now() + this.#ahead)), 0, 6)
+    id[6] = (id[6] & 0x0f) | 0x70
+    id[8] = (id[8] & 0x3f) | 0x80
+    return id
   }
 
   // Any other request, on this connection; its reply, or RequestRefused, or ConnectionLost.
@@ -105,6 +116,7 @@ export class Client extends EventEmitter {
     this.#isOpen = true
     this.#failures = 0
     this.user = welcome.user
+    this.#ahead = welcome.created / 1000 - Date.now()
     this.#keepAlive(welcome.keep_alive_ms)
     this.#refreshBefore(welcome.expires, welcome.created)
     this.emit('online', welcome)
@@ -152,11 +164,10 @@ export class Client extends EventEmitter {
 
   #sent(send, sent) {
     this.#settle(send)
-    const { conversation, content, content_type, nonce, ephemeral_public_key } = send.frame
+    const { request, temp_id, ...content } = send.frame
     const { seq, message, created } = sent
-    // Own messages are pushed to other devices only (4.4).
-    const own = { conversation, seq, message, created, sender: this.user, content_type, content, nonce, ephemeral_public_key }
-    this.#apply({ type: 'message', ...own })
+    // Own messages are pushed to other devices only (4.5).
+    this.#apply({ ...content, type: 'message', seq, message, created, sender: this.user })
     send.resolve(sent)
   }
 

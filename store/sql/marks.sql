@@ -2,7 +2,7 @@
 -- A batch of up-to marks: they never go back, nor beyond the last message. Rows are locked in key order before any is
 -- updated: an update by itself locks them as its plan happens to meet them, and deadlocks with sends and other marks.
 with given as (
-    select m.conversation_id, m.user_id, max(m.delivered) as delivered, max(m.read) as read
+    select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read
     from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s) as m(conversation_id, user_id, delivered, read)
     group by m.conversation_id, m.user_id
 ), mark as (

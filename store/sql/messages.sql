@@ -1,16 +1,24 @@
 -- name: send
--- A batch of sends in one transaction; see send_messages() in the migrations.
+-- A batch of sends in one transaction; see send_batch() in the migrations.
 select n, outcome, seq, id, created, members_version, members
-from send_messages(%(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s, %(digest)s, %(content_type)s,
-                   %(content)s, %(nonce)s, %(ephemeral_public_key)s);
+from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s,
+                %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s);
+
+-- name: sent_before
+-- What sends of long ago were answered with, if that is still known.
+select i.n, s.seq, s.message_id, (extract(epoch from s.created) * 1000000)::bigint,
+       s.digest = i.digest and s.conversation_id = i.conversation_id
+from unnest(%(sender)s::uuid[], %(temp_id)s::uuid[], %(conversation)s::uuid[], %(digest)s::bytea[])
+    with ordinality as i(sender_id, temp_id, conversation_id, digest, n)
+join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id;
 
 -- name: history_before
 -- A page of history, newest first. One row with nulls: a participant, but there is nothing. fits: within the bytes
 -- of a page, or its first; what does not fit comes without content.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
-       (extract(epoch from m.edited) * 1000000)::bigint,
-       m.deleted is not null or exists (
+       (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
+       m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
        ), m.fits
 from participants p
@@ -32,8 +40,8 @@ order by m.seq desc;
 -- of a page, or its first; what does not fit comes without content.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
-       (extract(epoch from m.edited) * 1000000)::bigint,
-       m.deleted is not null or exists (
+       (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
+       m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
        ), m.fits
 from participants p
@@ -53,8 +61,8 @@ order by m.seq;
 -- name: range
 -- What a node missed in one conversation: messages after one seq up to another, oldest first.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
-       m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint,
-       m.deleted is not null
+       m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
+       m.deleted is not null, m.is_silent
 from messages m
 where m.conversation_id = %(conversation)s::uuid and m.seq > %(after)s and m.seq <= %(upto)s
 order by m.seq limit %(limit)s;
@@ -73,3 +81,26 @@ where c.active_at >= clock_timestamp() - make_interval(secs => %(ago_s)s)
 -- name: members
 -- Who gets the messages of a conversation now.
 select p.user_id from participants p where p.conversation_id = %(conversation)s::uuid;
+
+-- name: forget_temp_ids
+-- Keys of sends that are so old that their retries are refused by the time in their temp_id: a batch of them, from where the
+-- last one ended. One row: how many were looked at. A day before and after: a client's clock is not ours.
+with oldest as (
+    select coalesce((select p.upto from progress p where p.task = 'forget_temp_ids'), '-infinity') as upto
+), batch as (
+    select s.sender_id, s.temp_id, s.created from sends s
+    where s.created > (select upto from oldest) and s.created < now() - make_interval(days => %(days)s + 2)
+    order by s.created limit %(limit)s
+), whole as (
+    -- Rows of the same moment as the last one: the next batch begins after it.
+    select s.sender_id, s.temp_id, s.created from sends s
+    where s.created > (select upto from oldest) and s.created <= (select max(b.created) from batch b)
+), gone as (
+    delete from sends s using whole w
+    where s.sender_id = w.sender_id and s.temp_id = w.temp_id
+      and temp_id_ms(s.temp_id) between 1577836800000 and extract(epoch from s.created) * 1000 + 86400000
+), moved as (
+    insert into progress (task, upto) select 'forget_temp_ids', max(w.created) from whole w having count(*) > 0
+    on conflict (task) do update set upto = greatest(progress.upto, excluded.upto)
+)
+select count(*) from whole;

@@ -1,6 +1,6 @@
 -- name: edit
 -- Other content for a message; see edit_message() in the migrations.
-select outcome, id, created, revision, edited, members
+select outcome, id, created, revision, edited, members, reply_to
 from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s, %(nonce)s,
                   %(ephemeral_public_key)s);
 
@@ -24,7 +24,7 @@ with recent as (
 )
 select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        m.content, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
-       (extract(epoch from m.edited) * 1000000)::bigint, m.deleted is not null or r.user_id is not null, concerned.users
+       (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.deleted is not null or r.user_id is not null, concerned.users
 from recent r
 -- The limit has it looked up for each: without statistics the table would be read from end to end.
 cross join lateral (
@@ -33,6 +33,7 @@ cross join lateral (
 cross join lateral (
     select array_agg(p.user_id) as users from participants p
     where p.conversation_id = r.conversation_id and p.user_id = any(%(users)s::uuid[]) and p.joined_seq < m.seq
+      and (p.user_id = m.sender_id or not m.is_silent)
       and (p.user_id = r.user_id or r.user_id is null and not exists (
           select from hidden h
           where h.user_id = p.user_id and h.conversation_id = m.conversation_id and h.seq = m.seq

@@ -93,5 +93,6 @@ WRONG: dict[Key, list[Any]] = {
     Key.KEEP_ALIVE_MS: NO_MS,
     Key.LIMIT: no_text(64),
     Key.LIMIT_VALUE: NO_MS,
+    Key.REPLY_TO: NO_SEQ,
 }
 """Field -> values it is refused for. A frame with a wrong request number cannot even be answered."""

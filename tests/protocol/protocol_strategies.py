@@ -115,6 +115,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "keep_alive_ms": milliseconds,
     "limit": texts(64),
     "limit_value": milliseconds,
+    "reply_to": seqs,
 }
 
 
@@ -166,6 +167,7 @@ def full(struct_: type[Record]) -> Any:
         "keep_alive_ms": 30_000,
         "limit": "requests_per_connection",
         "limit_value": 500,
+        "reply_to": 5,
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
     samples |= dict.fromkeys(("joined_seq", "delivered_seq", "read_seq"), 6)

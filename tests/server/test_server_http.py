@@ -97,6 +97,7 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, form: str
             "is_deleted": False,
             "revision": 0,
             "edited": None,
+            "reply_to": None,
         }
         assert history.body == {"messages": [message], "cursor": None}
         assert one.body["last_message"] == message

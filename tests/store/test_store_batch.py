@@ -8,8 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from store import batch as batch_module
-from store.batch import Batcher
+from store import queue as queue_module
+from store.batch import Batcher, BatchStatistics
 from store.errors import Overloaded
 from store.members import MembersCache
 
@@ -79,7 +79,7 @@ async def test_batch_is_bounded(
     commits: Commits, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, sizes: list[int]
 ) -> None:
     """By rows, and by bytes: the item that reaches the bound is the last, and one item goes out however big it is."""
-    monkeypatch.setattr(batch_module, limit, value)
+    monkeypatch.setattr(queue_module, limit, value)
     for _ in range(10):
         commits.batcher.submit_nowait(600)
     commits.let_go(10)
@@ -88,7 +88,7 @@ async def test_batch_is_bounded(
 
 
 async def test_full_queue_refuses_and_keeps_what_it_has(commits: Commits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "MAX_QUEUED", 3)
+    monkeypatch.setattr(queue_module, "MAX_QUEUED", 3)
     for item in (1, 2, 3):
         commits.batcher.submit_nowait(item)
     with pytest.raises(Overloaded, match="commits"):
@@ -100,7 +100,7 @@ async def test_full_queue_refuses_and_keeps_what_it_has(commits: Commits, monkey
     commits.batcher.submit_nowait(5)
     commits.let_go(1)
     await commits.batcher.wait_idle()
-    assert commits.batcher.statistics() == batch_module.BatchStatistics(0, 0, 2, 4)
+    assert commits.batcher.statistics() == BatchStatistics(0, 0, 2, 4)
 
 
 async def test_idle_is_waited_for_through_the_last_commit(commits: Commits) -> None:

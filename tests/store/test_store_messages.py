@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import random
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from store_helpers import a_message, is_waiting_for, wait_until
 
 from client.http import Credentials
+from protocol import ids
 from protocol.frames import Message
-from store import messages
-from store.errors import NotAParticipant, StoreError, TempIdConflict, Unavailable
+from protocol.limits import TEMP_ID_DAYS
+from store import messages, participants
+from store.errors import (
+    Locked,
+    NotAParticipant,
+    StoreError,
+    TempIdConflict,
+    TempIdExpired,
+    Unavailable,
+    UnknownMessage,
+)
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
 from store.pool import Pool
@@ -197,7 +209,7 @@ async def test_unique_violation_by_a_twin_that_commits_meanwhile_is_retried(
                 answers.extend(await nodes[0].send(message, a_message(group, people[1].user)))
 
             nursery.start_soon(try_it)
-            await wait_until(lambda: is_waiting_for(pool, "Lock", "send_messages"), "the send waits for its twin")
+            await wait_until(lambda: is_waiting_for(pool, "Lock", "send_batch"), "the send waits for its twin")
             await twin.query("commit")
     again, other = map(committed, answers)
     assert (again.seq, again.message, again.is_new) == (7, b"7" * 16, False)
@@ -222,7 +234,7 @@ async def test_batch_that_meets_a_deadlock_is_retried(database_url: str, pool: P
                 await other.query("commit")
 
             nursery.start_soon(try_it)
-            await wait_until(lambda: is_waiting_for(pool, "Lock", "send_messages"), "the send waits for a lock")
+            await wait_until(lambda: is_waiting_for(pool, "Lock", "send_batch"), "the send waits for a lock")
             nursery.start_soon(lock_the_other_way)
     assert [committed(answer).seq for answer in answers] == [1, 1]
     impatient.pool.close()
@@ -432,3 +444,104 @@ async def test_message_ids_are_of_uuid_version_7_in_order_of_time(
     ids = [committed((await nodes[0].send(a_message(group, people[0].user)))[0]).message for _ in range(3)]
     assert await pool.fetch("select distinct uuid_extract_version(id) from messages") == [(7,)]
     assert [one[:6] for one in ids] == sorted(one[:6] for one in ids)
+
+
+def temp_id_of(ago_days: float) -> bytes:
+    return ids.uuid7(int((time.time() - ago_days * 86400) * 1000), secrets.token_bytes(10))
+
+
+async def test_a_reply_is_stored_with_what_it_answers(pool: Pool, nodes: list[Node], people: list[Credentials]) -> None:
+    """Where that can be read by the sender; else the reply fails alone, in a batch of one and of several."""
+    group, user = await new_group(pool, *people), people[0].user
+    await nodes[0].send(a_message(group, user))
+    for batch in ([2], [0, 1, 2, 9]):
+        outcomes = await nodes[0].send(*[a_message(group, user, reply_to=seq) for seq in batch])
+        expected = [Committed if seq == 1 else UnknownMessage for seq in batch]
+        assert [type(outcome) for outcome in outcomes] == expected
+    [stranger] = await nodes[0].send(a_message(group, b"?" * 16, reply_to=1))
+    assert isinstance(stranger, NotAParticipant)
+    page = await messages.history(pool, user, group, limit=9, after=0)
+    assert [each.reply_to for each in page.messages if isinstance(each, Message)] == [None, 1]
+    message = a_message(group, user, reply_to=1)
+    assert [type(each) for each in await nodes[0].send(message)] == [Committed]
+    [conflict] = await nodes[1].send(msgspec.structs.replace(message, reply_to=2))
+    assert isinstance(conflict, TempIdConflict)
+
+
+async def test_what_joined_later_cannot_be_answered_from_before_that(
+    pool: Pool, nodes: list[Node], people: list[Credentials]
+) -> None:
+    group = await new_group(pool, *people[:2])
+    await nodes[0].send(a_message(group, people[0].user))
+    await participants.add(pool, people[0].user, group, people[2].user)
+    outcomes = await nodes[0].send(a_message(group, people[2].user, reply_to=1), a_message(group, people[2].user))
+    assert [type(outcome) for outcome in outcomes] == [UnknownMessage, Committed]
+
+
+@pytest.mark.parametrize("others", [0, 2])
+async def test_what_is_locked_is_passed_over_and_nothing_of_it_is_done(
+    pool: Pool, nodes: list[Node], people: list[Credentials], others: int
+) -> None:
+    held, free = await new_direct(pool, *people[:2]), await new_direct(pool, *people[1:3])
+    batch = [a_message(held, people[1].user), *[a_message(free, people[1].user) for _ in range(others)]]
+    async with connected(pool.url) as other:
+        await other.query("begin")
+        await other.query("select from conversations where id = %s for update", (uuid(held),))
+        locked, *rest = await send(nodes[0].pool, nodes[0].cache, batch, lock_wait_s=0)
+        assert isinstance(locked, Locked)
+        assert [committed(outcome).seq for outcome in rest] == [1, 2][:others]
+        [still] = await send(nodes[0].pool, nodes[0].cache, batch[:1], lock_wait_s=0.05)
+        assert isinstance(still, Locked)
+        await other.query("rollback")
+    [sent] = await send(nodes[0].pool, nodes[0].cache, batch[:1], lock_wait_s=0)
+    assert (committed(sent).seq, committed(sent).is_new) == (1, True)
+    [unknown] = await send(nodes[0].pool, nodes[0].cache, [a_message(b"?" * 16, people[1].user)], lock_wait_s=0)
+    assert isinstance(unknown, NotAParticipant), "what is not there is not locked"
+
+
+async def test_a_temp_id_is_remembered_for_so_many_days_and_then_it_is_said_that_it_is_not(
+    pool: Pool, nodes: list[Node], people: list[Credentials]
+) -> None:
+    """P3: a retry is never a second message. Those whose temp_id holds no time are remembered for good."""
+    group, user = await new_group(pool, *people), people[0].user
+    old, young = temp_id_of(TEMP_ID_DAYS + 1), temp_id_of(TEMP_ID_DAYS - 1)
+    timeless = secrets.token_bytes(6) + b"\x40" + secrets.token_bytes(9)
+    ancient = ids.uuid7(5_000, secrets.token_bytes(10))
+    batch = [a_message(group, user, temp_id=temp_id) for temp_id in (old, young, timeless, ancient)]
+    expired, *sent = await nodes[0].send(*batch)
+    assert isinstance(expired, TempIdExpired)
+    assert [committed(outcome).seq for outcome in sent] == [1, 2, 3]
+    [expired] = await nodes[0].send(batch[0])
+    assert isinstance(expired, TempIdExpired)
+    assert await pool.fetch("select count(*) from messages") == [(3,)]
+
+
+async def test_an_old_temp_id_that_is_still_known_is_answered(
+    pool: Pool, nodes: list[Node], people: list[Credentials]
+) -> None:
+    group, other = await new_group(pool, *people), await new_group(pool, *people)
+    message = a_message(group, people[0].user, temp_id=temp_id_of(TEMP_ID_DAYS - 1))
+    [first] = map(committed, await nodes[0].send(message))
+    later_ms = int(time.time() * 1000) + 2 * 86_400_000
+    elsewhere = a_message(other, people[0].user, temp_id=message.temp_id)
+    [again] = await send(pool, nodes[1].cache, [message], now_ms=later_ms)
+    [conflict] = await send(pool, nodes[1].cache, [elsewhere], now_ms=later_ms)
+    assert (committed(again).seq, committed(again).message, committed(again).is_new) == (1, first.message, False)
+    assert isinstance(conflict, TempIdConflict)
+
+
+async def test_keys_are_forgotten_only_when_their_retries_are_refused_by_their_time(
+    pool: Pool, nodes: list[Node], people: list[Credentials]
+) -> None:
+    """In batches, going on where the last one ended; what holds no time, or one from the future, stays."""
+    group, user = await new_group(pool, *people), people[0].user
+    timeless = secrets.token_bytes(6) + b"\x40" + secrets.token_bytes(9)
+    temp_ids = [*[temp_id_of(0) for _ in range(5)], timeless, temp_id_of(-40), temp_id_of(0)]
+    outcomes = await nodes[0].send(*[a_message(group, user, temp_id=temp_id) for temp_id in temp_ids])
+    assert all(isinstance(outcome, Committed) for outcome in outcomes)
+    ago = "update sends set created = created - make_interval(days => %s, secs => 9 - seq) where temp_id <> %s"
+    await pool.fetch(ago, (TEMP_ID_DAYS + 3, uuid(temp_ids[-1])))
+    assert [await messages.forget_temp_ids(pool, limit=3) for _ in range(4)] == [3, 3, 1, 0]
+    left = {row[0] for row in await pool.fetch("select temp_id from sends")}
+    assert left == set(temp_ids[5:])
+    assert await messages.forget_temp_ids(pool, limit=3) == 0

@@ -113,11 +113,10 @@ class World:
 
     async def read(self, conversation: bytes, talk: Talk) -> None:
         user, seq = self.chance.choice(list(talk.readers)), self.chance.randint(0, talk.last)
-        await self.pool.fetch(
-            "update participants set read_seq = greatest(read_seq, %s) where conversation_id = %s and user_id = %s",
-            (seq, uuid(conversation), uuid(user)),
-        )
-        talk.readers[user].read = max(talk.readers[user].read, seq)
+        assert await mark(self.pool, [[Mark(user, conversation, seq, seq)]]) == [None]
+        reader = talk.readers[user]
+        reader.read = max(reader.read, seq)
+        reader.delivered = max(reader.delivered, seq)
 
     async def join(self, conversation: bytes, talk: Talk) -> None:
         user = self.chance.choice(self.users)
@@ -312,7 +311,8 @@ async def test_recent_names_what_moved_lately_and_what_lay_below_it(pool: Pool) 
     new = await sent(pool, moved, bob.user, b"new", b"newer")
     [found] = await messages.recent(pool, [alice.user, carol.user], ago_s=60)
     assert (found.conversation, found.last_seq, found.base, set(found.members)) == (moved, 4, 2, {alice.user, bob.user})
-    assert await messages.range_of(pool, moved, after=found.base, upto=found.last_seq, limit=10) == new
-    assert await messages.range_of(pool, moved, after=2, upto=4, limit=1) == new[:1]
+    missed = await messages.range_of(pool, moved, after=found.base, upto=found.last_seq, limit=10)
+    assert missed == [(each, False) for each in new]
+    assert await messages.range_of(pool, moved, after=2, upto=4, limit=1) == [(new[0], False)]
     assert await messages.recent(pool, [carol.user], ago_s=60) == []
     assert await messages.recent(pool, [], ago_s=60) == []

@@ -62,7 +62,7 @@ async def test_everybody_reads_the_last_edit_wherever_messages_are_read(talk: Ta
     assert after == change.message == Message(
         talk.conversation, 2, before.message, before.created, before.sender, "text", b"two", b"n", None, 2, edited
     )  # fmt: skip
-    [found] = await messages.range_of(talk.pool, talk.conversation, after=1, upto=2, limit=9)
+    [(found, _)] = await messages.range_of(talk.pool, talk.conversation, after=1, upto=2, limit=9)
     assert found == after
     await talk.edit("alice", 3, 0, b"last")
     listed = await conversations.one(talk.pool, talk.user("bob"), talk.conversation)
@@ -111,7 +111,7 @@ async def test_what_is_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk
     for name in ("alice", "bob"):
         assert (await talk.read(name))[2] == change.message
         assert (await conversations.one(talk.pool, talk.user(name), talk.conversation)).last_message == change.message
-    assert await messages.range_of(talk.pool, talk.conversation, after=2, upto=3, limit=9) == [change.message]
+    assert await messages.range_of(talk.pool, talk.conversation, after=2, upto=3, limit=9) == [(change.message, False)]
     [row] = await talk.pool.fetch(
         "select content, nonce, ephemeral_public_key from messages where conversation_id = %s and seq = 3",
         (uuid(talk.conversation),),

@@ -1,0 +1,84 @@
+"""Who takes part in a group, and what they may do: each change is one transaction that is ordered with the messages.
+
+A change moves the conversation's `members_version`, so no list of members from before it is used for a send after it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from protocol.limits import MAX_PARTICIPANTS
+from store import sql
+from store.errors import GroupFull, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
+from store.pool import Pool
+from store.postgres import uuid
+
+_sql = sql.load("participants")
+_REFUSED: Final[dict[str, type[Refused]]] = {
+    "stranger": NotAParticipant,
+    "forbidden": NotAnAdministrator,
+    "unknown": UnknownUser,
+    "full": GroupFull,
+}
+
+Role: TypeAlias = Literal["admin", "member"]
+
+
+class Membership(Struct, frozen=True):
+    """The outcome of a change.
+
+    :ivar is_new: false if it was so already.
+    :ivar members: who takes part from now on; empty if nothing has changed.
+    """
+
+    is_new: bool
+    members: list[bytes]
+
+
+async def add(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> Membership:
+    """Let somebody take part. They see what is sent from now on, or everything, as the group has it.
+
+    :raises NotAParticipant: if `user` does not take part, or it is no group.
+    :raises NotAnAdministrator: if the group has administrators and `user` is none of them.
+    :raises UnknownUser: if there is no such user.
+    :raises GroupFull: if as many take part as may.
+    """
+    return await _change(pool, _sql.add, user, conversation, other, limit=MAX_PARTICIPANTS)
+
+
+async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> Membership:
+    """Let somebody take part no more; anybody may leave by themselves.
+
+    :raises NotAParticipant: if `user` does not take part, or it is no group.
+    :raises NotAnAdministrator: if the group has administrators and `user` is none of them.
+    :raises UnknownUser: if the other does not take part.
+    """
+    return await _change(pool, _sql.remove, user, conversation, other)
+
+
+async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, role: Role) -> Membership:
+    """Make somebody an administrator, or no more.
+
+    :raises NotAParticipant, NotAnAdministrator, UnknownUser: as for `remove`.
+    """
+    return await _change(pool, _sql.set_role, user, conversation, other, role=role)
+
+
+async def mute(pool: Pool, user: bytes, conversation: bytes, *, seconds: float) -> None:
+    """No offline notices of a conversation for so long; 0: notices again.
+
+    :raises NotAParticipant: if the user does not take part in it.
+    """
+    parameters = {"user": uuid(user), "conversation": uuid(conversation), "seconds": float(seconds)}
+    if not await pool.fetch(_sql.mute, parameters):
+        raise NotAParticipant
+
+
+async def _change(pool: Pool, query: str, user: bytes, conversation: bytes, other: bytes, **more: Any) -> Membership:
+    parameters = {"user": uuid(user), "conversation": uuid(conversation), "other": uuid(other), **more}
+    [(outcome, members)] = await pool.fetch(query, parameters)
+    if outcome in _REFUSED:
+        raise _REFUSED[outcome]
+    return Membership(outcome == "changed", members or [])

@@ -1,0 +1,84 @@
+"""A bounded queue that is fair: whoever queues much waits behind itself, not before everybody else."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+from store.errors import Overloaded
+
+Item = TypeVar("Item")
+
+MAX_ROWS: Final = 512
+"""Items of one commit; beyond about 256 the cost per row stays the same and only latency grows."""
+
+MAX_BYTES: Final = 512 * 1024
+"""Payload of one commit: 8 of the largest messages, or 512 of 1 KB. Half of what a connection's outbox holds, since all
+of it may be for one reader."""
+
+MAX_QUEUED: Final = 20_000
+"""Items that wait. At 10,000 commits of rows a second: 2 s, longer than which nobody should wait for an ack."""
+
+MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
+"""Their payload: a thousand of the largest messages."""
+
+
+class FairQueue(Generic[Item]):
+    """Items in turn from each source; those of one source in the order in which they came.
+
+    All methods are synchronous, so each is atomic under Trio.
+
+    :param name: for messages to operators.
+    :param size_of: bytes of an item, for the bounds.
+    :param source_of: who queues an item, such as a connection.
+    """
+
+    def __init__(self, name: str, size_of: Callable[[Item], int], source_of: Callable[[Item], Hashable]) -> None:
+        self._name = name
+        self._size_of = size_of
+        self._source_of = source_of
+        self._turns: deque[deque[Item]] = deque()
+        self._of_source: dict[Hashable, deque[Item]] = {}
+        self._rows = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def put(self, item: Item) -> None:
+        """
+        :raises Overloaded: if `MAX_QUEUED` items or `MAX_QUEUED_BYTES` wait already; the item was not taken.
+        """
+        if self._rows >= MAX_QUEUED or self._bytes >= MAX_QUEUED_BYTES:
+            raise Overloaded(self._name, self._rows)
+        source = self._source_of(item)
+        waiting = self._of_source.get(source)
+        if waiting is None:
+            self._of_source[source] = waiting = deque()
+            self._turns.append(waiting)
+        waiting.append(item)
+        self._rows += 1
+        self._bytes += self._size_of(item)
+
+    def take(self, diverted: Callable[[Item], bool]) -> list[Item]:
+        """Items for one commit, at most `MAX_ROWS`, and no more once `MAX_BYTES` are reached.
+
+        :param diverted: asked for each item; true if somebody else has taken it.
+        """
+        batch: list[Item] = []
+        size, turns, size_of = 0, self._turns, self._size_of
+        while turns and len(batch) < MAX_ROWS and size < MAX_BYTES:
+            waiting = turns.popleft()
+            item = waiting.popleft()
+            if waiting:
+                turns.append(waiting)
+            else:
+                del self._of_source[self._source_of(item)]
+            bytes_ = size_of(item)
+            self._rows -= 1
+            self._bytes -= bytes_
+            if not diverted(item):
+                size += bytes_
+                batch.append(item)
+        return batch

@@ -1,0 +1,160 @@
+"""Contacts and blocking: who is blocked gets the same answers as anyone, and reaches nobody."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+import trio
+from store_helpers import a_message, is_waiting_for, wait_until
+
+from client.http import Credentials
+from protocol.frames import Conversation, Message, Tombstone
+from store import contacts, conversations, messages, outbox, revisions
+from store.errors import UnknownUser
+from store.members import MembersCache
+from store.messages import Committed, send
+from store.pool import Pool
+from store.postgres import connected, uuid
+from store.sync import sync
+from tests.people import new_direct, new_group, new_user
+
+
+@pytest.fixture
+async def pair(pool: Pool) -> tuple[Credentials, Credentials]:
+    return await new_user(pool, "alice"), await new_user(pool, "bob")
+
+
+async def say(pool: Pool, conversation: bytes, *senders: Credentials) -> list[Committed]:
+    batch = [a_message(conversation, sender.user) for sender in senders]
+    outcomes = await send(pool, MembersCache(), batch)
+    assert all(isinstance(outcome, Committed) for outcome in outcomes), outcomes
+    return [outcome for outcome in outcomes if isinstance(outcome, Committed)]
+
+
+async def test_contacts_are_added_once_listed_in_pages_and_removed(
+    pool: Pool, pair: tuple[Credentials, Credentials]
+) -> None:
+    alice, bob = pair
+    others = sorted([bob.user, (await new_user(pool, "carol")).user, (await new_user(pool, "dave")).user])
+    assert [await contacts.add(pool, alice.user, other) for other in (*others, bob.user)] == [True] * 3 + [False]
+    first = await contacts.list_of(pool, alice.user, limit=2)
+    rest = await contacts.list_of(pool, alice.user, limit=2, after=first[-1].user)
+    assert [each.user for each in (*first, *rest)] == others
+    assert {each.username for each in (*first, *rest)} == {"bob", "carol", "dave"}
+    await contacts.remove(pool, alice.user, bob.user)
+    await contacts.remove(pool, alice.user, bob.user)
+    assert [each.user for each in await contacts.list_of(pool, alice.user, limit=9)] == [
+        other for other in others if other != bob.user
+    ]
+    assert await contacts.list_of(pool, bob.user, limit=9) == []
+
+
+async def test_nobody_and_oneself_are_no_contacts(pool: Pool, pair: tuple[Credentials, Credentials]) -> None:
+    for other in (pair[0].user, secrets.token_bytes(16)):
+        with pytest.raises(UnknownUser):
+            await contacts.add(pool, pair[0].user, other)
+        with pytest.raises(UnknownUser):
+            await contacts.set_blocked(pool, pair[0].user, other, is_blocked=True)
+
+
+@pytest.mark.parametrize("others_in_batch", [0, 3])
+async def test_who_is_blocked_gets_the_same_answer_and_reaches_nobody(
+    pool: Pool, pair: tuple[Credentials, Credentials], others_in_batch: int
+) -> None:
+    """Not live, not in lists and history (a tombstone holds its place), not by a notice; and shown by no mark."""
+    alice, bob = pair
+    talk, elsewhere = await new_direct(pool, alice, bob), await new_group(pool, alice, bob)
+    await say(pool, talk, bob)
+    cursor = (await sync(pool, alice.user, None)).cursor
+    assert await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
+    assert not await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
+    batch = [a_message(talk, bob.user), *[a_message(elsewhere, bob.user) for _ in range(others_in_batch)]]
+    [silent, *others] = await send(pool, MembersCache(), batch)
+    assert isinstance(silent, Committed)
+    assert (silent.seq, silent.is_new, silent.members) == (2, True, (bob.user,))
+    for other in others:
+        assert isinstance(other, Committed)
+        assert set(other.members) == {alice.user, bob.user}, "in a group everybody hears everybody"
+    [again] = await send(pool, MembersCache(), batch[:1])
+    assert isinstance(again, Committed)
+    assert (again.seq, again.message, again.created) == (silent.seq, silent.message, silent.created)
+
+    seen = await conversations.one(pool, alice.user, talk)
+    assert (seen.unread_count, type(seen.last_message)) == (0, Tombstone)
+    own = await conversations.one(pool, bob.user, talk)
+    assert isinstance(own.last_message, Message)
+    [reader] = [each for each in own.participants if each.user == alice.user]
+    assert (reader.delivered_seq, reader.read_seq) == (0, 0)
+    pages = [await messages.history(pool, who.user, talk, limit=9, after=0) for who in (alice, bob)]
+    assert [[type(each) for each in page.messages] for page in pages] == [[Message, Tombstone], [Message, Message]]
+    [(missed, is_silent)] = await messages.range_of(pool, talk, after=1, upto=9, limit=9)
+    assert (missed.seq, is_silent) == (2, True)
+    told = [each for each in (await sync(pool, alice.user, cursor)).pushes if not isinstance(each, Conversation)]
+    assert [type(each) for each in told if each.conversation == talk] == [Tombstone]
+    await pool.fetch("delete from outbox where conversation_id <> %s or seq < 2", (uuid(talk),))
+    assert await outbox.decide(pool, window_s=0) == (1, 0)
+
+
+async def test_what_was_unread_of_who_is_blocked_counts_as_read_and_who_is_unblocked_is_heard(
+    pool: Pool, pair: tuple[Credentials, Credentials]
+) -> None:
+    alice, bob = pair
+    talk = await new_direct(pool, alice, bob)
+    await say(pool, talk, bob, bob)
+    assert (await conversations.one(pool, alice.user, talk)).unread_count == 2
+    await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
+    assert (await conversations.one(pool, alice.user, talk)).unread_count == 0
+    await say(pool, talk, bob, alice, bob)
+    assert await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=False)
+    [heard] = await say(pool, talk, bob)
+    assert set(heard.members) == {alice.user, bob.user}
+    assert (await conversations.one(pool, alice.user, talk)).unread_count == 1
+    page = await messages.history(pool, alice.user, talk, limit=9, after=0)
+    kinds = [type(each) for each in page.messages]
+    assert kinds == [Message, Message, Tombstone, Message, Tombstone, Message], "what was silent stays so"
+
+
+async def test_edits_and_deletions_of_what_reached_nobody_reach_nobody(
+    pool: Pool, pair: tuple[Credentials, Credentials]
+) -> None:
+    alice, bob = pair
+    talk = await new_direct(pool, alice, bob)
+    await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
+    await say(pool, talk, bob)
+    change, _, _ = await revisions.edit(pool, bob.user, talk, 1, 0, "text", b"other", None, None)
+    assert change.members == [bob.user]
+    everybody = [alice.user, bob.user]
+    [(_, concerned)] = await revisions.revised_since(pool, everybody, ago_s=60)
+    assert concerned == [bob.user]
+    gone = await revisions.delete_for_everyone(pool, bob.user, talk, 1)
+    assert gone.members == [bob.user]
+
+
+async def test_a_block_from_before_the_conversation_holds_in_it(
+    pool: Pool, pair: tuple[Credentials, Credentials]
+) -> None:
+    alice, bob = pair
+    await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
+    talk = await new_direct(pool, bob, alice)
+    assert [each.members for each in await say(pool, talk, bob)] == [(bob.user,)]
+    assert [set(each.members) for each in await say(pool, talk, alice)] == [{alice.user, bob.user}]
+
+
+async def test_a_block_and_the_making_of_the_conversation_do_not_miss_each_other(
+    pool: Pool, pair: tuple[Credentials, Credentials]
+) -> None:
+    """Each waits for the other, so whichever comes second sees the first."""
+    alice, bob = pair
+    async with connected(pool.url) as other, trio.open_nursery() as nursery:
+        await other.query("begin")
+        await other.query("select set_blocked(%s, %s, true)", (uuid(alice.user), uuid(bob.user)))
+        made: list[bytes] = []
+
+        async def make() -> None:
+            made.append(await new_direct(pool, bob, alice))
+
+        nursery.start_soon(make)
+        await wait_until(lambda: is_waiting_for(pool, "Lock", "add_direct"), "the conversation waits for the block")
+        await other.query("commit")
+    assert [each.members for each in await say(pool, made[0], bob)] == [(bob.user,)]
