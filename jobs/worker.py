@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from jobs import offline_notice
+from jobs.forget import forget_forever
 from jobs.notifier import Webhook
 from jobs.queue import Queue
 from jobs.relay import relay_forever
@@ -65,6 +66,7 @@ class Worker:
                 running.start_soon(self._run_jobs, webhook, receive.clone())
             async with trio.open_nursery() as taking:
                 taking.start_soon(self._queue.take, send)
+                taking.start_soon(forget_forever, self._pool)
                 window_s = self._config.offline_notice_after_s
                 taking.start_soon(lambda: relay_forever(self._pool, self._queue, window_s=window_s))
                 log.info("working", window_s=window_s, webhook=self._config.offline_notice_url)

@@ -1,4 +1,4 @@
-"""The queue that is fair, and the two lanes: decisions without a database; then a locked conversation and a real one."""
+"""The queue that is fair, and the two lanes: decisions without a database; then a conversation that is really locked."""
 
 from __future__ import annotations
 

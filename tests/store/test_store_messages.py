@@ -536,11 +536,13 @@ async def test_keys_are_forgotten_only_when_their_retries_are_refused_by_their_t
     """In batches, going on where the last one ended; what holds no time, or one from the future, stays."""
     group, user = await new_group(pool, *people), people[0].user
     timeless = secrets.token_bytes(6) + b"\x40" + secrets.token_bytes(9)
-    temp_ids = [*[temp_id_of(0) for _ in range(5)], timeless, temp_id_of(-40), temp_id_of(0)]
-    outcomes = await nodes[0].send(*[a_message(group, user, temp_id=temp_id) for temp_id in temp_ids])
+    then = TEMP_ID_DAYS + 3
+    temp_ids = [*[temp_id_of(then) for _ in range(5)], timeless, temp_id_of(-40), temp_id_of(0)]
+    batch = [a_message(group, user, temp_id=temp_id) for temp_id in temp_ids]
+    outcomes = await send(pool, nodes[0].cache, batch, now_ms=int((time.time() - then * 86400) * 1000))
     assert all(isinstance(outcome, Committed) for outcome in outcomes)
     ago = "update sends set created = created - make_interval(days => %s, secs => 9 - seq) where temp_id <> %s"
-    await pool.fetch(ago, (TEMP_ID_DAYS + 3, uuid(temp_ids[-1])))
+    await pool.fetch(ago, (then, uuid(temp_ids[-1])))
     assert [await messages.forget_temp_ids(pool, limit=3) for _ in range(4)] == [3, 3, 1, 0]
     left = {row[0] for row in await pool.fetch("select temp_id from sends")}
     assert left == set(temp_ids[5:])
