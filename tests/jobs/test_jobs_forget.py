@@ -17,7 +17,9 @@ select gen_random_uuid(),
         || substr(md5(n::text), 4, 15))::uuid,
        gen_random_uuid(), 'x', n, gen_random_uuid(), t
 from generate_series(1, 5000) n,
-     lateral (select now() - make_interval(days => case when n <= 4990 then {TEMP_ID_DAYS + 3} else 1 end, secs => n)) as _ (t)
+     lateral (
+         select now() - make_interval(days => case when n <= 4990 then {TEMP_ID_DAYS + 3} else 1 end, secs => n)
+     ) as _ (t)
 """
 
 

@@ -1,7 +1,7 @@
 """Everything that happens in a group at once, on several nodes, against a plain model.
 
-Hypothesis chooses rounds of sends, retries, marks, joins and leaves. What is in a round runs at the same time, so within
-it any order may come out; what comes out must be one that the answers allow, and between rounds all is known exactly.
+Hypothesis chooses rounds of sends, retries, marks, joins and leaves. What is in a round runs at the same time, so
+within it any order may come out; what comes out must be one that the answers allow, and between rounds all is known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The queue that is fair, and the two lanes: decisions without a database; then a conversation that is really locked."""
+"""The queue that is fair, and the two lanes: decisions without a database; then a conversation that is locked."""
 
 from __future__ import annotations
 
