@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from protocol.frames import Conversation, Message, Participant, Tombstone
 from server.cursors import InvalidCursor, decode_cursor, encode_cursor
 from store.accounts import Device
+from store.messages import Page
 
 CBOR: Final = "application/cbor"
 JSON: Final = "application/json"
@@ -130,6 +131,22 @@ def conversation_body(conversation: Conversation) -> dict[str, Any]:
         "participants": [_participant_body(participant) for participant in conversation.participants],
         "last_message": message_body(last) if last else None,
     }
+
+
+def list_body(found: list[Conversation], limit: int) -> dict[str, Any]:
+    """A page of the list.
+
+    :param found: one more than `limit`, if there is one.
+    """
+    page = found[:limit]
+    following = cursor_text("list", page[-1].active_at, page[-1].conversation) if len(found) > limit else None
+    return {"conversations": [conversation_body(each) for each in page], "cursor": following}
+
+
+def history_body(page: Page, conversation: bytes, direction: Literal["before", "after"]) -> dict[str, Any]:
+    """A page of history, and the cursor for the next one in that direction."""
+    following = cursor_text(direction, conversation, page.messages[-1].seq) if page.more else None
+    return {"messages": [message_body(message) for message in page.messages], "cursor": following}
 
 
 def _participant_body(participant: Participant) -> dict[str, Any]:

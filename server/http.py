@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from server import bodies
 from server.cursors import InvalidCursor
+from server.pages import Form, Pages
 from server.passwords import Passwords
 from store import accounts, conversations, messages
 from store.accounts import Account, Identity
@@ -58,7 +59,7 @@ def create_app(pool: Pool, redis: Redis, *, token_lifetime_s: float) -> QuartTri
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     _add_accounts(app, pool, Passwords(), token_lifetime_s)
     _add_devices(app, pool, token_lifetime_s)
-    _add_conversations(app, pool)
+    _add_conversations(app, pool, Pages(pool))
     _add_health(app, pool, redis)
     _add_errors(app)
     return app
@@ -116,7 +117,7 @@ def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
         return _answer({"token": new, "expires": expires}, 201)
 
 
-def _add_conversations(app: QuartTrio, pool: Pool) -> None:
+def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages) -> None:
     @app.post("/v1/conversations")
     async def create() -> ResponseReturnValue:
         user = (await _identify(pool)).user
@@ -136,14 +137,11 @@ def _add_conversations(app: QuartTrio, pool: Pool) -> None:
     @app.get("/v1/conversations")
     async def list_conversations() -> ResponseReturnValue:
         user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
-        before = None
-        if cursor is not None:
-            active_at, conversation = bodies.cursor_parts(cursor, "list", int, bytes)
-            before = (active_at, conversation)
-        page = await conversations.list_of(pool, user, limit=limit + 1, before=before)
-        more, page = len(page) > limit, page[:limit]
-        following = bodies.cursor_text("list", page[-1].active_at, page[-1].conversation) if more else None
-        return _answer({"conversations": [bodies.conversation_body(each) for each in page], "cursor": following})
+        if cursor is None:
+            return _answer_encoded(await pages.first_of_list(user, limit, _form()))
+        active_at, conversation = bodies.cursor_parts(cursor, "list", int, bytes)
+        page = await conversations.list_of(pool, user, limit=limit + 1, before=(active_at, conversation))
+        return _answer(bodies.list_body(page, limit))
 
     @app.get("/v1/conversations/<uuid:conversation>")
     async def one(conversation: UUID) -> ResponseReturnValue:
@@ -153,13 +151,25 @@ def _add_conversations(app: QuartTrio, pool: Pool) -> None:
     @app.get("/v1/conversations/<uuid:conversation>/messages")
     async def history(conversation: UUID) -> ResponseReturnValue:
         user, limit = (await _identify(pool)).user, _limit()
+        if "around_seq" in request.args:
+            return await _history_around(pool, user, conversation, limit)
         before, after = _history_bounds(conversation)
+        if before is None and after is None:
+            return _answer_encoded(await pages.newest_of(user, conversation.bytes, limit, _form()))
         page = await messages.history(pool, user, conversation.bytes, limit=limit, before=before, after=after)
-        following = None
-        if page.more:
-            direction = "before" if after is None else "after"
-            following = bodies.cursor_text(direction, conversation.bytes, page.messages[-1].seq)
-        return _answer({"messages": [bodies.message_body(message) for message in page.messages], "cursor": following})
+        return _answer(bodies.history_body(page, conversation.bytes, "before" if after is None else "after"))
+
+
+async def _history_around(pool: Pool, user: bytes, conversation: UUID, limit: int) -> ResponseReturnValue:
+    if "cursor" in request.args or "after_seq" in request.args:
+        raise ApiError(400, "invalid_query", "give around_seq without cursor and after_seq")
+    around = _number("around_seq", request.args["around_seq"], 0, 2**63 - 2)
+    page = await messages.history_around(pool, user, conversation.bytes, around=around, limit=limit)
+    older = bodies.cursor_text("before", conversation.bytes, page.messages[0].seq) if page.has_older else None
+    newer = bodies.cursor_text("after", conversation.bytes, page.messages[-1].seq) if page.has_newer else None
+    return _answer(
+        {"messages": [bodies.message_body(message) for message in page.messages], "cursor": newer, "older": older}
+    )
 
 
 def _history_bounds(conversation: UUID) -> tuple[int | None, int | None]:
@@ -291,10 +301,16 @@ def _number(name: str, text: str, least: int, most: int) -> int:
     raise ApiError(400, "invalid_query", f"{name} must be a number from {least} to {most}")
 
 
+def _form() -> Form:
+    return "cbor" if bodies.CBOR in request.headers.get("Accept", "") else "json"
+
+
 def _answer(body: Any, status: int = 200) -> Response:
-    if bodies.CBOR in request.headers.get("Accept", ""):
-        return Response(bodies.encode(body, "cbor"), status, content_type=bodies.CBOR)
-    return Response(bodies.encode(body, "json"), status, content_type=bodies.JSON)
+    return _answer_encoded(bodies.encode(body, _form()), status)
+
+
+def _answer_encoded(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, content_type=bodies.CBOR if _form() == "cbor" else bodies.JSON)
 
 
 def _refuse(status: int, code: str, detail: str, *, retry: bool = False) -> Response:

@@ -64,6 +64,21 @@ def decode_uuids(data: bytes) -> tuple[bytes, ...]:
     return tuple([data[at : at + 16] for at in range(24, len(data), 20)])
 
 
+def decode_texts(data: bytes) -> list[str]:
+    """text[] without nulls."""
+    found, at = [], 20
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+        found.append(data[at + 4 : end].decode())
+        at = end
+    return found
+
+
+def decode_bigints(data: bytes) -> list[int]:
+    """bigint[] without nulls: a header of 20 bytes, then a length of 4 and 8 bytes for each."""
+    return [value for _, value in _BIGINT.iter_unpack(data[20:])]
+
+
 class Type(NamedTuple):
     """How one parameter is written or one column read.
 
@@ -86,5 +101,6 @@ INT: Final = Type(_INT_OID, lambda value: value.to_bytes(4, "big", signed=True),
 BIGINT: Final = Type(_BIGINT_OID, lambda value: value.to_bytes(8, "big", signed=True), decode_bigint)
 UUIDS: Final = Type(2951, encode_uuids, decode_uuids)
 BYTEAS: Final = Type(1001, encode_byteas, _never)
-TEXTS: Final = Type(1009, encode_texts, _never)
-BIGINTS: Final = Type(1016, encode_bigints, _never)
+TEXTS: Final = Type(1009, encode_texts, decode_texts)
+BIGINTS: Final = Type(1016, encode_bigints, decode_bigints)
+BOOL: Final = Type(16, lambda value: b"\1" if value else b"\0", lambda data: data != b"\0")

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from protocol.frames import Conversation, Participant
 from store import sql
+from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS, UUID, UUIDS
 from store.errors import NotAParticipant, UnknownUser
 from store.pool import Pool
 from store.postgres import ForeignKeyViolation, uuid, uuids
 from store.rows import message_of
+from store.statement import Statement
 
 _sql = sql.load("conversations")
+_ENTRY: Final = (
+    *(UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT),
+    *(UUIDS, TEXTS, BIGINTS, BIGINTS, BIGINTS),
+    *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, BOOL),
+)
+_PAGE: Final = Statement(
+    f"with page as ({_sql.page}) {_sql.entries}",
+    {"user": UUID, "before": BIGINT, "before_id": UUID, "limit": BIGINT},
+    _ENTRY,
+)
+_FIRST_PAGE: Final = Statement(
+    f"with page as ({_sql.page}), version as ({_sql.version}) select * from ({_sql.entries}) as _, version",  # noqa: S608  (all of it ours)
+    {"user": UUID, "before": BIGINT, "before_id": UUID, "limit": BIGINT},
+    (*_ENTRY, BIGINT, BIGINT, BIGINT),
+)
+_VERSION: Final = Statement(_sql.version, {"user": UUID}, (BIGINT, BIGINT, BIGINT))
+_CHOSEN: Final = Statement(
+    f"with page as ({_sql.chosen}) {_sql.entries}", {"user": UUID, "conversations": UUIDS}, _ENTRY
+)
 
 
 async def add_direct(pool: Pool, user: bytes, other: bytes) -> tuple[bytes, bool]:
@@ -52,26 +73,32 @@ async def list_of(
 
     :param before: `active_at` and id of the last conversation of the page before.
     """
-    parameters = {
-        "user": uuid(user),
-        "conversations": None,
-        "before": before and before[0],
-        "before_id": before and uuid(before[1]),
-        "limit": limit,
-    }
-    return [_conversation(row) for row in await pool.fetch(_sql.list, parameters)]
+    active_at, conversation = before or (2**63 - 1, bytes(16))
+    parameters = {"user": user, "before": active_at, "before_id": conversation, "limit": limit}
+    return [_conversation(row) for row in await pool.read(_PAGE, parameters)]
+
+
+ListVersion: TypeAlias = tuple[int, int, int]
+"""Which state of a user's list: equal only if nothing in it has changed."""
+
+
+async def list_version(pool: Pool, user: bytes) -> ListVersion | None:
+    """Which state the user's list is in; None if it is empty. Costs a tenth of reading a page of it."""
+    [version] = await pool.read(_VERSION, {"user": user})
+    return version if version[2] else None
+
+
+async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:
+    """The first page of the list and the state that it is of, in one query; no state if the list is empty."""
+    parameters = {"user": user, "before": 2**63 - 1, "before_id": bytes(16), "limit": limit}
+    rows = await pool.read(_FIRST_PAGE, parameters)
+    return [_conversation(row[:-3]) for row in rows], rows[0][-3:] if rows else None
 
 
 async def some_of(pool: Pool, user: bytes, conversations: Sequence[bytes]) -> list[Conversation]:
     """Those of some conversations in which the user takes part, in one query, in any order."""
-    parameters = {
-        "user": uuid(user),
-        "conversations": uuids(conversations),
-        "before": None,
-        "before_id": None,
-        "limit": len(conversations),
-    }
-    return [_conversation(row) for row in await pool.fetch(_sql.list, parameters)]
+    parameters = {"user": user, "conversations": conversations}
+    return [_conversation(row) for row in await pool.read(_CHOSEN, parameters)]
 
 
 async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:

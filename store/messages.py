@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -15,7 +15,7 @@ from protocol import ids
 from protocol.frames import Message, Tombstone
 from protocol.limits import TEMP_ID_DAYS
 from store import sql
-from store.columns import BIGINT, BIGINTS, BYTEAS, INT, TEXT, TEXTS, UUID, UUIDS
+from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, BYTEAS, INT, TEXT, TEXTS, UUID, UUIDS
 from store.errors import (
     Locked,
     NotAParticipant,
@@ -28,7 +28,7 @@ from store.errors import (
 )
 from store.members import MembersCache
 from store.pool import Pool
-from store.postgres import RETRYABLE, Error, byteas, uuid, uuids
+from store.postgres import RETRYABLE, Error, byteas, uuids
 from store.rows import message_of
 from store.statement import Statement
 
@@ -53,6 +53,23 @@ _SEND: Final = Statement(
     },
     (BIGINT, TEXT, BIGINT, UUID, BIGINT, BIGINT, UUIDS),
 )
+
+_MESSAGE: Final = (BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, BOOL)
+"""Columns of a message, as `store.rows.message_of` takes them, without its conversation."""
+
+_PAGE: Final = {"conversation": UUID, "user": UUID, "before": BIGINT, "limit": BIGINT, "bytes": BIGINT}
+_BEFORE: Final = Statement(_sql.history_before, _PAGE, (*_MESSAGE, BOOL))
+_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT}, (*_MESSAGE, BOOL))
+_VERSION: Final = Statement(_sql.version, {"conversation": UUID, "user": UUID}, (BIGINT, BIGINT, BIGINT, BOOL))
+_AROUND: Final = Statement(
+    _sql.history_around,
+    {"conversation": UUID, "user": UUID, "around": BIGINT, "older": BIGINT, "newer": BIGINT},
+    _MESSAGE,
+)
+_RANGE: Final = Statement(
+    _sql.range, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}, (*_MESSAGE, BOOL)
+)
+_MEMBERS: Final = Statement(_sql.members, {"conversation": UUID}, (UUID,))
 
 MAX_ATTEMPTS: Final = 3
 """For a batch that met a twin or a deadlock: the second attempt sees what the first ran into."""
@@ -310,19 +327,68 @@ async def history(
     :raises NotAParticipant: if the user may not see the conversation.
     """
     parameters = {
-        "conversation": uuid(conversation),
-        "user": uuid(user),
+        "conversation": conversation,
+        "user": user,
         "before": 2**63 - 1 if before is None else before,
         "after": after,
         "limit": limit + 1,
         "bytes": max_bytes,
     }
-    rows = await pool.fetch(_sql.history_before if after is None else _sql.history_after, parameters)
+    rows = await pool.read(_BEFORE if after is None else _AFTER, parameters)
     if not rows:
         raise NotAParticipant
     found = [row for row in rows if row[0] is not None]
     page = [message_of(conversation, *row) for row in found[:limit] if row[-1]]
     return Page(page, len(page) < len(found))
+
+
+class HistoryVersion(NamedTuple):
+    """Which state a conversation's history is in, as a user sees it.
+
+    :ivar floor: nothing at or below this seq is for the user.
+    :ivar changed: which transaction wrote the conversation last.
+    :ivar own: which one wrote what is the user's own in it last.
+    :ivar is_personal: what the user sees is not what everybody sees from that floor on.
+    """
+
+    floor: int
+    changed: int | None
+    own: int | None
+    is_personal: bool
+
+
+async def history_version(pool: Pool, user: bytes, conversation: bytes) -> HistoryVersion:
+    """
+    :raises NotAParticipant: if the user may not see the conversation.
+    """
+    rows = await pool.read(_VERSION, {"user": user, "conversation": conversation})
+    if not rows:
+        raise NotAParticipant
+    return HistoryVersion(*rows[0])
+
+
+class PageAround(Struct, frozen=True):
+    """Some messages of a conversation, oldest first, and whether there are others before and after them."""
+
+    messages: list[Message | Tombstone]
+    has_older: bool
+    has_newer: bool
+
+
+async def history_around(pool: Pool, user: bytes, conversation: bytes, *, around: int, limit: int) -> PageAround:
+    """A page of history in the middle of which is `around`, or where it would be: as many before it as after it.
+
+    :raises NotAParticipant: if the user may not see the conversation.
+    """
+    older, newer = limit // 2 + 1, (limit - 1) // 2
+    parameters = {"conversation": conversation, "user": user, "around": around, "older": older + 1, "newer": newer + 1}
+    rows = await pool.read(_AROUND, parameters)
+    if not rows:
+        raise NotAParticipant
+    found = [message_of(conversation, *row) for row in rows if row[0] is not None]
+    before = [message for message in found if message.seq <= around]
+    after = [message for message in found if message.seq > around]
+    return PageAround([*before[-older:], *after[:newer]], len(before) > older, len(after) > newer)
 
 
 async def range_of(
@@ -332,8 +398,8 @@ async def range_of(
 
     :returns: each with whether it is silent: for its sender's devices alone.
     """
-    parameters = {"conversation": uuid(conversation), "after": after, "upto": upto, "limit": limit}
-    return [(message_of(conversation, *row), row[-1]) for row in await pool.fetch(_sql.range, parameters)]
+    parameters = {"conversation": conversation, "after": after, "upto": upto, "limit": limit}
+    return [(message_of(conversation, *row), row[-1]) for row in await pool.read(_RANGE, parameters)]
 
 
 class Moved(Struct, frozen=True):
@@ -362,4 +428,4 @@ async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
 
 async def members(pool: Pool, conversation: bytes) -> tuple[bytes, ...]:
     """Who gets the messages of a conversation now."""
-    return tuple(row[0] for row in await pool.fetch(_sql.members, {"conversation": uuid(conversation)}))
+    return tuple(row[0] for row in await pool.read(_MEMBERS, {"conversation": conversation}))

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import structlog
 import trio
 
 from store.errors import Overloaded, Unavailable
-from store.postgres import Connection, connect
+from store.postgres import Connection, Read, connect
+from store.reads import MAX_READING, Reads
 from store.statement import Statement
 
 log = structlog.get_logger(__name__)
 _Rows: TypeAlias = list[tuple[Any, ...]]
+_T = TypeVar("_T")
 
 MAX_WAITING: Final = 1024
 """Callers that wait for a connection; the next gets `Overloaded`. At 1 ms a query and 8 connections: 0.13 s of work."""
@@ -55,6 +57,7 @@ class Pool:
         self._size = size
         self._free = trio.CapacityLimiter(size)
         self._idle: list[Connection] = []
+        self.reads = Reads(self._run_reads, max(1, min(MAX_READING, size - 1)))
         self._connects = 0
         self._discarded = 0
 
@@ -87,7 +90,22 @@ class Pool:
         """Run a statement of the hot path; in all else like `fetch`."""
         return await self._with_deadline(lambda connection: connection.run(statement, values))
 
-    async def _with_deadline(self, query: Callable[[Connection], Awaitable[_Rows]]) -> _Rows:
+    async def read(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
+        """Run a read of the hot path; those that queue up together share a round trip. In all else like `run`."""
+        return await self.reads.fetch(statement, values)
+
+    async def _run_reads(self, take: Callable[[], list[Read]]) -> list[_Rows | Exception]:
+        taken: list[Read] = []
+
+        async def run(connection: Connection) -> list[_Rows | Exception]:
+            taken.extend(take())
+            if len(taken) > 1:
+                return await connection.run_all(taken)
+            return [await connection.run_encoded(*read) for read in taken]
+
+        return await self._with_deadline(run)
+
+    async def _with_deadline(self, query: Callable[[Connection], Awaitable[_T]]) -> _T:
         # Not by way of `connection`: this is the hot path, and each context manager in it costs.
         borrower = await self._wait_turn()
         try:

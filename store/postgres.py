@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 import structlog
@@ -26,11 +26,14 @@ from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
 from store.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, Type
-from store.errors import Locked, Unavailable
+from store.errors import Locked, StoreError, Unavailable
 from store.statement import Statement
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
+_Rows: TypeAlias = list[tuple[Any, ...]]
+Read: TypeAlias = tuple[Statement, list[bytes | None]]
+"""A statement of the hot path that changes nothing, and its parameters, encoded."""
 
 CONNECT_TIMEOUT_S: Final = 3.0
 """For one attempt at one address, names resolved; a local connect takes 5 ms, TLS across a continent 0.5 s."""
@@ -199,20 +202,59 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self._check_confirmed()
         return rows
 
-    async def run(self, statement: Statement, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async def run(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
         """Run a statement of the hot path; in all else like `query`."""
+        return await self.run_encoded(statement, encode(statement, values))
+
+    async def run_encoded(self, statement: Statement, parameters: list[bytes | None]) -> _Rows:
+        """The same, with its parameters encoded already."""
         try:
             await self._begin()
             if statement.name not in self._prepared_names:
                 await self._prepare(statement)
-            parameters = statement.encode(values)
             self.pgconn.send_query_prepared(statement.name, parameters, statement.formats, Format.BINARY)
             result = _checked(await self.wait(psycopg.generators.execute(self.pgconn)))
-        except (psycopg.Error, UnicodeEncodeError) as error:
+        except psycopg.Error as error:
             self._raise_mapped(error)
             raise
         self._check_confirmed()
         return _rows(result, statement)
+
+    async def run_all(self, reads: Sequence[Read]) -> list[_Rows | Exception]:
+        """Run several reads in one round trip, each in a transaction of its own: the rows of each, or its error.
+
+        Cancelled while they run, it closes the connection.
+
+        :raises Unavailable: if the connection was lost.
+        """
+        try:
+            for statement, _ in reads:
+                await self._begin()
+                if statement.name not in self._prepared_names:
+                    await self._prepare(statement)
+            self.pgconn.enter_pipeline_mode()
+            for statement, parameters in reads:
+                self.pgconn.send_query_prepared(statement.name, parameters, statement.formats, Format.BINARY)
+                self.pgconn.pipeline_sync()
+            results = await _drive(_pipelined(self.pgconn, len(reads)), self.pgconn.socket)
+            self.pgconn.exit_pipeline_mode()
+        except psycopg.Error as error:
+            self._raise_mapped(error)
+            raise
+        except trio.Cancelled:
+            self.close_now()
+            raise
+        return [self._outcome(result, statement) for result, (statement, _) in zip(results, reads, strict=True)]
+
+    def _outcome(self, result: PGresult, statement: Statement) -> _Rows | Exception:
+        if result.status == ExecStatus.TUPLES_OK:
+            return _rows(result, statement)
+        error = driver_errors.error_from_result(result, encoding="utf-8")
+        try:
+            self._raise_mapped(error)
+        except StoreError as mapped:
+            return mapped
+        return error
 
     async def _prepare(self, statement: Statement) -> None:
         self.pgconn.send_prepare(statement.name, statement.sql, statement.oids)
@@ -296,6 +338,33 @@ async def connect(url: str) -> Connection:
             connection.where = where
             return connection
     raise Unavailable("Postgres", where_of(conninfo_to_dict(url)), "; ".join(failures))
+
+
+def _pipelined(pgconn: Any, count: int) -> PQGen[list[PGresult]]:
+    """Send what is in the pipeline; the one result of each statement."""
+    yield from psycopg.generators.send(pgconn)
+    results: list[PGresult] = []
+    while len(results) < count:
+        # A statement has one result and the end of its results (None), then comes its sync.
+        result = yield from psycopg.generators.fetch(pgconn)
+        if result is None:
+            raise driver_errors.OperationalError("the connection was lost in a pipeline")
+        results.append(result)
+        while (yield from psycopg.generators.fetch(pgconn)) is not None:
+            pass
+        yield from psycopg.generators.fetch(pgconn)
+    return results
+
+
+def encode(statement: Statement, values: Mapping[str, Any]) -> list[bytes | None]:
+    """The parameters of a statement.
+
+    :raises Error: if a text has a lone surrogate; callers see it as they see a NUL, which Postgres itself refuses.
+    """
+    try:
+        return statement.encode(values)
+    except UnicodeEncodeError as error:
+        raise driver_errors.DataError(_one_line(error)) from error
 
 
 def _checked(results: list[PGresult]) -> PGresult:

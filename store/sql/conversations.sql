@@ -11,9 +11,22 @@ insert into participants (conversation_id, user_id, role)
 select made.id, u, case when u = %(admin)s::uuid then 'admin' else 'member' end
 from made, unnest(%(users)s::uuid[]) u order by u;
 
--- name: list
--- A page of a user's conversations, the latest message first, each with participants, last message and unread count;
--- or some conversations, where they are given.
+-- name: page
+-- Which conversations of a user come next, the latest message first: no more of them are looked at closely.
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq
+from participants me join conversations c on c.id = me.conversation_id
+where me.user_id = %(user)s
+  and ((extract(epoch from c.active_at) * 1000000)::bigint, c.id) < (%(before)s, %(before_id)s)
+order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc limit %(limit)s
+
+-- name: chosen
+-- Those of some conversations in which a user takes part.
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq
+from participants me
+where me.user_id = %(user)s and me.conversation_id = any(%(conversations)s)
+
+-- name: entries
+-- What a user sees of each conversation in `page`: participants, last message, unread count.
 select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        me.joined_seq + 1, c.last_seq, greatest(c.last_seq - greatest(me.read_seq, me.private_read_seq, me.joined_seq), 0),
        (extract(epoch from c.active_at) * 1000000)::bigint,
@@ -23,19 +36,25 @@ select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        m.deleted is not null or m.is_silent and m.sender_id <> me.user_id or exists (
            select from hidden h where h.user_id = me.user_id and h.conversation_id = c.id and h.seq = m.seq
        )
-from participants me
+from page me
 join conversations c on c.id = me.conversation_id
 cross join lateral (
-    select array_agg(p.user_id order by p.user_id) as users, array_agg(u.username order by p.user_id) as usernames,
-           array_agg(p.joined_seq order by p.user_id) as joined,
-           array_agg(p.delivered_seq order by p.user_id) as delivered,
-           array_agg(p.read_seq order by p.user_id) as read
-    from participants p join users u on u.id = p.user_id where p.conversation_id = c.id
+    select array_agg(p.user_id) as users, array_agg(p.username) as usernames,
+           array_agg(p.joined_seq) as joined, array_agg(p.delivered_seq) as delivered, array_agg(p.read_seq) as read
+    from (
+        select p.*, u.username from participants p join users u on u.id = p.user_id
+        where p.conversation_id = me.conversation_id order by p.user_id
+    ) p
 ) who
 left join messages m on m.conversation_id = c.id and m.seq = c.last_seq and m.seq > me.joined_seq
-where me.user_id = %(user)s::uuid
-  and (%(conversations)s::uuid[] is null or me.conversation_id = any(%(conversations)s::uuid[]))
-  and (%(before)s::bigint is null
-       or ((extract(epoch from c.active_at) * 1000000)::bigint, c.id) < (%(before)s::bigint, %(before_id)s::uuid))
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
-limit %(limit)s;
+
+-- name: version
+-- A digest of when everything that the list shows was written last, and of who is in it: it changes with each commit that
+-- changes the list. Two sums of 64 bits and a number: that two states have the same is as unlikely as a forged signature.
+select bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed, c.changed), 1)),
+       bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed, c.changed), 2)), count(*)
+from participants me
+join conversations c on c.id = me.conversation_id
+join participants p on p.conversation_id = me.conversation_id
+where me.user_id = %(user)s

@@ -58,6 +58,36 @@ left join lateral (
 where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;
 
+-- name: version
+-- Which state a conversation's history is in, as a user sees it: since when they see it, what was written last, and whether
+-- some of it is for this user alone.
+select me.joined_seq, c.changed::text::bigint, me.changed::text::bigint,
+       c.kind = 'direct' or exists (
+           select from hidden h where h.user_id = me.user_id and h.conversation_id = me.conversation_id
+       )
+from participants me join conversations c on c.id = me.conversation_id
+where me.conversation_id = %(conversation)s and me.user_id = %(user)s;
+
+-- name: history_around
+-- Some messages up to one and some after it, oldest first. One row with nulls: a participant, but there is nothing.
+select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
+       m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
+       m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
+           select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
+       )
+from participants p
+left join lateral (
+    (select * from messages m
+     where m.conversation_id = p.conversation_id and m.seq <= %(around)s and m.seq > p.joined_seq
+     order by m.seq desc limit %(older)s)
+    union all
+    (select * from messages m
+     where m.conversation_id = p.conversation_id and m.seq > greatest(%(around)s, p.joined_seq)
+     order by m.seq limit %(newer)s)
+) m on true
+where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
+order by m.seq;
+
 -- name: range
 -- What a node missed in one conversation: messages after one seq up to another, oldest first.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,

@@ -400,6 +400,7 @@ async def test_the_largest_group_fits(pool: Pool, redis_url: str) -> None:
 
 
 WRONG_LIMITS = ("0", "101", "-1", "", "ten", "1.0", "%2B5", "%D9%A3", "9" * 5000, "1%00", "%201")
+WRONG_AROUND_SEQS = ("around_seq=-1", "around_seq=x", f"around_seq={2**63}", "around_seq=1&cursor=x")
 WRONG_AFTER_SEQS = ("after_seq=-1", "after_seq=", "after_seq=x", f"after_seq={2**63}", "after_seq=0&cursor=x")
 
 
@@ -417,6 +418,10 @@ async def test_a_query_out_of_bounds_is_named(pool: Pool, redis_url: str) -> Non
             answer = await mine.get(f"{history}?{query}")
             assert (answer.status, answer.code) == (400, "invalid_query"), query
             assert "after_seq" in answer.body["error"]["detail"]
+        for query in WRONG_AROUND_SEQS:
+            answer = await mine.get(f"{history}?{query}")
+            assert (answer.status, answer.code) == (400, "invalid_query"), query
+            assert "around_seq" in answer.body["error"]["detail"]
         beyond = await mine.get(f"{history}?after_seq={2**63 - 1}")
         assert (beyond.status, beyond.body) == (200, {"messages": [], "cursor": None})
 
@@ -441,6 +446,26 @@ async def test_pages_of_history_are_the_whole_of_it_in_both_directions(pool: Poo
                 seqs += [message["seq"] for message in answer.body["messages"]]
                 query = {"cursor": answer.body["cursor"]} if answer.body["cursor"] is not None else None
             assert seqs == expected
+
+
+async def test_from_around_a_message_history_goes_on_in_both_directions(pool: Pool, redis_url: str) -> None:
+    alice = await new_user(pool, "alice")
+    conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
+    await say(pool, conversation, alice.user, *[b"%d" % n for n in range(1, 10)])
+    async with open_api(pool, redis_url) as api:
+        path, mine = f"/v1/conversations/{UUID(bytes=conversation)}/messages", api.of(alice.token)
+
+        async def seqs(**query: Any) -> tuple[list[int], Answer]:
+            answer = await mine.get(path, limit=3, **query)
+            return [message["seq"] for message in answer.body["messages"]], answer
+
+        middle, answer = await seqs(around_seq=5)
+        assert middle == [4, 5, 6]
+        assert (await seqs(cursor=answer.body["cursor"]))[0] == [7, 8, 9]
+        assert (await seqs(cursor=answer.body["older"]))[0] == [3, 2, 1]
+        first, answer = await seqs(around_seq=0)
+        assert (first, answer.body["older"], answer.body["cursor"] is None) == ([1], None, False)
+        assert (await seqs(around_seq=99))[1].body["cursor"] is None
 
 
 async def test_pages_of_the_list_are_the_whole_of_it(pool: Pool, redis_url: str) -> None:
@@ -613,7 +638,7 @@ async def test_a_fault_is_logged_and_named_without_its_inside(
     async def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("the inside")
 
-    monkeypatch.setattr("store.conversations.list_of", fail)
+    monkeypatch.setattr("store.conversations.first_page", fail)
     async with open_api(pool, redis_url) as api:
         with structlog.testing.capture_logs() as logs:
             answer = await api.of(alice.token).get("/v1/conversations")

@@ -291,12 +291,48 @@ async def test_two_users_have_one_direct_conversation_however_often_it_is_made(p
     assert set(await messages.members(pool, made[0][0])) == {alice.user, bob.user}
 
 
+@pytest.mark.parametrize(
+    ("around", "limit", "seqs", "older", "newer"),
+    [
+        (5, 4, [3, 4, 5, 6], False, True),
+        (5, 1, [5], True, True),
+        (3, 4, [3, 4], False, True),
+        (9, 6, [6, 7, 8, 9], True, False),
+        (99, 4, [7, 8, 9], True, False),
+        (0, 4, [3], False, True),
+        (6, 100, [3, 4, 5, 6, 7, 8, 9], False, False),
+    ],
+)
+async def test_history_around_a_message_has_as_much_before_as_after(
+    pool: Pool, around: int, limit: int, seqs: list[int], older: bool, newer: bool
+) -> None:
+    """From the join floor, here 2, to the last message, here 9."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    group = await new_group(pool, alice, bob)
+    await send(pool, MembersCache(), [a_message(group, alice.user) for _ in range(9)])
+    await pool.fetch("update participants set joined_seq = 2 where user_id = %s", (uuid(bob.user),))
+    page = await messages.history_around(pool, bob.user, group, around=around, limit=limit)
+    assert [message.seq for message in page.messages] == seqs
+    assert (page.has_older, page.has_newer) == (older, newer)
+    whole = await messages.history(pool, bob.user, group, limit=99, after=0)
+    assert page.messages == [message for message in whole.messages if message.seq in seqs]
+
+
+async def test_history_around_is_for_participants_and_empty_where_there_is_nothing(pool: Pool) -> None:
+    alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+    group = await new_group(pool, alice, bob)
+    page = await messages.history_around(pool, alice.user, group, around=5, limit=4)
+    assert (page.messages, page.has_older, page.has_newer) == ([], False, False)
+    with pytest.raises(NotAParticipant):
+        await messages.history_around(pool, carol.user, group, around=5, limit=4)
+
+
 async def test_conversation_with_nobody_is_not_made(pool: Pool) -> None:
     alice = await new_user(pool, "alice")
     with pytest.raises(UnknownUser):
         await conversations.add_direct(pool, alice.user, b"?" * 16)
     with pytest.raises(UnknownUser):
-        await conversations.add_group(pool, "Group", [alice.user, b"?" * 16])
+        await conversations.add_group(pool, "Group", [alice.user, b"?" * 16], admin=alice.user)
     assert await pool.fetch("select count(*) from conversations") == [(0,)]
 
 
