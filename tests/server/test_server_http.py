@@ -17,7 +17,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from server_http import CBOR, open_api, say
+from server_http import CBOR, Answer, open_api, say
 
 from embedded.postgres import Postgres
 from embedded.redis import Redis as EmbeddedRedis
