@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import socket
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
@@ -67,6 +66,9 @@ class Gateway(Protocol):
 
     def leave(self, connection: Connection) -> None:
         """The connection has ended. Undoes `admit` and `register`, whichever has been done."""
+
+    def now_us(self) -> int:
+        """The time by Postgres' clock, in microseconds since 1970."""
 
     def take_token(self, user: bytes, now: float) -> float:
         """Count a request of this user; 0, or in how many seconds there may be one."""
@@ -303,7 +305,7 @@ class Connection:
                     self._count(frame.request)
                     self._gateway.mark_nowait(self, frame)
                 case Ping():
-                    self.outbox.offer(encode(Pong(frame.request, time.time_ns() // 1000)))
+                    self.outbox.offer(encode(Pong(frame.request, self._gateway.now_us())))
                 case Bye():
                     self._bye = frame.request
                     self._leave_if_idle()

@@ -22,6 +22,7 @@ from server.connection import Connection
 from server.handshake import refused_address
 from server.hub import Hub
 from server.keepalive import KeepAlive
+from server.last_seen import LastSeen
 from server.listener import accept_connections, listen
 from server.marks import Marks
 from server.node import Node
@@ -30,6 +31,7 @@ from server.requests import Requests
 from server.revocations import Revocations
 from server.sends import Sends
 from store.accounts import Identity, device_by_token
+from store.clock import Clock
 from store.config import Config, ConfigError
 from store.errors import StoreError, Unavailable
 from store.members import MembersCache
@@ -45,6 +47,9 @@ ANSWER_TIMEOUT_S: Final = 12.0
 
 READ_S: Final = 0.25
 """What clients had written before they could know lies in the kernel: it is read, and refused, in this time."""
+
+SIGN_OFF_TIMEOUT_S: Final = 3.0
+"""For writing when the last users were here."""
 
 GOODBYE_TIMEOUT_S: Final = 3.0
 """For telling the connections to go."""
@@ -70,7 +75,9 @@ class SocketGateway:
         self._redis = Redis(config.redis_url)
         self._hub = Hub()
         self._node = Node(self._redis, self._pool, self._hub)
-        self._sends = Sends(self._pool, MembersCache(), self._hub, self._node.fanout)
+        self._clock = Clock(self._pool)
+        self._last_seen = LastSeen(self._pool)
+        self._sends = Sends(self._pool, MembersCache(), self._hub, self._node.fanout, self._clock)
         self._marks = Marks(self._pool)
         self._requests = Requests(
             self._pool,
@@ -102,6 +109,8 @@ class SocketGateway:
                 services.start_soon(self._node.run)
                 services.start_soon(self._sends.lanes.run)
                 services.start_soon(self._marks.run)
+                services.start_soon(self._last_seen.run)
+                services.start_soon(self._clock.run)
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
                 if await self._wait_ready():
@@ -167,7 +176,12 @@ class SocketGateway:
             with trio.move_on_after(GOODBYE_TIMEOUT_S):
                 await self._all_gone.wait()
 
+    def now_us(self) -> int:
+        return self._clock.now_us()
+
     async def _sign_off(self) -> None:
+        with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
+            await self._last_seen.wait_idle()
         try:
             await self._node.sign_off()
         except StoreError as error:
@@ -197,7 +211,8 @@ class SocketGateway:
         return self._hub.count(user) < limits.MAX_USER_CONNECTIONS
 
     async def register(self, connection: Connection) -> None:
-        self._hub.add(connection)
+        if self._hub.add(connection):
+            self._last_seen.note(connection.user)
         self._keep_alive.add(connection)
         # For every device, not only the first: another's entry may still be under way.
         await self._node.enter(connection.user)
@@ -211,6 +226,7 @@ class SocketGateway:
             self._node.presence.forget(connection)
             if self._hub.remove(connection):
                 self._node.depart(connection.user)
+                self._last_seen.note(connection.user)
 
     def take_token(self, user: bytes, now: float) -> float:
         return self._rates.take(user, now)

@@ -12,6 +12,7 @@ from server.connection import Connection
 from server.fanout import Fanout
 from server.hub import Hub, Push
 from server.replies import store_error_reply
+from store.clock import Clock
 from store.errors import Locked
 from store.lanes import Lanes
 from store.members import MembersCache
@@ -32,11 +33,12 @@ class PendingSend(NamedTuple):
 class Sends:
     """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait."""
 
-    def __init__(self, pool: Pool, members: MembersCache, hub: Hub, fanout: Fanout) -> None:
+    def __init__(self, pool: Pool, members: MembersCache, hub: Hub, fanout: Fanout, clock: Clock) -> None:
         self._pool = pool
         self._members = members
         self._hub = hub
         self._fanout = fanout
+        self._clock = clock
         self.lanes: Lanes[PendingSend, Outcome] = Lanes(
             "the send queue",
             self._commit,
@@ -64,7 +66,8 @@ class Sends:
 
     async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Outcome | Locked]:
         messages = [pending.message for pending in batch]
-        return [*await send(self._pool, self._members, messages, lock_wait_s=lock_wait_s)]
+        now_ms = self._clock.now_ms()
+        return [*await send(self._pool, self._members, messages, lock_wait_s=lock_wait_s, now_ms=now_ms)]
 
     def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
         """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""

@@ -102,6 +102,9 @@ class Node:
 
     unregister = leave
 
+    def now_us(self) -> int:
+        return 0
+
     def take_token(self, user: bytes, now: float) -> float:
         return 0.0
 

@@ -73,6 +73,9 @@ class FakeGateway:
     def has_room(self, user: bytes) -> bool:
         return not self.user_is_full
 
+    def now_us(self) -> int:
+        return 0
+
     def take_token(self, user: bytes, now: float) -> float:
         return self.user_waits_s
 

@@ -1,0 +1,78 @@
+"""What time it is by Postgres: the one clock that all processes share.
+
+Times in rows are Postgres' own. Where a process needs the same clock without a query (the age of a temp_id, the time
+that a client is told), it adds to its monotonic clock what it has measured; so a machine whose wall clock is wrong, or
+jumps, is no worse than others.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import structlog
+import trio
+
+from store.errors import StoreError
+from store.pool import Pool
+from store.postgres import Error
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S: Final = 60.0
+"""Between measurements: a bad quartz drifts by 6 ms in that time."""
+
+SAMPLES: Final = 3
+"""Of one measurement; the one that took the shortest time is the most exact, to half of that time."""
+
+SUSPICIOUS_S: Final = 1.0
+"""From so far off this machine's wall clock is worth a warning: logs and certificates go by it."""
+
+
+class Clock:
+    """Postgres' clock, as this process knows it; until it is first measured, this machine's.
+
+    :ivar error_us: by how much it may be wrong; None before the first measurement.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._ahead_us = (time.time_ns() - time.monotonic_ns()) // 1000
+        self.error_us: int | None = None
+
+    def now_us(self) -> int:
+        """Microseconds since 1970."""
+        return time.monotonic_ns() // 1000 + self._ahead_us
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return self.now_us() // 1000
+
+    def wall_offset_us(self) -> int:
+        """By how much this machine's wall clock is ahead of Postgres'."""
+        return time.time_ns() // 1000 - self.now_us()
+
+    async def run(self) -> None:
+        """Measure again and again, until cancelled."""
+        while True:
+            try:
+                await self.measure()
+            except (StoreError, Error) as error:
+                log.warning("clock_not_measured", error=str(error))
+            else:
+                if abs(self.wall_offset_us()) > SUSPICIOUS_S * 1e6:
+                    log.warning("clock_is_wrong", ahead_of_postgres_s=round(self.wall_offset_us() / 1e6, 3))
+            await trio.sleep(INTERVAL_S)
+
+    async def measure(self) -> None:
+        """
+        :raises StoreError, Error: if Postgres cannot be asked; what was measured before stays.
+        """
+        samples = []
+        for _ in range(SAMPLES):
+            before = time.monotonic_ns() // 1000
+            [(now,)] = await self._pool.fetch("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
+            took = time.monotonic_ns() // 1000 - before
+            samples.append((took, now - before - took // 2))
+        took, self._ahead_us = min(samples)
+        self.error_us = took // 2

@@ -1,0 +1,40 @@
+"""When users were online last, written in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from store import sql
+from store.columns import BIGINT, UUID, UUIDS
+from store.errors import StoreError
+from store.pool import Pool
+from store.postgres import RETRYABLE, Error
+from store.statement import Statement
+
+log = structlog.get_logger(__name__)
+_sql = sql.load("last_seen")
+_TOUCH: Final = Statement(_sql.touch, {"users": UUIDS})
+_OF: Final = Statement(_sql.of, {"users": UUIDS}, (UUID, BIGINT))
+
+
+async def touch(pool: Pool, users: Sequence[bytes]) -> list[bool]:
+    """These users were online just now, by Postgres' clock; whether that is stored, for each.
+
+    Users that do not exist are passed over. Nobody is told of a failure but the log: the next time that they come or go
+    it is right again.
+    """
+    parameters = {"users": list(dict.fromkeys(users))}
+    try:
+        await pool.run(_TOUCH, parameters)
+    except (StoreError, *RETRYABLE, Error) as error:
+        log.warning("last_seen_not_stored", users=len(users), error=str(error))
+        return [False] * len(users)
+    return [True] * len(users)
+
+
+async def last_seen(pool: Pool, users: Sequence[bytes]) -> dict[bytes, int]:
+    """When these users were online last, in microseconds since 1970; those who never were are left out."""
+    return dict(await pool.read(_OF, {"users": users}))
