@@ -85,7 +85,7 @@ ListVersion: TypeAlias = tuple[int, int, int]
 async def list_version(pool: Pool, user: bytes) -> ListVersion | None:
     """Which state the user's list is in; None if it is empty. Costs a tenth of reading a page of it."""
     [version] = await pool.read(_VERSION, {"user": user})
-    return version if version[2] else None
+    return version if version[0] is not None else None
 
 
 async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:

@@ -14,7 +14,9 @@ from made, unnest(%(users)s::uuid[]) u order by u;
 -- name: page
 -- Which conversations of a user come next, the latest message first: no more of them are looked at closely.
 select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq
-from participants me join conversations c on c.id = me.conversation_id
+from participants me
+-- The limit has each looked up: where few conversations are stored, they would be read from end to end.
+cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
 where me.user_id = %(user)s
   and ((extract(epoch from c.active_at) * 1000000)::bigint, c.id) < (%(before)s, %(before_id)s)
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc limit %(limit)s
@@ -52,9 +54,13 @@ order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
 -- name: version
 -- A digest of when everything that the list shows was written last, and of who is in it: it changes with each commit that
 -- changes the list. Two sums of 64 bits and a number: that two states have the same is as unlikely as a forged signature.
-select bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed, c.changed), 1)),
-       bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed, c.changed), 2)), count(*)
+select bit_xor(who.one # hash_record_extended(row(c.id, c.changed), 1)),
+       bit_xor(who.other # hash_record_extended(row(c.id, c.changed), 2)), sum(who.size)::bigint
 from participants me
-join conversations c on c.id = me.conversation_id
-join participants p on p.conversation_id = me.conversation_id
+cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
+cross join lateral (
+    select bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 1)) as one,
+           bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 2)) as other, count(*) as size
+    from participants p where p.conversation_id = me.conversation_id
+) who
 where me.user_id = %(user)s
