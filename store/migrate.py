@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import structlog
 import trio
 
-from store.errors import StoreError
+from store.errors import Locked, StoreError
 from store.pool import Pool
 from store.postgres import Connection, Error, connected
 
@@ -20,8 +20,19 @@ log = structlog.get_logger(__name__)
 
 _LOCK: Final = 0x414C4F53  # "ALOS": the advisory lock of all migrations of this product
 
-LOCK_TIMEOUT_S: Final = 5
-"""A migration that waits for a table's lock makes everybody else wait behind it; better to fail and be run again."""
+LOCK_TIMEOUT_S: Final = 0.2
+"""A migration that waits for a table's lock makes everybody else wait behind it, and one that has another table's lock
+already may wait for somebody who waits for that one. So it gives up, and with it all locks, long before Postgres would
+look for a deadlock (1 s) and choose somebody to fail; then it tries again."""
+
+PATIENCE_S: Final = 30.0
+"""How long one file is tried again; then the migration fails, and is to be run again at a quieter time."""
+
+PAUSE_S: Final = 0.1
+"""Between two attempts: for those who waited."""
+
+OUTSIDE_LOCK_TIMEOUT_S: Final = 60.0
+"""Outside a transaction nobody waits behind what waits: it waits for transactions that began before it."""
 
 
 class Migration(NamedTuple):
@@ -72,7 +83,6 @@ async def migrate(url: str, *, upto: int | None = None) -> list[str]:
     applied = []
     async with connected(url) as connection:
         await _wait_lock(connection)
-        await connection.query(f"set lock_timeout = '{LOCK_TIMEOUT_S}s'")
         current = await _current(connection)
         for migration in migrations():
             if migration.version > current and (upto is None or migration.version <= upto):
@@ -105,12 +115,34 @@ _OUTSIDE: Final = "-- outside a transaction\n"
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
+    """
+    :raises Locked: if a table stayed locked.
+    """
     # One simple query of several statements is one transaction.
     record = f"insert into migrations (version, name) values ({migration.version}, '{migration.name}')"  # noqa: S608
     if not migration.text.startswith(_OUTSIDE):
-        await connection.script(f"{migration.text};\n{record}")
+        await _set_lock_timeout(connection, LOCK_TIMEOUT_S)
+        await _insist(connection, f"{migration.text};\n{record}")
         return
+    await _set_lock_timeout(connection, OUTSIDE_LOCK_TIMEOUT_S)
     for statement in migration.text.split(";"):
         if statement.strip():
             await connection.script(statement)
     await connection.script(record)
+
+
+async def _set_lock_timeout(connection: Connection, seconds: float) -> None:
+    await connection.query(f"set lock_timeout = '{round(seconds * 1000)}ms'")
+
+
+async def _insist(connection: Connection, text: str) -> None:
+    deadline = trio.current_time() + PATIENCE_S
+    while True:
+        try:
+            await connection.script(text)
+        except Locked:
+            if trio.current_time() > deadline:
+                raise
+            await trio.sleep(PAUSE_S)
+        else:
+            return

@@ -295,8 +295,15 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
             await self.cursor().execute("discard plans")
 
     async def script(self, text: str) -> None:
-        """Run several statements, without parameters, in one transaction."""
-        await self.wait(self._script(text.encode()))
+        """Run several statements, without parameters, in one transaction.
+
+        :raises Locked: if a lock was waited for longer than `lock_timeout` says; nothing was done.
+        :raises Error: if one of them fails; nothing was done.
+        """
+        try:
+            await self.wait(self._script(text.encode()))
+        except driver_errors.LockNotAvailable as error:
+            raise Locked(_one_line(error)) from error
 
     def _script(self, text: bytes) -> PQGen[None]:
         self.pgconn.send_query(text)

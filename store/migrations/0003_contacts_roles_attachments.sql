@@ -309,7 +309,7 @@ begin
     order by i.n;
 end $$;
 
--- What the release before this one calls. It knows no 'silent': to it that is a send that somebody else has told of.
+-- What the release before this one calls; so is send_message(), which a call that is under way may still need. It knows no 'silent': to it that is a send that somebody else has told of.
 create or replace function send_messages(
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[]
@@ -322,7 +322,6 @@ begin
         p_temp_id, p_digest, p_content_type, p_content, p_nonce, p_ephemeral_public_key,
         array_fill(null::bigint, array[cardinality(p_conversation)])) s;
 end $$;
-drop function send_message(uuid, bigint, uuid, uuid, uuid, bytea, text, bytea, bytea, bytea);
 
 -- What an administrator of a group may do is done by anybody while it has none.
 create function may_change(p_conversation uuid, p_user uuid) returns boolean language sql stable as $$
