@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import trio
-
 from jobs.worker import Worker
-from store.config import Config, ConfigError
-from store.log import configure_logging
+from store.config import Config
+from store.process import run_process
 
 
 async def _work(config: Config) -> None:
@@ -18,12 +16,7 @@ async def _work(config: Config) -> None:
 def main() -> None:
     if len(sys.argv) != 1:
         sys.exit("usage: python -m jobs")
-    try:
-        config = Config.from_environment()
-    except ConfigError as error:
-        sys.exit(str(error))
-    configure_logging("worker", config.log_level)
-    trio.run(_work, config)
+    run_process("worker", _work)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ class SocketGateway:
         self._node = Node(self._redis, self._pool, self._hub)
         self._clock = Clock(self._pool)
         self._last_seen = LastSeen(self._pool)
-        self._sends = Sends(self._pool, MembersCache(), self._hub, self._node.fanout, self._clock)
+        self._sends = Sends(
+            self._pool, MembersCache(), self._hub, self._node.fanout, self._clock, self._node.note_doubt
+        )
         self._marks = Marks(self._pool)
         self._requests = Requests(
             self._pool,

@@ -208,6 +208,11 @@ class Node:
         self._gap_s = max(self._gap_s, gap_s)
         self._gap_seen.set()
 
+    def note_doubt(self) -> None:
+        """Something may have been committed that nobody was told of, since its outcome was not known."""
+        self.note_gap(trio.current_time() - self._in_step_at)
+        self.fanout.miss("the outcome of a commit is not known")
+
     async def _catch_up_after_gaps(self) -> None:
         while True:
             await self._gap_seen.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
@@ -13,7 +14,7 @@ from server.fanout import Fanout
 from server.hub import Hub, Push
 from server.replies import store_error_reply
 from store.clock import Clock
-from store.errors import Locked
+from store.errors import Locked, Unavailable
 from store.lanes import Lanes
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
@@ -31,14 +32,26 @@ class PendingSend(NamedTuple):
 
 
 class Sends:
-    """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait."""
+    """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait.
 
-    def __init__(self, pool: Pool, members: MembersCache, hub: Hub, fanout: Fanout, clock: Clock) -> None:
+    :param note_doubt: called when something may have been committed that nobody was told of.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        members: MembersCache,
+        hub: Hub,
+        fanout: Fanout,
+        clock: Clock,
+        note_doubt: Callable[[], None],
+    ) -> None:
         self._pool = pool
         self._members = members
         self._hub = hub
         self._fanout = fanout
         self._clock = clock
+        self._note_doubt = note_doubt
         self.lanes: Lanes[PendingSend, Outcome] = Lanes(
             "the send queue",
             self._commit,
@@ -71,16 +84,23 @@ class Sends:
 
     def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
         """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""
+        is_doubtful = False
         for pending, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Committed):
                 self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
                 if outcome.is_new:
                     self._deliver(pending, outcome)
+                elif not self._hub.has_pushed(pending.message.conversation, outcome.seq):
+                    # Perhaps the first attempt was committed by somebody who never learnt of it.
+                    is_doubtful = True
             else:
+                is_doubtful |= isinstance(outcome, Unavailable)
                 self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
             pending.connection.answered()
         self._hub.flush()
         self._fanout.wake()
+        if is_doubtful:
+            self._note_doubt()
 
     def _deliver(self, pending: PendingSend, committed: Committed) -> None:
         message = pending.message

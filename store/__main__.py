@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 
 import structlog
-import trio
 
-from store.config import Config, ConfigError
-from store.log import configure_logging
+from store.config import Config
 from store.migrate import migrate
 from store.pool import Pool
+from store.process import run_process
 
 
 async def _release(config: Config) -> None:
@@ -24,12 +23,7 @@ async def _release(config: Config) -> None:
 def main() -> None:
     if sys.argv[1:] != ["migrate"]:
         sys.exit("usage: python -m store migrate")
-    try:
-        config = Config.from_environment()
-    except ConfigError as error:
-        sys.exit(str(error))
-    configure_logging("release", config.log_level)
-    trio.run(_release, config)
+    run_process("release", _release)
 
 
 if __name__ == "__main__":

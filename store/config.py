@@ -26,7 +26,7 @@ class Config:
     socket_port: int = 8001
     """Port of `socket` (WebSocket)."""
     database_url: str = "postgresql://postgres@127.0.0.1:5432/postgres"
-    """Postgres 15 or newer, as a libpq URL or DSN; several hosts allowed."""
+    """Postgres 15 or newer itself, not a connection pooler, as a libpq URL or DSN; several hosts allowed."""
     database_pool: int = 8
     """Postgres connections of one process."""
     redis_url: str = "redis://127.0.0.1:6379/0"

@@ -21,6 +21,20 @@ class Unavailable(StoreError):
         self.detail = detail
 
 
+class PoolerRefused(StoreError):
+    """A connection pooler stands between this process and Postgres. An operator has to change DATABASE_URL.
+
+    :ivar where: host and port, for the operator.
+    """
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"a connection pooler, such as PgBouncer, answers at {where}: give DATABASE_URL the address of Postgres"
+            " itself (each process keeps few connections, prepares statements on them and cancels queries)"
+        )
+        self.where = where
+
+
 class Overloaded(StoreError):
     """A bounded queue is full. Nothing was done; retry later.
 

@@ -58,6 +58,7 @@ class Pool:
         self._free = trio.CapacityLimiter(size)
         self._idle: list[Connection] = []
         self.reads = Reads(self._run_reads, max(1, min(MAX_READING, size - 1)))
+        self._last_where = ""
         self._connects = 0
         self._discarded = 0
 
@@ -137,7 +138,10 @@ class Pool:
             raise Overloaded("the Postgres pool", self._free.statistics().tasks_waiting)
 
     async def wait_ready(self) -> None:
-        """Return once Postgres answers; until then say every few seconds which one is missing."""
+        """Return once Postgres answers; until then say every few seconds which one is missing.
+
+        :raises PoolerRefused: if a pooler answers in its place: to wait would not help.
+        """
         delay_s = 0.1
         while True:
             try:
@@ -166,7 +170,8 @@ class Pool:
             self._idle.pop().close_now()
 
     async def _connect(self) -> Connection:
-        connection = await connect(self.url)
+        connection = await connect(self.url, preferred=self._last_where)
+        self._last_where = connection.where
         self._connects += 1
         return connection
 

@@ -26,7 +26,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
 from store.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, Type
-from store.errors import Locked, StoreError, Unavailable
+from store.errors import Locked, PoolerRefused, StoreError, Unavailable
 from store.statement import Statement
 
 log = structlog.get_logger(__name__)
@@ -40,6 +40,10 @@ CONNECT_TIMEOUT_S: Final = 3.0
 
 FIRST_REPLAN: Final = 8
 """Queries of a connection after which plans are made anew for the first time; then at each doubling."""
+
+LOCK_TIMEOUT_S: Final = 5.0
+"""For a lock, in whatever has no shorter deadline of its own: less than a whole query may take, so that who waits
+learns that it was a lock."""
 
 CANCEL_TIMEOUT_S: Final = 2.0
 """How long a cancelled query may hold its task while Postgres is asked to stop it; then the connection is closed."""
@@ -276,6 +280,10 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
             raise driver_errors.DataError(_one_line(error)) from error
         if isinstance(error, driver_errors.LockNotAvailable):
             raise Locked(_one_line(error)) from error
+        if isinstance(error, driver_errors.ReadOnlySqlTransaction):
+            # It was the primary when we connected; whoever connects anew finds the one that is it now.
+            self.close_now()
+            raise Unavailable("Postgres", self.where, "it takes no writes any more") from error
         is_connection = isinstance(error, (driver_errors.OperationalError, driver_errors.InterfaceError))
         if is_connection and not isinstance(error, RETRYABLE):
             raise Unavailable("Postgres", self.where, _one_line(error)) from error
@@ -321,28 +329,28 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.pgconn.finish()
 
 
-async def connect(url: str) -> Connection:
+async def connect(url: str, *, preferred: str = "") -> Connection:
     """A new connection: the first host of `url` that answers, each tried for `CONNECT_TIMEOUT_S`.
 
     :param url: libpq URL or DSN; several hosts and `target_session_attrs` work.
+    :param preferred: tried first, if it is among them: `where` of the last connection that came about, since a host
+        that accepts and stays silent would cost each new one its whole patience.
     :raises Unavailable: if no host answers as asked.
+    :raises PoolerRefused: if what answers is no Postgres, but a pooler of connections to one.
     """
     failures = []
-    for attempt in _attempts(url):
+    for attempt in sorted(_attempts(url), key=lambda attempt: where_of(attempt) != preferred):
         where = where_of(attempt)
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
                 resolved = make_conninfo("", **await _resolved(attempt))
                 connection = await _drive_connecting(Connection._connect_gen(resolved))
+                await _begin_session(connection, where)
         except trio.TooSlowError:
             failures.append(f"{where}: no answer within {CONNECT_TIMEOUT_S:g} s")
         except (psycopg.Error, OSError) as error:
             failures.append(f"{where}: {_one_line(error)}")
         else:
-            connection._autocommit = True
-            connection._adapters = _ADAPTERS
-            connection.prepare_threshold = 0
-            connection.where = where
             return connection
     raise Unavailable("Postgres", where_of(conninfo_to_dict(url)), "; ".join(failures))
 
@@ -361,6 +369,27 @@ def _pipelined(pgconn: Any, count: int) -> PQGen[list[PGresult]]:
             pass
         yield from psycopg.generators.fetch(pgconn)
     return results
+
+
+async def _begin_session(connection: Connection, where: str) -> None:
+    """Set it up, and find out who answers: a pooler makes up the process id that it tells at connecting."""
+    connection._autocommit = True
+    connection._adapters = _ADAPTERS
+    connection.prepare_threshold = 0
+    connection.where = where
+    try:
+        cursor = connection.cursor(binary=True)
+        setting = f"{round(LOCK_TIMEOUT_S * 1000)}ms"
+        # Not prepared: behind a pooler the name would be another session's.
+        question = "select pg_backend_pid(), set_config('lock_timeout', %s, false)"
+        await cursor.execute(question, (setting,), prepare=False)
+        [(pid, _)] = await cursor.fetchall()
+    except BaseException:
+        connection.close_now()
+        raise
+    if pid != connection.pgconn.backend_pid:
+        connection.close_now()
+        raise PoolerRefused(where)
 
 
 def encode(statement: Statement, values: Mapping[str, Any]) -> list[bytes | None]:

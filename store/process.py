@@ -1,0 +1,37 @@
+"""Running one process: from its configuration to its exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from store.config import Config, ConfigError
+from store.errors import PoolerRefused
+from store.log import configure_logging
+
+
+def run_process(name: str, main: Callable[[Config], Awaitable[object]], *told: type[Exception]) -> None:
+    """Run a process to its end. What an operator has to change ends it with a sentence, all else with a traceback.
+
+    :param told: such errors, besides those of the configuration.
+    """
+    try:
+        config = Config.from_environment()
+        configure_logging(name, config.log_level)
+        trio.run(main, config)
+    except BaseExceptionGroup as group:
+        errors, rest = group.split(lambda error: isinstance(error, (ConfigError, PoolerRefused, *told)))
+        if errors is None or rest is not None:
+            raise
+        sys.exit(str(_first(errors)))
+    except Exception as error:
+        if not isinstance(error, (ConfigError, PoolerRefused, *told)):
+            raise
+        sys.exit(str(error))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

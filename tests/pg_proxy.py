@@ -1,0 +1,86 @@
+"""A TCP proxy between a process and Postgres: slow, or silent, or one that breaks off when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+
+class Proxy:
+    """Passes bytes on.
+
+    :ivar delay_s: for which each piece is held back, in either direction; the order stays.
+    :ivar is_deaf: while true, what Postgres answers is not passed on.
+    :ivar change: what is made of each piece that Postgres sends.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._streams: set[trio.SocketStream] = set()
+        self.port = 0
+        self.delay_s = 0.0
+        self.is_deaf = False
+        self.change: Callable[[bytes], bytes] = lambda piece: piece
+
+    def url(self, postgres_url: str) -> str:
+        """The same database, by way of this proxy."""
+        return postgres_url.replace(f":{self._port}/", f":{self.port}/")
+
+    async def cut(self) -> None:
+        """Break off all connections."""
+        for stream in list(self._streams):
+            await trio.aclose_forcefully(stream)
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        try:
+            server = await trio.open_tcp_stream("127.0.0.1", self._port)
+        except OSError:
+            await client.aclose()
+            return
+        self._streams |= {client, server}
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pass_on, client, server, False)
+                nursery.start_soon(self._pass_on, server, client, True)
+        finally:
+            self._streams -= {client, server}
+            client.socket.close()
+            server.socket.close()
+
+    async def _pass_on(self, source: trio.SocketStream, sink: trio.SocketStream, is_answer: bool) -> None:
+        send, receive = trio.open_memory_channel[tuple[float, bytes]](1000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write, sink, receive, is_answer)
+            with send:
+                try:
+                    while piece := await source.receive_some():
+                        await send.send((trio.current_time() + self.delay_s, bytes(piece)))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
+
+    async def _write(
+        self, sink: trio.SocketStream, pieces: trio.MemoryReceiveChannel[tuple[float, bytes]], is_answer: bool
+    ) -> None:
+        with pieces:
+            try:
+                async for due, piece in pieces:
+                    await trio.sleep_until(due)
+                    if not (is_answer and self.is_deaf):
+                        await sink.send_all(self.change(piece) if is_answer else piece)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        await trio.aclose_forcefully(sink)
+
+
+@asynccontextmanager
+async def open_proxy(port: int) -> AsyncGenerator[Proxy, None]:
+    """A proxy to a Postgres on this port, until the end of the block."""
+    proxy = Proxy(port)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    proxy.port = listeners[0].socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, proxy.serve, listeners)
+        yield proxy
+        nursery.cancel_scope.cancel()

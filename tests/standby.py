@@ -1,0 +1,76 @@
+"""A real standby of an embedded Postgres."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+
+from embedded import process
+from embedded.account import account_for
+from embedded.errors import EmbeddedError
+from embedded.ports import LOOPBACK
+from embedded.postgres import Postgres
+from embedded.programs import Programs
+
+NAME = "standby"
+"""What it calls itself towards the primary."""
+
+
+class Standby(Postgres):
+    """Made from a primary that runs, by pg_basebackup; follows it until it is promoted."""
+
+    def __init__(self, folder: Path, primary: Postgres, *, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder, settings=settings)
+        self._primary = primary
+
+    def promote(self) -> None:
+        """Be the primary from now on; returns when it is."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            assert connection.execute("select pg_promote()").fetchone() == (True,)
+
+    def cut_off(self) -> None:
+        """Hear no more from the primary: what it commits from now on is not here."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("alter system set primary_conninfo = ''")
+            connection.execute("select pg_reload_conf()")
+            ended = "select not exists (select from pg_stat_wal_receiver where status = 'streaming')"
+            assert process.wait_until(lambda: connection.execute(ended).fetchone() == (True,), 10)
+
+    def _create(self, programs: Programs) -> None:
+        unfinished = self.folder / "data.new"
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        unfinished.mkdir(mode=0o700)
+        account = account_for(unfinished)
+        if account is not None:
+            account.own(unfinished)
+        primary = f"host={LOOPBACK} port={self._primary.port} user=postgres application_name={NAME}"
+        here = "/proc/self/cwd" if account is not None else str(unfinished)
+        command = [
+            *(str(programs.path.with_name("pg_basebackup")), "--pgdata", here, "--dbname", primary),
+            *("--write-recovery-conf", "--wal-method", "stream", "--checkpoint", "fast", "--no-sync"),
+        ]
+        with self.log.open("ab") as log:
+            status = process.run(command, folder=unfinished, log=log, account=account)
+        if status != 0:
+            raise EmbeddedError(f"no copy of the primary could be made: see {self.log}")
+        unfinished.rename(self.data)
+
+    def _is_ready(self, port: int, pid: int) -> bool:
+        try:
+            lines = (self.data / self.pid_file).read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
+
+
+def await_standby(primary: Postgres) -> None:
+    """From now on the primary's commits wait for the standby; returns once it is in step."""
+    with psycopg.connect(primary.url, autocommit=True) as connection:
+        connection.execute(f"alter system set synchronous_standby_names = '{NAME}'")
+        connection.execute("select pg_reload_conf()")
+        state = f"select sync_state from pg_stat_replication where application_name = '{NAME}'"
+        assert process.wait_until(lambda: connection.execute(state).fetchone() == ("sync",), 10)
