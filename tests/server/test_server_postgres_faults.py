@@ -353,6 +353,6 @@ async def test_a_connection_pooler_in_front_is_refused_by_name(own_postgres: Pos
             socket, _ = await cluster.start_socket(wait=False)
             with trio.fail_after(20):
                 assert await socket.wait() == 1
-            await socket.read_log()
-            assert any("a connection pooler, such as PgBouncer" in line for line in socket.raw)
+            sentence = "a connection pooler, such as PgBouncer"
+            await wait_for(lambda: any(sentence in line for line in socket.raw), what="the sentence")
             assert not any("Traceback" in line for line in socket.raw)
