@@ -57,7 +57,7 @@ class Ours(Server):
     def companions(self) -> Iterator[dict[str, list[int]]]:
         """The web process and the worker; yields their process ids by role."""
         with (
-            self._process("web", ["server", "web"], "PORT", free_port()) as web,
+            self.web(free_port()) as web,
             running(
                 [sys.executable, "-m", "jobs"],
                 folder=_REPOSITORY,
@@ -75,6 +75,12 @@ class Ours(Server):
         :param wait: until it listens; else the block begins as soon as the process does.
         """
         with self._process("socket", ["server", "socket"], "SOCKET_PORT", port, wait=wait) as pid:
+            yield pid
+
+    @contextmanager
+    def web(self, port: int) -> Iterator[int]:
+        """The web process alone; yields its process id."""
+        with self._process("web", ["server", "web"], "PORT", port) as pid:
             yield pid
 
     def _environment(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import structlog
@@ -13,8 +13,9 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from server import bodies
+from server.bodies import Form
 from server.cursors import InvalidCursor
-from server.pages import Form, Pages
+from server.pages import Pages
 from server.passwords import Passwords
 from store import accounts, conversations, messages
 from store.accounts import Account, Identity
@@ -100,7 +101,9 @@ def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
     @app.get("/v1/devices")
     async def list_devices() -> ResponseReturnValue:
         user = (await _identify(pool)).user
-        return _answer({"devices": [bodies.device_body(each) for each in await accounts.devices_of(pool, user)]})
+        return _answer(
+            {"devices": [bodies.device_body(each, _form()) for each in await accounts.devices_of(pool, user)]}
+        )
 
     @app.delete("/v1/devices/<uuid:device>")
     async def revoke(device: UUID) -> ResponseReturnValue:
@@ -132,7 +135,7 @@ def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages) -> None:
                 conversation = await conversations.add_group(pool, body.name, sorted({user, *others}), admin=user)
                 is_new = True
             made = await conversations.one(pool, user, conversation)
-        return _answer(bodies.conversation_body(made), 201 if is_new else 200)
+        return _answer(bodies.conversation_body(made, _form()), 201 if is_new else 200)
 
     @app.get("/v1/conversations")
     async def list_conversations() -> ResponseReturnValue:
@@ -141,12 +144,12 @@ def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages) -> None:
             return _answer_encoded(await pages.first_of_list(user, limit, _form()))
         active_at, conversation = bodies.cursor_parts(cursor, "list", int, bytes)
         page = await conversations.list_of(pool, user, limit=limit + 1, before=(active_at, conversation))
-        return _answer(bodies.list_body(page, limit))
+        return _answer(bodies.list_body(page, limit, _form()))
 
     @app.get("/v1/conversations/<uuid:conversation>")
     async def one(conversation: UUID) -> ResponseReturnValue:
         user = (await _identify(pool)).user
-        return _answer(bodies.conversation_body(await conversations.one(pool, user, conversation.bytes)))
+        return _answer(bodies.conversation_body(await conversations.one(pool, user, conversation.bytes), _form()))
 
     @app.get("/v1/conversations/<uuid:conversation>/messages")
     async def history(conversation: UUID) -> ResponseReturnValue:
@@ -157,7 +160,8 @@ def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages) -> None:
         if before is None and after is None:
             return _answer_encoded(await pages.newest_of(user, conversation.bytes, limit, _form()))
         page = await messages.history(pool, user, conversation.bytes, limit=limit, before=before, after=after)
-        return _answer(bodies.history_body(page, conversation.bytes, "before" if after is None else "after"))
+        direction: Literal["before", "after"] = "before" if after is None else "after"
+        return _answer(bodies.history_body(page, conversation.bytes, direction, _form()))
 
 
 async def _history_around(pool: Pool, user: bytes, conversation: UUID, limit: int) -> ResponseReturnValue:
@@ -168,7 +172,11 @@ async def _history_around(pool: Pool, user: bytes, conversation: UUID, limit: in
     older = bodies.cursor_text("before", conversation.bytes, page.messages[0].seq) if page.has_older else None
     newer = bodies.cursor_text("after", conversation.bytes, page.messages[-1].seq) if page.has_newer else None
     return _answer(
-        {"messages": [bodies.message_body(message) for message in page.messages], "cursor": newer, "older": older}
+        {
+            "messages": [bodies.message_body(message, _form()) for message in page.messages],
+            "cursor": newer,
+            "older": older,
+        }
     )
 
 

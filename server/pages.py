@@ -5,14 +5,13 @@ Each is checked against Postgres on every use (`store.cache`): what was acknowle
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from server import bodies
+from server.bodies import Form
 from store import conversations, messages
 from store.cache import CacheStatistics, VersionedCache
 from store.pool import Pool
-
-Form: TypeAlias = Literal["json", "cbor"]
 
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
 MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
@@ -38,7 +37,7 @@ class Pages:
         else:
             self._lists.missed()
         page, version = await conversations.first_page(self._pool, user, limit=limit + 1)
-        body = bodies.encode(bodies.list_body(page, limit), form)
+        body = bodies.encode(bodies.list_body(page, limit, form), form)
         if version is not None:
             self._lists.put(key, version, body, len(body))
         return body
@@ -54,7 +53,7 @@ class Pages:
         body = self._histories.get(key, current)
         if body is None:
             page = await messages.history(self._pool, user, conversation, limit=limit)
-            body = bodies.encode(bodies.history_body(page, conversation, "before"), form)
+            body = bodies.encode(bodies.history_body(page, conversation, "before", form), form)
             self._histories.put(key, current, body, len(body))
         return body
 

@@ -44,7 +44,8 @@ cross join lateral (
     select array_agg(p.user_id) as users, array_agg(p.username) as usernames,
            array_agg(p.joined_seq) as joined, array_agg(p.delivered_seq) as delivered, array_agg(p.read_seq) as read
     from (
-        select p.*, u.username from participants p join users u on u.id = p.user_id
+        select p.*, u.username from participants p
+        cross join lateral (select u.username from users u where u.id = p.user_id limit 1) u
         where p.conversation_id = me.conversation_id order by p.user_id
     ) p
 ) who

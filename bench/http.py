@@ -1,0 +1,110 @@
+"""An HTTP load: connections that each have one request in flight, as cheap as it can be in Python.
+
+Answers are not read but for their status and length, so that the generator is no part of what is measured.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bench.processes import LOOPBACK
+
+TIMEOUT_S: Final = 30.0
+
+
+@dataclass
+class HttpRun:
+    """What came of it: seconds of each answer, of all together, and what was wrong with the first bad one."""
+
+    latencies: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    answer_bytes: int = 0
+    first_error: str = ""
+
+
+class _Connection:
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection((LOOPBACK, port), TIMEOUT_S)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sent_at = 0.0
+        self.received = bytearray()
+        self.wanted = 0
+
+    def ask(self, request: bytes) -> None:
+        self.received.clear()
+        self.wanted = 0
+        self.sent_at = time.perf_counter()
+        self.sock.sendall(request)
+
+    def read(self) -> str | None:
+        """What is wrong with the answer; empty if it is whole and good, None if it is not whole."""
+        data = self.sock.recv(1 << 18)
+        if not data:
+            return "the server closed the connection"
+        self.received += data
+        if not self.wanted:
+            end = self.received.find(b"\r\n\r\n")
+            if end < 0:
+                return None
+            head = bytes(self.received[:end]).lower()
+            if not head.startswith(b"http/1.1 200"):
+                return bytes(self.received[:200]).decode(errors="replace")
+            at = head.find(b"content-length:")
+            if at < 0:
+                return "an answer without Content-Length"
+            self.wanted = end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])
+        return "" if len(self.received) >= self.wanted else None
+
+
+def request(path: str, **headers: str) -> bytes:
+    """A GET request."""
+    lines = [f"GET {path} HTTP/1.1", f"Host: {LOOPBACK}", *(f"{name}: {text}" for name, text in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def load(port: int, requests: Sequence[bytes], connections: int, *, seconds: float | None = None) -> HttpRun:
+    """Make the requests one after the other: once each, or again and again for so many seconds."""
+    run, todo = HttpRun(), _endless(requests) if seconds else iter(requests)
+    selector = selectors.DefaultSelector()
+    began = time.perf_counter()
+    busy = 0
+    for _ in range(connections):
+        if (first := next(todo, None)) is None:
+            break
+        connection = _Connection(port)
+        selector.register(connection.sock, selectors.EVENT_READ, connection)
+        connection.ask(first)
+        busy += 1
+    while busy and not run.first_error:
+        ready = selector.select(TIMEOUT_S)
+        if not ready:
+            run.first_error = f"no answer within {TIMEOUT_S:g} s"
+        for key, _ in ready:
+            connection = key.data
+            error = connection.read()
+            if error is None:
+                continue
+            now = time.perf_counter()
+            run.first_error = run.first_error or error
+            run.latencies.append(now - connection.sent_at)
+            run.answer_bytes += connection.wanted
+            following = None if seconds and now - began > seconds else next(todo, None)
+            if following is None:
+                selector.unregister(connection.sock)
+                connection.sock.close()
+                busy -= 1
+            else:
+                connection.ask(following)
+    run.seconds = time.perf_counter() - began
+    selector.close()
+    return run
+
+
+def _endless(requests: Sequence[bytes]) -> Iterator[bytes]:
+    while True:
+        yield from requests

@@ -1,0 +1,275 @@
+"""Reading over HTTP: the list of conversations and a page of history, beside the plan.
+
+    python -m bench.reads --peers DIR
+
+Each user has 50 direct conversations with 5 messages each; one group has 2,000 messages. Both servers have the same, on
+the same Postgres and Redis, and answer with JSON to connections that have one request in flight each. Servers alternate
+from round to round, each started anew, so its caches are empty:
+
+- `list-uncached`: each user's list once, so nothing that was kept is of use;
+- `list-cached`: a few users' lists again and again; nothing changes meanwhile. The plan keeps them for a while, ours
+  asks Postgres each time whether what it keeps is still true;
+- `history`: the newest page of the group, again and again;
+- `empty`: a route of ours that does nothing: what Quart-Trio on Hypercorn costs before any work is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, Final
+
+import psycopg
+
+from bench.contest import build_peers, contestant, rotated, usable
+from bench.cpu import CpuMeter, used
+from bench.http import HttpRun, load, request
+from bench.ours import Ours
+from bench.processes import free_port
+from bench.program import print_line, run_alone, say, shared_services
+from bench.servers import Server
+from bench.summary import OURS, PLAN, by_server, ratios, spread
+
+CASES: Final = ("list-uncached", "list-cached", "history", "empty")
+METRICS: Final = (
+    "requests_per_s",
+    "p50_ms",
+    "p99_ms",
+    "server_us",
+    "postgres_us",
+    "redis_us",
+    "total_us",
+    "others_cores",
+)
+
+UNCACHED_AT_LEAST: Final = 4.0
+"""Times the plan's requests per second."""
+
+NEIGHBOURS: Final = 25
+"""Each user talks with so many users behind and before them in a ring: 50 conversations."""
+
+MESSAGES: Final = 5
+DEEP: Final = 2000
+
+ID: Final = "(lpad(to_hex({kind}), 8, '0') || '-0000-4000-8000-' || lpad(to_hex({number}), 12, '0'))::uuid"
+"""Of version 4's form, which the plan insists on; the same in both databases."""
+
+
+def _id(kind: int, number: str) -> str:
+    return ID.format(kind=kind, number=number)
+
+
+OUR_DATA: Final = f"""
+insert into users (id, username, password_hash)
+    select {_id(1, "n")}, 'user' || n, 'nobody logs in' from generate_series(0, %(users)s - 1) n;
+insert into devices (id, user_id, name, token_hash)
+    select {_id(2, "n")}, {_id(1, "n")}, 'bench', sha256(convert_to('token' || n, 'UTF8'))
+    from generate_series(0, %(users)s - 1) n;
+create temporary table pairs as
+    select n * {NEIGHBOURS} + k - 1 as c, n as one, (n + k) %% %(users)s as other
+    from generate_series(0, %(users)s - 1) n, generate_series(1, {NEIGHBOURS}) k;
+insert into conversations (id, kind, direct_low, direct_high, last_seq, active_at)
+    select {_id(3, "c")}, 'direct', {_id(1, "least(one, other)")}, {_id(1, "greatest(one, other)")}, {MESSAGES},
+           now() - make_interval(secs => c %% 1000) from pairs;
+insert into participants (conversation_id, user_id, delivered_seq, read_seq)
+    select {_id(3, "c")}, {_id(1, "u")}, 2, 2 from pairs, unnest(array[one, other]) u;
+insert into conversations (id, kind, name, last_seq) values ({_id(4, "0")}, 'group', 'Deep', {DEEP});
+insert into participants (conversation_id, user_id) select {_id(4, "0")}, {_id(1, "u")} from generate_series(0, 1) u;
+insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce)
+    select {_id(3, "c")}, s, gen_random_uuid(), {_id(1, "one")}, now() - make_interval(secs => 100 - s), 'text',
+           decode(repeat(md5(c::text), 6), 'hex'), decode(md5(s::text), 'hex')
+    from pairs, generate_series(1, {MESSAGES}) s;
+insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce)
+    select {_id(4, "0")}, s, gen_random_uuid(), {_id(1, "s % 2")}, now() - make_interval(secs => {DEEP} - s), 'text',
+           decode(repeat(md5(s::text), 6), 'hex'), decode(md5(s::text), 'hex')
+    from generate_series(1, {DEEP}) s;
+"""
+
+PLANS_DATA: Final = f"""
+insert into users (id, username) select {_id(1, "n")}, 'user' || n from generate_series(0, %(users)s - 1) n;
+create temporary table pairs as
+    select n * {NEIGHBOURS} + k - 1 as c, n as one, (n + k) %% %(users)s as other
+    from generate_series(0, %(users)s - 1) n, generate_series(1, {NEIGHBOURS}) k;
+insert into conversations (id, type, updated_at)
+    select {_id(3, "c")}, 'direct', now() - make_interval(secs => c %% 1000) from pairs;
+insert into conversation_participants (conversation_id, user_id, last_read_at)
+    select {_id(3, "c")}, {_id(1, "u")}, now() - make_interval(secs => 98) from pairs, unnest(array[one, other]) u;
+insert into conversations (id, type, name) values ({_id(4, "0")}, 'group', 'Deep');
+insert into conversation_participants (conversation_id, user_id)
+    select {_id(4, "0")}, {_id(1, "u")} from generate_series(0, 1) u;
+insert into messages (conversation_id, sender_id, encrypted_content, nonce, created_at)
+    select {_id(3, "c")}, {_id(1, "one")}, encode(decode(repeat(md5(c::text), 6), 'hex'), 'base64'), md5(s::text),
+           now() - make_interval(secs => 100 - s)
+    from pairs, generate_series(1, {MESSAGES}) s;
+insert into messages (conversation_id, sender_id, encrypted_content, nonce, created_at)
+    select {_id(4, "0")}, {_id(1, "s % 2")}, encode(decode(repeat(md5(s::text), 6), 'hex'), 'base64'), md5(s::text),
+           now() - make_interval(secs => {DEEP} - s)
+    from generate_series(1, {DEEP}) s;
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure. `users`: whose lists are asked for once in `list-uncached`."""
+
+    peers: Path | None
+    servers: tuple[str, ...]
+    rounds: int
+    users: int
+    connections: int
+    seconds: float
+
+
+def reads(settings: Settings) -> bool:
+    """Print a line for each run, then what they say; returns whether every run was valid."""
+    runs: list[dict[str, Any]] = []
+    build_peers(settings.servers, settings.peers)
+    with shared_services() as shared:
+        contestants = [contestant(name, shared) for name in settings.servers]
+        for server in contestants:
+            say(f"{server.name}: making {settings.users} users with {2 * NEIGHBOURS} conversations each")
+            server.prepare([])
+            data = OUR_DATA if server.name == OURS else PLANS_DATA
+            with psycopg.connect(server.database_url) as connection:
+                literal = data.replace("%(users)s", str(settings.users)).replace("%%", "%")
+                connection.execute(literal.encode())
+        for round_ in range(1, settings.rounds + 1):
+            for server in rotated(contestants, round_ - 1):
+                say(f"round {round_} of {settings.rounds}: {server.name}")
+                for line in _measure(server, settings):
+                    runs.append({"kind": "run", "round": round_, **line})
+                    print_line(runs[-1])
+    for line in summarize_reads(runs):
+        print_line(line)
+    return all(run["valid"] for run in runs)
+
+
+@contextmanager
+def _started(server: Server) -> Iterator[tuple[int, list[int]]]:
+    """Its HTTP port, and the process that answers there."""
+    if isinstance(server, Ours):
+        port = free_port()
+        with server.web(port) as pid:
+            yield port, [pid]
+    else:
+        with server.started() as endpoint:
+            yield int(endpoint.url.rpartition(":")[2]), endpoint.pids["server"]
+
+
+def _requests(server: Server, case: str, settings: Settings) -> list[bytes]:
+    prefix = "/v1" if server.name == OURS else ""
+
+    def ask(path: str, user: int) -> bytes:
+        if server.name == OURS:
+            return request(prefix + path, Authorization=f"Bearer token{user}")
+        return request(path, **{"x-user-id": f"00000001-0000-4000-8000-{user:012x}"})
+
+    match case:
+        case "empty":
+            return [request("/healthz")]
+        case "history":
+            return [ask("/conversations/00000004-0000-4000-8000-000000000000/messages?limit=50", 0)]
+        case "list-cached":
+            return [ask("/conversations?limit=50", user) for user in range(settings.connections)]
+    return [ask("/conversations?limit=50", user) for user in range(settings.users)]
+
+
+def _measure(server: Server, settings: Settings) -> Iterator[dict[str, Any]]:
+    durability = server.shared.even_out(server.database_url)
+    with _started(server) as (port, pids):
+        meter = CpuMeter({"server": pids, "postgres": [server.shared.postgres_pid], "redis": [server.shared.redis_pid]})
+        for case in CASES:
+            if case == "empty" and server.name != OURS:
+                continue
+            requests = _requests(server, case, settings)
+            seconds = None if case == "list-uncached" else settings.seconds
+            if case == "list-uncached":
+                # Compiled, connected and planned by way of others' lists; theirs are not asked for again.
+                load(port, requests[: settings.users // 4], settings.connections)
+                requests = requests[settings.users // 4 :]
+            else:
+                load(port, requests, settings.connections, seconds=min(1.0, settings.seconds))
+            before = meter.read()
+            run = load(port, requests, settings.connections, seconds=seconds)
+            cpu = used(before, meter.read())
+            yield {"server": server.name, "load": case, **_figures(run, cpu), **durability}
+
+
+def _figures(run: HttpRun, cpu: Mapping[str, float]) -> dict[str, Any]:
+    count = max(len(run.latencies), 1)
+    parts = {f"{name}_us": round(cpu[name] / count * 1e6, 1) for name in ("server", "postgres", "redis", "generator")}
+    cuts = quantiles(run.latencies, n=100) if len(run.latencies) > 1 else [0.0] * 99
+    return {
+        "valid": not run.first_error,
+        "first_error": run.first_error,
+        "requests": len(run.latencies),
+        "requests_per_s": round(len(run.latencies) / run.seconds, 1),
+        "p50_ms": round(cuts[49] * 1000, 3),
+        "p99_ms": round(cuts[98] * 1000, 3),
+        **parts,
+        "total_us": round(sum(parts[f"{name}_us"] for name in ("server", "postgres", "redis")), 1),
+        "bytes": run.answer_bytes // count,
+        "others_cores": round(cpu["others"] / run.seconds, 3),
+    }
+
+
+def summarize_reads(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each case a line for each metric, and one that says whether what is required holds."""
+    lines: list[dict[str, Any]] = []
+    empty = by_server([run for run in runs if run["load"] == "empty"], "server_us").get(OURS, {})
+    for case in CASES:
+        its_runs = [run for run in runs if run["load"] == case]
+        for metric in METRICS:
+            table = by_server(its_runs, metric)
+            line: dict[str, Any] = {server: spread(values.values(), 3) for server, values in sorted(table.items())}
+            line["ours_to_plan"] = spread(ratios(table.get(OURS, {}), table.get(PLAN, {})), 3)
+            lines.append({"kind": "summary", "load": case, "metric": metric, **line})
+        if case == "empty":
+            continue
+        speed = by_server(its_runs, "requests_per_s")
+        of_rounds = ratios(speed.get(OURS, {}), speed.get(PLAN, {}))
+        least = UNCACHED_AT_LEAST if case == "list-uncached" else 1.0
+        cost = by_server(its_runs, "server_us").get(OURS, {})
+        requirement = {
+            "invalid_runs": sum(not run["valid"] for run in its_runs),
+            "least_ours_to_plan": least,
+            "holds": median(of_rounds) >= least if of_rounds else None,
+            # Of the web process' CPU: what it takes to answer anything at all.
+            "fixed_share": spread(ratios(empty, cost), 3),
+        }
+        lines.append({"kind": "requirement", "load": case, **requirement})
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.reads", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
+    )
+    parser.add_argument("--servers", default=f"{OURS},{PLAN}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--users", type=int, default=1200, help="whose lists are asked for once")
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each case but list-uncached")
+    options = parser.parse_args()
+    settings = Settings(
+        peers=options.peers,
+        servers=usable(options.servers.split(","), options.peers),
+        rounds=options.rounds,
+        users=options.users,
+        connections=options.connections,
+        seconds=options.seconds,
+    )
+    if not settings.servers:
+        sys.exit("nothing to measure")
+    run_alone(lambda: reads(settings))
+
+
+if __name__ == "__main__":
+    main()
