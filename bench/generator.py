@@ -30,6 +30,11 @@ SETTLE_S: Final = 0.5
 DRAIN_TIMEOUT_S: Final = 10.0
 """For the last acks and deliveries; what has not come by then is counted as missing."""
 
+TOTAL: Final = "total_us_per_send"
+"""CPU of everything that a server needs: its processes and the services that it has to itself meanwhile."""
+
+_NOT_THE_SERVERS: Final = ("generator", "others")
+
 clock = time.perf_counter
 
 
@@ -249,4 +254,6 @@ class Generator:
             if name != "others":
                 figures[f"{name}_us_per_send"] = round(used_s / stretch.acked * 1e6, 1) if stretch.acked else None
             figures[f"{name}_cores"] = round(used_s / seconds, 3)
+        of_server = [used_s for name, used_s in stretch.cpu_s.items() if name not in _NOT_THE_SERVERS]
+        figures[TOTAL] = round(sum(of_server) / stretch.acked * 1e6, 1) if of_server and stretch.acked else None
         return figures
