@@ -81,7 +81,7 @@ def generate(server: Server, endpoint: Endpoint, chats: Sequence[Chat], traffic:
 
     The generator runs as a process of its own, with a heap that no earlier run has grown.
     """
-    chats_file = FOLDER / f"{server.name}.chats.json"
+    chats_file = server.folder / f"{server.name}.chats.json"
     write_chats(chats_file, chats)
     groups = {**endpoint.pids, "postgres": [server.shared.postgres_pid], "redis": [server.shared.redis_pid]}
     command = [

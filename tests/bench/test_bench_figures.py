@@ -70,7 +70,7 @@ def test_a_process_that_does_not_run_cannot_be_measured() -> None:
 
 
 def test_chats_survive_the_way_to_another_process(tmp_path: Path) -> None:
-    chats = [Chat("c", (Member("one", "token"), Member("other")))]
+    chats = [Chat("c", (Member("one", "token"), Member("other", is_reader=False)), writers=2)]
     write_chats(tmp_path / "below" / "chats.json", chats)
     assert read_chats(tmp_path / "below" / "chats.json") == chats
 
