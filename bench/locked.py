@@ -32,7 +32,7 @@ from bench.summary import ratios, spread
 from bench.workload import Chat
 
 P99: Final = "ack_p99_ms"
-METRICS: Final = ("ack_p50_ms", P99, "acked_per_s", "server_us_per_send", "others_cores")
+METRICS: Final = ("ack_p50_ms", P99, "acked_per_s", "server_us_per_send", "postgres_us_per_send", "others_cores")
 
 MOST_P99: Final = 2.0
 """Of the others' p99 while nothing is locked: what they may see."""
