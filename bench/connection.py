@@ -23,7 +23,8 @@ _READ_BYTES: Final = 65536
 class Reports(Protocol):
     """What a connection tells the generator."""
 
-    def acked(self, chat: Chat, stamp: float) -> None: ...
+    def acked(self, connection: Connection, chat: Chat, stamp: float) -> None: ...
+    def passed(self, connection: Connection, messages: int) -> None: ...
     def delivered(self, connection: Connection, stamp: float) -> None: ...
     def failed(self, why: str) -> None: ...
 
@@ -132,10 +133,13 @@ class Connection:
         if sent is None:
             self._reports.failed(f"an ack of {request}, which is not in flight")
         else:
-            self._reports.acked(*sent)
+            self._reports.acked(self, *sent)
 
     def delivered(self, stamp: float) -> None:
         self._reports.delivered(self, stamp)
+
+    def passed(self, messages: int) -> None:
+        self._reports.passed(self, messages)
 
     def failed(self, why: str) -> None:
         self._reports.failed(why)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.databases import Shared
 from bench.ours import Ours
@@ -18,6 +18,8 @@ from bench.program import FOLDER, say
 from bench.servers import Endpoint, Server
 from bench.summary import OURS
 from bench.workload import Chat, write_chats
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ def contestant(name: str, shared: Shared) -> Server:
     return Ours(shared, FOLDER) if name == OURS else Peer(name, shared, FOLDER, FOLDER / "peers")
 
 
-def rotated(servers: Sequence[Server], turns: int) -> list[Server]:
-    """The servers in another order, so that none always comes after the same one, or first."""
-    first = turns % len(servers)
-    return [*servers[first:], *servers[:first]]
+def rotated(contestants: Sequence[_T], turns: int) -> list[_T]:
+    """The same in another order, so that none always comes after the same one, or first."""
+    first = turns % len(contestants)
+    return [*contestants[first:], *contestants[:first]]
 
 
 def measure(server: Server, chats: Sequence[Chat], traffic: Traffic) -> Iterator[dict[str, Any]]:
@@ -79,7 +81,7 @@ def generate(server: Server, endpoint: Endpoint, chats: Sequence[Chat], traffic:
 
     The generator runs as a process of its own, with a heap that no earlier run has grown.
     """
-    chats_file = FOLDER / f"{server.name}.chats.json"
+    chats_file = server.folder / f"{server.name}.chats.json"
     write_chats(chats_file, chats)
     groups = {**endpoint.pids, "postgres": [server.shared.postgres_pid], "redis": [server.shared.redis_pid]}
     command = [

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.adapters import ADAPTERS
+from bench.adapters import ADAPTERS, WRITERS
 from bench.connection import Connection
 from bench.cpu import CpuMeter, used
 from bench.pace import Load, Schedule
@@ -29,6 +29,11 @@ SETTLE_S: Final = 0.5
 
 DRAIN_TIMEOUT_S: Final = 10.0
 """For the last acks and deliveries; what has not come by then is counted as missing."""
+
+TOTAL: Final = "total_us_per_send"
+"""CPU of everything that a server needs: its processes and the services that it has to itself meanwhile."""
+
+_NOT_THE_SERVERS: Final = ("generator", "others")
 
 clock = time.perf_counter
 
@@ -138,39 +143,45 @@ class Generator:
 
     # What connections report.
 
-    def acked(self, chat: Chat, stamp: float) -> None:
+    def acked(self, connection: Connection, chat: Chat, stamp: float) -> None:
         now = clock()
         self._recorder.acked(stamp, now)
         self._acked += 1
         self._expected += len(chat.members) - 1
         if self._sending and self._schedule is None:
-            self._send(chat, now)
+            self._send(connection, chat, now)
 
     def delivered(self, connection: Connection, stamp: float) -> None:
         now = clock()
         self._recorder.delivered(stamp, now)
-        self._delivered += 1
+        self._received(connection, 1, now)
+
+    def passed(self, connection: Connection, messages: int) -> None:
+        self._received(connection, messages, clock())
+
+    def failed(self, why: str) -> None:
+        self._errors.append(why)
+
+    def _received(self, connection: Connection, messages: int, now: float) -> None:
+        self._delivered += messages
         if self._plan.mark_interval_s and not connection.mark_pending:
             # The first one comes at a random moment, or all devices would speak at once, second after second.
             connection.mark_pending = True
             self._plan_mark(now + random.uniform(0, self._plan.mark_interval_s), connection)
 
-    def failed(self, why: str) -> None:
-        self._errors.append(why)
-
     def _open_one(self, url: str, member: Member, content: Body) -> None:
-        make = ADAPTERS[self._plan.protocol]
+        make = (ADAPTERS if member.is_reader else WRITERS)[self._plan.protocol]
         connection = Connection(url, self._epoll, self, lambda events: make(events, member, content))
         self._connections[connection.fileno()] = connection
         self._by_user[member.user] = connection
 
     def _fill(self) -> None:
         for chat in self._plan.chats:
-            for _ in range(self._load.window):
-                self._send(chat, clock())
+            for member in chat.members[: chat.writers]:
+                for _ in range(self._load.window):
+                    self._send(self._by_user[member.user], chat, clock())
 
-    def _send(self, chat: Chat, stamp: float) -> None:
-        connection = self._by_user[chat.members[0].user]
+    def _send(self, connection: Connection, chat: Chat, stamp: float) -> None:
         if not connection.is_open:
             self.failed("a sender has lost its connection")
             return
@@ -207,7 +218,9 @@ class Generator:
         if self._schedule is not None:
             chats = self._plan.chats
             for number, stamp in self._schedule.due(now):
-                self._send(chats[number % len(chats)], stamp)
+                chat = chats[number % len(chats)]
+                writer = chat.members[number // len(chats) % chat.writers]
+                self._send(self._by_user[writer.user], chat, stamp)
         while self._marks_due and self._marks_due[0][0] <= now:
             _, _, connection = heapq.heappop(self._marks_due)
             if connection.is_open:
@@ -249,4 +262,6 @@ class Generator:
             if name != "others":
                 figures[f"{name}_us_per_send"] = round(used_s / stretch.acked * 1e6, 1) if stretch.acked else None
             figures[f"{name}_cores"] = round(used_s / seconds, 3)
+        of_server = [used_s for name, used_s in stretch.cpu_s.items() if name not in _NOT_THE_SERVERS]
+        figures[TOTAL] = round(sum(of_server) / stretch.acked * 1e6, 1) if of_server and stretch.acked else None
         return figures

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
+
+CLOSED: Final = "closed"
+"""The load without a rate."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,12 @@ class Load:
 
     @property
     def name(self) -> str:
-        return "closed" if self.rate is None else f"rate-{self.rate:g}"
+        return CLOSED if self.rate is None else f"rate-{self.rate:g}"
 
 
 def parse_loads(text: str, window: int) -> list[Load]:
     """`closed,200,1000` to loads."""
-    return [Load(None if item == "closed" else float(item), window) for item in text.split(",")]
+    return [Load(None if item == CLOSED else float(item), window) for item in text.split(",")]
 
 
 class Schedule:

@@ -15,18 +15,26 @@ PUBLIC_KEY_BYTES: Final = 32
 
 @dataclass(frozen=True)
 class Member:
-    """A user as a server knows them: `user` is a UUID text; `token` is what their device logs in with, if anything."""
+    """A user as a server knows them: `user` is a UUID text; `token` is what their device logs in with, if anything.
+
+    :ivar is_reader: false if their device looks for its acks only, and counts unread what others write.
+    """
 
     user: str
     token: str = ""
+    is_reader: bool = True
 
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation (a UUID text). The first member sends, the others receive; all are connected."""
+    """A conversation (a UUID text). The first members send, what one sends the others receive; all are connected.
+
+    :ivar writers: how many of the members send.
+    """
 
     conversation: str
     members: tuple[Member, ...]
+    writers: int = 1
 
     @property
     def kind(self) -> str:
@@ -58,6 +66,6 @@ def write_chats(path: Path, chats: Sequence[Chat]) -> None:
 def read_chats(path: Path) -> list[Chat]:
     """The chats that `write_chats` saved."""
     return [
-        Chat(entry["conversation"], tuple(Member(**member) for member in entry["members"]))
+        Chat(entry["conversation"], tuple(Member(**member) for member in entry["members"]), entry["writers"])
         for entry in json.loads(path.read_text())
     ]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench.adapters.alo import Alo
+from bench.adapters.alo import Alo, AloWriter
 from bench.adapters.base import Adapter, Events
-from bench.adapters.lean import Lean
-from bench.adapters.socketio import SocketIO
+from bench.adapters.lean import Lean, LeanWriter
+from bench.adapters.socketio import SocketIO, SocketIOWriter
 
-__all__ = ["ADAPTERS", "Adapter", "Events"]
+__all__ = ["ADAPTERS", "WRITERS", "Adapter", "Events"]
 
 ADAPTERS: Final[dict[str, type[Adapter]]] = {"alo": Alo, "sio": SocketIO, "ws": Lean}
+
+WRITERS: Final[dict[str, type[Adapter]]] = {"alo": AloWriter, "sio": SocketIOWriter, "ws": LeanWriter}
+"""The same for members who count what others write without reading it: all that a generator can afford where everybody
+writes to everybody, since each message comes as often as there are members."""

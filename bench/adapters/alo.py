@@ -7,6 +7,7 @@ and replies are read without the reference decoder's checks, for the generator m
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from struct import Struct
 from typing import ClassVar, Final
 from uuid import UUID
@@ -17,12 +18,15 @@ from bench.adapters.base import FIRST_SEND, STAMP, Adapter, Events
 from bench.websocket import Opcode
 from bench.workload import Body, Member
 from protocol import limits
-from protocol.codec import encode_request
-from protocol.frames import Hello, Key, MarkDelivered, Send, Type
+from protocol.codec import encode, encode_request
+from protocol.frames import Error, Hello, Key, MarkDelivered, Send, Sent, Type
 
 _HELLO: Final = 0
 _REQUEST: Final = Struct("!I")
 _MARKS: Final = range(1, FIRST_SEND)
+
+_MAX_REPLY_BYTES: Final = 512
+"""More than a reply to a send takes."""
 
 
 class Alo(Adapter):
@@ -103,3 +107,54 @@ class Alo(Adapter):
         assert frame.endswith(temp_id), "temp_id is the last field"
         self._sends[conversation] = parts
         return parts
+
+
+class AloWriter(Alo):
+    """A device that looks for its acks, and counts messages without reading them.
+
+    Pushes and replies come in one sequence, in which frames cannot be told apart without decoding it. But how the reply
+    to a request begins is known, eight bytes that are nowhere else by chance, and each message has the same nonce once.
+    What has come before an ack has a smaller `seq`, so the ack's is what is marked as received.
+    """
+
+    __slots__ = ("_is_welcome", "_waiting")
+
+    def __init__(self, events: Events, member: Member, body: Body) -> None:
+        super().__init__(events, member, body)
+        self._is_welcome = False
+        self._waiting: dict[int, tuple[bytes, bytes, str]] = {}
+
+    def send(self, request: int, conversation: str, stamp: float) -> bytes:
+        sent, error = (_head(reply) for reply in (Sent(request, 0, b"", 0), Error(request, "", "")))
+        self._waiting[request] = (sent, error, conversation)
+        return super().send(request, conversation, stamp)
+
+    def receive(self, payload: bytes) -> None:
+        if not self._is_welcome:
+            self._is_welcome = True
+            super().receive(payload)
+            return
+        for request, (sent, error, conversation) in list(self._waiting.items()):
+            at = payload.find(sent)
+            if at < 0:
+                at = payload.find(error)
+            if at >= 0:
+                del self._waiting[request]
+                self._take_reply(payload[at - 1 : at + _MAX_REPLY_BYTES], conversation)
+        if messages := payload.count(self._body.nonce):
+            self.events.passed(messages)
+
+    def _take_reply(self, data: bytes, conversation: str) -> None:
+        frame = cbor2.load(BytesIO(data))
+        if frame[Key.TYPE] == Type.SENT:
+            self._marks[UUID(conversation).bytes] = frame[Key.SEQ]
+            self.events.acked(frame[Key.REQUEST])
+        else:
+            self.events.failed(f"{frame[Key.CODE]}: {frame[Key.DETAIL]}")
+
+
+def _head(reply: Sent | Error) -> bytes:
+    """How the reply begins, behind the number of its fields: its type and its request."""
+    encoded = encode(reply)
+    number = _REQUEST.pack(reply.request)
+    return encoded[1 : encoded.index(number) + len(number)]

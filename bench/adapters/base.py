@@ -39,6 +39,9 @@ class Events(Protocol):
     def delivered(self, stamp: float) -> None:
         """A message that somebody else sent at `stamp` has come."""
 
+    def passed(self, messages: int) -> None:
+        """So many messages that others sent have come, and were not read."""
+
     def failed(self, why: str) -> None:
         """Anything that should not happen in a benchmark: a refusal, an unknown reply, a protocol error."""
 

@@ -71,3 +71,19 @@ class SocketIO(Adapter):
                 self.events.reply(b"40" + json.dumps({"userId": self._user}).encode())
             case _:
                 self.events.failed(f"unexpected packet {payload[:80]!r}")
+
+
+class SocketIOWriter(SocketIO):
+    """A connection that counts messages without reading them."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, events: Events, member: Member, body: Body) -> None:
+        super().__init__(events, member, body)
+        self._own = member.user.encode()
+
+    def receive(self, payload: bytes) -> None:
+        if not payload.startswith(b"42"):
+            super().receive(payload)
+        elif payload.startswith(b'42["message:new"') and self._own not in payload:
+            self.events.passed(1)

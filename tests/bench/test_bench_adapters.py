@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from bench.adapters import ADAPTERS, Adapter
+from bench.adapters import ADAPTERS, WRITERS, Adapter
 from bench.adapters.base import FIRST_SEND, STAMP
 from bench.workload import Member, body
 from protocol.codec import decode_from_client, encode
@@ -26,6 +26,7 @@ class Heard:
     opens: int = 0
     acks: list[int] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
+    unread: int = 0
     failures: list[str] = field(default_factory=list)
     replies: list[bytes] = field(default_factory=list)
 
@@ -38,6 +39,9 @@ class Heard:
     def delivered(self, stamp: float) -> None:
         self.stamps.append(stamp)
 
+    def passed(self, messages: int) -> None:
+        self.unread += messages
+
     def failed(self, why: str) -> None:
         self.failures.append(why)
 
@@ -45,13 +49,13 @@ class Heard:
         self.replies.append(payload)
 
 
-def adapter(protocol: str) -> tuple[Adapter, Heard]:
+def adapter(protocol: str, *, is_reader: bool = True) -> tuple[Adapter, Heard]:
     heard = Heard()
-    return ADAPTERS[protocol](heard, Member(USER, "secret"), BODY), heard
+    return (ADAPTERS if is_reader else WRITERS)[protocol](heard, Member(USER, "secret"), BODY), heard
 
 
-def pushed(seq: int, content: bytes) -> bytes:
-    return encode(Message(UUID(CONVERSATION).bytes, seq, bytes(16), 1, UUID(OTHER).bytes, "text", content, None, None))
+def pushed(seq: int, content: bytes, nonce: bytes | None = None) -> bytes:
+    return encode(Message(UUID(CONVERSATION).bytes, seq, bytes(16), 1, UUID(OTHER).bytes, "text", content, nonce, None))
 
 
 def test_ours_opens_with_its_token() -> None:
@@ -105,6 +109,20 @@ def test_marks_are_the_latest_of_each_conversation_and_said_once() -> None:
     assert alo.take_marks() == b""
 
 
+def test_a_writer_finds_its_reply_among_messages_that_it_counts_unread() -> None:
+    alo, heard = adapter("alo", is_reader=False)
+    alo.receive(encode(Welcome(0, 1, bytes(16), bytes(16), 1, 2, 30_000)))
+    for request in (FIRST_SEND, FIRST_SEND + 1):
+        alo.send(request, CONVERSATION, STAMP_S)
+    before, after = (pushed(seq, BODY.content, BODY.nonce) for seq in (1, 3))
+    alo.receive(before + encode(Sent(FIRST_SEND, 2, bytes(16), 1)) + after)
+    alo.receive(after + encode(Error(FIRST_SEND + 1, "overloaded", "too much", 10)) + encode(Done(7)))
+    assert heard == Heard(opens=1, acks=[FIRST_SEND], failures=["overloaded: too much"], unread=3, replies=[])
+    [marks] = decode_from_client(alo.take_marks())
+    assert isinstance(marks, MarkDelivered)
+    assert marks.marks == [(UUID(CONVERSATION).bytes, 2)]
+
+
 def test_the_plans_peer_is_greeted_in_its_order() -> None:
     sio, heard = adapter("sio")
     sio.receive(b'0{"sid":"x","upgrades":[],"pingInterval":25000}')
@@ -141,9 +159,12 @@ def test_json_peers_get_the_same_fields(protocol: str) -> None:
         ),
     ],
 )
-def test_json_peers_are_understood(protocol: str, ack: bytes, refusal: bytes, new: str) -> None:
-    json_peer, heard = adapter(protocol)
+@pytest.mark.parametrize("is_reader", [True, False])
+def test_json_peers_are_understood(protocol: str, ack: bytes, refusal: bytes, new: str, is_reader: bool) -> None:
+    json_peer, heard = adapter(protocol, is_reader=is_reader)
     content = base64.b64encode(STAMP.pack(STAMP_S) + bytes(191)).decode()
     for payload in (ack, refusal, *((new % (sender, content)).encode() for sender in (USER, OTHER))):
         json_peer.receive(payload)
-    assert heard == Heard(acks=[70000], failures=["no"], stamps=[STAMP_S]), "one's own message is no delivery"
+    stamps, unread = ([STAMP_S], 0) if is_reader else ([], 1)
+    expected = Heard(acks=[70000], failures=["no"], stamps=stamps, unread=unread)
+    assert heard == expected, "one's own message is no delivery"

@@ -70,7 +70,7 @@ def test_a_process_that_does_not_run_cannot_be_measured() -> None:
 
 
 def test_chats_survive_the_way_to_another_process(tmp_path: Path) -> None:
-    chats = [Chat("c", (Member("one", "token"), Member("other")))]
+    chats = [Chat("c", (Member("one", "token"), Member("other", is_reader=False)), writers=2)]
     write_chats(tmp_path / "below" / "chats.json", chats)
     assert read_chats(tmp_path / "below" / "chats.json") == chats
 
@@ -99,7 +99,7 @@ def test_a_summary_compares_round_by_round() -> None:
         run("alo", 4, 160.0, 8.0),
         run("sio-redis", 4, 200.0, 4.0),
     ]
-    cpu, _p50, requirement = summarize(runs)
+    cpu, _p50, requirement, _ = summarize(runs)
     assert cpu["metric"] == "server_us_per_send"
     assert cpu["alo"] == {"median": 150.0, "min": 100.0, "max": 160.0}
     assert cpu["ours_to_plan"] == {"median": 0.5, "min": 0.25, "max": 0.8}
@@ -114,5 +114,25 @@ def test_a_summary_compares_round_by_round() -> None:
 
 
 def test_ours_alone_meets_nothing_and_misses_nothing() -> None:
-    *_, requirement = summarize([run("alo", 1, 100.0, 5.0)])
-    assert requirement["cpu_at_most_half"] is None
+    *_, of_server, of_all = summarize([run("alo", 1, 100.0, 5.0)])
+    assert of_server["cpu_at_most_half"] is None
+    assert of_all["total_cpu_at_most_0.35"] is None
+
+
+@pytest.mark.parametrize(("ours", "is_met"), [(175.0, True), (176.0, False)])
+def test_total_cpu_is_judged_in_the_closed_loop_alone(ours: float, is_met: bool) -> None:
+    runs = [
+        {**run(server, 1, 100.0, 5.0), "ack_p99_ms": 9.0, "total_us_per_send": total, "load": load}
+        for server, total in (("alo", ours), ("sio-redis", 500.0))
+        for load in ("closed", "rate-200")
+    ]
+    requirements = [line for line in summarize(runs) if line["kind"] == "requirement"]
+    assert [line["load"] for line in requirements] == ["closed", "closed", "rate-200"]
+    assert requirements[1] == {
+        "kind": "requirement",
+        "load": "closed",
+        "invalid_runs": 0,
+        "total_cpu_at_most_0.35": is_met,
+        "p50_no_worse": True,
+        "p99_no_worse": True,
+    }

@@ -16,6 +16,7 @@ from bench.websocket import MessageReader
 from bench.workload import Chat, Member
 
 CHATS = tuple(Chat(f"c{n}", (Member(f"from{n}"), Member(f"to{n}"))) for n in range(4))
+UNREAD_CHATS = tuple(Chat(f"c{n}", (Member(f"from{n}"), Member(f"to{n}", is_reader=False))) for n in range(4))
 
 
 class Relay:
@@ -55,7 +56,7 @@ class Relay:
                 self._tell(user.replace("from", "to"), {"t": "new", "message": message})
 
     def _tell(self, user: str, frame: dict[str, object]) -> None:
-        payload = json.dumps(frame).encode()
+        payload = json.dumps(frame, separators=(",", ":")).encode()
         self._sockets[user].sendall(b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload)
 
 
@@ -91,9 +92,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def opened(relay: Relay) -> Iterator[Generator]:
+def opened(relay: Relay, chats: tuple[Chat, ...] = CHATS) -> Iterator[Generator]:
     with listening(relay) as url:
-        plan = Plan("ws", (url,), CHATS, warm_s=0.05, seconds=0.2)
+        plan = Plan("ws", (url,), chats, warm_s=0.05, seconds=0.2)
         generator = Generator(plan, CpuMeter({"server": [os.getpid()]}))
         with closing(generator):
             generator.open()
@@ -110,6 +111,7 @@ def test_a_closed_and_an_open_loop_on_the_same_connections() -> None:
     assert closed["acked_per_s"] > 100
     assert 0 < closed["ack_p50_ms"] <= closed["ack_p99_ms"]
     assert closed["server_us_per_send"] > 0
+    assert closed["total_us_per_send"] == closed["server_us_per_send"], "the generator is no part of the server"
     assert paced["valid"]
     assert 70 < paced["acked_per_s"] < 130
     assert paced["delivered_per_s"] == pytest.approx(paced["acked_per_s"], rel=0.2)
@@ -124,8 +126,18 @@ def test_a_refused_send_makes_the_run_invalid() -> None:
 
 
 @pytest.mark.usefixtures("_short")
-def test_an_acked_message_that_is_not_delivered_makes_the_run_invalid() -> None:
-    with opened(Relay(lose=True)) as generator:
+def test_messages_that_are_counted_unread_are_delivered() -> None:
+    with opened(Relay(), UNREAD_CHATS) as generator:
+        figures = generator.run(Load(rate=100))
+    assert figures["valid"]
+    assert figures["delivered_per_s"] > 50
+    assert figures["delivery_p50_ms"] is None
+
+
+@pytest.mark.usefixtures("_short")
+@pytest.mark.parametrize("chats", [CHATS, UNREAD_CHATS])
+def test_an_acked_message_that_is_not_delivered_makes_the_run_invalid(chats: tuple[Chat, ...]) -> None:
+    with opened(Relay(lose=True), chats) as generator:
         figures = generator.run(Load(rate=100))
     assert not figures["valid"]
     assert figures["undelivered"] > 10

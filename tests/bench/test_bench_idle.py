@@ -2,41 +2,30 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from bench import herd
-from bench.databases import Shared
 from bench.herd import Herd, Wave, first_delay_s
 from bench.idle import describe
 from bench.ours import Ours
 from bench.processes import free_port
 from client.backoff import FIRST_S
-from embedded.services import Services
 from protocol.codes import CloseCode
 
 CLIENTS = 20
 
 
 @pytest.fixture
-def ours(shared_services: Services, redis_url: str, tmp_path: Path) -> Ours:
-    postgres, redis = shared_services.postgres, shared_services.redis
-    return Ours(Shared(postgres.url, postgres.pid, redis_url, redis.pid), tmp_path)
-
-
-@pytest.fixture
-def tokens(ours: Ours) -> Iterator[list[str]]:
+def tokens(ours: Ours) -> list[str]:
     chats = ours.prepare([2, CLIENTS - 2])
     assert [len(chat.members) for chat in chats] == [2, CLIENTS - 2]
     with psycopg.connect(ours.database_url) as connection:
         kinds = connection.execute("SELECT id::text, kind FROM conversations").fetchall()
     assert sorted(kinds) == sorted((chat.conversation, chat.kind) for chat in chats)
-    yield [member.token for chat in chats for member in chat.members]
-    ours.shared.drop_database(ours.database)
+    return [member.token for chat in chats for member in chat.members]
 
 
 def test_all_connect_stay_and_come_back_when_the_gateway_is_killed(

@@ -1,0 +1,153 @@
+"""One hot conversation: a group all of whose members write at once, beside the plan.
+
+    python -m bench.hot --peers DIR --members 256 --rounds 5 --seconds 6
+
+Each member has one send in flight: the next leaves when the ack has come. What is compared is how many sends a second
+are acknowledged. Nobody can write without being connected, so each message is also delivered to all the others, by both
+servers: 255 deliveries are part of a send's price, as in life, and most of it.
+
+Reading them all would make the generator what is measured. So all members but one, the witness, read their acks only,
+and count messages by a search for bytes, with both servers alike; the generator's own share is in each line. A run is
+valid only if each acknowledged message has come to each of the others, so a server cannot win by leaving deliveries
+out. Nor by putting them off: a member's acks come behind everybody's messages on the same connection. How long
+deliveries take is what the witness sees.
+
+Ours and the plan take turns, each started anew for each round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from bench.contest import Traffic, build_peers, contestant, measure, rotated, usable
+from bench.generator import TOTAL
+from bench.program import print_line, run_alone, say, shared_services
+from bench.servers import Server
+from bench.summary import OURS, PLAN, by_server, ratios, spread
+from bench.workload import Chat
+
+SENDS: Final = "acked_per_s"
+METRICS: Final = (
+    SENDS,
+    "delivered_per_s",
+    "ack_p50_ms",
+    "ack_p99_ms",
+    "delivery_p50_ms",
+    "delivery_p99_ms",
+    "server_us_per_send",
+    "postgres_us_per_send",
+    "redis_us_per_send",
+    TOTAL,
+)
+CONDITIONS: Final = ("generator_us_per_send", "generator_cores", "others_cores")
+
+LEAST_SENDS: Final = 3.0
+"""Times the plan's acked sends per second: what ours should reach."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure; of the traffic, all but its loads, which are one closed loop."""
+
+    peers: Path | None
+    servers: tuple[str, ...]
+    members: int
+    rounds: int
+    traffic: Traffic
+
+
+def crowded(group: Chat) -> Chat:
+    """The group when all of its members write, and only the first of them, the witness, reads."""
+    witness, *others = group.members
+    members = (witness, *(replace(member, is_reader=False) for member in others))
+    return Chat(group.conversation, members, writers=len(members))
+
+
+def measure_hot(server: Server, group: Chat, traffic: Traffic) -> dict[str, Any]:
+    """Start the server and let all members of its group write; the run's figures."""
+    [line] = measure(server, [crowded(group)], traffic)
+    return {"members": len(group.members), **line}
+
+
+def hot(settings: Settings) -> bool:
+    """Print a line for each run, then the summary; returns whether every run was valid."""
+    runs: list[dict[str, Any]] = []
+    build_peers(settings.servers, settings.peers)
+    with shared_services() as shared:
+        contestants = [contestant(name, shared) for name in settings.servers]
+        groups = {}
+        for server in contestants:
+            say(f"{server.name}: making a group of {settings.members}")
+            [groups[server.name]] = server.prepare([settings.members])
+        for round_ in range(1, settings.rounds + 1):
+            for server in rotated(contestants, round_ - 1):
+                say(f"round {round_} of {settings.rounds}: {server.name}")
+                line = measure_hot(server, groups[server.name], settings.traffic)
+                runs.append({"kind": "run", "round": round_, **line})
+                print_line(runs[-1])
+    for line in summarize_hot(runs):
+        print_line(line)
+    return all(run["valid"] for run in runs)
+
+
+def summarize_hot(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each metric, and one that says whether what is required holds (None: unknown)."""
+    lines: list[dict[str, Any]] = []
+    for metric in (*METRICS, *CONDITIONS):
+        table = by_server(runs, metric)
+        line: dict[str, Any] = {server: spread(values.values(), 3) for server, values in sorted(table.items())}
+        if metric not in CONDITIONS:
+            line["ours_to_plan"] = spread(ratios(table.get(OURS, {}), table.get(PLAN, {})), 3)
+        lines.append({"kind": "summary", "metric": metric, **line})
+    table = by_server(runs, SENDS)
+    of_rounds = ratios(table.get(OURS, {}), table.get(PLAN, {}))
+    lines.append(
+        {
+            "kind": "requirement",
+            "invalid_runs": sum(not run["valid"] for run in runs),
+            "sends_at_least_3": median(of_rounds) >= LEAST_SENDS if of_rounds else None,
+        }
+    )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.hot", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
+    )
+    parser.add_argument("--servers", default=f"{OURS},{PLAN}")
+    parser.add_argument("--members", type=int, default=256, help="of the group; all of them write")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=6.0, help="that are measured")
+    parser.add_argument("--warm", type=float, default=3.0, help="seconds of load before that")
+    parser.add_argument("--content-bytes", type=int, default=200)
+    parser.add_argument("--mark-interval", type=float, default=1.0, help="s between a device's marks; 0: no marks")
+    options = parser.parse_args()
+    settings = Settings(
+        peers=options.peers,
+        servers=usable(options.servers.split(","), options.peers),
+        members=options.members,
+        rounds=options.rounds,
+        traffic=Traffic(
+            loads="closed",
+            content_bytes=options.content_bytes,
+            warm_s=options.warm,
+            seconds=options.seconds,
+            mark_interval_s=options.mark_interval,
+        ),
+    )
+    if not settings.servers:
+        sys.exit("nothing to measure")
+    run_alone(lambda: hot(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""A member who sends again, unchanged, whatever the server asks to have sent again; nobody measures its latencies."""
+
+from __future__ import annotations
+
+import heapq
+import select
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import cbor2
+
+from bench.adapters.alo import Alo
+from bench.adapters.base import FIRST_SEND, Events
+from bench.connection import Connection
+from bench.websocket import WebSocketError
+from bench.workload import Chat, Member, body
+from protocol.frames import Key, Type
+
+DRAIN_TIMEOUT_S: Final = 15.0
+"""For the last acks; three times as long as the server makes a send wait before it asks for it again."""
+
+_POLL_S: Final = 0.05
+
+clock = time.monotonic
+
+
+class Retrier:
+    """One connection of ours that keeps some sends in flight, in a thread of its own. Implements `connection.Reports`.
+
+    All attributes are to be read once it has left.
+
+    :ivar acks: the `seq`s in the acks of each send, by its number.
+    :ivar errors: how often a send was refused with which code, to be sent again.
+    :ivar longest_s: from a send's first try to its ack.
+    :ivar error: why it gave up, if it did.
+    """
+
+    def __init__(self, url: str, chat: Chat, window: int) -> None:
+        self._url, self._chat, self._window = url, chat, window
+        self._is_sending = threading.Event()
+        self._is_over = threading.Event()
+        self._give_up_at = 0.0
+        self._sends: dict[int, tuple[bytes, float]] = {}
+        """What was sent and has no ack, and when it was first sent, by number."""
+        self._again: list[tuple[float, int]] = []
+        self.acks: dict[int, list[int]] = {}
+        self.errors: Counter[str] = Counter()
+        self.longest_s = 0.0
+        self.error: str | None = None
+
+    @contextmanager
+    def present(self) -> Iterator[None]:
+        """It sends while the block runs; at its end it waits for what has no ack."""
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            self._is_sending.wait()
+            yield
+        finally:
+            self._give_up_at = clock() + DRAIN_TIMEOUT_S
+            self._is_over.set()
+            thread.join()
+
+    # What the device reports.
+
+    def sent(self, request: int, seq: int) -> None:
+        """An ack has come."""
+        self.acks[request].append(seq)
+        first = self._sends.pop(request, None)
+        if first is not None:
+            self.longest_s = max(self.longest_s, clock() - first[1])
+
+    def refused(self, request: int, code: str, retry_after_ms: int | None) -> None:
+        """An error has come."""
+        if retry_after_ms is None:
+            self.failed(f"{code}, which no retry mends")
+            return
+        self.errors[code] += 1
+        heapq.heappush(self._again, (clock() + retry_after_ms / 1000, request))
+
+    def acked(self, connection: Connection, chat: Chat, stamp: float) -> None: ...
+    def passed(self, connection: Connection, messages: int) -> None: ...
+    def delivered(self, connection: Connection, stamp: float) -> None: ...
+
+    def failed(self, why: str) -> None:
+        self.error = self.error or why
+
+    def _run(self) -> None:
+        try:
+            with select.epoll() as epoll:
+                self._send_all(epoll)
+        except (OSError, WebSocketError) as error:
+            self.failed(str(error))
+        finally:
+            self._is_sending.set()
+
+    def _send_all(self, epoll: select.epoll) -> None:
+        devices: list[_Device] = []
+
+        def make(events: Connection) -> _Device:
+            devices.append(_Device(events, self._chat.members[0], self))
+            return devices[0]
+
+        connection = Connection(self._url, epoll, self, make)
+        while self.error is None and not self._is_done():
+            for _, events in epoll.poll(self._wait_s()):
+                if not connection.ready(events):
+                    return
+            if connection.is_open:
+                self._fill(devices[0], connection.reply)
+                self._is_sending.set()
+        connection.close()
+
+    def _is_done(self) -> bool:
+        return self._is_over.is_set() and (not self._sends or clock() > self._give_up_at)
+
+    def _wait_s(self) -> float:
+        return min(_POLL_S, max(0.0, self._again[0][0] - clock())) if self._again else _POLL_S
+
+    def _fill(self, device: _Device, write: Callable[[bytes], None]) -> None:
+        """Send again what is due, and new messages up to the window."""
+        while self._again and self._again[0][0] <= clock():
+            write(self._sends[heapq.heappop(self._again)[1]][0])
+        while len(self._sends) < self._window and not self._is_over.is_set():
+            request = FIRST_SEND + len(self.acks)
+            payload = device.send(request, self._chat.conversation, clock())
+            self.acks[request] = []
+            self._sends[request] = payload, clock()
+            write(payload)
+
+
+class _Device(Alo):
+    """Tells which request a reply is for, and what an error asks for."""
+
+    __slots__ = ("_retrier",)
+
+    def __init__(self, events: Events, member: Member, retrier: Retrier) -> None:
+        super().__init__(events, member, body(200))
+        self._retrier = retrier
+
+    def receive(self, payload: bytes) -> None:
+        for frame in cbor2.loads(b"\x9f" + payload + b"\xff"):
+            match frame[Key.TYPE]:
+                case Type.SENT:
+                    self._retrier.sent(frame[Key.REQUEST], frame[Key.SEQ])
+                case Type.ERROR:
+                    self._retrier.refused(frame[Key.REQUEST], frame[Key.CODE], frame.get(Key.RETRY_AFTER_MS))
+                case Type.WELCOME:
+                    self.events.opened()

@@ -1,0 +1,28 @@
+"""Our server as the benchmarks start it, on the services of the tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench.databases import Shared
+from bench.ours import Ours
+from embedded.services import Services
+
+
+class Gateway(Ours):
+    """Without the web process and the worker: no test here asks for them, and to start them takes seconds."""
+
+    @contextmanager
+    def companions(self) -> Iterator[dict[str, list[int]]]:
+        yield {}
+
+
+@pytest.fixture
+def ours(shared_services: Services, redis_url: str, tmp_path: Path) -> Iterator[Ours]:
+    """Its database is made by `prepare`, and dropped when the test has ended."""
+    postgres, redis = shared_services.postgres, shared_services.redis
+    server = Gateway(Shared(postgres.url, postgres.pid, redis_url, redis.pid), tmp_path)
+    yield server
+    server.shared.drop_database(server.database)
