@@ -55,6 +55,9 @@ DEFAULTS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
     "application_name": "alo-shield",
+    # Every process writes. After a fail-over the old primary may come back as a standby, under the address that is
+    # tried first; Postgres 14 and newer say so while connecting, so that asking costs nothing.
+    "target_session_attrs": "read-write",
 }
 
 RETRYABLE: Final = (
@@ -191,7 +194,8 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         psycopg returns only after ReadyForQuery, which Postgres sends after the commit: a constraint that is checked
         at commit fails here. A commit of which the standby's confirmation was not waited for fails here as well.
 
-        :raises Unavailable: if the connection was lost or the commit is in doubt: the outcome is unknown.
+        :raises Unavailable: if the connection was lost or the commit is in doubt: the outcome is unknown. Or if the
+            server takes no writes any more: nothing was done, and the connection is closed.
         :raises Locked: if a lock was waited for longer than `lock_timeout` says; nothing was done.
         :raises Error: any other error of Postgres; nothing was done.
         """
@@ -332,7 +336,8 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
 async def connect(url: str, *, preferred: str = "") -> Connection:
     """A new connection: the first host of `url` that answers, each tried for `CONNECT_TIMEOUT_S`.
 
-    :param url: libpq URL or DSN; several hosts and `target_session_attrs` work.
+    :param url: libpq URL or DSN; several hosts and `target_session_attrs` work. Unless that says otherwise, a server
+        that takes no writes is passed over.
     :param preferred: tried first, if it is among them: `where` of the last connection that came about, since a host
         that accepts and stays silent would cost each new one its whole patience.
     :raises Unavailable: if no host answers as asked.

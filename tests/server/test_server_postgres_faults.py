@@ -168,22 +168,28 @@ async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_receiv
 async def test_without_its_synchronous_standby_nothing_is_acknowledged_and_the_retry_finds_the_one_message(
     primary: Postgres, standby: Standby, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = Pool(primary.url, 2)
+    """Retries find it committed and are not acknowledged either, until the standby has it: fail-over then keeps it."""
+    pool = Pool(either(primary.port, standby.port), 2)
     alice, _, conversation = await two_who_chat(pool)
     await in_thread(lambda: await_standby(primary))
     monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.5)
     async with open_node(primary.url, redis_url) as node, connect(node.url, alice.token) as sender:
-        await in_thread(standby.stop)
+        await in_thread(standby.kill)
         temp_id = secrets.token_bytes(16)
-        with pytest.raises(RequestRefused) as refused:
-            await sender.send(conversation, b"x", temp_id=temp_id)
-        assert refused.value.code == ErrorCode.UNAVAILABLE.value
+        for _ in range(3):
+            with pytest.raises(RequestRefused) as refused:
+                await sender.send(conversation, b"x", temp_id=temp_id)
+            assert refused.value.code == ErrorCode.UNAVAILABLE.value
+            assert await pool.fetch("select count(*), max(seq) from messages") == [(1, 1)]
         await in_thread(standby.start)
         with trio.fail_after(15):
             sent, refusals = await insist(sender, conversation, b"x", temp_id)
         assert sent.seq == 1
         assert refusals <= LATE
-    assert await pool.fetch("select count(*), max(seq) from messages") == [(1, 1)]
+        pool.close()  # What it keeps open would not outlive the primary.
+        await in_thread(primary.kill)
+    await in_thread(standby.promote)
+    assert await pool.fetch("select id, seq from messages") == [(sent.message, 1)]
     pool.close()
 
 
@@ -259,6 +265,23 @@ async def test_a_full_pool_refuses_in_time_and_heals(
 
         refused, _ = await talk_through(node, pool.url, hold_all, let_go)
         assert set(refused) == {ErrorCode.OVERLOADED.value}
+
+
+async def test_reads_are_refused_in_time_while_the_pool_is_full(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They queue by themselves, apart from sends."""
+    monkeypatch.setattr(pool_module, "WAIT_TIMEOUT_S", 0.2)
+    alice, _, conversation = await two_who_chat(pool)
+    async with open_node(pool.url, redis_url, database_pool=2) as node, connect(node.url, alice.token) as reader:
+        gateway_pool = node.gateway._pool
+        async with gateway_pool.connection(), gateway_pool.connection():
+            for read in (reader.list_conversations, lambda: reader.history(conversation), lambda: reader.sync(None)):
+                with trio.fail_after(2), pytest.raises(RequestRefused) as refused:
+                    await read()
+                assert refused.value.code == ErrorCode.OVERLOADED.value
+                assert refused.value.retry_after_ms is not None
+        assert [each.conversation for each in (await reader.list_conversations()).conversations] == [conversation]
 
 
 async def test_a_slow_network_slows_down_and_loses_nothing(own_postgres: Postgres, redis_url: str) -> None:

@@ -226,6 +226,31 @@ async def test_hosts_that_are_not_as_asked_for_are_passed_over(pool: Pool) -> No
         await connect(f"{pool.url}?target_session_attrs=standby")
 
 
+async def test_server_that_takes_no_writes_is_passed_over(pool: Pool) -> None:
+    """Without being asked for: every process writes, and after a fail-over the first host may be a standby."""
+    address, database = pool.url.removeprefix("postgresql://postgres@").split("/")
+    async with connected(pool.url) as connection:
+        await connection.query(f"alter database {database} set default_transaction_read_only = on")
+    with pytest.raises(Unavailable, match="read-only"):
+        await connect(pool.url)
+    async with connected(f"postgresql://postgres@{address},{address}/{database}?target_session_attrs=any") as any_:
+        assert await any_.query("show transaction_read_only") == [("on",)]
+
+
+@pytest.mark.parametrize("way", ["query", "run"])
+async def test_write_on_a_server_that_takes_none_any_more_is_unavailable_and_closes(pool: Pool, way: str) -> None:
+    """Retryable, by way of a new connection; any other error of a statement leaves the connection open."""
+    await pool.fetch("create table kept (n bigint)")
+    insert = Statement("insert into kept values (%(n)s) returning n", {"n": BIGINT}, [BIGINT])
+    async with connected(pool.url) as connection:
+        await connection.query("set default_transaction_read_only = on")
+        write = connection.query("insert into kept values (1)") if way == "query" else connection.run(insert, {"n": 1})
+        with pytest.raises(Unavailable, match="no writes"):
+            await write
+        assert connection.closed
+    assert await pool.fetch("select n from kept") == []
+
+
 async def test_ids_come_back_as_the_16_bytes_that_went_in(pool: Pool) -> None:
     one = os.urandom(16)
     [(single, many)] = await pool.fetch("select %s, %s", (uuid(one), uuids([one, None])))
