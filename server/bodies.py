@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from protocol.frames import Conversation, Message, Tombstone
 from server.cursors import InvalidCursor, decode_cursor, encode_cursor
 from store.accounts import Device
+from store.contacts import Contact
 from store.messages import Page
 
 CBOR: Final = "application/cbor"
@@ -55,6 +56,30 @@ class NewGroup(Struct, tag_field="kind", tag="group"):
 
     name: Title
     participants: Annotated[list[UUID], Meta(min_length=1, max_length=999)]
+
+
+class PutContact(Struct):
+    """PUT /v1/contacts/{user}"""
+
+    is_blocked: bool = False
+
+
+class AddParticipant(Struct):
+    """POST /v1/conversations/{conversation}/participants"""
+
+    user: UUID
+
+
+class PatchParticipant(Struct):
+    """PATCH /v1/conversations/{conversation}/participants/{user}"""
+
+    role: Literal["admin", "member"]
+
+
+class Mute(Struct):
+    """PUT /v1/conversations/{conversation}/mute"""
+
+    seconds: Annotated[int, Meta(ge=0, le=3650 * 86400)]
 
 
 NEW_CONVERSATION: Final[type[NewDirect | NewGroup]] = NewDirect | NewGroup  # type: ignore[assignment]
@@ -127,6 +152,16 @@ def device_body(device: Device, form: Form) -> dict[str, Any]:
         "name": device.name,
         "created": device.created,
         "expires": device.expires,
+    }
+
+
+def contact_body(contact: Contact, form: Form) -> dict[str, Any]:
+    return {
+        "user": _IDENT[form](contact.user),
+        "username": contact.username,
+        "display_name": contact.display_name,
+        "is_blocked": contact.is_blocked,
+        "created": contact.created,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
 
 import structlog
@@ -17,10 +17,13 @@ from server.bodies import Form
 from server.cursors import InvalidCursor
 from server.pages import Pages
 from server.passwords import Passwords
-from store import accounts, conversations, messages
+from store import accounts, contacts, conversations, messages, participants
 from store.accounts import Account, Identity
 from store.errors import (
     DeviceRevoked,
+    GroupFull,
+    Locked,
+    NotAnAdministrator,
     NotAParticipant,
     Overloaded,
     StoreError,
@@ -60,7 +63,9 @@ def create_app(pool: Pool, redis: Redis, *, token_lifetime_s: float) -> QuartTri
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     _add_accounts(app, pool, Passwords(), token_lifetime_s)
     _add_devices(app, pool, token_lifetime_s)
+    _add_contacts(app, pool)
     _add_conversations(app, pool, Pages(pool))
+    _add_participants(app, pool)
     _add_health(app, pool, redis)
     _add_errors(app)
     return app
@@ -118,6 +123,68 @@ def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
         with trio.CancelScope(shield=True):
             new, expires, _ = await accounts.refresh_token(pool, device, token, lifetime_s=token_lifetime_s)
         return _answer({"token": new, "expires": expires}, 201)
+
+
+def _add_contacts(app: QuartTrio, pool: Pool) -> None:
+    @app.get("/v1/contacts")
+    async def list_contacts() -> ResponseReturnValue:
+        user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
+        after = bytes(16) if cursor is None else bodies.cursor_parts(cursor, "contacts", bytes)[0]
+        page = await contacts.list_of(pool, user, limit=limit + 1, after=after)
+        following = bodies.cursor_text("contacts", page[limit - 1].user) if len(page) > limit else None
+        found = [bodies.contact_body(each, _form()) for each in page[:limit]]
+        return _answer({"contacts": found, "cursor": following})
+
+    @app.put("/v1/contacts/<uuid:other>")
+    async def put_contact(other: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        body = await _body(bodies.PutContact)
+        with trio.CancelScope(shield=True):
+            await contacts.add(pool, user, other.bytes)
+            await contacts.set_blocked(pool, user, other.bytes, is_blocked=body.is_blocked)
+        return Response(b"", 204)
+
+    @app.delete("/v1/contacts/<uuid:other>")
+    async def delete_contact(other: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        with trio.CancelScope(shield=True):
+            await contacts.remove(pool, user, other.bytes)
+        return Response(b"", 204)
+
+
+def _add_participants(app: QuartTrio, pool: Pool) -> None:
+    group = "/v1/conversations/<uuid:conversation>"
+
+    @app.post(f"{group}/participants")
+    async def add_participant(conversation: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        body = await _body(bodies.AddParticipant)
+        with trio.CancelScope(shield=True):
+            await participants.add(pool, user, conversation.bytes, body.user.bytes)
+        return Response(b"", 204)
+
+    @app.patch(f"{group}/participants/<uuid:other>")
+    async def change_participant(conversation: UUID, other: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        body = await _body(bodies.PatchParticipant)
+        with trio.CancelScope(shield=True):
+            await participants.set_role(pool, user, conversation.bytes, other.bytes, body.role)
+        return Response(b"", 204)
+
+    @app.delete(f"{group}/participants/<uuid:other>")
+    async def remove_participant(conversation: UUID, other: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        with trio.CancelScope(shield=True):
+            await participants.remove(pool, user, conversation.bytes, other.bytes)
+        return Response(b"", 204)
+
+    @app.put(f"{group}/mute")
+    async def mute(conversation: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        body = await _body(bodies.Mute)
+        with trio.CancelScope(shield=True):
+            await participants.mute(pool, user, conversation.bytes, seconds=body.seconds)
+        return Response(b"", 204)
 
 
 def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages) -> None:
@@ -246,25 +313,25 @@ def _fault(error: Exception) -> Response:
     return _refuse(500, "internal", "a fault of the server, which has logged it", retry=True)
 
 
+_REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
+    NotAParticipant: (404, "not_found", "no such conversation, or you are not a participant"),
+    TokenUnknown: (401, "unauthenticated", "give the device's token: Authorization: Bearer TOKEN"),
+    TokenExpired: (401, "token_expired", "the token has expired: log in again"),
+    DeviceRevoked: (401, "device_revoked", "the user has revoked this device: log in again"),
+    UnknownDevice: (404, "unknown_device", "you have no such device"),
+    UnknownUser: (404, "unknown_user", "there is no such user"),
+    NotAnAdministrator: (403, "not_an_administrator", "only an administrator of the group may do that"),
+    GroupFull: (409, "group_full", "the group has as many participants as it may"),
+    UsernameTaken: (409, "username_taken", "choose another username"),
+}
+
+
 def _store_error(error: StoreError) -> Response:
-    match error:
-        case NotAParticipant():
-            return _refuse(404, "not_found", "no such conversation, or you are not a participant")
-        case TokenUnknown():
-            return _refuse(401, "unauthenticated", "give the device's token: Authorization: Bearer TOKEN")
-        case TokenExpired():
-            return _refuse(401, "token_expired", "the token has expired: log in again")
-        case DeviceRevoked():
-            return _refuse(401, "device_revoked", "the user has revoked this device: log in again")
-        case UnknownDevice():
-            return _refuse(404, "unknown_device", "you have no such device")
-        case UnknownUser():
-            return _refuse(404, "unknown_user", "there is no such user")
-        case UsernameTaken():
-            return _refuse(409, "username_taken", "choose another username")
-        case Unavailable() | Overloaded() | RedisError():
-            log.warning("request_refused", path=request.path, error=str(error))
-            return _refuse(503, "unavailable", "try again", retry=True)
+    if refusal := _REFUSALS.get(type(error)):
+        return _refuse(*refusal)
+    if isinstance(error, (Unavailable, Overloaded, Locked, RedisError)):
+        log.warning("request_refused", path=request.path, error=str(error))
+        return _refuse(503, "unavailable", "try again", retry=True)
     return _fault(error)
 
 

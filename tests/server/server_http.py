@@ -30,7 +30,10 @@ class Answer:
         self.status = status
         self.headers = headers
         self.data = data
-        if headers.get("Content-Type") == CBOR:
+        if status == 204:
+            assert data == b""
+            self.body = None
+        elif headers.get("Content-Type") == CBOR:
             self.body = cbor2.loads(data)
         else:
             assert headers.get("Content-Type") == "application/json", (status, headers, data)
