@@ -12,6 +12,7 @@ Everything that decides is synchronous; only the look-ups wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -34,6 +35,18 @@ GRACE_S: Final = 5.0
 
 HINT_S: Final = 0.1
 """Arrivals and departures are gathered for so long: a herd is one hint, not thousands."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceStatistics:
+    """A snapshot of the counters since the start.
+
+    :ivar hits, misses: users whom a connection began to watch, and whether another one here watched them already.
+    """
+
+    watched: int
+    hits: int
+    misses: int
 
 
 class _Watched:
@@ -68,8 +81,13 @@ class PresenceWatch:
         self._unwatched: set[bytes] = set()
         self._hinted: set[bytes] = set()
         self._moved: set[bytes] = set()
+        self._hits = 0
+        self._misses = 0
         self._wake = trio.Event()
         self._move = trio.Event()
+
+    def statistics(self) -> PresenceStatistics:
+        return PresenceStatistics(len(self._watched), self._hits, self._misses)
 
     def users(self) -> list[bytes]:
         """Whom this node watches."""
@@ -81,13 +99,19 @@ class PresenceWatch:
         :raises Unavailable: if Redis cannot be reached; nothing has changed then.
         """
         wanted = frozenset(users)
-        new = [user for user in wanted if user not in self._watched]
-        if new:
+        states: dict[bytes, bool] = {}
+        entered: list[bytes] = []
+        known = sum(user in self._watched for user in wanted)
+        # Whom somebody here watches need not be looked up; should that end meanwhile, they are all the same.
+        while new := [user for user in wanted if user not in self._watched and user not in states]:
             # Entered before it is looked up: who changes after the look-up sends a hint here.
             await enter_watchers(self._redis, self._node, new)
-        states = await self._look_up(list(wanted))
+            entered += new
+            states |= await self._look_up(new)
+        self._hits += known
+        self._misses += len(wanted) - known
         if connection.outbox.cut_reason is not None:
-            self._unwatched.update(new)
+            self._unwatched.update(entered)
             return
         self.forget(connection, keep=wanted)
         connection.watched = wanted

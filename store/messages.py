@@ -78,9 +78,6 @@ LOCK_WAIT_S: Final = 5.0
 """For which a send waits for a conversation that somebody else has locked, unless its caller has other plans for it."""
 
 _REMEMBERED_MS: Final = TEMP_ID_DAYS * 86_400_000
-_FIRST_MS: Final = 1_577_836_800_000
-"""The beginning of 2020. Random bytes that happen to have the form of a version 7 UUID name times all over 9,000 years;
-those from before there were any such UUIDs are taken for what they are."""
 
 
 class NewMessage(Struct, frozen=True, gc=False):
@@ -159,14 +156,16 @@ async def send(
 
 def _is_old(temp_id: bytes, oldest_ms: int) -> bool:
     ms = ids.uuid7_ms(temp_id)
-    return ms is not None and _FIRST_MS <= ms < oldest_ms
+    return ms is not None and ms < oldest_ms
 
 
 async def _send_with_old(
     pool: Pool, cache: MembersCache, unique: list[NewMessage], lock_wait_s: float, oldest_ms: int
 ) -> list[Outcome]:
     """Of those whose temp_id may have been forgotten none is stored: each is a retry, or it is not known what it is."""
-    old = [message for message in unique if _is_old(message.temp_id, oldest_ms)]
+    # Random bytes may have the form of a version 7 UUID, of any time in 9,000 years.
+    [(first_ms,)] = await pool.fetch(_sql.forgets_since)
+    old = [each for each in unique if _is_old(each.temp_id, oldest_ms) and not _is_old(each.temp_id, first_ms)]
     parameters = {
         "sender": uuids([message.sender for message in old]),
         "temp_id": uuids([message.temp_id for message in old]),

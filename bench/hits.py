@@ -1,0 +1,161 @@
+"""How often what is kept in memory is of use, on a load with a realistic skew.
+
+    python -m bench.hits
+
+Users, conversations and who is watched are chosen by Zipf's law (the n-th most popular in proportion to 1/n^0.9); each
+user takes part in some 20 groups of 5. Of the operations 6 % are sends and 2 % marks, the rest are reads of the list
+and of the newest page of a conversation; then a quarter of the users connect, and each watches 20 contacts. All of it
+in one process, through the same parts as in the server. Every hundredth page is compared with what an empty cache
+answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import secrets
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import accumulate
+from types import SimpleNamespace
+from typing import Any, Final
+
+import psycopg
+import trio
+
+from bench.ours import Ours
+from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from server.hub import Hub
+from server.pages import Pages
+from server.presence import PresenceWatch
+from store.marks import Mark, mark
+from store.members import MembersCache
+from store.messages import Committed, NewMessage, send
+from store.pool import Pool
+from store.redis import Redis
+
+WANTED: Final = {"list": 0.80, "metadata": 0.85, "history": 0.70, "presence": 0.90}
+"""What the plan wanted of its caches, at least."""
+
+SKEW: Final = 0.9
+SENDS, MARKS, LISTS = 0.06, 0.02, 0.46
+
+
+GROUPS: Final = """
+insert into conversations (id, kind, name) select md5('g' || n)::uuid, 'group', 'g' from generate_series(1, {groups}) n;
+insert into participants (conversation_id, user_id)
+    select md5('g' || n)::uuid, u.id from generate_series(1, {groups}) n
+    cross join lateral (select id from users where n > 0 order by md5(n || id::text) limit {size}) u;
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to simulate."""
+
+    users: int
+    operations: int
+    seed: int
+
+
+class Popular:
+    """Things that are chosen by Zipf's law."""
+
+    def __init__(self, things: Sequence[bytes], chance: random.Random) -> None:
+        self._things = list(things)
+        self._weights = list(accumulate(1 / (n + 1) ** SKEW for n in range(len(things))))
+        self._chance = chance
+        chance.shuffle(self._things)
+
+    def one(self) -> bytes:
+        return self._chance.choices(self._things, cum_weights=self._weights)[0]
+
+
+def hits(settings: Settings) -> bool:
+    """Print a line for each cache; returns whether everything that was read was true."""
+    with shared_services() as shared:
+        server = Ours(shared, FOLDER)
+        say(f"making {settings.users} users")
+        server.prepare([2] * (settings.users // 2))
+        with psycopg.connect(server.database_url) as connection:
+            connection.execute(GROUPS.format(groups=settings.users * 4, size=5).encode())
+        shared.even_out(server.database_url)
+        lines, is_true = trio.run(_simulate, server.database_url, shared.redis_url, settings)
+        for line in lines:
+            print_line({**line, **shared.durability(server.database_url)})
+    return is_true
+
+
+async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tuple[list[dict[str, Any]], bool]:
+    chance = random.Random(settings.seed)
+    with closing(Pool(database_url, 4)) as pool:
+        pages, members = Pages(pool), MembersCache()
+        rows = await pool.fetch("select user_id, array_agg(conversation_id) from participants group by user_id")
+        of_user: dict[bytes, list[bytes]] = dict(rows)
+        users = Popular(list(of_user), chance)
+        is_true = True
+        for n in range(settings.operations):
+            user = users.one()
+            conversation = of_user[user][int(len(of_user[user]) * chance.random() ** 3)]
+            what = chance.random()
+            if what < SENDS:
+                message = NewMessage(conversation, user, secrets.token_bytes(16), "text", bytes(100), None, None)
+                [outcome] = await send(pool, members, [message])
+                is_true &= isinstance(outcome, Committed)
+            elif what < SENDS + MARKS:
+                is_true &= await mark(pool, [[Mark(user, conversation, 2**40, 2**40)]]) == [None]
+            else:
+                read = _list if what < SENDS + MARKS + LISTS else _history
+                body = await read(pages, user, conversation)
+                if n % 100 == 0:
+                    is_true &= body == await read(Pages(pool), user, conversation)
+        caches = [*pages.statistics()]
+        found: dict[str, tuple[int, int]] = {each.name: (each.hits, each.misses) for each in caches}
+        kept = members.statistics()
+        found["metadata"] = (kept.hits, kept.misses)
+        found["presence"] = await _watch(redis_url, users, list(of_user), chance)
+    lines = []
+    for name, (hit, missed) in found.items():
+        rate = round(hit / max(hit + missed, 1), 3)
+        holds = rate >= WANTED[name]
+        lines.append({"kind": "cache", "cache": name, "hits": hit, "misses": missed, "rate": rate, "as_wanted": holds})
+    return lines, is_true
+
+
+async def _list(pages: Pages, user: bytes, _: bytes) -> bytes:
+    return await pages.first_of_list(user, 50, "json")
+
+
+async def _history(pages: Pages, user: bytes, conversation: bytes) -> bytes:
+    return await pages.newest_of(user, conversation, 50, "json")
+
+
+async def _watch(redis_url: str, popular: Popular, users: Sequence[bytes], chance: random.Random) -> tuple[int, int]:
+    """A quarter of the users connect, each watches 20 contacts."""
+    redis, hub = Redis(redis_url), Hub()
+    presence = PresenceWatch(redis, bytes(8), hub, lambda: frozenset({bytes(8), bytes(7) + b"x"}))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(redis.run)
+        await redis.wait_connected()
+        for user in chance.sample(list(users), len(users) // 4):
+            outbox = SimpleNamespace(cut_reason=None, offer=lambda _: None, is_touched=True)
+            connection: Any = SimpleNamespace(user=user, watched=frozenset(), outbox=outbox)
+            await presence.watch(connection, {popular.one() for _ in range(20)})
+        nursery.cancel_scope.cancel()
+    statistics = presence.statistics()
+    return statistics.hits, statistics.misses
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.hits", description=__doc__.partition("\n")[0])
+    parser.add_argument("--users", type=int, default=400)
+    parser.add_argument("--operations", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    settings = Settings(options.users, options.operations, options.seed)
+    run_alone(lambda: hits(settings))
+
+
+if __name__ == "__main__":
+    main()
