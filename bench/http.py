@@ -101,6 +101,8 @@ def load(port: int, requests: Sequence[bytes], connections: int, *, seconds: flo
             else:
                 connection.ask(following)
     run.seconds = time.perf_counter() - began
+    for key in list(selector.get_map().values()):
+        key.data.sock.close()
     selector.close()
     return run
 
