@@ -9,16 +9,17 @@ import structlog
 from msgspec import Struct
 
 from store import sql
-from store.columns import BIGINTS, UUIDS
-from store.errors import Overloaded, StoreError, Unavailable
+from store.columns import BIGINTS, UUID, UUIDS
+from store.errors import Locked, Overloaded, StoreError, Unavailable
 from store.pool import Pool
 from store.postgres import RETRYABLE, Error
 from store.statement import Statement
 
 log = structlog.get_logger(__name__)
-_MARK: Final = Statement(
-    sql.load("marks").mark, {"conversation": UUIDS, "user": UUIDS, "delivered": BIGINTS, "read": BIGINTS}
-)
+_sql = sql.load("marks")
+_COLUMNS: Final = {"conversation": UUIDS, "user": UUIDS, "delivered": BIGINTS, "read": BIGINTS}
+_MARK: Final = Statement(_sql.mark, _COLUMNS)
+_MARK_UNLOCKED: Final = Statement(_sql.mark_unlocked, _COLUMNS, (UUID, UUID))
 
 MAX_ATTEMPTS: Final = 3
 
@@ -45,13 +46,16 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[StoreError |
         "delivered": [mark.delivered for mark in marks],
         "read": [mark.read for mark in marks],
     }
+    statement, locked = _MARK, set[tuple[bytes, bytes]]()
     error: StoreError
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            await pool.run(_MARK, parameters)
+            locked = {(conversation, user) for conversation, user in await pool.run(statement, parameters)}
         except (Unavailable, Overloaded) as unavailable:
             return [unavailable] * len(batch)
-        except RETRYABLE:
+        except (*RETRYABLE, Locked):
+            # Once one of the rows has been locked for so long, it is passed over: the others go on.
+            statement = _MARK_UNLOCKED
             if attempt < MAX_ATTEMPTS:
                 continue
             error = Unavailable("Postgres", "", "the marks met others' locks too often")
@@ -61,4 +65,6 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[StoreError |
             error = StoreError("Postgres refused the marks")
             return [error] * len(batch)
         break
-    return [None] * len(batch)
+    return [
+        Locked() if any((mark.conversation, mark.user) in locked for mark in request) else None for request in batch
+    ]

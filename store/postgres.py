@@ -41,9 +41,9 @@ CONNECT_TIMEOUT_S: Final = 3.0
 FIRST_REPLAN: Final = 8
 """Queries of a connection after which plans are made anew for the first time; then at each doubling."""
 
-LOCK_TIMEOUT_S: Final = 5.0
-"""For a lock, in whatever has no shorter deadline of its own: less than a whole query may take, so that who waits
-learns that it was a lock."""
+LOCK_TIMEOUT_S: Final = 1.0
+"""For a lock, in whatever has no deadline of its own for it: commits hold theirs for milliseconds, and who waits longer
+should know why, and let others have the connection."""
 
 CANCEL_TIMEOUT_S: Final = 2.0
 """How long a cancelled query may hold its task while Postgres is asked to stop it; then the connection is closed."""

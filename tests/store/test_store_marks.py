@@ -9,12 +9,13 @@ import trio
 from store_helpers import a_message
 
 from client.http import Credentials
-from store.errors import Unavailable
+from store.errors import Locked, Unavailable
 from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import send
 from store.pool import Pool
-from tests.people import new_group, new_user
+from store.postgres import connected, uuid
+from tests.people import new_direct, new_group, new_user
 
 
 @pytest.fixture
@@ -164,3 +165,27 @@ async def test_marks_and_sends_of_several_nodes_do_not_deadlock(
 async def test_unreachable_postgres_is_unavailable_for_each_request() -> None:
     outcomes = await mark(Pool("postgresql://nobody@127.0.0.1:1/none", 1), [[], [Mark(b"u", b"c", 1)]])
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
+
+
+async def test_a_row_that_stays_locked_fails_its_own_marks_and_no_others(pool: Pool) -> None:
+    """And the batch after that: one request has both a locked and an unlocked one."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    held, free = await new_direct(pool, alice, bob), await new_group(pool, alice, bob)
+    await send(pool, MembersCache(), [a_message(each, alice.user) for each in (held, free)])
+    batch = [
+        [Mark(bob.user, held, 1)],
+        [Mark(bob.user, free, 1, 1)],
+        [Mark(bob.user, held, 1), Mark(alice.user, free, 2)],
+    ]
+    async with connected(pool.url) as other:
+        await other.query("begin")
+        await other.query("select from participants where conversation_id = %s for update", (uuid(held),))
+        with trio.fail_after(5):
+            outcomes = await mark(pool, batch)
+        assert [type(outcome) for outcome in outcomes] == [Locked, type(None), Locked]
+        await other.query("rollback")
+    marks = "select delivered_seq, read_seq from participants where conversation_id = %s and user_id = %s"
+    assert await pool.fetch(marks, (uuid(free), uuid(bob.user))) == [(1, 1)]
+    assert await pool.fetch(marks, (uuid(held), uuid(bob.user))) == [(0, 0)]
+    assert await mark(pool, batch) == [None, None, None]
+    assert await pool.fetch(marks, (uuid(held), uuid(bob.user))) == [(1, 0)]
