@@ -2,10 +2,10 @@
 
     python -m bench.locked --rounds 3 --seconds 10 --chats 64
 
-In each round our gateway is started anew and all but one of the chats write in a closed loop: for some seconds to warm
-up, for as long while nothing is locked, and again while a transaction of somebody else, who is no server of ours, holds
-the row of the last chat's conversation (`select ... for update`). Compared are the acks of the others in those two
-stretches; the lock comes within milliseconds of the second one's beginning, so what it stalls as it comes is in there.
+In each round our gateway is started anew and all but one of the chats write, in a closed loop or at a steady rate: for
+some seconds to warm up, for as long while nothing is locked, and again while a transaction of somebody else, who is no
+server of ours, holds the row of the last chat's conversation (`select ... for update`). Compared are the acks of the
+others in those two stretches; the lock comes within milliseconds of the second one's beginning, so what it stalls as it comes is in there.
 
 The locked chat's own member writes all the time, and does as it is told: what is refused it sends again, with the same
 temp_id. In the end each of its sends must have been acknowledged once, and stand once in Postgres.
@@ -47,12 +47,14 @@ class Settings:
     :ivar chats: all of them, the locked one included.
     :ivar window: sends in flight in the locked chat; the others have one each.
     :ivar seconds: of each stretch; for so long the lock is held.
+    :ivar rate: sends a second of the others, evenly spaced; 0 for a closed loop, in which all wait for a full machine.
     """
 
     chats: int
     window: int
     rounds: int
     seconds: float
+    rate: float = 0.0
 
 
 def locked(settings: Settings) -> bool:
@@ -79,7 +81,8 @@ def measure_locked(server: Ours, chats: Sequence[Chat], settings: Settings) -> I
     before = _seqs(server.database_url, chat)
     stretches = (WARM, FREE, LOCKED)
     # Each load begins where the one before has ended, so that there is no warming up while it is locked.
-    traffic = Traffic(",".join(["closed"] * len(stretches)), warm_s=0.0, seconds=settings.seconds)
+    load = f"{settings.rate:g}" if settings.rate else "closed"
+    traffic = Traffic(",".join([load] * len(stretches)), warm_s=0.0, seconds=settings.seconds)
     with server.started() as endpoint, foreign_lock(server.database_url, chat) as lock:
         retrier = Retrier(endpoint.url, chat, settings.window)
         with retrier.present():
@@ -193,8 +196,9 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=4, help="sends in flight in the locked one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each stretch, and of the lock")
+    parser.add_argument("--rate", type=float, default=0.0, help="sends a second of the others; 0: a closed loop")
     options = parser.parse_args()
-    settings = Settings(options.chats, options.window, options.rounds, options.seconds)
+    settings = Settings(options.chats, options.window, options.rounds, options.seconds, options.rate)
     run_alone(lambda: locked(settings))
 
 
