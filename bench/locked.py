@@ -5,7 +5,8 @@
 In each round our gateway is started anew and all but one of the chats write, in a closed loop or at a steady rate: for
 some seconds to warm up, for as long while nothing is locked, and again while a transaction of somebody else, who is no
 server of ours, holds the row of the last chat's conversation (`select ... for update`). Compared are the acks of the
-others in those two stretches; the lock comes within milliseconds of the second one's beginning, so what it stalls as it comes is in there.
+others in those two stretches; the lock comes within milliseconds of the second one's beginning, so what it stalls as it
+comes is in there.
 
 The locked chat's own member writes all the time, and does as it is told: what is refused it sends again, with the same
 temp_id. In the end each of its sends must have been acknowledged once, and stand once in Postgres.
