@@ -17,7 +17,7 @@ const FIELDS = [
   'revision', 'edited', 'cursor', 'more', 'count', 'before', 'after', 'messages', 'conversations', 'kind', 'name',
   'first_seq', 'last_seq', 'unread_count', 'active_at', 'participants', 'username', 'joined_seq', 'delivered_seq',
   'read_seq', 'last_message', 'users', 'is_online', 'is_typing', 'for_everyone', 'heads', 'expires', 'keep_alive_ms',
-  'limit', 'limit_value',
+  'limit', 'limit_value', 'reply_to',
 ]
 const KEYS = Object.fromEntries(FIELDS.map((name, key) => [name, key]))
 const NAMES = Object.fromEntries(Object.entries(TYPES).map(([name, type]) => [type, name]))

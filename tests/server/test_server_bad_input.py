@@ -310,8 +310,11 @@ async def test_sends_beyond_the_bound_are_refused_and_all_are_answered_once(pool
             assert [reply.request for reply in sent] == list(range(limits.MAX_IN_FLIGHT))
             assert refused == [(n, ErrorCode.TOO_MANY_IN_FLIGHT) for n in range(limits.MAX_IN_FLIGHT, 1500)]
             await client.send(*sends[limits.MAX_IN_FLIGHT :])
-            again = await client.read(1500 - limits.MAX_IN_FLIGHT)
-            assert [type(reply) for reply in again] == [Sent] * (1500 - limits.MAX_IN_FLIGHT)
+            again: list[int] = []
+            while len(again) < 1500 - limits.MAX_IN_FLIGHT:
+                # A node that has just begun catches up, and may push what was sent before.
+                again += [reply.request for reply in await client.read(1) if not isinstance(reply, Message)]
+            assert again == list(range(limits.MAX_IN_FLIGHT, 1500))
             [connection] = [each for each in node.gateway._connections if each.user == somebody.user]
             assert connection.in_flight == 0
         assert await pool.fetch("select count(*) from messages where conversation_id = %s", (conversation.hex(),)) == [
