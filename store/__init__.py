@@ -4,11 +4,16 @@
 |---|---|
 | `postgres`, `pool` | psycopg driven by Trio; connections that survive cancellation or are closed |
 | `statement`, `columns` | the statements of the hot path, with their types written down |
+| `reads` | reads that queue up share a round trip |
+| `queue`, `batch` | group commit: what queued, fairly, during one commit goes out with the next |
+| `lanes` | what is locked elsewhere goes a way of its own |
 | `redis` | one pipelined Redis connection for all tasks |
-| `batch` | group commit: what queued during one commit goes out with the next |
-| `messages`, `revisions`, `marks`, `conversations`, `members`, `accounts`, `outbox` | a function for each query |
+| `messages`, `revisions`, `marks`, `conversations` | a function for each query |
+| `participants`, `members`, `contacts`, `accounts`, `last_seen`, `outbox` | the same |
+| `cache` | values that are checked against a version on each use |
 | `sync` | what is new since a cursor |
 | `directory`, `bus` | which node holds which user, and what nodes tell each other |
+| `clock` | what time it is by Postgres |
 | `migrate` | numbered SQL files, applied under a lock (`python -m store migrate`) |
-| `config` | every environment variable, with its default |
+| `config`, `process` | every environment variable, with its default; running a process by them |
 """
