@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
+import trio
 
 from protocol.codec import encode
 from protocol.frames import Message, Send, Sent
@@ -21,6 +22,10 @@ from store.messages import Committed, NewMessage, Outcome, send
 from store.pool import Pool
 
 log = structlog.get_logger(__name__)
+
+
+DOUBTFUL_S: Final = 600.0
+"""After a commit whose outcome is not known, for so long it may still succeed: when its standby is back, say."""
 
 
 class PendingSend(NamedTuple):
@@ -52,6 +57,7 @@ class Sends:
         self._fanout = fanout
         self._clock = clock
         self._note_doubt = note_doubt
+        self._doubtful_until = 0.0
         self.lanes: Lanes[PendingSend, Outcome] = Lanes(
             "the send queue",
             self._commit,
@@ -84,17 +90,18 @@ class Sends:
 
     def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
         """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""
-        is_doubtful = False
+        is_doubtful, now = False, trio.current_time()
         for pending, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Committed):
                 self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
                 if outcome.is_new:
                     self._deliver(pending, outcome)
-                elif not self._hub.has_pushed(pending.message.conversation, outcome.seq):
-                    # Perhaps the first attempt was committed by somebody who never learnt of it.
-                    is_doubtful = True
+                elif now < self._doubtful_until:
+                    # Perhaps its first attempt is one of those, committed when nobody looked any more.
+                    is_doubtful |= not self._hub.has_pushed(pending.message.conversation, outcome.seq)
             else:
-                is_doubtful |= isinstance(outcome, Unavailable)
+                if isinstance(outcome, Unavailable):
+                    is_doubtful, self._doubtful_until = True, now + DOUBTFUL_S
                 self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
             pending.connection.answered()
         self._hub.flush()
