@@ -12,6 +12,7 @@ with oldest as (
     select distinct p.user_id from decided d
     join participants p on p.conversation_id = d.conversation_id
     where greatest(p.delivered_seq, p.private_read_seq, p.joined_seq) < d.seq
+      and coalesce(p.muted_until, '-infinity') < clock_timestamp()
 ), noticed as (
     insert into outbox (task, user_id, due)
     select 'offline_notice', a.user_id, clock_timestamp() from absent a order by a.user_id
@@ -36,6 +37,7 @@ returning id;
 select o.user_id, o.version, o.attempt, exists (
     select from participants p join conversations c on c.id = p.conversation_id
     where p.user_id = o.user_id and greatest(p.delivered_seq, p.private_read_seq, p.joined_seq) < c.last_seq
+      and coalesce(p.muted_until, '-infinity') < clock_timestamp()
 ) from outbox o where o.id = %(id)s and o.task = 'offline_notice';
 
 -- name: end_job
