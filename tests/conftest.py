@@ -7,8 +7,8 @@ Each test that asks for `database_url` gets a database of its own, made from a m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from queue import Empty, Queue, SimpleQueue
@@ -122,16 +122,23 @@ def redis_url(shared_services: Services) -> str:
     return shared_services.redis.url
 
 
-@pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A migrated Postgres that the test may kill; its database is `postgres`."""
-    postgres = Postgres(tmp_path / "postgres", settings=NOT_DURABLE)
+@contextmanager
+def migrated_postgres(folder: Path, settings: Mapping[str, str]) -> Iterator[Postgres]:
+    """A migrated Postgres of the test's own; its database is `postgres`. It blocks: to be entered by a fixture."""
+    postgres = Postgres(folder, settings=settings)
     postgres.start()
     try:
         trio.run(migrate, postgres.url)
         yield postgres
     finally:
         postgres.stop()
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A migrated Postgres that the test may kill; its database is `postgres`."""
+    with migrated_postgres(tmp_path / "postgres", NOT_DURABLE) as postgres:
+        yield postgres
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ from store import postgres as postgres_module
 from store.errors import ForeignCursor, PoolerRefused
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, history, send
-from store.migrate import migrate
 from store.pool import Pool
 from store.postgres import connect as connect_postgres
 from store.sync import sync
+from tests.conftest import migrated_postgres
 from tests.pg_proxy import open_proxy
 from tests.processes import open_cluster
 from tests.standby import Standby, await_standby
@@ -46,25 +46,15 @@ async def in_thread(call: object) -> None:
 @pytest.fixture
 def durable_postgres(tmp_path: Path) -> Iterator[Postgres]:
     """One that waits for the disk at each commit."""
-    postgres = Postgres(tmp_path / "durable")
-    postgres.start()
-    try:
-        trio.run(migrate, postgres.url)
+    with migrated_postgres(tmp_path / "durable", {}) as postgres:
         yield postgres
-    finally:
-        postgres.stop()
 
 
 @pytest.fixture
 def primary(tmp_path: Path) -> Iterator[Postgres]:
     """One whose commits wait for its standby, if it has to have one."""
-    postgres = Postgres(tmp_path / "primary", settings=NOT_FSYNCED)
-    postgres.start()
-    try:
-        trio.run(migrate, postgres.url)
+    with migrated_postgres(tmp_path / "primary", NOT_FSYNCED) as postgres:
         yield postgres
-    finally:
-        postgres.stop()
 
 
 @pytest.fixture
