@@ -19,7 +19,8 @@ log = structlog.get_logger(__name__)
 _sql = sql.load("marks")
 _COLUMNS: Final = {"conversation": UUIDS, "user": UUIDS, "delivered": BIGINTS, "read": BIGINTS}
 _MARK: Final = Statement(_sql.mark, _COLUMNS)
-_MARK_UNLOCKED: Final = Statement(_sql.mark_unlocked, _COLUMNS, (UUID, UUID))
+_MARK_UNLOCKED: Final = Statement(_sql.mark.replace("/* skip locked */", "skip locked"), _COLUMNS)
+_BEHIND: Final = Statement(_sql.behind, _COLUMNS, (UUID, UUID))
 
 MAX_ATTEMPTS: Final = 3
 
@@ -50,7 +51,9 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[StoreError |
     error: StoreError
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            locked = {(conversation, user) for conversation, user in await pool.run(statement, parameters)}
+            await pool.run(statement, parameters)
+            if statement is _MARK_UNLOCKED:
+                locked = {(conversation, user) for conversation, user in await pool.run(_BEHIND, parameters)}
         except (Unavailable, Overloaded) as unavailable:
             return [unavailable] * len(batch)
         except (*RETRYABLE, Locked):

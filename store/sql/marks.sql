@@ -11,34 +11,17 @@ with given as (
     join participants p on p.conversation_id = g.conversation_id and p.user_id = g.user_id
     join conversations c on c.id = g.conversation_id
     where p.delivered_seq < least(g.delivered, c.last_seq) or p.read_seq < least(g.read, c.last_seq)
-    order by p.conversation_id, p.user_id for no key update of p
+    order by p.conversation_id, p.user_id for no key update of p /* skip locked */
 )
 update participants p
 set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read),
     changed = pg_current_xact_id()
 from mark where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id;
 
--- name: mark_unlocked
--- The same, but rows that somebody else has locked are passed over; those that should have been written are returned.
-with given as (
-    select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read
-    from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s) as m(conversation_id, user_id, delivered, read)
-    group by m.conversation_id, m.user_id
-), wanted as (
-    select p.conversation_id, p.user_id, least(g.delivered, c.last_seq) as delivered, least(g.read, c.last_seq) as read
-    from given g
-    join participants p on p.conversation_id = g.conversation_id and p.user_id = g.user_id
-    join conversations c on c.id = g.conversation_id
-    where p.delivered_seq < least(g.delivered, c.last_seq) or p.read_seq < least(g.read, c.last_seq)
-), mark as (
-    select p.conversation_id, p.user_id, w.delivered, w.read
-    from wanted w join participants p on p.conversation_id = w.conversation_id and p.user_id = w.user_id
-    order by p.conversation_id, p.user_id for no key update of p skip locked
-), moved as (
-    update participants p
-    set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read),
-        changed = pg_current_xact_id()
-    from mark where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id
-)
-select w.conversation_id, w.user_id from wanted w
-where not exists (select from mark m where m.conversation_id = w.conversation_id and m.user_id = w.user_id);
+-- name: behind
+-- Of the same marks, those that are not written.
+select p.conversation_id, p.user_id
+from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s) as m(conversation_id, user_id, delivered, read)
+join participants p on p.conversation_id = m.conversation_id and p.user_id = m.user_id
+join conversations c on c.id = m.conversation_id
+where p.delivered_seq < least(greatest(m.delivered, m.read), c.last_seq) or p.read_seq < least(m.read, c.last_seq);
