@@ -106,9 +106,8 @@ def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
     @app.get("/v1/devices")
     async def list_devices() -> ResponseReturnValue:
         user = (await _identify(pool)).user
-        return _answer(
-            {"devices": [bodies.device_body(each, _form()) for each in await accounts.devices_of(pool, user)]}
-        )
+        form, devices = _form(), await accounts.devices_of(pool, user)
+        return _answer({"devices": [bodies.device_body(each, form) for each in devices]})
 
     @app.delete("/v1/devices/<uuid:device>")
     async def revoke(device: UUID) -> ResponseReturnValue:
@@ -132,7 +131,8 @@ def _add_contacts(app: QuartTrio, pool: Pool) -> None:
         after = bytes(16) if cursor is None else bodies.cursor_parts(cursor, "contacts", bytes)[0]
         page = await contacts.list_of(pool, user, limit=limit + 1, after=after)
         following = bodies.cursor_text("contacts", page[limit - 1].user) if len(page) > limit else None
-        found = [bodies.contact_body(each, _form()) for each in page[:limit]]
+        form = _form()
+        found = [bodies.contact_body(each, form) for each in page[:limit]]
         return _answer({"contacts": found, "cursor": following})
 
     @app.put("/v1/contacts/<uuid:other>")
@@ -238,13 +238,9 @@ async def _history_around(pool: Pool, user: bytes, conversation: UUID, limit: in
     page = await messages.history_around(pool, user, conversation.bytes, around=around, limit=limit)
     older = bodies.cursor_text("before", conversation.bytes, page.messages[0].seq) if page.has_older else None
     newer = bodies.cursor_text("after", conversation.bytes, page.messages[-1].seq) if page.has_newer else None
-    return _answer(
-        {
-            "messages": [bodies.message_body(message, _form()) for message in page.messages],
-            "cursor": newer,
-            "older": older,
-        }
-    )
+    form = _form()
+    found = [bodies.message_body(message, form) for message in page.messages]
+    return _answer({"messages": found, "cursor": newer, "older": older})
 
 
 def _history_bounds(conversation: UUID) -> tuple[int | None, int | None]:
