@@ -106,7 +106,7 @@ async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tu
                 [outcome] = await send(pool, members, [message])
                 is_true &= isinstance(outcome, Committed)
             elif what < SENDS + MARKS:
-                is_true &= await mark(pool, [[Mark(user, conversation, 2**40, 2**40)]]) == [None]
+                is_true &= (await mark(pool, [[Mark(user, conversation, 2**40, 2**40)]])).outcomes == [None]
             else:
                 read = _list if what < SENDS + MARKS + LISTS else _history
                 body = await read(pages, user, conversation)
@@ -116,7 +116,7 @@ async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tu
             name: (hit - filled[name][0], missed - filled[name][1])
             for name, (hit, missed) in _counts(pages, members).items()
         }
-        found["presence"] = await _watch(redis_url, users, list(of_user), chance)
+        found["presence"] = await _watch(pool, redis_url, users, list(of_user), chance)
     lines = []
     for name, (hit, missed) in found.items():
         rate = round(hit / max(hit + missed, 1), 3)
@@ -149,10 +149,12 @@ class _Watcher:
         self.outbox = SimpleNamespace(cut_reason=None, offer=lambda _: None, is_touched=True)
 
 
-async def _watch(redis_url: str, popular: Popular, users: Sequence[bytes], chance: random.Random) -> tuple[int, int]:
+async def _watch(
+    pool: Pool, redis_url: str, popular: Popular, users: Sequence[bytes], chance: random.Random
+) -> tuple[int, int]:
     """All users connect, each watches 20 contacts."""
     redis, hub = Redis(redis_url), Hub()
-    presence = PresenceWatch(redis, bytes(8), hub, lambda: frozenset({bytes(8), bytes(7) + b"x"}))
+    presence = PresenceWatch(redis, pool, bytes(8), hub, lambda: frozenset({bytes(8), bytes(7) + b"x"}))
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
         await redis.wait_connected()

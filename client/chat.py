@@ -62,7 +62,7 @@ def _line_of_sign(sign: Sign, names: dict[bytes, str]) -> str:
 
 def names_in(conversation: Conversation) -> dict[bytes, str]:
     """The name of each participant."""
-    return {person.user: person.username for person in conversation.participants}
+    return {person.user: person.username for person in conversation.participants or ()}
 
 
 async def run_chat(

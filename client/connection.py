@@ -46,6 +46,8 @@ from protocol.frames import (
     Send,
     Sent,
     SetTyping,
+    Status,
+    Statuses,
     Sync,
     Synced,
     Watch,
@@ -81,6 +83,7 @@ async def connect(
     token: str,
     *,
     on_push: OnPush | None = None,
+    cursor: bytes | None = None,
     version: int = limits.PROTOCOL_VERSION,
     timeout_s: float = CONNECT_TIMEOUT_S,
     keep_alive_s: float | None = None,
@@ -92,6 +95,7 @@ async def connect(
         read, replies included, and sooner or later the server cuts the connection: that is the backpressure.
         `send_channel.send` of a memory channel will do. Without it pushes are dropped. May be called before this
         function has returned: the server may push right after `Welcome`.
+    :param cursor: what is new since then is pushed right after `Welcome`, up to a `Cursor` (or a `Lag`: then `sync`).
     :param timeout_s: up to and including `Welcome`.
     :param keep_alive_s: of silence, after which the other side is tried with a ping, and is gone after as long again;
         as `welcome` says, if left out. `math.inf` never pings.
@@ -103,7 +107,8 @@ async def connect(
         nursery.start_soon(connection._read)
         nursery.start_soon(connection._write)
         try:
-            connection.welcome = await _say_hello(connection, token, version, deadline - trio.current_time())
+            hello = Hello(0, token, version, cursor)
+            connection.welcome = await _say_hello(connection, hello, deadline - trio.current_time())
             told_s = connection.welcome.keep_alive_ms / 1000
             nursery.start_soon(connection._keep_alive, told_s if keep_alive_s is None else keep_alive_s)
             yield connection
@@ -333,6 +338,10 @@ class Connection:
         self._lose(_NORMAL, "closed by this client")
         await self._close(_NORMAL, "")
 
+    async def status(self, conversation: bytes, seq: int) -> Statuses:
+        """How far a message has come: with whom, of those for whom it is."""
+        return _expect(Statuses, await self.request(Status(0, conversation, seq)))
+
     async def wait_lost(self) -> ConnectionLost:
         """Wait for the end, return (not raise) why."""
         await self._ended.wait()
@@ -468,9 +477,9 @@ class Connection:
             await trio.aclose_forcefully(self._stream)
 
 
-async def _say_hello(connection: Connection, token: str, version: int, timeout_s: float) -> Welcome:
+async def _say_hello(connection: Connection, hello: Hello, timeout_s: float) -> Welcome:
     try:
-        return _expect(Welcome, await connection.request(Hello(0, token, version), timeout_s=max(timeout_s, 0)))
+        return _expect(Welcome, await connection.request(hello, timeout_s=max(timeout_s, 0)))
     except (NoReply, RequestRefused, RemoteProtocolError) as error:
         raise Unreachable(f"hello was not answered with welcome: {error}") from None
 

@@ -34,7 +34,7 @@ async def find(http: HttpClient, me: bytes, others: Sequence[bytes], title: str 
     kind = "direct" if is_direct(others, title) else "group"
     async with aclosing(list_all(http)) as conversations:
         async for conversation in conversations:
-            if conversation.kind != kind or {person.user for person in conversation.participants} != everyone:
+            if conversation.kind != kind or {person.user for person in conversation.participants or ()} != everyone:
                 continue
             if title is None or conversation.name == title:
                 return conversation
@@ -63,4 +63,4 @@ def title_of(conversation: Conversation, me: bytes) -> str:
     """What to call a conversation, fit for a terminal."""
     if conversation.kind == "group":
         return printable(conversation.name or "(a group without a name)")
-    return printable(" ".join(person.username for person in conversation.participants if person.user != me))
+    return printable(" ".join(person.username for person in conversation.participants or () if person.user != me))

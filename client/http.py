@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from client.errors import HttpRefused, Unreachable
 from protocol.frames import Conversation, Message, Participant, Tombstone
@@ -101,6 +102,8 @@ class _Conversation(Struct, frozen=True):
     last_seq: int
     unread_count: int
     last_message: _Message | None
+    members_version: int
+    joiners_see_all: bool
 
     def as_frame(self) -> Conversation:
         last = self.last_message.as_frame() if self.last_message else None
@@ -113,8 +116,13 @@ class _Conversation(Struct, frozen=True):
             self.last_seq,
             self.unread_count,
             last.created if last else self.created,
-            self.participants,
+            [
+                replace(each, revision=each.revision or None, is_admin=each.is_admin or None)
+                for each in self.participants
+            ],
             last,
+            self.members_version,
+            self.joiners_see_all or None,
         )
 
 

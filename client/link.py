@@ -23,9 +23,43 @@ OnToken: TypeAlias = Callable[[Credentials], object]
 _T = TypeVar("_T")
 
 
+class _Life:
+    """One connection from dialling to its end.
+
+    :ivar settled: it has been welcomed, or has failed.
+    :ivar due: the next one is to be made: this one is lost, or was told to move.
+    :ivar retired: the next one is there.
+    :ivar move_in_s: after how long the next one is to be made; None if it was not told to move.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.settled = trio.Event()
+        self.due = trio.Event()
+        self.retired = trio.Event()
+        self.is_welcomed = False
+        self.move_in_s: float | None = None
+        self.error: ConnectionLost | Unreachable | None = None
+
+    async def cancel_when_retired(self, scope: trio.CancelScope) -> None:
+        await self.retired.wait()
+        scope.cancel()
+
+    def pause_s(self, failures: int) -> float:
+        """How long to wait before the next one, after so many that failed."""
+        match self.error:
+            case ConnectionLost(delay_s=delay_s):
+                return backoff.delay_s(failures, max(backoff.FIRST_S, delay_s))
+            case Unreachable(retry_after_s=retry_after_s):
+                return retry_after_s + backoff.delay_s(failures)
+        return backoff.delay_s(failures)
+
+
 class Link:
     """`run` has to run while the rest is used.
 
+    :param on_online: called with each welcome, and with whether what is new comes by itself.
+    :param cursor: what this device holds.
     :ivar credentials: with the token that counts now.
     :ivar connection: the one that has been welcomed; None while there is none.
     """
@@ -36,8 +70,9 @@ class Link:
         credentials: Credentials,
         *,
         on_push: OnPush,
-        on_online: Callable[[], object],
+        on_online: Callable[[bool], object],
         on_token: OnToken | None,
+        cursor: Callable[[], bytes | None],
     ) -> None:
         if not socket_urls:
             raise ValueError("a session needs the URL of at least one gateway")
@@ -47,6 +82,8 @@ class Link:
         self._on_push = on_push
         self._on_online = on_online
         self._on_token = on_token
+        self._cursor = cursor
+        self._life: _Life | None = None
         self._online = trio.lowlevel.ParkingLot()
         self._welcomed_at = trio.current_time()
         self._server_ms = time.time_ns() // 1_000_000
@@ -54,25 +91,34 @@ class Link:
     async def run(self) -> None:
         """Stay connected; ends only by being cancelled or by an error.
 
+        A node that is about to stop says so (`move`): then the next connection is made before this one is left.
+
         :raises ConnectionLost: if the server says not to reconnect.
         """
         failures = turn = 0
-        while True:
-            url = self._socket_urls[turn % len(self._socket_urls)]
-            first_s, least_s = backoff.FIRST_S, 0.0
-            try:
-                async with connect(url, self.credentials.token, on_push=self._on_push) as connection:
-                    failures = 0
-                    await self._use(connection)
-            except ConnectionLost as lost:
-                if not lost.reconnect:
-                    raise
-                first_s = max(first_s, lost.delay_s)
-            except Unreachable as error:
-                least_s = error.retry_after_s
-            await trio.sleep(least_s + backoff.delay_s(failures, first_s))
-            failures += 1
-            turn += 1
+        current: _Life | None = None
+        async with open_service_nursery() as nursery:
+            while True:
+                life = _Life(self._socket_urls[turn % len(self._socket_urls)])
+                nursery.start_soon(self._live, life)
+                await life.settled.wait()
+                if life.is_welcomed:
+                    if current is not None:
+                        current.retired.set()
+                    current, failures = life, 0
+                    await life.due.wait()
+                if life.move_in_s is not None:
+                    await trio.sleep(life.move_in_s)
+                else:
+                    await trio.sleep(life.pause_s(failures))
+                    failures += 1
+                turn += 1
+
+    def move(self, in_s: float) -> None:
+        """The connection's node is about to stop: connect anew after so long."""
+        if self._life is not None:
+            self._life.move_in_s = in_s
+            self._life.due.set()
 
     def server_ms(self) -> int:
         """The time by the server's clock, in milliseconds since 1970; by this machine's before the first welcome."""
@@ -109,19 +155,41 @@ class Link:
             raise NoReply(f"no reply within {timeout_s:g} s, over all attempts")
         raise Unreachable(f"no connection within {timeout_s:g} s; nothing was sent")
 
-    async def _use(self, connection: Connection) -> None:
-        """Let everybody have this connection until it is lost; raises why that was."""
+    async def _live(self, life: _Life) -> None:
+        """One connection from its beginning to its end."""
+        cursor = self._cursor()
+        try:
+            async with connect(life.url, self.credentials.token, on_push=self._on_push, cursor=cursor) as connection:
+                await self._use(life, connection, is_resumed=cursor is not None)
+        except ConnectionLost as lost:
+            if not lost.reconnect:
+                raise
+            life.error = lost
+        except Unreachable as unreachable:
+            life.error = unreachable
+        finally:
+            life.settled.set()
+            life.due.set()
+
+    async def _use(self, life: _Life, connection: Connection, *, is_resumed: bool) -> None:
+        """Let everybody have this connection until it is lost, and raise why that was; or until another one is
+        there."""
         async with open_service_nursery() as nursery:
             nursery.start_soon(self._keep_token, connection)
-            self.connection = connection
+            self.connection, self._life = connection, life
             self._welcomed_at = trio.current_time()
             self._server_ms = connection.welcome.created // 1000
-            self._on_online()
+            self._on_online(is_resumed)
             self._online.unpark_all()
-            try:
-                raise await connection.wait_lost()
-            finally:
-                self.connection = None
+            life.is_welcomed = True
+            life.settled.set()
+            with trio.CancelScope() as until_retired:
+                nursery.start_soon(life.cancel_when_retired, until_retired)
+                try:
+                    raise await connection.wait_lost()
+                finally:
+                    if self.connection is connection:
+                        self.connection = self._life = None
 
     async def _keep_token(self, connection: Connection) -> None:
         # How long the token was good altogether is not known: what has less than a day left is near its end. After a

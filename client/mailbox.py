@@ -9,6 +9,9 @@ begins at the last message of each conversation (a `sync` without a cursor tells
 came into being later at its first one. Above the beginning, what is missing is a *hole*: it is fetched, and
 until then what lies above it waits aside. Below the beginning nothing is missing, it is only not loaded: messages that
 adjoin the run from below, a page of `history` say, move its beginning down; edits of those further down wait aside.
+
+Beside its messages each conversation has its people and what it is like (`client.people`). What lies below its first
+seq is dropped, and the whole of it when this user takes part no more: then nothing that is older brings it back.
 """
 
 from __future__ import annotations
@@ -18,10 +21,27 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from client.marks import Marks
-from protocol.frames import Conversation, Message, Synced, Tombstone
+from client.people import NOBODY, MessageStatus, People
+from protocol.frames import (
+    Conversation,
+    Cursor,
+    Departed,
+    Message,
+    Participant,
+    Participants,
+    Profile,
+    ReceiptCounts,
+    Receipts,
+    Settings,
+    Synced,
+    Tombstone,
+)
 
 Entry: TypeAlias = Message | Tombstone
+OtherPush: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCounts | Profile
 
 _seq_of: Final[Callable[[Entry], int]] = attrgetter("seq")
 
@@ -35,9 +55,12 @@ class Hole(NamedTuple):
 
 
 class _Conversation:
-    __slots__ = ("begin", "first_seq", "held", "last_seq", "messages", "up_to")
+    __slots__ = ("begin", "first_seq", "head", "held", "last_seq", "messages", "people", "up_to")
 
     def __init__(self) -> None:
+        self.head: Conversation | None = None
+        """What was told of it last, but for what stands below; None until then."""
+        self.people = People()
         self.held: dict[int, Entry] = {}
         """The last word on each seq, aside or not."""
         self.first_seq = 1
@@ -52,7 +75,7 @@ class _Conversation:
 
 
 class Mailbox:
-    """The messages of all conversations, in memory.
+    """All conversations of a user with their messages, in memory.
 
     :ivar log: what a screen has to follow: each message when it becomes readable, and again, with its new content or as
         a tombstone, whenever it changes after that. Those that become readable in one step are in order of `seq`, and
@@ -63,7 +86,8 @@ class Mailbox:
     :ivar read: the marks that are due for what the user has read; whoever shows messages lifts them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, user: bytes) -> None:
+        self.user = user
         self.log: list[Entry] = []
         self.drop()
 
@@ -75,6 +99,7 @@ class Mailbox:
         self._conversations: dict[bytes, _Conversation] = {}
         self._unknown: set[bytes] = set()
         self._incomplete: set[bytes] = set()
+        self._departed: dict[bytes, int] = {}
         self._is_fresh = True
 
     def apply(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -82,7 +107,12 @@ class Mailbox:
         logged: list[Entry] = []
         touched: dict[bytes, None] = {}
         for entry in entries:
+            if entry.conversation in self._departed:
+                continue
             state = self._state(entry.conversation)
+            state.people.has_written(entry.sender, entry.seq)
+            if entry.seq < state.first_seq:
+                continue
             former = state.held.get(entry.seq)
             if former is not None and not _supersedes(entry, former):
                 continue
@@ -101,11 +131,18 @@ class Mailbox:
     def learn(self, told: Conversation) -> list[Entry]:
         """Take note of what the server says of a conversation; returns what the log got by it.
 
-        What is held stays, even if the first seq rises (after having left a group and come back).
+        What lies below a first seq that has risen is dropped: it is gone, or this user has left a group and come back.
         """
+        if told.members_version <= self._departed.get(told.conversation, -1):
+            return []
+        self._departed.pop(told.conversation, None)
         state = self._state(told.conversation)
-        state.first_seq = max(state.first_seq, told.first_seq)
+        if state.head is None or told.members_version >= state.head.members_version:
+            state.head = told
+        self._raise_floor(state, told.first_seq)
         state.last_seq = max(state.last_seq, told.last_seq)
+        if told.participants is not None:
+            state.people.take_all(told.participants, told.members_version)
         if state.begin is None:
             self._unknown.discard(told.conversation)
             state.begin = self._beginning(told)
@@ -113,7 +150,70 @@ class Mailbox:
         logged = self._advance(told.conversation, state)
         return logged if told.last_message is None else logged + self.apply([told.last_message])
 
-    def synced(self, reply: Synced) -> None:
+    def take(self, push: OtherPush) -> None:
+        """Take note of anything else that was pushed of conversations and people."""
+        if isinstance(push, Profile):
+            for each in self._conversations.values():
+                each.people.rename(push)
+        elif isinstance(push, Departed) and self.user in push.users:
+            self._depart(push)
+        elif (state := self._conversations.get(push.conversation)) is not None:
+            # Of a conversation that is not known, what is told later holds this.
+            self._take(state, push)
+
+    def _take(self, state: _Conversation, push: Participants | Departed | Settings | Receipts | ReceiptCounts) -> None:
+        match push:
+            case Participants():
+                state.people.take(push.participants, push.members_version)
+            case Departed():
+                state.people.remove(push.users, push.members_version)
+            case Receipts():
+                for user, delivered, read in push.receipts:
+                    state.people.mark(user, delivered, read)
+            case ReceiptCounts():
+                for seq, delivered, read in push.counts:
+                    state.people.count(seq, delivered, read)
+            case Settings():
+                self._take_settings(state, push)
+
+    def _take_settings(self, state: _Conversation, push: Settings) -> None:
+        if state.head is not None and push.members_version > state.head.members_version:
+            state.head = replace(
+                state.head,
+                name=push.name,
+                joiners_see_all=push.joiners_see_all,
+                members_version=push.members_version,
+            )
+        self._raise_floor(state, push.first_seq)
+
+    def raise_floor(self, conversation: bytes, first_seq: int) -> list[Entry]:
+        """The server says that nothing lies below this seq for the user; returns what the log got by it."""
+        state = self._conversations.get(conversation)
+        if state is None:
+            return []
+        self._raise_floor(state, first_seq)
+        return self._advance(conversation, state)
+
+    def _depart(self, push: Departed) -> None:
+        state = self._conversations.get(push.conversation)
+        known = state.head.members_version if state and state.head else -1
+        if push.members_version >= max(known, self._departed.get(push.conversation, -1)):
+            self._departed[push.conversation] = push.members_version
+            self._conversations.pop(push.conversation, None)
+            self._unknown.discard(push.conversation)
+            self._incomplete.discard(push.conversation)
+
+    def _raise_floor(self, state: _Conversation, first_seq: int) -> None:
+        if first_seq <= state.first_seq:
+            return
+        state.first_seq = first_seq
+        state.held = {seq: entry for seq, entry in state.held.items() if seq >= first_seq}
+        state.messages = [entry for entry in state.messages if entry.seq >= first_seq]
+        if state.begin is not None:
+            state.begin = max(state.begin, first_seq)
+            state.up_to = max(state.up_to, first_seq - 1)
+
+    def synced(self, reply: Synced | Cursor) -> None:
         """Everything up to this cursor has been applied."""
         self.cursor = reply.cursor
         # A first sync in several parts tells of the last messages alone in all of them.
@@ -134,6 +234,37 @@ class Mailbox:
         """What can be read of a conversation, as it is now, by `seq`; not to be changed."""
         state = self._conversations.get(conversation)
         return () if state is None else state.messages
+
+    def conversations(self) -> list[bytes]:
+        """Those that are known, in order of their ids."""
+        return sorted(id_ for id_, state in self._conversations.items() if state.head is not None)
+
+    def head(self, conversation: bytes) -> Conversation | None:
+        """What a conversation is like now, without messages; None if it is not known."""
+        state = self._conversations.get(conversation)
+        if state is None or state.head is None:
+            return None
+        read = max(state.people.read_seq(self.user), state.first_seq - 1)
+        return replace(
+            state.head,
+            first_seq=state.first_seq,
+            last_seq=state.last_seq,
+            unread_count=max(state.last_seq - read, 0),
+            participants=state.people.all,
+            last_message=None,
+        )
+
+    def participants(self, conversation: bytes) -> list[Participant]:
+        """Who takes part in a conversation, as far as is known, by their ids."""
+        return self._people(conversation).all
+
+    def status(self, message: Entry) -> MessageStatus:
+        """How far a message has come: with all whom it is for."""
+        return self._people(message.conversation).status(message.seq, message.sender)
+
+    def _people(self, conversation: bytes) -> People:
+        state = self._conversations.get(conversation)
+        return NOBODY if state is None else state.people
 
     def up_to(self, conversation: bytes) -> int:
         """The `seq` up to which nothing is missing; 0 if there is nothing."""

@@ -5,7 +5,7 @@ retries. All state is changed in steps without `await`; its tasks only wait for 
 
 | task | waits until | does |
 |---|---|---|
-| `Link.run` | the connection is lost | connects to the next gateway, renews the token in time |
+| `Link.run` | the connection is lost, or is to move | connects to the next gateway, renews the token in time |
 | `_synchronise` | connected anew, lagging, or something is missing | `sync`, and `history` for holes that last |
 | `_mark` | something new is stored or read | sends up-to marks |
 | `_watch` | connected anew, or others are to be watched | says whose presence is wanted |
@@ -13,6 +13,7 @@ retries. All state is changed in steps without `await`; its tasks only wait for 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from typing import Final, Self, TypeAlias
 import trio
 
 from client import backoff
-from client.connection import CLOSE_TIMEOUT_S, Connection
+from client.connection import CLOSE_TIMEOUT_S, SYNC_TIMEOUT_S, Connection
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
 from client.link import Link, OnToken
@@ -31,7 +32,26 @@ from client.nursery import open_service_nursery
 from client.signs import Sign
 from protocol import ids, limits
 from protocol.codes import ErrorCode
-from protocol.frames import Conversation, Lag, Message, Presence, Push, Revised, Sent, Tombstone, Typing
+from protocol.frames import (
+    Conversation,
+    Cursor,
+    Departed,
+    Lag,
+    Message,
+    Messages,
+    Move,
+    Participants,
+    Presence,
+    Profile,
+    Push,
+    ReceiptCounts,
+    Receipts,
+    Revised,
+    Sent,
+    Settings,
+    Tombstone,
+    Typing,
+)
 
 SEND_TIMEOUT_S: Final = 60.0
 """For a request of the user's to be answered, reconnecting included."""
@@ -41,6 +61,9 @@ HOLE_PATIENCE_S: Final = 0.3
 
 MARK_INTERVAL_S: Final = 1.0
 """At most one request with marks in this time, all conversations in it; a tenth of the server's debounce window."""
+
+_ANEW: Final = (ErrorCode.CURSOR_FOREIGN.value, ErrorCode.CURSOR_EXPIRED.value)
+"""Why a `sync` is refused when the device has to begin anew."""
 
 OnSign: TypeAlias = Callable[[Sign], object]
 SayMarks: TypeAlias = Callable[[Connection, list[tuple[bytes, int]]], Awaitable[None]]
@@ -89,13 +112,21 @@ class Session:
         on_token: OnToken | None = None,
         on_sign: OnSign | None = None,
     ) -> None:
-        self.mailbox: Final = Mailbox() if mailbox is None else mailbox
-        self._link = Link(socket_urls, credentials, on_push=self._on_push, on_online=self._go_online, on_token=on_token)
+        self.mailbox: Final = Mailbox(credentials.user) if mailbox is None else mailbox
+        self._link = Link(
+            socket_urls,
+            credentials,
+            on_push=self._on_push,
+            on_online=self._go_online,
+            on_token=on_token,
+            cursor=lambda: self.mailbox.cursor,
+        )
         self._on_sign = on_sign
         self._watched: list[bytes] = []
         self._is_watch_due = False
         self._is_stale = True
         self._is_syncing = False
+        self._resumes_until = -math.inf
         self._arrived = trio.lowlevel.ParkingLot()
         self._due = trio.lowlevel.ParkingLot()
         self._amiss = trio.lowlevel.ParkingLot()
@@ -138,7 +169,8 @@ class Session:
     @property
     def is_caught_up(self) -> bool:
         """Whether all is held that there was at the last welcome, and nothing is known to be missing."""
-        return self.is_online and not self._is_stale and not self._is_syncing and self.mailbox.is_complete
+        is_held = not (self._is_stale or self._is_syncing or self._is_resuming) and self.mailbox.is_complete
+        return self.is_online and is_held
 
     async def wait_online(self) -> Connection:
         """Wait for a welcomed connection, return it; has no deadline of its own."""
@@ -294,12 +326,12 @@ class Session:
         if before is None:
             return False
 
-        async def ask(connection: Connection) -> Sequence[Entry]:
-            return (await connection.history(conversation, before=before, count=count)).messages
+        async def ask(connection: Connection) -> Messages:
+            return await connection.history(conversation, before=before, count=count)
 
-        loaded = await self._link.insist(ask, timeout_s)
-        self._apply(*loaded)
-        return bool(loaded)
+        page = await self._link.insist(ask, timeout_s)
+        self._take_page(conversation, page)
+        return bool(page.messages)
 
     def _apply(self, *entries: Entry) -> None:
         """Take messages from wherever they came."""
@@ -323,29 +355,54 @@ class Session:
                 self.mailbox.learn(push)
                 self._wake()
             case Lag():
+                self._resumes_until = -math.inf
                 self._is_stale = True
                 self._amiss.unpark_all()
+            case Cursor():
+                # While a `sync` goes on, its own cursors say how far it has come.
+                if not self._is_syncing:
+                    self.mailbox.synced(push)
+                    self._is_stale = self._is_stale or push.more
+                self._resumes_until = -math.inf
+                self._wake()
+            case Move():
+                self._link.move(push.retry_after_ms / 1000)
+            case Participants() | Departed() | Settings() | Receipts() | ReceiptCounts() | Profile():
+                self.mailbox.take(push)
+                self._wake()
             case Presence() | Typing():
                 if self._on_sign is not None:
                     self._on_sign(push)
 
-    def _go_online(self) -> None:
-        """Welcomed: from here on pushes come, so what is read from now on leaves nothing out."""
-        self._is_stale = True
+    def _go_online(self, is_resumed: bool) -> None:
+        """Welcomed: from here on pushes come, so what is read from now on leaves nothing out.
+
+        :param is_resumed: what is new since the mailbox's cursor comes by itself.
+        """
+        self._is_stale = not is_resumed
+        self._resumes_until = trio.current_time() + SYNC_TIMEOUT_S if is_resumed else -math.inf
         self._is_watch_due = bool(self._watched)
         self._due.unpark_all()
         self._amiss.unpark_all()
         self._unwatched.unpark_all()
 
     @property
+    def _is_resuming(self) -> bool:
+        return trio.current_time() < self._resumes_until
+
+    @property
     def _is_amiss(self) -> bool:
-        return self.is_online and (self._is_stale or not self.mailbox.is_complete)
+        is_missing = not self._is_resuming and not self.mailbox.is_complete
+        return self.is_online and (self._is_stale or is_missing)
 
     async def _synchronise(self) -> None:
         failures = 0
         while True:
             while not self._is_amiss:
-                await self._amiss.park()
+                with trio.move_on_at(self._resumes_until if self._is_resuming else math.inf) as patience:
+                    await self._amiss.park()
+                # What was to come by itself has not.
+                self._is_stale = self._is_stale or patience.cancelled_caught
             connection, pause_s = await self.wait_online(), backoff.delay_s(failures)
             try:
                 is_better = await self._catch_up(connection)
@@ -384,7 +441,7 @@ class Session:
                     return
         except BaseException as error:
             self._is_stale = True
-            if isinstance(error, RequestRefused) and error.code == ErrorCode.CURSOR_FOREIGN.value:
+            if isinstance(error, RequestRefused) and error.code in _ANEW:
                 self.mailbox.drop()
                 return
             raise
@@ -401,7 +458,12 @@ class Session:
                 raise
             self.mailbox.forget_missing(hole.conversation)
         else:
-            self._apply(*page.messages)
+            self._take_page(hole.conversation, page)
+
+    def _take_page(self, conversation: bytes, page: Messages) -> None:
+        if page.first_seq is not None:
+            self.mailbox.raise_floor(conversation, page.first_seq)
+        self._apply(*page.messages)
 
     async def _mark(self) -> None:
         while True:

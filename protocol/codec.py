@@ -28,10 +28,13 @@ from protocol.frames import (
     REQUESTS,
     Conversation,
     Conversations,
+    Error,
     Frame,
+    Hello,
     Key,
     List,
     Message,
+    Messages,
     Participant,
     Push,
     Reply,
@@ -114,6 +117,24 @@ def _mark(value: Any) -> tuple[bytes, int]:
         except ValueError as error:
             raise ValueError(f"[conversation, seq] with {error}") from None
     raise ValueError("[conversation, seq]")
+
+
+def _receipt(value: Any) -> tuple[bytes, int, int]:
+    if type(value) is list and len(value) == 3:
+        try:
+            return _id(value[0]), _seq(value[1]), _seq(value[2])
+        except ValueError as error:
+            raise ValueError(f"[user, delivered_seq, read_seq] with {error}") from None
+    raise ValueError("[user, delivered_seq, read_seq]")
+
+
+def _counts(value: Any) -> tuple[int, int, int]:
+    if type(value) is list and len(value) == 3:
+        try:
+            return _seq(value[0]), _seq(value[1]), _seq(value[2])
+        except ValueError as error:
+            raise ValueError(f"[seq, delivered, read] with {error}") from None
+    raise ValueError("[seq, delivered, read]")
 
 
 def _nested(*structs: type[Frame]) -> _Check:
@@ -201,13 +222,19 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.LIMIT: _text(64),
     Key.LIMIT_VALUE: _uint(2**32 - 1),
     Key.REPLY_TO: _seq,
+    Key.MEMBERS_VERSION: _seq,
+    Key.IS_ADMIN: _bool,
+    Key.DISPLAY_NAME: _text(limits.MAX_DISPLAY_NAME_BYTES),
+    Key.JOINERS_SEE_ALL: _bool,
+    Key.RECEIPTS: _array(limits.MAX_PARTICIPANTS, _receipt),
+    Key.COUNTS: _array(limits.MAX_COUNT, _counts),
+    Key.LAST_SEEN: _time,
 }
 
 OPTIONAL: Final = frozenset(
     {
         Key.NONCE,
         Key.EPHEMERAL_PUBLIC_KEY,
-        Key.RETRY_AFTER_MS,
         Key.LIMIT,
         Key.LIMIT_VALUE,
         Key.COUNT,
@@ -216,15 +243,24 @@ OPTIONAL: Final = frozenset(
         Key.NAME,
         Key.LAST_MESSAGE,
         Key.REPLY_TO,
+        Key.IS_ADMIN,
+        Key.DISPLAY_NAME,
+        Key.JOINERS_SEE_ALL,
+        Key.LAST_SEEN,
     }
 )
 """Fields that a frame may leave out; absent and None are the same."""
 
 OPTIONAL_IN: Final[dict[type[_Record], frozenset[Key]]] = {
+    Hello: frozenset({Key.CURSOR}),
     Sync: frozenset({Key.CURSOR}),
     List: frozenset({Key.CURSOR}),
     Conversations: frozenset({Key.CURSOR}),
+    Error: frozenset({Key.RETRY_AFTER_MS}),
+    Messages: frozenset({Key.FIRST_SEQ}),
     Message: frozenset({Key.REVISION, Key.EDITED}),
+    Conversation: frozenset({Key.PARTICIPANTS}),
+    Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ}),
 }
 """Fields that only these frames may leave out."""
 

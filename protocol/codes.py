@@ -37,6 +37,7 @@ class ErrorCode(Enum):
     MESSAGE_DELETED = "message_deleted"
     REVISION_CONFLICT = "revision_conflict"
     CURSOR_FOREIGN = "cursor_foreign"
+    CURSOR_EXPIRED = "cursor_expired"
     UNAUTHENTICATED = "unauthenticated"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
@@ -73,6 +74,9 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.CURSOR_FOREIGN: ErrorInfo(
         "The cursor is none of this server's, or of a history that is gone: go on without one.", False
+    ),
+    ErrorCode.CURSOR_EXPIRED: ErrorInfo(
+        "The cursor is so old that what has changed since is no longer known: go on without one.", False
     ),
     ErrorCode.UNAUTHENTICATED: ErrorInfo("The token is not this device's, or is no longer good.", False),
     ErrorCode.OVERLOADED: ErrorInfo("The server has more work queued than it accepts.", True),

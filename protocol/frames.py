@@ -71,6 +71,13 @@ class Key(IntEnum):
     LIMIT = 48
     LIMIT_VALUE = 49
     REPLY_TO = 50
+    MEMBERS_VERSION = 51
+    IS_ADMIN = 52
+    DISPLAY_NAME = 53
+    JOINERS_SEE_ALL = 54
+    RECEIPTS = 55
+    COUNTS = 56
+    LAST_SEEN = 57
 
 
 class Type(IntEnum):
@@ -90,6 +97,7 @@ class Type(IntEnum):
     REFRESH = 12
     PING = 13
     BYE = 14
+    STATUS = 15
     ERROR = 64
     WELCOME = 65
     SENT = 66
@@ -100,21 +108,34 @@ class Type(IntEnum):
     CONVERSATIONS = 71
     PONG = 72
     REFRESHED = 73
+    STATUSES = 74
     MESSAGE = 128
     TOMBSTONE = 129
     CONVERSATION = 130
     TYPING = 131
     PRESENCE = 132
     LAG = 133
+    RECEIPTS = 134
+    CURSOR = 135
+    MOVE = 136
+    RECEIPT_COUNTS = 137
+    PARTICIPANTS = 138
+    DEPARTED = 139
+    SETTINGS = 140
+    PROFILE = 141
 
 
 class Hello(Struct, frozen=True, gc=False):
-    """First frame of a connection: who is there. Answered by `Welcome`, or by a close code."""
+    """First frame of a connection: who is there. Answered by `Welcome`, or by a close code.
+
+    :ivar cursor: of what the device holds: what is new since then comes right after the welcome, up to a `Cursor`.
+    """
 
     TYPE: ClassVar = Type.HELLO
     request: int
     token: str
     version: int
+    cursor: bytes | None = None
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -268,6 +289,15 @@ class Bye(Struct, frozen=True, gc=False):
     request: int
 
 
+class Status(Struct, frozen=True, gc=False):
+    """How far a message has come: with whom, of those for whom it is. Answered by `Statuses`."""
+
+    TYPE: ClassVar = Type.STATUS
+    request: int
+    conversation: bytes
+    seq: int
+
+
 class Error(Struct, frozen=True, gc=False):
     """The reply to a request that was refused.
 
@@ -352,12 +382,14 @@ class Messages(Struct, frozen=True):
     """The reply to `History`.
 
     :ivar more: there are more in the direction in which they come.
+    :ivar first_seq: the first seq of the conversation that this user may read.
     """
 
     TYPE: ClassVar = Type.MESSAGES
     request: int
     more: bool
     messages: list[Message | Tombstone]
+    first_seq: int | None = None
 
 
 class Conversations(Struct, frozen=True):
@@ -390,6 +422,17 @@ class Refreshed(Struct, frozen=True, gc=False):
     request: int
     token: str
     expires: int
+
+
+class Statuses(Struct, frozen=True):
+    """The reply to `Status`.
+
+    :ivar receipts: (user, delivered_seq, read_seq) of each participant for whom the message is.
+    """
+
+    TYPE: ClassVar = Type.STATUSES
+    request: int
+    receipts: list[tuple[bytes, int, int]]
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -427,13 +470,23 @@ class Tombstone(Struct, frozen=True, gc=False):
 
 
 class Participant(Struct, frozen=True, gc=False):
-    """A user in a conversation, with their up-to marks. Part of `Conversation`, no frame by itself."""
+    """A user in a conversation. Part of `Conversation` and `Participants`, no frame by itself.
+
+    :ivar revision: of the profile; None for 0.
+    :ivar delivered_seq: with `read_seq` an up-to mark. None where more than `limits.MAX_SHOWN` take part, but for the
+        user who is told.
+    :ivar is_admin: None for false.
+    :ivar display_name: None if there is none, and where more than `limits.MAX_SHOWN` take part.
+    """
 
     user: bytes
+    revision: int | None
     username: str
     joined_seq: int
-    delivered_seq: int
-    read_seq: int
+    delivered_seq: int | None
+    read_seq: int | None
+    is_admin: bool | None = None
+    display_name: str | None = None
 
 
 class Conversation(Struct, frozen=True):
@@ -444,7 +497,10 @@ class Conversation(Struct, frozen=True):
     :ivar name: of a group.
     :ivar first_seq: the first seq that this user may read.
     :ivar active_at: microseconds since 1970: the last message, or the beginning.
+    :ivar participants: None: as they were told before.
     :ivar last_message: with `last_seq`; None if there is none, or none that this user may read.
+    :ivar members_version: of the participants and the settings: of two states the one of the greater version counts.
+    :ivar joiners_see_all: who joins sees what was said before; None for false.
     """
 
     TYPE: ClassVar = Type.CONVERSATION
@@ -456,8 +512,10 @@ class Conversation(Struct, frozen=True):
     last_seq: int
     unread_count: int
     active_at: int
-    participants: list[Participant]
+    participants: list[Participant] | None
     last_message: Message | Tombstone | None
+    members_version: int
+    joiners_see_all: bool | None = None
 
 
 class Typing(Struct, frozen=True, gc=False):
@@ -470,11 +528,15 @@ class Typing(Struct, frozen=True, gc=False):
 
 
 class Presence(Struct, frozen=True, gc=False):
-    """Push: somebody who is watched has a device connected, or no longer."""
+    """Push: somebody who is watched has a device connected, or no longer.
+
+    :ivar last_seen: when somebody who is not online was so last, in microseconds since 1970; None if not known.
+    """
 
     TYPE: ClassVar = Type.PRESENCE
     user: bytes
     is_online: bool
+    last_seen: int | None = None
 
 
 class Lag(Struct, frozen=True):
@@ -486,6 +548,95 @@ class Lag(Struct, frozen=True):
 
     TYPE: ClassVar = Type.LAG
     heads: list[tuple[bytes, int]]
+
+
+class Receipts(Struct, frozen=True):
+    """Push: marks of participants have moved past messages of this user, or this user's own on another device.
+
+    :ivar receipts: (user, delivered_seq, read_seq), as they are now; they never go back.
+    """
+
+    TYPE: ClassVar = Type.RECEIPTS
+    conversation: bytes
+    receipts: list[tuple[bytes, int, int]]
+
+
+class Cursor(Struct, frozen=True, gc=False):
+    """Push: everything up to `cursor` has been offered to this connection.
+
+    :ivar more: there is more already; ask with `Sync`.
+    """
+
+    TYPE: ClassVar = Type.CURSOR
+    cursor: bytes
+    more: bool
+
+
+class Move(Struct, frozen=True, gc=False):
+    """Push: this node is about to stop: connect anew after so many ms, to another address if there is one."""
+
+    TYPE: ClassVar = Type.MOVE
+    retry_after_ms: int
+
+
+class ReceiptCounts(Struct, frozen=True):
+    """Push: with how many participants the user's messages have come how far, where more than `limits.MAX_SHOWN` take
+    part.
+
+    :ivar counts: (seq, to how many it is delivered, how many have read it); they never go back.
+    """
+
+    TYPE: ClassVar = Type.RECEIPT_COUNTS
+    conversation: bytes
+    counts: list[tuple[int, int, int]]
+
+
+class Participants(Struct, frozen=True):
+    """Push: these take part in a conversation, as they are now; others are as they were.
+
+    :ivar members_version: from when this is; what was told of one of them with a greater one stands.
+    """
+
+    TYPE: ClassVar = Type.PARTICIPANTS
+    conversation: bytes
+    participants: list[Participant]
+    members_version: int
+
+
+class Departed(Struct, frozen=True):
+    """Push: these take part in a conversation no more. If the user is one of them, nothing of it comes any more."""
+
+    TYPE: ClassVar = Type.DEPARTED
+    conversation: bytes
+    users: list[bytes]
+    members_version: int
+
+
+class Settings(Struct, frozen=True, gc=False):
+    """Push: what a group is like now.
+
+    :ivar first_seq: what lies below it is gone for everyone.
+    """
+
+    TYPE: ClassVar = Type.SETTINGS
+    conversation: bytes
+    name: str | None
+    first_seq: int
+    members_version: int
+    joiners_see_all: bool | None = None
+
+
+class Profile(Struct, frozen=True, gc=False):
+    """Push: what is shown of a user now.
+
+    :ivar revision: of two profiles the one of the greater revision counts.
+    """
+
+    TYPE: ClassVar = Type.PROFILE
+    user: bytes
+    revision: int
+    username: str
+    display_name: str | None = None
 
 
 Request: TypeAlias = (
@@ -503,9 +654,27 @@ Request: TypeAlias = (
     | Refresh
     | Ping
     | Bye
+    | Status
 )
-Reply: TypeAlias = Error | Welcome | Sent | Done | Revised | Synced | Messages | Conversations | Pong | Refreshed
-Push: TypeAlias = Message | Tombstone | Conversation | Typing | Presence | Lag
+Reply: TypeAlias = (
+    Error | Welcome | Sent | Done | Revised | Synced | Messages | Conversations | Pong | Refreshed | Statuses
+)
+Push: TypeAlias = (
+    Message
+    | Tombstone
+    | Conversation
+    | Typing
+    | Presence
+    | Lag
+    | Receipts
+    | Cursor
+    | Move
+    | ReceiptCounts
+    | Participants
+    | Departed
+    | Settings
+    | Profile
+)
 Frame: TypeAlias = Request | Reply | Push
 
 REQUESTS: Final[tuple[type[Request], ...]] = get_args(Request)

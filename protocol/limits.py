@@ -45,6 +45,17 @@ MAX_HEADS: Final = 256
 MAX_PARTICIPANTS: Final = 1000
 """Of one conversation: what one `conversation` frame can hold, at about 80 bytes each."""
 
+MAX_SHOWN: Final = 32
+"""Participants of a conversation of whom everybody sees how far each has read. With more there are counts, and who
+wants to know more asks: else one message to 1,000 people is a million receipts. WhatsApp shows names up to about as
+many."""
+
+MAX_DISPLAY_NAME_BYTES: Final = 512
+"""128 characters of any script."""
+
+CURSOR_DAYS: Final = 90
+"""For so long edits and deletions are remembered apart; a device that was off for longer fetches afresh."""
+
 MAX_WEBSOCKET_MESSAGE_BYTES: Final = 256 * 1024
 """One WebSocket message, that is one CBOR sequence, in either direction: three of the largest sends. Protects the
 server's memory while fragments are collected; a larger message is refused with close code 1009."""
@@ -58,7 +69,7 @@ MAX_FRAMES: Final = 4096
 message full of the smallest frames would take a third of a second to refuse, these take 30 ms."""
 
 MAX_FIELDS: Final = 23
-"""Fields of a frame, its type among them: the largest map whose head is one byte. The largest frame has 12."""
+"""Fields of a frame, its type among them: the largest map whose head is one byte. The largest frame has 13."""
 
 MAX_NESTING: Final = 4
 """Depth of containers in a frame from a client: map, `marks`, mark. Protects the decoder's stack."""

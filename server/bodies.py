@@ -15,7 +15,9 @@ from protocol.frames import Conversation, Message, Tombstone
 from server.cursors import InvalidCursor, decode_cursor, encode_cursor
 from store.accounts import Device
 from store.contacts import Contact
+from store.marks import Status
 from store.messages import Page
+from store.profiles import Settings
 
 CBOR: Final = "application/cbor"
 JSON: Final = "application/json"
@@ -56,6 +58,21 @@ class NewGroup(Struct, tag_field="kind", tag="group"):
 
     name: Title
     participants: Annotated[list[UUID], Meta(min_length=1, max_length=999)]
+
+
+class PatchConversation(Struct):
+    """PATCH /v1/conversations/{conversation}"""
+
+    name: Title | None = None
+    joiners_see_all: bool | None = None
+
+
+class PatchProfile(Struct):
+    """PATCH /v1/profile"""
+
+    display_name: Annotated[str, Meta(max_length=128, pattern="^[^\\x00]*$")] | None = None
+    gives_receipts: bool | None = None
+    shows_presence: bool | None = None
 
 
 class PutContact(Struct):
@@ -165,6 +182,40 @@ def contact_body(contact: Contact, form: Form) -> dict[str, Any]:
     }
 
 
+def user_body(user: bytes, shown: Settings, form: Form) -> dict[str, Any]:
+    return {
+        "user": _IDENT[form](user),
+        "username": shown.username,
+        "display_name": shown.display_name,
+        "revision": shown.revision,
+    }
+
+
+def profile_body(user: bytes, settings: Settings, form: Form) -> dict[str, Any]:
+    return user_body(user, settings, form) | {
+        "gives_receipts": settings.gives_receipts,
+        "shows_presence": settings.shows_presence,
+    }
+
+
+def status_body(status: Status, seq: int, form: Form) -> dict[str, Any]:
+    """How far a message has come: with everybody, with how many, with whom."""
+    delivered = sum(delivered_seq >= seq for _, delivered_seq, _ in status.receipts)
+    read = sum(read_seq >= seq for *_, read_seq in status.receipts)
+    count = len(status.receipts)
+    word = "sent" if not count or delivered < count else "delivered" if read < count else "read"
+    return {
+        "status": word,
+        "recipient_count": count,
+        "delivered_count": delivered,
+        "read_count": read,
+        "recipients": [
+            {"user": _IDENT[form](user), "is_delivered": delivered_seq >= seq, "is_read": read_seq >= seq}
+            for user, delivered_seq, read_seq in status.receipts
+        ],
+    }
+
+
 def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
     last, ident = conversation.last_message, _IDENT[form]
     return {
@@ -174,16 +225,21 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
         "created": conversation.created,
         "first_seq": conversation.first_seq,
         "last_seq": conversation.last_seq,
+        "members_version": conversation.members_version,
+        "joiners_see_all": bool(conversation.joiners_see_all),
         "unread_count": conversation.unread_count,
         "participants": [
             {
                 "user": ident(participant.user),
                 "username": participant.username,
+                "display_name": participant.display_name,
+                "revision": participant.revision or 0,
+                "is_admin": bool(participant.is_admin),
                 "joined_seq": participant.joined_seq,
                 "delivered_seq": participant.delivered_seq,
                 "read_seq": participant.read_seq,
             }
-            for participant in conversation.participants
+            for participant in conversation.participants or ()
         ],
         "last_message": message_body(last, form) if last else None,
     }

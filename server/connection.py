@@ -408,6 +408,10 @@ class Connection:
             int(limits.KEEP_ALIVE_S * 1000),
         )
         self.outbox.release(encode(welcome))
+        if hello.cursor is not None:
+            # It has had its reply: what follows is on nobody's account but the connection's.
+            self.in_flight += 1
+            self._enqueue(hello)
 
     async def _say_goodbye(self) -> None:
         """Tell the peer why, if it can still be told; nothing is waited for but the kernel."""

@@ -8,7 +8,7 @@ ending and catch up as well (`server.node`).
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
 import cbor2
@@ -17,7 +17,7 @@ import trio
 
 from server.hub import Push
 from store.bus import publish
-from store.directory import locate
+from store.directory import locate, locate_watchers
 from store.errors import Unavailable
 from store.redis import Redis, RedisError
 
@@ -33,6 +33,7 @@ MAX_PASS_BYTES: Final = 512 * 1024
 PUSHES: Final = 1
 CATCH_UP: Final = 2
 HINT: Final = 3
+RECHECK: Final = 4
 
 
 class CatchUp(NamedTuple):
@@ -43,6 +44,12 @@ class CatchUp(NamedTuple):
 
 class Hint(NamedTuple):
     """Another node says: these users have come there, or gone."""
+
+    users: list[bytes]
+
+
+class Recheck(NamedTuple):
+    """A process says: who may watch these users' presence has changed."""
 
     users: list[bytes]
 
@@ -62,14 +69,21 @@ def encode_hint(users: list[bytes]) -> bytes:
     return cbor2.dumps([HINT, b"".join(users)])
 
 
-def decode_entry(entry: bytes) -> Iterator[Push | CatchUp | Hint]:
+def encode_recheck(users: list[bytes]) -> bytes:
+    return cbor2.dumps([RECHECK, b"".join(users)])
+
+
+def decode_entry(entry: bytes) -> Iterator[Push | CatchUp | Hint | Recheck]:
     """What another node wrote."""
     kind, body = cbor2.loads(entry)
     if kind == CATCH_UP:
         yield CatchUp(body)
     elif kind == HINT:
         yield Hint(_split(body))
-    else:
+    elif kind == RECHECK:
+        yield Recheck(_split(body))
+    elif kind == PUSHES:
+        # Of other kinds, which a later version may write, the next catching up or poll tells the rest.
         for conversation, seq, frame, key, joined in body:
             yield Push(conversation, seq, frame, _split(joined), None, key)
 
@@ -89,6 +103,7 @@ class Fanout:
         self._node = node
         self._is_alone = is_alone
         self._waiting: deque[Push] = deque()
+        self._rechecks: set[bytes] = set()
         self._writing = False
         self._wake = trio.Event()
         self._idle = trio.Event()
@@ -104,9 +119,14 @@ class Fanout:
         elif push.key is None:
             self.miss("too many pushes wait for Redis")
 
+    def add_recheck(self, users: Iterable[bytes]) -> None:
+        """Other nodes are to look again who may watch these users' presence. Atomic (no checkpoint)."""
+        if not self._is_alone():
+            self._rechecks.update(users)
+
     def wake(self) -> None:
         """A pass of the server is complete: begin to write."""
-        if self._waiting:
+        if self._waiting or self._rechecks:
             self._wake.set()
 
     def miss(self, reason: str) -> None:
@@ -118,7 +138,7 @@ class Fanout:
     async def run(self) -> None:
         """Write until cancelled; what waits then is lost to the other nodes' live pushes, not to Postgres."""
         while True:
-            if not self._waiting:
+            if not (self._waiting or self._rechecks):
                 self._idle.set()
                 self._wake = trio.Event()
                 await self._wake.wait()
@@ -137,22 +157,49 @@ class Fanout:
 
     async def wait_idle(self) -> None:
         """Return once everything has been written."""
-        while self._waiting or self._writing:
+        while self._waiting or self._rechecks or self._writing:
             if self._idle.is_set():
                 self._idle = trio.Event()
             await self._idle.wait()
 
     async def _write(self, pushes: list[Push]) -> None:
+        rechecks, self._rechecks = list(self._rechecks), set()
         try:
             users = list({user for push in pushes for user in push.users})
             where = dict(zip(users, await locate(self._redis, users), strict=True))
-            entries = list(self._entries(pushes, where))
+            entries = list(self._entries(pushes, where)) + await self._recheck_entries(rechecks)
             refused = "Redis refused an entry" if entries and await publish(self._redis, entries) else ""
         except (Unavailable, RedisError) as error:
             refused = str(error)
         # Ephemeral pushes are not worth catching up on, which would not bring them anyway.
-        if refused and any(push.key is None for push in pushes):
+        if refused and (rechecks or any(push.key is None for push in pushes)):
             self.miss(refused)
+
+    async def tell_missed(self, others: Collection[bytes]) -> None:
+        """If something was missed, ask these nodes to catch up.
+
+        :raises Unavailable: if Redis cannot be reached; then they are to be asked again.
+        """
+        since = self.missed_since
+        if since is None:
+            return
+        self.missed_since = None
+        try:
+            entry = encode_catch_up(trio.current_time() - since)
+            refused = await publish(self._redis, [(node, entry) for node in others])
+        except BaseException:
+            self.missed_since = since
+            raise
+        if refused:
+            self.missed_since = since
+
+    async def _recheck_entries(self, users: list[bytes]) -> list[tuple[bytes, bytes]]:
+        of_node: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for user, nodes in zip(users, await locate_watchers(self._redis, users), strict=True):
+            for node in nodes:
+                if node != self._node:
+                    of_node[node].append(user)
+        return [(node, encode_recheck(some)) for node, some in of_node.items()]
 
     def _entries(self, pushes: list[Push], where: dict[bytes, tuple[bytes, ...]]) -> Iterator[tuple[bytes, bytes]]:
         by_node: defaultdict[bytes, list[tuple[Push, list[bytes]]]] = defaultdict(list)

@@ -27,6 +27,7 @@ from server.listener import accept_connections, listen
 from server.marks import Marks
 from server.node import Node
 from server.proxies import TrustedProxies, address_key, forwarded_address
+from server.receipt_counts import ReceiptCounter
 from server.requests import Requests
 from server.revocations import Revocations
 from server.sends import Sends
@@ -80,7 +81,8 @@ class SocketGateway:
         self._sends = Sends(
             self._pool, MembersCache(), self._hub, self._node.fanout, self._clock, self._node.note_doubt
         )
-        self._marks = Marks(self._pool)
+        self._receipt_counter = ReceiptCounter(self._pool, self._hub, self._node.fanout)
+        self._marks = Marks(self._pool, self._hub, self._node.fanout, self._receipt_counter.note, self._node.note_doubt)
         self._requests = Requests(
             self._pool,
             self._hub,
@@ -111,6 +113,7 @@ class SocketGateway:
                 services.start_soon(self._node.run)
                 services.start_soon(self._sends.lanes.run)
                 services.start_soon(self._marks.run)
+                services.start_soon(self._receipt_counter.run)
                 services.start_soon(self._last_seen.run)
                 services.start_soon(self._clock.run)
                 services.start_soon(self._keep_alive.run)
@@ -133,6 +136,7 @@ class SocketGateway:
             nonlocal ready
             await wait_migrated(self._pool)
             await self._node.ready.wait()
+            await self._node.tide.begin()
             ready = True
             nursery.cancel_scope.cancel()
 

@@ -12,12 +12,14 @@ from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
+from protocol.frames import Profile
 from server import bodies
+from server.announcements import Announcements
 from server.bodies import Form
 from server.cursors import InvalidCursor
 from server.pages import Pages
 from server.passwords import Passwords
-from store import accounts, contacts, conversations, messages, participants
+from store import accounts, contacts, conversations, marks, messages, participants, profiles
 from store.accounts import Account, Identity
 from store.errors import (
     DeviceRevoked,
@@ -31,6 +33,7 @@ from store.errors import (
     TokenUnknown,
     Unavailable,
     UnknownDevice,
+    UnknownMessage,
     UnknownUser,
     UsernameTaken,
 )
@@ -57,15 +60,18 @@ class ApiError(Exception):
         self.detail = detail
 
 
-def create_app(pool: Pool, redis: Redis, *, token_lifetime_s: float) -> QuartTrio:
+def create_app(pool: Pool, redis: Redis, announcements: Announcements, *, token_lifetime_s: float) -> QuartTrio:
     """The application; Hypercorn runs it (`server.web`)."""
     app = QuartTrio(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     _add_accounts(app, pool, Passwords(), token_lifetime_s)
     _add_devices(app, pool, token_lifetime_s)
-    _add_contacts(app, pool)
-    _add_conversations(app, pool, Pages(pool))
-    _add_participants(app, pool)
+    _add_profiles(app, pool, announcements)
+    _add_contacts(app, pool, announcements)
+    pages = Pages(pool)
+    _add_conversations(app, pool, pages, announcements)
+    _add_messages(app, pool, pages)
+    _add_participants(app, pool, announcements)
     _add_health(app, pool, redis)
     _add_errors(app)
     return app
@@ -99,7 +105,34 @@ def _add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords, token_lifeti
     async def user_of(username: str) -> ResponseReturnValue:
         await _identify(pool)
         account = await _user_by_name(pool, username)
-        return _answer({"user": UUID(bytes=account.user), "username": account.username})
+        shown = await profiles.settings_of(pool, account.user)
+        return _answer(bodies.user_body(account.user, shown, _form()))
+
+
+def _add_profiles(app: QuartTrio, pool: Pool, announcements: Announcements) -> None:
+    @app.get("/v1/profile")
+    async def get_profile() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        return _answer(bodies.profile_body(user, await profiles.settings_of(pool, user), _form()))
+
+    @app.patch("/v1/profile")
+    async def patch_profile() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        body = await _body(bodies.PatchProfile)
+        with trio.CancelScope(shield=True):
+            changed = await profiles.change(
+                pool,
+                user,
+                display_name=body.display_name,
+                gives_receipts=body.gives_receipts,
+                shows_presence=body.shows_presence,
+            )
+            now = changed.settings
+            if changed.is_renamed:
+                await announcements.profile_changed(Profile(user, now.revision, now.username, now.display_name))
+            if changed.is_shown_otherwise:
+                announcements.presence_shown_otherwise([user])
+        return _answer(bodies.profile_body(user, now, _form()))
 
 
 def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
@@ -124,7 +157,7 @@ def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
         return _answer({"token": new, "expires": expires}, 201)
 
 
-def _add_contacts(app: QuartTrio, pool: Pool) -> None:
+def _add_contacts(app: QuartTrio, pool: Pool, announcements: Announcements) -> None:
     @app.get("/v1/contacts")
     async def list_contacts() -> ResponseReturnValue:
         user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
@@ -141,7 +174,8 @@ def _add_contacts(app: QuartTrio, pool: Pool) -> None:
         body = await _body(bodies.PutContact)
         with trio.CancelScope(shield=True):
             await contacts.add(pool, user, other.bytes)
-            await contacts.set_blocked(pool, user, other.bytes, is_blocked=body.is_blocked)
+            if await contacts.set_blocked(pool, user, other.bytes, is_blocked=body.is_blocked):
+                announcements.presence_shown_otherwise([user])
         return Response(b"", 204)
 
     @app.delete("/v1/contacts/<uuid:other>")
@@ -152,7 +186,7 @@ def _add_contacts(app: QuartTrio, pool: Pool) -> None:
         return Response(b"", 204)
 
 
-def _add_participants(app: QuartTrio, pool: Pool) -> None:
+def _add_participants(app: QuartTrio, pool: Pool, announcements: Announcements) -> None:
     group = "/v1/conversations/<uuid:conversation>"
 
     @app.post(f"{group}/participants")
@@ -160,7 +194,8 @@ def _add_participants(app: QuartTrio, pool: Pool) -> None:
         user = (await _identify(pool)).user
         body = await _body(bodies.AddParticipant)
         with trio.CancelScope(shield=True):
-            await participants.add(pool, user, conversation.bytes, body.user.bytes)
+            added = await participants.add(pool, user, conversation.bytes, body.user.bytes)
+            await announcements.participant_added(conversation.bytes, body.user.bytes, added)
         return Response(b"", 204)
 
     @app.patch(f"{group}/participants/<uuid:other>")
@@ -168,14 +203,16 @@ def _add_participants(app: QuartTrio, pool: Pool) -> None:
         user = (await _identify(pool)).user
         body = await _body(bodies.PatchParticipant)
         with trio.CancelScope(shield=True):
-            await participants.set_role(pool, user, conversation.bytes, other.bytes, body.role)
+            changed = await participants.set_role(pool, user, conversation.bytes, other.bytes, body.role)
+            await announcements.role_set(conversation.bytes, other.bytes, changed)
         return Response(b"", 204)
 
     @app.delete(f"{group}/participants/<uuid:other>")
     async def remove_participant(conversation: UUID, other: UUID) -> ResponseReturnValue:
         user = (await _identify(pool)).user
         with trio.CancelScope(shield=True):
-            await participants.remove(pool, user, conversation.bytes, other.bytes)
+            removed = await participants.remove(pool, user, conversation.bytes, other.bytes)
+            announcements.participant_removed(conversation.bytes, other.bytes, removed)
         return Response(b"", 204)
 
     @app.put(f"{group}/mute")
@@ -187,7 +224,7 @@ def _add_participants(app: QuartTrio, pool: Pool) -> None:
         return Response(b"", 204)
 
 
-def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages) -> None:
+def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages, announcements: Announcements) -> None:
     @app.post("/v1/conversations")
     async def create() -> ResponseReturnValue:
         user = (await _identify(pool)).user
@@ -202,6 +239,8 @@ def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages) -> None:
                 conversation = await conversations.add_group(pool, body.name, sorted({user, *others}), admin=user)
                 is_new = True
             made = await conversations.one(pool, user, conversation)
+            if is_new:
+                announcements.conversation_made(made)
         return _answer(bodies.conversation_body(made, _form()), 201 if is_new else 200)
 
     @app.get("/v1/conversations")
@@ -217,6 +256,26 @@ def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages) -> None:
     async def one(conversation: UUID) -> ResponseReturnValue:
         user = (await _identify(pool)).user
         return _answer(bodies.conversation_body(await conversations.one(pool, user, conversation.bytes), _form()))
+
+    @app.patch("/v1/conversations/<uuid:conversation>")
+    async def change(conversation: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        body = await _body(bodies.PatchConversation)
+        with trio.CancelScope(shield=True):
+            changed, settings = await participants.set_group(
+                pool, user, conversation.bytes, name=body.name, joiners_see_all=body.joiners_see_all
+            )
+            announcements.settings_changed(settings, changed)
+        return Response(b"", 204)
+
+
+def _add_messages(app: QuartTrio, pool: Pool, pages: Pages) -> None:
+    @app.get("/v1/conversations/<uuid:conversation>/messages/<int:seq>/status")
+    async def status(conversation: UUID, seq: int) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        if not 1 <= seq < 2**63:
+            raise UnknownMessage
+        return _answer(bodies.status_body(await marks.status(pool, user, conversation.bytes, seq), seq, _form()))
 
     @app.get("/v1/conversations/<uuid:conversation>/messages")
     async def history(conversation: UUID) -> ResponseReturnValue:
@@ -314,6 +373,7 @@ _REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
     TokenUnknown: (401, "unauthenticated", "give the device's token: Authorization: Bearer TOKEN"),
     TokenExpired: (401, "token_expired", "the token has expired: log in again"),
     DeviceRevoked: (401, "device_revoked", "the user has revoked this device: log in again"),
+    UnknownMessage: (404, "unknown_message", "there is no such message, or it is not yours to see"),
     UnknownDevice: (404, "unknown_device", "you have no such device"),
     UnknownUser: (404, "unknown_user", "there is no such user"),
     NotAnAdministrator: (403, "not_an_administrator", "only an administrator of the group may do that"),

@@ -141,6 +141,25 @@ class Hub:
     def forget(self, conversation: bytes) -> None:
         self._sequencer.forget(conversation)
 
+    def has_synced(self, user: bytes) -> bool:
+        """Whether one of the user's connections here was told of everything once."""
+        return any(client.outbox.has_synced for client in self._clients.get(user, ()))
+
+    def push_to_synced(self, user: bytes, frame: bytes) -> None:
+        """A push for those connections of a user that were told of everything once; the others find it by `sync`."""
+        for client in self._clients.get(user, ()):
+            if client.outbox.has_synced:
+                client.outbox.push(frame)
+                self._touch(client.outbox)
+
+    def begin_anew(self) -> None:
+        """Nothing that was pushed is a measure for what comes: forget it, and have all devices fetch what is new."""
+        self._sequencer = Sequencer()
+        for clients in self._clients.values():
+            for client in clients:
+                client.outbox.lag()
+                self._touch(client.outbox)
+
     def holes_due(self) -> list[Hole]:
         if not self._sequencer.has_holes:
             self.hole_seen = trio.Event()

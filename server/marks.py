@@ -1,19 +1,27 @@
-"""`mark_delivered` and `mark_read`: from the request through a batch to the reply."""
+"""`mark_delivered` and `mark_read`: from the request through a batch to the reply and the receipts.
+
+Receipts go to those who wrote what the marks have passed, and to the reader's own devices: one push for each
+conversation and batch, whatever the number of marks in it. Where many take part they are counted instead
+(`server.receipt_counts`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import trio
 
 from protocol.codec import encode
-from protocol.frames import Done, MarkDelivered, MarkRead
+from protocol.frames import Done, MarkDelivered, MarkRead, Receipts
 from server.connection import Connection
+from server.fanout import Fanout
+from server.hub import Hub, Push
 from server.outbox import Outbox
 from server.replies import store_error_reply
 from store.batch import Batcher
-from store.errors import StoreError
-from store.marks import Mark, mark
+from store.errors import StoreError, Unavailable
+from store.marks import Mark, Moved, mark
 from store.pool import Pool
 
 PATIENCE_S: Final = 0.1
@@ -30,10 +38,21 @@ class PendingMarks(NamedTuple):
 
 
 class Marks:
-    """All up-to marks of this node, written in batches."""
+    """All up-to marks of this node, written in batches.
 
-    def __init__(self, pool: Pool) -> None:
+    :param count: called with what has moved where too many take part for receipts.
+    :param note_doubt: called when marks may have been committed that nobody was told of.
+    """
+
+    def __init__(
+        self, pool: Pool, hub: Hub, fanout: Fanout, count: Callable[[Moved], None], note_doubt: Callable[[], None]
+    ) -> None:
         self._pool = pool
+        self._hub = hub
+        self._fanout = fanout
+        self._count = count
+        self._note_doubt = note_doubt
+        self._moved: list[Moved] = []
         self._unflushed: list[Outbox] = []
         self._settled = trio.Event()
         self.batcher: Batcher[PendingMarks, StoreError | None] = Batcher(
@@ -54,7 +73,9 @@ class Marks:
         self.batcher.submit_nowait(PendingMarks(connection, frame.request, marks))
 
     async def _commit(self, batch: list[PendingMarks]) -> list[StoreError | None]:
-        return await mark(self._pool, [pending.marks for pending in batch])
+        marked = await mark(self._pool, [pending.marks for pending in batch])
+        self._moved += marked.moved
+        return marked.outcomes
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -63,12 +84,40 @@ class Marks:
             nursery.start_soon(self._flush_in_time)
 
     def _settle(self, batch: list[PendingMarks], outcomes: list[StoreError | None]) -> None:
+        is_doubtful = False
         for pending, error in zip(batch, outcomes, strict=True):
             reply = Done(pending.request) if error is None else store_error_reply(pending.request, error)
             pending.connection.outbox.offer(encode(reply))
             pending.connection.answered()
             self._unflushed.append(pending.connection.outbox)
+            is_doubtful |= isinstance(error, Unavailable)
+        moved, self._moved = self._moved, []
+        for push in self._pushes(moved):
+            self._hub.push(push)
+            self._fanout.add(push)
+        self._hub.flush()
+        self._fanout.wake()
         self._settled.set()
+        if is_doubtful:
+            self._note_doubt()
+
+    def _pushes(self, moved: list[Moved]) -> list[Push]:
+        """Who is to be told what, one push for each conversation and for each reader."""
+        told: dict[bytes, tuple[list[tuple[bytes, int, int]], set[bytes]]] = {}
+        pushes: list[Push] = []
+        for each in moved:
+            if each.authors is None:
+                self._count(each)
+            elif each.authors:
+                receipts, authors = told.setdefault(each.conversation, ([], set()))
+                receipts.append((each.user, each.delivered, each.read))
+                authors.update(each.authors)
+            if each.is_read:
+                own = Receipts(each.conversation, [(each.user, each.delivered, each.own_read)])
+                pushes.append(Push(each.conversation, 0, encode(own), (each.user,)))
+        for conversation, (receipts, authors) in told.items():
+            pushes.append(Push(conversation, 0, encode(Receipts(conversation, receipts)), authors))
+        return pushes
 
     async def _flush_in_time(self) -> None:
         """Send the replies that have met no push meanwhile; in a busy chat they need no system call of their own."""

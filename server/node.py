@@ -11,24 +11,30 @@ here that moved lately, compared with what was pushed. The same catching up answ
 | the connection to Redis is new | entries may have been written and lost |
 | another node vanished without signing off | it may have committed messages and not fanned them out |
 | another node asks (`fanout.CatchUp`) | it could not write to Redis |
+| a process that only writes vanished (`server.writer`) | it may have committed changes and told nobody |
 """
 
 from __future__ import annotations
 
+import math
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 import structlog
 import trio
+from msgspec.structs import replace
 
 from protocol.codec import encode
-from protocol.frames import Message, Tombstone
-from server.fanout import CatchUp, Fanout, Hint, decode_entry, encode_catch_up
+from protocol.frames import Message, Receipts, Tombstone
+from server.fanout import CatchUp, Fanout, Hint, Recheck, decode_entry
 from server.hub import Hub, Push
 from server.presence import PresenceWatch
-from store.bus import Inbox, publish
+from server.tide import TideKeeper
+from store.bus import Inbox
+from store.conversations import some_of
 from store.directory import (
     HEARTBEAT_S,
     LEASE_S,
@@ -41,6 +47,7 @@ from store.directory import (
     sign_off,
 )
 from store.errors import StoreError, Unavailable
+from store.members import ChangedMembers, changed_since, departed_since
 from store.messages import Moved, members, range_of, recent
 from store.pool import Pool
 from store.postgres import Error
@@ -74,12 +81,15 @@ class Node:
         self._hub = hub
         self._inbox = Inbox(redis, self.id)
         self._others: frozenset[bytes] = frozenset()
-        self.presence = PresenceWatch(redis, self.id, hub, self.live_nodes)
+        self._writers: frozenset[bytes] = frozenset()
+        self.presence = PresenceWatch(redis, pool, self.id, hub, self.live_nodes)
         self._departed: set[bytes] = set()
         self._departure = trio.Event()
         self._in_step_at = trio.current_time()
         self._alone_until = 0.0
         self._gap_s = 0.0
+        self._gaps = 0
+        self.tide = TideKeeper(pool, hub, self._count_gaps)
         self._gap_seen = trio.Event()
 
     async def run(self) -> None:
@@ -92,6 +102,12 @@ class Node:
             nursery.start_soon(self._remove_departed)
             nursery.start_soon(self.fanout.run)
             nursery.start_soon(self.presence.run)
+            nursery.start_soon(self.tide.run)
+
+    def _count_gaps(self) -> float:
+        """How many there were; a number that equals no other one while this node may be missing something."""
+        is_in_step = self._redis.is_connected and trio.current_time() - self._in_step_at < LEASE_S
+        return self._gaps if is_in_step and not self._gap_seen.is_set() else math.nan
 
     def is_alone(self) -> bool:
         """Whether no other node can hold anybody now."""
@@ -151,35 +167,21 @@ class Node:
             await self._rebuild()
             return
         self._in_step_at = trio.current_time()
-        await self._tell_what_others_missed()
+        await self.fanout.tell_missed(self._others)
 
     async def _beat_once(self) -> bool:
         """Renew the lease; false if this node may have missed entries."""
         # Before the call: what is read while it is under way may be trimmed by it, but never what is not read.
         position, began = self._inbox.position, trio.current_time()
         found = await beat(self._redis, self.id, position)
-        vanished = self._others - found.nodes
-        self._others = found.nodes - {self.id}
+        vanished = (self._others - found.nodes) | (self._writers - found.writers)
+        self._others, self._writers = found.nodes - {self.id}, found.writers
         self._alone_until = 0.0 if self._others else began + ALONE_S
         for node in vanished:
             if not await left_in_good_order(self._redis, node):
                 log.warning("node_vanished", node=node.hex())
                 self.note_gap(LEASE_S + HEARTBEAT_S)
         return found.first is not None and found.first <= position
-
-    async def _tell_what_others_missed(self) -> None:
-        since = self.fanout.missed_since
-        if since is None:
-            return
-        entry = encode_catch_up(trio.current_time() - since)
-        self.fanout.missed_since = None
-        try:
-            refused = await publish(self._redis, [(node, entry) for node in self._others])
-        except Unavailable:
-            self.fanout.missed_since = since
-            raise
-        if refused:
-            self.fanout.missed_since = since
 
     async def _follow(self) -> None:
         while True:
@@ -199,6 +201,8 @@ class Node:
                         self.note_gap(ago_s)
                     case Hint(users):
                         self.presence.hear(users)
+                    case Recheck(users):
+                        self.presence.recheck(users)
                     case Push():
                         self._hub.push(item)
         self._hub.flush()
@@ -206,6 +210,7 @@ class Node:
     def note_gap(self, gap_s: float) -> None:
         """Something may have passed this node by in the last `gap_s` seconds."""
         self._gap_s = max(self._gap_s, gap_s)
+        self._gaps += 1
         self._gap_seen.set()
 
     def note_doubt(self) -> None:
@@ -217,6 +222,7 @@ class Node:
         while True:
             await self._gap_seen.wait()
             self._gap_seen = trio.Event()
+            self._gaps += 1
             began, gap_s, self._gap_s = trio.current_time(), self._gap_s, 0.0
             try:
                 pushed = await self._catch_up(gap_s + MARGIN_S)
@@ -237,8 +243,37 @@ class Node:
             for revised, concerned in await revised_since(self._pool, some, ago_s=ago_s):
                 self._hub.push(Push(revised.conversation, 0, encode(revised), concerned))
                 pushed += 1
+            await self._push_other_changes(some)
             self._hub.flush()
         return pushed
+
+    async def _push_other_changes(self, users: list[bytes]) -> None:
+        """What other than messages may have been missed: receipts, conversations that are others, or theirs no more."""
+        settled = self.tide.settled
+        if settled is None:
+            return
+        base = str(settled.snapshot)
+        for departed in await departed_since(self._pool, users, base):
+            for user in departed.users:
+                self._hub.push_to_synced(user, encode(departed))
+        others: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for each in await changed_since(self._pool, users, base):
+            if each.is_other:
+                for user in filter(self._hub.has_synced, each.users):
+                    others[user].append(each.conversation)
+            else:
+                self._push_receipts(each)
+        for user, conversations in others.items():
+            for told in await some_of(self._pool, user, conversations):
+                self._hub.push_to_synced(user, encode(replace(told, last_message=None)))
+
+    def _push_receipts(self, changed: ChangedMembers) -> None:
+        id_ = changed.conversation
+        shown = [(user, delivered, read) for user, delivered, read, _ in changed.marks]
+        self._hub.push(Push(id_, 0, encode(Receipts(id_, shown)), changed.users))
+        for user, delivered, read, own_read in changed.marks:
+            if own_read > read:
+                self._hub.push(Push(id_, 0, encode(Receipts(id_, [(user, delivered, own_read)])), (user,)))
 
     async def _push_missed(self, moved: Moved) -> int:
         span = self._hub.span(moved.conversation)
@@ -258,12 +293,14 @@ class Node:
         if after >= upto:
             return 0
         found = await range_of(self._pool, moved.conversation, after=after, upto=upto, limit=MAX_CATCH_UP)
-        self._push_all(found, moved.members)
+        self._push_all(found, moved.joined)
         return len(found)
 
-    def _push_all(self, found: Sequence[tuple[Message | Tombstone, bool]], users: tuple[bytes, ...]) -> None:
+    def _push_all(self, found: Sequence[tuple[Message | Tombstone, bool]], joined: dict[bytes, int]) -> None:
         for message, is_silent in found:
-            concerned = (message.sender,) if is_silent else users
+            # Who joined later does not see it.
+            users = [user for user, seq in joined.items() if seq < message.seq]
+            concerned = [message.sender] if is_silent else users
             self._hub.push(Push(message.conversation, message.seq, encode(message), concerned))
         self._hub.flush()
 
@@ -273,7 +310,7 @@ class Node:
             await trio.sleep(0.05)
             for hole in self._hub.holes_due():
                 try:
-                    users = await members(self._pool, hole.conversation)
+                    joined = await members(self._pool, hole.conversation)
                     found = await range_of(
                         self._pool, hole.conversation, after=hole.after, upto=hole.before - 1, limit=MAX_CATCH_UP
                     )
@@ -281,7 +318,7 @@ class Node:
                     log.warning("hole_not_filled", conversation=hole.conversation.hex(), error=str(error))
                     continue
                 log.info("hole_filled", conversation=hole.conversation.hex(), messages=len(found))
-                self._push_all(found, users)
+                self._push_all(found, joined)
                 self._hub.skip(hole)
                 self._hub.flush()
 

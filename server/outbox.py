@@ -56,6 +56,7 @@ class Outbox:
     :param on_cut: called once when the peer is stuck or gone; it must end the connection.
     :ivar size: bytes that wait.
     :ivar is_lagging: pushes of messages are dropped until `resume`.
+    :ivar has_news: something was offered since the last cursor.
     :ivar is_touched: the hub will flush it at the end of its pass; the hub's own.
     """
 
@@ -70,8 +71,10 @@ class Outbox:
         "_room",
         "_sock",
         "_start_soon",
+        "_synced_at",
         "_unsent",
         "cut_reason",
+        "has_news",
         "is_lagging",
         "is_touched",
         "size",
@@ -94,10 +97,13 @@ class Outbox:
         self.cut_reason: str | None = None
         self.is_lagging = False
         self.is_touched = False
+        self.has_news = False
+        self._synced_at: float | None = None
 
     def offer(self, frame: bytes) -> None:
         """Queue a reply for the next flush. Atomic (no checkpoint); never blocks, never raises."""
         if self.cut_reason is None and not self._is_ended:
+            self.has_news = True
             self._frames.append(frame)
             self._grow(len(frame))
 
@@ -105,6 +111,7 @@ class Outbox:
         """As `offer`, for the push of a message, which the client can fetch if it has to be dropped."""
         if self.is_lagging or self.cut_reason is not None or self._is_ended:
             return
+        self.has_news = True
         self._frames.append(frame)
         self.size += len(frame)
         if self.size > MAX_BYTES:
@@ -126,6 +133,32 @@ class Outbox:
     def resume(self) -> None:
         """The client is about to fetch what it missed: pushes of messages come again. Atomic (no checkpoint)."""
         self.is_lagging = False
+        self._synced_at = None
+
+    def note_synced(self) -> None:
+        """What is offered next completes what the client has missed; pushes have come since. Atomic (no checkpoint)."""
+        if not self.is_lagging:
+            self._synced_at = trio.current_time()
+
+    @property
+    def has_synced(self) -> bool:
+        """Whether the client was told of everything once on this connection, and of what is new since then."""
+        return self._synced_at is not None
+
+    def holds_all_before(self, taken_at: float) -> bool:
+        """Whether everything from before this time was offered, as far as the client did not hold it, and some of it
+        since its last cursor."""
+        return self.has_news and self._synced_at is not None and self._synced_at < taken_at
+
+    def push_cursor(self, frame: bytes) -> None:
+        """As `push`, for a cursor: there is no news after it until something else is offered."""
+        self.push(frame)
+        self.has_news = False
+
+    def lag(self) -> None:
+        """Ask the client to fetch what is new: pushes of messages that wait are dropped. Atomic (no checkpoint)."""
+        if not self.is_lagging and self.cut_reason is None and not self._is_ended:
+            self._lag()
 
     def hold(self) -> None:
         """Keep what is offered until `release`: pushes may come before the client may see them."""
@@ -274,6 +307,7 @@ class Outbox:
         self._frames[:] = [*kept, lag]
         self.size += len(lag)
         self.is_lagging = True
+        self._synced_at = None
 
     def _tell_room(self) -> None:
         if self._room is not None:

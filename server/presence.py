@@ -4,7 +4,8 @@ A user is online while some node that lives has a device of theirs in the direct
 which users its own connections watch, and finds out about these by itself: it looks all of them up every `POLL_S`, and
 those about whom another node has given a hint at once. So a lost hint, a dead node or a forgetful Redis makes a change
 late, and nothing else. Who seems to be gone counts as online for `GRACE_S` more: a phone that changes networks, a node
-that restarts and FLUSHALL show nobody anything.
+that restarts and FLUSHALL show nobody anything. Who is offline is shown with when they were online last, unless that is
+not known. Whom somebody may watch is asked when they begin to, and again when it may have changed (`recheck`).
 
 Everything that decides is synchronous; only the look-ups wait.
 """
@@ -25,7 +26,11 @@ from server.fanout import encode_hint
 from server.hub import Hub
 from store.bus import publish
 from store.directory import enter_watchers, leave_watchers, locate, locate_watchers
-from store.errors import Unavailable
+from store.errors import StoreError, Unavailable
+from store.last_seen import last_seen
+from store.members import watchable
+from store.pool import Pool
+from store.postgres import Error
 from store.redis import Redis, RedisError
 
 log = structlog.get_logger(__name__)
@@ -69,22 +74,26 @@ class PresenceWatch:
     def __init__(
         self,
         redis: Redis,
+        pool: Pool,
         node: bytes,
         hub: Hub,
         live_nodes: Callable[[], frozenset[bytes]],
     ) -> None:
         self._redis = redis
+        self._pool = pool
         self._node = node
         self._hub = hub
         self._live_nodes = live_nodes
         self._watched: dict[bytes, _Watched] = {}
         self._unwatched: set[bytes] = set()
         self._hinted: set[bytes] = set()
+        self._rechecked: set[bytes] = set()
         self._moved: set[bytes] = set()
         self._hits = 0
         self._misses = 0
         self._wake = trio.Event()
         self._move = trio.Event()
+        self._recheck = trio.Event()
 
     def statistics(self) -> PresenceStatistics:
         return PresenceStatistics(len(self._watched), self._hits, self._misses)
@@ -102,12 +111,20 @@ class PresenceWatch:
         states: dict[bytes, bool] = {}
         entered: list[bytes] = []
         known = sum(user in self._watched for user in wanted)
-        # Whom somebody here watches need not be looked up; should that end meanwhile, they are all the same.
-        while new := [user for user in wanted if user not in self._watched and user not in states]:
-            # Entered before it is looked up: who changes after the look-up sends a hint here.
-            await enter_watchers(self._redis, self._node, new)
-            entered += new
-            states |= await self._look_up(new)
+        seen: dict[bytes, int | None] = {}
+        while True:
+            # Whom somebody here watches need not be looked up; should that end meanwhile, they are all the same.
+            new = [user for user in wanted if user not in self._watched and user not in states]
+            if new:
+                # Entered before it is looked up: who changes after the look-up sends a hint here.
+                await enter_watchers(self._redis, self._node, new)
+                entered += new
+                states |= await self._look_up(new)
+                continue
+            offline = [user for user in wanted if user not in seen and not self._is_shown_online(user, states)]
+            if not offline:
+                break
+            seen |= dict.fromkeys(offline) | await self._last_seen(offline)
         self._hits += known
         self._misses += len(wanted) - known
         if connection.outbox.cut_reason is not None:
@@ -121,7 +138,11 @@ class PresenceWatch:
                 watched = self._watched[user] = _Watched()
                 watched.is_online = states[user]
             watched.watchers.add(connection)
-            self._hub.offer(connection, encode(Presence(user, watched.is_online)))
+            shown = None if watched.is_online else seen.get(user)
+            self._hub.offer(connection, encode(Presence(user, watched.is_online, shown)))
+
+    def _is_shown_online(self, user: bytes, states: dict[bytes, bool]) -> bool:
+        return self._watched[user].is_online if user in self._watched else states[user]
 
     def forget(self, connection: Connection, *, keep: frozenset[bytes] = frozenset()) -> None:
         """The connection watches nobody but these any more. Atomic (no checkpoint)."""
@@ -143,11 +164,56 @@ class PresenceWatch:
         self._hinted.update(users)
         self._wake.set()
 
+    def recheck(self, users: Iterable[bytes]) -> None:
+        """Who may watch these has changed. Atomic (no checkpoint)."""
+        self._rechecked.update(user for user in users if user in self._watched)
+        if self._rechecked:
+            self._recheck.set()
+
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow)
             nursery.start_soon(self._tell)
+            nursery.start_soon(self._recheck_watchers)
+
+    async def _recheck_watchers(self) -> None:
+        while True:
+            await self._recheck.wait()
+            self._recheck = trio.Event()
+            users, self._rechecked = self._rechecked, set()
+            try:
+                for user in users:
+                    await self._drop_watchers(user)
+            except (StoreError, Error) as error:
+                log.warning("watchers_not_rechecked", error=str(error))
+                await trio.sleep(1)
+                self.recheck(users)
+
+    async def _drop_watchers(self, user: bytes) -> None:
+        """Those who may not watch this user any more are shown somebody who is offline, and nothing after that."""
+        watched = self._watched.get(user)
+        if watched is None:
+            return
+        for watcher in {connection.user for connection in watched.watchers}:
+            if await watchable(self._pool, watcher, [user]):
+                continue
+            for connection in list(watched.watchers):
+                if connection.user == watcher:
+                    connection.outbox.push_latest(user, encode(Presence(user, False)))
+                    connection.outbox.flush()
+                    self.forget(connection, keep=connection.watched - {user})
+
+    async def _last_seen(self, users: Iterable[bytes]) -> dict[bytes, int]:
+        """When those were online last of whom it is known."""
+        offline = list(users)
+        if not offline:
+            return {}
+        try:
+            return await last_seen(self._pool, offline)
+        except (StoreError, Error) as error:
+            log.warning("last_seen_not_read", error=str(error))
+            return {}
 
     async def _follow(self) -> None:
         polled_at = 0.0
@@ -165,7 +231,7 @@ class PresenceWatch:
             try:
                 await self._clean_up()
                 if users:
-                    self._settle(await self._look_up(users))
+                    await self._show(self._settle(await self._look_up(users)))
             except (Unavailable, RedisError) as error:
                 log.warning("presence_not_looked_up", error=str(error))
                 await trio.sleep(1)
@@ -204,7 +270,9 @@ class PresenceWatch:
         # Who is here is known without asking, and may have come meanwhile.
         return {user: self._hub.holds(user) or found.get(user, False) for user in users}
 
-    def _settle(self, states: dict[bytes, bool]) -> None:
+    def _settle(self, states: dict[bytes, bool]) -> list[bytes]:
+        """Take note of what was found; those of whom watchers are to be told."""
+        changed = []
         now = trio.current_time()
         for user, is_online in states.items():
             watched = self._watched.get(user)
@@ -217,10 +285,21 @@ class PresenceWatch:
             if is_online != watched.is_online and (is_online or _is_over(watched, now)):
                 watched.is_online = is_online
                 watched.absent_since = None
-                frame = encode(Presence(user, is_online))
-                for connection in watched.watchers:
-                    connection.outbox.push_latest(user, frame)
-                    connection.outbox.flush()
+                changed.append(user)
+        return changed
+
+    async def _show(self, changed: list[bytes]) -> None:
+        seen = await self._last_seen(
+            user for user in changed if user in self._watched and not self._watched[user].is_online
+        )
+        for user in changed:
+            watched = self._watched.get(user)
+            if watched is None:
+                continue
+            frame = encode(Presence(user, watched.is_online, None if watched.is_online else seen.get(user)))
+            for connection in watched.watchers:
+                connection.outbox.push_latest(user, frame)
+                connection.outbox.flush()
 
     async def _clean_up(self) -> None:
         """Other nodes need not tell us any more of those whom nobody here watches."""

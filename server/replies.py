@@ -9,6 +9,7 @@ from protocol.errors import RequestError
 from protocol.frames import Error
 from store.errors import (
     DeviceRevoked,
+    ExpiredCursor,
     ForeignCursor,
     Locked,
     MessageDeleted,
@@ -40,6 +41,7 @@ _CODES: Final[dict[type[StoreError], ErrorCode]] = {
     MessageDeleted: ErrorCode.MESSAGE_DELETED,
     RevisionConflict: ErrorCode.REVISION_CONFLICT,
     ForeignCursor: ErrorCode.CURSOR_FOREIGN,
+    ExpiredCursor: ErrorCode.CURSOR_EXPIRED,
     TokenUnknown: ErrorCode.UNAUTHENTICATED,
     TokenExpired: ErrorCode.UNAUTHENTICATED,
     DeviceRevoked: ErrorCode.UNAUTHENTICATED,

@@ -17,10 +17,13 @@ from protocol.errors import RequestError
 from protocol.frames import (
     Conversation,
     Conversations,
+    Cursor,
     Delete,
     Done,
     Edit,
+    Hello,
     History,
+    Lag,
     List,
     Messages,
     Refresh,
@@ -29,8 +32,11 @@ from protocol.frames import (
     Request,
     Revised,
     SetTyping,
+    Status,
+    Statuses,
     Sync,
     Synced,
+    Tombstone,
     Typing,
     Watch,
 )
@@ -43,10 +49,11 @@ from server.presence import PresenceWatch
 from server.replies import error_reply, store_error_reply
 from store import accounts, conversations, messages, revisions
 from store.errors import ForeignCursor, NotAParticipant, StoreError, Unavailable
-from store.members import sharing
+from store.marks import status
+from store.members import watchable
 from store.pool import Pool
 from store.redis import RedisError
-from store.sync import sync
+from store.sync import SyncPage, sync
 
 log = structlog.get_logger(__name__)
 
@@ -91,15 +98,16 @@ class Requests:
                 await self._set_typing(connection, frame)
                 return encode(Done(frame.request))
             case Watch():
-                users = await sharing(self._pool, connection.user, frame.users)
+                users = await watchable(self._pool, connection.user, frame.users)
                 await self._presence.watch(connection, users)
                 return encode(Done(frame.request))
             case Sync():
-                return await self._sync(connection, frame)
-            case History():
-                return encode(await self._history(connection, frame))
-            case List():
-                return encode(await self._list(connection, frame))
+                page = await self._catch_up(connection, frame.cursor)
+                return _whole(page, Synced(frame.request, page.cursor, page.more))
+            case Hello():
+                return await self._resume(connection, frame)
+            case Status() | History() | List():
+                return encode(await self._look_up(connection, frame))
             case Refresh():
                 lifetime_s = self._token_lifetime_s
                 token, expires, now = await accounts.refresh_token(
@@ -108,6 +116,16 @@ class Requests:
                 connection.expire_in((expires - now) / 1e6)
                 return encode(Refreshed(frame.request, token, expires))
         raise AssertionError(f"{type(frame).__name__} is served elsewhere")
+
+    async def _look_up(self, connection: Connection, frame: Status | History | List) -> Reply:
+        match frame:
+            case Status():
+                found = await status(self._pool, connection.user, frame.conversation, frame.seq)
+                return Statuses(frame.request, found.receipts)
+            case History():
+                return await self._history(connection, frame)
+            case List():
+                return await self._list(connection, frame)
 
     async def _edit(self, connection: Connection, frame: Edit) -> Reply:
         change, revision, edited = await revisions.edit(
@@ -131,7 +149,11 @@ class Requests:
 
     def _push_change(self, connection: Connection, change: revisions.Change) -> None:
         if change.is_new:
-            self._push(Push(change.message.conversation, 0, encode(change.message), change.members, connection))
+            message = change.message
+            self._push(Push(message.conversation, 0, encode(message), change.members, connection))
+            if change.hidden_for is not None:
+                stone = Tombstone(message.conversation, message.seq, message.message, message.created, message.sender)
+                self._push(Push(message.conversation, 0, encode(stone), [change.hidden_for]))
 
     def _push(self, push: Push) -> None:
         self._hub.push(push)
@@ -152,12 +174,22 @@ class Requests:
         key = frame.conversation + connection.user
         self._push(Push(frame.conversation, 0, typing, others, connection, key))
 
-    async def _sync(self, connection: Connection, frame: Sync) -> bytes:
+    async def _catch_up(self, connection: Connection, cursor: bytes | None) -> SyncPage:
         # First pushes, then the look-up: what is committed in between comes twice, and nothing is missed.
         connection.outbox.resume()
-        page = await sync(self._pool, connection.user, frame.cursor)
-        synced = Synced(frame.request, page.cursor, page.more)
-        return Whole(b"".join([*map(encode, page.pushes), encode(synced)]))
+        page = await sync(self._pool, connection.user, cursor)
+        if not page.more:
+            connection.outbox.note_synced()
+        return page
+
+    async def _resume(self, connection: Connection, frame: Hello) -> bytes:
+        """What is new since the cursor in the hello; it is no request, so who cannot be told is asked to sync."""
+        try:
+            page = await self._catch_up(connection, frame.cursor)
+        except StoreError as error:
+            log.info("not_resumed", error=type(error).__name__)
+            return encode(Lag([]))
+        return _whole(page, Cursor(page.cursor, page.more))
 
     async def _history(self, connection: Connection, frame: History) -> Reply:
         page = await messages.history(
@@ -169,7 +201,7 @@ class Requests:
             after=frame.after,
             max_bytes=limits.MAX_PAGE_BYTES,
         )
-        return Messages(frame.request, page.more, page.messages)
+        return Messages(frame.request, page.more, page.messages, page.first_seq)
 
     async def _list(self, connection: Connection, frame: List) -> Reply:
         before = None
@@ -192,3 +224,7 @@ class Requests:
         if len(found) > len(page):
             cursor = encode_cursor(_LIST, page[-1].active_at, page[-1].conversation)
         return Conversations(frame.request, cursor, page)
+
+
+def _whole(page: SyncPage, last: Synced | Cursor) -> Whole:
+    return Whole(b"".join([*map(encode, page.pushes), encode(last)]))

@@ -11,8 +11,10 @@ from hypercorn.config import Sockets
 from hypercorn.trio.run import worker_serve
 from hypercorn.utils import wrap_app
 
+from server.announcements import Announcements
 from server.http import create_app
 from server.listener import listen
+from server.writer import Writer
 from store.config import Config
 from store.migrate import wait_migrated
 from store.pool import Pool
@@ -24,26 +26,33 @@ log = structlog.get_logger(__name__)
 GRACE_S: Final = 12.0
 """Requests under way get this long when the process is told to stop; a query may take 10 s."""
 
+SIGN_OFF_TIMEOUT_S: Final = 3.0
+"""For telling the nodes of what was committed last."""
+
 
 async def serve_web(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first."""
     pool = Pool(config.database_url, config.database_pool)
     redis = Redis(config.redis_url)
+    writer = Writer(redis)
     terminated = trio.Event()
     sock = listen(config.host, config.port)
     async with trio.open_nursery() as services:
         await services.start(watch_signals, terminated)
         await services.start(redis.run)
+        services.start_soon(writer.run)
         # Requests are answered from the start, with `unavailable` until Postgres is there; say so in the log.
         services.start_soon(wait_migrated, pool)
         hypercorn = HypercornConfig()
         hypercorn.graceful_timeout = GRACE_S
         hypercorn.accesslog = hypercorn.errorlog = None
-        app = wrap_app(
-            create_app(pool, redis, token_lifetime_s=config.token_lifetime_s), hypercorn.wsgi_max_body_size, "asgi"
-        )
+        announcements = Announcements(pool, writer.fanout)
+        quart = create_app(pool, redis, announcements, token_lifetime_s=config.token_lifetime_s)
+        app = wrap_app(quart, hypercorn.wsgi_max_body_size, "asgi")
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         await worker_serve(app, hypercorn, sockets=Sockets([], [sock], []), shutdown_trigger=terminated.wait)
+        with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
+            await writer.sign_off()
         services.cancel_scope.cancel()
     pool.close()
     log.info("stopped")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from protocol.frames import Conversation, Participant
+from protocol.limits import MAX_SHOWN
 from store import sql
 from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS, UUID, UUIDS
 from store.errors import NotAParticipant, UnknownUser
@@ -17,23 +18,25 @@ from store.statement import Statement
 
 _sql = sql.load("conversations")
 _ENTRY: Final = (
-    *(UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT),
-    *(UUIDS, TEXTS, BIGINTS, BIGINTS, BIGINTS),
+    *(UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, BOOL),
+    *(UUIDS, BIGINTS, TEXTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, TEXTS),
     *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, BOOL),
 )
 _PAGE: Final = Statement(
     f"with page as ({_sql.page}) {_sql.entries}",
-    {"user": UUID, "before": BIGINT, "before_id": UUID, "limit": BIGINT},
+    {"user": UUID, "before": BIGINT, "before_id": UUID, "limit": BIGINT, "most": BIGINT},
     _ENTRY,
 )
 _FIRST_PAGE: Final = Statement(
     f"with page as ({_sql.page}), version as ({_sql.version}) select * from ({_sql.entries}) as _, version",  # noqa: S608  (all of it ours)
-    {"user": UUID, "before": BIGINT, "before_id": UUID, "limit": BIGINT},
-    (*_ENTRY, BIGINT, BIGINT, BIGINT),
+    {"user": UUID, "before": BIGINT, "before_id": UUID, "limit": BIGINT, "most": BIGINT},
+    (*_ENTRY, BIGINT, BIGINT, BIGINT, BIGINT),
 )
-_VERSION: Final = Statement(_sql.version, {"user": UUID}, (BIGINT, BIGINT, BIGINT))
+_VERSION: Final = Statement(_sql.version, {"user": UUID, "most": BIGINT}, (BIGINT, BIGINT, BIGINT, BIGINT))
 _CHOSEN: Final = Statement(
-    f"with page as ({_sql.chosen}) {_sql.entries}", {"user": UUID, "conversations": UUIDS}, _ENTRY
+    f"with page as ({_sql.chosen}) {_sql.entries}",
+    {"user": UUID, "conversations": UUIDS, "bases": TEXTS, "most": BIGINT},
+    _ENTRY,
 )
 
 
@@ -74,30 +77,40 @@ async def list_of(
     :param before: `active_at` and id of the last conversation of the page before.
     """
     active_at, conversation = before or (2**63 - 1, bytes(16))
-    parameters = {"user": user, "before": active_at, "before_id": conversation, "limit": limit}
+    parameters = {"user": user, "before": active_at, "before_id": conversation, "limit": limit, "most": MAX_SHOWN}
     return [_conversation(row) for row in await pool.read(_PAGE, parameters)]
 
 
-ListVersion: TypeAlias = tuple[int, int, int]
+ListVersion: TypeAlias = tuple[int, int, int, int]
 """Which state of a user's list: equal only if nothing in it has changed."""
 
 
 async def list_version(pool: Pool, user: bytes) -> ListVersion | None:
     """Which state the user's list is in; None if it is empty. Costs a tenth of reading a page of it."""
-    [version] = await pool.read(_VERSION, {"user": user})
+    [version] = await pool.read(_VERSION, {"user": user, "most": MAX_SHOWN})
     return version if version[0] is not None else None
 
 
 async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:
     """The first page of the list and the state that it is of, in one query; no state if the list is empty."""
-    parameters = {"user": user, "before": 2**63 - 1, "before_id": bytes(16), "limit": limit}
+    parameters = {"user": user, "before": 2**63 - 1, "before_id": bytes(16), "limit": limit, "most": MAX_SHOWN}
     rows = await pool.read(_FIRST_PAGE, parameters)
-    return [_conversation(row[:-3]) for row in rows], rows[0][-3:] if rows else None
+    return [_conversation(row[:-4]) for row in rows], rows[0][-4:] if rows else None
 
 
-async def some_of(pool: Pool, user: bytes, conversations: Sequence[bytes]) -> list[Conversation]:
-    """Those of some conversations in which the user takes part, in one query, in any order."""
-    parameters = {"user": user, "conversations": conversations}
+async def some_of(
+    pool: Pool, user: bytes, conversations: Sequence[bytes], bases: Sequence[str | None] | None = None
+) -> list[Conversation]:
+    """Those of some conversations in which the user takes part, in one query, in any order.
+
+    :param bases: for each a snapshot: of its participants only those who have changed since; None for all of them.
+    """
+    parameters = {
+        "user": user,
+        "conversations": conversations,
+        "bases": [None] * len(conversations) if bases is None else bases,
+        "most": MAX_SHOWN,
+    }
     return [_conversation(row) for row in await pool.read(_CHOSEN, parameters)]
 
 
@@ -113,7 +126,24 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
 
 
 def _conversation(row: tuple[Any, ...]) -> Conversation:
-    columns, message = row[8:13], row[13:]
-    participants = [Participant(*values) for values in zip(*columns, strict=True)]
+    version, joiners_see_all, *columns = row[8:18]
+    message = row[18:]
+    participants = [] if columns[0] is None else [_participant(*values) for values in zip(*columns, strict=True)]
     last_message = message_of(row[0], *message) if message[0] is not None else None
-    return Conversation(*row[:8], participants, last_message)  # type: ignore[call-arg]  # eight columns as declared
+    return Conversation(*row[:8], participants, last_message, version, joiners_see_all or None)  # type: ignore[call-arg]  # eight columns as declared
+
+
+def _participant(
+    user: bytes, revision: int, username: str, joined: int, delivered: int, read: int, is_admin: int, name: str
+) -> Participant:
+    shown = delivered >= 0
+    return Participant(
+        user,
+        revision or None,
+        username,
+        joined,
+        delivered if shown else None,
+        read if shown else None,
+        True if is_admin else None,
+        name or None,
+    )

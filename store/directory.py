@@ -2,9 +2,10 @@
 
 - `alo:nodes`: sorted set, node -> when its lease ends (ms, by Redis' clock). A node beats every `HEARTBEAT_S`; whoever
   beats next after a lease has ended removes that node and its stream.
+- `alo:writers`: the same for processes that commit what clients see and hold no clients: they are missed if they die.
 - `alo:directory`: hash, user -> the ids of the nodes that hold a device of this user, joined (8 bytes each).
 - `alo:watchers`: the same for the nodes that watch a user's presence.
-- `alo:left:NODE`: a node that left in good order, so that the others need not look for what it may have lost.
+- `alo:left:NODE`: a node or writer that left in good order, so that the others need not look for what it may have lost.
 
 An entry may name a node that is gone; who writes to it finds no stream and nothing happens. It must never lack a node
 that holds the user: a node enters a user before that user's device reads what it missed.
@@ -25,6 +26,7 @@ LEASE_S: Final = 5.0
 """Ten heartbeats: what a node may miss, to a slow disk or a long collection, before it counts as dead."""
 
 _NODES: Final = "alo:nodes"
+_WRITERS: Final = "alo:writers"
 _DIRECTORY: Final = "alo:directory"
 _WATCHERS: Final = "alo:watchers"
 
@@ -37,9 +39,17 @@ for _, node in ipairs(gone) do
   if node ~= ARGV[1] then redis.call('DEL', 'alo:bus:' .. node) end
 end
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. now)
 local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
 redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])
-return {redis.call('ZRANGE', KEYS[1], 0, -1), first[1] and first[1][1] or ''}
+return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('ZRANGE', KEYS[3], 0, -1), first[1] and first[1][1] or ''}
+"""
+
+_BEAT_WRITER: Final = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+return redis.call('ZRANGEBYSCORE', KEYS[2], now, '+inf')
 """
 
 _ENTER: Final = """
@@ -73,10 +83,12 @@ class Beat(NamedTuple):
     """What a heartbeat found.
 
     :ivar nodes: all that live, this one included.
+    :ivar writers: the processes that live and write without being nodes.
     :ivar first: position of the oldest entry in this node's stream; None if the stream is gone.
     """
 
     nodes: frozenset[bytes]
+    writers: frozenset[bytes]
     first: Position | None
 
 
@@ -88,8 +100,18 @@ async def beat(redis: Redis, node: bytes, position: Position) -> Beat:
     """
     stream = stream_of(node)
     lease_ms = int(LEASE_S * 1000)
-    nodes, first = await redis.call("EVAL", _BEAT, 2, _NODES, stream, node, lease_ms, format_position(position))
-    return Beat(frozenset(nodes), parse_position(first) if first else None)
+    arguments = (node, lease_ms, format_position(position))
+    nodes, writers, first = await redis.call("EVAL", _BEAT, 3, _NODES, stream, _WRITERS, *arguments)
+    return Beat(frozenset(nodes), frozenset(writers), parse_position(first) if first else None)
+
+
+async def beat_writer(redis: Redis, writer: bytes) -> list[bytes]:
+    """Renew the lease of a process that writes and is no node; the nodes that live.
+
+    :raises Unavailable: if Redis cannot be reached.
+    """
+    nodes = await redis.call("EVAL", _BEAT_WRITER, 2, _WRITERS, _NODES, writer, int(LEASE_S * 1000))
+    return list(nodes)
 
 
 async def enter(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
@@ -151,6 +173,13 @@ async def sign_off(redis: Redis, node: bytes) -> None:
         ]
     )
     for reply in replies:
+        if isinstance(reply, RedisError):
+            raise reply
+
+
+async def sign_off_writer(redis: Redis, writer: bytes) -> None:
+    """This process leaves in good order: the nodes have been told of all that it committed."""
+    for reply in await redis.pipeline([("SET", b"alo:left:" + writer, 1, "EX", 60), ("ZREM", _WRITERS, writer)]):
         if isinstance(reply, RedisError):
             raise reply
 

@@ -114,5 +114,9 @@ class RevisionConflict(Refused):
     """The message has another revision than the one that the edit is about."""
 
 
+class ExpiredCursor(Refused):
+    """The cursor is so old that what has changed since is no longer known."""
+
+
 class ForeignCursor(Refused):
     """The cursor is none of ours, or another user's, or of another history."""

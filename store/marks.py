@@ -1,4 +1,4 @@
-"""Up-to marks of participants, written in batches."""
+"""Up-to marks of participants, written in batches; and who is to be told of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
+from protocol.limits import MAX_SHOWN
 from store import sql
-from store.columns import BIGINTS, UUID, UUIDS
-from store.errors import Locked, Overloaded, StoreError, Unavailable
+from store.columns import BIGINT, BIGINTS, BOOL, UUID, UUIDS
+from store.errors import Locked, NotAParticipant, Overloaded, StoreError, Unavailable, UnknownMessage
+from store.messages import members
 from store.pool import Pool
 from store.postgres import RETRYABLE, Error
 from store.statement import Statement
@@ -18,9 +20,21 @@ from store.statement import Statement
 log = structlog.get_logger(__name__)
 _sql = sql.load("marks")
 _COLUMNS: Final = {"conversation": UUIDS, "user": UUIDS, "delivered": BIGINTS, "read": BIGINTS}
-_MARK: Final = Statement(_sql.mark, _COLUMNS)
-_MARK_UNLOCKED: Final = Statement(_sql.mark.replace("/* skip locked */", "skip locked"), _COLUMNS)
+_MOVED: Final = (UUID, UUID, BIGINT, BIGINT, BIGINT, BOOL, BIGINT, UUIDS)
+_MARK: Final = Statement(_sql.mark, {**_COLUMNS, "most": BIGINT}, _MOVED)
+_MARK_UNLOCKED: Final = Statement(
+    _sql.mark.replace("/* skip locked */", "skip locked"), {**_COLUMNS, "most": BIGINT}, _MOVED
+)
 _BEHIND: Final = Statement(_sql.behind, _COLUMNS, (UUID, UUID))
+
+_COUNTS: Final = Statement(
+    _sql.counts,
+    {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT},
+    (UUID, BIGINT, BIGINT, BIGINT),
+)
+_STATUS: Final = Statement(
+    _sql.status, {"conversation": UUID, "user": UUID, "seq": BIGINT}, (UUID, BIGINT, BIGINT, UUID)
+)
 
 MAX_ATTEMPTS: Final = 3
 
@@ -34,8 +48,35 @@ class Mark(Struct, frozen=True, gc=False):
     read: int = 0
 
 
-async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[StoreError | None]:
-    """Write the marks of many requests in one transaction; None, or an error, for each request.
+class Moved(Struct, frozen=True, gc=False):
+    """Marks of a participant that have moved.
+
+    :ivar delivered, read: as others see them.
+    :ivar own_read: as the reader's own devices see it.
+    :ivar is_read: whether `own_read` has moved.
+    :ivar after: the first message that others' marks have passed lies above it.
+    :ivar authors: who is to be told; None where more than `MAX_SHOWN` take part.
+    """
+
+    conversation: bytes
+    user: bytes
+    delivered: int
+    read: int
+    own_read: int
+    is_read: bool
+    after: int
+    authors: tuple[bytes, ...] | None
+
+
+class Marked(Struct, frozen=True):
+    """The outcome of a batch: for each request None, or an error; and what has moved."""
+
+    outcomes: list[StoreError | None]
+    moved: list[Moved]
+
+
+async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
+    """Write the marks of many requests in one transaction.
 
     Marks only go up, never beyond the conversation's last message; marks on conversations that the user does not take
     part in are dropped, since to tell them apart would say which conversations exist.
@@ -48,26 +89,65 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> list[StoreError |
         "read": [mark.read for mark in marks],
     }
     statement, locked = _MARK, set[tuple[bytes, bytes]]()
+    moved: list[Moved] = []
     error: StoreError
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            await pool.run(statement, parameters)
+            moved += [Moved(*row) for row in await pool.run(statement, {**parameters, "most": MAX_SHOWN})]
             if statement is _MARK_UNLOCKED:
                 locked = {(conversation, user) for conversation, user in await pool.run(_BEHIND, parameters)}
         except (Unavailable, Overloaded) as unavailable:
-            return [unavailable] * len(batch)
+            return Marked([unavailable] * len(batch), moved)
         except (*RETRYABLE, Locked):
             # Once one of the rows has been locked for so long, it is passed over: the others go on.
             statement = _MARK_UNLOCKED
             if attempt < MAX_ATTEMPTS:
                 continue
             error = Unavailable("Postgres", "", "the marks met others' locks too often")
-            return [error] * len(batch)
+            return Marked([error] * len(batch), moved)
         except Error:
             log.exception("marks_refused", rows=len(marks))
             error = StoreError("Postgres refused the marks")
-            return [error] * len(batch)
+            return Marked([error] * len(batch), moved)
         break
-    return [
+    outcomes: list[StoreError | None] = [
         Locked() if any((mark.conversation, mark.user) in locked for mark in request) else None for request in batch
     ]
+    return Marked(outcomes, moved)
+
+
+async def counts(
+    pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int
+) -> dict[bytes, list[tuple[int, int, int]]]:
+    """Of the latest messages with `after < seq <= upto`, by author: (seq, delivered to how many, read by how many)."""
+    parameters = {"conversation": conversation, "after": after, "upto": upto, "limit": limit}
+    found: dict[bytes, list[tuple[int, int, int]]] = {}
+    for author, *numbers in await pool.read(_COUNTS, parameters):
+        found.setdefault(author, []).append((numbers[0], numbers[1], numbers[2]))
+    return found
+
+
+class Status(Struct, frozen=True):
+    """How far a message has come.
+
+    :ivar sender: who wrote it.
+    :ivar receipts: (user, delivered_seq, read_seq) of each participant for whom it is.
+    """
+
+    sender: bytes
+    receipts: list[tuple[bytes, int, int]]
+
+
+async def status(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Status:
+    """How far a message has come, as a participant may know.
+
+    :raises NotAParticipant: if the user takes no part in the conversation.
+    :raises UnknownMessage: if there is no such message, or the user may not see it.
+    """
+    rows = await pool.read(_STATUS, {"conversation": conversation, "user": user, "seq": seq})
+    if not rows:
+        if user in await members(pool, conversation):
+            raise UnknownMessage
+        raise NotAParticipant
+    receipts = [(other, delivered, read) for other, delivered, read, _ in rows if other is not None]
+    return Status(rows[0][3], receipts)

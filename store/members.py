@@ -1,4 +1,4 @@
-"""Who takes part in a conversation: lists kept in memory and checked on each use; and who shares one with whom.
+"""Who takes part in a conversation: lists kept in memory and checked on each use; who may see whom; what has changed.
 
 A commit returns the conversation's `members_version`; a list of another version is never used. There are no events and
 no time to live: a list that nobody uses falls out when the cache is full.
@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
+
+from protocol.frames import Departed
+from protocol.limits import MAX_SHOWN
 from store import sql
 from store.pool import Pool
 from store.postgres import uuid, uuids
@@ -66,6 +70,40 @@ class MembersCache:
         return MembersStatistics(len(self._lists), self._users, self._hits, self._misses)
 
 
-async def sharing(pool: Pool, user: bytes, users: Sequence[bytes]) -> list[bytes]:
-    """Those of `users` who share a conversation with `user`."""
-    return [row[0] for row in await pool.fetch(_sql.sharing, {"user": uuid(user), "users": uuids(users)})]
+async def watchable(pool: Pool, user: bytes, users: Sequence[bytes]) -> list[bytes]:
+    """Those of `users` whose presence `user` may watch."""
+    return [row[0] for row in await pool.fetch(_sql.watchable, {"user": uuid(user), "users": uuids(users)})]
+
+
+async def acquainted(pool: Pool, user: bytes) -> list[bytes]:
+    """Who is shown a user's display name; the user, too."""
+    return [row[0] for row in await pool.fetch(_sql.acquainted, {"user": uuid(user), "most": MAX_SHOWN})]
+
+
+class ChangedMembers(Struct, frozen=True):
+    """What other than messages has changed in a conversation.
+
+    :ivar is_other: whether who takes part, or what is told of them, is another.
+    :ivar users: who takes part.
+    :ivar marks: (user, delivered, read, read as the user's own devices see it) of those whose marks have moved.
+    """
+
+    conversation: bytes
+    is_other: bool
+    users: tuple[bytes, ...]
+    marks: list[tuple[bytes, int, int, int]]
+
+
+async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[ChangedMembers]:
+    """What other than messages has changed for these users since a snapshot, in Postgres' own form."""
+    parameters = {"users": uuids(users), "base": base, "most": MAX_SHOWN}
+    return [
+        ChangedMembers(conversation, bool(is_other), tuple(members), list(zip(*columns, strict=True)))
+        for conversation, is_other, members, *columns in await pool.fetch(_sql.changed_since, parameters)
+    ]
+
+
+async def departed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[Departed]:
+    """Of these users those who have left conversations since a snapshot, or were removed; one for each."""
+    rows = await pool.fetch(_sql.departed_since, {"users": uuids(users), "base": base})
+    return [Departed(conversation, [user], version) for conversation, user, version in rows]

@@ -58,8 +58,8 @@ _MESSAGE: Final = (BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT
 """Columns of a message, as `store.rows.message_of` takes them, without its conversation."""
 
 _PAGE: Final = {"conversation": UUID, "user": UUID, "before": BIGINT, "limit": BIGINT, "bytes": BIGINT}
-_BEFORE: Final = Statement(_sql.history_before, _PAGE, (*_MESSAGE, BOOL))
-_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT}, (*_MESSAGE, BOOL))
+_BEFORE: Final = Statement(_sql.history_before, _PAGE, (*_MESSAGE, BIGINT, BOOL))
+_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT}, (*_MESSAGE, BIGINT, BOOL))
 _VERSION: Final = Statement(_sql.version, {"conversation": UUID, "user": UUID}, (BIGINT, BIGINT, BIGINT, BOOL))
 _AROUND: Final = Statement(
     _sql.history_around,
@@ -69,7 +69,7 @@ _AROUND: Final = Statement(
 _RANGE: Final = Statement(
     _sql.range, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}, (*_MESSAGE, BOOL)
 )
-_MEMBERS: Final = Statement(_sql.members, {"conversation": UUID}, (UUID,))
+_MEMBERS: Final = Statement(_sql.members, {"conversation": UUID}, (UUID, BIGINT))
 
 MAX_ATTEMPTS: Final = 3
 """For a batch that met a twin or a deadlock: the second attempt sees what the first ran into."""
@@ -302,10 +302,12 @@ class Page(Struct, frozen=True):
     """Some messages of a conversation.
 
     :ivar more: there are others beyond them, in the direction in which they come.
+    :ivar first_seq: the first that the user may read.
     """
 
     messages: list[Message | Tombstone]
     more: bool
+    first_seq: int
 
 
 async def history(
@@ -338,7 +340,7 @@ async def history(
         raise NotAParticipant
     found = [row for row in rows if row[0] is not None]
     page = [message_of(conversation, *row) for row in found[:limit] if row[-1]]
-    return Page(page, len(page) < len(found))
+    return Page(page, len(page) < len(found), rows[0][-2])
 
 
 class HistoryVersion(NamedTuple):
@@ -405,18 +407,22 @@ class Moved(Struct, frozen=True):
     """A conversation that moved lately.
 
     :ivar base: the last seq from before the period; nothing at or below it can have been missed in it.
+    :ivar joined: of each participant, the seq from before they joined.
     """
 
     conversation: bytes
     last_seq: int
     base: int
-    members: tuple[bytes, ...]
+    joined: dict[bytes, int]
 
 
 async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[Moved]:
     """Of the conversations of these users, those with a message in the last `ago_s` seconds, by Postgres' clock."""
     rows = await pool.fetch(_sql.recent, {"users": uuids(users), "ago_s": ago_s})
-    return [Moved(conversation, last_seq, base, tuple(members)) for conversation, last_seq, base, members in rows]
+    return [
+        Moved(conversation, last_seq, base, dict(zip(members, joined, strict=True)))
+        for conversation, last_seq, base, members, joined in rows
+    ]
 
 
 async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
@@ -425,6 +431,6 @@ async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
     return int(looked_at)
 
 
-async def members(pool: Pool, conversation: bytes) -> tuple[bytes, ...]:
-    """Who gets the messages of a conversation now."""
-    return tuple(row[0] for row in await pool.read(_MEMBERS, {"conversation": conversation}))
+async def members(pool: Pool, conversation: bytes) -> dict[bytes, int]:
+    """Who gets the messages of a conversation now: each user with the seq after which they do."""
+    return dict(await pool.read(_MEMBERS, {"conversation": conversation}))

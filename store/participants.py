@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from protocol.frames import Settings
 from protocol.limits import MAX_PARTICIPANTS
 from store import sql
 from store.errors import GroupFull, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
@@ -31,10 +32,12 @@ class Membership(Struct, frozen=True):
 
     :ivar is_new: false if it was so already.
     :ivar members: who takes part from now on; empty if nothing has changed.
+    :ivar version: of that list.
     """
 
     is_new: bool
     members: list[bytes]
+    version: int
 
 
 async def add(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> Membership:
@@ -76,9 +79,29 @@ async def mute(pool: Pool, user: bytes, conversation: bytes, *, seconds: float) 
         raise NotAParticipant
 
 
-async def _change(pool: Pool, query: str, user: bytes, conversation: bytes, other: bytes, **more: Any) -> Membership:
-    parameters = {"user": uuid(user), "conversation": uuid(conversation), "other": uuid(other), **more}
-    [(outcome, members)] = await pool.fetch(query, parameters)
+async def set_group(
+    pool: Pool, user: bytes, conversation: bytes, *, name: str | None, joiners_see_all: bool | None
+) -> tuple[Membership, Settings]:
+    """Give a group another name, or show who joins later what was said before, or no more; None leaves it as it is.
+
+    :raises NotAParticipant, NotAnAdministrator: as for `remove`.
+    """
+    parameters = {
+        "user": uuid(user),
+        "conversation": uuid(conversation),
+        "name": name,
+        "joiners_see_all": joiners_see_all,
+    }
+    [(outcome, members, version, name, floor, sees_all)] = await pool.fetch(_sql.set_group, parameters)
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
-    return Membership(outcome == "changed", members or [])
+    settings = Settings(conversation, name, floor + 1, version or 0, sees_all or None)
+    return Membership(outcome == "changed", members or [], version or 0), settings
+
+
+async def _change(pool: Pool, query: str, user: bytes, conversation: bytes, other: bytes, **more: Any) -> Membership:
+    parameters = {"user": uuid(user), "conversation": uuid(conversation), "other": uuid(other), **more}
+    [(outcome, members, version)] = await pool.fetch(query, parameters)
+    if outcome in _REFUSED:
+        raise _REFUSED[outcome]
+    return Membership(outcome == "changed", members or [], version or 0)

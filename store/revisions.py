@@ -36,12 +36,14 @@ class Change(Struct, frozen=True):
 
     :ivar message: as it is now.
     :ivar members: whose devices are to be told.
+    :ivar hidden_for: who blocks the sender, and is to be shown a tombstone instead.
     :ivar is_new: false for a retry: then somebody else has told them, or will.
     """
 
     message: Message | Tombstone
     members: list[bytes]
     is_new: bool
+    hidden_for: bytes | None = None
 
 
 async def edit(
@@ -74,14 +76,14 @@ async def edit(
         "nonce": nonce,
         "ephemeral_public_key": ephemeral_public_key,
     }
-    [(outcome, message, created, new, edited, members, reply_to)] = await pool.fetch(_sql.edit, parameters)
+    [(outcome, message, created, new, edited, members, reply_to, hidden_for)] = await pool.fetch(_sql.edit, parameters)
     if outcome not in ("edited", "again"):
         raise _REFUSED[outcome]
     key = ephemeral_public_key
     revised = Message(
         conversation, seq, message, created, user, content_type, content, nonce, key, new, edited, reply_to
     )
-    return Change(revised, members or [], outcome == "edited"), new, edited
+    return Change(revised, members or [], outcome == "edited", hidden_for), new, edited
 
 
 async def delete_for_everyone(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Change:

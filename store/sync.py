@@ -2,23 +2,27 @@
 
 A cursor holds a snapshot of Postgres: which transactions had been committed. New is whatever was written by any other
 (`docs/decisions/0009-a-cursor-is-a-snapshot.md`). It belongs to a user and a history, and to nothing else.
+
+While a device is connected its cursor is moved forward (`server.tide`): `cursor_of` makes one of a snapshot of `tide`,
+for whom everything that it sees has been offered to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import cbor2
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.frames import Conversation, Message, Tombstone
+from protocol.frames import Conversation, Departed, Message, Participants, Tombstone
+from protocol.limits import CURSOR_DAYS, MAX_SHOWN
 from store import sql
 from store.conversations import some_of
-from store.errors import ForeignCursor
+from store.errors import ExpiredCursor, ForeignCursor
 from store.pool import Pool
 from store.postgres import bigints, uuid, uuids
 from store.rows import message_of
@@ -37,17 +41,21 @@ been told is told again."""
 
 _PARTICIPANT_BYTES: Final = 80
 _CONVERSATION_BYTES: Final = 100
+_DAY_US: Final = 86_400_000_000
+
+SyncPush: TypeAlias = Conversation | Participants | Departed | Message | Tombstone
 
 
 class SyncPage(Struct, frozen=True):
     """Some of what is new.
 
-    :ivar pushes: conversations, each followed by what of its messages is new, edited or deleted, in order of seq.
+    :ivar pushes: conversations that are new or have changed, or those of their participants who have; each followed by
+        what of its messages is new, edited or deleted, in order of seq; and those in which the user takes part no more.
     :ivar cursor: for what comes after.
     :ivar more: there is more already, or may be.
     """
 
-    pushes: list[Conversation | Message | Tombstone]
+    pushes: list[SyncPush]
     cursor: bytes
     more: bool
 
@@ -80,6 +88,7 @@ class Snapshot(NamedTuple):
 class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """
     :ivar owner: of whose history it is, and which.
+    :ivar day: when it was made, in days since 1970.
     :ivar base: what the device holds; empty for nothing.
     :ivar target: what it will hold after the last page; empty before the first.
     :ivar conversation: where the next page begins, in order of ids.
@@ -87,6 +96,7 @@ class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """
 
     owner: bytes
+    day: int
     base: tuple[int, ...] = ()
     target: tuple[int, ...] = ()
     conversation: bytes = bytes(16)
@@ -129,6 +139,7 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
     next, but nothing is passed over.
 
     :raises ForeignCursor: if the cursor is none of ours, another user's, or of another history.
+    :raises ExpiredCursor: if it is too old to tell what has changed since.
     """
     given = _Cursor.decode(cursor) if cursor is not None else None
     base = _unpack(given.base) if given else None
@@ -137,19 +148,61 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
         "base": base and str(base),
         "position": uuid(given.conversation if given else bytes(16)),
         "limit": MAX_CONVERSATIONS + 1,
+        "most": MAX_SHOWN,
     }
-    [(snapshot, newest, history, ids, floors)] = await pool.fetch(_sql.changed, parameters)
-    owner = blake2b(history + user, digest_size=8).digest()
+    [(snapshot, newest, history, timeline, now_us, ids, floors, news)] = await pool.fetch(_sql.changed, parameters)
+    owner, day = _owner(history, timeline, user), now_us // _DAY_US
     now = Snapshot.parse(snapshot)
-    if given and (given.owner != owner or max(given.base[:1] + given.target[:1], default=0) > now.xmax):
-        raise ForeignCursor
+    if given:
+        if given.owner != owner or max(given.base[:1] + given.target[:1], default=0) > now.xmax:
+            raise ForeignCursor
+        if given.day < day - CURSOR_DAYS:
+            raise ExpiredCursor
     target = (given and _unpack(given.target)) or _durable(now, newest, base)
     page = _Page(pool, user, base, given.after if given and ids and ids[0] == given.conversation else -1)
-    rest = await page.fill(ids, floors)
+    rest = await page.fill(ids, floors, news)
     if rest is None:
         # After several pages there is what was committed since the first.
-        return SyncPage(page.pushes, _Cursor(owner, _pack(target)).encode(), bool(given and given.target))
-    return SyncPage(page.pushes, _Cursor(owner, _pack(base), _pack(target), *rest).encode(), True)
+        return SyncPage(page.pushes, _Cursor(owner, day, _pack(target)).encode(), bool(given and given.target))
+    # As old as the first page: until then it may be that what has changed is forgotten.
+    return SyncPage(
+        page.pushes, _Cursor(owner, given.day if given else day, _pack(base), _pack(target), *rest).encode(), True
+    )
+
+
+class Tide(NamedTuple):
+    """What has been committed, up to a commit that is surely on disk.
+
+    :ivar history: which history it is of; another one after Postgres was restored, or another server took over.
+    :ivar now_us: when it was, in microseconds since 1970.
+    """
+
+    snapshot: Snapshot
+    history: bytes
+    now_us: int
+
+
+async def tide(pool: Pool) -> Tide:
+    """What has been committed by now; writes one row, so that no crash of Postgres can undo what it says."""
+    [(newest,)] = await pool.fetch(_sql.tide)
+    [(snapshot, history, timeline, now_us)] = await pool.fetch(_sql.now)
+    return Tide(_durable(Snapshot.parse(snapshot), newest, None), _history(history, timeline), now_us)
+
+
+def cursor_of(user: bytes, tide: Tide) -> bytes:
+    """The cursor of a device that holds all of this user's that a snapshot sees."""
+    owner = blake2b(tide.history + user, digest_size=8).digest()
+    return _Cursor(owner, tide.now_us // _DAY_US, _pack(tide.snapshot)).encode()
+
+
+def _history(history: bytes, timeline: str) -> bytes:
+    # Another timeline begins with each fail-over and each recovery to a point in time: what the former one committed
+    # last may be missing in it, and its numbers are given out anew.
+    return history + timeline.encode()
+
+
+def _owner(history: bytes, timeline: str, user: bytes) -> bytes:
+    return blake2b(_history(history, timeline) + user, digest_size=8).digest()
 
 
 def _pack(snapshot: Snapshot | None) -> tuple[int, ...]:
@@ -176,15 +229,19 @@ class _Page:
         self._user = user
         self._base = base
         self._after = after
-        self.pushes: list[Conversation | Message | Tombstone] = []
+        self.pushes: list[SyncPush] = []
 
-    async def fill(self, ids: Sequence[bytes], floors: Sequence[int]) -> tuple[bytes, int] | None:
-        """Fill it from these conversations; where the next page begins, None if there is none."""
-        found = await some_of(self._pool, self._user, ids[:MAX_CONVERSATIONS])
+    async def fill(self, ids: Sequence[bytes], floors: Sequence[int], news: Sequence[str]) -> tuple[bytes, int] | None:
+        """Fill it from these conversations; where the next page begins, None if there is none.
+
+        :param floors: of each, the seq from before the user joined.
+        :param news: what of each is new, as `changed` in `store/sql/sync.sql` says.
+        """
+        bases = [None if each == "whole" else str(self._base) for each in news]
+        found = await some_of(self._pool, self._user, ids[:MAX_CONVERSATIONS], bases[:MAX_CONVERSATIONS])
         by_id = {conversation.conversation: conversation for conversation in found}
         size, count = 0, 0
         for each in ids[:MAX_CONVERSATIONS]:
-            # Not there: the user has left it since.
             size += _size(by_id[each]) if each in by_id else 0
             if count and size > MAX_BYTES:
                 break
@@ -193,11 +250,26 @@ class _Page:
         if self._base is None:
             self.pushes += [by_id[each] for each in ids[:count] if each in by_id]
             return rest
-        return await self._add_messages(by_id, ids[:count], floors[:count], max(MAX_BYTES - size, 0)) or rest
+        departed = await self._departed([each for each in ids[:count] if each not in by_id])
+        told = [
+            [departed[each]] if each in departed else _told(by_id[each], kind) if each in by_id else []
+            for each, kind in zip(ids[:count], news, strict=False)
+        ]
+        return await self._add_messages(told, ids[:count], floors[:count], max(MAX_BYTES - size, 0)) or rest
+
+    async def _departed(self, ids: Sequence[bytes]) -> dict[bytes, Departed]:
+        """Those in which the user does not take part now."""
+        if not ids:
+            return {}
+        versions = await self._pool.fetch(_sql.versions, {"conversations": uuids(ids)})
+        return {each: Departed(each, [self._user], version) for each, version in versions}
 
     async def _add_messages(
-        self, by_id: dict[bytes, Conversation], ids: Sequence[bytes], floors: Sequence[int], max_bytes: int
+        self, told: Sequence[Sequence[SyncPush]], ids: Sequence[bytes], floors: Sequence[int], max_bytes: int
     ) -> tuple[bytes, int] | None:
+        """
+        :param told: what is told of each conversation before its messages.
+        """
         after = [*floors]
         if self._after >= 0:
             after[0] = max(after[0], self._after)
@@ -214,21 +286,35 @@ class _Page:
         for row in rows:
             messages.setdefault(row[0], []).append(row)
         for n, each in enumerate(ids):
-            conversation = by_id.get(each)
             # A conversation that goes on from the page before was told of there.
-            if conversation is not None and (n > 0 or self._after < 0):
-                # Its messages come by themselves.
-                self.pushes.append(replace(conversation, last_message=None))
+            if n > 0 or self._after < 0:
+                self.pushes += told[n]
+            is_departed = any(isinstance(push, Departed) for push in told[n])
             for row in messages.get(each, ()):
                 if row[-1]:
                     return each, after[n]
                 after[n] = row[1]
-                if conversation is not None:
+                if not is_departed:
                     self.pushes.append(message_of(*row))
         return None
+
+
+def _told(conversation: Conversation, news: str) -> list[SyncPush]:
+    """What is told of a conversation; its messages come by themselves."""
+    told: list[SyncPush] = []
+    if news == "whole":
+        return [replace(conversation, last_message=None)]
+    if news == "head":
+        told.append(replace(conversation, last_message=None, participants=None))
+    if conversation.participants:
+        id_, version = conversation.conversation, conversation.members_version
+        told.append(Participants(id_, conversation.participants, version))
+    return told
 
 
 def _size(conversation: Conversation) -> int:
     last = conversation.last_message
     content = len(last.content) if isinstance(last, Message) else 0
-    return _CONVERSATION_BYTES + _PARTICIPANT_BYTES * len(conversation.participants) + content
+    people = conversation.participants or ()
+    names = sum(len(each.display_name.encode()) for each in people if each.display_name)
+    return _CONVERSATION_BYTES + _PARTICIPANT_BYTES * len(people) + names + content

@@ -31,6 +31,8 @@ STRICTER = (
     (re.compile(r"\b([bt]str) (\.size (?:\d+|\(.*?\)))"), r"\1 .and (\1 \2)"),
     (re.compile(r"(= |: )(\d+\.\.\d+)"), r"\1uint .and (\2)"),
     (re.compile(r"mark = \[id, seq\]"), "mark = {0: id, 1: seq}"),
+    (re.compile(r"receipt = \[id, seq, seq\]"), "receipt = {0: id, 1: seq, 2: seq}"),
+    (re.compile(r"counted = \[seq, seq, seq\]"), "counted = {0: seq, 1: seq, 2: seq}"),
     (re.compile(r"40: message / tombstone"), "(40: message // 40: tombstone)"),
 )
 
@@ -82,9 +84,9 @@ def _check(data: bytes, types: range) -> None:
 
 
 def _validate(root: str, frame: bytes, item: dict[int, Any]) -> None:
-    for key in (Key.MARKS, Key.HEADS):
+    for key, size in ((Key.MARKS, 2), (Key.HEADS, 2), (Key.RECEIPTS, 3), (Key.COUNTS, 3)):
         if isinstance(marks := item.get(key), list):
-            maps = [dict(enumerate(mark)) if isinstance(mark, list) and len(mark) == 2 else None for mark in marks]
+            maps = [dict(enumerate(mark)) if isinstance(mark, list) and len(mark) == size else None for mark in marks]
             frame = cbor2.dumps(item | {int(key): maps})
     _schema(root).validate_cbor(frame)
 

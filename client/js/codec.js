@@ -5,10 +5,11 @@ import { Decoder, Encoder } from 'cbor-x'
 
 export const TYPES = {
   hello: 1, send: 2, mark_delivered: 3, mark_read: 4, edit: 5, delete: 6, set_typing: 7, watch: 8, sync: 9, history: 10,
-  list: 11, refresh: 12, ping: 13, bye: 14,
+  list: 11, refresh: 12, ping: 13, bye: 14, status: 15,
   error: 64, welcome: 65, sent: 66, done: 67, revised: 68, synced: 69, messages: 70, conversations: 71, pong: 72,
-  refreshed: 73,
-  message: 128, tombstone: 129, conversation: 130, typing: 131, presence: 132, lag: 133,
+  refreshed: 73, statuses: 74,
+  message: 128, tombstone: 129, conversation: 130, typing: 131, presence: 132, lag: 133, receipts: 134,
+  cursor: 135, move: 136, receipt_counts: 137, participants: 138, departed: 139, settings: 140, profile: 141,
 }
 // The key of each field is its place in this list.
 const FIELDS = [
@@ -17,7 +18,8 @@ const FIELDS = [
   'revision', 'edited', 'cursor', 'more', 'count', 'before', 'after', 'messages', 'conversations', 'kind', 'name',
   'first_seq', 'last_seq', 'unread_count', 'active_at', 'participants', 'username', 'joined_seq', 'delivered_seq',
   'read_seq', 'last_message', 'users', 'is_online', 'is_typing', 'for_everyone', 'heads', 'expires', 'keep_alive_ms',
-  'limit', 'limit_value', 'reply_to',
+  'limit', 'limit_value', 'reply_to', 'members_version', 'is_admin', 'display_name', 'joiners_see_all', 'receipts',
+  'counts', 'last_seen',
 ]
 const KEYS = Object.fromEntries(FIELDS.map((name, key) => [name, key]))
 const NAMES = Object.fromEntries(Object.entries(TYPES).map(([name, type]) => [type, name]))

@@ -13,7 +13,7 @@ from made, unnest(%(users)s::uuid[]) u order by u;
 
 -- name: page
 -- Which conversations of a user come next, the latest message first: no more of them are looked at closely.
-select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, null::pg_snapshot as base
 from participants me
 -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
 cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
@@ -22,17 +22,21 @@ where me.user_id = %(user)s
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc limit %(limit)s
 
 -- name: chosen
--- Those of some conversations in which a user takes part.
-select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq
-from participants me
-where me.user_id = %(user)s and me.conversation_id = any(%(conversations)s)
+-- Those of some conversations in which a user takes part. base: of those participants alone who have changed, or their marks,
+-- since a snapshot; null: of all.
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, chosen.base::pg_snapshot
+from unnest(%(conversations)s, %(bases)s) chosen(id, base)
+join participants me on me.conversation_id = chosen.id
+where me.user_id = %(user)s
 
 -- name: entries
--- What a user sees of each conversation in `page`: participants, last message, unread count.
+-- What a user sees of each conversation in `page`: participants, last message, unread count. Where many take part, marks and
+-- display names are left out (-1, ''), but for the user's own.
 select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
-       me.joined_seq + 1, c.last_seq, greatest(c.last_seq - greatest(me.read_seq, me.private_read_seq, me.joined_seq), 0),
-       (extract(epoch from c.active_at) * 1000000)::bigint,
-       who.users, who.usernames, who.joined, who.delivered, who.read,
+       greatest(me.joined_seq, c.floor_seq) + 1, c.last_seq,
+       greatest(c.last_seq - greatest(me.read_seq, me.private_read_seq, me.joined_seq, c.floor_seq), 0),
+       (extract(epoch from c.active_at) * 1000000)::bigint, c.members_version, c.joiners_see_all,
+       who.users, who.revisions, who.usernames, who.joined, who.delivered, who.read, who.admins, who.names,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.deleted is not null or m.is_silent and m.sender_id <> me.user_id or exists (
@@ -41,13 +45,24 @@ select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
 from page me
 join conversations c on c.id = me.conversation_id
 cross join lateral (
-    select array_agg(p.user_id) as users, array_agg(p.username) as usernames,
-           array_agg(p.joined_seq) as joined, array_agg(p.delivered_seq) as delivered, array_agg(p.read_seq) as read
+    select array_agg(p.user_id) as users, array_agg(p.profile_revision::bigint) as revisions,
+           array_agg(p.username) as usernames, array_agg(p.joined_seq) as joined,
+           array_agg(case when p.user_id = me.user_id then p.delivered_seq
+                          when p.size <= %(most)s then p.delivered_seq else -1 end) as delivered,
+           array_agg(case when p.user_id = me.user_id then greatest(me.read_seq, me.private_read_seq)
+                          when p.size <= %(most)s then p.read_seq else -1 end) as read,
+           array_agg((p.role = 'admin')::int::bigint) as admins,
+           array_agg(case when p.size <= %(most)s or p.user_id = me.user_id then coalesce(p.display_name, '') else '' end)
+               as names
     from (
-        select p.*, u.username from participants p
-        cross join lateral (select u.username from users u where u.id = p.user_id limit 1) u
+        select p.*, u.username, u.display_name, u.profile_revision, count(*) over () as size from participants p
+        cross join lateral (
+            select u.username, u.display_name, u.profile_revision from users u where u.id = p.user_id limit 1
+        ) u
         where p.conversation_id = me.conversation_id order by p.user_id
     ) p
+    where me.base is null
+       or (p.size <= %(most)s or p.user_id = me.user_id) and (unseen(p.changed, me.base) or unseen(p.marked, me.base))
 ) who
 left join messages m on m.conversation_id = c.id and m.seq = c.last_seq and m.seq > me.joined_seq
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
@@ -55,13 +70,17 @@ order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
 -- name: version
 -- A digest of when everything that the list shows was written last, and of who is in it: it changes with each commit that
 -- changes the list. Two sums of 64 bits and a number: that two states have the same is as unlikely as a forged signature.
+-- Marks that only go up are told apart by their sum.
 select bit_xor(who.one # hash_record_extended(row(c.id, c.changed), 1)),
-       bit_xor(who.other # hash_record_extended(row(c.id, c.changed), 2)), sum(who.size)::bigint
+       bit_xor(who.other # hash_record_extended(row(c.id, c.changed), 2)), sum(who.size)::bigint,
+       sum(me.delivered_seq + me.read_seq + me.private_read_seq
+           + case when who.size <= %(most)s then who.marks else 0 end)::bigint
 from participants me
 cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
 cross join lateral (
     select bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 1)) as one,
-           bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 2)) as other, count(*) as size
+           bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 2)) as other, count(*) as size,
+           sum(p.delivered_seq + p.read_seq) as marks
     from participants p where p.conversation_id = me.conversation_id
 ) who
 where me.user_id = %(user)s

@@ -1,22 +1,52 @@
 -- name: mark
 -- A batch of up-to marks: they never go back, nor beyond the last message. Rows are locked in key order before any is
 -- updated: an update by itself locks them as its plan happens to meet them, and deadlocks with sends and other marks.
+-- Who gives no receipts reads in private; who blocks the other one of a direct conversation tells nothing at all.
+-- A row for each participant whose marks have moved: as others see them, up to where the user has read, whether the reader's
+-- own devices have to be told, and who is to be told: those who wrote what the marks have passed. Null: too many take part.
 with given as (
     select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read
     from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s) as m(conversation_id, user_id, delivered, read)
     group by m.conversation_id, m.user_id
 ), mark as (
-    select p.conversation_id, p.user_id, least(g.delivered, c.last_seq) as delivered, least(g.read, c.last_seq) as read
+    select p.conversation_id, p.user_id, p.delivered_seq as old_delivered, p.read_seq as old_read,
+           greatest(p.read_seq, p.private_read_seq) as old_own_read,
+           case when is_blocker(c, p.user_id) then 0 else least(g.delivered, c.last_seq) end as delivered,
+           case when is_blocker(c, p.user_id) or not u.gives_receipts then 0 else least(g.read, c.last_seq) end as read,
+           case when is_blocker(c, p.user_id) or not u.gives_receipts then least(g.read, c.last_seq) else 0 end
+               as private_read
     from given g
     join participants p on p.conversation_id = g.conversation_id and p.user_id = g.user_id
     join conversations c on c.id = g.conversation_id
-    where p.delivered_seq < least(g.delivered, c.last_seq) or p.read_seq < least(g.read, c.last_seq)
+    -- The limit has it looked up for each: few marks would else read all users.
+    cross join lateral (select u.gives_receipts from users u where u.id = g.user_id limit 1) u
+    where p.delivered_seq < least(g.delivered, c.last_seq)
+       or greatest(p.read_seq, case when not u.gives_receipts or is_blocker(c, p.user_id) then p.private_read_seq end)
+          < least(g.read, c.last_seq)
     order by p.conversation_id, p.user_id for no key update of p /* skip locked */
+), moved as (
+    update participants p
+    set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read),
+        private_read_seq = greatest(p.private_read_seq, mark.private_read), marked = pg_current_xact_id()
+    from mark
+    where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id
+      and (p.delivered_seq < mark.delivered or p.read_seq < mark.read or p.private_read_seq < mark.private_read)
+    returning p.conversation_id, p.user_id, p.delivered_seq, p.read_seq,
+              greatest(p.read_seq, p.private_read_seq) as own_read, mark.old_own_read,
+              case when p.read_seq > mark.old_read then mark.old_read else mark.old_delivered end as after,
+              greatest(p.delivered_seq, p.read_seq) > mark.old_delivered or p.read_seq > mark.old_read as is_public
 )
-update participants p
-set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read),
-    changed = pg_current_xact_id()
-from mark where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id;
+select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_read, m.own_read > m.old_own_read, m.after,
+       case when not m.is_public then '{}'
+            when (select count(*) from (select from participants p where p.conversation_id = m.conversation_id
+                                        limit %(most)s + 1) few) <= %(most)s then array(
+           select p.user_id from participants p
+           where p.conversation_id = m.conversation_id and p.user_id <> m.user_id
+             and (m.delivered_seq - m.after > 100 or p.user_id in (
+                 select w.sender_id from messages w
+                 where w.conversation_id = m.conversation_id and w.seq > m.after and w.seq <= m.delivered_seq))
+       ) end
+from moved m;
 
 -- name: behind
 -- Of the same marks, those that are not written.
@@ -24,4 +54,31 @@ select p.conversation_id, p.user_id
 from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s) as m(conversation_id, user_id, delivered, read)
 join participants p on p.conversation_id = m.conversation_id and p.user_id = m.user_id
 join conversations c on c.id = m.conversation_id
-where p.delivered_seq < least(greatest(m.delivered, m.read), c.last_seq) or p.read_seq < least(m.read, c.last_seq);
+where not is_blocker(c, p.user_id) and p.delivered_seq < least(greatest(m.delivered, m.read), c.last_seq)
+   or greatest(p.read_seq, p.private_read_seq) < least(m.read, c.last_seq);
+
+
+-- name: counts
+-- Of the latest messages of a conversation that marks have passed: to how many participants each has come, and how many have
+-- read it, of those for whom it is; for its author, while the author takes part.
+select m.sender_id, m.seq, count(*) filter (where p.delivered_seq >= m.seq),
+       count(*) filter (where p.read_seq >= m.seq)
+from (
+    select w.sender_id, w.seq from messages w
+    where w.conversation_id = %(conversation)s and w.seq > %(after)s and w.seq <= %(upto)s
+      and w.deleted is null and not w.is_silent
+    order by w.seq desc limit %(limit)s
+) m
+join participants author on author.conversation_id = %(conversation)s and author.user_id = m.sender_id
+join participants p on p.conversation_id = %(conversation)s and p.user_id <> m.sender_id and p.joined_seq < m.seq
+group by m.sender_id, m.seq order by m.seq;
+
+-- name: status
+-- How far everybody for whom a message is has come; a row with nulls: nobody else takes part. No row: the user may not see it.
+select p.user_id, p.delivered_seq, p.read_seq, m.sender_id
+from participants me
+join messages m on m.conversation_id = me.conversation_id and m.seq = %(seq)s and m.seq > me.joined_seq
+left join participants p on p.conversation_id = me.conversation_id and p.user_id <> m.sender_id
+    and p.joined_seq < m.seq and (not m.is_silent)
+where me.conversation_id = %(conversation)s and me.user_id = %(user)s
+order by p.user_id;

@@ -1,6 +1,53 @@
--- name: sharing
--- Those of some users who share a conversation with a user; the user, too.
+-- name: watchable
+-- Those of some users whose presence a user may watch: who share a conversation or have the user among their contacts, show
+-- their presence, and do not block the user; the user, too.
+select u.id from (select distinct unnest(%(users)s::uuid[])) given(id)
+cross join lateral (select u.id, u.shows_presence from users u where u.id = given.id limit 1) u
+where (u.id = %(user)s::uuid or u.shows_presence)
+  and not exists (
+      select from contacts b where b.user_id = u.id and b.contact_id = %(user)s::uuid and b.is_blocked)
+  and (exists (select from contacts k where k.user_id = u.id and k.contact_id = %(user)s::uuid)
+       or u.id in (select p.user_id from participants me
+                   join participants p on p.conversation_id = me.conversation_id and p.user_id = any(%(users)s::uuid[])
+                   where me.user_id = %(user)s::uuid));
+
+-- name: acquainted
+-- Who sees a user's display name in some list of participants: where not too many take part. The user, too.
 select distinct p.user_id
 from participants me
-join participants p on p.conversation_id = me.conversation_id and p.user_id = any(%(users)s::uuid[])
-where me.user_id = %(user)s::uuid;
+cross join lateral (
+    select few.user_id, count(*) over () as size from (
+        select p.user_id from participants p where p.conversation_id = me.conversation_id limit %(most)s + 1
+    ) few
+) p
+where me.user_id = %(user)s::uuid and p.size <= %(most)s;
+
+-- name: changed_since
+-- What other than messages may have passed a node by since a snapshot, in the conversations of these users. The conversation;
+-- whether who takes part, or what is told of them, is another; who takes part; and whose marks have moved, where not too many
+-- take part: as others see them, and as the reader does.
+with mine as materialized (
+    select distinct p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[])
+)
+select c.id, unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed, who.users,
+       coalesce(who.movers, '{}'), coalesce(who.delivered, '{}'), coalesce(who.read, '{}'), coalesce(who.own_read, '{}')
+from mine
+join conversations c on c.id = mine.conversation_id
+cross join lateral (
+    select array_agg(p.user_id) as users, count(*) <= %(most)s and bool_or(p.is_changed) as is_changed,
+           array_agg(p.user_id) filter (where p.is_marked) as movers,
+           array_agg(p.delivered_seq) filter (where p.is_marked) as delivered,
+           array_agg(p.read_seq) filter (where p.is_marked) as read,
+           array_agg(greatest(p.read_seq, p.private_read_seq)) filter (where p.is_marked) as own_read
+    from (
+        select p.*, unseen(p.changed, %(base)s::pg_snapshot) as is_changed,
+               unseen(p.marked, %(base)s::pg_snapshot) and count(*) over () <= %(most)s as is_marked
+        from participants p where p.conversation_id = c.id
+    ) p
+) who
+where unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed or who.movers is not null;
+
+-- name: departed_since
+-- Those of some users who have left a conversation, or were removed, since a snapshot, and from which one.
+select c.id, d.user_id, c.members_version from departures d join conversations c on c.id = d.conversation_id
+where d.user_id = any(%(users)s::uuid[]) and unseen(d.changed, %(base)s::pg_snapshot);

@@ -24,8 +24,9 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
-       ), m.fits
+       ), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
 from participants p
+join conversations c on c.id = p.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1
                    or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
@@ -47,8 +48,9 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
-       ), m.fits
+       ), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
 from participants p
+join conversations c on c.id = p.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1
                    or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
@@ -107,14 +109,15 @@ order by m.seq limit %(limit)s;
 select c.id, c.last_seq,
        coalesce((select m.seq from messages m where m.conversation_id = c.id and m.created < clock_timestamp() - make_interval(secs => %(ago_s)s)
                  order by m.seq desc limit 1), 0),
-       (select array_agg(p.user_id) from participants p where p.conversation_id = c.id)
+       array(select p.user_id from participants p where p.conversation_id = c.id order by p.user_id),
+       array(select p.joined_seq from participants p where p.conversation_id = c.id order by p.user_id)
 from conversations c
 where c.active_at >= clock_timestamp() - make_interval(secs => %(ago_s)s)
   and c.id in (select p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[]));
 
 -- name: members
--- Who gets the messages of a conversation now.
-select p.user_id from participants p where p.conversation_id = %(conversation)s::uuid;
+-- Who gets the messages of a conversation now, each from which one on.
+select p.user_id, p.joined_seq from participants p where p.conversation_id = %(conversation)s::uuid;
 
 -- name: forget_temp_ids
 -- Keys of sends that are so old that their retries are refused by the time in their temp_id: a batch of them, from where the

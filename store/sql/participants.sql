@@ -1,14 +1,19 @@
 -- name: add
 -- See add_participant() in the migrations.
-select outcome, members from add_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(limit)s);
+select outcome, members, members_version from add_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(limit)s);
 
 -- name: remove
 -- See remove_participant() in the migrations.
-select outcome, members from remove_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid);
+select outcome, members, members_version from remove_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid);
 
 -- name: set_role
 -- See set_role() in the migrations.
-select outcome, members from set_role(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(role)s);
+select outcome, members, members_version from set_role(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(role)s);
+
+-- name: set_group
+-- See set_group() in the migrations.
+select outcome, members, members_version, name, floor_seq, joiners_see_all
+from set_group(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text, %(joiners_see_all)s::boolean);
 
 -- name: mute
 -- No offline notices of a conversation until then. No row: the user does not take part in it.

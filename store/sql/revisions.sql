@@ -1,6 +1,6 @@
 -- name: edit
 -- Other content for a message; see edit_message() in the migrations.
-select outcome, id, created, revision, edited, members, reply_to
+select outcome, id, created, revision, edited, members, reply_to, hidden_for
 from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s, %(nonce)s,
                   %(ephemeral_public_key)s);
 

@@ -1,29 +1,58 @@
 -- name: changed
--- Which conversations of a user have changed since a snapshot, in order of their ids: a page of them, with the seq from
--- before the user joined; one row, also if there is none. The snapshot is null on a device that holds nothing.
--- Besides, in the same statement: a new snapshot, the last transaction that it surely saw, and whose history this is.
+-- Which conversations of a user have changed since a snapshot, in order of their ids: a page of them; one row, also if there
+-- is none. The snapshot is null on a device that holds nothing. Of each conversation: the seq from before the user joined;
+-- what of it is new: 'left' (the user takes part no more), 'whole' (who takes part, or the group's settings), 'head' (its
+-- messages, or what is the user's own), 'marks' (others' marks or profiles alone).
+-- Besides, in the same statement: a new snapshot, the last transaction that it surely saw, whose history this is, and what
+-- time it is.
 with mine as materialized (
-    select c.id, me.joined_seq, greatest(c.changed, who.changed) as changed,
-           %(base)s::pg_snapshot is null or not pg_visible_in_snapshot(c.changed, %(base)s::pg_snapshot) or who.has_changed
-               as has_changed
+    select c.id, me.joined_seq,
+           greatest(c.changed, me.changed, me.marked, who.changed, who.marked) as changed,
+           case when %(base)s::pg_snapshot is null or unseen(c.members_changed, %(base)s::pg_snapshot) then 'whole'
+                when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot) then 'head'
+                when unseen(me.marked, %(base)s::pg_snapshot)
+                     or who.size <= %(most)s and (who.is_changed or who.is_marked) then 'marks' end as news
     from participants me
     join conversations c on c.id = me.conversation_id
     cross join lateral (
-        -- Of all, not of the user alone: others' marks are part of what a conversation shows.
-        select max(p.changed) as changed,
-               bool_or(not pg_visible_in_snapshot(p.changed, %(base)s::pg_snapshot)) as has_changed
-        from participants p where p.conversation_id = c.id
+        -- Where many take part, others' marks and profiles are shown to nobody, and nobody else's rows are looked at.
+        select count(*) as size, max(p.changed) as changed, max(p.marked) as marked,
+               bool_or(unseen(p.changed, %(base)s::pg_snapshot)) as is_changed,
+               bool_or(unseen(p.marked, %(base)s::pg_snapshot)) as is_marked
+        from (select p.changed, p.marked from participants p where p.conversation_id = c.id limit %(most)s + 1) p
     ) who
     where me.user_id = %(user)s::uuid
+    union all
+    -- Beyond all messages: none of them is for the user.
+    select d.conversation_id, 4611686018427387904, d.changed, 'left' from departures d
+    where d.user_id = %(user)s::uuid and unseen(d.changed, %(base)s::pg_snapshot)
 ), page as (
-    select id, joined_seq from mine
-    where has_changed and id >= %(position)s::uuid order by id limit %(limit)s
+    select id, joined_seq, news from mine
+    where news is not null and id >= %(position)s::uuid order by id limit %(limit)s
 )
 select pg_current_snapshot()::text, (select max(changed) from mine)::text, (select h.id from history h),
-       array(select id from page order by id), array(select joined_seq from page order by id);
+       left(pg_walfile_name(pg_current_wal_lsn()), 8), (extract(epoch from now()) * 1000000)::bigint,
+       array(select id from page order by id), array(select joined_seq from page order by id),
+       array(select news from page order by id);
 
 -- name: messages
 -- See unseen_messages() in the migrations.
 select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision, edited,
        reply_to, is_gone, is_beyond
 from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(base)s::pg_snapshot, %(limit)s, %(bytes)s);
+
+-- name: versions
+-- Which state the lists of participants of some conversations are in.
+select c.id, c.members_version from conversations c where c.id = any(%(conversations)s::uuid[]);
+
+-- name: tide
+-- A commit that is surely on disk, and its number: no crash of Postgres gives out again what is below it.
+insert into progress (task, upto) values ('tide', clock_timestamp())
+on conflict (task) do update set upto = excluded.upto
+returning pg_current_xact_id()::text;
+
+-- name: now
+-- What has been committed, whose history it is, and what time it is.
+select pg_current_snapshot()::text, h.id, left(pg_walfile_name(pg_current_wal_lsn()), 8),
+       (extract(epoch from now()) * 1000000)::bigint
+from history h;

@@ -26,6 +26,7 @@ from protocol.errors import RequestError
 from protocol.frames import (
     Bye,
     Conversation,
+    Cursor,
     Delete,
     Done,
     Edit,
@@ -33,6 +34,7 @@ from protocol.frames import (
     Frame,
     Hello,
     History,
+    Lag,
     MarkDelivered,
     MarkRead,
     Message,
@@ -175,8 +177,9 @@ class World:
             len(held),
             0,
             len(held) + 1,
-            [Participant(user, name, 0, 0, 0) for user, name in ((ME, "ann"), (OTHER, "bob"))],
+            [Participant(user, None, name, 0, 0, 0) for user, name in ((ME, "ann"), (OTHER, "bob"))],
             held[-1] if held and held[-1].seq >= first else None,
+            1,
         )
 
     async def post(self, conversation: bytes, content: bytes = b"") -> Message:
@@ -229,7 +232,8 @@ class World:
         match frame:
             case Hello():
                 link.is_welcomed = True
-                return [Welcome(frame.request, 1, ME, DEVICE, frame.version, 1 + self.lifetime_us, 30_000)]
+                welcome = Welcome(frame.request, 1, ME, DEVICE, frame.version, 1 + self.lifetime_us, 30_000)
+                return [welcome, *(self._resume(frame.cursor) if frame.cursor is not None else ())]
             case Send() | Edit() | Delete():
                 return [self._change(frame)]
             case MarkDelivered():
@@ -274,6 +278,10 @@ class World:
             first_seq = self.first_seq.get(conversation, 1)
             pushes += [self.history[conversation][seq - 1] for seq in sorted(seqs) if seq >= first_seq]
         return [*pushes, Synced(frame.request, self._cursor(end), end < len(self._changes))]
+
+    def _resume(self, cursor: bytes) -> list[Frame]:
+        *pushes, last = self._sync(Sync(0, cursor))
+        return [*pushes, Cursor(last.cursor, last.more) if isinstance(last, Synced) else Lag([])]
 
     def _cursor(self, changes: int) -> bytes:
         return cbor2.dumps([self.epoch, changes])
@@ -333,6 +341,7 @@ def as_body(frame: Message | Tombstone | Conversation) -> dict[str, Any]:
     if isinstance(frame, Conversation):
         body = msgspec.structs.asdict(frame)
         body["participants"] = [msgspec.structs.asdict(each) for each in frame.participants]
+        body["joiners_see_all"] = bool(frame.joiners_see_all)
         body["last_message"] = frame.last_message and as_body(frame.last_message)
         return body
     content = dict.fromkeys(set(Message.__struct_fields__) - set(Tombstone.__struct_fields__))

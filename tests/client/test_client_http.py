@@ -20,11 +20,24 @@ CONVERSATION = {
     "kind": "direct",
     "name": None,
     "created": 1_700_000_000_000_000,
-    "participants": [{"user": ME, "username": "me", "joined_seq": 0, "delivered_seq": 2, "read_seq": 1}],
+    "participants": [
+        {
+            "user": ME,
+            "username": "me",
+            "revision": 0,
+            "display_name": None,
+            "is_admin": False,
+            "joined_seq": 0,
+            "delivered_seq": 2,
+            "read_seq": 1,
+        }
+    ],
     "first_seq": 1,
     "last_seq": 2,
     "unread_count": 1,
     "last_message": as_body(message(TALK, 2)),
+    "members_version": 1,
+    "joiners_see_all": False,
 }
 TALK_PATH = f"/v1/conversations/{uuid.UUID(bytes=TALK)}"
 
@@ -86,7 +99,7 @@ async def test_conversations(server: Server, http: HttpClient) -> None:
     assert dict(server.request.url.params) == {"limit": "7", "cursor": "c/d"}
     assert page.cursor == "next"
     [found] = page.conversations
-    assert found.participants == [Participant(ME, "me", 0, 2, 1)]
+    assert found.participants == [Participant(ME, None, "me", 0, 2, 1)]
     assert found.last_message == message(TALK, 2)
 
     server.response = answer(CONVERSATION | {"kind": "group", "name": "us"}, 201)

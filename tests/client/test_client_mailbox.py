@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from client_world import GROUP, TALK, message
+from client_world import GROUP, ME, TALK, message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -10,12 +10,12 @@ from protocol.frames import Conversation, Message, Synced, Tombstone
 
 
 def told(conversation: bytes, first_seq: int, last_seq: int, last: Entry | None = None) -> Conversation:
-    return Conversation(conversation, 1, "direct", None, first_seq, last_seq, 0, 1, [], last)
+    return Conversation(conversation, 1, "direct", None, first_seq, last_seq, 0, 1, [], last, 1)
 
 
 def not_fresh() -> Mailbox:
     """Of a device that has caught up before there was anything."""
-    mailbox = Mailbox()
+    mailbox = Mailbox(ME)
     mailbox.synced(Synced(1, b"cursor", False))
     return mailbox
 
@@ -138,7 +138,7 @@ def test_an_unknown_conversation_has_to_be_told_of_before_it_has_holes() -> None
 
 
 def test_a_device_that_held_nothing_begins_with_the_last_message_and_loads_older_ones_downwards() -> None:
-    mailbox = Mailbox()
+    mailbox = Mailbox(ME)
     assert [entry.seq for entry in mailbox.learn(told(TALK, 2, 9, message(TALK, 9)))] == [9]
     assert mailbox.is_complete
     assert mailbox.older_before(TALK) == 9
@@ -160,13 +160,15 @@ def test_the_greater_revision_wins_and_a_tombstone_is_final() -> None:
     assert mailbox.log == [message(TALK, 1), edited(1, 2), tombstone(TALK, 1)]
 
 
-def test_a_floor_that_rises_jumps_over_what_may_not_be_read_and_keeps_what_is_held() -> None:
+def test_a_floor_that_rises_jumps_over_what_may_not_be_read_and_drops_what_is_gone() -> None:
     mailbox = known()
     apply(mailbox, 1, 2)
     apply(mailbox, 9)
     assert mailbox.learn(told(TALK, 8, 9)) == []
     assert apply(mailbox, 8) == [8, 9]
-    assert [held.seq for held in mailbox.messages(TALK)] == [1, 2, 8, 9]
+    assert [held.seq for held in mailbox.messages(TALK)] == [8, 9]
+    assert mailbox.older_before(TALK) is None
+    assert apply(mailbox, 3, 10) == [10]
 
 
 def test_a_floor_never_falls() -> None:

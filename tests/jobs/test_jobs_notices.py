@@ -28,7 +28,7 @@ async def people(pool: Pool) -> list[Credentials]:
 
 
 async def mark_all(pool: Pool, user: Credentials, conversation: bytes) -> None:
-    assert await mark(pool, [[Mark(user.user, conversation, 2**40)]]) == [None]
+    assert (await mark(pool, [[Mark(user.user, conversation, 2**40)]])).outcomes == [None]
 
 
 async def test_notice_comes_after_the_window_and_not_before(

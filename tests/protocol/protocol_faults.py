@@ -29,6 +29,13 @@ NO_MARKS: list[Any] = [
 ]
 
 
+NO_RECEIPT: list[Any] = [
+    *([b"u" * 16, 1], [b"u" * 16, 1, 1, 1], [b"u" * 15, 1, 1], [b"u" * 16, -1, 1], [b"u" * 16, 1, 2**63]),
+    *([b"u" * 16, 1, True], [1, 1, b"u" * 16], None, 5),
+]
+NO_COUNTS: list[Any] = [[1, 1], [1, 1, 1, 1], [-1, 1, 1], [1, True, 1], [1, 1, 2**63], [b"u" * 16, 1, 1], None, 5]
+
+
 def no_bytes(least: int, most: int) -> list[Any]:
     return [bytes(most + 1), *([b""] * least), "text", 5, False, []]
 
@@ -94,5 +101,12 @@ WRONG: dict[Key, list[Any]] = {
     Key.LIMIT: no_text(64),
     Key.LIMIT_VALUE: NO_MS,
     Key.REPLY_TO: NO_SEQ,
+    Key.MEMBERS_VERSION: NO_SEQ,
+    Key.IS_ADMIN: NO_BOOL,
+    Key.DISPLAY_NAME: no_text(512),
+    Key.JOINERS_SEE_ALL: NO_BOOL,
+    Key.RECEIPTS: [5, {}, [[b"u" * 16, 1, 1]] * 1001, *([each] for each in NO_RECEIPT)],
+    Key.COUNTS: [5, {}, [[1, 1, 1]] * 101, *([each] for each in NO_COUNTS)],
+    Key.LAST_SEEN: NO_TIME,
 }
 """Field -> values it is refused for. A frame with a wrong request number cannot even be answered."""

@@ -116,6 +116,13 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "limit": texts(64),
     "limit_value": milliseconds,
     "reply_to": seqs,
+    "members_version": seqs,
+    "is_admin": st.booleans(),
+    "display_name": texts(limits.MAX_DISPLAY_NAME_BYTES),
+    "joiners_see_all": st.booleans(),
+    "receipts": arrays(st.tuples(ids, seqs, seqs), 0, limits.MAX_PARTICIPANTS),
+    "counts": arrays(st.tuples(seqs, seqs, seqs), 0, limits.MAX_COUNT),
+    "last_seen": microseconds,
 }
 
 
@@ -168,6 +175,13 @@ def full(struct_: type[Record]) -> Any:
         "limit": "requests_per_connection",
         "limit_value": 500,
         "reply_to": 5,
+        "members_version": 3,
+        "is_admin": True,
+        "display_name": "Alice",
+        "joiners_see_all": True,
+        "receipts": [(b"\x66" * 16, 7, 6)],
+        "counts": [(7, 120, 45)],
+        "last_seen": 1_790_000_000_000_010,
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
     samples |= dict.fromkeys(("joined_seq", "delivered_seq", "read_seq"), 6)

@@ -13,7 +13,9 @@ import msgspec
 import trio
 from quart_trio import QuartTrio
 
+from server.announcements import Announcements
 from server.http import create_app
+from server.writer import Writer
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
 from store.pool import Pool
@@ -119,7 +121,10 @@ async def open_api(pool: Pool, redis_url: str, form: str = "json") -> AsyncGener
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
-        yield Api(create_app(pool, redis, token_lifetime_s=TOKEN_LIFETIME_S), form)
+        writer = Writer(redis)
+        nursery.start_soon(writer.run)
+        announcements = Announcements(pool, writer.fanout)
+        yield Api(create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S), form)
         nursery.cancel_scope.cancel()
 
 

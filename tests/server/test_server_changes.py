@@ -123,7 +123,7 @@ async def test_an_edit_reaches_all_other_devices_and_history(pool: Pool, redis_u
         for name in ("tablet", "bob"):
             assert await room.pushed(name, Message) == wanted
             history = await room.reply(name, History(6, room.conversation, None, None, None), Messages)
-            assert history == Messages(6, False, [wanted])
+            assert history == Messages(6, False, [wanted], 1)
         await room.nothing("alice")
         await room.ask("alice", List(7, None, None))
 

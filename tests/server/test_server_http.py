@@ -57,7 +57,10 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, form: str
         bob = api.of((await new_device(pool, ids["bob"])).token)
 
         found = await alice.get("/v1/users/bob")
-        assert (found.status, found.body) == (200, {"user": ids["bob"], "username": "bob"})
+        assert (found.status, found.body) == (
+            200,
+            {"user": ids["bob"], "username": "bob", "display_name": None, "revision": 0},
+        )
 
         made = await alice.post("/v1/conversations", {"kind": "direct", "participants": [ids["bob"]]})
         again = await bob.post("/v1/conversations", {"kind": "direct", "participants": [ids["alice"]]})

@@ -119,7 +119,7 @@ class World:
     async def mark(self, op: Op, head: int) -> None:
         """Up to one of the last messages, or beyond all that there will be."""
         seq = self.seq_of_mark(op, head)
-        assert await mark(self.pools[op.node], [[Mark(self.users[op.user], self.group, seq, seq)]]) == [None]
+        assert (await mark(self.pools[op.node], [[Mark(self.users[op.user], self.group, seq, seq)]])).outcomes == [None]
 
     async def send(self, op: Op, answers: list[tuple[Op, NewMessage, Outcome]]) -> None:
         user = self.users[op.user]

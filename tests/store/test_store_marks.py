@@ -45,7 +45,7 @@ async def test_mark_never_goes_back_nor_beyond_the_last_message(
 ) -> None:
     bob = people[1].user
     for seq, expected in ((3, 3), (2, 3), (0, 3), (7, 7), (2**63 - 1, 10), (1, 10)):
-        assert await mark(pool, [[Mark(bob, group, seq)]]) == [None]
+        assert (await mark(pool, [[Mark(bob, group, seq)]])).outcomes == [None]
         assert (await delivered(pool))[group, bob] == expected
 
 
@@ -67,7 +67,7 @@ async def test_what_is_read_is_delivered_and_neither_mark_goes_back(
         (Mark(bob, group, 2**63 - 1, 2**63 - 1), (10, 10)),
     ]
     for given, expected in steps:
-        assert await mark(pool, [[given]]) == [None]
+        assert (await mark(pool, [[given]])).outcomes == [None]
         assert (await read(pool))[group, bob] == expected
 
 
@@ -77,7 +77,7 @@ async def test_marks_where_the_user_takes_no_part_are_dropped_without_a_word(
     eve = await new_user(pool, "eve")
     before = await delivered(pool)
     request = [Mark(eve.user, group, 5), Mark(people[1].user, b"?" * 16, 5), Mark(b"?" * 16, group, 5)]
-    assert await mark(pool, [request, request]) == [None, None]
+    assert (await mark(pool, [request, request])).outcomes == [None, None]
     assert await delivered(pool) == before
 
 
@@ -91,13 +91,13 @@ async def test_batch_with_the_same_mark_many_times_takes_the_highest(
         [],
         [Mark(bob, group, 6), Mark(bob, group, 6), Mark(bob, other, 99), Mark(carol, group, 9), Mark(carol, group, 3)],
     ]
-    assert await mark(pool, batch) == [None] * 3
+    assert (await mark(pool, batch)).outcomes == [None] * 3
     marks = await delivered(pool)
     assert (marks[group, bob], marks[other, bob], marks[group, carol], marks[other, carol]) == (6, 10, 9, 0)
 
 
 async def test_nothing_to_mark_is_nothing_to_do(pool: Pool) -> None:
-    assert await mark(pool, [[]]) == [None]
+    assert (await mark(pool, [[]])).outcomes == [None]
 
 
 async def test_concurrent_batches_end_with_the_highest_marks(pool: Pool, people: list[Credentials]) -> None:
@@ -114,7 +114,7 @@ async def test_concurrent_batches_end_with_the_highest_marks(pool: Pool, people:
                 Mark(chance.choice(users), chance.choice(groups), chance.randint(0, 10))
                 for _ in range(chance.randint(1, 30))
             ]
-            errors.extend(filter(None, await mark(pool, [marks])))
+            errors.extend(filter(None, (await mark(pool, [marks])).outcomes))
             for one in marks:
                 told[one.conversation, one.user] = max(told[one.conversation, one.user], one.delivered)
 
@@ -144,7 +144,7 @@ async def test_marks_and_sends_of_several_nodes_do_not_deadlock(
     async def mark_all(node: Pool, chance: random.Random) -> None:
         marks = [Mark(user, group, 2**40) for group in groups for user in users]
         for _ in range(50):
-            assert await mark(node, [chance.sample(marks, len(marks))]) == [None]
+            assert (await mark(node, [chance.sample(marks, len(marks))])).outcomes == [None]
 
     async def talk(node: Pool, sender: bytes, chance: random.Random) -> None:
         for _ in range(50):
@@ -163,7 +163,7 @@ async def test_marks_and_sends_of_several_nodes_do_not_deadlock(
 
 
 async def test_unreachable_postgres_is_unavailable_for_each_request() -> None:
-    outcomes = await mark(Pool("postgresql://nobody@127.0.0.1:1/none", 1), [[], [Mark(b"u", b"c", 1)]])
+    outcomes = (await mark(Pool("postgresql://nobody@127.0.0.1:1/none", 1), [[], [Mark(b"u", b"c", 1)]])).outcomes
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
 
 
@@ -181,11 +181,11 @@ async def test_a_row_that_stays_locked_fails_its_own_marks_and_no_others(pool: P
         await other.query("begin")
         await other.query("select from participants where conversation_id = %s for update", (uuid(held),))
         with trio.fail_after(5):
-            outcomes = await mark(pool, batch)
+            outcomes = (await mark(pool, batch)).outcomes
         assert [type(outcome) for outcome in outcomes] == [Locked, type(None), Locked]
         await other.query("rollback")
     marks = "select delivered_seq, read_seq from participants where conversation_id = %s and user_id = %s"
     assert await pool.fetch(marks, (uuid(free), uuid(bob.user))) == [(1, 1)]
     assert await pool.fetch(marks, (uuid(held), uuid(bob.user))) == [(0, 0)]
-    assert await mark(pool, batch) == [None, None, None]
+    assert (await mark(pool, batch)).outcomes == [None, None, None]
     assert await pool.fetch(marks, (uuid(held), uuid(bob.user))) == [(1, 0)]

@@ -16,7 +16,7 @@ import pytest
 
 from embedded.postgres import Postgres
 from server.pages import Pages
-from store import accounts, contacts, conversations, last_seen, members, messages
+from store import accounts, contacts, conversations, last_seen, marks, members, messages
 from store.pool import Pool
 from store.postgres import Connection, connected
 from store.statement import Statement
@@ -131,7 +131,10 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "history's version": (lambda p, u, c: messages.history_version(p, u, c), 1),
     "a range": (lambda p, u, c: messages.range_of(p, c, after=DEEP // 2, upto=DEEP, limit=PAGE), 1),
     "members": (lambda p, u, c: messages.members(p, c), 1),
-    "who shares": (lambda p, u, c: members.sharing(p, u, [u, c]), 1),
+    "who may be watched": (lambda p, u, c: members.watchable(p, u, [u, c]), 1),
+    "who sees a name": (lambda p, u, c: members.acquainted(p, u), 1),
+    "a message's status": (lambda p, u, c: marks.status(p, u, c, DEEP), 1),
+    "counts of receipts": (lambda p, u, c: marks.counts(p, c, after=DEEP - 50, upto=DEEP, limit=20), 1),
     "contacts": (lambda p, u, c: contacts.list_of(p, u, limit=PAGE), 1),
     "last seen": (lambda p, u, c: last_seen.last_seen(p, [u]), 1),
     "a token": (lambda p, u, c: accounts.device_by_token(p, "none"), 1),
@@ -158,16 +161,16 @@ async def test_each_read_is_one_query(
     assert len(statements) == count, statements
 
 
-FIRST: Final = {"before": 2**62, "before_id": bytes(16), "limit": PAGE + 1}
+FIRST: Final = {"before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, "most": 32}
 READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
     ("list", conversations._PAGE, {"user": b"", **FIRST}),
     (
         "first page",
         conversations._FIRST_PAGE,
-        {"user": b"", "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1},
+        {"user": b"", "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, "most": 32},
     ),
-    ("version", conversations._VERSION, {"user": b""}),
-    ("chosen", conversations._CHOSEN, {"user": b"", "conversations": [b""]}),
+    ("version", conversations._VERSION, {"user": b"", "most": 32}),
+    ("chosen", conversations._CHOSEN, {"user": b"", "conversations": [b""], "bases": [None], "most": 32}),
     *[
         (f"{name} {at}", statement, {"user": b"", "conversation": b"", "limit": PAGE + 1, "bytes": None, **bounds})
         for at in (1, DEEP // 2, DEEP)
@@ -223,14 +226,23 @@ async def explain(pool: Pool, statement: Statement, values: dict[str, Any]) -> d
     return dict(plan[0]["Plan"])
 
 
-TYPE_NAMES: Final = {2950: "uuid", 20: "bigint", 2951: "uuid[]", 1016: "bigint[]", 25: "text", 17: "bytea", 23: "int"}
+TYPE_NAMES: Final = {
+    2950: "uuid",
+    20: "bigint",
+    2951: "uuid[]",
+    1016: "bigint[]",
+    25: "text",
+    1009: "text[]",
+    17: "bytea",
+    23: "int",
+}
 
 
 def literal(value: Any, oid: int) -> str:
     if value is None:
         return "null"
-    if oid == 2951:
-        return "array[" + ", ".join(literal(each, 2950) for each in value) + "]::uuid[]"
+    if oid in (1009, 2951):
+        return "array[" + ", ".join(literal(each, 2950) for each in value) + f"]::{TYPE_NAMES[oid]}"
     return f"'{value.hex()}'::uuid" if oid == 2950 else str(value)
 
 

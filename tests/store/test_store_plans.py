@@ -106,7 +106,7 @@ class Traffic:
             lambda: accounts.refresh_token(pool, user, "token", lifetime_s=60),
             lambda: accounts.devices_of(pool, user),
             lambda: accounts.revoked_since(pool, ago_s=1),
-            lambda: members.sharing(pool, user, [user, here]),
+            lambda: members.watchable(pool, user, [user, here]),
             lambda: revisions.edit(pool, user, here, 1, 0, "text", b"x", None, None),
             lambda: revisions.delete_for_everyone(pool, user, here, 1),
             lambda: revisions.delete_for_me(pool, user, here, 2),

@@ -107,13 +107,13 @@ class World:
 
     async def mark(self, conversation: bytes, talk: Talk) -> None:
         user, seq = self.chance.choice(self.users), self.chance.randint(0, talk.last + 2)
-        assert await mark(self.pool, [[Mark(user, conversation, seq)]]) == [None]
+        assert (await mark(self.pool, [[Mark(user, conversation, seq)]])).outcomes == [None]
         if reader := talk.readers.get(user):
             reader.delivered = max(reader.delivered, min(seq, talk.last))
 
     async def read(self, conversation: bytes, talk: Talk) -> None:
         user, seq = self.chance.choice(list(talk.readers)), self.chance.randint(0, talk.last)
-        assert await mark(self.pool, [[Mark(user, conversation, seq, seq)]]) == [None]
+        assert (await mark(self.pool, [[Mark(user, conversation, seq, seq)]])).outcomes == [None]
         reader = talk.readers[user]
         reader.read = max(reader.read, seq)
         reader.delivered = max(reader.delivered, seq)
@@ -346,7 +346,7 @@ async def test_recent_names_what_moved_lately_and_what_lay_below_it(pool: Pool) 
     await pool.fetch("update conversations set active_at = active_at - interval '1 hour'")
     new = await sent(pool, moved, bob.user, b"new", b"newer")
     [found] = await messages.recent(pool, [alice.user, carol.user], ago_s=60)
-    assert (found.conversation, found.last_seq, found.base, set(found.members)) == (moved, 4, 2, {alice.user, bob.user})
+    assert (found.conversation, found.last_seq, found.base, set(found.joined)) == (moved, 4, 2, {alice.user, bob.user})
     missed = await messages.range_of(pool, moved, after=found.base, upto=found.last_seq, limit=10)
     assert missed == [(each, False) for each in new]
     assert await messages.range_of(pool, moved, after=2, upto=4, limit=1) == [(new[0], False)]

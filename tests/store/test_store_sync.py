@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import secrets
+from contextlib import suppress
+from typing import Final
 
 import cbor2
 import pytest
@@ -13,44 +15,54 @@ from hypothesis import strategies as st
 from store_helpers import a_message
 
 from client.http import Credentials
-from protocol.frames import Conversation, Message, Tombstone
-from store import conversations, messages, revisions
+from client.mailbox import Mailbox
+from protocol.frames import Conversation, Departed, Message, Participants, Synced, Tombstone
+from protocol.limits import CURSOR_DAYS
+from store import conversations, messages, participants, profiles, revisions
 from store import sync as sync_module
-from store.errors import ForeignCursor, Refused
+from store.errors import ExpiredCursor, ForeignCursor, Refused
 from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import Committed, send
 from store.pool import Pool
 from store.postgres import connected, uuid
-from store.sync import Snapshot, SyncPage, sync
+from store.sync import Snapshot, SyncPage, SyncPush, cursor_of, sync, tide
 from tests.people import new_group, new_user
 
 
 async def say(pool: Pool, conversation: bytes, user: bytes, *contents: bytes) -> None:
     batch = [a_message(conversation, user, content) for content in contents]
     for outcome in await send(pool, MembersCache(), batch):
+        if isinstance(outcome, Refused):
+            raise outcome
         assert isinstance(outcome, Committed), outcome
 
 
 class Device:
-    """What a client keeps."""
+    """What a client keeps: the reference client's mailbox, and how often something was told twice."""
 
     def __init__(self, pool: Pool, user: bytes) -> None:
         self.pool = pool
         self.user = user
-        self.cursor: bytes | None = None
-        self.conversations: dict[bytes, Conversation] = {}
-        self.first: dict[bytes, int] = {}
-        """Of each conversation the first message that it holds; earlier ones it reads when the user scrolls."""
-        self.messages: dict[tuple[bytes, int], Message | Tombstone] = {}
+        self.mailbox = Mailbox(user)
+        self.told: set[tuple[bytes, int, int]] = set()
         self.repeats = 0
+
+    @property
+    def cursor(self) -> bytes | None:
+        return self.mailbox.cursor
+
+    @property
+    def messages(self) -> dict[tuple[bytes, int], Message | Tombstone]:
+        each = self.mailbox.conversations()
+        return {(id_, message.seq): message for id_ in each for message in self.mailbox.messages(id_)}
 
     async def pull(self) -> bool:
         """One page; whether there is more."""
         page = await sync(self.pool, self.user, self.cursor)
         for push in page.pushes:
             self.apply(push)
-        self.cursor = page.cursor
+        self.mailbox.synced(Synced(1, page.cursor, page.more))
         return page.more
 
     async def catch_up(self) -> int:
@@ -60,39 +72,32 @@ class Device:
             pages += 1
         return pages
 
-    def apply(self, push: Conversation | Message | Tombstone) -> None:
-        if isinstance(push, Conversation):
-            self.conversations[push.conversation] = push
-            last = push.last_message
-            self.first.setdefault(push.conversation, push.first_seq if last is None else last.seq)
-            if last is not None:
-                self.apply(last)
-            return
-        if push.seq < self.first[push.conversation]:
-            return
-        key = (push.conversation, push.seq)
-        held = self.messages.get(key)
-        self.repeats += held == push
-        if isinstance(held, Tombstone) or (
-            isinstance(held, Message) and isinstance(push, Message) and ((push.revision or 0) < (held.revision or 0))
-        ):
-            return
-        self.messages[key] = push
+    def apply(self, push: SyncPush) -> None:
+        match push:
+            case Conversation():
+                self.mailbox.learn(push)
+            case Message() | Tombstone():
+                key = (push.conversation, push.seq, -1 if isinstance(push, Tombstone) else push.revision or 0)
+                self.repeats += key in self.told
+                self.told.add(key)
+                self.mailbox.apply([push])
+            case _:
+                self.mailbox.take(push)
 
     async def check(self) -> None:
         """It holds what a fresh fetch shows, of each conversation from the first message that it holds."""
-        fresh = await conversations.list_of(self.pool, self.user, limit=1000)
-        assert set(self.conversations) == {each.conversation for each in fresh}
-        for each in fresh:
-            held = self.conversations[each.conversation]
-            assert (held.participants, held.last_seq, held.unread_count) == (
-                each.participants,
-                each.last_seq,
-                each.unread_count,
-            )
-            page = await messages.history(self.pool, self.user, each.conversation, limit=100_000, after=0)
-            own = [message for key, message in sorted(self.messages.items()) if key[0] == each.conversation]
-            assert own == [message for message in page.messages if message.seq >= self.first[each.conversation]]
+        fresh = Device(self.pool, self.user)
+        await fresh.catch_up()
+        assert self.mailbox.conversations() == fresh.mailbox.conversations()
+        assert self.mailbox.is_complete
+        for each in fresh.mailbox.conversations():
+            page = await messages.history(self.pool, self.user, each, limit=100_000, after=0)
+            held, shown = list(self.mailbox.messages(each)), fresh.mailbox
+            first = held[0].seq if held else page.first_seq
+            assert held == [message for message in page.messages if message.seq >= first]
+            assert self.mailbox.head(each) == shown.head(each)
+            own = [message for message in held if message.sender == self.user]
+            assert [self.mailbox.status(message) for message in own] == [shown.status(message) for message in own]
 
 
 async def talks(pool: Pool, *people: Credentials, count: int) -> list[bytes]:
@@ -134,9 +139,12 @@ async def test_afterwards_it_gets_what_is_new_and_nothing_else(
     await revisions.edit(pool, bob.user, here, 1, 0, "text", b"one", None, None)
     await revisions.delete_for_me(pool, alice.user, here, 2)
     page = await sync(pool, alice.user, cursor)
-    [conversation, *rest] = page.pushes
+    [conversation, participant, *rest] = page.pushes
+    assert isinstance(participant, Participants)
+    assert [each.user for each in participant.participants] == [alice.user], "who has hidden a message"
     assert isinstance(conversation, Conversation)
     assert (conversation.conversation, conversation.last_seq, conversation.last_message) == (here, 5, None)
+    assert conversation.participants is None, "they are the same"
     assert [(type(each), each.seq) for each in rest if not isinstance(each, Conversation)] == [
         (Message, 1),
         (Tombstone, 2),
@@ -146,10 +154,10 @@ async def test_afterwards_it_gets_what_is_new_and_nothing_else(
     page = await sync(pool, alice.user, page.cursor)
     assert page.pushes == []
     cursor = (await sync(pool, bob.user, None)).cursor
-    assert await mark(pool, [[Mark(alice.user, here, 4)]]) == [None]
-    [conversation] = (await sync(pool, bob.user, cursor)).pushes
-    assert isinstance(conversation, Conversation)
-    assert {each.delivered_seq for each in conversation.participants} == {4, 5}, "others' marks count as a change"
+    assert (await mark(pool, [[Mark(alice.user, here, 4)]])).outcomes == [None]
+    [marks] = (await sync(pool, bob.user, cursor)).pushes
+    assert isinstance(marks, Participants)
+    assert [(each.user, each.delivered_seq) for each in marks.participants] == [(alice.user, 4)], "only who has moved"
 
 
 async def test_a_cursor_may_be_used_again(pool: Pool, alice: Credentials, bob: Credentials) -> None:
@@ -159,6 +167,9 @@ async def test_a_cursor_may_be_used_again(pool: Pool, alice: Credentials, bob: C
     first, second = await sync(pool, alice.user, cursor), await sync(pool, alice.user, cursor)
     assert first.pushes == second.pushes
     assert len(first.pushes) == 2
+
+
+ROLES: Final[tuple[participants.Role, ...]] = ("admin", "member")
 
 
 class World:
@@ -178,25 +189,53 @@ class World:
     async def step(self) -> None:
         chance = self.chance
         group, user, seq = chance.choice(self.groups), chance.choice(self.users), chance.randint(1, 12)
-        action = chance.randrange(8)
-        try:
-            if action < 3:
-                await say(self.pool, group, user, *[chance.randbytes(chance.choice((3, 900)))] * chance.randint(1, 4))
-            elif action == 3:
-                other = await new_user(self.pool, secrets.token_hex(8))
-                self.groups.append(
-                    await new_group(self.pool, *[Credentials(each, b"", "") for each in self.users], other)
-                )
-            elif action == 4:
-                await mark(self.pool, [[Mark(user, group, seq, chance.choice((0, seq)))]])
-            elif action == 5:
-                await revisions.edit(self.pool, user, group, seq, 0, "text", chance.randbytes(5), None, None)
-            elif action == 6:
-                await revisions.delete_for_everyone(self.pool, user, group, seq)
-            else:
-                await revisions.delete_for_me(self.pool, user, group, seq)
-        except Refused:
-            pass
+        change = self.change_message if chance.random() < 0.65 else self.change_people
+        with suppress(Refused):
+            await change(chance, group, user, seq)
+
+    async def change_message(self, chance: random.Random, group: bytes, user: bytes, seq: int) -> None:
+        action = chance.randrange(7)
+        if action < 3:
+            await say(self.pool, group, user, *[chance.randbytes(chance.choice((3, 900)))] * chance.randint(1, 4))
+        elif action == 3:
+            await mark(self.pool, [[Mark(user, group, seq, chance.choice((0, seq)))]])
+        elif action == 4:
+            await revisions.edit(self.pool, user, group, seq, 0, "text", chance.randbytes(5), None, None)
+        elif action == 5:
+            await revisions.delete_for_everyone(self.pool, user, group, seq)
+        else:
+            await revisions.delete_for_me(self.pool, user, group, seq)
+
+    async def change_people(self, chance: random.Random, group: bytes, user: bytes, _: int) -> None:
+        action, other = chance.randrange(5), chance.choice(self.users)
+        if action == 0:
+            stranger = await new_user(self.pool, secrets.token_hex(8))
+            self.groups.append(
+                await new_group(self.pool, *[Credentials(each, b"", "") for each in self.users], stranger)
+            )
+        elif action == 1:
+            await participants.remove(self.pool, user, group, other)
+        elif action == 2:
+            await participants.add(self.pool, user, group, other)
+        elif action == 3:
+            await participants.set_role(self.pool, user, group, other, chance.choice(ROLES))
+        else:
+            await self.change_settings(user, group)
+
+    async def change_settings(self, user: bytes, group: bytes) -> None:
+        chance = self.chance
+        if chance.random() < 0.5:
+            await participants.set_group(
+                self.pool, user, group, name=chance.choice((None, "A", "B")), joiners_see_all=chance.random() < 0.5
+            )
+        else:
+            await profiles.change(
+                self.pool,
+                user,
+                display_name=chance.choice((None, "", "Ann", "Bo")),
+                gives_receipts=chance.random() < 0.7,
+                shows_presence=None,
+            )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -296,7 +335,7 @@ async def test_a_cursor_never_passes_the_last_transaction_that_is_on_disk(
     first = await sync(pool, alice.user, None)
     second = await sync(pool, alice.user, first.cursor)
     for page in (first, second):
-        assert cbor2.loads(page.cursor)[1][0] == int(durable) + 1
+        assert cbor2.loads(page.cursor)[2][0] == int(durable) + 1
 
 
 async def test_ten_thousand_missed_messages_come_once_each_in_pages(
@@ -346,7 +385,7 @@ async def test_a_page_is_bounded_in_bytes_but_holds_one_message_at_least(
         assert sizes or not pages[-1].more
         for push in pages[-1].pushes:
             behind.apply(push)
-    behind.cursor = pages[-1].cursor
+    behind.mailbox.synced(Synced(1, pages[-1].cursor, False))
     await behind.check()
 
 
@@ -360,30 +399,104 @@ async def test_a_cursor_of_another_user_or_history_is_foreign(pool: Pool, alice:
         await sync(pool, alice.user, cursor)
 
 
+async def test_a_cursor_that_was_moved_on_tells_the_rest_and_no_more(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """What a connected device was pushed is not told again."""
+    [here] = await talks(pool, alice, bob, count=1)
+    await say(pool, here, bob.user, b"1", b"2")
+    moved = cursor_of(alice.user, await tide(pool))
+    assert (await sync(pool, alice.user, moved)).pushes == []
+    await say(pool, here, bob.user, b"3")
+    assert [push.seq for push in (await sync(pool, alice.user, moved)).pushes if isinstance(push, Message)] == [3]
+    with pytest.raises(ForeignCursor):
+        await sync(pool, bob.user, moved)
+
+
+async def test_a_cursor_that_is_too_old_is_expired(pool: Pool, alice: Credentials) -> None:
+    owner, day, *rest = cbor2.loads((await sync(pool, alice.user, None)).cursor)
+    assert not (await sync(pool, alice.user, cbor2.dumps([owner, day - CURSOR_DAYS, *rest]))).more
+    with pytest.raises(ExpiredCursor):
+        await sync(pool, alice.user, cbor2.dumps([owner, day - CURSOR_DAYS - 1, *rest]))
+
+
+async def test_who_was_removed_is_told_that_and_nothing_that_was_sent_after(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    [here] = await talks(pool, alice, bob, count=1)
+    device = Device(pool, bob.user)
+    await device.catch_up()
+    await say(pool, here, alice.user, b"before")
+    await participants.remove(pool, alice.user, here, bob.user)
+    await say(pool, here, alice.user, b"after")
+    cursor = device.cursor
+    page = await sync(pool, bob.user, cursor)
+    assert [(type(push), push.conversation) for push in page.pushes] == [(Departed, here)]
+    await device.catch_up()
+    await device.check()
+    await participants.add(pool, alice.user, here, bob.user)
+    await say(pool, here, alice.user, b"again")
+    await device.catch_up()
+    await device.check()
+    assert [content(each) for each in device.messages.values()] == [b"again"]
+
+
+async def test_of_a_group_of_many_others_marks_are_not_told(pool: Pool, alice: Credentials) -> None:
+    """One message to all would else be a change for all from each of them."""
+    others = [await new_user(pool, f"user{n}") for n in range(32)]
+    here = await new_group(pool, alice, *others)
+    await say(pool, here, alice.user, b"1")
+    device, other = Device(pool, alice.user), Device(pool, others[0].user)
+    for each in (device, other):
+        await each.catch_up()
+    await mark(pool, [[Mark(each.user, here, 1, 1) for each in others]])
+    assert (await sync(pool, alice.user, device.cursor)).pushes == []
+    [own] = (await sync(pool, others[0].user, other.cursor)).pushes
+    assert isinstance(own, Participants)
+    assert [(each.user, each.read_seq) for each in own.participants] == [(others[0].user, 1)]
+    await device.check()
+
+
+async def test_a_floor_that_has_risen_is_told_and_what_lies_below_is_dropped(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    [here] = await talks(pool, alice, bob, count=1)
+    device = Device(pool, alice.user)
+    await device.catch_up()
+    await say(pool, here, bob.user, *[b"x"] * 5)
+    await device.catch_up()
+    await pool.fetch("delete from messages where seq <= 3")
+    await pool.fetch("update conversations set floor_seq = 3, changed = pg_current_xact_id()")
+    await device.catch_up()
+    assert [seq for _, seq in device.messages] == [4, 5]
+    await device.check()
+    assert (await messages.history(pool, alice.user, here, limit=9, after=1, before=3)).first_seq == 4
+
+
 async def test_a_cursor_from_the_future_is_foreign(pool: Pool, alice: Credentials) -> None:
     """Postgres was set back, by a fail-over that lost the end of its log or by a restored copy."""
-    owner, *_ = cbor2.loads((await sync(pool, alice.user, None)).cursor)
+    owner, day, *_ = cbor2.loads((await sync(pool, alice.user, None)).cursor)
     for snapshots in (([2**40], []), ([5], [2**40])):
         with pytest.raises(ForeignCursor):
-            await sync(pool, alice.user, cbor2.dumps([owner, *snapshots, bytes(16), -1]))
+            await sync(pool, alice.user, cbor2.dumps([owner, day, *snapshots, bytes(16), -1]))
 
 
 @pytest.mark.parametrize(
     "cursor",
     [
-        [b"owner", [5], [], bytes(16)],
-        [b"owner", [5], [], bytes(16), -1, 0],
-        [b"owner", [5], [], bytes(15), -1],
-        [b"owner", [5], [], bytes(16), -2],
-        [b"owner", [5], [], bytes(16), 2**63],
-        [b"owner", [0], [], bytes(16), -1],
-        [b"owner", [2**63], [], bytes(16), -1],
-        [b"owner", [5, 6], [], bytes(16), -1],
-        [b"owner", [5, 3, 2], [], bytes(16), -1],
-        [b"owner", [5, 3, 3], [], bytes(16), -1],
-        [b"owner", [5], ["5"], bytes(16), -1],
-        [b"owner", [5], [], bytes(16), True],
-        ["owner", [5], [], bytes(16), -1],
+        [b"owner", 1, [5], [], bytes(16)],
+        [b"owner", 1, [5], [], bytes(16), -1, 0],
+        [b"owner", 1, [5], [], bytes(15), -1],
+        [b"owner", 1, [5], [], bytes(16), -2],
+        [b"owner", 1, [5], [], bytes(16), 2**63],
+        [b"owner", 1, [0], [], bytes(16), -1],
+        [b"owner", 1, [2**63], [], bytes(16), -1],
+        [b"owner", 1, [5, 6], [], bytes(16), -1],
+        [b"owner", 1, [5, 3, 2], [], bytes(16), -1],
+        [b"owner", 1, [5, 3, 3], [], bytes(16), -1],
+        [b"owner", 1, [5], ["5"], bytes(16), -1],
+        [b"owner", 1, [5], [], bytes(16), True],
+        ["owner", 1, [5], [], bytes(16), -1],
         {},
         7,
     ],

@@ -146,7 +146,7 @@ async def test_a_device_that_was_away_ends_with_what_a_fresh_one_fetches(pool: P
     """Sent, edited and deleted: live on another node, caught up with by its cursor, and fetched afresh are the same."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
-    held = Mailbox()
+    held = Mailbox(bob.user)
     async with open_cluster(pool.url, redis_url) as cluster:
         nodes = [(await cluster.start_socket())[1] for _ in range(2)]
         async with open_session([nodes[0]], alice) as sender:
@@ -206,4 +206,7 @@ async def test_who_is_online_and_types_on_the_other_node_is_told(pool: Pool, red
                     assert await signs.receive() == Presence(bob.user, True)
                     await other.set_typing(conversation, True)
                     assert await signs.receive() == Typing(conversation, bob.user, True)
-                assert await signs.receive() == Presence(bob.user, False)
+                gone = await signs.receive()
+                assert isinstance(gone, Presence)
+                assert (gone.user, gone.is_online) == (bob.user, False)
+                assert gone.last_seen is not None, "this time it is known"

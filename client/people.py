@@ -1,0 +1,124 @@
+"""Who takes part in one conversation, and how far each has come. Sans-IO.
+
+What is told of somebody carries the version of the list that it is from (`members_version`), so it does not matter in
+which order things come; marks never go back, so the greater one counts. Who is gone is remembered, so that nothing
+older brings them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal, TypeAlias
+
+from msgspec.structs import replace
+
+from protocol.frames import Participant, Profile
+
+MessageStatus: TypeAlias = Literal["sent", "delivered", "read"]
+
+
+class People:
+    """The participants of a conversation.
+
+    :ivar version: of the whole list, as it was told last.
+    """
+
+    def __init__(self) -> None:
+        self.version = -1
+        self._people: dict[bytes, Participant] = {}
+        self._versions: dict[bytes, int] = {}
+        self._counts: dict[int, tuple[int, int]] = {}
+
+    def take_all(self, participants: Iterable[Participant], version: int) -> None:
+        """These take part and nobody else, as of this version."""
+        told = list(participants)
+        self.take(told, version)
+        if version < self.version:
+            return
+        self.version = version
+        self.remove([user for user in self._people if user not in {each.user for each in told}], version)
+
+    def take(self, participants: Iterable[Participant], version: int) -> None:
+        """These take part, as they are as of this version."""
+        for each in participants:
+            held = self._people.get(each.user)
+            if version >= max(self._versions.get(each.user, -1), self.version if held is None else -1):
+                self._versions[each.user] = version
+                self._people[each.user] = _merged(each, held)
+            elif held is not None:
+                self.mark(each.user, each.delivered_seq, each.read_seq)
+                self.rename(Profile(each.user, each.revision or 0, each.username, each.display_name))
+
+    def remove(self, users: Iterable[bytes], version: int) -> None:
+        """These take part no more, as of this version."""
+        for user in users:
+            if version >= self._versions.get(user, -1):
+                self._versions[user] = version
+                self._people.pop(user, None)
+
+    def mark(self, user: bytes, delivered: int | None, read: int | None) -> None:
+        """Somebody has come so far."""
+        held = self._people.get(user)
+        if held is not None:
+            most = (_most(held.delivered_seq, delivered), _most(held.read_seq, read))
+            self._people[user] = replace(held, delivered_seq=most[0], read_seq=most[1])
+
+    def has_written(self, user: bytes, seq: int) -> None:
+        """Who writes has read: what others are shown of it moves with the message itself."""
+        held = self._people.get(user)
+        if held is not None and held.read_seq is not None:
+            self.mark(user, seq, seq)
+
+    def count(self, seq: int, delivered: int, read: int) -> None:
+        """With so many a message has come so far, where too many take part to tell of each."""
+        held = self._counts.get(seq, (0, 0))
+        self._counts[seq] = (max(held[0], delivered), max(held[1], read))
+
+    def rename(self, profile: Profile) -> None:
+        held = self._people.get(profile.user)
+        if held is not None and profile.revision > (held.revision or 0):
+            self._people[profile.user] = replace(held, revision=profile.revision, display_name=profile.display_name)
+
+    @property
+    def all(self) -> list[Participant]:
+        """Who takes part, by their ids."""
+        return [self._people[user] for user in sorted(self._people)]
+
+    def read_seq(self, user: bytes) -> int:
+        """How far somebody has read; 0 if that is not known."""
+        held = self._people.get(user)
+        return (held.read_seq or 0) if held else 0
+
+    def status(self, seq: int, sender: bytes) -> MessageStatus:
+        """How far a message has come: with all whom it is for. Where too many take part, as far as the counts say."""
+        others = [each for each in self._people.values() if each.user != sender and each.joined_seq < seq]
+        if not others:
+            return "sent"
+        if any(each.read_seq is None for each in others):
+            delivered, read = self._counts.get(seq, (0, 0))
+        else:
+            delivered = sum((each.delivered_seq or 0) >= seq for each in others)
+            read = sum((each.read_seq or 0) >= seq for each in others)
+        return "read" if read >= len(others) else "delivered" if delivered >= len(others) else "sent"
+
+
+def _merged(told: Participant, held: Participant | None) -> Participant:
+    """What is told now, but no mark and no profile that is older than what is held."""
+    if held is None:
+        return told
+    is_older = (told.revision or 0) < (held.revision or 0)
+    return replace(
+        told,
+        delivered_seq=_most(held.delivered_seq, told.delivered_seq),
+        read_seq=_most(held.read_seq, told.read_seq),
+        revision=held.revision if is_older else told.revision,
+        display_name=held.display_name if is_older else told.display_name,
+    )
+
+
+def _most(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)
+
+
+NOBODY: Final = People()
+"""Of a conversation that is not known; not to be changed."""

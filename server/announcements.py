@@ -1,0 +1,79 @@
+"""What the HTTP interface changes about conversations and people, told to the devices concerned, on whatever node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec.structs import replace
+
+from protocol.codec import encode
+from protocol.frames import Conversation, Departed, Participants, Profile, Push, Settings
+from server import hub
+from server.fanout import Fanout
+from store import conversations, members
+from store.errors import NotAParticipant
+from store.participants import Membership
+from store.pool import Pool
+
+_OF_NO_CONVERSATION: Final = bytes(16)
+
+
+class Announcements:
+    """Pushes for what has been committed just now. Who is not reached by them finds it with the next `sync`."""
+
+    def __init__(self, pool: Pool, fanout: Fanout) -> None:
+        self._pool = pool
+        self._fanout = fanout
+
+    def conversation_made(self, made: Conversation) -> None:
+        """A conversation is new: to everybody in it, who see the same of it."""
+        self._push(made, [each.user for each in made.participants or ()])
+
+    async def participant_added(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """Somebody takes part from now on: the others are told who, the new one is told of the conversation."""
+        await self._tell_of(conversation, user, membership, is_new=True)
+
+    async def role_set(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """Somebody has become an administrator, or is none any more."""
+        await self._tell_of(conversation, user, membership, is_new=False)
+
+    def participant_removed(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """Somebody takes part no more."""
+        if membership.is_new:
+            departed = Departed(conversation, [user], membership.version)
+            self._push(departed, [*membership.members, user])
+
+    def settings_changed(self, settings: Settings, membership: Membership) -> None:
+        """A group is another one."""
+        if membership.is_new:
+            self._push(settings, membership.members)
+
+    async def profile_changed(self, profile: Profile) -> None:
+        """A user is shown otherwise: to all who share a conversation in which names are shown."""
+        self._push(profile, await members.acquainted(self._pool, profile.user))
+
+    def presence_shown_otherwise(self, users: Iterable[bytes]) -> None:
+        """These users are to be shown to others than before: the nodes look again who may watch them."""
+        self._fanout.add_recheck(list(users))
+        self._fanout.wake()
+
+    async def _tell_of(self, conversation: bytes, user: bytes, membership: Membership, *, is_new: bool) -> None:
+        if not membership.is_new:
+            return
+        try:
+            seen = await conversations.one(self._pool, user, conversation)
+        except NotAParticipant:
+            return  # Removed meanwhile, and that is told as well.
+        if is_new:
+            self._push(replace(seen, last_message=None), [user])
+        own = [
+            replace(each, delivered_seq=None, read_seq=None) for each in seen.participants or () if each.user == user
+        ]
+        others = [each for each in membership.members if each != user or not is_new]
+        self._push(Participants(conversation, own, membership.version), others)
+
+    def _push(self, frame: Push, users: Iterable[bytes]) -> None:
+        conversation = getattr(frame, "conversation", _OF_NO_CONVERSATION)
+        self._fanout.add(hub.Push(conversation, 0, encode(frame), list(users)))
+        self._fanout.wake()

@@ -1,0 +1,102 @@
+"""The cursors of connected devices move forward: so who comes back is told again of half a minute at most.
+
+A snapshot of Postgres is taken, and waited for until everything that it sees has been offered here, or a gap was
+noticed (`server.node`). Then whoever has been told of everything up to it, by the last `sync` and what was pushed
+since, gets it as their cursor. It is the same for all but in whose it is: one query for each node, whatever the number
+of devices.
+
+The same look notices that Postgres' history has become another one, after a fail-over: then what was pushed is no
+measure for what comes, and devices are asked to sync, which tells them to begin anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+
+from protocol.codec import encode
+from protocol.frames import Cursor
+from server.hub import Hub
+from store.errors import StoreError
+from store.pool import Pool
+from store.postgres import Error
+from store.sync import Tide, cursor_of, tide
+
+log = structlog.get_logger(__name__)
+
+SETTLE_S: Final = 20.0
+"""From a commit to its push here, or to a sign that there was a gap, takes less: at most 10 s until the outcome of the
+commit is known, or not; 5 s until a node that is in trouble is missed, or a write to Redis has failed; and some
+heartbeats."""
+
+INTERVAL_S: Final = 30.0
+"""From one snapshot to the next."""
+
+
+class TideKeeper:
+    """Moves the cursors of this node's connections. Run `run` in a nursery.
+
+    :param gaps: how many gaps have been noticed here; a gap that is being looked at counts as a new one all the time.
+    :ivar settled: everything that this sees has been offered to the connections that were here then; None before
+        `begin`.
+    """
+
+    def __init__(self, pool: Pool, hub: Hub, gaps: Callable[[], float]) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._gaps = gaps
+        self._history: bytes | None = None
+        self._begun = trio.Event()
+        self.settled: Tide | None = None
+
+    async def begin(self) -> None:
+        """Return once a first snapshot has been taken: before anybody is let in, so that all sync after it."""
+        while self.settled is None:
+            try:
+                self.settled = await self._look()
+            except (StoreError, Error) as error:
+                log.warning("cursors_not_moved", error=str(error))
+                await trio.sleep(1)
+        self._begun.set()
+
+    async def run(self) -> None:
+        """Until cancelled; begins once `begin` has returned."""
+        await self._begun.wait()
+        while True:
+            try:
+                await self._move_once()
+            except (StoreError, Error) as error:
+                log.warning("cursors_not_moved", error=str(error))
+                await trio.sleep(1)
+
+    async def _move_once(self) -> None:
+        gaps = self._gaps()
+        taken = await self._look()
+        taken_at = trio.current_time()
+        await trio.sleep(SETTLE_S)
+        if self._gaps() == gaps and (await self._look()).history == taken.history:
+            self.settled = taken
+            self._move(taken, taken_at)
+        await trio.sleep(INTERVAL_S - SETTLE_S)
+
+    async def _look(self) -> Tide:
+        found = await tide(self._pool)
+        if self._history not in (None, found.history):
+            log.warning("history_changed", connections=self._hub.statistics().connections)
+            self.settled = found
+            self._hub.begin_anew()
+        self._history = found.history
+        return found
+
+    def _move(self, taken: Tide, taken_at: float) -> None:
+        """Tell those who have been told of everything. Atomic (no checkpoint)."""
+        for user in self._hub.users():
+            frame = None
+            for client in self._hub.of(user):
+                if client.outbox.holds_all_before(taken_at):
+                    frame = frame or encode(Cursor(cursor_of(user, taken), False))
+                    client.outbox.push_cursor(frame)
+                    client.outbox.flush()
