@@ -22,10 +22,10 @@ from tests.processes import Cluster, Process
 from tests.waiting import wait_for
 
 ACKED_S = 30.0
-"""After a fault is over: until the last send is acknowledged, the clients' back-off included."""
+"""After a fault is over: until every send is acknowledged and every session has everything, back-off included."""
 
 PUSHED_S = 10.0
-"""Likewise, until the nodes have pushed everything."""
+"""Likewise, until the nodes have pushed everything by themselves."""
 
 
 class Node(NamedTuple):
@@ -130,6 +130,7 @@ class Talk:
             await wait_for(
                 lambda session=session: session.mailbox.up_to(self.conversation) >= len(stored),  # type: ignore[misc]
                 what=f"all messages at session {number}",
+                timeout_s=ACKED_S,
             )
             with trio.fail_after(ACKED_S):
                 await session.wait_caught_up()
