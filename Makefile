@@ -40,7 +40,7 @@ bench: .venv/dev.installed  ## run the benchmarks
 	$(PYTHON) -m bench
 
 faults: .venv/dev.installed  ## run the tests of faults that last for a minute, which `make test` leaves out
-	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal
+	$(PYTHON) -m pytest -m long
 
 fuzz: .venv/fuzz.installed  ## look for bytes that do harm, FUZZ_SECONDS (60) for each target
 	@$(PYTHON) -m tests.fuzz

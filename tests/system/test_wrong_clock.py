@@ -100,31 +100,35 @@ async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(
     """And a device that goes from one node to the other with its cursor ends with what a fresh one fetches."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
-    held, fresh = Mailbox(), Mailbox()
+    held: Mailbox | None = None
     sents: list[Sent] = []
     async with open_two(pool, redis_url) as nodes:
         for turn in range(3):
             async with open_session([nodes[turn % 2].url], bob, mailbox=held) as session:
+                held = session.mailbox
                 with trio.fail_after(5):
                     await session.wait_caught_up()
                 async with connect(nodes[0].url, alice.token) as one, connect(nodes[1].url, alice.token) as other:
                     for number in range(20):
                         sents.append(await send((one, other)[number % 2], conversation))
                         assert about(sents[-1].created, await now_us(pool))
-                await wait_for(lambda: held.up_to(conversation) >= len(sents) - 1, what="all of it at the session")
+                await wait_for(lambda: session.mailbox.up_to(conversation) >= len(sents), what="all at the session")
             # While nobody of bob's is there:
             async with connect(nodes[turn % 2].url, alice.token) as connection:
                 sents.append(await send(connection, conversation))
-        for mailbox, node in ((held, nodes[1]), (fresh, nodes[0])):
-            async with open_session([node.url], bob, mailbox=mailbox) as session:
-                with trio.fail_after(5):
-                    await session.wait_caught_up()
-                    while await session.load_older(conversation, 100):
-                        pass
+        async with (
+            open_session([nodes[1].url], bob, mailbox=held) as back,
+            open_session([nodes[0].url], await new_device(pool, bob.user)) as fresh,
+        ):
+            with trio.fail_after(5):
+                await back.wait_caught_up()
+                await fresh.wait_caught_up()
+                assert await fresh.load_older(conversation, 100)
+            shown = list(back.mailbox.log)
+            assert list(back.mailbox.messages(conversation)) == list(fresh.mailbox.messages(conversation))
     assert [sent.seq for sent in sents] == list(range(1, 64))
     assert [sent.created for sent in sents] == sorted(sent.created for sent in sents)
-    assert [(m.seq, m.message, m.created) for m in held.log] == [(s.seq, s.message, s.created) for s in sents]
-    assert list(held.messages(conversation)) == list(fresh.messages(conversation))
+    assert [(m.seq, m.message, m.created) for m in shown] == [(s.seq, s.message, s.created) for s in sents]
 
 
 async def test_a_temp_id_is_too_old_by_the_clock_of_postgres(pool: Pool, redis_url: str) -> None:
