@@ -132,6 +132,7 @@ class SocketGateway:
         async def wait() -> None:
             nonlocal ready
             await wait_migrated(self._pool)
+            await self._clock.wait_measured()
             await self._node.ready.wait()
             ready = True
             nursery.cancel_scope.cancel()

@@ -20,6 +20,7 @@ from client.connection import Connection, connect
 from client.errors import ConnectionLost, RequestRefused
 from client.mailbox import Mailbox
 from client.session import open_session
+from embedded.postgres import Postgres
 from protocol import ids
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import Ping, Pong, Sent
@@ -39,15 +40,20 @@ CLOSE_ENOUGH_S = 2.0
 FOLDER = Path(__file__).parent / "wrong_clock"
 
 
+def wrong_by(ahead_s: float) -> dict[str, str]:
+    """The environment of a process whose wall clock is so far ahead."""
+    path = os.pathsep.join(filter(None, [str(FOLDER), os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": path, "TEST_CLOCK_AHEAD_S": str(ahead_s)}
+
+
 @asynccontextmanager
 async def open_two(pool: Pool, redis_url: str) -> AsyncGenerator[tuple[Node, Node]]:
     """A gateway whose clock is slow, and one whose clock is fast. Both have noticed, so the fake works."""
-    path = os.pathsep.join(filter(None, [str(FOLDER), os.environ.get("PYTHONPATH")]))
     async with open_cluster(pool.url, redis_url) as cluster:
         nodes: dict[float, Node] = {}
 
         async def start(ahead_s: float) -> None:
-            nodes[ahead_s] = await start_node(cluster, PYTHONPATH=path, TEST_CLOCK_AHEAD_S=str(ahead_s))
+            nodes[ahead_s] = await start_node(cluster, **wrong_by(ahead_s))
             noticed = await nodes[ahead_s].process.wait_event("clock_is_wrong")
             assert abs(noticed["ahead_of_postgres_s"] - ahead_s) < CLOSE_ENOUGH_S
 
@@ -175,6 +181,28 @@ async def test_leases_hold_and_presence_and_last_seen_are_right(pool: Pool, redi
                 await trio.sleep(0.05)
         for node in nodes:
             assert [line for line in node.process.log if line["event"] in ("node_vanished", "fan_out_missed")] == []
+
+
+async def test_a_node_that_started_before_postgres_does_not_serve_by_its_own_clock(
+    own_postgres: Postgres, redis_url: str
+) -> None:
+    """The race: the clock was asked for when nobody could answer, and again only a minute later.
+
+    The machine's clock is two months fast. Whatever it is told, nobody's new message is too old.
+    """
+    pool = Pool(own_postgres.url, 2)
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    now_ms = await now_us(pool) // 1000
+    pool.close()  # What it keeps open would not outlive Postgres.
+    await trio.to_thread.run_sync(own_postgres.stop)
+    async with open_cluster(own_postgres.url, redis_url) as cluster:
+        process, url = await cluster.start_socket(wait=False, **wrong_by(60 * 86400.0))
+        await process.wait_event("clock_not_measured")
+        await trio.to_thread.run_sync(own_postgres.start)
+        await process.wait_event("listening", timeout_s=10)
+        async with connect(url, alice.token) as connection:
+            assert (await send(connection, conversation, made_ms=now_ms)).seq == 1
 
 
 async def send(connection: Connection, conversation: bytes, *, made_ms: int | None = None) -> Sent:
