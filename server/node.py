@@ -147,10 +147,12 @@ class Node:
         self._in_step_at = trio.current_time()
 
     async def _beat(self) -> None:
+        # The answer tells of the time before it was read: since then this process may have been paused.
+        asked_at = trio.current_time()
         if not await self._beat_once():
             await self._rebuild()
             return
-        self._in_step_at = trio.current_time()
+        self._in_step_at = asked_at
         await self._tell_what_others_missed()
 
     async def _beat_once(self) -> bool:

@@ -1,0 +1,67 @@
+"""A node beside the others: what it must not believe of itself when it was away."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+from server_node import TestNode, open_node, wait_for
+
+import server.node
+from client.connection import connect
+from protocol.frames import Push
+from store.bus import Position, stream_of
+from store.directory import Beat
+from store.pool import Pool
+from store.redis import Redis
+from tests.people import new_direct, new_user
+
+
+async def wait_settled(node: TestNode) -> None:
+    """Until it has looked up what was there before it: that would bring anything. Of several, one after the other."""
+    await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has settled")
+
+
+async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how_long_it_was_away(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The race: the answer lies in the kernel when the process is stopped. It tells of the time before the pause.
+
+    Without the margin that is added to each gap, so that three seconds do for a minute.
+    """
+    monkeypatch.setattr(server.node, "MARGIN_S", 0.0)
+    real, is_paused, resumed = server.node.beat, False, trio.Event()
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    pushes: list[Push] = []
+
+    async def on_push(push: Push) -> None:
+        pushes.append(push)
+
+    async with AsyncExitStack() as stack:
+        paused = await stack.enter_async_context(open_node(pool.url, redis_url))
+        await wait_settled(paused)
+        here = await stack.enter_async_context(open_node(pool.url, redis_url))
+        await wait_settled(here)
+        node = paused.gateway._node
+
+        async def beat(redis: Redis, id_: bytes, position: Position) -> Beat:
+            nonlocal is_paused
+            found = await real(redis, id_, position)
+            if id_ == node.id and not resumed.is_set():
+                is_paused = True
+                await resumed.wait()
+            return found
+
+        async with connect(here.url, alice.token) as sender, connect(paused.url, bob.token, on_push=on_push):
+            monkeypatch.setattr(server.node, "beat", beat)
+            await wait_for(lambda: is_paused, what="a heartbeat is under way")
+            # As whoever beats next does when the lease has ended.
+            await here.gateway._redis.pipeline([("ZREM", "alo:nodes", node.id), ("DEL", stream_of(node.id))])
+            await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16))
+            await trio.sleep(3)
+            assert pushes == []
+            resumed.set()
+            await wait_for(lambda: pushes, what="what came during the pause")
