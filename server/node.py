@@ -117,9 +117,13 @@ class Node:
     async def sign_off(self) -> None:
         """Leave in good order; nothing may be committed here any more.
 
-        :raises Unavailable: if Redis cannot be reached; then the lease ends by itself.
+        If the others cannot be told what they have missed, the lease ends by itself, and they look for it.
+
+        :raises Unavailable: if Redis cannot be reached; then the lease ends by itself, too.
         """
-        await sign_off(self._redis, self.id)
+        await self._tell_what_others_missed()
+        if self.fanout.missed_since is None:
+            await sign_off(self._redis, self.id)
 
     async def _keep_lease(self) -> None:
         while True:

@@ -1,19 +1,22 @@
-"""A node beside the others: what it must not believe of itself when it was away."""
+"""A node beside the others: what it must not believe of itself when it was away, or is about to go."""
 
 from __future__ import annotations
 
 import secrets
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import trio
 from server_node import TestNode, open_node, wait_for
 
+import server.fanout
 import server.node
 from client.connection import connect
 from protocol.frames import Push
 from store.bus import Position, stream_of
-from store.directory import Beat
+from store.directory import LEASE_S, Beat
+from store.errors import Unavailable
 from store.pool import Pool
 from store.redis import Redis
 from tests.people import new_direct, new_user
@@ -65,3 +68,34 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
             assert pushes == []
             resumed.set()
             await wait_for(lambda: pushes, what="what came during the pause")
+
+
+async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_in_good_order(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The race: told to stop between a fan-out that failed and the heartbeat that would tell the others of it."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    pushes: list[Push] = []
+
+    async def on_push(push: Push) -> None:
+        pushes.append(push)
+
+    async def refuse(*_: Any) -> list[bytes]:
+        raise Unavailable("Redis", "nowhere", "cut")
+
+    async with open_node(pool.url, redis_url) as there, connect(there.url, bob.token, on_push=on_push):
+        await wait_settled(there)
+        async with open_node(pool.url, redis_url) as leaving:
+            await wait_settled(leaving)
+            monkeypatch.setattr(leaving.gateway._node, "_beat", trio.sleep_forever)
+            await trio.sleep(server.node.HEARTBEAT_S)  # The one under way, if any, is over.
+            async with connect(leaving.url, alice.token) as sender:
+                with monkeypatch.context() as cut:
+                    cut.setattr(server.fanout, "publish", refuse)
+                    await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16))
+                    await wait_for(lambda: leaving.gateway._node.fanout.missed_since, what="the fan-out fails")
+                leaving.gateway._terminated.set()
+                await sender.wait_lost()
+            await wait_for(lambda: {"event": "stopped", "log_level": "info"} in leaving.logs, what="it has ended")
+        await wait_for(lambda: pushes, what="what it had told nobody", timeout_s=LEASE_S + 5)
