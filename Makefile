@@ -12,7 +12,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test check lint types bench fuzz js clean
+.PHONY: help run demo test check lint types bench faults fuzz js clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -38,6 +38,9 @@ types: .venv/dev.installed
 
 bench: .venv/dev.installed  ## run the benchmarks
 	$(PYTHON) -m bench
+
+faults: .venv/dev.installed  ## run the tests of faults that last for a minute, which `make test` leaves out
+	$(PYTHON) -m pytest -m long
 
 fuzz: .venv/fuzz.installed  ## look for bytes that do harm, FUZZ_SECONDS (60) for each target
 	@$(PYTHON) -m tests.fuzz

@@ -135,6 +135,7 @@ class SocketGateway:
         async def wait() -> None:
             nonlocal ready
             await wait_migrated(self._pool)
+            await self._clock.wait_measured()
             await self._node.ready.wait()
             await self._node.tide.begin()
             ready = True

@@ -133,9 +133,13 @@ class Node:
     async def sign_off(self) -> None:
         """Leave in good order; nothing may be committed here any more.
 
-        :raises Unavailable: if Redis cannot be reached; then the lease ends by itself.
+        If the others cannot be told what they have missed, the lease ends by itself, and they look for it.
+
+        :raises Unavailable: if Redis cannot be reached; then the lease ends by itself, too.
         """
-        await sign_off(self._redis, self.id)
+        await self.fanout.tell_missed(self._others)
+        if self.fanout.missed_since is None:
+            await sign_off(self._redis, self.id)
 
     async def _keep_lease(self) -> None:
         while True:
@@ -163,10 +167,12 @@ class Node:
         self._in_step_at = trio.current_time()
 
     async def _beat(self) -> None:
+        # The answer tells of the time before it was read: since then this process may have been paused.
+        asked_at = trio.current_time()
         if not await self._beat_once():
             await self._rebuild()
             return
-        self._in_step_at = trio.current_time()
+        self._in_step_at = asked_at
         await self.fanout.tell_missed(self._others)
 
     async def _beat_once(self) -> bool:

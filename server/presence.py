@@ -234,6 +234,9 @@ class PresenceWatch:
                     await self._show(self._settle(await self._look_up(users)))
             except (Unavailable, RedisError) as error:
                 log.warning("presence_not_looked_up", error=str(error))
+                # Who was gone before the outage may have been back since: the grace begins anew.
+                for each in self._watched.values():
+                    each.absent_since = None
                 await trio.sleep(1)
 
     def _pause(self, polled_at: float) -> float:

@@ -45,9 +45,12 @@ class Writer:
                 await trio.sleep(HEARTBEAT_S / 4)
 
     async def sign_off(self) -> None:
-        """Leave in good order: everything that was committed has been told."""
+        """Leave in good order if everything that was committed has been told; else the lease ends, and nodes look for
+        it."""
         await self.fanout.wait_idle()
         try:
-            await sign_off_writer(self._redis, self.id)
+            await self.fanout.tell_missed(await beat_writer(self._redis, self.id))
+            if self.fanout.missed_since is None:
+                await sign_off_writer(self._redis, self.id)
         except StoreError as error:
             log.warning("not_signed_off", error=str(error))

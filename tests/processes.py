@@ -124,10 +124,10 @@ class Cluster:
         self.http_url = f"http://127.0.0.1:{port}"
         return process
 
-    async def start_socket(self, *, port: int = 0, wait: bool = True) -> tuple[Process, str]:
+    async def start_socket(self, *, port: int = 0, wait: bool = True, **settings: str) -> tuple[Process, str]:
         """A gateway and its URL."""
         port = port or free_port()
-        process = await self._start("server", "socket", SOCKET_PORT=str(port))
+        process = await self._start("server", "socket", SOCKET_PORT=str(port), **settings)
         if wait:
             await process.wait_event("listening")
         return process, f"ws://127.0.0.1:{port}"

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,17 +35,7 @@ from store.config import Config
 from store.pool import Pool
 from tests.cddl import check_from_server
 from tests.people import new_direct, new_user
-
-PATIENCE_S = 5.0
-"""For anything that takes milliseconds; only a fault makes a test wait for it."""
-
-
-async def wait_for(condition: Callable[[], Any], *, what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Return once the condition holds; it is asked again and again, with time for others in between."""
-    deadline = trio.current_time() + timeout_s
-    while not condition():
-        assert trio.current_time() < deadline, f"not within {timeout_s:g} s: {what}"
-        await trio.sleep(0.005)
+from tests.waiting import PATIENCE_S, wait_for
 
 
 class RawClient:

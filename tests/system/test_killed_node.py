@@ -6,18 +6,28 @@ import secrets
 from contextlib import AsyncExitStack
 
 import trio
+from many_nodes import RedisView, listening, seqs, start_nodes, watching
 
 from client.connection import connect
 from client.mailbox import Entry
 from client.session import Session, open_session
 from embedded.redis import Redis
-from protocol.frames import Message, Push, Sent
+from protocol.frames import Sent
+from server.presence import GRACE_S, POLL_S
+from store.directory import LEASE_S
 from store.pool import Pool
 from store.postgres import uuid
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_device, new_group, new_user
 from tests.processes import open_cluster
+from tests.waiting import wait_for
 
 RECOVERED_S = 20.0
+
+FORGOTTEN_S = LEASE_S + 4
+"""From the end of a node until the others have noticed, and have looked for what it may have left behind."""
+
+OFFLINE_S = FORGOTTEN_S + POLL_S + GRACE_S
+"""Until its users are offline for those who watch on other nodes: they look once in a while."""
 
 
 async def test_200_in_flight_while_a_gateway_is_killed(pool: Pool, redis_url: str) -> None:
@@ -67,39 +77,80 @@ async def test_200_in_flight_while_a_gateway_is_killed(pool: Pool, redis_url: st
 async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the_same(
     pool: Pool, own_redis: Redis
 ) -> None:
-    """The other node notices the dead one's lease ending and pushes what it finds in Postgres, without being asked.
+    """The other nodes notice the dead one's lease ending and push what they find in Postgres, without being asked.
 
     The race: killed between the commit and the stream. Redis stands still meanwhile, so that nothing can have been
-    fanned out. The recipient is a bare connection, which fetches nothing by itself.
+    fanned out. The recipients are bare connections, which fetch nothing by themselves.
     """
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
-    conversation = await new_direct(pool, alice, bob)
-    seen: list[int] = []
+    alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+    group = await new_group(pool, alice, bob, carol)
     acked: list[int] = []
-    complete = trio.Event()
-
-    async def on_push(push: Push) -> None:
-        assert isinstance(push, Message)
-        seen.append(push.seq)
-        if len(set(seen)) == 20:
-            complete.set()
-
     async with open_cluster(pool.url, own_redis.url) as cluster:
-        (doomed, here), (_, there) = await cluster.start_socket(), await cluster.start_socket()
-        async with connect(there, bob.token, on_push=on_push):
-            async with connect(here, alice.token) as sender:
+        doomed, here, there = await start_nodes(cluster, 3)
+        async with listening(here, bob) as pushed_here, listening(there, carol) as pushed_there:
+            async with connect(doomed.url, alice.token) as sender:
                 own_redis.pause()
                 for _ in range(20):
-                    sent = await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16), content_type="t")
+                    sent = await sender.send(group, b"x", temp_id=secrets.token_bytes(16), content_type="t")
                     acked.append(sent.seq)
-                doomed.kill()
+                doomed.process.kill()
                 await sender.wait_lost()
-            assert not seen
             own_redis.resume()
-            with trio.fail_after(RECOVERED_S):
-                await complete.wait()
+            resumed_at = trio.current_time()
+            assert not pushed_here
+            assert not pushed_there
+            await wait_for(lambda: len(pushed_here) >= 20, what="all pushes here", timeout_s=FORGOTTEN_S)
+            await wait_for(lambda: len(pushed_there) >= 20, what="all pushes there", timeout_s=FORGOTTEN_S)
+            took_s = trio.current_time() - resumed_at
     assert acked == list(range(1, 21))
-    assert seen == acked
+    assert seqs(pushed_here, group) == seqs(pushed_there, group) == acked
+    assert LEASE_S - 1 < took_s < FORGOTTEN_S, "by the end of its lease, and of nothing else"
+
+
+async def test_a_killed_node_is_forgotten_when_its_lease_ends(pool: Pool, redis_url: str) -> None:
+    """Its lease and its stream go, nothing is written for it, and its users go offline on all others after the grace.
+
+    Who is on another node as well stays online all the time; who comes to another one is online again, and found there
+    alone.
+    """
+    alice, bob, carol, dave = [await new_user(pool, name) for name in ("alice", "bob", "carol", "dave")]
+    group = await new_group(pool, alice, bob, carol, dave)
+    async with open_cluster(pool.url, redis_url) as cluster:
+        doomed, here, there = await start_nodes(cluster, 3)
+        with RedisView(redis_url) as redis:
+            async with (
+                watching([here], alice, carol, dave) as one,
+                watching([there], bob, carol, dave) as other,
+                open_session([there.url], dave),
+                AsyncExitStack() as lost,
+            ):
+                await lost.enter_async_context(connect(doomed.url, carol.token))
+                await lost.enter_async_context(connect(doomed.url, (await new_device(pool, dave.user)).token))
+                for watcher in (one, other):
+                    for person in (carol, dave):
+                        await watcher.wait_seen(person.user, is_online=True, timeout_s=POLL_S + GRACE_S)
+                    watcher.changes.clear()
+                assert redis.holders(dave.user) == {doomed.id, there.id}
+                doomed.process.kill()
+                killed_at = trio.current_time()
+                await wait_for(
+                    lambda: redis.leased() == {here.id, there.id} and not redis.has_stream(doomed),
+                    what="the lease and the stream have gone",
+                    timeout_s=FORGOTTEN_S,
+                )
+                await one.session.send(group, b"x")
+                await other.session.send(group, b"y")
+                assert not redis.has_stream(doomed), "written for nobody"
+                for watcher in (one, other):
+                    await watcher.wait_seen(carol.user, is_online=False, timeout_s=OFFLINE_S)
+                    assert trio.current_time() - killed_at > LEASE_S - 1 + GRACE_S, "offline before the grace was over"
+                    assert watcher.changes == [(carol.user, False)]
+                async with connect(here.url, carol.token), connect(here.url, (await new_device(pool, dave.user)).token):
+                    for watcher in (one, other):
+                        await watcher.wait_seen(carol.user, is_online=True, timeout_s=POLL_S)
+                    assert redis.holders(carol.user) == {here.id}
+                    assert redis.holders(dave.user) == {here.id, there.id}
+                assert one.changes == other.changes == [(carol.user, False), (carol.user, True)]
 
 
 async def _screen(session: Session, expected: int) -> list[Entry]:

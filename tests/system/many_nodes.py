@@ -1,0 +1,249 @@
+"""Several gateways on one Postgres and one Redis, and people who talk through them while something breaks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import redis
+import trio
+
+from client.connection import connect
+from client.http import Credentials
+from client.session import Session, open_session
+from client.signs import Sign
+from protocol.frames import Message, Presence, Push, Sent
+from store.pool import Pool
+from store.postgres import uuid
+from tests.processes import Cluster, Process
+from tests.waiting import wait_for
+
+ACKED_S = 30.0
+"""After a fault is over: until every send is acknowledged and every session has everything, back-off included."""
+
+PUSHED_S = 10.0
+"""Likewise, until the nodes have pushed everything by themselves."""
+
+
+class Node(NamedTuple):
+    """A gateway that listens.
+
+    :ivar id: its 8 bytes in Redis.
+    """
+
+    process: Process
+    url: str
+    id: bytes
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+async def start_node(cluster: Cluster, *, port: int = 0, **settings: str) -> Node:
+    """A gateway that has settled: what it looks up of its own accord when it starts, a second later, is over.
+
+    Else that would bring messages whose way a test means to look at.
+    """
+    process, url = await cluster.start_socket(port=port, **settings)
+    line = await process.wait_event("listening")
+    await process.wait_event("caught_up")
+    return Node(process, url, bytes.fromhex(line["node"]))
+
+
+async def start_nodes(cluster: Cluster, count: int) -> list[Node]:
+    """That many gateways, started side by side."""
+    nodes: dict[int, Node] = {}
+
+    async def start(number: int) -> None:
+        nodes[number] = await start_node(cluster)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(start, number)
+    return [nodes[number] for number in range(count)]
+
+
+class Talk:
+    """Each of some sessions sends to a conversation, one message after the other, and insists until it is acked.
+
+    :ivar acks: by content.
+    """
+
+    def __init__(self, conversation: bytes, sessions: Sequence[Session], pace_s: float) -> None:
+        self.conversation = conversation
+        self.acks: dict[bytes, Sent] = {}
+        self._sessions = sessions
+        self._pace_s = pace_s
+        self._is_over = False
+
+    async def wait_acks(self, count: int) -> None:
+        """Until each session has so many more."""
+        goals = {number: self.acked(number) + count for number in range(len(self._sessions))}
+        await wait_for(
+            lambda: all(self.acked(number) >= goal for number, goal in goals.items()),
+            what=f"{count} more acks for each of {len(goals)}",
+            timeout_s=ACKED_S,
+        )
+
+    def acked(self, number: int) -> int:
+        return sum(content.startswith(b"%d:" % number) for content in self.acks)
+
+    async def run(self) -> None:
+        # A node keeps the order of a conversation from the first message on that it hears of: so all hear of one first.
+        self.acks[b"0:begin"] = await self._sessions[0].send(self.conversation, b"0:begin")
+        for session in self._sessions:
+            await wait_for(lambda session=session: session.mailbox.up_to(self.conversation), what="the first message")  # type: ignore[misc]
+        async with trio.open_nursery() as nursery:
+            for number in range(len(self._sessions)):
+                nursery.start_soon(self._send, number)
+
+    async def _send(self, number: int) -> None:
+        turn = 0
+        while not self._is_over:
+            content = b"%d:%d" % (number, turn)
+            self.acks[content] = await self._sessions[number].send(self.conversation, content)
+            turn += 1
+            await trio.sleep(self._pace_s)
+
+    def stop(self) -> None:
+        """Send no more; `run` ends when all is acknowledged."""
+        self._is_over = True
+
+    async def verify(self, pool: Pool, sessions: Sequence[Session]) -> None:
+        """Postgres and the log of each session hold what was acked: all of it, once, in one order, and nothing else."""
+        stored = await pool.fetch(
+            "select seq, id, content, (extract(epoch from created) * 1000000)::bigint from messages"
+            " where conversation_id = %s order by seq",
+            (uuid(self.conversation),),
+        )
+        assert [row[0] for row in stored] == list(range(1, len(self.acks) + 1)), "seq has gaps, or a send came twice"
+        assert {content: (seq, message) for seq, message, content, _ in stored} == {
+            content: (ack.seq, ack.message) for content, ack in self.acks.items()
+        }
+        created = [row[3] for row in stored]
+        assert created == sorted(created), "`created` goes back"
+        for number, session in enumerate(sessions):
+            await wait_for(
+                lambda session=session: session.mailbox.up_to(self.conversation) >= len(stored),  # type: ignore[misc]
+                what=f"all messages at session {number}",
+                timeout_s=ACKED_S,
+            )
+            with trio.fail_after(ACKED_S):
+                await session.wait_caught_up()
+            log = [entry for entry in session.mailbox.log if entry.conversation == self.conversation]
+            assert [(entry.seq, entry.message) for entry in log] == [row[:2] for row in stored], f"session {number}"
+
+
+@asynccontextmanager
+async def talking(conversation: bytes, sessions: Sequence[Session], *, pace_s: float) -> AsyncGenerator[Talk]:
+    """People who talk from before the block begins until it is left; then every send has been acknowledged."""
+    talk = Talk(conversation, sessions, pace_s)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talk.run)
+        await talk.wait_acks(3)
+        yield talk
+        await talk.wait_acks(3)
+        talk.stop()
+        nursery.cancel_scope.deadline = trio.current_time() + ACKED_S
+    assert not nursery.cancel_scope.cancelled_caught, "a send was not acknowledged"
+
+
+@asynccontextmanager
+async def listening(node: Node, person: Credentials) -> AsyncGenerator[list[Message]]:
+    """The messages that the node pushes to a bare connection, which fetches nothing by itself and waits for ever."""
+    pushes: list[Message] = []
+
+    async def on_push(push: Push) -> None:
+        if isinstance(push, Message):
+            pushes.append(push)
+
+    async with connect(node.url, person.token, on_push=on_push, keep_alive_s=math.inf):
+        yield pushes
+
+
+async def wait_pushed(pushes: Sequence[Message], conversation: bytes, upto: int, *, where: str) -> None:
+    """Until all messages up to a seq have been pushed; each was pushed once, in order."""
+    everything = list(range(1, upto + 1))
+    await wait_for(
+        lambda: set(seqs(pushes, conversation)) >= set(everything), what=f"all pushes {where}", timeout_s=PUSHED_S
+    )
+    assert seqs(pushes, conversation) == everything, f"each once, in order, {where}"
+
+
+def seqs(pushes: Sequence[Message], conversation: bytes) -> list[int]:
+    return [push.seq for push in pushes if push.conversation == conversation]
+
+
+class Watcher(NamedTuple):
+    """A session, and how those are whom it watches.
+
+    :ivar changes: what it was told, as pairs (user, whether online), in order.
+    """
+
+    session: Session
+    changes: list[tuple[bytes, bool]]
+
+    async def wait_seen(self, user: bytes, *, is_online: bool, timeout_s: float) -> None:
+        """Until that is the last it was told of the user."""
+        await wait_for(
+            lambda: dict(self.changes).get(user) is is_online,
+            what=f"seen {'online' if is_online else 'offline'}",
+            timeout_s=timeout_s,
+        )
+
+
+@asynccontextmanager
+async def watching(nodes: Sequence[Node], person: Credentials, *watched: Credentials) -> AsyncGenerator[Watcher]:
+    """A session that has caught up and watches others."""
+    changes: list[tuple[bytes, bool]] = []
+
+    def on_sign(sign: Sign) -> None:
+        if isinstance(sign, Presence):
+            changes.append((sign.user, sign.is_online))
+
+    async with open_session([node.url for node in nodes], person, on_sign=on_sign) as session:
+        with trio.fail_after(ACKED_S):
+            await session.wait_caught_up()
+        session.watch([each.user for each in watched])
+        yield Watcher(session, changes)
+
+
+class RedisView:
+    """What Redis holds of the nodes, seen from outside."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._client = redis.Redis(host=parts.hostname or "127.0.0.1", port=parts.port or 6379)
+
+    def __enter__(self) -> RedisView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def leased(self) -> set[bytes]:
+        """The nodes with a lease, ended or not."""
+        return set(self._call("ZRANGE", "alo:nodes", 0, -1))
+
+    def has_stream(self, node: Node) -> bool:
+        return bool(self._call("EXISTS", b"alo:bus:" + node.id))
+
+    def holders(self, user: bytes) -> set[bytes]:
+        """The nodes that the directory names for a user."""
+        held = self._call("HGET", "alo:directory", user) or b""
+        return {held[at : at + 8] for at in range(0, len(held), 8)}
+
+    def is_whole(self, nodes: Sequence[Node], users: Sequence[tuple[Credentials, Node]]) -> bool:
+        """Whether these nodes and no others live, each with its stream and its users."""
+        return (
+            self.leased() == {node.id for node in nodes}
+            and all(map(self.has_stream, nodes))
+            and all(node.id in self.holders(person.user) for person, node in users)
+        )
+
+    def _call(self, *command: Any) -> Any:
+        return self._client.execute_command(*command)

@@ -1,0 +1,84 @@
+"""Redis loses everything it holds while people talk through three gateways (P9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+
+import trio
+from many_nodes import RedisView, Watcher, listening, start_nodes, talking, wait_pushed, watching
+
+from embedded.redis import Redis
+from server.presence import GRACE_S, POLL_S
+from store.pool import Pool
+from tests.faults import flush_redis
+from tests.people import new_device, new_group, new_user
+from tests.processes import open_cluster
+from tests.waiting import wait_for
+
+WHOLE_S = 5.0
+"""Promised: from when Redis answers again (P9)."""
+
+
+async def test_redis_that_is_flushed_restarted_and_killed_under_load_costs_nobody_anything(
+    pool: Pool, own_redis: Redis
+) -> None:
+    """One fault after the other: FLUSHALL, SIGTERM, SIGKILL; Redis comes back empty each time.
+
+    After each of them all three nodes are whole again in time. In the end nothing that was acked is lost, repeated or
+    reordered, on any screen; and nobody has ever seen anybody else go offline.
+    """
+    people = [await new_user(pool, f"user{number}") for number in range(3)]
+    loud, quiet = await new_group(pool, *people), await new_group(pool, *people)
+    faults: dict[str, Callable[[], object]] = {
+        "FLUSHALL": partial(flush_redis, own_redis.url),
+        "SIGTERM": own_redis.restart,
+        "SIGKILL": partial(_kill, own_redis),
+    }
+    async with open_cluster(pool.url, own_redis.url) as cluster:
+        nodes = await start_nodes(cluster, 3)
+        async with AsyncExitStack() as stack:
+            watchers: list[Watcher] = []
+            for person, node in zip(people, nodes, strict=True):
+                watchers.append(await stack.enter_async_context(watching([node], person, *people)))
+            # Bare connections: what comes to these the nodes have pushed by themselves.
+            pushed = [
+                await stack.enter_async_context(listening(node, await new_device(pool, person.user)))
+                for person, node in zip(people, nodes, strict=True)
+            ]
+            for watcher in watchers:
+                for person in people:
+                    await watcher.wait_seen(person.user, is_online=True, timeout_s=POLL_S + GRACE_S)
+                watcher.changes.clear()
+            sessions = [watcher.session for watcher in watchers]
+            async with (
+                talking(loud, sessions, pace_s=0.03) as talk,
+                # Fewer than 200 messages in a gap: so many are pushed after it, of more the client fetches a page.
+                talking(quiet, sessions, pace_s=0.1) as murmur,
+            ):
+                for name, fault in faults.items():
+                    await trio.to_thread.run_sync(fault)
+                    with RedisView(own_redis.url) as redis:
+                        await wait_for(
+                            lambda redis=redis: redis.is_whole(nodes, list(zip(people, nodes, strict=True))),  # type: ignore[misc]
+                            what=f"the nodes are whole after {name}",
+                            timeout_s=WHOLE_S,
+                        )
+                    await talk.wait_acks(10)
+                last_fault_at = trio.current_time()
+            await talk.verify(pool, sessions)
+            await murmur.verify(pool, sessions)
+            for number, pushes in enumerate(pushed):
+                # Nobody's device is the one that sent, so everything comes to each.
+                await wait_pushed(pushes, quiet, len(murmur.acks), where=f"on node {number}")
+            # Whoever had been taken for gone would be said to be offline by now.
+            await trio.sleep_until(last_fault_at + POLL_S + GRACE_S)
+            assert [watcher.changes for watcher in watchers] == [[], [], []], "presence flapped"
+            for node in nodes:
+                assert [line for line in node.process.log if line["level"] in ("error", "critical")] == []
+
+
+def _kill(redis: Redis) -> None:
+    redis.kill()
+    redis.start()

@@ -1,0 +1,43 @@
+"""All gateways are restarted one after the other, as a deployment does, under the hands of people who talk."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import trio
+from many_nodes import ACKED_S, start_nodes, talking
+
+from client.session import open_session
+from store.pool import Pool
+from tests.people import new_group, new_user
+from tests.processes import open_cluster
+
+EXIT_S = 25.0
+"""What the process managers are told (P10)."""
+
+
+async def test_rolling_restart_of_three_nodes_loses_and_repeats_nothing(pool: Pool, redis_url: str) -> None:
+    """Each node is told to stop (SIGTERM), and its successor takes its port, before the next one is.
+
+    Every send is acked in the end, every session shows all of them once, in order, and every node ends well, in time.
+    """
+    people = [await new_user(pool, f"user{number}") for number in range(6)]
+    group = await new_group(pool, *people)
+    async with open_cluster(pool.url, redis_url) as cluster:
+        nodes = await start_nodes(cluster, 3)
+        urls = [node.url for node in nodes]
+        async with AsyncExitStack() as stack:
+            sessions = [
+                await stack.enter_async_context(open_session(urls[number % 3 :] + urls[: number % 3], person))
+                for number, person in enumerate(people)
+            ]
+            with trio.fail_after(ACKED_S):
+                for session in sessions:
+                    await session.wait_caught_up()
+            async with talking(group, sessions, pace_s=0.1) as talk:
+                for node in nodes:
+                    assert await node.process.stop(timeout_s=EXIT_S) == 0
+                    assert [line for line in node.process.log if line["level"] in ("error", "critical")] == []
+                    await cluster.start_socket(port=node.port)
+                    await talk.wait_acks(3)
+            await talk.verify(pool, sessions)
