@@ -22,7 +22,7 @@ from protocol import limits, websocket
 from protocol.codec import decode_from_client, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
-from protocol.frames import Bye, Done, Hello, MarkDelivered, MarkRead, Ping, Pong, Request, Send, Welcome
+from protocol.frames import Bye, Done, Hello, MarkDelivered, MarkRead, Move, Ping, Pong, Request, Send, Welcome
 from protocol.limits import Limit
 from protocol.session import Session, State
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
@@ -186,6 +186,12 @@ class Connection:
             if self._idle is None:
                 self._idle = trio.Event()
             await self._idle.wait()
+
+    def move(self, in_s: float) -> None:
+        """Tell the client to connect anew after so long; if it has been welcomed. Atomic (no checkpoint)."""
+        if self._session.state is State.OPEN and self._closing is None:
+            self.outbox.offer(encode(Move(round(in_s * 1000))))
+            self.outbox.flush()
 
     def ping(self) -> None:
         """Ask the peer for a sign of life. Atomic (no checkpoint)."""

@@ -1,12 +1,13 @@
 """The process `socket`: wires the parts together; the nesting of its nurseries is the order of shutdown.
 
 Outermost what everything needs (Redis, batches, the node's lease), inside it the connections, innermost the listener.
-On SIGTERM the listener ends first, then what is in flight is answered, then the connections are told to go, and last
-the node signs off.
+On SIGTERM the listener ends first; then clients are told to move, and are served until they have; then what is in
+flight is answered, the connections that are left are told to go, and last the node signs off.
 """
 
 from __future__ import annotations
 
+import random
 import socket
 from contextlib import closing
 from typing import Final
@@ -42,6 +43,17 @@ from store.redis import Redis
 from store.signals import watch_signals
 
 log = structlog.get_logger(__name__)
+
+MOVE_S: Final = 6.0
+"""For connections to move to other nodes, one by one."""
+
+MOVE_SPREAD_S: Final = 5.0
+MOVE_STEP_S: Final = 0.003
+"""Each is told another moment: so many seconds for each connection here, some 300 of them a second, which is what one
+node can greet; but no longer than the whole may take."""
+
+SUCCESSOR_S: Final = 2.0
+"""With no other node they come back to the same address, where a successor needs about as long to start."""
 
 ANSWER_TIMEOUT_S: Final = 12.0
 """For what is in flight when the process is told to stop; a commit may take 10 s."""
@@ -122,6 +134,7 @@ class SocketGateway:
                     async with trio.open_nursery() as connections:
                         task_status.started(sock.getsockname()[1])
                         await self._accept_until_terminated(sock, connections)
+                        await self._move_away()
                         await self._drain()
                         connections.cancel_scope.cancel()
                     await self._sign_off()
@@ -165,6 +178,25 @@ class SocketGateway:
             if not self._connections:
                 self._all_gone.set()
 
+    async def _move_away(self) -> None:
+        """Have the clients connect elsewhere; they are served here until they have."""
+        connections, is_last = list(self._connections), not self._node.has_others()
+        log.info("moving", connections=len(connections), is_last=is_last)
+        longest_s = len(connections) * MOVE_STEP_S
+        for connection in connections:
+            if is_last:
+                connection.move(SUCCESSOR_S + random.uniform(0, longest_s))  # noqa: S311
+            else:
+                connection.move(random.uniform(0, min(longest_s, MOVE_SPREAD_S)))  # noqa: S311
+        if connections and not is_last:
+            await self._wait_all_gone(MOVE_S)
+
+    async def _wait_all_gone(self, timeout_s: float) -> None:
+        if self._connections:
+            self._all_gone = trio.Event()
+            with trio.move_on_after(timeout_s):
+                await self._all_gone.wait()
+
     async def _drain(self) -> None:
         log.info("draining", connections=len(self._connections))
         for connection in self._connections:
@@ -178,10 +210,7 @@ class SocketGateway:
             log.error("requests_unanswered", requests=sum(each.in_flight for each in self._connections))
         for connection in list(self._connections):
             connection.close(CloseCode.GOING_AWAY, "this node is stopping: connect again")
-        if self._connections:
-            self._all_gone = trio.Event()
-            with trio.move_on_after(GOODBYE_TIMEOUT_S):
-                await self._all_gone.wait()
+        await self._wait_all_gone(GOODBYE_TIMEOUT_S)
 
     def now_us(self) -> int:
         return self._clock.now_us()

@@ -113,6 +113,10 @@ class Node:
         """Whether no other node can hold anybody now."""
         return trio.current_time() < self._alone_until
 
+    def has_others(self) -> bool:
+        """Whether another node lives, as of the last heartbeat."""
+        return bool(self._others)
+
     def live_nodes(self) -> frozenset[bytes]:
         """The ids of the nodes that live, as of the last heartbeat; this one included."""
         return self._others | {self.id}
