@@ -55,7 +55,7 @@ node can greet; but no longer than the whole may take."""
 SUCCESSOR_S: Final = 2.0
 """With no other node they come back to the same address, where a successor needs about as long to start."""
 
-ANSWER_TIMEOUT_S: Final = 12.0
+ANSWER_TIMEOUT_S: Final = 11.0
 """For what is in flight when the process is told to stop; a commit may take 10 s."""
 
 READ_S: Final = 0.25
