@@ -28,7 +28,7 @@ GRACE_S: Final = 12.0
 async def serve_web(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first."""
     pool = Pool(config.database_url, config.database_pool)
-    redis = Redis(config.redis_url)
+    redis = Redis(config.bus_url)
     terminated = trio.Event()
     sock = listen(config.host, config.port)
     async with trio.open_nursery() as services:
