@@ -57,7 +57,10 @@ class _Slot:
 
 
 class _Link:
-    """One connection: a reader, a writer, and the commands in flight between them."""
+    """One connection: a reader, a writer, and the commands in flight between them.
+
+    :ivar on_lost: called once, at the moment when it is known to be lost.
+    """
 
     def __init__(self, stream: trio.abc.Stream, address: Address) -> None:
         self.address = address
@@ -69,6 +72,7 @@ class _Link:
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
         self._lost = trio.Event()
+        self.on_lost: Callable[[], None] = lambda: None
         self.failure: Unavailable | None = None
         self.is_read_only = False
 
@@ -114,6 +118,7 @@ class _Link:
         if self.failure is None:
             self.failure = Unavailable("Redis", self.where, detail)
             self._lost.set()
+            self.on_lost()
 
     async def wait_lost(self) -> None:
         await self._lost.wait()
@@ -188,6 +193,9 @@ class Redis:
         self._followers: set[_Link] = set()
         self._connected = trio.Event()
         self.connects = 0
+        self.moves = 0
+        """How often a connection has led to another server than the one before."""
+        self._last: Address | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection open until cancelled; says in the log when it is lost and when it is back."""
@@ -198,12 +206,21 @@ class Redis:
                 self._links.start_soon(link.run)
                 self._up(link)
                 up_at = trio.current_time()
-                await link.wait_lost()
-                self._down()
+                await self._wait_lost(link)
                 log.warning("redis_lost", where=link.where, error=str(link.failure))
                 if trio.current_time() - up_at < MAX_BACKOFF_S:
                     # It takes us in and lets go of us at once: not in a tight loop.
                     await trio.sleep(MAX_BACKOFF_S / 8 * random.uniform(0.5, 1))  # noqa: S311
+
+    async def _wait_lost(self, link: _Link) -> None:
+        async def leave_if_moved() -> None:
+            await self._servers.wait_moved(link.address)
+            link.close("the sentinels name another master")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave_if_moved)
+            await link.wait_lost()
+            nursery.cancel_scope.cancel()
 
     async def _connect(self) -> _Link:
         delay_s = 0.05
@@ -223,7 +240,10 @@ class Redis:
 
     def _up(self, link: _Link) -> None:
         self._link = link
+        link.on_lost = self._down
         self.connects += 1
+        self.moves += self._last not in (None, link.address)
+        self._last = link.address
         self._connected.set()
         log.info("redis_connected", where=link.where)
 
@@ -235,7 +255,7 @@ class Redis:
 
     @property
     def is_connected(self) -> bool:
-        return self._link is not None and self._link.failure is None
+        return self._link is not None
 
     async def wait_connected(self) -> None:
         """Return once there is a connection; at once if there is."""
@@ -263,7 +283,7 @@ class Redis:
         return await _exchange(await self._shared(), commands)
 
     async def _shared(self) -> _Link:
-        if self._link is None or self._link.failure is not None:
+        if self._link is None:
             await trio.lowlevel.checkpoint()
             raise Unavailable("Redis", self.where, "not connected")
         return self._link

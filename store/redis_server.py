@@ -7,8 +7,8 @@ before it is believed to be one: sentinels hear of a fail-over one after the oth
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from ssl import SSLCertVerificationError, SSLError
 from typing import Any, Final, TypeAlias
 
@@ -23,6 +23,9 @@ CONNECT_TIMEOUT_S: Final = 3.0
 
 SENTINEL_TIMEOUT_S: Final = 1.0
 """For the answer of one sentinel. It does nothing that takes time; another one may be quicker."""
+
+MASTER_CHECK_S: Final = 1.0
+"""How often a sentinel is asked whether the master is still the master: for so long nodes may be on different ones."""
 
 Argument: TypeAlias = bytes | str | int | float
 Command: TypeAlias = Sequence[Argument]
@@ -65,9 +68,10 @@ class Servers:
         reasons = []
         for sentinel in list(self._sentinels):
             try:
-                address = await self._ask(sentinel)
+                async with self._asked(sentinel) as name_master:
+                    address = await name_master()
             except (Unavailable, RedisError) as error:
-                reasons.append(str(error) if isinstance(error, Unavailable) else f"{sentinel}: {error}")
+                reasons.append(f"{sentinel}: {error.detail if isinstance(error, Unavailable) else error}")
                 continue
             self._sentinels.remove(sentinel)
             self._sentinels.insert(0, sentinel)
@@ -80,71 +84,104 @@ class Servers:
         :raises Unavailable: if that takes too long or fails, or it is no master.
         :raises RedisError: if it refuses to let us in.
         """
-        async with _opened("Redis", address, self._url.tls, CONNECT_TIMEOUT_S) as stream:
-            await _log_in(stream, self._url.login)
-            if self._url.database:
-                await _ask(stream, ("SELECT", self._url.database))
-            await _say_name(stream)
-            if self._url.service:
-                role = (await _ask(stream, ("ROLE",)))[0]
-                if role != b"master":
-                    raise Unavailable("Redis", str(address), "the sentinels call it the master, it does not (yet)")
-        return stream
+        with _deadline("Redis", address, CONNECT_TIMEOUT_S):
+            stream = await _connect(address, self._url.tls)
+            try:
+                await self._greet(stream, address)
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+            return stream
 
-    async def _ask(self, sentinel: Address) -> Address:
-        async with _opened("Sentinel", sentinel, self._url.sentinel_tls, SENTINEL_TIMEOUT_S) as stream:
-            await _log_in(stream, self._url.sentinel_login)
-            found = await _ask(stream, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service))
-        await trio.aclose_forcefully(stream)
-        if found is None:
-            raise Unavailable("Sentinel", str(sentinel), f"knows no service {self._url.service}")
-        host, port = found
-        return Address(host.decode(), int(port))
+    async def wait_moved(self, address: Address) -> None:
+        """Return once another server is the master, by a sentinel's word and its own.
+
+        One that is demoted closes its connections, or says so when it is written to. Until then it takes writes: for
+        10 s and longer if it was well (an operator's SENTINEL FAILOVER), or cut off from the sentinels.
+        """
+        if not self._url.service:
+            await trio.sleep_forever()
+        while True:
+            try:
+                async with self._asked(self._sentinels[0]) as name_master:
+                    while (named := await name_master()) == address:  # noqa: ASYNC110
+                        await trio.sleep(MASTER_CHECK_S)
+                await trio.aclose_forcefully(await self.open(named))
+            except (Unavailable, RedisError):
+                self._sentinels.append(self._sentinels.pop(0))
+                await trio.sleep(MASTER_CHECK_S)
+            else:
+                return
+
+    async def _greet(self, stream: trio.abc.Stream, address: Address) -> None:
+        await _log_in(stream, self._url.login)
+        if self._url.database:
+            await _ask(stream, ("SELECT", self._url.database))
+        await _say_name(stream)
+        if self._url.service and (await _ask(stream, ("ROLE",)))[0] != b"master":
+            raise Unavailable("Redis", str(address), "a sentinel calls it the master, it does not (yet)")
+
+    @asynccontextmanager
+    async def _asked(self, sentinel: Address) -> AsyncGenerator[Callable[[], Awaitable[Address]], None]:
+        """A connection to this sentinel; yields what asks it for the master."""
+        with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):
+            stream = await _connect(sentinel, self._url.sentinel_tls)
+
+        async def name_master() -> Address:
+            with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):
+                named = await _ask(stream, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service))
+            if named is None:
+                raise Unavailable("Sentinel", str(sentinel), f"knows no service {self._url.service}")
+            return Address(named[0].decode(), int(named[1]))
+
+        try:
+            with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):
+                await _log_in(stream, self._url.sentinel_login)
+            yield name_master
+        finally:
+            await trio.aclose_forcefully(stream)
 
 
-@asynccontextmanager
-async def _opened(
-    service: str, address: Address, tls: TLS | None, timeout_s: float
-) -> AsyncGenerator[trio.abc.Stream, None]:
-    """A stream to this address. It is closed if anything fails in the block, and left open if not."""
-    stream: trio.abc.Stream | None = None
+@contextmanager
+def _deadline(service: str, address: Address, timeout_s: float) -> Iterator[None]:
+    """What takes too long, or goes wrong with a connection, is `Unavailable`."""
     try:
         with trio.fail_after(timeout_s):
-            stream = await _connect(address)
-            if tls is not None:
-                stream = trio.SSLStream(stream, tls.context(), server_hostname=address.host)
-                await stream.do_handshake()
-            yield stream
-    except BaseException as error:
-        if stream is not None:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
-        detail = _detail(error, timeout_s)
-        if detail is None:
-            raise
-        raise Unavailable(service, str(address), detail) from error
+            yield
+    except trio.TooSlowError:
+        raise Unavailable(service, str(address), f"no answer within {timeout_s:g} s") from None
+    except (OSError, trio.BrokenResourceError, hiredis.ProtocolError) as error:
+        raise Unavailable(service, str(address), _detail(error)) from error
 
 
-async def _connect(address: Address) -> trio.SocketStream:
+async def _connect(address: Address, tls: TLS | None) -> trio.abc.Stream:
     if address.port is None:
         return await trio.open_unix_socket(address.host)
-    return await trio.open_tcp_stream(address.host, address.port)
+    plain = await trio.open_tcp_stream(address.host, address.port)
+    if tls is None:
+        return plain
+    try:
+        # Read anew for each connection: certificates are renewed while a process runs.
+        stream = trio.SSLStream(plain, tls.context(), server_hostname=address.host)
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(plain)
+        raise
+    return stream
 
 
-def _detail(error: BaseException, timeout_s: float) -> str | None:
-    """What an operator is told; None for what is no fault of a connection."""
-    if isinstance(error, trio.TooSlowError):
-        return f"no answer within {timeout_s:g} s"
-    if not isinstance(error, (OSError, trio.BrokenResourceError, hiredis.ProtocolError)):
-        return None
+def _detail(error: Exception) -> str:
+    """What an operator is told."""
     cause = error.__cause__ or error
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]  # of each address that a name has
     if isinstance(cause, SSLCertVerificationError):
         return f"its certificate is not accepted: {cause.verify_message}"
     if isinstance(cause, SSLError):
         return f"no TLS with it: {cause.reason or cause}"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    return str(cause) if error is cause else str(error) or type(cause).__name__
+    return str(error) or type(cause).__name__
 
 
 async def _log_in(stream: trio.abc.Stream, login: Login) -> None:
