@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from store.errors import Unavailable
 from store.redis import Redis, RedisError
 from store.redis_server import Servers
 from store.redis_url import parse_redis_url
-from tests.sentinel import SERVICE, Watched, watched_redis
+from tests.sentinel import SERVICE, Watched
 from tests.tls import Authority, open_tls
 
 FAIL_OVER_S = 20.0
@@ -255,12 +255,6 @@ async def test_blocking_connection_needs_the_shared_one() -> None:
         with pytest.raises(Unavailable, match="not connected"):
             async with redis.blocking():
                 pass
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[Watched]:
-    with watched_redis(tmp_path / "redis") as watched:
-        yield watched
 
 
 async def test_killed_master_is_followed_by_the_replica(watched: Watched, log_output: list[dict[str, Any]]) -> None:
