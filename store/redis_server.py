@@ -118,7 +118,10 @@ class Servers:
         if self._url.database:
             await _ask(stream, ("SELECT", self._url.database))
         await _say_name(stream)
-        if self._url.service and (await _ask(stream, ("ROLE",)))[0] != b"master":
+        if self._url.service:
+            match await _ask(stream, ("ROLE",)):
+                case [b"master", *_]:
+                    return
             raise Unavailable("Redis", str(address), "a sentinel calls it the master, it does not (yet)")
 
     @asynccontextmanager
@@ -130,9 +133,12 @@ class Servers:
         async def name_master() -> Address:
             with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):
                 named = await _ask(stream, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service))
-            if named is None:
-                raise Unavailable("Sentinel", str(sentinel), f"knows no service {self._url.service}")
-            return Address(named[0].decode(), int(named[1]))
+            match named:
+                case [bytes() as host, bytes() as port] if port.isdigit():
+                    return Address(host.decode(errors="replace"), int(port))
+                case None:
+                    raise Unavailable("Sentinel", str(sentinel), f"knows no service {self._url.service}")
+            raise Unavailable("Sentinel", str(sentinel), "gives an answer that is no address")
 
         try:
             with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):

@@ -336,6 +336,23 @@ async def test_sentinels_are_asked_in_turn_and_the_one_that_answers_first_the_ne
         assert f"{good}: knows no service unknown" in reason
 
 
+@pytest.mark.parametrize(
+    "bytes_sent",
+    [b"+OK\r\n", b":1\r\n", b"*0\r\n", b"*2\r\n$1\r\nh\r\n$1\r\nx\r\n", b"HTTP/1.1 400\r\n", b"-ERR no\r\n", b""],
+)
+async def test_sentinel_that_is_none_is_passed_over(bytes_sent: bytes) -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(bytes_sent)
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        assert "no sentinel names a master" in await refusal(f"redis+sentinel://127.0.0.1:{port}/chat")
+        nursery.cancel_scope.cancel()
+
+
 async def test_server_that_is_no_master_is_asked_again_until_it_is(
     own_redis: RedisServer, log_output: list[dict[str, Any]]
 ) -> None:
