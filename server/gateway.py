@@ -85,7 +85,7 @@ class SocketGateway:
         except ValueError as error:
             raise ConfigError(f"TRUSTED_PROXIES: {error}") from None
         self._pool = Pool(config.database_url, config.database_pool)
-        self._redis = Redis(config.redis_url)
+        self._redis = Redis(config.bus_url)
         self._hub = Hub()
         self._node = Node(self._redis, self._pool, self._hub)
         self._clock = Clock(self._pool)

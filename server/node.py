@@ -9,6 +9,7 @@ here that moved lately, compared with what was pushed. The same catching up answ
 | the heartbeat finds no stream | FLUSHALL, or this node was away for longer than its lease |
 | the first entry of the stream is later than what was read | it was trimmed: this node is too slow |
 | the connection to Redis is new | entries may have been written and lost |
+| Redis is another server (fail-over) | this node may have written to the former one longer than others read there |
 | another node vanished without signing off | it may have committed messages and not fanned them out |
 | another node asks (`fanout.CatchUp`) | it could not write to Redis |
 | a process that only writes vanished (`server.writer`) | it may have committed changes and told nobody |
@@ -91,6 +92,7 @@ class Node:
         self._gaps = 0
         self.tide = TideKeeper(pool, hub, self._count_gaps)
         self._gap_seen = trio.Event()
+        self._moves = 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -148,9 +150,11 @@ class Node:
     async def _keep_lease(self) -> None:
         while True:
             await self._redis.wait_connected()
+            connects = self._redis.connects
             try:
                 await self._rebuild()
-                while self._redis.is_connected:
+                # Another connection may be there between two heartbeats.
+                while self._redis.is_connected and self._redis.connects == connects:
                     await self._beat()
                     await trio.sleep(HEARTBEAT_S)
             except (Unavailable, RedisError) as error:
@@ -160,6 +164,9 @@ class Node:
 
     async def _rebuild(self) -> None:
         """Make Redis know this node and its users, then look for what was missed until then."""
+        if self._redis.moves > self._moves:
+            self._moves = self._redis.moves
+            self.fanout.miss("Redis is another server now")
         await self._inbox.open()
         await self._beat_once()
         await enter(self._redis, self.id, self._hub.users())
