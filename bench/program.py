@@ -49,7 +49,8 @@ def alone() -> Iterator[None]:
 def shared_services() -> Iterator[Shared]:
     """Postgres, which waits for the disk at each commit, and Redis."""
     with services(FOLDER / "services", durable=True) as running:
-        yield Shared(running.postgres.url, running.postgres.pid, running.redis.url, running.redis.pid)
+        postgres, redis = running.postgres, running.redis
+        yield Shared(postgres.url, postgres.pid, postgres.log, redis.url, redis.pid)
 
 
 def say(text: str) -> None:
