@@ -167,9 +167,12 @@ class _Lines:
         self._thread.start()
 
     def take(self) -> dict[str, Any]:
-        """The next one. The load behind it has begun, if there is one."""
-        self._herd.stay(math.inf, lambda: not self._queue.empty())
-        return self._queue.get()
+        """The next one. The load behind it has begun, if there is one.
+
+        :raises queue.Empty: if there is none.
+        """
+        self._herd.stay(math.inf, lambda: not self._queue.empty() or not self._thread.is_alive())
+        return self._queue.get_nowait()
 
     def _read(self, lines: Iterator[dict[str, Any]]) -> None:
         for line in lines:
