@@ -70,6 +70,18 @@ MAX_CATCH_UP: Final = 200
 fetch a page of history."""
 
 
+class _Arrivals:
+    """Users who are to be entered into the directory together.
+
+    :ivar entered: set when they are, or when it has failed: then `error` says why.
+    """
+
+    def __init__(self) -> None:
+        self.users: list[bytes] = []
+        self.entered = trio.Event()
+        self.error: Unavailable | None = None
+
+
 class Node:
     """This node's place in the cluster. Run `run` in a nursery; `ready` is set once others can find it."""
 
@@ -86,6 +98,8 @@ class Node:
         self.presence = PresenceWatch(redis, pool, self.id, hub, self.live_nodes)
         self._departed: set[bytes] = set()
         self._departure = trio.Event()
+        self._arrivals = _Arrivals()
+        self._arrival = trio.Event()
         self._in_step_at = trio.current_time()
         self._alone_until = 0.0
         self._gap_s = 0.0
@@ -102,6 +116,7 @@ class Node:
             nursery.start_soon(self._catch_up_after_gaps)
             nursery.start_soon(self._fill_holes)
             nursery.start_soon(self._remove_departed)
+            nursery.start_soon(self._enter_arrivals)
             nursery.start_soon(self.fanout.run)
             nursery.start_soon(self.presence.run)
             nursery.start_soon(self.tide.run)
@@ -128,7 +143,12 @@ class Node:
 
         :raises Unavailable: if Redis cannot be reached.
         """
-        await enter(self._redis, self.id, [user])
+        arrivals = self._arrivals
+        arrivals.users.append(user)
+        self._arrival.set()
+        await arrivals.entered.wait()
+        if arrivals.error is not None:
+            raise Unavailable(arrivals.error.service, arrivals.error.where, arrivals.error.detail)
         self.presence.moved(user)
 
     def depart(self, user: bytes) -> None:
@@ -338,6 +358,20 @@ class Node:
                 self._push_all(found, joined)
                 self._hub.skip(hole)
                 self._hub.flush()
+
+    async def _enter_arrivals(self) -> None:
+        """Those who come while others are being entered are entered together: a herd is a few commands."""
+        while True:
+            await self._arrival.wait()
+            self._arrival = trio.Event()
+            arrivals, self._arrivals = self._arrivals, _Arrivals()
+            try:
+                await enter(self._redis, self.id, arrivals.users)
+            except Unavailable as error:
+                arrivals.error = error
+            except RedisError as error:
+                arrivals.error = Unavailable("Redis", self._redis.where, str(error))
+            arrivals.entered.set()
 
     async def _remove_departed(self) -> None:
         while True:
