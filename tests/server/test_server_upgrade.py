@@ -1,4 +1,5 @@
-"""What the quick way through the opening handshake accepts, a general parser accepts alike; what it does not, is left."""
+"""What the quick way through the opening handshake accepts, a general parser accepts alike; what it does not, is
+left."""
 
 from __future__ import annotations
 
