@@ -1,4 +1,5 @@
-"""Forgetting what is no longer needed: keys of sends whose retries are refused by now."""
+"""Forgetting what is no longer needed: keys of sends whose retries are refused by now, and changes that are so old that
+a cursor from before them is refused."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from store.errors import StoreError
 from store.messages import forget_temp_ids
 from store.pool import Pool
 from store.postgres import Error
+from store.revisions import forget_revisions
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +28,7 @@ async def forget_forever(pool: Pool) -> None:
     """Until cancelled. Any number of workers may do this at once."""
     while True:
         try:
-            looked_at = await forget_temp_ids(pool, limit=BATCH)
+            looked_at = await forget_temp_ids(pool, limit=BATCH) + await forget_revisions(pool, limit=BATCH)
         except (StoreError, Error) as error:
             log.warning("not_forgotten", error=str(error))
             looked_at = 0

@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from protocol.frames import Message, Tombstone
+from protocol.limits import CURSOR_DAYS
 from store import sql
 from store.errors import (
     MessageDeleted,
@@ -120,3 +121,9 @@ async def revised_since(
     concerns."""
     rows = await pool.fetch(_sql.revised_since, {"users": uuids(users), "ago_s": ago_s})
     return [(message_of(*row[:-1]), row[-1]) for row in rows]
+
+
+async def forget_revisions(pool: Pool, *, limit: int) -> int:
+    """Forget edits and deletions, not the messages, of which no cursor that is still good has to be told; how many."""
+    [(gone,)] = await pool.fetch(_sql.forget, {"days": CURSOR_DAYS + 2, "limit": limit})
+    return int(gone)

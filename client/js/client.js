@@ -1,7 +1,7 @@
 // A device that stays connected, sends what it is told to, and misses nothing. Written from protocol/SPEC.md; the
 // numbers in comments are its sections. Events:
 //   entry (message | tombstone)   new or changed, once each; `mailbox` holds all of them
-//   push (typing | presence)
+//   push (typing | presence | receipt_counts | settings | profile), for those who show them
 //   online (welcome), current ()  welcomed; and all is held that there was
 //   token (token, expires)        to be kept in place of the old one
 //   end (code, reason)            for good: something has to change first
@@ -43,6 +43,7 @@ export class Client extends EventEmitter {
   #isSyncing = false
   #isStale = false // something is missing that only a sync can tell
   #heardAt = 0
+  #moveAt = 0 // not before then is it to connect again
   #ahead = 0 // ms that the server's clock is ahead of this one
 
   // `urls`: of gateways, tried in turn, such as ws://127.0.0.1:8001.
@@ -115,7 +116,7 @@ export class Client extends EventEmitter {
   #opened(welcome) {
     this.#isOpen = true
     this.#failures = 0
-    this.user = welcome.user
+    this.user = this.mailbox.user = welcome.user
     this.#ahead = welcome.created / 1000 - Date.now()
     this.#keepAlive(welcome.keep_alive_ms)
     this.#refreshBefore(welcome.expires, welcome.created)
@@ -128,9 +129,30 @@ export class Client extends EventEmitter {
     for (const frame of decode(data)) {
       if (this.#waiting.has(frame.request)) this.#answered(frame)
       else if (frame.type === 'lag') this.#sync() // 10.1
-      else if (['message', 'tombstone', 'conversation'].includes(frame.type)) this.#apply(frame)
-      else this.emit('push', frame)
+      else if (frame.type === 'move') this.#move(frame.retry_after_ms) // 13.4
+      else if (frame.type === 'cursor') this.#moved(frame) // 6.5
+      else if (['message', 'tombstone', 'conversation', 'departed'].includes(frame.type)) this.#apply(frame)
+      else {
+        if (['participants', 'receipts'].includes(frame.type)) this.mailbox.takePeople(frame)
+        this.emit('push', frame)
+      }
     }
+  }
+
+  // All that came before it on this connection is held. While a sync goes on, its own cursors say how far it has come.
+  #moved({ cursor, more }) {
+    if (!this.#isSyncing && !this.#isStale) this.mailbox.cursor = cursor
+    if (more) this.#sync()
+  }
+
+  // The node is about to stop: say goodbye at the time that it gave; what waits for an answer gets it first. A client may
+  // connect anew before that, and be offline for no moment; this one is not in such a hurry.
+  #move(ms) {
+    const socket = this.#socket
+    this.#moveAt = Date.now() + ms
+    setTimeout(() => {
+      if (socket === this.#socket && this.#isOpen) this.request({ type: 'bye' }).catch(() => {})
+    }, ms)
   }
 
   #answered(frame) {
@@ -200,7 +222,7 @@ export class Client extends EventEmitter {
       }
       this.emit('current')
     } catch (error) {
-      if (error.code === 'cursor_foreign') this.mailbox.drop() // 6.4
+      if (['cursor_foreign', 'cursor_expired'].includes(error.code)) this.mailbox.drop() // 6.4
       if (this.#isOpen) this.#after('sync', error.retry_after_ms ?? FIRST_DELAY_MS, () => this.#sync())
     } finally {
       this.#isSyncing = false
@@ -210,6 +232,7 @@ export class Client extends EventEmitter {
   async #fillHoles() {
     for (const { conversation, after, before } of this.mailbox.holes()) {
       const page = await this.request({ type: 'history', conversation, after, before, count: 100 }).catch(() => null)
+      if (page?.first_seq) this.mailbox.raiseFloor(conversation, page.first_seq) // 5.3
       for (const entry of page?.messages ?? []) this.#apply(entry)
     }
   }
@@ -250,7 +273,13 @@ export class Client extends EventEmitter {
     for (const { reject } of waiting) reject(new ConnectionLost(`${code} ${reason}`))
     if (this.#isLeaving) return
     if (code >= 4500 || NEVER_AGAIN.has(code)) this.emit('end', code, reason)
-    else this.#after('again', this.#delayMs(DELAYS_MS[code] ?? FIRST_DELAY_MS), () => this.connect())
+    else {
+      const moveMs = this.#moveAt - Date.now()
+      const isMove = this.#moveAt && moveMs > -MAX_DELAY_MS
+      const delayMs = isMove ? Math.max(moveMs, 0) : this.#delayMs(DELAYS_MS[code] ?? FIRST_DELAY_MS)
+      this.#moveAt = 0
+      this.#after('again', delayMs, () => this.connect())
+    }
   }
 
   #delayMs(firstMs) {

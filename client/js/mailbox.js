@@ -8,16 +8,20 @@ export class Mailbox {
   // Hold nothing any more: the server's history is another one.
   drop() {
     this.cursor = undefined
-    this.conversations = new Map() // id in hex -> { told, entries: seq -> entry, first, upTo, marked }
+    this.conversations = new Map() // id in hex -> { told, people, entries: seq -> entry, first, floor, upTo, marked }
+    this.departed = new Map() // id in hex -> the version from which on the user takes part no more
     this.isFresh = true
   }
 
-  // Take a conversation, message or tombstone; the entries that are new or changed.
+  // Take a conversation, message, tombstone or departure; the entries that are new or changed.
   apply(frame) {
     if (frame.type === 'conversation') return this.#learn(frame)
+    if (frame.type === 'departed') return this.#depart(frame)
+    if (this.departed.has(frame.conversation.toString('hex'))) return [] // 6.6
     const talk = this.#talk(frame.conversation)
     const held = talk.entries.get(frame.seq)
     if (held && !supersedes(frame, held)) return []
+    if (frame.seq < talk.floor) return []
     // Edits of what this device never loaded are not for it.
     if (talk.first !== undefined && frame.seq < talk.first && !held) return []
     talk.entries.set(frame.seq, frame)
@@ -57,17 +61,61 @@ export class Mailbox {
     for (const [conversation, seq] of marks) this.#talk(conversation).marked = seq
   }
 
+  // The marks of those who take part: user in hex -> { delivered_seq, read_seq }; they never go back (5.7).
+  takePeople(frame) {
+    const { people } = this.#talk(frame.conversation)
+    const told = frame.participants?.map((each) => [each.user, each.delivered_seq, each.read_seq])
+    for (const [user, delivered_seq = 0, read_seq = 0] of told ?? frame.receipts) {
+      const held = people.get(user.toString('hex')) ?? { delivered_seq: 0, read_seq: 0 }
+      const most = (one, other) => (one > other ? one : other)
+      people.set(user.toString('hex'), {
+        delivered_seq: most(held.delivered_seq, delivered_seq),
+        read_seq: most(held.read_seq, read_seq),
+      })
+    }
+  }
+
+  // What lies below a first seq is gone, or not for this user (5.3).
+  raiseFloor(conversation, first_seq) {
+    const talk = this.#talk(conversation)
+    if (first_seq <= talk.floor) return
+    talk.floor = first_seq
+    for (const seq of talk.entries.keys()) if (seq < first_seq) talk.entries.delete(seq)
+    if (talk.first !== undefined) {
+      talk.first = Math.max(talk.first, first_seq)
+      talk.upTo = Math.max(talk.upTo, first_seq - 1)
+      this.#advance(talk)
+    }
+  }
+
+  // If it is this user who takes part no more, nothing of the conversation is held, and nothing older brings it back.
+  #depart({ conversation, users, members_version }) {
+    const key = conversation.toString('hex')
+    const version = this.conversations.get(key)?.told?.members_version ?? -1
+    if (users.some((user) => this.user?.equals(user)) && members_version >= version) {
+      this.departed.set(key, members_version)
+      this.conversations.delete(key)
+    }
+    return []
+  }
+
   #talk(id) {
     const key = id.toString('hex')
     if (!this.conversations.has(key)) {
-      this.conversations.set(key, { id, told: undefined, entries: new Map(), first: undefined, upTo: 0, marked: 0 })
+      const nothing = { told: undefined, people: new Map(), entries: new Map(), first: undefined }
+      this.conversations.set(key, { id, ...nothing, floor: 1, upTo: 0, marked: 0 })
     }
     return this.conversations.get(key)
   }
 
   #learn(told) {
+    const key = told.conversation.toString('hex')
+    if (told.members_version <= (this.departed.get(key) ?? -1)) return []
+    this.departed.delete(key)
     const talk = this.#talk(told.conversation)
-    talk.told = told
+    talk.told = { ...told, participants: told.participants ?? talk.told?.participants }
+    if (told.participants) this.takePeople(told)
+    this.raiseFloor(told.conversation, told.first_seq)
     if (talk.first === undefined) {
       // A first sync tells of last messages only: this device begins there.
       talk.first = !this.isFresh ? told.first_seq : told.last_message ? told.last_message.seq : told.last_seq + 1

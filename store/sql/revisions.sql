@@ -40,3 +40,16 @@ cross join lateral (
       ))
 ) concerned
 where concerned.users is not null;
+
+
+-- name: forget
+-- Edits and deletions from so long ago that no cursor asks for them any more: a batch of them, the oldest first. One row: how many.
+with gone as (
+    delete from revisions r using (
+        select o.conversation_id, o.seq from revisions o
+        where o.at < now() - make_interval(days => %(days)s) order by o.at limit %(limit)s
+    ) old
+    where r.conversation_id = old.conversation_id and r.seq = old.seq
+    returning 1
+)
+select count(*) from gone;

@@ -151,7 +151,12 @@ async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_receiv
     assert [message.message for message in page.messages] == [each.message for each in kept]
     with pytest.raises(ForeignCursor):
         await sync(pool, bob.user, after)
-    assert (await commit(pool, conversation, alice.user, b"new")).seq == 4
+    for n in range(12):
+        assert (await commit(pool, conversation, alice.user, b"new")).seq == 4 + n
+    with pytest.raises(ForeignCursor):
+        await sync(pool, bob.user, after)  # Its transactions have been overtaken meanwhile; the timeline has not.
+    fresh = await sync(pool, bob.user, None)
+    assert not (await sync(pool, bob.user, fresh.cursor)).pushes
     pool.close()
 
 

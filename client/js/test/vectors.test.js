@@ -8,7 +8,7 @@ import { decode, encode } from '../codec.js'
 const BYTES = new Set([
   'conversation', 'message', 'sender', 'content', 'nonce', 'ephemeral_public_key', 'temp_id', 'user', 'device', 'cursor',
 ])
-const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users'])
+const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts'])
 
 function vectors(name) {
   const text = readFileSync(new URL(`../../../protocol/vectors/${name}.json`, import.meta.url), 'utf8')
