@@ -31,6 +31,7 @@ from protocol.codes import CloseCode
 from protocol.errors import LocalProtocolError
 from protocol.frames import (
     Bye,
+    Cursor,
     Delete,
     Edit,
     Hello,
@@ -38,6 +39,7 @@ from protocol.frames import (
     Lag,
     MarkDelivered,
     Message,
+    Move,
     Presence,
     Refresh,
     Request,
@@ -529,3 +531,80 @@ async def test_leaving_the_block_says_bye(world: World, autojump_clock: MockCloc
         await session.wait_online()
     await wait_all_tasks_blocked()
     assert isinstance(world.requests[-1], Bye)
+
+
+async def test_a_move_is_made_before_the_break(world: World, autojump_clock: MockClock) -> None:
+    """Connected at all times: the old connection is left when the next one is there, and nothing is missed."""
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.post(TALK)
+        await take(session, 1)
+        old = world.link
+        await old.say(Move(2000))
+        await trio.sleep(1.9)
+        assert len(world.links) == 1
+        world.store(TALK)
+        with trio.fail_after(PATIENCE_S):
+            while len(world.links) < 2 or old.closed is None:
+                await trio.sleep(0.01)
+                assert session.is_online
+        assert (old.url, world.link.url) == (GATEWAY, SECOND_GATEWAY)
+        assert [type(frame) for frame in old.batches[-1]] == [Bye], "in good order"
+        await take(session, 1)
+        await session.wait_caught_up()
+        assert equals_a_fresh_fetch(session, world)
+
+
+async def test_a_move_to_where_nobody_is_leaves_all_as_it_is_until_somebody_is(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.down = {SECOND_GATEWAY}
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        old = world.link
+        await old.say(Move(10))
+        await trio.sleep(60)
+        assert session.is_online
+        assert world.dialled.count(SECOND_GATEWAY) >= 1
+        assert world.link is not old, "by turns it comes to the first one again"
+        assert has_said_goodbye(old)
+
+
+def has_said_goodbye(link: Link) -> bool:
+    return isinstance(link.batches[-1][-1], Bye)
+
+
+async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for _ in range(3):
+            await world.post(TALK)
+        await take(session, 3)
+        moved = world._cursor(len(world._changes))
+        await world.push(Cursor(moved, False))
+        await wait_all_tasks_blocked()
+        assert session.mailbox.cursor == moved
+        await world.link.websocket.aclose()
+        await trio.sleep(60)
+        hellos = [frame for frame in world.requests if isinstance(frame, Hello)]
+        assert [hello.cursor for hello in hellos] == [None, moved]
+        later = world.requests[world.requests.index(hellos[1]) :]
+        assert not any(isinstance(frame, Sync) for frame in later), "what is new came by itself"
+
+
+async def test_what_is_new_and_does_not_come_by_itself_is_asked_for(world: World, autojump_clock: MockClock) -> None:
+    """The server's history is another one: it says so when it is asked."""
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.post(TALK)
+        await take(session, 1)
+        world.epoch += 1
+        await world.link.websocket.aclose()
+        with trio.fail_after(PATIENCE_S):
+            while world.link.closed is not None or len(world.links) < 2:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+            await session.wait_caught_up()
+        syncs = [frame.cursor for frame in world.requests if isinstance(frame, Sync)]
+        assert syncs[0] is None
+        assert syncs[-1] is None
+        assert equals_a_fresh_fetch(session, world)

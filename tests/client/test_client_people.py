@@ -1,0 +1,146 @@
+"""Who takes part and how far they have come is the same in the end, in whatever order and however often it is told."""
+
+from __future__ import annotations
+
+from client_world import ME, OTHER, TALK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from client.mailbox import Mailbox
+from client.people import People
+from protocol.frames import (
+    Conversation,
+    Departed,
+    Message,
+    Participant,
+    Participants,
+    Profile,
+    ReceiptCounts,
+    Receipts,
+    Settings,
+    Synced,
+)
+
+ANN, BOB, CEC = (name * 16 for name in (b"a", b"b", b"c"))
+
+
+def person(user: bytes, *, joined: int = 0, delivered: int | None = 0, read: int | None = 0) -> Participant:
+    return Participant(user, None, user.decode()[:3], joined, delivered, read)
+
+
+def told(version: int, *participants: Participant, first_seq: int = 1, last_seq: int = 9) -> Conversation:
+    return Conversation(TALK, 1, "group", f"v{version}", first_seq, last_seq, 0, 1, list(participants), None, version)
+
+
+@st.composite
+def histories(
+    draw: st.DrawFn,
+) -> tuple[list[Participants | Departed | Conversation | Receipts | Profile], Conversation]:
+    """What happened to a group, each change told by itself and sometimes as a whole; and how it is in the end."""
+    people = {ANN: person(ANN)}
+    events: list[Participants | Departed | Conversation | Receipts | Profile] = []
+    version, names = 1, 0
+    for _ in range(draw(st.integers(1, 12))):
+        user = draw(st.sampled_from([ANN, BOB, CEC]))
+        match draw(st.sampled_from(["join", "leave", "role", "mark", "rename", "whole"])):
+            case "join" if user not in people:
+                version += 1
+                people[user] = person(user, joined=draw(st.integers(0, 5)), delivered=5, read=5)
+                events.append(Participants(TALK, [people[user]], version))
+            case "leave" if user in people and len(people) > 1:
+                version += 1
+                del people[user]
+                events.append(Departed(TALK, [user], version))
+            case "role" if user in people:
+                version += 1
+                people[user] = replace(people[user], is_admin=None if people[user].is_admin else True)
+                events.append(Participants(TALK, [people[user]], version))
+            case "mark" if user in people:
+                held = people[user]
+                delivered = max(held.delivered_seq or 0, draw(st.integers(5, 9)))
+                read = min(max(held.read_seq or 0, draw(st.integers(5, 9))), delivered)
+                people[user] = replace(held, delivered_seq=delivered, read_seq=read)
+                events.append(Receipts(TALK, [(user, delivered, read)]))
+            case "rename" if user in people:
+                names += 1
+                people[user] = replace(people[user], revision=names, display_name=f"name {names}")
+                events.append(Profile(user, names, people[user].username, f"name {names}"))
+            case "whole":
+                events.append(told(version, *people.values()))
+    return events, told(version, *people.values())
+
+
+@settings(deadline=None)  # a busy machine is no fault
+@given(histories(), st.randoms(use_true_random=False))
+def test_in_any_order_it_ends_as_it_is(
+    history: tuple[list[Participants | Departed | Conversation | Receipts | Profile], Conversation], chance: object
+) -> None:
+    """The last word comes somewhere among the others, as the answer to a `sync` that was read meanwhile would."""
+    events, last = history
+    every = [*events, *events[::2]]
+    chance.shuffle(every)  # type: ignore[attr-defined]
+    every.insert(chance.randrange(len(every) + 1), last)  # type: ignore[attr-defined]
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(0, person(ANN)))
+    for event in every:
+        mailbox.learn(event) if isinstance(event, Conversation) else mailbox.take(event)
+    assert mailbox.participants(TALK) == sorted(last.participants or (), key=lambda each: each.user)
+
+
+def test_a_conversation_that_was_left_comes_back_by_a_later_version_alone() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.synced(Synced(1, b"cursor", False))
+    mailbox.learn(told(3, person(ME), person(OTHER)))
+    mailbox.take(Departed(TALK, [ME], 4))
+    assert mailbox.conversations() == []
+    mailbox.learn(told(3, person(ME), person(OTHER)))
+    assert mailbox.apply([message(1)]) == []
+    assert (mailbox.conversations(), mailbox.unknown()) == ([], set())
+    mailbox.learn(told(5, person(ME, joined=9), person(OTHER), first_seq=10))
+    assert mailbox.conversations() == [TALK]
+    assert [each.seq for each in mailbox.apply([message(1), message(10)])] == [10], "not what was said without them"
+    mailbox.take(Departed(TALK, [ME], 4))
+    assert mailbox.conversations() == [TALK], "that was before"
+
+
+def message(seq: int, sender: bytes = OTHER) -> Message:
+    return Message(TALK, seq, seq.to_bytes(16), seq, sender, "text", b"x", None, None)
+
+
+def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> None:
+    people = People()
+    people.take_all([person(ME), person(BOB), person(CEC, joined=5, delivered=5, read=5)], 1)
+    assert people.status(6, ME) == "sent"
+    people.mark(BOB, 6, 2)
+    assert people.status(6, ME) == "sent"
+    assert people.status(5, ME) == "delivered", "who joined later does not count"
+    people.mark(CEC, 6, 6)
+    assert people.status(6, ME) == "delivered"
+    people.has_written(BOB, 8)
+    assert people.status(6, ME) == "read", "who writes has read"
+    people.mark(BOB, 1, 1)
+    assert people.status(6, ME) == "read", "marks never go back"
+
+
+def test_where_many_take_part_the_status_goes_by_counts() -> None:
+    mailbox = Mailbox(ME)
+    others = [person(bytes([n]) * 16, delivered=None, read=None) for n in range(40)]
+    mailbox.learn(told(1, person(ME), *others))
+    for delivered, read, status in ((39, 5, "sent"), (40, 39, "delivered"), (12, 40, "read"), (1, 1, "read")):
+        mailbox.take(ReceiptCounts(TALK, [(3, delivered, read)]))
+        assert mailbox.status(message(3, ME)) == status
+
+
+def test_settings_count_by_version_and_the_unread_count_by_the_own_mark() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(2, person(ME, delivered=9, read=4), person(OTHER)))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.name, head.unread_count) == ("v2", 5)
+    mailbox.take(Settings(TALK, "old", 1, 1))
+    mailbox.take(Settings(TALK, "new", 8, 3, True))
+    mailbox.take(Receipts(TALK, [(ME, 9, 8)]))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.name, head.joiners_see_all, head.first_seq, head.unread_count) == ("new", True, 8, 1)
