@@ -545,7 +545,7 @@ async def test_a_move_is_made_before_the_break(world: World, autojump_clock: Moc
         assert len(world.links) == 1
         world.store(TALK)
         with trio.fail_after(PATIENCE_S):
-            while len(world.links) < 2 or old.closed is None:
+            while len(world.links) < 2 or not has_said_goodbye(old):
                 await trio.sleep(0.01)
                 assert session.is_online
         assert (old.url, world.link.url) == (GATEWAY, SECOND_GATEWAY)
