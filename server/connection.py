@@ -65,6 +65,9 @@ class Gateway(Protocol):
     async def register(self, connection: Connection) -> None:
         """From when this returns, on all nodes, the user's pushes are offered here. Raises Unavailable."""
 
+    async def wait_turn(self) -> None:
+        """Return soon: so that thousands who go at once do not all take their leave before anybody else has a turn."""
+
     def leave(self, connection: Connection) -> None:
         """The connection has ended. Undoes `admit` and `register`, whichever has been done."""
 
@@ -238,6 +241,7 @@ class Connection:
             if self.outbox.is_full:
                 await self.outbox.wait_room()
             data = await self._stream.receive_some()
+        await self._gateway.wait_turn()
 
     async def _find_address(self) -> bytes | None:
         """Whom this connection counts for; the first bytes of its request, or None if it is refused."""

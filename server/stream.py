@@ -17,10 +17,11 @@ _NO_LINGER: Final = struct.pack("ii", 1, 0)
 class ClientStream:
     """The reading side of a non-blocking socket, and its end."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_is_ended", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._is_ended = False
 
     async def receive_some(self) -> bytes:
         """What has come; b"" if the peer has closed its side. Cancelling it loses nothing.
@@ -32,11 +33,13 @@ class ClientStream:
         while True:
             await trio.lowlevel.wait_readable(self._sock)
             try:
-                return self._sock.recv(RECEIVE_BYTES)
+                data = self._sock.recv(RECEIVE_BYTES)
             except BlockingIOError:
                 continue
             except OSError as error:
                 raise trio.BrokenResourceError from error
+            self._is_ended = not data
+            return data
 
     async def linger(self) -> None:
         """Close our side, then wait until the peer has closed its own; cancel it after a while.
@@ -44,6 +47,8 @@ class ClientStream:
         A socket that is closed while bytes wait in it to be read answers with a reset, and that reset makes the peer's
         kernel throw away what it has not read yet: the close frame that says what was wrong with those bytes.
         """
+        if self._is_ended:
+            return
         with suppress(OSError):  # The peer was quicker.
             self._sock.shutdown(socket.SHUT_WR)
         with suppress(trio.BrokenResourceError):

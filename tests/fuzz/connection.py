@@ -85,7 +85,7 @@ class Node:
     def admit(self, connection: Connection) -> bytes | None:
         return None
 
-    async def identify(self, token: str) -> Who:
+    async def identify(self, connection: Connection, token: str) -> Who:
         await trio.lowlevel.checkpoint()
         return Who(b"u" * 16, b"d" * 16, NOW, NOW + 90_000_000)
 
@@ -104,6 +104,9 @@ class Node:
 
     def now_us(self) -> int:
         return 0
+
+    async def wait_turn(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     def take_token(self, user: bytes, now: float) -> float:
         return 0.0

@@ -482,9 +482,10 @@ async def test_one_commit_larger_than_an_outbox_does_not_cut_a_good_reader(pool:
 async def test_hundreds_who_come_and_go_leave_nothing(pool: Pool, redis_url: str) -> None:
     """Welcomed and gone, by every kind of end, all at once."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        people = [somebody, *[await new_user(pool, name) for name in ("second", "third")]]
 
         async def visit(number: int) -> None:
-            async with node.open_websocket(somebody.token) as client:
+            async with node.open_websocket(people[number % len(people)].token) as client:
                 match number % 4:
                     case 0:
                         await client.write(masked(8, b"\x03\xe8"))

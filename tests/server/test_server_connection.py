@@ -76,10 +76,13 @@ class FakeGateway:
     def now_us(self) -> int:
         return 0
 
+    async def wait_turn(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     def take_token(self, user: bytes, now: float) -> float:
         return self.user_waits_s
 
-    async def identify(self, token: str) -> Identity:
+    async def identify(self, connection: Connection, token: str) -> Identity:
         if isinstance(self.identified, Exception):
             raise self.identified
         return self.identified
