@@ -68,10 +68,13 @@ def rotated(contestants: Sequence[_T], turns: int) -> list[_T]:
     return [*contestants[first:], *contestants[:first]]
 
 
-def measure(server: Server, chats: Sequence[Chat], traffic: Traffic) -> Iterator[dict[str, Any]]:
-    """Start the server and put the loads on it; one line for each."""
+def measure(server: Server, chats: Sequence[Chat], traffic: Traffic, *, nodes: int = 1) -> Iterator[dict[str, Any]]:
+    """Start the server and put the loads on it; one line for each.
+
+    :param nodes: over which the members of all chats are spread in turn.
+    """
     durability = server.shared.even_out(server.database_url)
-    with server.started() as endpoint:
+    with server.started(nodes) as endpoint:
         for line in generate(server, endpoint, chats, traffic):
             yield {"server": server.name, **line, **durability}
 

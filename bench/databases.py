@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -15,10 +16,12 @@ class Shared:
     """Where they are.
 
     :ivar postgres_url: of any database in the cluster, as a user who may create others.
+    :ivar postgres_log: what it says for its operators.
     """
 
     postgres_url: str
     postgres_pid: int
+    postgres_log: Path
     redis_url: str
     redis_pid: int
 

@@ -245,7 +245,7 @@ class Generator:
             "connections": len(self._by_user),
             "content_bytes": self._plan.content_bytes,
             "seconds": round(seconds, 3),
-            "valid": not (self._errors or unacked or undelivered) and stretch.acked > 0,
+            "valid": not (self._errors or unacked or undelivered) and (stretch.acked > 0 or load.is_idle),
             "errors": len(self._errors),
             "unacked": unacked,
             "undelivered": undelivered,
@@ -261,7 +261,7 @@ class Generator:
         for name, used_s in stretch.cpu_s.items():
             if name != "others":
                 figures[f"{name}_us_per_send"] = round(used_s / stretch.acked * 1e6, 1) if stretch.acked else None
-            figures[f"{name}_cores"] = round(used_s / seconds, 3)
+            figures[f"{name}_cores"] = round(used_s / seconds, 4)
         of_server = [used_s for name, used_s in stretch.cpu_s.items() if name not in _NOT_THE_SERVERS]
         figures[TOTAL] = round(sum(of_server) / stretch.acked * 1e6, 1) if of_server and stretch.acked else None
         return figures

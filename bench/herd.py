@@ -1,7 +1,8 @@
 """Clients that have nothing to say: they connect, stay, ping, and come back when the server has gone. One epoll.
 
-They keep to the protocol's rules for clients (`protocol/SPEC.md`, sections 6 and 8): a ping about every 30 s, and after
-a lost connection a random delay whose range doubles with each failure.
+They may also sync, with the cursor of the last time. They keep to the protocol's rules for clients (`protocol/SPEC.md`,
+10.4 and 13.3): a ping about every 30 s, and after a lost connection a random delay whose range doubles with each
+failure.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from __future__ import annotations
 import heapq
 import math
 import os
+import random
 import select
 import socket
 import time
-from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import count
 from typing import Final
@@ -22,19 +22,23 @@ from typing import Final
 from bench import websocket
 from bench.pace import Schedule
 from bench.processes import LOOPBACK
+from bench.wave import Wave
 from bench.websocket import MessageReader, Opcode, WebSocketError
-from client.backoff import FIRST_S, delay_s
+from client.backoff import FIRST_S, after_s, delay_s
 from protocol import limits
 from protocol.codec import decode_from_server, encode_request
 from protocol.codes import CLOSES, CloseCode
 from protocol.errors import RemoteProtocolError
-from protocol.frames import Hello, Welcome
+from protocol.frames import Error, Hello, Push, Reply, Sync, Synced, Welcome
 
 PING_INTERVAL_S: Final = 30.0
 """Of each client; all of them are spread evenly over it."""
 
 ATTEMPT_TIMEOUT_S: Final = 10.0
-"""From connecting to welcome; the server's own patience is as long."""
+"""From connecting to welcome, and for a sync; the server's own patience for a hello is as long."""
+
+_LOOK_S: Final = 0.05
+"""How often it is looked whether what was waited for has come from outside."""
 
 _READ_BYTES: Final = 65536
 
@@ -46,39 +50,32 @@ class _State(Enum):
     CONNECTING = auto()
     UPGRADING = auto()
     GREETING = auto()
+    SYNCING = auto()
+    REFUSED = auto()
     OPEN = auto()
-
-
-@dataclass
-class Wave:
-    """What it took until all were welcomed.
-
-    :ivar seconds: from its beginning to the last welcome.
-    :ivar first_s: to the first.
-    :ivar hellos: from `hello` to `welcome`, of each client.
-    :ivar openings: from connecting to `welcome`, of each client; attempts that failed before are not in it.
-    :ivar failures: attempts that failed, by reason.
-    """
-
-    seconds: float = math.inf
-    first_s: float = math.inf
-    hellos: array[float] = field(default_factory=lambda: array("d"))
-    openings: array[float] = field(default_factory=lambda: array("d"))
-    failures: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def per_s(self) -> float:
-        """Connections a second, from the first welcome on: a server that starts answers nobody for a while."""
-        return len(self.openings) / (self.seconds - self.first_s) if self.seconds > self.first_s else 0.0
 
 
 class _Client:
     """One of them.
 
-    :ivar due: when it connects (AWAY) or gives the attempt up; for ever once it is open.
+    :ivar due: when it connects (AWAY), syncs again (REFUSED) or gives the attempt up; for ever once it is open.
+    :ivar cursor: of its last sync.
     """
 
-    __slots__ = ("begun", "due", "failures", "greeted", "head", "reader", "socket", "state", "token")
+    __slots__ = (
+        "begun",
+        "cursor",
+        "due",
+        "failures",
+        "greeted",
+        "head",
+        "reader",
+        "refusals",
+        "socket",
+        "state",
+        "token",
+        "welcomed",
+    )
 
     def __init__(self, token: str) -> None:
         self.token = token
@@ -86,22 +83,25 @@ class _Client:
         self.socket: socket.socket | None = None
         self.reader: MessageReader | None = None
         self.head = b""
-        self.begun = self.greeted = 0.0
+        self.cursor: bytes | None = None
+        self.begun = self.greeted = self.welcomed = 0.0
         self.due = math.inf
-        self.failures = 0
+        self.failures = self.refusals = 0
 
 
 class Herd:
     """All clients of one gateway on this machine.
 
-    :ivar connected: clients that are welcomed.
+    :param syncs: whether they sync behind each welcome, and count as connected only then.
+    :ivar connected: clients that are welcomed, and have synced.
     :ivar pings: that were sent.
     :ivar pongs: that came.
     :ivar losses: connections that ended after they were open.
     """
 
-    def __init__(self, port: int, tokens: Sequence[str]) -> None:
+    def __init__(self, port: int, tokens: Sequence[str], *, syncs: bool = False) -> None:
         self._port = port
+        self._syncs = syncs
         self._clients = [_Client(token) for token in tokens]
         self._by_fd: dict[int, _Client] = {}
         self._epoll = select.epoll()
@@ -122,10 +122,10 @@ class Herd:
             self._begin(self._waiting.pop())
         return self._end_wave(timeout_s)
 
-    def stay(self, seconds: float) -> None:
-        """Do nothing but ping, for so long and until the last pong has come."""
+    def stay(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Do nothing but ping, for so long or until something holds, and until the last pong has come."""
         self._schedule = Schedule(len(self._clients) / PING_INTERVAL_S, clock())
-        self._serve(seconds)
+        self._serve(seconds, is_over)
         self._schedule = None
         self._serve(ATTEMPT_TIMEOUT_S, lambda: self.pongs >= self.pings)
 
@@ -137,6 +137,23 @@ class Herd:
     def wait_back(self, timeout_s: float) -> Wave:
         """Return when all who were connected have lost that and everybody is welcomed again, or the time is over."""
         return self._end_wave(timeout_s, lambda: self.losses >= self._losses_to_come)
+
+    def cut(self) -> None:
+        """End all connections, and stay away."""
+        for client in list(self._by_fd.values()):
+            self._disconnect(client)
+            client.due = math.inf
+
+    def come_back_within(self, spread_s: float, timeout_s: float) -> Wave:
+        """Connect all, each at a random moment of so many seconds; returns when all are connected or the time is over.
+
+        Nobody may be connected.
+        """
+        self._begin_wave()
+        for client in self._clients:
+            client.failures = 0
+            self._plan(client, self._wave_began + random.uniform(0, spread_s))
+        return self._end_wave(timeout_s)
 
     @property
     def is_whole(self) -> bool:
@@ -164,7 +181,7 @@ class Herd:
             due = self._timers[0][0] if self._timers else math.inf
             if self._schedule is not None:
                 due = min(due, self._schedule.next)
-            for fd, events in self._epoll.poll(max(0.0, min(end, due) - now)):
+            for fd, events in self._epoll.poll(min(_LOOK_S, max(0.0, min(end, due) - now))):
                 if (client := self._by_fd.get(fd)) is not None:
                     self._handle(client, events)
             self._do_due(clock())
@@ -182,8 +199,10 @@ class Herd:
                 continue
             if client.state is _State.AWAY:
                 self._begin(client)
+            elif client.state is _State.REFUSED:
+                self._sync(client)
             else:
-                self._lose(client, "no welcome in time")
+                self._lose(client, "no answer in time")
 
     def _begin(self, client: _Client) -> None:
         client.begun = clock()
@@ -235,9 +254,9 @@ class Herd:
         assert client.reader is not None
         for opcode, payload in client.reader.feed(data):
             match opcode:
-                case Opcode.BINARY if client.state is _State.GREETING:
-                    if any(isinstance(frame, Welcome) for frame in decode_from_server(payload)):
-                        self._welcome(client)
+                case Opcode.BINARY if client.state in (_State.GREETING, _State.SYNCING):
+                    for frame in decode_from_server(payload):
+                        self._receive(client, frame)
                 case Opcode.PONG:
                     self.pongs += 1
                 case Opcode.PING:
@@ -246,36 +265,75 @@ class Herd:
                     self._lose(client, f"close code {int.from_bytes(payload[:2], 'big')}", payload)
                     return
 
+    def _receive(self, client: _Client, frame: Reply | Push) -> None:
+        match frame:
+            case Welcome():
+                self._welcome(client)
+            case Synced(_, cursor, more):
+                client.cursor = cursor
+                if more:
+                    self._sync(client)
+                else:
+                    self._wave.syncs.append(clock() - client.welcomed)
+                    self._complete(client)
+            case Error(_, code, _, retry_after_ms) if retry_after_ms is not None:
+                self._note_failure(f"error {code}")
+                client.state = _State.REFUSED
+                self._plan(client, clock() + after_s(retry_after_ms, client.refusals))
+                client.refusals += 1
+            case Error(_, code):
+                raise WebSocketError(f"error {code}")
+
     def _welcome(self, client: _Client) -> None:
-        now = clock()
-        client.state, client.due, client.failures = _State.OPEN, math.inf, 0
-        self.connected += 1
+        client.welcomed = now = clock()
         wave = self._wave
         wave.hellos.append(now - client.greeted)
         wave.openings.append(now - client.begun)
-        wave.first_s = min(wave.first_s, now - self._wave_began)
+        if self._syncs:
+            client.refusals = 0
+            self._sync(client)
+        else:
+            self._complete(client)
+
+    def _sync(self, client: _Client) -> None:
+        client.state = _State.SYNCING
+        self._plan(client, clock() + ATTEMPT_TIMEOUT_S)
+        self._write(client, Opcode.BINARY, encode_request(Sync(1, client.cursor)))
+
+    def _complete(self, client: _Client) -> None:
+        client.state, client.due, client.failures = _State.OPEN, math.inf, 0
+        self.connected += 1
+        after_s = clock() - self._wave_began
+        self._wave.first_s = min(self._wave.first_s, after_s)
         if self.is_whole:
-            wave.seconds = now - self._wave_began
+            self._wave.seconds = after_s
         if self._waiting:
             self._begin(self._waiting.pop())
 
     def _lose(self, client: _Client, why: str, close_payload: bytes = b"") -> None:
+        if client.state is _State.OPEN:
+            self.losses += 1
+        else:
+            self._note_failure(why)
+        self._disconnect(client)
+        self._plan(client, clock() + delay_s(client.failures, first_delay_s(close_payload)))
+        client.failures += 1
+
+    def _disconnect(self, client: _Client) -> None:
         assert client.socket is not None
         del self._by_fd[client.socket.fileno()]
         client.socket.close()  # which takes it out of the epoll as well
         if client.state is _State.OPEN:
             self.connected -= 1
-            self.losses += 1
-        else:
-            self._wave.failures[why] = self._wave.failures.get(why, 0) + 1
         client.socket = client.reader = None
         client.state = _State.AWAY
-        self._plan(client, clock() + delay_s(client.failures, first_delay_s(close_payload)))
-        client.failures += 1
 
     def _plan(self, client: _Client, due: float) -> None:
         client.due = due
         heapq.heappush(self._timers, (due, next(self._timer_numbers), client))
+
+    def _note_failure(self, why: str) -> None:
+        self._wave.failures[why] = self._wave.failures.get(why, 0) + 1
 
     def _write(self, client: _Client, opcode: int, payload: bytes) -> None:
         assert client.socket is not None

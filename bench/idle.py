@@ -11,27 +11,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import signal
-import sys
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from bench.cpu import CpuMeter, used
-from bench.herd import Herd, Wave
+from bench.herd import Herd
 from bench.memory import resident_bytes
 from bench.ours import Ours
 from bench.processes import free_port
-from bench.program import FOLDER, print_line, run_alone, say, shared_services
-from bench.recorder import milliseconds
+from bench.program import FOLDER, allow_files, print_line, run_alone, say, shared_services
+from bench.wave import describe
 
 WAVE_TIMEOUT_S: Final = 120.0
 SETTLE_S: Final = 3.0
 """Between the last welcome and the first reading: contacts are told who came online."""
-
-_OTHER_FILES: Final = 100
-"""That this process and the gateway hold open beside their connections."""
 
 
 @dataclass(frozen=True)
@@ -102,29 +97,6 @@ def _open_and_stay(settings: Settings, herd: Herd, groups: dict[str, list[int]])
     return is_valid
 
 
-def describe(wave: Wave) -> dict[str, Any]:
-    """The figures of a wave."""
-    is_over = wave.seconds < float("inf")
-    return {
-        "seconds": round(wave.seconds, 3) if is_over else None,
-        "first_s": round(wave.first_s, 3) if wave.openings else None,
-        "connects_per_s": round(wave.per_s, 1) if is_over else None,
-        "hello_p50_ms": milliseconds(wave.hellos, 50),
-        "hello_p99_ms": milliseconds(wave.hellos, 99),
-        "open_p50_ms": milliseconds(wave.openings, 50),
-        "open_p99_ms": milliseconds(wave.openings, 99),
-        "failed_attempts": wave.failures,
-    }
-
-
-def _allow_files(needed: int) -> None:
-    """Raise the limit of open files, which the gateway inherits; exits if that is not possible."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most != resource.RLIM_INFINITY and most < needed:
-        sys.exit(f"{needed} open files are needed, {most} are allowed: raise the hard limit (ulimit -Hn)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed if most == resource.RLIM_INFINITY else most, most))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.idle", description=__doc__.partition("\n")[0])
     parser.add_argument("--connections", type=int, default=10_000)
@@ -133,7 +105,7 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=3, help="how often the gateway is killed")
     options = parser.parse_args()
     settings = Settings(options.connections, options.concurrency, options.seconds, options.restarts)
-    _allow_files(settings.connections + _OTHER_FILES)
+    allow_files(settings.connections)
     run_alone(lambda: idle(settings))
 
 

@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", required=True, help="ws://HOST:PORT; several, with commas, share the connections")
     parser.add_argument("--chats-file", required=True, type=Path, help="what bench.workload.write_chats wrote")
     parser.add_argument("--chats", type=int, help="use only so many of them")
-    parser.add_argument("--loads", default="closed", help="closed, or sends a second; several with commas")
+    parser.add_argument("--loads", default="closed", help="closed, idle, or sends a second; several with commas")
     parser.add_argument("--window", type=int, default=1, help="sends in flight of each chat in a closed loop")
     parser.add_argument("--content-bytes", type=int, default=200)
     parser.add_argument("--warm", type=float, default=2.0, metavar="SECONDS", help="of each load before it is measured")

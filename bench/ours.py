@@ -6,10 +6,11 @@ Not over HTTP: each password would be hashed, which is slow by design, and there
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -23,14 +24,18 @@ from store import accounts, conversations
 from store.pool import Pool
 
 _REPOSITORY: Final = Path(__file__).parent.parent
-_NO_WAIT: Final = "?options=-csynchronous_commit%3Doff"
-_AT_ONCE: Final = 8
+NO_WAIT: Final = "?options=-csynchronous_commit%3Doff"
+"""Behind the URL of a database: for filling it."""
+
+AT_ONCE: Final = 8
+"""What is made at once when a database is filled."""
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 class Ours(Server):
-    """One gateway (`server`, what clients are connected to), one web process and one worker."""
+    """Gateways (`server`, what clients are connected to), one web process and one worker."""
 
     def __init__(self, shared: Shared, folder: Path) -> None:
         super().__init__("alo", "alo", shared, folder)
@@ -45,13 +50,20 @@ class Ours(Server):
             environment=self._environment(),
             log=self.log,
         )
-        return trio.run(_make_chats, self.database_url + _NO_WAIT, sizes)
+        return trio.run(_make_chats, self.database_url + NO_WAIT, sizes)
 
     @contextmanager
-    def started(self) -> Iterator[Endpoint]:
-        port = free_port()
-        with self.gateway(port) as gateway, self.companions() as companions:
-            yield Endpoint(f"ws://{LOOPBACK}:{port}", {"server": [gateway], **companions})
+    def started(self, nodes: int = 1) -> Iterator[Endpoint]:
+        with self.gateways(nodes) as gateways, self.companions() as companions:
+            url = ",".join(f"ws://{LOOPBACK}:{port}" for port in gateways)
+            yield Endpoint(url, {"server": list(gateways.values()), **companions})
+
+    @contextmanager
+    def gateways(self, count: int) -> Iterator[dict[int, int]]:
+        """So many gateways, which are one cluster; yields their process ids by port."""
+        with ExitStack() as stack:
+            ports = [free_port() for _ in range(count)]
+            yield {port: stack.enter_context(self.gateway(port)) for port in ports}
 
     @contextmanager
     def companions(self) -> Iterator[dict[str, list[int]]]:
@@ -69,18 +81,22 @@ class Ours(Server):
             yield {"web": [web], "worker": [worker]}
 
     @contextmanager
-    def gateway(self, port: int, *, wait: bool = True) -> Iterator[int]:
-        """The gateway alone; yields its process id.
+    def gateway(
+        self, port: int, *, wait: bool = True, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[int]:
+        """One gateway alone; yields its process id.
 
         :param wait: until it listens; else the block begins as soon as the process does.
+        :param environment: what is to be another than that of the other processes.
         """
-        with self._process("socket", ["server", "socket"], "SOCKET_PORT", port, wait=wait) as pid:
+        changed = {"SOCKET_PORT": str(port), **environment}
+        with self._process("socket", ["server", "socket"], port, changed, wait=wait) as pid:
             yield pid
 
     @contextmanager
     def web(self, port: int) -> Iterator[int]:
         """The web process alone; yields its process id."""
-        with self._process("web", ["server", "web"], "PORT", port) as pid:
+        with self._process("web", ["server", "web"], port, {"PORT": str(port)}) as pid:
             yield pid
 
     def _environment(self) -> dict[str, str]:
@@ -92,38 +108,38 @@ class Ours(Server):
         }
 
     @contextmanager
-    def _process(self, name: str, module: list[str], variable: str, port: int, *, wait: bool = True) -> Iterator[int]:
+    def _process(
+        self, name: str, module: list[str], port: int, environment: Mapping[str, str], *, wait: bool = True
+    ) -> Iterator[int]:
         """A process that listens on the port; yields its id."""
         with running(
             [sys.executable, "-m", *module],
             folder=_REPOSITORY,
-            environment={**self._environment(), variable: str(port)},
+            environment={**self._environment(), **environment},
             log=self.log.with_suffix(f".{name}.log"),
             is_ready=lambda: not wait or accepts(port),
         ) as pid:
             yield pid
 
 
-async def _make_chats(database_url: str, sizes: Sequence[int]) -> list[Chat]:
-    async def add_member(number: int) -> Member:
-        user = await accounts.add_user(pool, f"user{number}", "nobody logs in")
-        _, token, _ = await accounts.add_device(pool, user, "bench", lifetime_s=24 * 3600.0)
-        return Member(str(UUID(bytes=user)), token)
-
-    async def add_chat(members: tuple[Member, ...]) -> Chat:
-        users = [UUID(member.user).bytes for member in members]
-        if len(users) == 2:
-            conversation, _ = await conversations.add_direct(pool, *users)
-        else:
-            conversation = await conversations.add_group(pool, "Group", users, admin=users[0])
-        return Chat(str(UUID(bytes=conversation)), members)
-
-    with closing(Pool(database_url, _AT_ONCE)) as pool:
-        members = iter(await _map(add_member, range(sum(sizes))))
-        return await _map(add_chat, [tuple(islice(members, size)) for size in sizes])
+async def add_member(pool: Pool, name: str) -> Member:
+    """A new user, with a device that is logged in."""
+    user = await accounts.add_user(pool, name, "nobody logs in")
+    _, token, _ = await accounts.add_device(pool, user, "bench", lifetime_s=24 * 3600.0)
+    return Member(str(UUID(bytes=user)), token)
 
 
-async def _map(make: Callable[[_T], Awaitable[_R]], items: Iterable[_T]) -> list[_R]:
+async def add_chat(pool: Pool, members: Sequence[Member]) -> Chat:
+    """A new conversation of these; two are a direct chat."""
+    users = [UUID(member.user).bytes for member in members]
+    if len(users) == 2:
+        conversation, _ = await conversations.add_direct(pool, *users)
+    else:
+        conversation = await conversations.add_group(pool, "Group", users, admin=users[0])
+    return Chat(str(UUID(bytes=conversation)), tuple(members))
+
+
+async def map_some(make: Callable[[_T], Awaitable[_R]], items: Iterable[_T]) -> list[_R]:
     """What `make` returns for each item, in their order; some are made at once."""
     made: dict[int, _R] = {}
     todo = enumerate(items)
@@ -133,6 +149,12 @@ async def _map(make: Callable[[_T], Awaitable[_R]], items: Iterable[_T]) -> list
             made[number] = await make(item)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(_AT_ONCE):
+        for _ in range(AT_ONCE):
             nursery.start_soon(work)
     return [made[number] for number in sorted(made)]
+
+
+async def _make_chats(database_url: str, sizes: Sequence[int]) -> list[Chat]:
+    with closing(Pool(database_url, AT_ONCE)) as pool:
+        members = iter(await map_some(lambda number: add_member(pool, f"user{number}"), range(sum(sizes))))
+        return await map_some(lambda members: add_chat(pool, members), [tuple(islice(members, size)) for size in sizes])

@@ -10,26 +10,36 @@ from typing import Final
 CLOSED: Final = "closed"
 """The load without a rate."""
 
+IDLE: Final = "idle"
+"""No load: connections that do nothing, measured as if they did something."""
+
 
 @dataclass(frozen=True)
 class Load:
     """One kind of load.
 
     :ivar rate: sends a second, evenly spaced and spread over the chats in turn (an open loop); None for a closed one,
-        in which every chat always has `window` sends in flight.
+        in which every chat always has `window` sends in flight; none at all is idle.
     """
 
     rate: float | None = None
     window: int = 1
 
     @property
+    def is_idle(self) -> bool:
+        return self.rate is None and self.window == 0
+
+    @property
     def name(self) -> str:
+        if self.is_idle:
+            return IDLE
         return CLOSED if self.rate is None else f"rate-{self.rate:g}"
 
 
 def parse_loads(text: str, window: int) -> list[Load]:
-    """`closed,200,1000` to loads."""
-    return [Load(None if item == CLOSED else float(item), window) for item in text.split(",")]
+    """`closed,200,1000,idle` to loads."""
+    kinds = {CLOSED: Load(None, window), IDLE: Load(None, 0)}
+    return [kinds.get(item) or Load(float(item), window) for item in text.split(",")]
 
 
 class Schedule:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -88,8 +88,16 @@ class Peer(Server):
         return made
 
     @contextmanager
-    def started(self) -> Iterator[Endpoint]:
-        port = free_port()
+    def started(self, nodes: int = 1) -> Iterator[Endpoint]:
+        self.log.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            ports = [free_port() for _ in range(nodes)]
+            pids = [stack.enter_context(self._process(port)) for port in ports]
+            yield Endpoint(",".join(f"ws://{LOOPBACK}:{port}" for port in ports), {"server": pids})
+
+    @contextmanager
+    def _process(self, port: int) -> Iterator[int]:
+        """A process that listens on the port; yields its id."""
         environment = {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.shared.redis_url,
@@ -97,16 +105,14 @@ class Peer(Server):
             "NODE_ENV": "production",
             **self._kind.environment,
         }
-        log = self.log
-        log.unlink(missing_ok=True)
         with running(
             ["node", self._kind.program],
             folder=self._copy / self._kind.part,
             environment=environment,
-            log=log,
-            is_ready=lambda: f"peer on {port}" in log.read_text(),
+            log=self.log,
+            is_ready=lambda: f"peer on {port}" in self.log.read_text(),
         ) as pid:
-            yield Endpoint(f"ws://{LOOPBACK}:{port}", {"server": [pid]})
+            yield pid
 
 
 def _sources(folder: Path) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from embedded.errors import EmbeddedError
 from embedded.services import services
 
 FOLDER: Final = Path(__file__).parent.parent / "var" / "bench"
+
+_OTHER_FILES: Final = 100
+"""That this process and a gateway hold open beside their connections."""
 
 
 def run_alone(program: Callable[[], bool]) -> NoReturn:
@@ -49,7 +53,17 @@ def alone() -> Iterator[None]:
 def shared_services() -> Iterator[Shared]:
     """Postgres, which waits for the disk at each commit, and Redis."""
     with services(FOLDER / "services", durable=True) as running:
-        yield Shared(running.postgres.url, running.postgres.pid, running.redis.url, running.redis.pid)
+        postgres, redis = running.postgres, running.redis
+        yield Shared(postgres.url, postgres.pid, postgres.log, redis.url, redis.pid)
+
+
+def allow_files(connections: int) -> None:
+    """Raise the limit of open files, which gateways inherit, to hold these; exits if that is not possible."""
+    needed = connections + _OTHER_FILES
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < needed:
+        sys.exit(f"{needed} open files are needed, {most} are allowed: raise the hard limit (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed if most == resource.RLIM_INFINITY else most, most))
 
 
 def say(text: str) -> None:

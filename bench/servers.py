@@ -16,6 +16,7 @@ from bench.workload import Chat
 class Endpoint:
     """A server that runs.
 
+    :ivar url: ws://HOST:PORT; of several nodes with commas between them.
     :ivar pids: process ids by role. `server` is what clients are connected to; other roles are reported beside it.
     """
 
@@ -51,5 +52,5 @@ class Server(abc.ABC):
         """Make the database with a chat for each size: so many users, who are in no other. Two are a direct chat."""
 
     @abc.abstractmethod
-    def started(self) -> AbstractContextManager[Endpoint]:
-        """The server runs while the block does."""
+    def started(self, nodes: int = 1) -> AbstractContextManager[Endpoint]:
+        """The server runs while the block does, in so many processes that clients are connected to."""

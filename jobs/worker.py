@@ -40,7 +40,7 @@ class Worker:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._pool = Pool(config.database_url, config.database_pool)
-        self._redis = Redis(config.redis_url)
+        self._redis = Redis(config.jobs_url)
         self._queue = Queue(self._redis, os.urandom(8).hex())
         self._terminated = trio.Event()
 

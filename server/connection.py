@@ -55,8 +55,9 @@ class Gateway(Protocol):
     def admit(self, connection: Connection) -> bytes | None:
         """Count the connection for its address; None, or what to write if that has too many."""
 
-    async def identify(self, token: str) -> Identity:
-        """Who has this token. Raises TokenUnknown, TokenExpired, DeviceRevoked, or another StoreError."""
+    async def identify(self, connection: Connection, token: str) -> Identity:
+        """Who has this token. From here on it counts as a newcomer, until it has been told what is new, or a moment.
+        Raises TokenUnknown, TokenExpired, DeviceRevoked, or another StoreError."""
 
     def has_room(self, user: bytes) -> bool:
         """Whether the user may have one more connection here."""
@@ -110,6 +111,7 @@ class Connection:
         "device",
         "heard_at",
         "in_flight",
+        "is_arriving",
         "outbox",
         "pinged_at",
         "registered_at",
@@ -134,6 +136,7 @@ class Connection:
         self._idle: trio.Event | None = None
         self.address = address
         self.counted_as: str | None = None
+        self.is_arriving = False
         self.heard_at = 0.0
         self.in_flight = 0
         self.registered_at = 0.0
@@ -379,7 +382,7 @@ class Connection:
             self.close(CloseCode.UNSUPPORTED_VERSION, detail)
             return
         try:
-            identity = await self._gateway.identify(hello.token)
+            identity = await self._gateway.identify(self, hello.token)
             if not self._gateway.has_room(identity.user):
                 limit = limits.CONNECTIONS_PER_USER
                 self.close(CloseCode.TOO_MANY_CONNECTIONS, f"limit {limit.name}: {limit.value}")

@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 MAX_WAITING: Final = 50_000
 """Pushes that wait for Redis; about 20 MB. Beyond that the other nodes are told to catch up instead."""
 
+MAX_PASSES: Final = 4
+"""That wait to be written, looked up already."""
+
 MAX_PASS: Final = 512
 MAX_PASS_BYTES: Final = 512 * 1024
 """Pushes of one pass, and their frames: bound the size of a stream entry, and what its receiver pushes at once."""
@@ -92,6 +95,19 @@ def _split(users: bytes) -> list[bytes]:
     return [users[at : at + 16] for at in range(0, len(users), 16)]
 
 
+class _Pass(NamedTuple):
+    """What is written together.
+
+    :ivar entries: pairs (node, stream entry).
+    :ivar counts: whether other nodes have to catch up if it cannot be written.
+    :ivar refused: why it cannot be.
+    """
+
+    entries: list[tuple[bytes, bytes]]
+    counts: bool
+    refused: str = ""
+
+
 class Fanout:
     """Takes the pushes of each pass and writes them for the nodes concerned.
 
@@ -104,7 +120,7 @@ class Fanout:
         self._is_alone = is_alone
         self._waiting: deque[Push] = deque()
         self._rechecks: set[bytes] = set()
-        self._writing = False
+        self._writing = 0
         self._wake = trio.Event()
         self._idle = trio.Event()
         self.missed_since: float | None = None
@@ -137,14 +153,31 @@ class Fanout:
 
     async def run(self) -> None:
         """Write until cancelled; what waits then is lost to the other nodes' live pushes, not to Postgres."""
-        while True:
-            if not (self._waiting or self._rechecks):
+        send, receive = trio.open_memory_channel[_Pass](MAX_PASSES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._publish_in_order, receive)
+            while True:
+                if not (self._waiting or self._rechecks):
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                rechecks, self._rechecks = list(self._rechecks), set()
+                self._writing += 1
+                await send.send(await self._address(self._take(), rechecks))
+
+    async def _publish_in_order(self, passes: trio.MemoryReceiveChannel[_Pass]) -> None:
+        """One pass is looked up while the one before is written, and none overtakes another."""
+        async for each in passes:
+            refused = each.refused
+            if not refused and each.entries:
+                try:
+                    refused = "Redis refused an entry" if await publish(self._redis, each.entries) else ""
+                except (Unavailable, RedisError) as error:
+                    refused = str(error)
+            if refused and each.counts:
+                self.miss(refused)
+            self._writing -= 1
+            if not (self._writing or self._waiting or self._rechecks):
                 self._idle.set()
-                self._wake = trio.Event()
-                await self._wake.wait()
-            self._writing = True
-            await self._write(self._take())
-            self._writing = False
 
     def _take(self) -> list[Push]:
         pushes: list[Push] = []
@@ -162,18 +195,17 @@ class Fanout:
                 self._idle = trio.Event()
             await self._idle.wait()
 
-    async def _write(self, pushes: list[Push]) -> None:
-        rechecks, self._rechecks = list(self._rechecks), set()
+    async def _address(self, pushes: list[Push], rechecks: list[bytes]) -> _Pass:
+        """Which nodes hold somebody whom these pushes are for."""
+        # Ephemeral pushes are not worth catching up on, which would not bring them anyway.
+        counts = bool(rechecks) or any(push.key is None for push in pushes)
         try:
             users = list({user for push in pushes for user in push.users})
             where = dict(zip(users, await locate(self._redis, users), strict=True))
-            entries = list(self._entries(pushes, where)) + await self._recheck_entries(rechecks)
-            refused = "Redis refused an entry" if entries and await publish(self._redis, entries) else ""
+            entries = [*self._entries(pushes, where), *await self._recheck_entries(rechecks)]
         except (Unavailable, RedisError) as error:
-            refused = str(error)
-        # Ephemeral pushes are not worth catching up on, which would not bring them anyway.
-        if refused and (rechecks or any(push.key is None for push in pushes)):
-            self.miss(refused)
+            return _Pass([], counts, str(error))
+        return _Pass(entries, counts)
 
     async def tell_missed(self, others: Collection[bytes]) -> None:
         """If something was missed, ask these nodes to catch up.

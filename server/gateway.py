@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 from contextlib import closing
 from typing import Final
 
@@ -17,7 +18,7 @@ import trio
 
 from protocol import limits
 from protocol.codes import CloseCode
-from protocol.frames import MarkDelivered, MarkRead, Request, Send
+from protocol.frames import Hello, MarkDelivered, MarkRead, Request, Send, Sync
 from server.admission import ConnectionCounts, Gate, Rate, TokenBuckets
 from server.connection import Connection
 from server.handshake import refused_address
@@ -55,7 +56,7 @@ node can greet; but no longer than the whole may take."""
 SUCCESSOR_S: Final = 2.0
 """With no other node they come back to the same address, where a successor needs about as long to start."""
 
-ANSWER_TIMEOUT_S: Final = 12.0
+ANSWER_TIMEOUT_S: Final = 11.0
 """For what is in flight when the process is told to stop; a commit may take 10 s."""
 
 READ_S: Final = 0.25
@@ -67,9 +68,13 @@ SIGN_OFF_TIMEOUT_S: Final = 3.0
 GOODBYE_TIMEOUT_S: Final = 3.0
 """For telling the connections to go."""
 
-MAX_GREETED: Final = 64
-"""Hellos that are looked up at once; until some are answered nobody else is let in. Eight connections to Postgres are
-kept busy by 64, and each waits for a few ms only. Who is silent does not count, so nobody can hold others up."""
+MAX_ARRIVING: Final = 16
+"""Newcomers that are seen to at once, from their hello until what they missed is on its way; until then nobody else is
+let in, and those who are here have their turn in between. Who is silent does not count, so nobody can hold others up. A
+herd that is let in at once is served so late that it has given up by then, and comes again."""
+
+ARRIVAL_S: Final = 1.0
+"""Who has not asked for what is new by then holds nobody up any more."""
 
 MAX_BUCKETS: Final = 100_000
 """Users whose rate is remembered; a bucket is full, and forgotten, 4 s after its user has paused. About 20 MB."""
@@ -85,7 +90,7 @@ class SocketGateway:
         except ValueError as error:
             raise ConfigError(f"TRUSTED_PROXIES: {error}") from None
         self._pool = Pool(config.database_url, config.database_pool)
-        self._redis = Redis(config.redis_url)
+        self._redis = Redis(config.bus_url)
         self._hub = Hub()
         self._node = Node(self._redis, self._pool, self._hub)
         self._clock = Clock(self._pool)
@@ -108,7 +113,8 @@ class SocketGateway:
         self._rates: TokenBuckets[bytes] = TokenBuckets(
             Rate(limits.MAX_USER_REQUESTS_PER_S, limits.MAX_USER_REQUESTS_AT_ONCE), MAX_BUCKETS
         )
-        self._greeted = Gate(MAX_GREETED)
+        self._arriving = Gate(MAX_ARRIVING)
+        self._arrivals: deque[tuple[float, Connection]] = deque()
         self._connections: set[Connection] = set()
         self._all_gone = trio.Event()
         self._terminated = trio.Event()
@@ -130,6 +136,7 @@ class SocketGateway:
                 services.start_soon(self._clock.run)
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
+                services.start_soon(self._let_in_who_takes_long)
                 if await self._wait_ready():
                     async with trio.open_nursery() as connections:
                         task_status.started(sock.getsockname()[1])
@@ -162,7 +169,7 @@ class SocketGateway:
 
     async def _accept_until_terminated(self, sock: socket.socket, connections: trio.Nursery) -> None:
         async with trio.open_nursery() as listening:
-            listening.start_soon(accept_connections, sock, connections, self._serve, self._greeted.wait_open)
+            listening.start_soon(accept_connections, sock, connections, self._serve, self._arriving.wait_open)
             log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self._node.id.hex())
             await self._terminated.wait()
             listening.cancel_scope.cancel()
@@ -236,12 +243,23 @@ class SocketGateway:
         connection.counted_as = key
         return None
 
-    async def identify(self, token: str) -> Identity:
-        self._greeted.enter()
-        try:
-            return await device_by_token(self._pool, token)
-        finally:
-            self._greeted.leave()
+    async def identify(self, connection: Connection, token: str) -> Identity:
+        self._arriving.enter()
+        connection.is_arriving = True
+        self._arrivals.append((trio.current_time(), connection))
+        return await device_by_token(self._pool, token)
+
+    def arrived(self, connection: Connection) -> None:
+        if connection.is_arriving:
+            connection.is_arriving = False
+            self._arriving.leave()
+
+    async def _let_in_who_takes_long(self) -> None:
+        while True:
+            await trio.sleep(ARRIVAL_S / 4)
+            before = trio.current_time() - ARRIVAL_S
+            while self._arrivals and self._arrivals[0][0] < before:
+                self.arrived(self._arrivals.popleft()[1])
 
     def has_room(self, user: bytes) -> bool:
         return self._hub.count(user) < limits.MAX_USER_CONNECTIONS
@@ -254,6 +272,7 @@ class SocketGateway:
         await self._node.enter(connection.user)
 
     def leave(self, connection: Connection) -> None:
+        self.arrived(connection)
         if connection.counted_as is not None:
             self._addresses.leave(connection.counted_as)
             connection.counted_as = None
@@ -277,4 +296,7 @@ class SocketGateway:
         self._marks.submit_nowait(connection, frame)
 
     async def answer(self, connection: Connection, frame: Request) -> bytes:
-        return await self._requests.answer(connection, frame)
+        reply = await self._requests.answer(connection, frame)
+        if isinstance(frame, (Hello, Sync)):
+            self.arrived(connection)
+        return reply

@@ -1,7 +1,8 @@
 """The opening handshake of a WebSocket, on the server's side: the one file here that meets trio-websocket.
 
-trio-websocket checks the request and writes the answer; what follows is read by `protocol.websocket`. So a connection
-needs neither the task nor the parsers of trio-websocket once it is open (docs/decisions/0008).
+A request of the form that all clients use is answered by `server.upgrade`; anything else trio-websocket checks, and
+answers. What follows is read by `protocol.websocket`. So a connection needs neither the task nor the parsers of
+trio-websocket once it is open (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, w
 from wsproto.utilities import ProtocolError
 
 from protocol import limits
+from server.upgrade import plain_upgrade
 
 log = structlog.get_logger(__name__)
 
@@ -61,8 +63,14 @@ async def open_websocket(
     :returns: what the client sent after its request; None if there is no WebSocket now, whatever the reason.
     :raises trio.BrokenResourceError: if the connection was lost meanwhile.
     """
-    stream = _RequestStream(first, read, write)
-    leftover: bytes | None = None
+    head, after = await _read_head(first, read)
+    upgrade = plain_upgrade(head)
+    if upgrade is not None:
+        crowded = admit(upgrade.forwarded_for)
+        write(upgrade.answer if crowded is None else crowded)
+        return after if crowded is None else None
+    stream = _RequestStream(head, write)
+    is_open = False
     try:
         async with trio.open_nursery() as reading:
             stream.end = reading.cancel_scope.cancel
@@ -73,7 +81,7 @@ async def open_websocket(
                 write(crowded)
             elif refusal is None:
                 await request.accept(subprotocol=limits.SUBPROTOCOL)
-                leftover = stream.leftover
+                is_open = True
             else:
                 status, detail = refusal
                 await request.reject(status, extra_headers=[(b"content-type", b"text/plain")], body=detail.encode())
@@ -82,35 +90,37 @@ async def open_websocket(
         pass  # It was no handshake; where there is an answer to that, trio-websocket has written it.
     except* (ProtocolError, UnicodeError) as errors:
         log.info("handshake_failed", errors=[repr(error) for error in errors.exceptions])
-    return leftover
+    return after if is_open else None
+
+
+async def _read_head(first: bytes, read: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bytes]:
+    """A request up to its empty line, and what came after it; nothing, if it is none."""
+    head = bytearray()
+    while _END not in head:
+        data, first = first or await read(), b""
+        # A TLS hello begins with 22; nothing but a letter begins a request.
+        if not data or (not head and not data[:1].isalpha()) or len(head) > MAX_REQUEST_BYTES:
+            return b"", b""
+        head += data
+    end = head.index(_END) + len(_END)
+    return bytes(head[:end]), bytes(head[end:])
 
 
 class _RequestStream(trio.abc.Stream):
     """What trio-websocket sees: one request, and nothing after it."""
 
-    def __init__(self, first: bytes, read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], None]) -> None:
-        self._first = first
-        self._read = read
+    def __init__(self, head: bytes, write: Callable[[bytes], None]) -> None:
+        self._head = head
         self._write = write
         self._is_read = False
-        self.leftover = b""
         self.end: Callable[[], None] = lambda: None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if self._is_read:
             await trio.sleep_forever()
-        head = bytearray()
-        while _END not in head:
-            data, self._first = self._first or await self._read(), b""
-            # A TLS hello begins with 22; nothing but a letter begins a request.
-            if not data or (not head and not data[:1].isalpha()) or len(head) > MAX_REQUEST_BYTES:
-                self._is_read = True
-                return b""
-            head += data
+        await trio.lowlevel.checkpoint()
         self._is_read = True
-        end = head.index(_END) + len(_END)
-        self.leftover = bytes(head[end:])
-        return bytes(head[:end])
+        return self._head
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()

@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 BACKLOG: Final = 1024
 """Connections that the kernel accepts ahead of us: a reconnecting herd comes faster than one task switch each."""
 
-AT_ONCE: Final = 32
+AT_ONCE: Final = 4
 """Connections that are accepted before everybody else has their turn: a herd of 10,000 that is accepted in one piece is
 served in one piece, all of them too late."""
 

@@ -84,17 +84,17 @@ class Marks:
             nursery.start_soon(self._flush_in_time)
 
     def _settle(self, batch: list[PendingMarks], outcomes: list[StoreError | None]) -> None:
-        is_doubtful = False
+        is_doubtful, moved, self._moved = False, self._moved, []
+        # Before the replies: who marks sees what came of it by then.
+        for push in self._pushes(moved):
+            self._hub.push(push)
+            self._fanout.add(push)
         for pending, error in zip(batch, outcomes, strict=True):
             reply = Done(pending.request) if error is None else store_error_reply(pending.request, error)
             pending.connection.outbox.offer(encode(reply))
             pending.connection.answered()
             self._unflushed.append(pending.connection.outbox)
             is_doubtful |= isinstance(error, Unavailable)
-        moved, self._moved = self._moved, []
-        for push in self._pushes(moved):
-            self._hub.push(push)
-            self._fanout.add(push)
         self._hub.flush()
         self._fanout.wake()
         self._settled.set()

@@ -9,6 +9,7 @@ here that moved lately, compared with what was pushed. The same catching up answ
 | the heartbeat finds no stream | FLUSHALL, or this node was away for longer than its lease |
 | the first entry of the stream is later than what was read | it was trimmed: this node is too slow |
 | the connection to Redis is new | entries may have been written and lost |
+| Redis is another server (fail-over) | this node may have written to the former one longer than others read there |
 | another node vanished without signing off | it may have committed messages and not fanned them out |
 | another node asks (`fanout.CatchUp`) | it could not write to Redis |
 | a process that only writes vanished (`server.writer`) | it may have committed changes and told nobody |
@@ -69,6 +70,18 @@ MAX_CATCH_UP: Final = 200
 fetch a page of history."""
 
 
+class _Arrivals:
+    """Users who are to be entered into the directory together.
+
+    :ivar entered: set when they are, or when it has failed: then `error` says why.
+    """
+
+    def __init__(self) -> None:
+        self.users: list[bytes] = []
+        self.entered = trio.Event()
+        self.error: Unavailable | None = None
+
+
 class Node:
     """This node's place in the cluster. Run `run` in a nursery; `ready` is set once others can find it."""
 
@@ -85,12 +98,15 @@ class Node:
         self.presence = PresenceWatch(redis, pool, self.id, hub, self.live_nodes)
         self._departed: set[bytes] = set()
         self._departure = trio.Event()
+        self._arrivals = _Arrivals()
+        self._arrival = trio.Event()
         self._in_step_at = trio.current_time()
         self._alone_until = 0.0
         self._gap_s = 0.0
         self._gaps = 0
         self.tide = TideKeeper(pool, hub, self._count_gaps)
         self._gap_seen = trio.Event()
+        self._moves = 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -100,6 +116,7 @@ class Node:
             nursery.start_soon(self._catch_up_after_gaps)
             nursery.start_soon(self._fill_holes)
             nursery.start_soon(self._remove_departed)
+            nursery.start_soon(self._enter_arrivals)
             nursery.start_soon(self.fanout.run)
             nursery.start_soon(self.presence.run)
             nursery.start_soon(self.tide.run)
@@ -126,7 +143,12 @@ class Node:
 
         :raises Unavailable: if Redis cannot be reached.
         """
-        await enter(self._redis, self.id, [user])
+        arrivals = self._arrivals
+        arrivals.users.append(user)
+        self._arrival.set()
+        await arrivals.entered.wait()
+        if arrivals.error is not None:
+            raise Unavailable(arrivals.error.service, arrivals.error.where, arrivals.error.detail)
         self.presence.moved(user)
 
     def depart(self, user: bytes) -> None:
@@ -148,9 +170,11 @@ class Node:
     async def _keep_lease(self) -> None:
         while True:
             await self._redis.wait_connected()
+            connects = self._redis.connects
             try:
                 await self._rebuild()
-                while self._redis.is_connected:
+                # Another connection may be there between two heartbeats.
+                while self._redis.is_connected and self._redis.connects == connects:
                     await self._beat()
                     await trio.sleep(HEARTBEAT_S)
             except (Unavailable, RedisError) as error:
@@ -160,6 +184,9 @@ class Node:
 
     async def _rebuild(self) -> None:
         """Make Redis know this node and its users, then look for what was missed until then."""
+        if self._redis.moves > self._moves:
+            self._moves = self._redis.moves
+            self.fanout.miss("Redis is another server now")
         await self._inbox.open()
         await self._beat_once()
         await enter(self._redis, self.id, self._hub.users())
@@ -331,6 +358,20 @@ class Node:
                 self._push_all(found, joined)
                 self._hub.skip(hole)
                 self._hub.flush()
+
+    async def _enter_arrivals(self) -> None:
+        """Those who come while others are being entered are entered together: a herd is a few commands."""
+        while True:
+            await self._arrival.wait()
+            self._arrival = trio.Event()
+            arrivals, self._arrivals = self._arrivals, _Arrivals()
+            try:
+                await enter(self._redis, self.id, arrivals.users)
+            except Unavailable as error:
+                arrivals.error = error
+            except RedisError as error:
+                arrivals.error = Unavailable("Redis", self._redis.where, str(error))
+            arrivals.entered.set()
 
     async def _remove_departed(self) -> None:
         while True:

@@ -88,6 +88,7 @@ class TideKeeper:
             log.warning("history_changed", connections=self._hub.statistics().connections)
             self.settled = found
             self._hub.begin_anew()
+            self._hub.flush()
         self._history = found.history
         return found
 

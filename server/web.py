@@ -33,7 +33,7 @@ SIGN_OFF_TIMEOUT_S: Final = 3.0
 async def serve_web(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first."""
     pool = Pool(config.database_url, config.database_pool)
-    redis = Redis(config.redis_url)
+    redis = Redis(config.bus_url)
     writer = Writer(redis)
     terminated = trio.Event()
     sock = listen(config.host, config.port)

@@ -95,7 +95,7 @@ async def device_by_token(pool: Pool, token: str) -> Identity:
     :raises DeviceRevoked: if its device was revoked.
     :raises TokenExpired: if it is too old.
     """
-    rows = await pool.run(_DEVICE_BY_TOKEN, {"token_hash": _hash(token)})
+    rows = await pool.read(_DEVICE_BY_TOKEN, {"token_hash": _hash(token)})
     if not rows:
         raise TokenUnknown
     [(user, device, now, expires, is_revoked)] = rows

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from store.postgres import is_url
+from store.redis_url import redis_url_fault
 
 
 class ConfigError(Exception):
@@ -30,7 +31,11 @@ class Config:
     database_pool: int = 8
     """Postgres connections of one process."""
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """Redis 6.2 or newer: redis://, rediss:// (TLS) or unix://."""
+    """Redis 6.2 or newer: redis://, rediss:// (TLS), unix:// or redis+sentinel:// (`store.redis_url`)."""
+    redis_bus_url: str = ""
+    """Redis for what nodes tell each other (`socket`, `web`); empty: that of REDIS_URL."""
+    redis_jobs_url: str = ""
+    """Redis for the job queue (`worker`); empty: that of REDIS_URL."""
     token_lifetime_s: float = 90 * 86400.0
     """How long a token is good, unless it is refreshed."""
     trusted_proxies: str = ""
@@ -43,6 +48,14 @@ class Config:
     """Debounce window: how long a message may stay undelivered before its recipients are notified."""
     log_level: str = "info"
     """debug, info, warning or error. Logs are JSON lines on stderr."""
+
+    @property
+    def bus_url(self) -> str:
+        return self.redis_bus_url or self.redis_url
+
+    @property
+    def jobs_url(self) -> str:
+        return self.redis_jobs_url or self.redis_url
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Config:
@@ -83,8 +96,13 @@ class Config:
         yield "OFFLINE_NOTICE_AFTER_S", window, 0 < self.offline_notice_after_s < 86400
         database = "must be a libpq URL (postgresql://...) or DSN, with one port or a port per host"
         yield "DATABASE_URL", database, is_url(self.database_url)
-        redis = "must be a redis://, rediss:// or unix:// URL"
-        yield "REDIS_URL", redis, _has_scheme(self.redis_url, "redis", "rediss", "unix")
+        for name, url in (
+            ("REDIS_URL", self.redis_url),
+            ("REDIS_BUS_URL", self.bus_url),
+            ("REDIS_JOBS_URL", self.jobs_url),
+        ):
+            fault = redis_url_fault(url)
+            yield name, fault, not fault
         hook = "must be an http:// or https:// URL, or empty"
         yield (
             "OFFLINE_NOTICE_URL",

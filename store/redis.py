@@ -1,35 +1,36 @@
-"""Redis on Trio: the one file that meets the Redis driver.
+"""Redis on Trio, for all tasks of a process.
 
 redis-py's asynchronous client is for asyncio, so Trio carries the bytes: hiredis packs commands and parses replies,
-redis-py reads the URL. The commands of all tasks share one connection and are pipelined: what tasks ask for while a
-write is under way leaves with the next one, and replies come back in order. A command costs a few microseconds that
-way. A command that blocks in Redis (XREAD BLOCK) would hold up everybody behind it, so `Redis.blocking` opens a second
-connection for each follower.
+redis-py reads the URL (`store.redis_url`). The commands of all tasks share one connection and are pipelined: what tasks
+ask for while a write is under way leaves with the next one, and replies come back in order. A command costs a few
+microseconds that way. A command that blocks in Redis (XREAD BLOCK) would hold up everybody behind it, so
+`Redis.blocking` opens a second connection for each follower.
 
 A connection that is lost fails every command in flight with `Unavailable` (it may have taken effect), and is opened
-again with back-off. While there is none, commands fail at once; who has to wait uses `wait_connected`.
+again with back-off, to whatever server is the master then (`store.redis_server`). While there is none, commands fail at
+once; who has to wait uses `wait_connected`. All connections lead to one server: those that block end with the shared
+one, which ends with the first reply that its server takes no writes.
 """
 
 from __future__ import annotations
 
 import random
-import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
 
 import hiredis
 import structlog
 import trio
-from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
-from store.errors import StoreError, Unavailable
+from store.errors import Unavailable
+from store.redis_server import Argument, Command, Servers, pack
+from store.redis_server import RedisError as RedisError
+from store.redis_url import Address, parse_redis_url
 
 log = structlog.get_logger(__name__)
 
-CONNECT_TIMEOUT_S: Final = 3.0
 COMMAND_TIMEOUT_S: Final = 5.0
 """The oldest command in flight may wait this long for its reply; then the connection counts as dead. Ours take
 microseconds; a Redis that saves to a slow disk, or is stopped, stalls all of them."""
@@ -39,14 +40,9 @@ MAX_IN_FLIGHT: Final = 100_000
 
 MAX_BACKOFF_S: Final = 2.0
 
-Argument: TypeAlias = bytes | str | int | float
-_parse_url: Callable[[str], dict[str, Any]] = parse_url
+READ_ONLY: Final = "it takes no writes, being a replica"
+
 Reply: TypeAlias = Any
-_pack: Callable[..., bytes] = hiredis.pack_command
-
-
-class RedisError(StoreError):
-    """Redis answered a command with an error; the text is Redis' own."""
 
 
 class _Slot:
@@ -61,10 +57,14 @@ class _Slot:
 
 
 class _Link:
-    """One connection: a reader, a writer, and the commands in flight between them."""
+    """One connection: a reader, a writer, and the commands in flight between them.
 
-    def __init__(self, stream: trio.abc.Stream, where: str) -> None:
-        self.where = where
+    :ivar on_lost: called once, at the moment when it is known to be lost.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, address: Address) -> None:
+        self.address = address
+        self.where = str(address)
         self._stream = stream
         self._reader = hiredis.Reader(replyError=RedisError)
         self._unsent: list[bytes] = []
@@ -72,10 +72,13 @@ class _Link:
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
         self._lost = trio.Event()
+        self.on_lost: Callable[[], None] = lambda: None
         self.failure: Unavailable | None = None
+        self.is_read_only = False
 
-    def close(self) -> None:
+    def close(self, detail: str = "connection closed") -> None:
         """Make `run` end soon."""
+        self._lose(detail)
         self._scope.cancel()
 
     def offer(self, packed: bytes, slots: Sequence[_Slot]) -> None:
@@ -115,6 +118,7 @@ class _Link:
         if self.failure is None:
             self.failure = Unavailable("Redis", self.where, detail)
             self._lost.set()
+            self.on_lost()
 
     async def wait_lost(self) -> None:
         await self._lost.wait()
@@ -135,6 +139,9 @@ class _Link:
                 if not slots:
                     self._lose("a reply came that nobody had asked for")
                     return
+                if isinstance(reply, RedisError) and reply.is_read_only:
+                    self.is_read_only = True
+                    self.close(READ_ONLY)
                 slot = slots.popleft()
                 slot.reply = reply
                 if slot.task is not None:
@@ -175,52 +182,80 @@ class _Link:
 class Redis:
     """One Redis, shared by all tasks. Run `run` in a nursery for as long as it is used.
 
-    :param url: redis://, rediss:// or unix://, with password and database number if any.
+    :param url: of a server or of sentinels, as in `store.redis_url`.
+    :raises ValueError: if the URL cannot be used.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self.where = urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
+        self._servers = Servers(parse_redis_url(url))
+        self.where = self._servers.where
         self._link: _Link | None = None
+        self._followers: set[_Link] = set()
         self._connected = trio.Event()
         self.connects = 0
+        self.moves = 0
+        """How often a connection has led to another server than the one before."""
+        self._last: Address | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection open until cancelled; says in the log when it is lost and when it is back."""
         async with trio.open_nursery() as self._links:
             task_status.started()
             while True:
-                link = await self._connect_with_backoff()
+                link = await self._connect()
                 self._links.start_soon(link.run)
-                try:
-                    await self._introduce(link)
-                except (Unavailable, RedisError) as error:
-                    log.warning("redis_refused_us", where=self.where, error=str(error))
-                    link.close()
-                    await trio.sleep(MAX_BACKOFF_S)
-                    continue
                 self._up(link)
                 up_at = trio.current_time()
-                await link.wait_lost()
-                self._down()
-                log.warning("redis_lost", where=self.where, error=str(link.failure))
+                await self._wait_lost(link)
+                log.warning("redis_lost", where=link.where, error=str(link.failure))
                 if trio.current_time() - up_at < MAX_BACKOFF_S:
                     # It takes us in and lets go of us at once: not in a tight loop.
                     await trio.sleep(MAX_BACKOFF_S / 8 * random.uniform(0.5, 1))  # noqa: S311
 
+    async def _wait_lost(self, link: _Link) -> None:
+        async def leave_if_moved() -> None:
+            await self._servers.wait_moved(link.address)
+            link.close("the sentinels name another master")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave_if_moved)
+            await link.wait_lost()
+            nursery.cancel_scope.cancel()
+
+    async def _connect(self) -> _Link:
+        delay_s = 0.05
+        while True:
+            try:
+                address = await self._servers.find()
+                return _Link(await self._servers.open(address), address)
+            except Unavailable as error:
+                log.warning("waiting_for_redis", error=str(error), retry_in_s=round(delay_s, 2))
+            except RedisError as error:
+                # A wrong password, or too many clients: nothing that is over in a moment.
+                delay_s = MAX_BACKOFF_S
+                log.warning("redis_refused_us", where=self.where, error=str(error))
+            # Jitter, so that the processes of a node do not come back in step.
+            await trio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311
+            delay_s = min(delay_s * 2, MAX_BACKOFF_S)
+
     def _up(self, link: _Link) -> None:
         self._link = link
+        link.on_lost = self._down
         self.connects += 1
+        self.moves += self._last not in (None, link.address)
+        self._last = link.address
         self._connected.set()
-        log.info("redis_connected", where=self.where)
+        log.info("redis_connected", where=link.where)
 
     def _down(self) -> None:
         self._link = None
         self._connected = trio.Event()
+        for follower in self._followers:
+            follower.close("the other connection to it was lost")
 
     @property
     def is_connected(self) -> bool:
-        return self._link is not None and self._link.failure is None
+        return self._link is not None
 
     async def wait_connected(self) -> None:
         """Return once there is a connection; at once if there is."""
@@ -237,7 +272,7 @@ class Redis:
             raise reply
         return reply
 
-    async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+    async def pipeline(self, commands: Sequence[Command]) -> list[Reply]:
         """Run several commands in a row; their replies, errors of single commands among them as `RedisError` values.
 
         :raises Unavailable: as `call` does; any part of the commands may have taken effect.
@@ -245,19 +280,29 @@ class Redis:
         if not commands:
             await trio.lowlevel.checkpoint()
             return []
-        if self._link is None or self._link.failure is not None:
+        return await _exchange(await self._shared(), commands)
+
+    async def _shared(self) -> _Link:
+        if self._link is None:
             await trio.lowlevel.checkpoint()
             raise Unavailable("Redis", self.where, "not connected")
-        return await _exchange(self._link, commands)
+        return self._link
 
     @asynccontextmanager
     async def blocking(self) -> AsyncGenerator[Callable[..., Any], None]:
         """A connection of its own, for commands that block in Redis; yields `async call(*command, wait_s)`.
 
+        It leads where the shared one leads, and ends with it: who follows would else go on reading from a server that
+        nobody writes to any more.
+
         :raises Unavailable: if it cannot be opened, or is lost; opening it again is the caller's business.
         """
-        link = _Link(await _open(self._url, self.where), self.where)
+        shared = await self._shared()
+        link = _Link(await self._servers.open(shared.address), shared.address)
         self._links.start_soon(link.run)
+        self._followers.add(link)
+        if self._link is not shared:
+            link.close("the other connection to it was lost")
 
         async def call(*command: Argument, wait_s: float) -> Reply:
             [reply] = await _exchange(link, [command], patience_s=wait_s)
@@ -266,37 +311,15 @@ class Redis:
             return reply
 
         try:
-            await self._introduce(link)
             yield call
         finally:
+            self._followers.discard(link)
             link.close()
-
-    async def _connect_with_backoff(self) -> _Link:
-        delay_s = 0.05
-        while True:
-            try:
-                return _Link(await _open(self._url, self.where), self.where)
-            except Unavailable as error:
-                log.warning("waiting_for_redis", error=str(error), retry_in_s=round(delay_s, 2))
-            # Jitter, so that the processes of a node do not come back in step.
-            await trio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311
-            delay_s = min(delay_s * 2, MAX_BACKOFF_S)
-
-    async def _introduce(self, link: _Link) -> None:
-        parameters = _parse_url(self._url)
-        commands: list[Sequence[Argument]] = []
-        if password := parameters.get("password"):
-            username = parameters.get("username")
-            commands.append(("AUTH", username, password) if username else ("AUTH", password))
-        if database := parameters.get("db"):
-            commands.append(("SELECT", database))
-        commands.append(("CLIENT", "SETNAME", "alo-shield"))
-        for reply in await _exchange(link, commands):
-            if isinstance(reply, Exception):
-                raise reply
+            if link.is_read_only:
+                shared.close(READ_ONLY)
 
 
-async def _exchange(link: _Link, commands: Sequence[Sequence[Argument]], *, patience_s: float = 0) -> list[Reply]:
+async def _exchange(link: _Link, commands: Sequence[Command], *, patience_s: float = 0) -> list[Reply]:
     if link.failure is not None:
         await trio.lowlevel.checkpoint()
         raise link.failure
@@ -306,27 +329,8 @@ async def _exchange(link: _Link, commands: Sequence[Sequence[Argument]], *, pati
     due = trio.current_time() + COMMAND_TIMEOUT_S + patience_s
     slots = [_Slot(None, due) for _ in commands]
     slots[-1].task = trio.lowlevel.current_task()
-    link.offer(b"".join([_pack(tuple(command)) for command in commands]), slots)
+    link.offer(pack(commands), slots)
     last = await link.wait_reply(slots[-1])
     if isinstance(last, Unavailable):
         raise Unavailable(last.service, last.where, last.detail)
     return [slot.reply for slot in slots]
-
-
-async def _open(url: str, where: str) -> trio.abc.Stream:
-    parameters = _parse_url(url)
-    kind = parameters.get("connection_class")
-    try:
-        with trio.fail_after(CONNECT_TIMEOUT_S):
-            if kind is UnixDomainSocketConnection:
-                return await trio.open_unix_socket(parameters["path"])
-            host, port = parameters.get("host", "localhost"), parameters.get("port", 6379)
-            if kind is SSLConnection:
-                stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=ssl.create_default_context())
-                await stream.do_handshake()
-                return stream
-            return await trio.open_tcp_stream(host, port)
-    except trio.TooSlowError:
-        raise Unavailable("Redis", where, f"no answer within {CONNECT_TIMEOUT_S:g} s") from None
-    except (OSError, trio.BrokenResourceError) as error:
-        raise Unavailable("Redis", where, str(error)) from error

@@ -21,13 +21,25 @@ from msgspec.structs import replace
 from protocol.frames import Conversation, Departed, Message, Participants, Tombstone
 from protocol.limits import CURSOR_DAYS, MAX_SHOWN
 from store import sql
+from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, INT, TEXT, TEXTS, UUID, UUIDS
 from store.conversations import some_of
 from store.errors import ExpiredCursor, ForeignCursor
 from store.pool import Pool
-from store.postgres import bigints, uuid, uuids
+from store.postgres import uuids
 from store.rows import message_of
+from store.statement import Statement
 
 _sql = sql.load("sync")
+_CHANGED: Final = Statement(
+    _sql.changed,
+    {"base": TEXT, "most": BIGINT, "user": UUID, "position": UUID, "limit": BIGINT},
+    (TEXT, TEXT, UUID, TEXT, BIGINT, UUIDS, BIGINTS, TEXTS),
+)
+_MESSAGES: Final = Statement(
+    _sql.messages,
+    {"user": UUID, "conversations": UUIDS, "after": BIGINTS, "base": TEXT, "limit": INT, "bytes": BIGINT},
+    (UUID, BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, BOOL, BOOL),
+)
 
 MAX_CONVERSATIONS: Final = 100
 MAX_MESSAGES: Final = 500
@@ -144,13 +156,13 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
     given = _Cursor.decode(cursor) if cursor is not None else None
     base = _unpack(given.base) if given else None
     parameters = {
-        "user": uuid(user),
+        "user": user,
         "base": base and str(base),
-        "position": uuid(given.conversation if given else bytes(16)),
+        "position": given.conversation if given else bytes(16),
         "limit": MAX_CONVERSATIONS + 1,
         "most": MAX_SHOWN,
     }
-    [(snapshot, newest, history, timeline, now_us, ids, floors, news)] = await pool.fetch(_sql.changed, parameters)
+    [(snapshot, newest, history, timeline, now_us, ids, floors, news)] = await pool.read(_CHANGED, parameters)
     owner, day = _owner(history, timeline, user), now_us // _DAY_US
     now = Snapshot.parse(snapshot)
     if given:
@@ -237,6 +249,8 @@ class _Page:
         :param floors: of each, the seq from before the user joined.
         :param news: what of each is new, as `changed` in `store/sql/sync.sql` says.
         """
+        if not ids:
+            return None
         bases = [None if each == "whole" else str(self._base) for each in news]
         found = await some_of(self._pool, self._user, ids[:MAX_CONVERSATIONS], bases[:MAX_CONVERSATIONS])
         by_id = {conversation.conversation: conversation for conversation in found}
@@ -274,14 +288,14 @@ class _Page:
         if self._after >= 0:
             after[0] = max(after[0], self._after)
         parameters = {
-            "user": uuid(self._user),
-            "conversations": uuids(ids),
-            "after": bigints(after),
+            "user": self._user,
+            "conversations": ids,
+            "after": after,
             "base": str(self._base),
             "limit": MAX_MESSAGES,
             "bytes": max_bytes,
         }
-        rows = await self._pool.fetch(_sql.messages, parameters)
+        rows = await self._pool.read(_MESSAGES, parameters)
         messages: dict[bytes, list[tuple[Any, ...]]] = {}
         for row in rows:
             messages.setdefault(row[0], []).append(row)

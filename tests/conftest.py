@@ -2,7 +2,7 @@
 temporary folder.
 
 Each test that asks for `database_url` gets a database of its own, made from a migrated template; each that asks for
-`redis_url` finds Redis empty. Tests that break a service take `own_postgres` or `own_redis`.
+`redis_url` finds Redis empty. Tests that break a service take `own_postgres`, `own_redis` or `watched`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from embedded.services import Services, services
 from store.migrate import migrate
 from store.pool import Pool
 from tests.faults import flush_redis
+from tests.sentinel import Watched, watched_redis
 
 TEMPLATE = "alo_template"
 _numbers = count(1)
@@ -150,6 +151,13 @@ def own_redis(tmp_path: Path) -> Iterator[Redis]:
         yield redis
     finally:
         redis.stop()
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    """A Redis with a replica and a sentinel, for the test alone."""
+    with watched_redis(tmp_path / "redis") as watched:
+        yield watched
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "server",
 
 DRIVERS = {
     "psycopg": {"store/postgres.py"},
-    "hiredis": {"store/redis.py"},
-    "redis": {"store/redis.py"},
+    "hiredis": {"store/redis.py", "store/redis_server.py"},
+    "redis": {"store/redis_url.py"},
     "trio_websocket": {"server/handshake.py", "client/connection.py"},
     "quart": {"server/http.py"},
     "quart_trio": {"server/http.py"},

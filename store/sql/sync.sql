@@ -37,7 +37,7 @@ select pg_current_snapshot()::text, (select max(changed) from mine)::text, (sele
 
 -- name: messages
 -- See unseen_messages() in the migrations.
-select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision, edited,
+select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision::bigint, edited,
        reply_to, is_gone, is_beyond
 from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(base)s::pg_snapshot, %(limit)s, %(bytes)s);
 

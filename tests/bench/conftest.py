@@ -23,6 +23,6 @@ class Gateway(Ours):
 def ours(shared_services: Services, redis_url: str, tmp_path: Path) -> Iterator[Ours]:
     """Its database is made by `prepare`, and dropped when the test has ended."""
     postgres, redis = shared_services.postgres, shared_services.redis
-    server = Gateway(Shared(postgres.url, postgres.pid, redis_url, redis.pid), tmp_path)
+    server = Gateway(Shared(postgres.url, postgres.pid, postgres.log, redis_url, redis.pid), tmp_path)
     yield server
     server.shared.drop_database(server.database)

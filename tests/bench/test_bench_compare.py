@@ -11,7 +11,7 @@ from bench.ours import Ours
 
 
 def test_every_server_is_first_once() -> None:
-    shared = Shared("postgresql://127.0.0.1:1/postgres", 1, "redis://127.0.0.1:2/0", 2)
+    shared = Shared("postgresql://127.0.0.1:1/postgres", 1, Path("log"), "redis://127.0.0.1:2/0", 2)
     servers = [Ours(shared, Path()) for _ in range(3)]
     orders = [rotated(servers, turn) for turn in range(4)]
     assert [order[0] for order in orders] == [*servers, servers[0]]
@@ -19,7 +19,7 @@ def test_every_server_is_first_once() -> None:
 
 
 def test_a_database_of_the_same_cluster() -> None:
-    shared = Shared("postgresql://postgres@127.0.0.1:1/postgres", 1, "redis://127.0.0.1:2/0", 2)
+    shared = Shared("postgresql://postgres@127.0.0.1:1/postgres", 1, Path("log"), "redis://127.0.0.1:2/0", 2)
     assert Ours(shared, Path()).database_url == "postgresql://postgres@127.0.0.1:1/bench_alo"
 
 

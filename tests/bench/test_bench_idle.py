@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from bench import herd
-from bench.herd import Herd, Wave, first_delay_s
-from bench.idle import describe
+from bench.herd import Herd, first_delay_s
 from bench.ours import Ours
 from bench.processes import free_port
+from bench.wave import Wave, describe
 from client.backoff import FIRST_S
 from protocol.codes import CloseCode
 

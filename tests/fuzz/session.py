@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from protocol.codec import decode_from_client
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
-from protocol.frames import Bye, Hello, Request
+from protocol.frames import REQUESTS, Bye, Hello, Request
 from protocol.session import Session
 from tests.fuzz.decoder import check_close
 from tests.fuzz.frames import EXAMPLES
 
-SAMPLES: tuple[Request, ...] = tuple(
-    frame for data in EXAMPLES.from_client for frame in decode_from_client(data) if not isinstance(frame, RequestError)
-)
+_SAMPLES: dict[type[Request], Request] = {
+    type(frame): frame
+    for data in reversed(EXAMPLES.from_client)
+    for frame in decode_from_client(data)
+    if not isinstance(frame, RequestError)
+}
+SAMPLES: tuple[Request, ...] = tuple(_SAMPLES[struct] for struct in REQUESTS)
 """A frame of each type: the state machine looks at nothing else."""
 
 WELCOME, DRAIN = len(SAMPLES), len(SAMPLES) + 1

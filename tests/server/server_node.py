@@ -9,7 +9,7 @@ import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import trio
@@ -36,6 +36,8 @@ from store.pool import Pool
 from tests.cddl import check_from_server
 from tests.people import new_direct, new_user
 from tests.waiting import PATIENCE_S, wait_for
+
+_F = TypeVar("_F")
 
 
 class RawClient:
@@ -99,6 +101,24 @@ class RawClient:
                         frames += message
                         self._parts = b""
         return frames
+
+    async def ask(self, frame: Frame) -> list[Reply | Push]:
+        """Send a request; everything that came until its reply, the reply last."""
+        await self.send(frame)
+        frames: list[Reply | Push] = []
+        while True:
+            for each in await self.read(1):
+                frames.append(each)
+                if getattr(each, "request", None) == frame.request:  # type: ignore[union-attr]
+                    assert each is frames[-1]
+                    return frames
+
+    async def find(self, type_: type[_F]) -> _F:
+        """The next frame of this type; what comes before it, or with it, is passed over."""
+        while True:
+            for each in await self.read(1):
+                if isinstance(each, type_):
+                    return each
 
     async def wait_end(self, *, timeout_s: float = PATIENCE_S) -> int | None:
         """Read until the other side has closed the TCP connection; the close code that came, if any."""

@@ -57,15 +57,7 @@ class Room:
 
     async def ask(self, name: str, frame: Request) -> list[Reply | Push]:
         """Send a request; everything that came until its reply, the reply last."""
-        client = self.clients[name]
-        await client.send(frame)
-        frames: list[Reply | Push] = []
-        while True:
-            for each in await client.read(1):
-                frames.append(each)
-                if getattr(each, "request", None) == frame.request:
-                    assert each is frames[-1]
-                    return frames
+        return await self.clients[name].ask(frame)
 
     async def reply(self, name: str, frame: Request, type_: type[_T]) -> _T:
         """The reply alone."""

@@ -15,6 +15,8 @@ GOOD = {
     "DATABASE_URL": ("postgresql://a:b@c,d/e", "postgresql://a:b@c,d/e"),
     "DATABASE_POOL": ("2", 2),
     "REDIS_URL": ("rediss://h:1/2", "rediss://h:1/2"),
+    "REDIS_BUS_URL": ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+    "REDIS_JOBS_URL": ("redis+sentinel://a,b:1/chat", "redis+sentinel://a,b:1/chat"),
     "TOKEN_LIFETIME_S": ("3600", 3600.0),
     "TRUSTED_PROXIES": ("10.0.0.0/8", "10.0.0.0/8"),
     "MAX_ADDRESS_CONNECTIONS": ("5", 5),
@@ -38,6 +40,13 @@ def test_variable_is_read_into_its_field_alone(name: str) -> None:
     config = Config.from_environment({name: text, "UNRELATED": "x"})
     for field in fields(Config):
         assert getattr(config, field.name) == (value if field.name == name.lower() else field.default)
+
+
+def test_bus_and_jobs_share_a_redis_unless_told_otherwise() -> None:
+    shared = Config.from_environment({"REDIS_URL": "redis://shared"})
+    assert (shared.bus_url, shared.jobs_url) == ("redis://shared", "redis://shared")
+    apart = Config.from_environment({"REDIS_BUS_URL": "redis://bus", "REDIS_JOBS_URL": "redis://jobs"})
+    assert (apart.bus_url, apart.jobs_url) == ("redis://bus", "redis://jobs")
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -71,6 +80,9 @@ def test_empty_variable_is_like_none(name: str) -> None:
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "http://:secret@localhost"),
         ("REDIS_URL", "redis://h:port/0"),
+        ("REDIS_BUS_URL", "redis://:secret#@h"),
+        ("REDIS_JOBS_URL", "redis+sentinel://:secret@h"),
+        ("REDIS_JOBS_URL", "rediss://:secret@h?ssl_ca_certs=/nowhere/ca.pem"),
         ("OFFLINE_NOTICE_URL", "hook.example/notices"),
         ("OFFLINE_NOTICE_URL", "ftp://hook.example"),
         ("OFFLINE_NOTICE_AFTER_S", "0"),

@@ -161,7 +161,8 @@ class World:
             if user in joined_now:
                 # Whether a mark came before the user did, only the table knows.
                 assert head <= joined <= last
-                assert own <= read <= max(own, min(marked[user], last))
+                # What was there before counts as read.
+                assert max(own, joined) <= read <= max(own, joined, min(marked[user], last))
                 model.joined[user], model.read[user] = joined, read
             elif marked[user] > head:
                 # How far the group had come when the mark did, only the table knows.

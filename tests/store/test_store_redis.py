@@ -16,8 +16,11 @@ from store_helpers import DEADLINE_S, no_longer_than, silent_server, wait_until
 
 from embedded.redis import Redis as RedisServer
 from store import redis as redis_module
+from store import redis_server
 from store.errors import Unavailable
 from store.redis import Redis, RedisError
+from store.redis_server import Servers
+from store.redis_url import Address
 
 
 @asynccontextmanager
@@ -242,11 +245,11 @@ async def test_reconnecting_backs_off(autojump_clock: trio.testing.MockClock, mo
     """Doubling to a bound, with jitter, so that all processes do not come back in step."""
     attempts: list[float] = []
 
-    async def refuse(url: str, where: str) -> Any:
+    async def refuse(servers: Servers, address: Address) -> Any:
         attempts.append(trio.current_time())
-        raise Unavailable("Redis", where, "refused")
+        raise Unavailable("Redis", str(address), "refused")
 
-    monkeypatch.setattr(redis_module, "_open", refuse)
+    monkeypatch.setattr(Servers, "open", refuse)
     with trio.move_on_after(60):
         await Redis("redis://127.0.0.1:1").run()
     delays = [after - before for before, after in pairwise(attempts)]
@@ -337,7 +340,7 @@ async def test_database_number_and_password_of_the_url_are_used(own_redis: Redis
 
 
 async def test_silent_server_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_module, "COMMAND_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(redis_server, "CONNECT_TIMEOUT_S", 0.1)
     async with silent_server() as server, running(f"redis://127.0.0.1:{server.port}", connected=False) as redis:
         with trio.fail_after(DEADLINE_S):
             await server.accepted.wait()
@@ -385,19 +388,17 @@ async def test_server_that_lets_go_at_once_is_not_asked_in_a_tight_loop(
     times: list[float] = []
 
     async def answer(stream: trio.abc.Stream) -> None:
-        await stream.receive_some()
-        await stream.send_all(b"+OK\r\n")
         await stream.aclose()
 
     async with trio.open_nursery() as nursery:
 
-        async def open_fake(url: str, where: str) -> trio.abc.Stream:
+        async def open_fake(servers: Servers, address: Address) -> trio.abc.Stream:
             times.append(trio.current_time())
             near, far = trio.testing.memory_stream_pair()
             nursery.start_soon(answer, far)
             return near
 
-        monkeypatch.setattr(redis_module, "_open", open_fake)
+        monkeypatch.setattr(Servers, "open", open_fake)
         with trio.move_on_after(10):
             await Redis("redis://127.0.0.1:1").run()
     assert 40 <= len(times) <= 81

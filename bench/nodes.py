@@ -1,0 +1,208 @@
+"""What a send costs as the cluster grows: whether nodes that it does not concern have any work with it.
+
+    python -m bench.nodes --sizes 1,2,4,8 --rounds 5
+
+So many gateways are one cluster. All senders are connected to the first of them, all recipients to the second (of one,
+both to that one); each of the others holds idle connections of people who are in none of these chats. The rate is the
+same for every size, and what the same processes and connections use while nobody sends is measured right after, and
+subtracted: what is left is what the sends cost. Each size is started anew in each round, in an order that moves on.
+
+The web process and the worker are left out, for there is one of each, whatever the number of gateways.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from statistics import median
+from threading import Event, Thread
+from typing import Any, Final
+
+from bench.contest import Traffic, generate, rotated
+from bench.herd import Herd
+from bench.ours import Ours
+from bench.pace import IDLE
+from bench.processes import LOOPBACK
+from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.servers import Endpoint
+from bench.summary import ratios, spread
+from bench.workload import Chat
+
+SENDING, RECEIVING, UNCONCERNED = ROLES = ("sending", "receiving", "unconcerned")
+"""The gateways, by who is connected to them; one alone is `sending`."""
+
+COST: Final = "cost_us_per_send"
+"""CPU of all gateways and of Redis."""
+
+METRICS: Final = (
+    COST,
+    *(f"{name}_us_per_send" for name in (*ROLES, "redis", "postgres")),
+    *(f"idle_{name}_cores" for name in ("gateways", "redis", "postgres")),
+    *("ack_p99_ms", "delivery_p99_ms", "others_cores"),
+)
+
+FEW, MANY = 2, 8
+MOST_COST: Final = 1.15
+"""Of the cost of a send with few nodes: what it may be with many."""
+
+OPEN_TIMEOUT_S: Final = 60.0
+CONCURRENCY: Final = 16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    :ivar sizes: of the cluster, in gateways.
+    :ivar unconcerned: idle connections to each gateway but the two.
+    """
+
+    sizes: tuple[int, ...]
+    chats: int
+    rate: float
+    unconcerned: int
+    rounds: int
+    warm_s: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class People:
+    """Who is there.
+
+    :ivar tokens: of those who have nothing to do with the chats.
+    """
+
+    chats: list[Chat]
+    tokens: list[str]
+
+
+def nodes(settings: Settings) -> bool:
+    """Print a line for each run, then the summary; returns whether every run was valid."""
+    runs: list[dict[str, Any]] = []
+    with shared_services() as shared:
+        server = Ours(shared, FOLDER)
+        people = make_people(server, settings)
+        for round_ in range(1, settings.rounds + 1):
+            for size in rotated(settings.sizes, round_ - 1):
+                say(f"round {round_} of {settings.rounds}: {size} nodes")
+                runs.append({"kind": "run", "round": round_, **measure_nodes(server, people, size, settings)})
+                print_line(runs[-1])
+    for line in summarize_nodes(runs):
+        print_line(line)
+    return all(run["valid"] for run in runs)
+
+
+def make_people(server: Ours, settings: Settings) -> People:
+    """Two each are in a direct chat."""
+    tokens = max(0, max(settings.sizes) - 2) * settings.unconcerned
+    say(f"making {2 * settings.chats + tokens} users")
+    chats = server.prepare([2] * (settings.chats + -(-tokens // 2)))
+    others = [member.token for chat in chats[settings.chats :] for member in chat.members]
+    return People(chats[: settings.chats], others[:tokens])
+
+
+def measure_nodes(server: Ours, people: People, size: int, settings: Settings) -> dict[str, Any]:
+    """Start so many gateways, let people send and then be idle; the line of this run."""
+    durability = server.shared.even_out(server.database_url)
+    traffic = Traffic(f"{settings.rate:g},{IDLE}", warm_s=settings.warm_s, seconds=settings.seconds)
+    with server.gateways(size) as gateways:
+        ports = list(gateways)
+        of_role = {SENDING: ports[:1], RECEIVING: ports[1:2], UNCONCERNED: ports[2:]}
+        pids = {role: [gateways[port] for port in its_ports] for role, its_ports in of_role.items() if its_ports}
+        url = ",".join(f"ws://{LOOPBACK}:{port}" for port in ports[:2])
+        with _idlers(of_role[UNCONCERNED], people.tokens, settings.unconcerned) as herds:
+            busy, idle = generate(server, Endpoint(url, pids), people.chats, traffic)
+        are_there = all(herd.is_whole and not herd.losses for herd in herds)
+    return {"nodes": size, **costs(busy, idle), "unconcerned_stayed": are_there, **durability}
+
+
+@contextmanager
+def _idlers(ports: Sequence[int], tokens: Sequence[str], each: int) -> Iterator[list[Herd]]:
+    """So many idle connections to each gateway while the block runs; each gateway's are served by a thread."""
+    is_over = Event()
+    with ExitStack() as stack:
+        herds = []
+        for number, port in enumerate(ports):
+            herd = stack.enter_context(closing(Herd(port, tokens[number * each : (number + 1) * each])))
+            herd.open(CONCURRENCY, OPEN_TIMEOUT_S)
+            herds.append(herd)
+        threads = [Thread(target=herd.stay, args=(math.inf, is_over.is_set)) for herd in herds if each]
+        for thread in threads:
+            thread.start()
+        try:
+            yield herds
+        finally:
+            is_over.set()
+            for thread in threads:
+                thread.join()
+
+
+def costs(busy: Mapping[str, Any], idle: Mapping[str, Any]) -> dict[str, Any]:
+    """What a send took beyond what the same processes take when they are idle."""
+    line = {"valid": busy["valid"] and idle["valid"], "first_error": busy["first_error"] or idle["first_error"]}
+    if not line["valid"]:
+        return line
+    roles = [role for role in ROLES if f"{role}_cores" in busy]
+    for name in (*roles, "redis", "postgres"):
+        more = busy[f"{name}_cores"] - idle[f"{name}_cores"]
+        line[f"{name}_us_per_send"] = round(more / busy["acked_per_s"] * 1e6, 1)
+    line[COST] = round(sum(line[f"{name}_us_per_send"] for name in (*roles, "redis")), 1)
+    line["idle_gateways_cores"] = round(sum(idle[f"{role}_cores"] for role in roles), 4)
+    for name in ("redis", "postgres"):
+        line[f"idle_{name}_cores"] = idle[f"{name}_cores"]
+    kept = ("rate", "chats", "seconds", "acked_per_s", "ack_p50_ms", "ack_p99_ms", "delivery_p50_ms", "delivery_p99_ms")
+    return {**line, **{name: busy[name] for name in (*kept, "late_p99_ms", "generator_cores", "others_cores")}}
+
+
+def summarize_nodes(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each metric, by size, and one that says whether what is required holds (None: unknown)."""
+    lines: list[dict[str, Any]] = []
+    all_runs = list(runs)
+    sizes = sorted({run["nodes"] for run in all_runs})
+    for metric in METRICS:
+        of_sizes = {str(size): spread(_by_round(all_runs, size, metric).values(), 4) for size in sizes}
+        lines.append({"kind": "summary", "metric": metric, "nodes": of_sizes})
+    of_rounds = ratios(_by_round(all_runs, MANY, COST), _by_round(all_runs, FEW, COST))
+    lines.append(
+        {
+            "kind": "requirement",
+            "invalid_runs": sum(not run["valid"] for run in all_runs),
+            f"cost_at_{MANY}_to_{FEW}": spread(of_rounds, 3),
+            "cost_at_most_1.15": median(of_rounds) <= MOST_COST if of_rounds else None,
+        }
+    )
+    return lines
+
+
+def _by_round(runs: Iterable[Mapping[str, Any]], size: int, metric: str) -> dict[int, float]:
+    return {run["round"]: run[metric] for run in runs if run["valid"] and run["nodes"] == size and metric in run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.nodes", description=__doc__.partition("\n")[0])
+    parser.add_argument("--sizes", default="1,2,4,8", help="gateways of a cluster")
+    parser.add_argument("--chats", type=int, default=64, help="direct chats")
+    parser.add_argument("--rate", type=float, default=1000.0, help="sends a second of all chats together")
+    parser.add_argument("--unconcerned", type=int, default=100, help="idle connections to each gateway but the two")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=6.0, help="that are measured, of sending and of being idle")
+    parser.add_argument("--warm", type=float, default=3.0, help="seconds of each before that")
+    options = parser.parse_args()
+    settings = Settings(
+        sizes=tuple(map(int, options.sizes.split(","))),
+        chats=options.chats,
+        rate=options.rate,
+        unconcerned=options.unconcerned,
+        rounds=options.rounds,
+        warm_s=options.warm,
+        seconds=options.seconds,
+    )
+    run_alone(lambda: nodes(settings))
+
+
+if __name__ == "__main__":
+    main()

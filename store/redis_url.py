@@ -1,0 +1,236 @@
+"""Redis URLs: which server, or which sentinels know it, and how to get in.
+
+| form | |
+|---|---|
+| `redis://[USER:PASSWORD@]HOST[:PORT][/DB]` | one server |
+| `rediss://…` | the same with TLS |
+| `unix://[USER:PASSWORD@]/PATH[?db=DB]` | one server, by its Unix socket |
+| `redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]/SERVICE[/DB]` | the master that these sentinels name |
+| `rediss+sentinel://…` | the same with TLS |
+
+redis-py reads the parts that its own URLs have (user, password, database, query), so that they mean the same here: they
+are percent-decoded, and the query may say `username`, `password` and `db` as well.
+
+With TLS: `ssl_ca_certs` (a file; without it the system's authorities), `ssl_certfile` and `ssl_keyfile` (for servers
+that ask for a certificate), `ssl_cert_reqs=none`, `ssl_check_hostname=false`.
+
+Sentinels have port 26379, and no password, unless `sentinel_password` (with `sentinel_username`) is given. In
+`rediss+sentinel://` they speak TLS as the servers do, unless `sentinel_ssl=false`.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+from redis.connection import parse_url
+
+_parse_url: Callable[[str], dict[str, Any]] = parse_url
+
+PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+
+_FORM: Final = re.compile(r"(rediss?|unix|rediss?\+sentinel)://([^/?#]*)([^?#]*)(\?[^#]*)?", re.IGNORECASE)
+_HOST: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+(?:%\w+)?)\]|([^\[\]:@,\s]+))(?::(\d{1,5}))?")
+_DATABASE: Final = re.compile(r"/?|/\d{1,9}/?")
+_SERVICE: Final = re.compile(r"/([A-Za-z0-9._-]+)(.*)")
+_QUERY: Final = re.compile(r"\??|\?\w+=[^&]*(?:&\w+=[^&]*)*")
+
+_IN: Final = frozenset({"username", "password", "db"})
+_TLS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
+_SENTINEL: Final = frozenset({"sentinel_username", "sentinel_password"})
+
+
+class Address(NamedTuple):
+    """Where somebody listens. Without a port, `host` is the path of a Unix socket."""
+
+    host: str
+    port: int | None
+
+    def __str__(self) -> str:
+        if self.port is None:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How to find out whom one talks to."""
+
+    ca_certs: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    is_verified: bool = True
+    is_hostname_checked: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """
+        :raises OSError: if a file cannot be read, or is not what it should be (`ssl.SSLError`).
+        """
+        context = ssl.create_default_context(cafile=self.ca_certs)
+        context.check_hostname = self.is_verified and self.is_hostname_checked
+        if not self.is_verified:
+            context.verify_mode = ssl.CERT_NONE
+        if self.certfile:
+            context.load_cert_chain(self.certfile, self.keyfile)
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """User and password; both empty for none."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """What a URL says.
+
+    :ivar addresses: of the one server, or of the sentinels.
+    :ivar service: by which name the sentinels know the master; empty without sentinels.
+    """
+
+    addresses: tuple[Address, ...]
+    service: str
+    login: Login
+    sentinel_login: Login
+    database: int
+    tls: TLS | None
+    sentinel_tls: TLS | None
+
+    def __str__(self) -> str:
+        """For logs: no password."""
+        at = ",".join(map(str, self.addresses))
+        return f"{self.service} of the sentinels {at}" if self.service else at
+
+
+def parse_redis_url(url: str) -> RedisUrl:
+    """
+    :raises ValueError: the text says what the URL should be, and repeats nothing of it: any part may be a password.
+    """
+    form = _FORM.fullmatch(url)
+    if form is None:
+        raise ValueError(
+            "must be a redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel:// URL"
+            " (in a password, write # as %23)"
+        )
+    scheme, authority, path, query = form[1].lower(), form[2], form[3], form[4] or ""
+    inside, _, hosts = authority.rpartition("@")
+    service = ""
+    if scheme == "unix":
+        addresses = _socket(hosts, path)
+        path = ""
+    elif scheme.endswith("+sentinel"):
+        service, path = _service(path)
+        addresses = tuple(_address(host, SENTINEL_PORT) for host in hosts.split(","))
+    else:
+        addresses = (_address(hosts or "localhost", PORT),)
+    if not _DATABASE.fullmatch(path):
+        raise ValueError("must end with the number of a database, or without one (in a password, write / as %2F)")
+    if not _QUERY.fullmatch(query):
+        raise ValueError("must have NAME=VALUE and & in its query, and nothing else (in a password, write ? as %3F)")
+    said = _said(f"redis://{inside}@{path}{query}", with_tls=scheme.startswith("rediss"), with_sentinels=bool(service))
+    tls = _tls(said) if scheme.startswith("rediss") else None
+    return RedisUrl(
+        addresses,
+        service,
+        Login(said.get("username", ""), said.get("password", "")),
+        Login(said.get("sentinel_username", ""), said.get("sentinel_password", "")),
+        said.get("db", 0),
+        tls,
+        tls if _choice(said, "sentinel_ssl", {"true": True, "false": False}, True) else None,
+    )
+
+
+def redis_url_fault(url: str) -> str:
+    """What is wrong with the URL, or with the files that it names; empty if nothing is."""
+    try:
+        parsed = parse_redis_url(url)
+    except ValueError as error:
+        return str(error)
+    try:
+        if parsed.tls is not None:
+            parsed.tls.context()
+    except OSError as error:
+        return f"names certificates that cannot be used: {error.strerror or error}"
+    return ""
+
+
+def _socket(hosts: str, path: str) -> tuple[Address, ...]:
+    if hosts or len(path) < 2 or "@" in path:
+        raise ValueError("must name a socket: unix:///run/redis.sock (write / in a password as %2F, @ anywhere as %40)")
+    return (Address(unquote(path), None),)
+
+
+def _service(path: str) -> tuple[str, str]:
+    """The name of the service, and the rest of the path."""
+    found = _SERVICE.fullmatch(path)
+    if found is None:
+        raise ValueError(
+            "must name the service, of letters, digits and . _ -, after the sentinels:"
+            " redis+sentinel://HOST:26379,HOST:26379/SERVICE (in a password, write / as %2F)"
+        )
+    return found[1], found[2]
+
+
+def _address(text: str, default_port: int) -> Address:
+    found = _HOST.fullmatch(text)
+    port = int(found[3] or default_port) if found else 0
+    if found is None or not 0 < port < 65536:
+        raise ValueError(
+            "must have a host, or a host and a port of 1 to 65535"
+            " (an IPv6 address in brackets; in a password, write / ? @ as %2F %3F %40)"
+        )
+    return Address(found[1] or unquote(found[2]), port)
+
+
+def _said(url: str, *, with_tls: bool, with_sentinels: bool) -> dict[str, Any]:
+    """User, password, database and query, as redis-py reads them."""
+    known = _IN
+    if with_tls:
+        known |= _TLS
+    if with_sentinels:
+        known |= _SENTINEL
+    if with_tls and with_sentinels:
+        known |= {"sentinel_ssl"}
+    try:
+        said = _parse_url(url)
+    except ValueError:
+        raise ValueError(f"has a value in its query that cannot be used; known are {_listed(known)}") from None
+    if not said.keys() <= known:
+        raise ValueError(f"has something in its query that is not known; known are {_listed(known)}")
+    if said.get("db", 0) < 0:
+        raise ValueError("must have 0 or more as its database")
+    return said
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _tls(said: dict[str, Any]) -> TLS:
+    if said.get("ssl_keyfile") and not said.get("ssl_certfile"):
+        raise ValueError("must have ssl_certfile if it has ssl_keyfile")
+    # To a client "optional" is what "required" is: a server always shows its certificate.
+    is_verified = _choice(said, "ssl_cert_reqs", {"required": True, "optional": True, "none": False}, True)
+    return TLS(
+        said.get("ssl_ca_certs"),
+        said.get("ssl_certfile"),
+        said.get("ssl_keyfile"),
+        is_verified,
+        said.get("ssl_check_hostname", True),
+    )
+
+
+def _choice(said: dict[str, Any], name: str, choices: dict[str, bool], default: bool) -> bool:
+    if name not in said:
+        return default
+    if (word := said[name].lower()) not in choices:
+        raise ValueError(f"must have one of {', '.join(choices)} as {name}")
+    return choices[word]

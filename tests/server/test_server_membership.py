@@ -1,0 +1,257 @@
+"""Who takes part, what a group is like and how people are shown: told when it happens, on whatever node, and made up
+for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import cbor2
+import pytest
+import trio
+from server_http import CBOR, Api, open_api, say
+from server_node import RawClient, TestNode, open_node, wait_for
+
+from client.http import Credentials
+from protocol.frames import (
+    Conversation,
+    Delete,
+    Departed,
+    Done,
+    Edit,
+    Message,
+    Participants,
+    Ping,
+    Pong,
+    Presence,
+    Profile,
+    Revised,
+    Send,
+    Sent,
+    Settings,
+    Sync,
+    Synced,
+    Tombstone,
+    Watch,
+)
+from server.writer import Writer
+from store import contacts, participants
+from store.directory import LEASE_S
+from store.pool import Pool
+from store.redis import Redis
+from tests.people import new_direct, new_group, new_user
+
+
+@pytest.fixture
+async def people(pool: Pool) -> list[Credentials]:
+    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+
+
+@asynccontextmanager
+async def scene(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> AsyncGenerator[tuple[TestNode, list[RawClient], list[Api]], None]:
+    """A node with a client for each, who have synced, and the HTTP interface in another process as far as they know."""
+    alice, bob, carol = people
+    async with (
+        open_node(pool.url, redis_url) as node,
+        open_api(pool, redis_url, "cbor") as api,
+        node.open_websocket(alice.token) as first,
+        node.open_websocket(bob.token) as second,
+        node.open_websocket(carol.token) as third,
+    ):
+        clients = [first, second, third]
+        for client in clients:
+            assert isinstance((await client.ask(Sync(1, None)))[-1], Synced)
+        yield node, clients, [api.of(person.token) for person in people]
+
+
+def text(id_: bytes) -> str:
+    text = id_.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+async def change(api: Api, method: str, path: str, **body: Any) -> Any:
+    answer = await api.request(method, path, data=cbor2.dumps(body), headers={"Content-Type": CBOR})
+    assert answer.status < 300, answer.body
+    return answer.body
+
+
+async def nothing_came(client: RawClient) -> None:
+    [only] = await client.ask(Ping(77))
+    assert isinstance(only, Pong)
+
+
+async def test_a_new_conversation_is_told_to_everybody_in_it(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    async with scene(pool, redis_url, people) as (_, [first, second, third], [api, *_]):
+        made = await change(api, "POST", "/v1/conversations", kind="direct", participants=[bob.user])
+        for client in (first, second):
+            told = await client.find(Conversation)
+            assert told.conversation == made["conversation"]
+            assert {each.user for each in told.participants or ()} == {alice.user, bob.user}
+        await change(api, "POST", "/v1/conversations", kind="direct", participants=[bob.user])
+        for client in (first, second, third):
+            await nothing_came(client)
+
+
+async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    alice, bob, carol = people
+    group = await new_group(pool, alice, bob)
+    await say(pool, group, alice.user, b"before")
+    path = f"/v1/conversations/{text(group)}/participants"
+    async with scene(pool, redis_url, people) as (_, [first, second, third], [api, *_]):
+        await change(api, "POST", path, user=carol.user)
+        joined = await third.find(Conversation)
+        assert (joined.conversation, joined.first_seq, joined.last_seq, joined.unread_count) == (group, 2, 1, 0)
+        for client in (first, second):
+            told = await client.find(Participants)
+            assert [(each.user, each.username, each.joined_seq) for each in told.participants] == [
+                (carol.user, "carol", 1)
+            ]
+            assert told.members_version == joined.members_version
+        await change(api, "PATCH", f"{path}/{text(carol.user)}", role="admin")
+        for client in (first, second, third):
+            told = await client.find(Participants)
+            assert [(each.user, each.is_admin) for each in told.participants] == [(carol.user, True)]
+        await change(api, "DELETE", f"{path}/{text(carol.user)}")
+        for client in (first, second, third):
+            gone = await client.find(Departed)
+            assert (gone.users, gone.members_version) == ([carol.user], joined.members_version + 2)
+        await first.send(Send(2, group, "text", b"after", None, None, b"t" * 16))
+        assert (await second.find(Message)).content == b"after"
+        await nothing_came(third)
+
+
+async def test_a_group_that_is_renamed_or_opened_is_told(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
+    alice, bob, carol = people
+    group = await new_group(pool, alice, bob)
+    await say(pool, group, alice.user, b"before")
+    async with scene(pool, redis_url, people) as (_, [first, second, third], [api, *_]):
+        path = f"/v1/conversations/{text(group)}"
+        await change(api, "PATCH", path, name="Climbing")
+        for client in (first, second):
+            assert await client.find(Settings) == Settings(group, "Climbing", 1, 2)
+        await change(api, "PATCH", path, joiners_see_all=True)
+        for client in (first, second):
+            assert await client.find(Settings) == Settings(group, "Climbing", 1, 3, True)
+        await change(api, "PATCH", path, joiners_see_all=True)
+        await nothing_came(second)
+        await change(api, "POST", f"{path}/participants", user=carol.user)
+        assert (await third.find(Conversation)).first_seq == 1, "who joins sees what was said before"
+
+
+async def test_a_display_name_is_told_to_those_who_share_a_conversation(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    await new_direct(pool, alice, bob)
+    async with scene(pool, redis_url, people) as (_, [first, second, third], [api, *_]):
+        shown = await change(api, "PATCH", "/v1/profile", display_name="Alice B.")
+        assert (shown["display_name"], shown["revision"]) == ("Alice B.", 1)
+        for client in (first, second):
+            assert await client.find(Profile) == Profile(alice.user, 1, "alice", "Alice B.")
+        await nothing_came(third)
+        frames = await second.ask(Sync(9, None))
+        [conversation] = [frame for frame in frames if isinstance(frame, Conversation)]
+        names = {each.user: each.display_name for each in conversation.participants or ()}
+        assert names == {alice.user: "Alice B.", bob.user: None}
+
+
+async def test_what_a_process_committed_and_told_nobody_comes_when_the_node_catches_up(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    alice, bob, carol = people
+    left, joined = await new_group(pool, alice, bob, carol), await new_group(pool, alice, bob)
+    async with scene(pool, redis_url, people) as (node, [first, _, third], _):
+        await participants.remove(pool, alice.user, left, carol.user)
+        await participants.add(pool, alice.user, joined, carol.user)
+        node.gateway._node.note_gap(1)
+        assert (await third.find(Departed)).conversation == left
+        told = await third.find(Conversation)
+        assert (told.conversation, len(told.participants or ())) == (joined, 3)
+        assert (await first.find(Conversation)).conversation in (left, joined)
+
+
+async def test_a_process_that_only_writes_is_missed_when_it_dies(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    """Not when it leaves in good order."""
+    alice, bob, _ = people
+    group = await new_group(pool, alice, bob)
+    async with scene(pool, redis_url, people) as (node, [_, second, _], _):
+        vanished = [line for line in node.logs if line["event"] == "node_vanished"]
+        for leaves_well in (True, False):
+            gone = await _come_and_go(redis_url, node, leaves_well=leaves_well)
+            if leaves_well:
+                await participants.set_role(pool, alice.user, group, bob.user, "admin")
+                await wait_for(lambda gone=gone: gone not in node.gateway._node._writers, what="it is gone")  # type: ignore[misc]
+                assert [line for line in node.logs if line["event"] == "node_vanished"] == vanished
+        with trio.fail_after(LEASE_S + 3):
+            assert (await _patiently(second, Conversation)).conversation == group
+
+
+async def _come_and_go(redis_url: str, node: TestNode, *, leaves_well: bool) -> bytes:
+    redis = Redis(redis_url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(redis.run)
+        writer = Writer(redis)
+        nursery.start_soon(writer.run)
+        await wait_for(lambda: writer.id in node.gateway._node._writers, what="the node knows the writer")
+        if leaves_well:
+            await writer.sign_off()
+        nursery.cancel_scope.cancel()
+    return writer.id
+
+
+async def _patiently(client: RawClient, type_: type[Conversation]) -> Conversation:
+    while True:
+        try:
+            return await client.find(type_)
+        except trio.TooSlowError:
+            continue
+
+
+async def test_who_is_blocked_learns_nothing_and_reaches_nobody_also_by_editing(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    direct = await new_direct(pool, alice, bob)
+    await say(pool, direct, alice.user, b"before")
+    async with scene(pool, redis_url, people) as (_, [first, second, _], [_, api, _]):
+        [presence, _] = await first.ask(Watch(2, [bob.user]))
+        assert presence == Presence(bob.user, True)
+        await change(api, "PUT", f"/v1/contacts/{text(alice.user)}", is_blocked=True)
+        assert await first.find(Presence) == Presence(bob.user, False), "and no time"
+        assert await first.ask(Watch(3, [bob.user])) == [Done(3)]
+        [sent] = await first.ask(Send(4, direct, "text", b"hello?", None, None, b"t" * 16))
+        assert isinstance(sent, Sent)
+        [revised] = await first.ask(Edit(5, direct, 1, "text", b"hello!", None, None, 0))
+        assert isinstance(revised, Revised)
+        stone = await second.find(Tombstone)
+        assert stone.seq == 1, "rather none than one that was written by who is blocked"
+        assert await first.ask(Delete(6, direct, 2, True)) == [Done(6)]
+        await nothing_came(second)
+        await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=False)
+        frames = await second.ask(Sync(7, None))
+        assert not any(b"hello" in getattr(frame, "content", b"") for frame in frames)
+
+
+async def test_who_shows_no_presence_is_not_watched(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
+    alice, bob, carol = people
+    await new_direct(pool, alice, bob)
+    await contacts.add(pool, bob.user, carol.user)
+    async with scene(pool, redis_url, people) as (_, [first, _, third], [_, api, _]):
+        for client in (first, third):
+            assert await client.ask(Watch(2, [bob.user])) == [Presence(bob.user, True), Done(2)]
+        await change(api, "PATCH", "/v1/profile", shows_presence=False)
+        for client in (first, third):
+            assert await client.find(Presence) == Presence(bob.user, False)
+            assert await client.ask(Watch(3, [bob.user])) == [Done(3)]
+        await change(api, "PATCH", "/v1/profile", shows_presence=True)
+        assert await first.ask(Watch(4, [bob.user])) == [Presence(bob.user, True), Done(4)]
