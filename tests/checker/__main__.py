@@ -34,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.checker")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--history", type=Path, help="a file to write everything to that has happened")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="alo-checker-") as folder, services(Path(folder), durable=False) as running:
@@ -43,6 +44,8 @@ def main() -> int:
             outcome = trio.run(run, pool, running.redis.url, make_plan(options.seed, options.seconds))
         finally:
             pool.close()
+    if options.history is not None:
+        options.history.write_text("".join(f"{event}\n" for event in outcome.history.events))
     print(report(options.seed, options.seconds, outcome))
     return int(bool(outcome.findings))
 

@@ -103,7 +103,7 @@ def check_edits(history: History) -> Found:
 
 def check_writers(history: History) -> Found:
     """Nothing is stored that nobody wrote, and nothing deleted that nobody deleted."""
-    written = {each.content for each in (*history.of(Tried), *history.of(TriedEdit))}
+    written = {each.content for each in history.of(Tried)} | {each.content for each in history.of(TriedEdit)}
     deleted = {(each.conversation, each.seq) for each in history.of(TriedDelete) if each.for_everyone}
     for held in history.of(Stored):
         where = (held.conversation, held.seq)
@@ -315,54 +315,59 @@ CHECKS: Final[tuple[Callable[[History], Found], ...]] = (
 def differences(view: View, fresh: View) -> list[str]:
     """Where a device's view is not that of a fresh device.
 
-    One that stayed connected may know less of others' marks: they are told to those whose messages they pass. Of what a
-    blocked user has sent last it knows nothing until it resumes.
+    Others' marks are told to those whose messages they pass, so it may know less of them; the status of its user's own
+    messages must be right all the same. What a blocked user has sent last, it may know nothing of until there is more.
     """
     held = {each.conversation: each for each in view.conversations}
     shown = {each.conversation: each for each in fresh.conversations}
     found = [f"{name} is {'missing' if name in shown else 'not theirs'}" for name in held.keys() ^ shown.keys()]
     for name in sorted(held.keys() & shown.keys()):
-        one, other = _from(held[name], shown[name])
-        if view.when == "connected":
-            one, other = _as_connected(one, other, view.user)
+        one = held[name]
+        other = _without_silence(_less(shown[name], one, view.user), one, view.user)
         found += [f"{name}: {what}" for what in _unlike(one, other)]
     return found
 
 
-def _from(held: ConversationView, shown: ConversationView) -> tuple[ConversationView, ConversationView]:
-    """Both from the first message that the device holds: what is older it has not loaded."""
-    if not held.messages:
-        return held, shown
-    first = held.messages[0].seq
-    return held, replace(shown, messages=tuple(each for each in shown.messages if each.seq >= first))
-
-
-def _as_connected(
-    held: ConversationView, shown: ConversationView, user: str
-) -> tuple[ConversationView, ConversationView]:
+def _less(shown: ConversationView, held: ConversationView, user: str) -> ConversationView:
+    """What is shown, but for messages that the device has not loaded, and marks that it was not told."""
+    first = held.messages[0].seq if held.messages else 0
     known = {each.user: each for each in held.people}
     people = []
     for each in shown.people:
         mine = known.get(each.user)
-        if mine is not None and _is_behind(mine.delivered, each.delivered):
-            each = replace(each, delivered=mine.delivered)
-        if mine is not None and each.user != user and _is_behind(mine.read, each.read):
-            each = replace(each, read=mine.read)
-        people.append(each)
-    shown = replace(shown, people=tuple(people))
+        if mine is not None:
+            delivered = mine.delivered if _is_behind(mine.delivered, each.delivered) else each.delivered
+            read = mine.read if each.user != user and _is_behind(mine.read, each.read) else each.read
+            people.append(replace(each, delivered=delivered, read=read))
+        else:
+            people.append(each)
+    messages = tuple(each for each in shown.messages if each.seq >= first)
+    return replace(shown, people=tuple(people), messages=messages)
+
+
+def _without_silence(shown: ConversationView, held: ConversationView, user: str) -> ConversationView:
+    """What is shown, but for the last that was sent by somebody blocked, and what moves with it."""
     if shown.kind != "direct" or not any(each.content is None and each.sender != user for each in shown.messages):
-        return held, shown
-    told = tuple(
-        each for each in shown.messages if each.content is not None or each.sender == user or each.seq <= held.last_seq
-    )
+        return shown
+    unheard = {each.seq for each in shown.messages if each.seq > held.last_seq}
+    if any(each.content is not None or each.sender == user for each in shown.messages if each.seq in unheard):
+        return shown
     own = {each.user: each.read for each in held.people}.get(user)
-    people = [replace(each, read=own) if each.user == user else each for each in shown.people]
-    return held, replace(
+    known = {each.seq: each.status for each in held.messages}
+    shown = replace(
         shown,
-        messages=told,
-        people=tuple(people),
-        last_seq=held.last_seq,
+        people=tuple(replace(each, read=own) if each.user == user else each for each in shown.people),
         unread=held.unread,
+    )
+    if not unheard:
+        return shown
+    # Who sends has read what was there, so a silent message would also have told that.
+    return replace(
+        shown,
+        messages=tuple(
+            replace(each, status=known.get(each.seq, each.status)) for each in shown.messages if each.seq not in unheard
+        ),
+        last_seq=held.last_seq,
         active_at=held.active_at,
     )
 

@@ -199,11 +199,24 @@ class Device:
         self._leaving = trio.Event()
         self._life = trio.CancelScope()
         self._ended = trio.Event()
+        self._answered = trio.lowlevel.ParkingLot()
         self._requests: set[trio.CancelScope] = set()
 
     @property
     def user(self) -> str:
         return self._recorder.name_of(self.credentials.user)
+
+    @property
+    def is_caught_up(self) -> bool:
+        return self.session is not None and self.session.is_caught_up
+
+    def state(self) -> str:
+        """What is missing, for whoever looks for a fault."""
+        unknown = [self._recorder.name_of(each) for each in self.mailbox.unknown()]
+        holes = [(self._recorder.name_of(hole.conversation), *hole[1:]) for hole in self.mailbox.holes()]
+        internals = {k: v for k, v in vars(self.session).items() if k.startswith(("_is_", "_resumes"))}
+        online = self.session is not None and self.session.is_online
+        return f"online: {online}, unknown: {unknown}, holes: {holes}, {internals} at {trio.current_time():.1f}"
 
     async def come(self, urls: Sequence[str]) -> None:
         """Connect to these nodes, in this order, with the cursor that it has."""
@@ -258,12 +271,18 @@ class Device:
             else:
                 self.note_ack(draft, sent.seq, sent.message, sent.created)
             self.drafts.pop(draft.temp_id, None)
+            self._answered.unpark_all()
 
     def note_ack(self, draft: Draft, seq: int, message: bytes, created: int) -> None:
         recorder = self._recorder
         where = recorder.name_of(draft.conversation)
         recorder.add(Acked(recorder.now(), draft.began, self.user, where, draft.content, seq, message.hex(), created))
         self.acked.append(draft)
+
+    async def wait_answered(self) -> None:
+        """Wait until nothing that was sent waits for its answer; has no deadline of its own."""
+        while self.drafts:
+            await self._answered.park()
 
     @contextmanager
     def _while_here(self) -> Iterator[None]:

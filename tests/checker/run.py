@@ -18,7 +18,6 @@ from tests.checker.plan import Step
 from tests.checker.views import fetch, view_of
 from tests.checker.world import World
 from tests.processes import open_cluster
-from tests.waiting import wait_for
 
 SETTLED_S: Final = 40.0
 """After the last step: until every request is answered. A session gives up after 60 s."""
@@ -49,9 +48,9 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
         late = [Finding("unsettled", "steps were not over in time")] if patience.cancelled_caught else []
         late += [Finding("log", line) for line in world.faults_logged()]
         devices = [device for each in world.devices for device in each]
-        await _let_all_come(world, devices)
+        late += await _let_all_come(world, devices)
         await _compare(world, devices, "connected")
-        await _resume(world, devices)
+        late += await _resume(world, devices)
         await _compare(world, devices, "resumed")
         await _read_stored(world, pool)
         await world.close()
@@ -68,28 +67,34 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
     return Outcome(history, [*late, *verify(history)], counts)
 
 
-async def _let_all_come(world: World, devices: Sequence[Device]) -> None:
+async def _let_all_come(world: World, devices: Sequence[Device]) -> list[Finding]:
     """Everybody is there, what was not acknowledged is, and nobody misses anything that they know of."""
     for number, device in enumerate(devices):
         if device.session is None:
             await device.come(world.order(number))
-    await wait_for(lambda: not any(device.drafts for device in devices), what="every ack", timeout_s=SETTLED_S)
-    with trio.fail_after(CALM_S):
+    with trio.move_on_after(SETTLED_S):
+        for device in devices:
+            await device.wait_answered()
+    late = [Finding("unacked", f"{device.name}: {device.drafts}") for device in devices if device.drafts]
+    return late + await _wait_caught_up(devices)
+
+
+async def _wait_caught_up(devices: Sequence[Device]) -> list[Finding]:
+    """Whoever does not get what it knows to be missing."""
+    with trio.move_on_after(CALM_S):
         for device in devices:
             assert device.session is not None
             await device.session.wait_caught_up()
+    return [Finding("stuck", f"{device.name}: {device.state()}") for device in devices if not device.is_caught_up]
 
 
-async def _resume(world: World, devices: Sequence[Device]) -> None:
+async def _resume(world: World, devices: Sequence[Device]) -> list[Finding]:
     """Each device goes, and comes back to another node with its cursor."""
     for number, device in enumerate(devices):
         await device.go(says_bye=number % 2 == 0)
     for number, device in enumerate(devices):
         await device.come(world.order(number + 1))
-    with trio.fail_after(CALM_S):
-        for device in devices:
-            assert device.session is not None
-            await device.session.wait_caught_up()
+    return await _wait_caught_up(devices)
 
 
 async def _compare(world: World, devices: Sequence[Device], when: When) -> None:
