@@ -120,3 +120,14 @@ async def revised_since(
     concerns."""
     rows = await pool.fetch(_sql.revised_since, {"users": uuids(users), "ago_s": ago_s})
     return [(message_of(*row[:-1]), row[-1]) for row in rows]
+
+
+async def hidden_from(
+    pool: Pool, users: Sequence[bytes], conversation: bytes, *, first: int, last: int
+) -> dict[int, set[bytes]]:
+    """Which messages with `first <= seq <= last` are gone for some of these users alone, and for whom."""
+    parameters = {"users": uuids(users), "conversation": uuid(conversation), "first": first, "last": last}
+    found: dict[int, set[bytes]] = {}
+    for user, seq in await pool.fetch(_sql.hidden_from, parameters):
+        found.setdefault(seq, set()).add(user)
+    return found

@@ -40,3 +40,11 @@ cross join lateral (
       ))
 ) concerned
 where concerned.users is not null;
+
+-- name: hidden_from
+-- Which messages of a part of a conversation are gone for which of some users alone.
+select h.user_id, h.seq from unnest(%(users)s::uuid[]) u(id)
+cross join lateral (
+    select h.user_id, h.seq from hidden h
+    where h.user_id = u.id and h.conversation_id = %(conversation)s::uuid and h.seq between %(first)s and %(last)s
+) h;
