@@ -15,6 +15,7 @@ from client.connection import Connection, OnPush, connect
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from client.http import Credentials
 from client.nursery import open_service_nursery
+from protocol.frames import Push
 
 REFRESH_BEFORE_S: Final = 86400.0
 """A token is renewed a day before it expires, or when a tenth of its life is left if that is shorter."""
@@ -26,7 +27,8 @@ _T = TypeVar("_T")
 class _Life:
     """One connection from dialling to its end.
 
-    :ivar settled: it has been welcomed, or has failed.
+    :ivar online: it has been welcomed, and those who use it know.
+    :ivar settled: that, or it has failed.
     :ivar due: the next one is to be made: this one is lost, or was told to move.
     :ivar retired: the next one is there.
     :ivar move_in_s: after how long the next one is to be made; None if it was not told to move.
@@ -34,10 +36,10 @@ class _Life:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.online = trio.Event()
         self.settled = trio.Event()
         self.due = trio.Event()
         self.retired = trio.Event()
-        self.is_welcomed = False
         self.move_in_s: float | None = None
         self.error: ConnectionLost | Unreachable | None = None
 
@@ -102,7 +104,7 @@ class Link:
                 life = _Life(self._socket_urls[turn % len(self._socket_urls)])
                 nursery.start_soon(self._live, life)
                 await life.settled.wait()
-                if life.is_welcomed:
+                if life.online.is_set():
                     if current is not None:
                         current.retired.set()
                     current, failures = life, 0
@@ -158,8 +160,14 @@ class Link:
     async def _live(self, life: _Life) -> None:
         """One connection from its beginning to its end."""
         cursor = self._cursor()
+
+        async def on_push(push: Push) -> None:
+            # Pushes may stand right behind `Welcome`: `on_online` comes first all the same.
+            await life.online.wait()
+            await self._on_push(push)
+
         try:
-            async with connect(life.url, self.credentials.token, on_push=self._on_push, cursor=cursor) as connection:
+            async with connect(life.url, self.credentials.token, on_push=on_push, cursor=cursor) as connection:
                 await self._use(life, connection, is_resumed=cursor is not None)
         except ConnectionLost as lost:
             if not lost.reconnect:
@@ -180,8 +188,8 @@ class Link:
             self._welcomed_at = trio.current_time()
             self._server_ms = connection.welcome.created // 1000
             self._on_online(is_resumed)
+            life.online.set()
             self._online.unpark_all()
-            life.is_welcomed = True
             life.settled.set()
             with trio.CancelScope() as until_retired:
                 nursery.start_soon(life.cancel_when_retired, until_retired)

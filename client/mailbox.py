@@ -154,7 +154,8 @@ class Mailbox:
         """Take note of anything else that was pushed of conversations and people."""
         if isinstance(push, Profile):
             for each in self._conversations.values():
-                each.people.rename(push)
+                if push.user == self.user or each.people.are_shown:
+                    each.people.rename(push)
         elif isinstance(push, Departed) and self.user in push.users:
             self._depart(push)
         elif (state := self._conversations.get(push.conversation)) is not None:
@@ -245,8 +246,10 @@ class Mailbox:
         if state is None or state.head is None:
             return None
         read = max(state.people.read_seq(self.user), state.first_seq - 1)
+        last = state.messages[-1] if state.messages else None
         return replace(
             state.head,
+            active_at=max(state.head.active_at, last.created if last else 0),
             first_seq=state.first_seq,
             last_seq=state.last_seq,
             unread_count=max(state.last_seq - read, 0),

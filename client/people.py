@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec.structs import replace
 
 from protocol.frames import Participant, Profile
+from protocol.limits import MAX_SHOWN
 
 MessageStatus: TypeAlias = Literal["sent", "delivered", "read"]
 
@@ -78,6 +79,11 @@ class People:
         held = self._people.get(profile.user)
         if held is not None and profile.revision > (held.revision or 0):
             self._people[profile.user] = replace(held, revision=profile.revision, display_name=profile.display_name)
+
+    @property
+    def are_shown(self) -> bool:
+        """Whether names and marks are told: where too many take part nobody would be told that they have changed."""
+        return len(self._people) <= MAX_SHOWN
 
     @property
     def all(self) -> list[Participant]:

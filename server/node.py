@@ -53,7 +53,7 @@ from store.messages import Moved, members, range_of, recent
 from store.pool import Pool
 from store.postgres import Error
 from store.redis import Redis, RedisError
-from store.revisions import revised_since
+from store.revisions import hidden_from, revised_since
 
 log = structlog.get_logger(__name__)
 
@@ -330,15 +330,26 @@ class Node:
         if after >= upto:
             return 0
         found = await range_of(self._pool, moved.conversation, after=after, upto=upto, limit=MAX_CATCH_UP)
-        self._push_all(found, moved.joined)
+        await self._push_all(found, moved.joined)
         return len(found)
 
-    def _push_all(self, found: Sequence[tuple[Message | Tombstone, bool]], joined: dict[bytes, int]) -> None:
+    async def _push_all(self, found: Sequence[tuple[Message | Tombstone, bool]], joined: dict[bytes, int]) -> None:
+        if not found:
+            return
+        conversation, first, last = found[0][0].conversation, found[0][0].seq, found[-1][0].seq
+        # Who comes from now on asks for what was read just now. For whom a message is gone is asked after reading it:
+        # else one that has been edited meanwhile, by somebody who is blocked, would be shown as it is now.
+        here = {user: seq for user, seq in joined.items() if self._hub.holds(user)}
+        hidden = await hidden_from(self._pool, list(here), conversation, first=first, last=last)
         for message, is_silent in found:
+            gone = hidden.get(message.seq, set())
             # Who joined later does not see it.
-            users = [user for user, seq in joined.items() if seq < message.seq]
+            users = [user for user, seq in here.items() if seq < message.seq and user not in gone]
             concerned = [message.sender] if is_silent else users
-            self._hub.push(Push(message.conversation, message.seq, encode(message), concerned))
+            self._hub.push(Push(conversation, message.seq, encode(message), concerned))
+            if gone:
+                left = Tombstone(conversation, message.seq, message.message, message.created, message.sender)
+                self._hub.push(Push(conversation, 0, encode(left), gone))
         self._hub.flush()
 
     async def _fill_holes(self) -> None:
@@ -351,11 +362,11 @@ class Node:
                     found = await range_of(
                         self._pool, hole.conversation, after=hole.after, upto=hole.before - 1, limit=MAX_CATCH_UP
                     )
+                    await self._push_all(found, joined)
                 except (StoreError, Error) as error:
                     log.warning("hole_not_filled", conversation=hole.conversation.hex(), error=str(error))
                     continue
                 log.info("hole_filled", conversation=hole.conversation.hex(), messages=len(found))
-                self._push_all(found, joined)
                 self._hub.skip(hole)
                 self._hub.flush()
 

@@ -127,3 +127,14 @@ async def forget_revisions(pool: Pool, *, limit: int) -> int:
     """Forget edits and deletions, not the messages, of which no cursor that is still good has to be told; how many."""
     [(gone,)] = await pool.fetch(_sql.forget, {"days": CURSOR_DAYS + 2, "limit": limit})
     return int(gone)
+
+
+async def hidden_from(
+    pool: Pool, users: Sequence[bytes], conversation: bytes, *, first: int, last: int
+) -> dict[int, set[bytes]]:
+    """Which messages with `first <= seq <= last` are gone for some of these users alone, and for whom."""
+    parameters = {"users": uuids(users), "conversation": uuid(conversation), "first": first, "last": last}
+    found: dict[int, set[bytes]] = {}
+    for user, seq in await pool.fetch(_sql.hidden_from, parameters):
+        found.setdefault(seq, set()).add(user)
+    return found

@@ -53,3 +53,12 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
+
+
+-- name: hidden_from
+-- Which messages of a part of a conversation are gone for which of some users alone.
+select h.user_id, h.seq from unnest(%(users)s::uuid[]) u(id)
+cross join lateral (
+    select h.user_id, h.seq from hidden h
+    where h.user_id = u.id and h.conversation_id = %(conversation)s::uuid and h.seq between %(first)s and %(last)s
+) h;

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from client_world import GROUP, ME, TALK, message
+from client_world import GROUP, ME, OTHER, TALK, message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from client.mailbox import Entry, Hole, Mailbox
-from protocol.frames import Conversation, Message, Synced, Tombstone
+from protocol.frames import Conversation, Message, Participant, Profile, Synced, Tombstone
+from protocol.limits import MAX_SHOWN
 
 
 def told(conversation: bytes, first_seq: int, last_seq: int, last: Entry | None = None) -> Conversation:
@@ -223,3 +224,28 @@ def test_no_more_marks_are_due_at_once_than_asked_for() -> None:
     mailbox.delivered.confirm(first)
     assert len(first) == 3
     assert len(mailbox.delivered.due(3)) == 2
+
+
+def test_a_conversation_was_active_when_its_last_message_was_sent() -> None:
+    mailbox = known()
+    apply(mailbox, 1, 9)
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert head.active_at == 1, "what lies behind a hole is not shown"
+    apply(mailbox, *range(2, 9))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert head.active_at == 9
+
+
+def test_names_are_kept_up_only_where_they_are_told() -> None:
+    """Where many take part a change that was missed would never come."""
+    for others, shown in ((MAX_SHOWN - 2, "Bob B."), (MAX_SHOWN, None)):
+        people = [Participant(user, None, "x", 0, 0, 0) for user in (ME, OTHER)]
+        people += [Participant(bytes([number]) * 16, None, "x", 0, 0, 0) for number in range(others)]
+        mailbox = not_fresh()
+        mailbox.learn(replace(told(TALK, 1, 0), participants=people))
+        for user, name in ((ME, "Ann A."), (OTHER, "Bob B.")):
+            mailbox.take(Profile(user, 1, "x", name))
+        names = {each.user: each.display_name for each in mailbox.participants(TALK)}
+        assert (names[ME], names[OTHER]) == ("Ann A.", shown)

@@ -103,6 +103,19 @@ async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(world: Wo
     ]
 
 
+async def test_who_resumes_knows_at_once_that_nothing_is_missing(world: World, autojump_clock: MockClock) -> None:
+    """The race: what is pushed right behind `welcome` is read before anybody knows of the connection."""
+    mailbox = Mailbox(ME)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        await session.wait_caught_up()
+    world.store(TALK)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        began = trio.current_time()
+        await session.wait_caught_up()
+        assert trio.current_time() == began
+        assert equals_a_fresh_fetch(session, world)
+
+
 async def test_edits_and_deletions_take_the_place_of_what_is_held(world: World, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()

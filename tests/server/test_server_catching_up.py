@@ -6,8 +6,9 @@ import pytest
 from server_node import open_node, wait_for
 
 from protocol.codec import encode
-from protocol.frames import Message, Sync
+from protocol.frames import Message, Sync, Tombstone
 from server.hub import Push
+from store import contacts, revisions
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
 from store.pool import Pool
@@ -55,3 +56,23 @@ async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_liv
         node.gateway._node.note_gap(1.0)
         assert [push.seq for push in await client.read(1)] == [7]  # type: ignore[union-attr]
         assert last.seq == 7
+
+
+@pytest.mark.parametrize("reason", ["blocked", "deleted"])
+async def test_what_is_gone_for_somebody_is_no_content_to_them_when_their_node_catches_up(
+    pool: Pool, redis_url: str, reason: str
+) -> None:
+    """An edit by somebody whom they block, or a message that they have deleted for themselves."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    await committed(pool, conversation, alice.user, 3)
+    if reason == "blocked":
+        await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+        await revisions.edit(pool, alice.user, conversation, 2, 0, "text", b"heard by nobody", None, None)
+    else:
+        await revisions.delete_for_me(pool, bob.user, conversation, 2)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
+        node.gateway._node.note_gap(60.0)
+        pushes = await client.read(4)
+        assert {type(push) for push in pushes if getattr(push, "seq", 0) == 2} == {Tombstone}
+        assert [push.seq for push in pushes if isinstance(push, Message)] == [1, 3]

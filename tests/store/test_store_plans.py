@@ -111,6 +111,7 @@ class Traffic:
             lambda: revisions.delete_for_everyone(pool, user, here, 1),
             lambda: revisions.delete_for_me(pool, user, here, 2),
             lambda: revisions.revised_since(pool, [user], ago_s=5),
+            lambda: revisions.hidden_from(pool, [user], here, first=1, last=5),
             lambda: self.sync(user),
             lambda: accounts.add_user(pool, f"new{self.turn}", "x"),
             lambda: outbox.decide(pool, window_s=3600),

@@ -1,0 +1,556 @@
+"""What must be true of a history, as pure functions: each returns what it found wrong.
+
+A request counts as done at some moment between its beginning and its answer, so of two that overlap nobody knows which
+was first: the checks accuse only where the order is certain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+from tests.checker.history import (
+    Acked,
+    Blocked,
+    Came,
+    ConversationView,
+    Deleted,
+    Dropped,
+    Edited,
+    Floor,
+    Gone,
+    History,
+    Logged,
+    Marked,
+    Member,
+    MessageView,
+    Opened,
+    Pushed,
+    Shown,
+    Stored,
+    Tried,
+    TriedDelete,
+    TriedEdit,
+    View,
+)
+
+_RANKS: Final = {"sent": 0, "delivered": 1, "read": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that must not be. `check` is the name of what was found."""
+
+    check: str
+    what: str
+
+
+def verify(history: History) -> list[Finding]:
+    """All checks."""
+    return [Finding(name, what) for check in CHECKS for name, what in check(history)]
+
+
+Found: TypeAlias = Iterator[tuple[str, str]]
+
+
+def check_acks(history: History) -> Found:
+    """Every acked send is stored once, where its ack says, and nothing else is; retries were acked alike (P1 to P3)."""
+    stored = {(each.conversation, each.seq): each for each in history.of(Stored)}
+    first: dict[bytes, Acked] = {}
+    for ack in history.of(Acked):
+        former = first.setdefault(ack.content, ack)
+        if (former.seq, former.message, former.created) != (ack.seq, ack.message, ack.created):
+            yield "repeated", f"{ack.content!r} was acked as {former.seq} and as {ack.seq} of {ack.conversation}"
+    for ack in first.values():
+        held = stored.get((ack.conversation, ack.seq))
+        if held is None:
+            yield "lost", f"{ack.content!r}, acked as {ack.seq} of {ack.conversation}"
+        elif (held.message, held.sender, held.created) != (ack.message, ack.user, ack.created):
+            yield "lost", f"{ack.content!r}: {ack.seq} of {ack.conversation} is another message"
+    acked = {(ack.conversation, ack.seq) for ack in first.values()}
+    for key in sorted(stored.keys() - acked):
+        yield "repeated", f"{key[1]} of {key[0]}, {stored[key].content!r}, was stored and acked to nobody"
+    for conversation, messages in _by_conversation(stored.values()).items():
+        if [each.seq for each in messages] != list(range(1, len(messages) + 1)):
+            yield "gap", f"seqs of {conversation} in the database: {_spans(each.seq for each in messages)}"
+        if any(one.created > other.created for one, other in pairwise(messages)):
+            yield "order", f"`created` goes back in {conversation}"
+
+
+def check_edits(history: History) -> Found:
+    """What was acked as a revision is that revision, or there is a later one; what was deleted is gone."""
+    stored = {(each.conversation, each.seq): each for each in history.of(Stored)}
+    acked: dict[tuple[str, int, int], bytes] = {}
+    for edit in history.of(Edited):
+        key = (edit.conversation, edit.seq, edit.revision)
+        if acked.setdefault(key, edit.content) != edit.content:
+            yield "edit", f"two edits became revision {edit.revision} of {edit.conversation} {edit.seq}"
+    for (conversation, seq, revision), content in acked.items():
+        held = stored.get((conversation, seq))
+        if held is None or held.is_deleted:
+            continue
+        if held.revision < revision or (held.revision == revision and held.content != content):
+            yield "edit", f"revision {revision} of {conversation} {seq} was acked, {held.revision} is stored"
+    for each in history.of(Deleted):
+        held = stored.get((each.conversation, each.seq))
+        if each.for_everyone and held is not None and not held.is_deleted:
+            yield "edit", f"{each.conversation} {each.seq} was deleted, and is there"
+
+
+def check_writers(history: History) -> Found:
+    """Nothing is stored that nobody wrote, and nothing deleted that nobody deleted."""
+    written = {each.content for each in history.of(Tried)} | {each.content for each in history.of(TriedEdit)}
+    deleted = {(each.conversation, each.seq) for each in history.of(TriedDelete) if each.for_everyone}
+    for held in history.of(Stored):
+        where = (held.conversation, held.seq)
+        if held.is_deleted and where not in deleted:
+            yield "edit", f"{where} was deleted by nobody"
+        if not held.is_deleted and held.content not in written:
+            yield "edit", f"{where} has a content that nobody wrote"
+
+
+@dataclass
+class _Run:
+    """What a device's log had of a conversation so far: `begin` to `up_to`, and a page of older ones that is coming."""
+
+    begin: int = 0
+    up_to: int = -1
+    floor: int = 1
+    older: list[int] = field(default_factory=list)
+    last: dict[int, tuple[int, bool]] = field(default_factory=dict)
+
+
+def check_logs(history: History) -> Found:
+    """A device's log has each message once as new, in order and without gaps; again only what has changed."""
+    runs: defaultdict[tuple[str, str], _Run] = defaultdict(_Run)
+    for event in history.events:
+        match event:
+            case Dropped():
+                runs.pop((event.device, event.conversation), None)
+            case Floor():
+                run = runs[event.device, event.conversation]
+                run.floor = max(run.floor, event.first_seq)
+            case Logged():
+                yield from _log(runs[event.device, event.conversation], event)
+            case _:
+                pass
+    for (device, conversation), run in runs.items():
+        if run.older:
+            yield "gap", f"{device}: {_spans(run.older)} of {conversation} do not reach {run.begin}"
+
+
+def _log(run: _Run, event: Logged) -> Found:
+    where, seq, is_gone = f"{event.device}: {event.conversation} {event.seq}", event.seq, event.content is None
+    former = run.last.get(seq)
+    run.last[seq] = (event.revision, is_gone)
+    if former is not None:
+        if former[1] or (not is_gone and event.revision <= former[0]):
+            yield "repeated", f"{where} was logged again as it was"
+        return
+    if run.up_to < 0:
+        run.begin, run.up_to = seq, seq
+    elif seq == run.up_to + 1:
+        run.up_to = seq
+    elif seq > run.up_to:
+        if seq > max(run.floor, run.up_to + 1):
+            yield "gap", f"{where} came after {run.up_to}"
+        run.up_to = seq
+    elif seq < run.begin:
+        run.older.append(seq)
+        if run.older != list(range(run.older[0], run.older[0] + len(run.older))):
+            yield "order", f"{where} among older ones {run.older}"
+        if seq == run.begin - 1:
+            run.begin = run.older[0]
+            run.older = []
+    else:
+        yield "order", f"{where} came after {run.up_to}"
+
+
+def check_leaks(history: History) -> Found:
+    """Nobody holds, or was pushed, what was sent while they took no part, unless they were shown it when they came."""
+    requests = _requests(history)
+    seen = _seen(history)
+    for (user, conversation), absences in _absences(history).items():
+        for absence in absences:
+            hidden = absence.hides(requests[conversation])
+            for event in seen[user, conversation]:
+                if event.at < absence.shown_from and hidden(event):
+                    yield "leak", f"{_who(event)} got {event.content!r} of {conversation} {event.seq} at {event.at:.3f}"
+
+
+def check_strangers(history: History) -> Found:
+    """Nothing is taken from who takes no part."""
+    absences = _absences(history)
+    for request in _all(_requests(history)):
+        for absence in absences.get((request.user, request.conversation), ()):
+            if absence.covers(request):
+                yield "stranger", f"{request.user} wrote {request.content!r} into {request.conversation}"
+
+
+def check_blocked(history: History) -> Found:
+    """What somebody who is blocked sends or edits in a direct conversation never reaches who blocks them."""
+    requests, seen = _requests(history), _seen(history)
+    pairs = {frozenset(each.members): each.conversation for each in history.of(Opened) if each.kind == "direct"}
+    for (user, other), spells in _spells(history).items():
+        conversation = pairs.get(frozenset((user, other)))
+        if conversation is None:
+            continue
+        for spell in spells:
+            silent = spell.hides(requests[conversation])
+            for event in seen[user, conversation]:
+                if event.content is not None and silent(event) and _sender_of(event, history) == other:
+                    yield "blocked", f"{_who(event)} got {event.content!r} of {other}, in {conversation}"
+
+
+def check_marks(history: History) -> Found:
+    """Marks never go back in any device's view, as long as whose they are takes part (5.7)."""
+    known: dict[tuple[str, str, str], Marked] = {}
+    for event in history.events:
+        match event:
+            case Dropped():
+                for key in [key for key in known if key[:2] == (event.device, event.conversation)]:
+                    del known[key]
+            case Gone():
+                known.pop((event.device, event.conversation, event.user), None)
+            case Marked():
+                key = (event.device, event.conversation, event.user)
+                former = known.get(key)
+                known[key] = event
+                if former is None or former.joined_seq != event.joined_seq:
+                    continue
+                if event.delivered < former.delivered or event.read < former.read:
+                    yield "marks", f"{event.device}: {event.user} in {event.conversation}: {former} became {event}"
+            case _:
+                pass
+
+
+def check_statuses(history: History) -> Found:
+    """A message comes on, and never back, unless somebody comes for whom it is."""
+    known: dict[tuple[str, str, int], Came] = {}
+    for event in history.events:
+        match event:
+            case Dropped() | Gone():
+                for key in [key for key in known if key[:2] == (event.device, event.conversation)]:
+                    del known[key]
+            case Came():
+                key = (event.device, event.conversation, event.seq)
+                former = known.get(key)
+                known[key] = event
+                if former is None or set(event.others) - set(former.others) or not event.others:
+                    continue
+                if _RANKS[event.status] < _RANKS[former.status]:
+                    yield "status", f"{event.device}: {event.conversation} {event.seq}: {former} became {event}"
+            case _:
+                pass
+
+
+def check_fresh(history: History) -> Found:
+    """A fresh device is shown everything that its user may read, and nothing else."""
+    stored = {(each.conversation, each.seq): each for each in history.of(Stored)}
+    last: dict[str, int] = defaultdict(int)
+    for conversation, seq in stored:
+        last[conversation] = max(last[conversation], seq)
+    hidden = {(each.user, each.conversation, each.seq) for each in history.of(TriedDelete)}
+    blocked = _ever_blocked(history)
+    for view in history.of(View):
+        if view.when != "fresh":
+            continue
+        for held in view.conversations:
+            where = f"{view.device}: {held.conversation}"
+            if [each.seq for each in held.messages] != list(range(held.first_seq, held.last_seq + 1)):
+                yield "gap", f"{where} has {_spans(each.seq for each in held.messages)} from {held.first_seq}"
+            if held.last_seq > last[held.conversation]:
+                yield "gap", f"{where} ends at {held.last_seq}, not at {last[held.conversation]}"
+            for message in held.messages:
+                truth = stored.get((held.conversation, message.seq))
+                if truth is None or message.message != truth.message:
+                    yield "lost", f"{where} {message.seq} is no message that is stored"
+                    continue
+                may_hide = (view.user, held.conversation, message.seq) in hidden or (
+                    held.kind == "direct" and (view.user, truth.sender) in blocked
+                )
+                yield from _wrongly_shown(where, message, truth, may_hide=may_hide)
+
+
+def _wrongly_shown(where: str, shown: MessageView, truth: Stored, *, may_hide: bool) -> Found:
+    if shown.content is None:
+        if not truth.is_deleted and not may_hide:
+            yield "lost", f"{where} {shown.seq} is a tombstone without a reason"
+    elif truth.is_deleted:
+        yield "edit", f"{where} {shown.seq} shows {shown.content!r}, which was deleted"
+    elif (shown.content, shown.revision) != (truth.content, truth.revision):
+        yield "edit", f"{where} {shown.seq} shows revision {shown.revision}, not {truth.revision}"
+
+
+def check_views(history: History) -> Found:
+    """What a device holds in the end is what a fresh one fetches (P4)."""
+    fresh: dict[str, View] = {}
+    for view in history.of(View):
+        if view.when == "fresh":
+            fresh[view.user] = view
+        else:
+            for what in differences(view, fresh[view.user]):
+                yield "differs", f"{view.device}, {view.when}: {what}"
+
+
+CHECKS: Final[tuple[Callable[[History], Found], ...]] = (
+    check_acks,
+    check_edits,
+    check_writers,
+    check_logs,
+    check_leaks,
+    check_strangers,
+    check_blocked,
+    check_marks,
+    check_statuses,
+    check_fresh,
+    check_views,
+)
+
+
+def differences(view: View, fresh: View) -> list[str]:
+    """Where a device's view is not that of a fresh device.
+
+    Others' marks are told to those whose messages they pass, so it may know less of them; the status of its user's own
+    messages must be right all the same. What a blocked user has sent last, it may know nothing of until there is more.
+    """
+    held = {each.conversation: each for each in view.conversations}
+    shown = {each.conversation: each for each in fresh.conversations}
+    found = [f"{name} is {'missing' if name in shown else 'not theirs'}" for name in held.keys() ^ shown.keys()]
+    for name in sorted(held.keys() & shown.keys()):
+        one = held[name]
+        other = _without_silence(_less(shown[name], one, view.user), one, view.user)
+        found += [f"{name}: {what}" for what in _unlike(one, other)]
+    return found
+
+
+def _less(shown: ConversationView, held: ConversationView, user: str) -> ConversationView:
+    """What is shown, but for messages that the device has not loaded, and marks that it was not told."""
+    first = held.messages[0].seq if held.messages else 0
+    known = {each.user: each for each in held.people}
+    people = []
+    for each in shown.people:
+        mine = known.get(each.user)
+        if mine is not None:
+            delivered = mine.delivered if _is_behind(mine.delivered, each.delivered) else each.delivered
+            read = mine.read if each.user != user and _is_behind(mine.read, each.read) else each.read
+            people.append(replace(each, delivered=delivered, read=read))
+        else:
+            people.append(each)
+    messages = tuple(each for each in shown.messages if each.seq >= first)
+    return replace(shown, people=tuple(people), messages=messages)
+
+
+def _without_silence(shown: ConversationView, held: ConversationView, user: str) -> ConversationView:
+    """What is shown, but for the last that was sent by somebody blocked, and what moves with it."""
+    if shown.kind != "direct" or not any(each.content is None and each.sender != user for each in shown.messages):
+        return shown
+    unheard = {each.seq for each in shown.messages if each.seq > held.last_seq}
+    if any(each.content is not None or each.sender == user for each in shown.messages if each.seq in unheard):
+        return shown
+    own = {each.user: each.read for each in held.people}.get(user)
+    known = {each.seq: each.status for each in held.messages}
+    shown = replace(
+        shown,
+        people=tuple(replace(each, read=own) if each.user == user else each for each in shown.people),
+        unread=held.unread,
+    )
+    if not unheard:
+        return shown
+    # Who sends has read what was there, so a silent message would also have told that.
+    return replace(
+        shown,
+        messages=tuple(
+            replace(each, status=known.get(each.seq, each.status)) for each in shown.messages if each.seq not in unheard
+        ),
+        last_seq=held.last_seq,
+        active_at=held.active_at,
+    )
+
+
+def _is_behind(held: int | None, shown: int | None) -> bool:
+    return held is not None and shown is not None and held <= shown
+
+
+def _unlike(held: ConversationView, shown: ConversationView) -> list[str]:
+    found = [
+        f"{name} is {getattr(held, name)!r}, not {getattr(shown, name)!r}"
+        for name in ("kind", "name", "joiners_see_all", "active_at", "first_seq", "last_seq", "unread")
+        if getattr(held, name) != getattr(shown, name)
+    ]
+    for name, ours, theirs in (
+        ("person", {each.user: each for each in held.people}, {each.user: each for each in shown.people}),
+        ("message", {str(each.seq): each for each in held.messages}, {str(each.seq): each for each in shown.messages}),
+    ):
+        for key in sorted(ours.keys() | theirs.keys()):
+            one, other = ours.get(key), theirs.get(key)
+            if one != other:
+                found.append(f"{name} {key} is {one}, not {other}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A send (`seq` is its place) or an edit (`is_edit`) that was acknowledged."""
+
+    began: float
+    at: float
+    user: str
+    conversation: str
+    content: bytes
+    seq: int
+    is_edit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A time in which somebody certainly took no part, or was blocked; from `shown_from` on they may see what was said
+    meanwhile."""
+
+    since: float
+    until: float
+    shown_from: float = math.inf
+
+    def covers(self, request: _Request) -> bool:
+        return self.since <= request.began and request.at <= self.until
+
+    def hides(self, requests: Iterable[_Request]) -> Callable[[Logged | Pushed], bool]:
+        """Whether somebody holds what was written in this time: by its content, or by its seq.
+
+        Between the first message that was begun in it and the last that was acked in it lie only such ones, as a change
+        of who takes part comes before or after each message.
+        """
+        contents = {each.content for each in requests if self.covers(each)}
+        sends = [each for each in requests if not each.is_edit]
+        lowest = min((each.seq for each in sends if each.began >= self.since), default=math.inf)
+        highest = max((each.seq for each in sends if each.at <= self.until), default=-1)
+        return lambda event: event.content in contents or lowest <= event.seq <= highest
+
+
+def _requests(history: History) -> defaultdict[str, list[_Request]]:
+    """By conversation."""
+    found: defaultdict[str, list[_Request]] = defaultdict(list)
+    known: set[bytes] = set()
+    for event in history.events:
+        if isinstance(event, Acked | Edited) and event.content not in known:
+            known.add(event.content)
+            is_edit = isinstance(event, Edited)
+            request = _Request(event.began, event.at, event.user, event.conversation, event.content, event.seq, is_edit)
+            found[event.conversation].append(request)
+    return found
+
+
+def _all(requests: dict[str, list[_Request]]) -> Iterator[_Request]:
+    for some in requests.values():
+        yield from some
+
+
+def _seen(history: History) -> defaultdict[tuple[str, str], list[Logged | Pushed]]:
+    """What came to somebody's devices, by (user, conversation)."""
+    found: defaultdict[tuple[str, str], list[Logged | Pushed]] = defaultdict(list)
+    for event in history.events:
+        if isinstance(event, Logged | Pushed):
+            found[event.user, event.conversation].append(event)
+    return found
+
+
+class _Presences:
+    """Who certainly takes no part in what, as the history goes on."""
+
+    def __init__(self, users: set[str]) -> None:
+        self.found: defaultdict[tuple[str, str], list[_Span]] = defaultdict(list)
+        self._users = users
+        self._out: dict[tuple[str, str], float] = {}
+        self._shows: dict[str, bool] = {}
+
+    def open(self, event: Opened) -> None:
+        self._out |= {(user, event.conversation): -math.inf for user in self._users - set(event.members)}
+
+    def show(self, event: Shown) -> None:
+        might = not event.is_known and self._shows.get(event.conversation, False)
+        self._shows[event.conversation] = event.joiners_see_all or might
+
+    def change(self, event: Member) -> None:
+        key = (event.user, event.conversation)
+        if not event.is_added:
+            if event.is_known:
+                self._out.setdefault(key, event.at)
+            return
+        if key in self._out:
+            self.found[key].append(_Span(self._out.pop(key), event.began))
+        if self._shows.get(event.conversation, False):
+            self.found[key] = [replace(span, shown_from=min(span.shown_from, event.began)) for span in self.found[key]]
+
+    def end(self) -> None:
+        for key, since in self._out.items():
+            self.found[key].append(_Span(since, math.inf))
+
+
+def _absences(history: History) -> dict[tuple[str, str], list[_Span]]:
+    """When somebody certainly took no part. Changes of one conversation's people were made one after the other."""
+    presences = _Presences({each.user for each in history.of(View)} | {each.user for each in history.of(Member)})
+    for event in history.events:
+        match event:
+            case Opened():
+                presences.open(event)
+            case Shown():
+                presences.show(event)
+            case Member():
+                presences.change(event)
+            case _:
+                pass
+    presences.end()
+    return presences.found
+
+
+def _spells(history: History) -> dict[tuple[str, str], list[_Span]]:
+    """When somebody certainly blocked somebody."""
+    since: dict[tuple[str, str], float] = {}
+    found: defaultdict[tuple[str, str], list[_Span]] = defaultdict(list)
+    for event in history.of(Blocked):
+        key = (event.user, event.other)
+        if event.is_blocked:
+            if event.is_known:
+                since.setdefault(key, event.at)
+        elif key in since:
+            found[key].append(_Span(since.pop(key), event.began))
+    for key, at in since.items():
+        found[key].append(_Span(at, math.inf))
+    return found
+
+
+def _ever_blocked(history: History) -> set[tuple[str, str]]:
+    return {(each.user, each.other) for each in history.of(Blocked) if each.is_blocked}
+
+
+def _sender_of(event: Logged | Pushed, history: History) -> str | None:
+    if isinstance(event, Logged):
+        return event.sender
+    senders = {(each.conversation, each.seq): each.user for each in history.of(Acked)}
+    return senders.get((event.conversation, event.seq))
+
+
+def _who(event: Logged | Pushed) -> str:
+    return event.device if isinstance(event, Logged) else event.connection
+
+
+def _by_conversation(messages: Iterable[Stored]) -> dict[str, list[Stored]]:
+    found: defaultdict[str, list[Stored]] = defaultdict(list)
+    for each in sorted(messages, key=lambda each: each.seq):
+        found[each.conversation].append(each)
+    return found
+
+
+def _spans(seqs: Iterable[int]) -> str:
+    """`1-5, 7`."""
+    parts: list[list[int]] = []
+    for seq in sorted(seqs):
+        if parts and seq == parts[-1][1] + 1:
+            parts[-1][1] = seq
+        else:
+            parts.append([seq, seq])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in parts) or "nothing"

@@ -1,0 +1,120 @@
+"""A seed becomes a list of steps. They say who does what and when, as numbers; `world.py` knows what those mean.
+
+What a step meets is not known here (which messages there are by then, whether a node is up), so it chooses by a
+fraction: `pick` 0.5 is the one in the middle of those that there are.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+USERS: Final = 5
+DEVICES: Final = 2
+"""Of each user."""
+
+NODES: Final = 3
+CONVERSATIONS: Final = 8
+"""That there are from the beginning; steps that open one come on top."""
+
+STEPS_PER_S: Final = 30.0
+
+
+class Kind(StrEnum):
+    """What a step does; the comment says what `place`, `pick`, `other` and `flag` mean to it, beyond the usual."""
+
+    SEND = "send"  # place: conversation
+    BURST = "burst"  # several at once
+    AGAIN = "again"  # pick: an acked message, sent once more by way of another node
+    EDIT = "edit"  # pick: an own message
+    DELETE = "delete"  # flag: for everyone
+    READ = "read"  # pick: up to this message
+    TYPING = "typing"  # flag: begins
+    ADD = "add"  # other: who
+    REMOVE = "remove"  # other: who
+    LEAVE = "leave"
+    ROLE = "role"  # other: who; flag: administrator
+    RENAME = "rename"
+    SHOW_ALL = "show_all"  # flag: who joins sees what was said before
+    PROFILE = "profile"
+    RECEIPTS = "receipts"  # flag: gives receipts
+    BLOCK = "block"  # other: whom; flag: blocks
+    OPEN = "open"  # place: how many others
+    AWAY = "away"  # flag: says bye; pick: for how long
+    FRESH = "fresh"  # a device that holds nothing takes another one's place
+    KILL = "kill"  # place: node; pick: for how long
+    STOP = "stop"  # place: node
+    FLUSH = "flush"
+
+
+WEIGHTS: Final = {
+    Kind.SEND: 300,
+    Kind.BURST: 30,
+    Kind.AGAIN: 20,
+    Kind.EDIT: 60,
+    Kind.DELETE: 25,
+    Kind.READ: 60,
+    Kind.TYPING: 15,
+    Kind.ADD: 25,
+    Kind.REMOVE: 20,
+    Kind.LEAVE: 4,
+    Kind.ROLE: 8,
+    Kind.RENAME: 8,
+    Kind.SHOW_ALL: 6,
+    Kind.PROFILE: 6,
+    Kind.RECEIPTS: 5,
+    Kind.BLOCK: 14,
+    Kind.OPEN: 3,
+    Kind.AWAY: 20,
+    Kind.FRESH: 4,
+    Kind.KILL: 5,
+    Kind.STOP: 3,
+    Kind.FLUSH: 2,
+}
+"""How often each comes, in relation to the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that is begun `at_s` seconds after the first."""
+
+    at_s: float
+    kind: Kind
+    user: int
+    device: int
+    place: int
+    other: int
+    pick: float
+    flag: bool
+
+
+def make_plan(seed: int, seconds: float) -> list[Step]:
+    """The same for the same seed; the first steps of a longer one are those of a shorter one."""
+    chance = random.Random(seed)
+    kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
+    steps: list[Step] = []
+    at_s = 0.0
+    while (at_s := at_s + chance.expovariate(STEPS_PER_S)) < seconds:
+        [kind] = chance.choices(kinds, weights)
+        steps.append(
+            Step(
+                round(at_s, 4),
+                kind,
+                chance.randrange(USERS),
+                chance.randrange(DEVICES),
+                chance.randrange(1000),
+                chance.randrange(USERS),
+                chance.random(),
+                chance.random() < 0.5,
+            )
+        )
+    return steps
+
+
+def count(steps: Iterable[Step]) -> Counter[str]:
+    """How many there are of each kind."""
+    return Counter(step.kind.value for step in steps)

@@ -1,0 +1,141 @@
+"""One run: start, take the steps, let everything calm down, look at what everybody holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from store.pool import Pool
+from store.postgres import uuid
+from tests.checker.checks import Finding, differences, verify
+from tests.checker.devices import Device
+from tests.checker.history import Acked, Edited, Fault, History, Stored, View, When
+from tests.checker.plan import Step
+from tests.checker.views import fetch, view_of
+from tests.checker.world import World
+from tests.processes import open_cluster
+
+SETTLED_S: Final = 40.0
+"""After the last step: until every request is answered. A session gives up after 60 s."""
+
+CALM_S: Final = 30.0
+"""From then on: until all devices hold the same. A node that was killed is missed when its lease ends, after 5 s."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has come to.
+
+    :ivar counts: steps by kind, and what they came to.
+    """
+
+    history: History
+    findings: list[Finding]
+    counts: Counter[str]
+
+
+async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
+    """Take the steps of a plan, and see what has come of them."""
+    async with open_cluster(pool.url, redis_url) as cluster, trio.open_nursery() as nursery:
+        world = World(pool, cluster, redis_url, nursery)
+        await world.begin()
+        with trio.move_on_after(plan[-1].at_s + SETTLED_S) as patience:
+            await world.act(plan)
+        late = [Finding("unsettled", "steps were not over in time")] if patience.cancelled_caught else []
+        late += [Finding("log", line) for line in world.faults_logged()]
+        devices = [device for each in world.devices for device in each]
+        late += await _let_all_come(world, devices)
+        await _compare(world, devices, "connected")
+        late += await _resume(world, devices)
+        await _compare(world, devices, "resumed")
+        await _read_stored(world, pool)
+        await world.close()
+        history = History(tuple(world.recorder.events))
+        nursery.cancel_scope.cancel()
+    counts = world.counts
+    counts["acks"] = sum(1 for _ in history.of(Acked))
+    counts["edits acked"] = sum(1 for _ in history.of(Edited))
+    counts["messages stored"] = sum(1 for _ in history.of(Stored))
+    counts["refused"] = sum(device.refused for device in devices)
+    counts["resumes"] = sum(device.resumed for device in devices)
+    counts["views compared"] = sum(view.when != "fresh" for view in history.of(View))
+    counts["events"] = len(history.events)
+    return Outcome(history, [*late, *verify(history)], counts)
+
+
+async def _let_all_come(world: World, devices: Sequence[Device]) -> list[Finding]:
+    """Everybody is there, what was not acknowledged is, and nobody misses anything that they know of."""
+    for number, device in enumerate(devices):
+        if device.session is None:
+            await device.come(world.order(number))
+    with trio.move_on_after(SETTLED_S):
+        for device in devices:
+            await device.wait_answered()
+    late = [Finding("unacked", f"{device.name}: {device.drafts}") for device in devices if device.drafts]
+    return late + await _wait_caught_up(devices)
+
+
+async def _wait_caught_up(devices: Sequence[Device]) -> list[Finding]:
+    """Whoever does not get what it knows to be missing."""
+    with trio.move_on_after(CALM_S):
+        for device in devices:
+            assert device.session is not None
+            await device.session.wait_caught_up()
+    return [Finding("stuck", f"{device.name}: {device.state()}") for device in devices if not device.is_caught_up]
+
+
+async def _resume(world: World, devices: Sequence[Device]) -> list[Finding]:
+    """Each device goes, and comes back to another node with its cursor."""
+    for number, device in enumerate(devices):
+        await device.go(says_bye=number % 2 == 0)
+    for number, device in enumerate(devices):
+        await device.come(world.order(number + 1))
+    return await _wait_caught_up(devices)
+
+
+async def _compare(world: World, devices: Sequence[Device], when: When) -> None:
+    """Look at all devices until each holds what a fresh one does, or patience ends; then that is what it is."""
+    recorder = world.recorder
+    deadline = trio.current_time() + CALM_S
+    while True:
+        seen: list[View] = []
+        for number, person in enumerate(world.people):
+            shown = await fetch(world.urls[number % len(world.urls)], person.token, person.user)
+            now, user = recorder.now(), recorder.name_of(person.user)
+            fresh = View(now, f"{user} afresh", user, "fresh", view_of(shown, recorder.name_of))
+            held = [
+                View(now, device.name, user, when, view_of(device.mailbox, recorder.name_of))
+                for device in devices
+                if device.user == user
+            ]
+            seen += [fresh, *held]
+        if trio.current_time() > deadline or not _differ(seen, world):
+            break
+        await trio.sleep(0.3)
+    for view in seen:
+        recorder.add(view)
+    recorder.add(Fault(recorder.now(), f"looked at all who were {when}"))
+
+
+def _differ(seen: Sequence[View], world: World) -> bool:
+    fresh = {view.user: view for view in seen if view.when == "fresh"}
+    return any(differences(view, fresh[view.user]) for view in seen if view.when != "fresh")
+
+
+async def _read_stored(world: World, pool: Pool) -> None:
+    names = world.recorder
+    for place in world.places:
+        rows = await pool.fetch(
+            "select seq, id, sender_id, (extract(epoch from created) * 1000000)::bigint, content, revision,"
+            " deleted is not null, is_silent from messages where conversation_id = %s::uuid order by seq",
+            (uuid(place.id),),
+        )
+        for seq, id_, sender, created, content, revision, is_deleted, is_silent in rows:
+            whose, at = names.name_of(sender), names.now()
+            names.add(
+                Stored(at, place.name, seq, id_.hex(), whose, created, content or b"", revision, is_deleted, is_silent)
+            )

@@ -1,0 +1,110 @@
+"""What a device holds, as data; and what a device that held nothing fetches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from client.connection import Connection, connect
+from client.mailbox import Entry, Mailbox
+from protocol import limits
+from protocol.frames import (
+    Conversation,
+    Departed,
+    Message,
+    Participant,
+    Participants,
+    Profile,
+    Push,
+    ReceiptCounts,
+    Receipts,
+    Settings,
+    Tombstone,
+)
+from tests.checker.history import ConversationView, MessageView, PersonView
+
+NameOf = Callable[[bytes], str]
+
+
+def view_of(mailbox: Mailbox, name_of: NameOf) -> tuple[ConversationView, ...]:
+    """Everything that a screen could show of a mailbox."""
+    views = [_conversation(mailbox, each, name_of) for each in mailbox.conversations()]
+    return tuple(sorted(views, key=lambda view: view.conversation))
+
+
+def _conversation(mailbox: Mailbox, id_: bytes, name_of: NameOf) -> ConversationView:
+    head = mailbox.head(id_)
+    assert head is not None
+    return ConversationView(
+        name_of(id_),
+        head.kind,
+        head.name,
+        bool(head.joiners_see_all),
+        head.active_at,
+        head.first_seq,
+        head.last_seq,
+        head.unread_count,
+        tuple(sorted((_person(each, name_of) for each in head.participants or ()), key=lambda each: each.user)),
+        tuple(_message(mailbox, each, name_of) for each in mailbox.messages(id_)),
+    )
+
+
+def _person(each: Participant, name_of: NameOf) -> PersonView:
+    shown = each.display_name or ""
+    return PersonView(
+        name_of(each.user), shown, each.joined_seq, bool(each.is_admin), each.delivered_seq, each.read_seq
+    )
+
+
+def _message(mailbox: Mailbox, entry: Entry, name_of: NameOf) -> MessageView:
+    content, revision, edited = parts_of(entry)
+    status = mailbox.status(entry) if entry.sender == mailbox.user else None
+    id_ = entry.message.hex()
+    return MessageView(entry.seq, id_, entry.created, name_of(entry.sender), content, revision, edited, status)
+
+
+def parts_of(entry: Entry) -> tuple[bytes | None, int, int | None]:
+    """(content, revision, edited); a tombstone has none of them."""
+    if isinstance(entry, Tombstone):
+        return None, 0, None
+    return entry.content, entry.revision or 0, entry.edited
+
+
+def feed(mailbox: Mailbox, push: Push) -> None:
+    """Let a mailbox have a push, as a session does."""
+    match push:
+        case Message() | Tombstone():
+            mailbox.apply([push])
+        case Conversation():
+            mailbox.learn(push)
+        case Participants() | Departed() | Settings() | Receipts() | ReceiptCounts() | Profile():
+            mailbox.take(push)
+        case _:
+            pass
+
+
+async def fetch(url: str, token: str, user: bytes) -> Mailbox:
+    """What a device that held nothing holds when it has read everything; it marks nothing."""
+    mailbox = Mailbox(user)
+
+    async def on_push(push: Push) -> None:
+        feed(mailbox, push)
+
+    async with connect(url, token, on_push=on_push) as connection:
+        more = True
+        while more:
+            synced = await connection.sync(mailbox.cursor)
+            mailbox.synced(synced)
+            more = synced.more
+        for conversation in mailbox.conversations():
+            await _read_all(connection, mailbox, conversation)
+    return mailbox
+
+
+async def _read_all(connection: Connection, mailbox: Mailbox, conversation: bytes) -> None:
+    while (before := mailbox.older_before(conversation)) is not None:
+        page = await connection.history(conversation, before=before, count=limits.MAX_COUNT)
+        if page.first_seq is not None:
+            mailbox.raise_floor(conversation, page.first_seq)
+        if not page.messages:
+            return
+        mailbox.apply(page.messages)

@@ -1,0 +1,408 @@
+"""Gateways, people and their devices, and what each step of a plan does to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+import trio
+
+from client.http import Credentials
+from store import accounts, conversations
+from store.pool import Pool
+from tests.checker.devices import Device, Recorder, listen, picked
+from tests.checker.history import Blocked, Fault, Member, Opened, Shown
+from tests.checker.plan import DEVICES, NODES, USERS, Kind, Step
+from tests.faults import flush_redis
+from tests.people import new_device, new_user
+from tests.processes import Cluster
+from tests.system.many_nodes import Node, start_node
+
+EXIT_S: Final = 25.0
+"""What a process that is told to stop may take (P10)."""
+
+HTTP_TIMEOUT_S: Final = 20.0
+MANY: Final = 36
+"""Participants of the large group without devices: more than are told of each other's marks."""
+
+GROUPS: Final = ((0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4), (1, 3, 4))
+DIRECT: Final = ((0, 1), (1, 2), (3, 4))
+
+
+@dataclass
+class Place:
+    """A conversation, and what is known of it here: who takes part and may change that, as of the last answer."""
+
+    id: bytes
+    name: str
+    members: set[int]
+    admins: set[int]
+    pair: tuple[int, int] | None = None
+    lock: trio.Lock = field(default_factory=trio.Lock)
+
+
+class World:
+    """Everything that steps act on.
+
+    :ivar counts: what has come of them.
+    :ivar places: all conversations.
+    """
+
+    def __init__(self, pool: Pool, cluster: Cluster, redis_url: str, nursery: trio.Nursery) -> None:
+        self.recorder = Recorder()
+        self.counts: Counter[str] = Counter()
+        self.places: list[Place] = []
+        self.devices: list[list[Device]] = []
+        self._pool = pool
+        self._cluster = cluster
+        self._redis_url = redis_url
+        self._nursery = nursery
+        self._nodes: list[Node] = []
+        self._up: list[bool] = [True] * NODES
+        self._people: list[Credentials] = []
+        self._contents = count(1)
+        self._fresh = count(1)
+        self._moving: set[tuple[int, int]] = set()
+        self._http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False)
+
+    @property
+    def urls(self) -> list[str]:
+        return [node.url for node in self._nodes]
+
+    @property
+    def people(self) -> list[Credentials]:
+        """Of each user one device that is never connected."""
+        return self._people
+
+    async def begin(self) -> None:
+        """Start the nodes, make people, conversations and devices, and connect all of them."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cluster.start_web)
+            nursery.start_soon(self._start_nodes)
+            nursery.start_soon(self._make_people)
+        for number, members in enumerate(GROUPS):
+            await self._open_group(f"group{number}", members)
+        others = [await accounts.add_user(self._pool, f"other{number}", "-") for number in range(MANY)]
+        for number, other in enumerate(others):
+            self.recorder.name(other, f"other{number}")
+        await self._open_group("many", (0, 1, 2), others)
+        for pair in DIRECT:
+            await self._open_direct(pair)
+        async with trio.open_nursery() as nursery:
+            for user, person in enumerate(self._people):
+                self.devices.append([])
+                for number in range(DEVICES):
+                    device = await self._device(user, f"user{user}.{number}")
+                    self.devices[user].append(device)
+                    nursery.start_soon(device.come, self._order(user + number))
+                if user < NODES:
+                    listener = await new_device(self._pool, person.user)
+                    name = f"user{user} at node{user}"
+                    self._nursery.start_soon(listen, name, self.urls[user], listener, self.recorder)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def act(self, plan: Sequence[Step]) -> None:
+        """Begin each step at its time, however long those before it take; returns when all are over."""
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for step in plan:
+                await trio.sleep_until(began + step.at_s)
+                nursery.start_soon(self.take, step)
+
+    async def take(self, step: Step) -> None:
+        """One step; what cannot be done now (a node is down already) is not done."""
+        self.counts[step.kind.value] += 1
+        steps: dict[Kind, Callable[[Step], Awaitable[None]]] = {
+            Kind.SEND: self._send,
+            Kind.BURST: self._burst,
+            Kind.AGAIN: self._again,
+            Kind.EDIT: self._edit,
+            Kind.DELETE: self._delete,
+            Kind.READ: self._read,
+            Kind.TYPING: self._type,
+            Kind.ADD: self._add,
+            Kind.REMOVE: self._remove,
+            Kind.LEAVE: self._leave,
+            Kind.ROLE: self._set_role,
+            Kind.RENAME: self._rename,
+            Kind.SHOW_ALL: self._show_all,
+            Kind.PROFILE: self._set_profile,
+            Kind.RECEIPTS: self._give_receipts,
+            Kind.BLOCK: self._block,
+            Kind.OPEN: self._open,
+            Kind.AWAY: self._away,
+            Kind.FRESH: self._replace,
+            Kind.KILL: self._kill,
+            Kind.STOP: self._stop,
+            Kind.FLUSH: self._flush,
+        }
+        await steps[step.kind](step)
+
+    # Messages.
+
+    async def _send(self, step: Step) -> None:
+        await self._device_of(step).send(self._place(step).id, self._content())
+
+    async def _burst(self, step: Step) -> None:
+        device, place = self._device_of(step), self._place(step)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3 + step.other * 3):
+                nursery.start_soon(device.send, place.id, self._content())
+
+    async def _again(self, step: Step) -> None:
+        await self._device_of(step).again(self.urls[step.place % NODES], step.pick)
+
+    async def _edit(self, step: Step) -> None:
+        await self._device_of(step).edit(self._place(step).id, self._content(), step.pick)
+
+    async def _delete(self, step: Step) -> None:
+        await self._device_of(step).delete(self._place(step).id, step.pick, for_everyone=step.flag)
+
+    async def _read(self, step: Step) -> None:
+        self._device_of(step).read(self._place(step).id, step.pick)
+
+    async def _type(self, step: Step) -> None:
+        await self._device_of(step).type(self._place(step).id, is_typing=step.flag)
+
+    # People.
+
+    async def _add(self, step: Step) -> None:
+        place = self._group(step)
+        async with place.lock:
+            candidates = [user for user in range(USERS) if user not in place.members] or [step.other]
+            await self._change(place, picked(candidates, step.pick), is_added=True, step=step)
+
+    async def _remove(self, step: Step) -> None:
+        place = self._group(step)
+        async with place.lock:
+            if len(place.members) > 2:
+                await self._change(place, picked(sorted(place.members), step.pick), is_added=False, step=step)
+
+    async def _leave(self, step: Step) -> None:
+        place = self._group(step)
+        async with place.lock:
+            if step.user in place.members and len(place.members) > 2:
+                await self._change(place, step.user, is_added=False, step=step, by=step.user)
+
+    async def _change(self, place: Place, other: int, *, is_added: bool, step: Step, by: int | None = None) -> None:
+        recorder, began = self.recorder, self.recorder.now()
+        actor = by if by is not None else self._actor(place, step)
+        path = f"/v1/conversations/{UUID(bytes=place.id)}/participants"
+        if is_added:
+            status = await self._ask(actor, "POST", path, user=self._text(other))
+        else:
+            status = await self._ask(actor, "DELETE", f"{path}/{self._text(other)}")
+        if status == 204 or status >= 500:
+            is_known = status == 204
+            name = f"user{other}"
+            recorder.add(Member(recorder.now(), began, place.name, name, is_added, is_known))
+            (place.members.add if is_added else place.members.discard)(other)
+            if not is_added:
+                place.admins.discard(other)
+
+    async def _set_role(self, step: Step) -> None:
+        place = self._group(step)
+        async with place.lock:
+            other = picked(sorted(place.members), step.pick)
+            path = f"/v1/conversations/{UUID(bytes=place.id)}/participants/{self._text(other)}"
+            role = "admin" if step.flag else "member"
+            if await self._ask(self._actor(place, step), "PATCH", path, role=role) == 204:
+                (place.admins.add if step.flag else place.admins.discard)(other)
+
+    async def _rename(self, step: Step) -> None:
+        place = self._group(step)
+        path = f"/v1/conversations/{UUID(bytes=place.id)}"
+        await self._ask(self._actor(place, step), "PATCH", path, name=f"name {next(self._contents)}")
+
+    async def _show_all(self, step: Step) -> None:
+        place, recorder = self._group(step), self.recorder
+        async with place.lock:
+            began, path = recorder.now(), f"/v1/conversations/{UUID(bytes=place.id)}"
+            status = await self._ask(self._actor(place, step), "PATCH", path, joiners_see_all=step.flag)
+            if status == 204 or status >= 500:
+                recorder.add(Shown(recorder.now(), began, place.name, step.flag, status == 204))
+
+    async def _set_profile(self, step: Step) -> None:
+        name = f"User {next(self._contents)}" if step.pick < 0.8 else ""
+        await self._ask(step.user, "PATCH", "/v1/profile", display_name=name)
+
+    async def _give_receipts(self, step: Step) -> None:
+        await self._ask(step.user, "PATCH", "/v1/profile", gives_receipts=step.flag)
+
+    async def _block(self, step: Step) -> None:
+        directs = [place for place in self.places if place.pair]
+        place = directs[step.place % len(directs)]
+        assert place.pair is not None
+        user, other = place.pair if step.pick < 0.5 else place.pair[::-1]
+        async with place.lock:
+            began = self.recorder.now()
+            status = await self._ask(user, "PUT", f"/v1/contacts/{self._text(other)}", is_blocked=step.flag)
+            if status == 204 or status >= 500:
+                now, is_known = self.recorder.now(), status == 204
+                self.recorder.add(Blocked(now, began, f"user{user}", f"user{other}", step.flag, is_known))
+
+    async def _open(self, step: Step) -> None:
+        others = {(step.user + 1 + number) % USERS for number in range(1 + step.place % 3)}
+        members = (step.user, *sorted(others - {step.user}))
+        await self._open_group(f"group{next(self._contents)}", members)
+
+    # Devices and processes.
+
+    async def _away(self, step: Step) -> None:
+        key = (step.user, step.device)
+        device = self._device_of(step)
+        if key in self._moving or device.session is None:
+            return
+        self._moving.add(key)
+        await device.go(says_bye=step.flag)
+        await trio.sleep(0.05 + step.pick * 2)
+        await device.come(self._order(step.place))
+        self._moving.discard(key)
+
+    async def _replace(self, step: Step) -> None:
+        key = (step.user, step.device)
+        if key in self._moving:
+            return
+        self._moving.add(key)
+        old = self._device_of(step)
+        await old.go(says_bye=step.flag)
+        new = await self._device(step.user, f"{old.name}+{next(self._fresh)}")
+        # What the old one had under way goes on from here, as from a backup.
+        new.drafts, new.acked, new.refused, new.resumed = old.drafts, old.acked, old.refused, old.resumed
+        self.devices[step.user][step.device] = new
+        await new.come(self._order(step.place))
+        self._moving.discard(key)
+
+    async def _kill(self, step: Step) -> None:
+        number = step.place % NODES
+        if self._up[number]:
+            self._up[number] = False
+            self._note(f"node{number} is killed")
+            self._nodes[number].process.kill()
+            await self._nodes[number].process.wait()
+            await trio.sleep(step.pick)
+            await self._start_again(number)
+
+    async def _stop(self, step: Step) -> None:
+        number = step.place % NODES
+        if self._up[number]:
+            self._up[number] = False
+            self._note(f"node{number} is told to stop")
+            status = await self._nodes[number].process.stop(timeout_s=EXIT_S)
+            assert status == 0, f"node{number} ended with {status}"
+            await self._start_again(number)
+
+    async def _start_again(self, number: int) -> None:
+        self._nodes[number] = await start_node(self._cluster, port=self._nodes[number].port)
+        self._note(f"node{number} is up again")
+        self._up[number] = True
+
+    async def _flush(self, _: Step) -> None:
+        self._note("Redis is flushed")
+        await trio.to_thread.run_sync(flush_redis, self._redis_url)
+
+    def faults_logged(self) -> list[str]:
+        """Lines in the nodes' logs that say of themselves that they are faults."""
+        lines = [line for node in self._nodes for line in node.process.log]
+        return [str(line) for line in lines if line.get("level") in ("error", "critical")]
+
+    # Who and where.
+
+    def _note(self, what: str) -> None:
+        self.recorder.add(Fault(self.recorder.now(), what))
+
+    def _device_of(self, step: Step) -> Device:
+        return self.devices[step.user][step.device]
+
+    def _place(self, step: Step) -> Place:
+        """Where the user takes part, most of the time."""
+        own = [place for place in self.places if step.user in place.members]
+        some = own if own and step.place % 20 else self.places
+        return some[step.place % len(some)]
+
+    def _group(self, step: Step) -> Place:
+        groups = [place for place in self.places if place.pair is None]
+        return groups[step.place % len(groups)]
+
+    def _actor(self, place: Place, step: Step) -> int:
+        """Somebody who may, most of the time."""
+        able = sorted(place.admins or place.members)
+        return step.user if step.other == 0 or not able else picked(able, step.pick)
+
+    def _order(self, first: int) -> list[str]:
+        urls = self.urls
+        return [urls[(first + number) % NODES] for number in range(NODES)]
+
+    def order(self, first: int) -> list[str]:
+        """The nodes, beginning with this one."""
+        return self._order(first)
+
+    def _content(self) -> bytes:
+        return b"content %d" % next(self._contents)
+
+    def _text(self, user: int) -> str:
+        return str(UUID(bytes=self._people[user].user))
+
+    async def _ask(self, actor: int, method: str, path: str, **body: Any) -> int:
+        """The status; 599 if there is none, so that it is not known what was done."""
+        headers = {"Authorization": f"Bearer {self._people[actor].token}"}
+        try:
+            answer = await self._http.request(method, self._cluster.http_url + path, json=body or None, headers=headers)
+        except httpx.HTTPError:
+            return 599
+        return answer.status_code
+
+    # The beginning.
+
+    async def _start_nodes(self) -> None:
+        nodes: dict[int, Node] = {}
+
+        async def start(number: int) -> None:
+            nodes[number] = await start_node(self._cluster)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(NODES):
+                nursery.start_soon(start, number)
+        self._nodes = [nodes[number] for number in range(NODES)]
+
+    async def _make_people(self) -> None:
+        for number in range(USERS):
+            person = await new_user(self._pool, f"user{number}")
+            self._people.append(person)
+            self.recorder.name(person.user, f"user{number}")
+
+    async def _device(self, user: int, name: str) -> Device:
+        credentials = await new_device(self._pool, self._people[user].user)
+        return Device(name, credentials, self.recorder, self._nursery)
+
+    async def _open_group(self, name: str, members: Sequence[int], others: Sequence[bytes] = ()) -> None:
+        users = [UUID(bytes=self._people[each].user) for each in members[1:]]
+        everyone = [str(each) for each in (*users, *(UUID(bytes=other) for other in others))]
+        headers = {"Authorization": f"Bearer {self._people[members[0]].token}"}
+        body = {"kind": "group", "name": name, "participants": everyone}
+        url = f"{self._cluster.http_url}/v1/conversations"
+        with suppress(httpx.HTTPError):
+            answer = await self._http.post(url, json=body, headers=headers)
+            if answer.status_code == 201:
+                id_ = UUID(answer.json()["conversation"]).bytes
+                self._opened(Place(id_, name, set(members), {members[0]}))
+
+    async def _open_direct(self, pair: tuple[int, int]) -> None:
+        one, other = (self._people[user].user for user in pair)
+        id_, _ = await conversations.add_direct(self._pool, one, other)
+        self._opened(Place(id_, f"direct{pair[0]}{pair[1]}", set(pair), set(), pair))
+
+    def _opened(self, place: Place) -> None:
+        self.recorder.name(place.id, place.name)
+        kind = "direct" if place.pair else "group"
+        members = tuple(f"user{each}" for each in sorted(place.members))
+        self.recorder.add(Opened(self.recorder.now(), place.name, kind, members))
+        self.places.append(place)
