@@ -36,7 +36,7 @@ from protocol.frames import (
     Watch,
 )
 from server.writer import Writer
-from store import contacts, participants
+from store import contacts, conversations, participants, profiles
 from store.directory import LEASE_S
 from store.pool import Pool
 from store.redis import Redis
@@ -126,6 +126,25 @@ async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
         await first.send(Send(2, group, "text", b"after", None, None, b"t" * 16))
         assert (await second.find(Message)).content == b"after"
         await nothing_came(third)
+
+
+@pytest.mark.parametrize("others", [0, 32])
+async def test_others_are_told_of_who_comes_or_administers_what_a_fresh_device_is_shown(
+    pool: Pool, redis_url: str, people: list[Credentials], others: int
+) -> None:
+    """Marks from the beginning, or it would not be known how far messages have come; neither they nor names of many."""
+    alice, bob, carol = people
+    more = [await new_user(pool, f"user{number}") for number in range(others)]
+    group = await new_group(pool, alice, bob, *more)
+    await profiles.change(pool, carol.user, display_name="Carol C.", gives_receipts=None, shows_presence=None)
+    path = f"/v1/conversations/{text(group)}/participants"
+    async with scene(pool, redis_url, people) as (_, [first, *_], [api, *_]):
+        await change(api, "POST", path, user=carol.user)
+        [told] = (await first.find(Participants)).participants
+        assert told in ((await conversations.one(pool, alice.user, group)).participants or ())
+        await change(api, "PATCH", f"{path}/{text(carol.user)}", role="admin")
+        [told] = (await first.find(Participants)).participants
+        assert told in ((await conversations.one(pool, alice.user, group)).participants or ())
 
 
 async def test_a_group_that_is_renamed_or_opened_is_told(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
