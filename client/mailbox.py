@@ -132,11 +132,14 @@ class Mailbox:
         """Take note of what the server says of a conversation; returns what the log got by it.
 
         What lies below a first seq that has risen is dropped: it is gone, or this user has left a group and come back.
+        If the group shows all to those who come, the first seq may have fallen by that: then older ones can be loaded.
         """
         if told.members_version <= self._departed.get(told.conversation, -1):
             return []
         self._departed.pop(told.conversation, None)
         state = self._state(told.conversation)
+        if state.head is not None and told.members_version > state.head.members_version:
+            state.first_seq = min(state.first_seq, told.first_seq)
         if state.head is None or told.members_version >= state.head.members_version:
             state.head = told
         self._raise_floor(state, told.first_seq)

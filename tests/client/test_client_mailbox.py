@@ -179,6 +179,17 @@ def test_a_floor_never_falls() -> None:
     assert apply(mailbox, 5) == [5]
 
 
+def test_a_floor_falls_for_who_left_unheard_and_came_back_to_see_all() -> None:
+    mailbox = known(5, 5)
+    apply(mailbox, 5)
+    assert mailbox.older_before(TALK) is None
+    assert mailbox.learn(replace(told(TALK, 1, 6), members_version=3)) == []
+    assert apply(mailbox, 6) == [6]
+    assert mailbox.is_complete
+    assert mailbox.older_before(TALK) == 5
+    assert mailbox.apply([message(TALK, seq) for seq in (4, 3, 2, 1)]) == [message(TALK, seq) for seq in (1, 2, 3, 4)]
+
+
 def test_giving_up_what_is_missing_keeps_what_is_held() -> None:
     mailbox = known()
     apply(mailbox, 1, 4)
