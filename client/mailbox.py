@@ -41,7 +41,8 @@ from protocol.frames import (
 )
 
 Entry: TypeAlias = Message | Tombstone
-OtherPush: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCounts | Profile
+_PushOfOne: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCounts
+OtherPush: TypeAlias = _PushOfOne | Profile
 
 _seq_of: Final[Callable[[Entry], int]] = attrgetter("seq")
 
@@ -73,6 +74,12 @@ class _Conversation:
         """The run ends here; `begin` - 1 if it is empty."""
         self.messages: list[Entry] = []
 
+    def have_written(self, *, after: int, only: bytes | None = None) -> None:
+        """Who has written something after `after` has read up to it, though it came before they were told of."""
+        for entry in self.held.values():
+            if entry.seq > after and only in (None, entry.sender):
+                self.people.has_written(entry.sender, entry.seq)
+
 
 class Mailbox:
     """All conversations of a user with their messages, in memory.
@@ -100,6 +107,7 @@ class Mailbox:
         self._unknown: set[bytes] = set()
         self._incomplete: set[bytes] = set()
         self._departed: dict[bytes, int] = {}
+        self._early: dict[bytes, list[_PushOfOne]] = {}
         self._is_fresh = True
 
     def apply(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -132,17 +140,24 @@ class Mailbox:
         """Take note of what the server says of a conversation; returns what the log got by it.
 
         What lies below a first seq that has risen is dropped: it is gone, or this user has left a group and come back.
+        If the group shows all to those who come, the first seq may have fallen by that: then older ones can be loaded.
         """
         if told.members_version <= self._departed.get(told.conversation, -1):
             return []
         self._departed.pop(told.conversation, None)
         state = self._state(told.conversation)
+        if state.head is not None and told.members_version > state.head.members_version:
+            state.first_seq = min(state.first_seq, told.first_seq)
         if state.head is None or told.members_version >= state.head.members_version:
             state.head = told
         self._raise_floor(state, told.first_seq)
         state.last_seq = max(state.last_seq, told.last_seq)
         if told.participants is not None:
             state.people.take_all(told.participants, told.members_version)
+        # What was pushed before it may be newer: it was read before it was sent.
+        for push in self._early.pop(told.conversation, ()):
+            self._take(state, push)
+        state.have_written(after=told.last_seq)
         if state.begin is None:
             self._unknown.discard(told.conversation)
             state.begin = self._beginning(told)
@@ -158,14 +173,17 @@ class Mailbox:
                     each.people.rename(push)
         elif isinstance(push, Departed) and self.user in push.users:
             self._depart(push)
-        elif (state := self._conversations.get(push.conversation)) is not None:
-            # Of a conversation that is not known, what is told later holds this.
+        elif (state := self._conversations.get(push.conversation)) is not None and state.head is not None:
             self._take(state, push)
+        else:
+            self._early.setdefault(push.conversation, []).append(push)
 
-    def _take(self, state: _Conversation, push: Participants | Departed | Settings | Receipts | ReceiptCounts) -> None:
+    def _take(self, state: _Conversation, push: _PushOfOne) -> None:
         match push:
             case Participants():
                 state.people.take(push.participants, push.members_version)
+                for each in push.participants:
+                    state.have_written(after=each.joined_seq, only=each.user)
             case Departed():
                 state.people.remove(push.users, push.members_version)
             case Receipts():
@@ -201,6 +219,7 @@ class Mailbox:
         if push.members_version >= max(known, self._departed.get(push.conversation, -1)):
             self._departed[push.conversation] = push.members_version
             self._conversations.pop(push.conversation, None)
+            self._early.pop(push.conversation, None)
             self._unknown.discard(push.conversation)
             self._incomplete.discard(push.conversation)
 
@@ -217,6 +236,8 @@ class Mailbox:
     def synced(self, reply: Synced | Cursor) -> None:
         """Everything up to this cursor has been applied."""
         self.cursor = reply.cursor
+        if not reply.more:
+            self._early.clear()
         # A first sync in several parts tells of the last messages alone in all of them.
         self._is_fresh = self._is_fresh and reply.more
 

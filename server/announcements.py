@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from msgspec.structs import replace
 
 from protocol.codec import encode
 from protocol.frames import Conversation, Departed, Participant, Participants, Profile, Push, Settings
-from protocol.limits import MAX_SHOWN
 from server import hub
 from server.fanout import Fanout
 from store import conversations, members
@@ -68,30 +68,26 @@ class Announcements:
             return  # Removed meanwhile, and that is told as well.
         if is_new:
             self._push(replace(seen, last_message=None), [user])
-        shows = len(membership.members) <= MAX_SHOWN
-        told = [
-            _as_others_see(each, shows_name=shows, shows_marks=shows and is_new)
-            for each in seen.participants or ()
-            if each.user == user
-        ]
-        others = [each for each in membership.members if each != user or not is_new]
-        self._push(Participants(conversation, told, membership.version), others)
+        others = [each for each in membership.members if each != user]
+        if told := await self._as_seen_by(others, conversation, user):
+            self._push(Participants(conversation, told, membership.version), others)
+        if not is_new:
+            own = [each for each in seen.participants or () if each.user == user]
+            self._push(Participants(conversation, own, membership.version), [user])
+
+    async def _as_seen_by(self, others: Iterable[bytes], conversation: bytes, user: bytes) -> list[Participant]:
+        """Somebody who has come or is another one, with the marks that others see; empty if they are gone again.
+
+        Who has just come may have read and written by now, told by nodes that have looked for what is new. Whoever has
+        heard of that before hearing of the new one will not hear of it again.
+        """
+        for other in others:
+            with suppress(NotAParticipant):
+                shown = await conversations.one(self._pool, other, conversation)
+                return [each for each in shown.participants or () if each.user == user]
+        return []
 
     def _push(self, frame: Push, users: Iterable[bytes]) -> None:
         conversation = getattr(frame, "conversation", _OF_NO_CONVERSATION)
         self._fanout.add(hub.Push(conversation, 0, encode(frame), list(users)))
         self._fanout.wake()
-
-
-def _as_others_see(own: Participant, *, shows_name: bool, shows_marks: bool) -> Participant:
-    """What others are told of somebody who is seen here with their own eyes.
-
-    Who comes has marks from the beginning: without them others could not tell "not known" from "too many to tell". What
-    has been read in private stays so; of what was not, receipts tell.
-    """
-    return replace(
-        own,
-        delivered_seq=own.delivered_seq if shows_marks else None,
-        read_seq=0 if shows_marks else None,
-        display_name=own.display_name if shows_name else None,
-    )

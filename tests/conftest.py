@@ -165,3 +165,11 @@ def _quiet_logs() -> Iterator[None]:
     """Logs of in-process parts are kept for tests that ask, and not printed."""
     with structlog.testing.capture_logs():
         yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the checker has counted (`tests/checker/`), whichever process ran it."""
+    reports = [each for some in terminalreporter.stats.values() for each in some if isinstance(each, pytest.TestReport)]
+    for name, text in (each for report in reports if report.when == "call" for each in report.user_properties):
+        if name == "checker":
+            terminalreporter.write_line(f"checker: {text}")

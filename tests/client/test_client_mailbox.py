@@ -6,7 +6,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from client.mailbox import Entry, Hole, Mailbox
-from protocol.frames import Conversation, Message, Participant, Profile, Synced, Tombstone
+from protocol.frames import (
+    Conversation,
+    Message,
+    Participant,
+    Participants,
+    Profile,
+    Receipts,
+    Settings,
+    Synced,
+    Tombstone,
+)
 from protocol.limits import MAX_SHOWN
 
 
@@ -179,6 +189,17 @@ def test_a_floor_never_falls() -> None:
     assert apply(mailbox, 5) == [5]
 
 
+def test_a_floor_falls_for_who_left_unheard_and_came_back_to_see_all() -> None:
+    mailbox = known(5, 5)
+    apply(mailbox, 5)
+    assert mailbox.older_before(TALK) is None
+    assert mailbox.learn(replace(told(TALK, 1, 6), members_version=3)) == []
+    assert apply(mailbox, 6) == [6]
+    assert mailbox.is_complete
+    assert mailbox.older_before(TALK) == 5
+    assert mailbox.apply([message(TALK, seq) for seq in (4, 3, 2, 1)]) == [message(TALK, seq) for seq in (1, 2, 3, 4)]
+
+
 def test_giving_up_what_is_missing_keeps_what_is_held() -> None:
     mailbox = known()
     apply(mailbox, 1, 4)
@@ -249,3 +270,29 @@ def test_names_are_kept_up_only_where_they_are_told() -> None:
             mailbox.take(Profile(user, 1, "x", name))
         names = {each.user: each.display_name for each in mailbox.participants(TALK)}
         assert (names[ME], names[OTHER]) == ("Ann A.", shown)
+
+
+def marks_of(mailbox: Mailbox) -> dict[bytes, tuple[int | None, int | None]]:
+    return {each.user: (each.delivered_seq, each.read_seq) for each in mailbox.participants(TALK)}
+
+
+def test_what_is_pushed_before_a_conversation_is_told_counts_if_it_is_newer() -> None:
+    """The race: `sync` reads, then something happens and is pushed, then what was read is sent."""
+    people = [Participant(user, None, "x", 0, 2, 2) for user in (ME, OTHER)]
+    mailbox = not_fresh()
+    apply(mailbox, message(TALK, 3, ME))
+    mailbox.take(Receipts(TALK, [(OTHER, 3, 2)]))
+    mailbox.take(Settings(TALK, "new", 1, 2))
+    assert mailbox.conversations() == []
+    mailbox.learn(replace(told(TALK, 1, 2), participants=people))
+    assert marks_of(mailbox) == {ME: (3, 3), OTHER: (3, 2)}
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.name, head.unread_count) == ("new", 0)
+
+
+def test_who_wrote_before_they_were_told_of_has_read_up_to_that() -> None:
+    mailbox = known()
+    apply(mailbox, 1)
+    mailbox.take(Participants(TALK, [Participant(OTHER, None, "x", 0, 0, 0)], 2))
+    assert marks_of(mailbox) == {OTHER: (1, 1)}

@@ -129,7 +129,7 @@ async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
 
 
 @pytest.mark.parametrize("others", [0, 32])
-async def test_others_are_told_of_who_comes_what_a_fresh_device_is_shown_of_them(
+async def test_others_are_told_of_who_comes_or_administers_what_a_fresh_device_is_shown(
     pool: Pool, redis_url: str, people: list[Credentials], others: int
 ) -> None:
     """Marks from the beginning, or it would not be known how far messages have come; neither they nor names of many."""
@@ -140,6 +140,9 @@ async def test_others_are_told_of_who_comes_what_a_fresh_device_is_shown_of_them
     path = f"/v1/conversations/{text(group)}/participants"
     async with scene(pool, redis_url, people) as (_, [first, *_], [api, *_]):
         await change(api, "POST", path, user=carol.user)
+        [told] = (await first.find(Participants)).participants
+        assert told in ((await conversations.one(pool, alice.user, group)).participants or ())
+        await change(api, "PATCH", f"{path}/{text(carol.user)}", role="admin")
         [told] = (await first.find(Participants)).participants
         assert told in ((await conversations.one(pool, alice.user, group)).participants or ())
 

@@ -1,0 +1,50 @@
+"""The checker, on three gateways with all that it does to them; and what it makes of histories that are wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.pool import Pool
+from tests.checker.__main__ import report
+from tests.checker.checks import verify
+from tests.checker.doctored import DOCTORINGS, small_plan
+from tests.checker.plan import make_plan
+from tests.checker.run import run
+
+SECONDS = 12.0
+
+
+async def check(pool: Pool, redis_url: str, seed: int, seconds: float, record: pytest.FixtureRequest) -> None:
+    """One run of a seed. Its counts are printed at the end of the tests."""
+    record.node.user_properties.append(("checker", f"seed {seed}"))
+    outcome = await run(pool, redis_url, make_plan(seed, seconds))
+    text = report(seed, seconds, outcome)
+    record.node.user_properties[-1] = ("checker", text)
+    assert not outcome.findings, text
+
+
+@pytest.mark.parametrize("seed", [2, 7])
+async def test_any_interleaving_leaves_every_device_with_what_a_fresh_fetch_shows(
+    pool: Pool, redis_url: str, seed: int, request: pytest.FixtureRequest
+) -> None:
+    """Other seeds, for longer: `python -m tests.checker`."""
+    await check(pool, redis_url, seed, SECONDS, request)
+
+
+def test_a_seed_makes_the_same_steps_each_time() -> None:
+    plan = make_plan(7, 20)
+    assert plan == make_plan(7, 20)
+    assert plan != make_plan(8, 20)
+    assert plan[:50] == make_plan(7, 60)[:50]
+
+
+async def test_what_is_wrong_with_a_history_is_reported_by_name(pool: Pool, redis_url: str) -> None:
+    """A run in which nothing is wrong, and then each thing that could be, done to what was written down of it."""
+    outcome = await run(pool, redis_url, small_plan())
+    assert outcome.findings == []
+    unreported = {}
+    for name, (doctor, expected) in DOCTORINGS.items():
+        found = {finding.check for finding in verify(doctor(outcome.history))}
+        if expected not in found:
+            unreported[name] = found
+    assert unreported == {}
