@@ -107,7 +107,7 @@ class Mailbox:
         self._unknown: set[bytes] = set()
         self._incomplete: set[bytes] = set()
         self._departed: dict[bytes, int] = {}
-        self._early: dict[bytes, list[_PushOfOne]] = {}
+        self._early: dict[bytes, list[_PushOfOne | Entry]] = {}
         self._is_fresh = True
 
     def apply(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -116,6 +116,7 @@ class Mailbox:
         touched: dict[bytes, None] = {}
         for entry in entries:
             if entry.conversation in self._departed:
+                self._early.setdefault(entry.conversation, []).append(entry)
                 continue
             state = self._state(entry.conversation)
             state.people.has_written(entry.sender, entry.seq)
@@ -155,15 +156,21 @@ class Mailbox:
         if told.participants is not None:
             state.people.take_all(told.participants, told.members_version)
         # What was pushed before it may be newer: it was read before it was sent.
+        entries: list[Entry] = []
         for push in self._early.pop(told.conversation, ()):
-            self._take(state, push)
+            if isinstance(push, Message | Tombstone):
+                entries.append(push)
+            else:
+                self._take(state, push)
         state.have_written(after=told.last_seq)
         if state.begin is None:
             self._unknown.discard(told.conversation)
             state.begin = self._beginning(told)
             state.up_to = state.begin - 1
         logged = self._advance(told.conversation, state)
-        return logged if told.last_message is None else logged + self.apply([told.last_message])
+        if told.last_message is not None:
+            entries.append(told.last_message)
+        return logged + self.apply(entries) if entries else logged
 
     def take(self, push: OtherPush) -> None:
         """Take note of anything else that was pushed of conversations and people."""

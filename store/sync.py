@@ -25,7 +25,7 @@ from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, INT, TEXT, TEXTS, UUID, 
 from store.conversations import some_of
 from store.errors import ExpiredCursor, ForeignCursor
 from store.pool import Pool
-from store.postgres import uuids
+from store.postgres import uuid, uuids
 from store.rows import message_of
 from store.statement import Statement
 
@@ -275,7 +275,7 @@ class _Page:
         """Those in which the user does not take part now."""
         if not ids:
             return {}
-        versions = await self._pool.fetch(_sql.versions, {"conversations": uuids(ids)})
+        versions = await self._pool.fetch(_sql.departed, {"user": uuid(self._user), "conversations": uuids(ids)})
         return {each: Departed(each, [self._user], version) for each, version in versions}
 
     async def _add_messages(

@@ -41,9 +41,12 @@ select conversation, seq, id, created, sender, content_type, content, nonce, eph
        reply_to, is_gone, is_beyond
 from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(base)s::pg_snapshot, %(limit)s, %(bytes)s);
 
--- name: versions
--- Which state the lists of participants of some conversations are in.
-select c.id, c.members_version from conversations c where c.id = any(%(conversations)s::uuid[]);
+-- name: departed
+-- Those of some conversations in which a user takes part no more, and which state the list of participants is in: of the same
+-- moment, as a later one may be that of their coming back.
+select c.id, c.members_version from conversations c
+where c.id = any(%(conversations)s::uuid[])
+  and not exists (select from participants p where p.conversation_id = c.id and p.user_id = %(user)s::uuid);
 
 -- name: tide
 -- A commit that is surely on disk, and its number: no crash of Postgres gives out again what is below it.

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from client.mailbox import Entry, Hole, Mailbox
 from protocol.frames import (
     Conversation,
+    Departed,
     Message,
     Participant,
     Participants,
@@ -289,6 +290,18 @@ def test_what_is_pushed_before_a_conversation_is_told_counts_if_it_is_newer() ->
     head = mailbox.head(TALK)
     assert head is not None
     assert (head.name, head.unread_count) == ("new", 0)
+
+
+def test_who_came_back_misses_nothing_that_was_pushed_before_that_is_told() -> None:
+    """The race: as above, of a conversation that was left. What is from before they left stays dropped."""
+    mailbox = known()
+    apply(mailbox, 1)
+    mailbox.take(Departed(TALK, [ME], 2))
+    assert apply(mailbox, 2, 5, 4) == []
+    assert mailbox.conversations() == []
+    mailbox.learn(replace(told(TALK, 4, 4), members_version=3))
+    assert [entry.seq for entry in mailbox.messages(TALK)] == [4, 5]
+    assert mailbox.is_complete
 
 
 def test_who_wrote_before_they_were_told_of_has_read_up_to_that() -> None:

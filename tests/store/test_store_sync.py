@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import cbor2
 import pytest
@@ -439,6 +439,29 @@ async def test_who_was_removed_is_told_that_and_nothing_that_was_sent_after(
     await device.catch_up()
     await device.check()
     assert [content(each) for each in device.messages.values()] == [b"again"]
+
+
+async def test_who_comes_back_while_a_page_says_that_they_left_is_told_of_that(
+    pool: Pool, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The race: a departure that was told with the version of the return made the conversation vanish for good."""
+    [here] = await talks(pool, alice, bob, count=1)
+    device = Device(pool, bob.user)
+    await device.catch_up()
+    await participants.remove(pool, alice.user, here, bob.user)
+    read = sync_module.some_of
+
+    async def come_back_meanwhile(*given: Any) -> list[Conversation]:
+        found = await read(*given)
+        await participants.add(pool, alice.user, here, bob.user)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sync_module, "some_of", come_back_meanwhile)
+        await device.pull()
+    await device.catch_up()
+    await device.check()
+    assert device.mailbox.conversations() == [here]
 
 
 async def test_of_a_group_of_many_others_marks_are_not_told(pool: Pool, alice: Credentials) -> None:
