@@ -67,7 +67,7 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
             await trio.sleep(3)
             assert pushes == []
             resumed.set()
-            await wait_for(lambda: pushes, what="what came during the pause")
+            await wait_for(lambda: pushes, what="what came during the pause", timeout_s=LEASE_S + 15)
 
 
 async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_in_good_order(
