@@ -170,6 +170,23 @@ def _log(run: _Run, event: Logged) -> Found:
         yield "order", f"{where} came after {run.up_to}"
 
 
+def check_pushes(history: History) -> Found:
+    """New messages of a conversation are pushed in order, from the first one on that a connection is pushed.
+
+    What a node finds of the time before it knew a conversation comes late: below that first one.
+    """
+    first: dict[tuple[str, str], int] = {}
+    latest: dict[tuple[str, str], int] = {}
+    for push in history.of(Pushed):
+        if push.revision or push.content is None:
+            continue
+        key = (push.connection, push.conversation)
+        begin = first.setdefault(key, push.seq)
+        if begin <= push.seq < latest.get(key, 0):
+            yield "order", f"{push.connection} was pushed {push.conversation} {push.seq} after {latest[key]}"
+        latest[key] = max(latest.get(key, 0), push.seq)
+
+
 def check_leaks(history: History) -> Found:
     """Nobody holds, or was pushed, what was sent while they took no part, unless they were shown it when they came."""
     requests = _requests(history)
@@ -302,6 +319,7 @@ CHECKS: Final[tuple[Callable[[History], Found], ...]] = (
     check_edits,
     check_writers,
     check_logs,
+    check_pushes,
     check_leaks,
     check_strangers,
     check_blocked,

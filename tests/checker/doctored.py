@@ -17,6 +17,7 @@ from tests.checker.history import (
     Logged,
     Marked,
     Member,
+    Pushed,
     Stored,
     View,
 )
@@ -83,9 +84,12 @@ def _repeated_on_a_device(history: History) -> History:
 
 
 def _swapped_on_a_device(history: History) -> History:
-    one, other = _logged(history, 4), _logged(history, 5)
-    swapped = {id(one): other, id(other): one}
-    return History(tuple(swapped.get(id(each), each) for each in history.events))
+    return _exchanged(history, _logged(history, 4), _logged(history, 5))
+
+
+def _swapped_on_the_wire(history: History) -> History:
+    one, other = [each for each in history.of(Pushed) if each.user == "user2" and each.conversation == GROUP][1:3]
+    return _exchanged(history, one, other)
 
 
 def _leaked(history: History) -> History:
@@ -165,6 +169,7 @@ DOCTORINGS: Final[dict[str, tuple[Callable[[History], History], str]]] = {
     "one is lost on a device": (_lost_on_a_device, "gap"),
     "one is repeated on a device": (_repeated_on_a_device, "repeated"),
     "two are swapped on a device": (_swapped_on_a_device, "order"),
+    "two are pushed the wrong way round": (_swapped_on_the_wire, "order"),
     "one leaks to who was removed": (_leaked, "leak"),
     "one is taken from who was removed": (_written_by_a_stranger, "stranger"),
     "one comes to who blocks its sender": (_heard_though_blocked, "blocked"),
@@ -208,3 +213,8 @@ def _without(history: History, event: Event) -> History:
 def _after(history: History, event: Event, more: Event) -> History:
     at = next(number for number, each in enumerate(history.events) if each is event) + 1
     return History((*history.events[:at], more, *history.events[at:]))
+
+
+def _exchanged(history: History, one: Event, other: Event) -> History:
+    at = {id(one): other, id(other): one}
+    return History(tuple(at.get(id(each), each) for each in history.events))
