@@ -110,31 +110,23 @@ def _array(most: int, check: _Check, *, least: int = 0) -> _Check:
     return check_all
 
 
-def _mark(value: Any) -> tuple[bytes, int]:
-    if type(value) is list and len(value) == 2:
+def _row(shown: str, *checks: _Check) -> _Check:
+    """An array with one element for each of these checks, as a tuple."""
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) != len(checks):
+            raise ValueError(shown)
         try:
-            return _id(value[0]), _seq(value[1])
+            return tuple([take(element) for take, element in zip(checks, value, strict=True)])
         except ValueError as error:
-            raise ValueError(f"[conversation, seq] with {error}") from None
-    raise ValueError("[conversation, seq]")
+            raise ValueError(f"{shown} with {error}") from None
+
+    return check
 
 
-def _receipt(value: Any) -> tuple[bytes, int, int]:
-    if type(value) is list and len(value) == 3:
-        try:
-            return _id(value[0]), _seq(value[1]), _seq(value[2])
-        except ValueError as error:
-            raise ValueError(f"[user, delivered_seq, read_seq] with {error}") from None
-    raise ValueError("[user, delivered_seq, read_seq]")
-
-
-def _counts(value: Any) -> tuple[int, int, int]:
-    if type(value) is list and len(value) == 3:
-        try:
-            return _seq(value[0]), _seq(value[1]), _seq(value[2])
-        except ValueError as error:
-            raise ValueError(f"[seq, delivered, read] with {error}") from None
-    raise ValueError("[seq, delivered, read]")
+_mark: Final = _row("[conversation, seq]", _id, _seq)
+_receipt: Final = _row("[user, delivered_seq, read_seq]", _id, _seq, _seq)
+_count: Final = _row("[seq, delivered, read]", _seq, _seq, _seq)
 
 
 def _nested(*structs: type[Frame]) -> _Check:
@@ -227,7 +219,7 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.DISPLAY_NAME: _text(limits.MAX_DISPLAY_NAME_BYTES),
     Key.JOINERS_SEE_ALL: _bool,
     Key.RECEIPTS: _array(limits.MAX_PARTICIPANTS, _receipt),
-    Key.COUNTS: _array(limits.MAX_COUNT, _counts),
+    Key.COUNTS: _array(limits.MAX_COUNT, _count),
     Key.LAST_SEEN: _time,
 }
 

@@ -163,7 +163,7 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
         "most": MAX_SHOWN,
     }
     [(snapshot, newest, history, timeline, now_us, ids, floors, news)] = await pool.read(_CHANGED, parameters)
-    owner, day = _owner(history, timeline, user), now_us // _DAY_US
+    owner, day = _owner(_history(history, timeline), user), now_us // _DAY_US
     now = Snapshot.parse(snapshot)
     if given:
         if given.owner != owner or max(given.base[:1] + given.target[:1], default=0) > now.xmax:
@@ -203,8 +203,7 @@ async def tide(pool: Pool) -> Tide:
 
 def cursor_of(user: bytes, tide: Tide) -> bytes:
     """The cursor of a device that holds all of this user's that a snapshot sees."""
-    owner = blake2b(tide.history + user, digest_size=8).digest()
-    return _Cursor(owner, tide.now_us // _DAY_US, _pack(tide.snapshot)).encode()
+    return _Cursor(_owner(tide.history, user), tide.now_us // _DAY_US, _pack(tide.snapshot)).encode()
 
 
 def _history(history: bytes, timeline: str) -> bytes:
@@ -213,8 +212,8 @@ def _history(history: bytes, timeline: str) -> bytes:
     return history + timeline.encode()
 
 
-def _owner(history: bytes, timeline: str, user: bytes) -> bytes:
-    return blake2b(_history(history, timeline) + user, digest_size=8).digest()
+def _owner(history: bytes, user: bytes) -> bytes:
+    return blake2b(history + user, digest_size=8).digest()
 
 
 def _pack(snapshot: Snapshot | None) -> tuple[int, ...]:
