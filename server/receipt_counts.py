@@ -30,51 +30,38 @@ MAX_MESSAGES: Final = 20
 """That are counted at once, the latest that marks have passed; of earlier ones a client asks (`status`)."""
 
 
-class ReceiptSpans:
-    """Of each conversation, the messages that marks have passed since they were counted last."""
-
-    def __init__(self) -> None:
-        self._spans: dict[bytes, tuple[int, int]] = {}
-
-    def add(self, conversation: bytes, after: int, upto: int) -> None:
-        held = self._spans.get(conversation)
-        self._spans[conversation] = (min(after, held[0]), max(upto, held[1])) if held else (after, upto)
-
-    def take(self) -> dict[bytes, tuple[int, int]]:
-        taken, self._spans = self._spans, {}
-        return taken
-
-
 class ReceiptCounter:
-    """The conversations of many whose marks have moved here."""
+    """The conversations of many whose marks have moved here: of each, the messages that they have passed since the last
+    count."""
 
     def __init__(self, pool: Pool, hub: Hub, fanout: Fanout) -> None:
         self._pool = pool
         self._hub = hub
         self._fanout = fanout
-        self._spans = ReceiptSpans()
+        self._spans: dict[bytes, tuple[int, int]] = {}
         self._moved = trio.Event()
 
     def note(self, moved: Moved) -> None:
         """Marks have moved in a conversation of many. Atomic (no checkpoint)."""
-        self._spans.add(moved.conversation, moved.after, moved.delivered)
-        self._moved.set()
+        self._note(moved.conversation, moved.after, moved.delivered)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             await self._moved.wait()
             self._moved = trio.Event()
-            for conversation, (after, upto) in self._spans.take().items():
+            spans, self._spans = self._spans, {}
+            for conversation, (after, upto) in spans.items():
                 try:
                     await self._tell(conversation, after, upto)
                 except (StoreError, Error) as error:
                     log.warning("receipts_not_counted", conversation=conversation.hex(), error=str(error))
-                    self.note_again(conversation, after, upto)
+                    self._note(conversation, after, upto)
             await trio.sleep(INTERVAL_S)
 
-    def note_again(self, conversation: bytes, after: int, upto: int) -> None:
-        self._spans.add(conversation, after, upto)
+    def _note(self, conversation: bytes, after: int, upto: int) -> None:
+        first, last = self._spans.get(conversation, (after, upto))
+        self._spans[conversation] = (min(after, first), max(upto, last))
         self._moved.set()
 
     async def _tell(self, conversation: bytes, after: int, upto: int) -> None:
