@@ -55,34 +55,44 @@ class ConnectionCounts(Generic[_Key]):
             self._counts[key] = count - 1
 
 
-class Gate:
-    """Holds newcomers back while too many are being seen to.
+class Arrivals(Generic[_Key]):
+    """Holds newcomers back while too many are being seen to: each until it has arrived, or for a moment.
 
     :param most: that are seen to at once.
+    :param patience_s: after which somebody holds up nobody any more.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, patience_s: float) -> None:
         self._most = most
-        self._inside = 0
+        self._patience_s = patience_s
+        self._since: OrderedDict[_Key, float] = OrderedDict()
         self._opened: trio.Event | None = None
 
-    def enter(self) -> None:
+    def enter(self, newcomer: _Key) -> None:
         """One is being seen to. Never waits: who is inside already goes on. Atomic (no checkpoint)."""
-        self._inside += 1
+        self._since[newcomer] = trio.current_time()
 
-    def leave(self) -> None:
-        """One has been seen to. Atomic (no checkpoint)."""
-        self._inside -= 1
-        if self._opened is not None and self._inside < self._most:
+    def leave(self, newcomer: _Key) -> None:
+        """It has arrived, or is gone; nothing if it does not count. Atomic (no checkpoint)."""
+        self._since.pop(newcomer, None)
+        if self._opened is not None and len(self._since) < self._most:
             self._opened.set()
             self._opened = None
 
     async def wait_open(self) -> None:
         """Return once there is room for another."""
-        while self._inside >= self._most:
+        while len(self._since) >= self._most:
             if self._opened is None:
                 self._opened = trio.Event()
             await self._opened.wait()
+
+    async def run(self) -> None:
+        """Let in who waits behind somebody that takes too long, until cancelled."""
+        while True:
+            await trio.sleep(self._patience_s / 4)
+            before = trio.current_time() - self._patience_s
+            while self._since and self._since[oldest := next(iter(self._since))] < before:
+                self.leave(oldest)
 
 
 class Rate:

@@ -114,7 +114,6 @@ class Connection:
         "device",
         "heard_at",
         "in_flight",
-        "is_arriving",
         "outbox",
         "pinged_at",
         "registered_at",
@@ -139,7 +138,6 @@ class Connection:
         self._idle: trio.Event | None = None
         self.address = address
         self.counted_as: str | None = None
-        self.is_arriving = False
         self.heard_at = 0.0
         self.in_flight = 0
         self.registered_at = 0.0

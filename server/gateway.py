@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import socket
-from collections import deque
 from contextlib import closing
 from typing import Final
 
@@ -19,7 +18,7 @@ import trio
 from protocol import limits
 from protocol.codes import CloseCode
 from protocol.frames import Hello, MarkDelivered, MarkRead, Request, Send, Sync
-from server.admission import ConnectionCounts, Gate, Rate, TokenBuckets
+from server.admission import Arrivals, ConnectionCounts, Rate, TokenBuckets
 from server.connection import Connection
 from server.handshake import refused_address
 from server.hub import Hub
@@ -116,8 +115,7 @@ class SocketGateway:
         self._rates: TokenBuckets[bytes] = TokenBuckets(
             Rate(limits.MAX_USER_REQUESTS_PER_S, limits.MAX_USER_REQUESTS_AT_ONCE), MAX_BUCKETS
         )
-        self._arriving = Gate(MAX_ARRIVING)
-        self._arrivals: deque[tuple[float, Connection]] = deque()
+        self._arrivals: Arrivals[Connection] = Arrivals(MAX_ARRIVING, ARRIVAL_S)
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
         self._connections: set[Connection] = set()
         self._all_gone = trio.Event()
@@ -140,7 +138,7 @@ class SocketGateway:
                 services.start_soon(self._clock.run)
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
-                services.start_soon(self._let_in_who_takes_long)
+                services.start_soon(self._arrivals.run)
                 if await self._wait_ready():
                     async with trio.open_nursery() as connections:
                         task_status.started(sock.getsockname()[1])
@@ -173,7 +171,7 @@ class SocketGateway:
 
     async def _accept_until_terminated(self, sock: socket.socket, connections: trio.Nursery) -> None:
         async with trio.open_nursery() as listening:
-            listening.start_soon(accept_connections, sock, connections, self._serve, self._arriving.wait_open)
+            listening.start_soon(accept_connections, sock, connections, self._serve, self._arrivals.wait_open)
             log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self._node.id.hex())
             await self._terminated.wait()
             listening.cancel_scope.cancel()
@@ -248,22 +246,8 @@ class SocketGateway:
         return None
 
     async def identify(self, connection: Connection, token: str) -> Identity:
-        self._arriving.enter()
-        connection.is_arriving = True
-        self._arrivals.append((trio.current_time(), connection))
+        self._arrivals.enter(connection)
         return await device_by_token(self._pool, token)
-
-    def arrived(self, connection: Connection) -> None:
-        if connection.is_arriving:
-            connection.is_arriving = False
-            self._arriving.leave()
-
-    async def _let_in_who_takes_long(self) -> None:
-        while True:
-            await trio.sleep(ARRIVAL_S / 4)
-            before = trio.current_time() - ARRIVAL_S
-            while self._arrivals and self._arrivals[0][0] < before:
-                self.arrived(self._arrivals.popleft()[1])
 
     def has_room(self, user: bytes) -> bool:
         return self._hub.count(user) < limits.MAX_USER_CONNECTIONS
@@ -280,7 +264,7 @@ class SocketGateway:
             await trio.lowlevel.checkpoint()
 
     def leave(self, connection: Connection) -> None:
-        self.arrived(connection)
+        self._arrivals.leave(connection)
         if connection.counted_as is not None:
             self._addresses.leave(connection.counted_as)
             connection.counted_as = None
@@ -306,5 +290,5 @@ class SocketGateway:
     async def answer(self, connection: Connection, frame: Request) -> bytes:
         reply = await self._requests.answer(connection, frame)
         if isinstance(frame, (Hello, Sync)):
-            self.arrived(connection)
+            self._arrivals.leave(connection)
         return reply

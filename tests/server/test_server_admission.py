@@ -9,10 +9,12 @@ from collections import Counter
 from itertools import accumulate
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
-from server.admission import ConnectionCounts, Rate, TokenBucket, TokenBuckets
+from server.admission import Arrivals, ConnectionCounts, Rate, TokenBucket, TokenBuckets
 
 
 def test_a_key_has_so_many_connections_and_no_more() -> None:
@@ -186,3 +188,29 @@ def test_an_idle_connections_bucket_is_two_references_and_a_used_ones_a_float_mo
         tracemalloc.stop()
     assert idle < 56
     assert used < 80
+
+
+async def test_newcomers_wait_until_one_has_arrived_or_has_taken_too_long(autojump_clock: MockClock) -> None:
+    arrivals: Arrivals[str] = Arrivals(2, 1.0)
+    entered: list[tuple[str, float]] = []
+
+    async def come(name: str) -> None:
+        await arrivals.wait_open()
+        arrivals.enter(name)
+        entered.append((name, trio.current_time() - began))
+
+    async with trio.open_nursery() as nursery:
+        began = trio.current_time()
+        nursery.start_soon(arrivals.run)
+        for name in ("first", "second"):
+            await come(name)
+        nursery.start_soon(come, "third")
+        await trio.sleep(0.5)
+        assert len(entered) == 2
+        arrivals.leave("second")
+        arrivals.leave("second")
+        await trio.sleep(0.01)
+        assert [name for name, _ in entered] == ["first", "second", "third"]
+        await come("fourth")
+        nursery.cancel_scope.cancel()
+    assert 1.0 <= entered[-1][1] <= 1.3, "the first one has never arrived"
