@@ -29,7 +29,8 @@ from client.connection import connect
 from client.http import Credentials
 from protocol import limits
 from protocol.codec import decode_from_server, encode
-from protocol.frames import Frame, Hello, Message, Push, Reply
+from protocol.frames import Frame, Hello, Message, Ping, Push, Reply
+from protocol.frames import Pong as PongReply
 from server.gateway import SocketGateway
 from store.config import Config
 from store.pool import Pool
@@ -112,6 +113,11 @@ class RawClient:
                 if getattr(each, "request", None) == frame.request:  # type: ignore[union-attr]
                     assert each is frames[-1]
                     return frames
+
+    async def nothing_came(self) -> None:
+        """A request is answered, and nothing comes before its reply."""
+        [only] = await self.ask(Ping(77))
+        assert isinstance(only, PongReply)
 
     async def find(self, type_: type[_F]) -> _F:
         """The next frame of this type; what comes before it, or with it, is passed over."""

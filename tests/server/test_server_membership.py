@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import cbor2
 import pytest
@@ -22,8 +23,6 @@ from protocol.frames import (
     Edit,
     Message,
     Participants,
-    Ping,
-    Pong,
     Presence,
     Profile,
     Revised,
@@ -67,20 +66,10 @@ async def scene(
         yield node, clients, [api.of(person.token) for person in people]
 
 
-def text(id_: bytes) -> str:
-    text = id_.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
 async def change(api: Api, method: str, path: str, **body: Any) -> Any:
     answer = await api.request(method, path, data=cbor2.dumps(body), headers={"Content-Type": CBOR})
     assert answer.status < 300, answer.body
     return answer.body
-
-
-async def nothing_came(client: RawClient) -> None:
-    [only] = await client.ask(Ping(77))
-    assert isinstance(only, Pong)
 
 
 async def test_a_new_conversation_is_told_to_everybody_in_it(
@@ -95,7 +84,7 @@ async def test_a_new_conversation_is_told_to_everybody_in_it(
             assert {each.user for each in told.participants or ()} == {alice.user, bob.user}
         await change(api, "POST", "/v1/conversations", kind="direct", participants=[bob.user])
         for client in (first, second, third):
-            await nothing_came(client)
+            await client.nothing_came()
 
 
 async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
@@ -104,7 +93,7 @@ async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
     alice, bob, carol = people
     group = await new_group(pool, alice, bob)
     await say(pool, group, alice.user, b"before")
-    path = f"/v1/conversations/{text(group)}/participants"
+    path = f"/v1/conversations/{UUID(bytes=group)}/participants"
     async with scene(pool, redis_url, people) as (_, [first, second, third], [api, *_]):
         await change(api, "POST", path, user=carol.user)
         joined = await third.find(Conversation)
@@ -115,17 +104,17 @@ async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
                 (carol.user, "carol", 1)
             ]
             assert told.members_version == joined.members_version
-        await change(api, "PATCH", f"{path}/{text(carol.user)}", role="admin")
+        await change(api, "PATCH", f"{path}/{UUID(bytes=carol.user)}", role="admin")
         for client in (first, second, third):
             told = await client.find(Participants)
             assert [(each.user, each.is_admin) for each in told.participants] == [(carol.user, True)]
-        await change(api, "DELETE", f"{path}/{text(carol.user)}")
+        await change(api, "DELETE", f"{path}/{UUID(bytes=carol.user)}")
         for client in (first, second, third):
             gone = await client.find(Departed)
             assert (gone.users, gone.members_version) == ([carol.user], joined.members_version + 2)
         await first.send(Send(2, group, "text", b"after", None, None, b"t" * 16))
         assert (await second.find(Message)).content == b"after"
-        await nothing_came(third)
+        await third.nothing_came()
 
 
 @pytest.mark.parametrize("others", [0, 32])
@@ -137,12 +126,12 @@ async def test_others_are_told_of_who_comes_or_administers_what_a_fresh_device_i
     more = [await new_user(pool, f"user{number}") for number in range(others)]
     group = await new_group(pool, alice, bob, *more)
     await profiles.change(pool, carol.user, display_name="Carol C.", gives_receipts=None, shows_presence=None)
-    path = f"/v1/conversations/{text(group)}/participants"
+    path = f"/v1/conversations/{UUID(bytes=group)}/participants"
     async with scene(pool, redis_url, people) as (_, [first, *_], [api, *_]):
         await change(api, "POST", path, user=carol.user)
         [told] = (await first.find(Participants)).participants
         assert told in ((await conversations.one(pool, alice.user, group)).participants or ())
-        await change(api, "PATCH", f"{path}/{text(carol.user)}", role="admin")
+        await change(api, "PATCH", f"{path}/{UUID(bytes=carol.user)}", role="admin")
         [told] = (await first.find(Participants)).participants
         assert told in ((await conversations.one(pool, alice.user, group)).participants or ())
 
@@ -152,7 +141,7 @@ async def test_a_group_that_is_renamed_or_opened_is_told(pool: Pool, redis_url: 
     group = await new_group(pool, alice, bob)
     await say(pool, group, alice.user, b"before")
     async with scene(pool, redis_url, people) as (_, [first, second, third], [api, *_]):
-        path = f"/v1/conversations/{text(group)}"
+        path = f"/v1/conversations/{UUID(bytes=group)}"
         await change(api, "PATCH", path, name="Climbing")
         for client in (first, second):
             assert await client.find(Settings) == Settings(group, "Climbing", 1, 2)
@@ -160,7 +149,7 @@ async def test_a_group_that_is_renamed_or_opened_is_told(pool: Pool, redis_url: 
         for client in (first, second):
             assert await client.find(Settings) == Settings(group, "Climbing", 1, 3, True)
         await change(api, "PATCH", path, joiners_see_all=True)
-        await nothing_came(second)
+        await second.nothing_came()
         await change(api, "POST", f"{path}/participants", user=carol.user)
         assert (await third.find(Conversation)).first_seq == 1, "who joins sees what was said before"
 
@@ -175,7 +164,7 @@ async def test_a_display_name_is_told_to_those_who_share_a_conversation(
         assert (shown["display_name"], shown["revision"]) == ("Alice B.", 1)
         for client in (first, second):
             assert await client.find(Profile) == Profile(alice.user, 1, "alice", "Alice B.")
-        await nothing_came(third)
+        await third.nothing_came()
         frames = await second.ask(Sync(9, None))
         [conversation] = [frame for frame in frames if isinstance(frame, Conversation)]
         names = {each.user: each.display_name for each in conversation.participants or ()}
@@ -245,7 +234,7 @@ async def test_who_is_blocked_learns_nothing_and_reaches_nobody_also_by_editing(
     async with scene(pool, redis_url, people) as (_, [first, second, _], [_, api, _]):
         [presence, _] = await first.ask(Watch(2, [bob.user]))
         assert presence == Presence(bob.user, True)
-        await change(api, "PUT", f"/v1/contacts/{text(alice.user)}", is_blocked=True)
+        await change(api, "PUT", f"/v1/contacts/{UUID(bytes=alice.user)}", is_blocked=True)
         assert await first.find(Presence) == Presence(bob.user, False), "and no time"
         assert await first.ask(Watch(3, [bob.user])) == [Done(3)]
         [sent] = await first.ask(Send(4, direct, "text", b"hello?", None, None, b"t" * 16))
@@ -255,7 +244,7 @@ async def test_who_is_blocked_learns_nothing_and_reaches_nobody_also_by_editing(
         stone = await second.find(Tombstone)
         assert stone.seq == 1, "rather none than one that was written by who is blocked"
         assert await first.ask(Delete(6, direct, 2, True)) == [Done(6)]
-        await nothing_came(second)
+        await second.nothing_came()
         await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=False)
         frames = await second.ask(Sync(7, None))
         assert not any(b"hello" in getattr(frame, "content", b"") for frame in frames)

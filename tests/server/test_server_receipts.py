@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 from server_http import open_api, say
@@ -17,8 +18,6 @@ from protocol.frames import (
     Error,
     MarkDelivered,
     MarkRead,
-    Ping,
-    Pong,
     ReceiptCounts,
     Receipts,
     Status,
@@ -57,11 +56,6 @@ def _count(logs: list[MutableMapping[str, Any]], event: str) -> int:
     return sum(line["event"] == event for line in logs)
 
 
-async def nothing_came(client: RawClient) -> None:
-    [only] = await client.ask(Ping(77))
-    assert isinstance(only, Pong)
-
-
 @pytest.fixture
 async def people(pool: Pool) -> list[Credentials]:
     return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
@@ -81,7 +75,7 @@ async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_dev
         third.open_websocket(tablet.token) as own,
     ):
         assert await reader.ask(MarkDelivered(1, [(group, 3)])) == [Done(1)], "its own message had moved them already"
-        await nothing_came(writer)
+        await writer.nothing_came()
         assert await other.ask(MarkDelivered(2, [(group, 2)])) == [Done(2)]
         assert await writer.find(Receipts) == Receipts(group, [(carol.user, 2, 0)])
         assert await other.ask(MarkRead(3, [(group, 3)])) == [Receipts(group, [(carol.user, 3, 3)]), Done(3)]
@@ -95,7 +89,7 @@ async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_dev
         assert await writer.find(Receipts) == Receipts(group, [(bob.user, 4, 4)])
         assert await reader.ask(MarkRead(5, [(group, 2)])) == [Done(5)], "they never go back"
         for client in (writer, other):
-            await nothing_came(client)
+            await client.nothing_came()
 
 
 async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str) -> None:
@@ -115,7 +109,7 @@ async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str) ->
             await reader.read(9)
         told = await writer.find(Receipts)
         assert sorted(told.receipts) == sorted((each.user, 1, 0) for each in readers)
-        await nothing_came(writer)
+        await writer.nothing_came()
 
 
 async def test_who_gives_no_receipts_reads_in_private(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
@@ -130,7 +124,7 @@ async def test_who_gives_no_receipts_reads_in_private(pool: Pool, redis_url: str
         assert await writer.find(Receipts) == Receipts(direct, [(bob.user, 2, 0)])
         replied = (await writer.ask(Status(2, direct, 1)))[-1]
         assert replied == Statuses(2, [(bob.user, 2, 0)])
-        shown = (await api.of(alice.token).get(f"/v1/conversations/{_text(direct)}")).body["participants"]
+        shown = (await api.of(alice.token).get(f"/v1/conversations/{UUID(bytes=direct)}")).body["participants"]
         assert {each["username"]: each["read_seq"] for each in shown} == {"alice": 2, "bob": 0}
         assert (await api.of(bob.token).get("/v1/conversations")).body["conversations"][0]["unread_count"] == 0
         await profiles.change(pool, bob.user, display_name=None, gives_receipts=True, shows_presence=None)
@@ -142,11 +136,6 @@ def _json(body: bytes) -> dict[str, object]:
     return {"data": body, "headers": {"Content-Type": "application/json"}}
 
 
-def _text(id_: bytes) -> str:
-    text = id_.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
 async def test_who_blocks_tells_nothing(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
     alice, bob, carol = people
     direct = await new_direct(pool, alice, bob)
@@ -155,7 +144,7 @@ async def test_who_blocks_tells_nothing(pool: Pool, redis_url: str, people: list
     async with connected(pool, redis_url, alice, bob, carol) as (writer, reader, _):
         await say(pool, direct, alice.user, b"while it lasts")
         await reader.ask(MarkRead(1, [(direct, 2)]))
-        await nothing_came(writer)
+        await writer.nothing_came()
         for seq in (1, 2):
             [replied] = await writer.ask(Status(2, direct, seq))
             assert isinstance(replied, Statuses)
@@ -181,7 +170,7 @@ async def test_of_many_there_are_counts_for_the_author_now_and_then_and_details_
         await other.ask(MarkRead(2, [(group, 2)]))
         await reader.ask(MarkRead(3, [(group, 2)]))
         assert await writer.find(ReceiptCounts) == ReceiptCounts(group, [(1, 2, 2), (2, 2, 2)]), "both in one"
-        await nothing_came(reader)
+        await reader.nothing_came()
         await mark(pool, [[Mark(each.user, group, 2, 0) for each in others]])
         replied = (await writer.ask(Status(4, group, 2)))[-1]
         assert isinstance(replied, Statuses)
@@ -195,7 +184,7 @@ async def test_the_status_of_a_message_is_told_to_participants_alone(
     alice, bob, carol = people
     direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, b"1")
-    path = f"/v1/conversations/{_text(direct)}/messages"
+    path = f"/v1/conversations/{UUID(bytes=direct)}/messages"
     async with (
         connected(pool, redis_url, alice, bob, carol) as (writer, reader, other),
         open_api(pool, redis_url) as api,

@@ -11,6 +11,7 @@ import trio
 
 from store.messages import NewMessage
 from store.pool import Pool
+from store.redis import Redis
 
 DEADLINE_S = 10.0
 """For what takes milliseconds; a busy machine may take its time."""
@@ -33,6 +34,19 @@ def no_longer_than(seconds: float):  # type: ignore[no-untyped-def]
     yield
     took = trio.current_time() - began
     assert took <= seconds, f"took {took:.2f} s"
+
+
+@asynccontextmanager
+async def running(url: str, *, connected: bool = True) -> AsyncGenerator[Redis, None]:
+    """A client of this Redis, connected unless it is not to be waited for."""
+    redis = Redis(url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(redis.run)
+        if connected:
+            with trio.fail_after(DEADLINE_S):
+                await redis.wait_connected()
+        yield redis
+        nursery.cancel_scope.cancel()
 
 
 class SilentServer:

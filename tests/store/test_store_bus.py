@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import trio
-from store_helpers import DEADLINE_S, wait_until
+from store_helpers import running, wait_until
 
 from store import bus, directory
 from store.bus import Inbox, publish, stream_of
@@ -20,13 +20,8 @@ U, V, W = (bytes([n]) * 16 for n in range(3))
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncGenerator[Redis, None]:
-    redis = Redis(redis_url)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(redis.run)
-        with trio.fail_after(DEADLINE_S):
-            await redis.wait_connected()
+    async with running(redis_url) as redis:
         yield redis
-        nursery.cancel_scope.cancel()
 
 
 async def opened(redis: Redis, node: bytes) -> Inbox:

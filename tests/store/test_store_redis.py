@@ -12,7 +12,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from store_helpers import DEADLINE_S, no_longer_than, silent_server, wait_until
+from store_helpers import DEADLINE_S, no_longer_than, running, silent_server, wait_until
 
 from embedded.redis import Redis as RedisServer
 from store import redis as redis_module
@@ -21,18 +21,6 @@ from store.errors import Unavailable
 from store.redis import Redis, RedisError
 from store.redis_server import Servers
 from store.redis_url import Address
-
-
-@asynccontextmanager
-async def running(url: str, *, connected: bool = True) -> AsyncGenerator[Redis, None]:
-    redis = Redis(url)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(redis.run)
-        if connected:
-            with trio.fail_after(DEADLINE_S):
-                await redis.wait_connected()
-        yield redis
-        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
