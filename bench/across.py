@@ -10,19 +10,17 @@ telling the recipient before the message is safe without its showing.
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bench.contest import Traffic, build_peers, contestant, measure, rotated, usable
+from bench.command import add_traffic, parser_of, servers_of, traffic_of
+from bench.contest import Traffic, build_peers, in_turns
 from bench.generator import TOTAL
 from bench.pace import CLOSED
-from bench.program import print_line, run_alone, say, shared_services
+from bench.program import print_line, run_alone, shared_services
 from bench.summary import OURS, PLAN, by_server, ratios, spread
 
 NODES: Final = 2
@@ -60,17 +58,12 @@ def across(settings: Settings) -> bool:
     runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
-        contestants = [contestant(name, shared) for name in settings.servers]
-        chats = {}
-        for server in contestants:
-            say(f"{server.name}: making {2 * settings.chats} users and {settings.chats} chats")
-            chats[server.name] = server.prepare([2] * settings.chats)
-        for round_ in range(1, settings.rounds + 1):
-            for server in rotated(contestants, round_ - 1):
-                say(f"round {round_} of {settings.rounds}: {server.name}")
-                for line in measure(server, chats[server.name], settings.traffic, nodes=NODES):
-                    runs.append({"kind": "run", "round": round_, "nodes": NODES, **line})
-                    print_line(runs[-1])
+        turns = in_turns(
+            settings.servers, shared, settings.traffic, chats=settings.chats, rounds=settings.rounds, nodes=NODES
+        )
+        for line in turns:
+            runs.append({**line, "nodes": NODES})
+            print_line(runs[-1])
     for line in summarize_across(runs):
         print_line(line)
     return all(run["valid"] for run in runs)
@@ -107,34 +100,18 @@ def _has_kept_up(runs: Sequence[Mapping[str, Any]], server: str) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.across", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
-    )
-    parser.add_argument("--servers", default=f"{OURS},{PLAN}")
+    parser = parser_of("python -m bench.across", __doc__, (OURS, PLAN))
+    add_traffic(parser)
     parser.add_argument("--chats", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1000.0, help="sends a second of all chats together")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6.0, help="that are measured, of each load")
-    parser.add_argument("--warm", type=float, default=3.0, help="seconds of each load before that")
-    parser.add_argument("--content-bytes", type=int, default=200)
-    parser.add_argument("--mark-interval", type=float, default=1.0, help="s between a device's marks; 0: no marks")
     options = parser.parse_args()
     settings = Settings(
-        servers=usable(options.servers.split(","), options.peers),
+        servers=servers_of(options),
         peers=options.peers,
         chats=options.chats,
         rounds=options.rounds,
-        traffic=Traffic(
-            loads=f"{CLOSED},{options.rate:g}",
-            content_bytes=options.content_bytes,
-            warm_s=options.warm,
-            seconds=options.seconds,
-            mark_interval_s=options.mark_interval,
-        ),
+        traffic=traffic_of(options, f"{CLOSED},{options.rate:g}"),
     )
-    if not settings.servers:
-        sys.exit("nothing to measure")
     run_alone(lambda: across(settings))
 
 

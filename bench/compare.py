@@ -16,16 +16,14 @@ Postgres runs with fsync and synchronous_commit on; each line says what it repor
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.contest import Traffic, build_peers, contestant, measure, rotated, usable
+from bench.command import add_traffic, parser_of, servers_of, traffic_of
+from bench.contest import Traffic, build_peers, in_turns
 from bench.peers import PEERS
-from bench.program import print_line, run_alone, say, shared_services
+from bench.program import print_line, run_alone, shared_services
 from bench.summary import OURS, summarize
 
 
@@ -48,61 +46,32 @@ def compare(settings: Settings) -> bool:
     runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
-        contestants = [contestant(name, shared) for name in settings.servers]
-        chats = {}
-        for server in contestants:
-            say(f"{server.name}: making {2 * settings.chats} users and {settings.chats} chats")
-            chats[server.name] = server.prepare([2] * settings.chats)
-        for round_ in range(1, settings.rounds + 1):
-            for server in rotated(contestants, round_ - 1):
-                say(f"round {round_} of {settings.rounds}: {server.name}")
-                for line in measure(server, chats[server.name], settings.traffic):
-                    runs.append({"kind": "run", "round": round_, **line})
-                    print_line(runs[-1])
+        turns = in_turns(settings.servers, shared, settings.traffic, chats=settings.chats, rounds=settings.rounds)
+        for line in turns:
+            runs.append(line)
+            print_line(runs[-1])
         durability = shared.durability(shared.postgres_url)
     for line in summarize(runs):
         print_line({**line, **durability})
     return all(run["valid"] for run in runs)
 
 
-def parser(prog: str, rounds: int, seconds: float) -> argparse.ArgumentParser:
-    """The command line, with these defaults."""
-    made = argparse.ArgumentParser(prog=prog, description=__doc__.partition("\n")[0])
-    names = [OURS, *PEERS]
-    made.add_argument(
-        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
-    )
-    made.add_argument("--servers", default=",".join(names), help=f"which of {', '.join(names)}")
-    made.add_argument("--rounds", type=int, default=rounds)
-    made.add_argument("--seconds", type=float, default=seconds, help="that are measured, of each load")
-    made.add_argument("--warm", type=float, default=3.0, help="seconds of each load before that")
-    made.add_argument("--rate", default="200,1000", help="sends a second of the open loops; empty for none")
-    made.add_argument("--chats", type=int, default=64)
-    made.add_argument("--window", type=int, default=1, help="sends in flight of each chat in the closed loop")
-    made.add_argument("--content-bytes", type=int, default=200)
-    made.add_argument("--mark-interval", type=float, default=1.0, help="s between a device's marks; 0: no marks")
-    return made
-
-
 def main(prog: str = "python -m bench.compare", rounds: int = 10, seconds: float = 6.0) -> None:
     """Read the command line, compare, and exit with 1 if a run was not valid."""
-    options = parser(prog, rounds, seconds).parse_args()
+    parser = parser_of(prog, __doc__, (OURS, *PEERS), rounds=rounds)
+    add_traffic(parser, seconds=seconds)
+    parser.add_argument("--rate", default="200,1000", help="sends a second of the open loops; empty for none")
+    parser.add_argument("--chats", type=int, default=64)
+    parser.add_argument("--window", type=int, default=1, help="sends in flight of each chat in the closed loop")
+    options = parser.parse_args()
+    loads = ",".join(["closed", *filter(None, options.rate.split(","))])
     settings = Settings(
-        servers=usable(options.servers.split(","), options.peers),
+        servers=servers_of(options),
         peers=options.peers,
         rounds=options.rounds,
         chats=options.chats,
-        traffic=Traffic(
-            loads=",".join(["closed", *filter(None, options.rate.split(","))]),
-            window=options.window,
-            content_bytes=options.content_bytes,
-            warm_s=options.warm,
-            seconds=options.seconds,
-            mark_interval_s=options.mark_interval,
-        ),
+        traffic=traffic_of(options, loads, window=options.window),
     )
-    if not settings.servers:
-        sys.exit("nothing to compare")
     run_alone(lambda: compare(settings))
 
 

@@ -79,6 +79,22 @@ def measure(server: Server, chats: Sequence[Chat], traffic: Traffic, *, nodes: i
             yield {"server": server.name, **line, **durability}
 
 
+def in_turns(
+    names: Sequence[str], shared: Shared, traffic: Traffic, *, chats: int, rounds: int, nodes: int = 1
+) -> Iterator[dict[str, Any]]:
+    """Measure each of these servers in every round, on so many direct chats; a line for each load, with its round."""
+    contestants = [contestant(name, shared) for name in names]
+    prepared = {}
+    for server in contestants:
+        say(f"{server.name}: making {2 * chats} users and {chats} chats")
+        prepared[server.name] = server.prepare([2] * chats)
+    for round_ in range(1, rounds + 1):
+        for server in rotated(contestants, round_ - 1):
+            say(f"round {round_} of {rounds}: {server.name}")
+            for line in measure(server, prepared[server.name], traffic, nodes=nodes):
+                yield {"kind": "run", "round": round_, **line}
+
+
 def generate(server: Server, endpoint: Endpoint, chats: Sequence[Chat], traffic: Traffic) -> Iterator[dict[str, Any]]:
     """Put the loads on a server that runs.
 

@@ -8,16 +8,14 @@ Ours and the lean peer take turns. The lean peer keeps no order, no marks and no
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bench.contest import Traffic, build_peers, contestant, measure, rotated, usable
+from bench.command import add_traffic, parser_of, servers_of, traffic_of
+from bench.contest import Traffic, build_peers, contestant, measure, rotated
 from bench.program import print_line, run_alone, say, shared_services
 from bench.summary import OURS, by_server, ratios, spread
 
@@ -115,37 +113,21 @@ def summarize_fanout(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.fanout", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
-    )
-    parser.add_argument("--servers", default=f"{OURS},{LEAN}")
+    parser = parser_of("python -m bench.fanout", __doc__, (OURS, LEAN))
+    add_traffic(parser)
     parser.add_argument("--sizes", default="20,200", help="members of a group")
     parser.add_argument("--members", type=int, default=800, help="that are connected, for each size")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6.0, help="that are measured, of each load")
-    parser.add_argument("--warm", type=float, default=3.0, help="seconds of each load before that")
     parser.add_argument("--deliveries", type=float, default=4000.0, help="a second, of the open loop; 0 for none")
-    parser.add_argument("--content-bytes", type=int, default=200)
-    parser.add_argument("--mark-interval", type=float, default=1.0, help="s between a device's marks; 0: no marks")
     options = parser.parse_args()
     settings = Settings(
         peers=options.peers,
-        servers=usable(options.servers.split(","), options.peers),
+        servers=servers_of(options),
         sizes=tuple(map(int, options.sizes.split(","))),
         members=options.members,
         rounds=options.rounds,
         deliveries_per_s=options.deliveries or None,
-        traffic=Traffic(
-            loads="closed",
-            content_bytes=options.content_bytes,
-            warm_s=options.warm,
-            seconds=options.seconds,
-            mark_interval_s=options.mark_interval,
-        ),
+        traffic=traffic_of(options, "closed"),
     )
-    if not settings.servers:
-        sys.exit("nothing to measure")
     run_alone(lambda: fanout(settings))
 
 

@@ -17,16 +17,14 @@ Ours and the plan take turns, each started anew for each round.
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from bench.contest import Traffic, build_peers, contestant, measure, rotated, usable
+from bench.command import add_traffic, parser_of, servers_of, traffic_of
+from bench.contest import Traffic, build_peers, contestant, measure, rotated
 from bench.generator import TOTAL
 from bench.program import print_line, run_alone, say, shared_services
 from bench.servers import Server
@@ -119,33 +117,17 @@ def summarize_hot(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.hot", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
-    )
-    parser.add_argument("--servers", default=f"{OURS},{PLAN}")
+    parser = parser_of("python -m bench.hot", __doc__, (OURS, PLAN))
+    add_traffic(parser)
     parser.add_argument("--members", type=int, default=256, help="of the group; all of them write")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6.0, help="that are measured")
-    parser.add_argument("--warm", type=float, default=3.0, help="seconds of load before that")
-    parser.add_argument("--content-bytes", type=int, default=200)
-    parser.add_argument("--mark-interval", type=float, default=1.0, help="s between a device's marks; 0: no marks")
     options = parser.parse_args()
     settings = Settings(
         peers=options.peers,
-        servers=usable(options.servers.split(","), options.peers),
+        servers=servers_of(options),
         members=options.members,
         rounds=options.rounds,
-        traffic=Traffic(
-            loads="closed",
-            content_bytes=options.content_bytes,
-            warm_s=options.warm,
-            seconds=options.seconds,
-            mark_interval_s=options.mark_interval,
-        ),
+        traffic=traffic_of(options, "closed"),
     )
-    if not settings.servers:
-        sys.exit("nothing to measure")
     run_alone(lambda: hot(settings))
 
 

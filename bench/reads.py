@@ -15,9 +15,6 @@ from round to round, each started anew, so its caches are empty:
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +24,8 @@ from typing import Any, Final
 
 import psycopg
 
-from bench.contest import build_peers, contestant, rotated, usable
+from bench.command import parser_of, servers_of
+from bench.contest import build_peers, contestant, rotated
 from bench.cpu import CpuMeter, used
 from bench.http import HttpRun, load, request
 from bench.ours import Ours
@@ -248,26 +246,19 @@ def summarize_reads(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.reads", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
-    )
-    parser.add_argument("--servers", default=f"{OURS},{PLAN}")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = parser_of("python -m bench.reads", __doc__, (OURS, PLAN))
     parser.add_argument("--users", type=int, default=1200, help="whose lists are asked for once")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each case but list-uncached")
     options = parser.parse_args()
     settings = Settings(
         peers=options.peers,
-        servers=usable(options.servers.split(","), options.peers),
+        servers=servers_of(options),
         rounds=options.rounds,
         users=options.users,
         connections=options.connections,
         seconds=options.seconds,
     )
-    if not settings.servers:
-        sys.exit("nothing to measure")
     run_alone(lambda: reads(settings))
 
 

@@ -1,0 +1,52 @@
+"""The command line of programs that measure servers in turn."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.contest import Traffic, usable
+
+
+def parser_of(prog: str, purpose: str | None, servers: Sequence[str], *, rounds: int = 5) -> argparse.ArgumentParser:
+    """What all of them take: where the peers are, which servers, and how many rounds.
+
+    :param purpose: the program's docstring; its first line is shown.
+    :param servers: that are measured unless others are named.
+    """
+    made = argparse.ArgumentParser(prog=prog, description=(purpose or "").partition("\n")[0])
+    made.add_argument(
+        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
+    )
+    made.add_argument("--servers", default=",".join(servers), help=f"by default {', '.join(servers)}")
+    made.add_argument("--rounds", type=int, default=rounds)
+    return made
+
+
+def add_traffic(parser: argparse.ArgumentParser, *, seconds: float = 6.0) -> None:
+    """What `traffic_of` reads."""
+    parser.add_argument("--seconds", type=float, default=seconds, help="that are measured, of each load")
+    parser.add_argument("--warm", type=float, default=3.0, help="seconds of each load before that")
+    parser.add_argument("--content-bytes", type=int, default=200)
+    parser.add_argument("--mark-interval", type=float, default=1.0, help="s between a device's marks; 0: no marks")
+
+
+def traffic_of(options: argparse.Namespace, loads: str, *, window: int = 1) -> Traffic:
+    """The load that was asked for."""
+    return Traffic(
+        loads=loads,
+        window=window,
+        content_bytes=options.content_bytes,
+        warm_s=options.warm,
+        seconds=options.seconds,
+        mark_interval_s=options.mark_interval,
+    )
+
+
+def servers_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """Those of the servers that can be run here; exits if there is none."""
+    servers = usable(options.servers.split(","), options.peers)
+    return servers or sys.exit("nothing to measure")
