@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
 import trustme
+
+LINGER_S = 2.0
 
 
 class Authority:
@@ -42,13 +44,25 @@ async def open_tls(context: ssl.SSLContext, port: Callable[[], int] | int) -> As
     async def serve(outside: trio.SSLStream[trio.SocketStream]) -> None:
         try:
             await outside.do_handshake()
+        except trio.BrokenResourceError:
+            await let_go(outside.transport_stream)
+            return
+        try:
             inside = await trio.open_tcp_stream("127.0.0.1", port if isinstance(port, int) else port())
-        except (OSError, trio.BrokenResourceError):
+        except OSError:
             await trio.aclose_forcefully(outside)
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pass_on, outside, inside)
             nursery.start_soon(pass_on, inside, outside)
+
+    async def let_go(peer: trio.SocketStream) -> None:
+        """Close once the peer has: what it may have written already would else make its kernel drop our last words."""
+        with suppress(trio.BrokenResourceError), trio.move_on_after(LINGER_S):
+            await peer.send_eof()
+            async for _ in peer:
+                pass
+        await trio.aclose_forcefully(peer)
 
     async def pass_on(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream) -> None:
         try:
