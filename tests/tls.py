@@ -45,7 +45,8 @@ async def open_tls(context: ssl.SSLContext, port: Callable[[], int] | int) -> As
         try:
             await outside.do_handshake()
         except trio.BrokenResourceError:
-            await let_go(outside.transport_stream)
+            # Trio lets go without the alert that says why, which lies in there.
+            await let_go(outside.transport_stream, outside._outgoing.read())
             return
         try:
             inside = await trio.open_tcp_stream("127.0.0.1", port if isinstance(port, int) else port())
@@ -56,9 +57,10 @@ async def open_tls(context: ssl.SSLContext, port: Callable[[], int] | int) -> As
             nursery.start_soon(pass_on, outside, inside)
             nursery.start_soon(pass_on, inside, outside)
 
-    async def let_go(peer: trio.SocketStream) -> None:
+    async def let_go(peer: trio.SocketStream, last_words: bytes) -> None:
         """Close once the peer has: what it may have written already would else make its kernel drop our last words."""
         with suppress(trio.BrokenResourceError), trio.move_on_after(LINGER_S):
+            await peer.send_all(last_words)
             await peer.send_eof()
             async for _ in peer:
                 pass
