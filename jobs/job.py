@@ -1,0 +1,47 @@
+"""One run of a task, as its handler sees it, and what a handler may raise."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+MAX_PROGRESS: Final = 200
+"""Characters of what a job says about how far it is."""
+
+
+class GiveUp(Exception):
+    """Raised by a handler: no further attempt would do better. The job goes to the dead ones, with this reason."""
+
+
+class Snooze(Exception):
+    """Raised by a handler: nothing is wrong, but it is too early. It runs again after `delay_s`; this run does not
+    count as an attempt."""
+
+    def __init__(self, delay_s: float) -> None:
+        super().__init__(f"again in {delay_s:g} s")
+        self.delay_s = delay_s
+
+
+class Job:
+    """What a handler is told about its run. A job may run more than once, on two workers even: what it does must bear
+    that, and can go by `id`.
+
+    :ivar id: of the job; the same at each attempt.
+    :ivar task: name of the task.
+    :ivar attempt: 1 for the first run, then 2 and so on; runs that ended with their worker count.
+    """
+
+    __slots__ = ("_report", "attempt", "id", "task")
+
+    def __init__(self, id: str, task: str, attempt: int, report: Callable[[str], Awaitable[None]]) -> None:
+        self.id = id
+        self.task = task
+        self.attempt = attempt
+        self._report = report
+
+    async def report(self, progress: str) -> None:
+        """Say how far it is, such as "3 of 12"; kept in Redis for a while, for whoever asks. Never fails the job.
+
+        :param progress: of more than `MAX_PROGRESS` characters the rest is cut off.
+        """
+        await self._report(progress[:MAX_PROGRESS])
