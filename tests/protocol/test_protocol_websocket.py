@@ -61,6 +61,12 @@ def fragments(*parts: bytes, mask: bytes = MASK) -> list[bytes]:
     return [frame(BINARY if i == 0 else CONTINUATION, part, fin=i == last, mask=mask) for i, part in enumerate(parts)]
 
 
+def alike(part: bytes, count: int) -> list[bytes]:
+    """`fragments` of `count` equal parts, where those are too many to be made one by one."""
+    first, middle, last = fragments(part, part, part)
+    return [first, *[middle] * (count - 2), last]
+
+
 def close(code: int, reason: bytes = b"") -> bytes:
     return frame(CLOSE, code.to_bytes(2, "big") + reason)
 
@@ -454,8 +460,8 @@ class Copies(bytearray):
     ("frames", "chop_bytes"),
     [
         pytest.param([frame(BINARY, bytes(20000))], 1, id="a frame in bytes"),
-        pytest.param(fragments(*[b"a"] * 5000), 7, id="fragments of a byte"),
-        pytest.param(fragments(*[b"a"] * 5000), 1, id="fragments of a byte in bytes"),
+        pytest.param(alike(b"a", 5000), 7, id="fragments of a byte"),
+        pytest.param(alike(b"a", 5000), 1, id="fragments of a byte in bytes"),
         pytest.param([frame(BINARY, bytes(65536))] * 20, 3000, id="frames in pieces"),
         pytest.param([frame(BINARY, b"a" * 99)] * 5000, 65536, id="many frames at once"),
         pytest.param([frame(PING, b"a" * 99)] * 5000, 1000, id="pings in pieces"),
@@ -487,7 +493,7 @@ def peak_bytes(chunks: Iterable[bytes], to: WebSocketReceiver) -> int:
 @pytest.mark.parametrize(
     ("chunks", "max_fragments", "times"),
     [
-        pytest.param(fragments(*[b"a"] * MAX_BYTES), MAX_BYTES, 2.3, id="fragments of a byte"),
+        pytest.param(alike(b"a", MAX_BYTES), MAX_BYTES, 2.3, id="fragments of a byte"),
         pytest.param([*chop(frame(BINARY, bytes(MAX_BYTES)), 1)], 1, 2.3, id="a frame in bytes"),
         pytest.param([*chop(frame(BINARY, bytes(MAX_BYTES)), 4096)], 1, 2.3, id="a frame in pages"),
         # Here the last fragment is there as it came, too; only until `receive` has done its work.
@@ -505,7 +511,7 @@ def test_headers_that_promise_much_take_no_memory() -> None:
 
 
 def test_empty_fragments_take_no_memory() -> None:
-    first, *rest = fragments(*[b""] * 100_001)
+    first, *rest = alike(b"", 100_001)
     assert peak_bytes([first, *rest[:-1]], receiver(max_fragments=100_001)) < 2000
 
 
