@@ -6,6 +6,8 @@ PYTHON = .venv/bin/python
 CACHE = .venv/cache
 
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+# Else whoever sets it has each process that tests start compile the same modules for more than a second.
+unexport PYTHONDONTWRITEBYTECODE
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
