@@ -1,5 +1,5 @@
-"""What all tests share: real Postgres and Redis, started once by each process of pytest, on free ports, in a
-temporary folder.
+"""What all tests share: real Postgres and Redis, started once by each process of pytest, on free ports, their data
+in memory (`tests/memory.py`).
 
 Each test that asks for `database_url` gets a database of its own, made from a migrated template; each that asks for
 `redis_url` finds Redis empty. Tests that break a service take `own_postgres`, `own_redis` or `watched`.
@@ -26,6 +26,7 @@ from embedded.services import Services, services
 from store.migrate import migrate
 from store.pool import Pool
 from tests.faults import flush_redis
+from tests.memory import in_memory
 from tests.sentinel import Watched, watched_redis
 
 TEMPLATE = "alo_template"
@@ -34,7 +35,7 @@ _numbers = count(1)
 
 @pytest.fixture(scope="session")
 def shared_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with services(tmp_path_factory.mktemp("services"), durable=False) as running:
+    with in_memory(tmp_path_factory.mktemp("services")) as folder, services(folder, durable=False) as running:
         yield running
 
 
@@ -90,7 +91,8 @@ class Supply:
                     while not self._used.empty():
                         connection.execute(f"drop database {self._used.get()} with (force)")
                     name = f"test_{next(_numbers)}"
-                    connection.execute(f"create database {name} template {TEMPLATE}")
+                    # By copying files: the default, to write all of it to the log as well, takes more time.
+                    connection.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
                     self._ready.put(name)
         except psycopg.Error as error:
             self._ready.put(error)
@@ -139,7 +141,7 @@ def migrated_postgres(folder: Path, settings: Mapping[str, str]) -> Iterator[Pos
 @pytest.fixture
 def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
     """A migrated Postgres that the test may kill; its database is `postgres`."""
-    with migrated_postgres(tmp_path / "postgres", NOT_DURABLE) as postgres:
+    with in_memory(tmp_path) as folder, migrated_postgres(folder / "postgres", NOT_DURABLE) as postgres:
         yield postgres
 
 

@@ -30,6 +30,7 @@ from store.pool import Pool
 from store.postgres import connect as connect_postgres
 from store.sync import sync
 from tests.conftest import migrated_postgres
+from tests.memory import in_memory
 from tests.pg_proxy import open_proxy
 from tests.processes import open_cluster
 from tests.standby import Standby, await_standby
@@ -53,18 +54,19 @@ def durable_postgres(tmp_path: Path) -> Iterator[Postgres]:
 @pytest.fixture
 def primary(tmp_path: Path) -> Iterator[Postgres]:
     """One whose commits wait for its standby, if it has to have one."""
-    with migrated_postgres(tmp_path / "primary", NOT_FSYNCED) as postgres:
+    with in_memory(tmp_path) as folder, migrated_postgres(folder / "primary", NOT_FSYNCED) as postgres:
         yield postgres
 
 
 @pytest.fixture
 def standby(primary: Postgres, tmp_path: Path) -> Iterator[Standby]:
-    standby = Standby(tmp_path / "standby", primary, settings=NOT_FSYNCED)
-    standby.start()
-    try:
-        yield standby
-    finally:
-        standby.stop()
+    with in_memory(tmp_path) as folder:
+        standby = Standby(folder / "standby", primary, settings=NOT_FSYNCED)
+        standby.start()
+        try:
+            yield standby
+        finally:
+            standby.stop()
 
 
 def either(*hosts: int) -> str:
