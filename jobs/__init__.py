@@ -16,6 +16,8 @@
 | `metrics`, `metrics_port` | what is counted, and where Prometheus fetches it |
 | `commands`, `tables` | what an operator asks and says (`python -m jobs COMMAND`) |
 | `offline_notice`, `notifier` | the task: tell a user's notifier that something waits |
+| `mail_tasks` | the tasks that send mail: verification, new devices, digests |
+| `mail` | mails, from their templates to the mail server |
 | `forget` | the task: forget what nobody asks for any more |
 
 In Postgres a job is a row until it has ended (`store.jobs`). In Redis it is an entry of a stream until its end has been

@@ -15,6 +15,8 @@ from protocol.frames import Conversation, Message, Tombstone
 from server.cursors import InvalidCursor, decode_cursor, encode_cursor
 from store.accounts import Device
 from store.contacts import Contact
+from store.email_address import BadAddress, normal
+from store.emails import Settings as EmailSettings
 from store.marks import Status
 from store.messages import Page
 from store.profiles import Settings
@@ -75,6 +77,25 @@ class PatchProfile(Struct):
     shows_presence: bool | None = None
 
 
+class PutEmail(Struct):
+    """PUT /v1/email"""
+
+    address: Annotated[str, Meta(max_length=320)]
+    wants_digest: bool = False
+    wants_device_notice: bool = True
+    digest_hour: Annotated[int, Meta(ge=0, le=23)] = 8
+    # Without digits, but in those of Etc, Postgres would read some as rules of its own.
+    zone: Annotated[
+        str, Meta(max_length=64, pattern="^(UTC|Etc/GMT([+-][0-9]{1,2})?|[A-Z][A-Za-z_-]*(/[A-Z][A-Za-z_-]*){1,2})\\Z")
+    ] = "UTC"
+
+
+class Verify(Struct):
+    """POST /v1/email/verifications"""
+
+    token: Annotated[str, Meta(max_length=64)]
+
+
 class PutContact(Struct):
     """PUT /v1/contacts/{user}"""
 
@@ -118,6 +139,17 @@ def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
         return msgspec.json.decode(data, type=type_)
     except (msgspec.MsgspecError, cbor2.CBORDecodeError, UnicodeError, RecursionError) as error:
         raise InvalidBody(str(error)) from None
+
+
+def address_in(body: PutEmail) -> str:
+    """The address, in the spelling that it is kept in.
+
+    :raises InvalidBody: if it is none.
+    """
+    try:
+        return normal(body.address)
+    except BadAddress as error:
+        raise InvalidBody(f"the address {error} - at `$.address`") from None
 
 
 def encode(body: Any, form: Form) -> bytes:
@@ -196,6 +228,10 @@ def profile_body(user: bytes, settings: Settings, form: Form) -> dict[str, Any]:
         "gives_receipts": settings.gives_receipts,
         "shows_presence": settings.shows_presence,
     }
+
+
+def email_body(settings: EmailSettings) -> dict[str, Any]:
+    return msgspec.structs.asdict(settings)
 
 
 def status_body(status: Status, seq: int, form: Form) -> dict[str, Any]:

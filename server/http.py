@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
 
@@ -13,13 +14,13 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from protocol.frames import Profile
-from server import bodies
+from server import bodies, mail_pages
 from server.announcements import Announcements
 from server.bodies import Form
 from server.cursors import InvalidCursor
 from server.pages import Pages
 from server.passwords import Passwords
-from store import accounts, contacts, conversations, marks, messages, participants, profiles
+from store import accounts, contacts, conversations, emails, marks, messages, participants, profiles
 from store.accounts import Account, Identity
 from store.errors import (
     DeviceRevoked,
@@ -31,11 +32,16 @@ from store.errors import (
     StoreError,
     TokenExpired,
     TokenUnknown,
+    TooManyMails,
     Unavailable,
     UnknownDevice,
     UnknownMessage,
     UnknownUser,
+    UnknownZone,
+    UnsubscribeUnknown,
     UsernameTaken,
+    VerificationExpired,
+    VerificationUnknown,
 )
 from store.pool import Pool
 from store.redis import Redis, RedisError
@@ -67,6 +73,8 @@ def create_app(pool: Pool, redis: Redis, announcements: Announcements, *, token_
     _add_accounts(app, pool, Passwords(), token_lifetime_s)
     _add_devices(app, pool, token_lifetime_s)
     _add_profiles(app, pool, announcements)
+    _add_emails(app, pool)
+    _add_mail_links(app, pool)
     _add_contacts(app, pool, announcements)
     pages = Pages(pool)
     _add_conversations(app, pool, pages, announcements)
@@ -133,6 +141,78 @@ def _add_profiles(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
             if changed.is_shown_otherwise:
                 announcements.presence_shown_otherwise([user])
         return _answer(bodies.profile_body(user, now, _form()))
+
+
+def _add_emails(app: QuartTrio, pool: Pool) -> None:
+    @app.get("/v1/email")
+    async def get_email() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        return _answer(bodies.email_body(await emails.settings_of(pool, user)))
+
+    @app.put("/v1/email")
+    async def put_email() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        body = await _body(bodies.PutEmail)
+        address = bodies.address_in(body)
+        with trio.CancelScope(shield=True):
+            await emails.put(
+                pool,
+                user,
+                address,
+                wants_digest=body.wants_digest,
+                wants_device_notice=body.wants_device_notice,
+                digest_hour=body.digest_hour,
+                zone=body.zone,
+            )
+            settings = await emails.settings_of(pool, user)
+        return _answer(bodies.email_body(settings))
+
+    @app.delete("/v1/email")
+    async def delete_email() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        with trio.CancelScope(shield=True):
+            await emails.remove(pool, user)
+        return Response(b"", 204)
+
+    @app.post("/v1/email/verifications")
+    async def verify() -> ResponseReturnValue:
+        body = await _body(bodies.Verify)
+        with trio.CancelScope(shield=True):
+            await emails.verify(pool, body.token)
+        return Response(b"", 204)
+
+
+def _add_mail_links(app: QuartTrio, pool: Pool) -> None:
+    """What links in mails lead to. A GET changes nothing: programs follow links, to look for harm or to show them."""
+    verification, unsubscribing = "/v1/email/verifications/<token>", "/v1/unsubscribe/<token>"
+
+    @app.get(verification)
+    async def ask_verify(token: str) -> ResponseReturnValue:
+        return _page(mail_pages.VERIFY)
+
+    @app.post(verification)
+    async def verify_there(token: str) -> ResponseReturnValue:
+        try:
+            with trio.CancelScope(shield=True):
+                await emails.verify(pool, token)
+        except VerificationUnknown:
+            return _page(mail_pages.UNKNOWN, 404)
+        except VerificationExpired:
+            return _page(mail_pages.EXPIRED, 410)
+        return _page(mail_pages.VERIFIED)
+
+    @app.get(unsubscribing)
+    async def ask_unsubscribe(token: str) -> ResponseReturnValue:
+        return _page(mail_pages.UNSUBSCRIBE)
+
+    @app.post(unsubscribing)
+    async def unsubscribe(token: str) -> ResponseReturnValue:
+        try:
+            with trio.CancelScope(shield=True):
+                await emails.unsubscribe(pool, token)
+        except UnsubscribeUnknown:
+            return _page(mail_pages.UNKNOWN, 404)
+        return _page(mail_pages.UNSUBSCRIBED)
 
 
 def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
@@ -365,7 +445,7 @@ def _add_errors(app: QuartTrio) -> None:
 
 def _fault(error: Exception) -> Response:
     log.error("request_failed", path=request.path, exc_info=error)
-    return _refuse(500, "internal", "a fault of the server, which has logged it", retry=True)
+    return _refuse(500, "internal", "a fault of the server, which has logged it", retry_after_s=RETRY_AFTER_S)
 
 
 _REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
@@ -379,15 +459,20 @@ _REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
     NotAnAdministrator: (403, "not_an_administrator", "only an administrator of the group may do that"),
     GroupFull: (409, "group_full", "the group has as many participants as it may"),
     UsernameTaken: (409, "username_taken", "choose another username"),
+    UnknownZone: (400, "invalid_body", "zone must be a time zone of the IANA database, such as Europe/Berlin"),
+    VerificationUnknown: (404, "unknown_verification", "no address was sent that token, or it is another one by now"),
+    VerificationExpired: (410, "verification_expired", "that token is too old: put the address again to get another"),
 }
 
 
 def _store_error(error: StoreError) -> Response:
     if refusal := _REFUSALS.get(type(error)):
         return _refuse(*refusal)
+    if isinstance(error, TooManyMails):
+        return _refuse(429, "too_many_mails", "too many mails were asked for", retry_after_s=error.wait_s)
     if isinstance(error, (Unavailable, Overloaded, Locked, RedisError)):
         log.warning("request_refused", path=request.path, error=str(error))
-        return _refuse(503, "unavailable", "try again", retry=True)
+        return _refuse(503, "unavailable", "try again", retry_after_s=RETRY_AFTER_S)
     return _fault(error)
 
 
@@ -444,11 +529,17 @@ def _answer_encoded(body: bytes, status: int = 200) -> Response:
     return Response(body, status, content_type=bodies.CBOR if _form() == "cbor" else bodies.JSON)
 
 
-def _refuse(status: int, code: str, detail: str, *, retry: bool = False) -> Response:
+def _page(page: str, status: int = 200) -> Response:
+    response = Response(page, status, content_type="text/html; charset=utf-8")
+    response.headers.update(mail_pages.HEADERS)
+    return response
+
+
+def _refuse(status: int, code: str, detail: str, *, retry_after_s: float | None = None) -> Response:
     error: dict[str, Any] = {"code": code, "detail": detail}
-    if retry:
-        error["retry_after_ms"] = RETRY_AFTER_S * 1000
+    if retry_after_s is not None:
+        error["retry_after_ms"] = ceil(retry_after_s * 1000)
     response = _answer({"error": error}, status)
-    if retry:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(ceil(retry_after_s))
     return response

@@ -10,10 +10,12 @@
 | `redis` | one pipelined Redis connection for all tasks |
 | `messages`, `revisions`, `marks`, `conversations` | a function for each query |
 | `participants`, `members`, `contacts`, `accounts`, `last_seen`, `outbox` | the same |
+| `emails`, `email_address` | where users get mail, and what of; which addresses there can be |
 | `cache` | values that are checked against a version on each use |
 | `sync` | what is new since a cursor |
 | `directory`, `bus` | which node holds which user, and what nodes tell each other |
 | `clock` | what time it is by Postgres |
 | `migrate` | numbered SQL files, applied under a lock (`python -m store migrate`) |
+| `smtp_url`, `redis_url` | URLs of mail servers and of Redis |
 | `config`, `process` | every environment variable, with its default; running a process by them |
 """

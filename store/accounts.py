@@ -75,7 +75,10 @@ async def user_by_name(pool: Pool, username: str) -> Account:
 
 
 async def add_device(pool: Pool, user: bytes, name: str, *, lifetime_s: float) -> tuple[bytes, str, int]:
-    """A new device of a user: its id, its token, which nobody can read again, and when that expires (microseconds)."""
+    """A new device of a user: its id, its token, which nobody can read again, and when that expires (microseconds).
+
+    The job that tells the user by mail is enqueued in the same transaction, if it is wanted.
+    """
     device, token = os.urandom(16), _new_token()
     parameters = {
         "device": uuid(device),

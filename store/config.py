@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields
 from urllib.parse import urlsplit
 
 from protocol.limits import MAX_ADDRESS_CONNECTIONS
+from store.email_address import sender_fault
 from store.postgres import is_url
 from store.redis_url import redis_url_fault
+from store.smtp_url import smtp_url_fault
 
 
 class ConfigError(Exception):
@@ -50,6 +52,12 @@ class Config:
     """Webhook that is told of users who have undelivered messages; empty: they are logged."""
     offline_notice_after_s: float = 10.0
     """Debounce window: how long a message may stay undelivered before its recipients are notified."""
+    smtp_url: str = ""
+    """Mail server: smtp:// (with STARTTLS) or smtps:// (`store.smtp_url`); empty: no mail is sent."""
+    mail_from: str = ""
+    """Whom mail is from: ADDRESS, or NAME <ADDRESS>."""
+    public_url: str = ""
+    """Where `web` is reached from outside: what links in mails begin with."""
     log_level: str = "info"
     """debug, info, warning or error. Logs are JSON lines on stderr."""
 
@@ -115,8 +123,19 @@ class Config:
             hook,
             not self.offline_notice_url or _has_scheme(self.offline_notice_url, "http", "https"),
         )
+        yield from self._mail_rules()
         levels = "must be debug, info, warning or error"
         yield "LOG_LEVEL", levels, self.log_level in ("debug", "info", "warning", "error")
+
+    def _mail_rules(self) -> Iterator[tuple[str, str, bool]]:
+        fault = smtp_url_fault(self.smtp_url) if self.smtp_url else ""
+        yield "SMTP_URL", fault, not fault
+        fault = sender_fault(self.mail_from) if self.mail_from or self.smtp_url else ""
+        yield "MAIL_FROM", fault, not fault
+        link = "must be an http:// or https:// URL of at most 200 characters, without a query, wherever mail is sent"
+        is_good = _has_scheme(self.public_url, "http", "https") and not set(self.public_url) & set('?# <>"')
+        is_short = self.public_url.isascii() and len(self.public_url) <= 200
+        yield "PUBLIC_URL", link, is_good and is_short if self.public_url or self.smtp_url else True
 
 
 def _has_scheme(url: str, *schemes: str) -> bool:

@@ -50,6 +50,14 @@ class Locked(StoreError):
     """What was to be written to stayed locked by somebody else. Nothing was done; retry later."""
 
 
+class TooManyMails(StoreError):
+    """Mails to addresses that are not verified were asked for too often. Nothing was done; retry after `wait_s`."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"too many mails were asked for; again in {wait_s:.0f} s")
+        self.wait_s = wait_s
+
+
 class Refused(StoreError):
     """The store understood, and the answer is no. Retrying does not help."""
 
@@ -96,6 +104,22 @@ class TokenExpired(Refused):
 
 class DeviceRevoked(Refused):
     """The user has revoked the device whose token it is."""
+
+
+class UnknownZone(Refused):
+    """Postgres knows no time zone of that name."""
+
+
+class VerificationUnknown(Refused):
+    """No address that somebody has now was sent this token."""
+
+
+class VerificationExpired(Refused):
+    """The token was sent too long ago."""
+
+
+class UnsubscribeUnknown(Refused):
+    """No address that somebody has now was sent this token."""
 
 
 class UnknownMessage(Refused):

@@ -22,6 +22,9 @@ DRIVERS = {
     "quart_trio": {"server/http.py"},
     "hypercorn": {"server/web.py"},
     "argon2": {"server/passwords.py"},
+    "jinja2": {"jobs/mail/wording.py"},
+    "smtplib": {"jobs/mail/smtp.py"},
+    "idna": {"store/email_address.py"},
 }
 """Top-level module of a driver -> the files that may meet it, benchmarks and tests aside."""
 

@@ -7,11 +7,21 @@ insert into users (id, username, password_hash) values (%(user)s::uuid, %(userna
 select id, username, password_hash from users where username = %(username)s;
 
 -- name: add_device
--- A device with its token; the token itself is not kept.
-insert into devices (id, user_id, name, token_hash, expires)
-values (%(device)s::uuid, %(user)s::uuid, %(name)s, %(token_hash)s,
-        clock_timestamp() + make_interval(secs => %(lifetime_s)s))
-returning (extract(epoch from expires) * 1000000)::bigint;
+-- A device with its token; the token itself is not kept. If it is not the user's first, a mail tells of it, if that is
+-- wanted.
+with made as (
+    insert into devices (id, user_id, name, token_hash, expires)
+    values (%(device)s::uuid, %(user)s::uuid, %(name)s, %(token_hash)s,
+            clock_timestamp() + make_interval(secs => %(lifetime_s)s))
+    returning id, user_id, expires
+), told as (
+    select enqueue('new_device', jsonb_build_object('user', made.user_id, 'device', made.id))
+    from made join emails e on e.user_id = made.user_id
+    -- This reads as of before the new one.
+    where e.verified is not null and e.wants_device_notice
+      and exists (select from devices d where d.user_id = made.user_id)
+)
+select (extract(epoch from made.expires) * 1000000)::bigint from made left join told on true;
 
 -- name: device_by_token
 -- Who connects or asks, and until when the token is good; the time goes into the welcome.

@@ -1,0 +1,54 @@
+"""The message: a text and the same in HTML, with headers that say where it is from and that a machine wrote it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from hashlib import sha256
+from typing import Final
+
+from jobs.mail.wording import Wording
+from store.email_address import Sender
+
+_PARTS: Final = SMTP.clone(cte_type="7bit")
+"""Not every server takes 8 bits, and lines in quoted-printable have at most 76 characters."""
+
+_HEADERS: Final = _PARTS.clone(max_line_length=998)
+"""The most that a line may have (RFC 5322, section 2.1.1): a long link that is broken, or encoded, leads nowhere."""
+
+
+def message_id(sender: Sender, key: str) -> str:
+    """The same for the same key: whoever gets the message twice can tell.
+
+    :param key: of one mail to one address; it cannot be found out from the id.
+    """
+    return f"<{sha256(key.encode()).hexdigest()[:32]}@{sender.address.rpartition('@')[2]}>"
+
+
+def write(sender: Sender, to: str, wording: Wording, *, id: str, unsubscribe: str) -> EmailMessage:
+    """
+    :param to: an address in the spelling of `store.email_address.normal`.
+    :param id: from `message_id`.
+    :param unsubscribe: a link that ends such mails with one POST (RFC 8058); empty for none.
+    """
+    letter = EmailMessage(policy=_HEADERS)
+    letter["From"] = Address(sender.name, addr_spec=sender.address)
+    local, _, domain = to.rpartition("@")
+    letter["To"] = Address(username=local, domain=domain)
+    letter["Subject"] = wording.subject
+    letter["Date"] = datetime.now(UTC)
+    letter["Message-ID"] = id
+    letter["Auto-Submitted"] = "auto-generated"
+    if unsubscribe:
+        letter["List-Unsubscribe"] = f"<{unsubscribe}>"
+        letter["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    letter["MIME-Version"] = "1.0"
+    letter.make_alternative()
+    for content, subtype in ((wording.text, "plain"), (wording.html, "html")):
+        part = EmailMessage(policy=_PARTS)
+        part.set_content(content, subtype=subtype)
+        del part["MIME-Version"]
+        letter.attach(part)
+    return letter

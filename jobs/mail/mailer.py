@@ -1,0 +1,68 @@
+"""A mail, from its template to the mail server's yes."""
+
+from __future__ import annotations
+
+import secrets
+
+import structlog
+
+from jobs.job import GiveUp
+from jobs.mail import letter
+from jobs.mail.smtp import Smtp
+from jobs.mail.wording import word
+from store.email_address import BadAddress, normal, sender
+from store.smtp_url import parse_smtp_url
+
+log = structlog.get_logger(__name__)
+
+
+class Mailer:
+    """Sends mails.
+
+    :param url: SMTP_URL; empty for none: that a mail is not sent is logged, and counts as done.
+    :param mail_from: MAIL_FROM.
+    :param public_url: PUBLIC_URL; links begin with it.
+    :raises ValueError: if one of them cannot be used; `store.config` has seen to it that they can.
+    """
+
+    def __init__(self, url: str, *, mail_from: str, public_url: str) -> None:
+        self._public_url = public_url.rstrip("/")
+        self._smtp: Smtp | None = None
+        if url:
+            self._sender = sender(mail_from)
+            self._smtp = Smtp(parse_smtp_url(url), hostname=self._sender.address.rpartition("@")[2])
+
+    @property
+    def is_configured(self) -> bool:
+        return self._smtp is not None
+
+    def link(self, path: str) -> str:
+        """
+        :param path: from the root of `web`.
+        """
+        return self._public_url + path
+
+    async def send(self, to: str, template: str, *, key: str = "", unsubscribe: str = "", **values: str) -> None:
+        """Return once the mail server has taken the mail.
+
+        :param to: an address.
+        :param template: name of the files in `templates/`, without their endings.
+        :param key: what is the same when the same mail is sent again, as by another run of a job, and at no other
+            time: then the mail has the same Message-ID. Empty: each mail is another.
+        :param unsubscribe: a link that ends such mails with one POST (RFC 8058); empty for none.
+        :param values: what the template needs.
+        :raises GiveUp: if the server takes no mail for this address, or not this one, for good.
+        :raises NotSent: if it may be taken later.
+        """
+        if self._smtp is None:
+            log.info("mail_not_sent", template=template, hint="set SMTP_URL, MAIL_FROM and PUBLIC_URL")
+            return
+        try:
+            to = normal(to)
+        except BadAddress as error:
+            raise GiveUp(f"the address {error}") from None
+        wording = word(template, **values, public_url=self._public_url, unsubscribe=unsubscribe)
+        id = letter.message_id(self._sender, f"{to} {template} {key or secrets.token_hex(16)}")
+        message = letter.write(self._sender, to, wording, id=id, unsubscribe=unsubscribe)
+        await self._smtp.deliver(message, self._sender.address, to)
+        log.info("mail_sent", template=template, id=id)

@@ -1,0 +1,38 @@
+"""The pages that links in mails lead to. They hold nothing of who asks, and post to where they are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+HEADERS: Final = {
+    # The address of the page is a secret: it goes to nobody else, and stays in no cache.
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    # Nothing is loaded or run, and no other page can have this one's button pressed.
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+    ),
+}
+
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="robots" content="noindex">
+<title>ALO Shield</title></head>
+<body style="max-width: 480px; margin: 48px auto; padding: 0 24px; font: 16px/1.5 sans-serif">
+<p>{text}</p>
+{form}</body>
+</html>
+"""
+_FORM: Final = '<form method="post"><button name="List-Unsubscribe" value="One-Click">{button}</button></form>\n'
+
+
+def _page(text: str, button: str = "") -> str:
+    return _PAGE.format(text=text, form=_FORM.format(button=button) if button else "")
+
+
+VERIFY: Final = _page("Is this your address?", "It is mine")
+VERIFIED: Final = _page("Your address is confirmed.")
+EXPIRED: Final = _page("This link is too old. Give your address in the app once more to get another one.")
+UNKNOWN: Final = _page("This link leads nowhere any more: the address was changed or taken away.")
+UNSUBSCRIBE: Final = _page("Do you want no more digests of what is unread?", "Unsubscribe")
+UNSUBSCRIBED: Final = _page("No more digests will come. In the app you can ask for them again.")

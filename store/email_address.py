@@ -1,0 +1,85 @@
+"""E-mail addresses: which of them mail can be sent to, each in one spelling."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final, NamedTuple
+
+import idna
+
+MAX_BYTES: Final = 254
+"""Of an address: a path in SMTP has 256 with its angle brackets (RFC 5321, section 4.5.3.1.3)."""
+
+MAX_LOCAL_BYTES: Final = 64
+"""Of what comes before the @ (the same, section 4.5.3.1.1)."""
+
+_LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]+")
+_SENDER: Final = re.compile(r'(?:"?([^"<>\x00-\x1f\x7f]*?)"? *<([^<>]+)>|([^<>]+))')
+
+
+class BadAddress(ValueError):
+    """No mail can be sent there. The text says what an address should be, and repeats nothing of it."""
+
+
+class Sender(NamedTuple):
+    """From whom mail comes.
+
+    :ivar name: empty for none.
+    """
+
+    name: str
+    address: str
+
+
+def normal(text: str) -> str:
+    """An address as it is kept and sent to: the domain in ASCII (RFC 5891) and lower case, the local part as it is.
+
+    A local part that is not ASCII is good (RFC 6531); whether the servers on the way take it, only they know. Quoted
+    local parts, comments and addresses of machines are not: nobody has them, and few programs read them alike.
+
+    :raises BadAddress: if it is none.
+    """
+    text = unicodedata.normalize("NFC", text)
+    local, at, domain = text.rpartition("@")
+    if not at:
+        raise BadAddress("must have an @")
+    if not local.isprintable() or not all(map(_LOCAL.fullmatch, local.split("."))) or " " in local:
+        raise BadAddress("must have letters, digits and single dots before its @, neither spaces nor quotes")
+    if len(local.encode()) > MAX_LOCAL_BYTES:
+        raise BadAddress(f"must have at most {MAX_LOCAL_BYTES} bytes before its @")
+    address = f"{local}@{_domain(domain)}"
+    if len(address.encode()) > MAX_BYTES:
+        raise BadAddress(f"must have at most {MAX_BYTES} bytes")
+    return address
+
+
+def _domain(text: str) -> str:
+    try:
+        domain = idna.encode(text, uts46=True).decode().lower()
+    except (idna.IDNAError, UnicodeError):
+        raise BadAddress("must have the name of a domain after its @, such as example.org") from None
+    *labels, top = domain.split(".")
+    if not labels or top.isdecimal() or not top:
+        raise BadAddress("must have a domain of two names or more after its @, such as example.org")
+    return domain
+
+
+def sender(text: str) -> Sender:
+    """Whom mail is from: `ADDRESS`, or `NAME <ADDRESS>`.
+
+    :raises BadAddress: if it is neither.
+    """
+    found = _SENDER.fullmatch(text)
+    if found is None or not text.isprintable():
+        raise BadAddress("must be ADDRESS or NAME <ADDRESS>")
+    return Sender((found[1] or "").strip(), normal(found[2] or found[3]))
+
+
+def sender_fault(text: str) -> str:
+    """What is wrong with whom mail is to be from; empty if nothing is."""
+    try:
+        sender(text)
+    except BadAddress as error:
+        return str(error)
+    return ""

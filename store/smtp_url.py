@@ -1,0 +1,94 @@
+"""URLs of mail servers: where they are, how to get in, and how to know that it is they.
+
+| form | |
+|---|---|
+| `smtp://[USER:PASSWORD@]HOST[:PORT]` | port 587; nothing is said before STARTTLS, and nothing to a server without it |
+| `smtps://[USER:PASSWORD@]HOST[:PORT]` | port 465; TLS from the first byte |
+| `smtp://HOST[:PORT]?tls=none` | no TLS, for a relay on the same machine; so no password either |
+
+Certificates are checked against the system's authorities, or those in `?ca=FILE`. User and password are
+percent-decoded.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from typing import Final, Literal
+from urllib.parse import parse_qsl, unquote
+
+_FORM: Final = re.compile(r"(smtps?)://(?:([^:/?#@]*):([^:/?#@]*)@)?([^/?#@]*)/?(?:\?([^#]*))?", re.IGNORECASE)
+_HOST: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?")
+
+_PORTS: Final = {"smtp": 587, "smtps": 465}
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpUrl:
+    """What a URL says.
+
+    :ivar tls: when TLS begins.
+    :ivar ca: a file with the authorities that count; empty for the system's.
+    """
+
+    host: str
+    port: int
+    tls: Literal["starttls", "implicit", "none"]
+    username: str = ""
+    password: str = field(default="", repr=False)
+    ca: str = ""
+
+    def __str__(self) -> str:
+        """For logs: no password."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def context(self) -> ssl.SSLContext | None:
+        """How to find out whom one talks to; None without TLS.
+
+        :raises OSError: if the file cannot be read, or is not what it should be (`ssl.SSLError`).
+        """
+        return None if self.tls == "none" else ssl.create_default_context(cafile=self.ca or None)
+
+
+def parse_smtp_url(url: str) -> SmtpUrl:
+    """
+    :raises ValueError: the text says what the URL should be, and repeats nothing of it: any part may be a password.
+    """
+    form = _FORM.fullmatch(url)
+    if form is None:
+        raise ValueError("must be an smtp:// or smtps:// URL (in a password, write / ? # @ : as %2F %3F %23 %40 %3A)")
+    scheme = form[1].lower()
+    username, password = unquote(form[2] or ""), unquote(form[3] or "")
+    if not (username + password).isascii() or bool(username) != bool(password):
+        raise ValueError("must have both a user and a password, of ASCII, or neither")
+    said = dict(parse_qsl(form[5] or "", keep_blank_values=True))
+    if not said.keys() <= {"tls", "ca"} or said.get("tls", "none") != "none":
+        raise ValueError("must have nothing in its query but ca=FILE and tls=none")
+    tls: Literal["starttls", "implicit", "none"] = "implicit" if scheme == "smtps" else "starttls"
+    if "tls" in said:
+        if tls == "implicit" or username or "ca" in said:
+            raise ValueError("must be smtp://HOST:PORT, without a password or authorities, if it has tls=none")
+        tls = "none"
+    return SmtpUrl(*_host(form[4], _PORTS[scheme]), tls, username, password, said.get("ca", ""))
+
+
+def smtp_url_fault(url: str) -> str:
+    """What is wrong with the URL, or with the file that it names; empty if nothing is."""
+    try:
+        parsed = parse_smtp_url(url)
+    except ValueError as error:
+        return str(error)
+    try:
+        parsed.context()
+    except OSError as error:
+        return f"names authorities that cannot be used: {error.strerror or error}"
+    return ""
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    found = _HOST.fullmatch(text)
+    port = int(found[3] or default_port) if found else 0
+    if found is None or not 0 < port < 65536:
+        raise ValueError("must have a host, or a host and a port of 1 to 65535 (an IPv6 address in brackets)")
+    return found[1] or found[2], port
