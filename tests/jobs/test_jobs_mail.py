@@ -153,7 +153,7 @@ async def test_refusal_is_for_good_only_if_the_server_says_so_of_this_mail(
 
 async def test_server_that_is_not_there_is_tried_again(authority: Authority) -> None:
     server = MailServer(port=1)
-    with pytest.raises(NotSent, match="127.0.0.1:1: .*refused"):
+    with pytest.raises(NotSent, match=r"127\.0\.0\.1:1: .*refused"):
         await mailer_to(server.url(ca=authority.file)).send("bob@example.org", "offline_notice")
 
 

@@ -22,8 +22,13 @@ GOOD = {
     "MAX_ADDRESS_CONNECTIONS": ("5", 5),
     "OFFLINE_NOTICE_URL": ("https://h/x", "https://h/x"),
     "OFFLINE_NOTICE_AFTER_S": ("0.5", 0.5),
+    "SMTP_URL": ("smtps://a:b@h", "smtps://a:b@h"),
+    "MAIL_FROM": ("ALO <a@b.example>", "ALO <a@b.example>"),
+    "PUBLIC_URL": ("https://h/alo", "https://h/alo"),
     "LOG_LEVEL": ("debug", "debug"),
 }
+NEEDED = {"SMTP_URL": {"MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"}}
+"""What must be set besides."""
 
 
 def test_every_variable_is_known_here() -> None:
@@ -37,9 +42,11 @@ def test_nothing_set_is_the_defaults() -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_variable_is_read_into_its_field_alone(name: str) -> None:
     text, value = GOOD[name]
-    config = Config.from_environment({name: text, "UNRELATED": "x"})
+    needed = NEEDED.get(name, {})
+    config = Config.from_environment({name: text, "UNRELATED": "x", **needed})
     for field in fields(Config):
-        assert getattr(config, field.name) == (value if field.name == name.lower() else field.default)
+        if field.name.upper() not in needed:
+            assert getattr(config, field.name) == (value if field.name == name.lower() else field.default)
 
 
 def test_bus_and_jobs_share_a_redis_unless_told_otherwise() -> None:
@@ -91,6 +98,15 @@ def test_empty_variable_is_like_none(name: str) -> None:
         ("OFFLINE_NOTICE_AFTER_S", "nan"),
         ("OFFLINE_NOTICE_AFTER_S", "inf"),
         ("OFFLINE_NOTICE_AFTER_S", "soon"),
+        ("SMTP_URL", "http://secret@h"),
+        ("SMTP_URL", "smtp://a:secret@h?tls=none"),
+        ("SMTP_URL", "smtp://h?ca=/nowhere/ca.pem"),
+        ("MAIL_FROM", "ALO"),
+        ("MAIL_FROM", "ALO <a@b.example>\r\nBcc: secret@h"),
+        ("PUBLIC_URL", "chat.example"),
+        ("PUBLIC_URL", "https://h/?secret"),
+        ("PUBLIC_URL", "https://h/<secret>"),
+        ("PUBLIC_URL", f"https://h/{'x' * 200}"),
         ("LOG_LEVEL", "INFO"),
         ("LOG_LEVEL", "loud"),
     ],
@@ -100,3 +116,11 @@ def test_value_that_cannot_be_used_is_refused_by_name_without_its_secrets(name: 
     with pytest.raises(ConfigError, match=f"^{name} ") as caught:
         Config.from_environment({name: text})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["MAIL_FROM", "PUBLIC_URL"])
+def test_mail_server_without_a_sender_or_a_place_for_links_is_refused(missing: str) -> None:
+    mail = {"SMTP_URL": "smtp://h", "MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"}
+    Config.from_environment(mail)
+    with pytest.raises(ConfigError, match=f"^{missing} must be "):
+        Config.from_environment(mail | {missing: ""})
