@@ -32,6 +32,10 @@ IMPOSSIBLE = {
     "a message before the first": "insert into messages {message} values ('{group}', 0, {rest}, null, null)",
     "an answer to what is not there yet": "insert into messages {message} values ('{group}', 1, {rest}, 1, null)",
     "a deleted message with content": "insert into messages {message} values ('{group}', 1, {rest}, null, now())",
+    "a verified address that is none": "insert into emails (user_id, verified) values ('{alice}', now())",
+    "an address without tokens": "insert into emails (user_id, address) values ('{alice}', 'a@b.example')",
+    "a digest to an unverified address": "insert into emails (user_id, next_digest) values ('{alice}', now())",
+    "a second key of mails": "insert into mail_key (key) select key from mail_key",
     "an attachment of half a message": (
         "insert into attachments (id, user_id, object_key, size_bytes, mime_type, seq)"
         " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', 1)"

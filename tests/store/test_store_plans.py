@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from store_helpers import a_message
 
-from store import accounts, conversations, members, messages, outbox, revisions
+from store import accounts, conversations, emails, members, messages, outbox, revisions
 from store.errors import Refused
 from store.marks import Mark, mark
 from store.members import MembersCache
@@ -40,6 +40,10 @@ insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id,
     select sender_id, gen_random_uuid(), conversation_id, 'x', seq, id, created from messages;
 insert into revisions (conversation_id, seq, at) select conversation_id, seq, created from messages;
 insert into hidden (user_id, conversation_id, seq, at) select sender_id, conversation_id, seq, created from messages;
+insert into emails (user_id, address, verified, wants_digest, next_digest, seed, verification_hash,
+                    verification_expires, unsubscribe_hash)
+    select id, username || '@example.org', now(), true, now() + interval '1 day', id, sha256(uuid_send(id)), now(),
+           sha256(uuid_send(id)) from users;
 insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
 """
 
@@ -114,6 +118,13 @@ class Traffic:
             lambda: revisions.hidden_from(pool, [user], here, first=1, last=5),
             lambda: self.sync(user),
             lambda: accounts.add_user(pool, f"new{self.turn}", "x"),
+            lambda: emails.settings_of(pool, user),
+            lambda: emails.verify(pool, "token"),
+            lambda: emails.unsubscribe(pool, "token"),
+            lambda: emails.verification(pool, user),
+            lambda: emails.device_notice(pool, user, user),
+            lambda: emails.ask_digests(pool, limit=10),
+            lambda: emails.digest(pool, user),
             lambda: outbox.decide(pool, window_s=3600),
             lambda: outbox.relay(pool),
             lambda: outbox.start(pool, 1),
