@@ -5,6 +5,7 @@ No client of SMTP that is looked after works on Trio (`docs/decisions/0021-mail.
 
 from __future__ import annotations
 
+import re
 import smtplib
 import socket
 import ssl
@@ -25,6 +26,9 @@ TIMEOUT_S: Final = 40.0
 
 STEP_TIMEOUT_S: Final = 15.0
 """For one answer of the server, and for connecting to one of its addresses."""
+
+
+_ADDRESS: Final = re.compile(r"[^\s<>]+@[^\s<>]+")
 
 
 class NotSent(Exception):
@@ -92,14 +96,14 @@ class _Conversation:
             self._client.send_message(letter, sender, [to])
         except smtplib.SMTPRecipientsRefused as error:
             [(code, reply)] = error.recipients.values()
-            raise self._refusal(code, reply, to, "the recipient") from None
+            raise self._refusal(code, reply, "the recipient") from None
         except smtplib.SMTPDataError as error:
-            raise self._refusal(error.smtp_code, error.smtp_error, to, "the message") from None
+            raise self._refusal(error.smtp_code, error.smtp_error, "the message") from None
         except smtplib.SMTPNotSupportedError:
             # By now that is SMTPUTF8 alone.
             raise GiveUp(f"{self._url} takes no addresses with other letters than those of ASCII") from None
         except smtplib.SMTPResponseException as error:
-            raise NotSent(f"{self._url}: {_said(error.smtp_code, error.smtp_error, to)}") from None
+            raise NotSent(f"{self._url}: {_said(error.smtp_code, error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
             raise NotSent(f"{self._url}: {_one_line(str(error) or type(error).__name__)}") from None
         else:
@@ -137,15 +141,15 @@ class _Conversation:
                 raise NotSent(f"{self._url} offers no AUTH, but SMTP_URL has a password")
             client.login(self._url.username, self._url.password)
 
-    def _refusal(self, code: int, reply: bytes | str, to: str, what: str) -> Exception:
-        text = f"{self._url} refuses {what}: {_said(code, reply, to)}"
+    def _refusal(self, code: int, reply: bytes | str, what: str) -> Exception:
+        text = f"{self._url} refuses {what}: {_said(code, reply)}"
         return GiveUp(text) if 500 <= code < 600 else NotSent(text)
 
 
-def _said(code: int, reply: bytes | str, to: str) -> str:
+def _said(code: int, reply: bytes | str) -> str:
     """A reply for logs and dead jobs, which are no place for addresses."""
     text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply
-    return f"{code} {_one_line(text.replace(to, '...'))}"
+    return f"{code} {_one_line(_ADDRESS.sub('...', text))}"
 
 
 def _one_line(text: str) -> str:
