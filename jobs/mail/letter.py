@@ -12,8 +12,8 @@ from typing import Final
 from jobs.mail.wording import Wording
 from store.email_address import Sender
 
-_PARTS: Final = SMTP.clone(cte_type="7bit")
-"""Not every server takes 8 bits, and lines in quoted-printable have at most 76 characters."""
+_PARTS: Final = SMTP.clone(cte_type="7bit", max_line_length=76)
+"""Not every server takes 8 bits, and encoded lines have at most 76 characters (RFC 2045, section 6.7)."""
 
 _HEADERS: Final = _PARTS.clone(max_line_length=998)
 """The most that a line may have (RFC 5322, section 2.1.1): a long link that is broken, or encoded, leads nowhere."""
