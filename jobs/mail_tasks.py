@@ -37,7 +37,7 @@ class MailTasks:
         """
         mail = await emails.verification(self._pool, user.bytes)
         if mail is None:
-            log.info("mail_not_needed", task=job.task, job=job.id)
+            log.info("mail_not_needed")
             return
         link = self._mailer.link(f"/v1/email/verifications/{mail.token}")
         await self._mailer.send(mail.address, "verify_email", key=f"{job.id} {mail.token}", link=link)
@@ -49,7 +49,7 @@ class MailTasks:
         """
         mail = await emails.device_notice(self._pool, user.bytes, device.bytes)
         if mail is None:
-            log.info("mail_not_needed", task=job.task, job=job.id)
+            log.info("mail_not_needed")
             return
         await self._mailer.send(
             mail.address,
@@ -83,7 +83,7 @@ class MailTasks:
         """
         mail = await emails.digest(self._pool, user.bytes)
         if mail is None:
-            log.info("mail_not_needed", task=job.task, job=job.id)
+            log.info("mail_not_needed")
             return
         await self._mailer.send(
             mail.address,
