@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
 import structlog
 import trio
-from jobs_helpers import send_message
+from jobs_helpers import send_message, wait_until
 
 from client.http import Credentials
 from jobs import mail_tasks
@@ -19,13 +19,14 @@ from jobs.job import GiveUp, Job
 from jobs.mail.mailer import Mailer
 from jobs.mail.smtp import NotSent
 from jobs.mail_tasks import MailTasks
-from jobs.task import Task
+from jobs.task import Backoff, Task
 from store import accounts, emails, participants
 from store.marks import Mark, mark
 from store.pool import Pool
 from store.postgres import Error, uuid
 from tests.mail_server import MailServer, open_mail_server
 from tests.people import new_device, new_direct, new_group, new_user
+from tests.waiting import wait_for
 
 PUBLIC = "https://chat.example"
 LINK = re.compile(rf"{PUBLIC}(/v1/[a-z/]+/)([A-Za-z0-9_-]{{43}})(?![A-Za-z0-9_-])")
@@ -435,3 +436,24 @@ async def test_without_a_mail_server_jobs_end_with_one_line_that_says_so(
         ("mail_not_sent", "new_device"),
     ]
     assert await waiting(pool) == []
+
+
+async def test_worker_tries_again_what_is_put_off_and_buries_what_is_refused_for_good(
+    pool: Pool, server: MailServer, tasks: MailTasks, bob: Credentials, start_worker: Callable[..., Awaitable[Any]]
+) -> None:
+    carol = await new_user(pool, "carol")
+    server.replies["DATA"] = ["451 come back later"]
+    await start_worker(Task(tasks.verify_email, backoff=Backoff(0.05, 1)))
+    await ask(pool, bob, "bob@example.org")
+    await wait_for(lambda: len(server.got) == 1, what="the mail has come")
+
+    async def buried() -> list[tuple[Any, ...]]:
+        return await pool.fetch("select task, payload, attempts, reason, traceback from dead_jobs")
+
+    server.replies["RCPT"] = ["550 <carol@example.org>: no such user"]
+    await ask(pool, carol, "carol@example.org")
+    [(task, payload, attempts, reason, traceback)] = await wait_until(buried, "the other one is dead")
+    assert (task, payload, attempts) == ("verify_email", {"user": str(UUID(bytes=carol.user))}, 1)
+    assert reason.endswith("refuses the recipient: 550 <...>: no such user")
+    assert "carol@" not in traceback
+    assert [got.to for got in server.got] == [["bob@example.org"]]
