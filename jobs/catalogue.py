@@ -7,6 +7,8 @@ from typing import Final
 import httpx
 
 from jobs.forget import Forgetting
+from jobs.mail.mailer import Mailer
+from jobs.mail_tasks import MailTasks
 from jobs.notifier import Webhook
 from jobs.offline_notice import OfflineNotices
 from jobs.task import Backoff, Every, Task
@@ -17,13 +19,21 @@ NOTICE_ATTEMPTS: Final = 12
 NOTICE_BACKOFF: Final = Backoff(1, 600)
 """About an hour of attempts in all; then an operator has to look."""
 
+MAIL_BACKOFF: Final = Backoff(10, 1800)
+"""With 12 attempts about two hours: a mail server may be away for one, and a digest is not to come after the next."""
+
 
 def tasks_of(config: Config, pool: Pool, client: httpx.AsyncClient) -> dict[str, Task]:
     """By name. Nothing is asked of anybody yet."""
     notices = OfflineNotices(pool, Webhook(client, config.offline_notice_url))
     forgetting = Forgetting(pool)
+    mails = MailTasks(pool, Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url))
     tasks = [
         Task(notices.offline_notice, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=30),
         Task(forgetting.forget, attempts=1, timeout_s=300, concurrency=1, schedule=Every(60)),
+        Task(mails.verify_email, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.new_device, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.digest, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.digests, attempts=1, timeout_s=300, concurrency=1, schedule=Every(300)),
     ]
     return {task.name: task for task in tasks}

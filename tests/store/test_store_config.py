@@ -20,6 +20,8 @@ GOOD = {
     "TOKEN_LIFETIME_S": ("3600", 3600.0),
     "TRUSTED_PROXIES": ("10.0.0.0/8", "10.0.0.0/8"),
     "MAX_ADDRESS_CONNECTIONS": ("5", 5),
+    "WORKER_CONCURRENCY": ("4", 4),
+    "METRICS_PORT": ("9100", 9100),
     "OFFLINE_NOTICE_URL": ("https://h/x", "https://h/x"),
     "OFFLINE_NOTICE_AFTER_S": ("0.5", 0.5),
     "SMTP_URL": ("smtps://a:b@h", "smtps://a:b@h"),

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from store_helpers import a_message
 
-from store import accounts, conversations, emails, members, messages, outbox, revisions
+from store import accounts, conversations, emails, jobs, members, messages, outbox, revisions
 from store.errors import Refused
 from store.marks import Mark, mark
 from store.members import MembersCache
@@ -126,8 +126,14 @@ class Traffic:
             lambda: emails.ask_digests(pool, limit=10),
             lambda: emails.digest(pool, user),
             lambda: outbox.decide(pool, window_s=3600),
-            lambda: outbox.relay(pool),
-            lambda: outbox.start(pool, 1),
+            lambda: outbox.is_wanted(pool, user),
+            lambda: jobs.relay(pool, [("digest", priority, 10) for priority in range(3)]),
+            lambda: jobs.claim(pool, [1, 2], "worker"),
+            lambda: jobs.beat(pool, [1, 2], "worker"),
+            lambda: jobs.settle(pool, [jobs.Settled(1, 1, jobs.Ending("done"))], "worker"),
+            lambda: jobs.next_due(pool, ["digest", "offline_notice"]),
+            lambda: jobs.state(pool, 1),
+            lambda: jobs.dead(pool, task="digest"),
         ]
 
 
