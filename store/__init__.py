@@ -11,7 +11,7 @@
 | `messages`, `revisions`, `marks`, `conversations` | a function for each query |
 | `participants`, `members`, `contacts`, `accounts`, `last_seen`, `outbox` | the same |
 | `objects` | the object store, as its callers see it |
-| `objects_folder`, `objects_s3`, `objects_url` | the same in a folder, in an S3-compatible service (`sigv4`), and which of them |
+| `objects_folder`, `objects_s3`, `objects_url` | it in a folder, in an S3-compatible service (`sigv4`), and which |
 | `archive` | messages put away in the object store, and read back (`python -m store archive`) |
 | `cache` | values that are checked against a version on each use |
 | `sync` | what is new since a cursor |
