@@ -37,7 +37,8 @@ with recursive conversation(id, n) as (
         order by a.seq limit %(each)s for update skip locked
     ) below
 ), detached as (
-    update attachments a set conversation_id = null, seq = null from batch b where a.id = b.id
+    -- As an array: else a plan without statistics expects far more of them, and reads the whole table.
+    update attachments a set conversation_id = null, seq = null where a.id = any(array(select b.id from batch b))
 )
 -- (There is no max() of uuid.)
 select (select v.id from conversation v where v.id is not null order by v.n desc limit 1),
