@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import trio
-from jobs_helpers import wait_until
+from jobs_helpers import send_message, wait_until
 
 from jobs import batches
 from jobs import forget as forget_module
 from jobs.forget import Forgetting
 from jobs.job import Job
 from protocol.limits import CURSOR_DAYS, TEMP_ID_DAYS
-from store import accounts
+from store import accounts, messages, revisions
 from store.accounts import TOKEN_KEPT_DAYS
 from store.errors import DeviceRevoked, StoreError, TokenExpired, TokenUnknown
 from store.members import MembersCache
@@ -178,19 +178,32 @@ async def test_tokens_are_forgotten_in_batches_which_pass_over_who_is_locked(
     assert await pool.fetch("select 1 from devices where token_hash is not null") == []
 
 
-@pytest.mark.parametrize("query", ["forget_tokens", "forget_former_tokens"])
-async def test_send_goes_through_while_tokens_are_being_forgotten(pool: Pool, query: str) -> None:
-    """By a user whose devices are locked by the batch."""
+BATCHES: dict[str, tuple[str, dict[str, int]]] = {
+    "tokens": (accounts._sql.forget_tokens, {"days": TOKEN_KEPT_DAYS}),
+    "former tokens": (accounts._sql.forget_former_tokens, {"days": TOKEN_KEPT_DAYS}),
+    "keys of sends": (messages._sql.forget_temp_ids, {"days": TEMP_ID_DAYS}),
+    "changes": (revisions._sql.forget, {"days": CURSOR_DAYS}),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+async def test_send_goes_through_while_a_batch_is_being_forgotten(pool: Pool, name: str) -> None:
+    """By a user whose rows are locked by the batch, to the conversation that they are about."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
+    await send_message(pool, conversation, alice.user, b"1", b"2")
+    await revisions.delete_for_everyone(pool, alice.user, conversation, 1)
+    await revisions.delete_for_everyone(pool, alice.user, conversation, 2)
     await pool.fetch(
         f"update devices set expires = now() - interval '{OLD} days', former_token_hash = token_hash,"
         f" former_expires = now() - interval '{OLD} days'"
     )
+    await pool.fetch("update sends set created = created - interval '1 year'")
+    await pool.fetch("update revisions set at = at - interval '1 year'")
+    query, parameters = BATCHES[name]
     async with connected(pool.url) as connection:
         await connection.query("begin")
-        sql = getattr(accounts._sql, query)
-        assert await connection.query(sql, {"days": TOKEN_KEPT_DAYS, "limit": 100}) == [(2,)]
+        assert await connection.query(query, {**parameters, "limit": 100}) == [(2,)]
         message = NewMessage(conversation, alice.user, bytes(16), "text", b"now", None, None)
         with trio.fail_after(5):
             [outcome] = await send(pool, MembersCache(), [message], lock_wait_s=1)
