@@ -15,6 +15,7 @@ from store_helpers import DEADLINE_S, silent_server
 from embedded.ports import free_port
 from store import objects as objects_module
 from store import objects_folder, objects_s3
+from store.config import Config
 from store.errors import BadKey, ObjectMissing, ObjectStoreRefused, ObjectTooLarge, StoreError, Unavailable
 from store.objects import Objects, Usage, usage, walk
 from store.objects_folder import Folder
@@ -322,6 +323,7 @@ async def test_secret_that_is_wrong_is_refused_and_told_to_nobody(s3_url: str) -
     bucket = parse_objects_url(s3_url)
     assert isinstance(bucket, Bucket)
     assert bucket.secret_key not in f"{bucket} {bucket!r}"
+    assert "the-secret" not in repr(Config(object_store_url=SERVICE))
     wrong = s3_url.replace("@", "-the-secret@")
     async with service(wrong) as objects:
         await all_calls(objects, ObjectStoreRefused, "status 403 SignatureDoesNotMatch")
