@@ -18,7 +18,9 @@
 | `offline_notice`, `notifier` | the task: tell a user's notifier that something waits |
 | `mail_tasks` | the tasks that send mail: verification, new devices, digests |
 | `mail` | mails, from their templates to the mail server |
-| `forget` | the task: forget what nobody asks for any more |
+| `batches` | work that is done in small batches |
+| `forget` | the tasks: forget what nobody asks for any more |
+| `orphans` | the tasks: remove files that nothing refers to any more |
 
 In Postgres a job is a row until it has ended (`store.jobs`). In Redis it is an entry of a stream until its end has been
 written. Whatever happens to Redis, the row is handed in once more; whatever happens to a worker, the entry is taken

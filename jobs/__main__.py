@@ -7,10 +7,9 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-import httpx
 import trio
 
-from jobs.catalogue import tasks_of
+from jobs.catalogue import open_tasks
 from jobs.commands import CommandError, Commands, Rows
 from jobs.streams import PRIORITIES
 from jobs.tables import as_json, as_table
@@ -85,10 +84,10 @@ async def _work(config: Config) -> None:
 def _operator(options: argparse.Namespace) -> Callable[[Config], Awaitable[None]]:
     async def run(config: Config) -> None:
         pool, redis = Pool(config.database_url, 2), Redis(config.jobs_url)
-        async with trio.open_nursery() as nursery, httpx.AsyncClient() as client:
+        async with open_tasks(config, pool) as tasks, trio.open_nursery() as nursery:
             await nursery.start(redis.run)
             try:
-                rows = await options.ask(Commands(pool, redis, tasks_of(config, pool, client)), options)
+                rows = await options.ask(Commands(pool, redis, tasks), options)
             except (StoreError, RedisError) as error:
                 raise CommandError(str(error)) from None
             finally:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import httpx
 
+from jobs.batches import TIMEOUT_S
 from jobs.forget import Forgetting
 from jobs.mail.mailer import Mailer
 from jobs.mail_tasks import MailTasks
 from jobs.notifier import Webhook
 from jobs.offline_notice import OfflineNotices
-from jobs.task import Backoff, Every, Task
+from jobs.orphans import Orphans
+from jobs.task import Backoff, Cron, Every, Task
 from store.config import Config
+from store.objects import Objects
+from store.objects_url import open_objects
 from store.pool import Pool
 
 NOTICE_ATTEMPTS: Final = 12
@@ -23,17 +29,35 @@ MAIL_BACKOFF: Final = Backoff(10, 1800)
 """With 12 attempts about two hours: a mail server may be away for one, and a digest is not to come after the next."""
 
 
-def tasks_of(config: Config, pool: Pool, client: httpx.AsyncClient) -> dict[str, Task]:
-    """By name. Nothing is asked of anybody yet."""
+@asynccontextmanager
+async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Task], None]:
+    """The tasks by name, and what they share for as long as they are used. Nothing is asked of anybody yet."""
+    async with httpx.AsyncClient() as client, open_objects(config.object_store_url) as objects:
+        tasks = [*_notices(config, pool, client), *_mails(config, pool), *_clean_up(pool, objects)]
+        yield {task.name: task for task in tasks}
+
+
+def _notices(config: Config, pool: Pool, client: httpx.AsyncClient) -> list[Task]:
     notices = OfflineNotices(pool, Webhook(client, config.offline_notice_url))
-    forgetting = Forgetting(pool)
+    return [Task(notices.offline_notice, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=30)]
+
+
+def _mails(config: Config, pool: Pool) -> list[Task]:
     mails = MailTasks(pool, Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url))
-    tasks = [
-        Task(notices.offline_notice, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=30),
-        Task(forgetting.forget, attempts=1, timeout_s=300, concurrency=1, schedule=Every(60)),
+    return [
         Task(mails.verify_email, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.new_device, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.digest, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.digests, attempts=1, timeout_s=300, concurrency=1, schedule=Every(300)),
     ]
-    return {task.name: task for task in tasks}
+
+
+def _clean_up(pool: Pool, objects: Objects | None) -> list[Task]:
+    """What is missed is made up for by the next run."""
+    forgetting, orphans = Forgetting(pool), Orphans(pool, objects)
+    return [
+        Task(forgetting.forget, attempts=1, schedule=Every(60), timeout_s=TIMEOUT_S, concurrency=1),
+        Task(forgetting.expired_tokens, attempts=3, schedule=Cron("15 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
+        Task(orphans.orphaned_attachments, attempts=3, schedule=Every(600), timeout_s=TIMEOUT_S, concurrency=1),
+        Task(orphans.orphaned_objects, attempts=5, schedule=Cron("45 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
+    ]

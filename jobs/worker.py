@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-import httpx
 import structlog
 import trio
 
 from jobs import streams
-from jobs.catalogue import tasks_of
+from jobs.catalogue import open_tasks
 from jobs.crew import Crew
 from jobs.heartbeat import beat_forever
 from jobs.metrics import Metrics
@@ -44,14 +44,16 @@ PUT_BACK_S: Final = 3.0
 class Worker:
     """One worker process.
 
-    :param tasks: made with what they need; by default all of the product's.
+    :param catalogue: the tasks with what they need; by default all of the product's.
     """
 
     def __init__(
-        self, config: Config, tasks: Callable[[Config, Pool, httpx.AsyncClient], dict[str, Task]] = tasks_of
+        self,
+        config: Config,
+        catalogue: Callable[[Config, Pool], AbstractAsyncContextManager[dict[str, Task]]] = open_tasks,
     ) -> None:
         self._config = config
-        self._make_tasks = tasks
+        self._catalogue = catalogue
         self._pool = Pool(config.database_url, config.database_pool)
         self._redis = Redis(config.jobs_url)
         self._id = os.urandom(8).hex()
@@ -60,12 +62,11 @@ class Worker:
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; jobs that run are finished first."""
         try:
-            async with trio.open_nursery() as services, httpx.AsyncClient() as client:
+            async with self._catalogue(self._config, self._pool) as tasks, trio.open_nursery() as services:
                 await services.start(watch_signals, self._terminated)
                 await services.start(self._redis.run)
                 # Both edges wait for their service by themselves; only the log should say so from the start.
                 services.start_soon(wait_migrated, self._pool)
-                tasks = self._make_tasks(self._config, self._pool, client)
                 metrics = Metrics(tasks)
                 if self._config.metrics_port:
                     await services.start(serve_metrics, self._config.host, self._config.metrics_port, metrics.registry)

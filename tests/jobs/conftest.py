@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import nullcontext
 
 import pytest
 import trio
@@ -8,7 +9,7 @@ from jobs_helpers import Hook, open_hook
 
 from jobs import catalogue, heartbeat, relay, scheduler, streams, surroundings, taker
 from jobs import worker as worker_module
-from jobs.catalogue import tasks_of
+from jobs.catalogue import open_tasks
 from jobs.queue import Queue
 from jobs.task import Backoff, Task
 from jobs.worker import Worker
@@ -99,7 +100,7 @@ def start_worker(
             worker_concurrency=concurrency,
         )
         known: Mapping[str, Task] = {task.name: task for task in tasks}
-        worker = Worker(config, (lambda *_: dict(known)) if tasks else tasks_of)
+        worker = Worker(config, (lambda *_: nullcontext(dict(known))) if tasks else open_tasks)
         return worker, await nursery.start(run, worker)
 
     return start

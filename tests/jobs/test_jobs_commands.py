@@ -6,15 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import trio
 
 from jobs.__main__ import parser
-from jobs.catalogue import tasks_of
+from jobs.catalogue import open_tasks
 from jobs.commands import CommandError, Commands
 from jobs.tables import as_table
 from store import jobs, schedules
@@ -28,8 +28,8 @@ ROOT = Path(__file__).parent.parent.parent
 class Operator:
     """Types commands, which are run in here."""
 
-    def __init__(self, pool: Pool, redis: Redis) -> None:
-        self._commands = Commands(pool, redis, tasks_of(Config(), pool, httpx.AsyncClient()))
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
 
     async def asks(self, *command: str) -> list[dict[str, Any]]:
         options = parser().parse_args(command)
@@ -42,8 +42,9 @@ class Operator:
 
 
 @pytest.fixture
-def operator(pool: Pool, redis: Redis) -> Operator:
-    return Operator(pool, redis)
+async def operator(pool: Pool, redis: Redis) -> AsyncGenerator[Operator, None]:
+    async with open_tasks(Config(), pool) as tasks:
+        yield Operator(Commands(pool, redis, tasks))
 
 
 USER = '{"user": "00000000-0000-4000-8000-000000000001"}'
