@@ -10,7 +10,7 @@ class StoreError(Exception):
 class Unavailable(StoreError):
     """A service cannot be reached, or the connection to it was lost. Retry; what was asked may have taken effect.
 
-    :ivar service: "Postgres" or "Redis".
+    :ivar service: "Postgres", "Redis" or "the object store".
     :ivar where: host and port, for the operator.
     """
 
@@ -120,3 +120,52 @@ class ExpiredCursor(Refused):
 
 class ForeignCursor(Refused):
     """The cursor is none of ours, or another user's, or of another history."""
+
+
+class ObjectMissing(Refused):
+    """The object store has nothing under this key.
+
+    :ivar key: which one.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"no object {key}")
+        self.key = key
+
+
+class ObjectTooLarge(Refused):
+    """The object has more bytes than its reader is ready to take."""
+
+    def __init__(self, key: str, max_bytes: int) -> None:
+        super().__init__(f"object {key} has more than {max_bytes} bytes")
+        self.key = key
+
+
+class BadKey(Refused):
+    """This is no key of an object: see `store.objects.Objects` for what is one."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key[:100]!r} is no key of an object")
+
+
+class ObjectStoreRefused(StoreError):
+    """The object store answers, and does not do what it is asked. An operator has to look at OBJECT_STORE_URL, or at
+    the rights and the disk of what it names.
+
+    :ivar where: host and bucket, or the folder.
+    """
+
+    def __init__(self, where: str, detail: str) -> None:
+        super().__init__(f"the object store at {where} refuses: {detail}; see OBJECT_STORE_URL")
+        self.where = where
+
+
+class BadArchive(StoreError):
+    """An object is no archive of ours, of a later version, or damaged.
+
+    :ivar key: of the object.
+    """
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(f"archive {key}: {detail}")
+        self.key = key
