@@ -8,7 +8,7 @@
 | `queue`, `batch` | group commit: what queued, fairly, during one commit goes out with the next |
 | `lanes` | what is locked elsewhere goes a way of its own |
 | `redis` | one pipelined Redis connection for all tasks |
-| `messages`, `revisions`, `marks`, `conversations` | a function for each query |
+| `messages`, `revisions`, `marks`, `conversations`, `retention` | a function for each query |
 | `participants`, `members`, `contacts`, `accounts`, `last_seen`, `outbox` | the same |
 | `cache` | values that are checked against a version on each use |
 | `sync` | what is new since a cursor |

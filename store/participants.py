@@ -1,4 +1,5 @@
-"""Who takes part in a group, what they may do, and what a conversation is like: each change is one transaction that is ordered with the messages.
+"""Who takes part in a group, what they may do, and what a conversation is like: each change is one transaction that is
+ordered with the messages.
 
 A change moves the conversation's `members_version`, so no list of members from before it is used for a send after it.
 """
@@ -88,8 +89,9 @@ async def change_settings(
     joiners_see_all: bool | None = None,
     lifetime_s: int | None = None,
 ) -> tuple[Membership, Settings]:
-    """Give a group another name, show who joins later what was said before, or let messages disappear; None leaves it as
-    it is.
+    """Give a group another name, show who joins later what was said before, or let messages disappear.
+
+    None leaves it as it is.
 
     :param lifetime_s: for how long messages live, those that are there included; 0: as long as the deployment keeps
         them. Of a direct conversation, whose participants are no administrators, this alone may be changed.

@@ -79,7 +79,7 @@ end $$;
 -- keep; never what disappears because the conversation has a lifetime.
 -- looked_at: how many; 0: there are no more, or somebody else has them. moved: how many floors.
 create function move_floors(p_days float8, p_archives boolean, p_limit int, out looked_at int, out moved int)
-language plpgsql as $$
+language plpgsql set lock_timeout = '1s' as $$
 declare
     stamp timestamptz := clock_timestamp();
     kept interval := make_interval(secs => p_days * 86400);
@@ -101,7 +101,8 @@ begin
             (select o.conversation_id from expiries o
              where o.is_cleared and o.oldest <= stamp - kept order by o.oldest limit p_limit)
         ) and x.is_cleared
-        for update skip locked
+        -- In this order: participants are locked by their key everywhere.
+        order by x.conversation_id for update skip locked
     loop
         select * into conversation from conversations c where c.id = e.conversation_id;
         if not found then
@@ -110,7 +111,9 @@ begin
             continue;
         end if;
         lifetime := least(make_interval(secs => conversation.lifetime_s), kept);
-        upto := expired_upto(conversation.id, conversation.floor_seq, conversation.last_seq, stamp - lifetime);
+        -- Some thousand at most in one step: the next look goes on with what is left.
+        upto := least(expired_upto(conversation.id, conversation.floor_seq, conversation.last_seq, stamp - lifetime),
+                      conversation.floor_seq + 5000);
         is_moved := upto > conversation.floor_seq;
         if is_moved then
             -- As briefly as a send does; where one is under way, the next look does it. Nobody else moves floors, and who
@@ -120,6 +123,16 @@ begin
             update conversations c
             set floor_seq = upto, changed = pg_current_xact_id(), floor_changed = pg_current_xact_id()
             where c.id = conversation.id;
+            -- Who writes has read, which others know by the message. Who has not got it will not: so it is told as a mark.
+            perform from participants p
+            where p.conversation_id = conversation.id and p.user_id in (
+                select m.sender_id from messages m
+                where m.conversation_id = conversation.id and m.seq > conversation.floor_seq and m.seq <= upto)
+            order by p.user_id for no key update;
+            update participants p set marked = pg_current_xact_id()
+            where p.conversation_id = conversation.id and p.user_id in (
+                select m.sender_id from messages m
+                where m.conversation_id = conversation.id and m.seq > conversation.floor_seq and m.seq <= upto);
             moved := moved + 1;
         end if;
         -- If there is none, none that comes will be older than this; a send that is under way may be, by as long as its
