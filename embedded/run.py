@@ -62,6 +62,7 @@ def _run(commands: dict[str, str], var: Path) -> int:
         environment = {
             **os.environ,
             **_start_services(stack, var),
+            **_object_store(var),
             **{name: str(port) for name, port in chosen.items()},
             # `python` in a Procfile is this one.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -117,6 +118,11 @@ def _start_services(stack: ExitStack, var: Path) -> dict[str, str]:
         stack.callback(service.stop)
         urls[variable] = service.url
     return urls
+
+
+def _object_store(var: Path) -> dict[str, str]:
+    """A folder, which needs no service, unless the environment brings an object store."""
+    return {} if os.environ.get("OBJECT_STORE_URL") else {"OBJECT_STORE_URL": (var / "objects").resolve().as_uri()}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@
 | `redis` | one pipelined Redis connection for all tasks |
 | `messages`, `revisions`, `marks`, `conversations`, `retention` | a function for each query |
 | `participants`, `members`, `contacts`, `accounts`, `last_seen`, `outbox` | the same |
+| `objects` | the object store, as its callers see it |
+| `objects_folder`, `objects_s3`, `objects_url` | it in a folder, in an S3-compatible service (`sigv4`), and which |
+| `archive` | messages put away in the object store, and read back (`python -m store archive`) |
 | `cache` | values that are checked against a version on each use |
 | `sync` | what is new since a cursor |
 | `directory`, `bus` | which node holds which user, and what nodes tell each other |

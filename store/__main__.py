@@ -1,12 +1,16 @@
-"""`python -m store migrate`: the process `release`, to be run before the others of a new version are started."""
+"""`python -m store migrate`: the process `release`, to be run before the others of a new version are started.
+`python -m store archive`: what has been archived."""
 
 from __future__ import annotations
 
 import sys
+from uuid import UUID
 
 import structlog
 
+from store.archive_command import USAGE, print_archive
 from store.config import Config
+from store.errors import StoreError
 from store.migrate import migrate
 from store.pool import Pool
 from store.process import run_process
@@ -20,10 +24,22 @@ async def _release(config: Config) -> None:
     structlog.get_logger(__name__).info("release_done", applied=applied)
 
 
+def _archive(what: str, text: str) -> None:
+    try:
+        conversation = UUID(text).bytes
+    except ValueError:
+        sys.exit(f"{text} is no conversation: it must be a UUID")
+    run_process("archive", lambda config: print_archive(config, what, conversation), StoreError, BrokenPipeError)
+
+
 def main() -> None:
-    if sys.argv[1:] != ["migrate"]:
-        sys.exit("usage: python -m store migrate")
-    run_process("release", _release)
+    match sys.argv[1:]:
+        case ["migrate"]:
+            run_process("release", _release)
+        case ["archive", ("list" | "read") as what, conversation]:
+            _archive(what, conversation)
+        case _:
+            sys.exit(f"usage: python -m store migrate\n       {USAGE}")
 
 
 if __name__ == "__main__":

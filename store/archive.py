@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from hashlib import sha256
 from io import BytesIO
 from typing import Final
@@ -25,7 +25,7 @@ from protocol.codec import decode_from_server, encode
 from protocol.errors import RemoteProtocolError
 from protocol.frames import Message, Tombstone
 from store.errors import BadArchive
-from store.objects import ARCHIVE, Objects, walk
+from store.objects import ARCHIVE, Entry, Objects, walk
 
 FORMAT: Final = "alo-archive"
 VERSION: Final = 1
@@ -89,12 +89,9 @@ async def write_archive(objects: Objects, conversation: bytes, messages: Sequenc
     key, data = await trio.to_thread.run_sync(_pack, conversation, messages)
     await objects.put(key, data, CONTENT_TYPE)
     first, last = messages[0].seq, messages[-1].seq
-    within = []
-    async for archive in _walk(objects, conversation, key_of(conversation, first, 0)):
-        if archive.first > last:
-            break
-        if archive.last <= last and archive.key != key:
-            within.append(archive.key)
+    # One page: more of them than that would take as many crashes.
+    following = map(_archive_of, await objects.list(_folder_of(conversation), key_of(conversation, first, 0)))
+    within = [archive.key for archive in following if archive and archive.last <= last and archive.key != key]
     if within:
         await objects.delete(within)
     return key
@@ -112,10 +109,11 @@ async def read_archive(objects: Objects, key: str) -> list[Message | Tombstone]:
 
 async def list_archives(objects: Objects, conversation: bytes) -> list[Archive]:
     """The archives of a conversation, in order of their first seq. Ranges may overlap where somebody crashed."""
-    return [archive async for archive in _walk(objects, conversation, "")]
+    found = [_archive_of(entry) async for entry in walk(objects, _folder_of(conversation))]
+    return [archive for archive in found if archive]
 
 
-async def read_conversation(objects: Objects, conversation: bytes) -> AsyncIterator[Message | Tombstone]:
+async def read_conversation(objects: Objects, conversation: bytes) -> AsyncGenerator[Message | Tombstone, None]:
     """What is archived of a conversation, in order of seq; of a message that is in two archives, its last state.
 
     Holds one archive in memory, and what overlaps with it.
@@ -138,12 +136,10 @@ def _later(one: Message | Tombstone | None, other: Message | Tombstone) -> Messa
     return max(one, other, key=lambda message: message.revision or 0)
 
 
-async def _walk(objects: Objects, conversation: bytes, after: str) -> AsyncIterator[Archive]:
-    folder = _folder_of(conversation)
-    async for entry in walk(objects, folder, after):
-        # Whatever else somebody has put there is none of ours.
-        if name := _NAME.fullmatch(entry.key.removeprefix(folder)):
-            yield Archive(entry.key, int(name[1]), int(name[2]), entry.size_bytes)
+def _archive_of(entry: Entry) -> Archive | None:
+    """None if somebody else has put it there."""
+    name = _NAME.fullmatch(entry.key.rpartition("/")[2])
+    return Archive(entry.key, int(name[1]), int(name[2]), entry.size_bytes) if name else None
 
 
 def _folder_of(conversation: bytes) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from urllib.parse import urlsplit
 
 from protocol.limits import MAX_ADDRESS_CONNECTIONS
+from store.objects_url import objects_url_fault
 from store.postgres import is_url
 from store.redis_url import redis_url_fault
 
@@ -36,6 +37,8 @@ class Config:
     """Redis for what nodes tell each other (`socket`, `web`); empty: that of REDIS_URL."""
     redis_jobs_url: str = ""
     """Redis for the job queue (`worker`); empty: that of REDIS_URL."""
+    object_store_url: str = ""
+    """Archives and attachments: file:/// or s3:// (`store.objects_url`); empty: none are kept."""
     token_lifetime_s: float = 90 * 86400.0
     """How long a token is good, unless it is refreshed."""
     trusted_proxies: str = ""
@@ -103,6 +106,8 @@ class Config:
         ):
             fault = redis_url_fault(url)
             yield name, fault, not fault
+        fault = objects_url_fault(self.object_store_url)
+        yield "OBJECT_STORE_URL", fault, not fault
         hook = "must be an http:// or https:// URL, or empty"
         yield (
             "OFFLINE_NOTICE_URL",

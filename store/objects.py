@@ -93,7 +93,7 @@ class Objects(Protocol):
 async def walk(objects: Objects, prefix: str, after: str = "") -> AsyncIterator[Entry]:
     """All objects whose keys begin with `prefix`, in order, page by page."""
     while True:
-        page = await objects.list(prefix, after)
+        page = await objects.list(prefix, after, MAX_PAGE)
         for entry in page:
             yield entry
         if len(page) < MAX_PAGE:

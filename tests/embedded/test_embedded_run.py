@@ -13,6 +13,7 @@ from embedded_helpers import ROOT, eventually, is_alive, needs_linux, nothing_ru
 
 from embedded.ports import free_port, is_free
 from embedded.programs import take_back
+from store.objects_url import parse_objects_url
 
 # Listens on the port that the variable names, if it does; drains for a while on SIGTERM.
 PROCESS = """
@@ -174,6 +175,18 @@ def test_the_python_of_a_procfile_is_the_one_that_runs_it(runner: Runner) -> Non
     runner.start({"release": 'python -c "import sys; print(sys.executable)"', "web": "true"}, **NO_SERVICES)
     runner.wait()
     assert sys.executable in runner.output
+
+
+def test_objects_are_kept_beside_the_data_of_the_services_unless_told_otherwise(runner: Runner) -> None:
+    """Its folder has a space in its path here."""
+    commands = {"release": "echo url=$OBJECT_STORE_URL", "web": "true"}
+    runner.start(commands, **NO_SERVICES)
+    runner.wait()
+    [url] = re.findall(r"url=(\S+)", runner.output)
+    assert parse_objects_url(url) == runner.var.resolve() / "objects"
+    runner.start(commands, **NO_SERVICES, OBJECT_STORE_URL="s3://a:b@nowhere.invalid/bucket")
+    runner.wait()
+    assert "url=s3://a:b@nowhere.invalid/bucket\n" in runner.output
 
 
 def test_own_urls_are_used_and_no_service_is_started(runner: Runner) -> None:
