@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from store_helpers import a_message
 
-from store import accounts, conversations, members, messages, outbox, revisions
+from store import accounts, conversations, members, messages, outbox, retention, revisions
 from store.errors import Refused
 from store.marks import Mark, mark
 from store.members import MembersCache
@@ -41,6 +41,10 @@ insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id,
 insert into revisions (conversation_id, seq, at) select conversation_id, seq, created from messages;
 insert into hidden (user_id, conversation_id, seq, at) select sender_id, conversation_id, seq, created from messages;
 insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
+update conversations set lifetime_s = 60 where id < '20000000-0000-0000-0000-000000000000';
+update expiries e
+    set oldest = e.oldest - interval '1 day', due = e.oldest - interval '1 day' + make_interval(secs => c.lifetime_s)
+    from conversations c where c.id = e.conversation_id;
 """
 
 
@@ -89,6 +93,15 @@ class Traffic:
         await sync(self.pool, user, self.cursors.get(user, first.cursor))
         self.cursors[user] = first.cursor
 
+    async def clear(self) -> None:
+        """Of conversations whose messages' time has come, a batch each."""
+        await retention.note_announced(
+            self.pool, [each.settings.conversation for each in await retention.unannounced(self.pool, limit=9)]
+        )
+        for each in await retention.uncleared(self.pool, limit=2):
+            await retention.below(self.pool, each.conversation, limit=4)
+            await retention.clear(self.pool, each.conversation, limit=4)
+
     def statements(self, user: bytes, here: bytes, there: bytes) -> list[Callable[[], Awaitable[object]]]:
         pool = self.pool
         return [
@@ -117,6 +130,9 @@ class Traffic:
             lambda: outbox.decide(pool, window_s=3600),
             lambda: outbox.relay(pool),
             lambda: outbox.start(pool, 1),
+            lambda: retention.move_floors(pool, days=0.5, archives=False, limit=2),
+            lambda: retention.unannounced(pool, limit=2),
+            lambda: self.clear(),
         ]
 
 
