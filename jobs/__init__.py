@@ -7,4 +7,5 @@
 | `relay` | from the outbox in Postgres to the queue |
 | `offline_notice` | the task: tell a user's notifier that something waits |
 | `notifier` | the webhook |
+| `retention` | the task: messages that have lived long enough go |
 """
