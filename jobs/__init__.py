@@ -2,10 +2,23 @@
 
 | module | about |
 |---|---|
+| `task`, `job` | what a task is: an asynchronous function, and how its jobs are to be run; what its handler is told |
+| `catalogue` | all tasks there are, with what they need |
+| `queue` | enqueuing, cancelling, asking |
+| `streams`, `script`, `lua/` | jobs in Redis: a stream for each task and priority |
 | `worker` | wires the parts together and runs until told to stop |
-| `queue` | one Redis stream with a consumer group: hand in, take, finish, take over from the dead |
-| `relay` | from the outbox in Postgres to the queue |
-| `offline_notice` | the task: tell a user's notifier that something waits |
-| `notifier` | the webhook |
+| `relay` | from Postgres to Redis: what is due |
+| `scheduler`, `ticks` | what is to be done when |
+| `taker` | from Redis: takes what may run now, and takes over from the dead |
+| `crew`, `run` | the runs of one worker; one run |
+| `settling` | what has ended is written |
+| `heartbeat`, `surroundings` | this worker lives; what is paused, how many jobs there are |
+| `metrics` | what is counted |
+| `offline_notice`, `notifier` | the task: tell a user's notifier that something waits |
+| `forget` | the task: forget what nobody asks for any more |
 | `retention` | the task: messages that have lived long enough go |
+
+In Postgres a job is a row until it has ended (`store.jobs`). In Redis it is an entry of a stream until its end has been
+written. Whatever happens to Redis, the row is handed in once more; whatever happens to a worker, the entry is taken
+over: so each job runs at least once, and what it does must bear to be done twice.
 """

@@ -28,15 +28,19 @@ class Job:
 
     :ivar id: of the job; the same at each attempt.
     :ivar task: name of the task.
+    :ivar version: grows when more is enqueued under the job's key; then it runs once more, with the same id.
     :ivar attempt: 1 for the first run, then 2 and so on; runs that ended with their worker count.
     """
 
-    __slots__ = ("_report", "attempt", "id", "task")
+    __slots__ = ("_report", "attempt", "id", "task", "version")
 
-    def __init__(self, id: str, task: str, attempt: int, report: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, id: str, task: str, attempt: int, report: Callable[[str], Awaitable[None]], version: int = 1
+    ) -> None:
         self.id = id
         self.task = task
         self.attempt = attempt
+        self.version = version
         self._report = report
 
     async def report(self, progress: str) -> None:

@@ -1,126 +1,246 @@
-"""Jobs on a Redis stream with a consumer group.
+"""Enqueuing jobs, and asking and saying what is to become of them.
 
-The stream carries the number of an outbox row and nothing else. Redis may lose all of it: the row in Postgres stays
-until the job has ended, and comes round again (`jobs.relay`). At-least-once: a job may run twice, on two workers even,
-so what it does must bear that.
+A durable job is in Postgres from here on, and in Redis only to wake a worker; it can also be enqueued in SQL, in the
+transaction of whatever it follows from: `select enqueue('TASK', PAYLOAD)`. A job of a task that is declared volatile is
+in Redis alone: quicker, and gone with it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
 import trio
+from msgspec import Struct
 
-from store.errors import Unavailable
+from jobs import streams
+from jobs.streams import PRIORITIES, Stream
+from jobs.task import Task
+from store import jobs
+from store.errors import Overloaded, StoreError
+from store.pool import Pool
+from store.postgres import Error
 from store.redis import Redis, RedisError
 
 log = structlog.get_logger(__name__)
 
-STREAM: Final = "alo:jobs"
-GROUP: Final = "workers"
+MAX_BATCH: Final = 1000
+"""Jobs of one transaction, or of one round trip to Redis."""
 
-MAX_ENTRIES: Final = 100_000
-"""Of the stream, about: 10 MB. Rows beyond it wait in Postgres and are handed in again later."""
+RECHECK_S: Final = 0.5
+"""How often a stream that was full is asked whether it is still."""
 
-TAKE_OVER_AFTER_S: Final = 30.0
-"""A job that was taken and shows no sign for this long belongs to a dead worker. Three times a webhook's deadline."""
 
-BLOCK_MS: Final = 1000
-"""A blocked read does not notice that the stream was flushed; it is asked again after this."""
+class JobState(Struct, frozen=True):
+    """What is known of a job.
+
+    :ivar state: "waiting", "delayed", "running", "dead"; of one that has ended "done", "failed" or "cancelled" for as
+        long as its result is kept, else "unknown". Of a volatile job only what it has said is known.
+    :ivar attempt: runs that were begun.
+    :ivar progress: what it said last about how far it is.
+    :ivar result: JSON.
+    :ivar reason: why it is dead.
+    """
+
+    state: str
+    attempt: int = 0
+    progress: str = ""
+    result: str = ""
+    reason: str = ""
 
 
 class Queue:
-    """The queue as one worker sees it.
+    """Where jobs are enqueued."""
 
-    :param consumer: this worker's name in the group; unique.
-    """
-
-    def __init__(self, redis: Redis, consumer: str) -> None:
+    def __init__(self, pool: Pool, redis: Redis) -> None:
+        self._pool = pool
         self._redis = redis
-        self._consumer = consumer
+        self._lengths: dict[Stream, tuple[int, float]] = {}
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether Redis can be reached, as far as is known."""
-        return self._redis.is_connected
+    async def enqueue(
+        self,
+        task: Task,
+        arguments: dict[str, Any],
+        *,
+        key: str = "",
+        delay_s: float = 0,
+        max_wait_s: float | None = None,
+        priority: str = "normal",
+    ) -> str:
+        """Enqueue one job; its id. When this returns, a durable one is committed.
 
-    async def hand_in(self, jobs: Sequence[int]) -> None:
+        :param key: if a job of the task waits under it already, there is still one only, with these arguments; if it
+            runs, it will run once more. Of a volatile task nothing is enqueued while one waits or runs.
+        :param max_wait_s: with a key: each call puts the job off to `delay_s` from now (debounce), for no longer than
+            this in all. Durable tasks only.
+        :param priority: "high", "normal" or "low".
+        :raises BadPayload: if the arguments are not the task's.
+        :raises Overloaded: if too many volatile jobs wait.
+        :raises Unavailable: if Postgres (for a volatile one: Redis) cannot be reached: the outcome is unknown.
+        :raises RedisError: if Redis takes no more volatile jobs.
         """
-        :raises Unavailable: if Redis cannot be reached.
-        :raises RedisError: if it takes no more; the rows come round again.
-        """
-        commands = [("XADD", STREAM, "MAXLEN", "~", MAX_ENTRIES, "*", "job", job) for job in jobs]
-        for reply in await self._redis.pipeline(commands):
-            if isinstance(reply, RedisError):
-                raise reply
+        if max_wait_s is not None and (task.is_volatile or not key):
+            raise ValueError("max_wait_s is for durable tasks, and needs a key")
+        payload = task.encode(arguments)
+        stream = Stream(task.name, PRIORITIES[priority])
+        if task.is_volatile:
+            return await self._enqueue_volatile(stream, payload, key, delay_s)
+        if key:
+            job, is_to_go = await jobs.enqueue(
+                self._pool,
+                task.name,
+                payload,
+                key=key,
+                delay_s=delay_s,
+                max_wait_s=max_wait_s,
+                priority=stream.priority,
+                is_handed=not delay_s and await self._has_room(stream, 1),
+            )
+            if is_to_go:
+                await self._hand_in(stream, [job])
+            return str(job)
+        return (await self._enqueue_plain(stream, [payload], delay_s))[0]
 
-    async def take(self, jobs: trio.MemorySendChannel[tuple[bytes, int]]) -> None:
-        """Send (entry, job) pairs to the channel, new ones and those of dead workers, until cancelled.
+    async def enqueue_many(
+        self, task: Task, arguments: Sequence[dict[str, Any]], *, delay_s: float = 0, priority: str = "normal"
+    ) -> list[str]:
+        """Enqueue jobs of one task, in order; their ids. Durable ones are committed in transactions of `MAX_BATCH`.
 
-        Takes no more than the channel accepts, so other workers get the rest.
+        :raises BadPayload: if any of the arguments are not the task's; then nothing is enqueued. Otherwise as
+            `enqueue`, of which some may have been enqueued.
         """
-        while True:
-            await self._redis.wait_connected()
+        payloads = [task.encode(each) for each in arguments]
+        stream = Stream(task.name, PRIORITIES[priority])
+        ids: list[str] = []
+        for at in range(0, len(payloads), MAX_BATCH):
+            batch = payloads[at : at + MAX_BATCH]
+            if not task.is_volatile:
+                ids += await self._enqueue_plain(stream, batch, delay_s)
+            elif delay_s:
+                ids += [await self._enqueue_volatile(stream, payload, "", delay_s) for payload in batch]
+            else:
+                ids += await self._add_volatile(stream, batch)
+        return ids
+
+    async def _enqueue_plain(self, stream: Stream, payloads: Sequence[bytes], delay_s: float) -> list[str]:
+        is_handed = not delay_s and await self._has_room(stream, len(payloads))
+        ids = await jobs.enqueue_plain(
+            self._pool, stream.task, payloads, delay_s=delay_s, priority=stream.priority, is_handed=is_handed
+        )
+        if is_handed:
+            await self._hand_in(stream, ids)
+        return [str(each) for each in ids]
+
+    async def _has_room(self, stream: Stream, more: int) -> bool:
+        """Whether durable jobs may go to Redis at once; else a worker hands them in when there is room."""
+        if not self._redis.is_connected:
+            return False
+        length, at = self._lengths.get(stream, (0, 0.0))
+        if length + more > streams.MAX_HANDED:
+            if trio.current_time() - at < RECHECK_S:
+                return False
             try:
-                await self._take(jobs)
-            except (Unavailable, RedisError) as error:
-                log.warning("queue_lost", error=str(error))
-                await trio.sleep(0.25)
+                [length] = await streams.lengths(self._redis, [stream])
+            except (StoreError, RedisError):
+                return False
+            self._lengths[stream] = length, trio.current_time()
+        return length + more <= streams.MAX_HANDED
 
-    async def _take(self, jobs: trio.MemorySendChannel[tuple[bytes, int]]) -> None:
-        async with self._redis.blocking() as call:
-            await self._make_group()
-            read = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", 16, "BLOCK", BLOCK_MS, "STREAMS", STREAM)
-            overdue = trio.current_time()
-            while True:
-                if trio.current_time() >= overdue:
-                    await self._take_over(jobs)
-                    overdue = trio.current_time() + TAKE_OVER_AFTER_S / 4
-                reply = await call(*read, ">", wait_s=BLOCK_MS / 1000)
-                for entry, fields in reply[0][1] if reply else ():
-                    await self._pass_on(jobs, entry, fields)
-
-    async def _make_group(self) -> None:
+    async def _hand_in(self, stream: Stream, ids: Sequence[int]) -> None:
+        """They are committed: whatever becomes of this, they will run."""
+        entries = [(stream, streams.durable_fields(job)) for job in ids]
         try:
-            # From the beginning: what was handed in before the group was there counts.
-            await self._redis.call("XGROUP", "CREATE", STREAM, GROUP, "0", "MKSTREAM")
-        except RedisError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
+            await streams.add(self._redis, entries)
+            [length] = await streams.lengths(self._redis, [stream])
+            self._lengths[stream] = length, trio.current_time()
+        except (StoreError, RedisError) as error:
+            log.warning("jobs_wait_in_postgres", task=stream.task, jobs=len(ids), error=str(error))
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                try:
+                    await jobs.give_back(self._pool, ids)
+                except (StoreError, Error) as later:
+                    log.warning("jobs_wait_for_their_lease", task=stream.task, error=str(later))
 
-    async def _take_over(self, jobs: trio.MemorySendChannel[tuple[bytes, int]]) -> None:
-        start: Any = "0-0"
-        while start not in (b"0-0", None):
-            idle_ms = int(TAKE_OVER_AFTER_S * 1000)
-            reply = await self._redis.call("XAUTOCLAIM", STREAM, GROUP, self._consumer, idle_ms, start, "COUNT", 64)
-            start = reply[0]
-            for entry, fields in filter(None, reply[1]):
-                if fields:
-                    log.info("job_taken_over", entry=entry.decode())
-                    await self._pass_on(jobs, entry, fields)
-
-    async def _pass_on(
-        self, jobs: trio.MemorySendChannel[tuple[bytes, int]], entry: bytes, fields: list[bytes]
-    ) -> None:
-        try:
-            job = int(fields[1])
-        except ValueError:
-            # Not ours. Kept, it would be taken over, and be in the way, for ever.
-            log.error("entry_is_no_job", entry=entry.decode(), fields=repr(fields))
-            await self.finish(entry)
+    async def _enqueue_volatile(self, stream: Stream, payload: bytes, key: str, delay_s: float) -> str:
+        job = volatile_id()
+        if key:
+            name = key_of(stream.task, key)
+            if not await self._redis.call("SET", name, job, "NX", "EX", round(streams.KEY_S + delay_s)):
+                there = await self._redis.call("GET", name)
+                if there is not None:
+                    return str(there.decode())
+        if delay_s:
+            await streams.add_later(self._redis, stream, streams.volatile_fields(job, payload, 0, key), delay_s)
         else:
-            await jobs.send((entry, job))
+            await self._make_sure_of_room(stream, 1)
+            await streams.add(self._redis, [(stream, streams.volatile_fields(job, payload, 0, key))])
+        return job
 
-    async def finish(self, entry: bytes) -> None:
-        """The job has ended, well or badly: its entry goes.
+    async def _add_volatile(self, stream: Stream, payloads: Sequence[bytes]) -> list[str]:
+        ids = [volatile_id() for _ in payloads]
+        await self._make_sure_of_room(stream, len(ids))
+        fields = [streams.volatile_fields(job, payload) for job, payload in zip(ids, payloads, strict=True)]
+        await streams.add(self._redis, [(stream, each) for each in fields])
+        return ids
 
-        :raises Unavailable: if Redis cannot be reached; the entry is taken over later and finds no row.
+    async def _make_sure_of_room(self, stream: Stream, more: int) -> None:
+        length, at = self._lengths.get(stream, (0, 0.0))
+        if at < trio.current_time() - RECHECK_S or length + more > streams.MAX_WAITING:
+            [length] = await streams.lengths(self._redis, [stream])
+        if length + more > streams.MAX_WAITING:
+            raise Overloaded(stream.name, length)
+        self._lengths[stream] = length + more, trio.current_time()
+
+    async def cancel(self, job: str) -> str:
+        """A job is not wanted any more: "cancelled" if it waited, "stopping" if it runs (or may run: a volatile one;
+        it is not begun any more, and what runs of it stops within seconds), "unknown" if there is no such job.
+
+        :raises Unavailable: if Postgres or Redis cannot be reached.
         """
-        await self._redis.pipeline([("XACK", STREAM, GROUP, entry), ("XDEL", STREAM, entry)])
+        if (number := durable_number(job)) is not None:
+            return await jobs.cancel(self._pool, number) or "unknown"
+        if not is_volatile_id(job):
+            return "unknown"
+        added, _ = await self._redis.pipeline(
+            [("SADD", streams.CANCELLED, job), ("EXPIRE", streams.CANCELLED, streams.CANCELLED_S)]
+        )
+        if isinstance(added, RedisError):
+            raise added
+        return "stopping"
 
-    async def leave(self) -> None:
-        """Take this worker out of the group, unless something is pending on it: that would be forgotten with it."""
-        if not await self._redis.call("XPENDING", STREAM, GROUP, "-", "+", 1, self._consumer):
-            await self._redis.call("XGROUP", "DELCONSUMER", STREAM, GROUP, self._consumer)
+    async def state(self, job: str) -> JobState:
+        """
+        :raises Unavailable: if Postgres or Redis cannot be reached.
+        """
+        said = await self._redis.call("HGETALL", said_of(job))
+        fields = {name.decode(): value.decode() for name, value in zip(said[::2], said[1::2], strict=True)}
+        progress, result = fields.get("progress", ""), fields.get("result", "")
+        number = durable_number(job)
+        found = await jobs.state(self._pool, number) if number is not None else None
+        if found is not None:
+            state, attempt, reason = found
+            return JobState(state, attempt, progress, result, reason or "")
+        return JobState(fields.get("outcome", "unknown"), int(fields.get("attempt", 0)), progress, result)
+
+
+def volatile_id() -> str:
+    return "v" + os.urandom(8).hex()
+
+
+def is_volatile_id(job: str) -> bool:
+    return len(job) == 17 and job[0] == "v"
+
+
+def durable_number(job: str) -> int | None:
+    """The number of a durable job; None if this is no such id."""
+    return int(job) if job.isascii() and job.isdigit() and len(job) < 19 else None
+
+
+def key_of(task: str, key: str) -> str:
+    return f"alo:jobs:key:{task}:{key}"
+
+
+def said_of(job: str) -> str:
+    return f"alo:jobs:said:{job}"

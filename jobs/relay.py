@@ -1,44 +1,128 @@
-"""From the outbox to the queue: ends debounce windows, and hands over what is due."""
+"""From Postgres to Redis: ends debounce windows, and hands over what is due; in Redis, volatile jobs whose time has
+come."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
 import trio
 
-from jobs.queue import Queue
-from store import outbox
+from jobs import streams
+from jobs.streams import Stream
+from jobs.task import Task
+from store import jobs, outbox
 from store.errors import StoreError
 from store.pool import Pool
 from store.postgres import Error
+from store.redis import Redis, RedisError
 
 log = structlog.get_logger(__name__)
 
-POLL_S: Final = 1.0
-"""How often to look; so a notice may come this much after the end of its window."""
+POLL_S: Final = 0.5
+"""How often to look; so a job may begin this much after it is due. Earlier, if it is known when the next one is."""
+
+FULL_S: Final = 0.05
+"""How often to look while more is due than Redis is to hold."""
+
+MEND_SLACK_S: Final = 5.0
+"""Postgres' clock goes a little faster or slower than this machine's; a greater step back is one."""
 
 
-async def relay_forever(pool: Pool, queue: Queue, *, window_s: float) -> None:
-    """Until cancelled. Any number of workers may do this at once."""
-    poll_s = min(POLL_S, window_s)
-    while True:
+class Relay:
+    """Run `run` in a nursery. Any number of workers may do this at once.
+
+    :param window_s: how long a message may stay undelivered before its recipients are notified.
+    """
+
+    def __init__(self, pool: Pool, redis: Redis, tasks: Mapping[str, Task], *, window_s: float) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._streams = streams.streams_of(tasks)
+        self._tasks = list(tasks)
+        self._window_s = window_s
+        self._clock_behind_s: float | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._decide_forever)
+            nursery.start_soon(self._hand_in_forever)
+            nursery.start_soon(self._promote_forever)
+
+    async def after_flush(self) -> None:
+        """Redis has lost what was in it: hand it in once more."""
         try:
-            is_busy = await _relay_once(pool, queue, window_s=window_s)
+            await jobs.give_back_all(self._pool)
+            log.warning("queue_was_empty", note="Redis is new or was flushed: jobs are handed in anew")
         except (StoreError, Error) as error:
-            log.warning("relay_waits", error=str(error))
-            is_busy = False
-        if not is_busy:
-            await trio.sleep(poll_s)
+            log.warning("jobs_wait_for_their_lease", error=str(error))
 
+    async def _decide_forever(self) -> None:
+        while True:
+            decided = 0
+            try:
+                decided, noticed = await outbox.decide(self._pool, window_s=self._window_s)
+                if noticed:
+                    log.info("window_ended", messages=decided, users=noticed)
+            except (StoreError, Error) as error:
+                log.warning("relay_waits", error=str(error))
+            if decided < outbox.BATCH:
+                await trio.sleep(min(POLL_S, self._window_s))
 
-async def _relay_once(pool: Pool, queue: Queue, *, window_s: float) -> bool:
-    """One look; true if there may be more at once."""
-    decided, noticed = await outbox.decide(pool, window_s=window_s)
-    if noticed:
-        log.info("window_ended", messages=decided, users=noticed)
-    # What is relayed is leased: without Redis it would be for nothing, and late once Redis is back.
-    due = await outbox.relay(pool) if queue.is_connected else []
-    if due:
-        await queue.hand_in(due)
-    return decided == outbox.BATCH or len(due) == outbox.BATCH
+    async def _hand_in_forever(self) -> None:
+        while True:
+            wait_s = POLL_S
+            try:
+                # What is relayed is leased: without Redis it would be for nothing, and late once Redis is back.
+                if self._redis.is_connected:
+                    wait_s = await self._hand_in()
+            except (StoreError, RedisError, Error) as error:
+                log.warning("relay_waits", error=str(error))
+            await trio.sleep(wait_s)
+
+    async def _hand_in(self) -> float:
+        """Hand in what is due and has room; in how many seconds to look again."""
+        lengths = await streams.lengths(self._redis, self._streams)
+        rooms = [
+            (stream.task, stream.priority, streams.MAX_HANDED - length)
+            for stream, length in zip(self._streams, lengths, strict=True)
+            if length < streams.MAX_HANDED
+        ]
+        due = await jobs.relay(self._pool, rooms)
+        if due:
+            await self._add(due)
+            return 0 if len(rooms) == len(self._streams) else FULL_S
+        now_ms, due_ms = await jobs.next_due(self._pool, self._tasks)
+        await self._watch_clock(now_ms)
+        if due_ms is None:
+            return POLL_S
+        # Due already: there is no room for it, or somebody else hands it in.
+        return min(POLL_S, (due_ms - now_ms) / 1000) if due_ms > now_ms else FULL_S
+
+    async def _add(self, due: list[jobs.Due]) -> None:
+        entries = [(Stream(job.task, job.priority), streams.durable_fields(job.id, job.waited_ms)) for job in due]
+        try:
+            await streams.add(self._redis, entries)
+        except (StoreError, RedisError) as error:
+            log.error("jobs_wait_in_postgres", jobs=len(due), error=str(error))
+            await jobs.give_back(self._pool, [job.id for job in due])
+            await trio.sleep(POLL_S)
+
+    async def _watch_clock(self, now_ms: int) -> None:
+        behind_s = trio.current_time() - now_ms / 1000
+        before_s, self._clock_behind_s = self._clock_behind_s, behind_s
+        if before_s is not None and behind_s - before_s > MEND_SLACK_S:
+            log.warning("clock_of_postgres_went_back", seconds=round(behind_s - before_s, 1))
+            await jobs.mend_clock(self._pool)
+
+    async def _promote_forever(self) -> None:
+        while True:
+            wait_s: float | None = None
+            try:
+                if self._redis.is_connected:
+                    wait_s = await streams.promote(self._redis)
+            except (StoreError, RedisError) as error:
+                log.warning("volatile_jobs_wait", error=str(error))
+            await trio.sleep(POLL_S if wait_s is None else min(POLL_S, wait_s))

@@ -1,47 +1,59 @@
-"""The process `worker`: relays the outbox to the queue, takes jobs from it, runs them.
+"""The process `worker`: relays jobs from Postgres to Redis, fires schedules, takes jobs and runs them.
 
-The nesting of nurseries is the order of shutdown: first nothing more is taken, then what runs is finished.
+The nesting of nurseries is the order of shutdown: first nothing more is taken, then what runs is finished, then this
+worker leaves.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import httpx
 import structlog
 import trio
 
-from jobs import offline_notice
-from jobs.forget import forget_forever
-from jobs.notifier import Webhook
-from jobs.queue import Queue
-from jobs.relay import relay_forever
+from jobs import streams
+from jobs.catalogue import tasks_of
+from jobs.crew import Crew
+from jobs.heartbeat import beat_forever
+from jobs.metrics import Metrics
+from jobs.relay import Relay
+from jobs.scheduler import fire_forever
+from jobs.surroundings import Surroundings
+from jobs.taker import Taker
+from jobs.task import Task
 from store.config import Config
 from store.errors import StoreError
 from store.migrate import wait_migrated
 from store.pool import Pool
-from store.postgres import Error
-from store.redis import Redis
+from store.redis import Redis, RedisError
 from store.signals import watch_signals
 
 log = structlog.get_logger(__name__)
 
-CONCURRENCY: Final = 16
-"""Jobs at a time in one worker; they mostly wait for a webhook."""
-
 DRAIN_S: Final = 15.0
-"""For running jobs when the process is told to stop; a webhook may take 10 s. What does not end is taken over."""
+"""For running jobs when the process is told to stop. What does not end is put back, for another worker."""
+
+PUT_BACK_S: Final = 3.0
+"""For saying so."""
 
 
 class Worker:
-    """One worker process."""
+    """One worker process.
 
-    def __init__(self, config: Config) -> None:
+    :param tasks: made with what they need; by default all of the product's.
+    """
+
+    def __init__(
+        self, config: Config, tasks: Callable[[Config, Pool, httpx.AsyncClient], dict[str, Task]] = tasks_of
+    ) -> None:
         self._config = config
+        self._make_tasks = tasks
         self._pool = Pool(config.database_url, config.database_pool)
         self._redis = Redis(config.jobs_url)
-        self._queue = Queue(self._redis, os.urandom(8).hex())
+        self._id = os.urandom(8).hex()
         self._terminated = trio.Event()
 
     async def run(self) -> None:
@@ -52,42 +64,50 @@ class Worker:
                 await services.start(self._redis.run)
                 # Both edges wait for their service by themselves; only the log should say so from the start.
                 services.start_soon(wait_migrated, self._pool)
-                await self._work(Webhook(client, self._config.offline_notice_url))
-                await self._leave()
+                await self._work(self._make_tasks(self._config, self._pool, client))
                 services.cancel_scope.cancel()
         finally:
             self._pool.close()
         log.info("stopped")
 
-    async def _work(self, webhook: Webhook) -> None:
-        send, receive = trio.open_memory_channel[tuple[bytes, int]](0)
-        async with trio.open_nursery() as running:
-            for _ in range(CONCURRENCY):
-                running.start_soon(self._run_jobs, webhook, receive.clone())
+    async def _work(self, tasks: dict[str, Task]) -> None:
+        metrics = Metrics(tasks)
+        size, window_s = self._config.worker_concurrency, self._config.offline_notice_after_s
+        crew = Crew(self._pool, self._redis, self._id, tasks, size, metrics)
+        relay = Relay(self._pool, self._redis, tasks, window_s=window_s)
+        surroundings = Surroundings(self._pool, self._redis, tasks, metrics)
+        taker = Taker(self._redis, self._id, tasks, crew, lambda: surroundings.paused, relay.after_flush)
+        async with trio.open_nursery() as settling:
+            await settling.start(crew.run)
+            settling.start_soon(beat_forever, self._pool, self._redis, self._id, crew)
             async with trio.open_nursery() as taking:
-                taking.start_soon(self._queue.take, send)
-                taking.start_soon(forget_forever, self._pool)
-                window_s = self._config.offline_notice_after_s
-                taking.start_soon(lambda: relay_forever(self._pool, self._queue, window_s=window_s))
-                log.info("working", window_s=window_s, webhook=self._config.offline_notice_url)
-                await self._terminated.wait()
-                taking.cancel_scope.cancel()
-            await send.aclose()
-            running.cancel_scope.deadline = trio.current_time() + DRAIN_S
+                taking.start_soon(taker.run)
+                async with trio.open_nursery() as relaying:
+                    relaying.start_soon(relay.run)
+                    relaying.start_soon(fire_forever, self._pool, tasks)
+                    relaying.start_soon(surroundings.run)
+                    log.info("working", worker=self._id, tasks=sorted(tasks), concurrency=size)
+                    await self._terminated.wait()
+                    relaying.cancel_scope.cancel()
+                # Redis may have given it something that it has not begun: that is run as well.
+                taker.stop()
+                deadline = trio.current_time() + DRAIN_S
+                taking.cancel_scope.deadline = deadline
+            await self._drain(crew, deadline)
+            settling.cancel_scope.cancel()
+        await self._within(PUT_BACK_S, lambda: streams.leave(self._redis, self._id, tasks))
 
-    async def _run_jobs(self, webhook: Webhook, jobs: trio.MemoryReceiveChannel[tuple[bytes, int]]) -> None:
-        async for entry, job in jobs:
+    async def _drain(self, crew: Crew, deadline: float) -> None:
+        with trio.move_on_at(deadline):
+            await crew.wait_idle()
+        crew.stop_all()
+        await self._within(PUT_BACK_S, crew.wait_idle)
+
+    async def _within(self, seconds: float, do: Callable[[], Awaitable[Any]]) -> None:
+        with trio.move_on_after(seconds) as scope:
             try:
-                await offline_notice.run(self._pool, webhook, job)
-                await self._queue.finish(entry)
-            except (StoreError, Error) as error:
-                # Neither ended nor retried: the row is due again after its lease, the entry is taken over.
-                log.warning("job_interrupted", job=job, error=str(error))
-            except Exception:
-                log.exception("job_failed", job=job)
-
-    async def _leave(self) -> None:
-        try:
-            await self._queue.leave()
-        except StoreError as error:
-            log.warning("not_left", error=str(error))
+                await do()
+            except (StoreError, RedisError) as error:
+                log.warning("not_left_in_order", error=str(error))
+        if scope.cancelled_caught:
+            log.warning("not_left_in_order", note="what is left is taken over by other workers")

@@ -45,6 +45,10 @@ class Config:
     """Load balancers that say for whom they speak (PROXY protocol, X-Forwarded-For): addresses and networks."""
     max_address_connections: int = MAX_ADDRESS_CONNECTIONS
     """Connections of one address (one /64 of IPv6) to one `socket` process."""
+    worker_concurrency: int = 32
+    """Jobs that one `worker` runs at a time."""
+    metrics_port: int = 0
+    """Port of `worker` for Prometheus, on HOST; 0: none."""
     offline_notice_url: str = ""
     """Webhook that is told of users who have undelivered messages; empty: they are logged."""
     offline_notice_after_s: float = 10.0
@@ -97,6 +101,8 @@ class Config:
         pool = "must be at least 2: one connection commits sends, the others serve the rest"
         yield "DATABASE_POOL", pool, self.database_pool >= 2
         yield "MAX_ADDRESS_CONNECTIONS", "must be at least 1", self.max_address_connections >= 1
+        yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000
+        yield "METRICS_PORT", port, 0 <= self.metrics_port <= 65535
         lifetime = "must be more than 0 and at most ten years"
         yield "TOKEN_LIFETIME_S", lifetime, 0 < self.token_lifetime_s <= 3650 * 86400
         window = "must be more than 0 and less than a day"

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from queue import Empty, Queue, SimpleQueue
 from threading import Thread
+from typing import Any
 
 import psycopg
 import pytest
@@ -165,6 +166,13 @@ def _quiet_logs() -> Iterator[None]:
     """Logs of in-process parts are kept for tests that ask, and not printed."""
     with structlog.testing.capture_logs():
         yield
+
+
+@pytest.fixture
+def log_output(_quiet_logs: None) -> list[dict[str, Any]]:
+    """What has been logged, as it grows."""
+    captured: list[dict[str, Any]] = structlog.get_config()["processors"][0].entries
+    return captured
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

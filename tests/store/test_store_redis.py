@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import structlog
 import trio
 import trio.testing
 from store_helpers import DEADLINE_S, no_longer_than, running, silent_server, wait_until
@@ -304,14 +303,6 @@ async def test_wrong_password_is_said_without_the_password_and_tried_again(
             with trio.fail_after(DEADLINE_S):
                 await redis.wait_connected()
         assert "wrong-secret" not in repr(log_output)
-
-
-@pytest.fixture
-def log_output(_quiet_logs: None) -> list[dict[str, Any]]:
-    """What has been logged, as it grows."""
-    processors = structlog.get_config()["processors"]
-    captured: list[dict[str, Any]] = processors[0].entries
-    return captured
 
 
 async def test_database_number_and_password_of_the_url_are_used(own_redis: RedisServer) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import structlog
 import trio
 from store_helpers import DEADLINE_S, no_longer_than, running, silent_server, wait_until
 
@@ -34,13 +33,6 @@ async def refusal(url: str) -> str:
     with pytest.raises((Unavailable, RedisError)) as caught:
         await servers.open(await servers.find())
     return str(caught.value)
-
-
-@pytest.fixture
-def log_output(_quiet_logs: None) -> list[dict[str, Any]]:
-    """What has been logged, as it grows."""
-    captured: list[dict[str, Any]] = structlog.get_config()["processors"][0].entries
-    return captured
 
 
 async def test_user_who_may_do_no_more_than_needed_is_enough(own_redis: RedisServer) -> None:

@@ -1,0 +1,66 @@
+"""Says again and again that this worker is alive, and learns which of its jobs it is to stop."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+import trio
+
+from jobs import streams
+from jobs.crew import Crew
+from jobs.run import Run
+from store import jobs
+from store.errors import StoreError
+from store.pool import Pool
+from store.postgres import Error
+from store.redis import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+BEAT_S: Final = 2.0
+"""A fifth of `streams.TAKE_OVER_AFTER_S` and of `jobs.CLAIM_S`: four may fail."""
+
+MAX_BEATS: Final = 500
+"""Entries of one script."""
+
+
+async def beat_forever(pool: Pool, redis: Redis, worker: str, crew: Crew) -> None:
+    """Until cancelled."""
+    while True:
+        await trio.sleep(BEAT_S)
+        held = crew.held
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_beat_redis, redis, worker, held)
+            nursery.start_soon(_beat_postgres, pool, worker, held)
+
+
+async def _beat_redis(redis: Redis, worker: str, held: list[Run]) -> None:
+    try:
+        for at in range(0, len(held), MAX_BEATS):
+            some = held[at : at + MAX_BEATS]
+            answers = await streams.beat(redis, worker, [run.entry for run in some])
+            for run, answer in zip(some, answers, strict=True):
+                if answer == 2:
+                    run.stop("cancelled")
+                elif answer == 0 and run.entry.durable is None:
+                    # Or it has just been finished; then this does nothing. A durable one is its claim's, in Postgres.
+                    run.stop("lost")
+    except (StoreError, RedisError) as error:
+        log.warning("no_sign_of_life", service="Redis", error=str(error))
+
+
+async def _beat_postgres(pool: Pool, worker: str, held: list[Run]) -> None:
+    of_id = {run.entry.durable: run for run in held if run.entry.durable is not None and run.ending is None}
+    if not of_id:
+        return
+    try:
+        still = await jobs.beat(pool, [id for id in of_id if id is not None], worker)
+    except (StoreError, Error) as error:
+        log.warning("no_sign_of_life", service="Postgres", error=str(error))
+        return
+    for id, run in of_id.items():
+        if still.get(id or 0) is None:
+            run.stop("lost")
+        elif still[id or 0]:
+            run.stop("cancelled")

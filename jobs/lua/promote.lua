@@ -1,0 +1,18 @@
+-- Volatile jobs that were to wait, and have waited long enough, go to their streams.
+--
+-- KEYS: the sorted set of those that wait. ARGV: the beginning of the streams' names, how many at most.
+-- Returns: how many went, and in how many ms the next is due (-1: none waits).
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, tonumber(ARGV[2]))
+for _, member in ipairs(due) do
+    -- task, priority, then the entry's fields, all in one list
+    local parts = cmsgpack.unpack(member)
+    local command = {'XADD', ARGV[1] .. parts[1] .. ':' .. parts[2], '*'}
+    for n = 3, #parts do command[n + 1] = parts[n] end
+    redis.call(unpack(command))
+    redis.call('ZREM', KEYS[1], member)
+end
+local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if #next == 0 then return {#due, -1} end
+return {#due, math.max(0, math.ceil(tonumber(next[2]) - now))}

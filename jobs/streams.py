@@ -1,0 +1,326 @@
+"""Jobs in Redis: a stream of each task and priority, read by one group of workers.
+
+| key | what it is | bound |
+|---|---|---|
+| `alo:jobs:stream:TASK:PRIORITY` | entries to be taken | `MAX_WAITING`, of durable ones `MAX_HANDED` |
+| `alo:jobs:later` | volatile jobs that are to wait: a sorted set by time | `MAX_WAITING` |
+| `alo:jobs:rate:TASK` | how much of its rate a task has used up | one number, expires |
+| `alo:jobs:key:TASK:KEY` | the volatile job that waits or runs under a key | expires after `KEY_S` |
+| `alo:jobs:cancelled` | volatile jobs that are not to run | expires after `CANCELLED_S` |
+| `alo:jobs:said:JOB` | progress and result of a job | expires |
+| `alo:jobs:epoch` | a random number: another one means that all of this was lost | |
+
+The entry of a durable job is its number in Postgres. That of a volatile one is all there is of it. An entry stays until
+its job has ended; whoever took it is known by it (the group's pending entries).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from jobs.script import Script
+from store.errors import Overloaded
+from store.redis import Redis, RedisError
+
+PREFIX: Final = "alo:jobs:stream:"
+LATER: Final = "alo:jobs:later"
+CANCELLED: Final = "alo:jobs:cancelled"
+EPOCH: Final = "alo:jobs:epoch"
+GROUP: Final = "workers"
+
+PRIORITIES: Final = {"high": 0, "normal": 1, "low": 2}
+
+MAX_WAITING: Final = 1_000_000
+"""Volatile jobs of one stream, or of those that wait for their time: some 150 MB. Beyond, enqueuing is refused."""
+
+MAX_HANDED: Final = 4_000
+"""Entries of durable jobs in one stream: what busy workers take in a second or two. The others wait in Postgres."""
+
+KEY_S: Final = 86_400
+"""How long the key of a volatile job is held at most: its job may have died with Redis."""
+
+CANCELLED_S: Final = 86_400
+"""How long a volatile job is remembered as cancelled, after the last one was."""
+
+TAKE_OVER_AFTER_S: Final = 10.0
+"""An entry whose worker has given no sign of life for so long is another's; it gives one every
+`jobs.heartbeat.BEAT_S`."""
+
+FORGET_AFTER_S: Final = 300.0
+"""A worker that has asked for nothing for so long, and has nothing pending, is gone; each asks every second."""
+
+BLOCK_MS: Final = 1000
+"""A blocked read that would never return (its stream was flushed) is asked again after this."""
+
+MAX_PROMOTED: Final = 500
+"""Volatile jobs whose time has come that one script moves; it holds up others for a millisecond or two."""
+
+_TAKE: Final = Script("take")
+_TAKE_OVER: Final = Script("take_over")
+_BEAT: Final = Script("beat")
+_PROMOTE: Final = Script("promote")
+
+
+class Stream(Struct, frozen=True):
+    """One stream: of a task and a priority."""
+
+    task: str
+    priority: int
+
+    @property
+    def name(self) -> str:
+        return f"{PREFIX}{self.task}:{self.priority}"
+
+
+class Entry(Struct, frozen=True):
+    """What was taken from a stream.
+
+    :ivar id: of the entry.
+    :ivar durable: number of the job in Postgres; None if it is volatile.
+    :ivar job: id of a volatile job.
+    :ivar payload: of a volatile job.
+    :ivar attempt: failed or lost runs of a volatile job, before this one.
+    :ivar key: of a volatile job; empty for none.
+    :ivar waited_ms: since the job was due.
+    """
+
+    stream: Stream
+    id: bytes
+    durable: int | None
+    job: str
+    payload: bytes
+    attempt: int
+    key: str
+    waited_ms: int
+
+
+class NoJob(Exception):
+    """An entry that nobody here has written."""
+
+
+class Limits(Struct, frozen=True):
+    """Of one task, over all workers.
+
+    :ivar concurrency: None: no limit.
+    :ivar starts: in `period_s`; 0: no limit.
+    """
+
+    concurrency: int | None = None
+    starts: int = 0
+    period_s: float = 0
+
+    @property
+    def are_none(self) -> bool:
+        return self.concurrency is None and not self.starts
+
+
+def streams_of(tasks: Iterable[str]) -> list[Stream]:
+    """All streams of these tasks, the highest priorities first."""
+    names = list(tasks)
+    return [Stream(task, priority) for priority in PRIORITIES.values() for task in names]
+
+
+def durable_fields(job: int, waited_ms: int = 0) -> tuple[Any, ...]:
+    """The entry of a durable job.
+
+    :param waited_ms: how long it has been due already.
+    """
+    return ("j", job, "w", waited_ms) if waited_ms > 0 else ("j", job)
+
+
+def volatile_fields(job: str, payload: bytes, attempt: int = 0, key: str = "") -> tuple[Any, ...]:
+    """The entry of a volatile job."""
+    if attempt or key:
+        return ("v", job, "p", payload, "a", attempt, "k", key)
+    return ("v", job, "p", payload)
+
+
+def parse_entry(stream: Stream, id: bytes, fields: Sequence[bytes], now_ms: int, taken: int = 1) -> Entry:
+    """
+    :param now_ms: Redis' time.
+    :param taken: how often the entry has been taken.
+    :raises NoJob: if nobody here has written that.
+    """
+    named = dict(zip(fields[::2], fields[1::2], strict=False))
+    waited_ms = max(0, now_ms - int(id.partition(b"-")[0]))
+    try:
+        if b"j" in named:
+            job = int(named[b"j"])
+            if not 0 < job < 2**63:
+                raise NoJob
+            return Entry(stream, id, job, "", b"", 0, "", waited_ms + int(named.get(b"w", 0)))
+        attempt, key = int(named.get(b"a", 0)) + taken - 1, named.get(b"k", b"").decode()
+        return Entry(stream, id, None, named[b"v"].decode(), named[b"p"], attempt, key, waited_ms)
+    except (KeyError, ValueError, NoJob):
+        raise NoJob(f"entry {id.decode()} of {stream.name} is no job: {list(fields)!r:.200}") from None
+
+
+async def make_groups(redis: Redis, streams: Sequence[Stream]) -> None:
+    """From the beginning of each stream: what was added before its group was there counts."""
+    for reply in await redis.pipeline([("XGROUP", "CREATE", each.name, GROUP, "0", "MKSTREAM") for each in streams]):
+        if isinstance(reply, RedisError) and not str(reply).startswith("BUSYGROUP"):
+            raise reply
+
+
+async def begin_epoch(redis: Redis) -> bool:
+    """Whether Redis has lost what was in it, and this is who notices. True at the very first start as well."""
+    return bool(await redis.call("SET", EPOCH, os.urandom(8).hex(), "NX"))
+
+
+async def add(redis: Redis, entries: Sequence[tuple[Stream, Sequence[Any]]]) -> None:
+    """Add entries to their streams, one after the other in one round trip.
+
+    :raises Unavailable: if Redis cannot be reached; any part may have been added.
+    :raises RedisError: if it takes no more; what comes after that has not been added, or not all of it.
+    """
+    for reply in await redis.pipeline([("XADD", stream.name, "*", *fields) for stream, fields in entries]):
+        if isinstance(reply, RedisError):
+            raise reply
+
+
+async def lengths(redis: Redis, streams: Sequence[Stream]) -> list[int]:
+    """Entries of each, those included that are taken and not ended."""
+    replies = await redis.pipeline([("XLEN", each.name) for each in streams])
+    for reply in replies:
+        if isinstance(reply, RedisError):
+            raise reply
+    return replies
+
+
+async def check_room(redis: Redis, stream: Stream, more: int) -> None:
+    """
+    :raises Overloaded: if the stream would hold more than `MAX_WAITING` entries.
+    """
+    [length] = await lengths(redis, [stream])
+    if length + more > MAX_WAITING:
+        raise Overloaded(stream.name, length)
+
+
+async def add_later(redis: Redis, stream: Stream, fields: Sequence[Any], delay_s: float) -> None:
+    """Add a volatile entry once the delay is over, by Redis' clock."""
+    seconds, microseconds = await redis.call("TIME")
+    due_ms = int(seconds) * 1000 + int(microseconds) // 1000 + round(delay_s * 1000)
+    parts = [stream.task, str(stream.priority), *map(_text, fields)]
+    member = msgspec.msgpack.encode(parts)
+    waiting, added = await redis.pipeline([("ZCARD", LATER), ("ZADD", LATER, due_ms, member)])
+    if isinstance(added, RedisError):
+        raise added
+    if waiting >= MAX_WAITING:
+        await redis.call("ZREM", LATER, member)
+        raise Overloaded(LATER, waiting)
+
+
+def _text(field: Any) -> str:
+    # Redis' msgpack is older than the type for bytes.
+    return field.decode(errors="replace") if isinstance(field, bytes) else str(field)
+
+
+async def promote(redis: Redis) -> float | None:
+    """Move volatile jobs whose time has come to their streams; in how many seconds the next is due, None if none
+    waits."""
+    _, next_ms = await _PROMOTE.run(redis, [LATER], [PREFIX, MAX_PROMOTED])
+    return None if next_ms < 0 else next_ms / 1000
+
+
+class Taken(Struct):
+    """What one look has brought.
+
+    :ivar bad: entries that are no jobs, with what is wrong with them.
+    :ivar groupless: streams that have no group: Redis was flushed, or they are new.
+    """
+
+    entries: list[Entry]
+    bad: list[tuple[Stream, bytes, str]]
+    groupless: list[Stream]
+
+
+async def take(redis: Redis, consumer: str, tasks: dict[str, Limits], room: int) -> Taken:
+    """Take what there is, at most `room` entries, the highest priorities first, within the tasks' limits."""
+    streams, numbers = streams_of(tasks), {task: number for number, task in enumerate(tasks, 1)}
+    keys = [*(each.name for each in streams), *(f"alo:jobs:rate:{task}" for task in tasks)]
+    arguments: list[Any] = [consumer, room, len(streams), len(tasks), *(numbers[each.task] for each in streams)]
+    for limits in tasks.values():
+        limit = -1 if limits.concurrency is None else limits.concurrency
+        arguments += (limit, limits.starts, round(limits.period_s * 1000))
+    now_ms, flat, groupless = await _TAKE.run(redis, keys, arguments)
+    found = [(streams[flat[at] - 1], flat[at + 1], flat[at + 2], 1) for at in range(0, len(flat), 3)]
+    taken = _parsed(found, now_ms)
+    taken.groupless = [streams[number - 1] for number in groupless]
+    return taken
+
+
+async def wait_take(call: Any, consumer: str, tasks: Sequence[str], wait_ms: int) -> Taken:
+    """Wait for the next entry of tasks without limits, and take it; usually one, sometimes one of each stream.
+
+    :param call: of a connection of its own (`Redis.blocking`).
+    :raises RedisError: NOGROUP, if a stream is gone.
+    """
+    streams = streams_of(tasks)
+    read = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", wait_ms, "STREAMS")
+    reply = await call(*read, *(each.name for each in streams), *([">"] * len(streams)), wait_s=wait_ms / 1000)
+    of_name = {each.name.encode(): each for each in streams}
+    found = [(of_name[name], id, fields, 1) for name, entries in reply or () for id, fields in entries]
+    # Just added, or it would have been taken before: what it waited is nothing.
+    now_ms = max((int(id.partition(b"-")[0]) for _, id, _, _ in found), default=0)
+    return _parsed(found, now_ms)
+
+
+async def take_over(redis: Redis, consumer: str, tasks: Iterable[str], room: int) -> Taken:
+    """Take entries over from workers that give no sign of life, and forget such workers."""
+    streams = streams_of(tasks)
+    limits = (round(TAKE_OVER_AFTER_S * 1000), room, round(FORGET_AFTER_S * 1000))
+    flat = await _TAKE_OVER.run(redis, [each.name for each in streams], [consumer, *limits])
+    found = [(streams[flat[at] - 1], flat[at + 1], flat[at + 2], int(flat[at + 3])) for at in range(0, len(flat), 4)]
+    return _parsed(found, 0)
+
+
+def _parsed(found: Sequence[tuple[Stream, bytes, list[bytes], int]], now_ms: int) -> Taken:
+    taken = Taken([], [], [])
+    for stream, id, fields, times in found:
+        try:
+            taken.entries.append(parse_entry(stream, id, fields, now_ms, times))
+        except NoJob as error:
+            taken.bad.append((stream, id, str(error)))
+    return taken
+
+
+async def beat(redis: Redis, consumer: str, entries: Sequence[Entry]) -> list[int]:
+    """These are still at work: of each 1, or 0 if another worker has taken it over, or 2 if its job was cancelled."""
+    arguments: list[Any] = [consumer]
+    for entry in entries:
+        arguments += (entry.id, entry.job)
+    answers: list[int] = await _BEAT.run(redis, [CANCELLED, *(each.stream.name for each in entries)], arguments)
+    return answers
+
+
+async def finish(redis: Redis, entries: Sequence[tuple[Stream, bytes]]) -> None:
+    """These have been dealt with: their entries go.
+
+    :raises Unavailable: if Redis cannot be reached; they are taken over later.
+    """
+    of_stream: dict[Stream, list[bytes]] = {}
+    for stream, id in entries:
+        of_stream.setdefault(stream, []).append(id)
+    commands: list[tuple[Any, ...]] = []
+    for stream, ids in of_stream.items():
+        commands.append(("XACK", stream.name, GROUP, *ids))
+        commands.append(("XDEL", stream.name, *ids))
+    for reply in await redis.pipeline(commands):
+        if isinstance(reply, RedisError) and not str(reply).startswith("NOGROUP"):
+            raise reply
+
+
+async def leave(redis: Redis, consumer: str, tasks: Iterable[str]) -> None:
+    """Take a worker out of the groups where nothing is pending on it: that would be forgotten with it."""
+    for stream in streams_of(tasks):
+        try:
+            if not await redis.call("XPENDING", stream.name, GROUP, "-", "+", 1, consumer):
+                await redis.call("XGROUP", "DELCONSUMER", stream.name, GROUP, consumer)
+        except RedisError as error:
+            if not str(error).startswith(("NOGROUP", "ERR The XGROUP")):
+                raise

@@ -1,0 +1,62 @@
+"""What a worker has to know of the rest: which tasks are paused, and, for the metrics, how many jobs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+import trio
+
+from jobs import streams
+from jobs.metrics import Metrics
+from store import jobs
+from store.errors import StoreError
+from store.pool import Pool
+from store.postgres import Error
+from store.redis import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 1.0
+"""How often to ask what is paused: so a pause may come this much late."""
+
+COUNT_S: Final = 15.0
+"""How often to count jobs; a scrape of metrics comes about as often."""
+
+
+class Surroundings:
+    """Run `run` in a nursery.
+
+    :ivar paused: tasks that are paused, as far as is known; kept while Postgres cannot be asked.
+    """
+
+    def __init__(self, pool: Pool, redis: Redis, tasks: Iterable[str], metrics: Metrics) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._tasks = list(tasks)
+        self._metrics = metrics
+        self.paused: set[str] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        count_at = 0.0
+        while True:
+            try:
+                self.paused = await jobs.pauses(self._pool)
+                if trio.current_time() >= count_at:
+                    count_at = trio.current_time() + COUNT_S
+                    self._metrics.looked_at(await jobs.status(self._pool), await self._count_volatile())
+            except (StoreError, RedisError, Error) as error:
+                log.warning("not_counted", error=str(error))
+            await trio.sleep(POLL_S)
+
+    async def _count_volatile(self) -> dict[str, int]:
+        """Entries in Redis beyond those of durable jobs are not told apart: what is there, by task."""
+        if not self._redis.is_connected:
+            return {}
+        of_task: dict[str, int] = {}
+        each = streams.streams_of(self._tasks)
+        for stream, length in zip(each, await streams.lengths(self._redis, each), strict=True):
+            of_task[stream.task] = of_task.get(stream.task, 0) + length
+        return of_task

@@ -1,0 +1,95 @@
+"""When a schedule is due: from its rule to its ticks, without a clock."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+MAX_MISSED: Final = 1000
+"""Jobs of missed ticks that are made up for at once, where each is to have its own; the oldest are left out."""
+
+GRACE_S: Final = 10.0
+"""A tick that is no older was not missed, only noticed late."""
+
+_EVERY: Final = re.compile(r"every (\d+(?:\.\d+)?) s")
+
+
+class BadRule(ValueError):
+    """A rule or a time zone that cannot be read. The text says which."""
+
+
+class Firing(NamedTuple):
+    """What is due.
+
+    :ivar jobs: how many to enqueue; may be 0.
+    :ivar next: the next tick.
+    :ivar missed: ticks that get no job of their own.
+    """
+
+    jobs: int
+    next: datetime
+    missed: int
+
+
+def next_tick(rule: str, zone: str, after: datetime) -> datetime:
+    """The first tick after a moment.
+
+    Where clocks are put forward, a tick in the hour that does not exist comes right after it; where they are put back,
+    one at a fixed hour comes once (as in Debian's cron).
+
+    :raises BadRule: if the rule or the zone cannot be read.
+    """
+    if every := _EVERY.fullmatch(rule):
+        return after + timedelta(seconds=float(every[1]))
+    try:
+        return next(CronSim(rule, after.astimezone(ZoneInfo(zone)))).astimezone(after.tzinfo)
+    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError) as error:
+        raise BadRule(f"no time zone {zone!r}: a name of the IANA database, such as Europe/Berlin") from error
+    except CronSimError as error:
+        raise BadRule(f"{rule!r} is no cron expression: {error}") from error
+    except StopIteration:
+        raise BadRule(f"{rule!r} never comes") from None
+
+
+def due(rule: str, zone: str, missed: str, tick: datetime, now: datetime) -> Firing:
+    """What follows from a tick that has come.
+
+    :param tick: not after `now`.
+    :param missed: "skip": only a tick within `GRACE_S` counts; "once": one job for all; "all": one for each.
+    """
+    ticks, latest, upcoming = _ticks(rule, zone, tick, now)
+    if missed == "all":
+        jobs = min(ticks, MAX_MISSED)
+    elif missed == "skip":
+        jobs = int((now - latest).total_seconds() <= GRACE_S)
+    else:
+        jobs = 1
+    return Firing(jobs, upcoming, ticks - jobs)
+
+
+def _ticks(rule: str, zone: str, tick: datetime, now: datetime) -> tuple[int, datetime, datetime]:
+    """How many ticks have come, the latest of them, and the next one."""
+    if every := _EVERY.fullmatch(rule):
+        # On the same grid, so that a schedule does not drift.
+        period = timedelta(seconds=float(every[1]))
+        passed = (now - tick) // period
+        return passed + 1, tick + passed * period, tick + (passed + 1) * period
+    count, latest = 1, tick
+    while (upcoming := next_tick(rule, zone, latest)) <= now:
+        count, latest = count + 1, upcoming
+        if count > 2 * MAX_MISSED:
+            # Away for so long that counting would take long: go on from now.
+            latest, upcoming = now, next_tick(rule, zone, now)
+            break
+    return count, latest, upcoming
+
+
+def is_too_far(rule: str, zone: str, tick: datetime, now: datetime) -> datetime | None:
+    """If the next tick lies further in the future than its rule allows, as after a clock went back: where it
+    belongs."""
+    expected = next_tick(rule, zone, now)
+    return expected if tick > expected else None

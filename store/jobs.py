@@ -1,0 +1,330 @@
+"""Jobs in Postgres, from their enqueuer's commit until they have ended. Redis carries their numbers (jobs.streams)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from store import sql
+from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS
+from store.pool import Pool
+from store.postgres import bigints, texts
+from store.statement import Statement
+
+_sql = sql.load("jobs")
+_ENQUEUE_PLAIN: Final = Statement(
+    _sql.enqueue_plain,
+    {"task": TEXT, "payloads": TEXTS, "priority": BIGINT, "delay_ms": BIGINT, "lease_ms": BIGINT},
+    (BIGINT,),
+)
+_RELAY: Final = Statement(
+    _sql.relay,
+    {"tasks": TEXTS, "priorities": BIGINTS, "rooms": BIGINTS, "lease_ms": BIGINT},
+    (BIGINT, TEXT, BIGINT, BIGINT),
+)
+_CLAIM: Final = Statement(
+    _sql.claim,
+    {"ids": BIGINTS, "worker": TEXT, "claim_ms": BIGINT},
+    (BIGINT, TEXT, TEXT, BYTEA, BIGINT, BIGINT, BIGINT, BIGINT),
+)
+_BEAT: Final = Statement(_sql.beat, {"ids": BIGINTS, "worker": TEXT, "claim_ms": BIGINT}, (BIGINT, BOOL))
+_SETTLE: Final = Statement(
+    _sql.settle,
+    {
+        "ids": BIGINTS,
+        "versions": BIGINTS,
+        "outcomes": TEXTS,
+        "delays_ms": BIGINTS,
+        "reasons": TEXTS,
+        "tracebacks": TEXTS,
+        "worker": TEXT,
+    },
+    (BYTEA,),
+)
+
+FRESH_LEASE_S: Final = 5.0
+"""How long whoever enqueues may take to hand the job to Redis, and Redis to give it to a worker, before it is handed in
+once more. Repetitions are harmless: they find the job claimed, or gone."""
+
+LEASE_S: Final = 60.0
+"""How long a job may wait in Redis without a sign of life before it is handed in once more."""
+
+CLAIM_S: Final = 10.0
+"""How long a running job stays its worker's without a sign of life; it gives one every `jobs.heartbeat.BEAT_S`."""
+
+
+class Claimed(Struct, frozen=True):
+    """A job that begins to run.
+
+    :ivar version: what has been enqueued under its key up to here.
+    :ivar attempt: number of this run, from 1.
+    :ivar now_ms: Postgres' time.
+    """
+
+    id: int
+    task: str
+    payload: bytes
+    version: int
+    attempt: int
+    priority: int
+    now_ms: int
+
+
+class Due(Struct, frozen=True):
+    """A job to be handed to Redis.
+
+    :ivar waited_ms: since when it has been due.
+    """
+
+    id: int
+    task: str
+    priority: int
+    waited_ms: int
+
+
+class Ending(Struct, frozen=True):
+    """How a run has ended.
+
+    :ivar outcome: "done", "retry", "snoozed", "dead" or "cancelled".
+    :ivar delay_s: until the next run.
+    :ivar reason: why it failed.
+    """
+
+    outcome: str
+    delay_s: float = 0
+    reason: str | None = None
+    traceback: str | None = None
+
+
+class Settled(Struct, frozen=True):
+    """A run that has ended, as it is written."""
+
+    id: int
+    version: int
+    ending: Ending
+
+
+class TaskStatus(Struct, frozen=True):
+    """The jobs of one task in Postgres.
+
+    :ivar oldest_s: since when the oldest of those that wait has been due; None if none waits.
+    """
+
+    task: str
+    waiting: int
+    delayed: int
+    running: int
+    dead: int
+    oldest_s: float | None
+    is_paused: bool
+
+
+class DeadJob(Struct, frozen=True):
+    """A job that has failed for good.
+
+    :ivar payload: its arguments, JSON.
+    :ivar died_ms: since 1970.
+    """
+
+    id: int
+    task: str
+    payload: str
+    attempts: int
+    reason: str
+    traceback: str | None
+    died_ms: int
+
+
+async def enqueue(
+    pool: Pool,
+    task: str,
+    payload: bytes,
+    *,
+    key: str,
+    delay_s: float = 0,
+    max_wait_s: float | None = None,
+    priority: int = 1,
+    is_handed: bool = False,
+) -> tuple[int, bool]:
+    """Enqueue one job under a key, as the function enqueue() of migration 7 says; its id, and whether it is to be
+    handed to Redis now.
+
+    :param payload: a JSON object.
+    :param is_handed: whether the caller can hand it in.
+    :raises Unavailable: if the outcome is unknown.
+    """
+    parameters = {
+        "task": task,
+        "payload": payload.decode(),
+        "key": key,
+        "delay_s": delay_s,
+        "max_wait_s": max_wait_s,
+        "priority": priority,
+        "lease_s": FRESH_LEASE_S if is_handed else None,
+    }
+    [(job, is_to_go)] = await pool.fetch(_sql.enqueue, parameters)
+    return job, is_to_go
+
+
+async def enqueue_plain(
+    pool: Pool, task: str, payloads: Sequence[bytes], *, delay_s: float = 0, priority: int = 1, is_handed: bool = False
+) -> list[int]:
+    """Enqueue jobs of one task without a key, in one transaction; their ids, in order.
+
+    :param is_handed: the caller hands them to Redis now, and they are not delayed.
+    :raises Unavailable: if the outcome is unknown.
+    """
+    rows = await pool.run(
+        _ENQUEUE_PLAIN,
+        {
+            "task": task,
+            "payloads": [payload.decode() for payload in payloads],
+            "priority": priority,
+            "delay_ms": round(delay_s * 1000),
+            "lease_ms": round(FRESH_LEASE_S * 1000) if is_handed else None,
+        },
+    )
+    return [row[0] for row in rows]
+
+
+async def relay(pool: Pool, rooms: Sequence[tuple[str, int, int]]) -> list[Due]:
+    """Jobs to hand to Redis now; they are due again after `LEASE_S`.
+
+    :param rooms: of each task and priority, how many at most.
+    """
+    if not rooms:
+        return []
+    tasks, priorities, numbers = zip(*rooms, strict=True)
+    values = {"tasks": tasks, "priorities": priorities, "rooms": numbers, "lease_ms": round(LEASE_S * 1000)}
+    return [Due(*row) for row in await pool.run(_RELAY, values)]
+
+
+async def give_back(pool: Pool, ids: Sequence[int]) -> None:
+    """Redis did not take these: they are due at once."""
+    await pool.fetch(_sql.give_back, {"ids": bigints(ids)})
+
+
+async def give_back_all(pool: Pool) -> None:
+    """Redis has forgotten what it had: all that was handed to it and does not run is due at once."""
+    await pool.fetch(_sql.give_back_all)
+
+
+async def mend_clock(pool: Pool) -> None:
+    """Postgres' clock went back: leases that would hold until it has caught up end now."""
+    await pool.fetch(_sql.mend_clock, {"lease_s": LEASE_S, "claim_s": CLAIM_S})
+
+
+async def next_due(pool: Pool, tasks: Sequence[str]) -> tuple[int, int | None]:
+    """Postgres' time, and when the next job of these tasks is due (None: there is none), in ms since 1970."""
+    [(now_ms, due_ms)] = await pool.fetch(_sql.next_due, {"tasks": texts(tasks)})
+    return now_ms, due_ms
+
+
+async def claim(pool: Pool, ids: Sequence[int], worker: str) -> dict[int, Claimed | str]:
+    """Begin to run these: what is claimed; "busy" if another worker has it, "gone" if it has ended."""
+    found: dict[int, Claimed | str] = {}
+    values = {"ids": ids, "worker": worker, "claim_ms": round(CLAIM_S * 1000)}
+    for id, outcome, *rest in await pool.run(_CLAIM, values):
+        found[id] = Claimed(id, *rest) if outcome == "claimed" else outcome
+    return found
+
+
+async def beat(pool: Pool, ids: Sequence[int], worker: str) -> dict[int, bool]:
+    """These still run: of each that is still this worker's, whether it is to be stopped."""
+    values = {"ids": ids, "worker": worker, "claim_ms": round(CLAIM_S * 1000)}
+    return dict(await pool.run(_BEAT, values))
+
+
+async def settle(pool: Pool, runs: Sequence[Settled], worker: str) -> None:
+    """These runs have ended, one way or another, in one transaction."""
+    await pool.run(
+        _SETTLE,
+        {
+            "ids": [run.id for run in runs],
+            "versions": [run.version for run in runs],
+            "outcomes": [run.ending.outcome for run in runs],
+            "delays_ms": [round(run.ending.delay_s * 1000) for run in runs],
+            "reasons": [run.ending.reason for run in runs],
+            "tracebacks": [run.ending.traceback for run in runs],
+            "worker": worker,
+        },
+    )
+
+
+async def bury_volatile(
+    pool: Pool, volatile_id: str, task: str, payload: bytes, priority: int, attempts: int, ending: Ending
+) -> None:
+    """A job that was in Redis alone is dead."""
+    parameters = {
+        "volatile_id": volatile_id,
+        "task": task,
+        "payload": payload.decode(errors="replace"),
+        "priority": priority,
+        "attempts": attempts,
+        "reason": ending.reason or "",
+        "traceback": ending.traceback,
+    }
+    await pool.fetch(_sql.bury_volatile, parameters)
+
+
+async def cancel(pool: Pool, job: int) -> str | None:
+    """A job is not wanted any more: "cancelled" if it waited, "stopping" if it runs; None if there is no such job."""
+    rows = await pool.fetch(_sql.cancel, {"id": job})
+    return ("stopping" if rows[0][0] else "cancelled") if rows else None
+
+
+async def state(pool: Pool, job: int) -> tuple[str, int, str | None] | None:
+    """Where a job is ("running", "waiting", "delayed", "dead"), its attempts, and why it died; None: nowhere."""
+    rows = await pool.fetch(_sql.state, {"id": job})
+    return rows[0] if rows else None
+
+
+async def status(pool: Pool) -> list[TaskStatus]:
+    """Of each task that has jobs, or is paused."""
+    return [TaskStatus(*row) for row in await pool.fetch(_sql.status)]
+
+
+async def dead(
+    pool: Pool, *, task: str | None = None, job: int | None = None, before: int | None = None, limit: int = 50
+) -> list[DeadJob]:
+    """Dead jobs, the last ones first.
+
+    :param before: only those with a lower number.
+    """
+    parameters = {"task": task, "id": job, "before": before, "limit": limit}
+    return [DeadJob(*row) for row in await pool.fetch(_sql.dead, parameters)]
+
+
+async def replay(pool: Pool, *, task: str | None = None, job: int | None = None, limit: int) -> int:
+    """Dead jobs get another try, as new jobs; how many of them."""
+    [(number,)] = await pool.fetch(_sql.replay, {"task": task, "id": job, "limit": limit})
+    return int(number)
+
+
+async def discard(pool: Pool, *, task: str | None = None, job: int | None = None, limit: int) -> int:
+    """Dead jobs that nobody wants any more; how many."""
+    [(number,)] = await pool.fetch(_sql.discard, {"task": task, "id": job, "limit": limit})
+    return int(number)
+
+
+async def forget_dead(pool: Pool, *, days: int, limit: int) -> int:
+    """Dead jobs that nobody has replayed for so many days; how many."""
+    [(number,)] = await pool.fetch(_sql.forget_dead, {"days": days, "limit": limit})
+    return int(number)
+
+
+async def pauses(pool: Pool) -> set[str]:
+    """Tasks that are paused."""
+    return {row[0] for row in await pool.fetch(_sql.pauses)}
+
+
+async def pause(pool: Pool, task: str) -> bool:
+    """Let the jobs of a task wait; false if they do already."""
+    return bool(await pool.fetch(_sql.pause, {"task": task}))
+
+
+async def resume(pool: Pool, task: str) -> bool:
+    """Let them run again; false if they do already."""
+    return bool(await pool.fetch(_sql.resume, {"task": task}))

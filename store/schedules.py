@@ -1,0 +1,97 @@
+"""Schedules in Postgres: when each is due next, by Postgres' clock. `jobs.scheduler` knows what their rules mean."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from store import sql
+from store.pool import Pool
+
+_sql = sql.load("schedules")
+
+
+class Schedule(Struct, frozen=True):
+    """A schedule.
+
+    :ivar rule: a cron expression, or "every N s".
+    :ivar zone: of the IANA database.
+    :ivar missed: "skip", "once" or "all".
+    :ivar next: the next tick.
+    :ivar last: when it fired last.
+    """
+
+    name: str
+    task: str
+    rule: str
+    zone: str
+    missed: str
+    next: datetime
+    last: datetime | None
+    is_paused: bool
+
+
+async def now(pool: Pool) -> datetime:
+    """Postgres' time."""
+    [(moment,)] = await pool.fetch(_sql.now)
+    assert isinstance(moment, datetime)
+    return moment
+
+
+async def declare(
+    pool: Pool, name: str, task: str, rule: str, zone: str, missed: str, *, next: datetime, payload: str = "{}"
+) -> None:
+    """See that there is such a schedule.
+
+    :param next: its first tick, if it is new or has another rule now.
+    """
+    parameters = {
+        "name": name,
+        "task": task,
+        "payload": payload,
+        "rule": rule,
+        "zone": zone,
+        "missed": missed,
+        "next": next,
+    }
+    await pool.fetch(_sql.declare, parameters)
+
+
+async def all_schedules(pool: Pool) -> tuple[list[Schedule], datetime | None]:
+    """All of them, and Postgres' time (None if there is no schedule)."""
+    rows = await pool.fetch(_sql.all)
+    return [Schedule(*row[:-1]) for row in rows], rows[0][-1] if rows else None
+
+
+async def fire(pool: Pool, schedule: Schedule, *, next: datetime, jobs: int) -> bool:
+    """Enqueue this many jobs and set the next tick, in one transaction; false if somebody else did, or it is paused."""
+    parameters = {
+        "name": schedule.name,
+        "seen": schedule.next,
+        "next": next,
+        "jobs": jobs,
+        "is_one": schedule.missed != "all",
+    }
+    [(fired,)] = await pool.fetch(_sql.fire, parameters)
+    return bool(fired)
+
+
+async def mend(pool: Pool, schedule: Schedule, *, next: datetime) -> None:
+    """Its next tick is another one, as the clock went back."""
+    await pool.fetch(_sql.mend, {"name": schedule.name, "seen": schedule.next, "next": next})
+
+
+async def pause(pool: Pool, name: str) -> bool:
+    """Let it fire no more; false if it does not, or there is none of that name."""
+    return bool(await pool.fetch(_sql.pause, {"name": name}))
+
+
+async def resume(pool: Pool, name: str) -> bool:
+    """Let it fire again; false if it does, or there is none of that name."""
+    return bool(await pool.fetch(_sql.resume, {"name": name}))
+
+
+async def remove(pool: Pool, name: str) -> bool:
+    """Forget it. A schedule that the code declares comes back with the next worker that starts."""
+    return bool(await pool.fetch(_sql.remove, {"name": name}))

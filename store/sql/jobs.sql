@@ -1,0 +1,181 @@
+-- name: enqueue
+-- Enqueue one under a key. In the row: its id, and whether it is to go to Redis now; then, should that not come about,
+-- it is due again after the lease.
+select e.id, e.is_handed
+from enqueue_at_once(%(task)s, %(payload)s::jsonb, %(key)s, %(delay_s)s::float8, %(max_wait_s)s::float8, %(priority)s,
+                     %(lease_s)s::float8) e;
+
+-- name: enqueue_plain
+-- Enqueue several of one task without a key: one insert. Their ids, in the order given. With a lease (ms) they count as
+-- handed to Redis, and are due again after it.
+insert into jobs (task, payload, due, is_handed, priority)
+select %(task)s, p.payload::jsonb, clock_timestamp() + coalesce(%(lease_ms)s, %(delay_ms)s) * interval '1 ms',
+       %(lease_ms)s is not null, %(priority)s
+from unnest(%(payloads)s) with ordinality as p(payload, n)
+order by p.n
+returning id;
+
+-- name: relay
+-- Jobs that are due, to be handed to Redis: of each task and priority as many as there is room for. Each is due again
+-- after the lease, should it give no sign of life. Paused tasks stay where they are.
+with room as (
+    select r.task, r.priority, r.room from unnest(%(tasks)s, %(priorities)s, %(rooms)s) as r(task, priority, room)
+    where not exists (select from paused_tasks p where p.task = r.task)
+), found as (
+    select j.id, j.due from room r cross join lateral (
+        select id, due from jobs
+        where task = r.task and priority = r.priority and due <= clock_timestamp()
+          and coalesce(claimed_until, '-infinity') < clock_timestamp() and not is_cancelled
+        order by due limit r.room for update skip locked
+    ) j
+)
+update jobs j set is_handed = true, due = clock_timestamp() + %(lease_ms)s * interval '1 ms'
+from found where j.id = found.id
+returning j.id, j.task, j.priority::bigint, (extract(epoch from clock_timestamp() - found.due) * 1000)::bigint;
+
+-- name: give_back
+-- Redis did not take these: they are due at once.
+update jobs set is_handed = false, due = clock_timestamp()
+where id = any(%(ids)s) and is_handed and claimed_until is null;
+
+-- name: give_back_all
+-- Redis has forgotten what it had: whatever was handed to it and does not run is due at once.
+update jobs set is_handed = false, due = clock_timestamp()
+where is_handed and coalesce(claimed_until, '-infinity') < clock_timestamp();
+
+-- name: mend_clock
+-- Postgres' clock went back: what would be due only once it has caught up is due at once.
+update jobs set is_handed = false, due = clock_timestamp(), claimed_until = null
+where is_handed and due > clock_timestamp() + make_interval(secs => 2 * %(lease_s)s)
+   or claimed_until > clock_timestamp() + make_interval(secs => 2 * %(claim_s)s);
+
+-- name: next_due
+-- Postgres' time, and when the next job of these tasks is due, in ms since 1970.
+select (extract(epoch from clock_timestamp()) * 1000)::bigint, (
+    select (extract(epoch from min(d.due)) * 1000)::bigint
+    from unnest(%(tasks)s) as t(task) cross join generate_series(0, 2) as p(priority) cross join lateral (
+        select j.due from jobs j
+        where j.task = t.task and j.priority = p.priority and not j.is_cancelled
+          and coalesce(j.claimed_until, '-infinity') < clock_timestamp()
+        order by j.due limit 1) d
+    where not exists (select from paused_tasks x where x.task = t.task));
+
+-- name: claim
+-- A worker begins to run these. A row for each: 'claimed'; 'busy' if another worker has it; 'gone' if it has ended.
+-- What is written need not be on disk: lost, the job is claimed by nobody, and runs once more.
+select c.* from claim_jobs(%(ids)s, %(worker)s, %(claim_ms)s) c;
+
+-- name: beat
+-- These still run here. A row for each that is still this worker's: whether it is to be stopped.
+select b.* from beat_jobs(%(ids)s, %(worker)s, %(claim_ms)s) b;
+
+-- name: settle
+-- Runs have ended; see the function.
+select settle_jobs(%(ids)s, %(versions)s, %(outcomes)s, %(delays_ms)s, %(reasons)s, %(tracebacks)s, %(worker)s);
+
+-- name: bury_volatile
+-- A job that was in Redis alone is dead. Once more changes nothing.
+insert into dead_jobs (id, task, payload, priority, attempts, reason, traceback, volatile_id)
+values (nextval('jobs_id_seq'), %(task)s, %(payload)s::jsonb, %(priority)s, %(attempts)s, %(reason)s, %(traceback)s,
+        %(volatile_id)s)
+on conflict (volatile_id) do nothing;
+
+-- name: cancel
+-- What waits is gone; what runs is to be stopped by its worker. No row: there is no such job.
+with job as (
+    select id, coalesce(claimed_until, '-infinity') >= clock_timestamp() as runs from jobs where id = %(id)s for update
+), gone as (
+    delete from jobs j using job where j.id = job.id and not job.runs
+), told as (
+    update jobs j set is_cancelled = true from job where j.id = job.id and job.runs
+)
+select runs from job;
+
+-- name: state
+-- Where a job is: 'running', 'waiting' (handed to Redis, or due), 'delayed', 'dead'; no row: it has ended, or never was.
+select case when coalesce(claimed_until, '-infinity') >= clock_timestamp() then 'running'
+            when is_handed or due <= clock_timestamp() then 'waiting' else 'delayed' end, attempt, null
+from jobs where id = %(id)s
+union all
+select 'dead', attempts, reason from dead_jobs where id = %(id)s;
+
+-- name: status
+-- Of each task that has jobs, or is paused: how many wait (and for how long the oldest has been due, in s), are delayed,
+-- run, are dead.
+select t.task, t.waiting, t.delayed, t.running, t.dead, t.oldest_s, x.since is not null
+from (
+    select task, sum(waiting)::bigint as waiting, sum(delayed)::bigint as delayed, sum(running)::bigint as running,
+           sum(dead)::bigint as dead, max(oldest_s)::float8 as oldest_s
+    from (
+        select task,
+               count(*) filter (where not runs and (is_handed or due <= clock_timestamp())) as waiting,
+               count(*) filter (where not runs and not is_handed and due > clock_timestamp()) as delayed,
+               count(*) filter (where runs) as running,
+               0 as dead,
+               extract(epoch from clock_timestamp() - min(
+                   case when is_handed then least(due, created) else due end)
+                   filter (where not runs and (is_handed or due <= clock_timestamp()))) as oldest_s
+        from (select *, coalesce(claimed_until, '-infinity') >= clock_timestamp() as runs from jobs) j
+        group by task
+        union all
+        select task, 0, 0, 0, count(*), null from dead_jobs group by task
+        union all
+        select task, 0, 0, 0, 0, null from paused_tasks
+    ) parts group by task
+) t left join paused_tasks x on x.task = t.task
+order by t.task;
+
+-- name: dead
+-- Jobs that have failed for good, the last ones first.
+select id, task, coalesce(payload, jsonb_build_object('user', user_id))::text, attempts::bigint, reason, traceback,
+       (extract(epoch from died) * 1000)::bigint
+from dead_jobs
+where (%(task)s::text is null or task = %(task)s) and (%(id)s::bigint is null or id = %(id)s)
+  and (%(before)s::bigint is null or id < %(before)s)
+order by id desc limit %(limit)s;
+
+-- name: replay
+-- Dead jobs get another try, as new jobs; how many. Under a key that a job waits with already, that one is enough.
+with chosen as (
+    select id from dead_jobs
+    where (%(task)s::text is null or task = %(task)s) and (%(id)s::bigint is null or id = %(id)s)
+    order by id limit %(limit)s for update skip locked
+), gone as (
+    delete from dead_jobs d using chosen where d.id = chosen.id
+    returning d.id, d.task, coalesce(d.payload, jsonb_build_object('user', d.user_id)) as payload, d.key, d.priority
+), again as (
+    insert into jobs (task, payload, key, priority)
+    select task, payload, key, priority from gone order by task, key, id
+    on conflict (task, key) where key is not null do nothing
+)
+select count(*) from gone;
+
+-- name: discard
+-- Dead jobs that nobody wants any more; how many.
+with chosen as (
+    select id from dead_jobs
+    where (%(task)s::text is null or task = %(task)s) and (%(id)s::bigint is null or id = %(id)s)
+    order by id limit %(limit)s for update skip locked
+), gone as (
+    delete from dead_jobs d using chosen where d.id = chosen.id returning 1
+)
+select count(*) from gone;
+
+-- name: forget_dead
+-- Dead jobs that nobody has replayed for so long; how many.
+with old as (
+    select id from dead_jobs where died < clock_timestamp() - make_interval(days => %(days)s)
+    limit %(limit)s for update skip locked
+), gone as (
+    delete from dead_jobs d using old where d.id = old.id returning 1
+)
+select count(*) from gone;
+
+-- name: pauses
+select task from paused_tasks;
+
+-- name: pause
+insert into paused_tasks (task) values (%(task)s) on conflict do nothing returning 1;
+
+-- name: resume
+delete from paused_tasks where task = %(task)s returning 1;
