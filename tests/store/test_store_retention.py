@@ -11,7 +11,7 @@ from store_helpers import a_message
 
 from client.http import Credentials
 from protocol.frames import Message
-from store import contacts, conversations, marks, messages, participants, retention, revisions
+from store import contacts, conversations, marks, messages, outbox, participants, retention, revisions
 from store.errors import NotAnAdministrator, NotAParticipant, Refused, UnknownMessage
 from store.marks import Mark, mark
 from store.members import MembersCache
@@ -138,6 +138,13 @@ async def test_a_conversation_whose_last_message_is_gone_has_none_and_nothing_un
     [shown] = await conversations.list_of(pool, alice.user, limit=9)
     assert shown.last_message is not None
     assert (shown.last_message.seq, shown.unread_count) == (6, 1)
+
+
+async def test_nobody_is_notified_of_what_is_gone(pool: Pool, alice: Credentials, talk: bytes) -> None:
+    assert await outbox.is_wanted(pool, alice.user)
+    await age(pool, talk)
+    await move(pool, days=50)
+    assert not await outbox.is_wanted(pool, alice.user)
 
 
 async def test_what_refers_to_deleted_messages_goes_with_them_and_attachments_are_set_free(
