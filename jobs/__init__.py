@@ -13,7 +13,8 @@
 | `crew`, `run` | the runs of one worker; one run |
 | `settling` | what has ended is written |
 | `heartbeat`, `surroundings` | this worker lives; what is paused, how many jobs there are |
-| `metrics` | what is counted |
+| `metrics`, `metrics_port` | what is counted, and where Prometheus fetches it |
+| `commands`, `tables` | what an operator asks and says (`python -m jobs COMMAND`) |
 | `offline_notice`, `notifier` | the task: tell a user's notifier that something waits |
 | `forget` | the task: forget what nobody asks for any more |
 | `retention` | the task: messages that have lived long enough go |

@@ -6,7 +6,7 @@
 | `alo_job_run_seconds{task}` | of runs |
 | `alo_job_runs_total{task, outcome}` | of runs: done, retry, snoozed, dead, cancelled, left (to another worker) |
 | `alo_jobs{task, state}` | durable jobs: waiting, delayed, running, dead |
-| `alo_jobs_volatile{task}` | volatile jobs in Redis |
+| `alo_jobs_in_redis{task}` | entries in Redis: volatile jobs, and durable ones that are handed in or run |
 | `alo_job_oldest_seconds{task}` | since when the oldest job that waits has been due; 0 if none waits |
 | `alo_task_paused{task}` | 1 while a task is paused |
 """
@@ -37,12 +37,14 @@ class Metrics:
         runs = Histogram("alo_job_run_seconds", "Of runs", ["task"], buckets=_BUCKETS_S, registry=to)
         self._ended = Counter("alo_job_runs_total", "Runs that have ended", ["task", "outcome"], registry=to)
         self._jobs = Gauge("alo_jobs", "Durable jobs", ["task", "state"], registry=to)
-        self._volatile = Gauge("alo_jobs_volatile", "Volatile jobs in Redis", ["task"], registry=to)
+        self._in_redis = Gauge("alo_jobs_in_redis", "Entries in Redis", ["task"], registry=to)
         self._oldest = Gauge("alo_job_oldest_seconds", "Age of the oldest that waits", ["task"], registry=to)
         self._paused = Gauge("alo_task_paused", "Whether a task is paused", ["task"], registry=to)
         self._waits = {task: waits.labels(task) for task in tasks}
         self._runs = {task: runs.labels(task) for task in tasks}
         self._done = {task: self._ended.labels(task, "done") for task in tasks}
+
+        self.looked_at([], {})
 
     def started(self, run: Run) -> None:
         self._waits[run.task.name].observe(run.entry.waited_ms / 1000)
@@ -55,13 +57,14 @@ class Metrics:
         else:
             self._ended.labels(task, outcome).inc()
 
-    def looked_at(self, status: Iterable[TaskStatus], volatile: dict[str, int]) -> None:
+    def looked_at(self, status: Iterable[TaskStatus], in_redis: dict[str, int]) -> None:
         """What is in Postgres and in Redis now."""
         found = {each.task: each for each in status}
-        for task in {*self._waits, *found}:
+        # Tasks of the catalogue alone: labels that come and go would stay for ever.
+        for task in self._waits:
             each = found.get(task) or TaskStatus(task, 0, 0, 0, 0, None, False)
             for state in ("waiting", "delayed", "running", "dead"):
                 self._jobs.labels(task, state).set(getattr(each, state))
             self._oldest.labels(task).set(each.oldest_s or 0)
             self._paused.labels(task).set(each.is_paused)
-            self._volatile.labels(task).set(volatile.get(task, 0))
+            self._in_redis.labels(task).set(in_redis.get(task, 0))

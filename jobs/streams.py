@@ -315,6 +315,17 @@ async def finish(redis: Redis, entries: Sequence[tuple[Stream, bytes]]) -> None:
             raise reply
 
 
+async def workers(redis: Redis, stream: Stream) -> list[str]:
+    """Who reads a stream; those that died are among them until they are forgotten."""
+    try:
+        consumers = await redis.call("XINFO", "CONSUMERS", stream.name, GROUP)
+    except RedisError as error:
+        if str(error).startswith(("NOGROUP", "ERR no such key")):
+            return []
+        raise
+    return [dict(zip(each[::2], each[1::2], strict=True))[b"name"].decode() for each in consumers]
+
+
 async def leave(redis: Redis, consumer: str, tasks: Iterable[str]) -> None:
     """Take a worker out of the groups where nothing is pending on it: that would be forgotten with it."""
     for stream in streams_of(tasks):

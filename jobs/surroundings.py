@@ -46,13 +46,12 @@ class Surroundings:
                 self.paused = await jobs.pauses(self._pool)
                 if trio.current_time() >= count_at:
                     count_at = trio.current_time() + COUNT_S
-                    self._metrics.looked_at(await jobs.status(self._pool), await self._count_volatile())
+                    self._metrics.looked_at(await jobs.status(self._pool), await self._count_entries())
             except (StoreError, RedisError, Error) as error:
                 log.warning("not_counted", error=str(error))
             await trio.sleep(POLL_S)
 
-    async def _count_volatile(self) -> dict[str, int]:
-        """Entries in Redis beyond those of durable jobs are not told apart: what is there, by task."""
+    async def _count_entries(self) -> dict[str, int]:
         if not self._redis.is_connected:
             return {}
         of_task: dict[str, int] = {}

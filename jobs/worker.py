@@ -19,6 +19,7 @@ from jobs.catalogue import tasks_of
 from jobs.crew import Crew
 from jobs.heartbeat import beat_forever
 from jobs.metrics import Metrics
+from jobs.metrics_port import serve_metrics
 from jobs.relay import Relay
 from jobs.scheduler import fire_forever
 from jobs.surroundings import Surroundings
@@ -64,14 +65,17 @@ class Worker:
                 await services.start(self._redis.run)
                 # Both edges wait for their service by themselves; only the log should say so from the start.
                 services.start_soon(wait_migrated, self._pool)
-                await self._work(self._make_tasks(self._config, self._pool, client))
+                tasks = self._make_tasks(self._config, self._pool, client)
+                metrics = Metrics(tasks)
+                if self._config.metrics_port:
+                    await services.start(serve_metrics, self._config.host, self._config.metrics_port, metrics.registry)
+                await self._work(tasks, metrics)
                 services.cancel_scope.cancel()
         finally:
             self._pool.close()
         log.info("stopped")
 
-    async def _work(self, tasks: dict[str, Task]) -> None:
-        metrics = Metrics(tasks)
+    async def _work(self, tasks: dict[str, Task], metrics: Metrics) -> None:
         size, window_s = self._config.worker_concurrency, self._config.offline_notice_after_s
         crew = Crew(self._pool, self._redis, self._id, tasks, size, metrics)
         relay = Relay(self._pool, self._redis, tasks, window_s=window_s)

@@ -12,14 +12,17 @@ from store.errors import PoolerRefused
 from store.log import configure_logging
 
 
-def run_process(name: str, main: Callable[[Config], Awaitable[object]], *told: type[Exception]) -> None:
+def run_process(
+    name: str, main: Callable[[Config], Awaitable[object]], *told: type[Exception], level: str = ""
+) -> None:
     """Run a process to its end. What an operator has to change ends it with a sentence, all else with a traceback.
 
     :param told: such errors, besides those of the configuration.
+    :param level: of the log, instead of the configured one.
     """
     try:
         config = Config.from_environment()
-        configure_logging(name, config.log_level)
+        configure_logging(name, level or config.log_level)
         trio.run(main, config)
     except BaseExceptionGroup as group:
         errors, rest = group.split(lambda error: isinstance(error, (ConfigError, PoolerRefused, *told)))
