@@ -16,7 +16,9 @@
 | `metrics`, `metrics_port` | what is counted, and where Prometheus fetches it |
 | `commands`, `tables` | what an operator asks and says (`python -m jobs COMMAND`) |
 | `offline_notice`, `notifier` | the task: tell a user's notifier that something waits |
-| `forget` | the task: forget what nobody asks for any more |
+| `batches` | work that is done in small batches |
+| `forget` | the tasks: forget what nobody asks for any more |
+| `orphans` | the tasks: remove files that nothing refers to any more |
 | `retention` | the task: messages that have lived long enough go |
 
 In Postgres a job is a row until it has ended (`store.jobs`). In Redis it is an entry of a stream until its end has been

@@ -1,13 +1,13 @@
-"""The task `forget`: keys of sends whose retries are refused by now, changes that are so old that a cursor from before
-them is refused, and jobs that have been dead for long."""
+"""The tasks `forget` and `expired_tokens`: keys of sends whose retries are refused by now, changes that are so old that
+a cursor from before them is refused, jobs that have been dead for long, and tokens that ended long ago."""
 
 from __future__ import annotations
 
 from typing import Final
 
-import trio
-
+from jobs.batches import in_batches
 from jobs.job import Job
+from store.accounts import forget_tokens
 from store.jobs import forget_dead
 from store.messages import forget_temp_ids
 from store.pool import Pool
@@ -16,27 +16,26 @@ from store.revisions import forget_revisions
 BATCH: Final = 2000
 """Keys of one transaction: some 20 ms."""
 
-PAUSE_S: Final = 0.1
-"""Between transactions: sends come first."""
-
-BUDGET_S: Final = 240.0
-"""Of one run; what is left then is for the next."""
+TOKENS: Final = 500
+"""Devices of one transaction: each is written with its indexes."""
 
 DEAD_JOBS_DAYS: Final = 90
 """How long dead jobs are kept for an operator to look at."""
 
 
 class Forgetting:
-    """What the task needs."""
+    """What the tasks need. Both may run twice at once."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def forget(self, job: Job) -> None:
-        """Forget in small transactions, until there is nothing more or the time is used up. May run twice at once."""
-        with trio.move_on_after(BUDGET_S):
-            while await self._forget_some():  # noqa: ASYNC110  (sends are to come in between; nothing is waited for)
-                await trio.sleep(PAUSE_S)
+        """Forget keys, changes and dead jobs, until there is nothing more or the time is used up."""
+        await in_batches(job, self._forget_some, "looked at")
+
+    async def expired_tokens(self, job: Job) -> None:
+        """Forget tokens that have expired or were revoked, and those before a refresh; likewise."""
+        await in_batches(job, lambda: forget_tokens(self._pool, limit=TOKENS), "tokens")
 
     async def _forget_some(self) -> int:
         return (

@@ -22,6 +22,10 @@ _DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"token_hash": BYTEA},
 GRACE_S: Final = 86400.0
 """For so long the token before a refresh stays good: the reply may be lost, and a phone be off for the night."""
 
+TOKEN_KEPT_DAYS: Final = 30
+"""For so long after a token has ended, whoever shows it is told why (`token_expired`, `device_revoked`); later it is
+unknown, as any other."""
+
 
 class Account(Struct, frozen=True):
     """A user as the login sees it."""
@@ -145,6 +149,18 @@ async def revoke_device(pool: Pool, user: bytes, device: bytes) -> None:
 async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes]]:
     """(user, device) of those that were revoked in the last `ago_s` seconds, by Postgres' clock."""
     return [(user, device) for user, device in await pool.fetch(_sql.revoked_since, {"ago_s": ago_s})]
+
+
+async def forget_tokens(pool: Pool, *, limit: int) -> int:
+    """Forget tokens that ended more than `TOKEN_KEPT_DAYS` ago, with the names of their devices; how many, 0 if there
+    are no more. The devices stay: others may refer to them.
+
+    :param limit: at most so many of those that were current, and as many of those before a refresh.
+    """
+    parameters = {"days": TOKEN_KEPT_DAYS, "limit": limit}
+    [(current,)] = await pool.fetch(_sql.forget_tokens, parameters)
+    [(former,)] = await pool.fetch(_sql.forget_former_tokens, parameters)
+    return int(current) + int(former)
 
 
 def _new_token() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -37,7 +38,7 @@ class Config:
     """Redis for what nodes tell each other (`socket`, `web`); empty: that of REDIS_URL."""
     redis_jobs_url: str = ""
     """Redis for the job queue (`worker`); empty: that of REDIS_URL."""
-    object_store_url: str = ""
+    object_store_url: str = dataclasses.field(default="", repr=False)
     """Archives and attachments: file:/// or s3:// (`store.objects_url`); empty: none are kept."""
     token_lifetime_s: float = 90 * 86400.0
     """How long a token is good, unless it is refreshed."""

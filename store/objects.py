@@ -110,15 +110,17 @@ async def usage(objects: Objects, prefix: str = "") -> Usage:
     return Usage(count, size_bytes)
 
 
+def is_key(key: str) -> bool:
+    """Whether it can be the key of an object."""
+    is_short = len(key) <= MAX_KEY_BYTES and all(len(part) <= MAX_PART_BYTES for part in key.split("/"))
+    return is_short and _KEY.fullmatch(key) is not None
+
+
 def check_key(key: str) -> str:
     """
     :raises BadKey: if it is none.
     """
-    if (
-        len(key) > MAX_KEY_BYTES
-        or not _KEY.fullmatch(key)
-        or any(len(part) > MAX_PART_BYTES for part in key.split("/"))
-    ):
+    if not is_key(key):
         raise BadKey(key)
     return key
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from xml.etree import ElementTree
 import httpx
 
 from embedded.ports import answers, free_port
-from embedded.process import wait_until
+from embedded.process import die_with, wait_until
 
 BUCKET = "chat-files"
 START_TIMEOUT_S = 30.0
@@ -25,7 +27,12 @@ def s3_server() -> Iterator[str]:
     """The URL of an empty bucket, for OBJECT_STORE_URL. It blocks: to be entered by a fixture."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=die_with(os.getpid(), signal.SIGKILL),
+    ) as process:
         try:
             assert wait_until(lambda: answers(port), START_TIMEOUT_S), "moto does not answer"
             key, secret = _prepare(f"http://127.0.0.1:{port}")

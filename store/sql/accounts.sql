@@ -50,3 +50,27 @@ returning id;
 -- name: revoked_since
 -- Who is to be cut off.
 select d.user_id, d.id from devices d where d.revoked between now() - make_interval(secs => %(ago_s)s) and 'infinity';
+
+-- name: forget_tokens
+-- Devices whose tokens ended so long ago that nobody has to be told why any more: a batch of them, without what a token
+-- could be told by, and without their names. One row: how many.
+with ended as (
+    select d.id from devices d
+    where d.token_hash is not null and least(d.expires, d.revoked) < now() - make_interval(days => %(days)s)
+    order by least(d.expires, d.revoked) limit %(limit)s for update skip locked
+), gone as (
+    update devices d set token_hash = null, former_token_hash = null, former_expires = null, name = ''
+    from ended e where d.id = e.id
+    returning 1
+)
+select count(*) from gone;
+
+-- name: forget_former_tokens
+-- The tokens before a refresh, once they ended as long ago: a batch of them. One row: how many.
+with ended as (
+    select d.id from devices d where d.former_expires < now() - make_interval(days => %(days)s)
+    order by d.former_expires limit %(limit)s for update skip locked
+), gone as (
+    update devices d set former_token_hash = null, former_expires = null from ended e where d.id = e.id returning 1
+)
+select count(*) from gone;

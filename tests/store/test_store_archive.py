@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import subprocess
 import sys
 from base64 import b64decode
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from uuid import UUID
 
 import cbor2
 import pytest
+import trio
 from store_helpers import a_message
 
 from protocol.codec import encode
@@ -26,6 +26,8 @@ from store import messages as stored
 from store import process, revisions
 from store.__main__ import main
 from store.archive import key_of, list_archives, read_archive, read_conversation, write_archive
+from store.archive_command import print_archive
+from store.config import Config
 from store.errors import BadArchive, ObjectMissing, Unavailable
 from store.members import MembersCache
 from store.objects_folder import Folder
@@ -248,23 +250,24 @@ async def test_archive_that_could_not_be_written_is_no_success(
     assert [(archive.first, archive.last) for archive in await list_archives(objects, CONVERSATION)] == [(1, 2)]
 
 
-def command(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "store", "archive", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OBJECT_STORE_URL": url},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+async def test_command_prints_the_archives_of_a_conversation(
+    objects: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await write_archive(objects, CONVERSATION, MESSAGES)
+    await print_archive(Config(object_store_url=(tmp_path / "objects").as_uri()), "list", CONVERSATION)
+    size_bytes = len(await objects.get(key))
+    assert json.loads(capsys.readouterr().out) == {"key": key, "first": 7, "last": 10, "size_bytes": size_bytes}
 
 
 async def test_command_prints_what_is_archived_as_lines_of_json(objects: Folder, tmp_path: Path) -> None:
-    url, conversation = (tmp_path / "objects").as_uri(), str(UUID(bytes=CONVERSATION))
-    key = await write_archive(objects, CONVERSATION, MESSAGES)
-    listed = command("list", conversation, url=url)
-    assert json.loads(listed.stdout) == {"key": key, "first": 7, "last": 10, "size_bytes": len(await objects.get(key))}
-    read = command("read", conversation, url=url)
+    conversation = str(UUID(bytes=CONVERSATION))
+    await write_archive(objects, CONVERSATION, MESSAGES)
+    read = await trio.run_process(
+        [sys.executable, "-m", "store", "archive", "read", conversation],
+        cwd=ROOT,
+        env={**os.environ, "OBJECT_STORE_URL": (tmp_path / "objects").as_uri()},
+        capture_stdout=True,
+    )
     lines = [json.loads(line) for line in read.stdout.splitlines()]
     assert [(line["type"], line["seq"]) for line in lines] == [
         ("message", 7),

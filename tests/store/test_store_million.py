@@ -271,6 +271,10 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "expiries_oldest",  # move_floors, by the deployment's rule
         "expiries_due",  # move_floors, by a conversation's lifetime
         "expiries_uncleared",  # unannounced, uncleared
+        "devices_ended",  # forget_tokens
+        "devices_former_ended",  # forget_former_tokens
+        "attachments_unused",  # doom
+        "attachments_thumbnail",  # unknown_objects
     }
     moved = await million.fetch(
         "select c.relname::text, pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indrelid"

@@ -1,0 +1,83 @@
+"""Attachments that no message has, and objects that no attachment knows of.
+
+An attachment is doomed when it has gone unused for too long, or when it loses its message: that was deleted for
+everyone, or lies below its conversation's floor. Its objects are deleted first, then its row: `doom`, then
+`objects.delete`, then `remove`. Whoever crashes between them begins anew; any number may do so at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from store import sql
+from store.objects import Entry
+from store.pool import Pool
+from store.postgres import bigints, texts, uuid, uuids
+
+_sql = sql.load("orphans")
+
+UNUSED_S: Final = 86400.0
+"""So old is an upload that no message has taken when it is removed; and an object when it should have had its row."""
+
+EACH: Final = 200
+"""Attachments that one conversation loses in one transaction; the rest is for the next sweep, or goes with its messages
+when these are deleted."""
+
+_FIRST: Final = bytes(16)
+
+
+class Doomed(Struct, frozen=True):
+    """An attachment that is to be removed.
+
+    :ivar keys: of its objects.
+    """
+
+    id: bytes
+    keys: tuple[str, ...]
+
+
+async def doom(pool: Pool, *, limit: int) -> list[Doomed]:
+    """Attachments whose objects are to be deleted now, those of unfinished batches among them."""
+    rows = await pool.fetch(_sql.doom, {"unused_s": UNUSED_S, "limit": limit})
+    return [Doomed(id_, tuple(key for key in keys if key is not None)) for id_, *keys in rows]
+
+
+async def remove(pool: Pool, attachments: Sequence[Doomed]) -> None:
+    """Their objects are gone: so are they."""
+    await pool.fetch(_sql.remove, {"ids": uuids([each.id for each in attachments])})
+
+
+async def detach(pool: Pool, after: str, *, limit: int) -> tuple[str, int]:
+    """Take attachments from messages below their conversations' floors: where to go on, and how many conversations were
+    looked at. At the end it begins anew.
+
+    :param after: where the last call said to go on; empty for the beginning.
+    :param limit: conversations with attachments to look at.
+    """
+    parameters = {"after": uuid(bytes.fromhex(after) or _FIRST), "limit": limit, "each": EACH}
+    [(last, count)] = await pool.fetch(_sql.detach, parameters)
+    return last.hex() if count == limit else "", count
+
+
+async def unknown_objects(pool: Pool, entries: Sequence[Entry]) -> list[str]:
+    """The keys of those that no attachment knows of, and that are older than `UNUSED_S`."""
+    parameters = {
+        "keys": texts([entry.key for entry in entries]),
+        "modified": bigints([entry.modified for entry in entries]),
+        "unused_s": UNUSED_S,
+    }
+    return [key for (key,) in await pool.fetch(_sql.unknown_objects, parameters)]
+
+
+async def position(pool: Pool, task: str) -> str:
+    """Where the sweep of this task is; empty at the beginning."""
+    rows = await pool.fetch(_sql.position, {"task": task})
+    return str(rows[0][0]) if rows else ""
+
+
+async def move(pool: Pool, task: str, to: str) -> None:
+    """The sweep of this task is there now. Of two workers at once the last one says where: some is looked at twice."""
+    await pool.fetch(_sql.move, {"task": task, "position": to})

@@ -1,0 +1,61 @@
+-- name: doom
+-- A batch of attachments that are to be removed: those that are doomed already, and those that no message has taken within
+-- the time. From then on none can. Who attaches one of them just now has it locked, and is passed over.
+with batch as (
+    select a.id from attachments a
+    where a.conversation_id is null
+      and (a.doomed is not null or a.created < now() - make_interval(secs => %(unused_s)s))
+    order by a.created limit %(limit)s for update skip locked
+)
+update attachments a set doomed = coalesce(a.doomed, clock_timestamp())
+from batch b where a.id = b.id
+returning a.id, a.object_key, a.thumbnail_key;
+
+-- name: remove
+-- The rows of doomed attachments whose objects are gone.
+delete from attachments a where a.id in (
+    select d.id from attachments d where d.id = any(%(ids)s::uuid[]) and d.doomed is not null for update skip locked
+);
+
+-- name: detach
+-- Take the attachments from messages that lie below their conversation's floor, in some conversations after the one with
+-- this id, in order of ids. One row: the last conversation and how many they were, null and 0 if there are none beyond.
+-- From one conversation with attachments to the next by the index, not from one attachment to the next.
+with recursive conversation(id, n) as (
+    (select a.conversation_id, 1 from attachments a
+     where a.conversation_id > %(after)s::uuid order by a.conversation_id limit 1)
+    union all
+    select (select a.conversation_id from attachments a
+            where a.conversation_id > c.id order by a.conversation_id limit 1), c.n + 1
+    from conversation c where c.id is not null and c.n < %(limit)s
+), batch as (
+    select below.id from conversation v
+    cross join lateral (select c.floor_seq from conversations c where c.id = v.id) c
+    cross join lateral (
+        select a.id from attachments a
+        where a.conversation_id = v.id and a.seq <= c.floor_seq
+        order by a.seq limit %(each)s for update skip locked
+    ) below
+), detached as (
+    -- As an array: else a plan without statistics expects far more of them, and reads the whole table.
+    update attachments a set conversation_id = null, seq = null where a.id = any(array(select b.id from batch b))
+)
+-- (There is no max() of uuid.)
+select (select v.id from conversation v where v.id is not null order by v.n desc limit 1),
+       (select count(v.id) from conversation v);
+
+-- name: unknown_objects
+-- Those keys of which no attachment knows, and which were written so long ago that the row would be there.
+select o.key from unnest(%(keys)s::text[], %(modified)s::bigint[]) o(key, modified)
+where o.modified < extract(epoch from now() - make_interval(secs => %(unused_s)s)) * 1000000
+  and not exists (select from attachments a where a.object_key = o.key)
+  and not exists (select from attachments a where a.thumbnail_key = o.key);
+
+-- name: position
+-- Where a sweep is.
+select position from sweeps where task = %(task)s;
+
+-- name: move
+-- Where a sweep is now.
+insert into sweeps (task, position) values (%(task)s, %(position)s)
+on conflict (task) do update set position = excluded.position, moved = excluded.moved;
