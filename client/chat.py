@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Final
 
 import trio
@@ -113,6 +114,9 @@ class _Chat:
         self._warn = warn
 
     def show_recent(self) -> None:
+        head = self._session.mailbox.head(self._conversation)
+        if head is not None and head.lifetime_s is not None:
+            self._show(f"-- messages disappear after {timedelta(seconds=head.lifetime_s)}")
         for entry in self._session.mailbox.messages(self._conversation)[-RECENT:]:
             self._show_entry(entry)
 

@@ -104,6 +104,7 @@ class _Conversation(Struct, frozen=True):
     last_message: _Message | None
     members_version: int
     joiners_see_all: bool
+    lifetime_s: int | None
 
     def as_frame(self) -> Conversation:
         last = self.last_message.as_frame() if self.last_message else None
@@ -123,6 +124,7 @@ class _Conversation(Struct, frozen=True):
             last,
             self.members_version,
             self.joiners_see_all or None,
+            self.lifetime_s,
         )
 
 

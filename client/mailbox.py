@@ -182,6 +182,9 @@ class Mailbox:
             self._depart(push)
         elif (state := self._conversations.get(push.conversation)) is not None and state.head is not None:
             self._take(state, push)
+            if isinstance(push, Settings):
+                # What was missing below a floor that has risen never comes: what waited above it may adjoin now.
+                self._advance(push.conversation, state)
         else:
             self._early.setdefault(push.conversation, []).append(push)
 
@@ -208,6 +211,7 @@ class Mailbox:
                 state.head,
                 name=push.name,
                 joiners_see_all=push.joiners_see_all,
+                lifetime_s=push.lifetime_s,
                 members_version=push.members_version,
             )
         self._raise_floor(state, push.first_seq)
@@ -234,6 +238,7 @@ class Mailbox:
         if first_seq <= state.first_seq:
             return
         state.first_seq = first_seq
+        state.last_seq = max(state.last_seq, first_seq - 1)
         state.held = {seq: entry for seq, entry in state.held.items() if seq >= first_seq}
         state.messages = [entry for entry in state.messages if entry.seq >= first_seq]
         if state.begin is not None:

@@ -21,6 +21,7 @@
 | `batches` | work that is done in small batches |
 | `forget` | the tasks: forget what nobody asks for any more |
 | `orphans` | the tasks: remove files that nothing refers to any more |
+| `retention` | the task: messages that have lived long enough go |
 
 In Postgres a job is a row until it has ended (`store.jobs`). In Redis it is an entry of a stream until its end has been
 written. Whatever happens to Redis, the row is handed in once more; whatever happens to a worker, the entry is taken

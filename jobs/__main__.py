@@ -103,7 +103,7 @@ def main() -> None:
     if options.command is None:
         run_process("worker", _work)
     else:
-        run_process("jobs", _operator(options), CommandError, level="warning")
+        run_process("jobs", _operator(options), CommandError, level="error")
 
 
 if __name__ == "__main__":

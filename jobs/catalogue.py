@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import httpx
+import trio
 
 from jobs.batches import TIMEOUT_S
 from jobs.forget import Forgetting
@@ -15,11 +16,14 @@ from jobs.mail_tasks import MailTasks
 from jobs.notifier import Webhook
 from jobs.offline_notice import OfflineNotices
 from jobs.orphans import Orphans
+from jobs.retention import INTERVAL_S, Retention
+from jobs.retention import TIMEOUT_S as RETENTION_TIMEOUT_S
 from jobs.task import Backoff, Cron, Every, Task
 from store.config import Config
 from store.objects import Objects
 from store.objects_url import open_objects
 from store.pool import Pool
+from store.redis import Redis
 
 NOTICE_ATTEMPTS: Final = 12
 NOTICE_BACKOFF: Final = Backoff(1, 600)
@@ -32,9 +36,21 @@ MAIL_BACKOFF: Final = Backoff(10, 1800)
 @asynccontextmanager
 async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Task], None]:
     """The tasks by name, and what they share for as long as they are used. Nothing is asked of anybody yet."""
-    async with httpx.AsyncClient() as client, open_objects(config.object_store_url) as objects:
-        tasks = [*_notices(config, pool, client), *_mails(config, pool), *_clean_up(pool, objects)]
+    bus = Redis(config.bus_url)
+    async with (
+        httpx.AsyncClient() as client,
+        open_objects(config.object_store_url) as objects,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(bus.run)
+        tasks = [
+            *_notices(config, pool, client),
+            *_mails(config, pool),
+            *_clean_up(pool, objects),
+            _retention(config, pool, bus, objects),
+        ]
         yield {task.name: task for task in tasks}
+        nursery.cancel_scope.cancel()
 
 
 def _notices(config: Config, pool: Pool, client: httpx.AsyncClient) -> list[Task]:
@@ -61,3 +77,15 @@ def _clean_up(pool: Pool, objects: Objects | None) -> list[Task]:
         Task(orphans.orphaned_attachments, attempts=3, schedule=Every(600), timeout_s=TIMEOUT_S, concurrency=1),
         Task(orphans.orphaned_objects, attempts=5, schedule=Cron("45 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
     ]
+
+
+def _retention(config: Config, pool: Pool, bus: Redis, objects: Objects | None) -> Task:
+    retention = Retention(pool, bus, objects if config.retention_archives else None, days=config.retention_days)
+    return Task(
+        retention.retention,
+        attempts=5,
+        backoff=Backoff(1, INTERVAL_S),
+        schedule=Every(INTERVAL_S),
+        timeout_s=RETENTION_TIMEOUT_S,
+        concurrency=1,
+    )

@@ -221,6 +221,7 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.RECEIPTS: _array(limits.MAX_PARTICIPANTS, _receipt),
     Key.COUNTS: _array(limits.MAX_COUNT, _count),
     Key.LAST_SEEN: _time,
+    Key.LIFETIME_S: _uint(2**32 - 1),
 }
 
 OPTIONAL: Final = frozenset(
@@ -239,6 +240,7 @@ OPTIONAL: Final = frozenset(
         Key.DISPLAY_NAME,
         Key.JOINERS_SEE_ALL,
         Key.LAST_SEEN,
+        Key.LIFETIME_S,
     }
 )
 """Fields that a frame may leave out; absent and None are the same."""

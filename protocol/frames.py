@@ -78,6 +78,7 @@ class Key(IntEnum):
     RECEIPTS = 55
     COUNTS = 56
     LAST_SEEN = 57
+    LIFETIME_S = 58
 
 
 class Type(IntEnum):
@@ -501,6 +502,7 @@ class Conversation(Struct, frozen=True):
     :ivar last_message: with `last_seq`; None if there is none, or none that this user may read.
     :ivar members_version: of the participants and the settings: of two states the one of the greater version counts.
     :ivar joiners_see_all: who joins sees what was said before; None for false.
+    :ivar lifetime_s: for how long messages live before they disappear; None: as long as the server keeps them.
     """
 
     TYPE: ClassVar = Type.CONVERSATION
@@ -516,6 +518,7 @@ class Conversation(Struct, frozen=True):
     last_message: Message | Tombstone | None
     members_version: int
     joiners_see_all: bool | None = None
+    lifetime_s: int | None = None
 
 
 class Typing(Struct, frozen=True, gc=False):
@@ -613,9 +616,10 @@ class Departed(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True, gc=False):
-    """Push: what a group is like now.
+    """Push: what a conversation is like now.
 
     :ivar first_seq: what lies below it is gone for everyone.
+    :ivar lifetime_s: as in `Conversation`.
     """
 
     TYPE: ClassVar = Type.SETTINGS
@@ -624,6 +628,7 @@ class Settings(Struct, frozen=True, gc=False):
     first_seq: int
     members_version: int
     joiners_see_all: bool | None = None
+    lifetime_s: int | None = None
 
 
 class Profile(Struct, frozen=True, gc=False):

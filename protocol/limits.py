@@ -83,6 +83,11 @@ MAX_REQUEST: Final = 2**32 - 1
 MAX_SEQ: Final = 2**63 - 1
 """Sequence numbers are Postgres bigints."""
 
+MIN_LIFETIME_S: Final = 60
+MAX_LIFETIME_S: Final = 3650 * 86_400
+"""For how long messages of a conversation may be made to live: less than a minute would be gone before a phone has
+fetched them, more than ten years is for ever."""
+
 TEMP_ID_DAYS: Final = 30
 """For so long a `temp_id` that holds a time is remembered; a phone that was off for longer asks the user again."""
 

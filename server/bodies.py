@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.frames import Conversation, Message, Tombstone
+from protocol.limits import MAX_LIFETIME_S, MIN_LIFETIME_S
 from server.cursors import InvalidCursor, decode_cursor, encode_cursor
 from store.accounts import Device
 from store.contacts import Contact
@@ -67,6 +68,11 @@ class PatchConversation(Struct):
 
     name: Title | None = None
     joiners_see_all: bool | None = None
+    lifetime_s: Annotated[int, Meta(ge=0, le=MAX_LIFETIME_S)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.lifetime_s and self.lifetime_s < MIN_LIFETIME_S:
+            raise ValueError(f"lifetime_s: 0 (none), or {MIN_LIFETIME_S} to {MAX_LIFETIME_S} seconds")
 
 
 class PatchProfile(Struct):
@@ -263,6 +269,7 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
         "last_seq": conversation.last_seq,
         "members_version": conversation.members_version,
         "joiners_see_all": bool(conversation.joiners_see_all),
+        "lifetime_s": conversation.lifetime_s,
         "unread_count": conversation.unread_count,
         "participants": [
             {

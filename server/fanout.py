@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from server.hub import Push
-from store.bus import publish
+from store.bus import PUSHES, Addressed, encode_pushes, publish
 from store.directory import locate, locate_watchers
 from store.errors import Unavailable
 from store.redis import Redis, RedisError
@@ -33,7 +33,6 @@ MAX_PASS: Final = 512
 MAX_PASS_BYTES: Final = 512 * 1024
 """Pushes of one pass, and their frames: bound the size of a stream entry, and what its receiver pushes at once."""
 
-PUSHES: Final = 1
 CATCH_UP: Final = 2
 HINT: Final = 3
 RECHECK: Final = 4
@@ -55,13 +54,6 @@ class Recheck(NamedTuple):
     """A process says: who may watch these users' presence has changed."""
 
     users: list[bytes]
-
-
-def encode_pushes(pushes: list[tuple[Push, list[bytes]]]) -> bytes:
-    """A stream entry: pushes, each with those of its users whom the receiving node holds."""
-    return cbor2.dumps(
-        [PUSHES, [[push.conversation, push.seq, push.frame, push.key, b"".join(users)] for push, users in pushes]]
-    )
 
 
 def encode_catch_up(ago_s: float) -> bytes:
@@ -234,7 +226,7 @@ class Fanout:
         return [(node, encode_recheck(some)) for node, some in of_node.items()]
 
     def _entries(self, pushes: list[Push], where: dict[bytes, tuple[bytes, ...]]) -> Iterator[tuple[bytes, bytes]]:
-        by_node: defaultdict[bytes, list[tuple[Push, list[bytes]]]] = defaultdict(list)
+        by_node: defaultdict[bytes, list[Addressed]] = defaultdict(list)
         for push in pushes:
             there: defaultdict[bytes, list[bytes]] = defaultdict(list)
             for user in push.users:
@@ -242,6 +234,6 @@ class Fanout:
                     if node != self._node:
                         there[node].append(user)
             for node, users in there.items():
-                by_node[node].append((push, users))
+                by_node[node].append(Addressed(push.conversation, push.seq, push.frame, push.key, users))
         for node, addressed in by_node.items():
             yield node, encode_pushes(addressed)

@@ -342,8 +342,13 @@ def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages, announcements: 
         user = (await _identify(pool)).user
         body = await _body(bodies.PatchConversation)
         with trio.CancelScope(shield=True):
-            changed, settings = await participants.set_group(
-                pool, user, conversation.bytes, name=body.name, joiners_see_all=body.joiners_see_all
+            changed, settings = await participants.change_settings(
+                pool,
+                user,
+                conversation.bytes,
+                name=body.name,
+                joiners_see_all=body.joiners_see_all,
+                lifetime_s=body.lifetime_s,
             )
             announcements.settings_changed(settings, changed)
         return Response(b"", 204)

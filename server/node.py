@@ -300,6 +300,8 @@ class Node:
                     others[user].append(each.conversation)
             else:
                 self._push_receipts(each)
+                if each.settings is not None:
+                    self._hub.push(Push(each.conversation, 0, encode(each.settings), each.users))
         for user, conversations in others.items():
             for told in await some_of(self._pool, user, conversations):
                 self._hub.push_to_synced(user, encode(replace(told, last_message=None)))

@@ -8,7 +8,7 @@
 | `queue`, `batch` | group commit: what queued, fairly, during one commit goes out with the next |
 | `lanes` | what is locked elsewhere goes a way of its own |
 | `redis` | one pipelined Redis connection for all tasks |
-| `messages`, `revisions`, `marks`, `conversations` | a function for each query |
+| `messages`, `revisions`, `marks`, `conversations`, `retention` | a function for each query |
 | `participants`, `members`, `contacts`, `accounts`, `last_seen`, `outbox` | the same |
 | `emails`, `email_address` | where users get mail, and what of; which addresses there can be |
 | `objects` | the object store, as its callers see it |

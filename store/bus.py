@@ -8,8 +8,10 @@ keeps until it has read a later one (`store.directory.beat`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import cbor2
 
 from store.redis import Redis, RedisError
 
@@ -24,6 +26,29 @@ BLOCK_MS: Final = 1000
 
 MAX_READ: Final = 256
 """Entries of one read."""
+
+
+PUSHES: Final = 1
+"""What an entry of pushes begins with; other kinds are between nodes alone (`server.fanout`)."""
+
+
+class Addressed(NamedTuple):
+    """A push for users whom a node holds.
+
+    :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
+    :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
+    """
+
+    conversation: bytes
+    seq: int
+    frame: bytes
+    key: bytes | None
+    users: Sequence[bytes]
+
+
+def encode_pushes(pushes: Iterable[Addressed]) -> bytes:
+    """An entry: pushes, each with those of its users whom the receiving node holds."""
+    return cbor2.dumps([PUSHES, [[*push[:4], b"".join(push.users)] for push in pushes]])
 
 
 def stream_of(node: bytes) -> bytes:

@@ -62,6 +62,10 @@ class Config:
     """Whom mail is from: ADDRESS, or NAME <ADDRESS>."""
     public_url: str = ""
     """Where `web` is reached from outside: what links in mails begin with."""
+    retention_days: float = 0.0
+    """For how long messages are kept, in days; 0: for ever. Where a conversation has a lifetime, the shorter counts."""
+    retention_archives: int = 0
+    """1: what RETENTION_DAYS removes is archived in the object store before; what disappears by a lifetime never is."""
     log_level: str = "info"
     """debug, info, warning or error. Logs are JSON lines on stderr."""
 
@@ -123,6 +127,11 @@ class Config:
             yield name, fault, not fault
         fault = objects_url_fault(self.object_store_url)
         yield "OBJECT_STORE_URL", fault, not fault
+        days = "must be 0 (for ever), or 0.001 to 3650 days"
+        yield "RETENTION_DAYS", days, self.retention_days == 0 or 0.001 <= self.retention_days <= 3650
+        yield "RETENTION_ARCHIVES", "must be 0 or 1", self.retention_archives in (0, 1)
+        where = "needs OBJECT_STORE_URL: where the archives are to go"
+        yield "RETENTION_ARCHIVES", where, not self.retention_archives or bool(self.object_store_url)
         hook = "must be an http:// or https:// URL, or empty"
         yield (
             "OFFLINE_NOTICE_URL",

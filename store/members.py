@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from protocol.frames import Departed
+from protocol.frames import Departed, Settings
 from protocol.limits import MAX_SHOWN
 from store import sql
 from store.pool import Pool
@@ -86,21 +86,27 @@ class ChangedMembers(Struct, frozen=True):
     :ivar is_other: whether who takes part, or what is told of them, is another.
     :ivar users: who takes part.
     :ivar marks: (user, delivered, read, read as the user's own devices see it) of those whose marks have moved.
+    :ivar settings: with the floor, if that was moved.
     """
 
     conversation: bytes
     is_other: bool
     users: tuple[bytes, ...]
     marks: list[tuple[bytes, int, int, int]]
+    settings: Settings | None
 
 
 async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[ChangedMembers]:
     """What other than messages has changed for these users since a snapshot, in Postgres' own form."""
     parameters = {"users": uuids(users), "base": base, "most": MAX_SHOWN}
-    return [
-        ChangedMembers(conversation, bool(is_other), tuple(members), list(zip(*columns, strict=True)))
-        for conversation, is_other, members, *columns in await pool.fetch(_sql.changed_since, parameters)
-    ]
+    changed = []
+    for conversation, is_other, members, *rest in await pool.fetch(_sql.changed_since, parameters):
+        columns, (floor, name, version, sees_all, lifetime_s) = rest[:4], rest[4:]
+        marks = list(zip(*columns, strict=True))
+        moved = floor is not None
+        settings = Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s) if moved else None
+        changed.append(ChangedMembers(conversation, bool(is_other), tuple(members), marks, settings))
+    return changed
 
 
 async def departed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[Departed]:

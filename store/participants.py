@@ -1,4 +1,5 @@
-"""Who takes part in a group, and what they may do: each change is one transaction that is ordered with the messages.
+"""Who takes part in a group, what they may do, and what a conversation is like: each change is one transaction that is
+ordered with the messages.
 
 A change moves the conversation's `members_version`, so no list of members from before it is used for a send after it.
 """
@@ -79,11 +80,21 @@ async def mute(pool: Pool, user: bytes, conversation: bytes, *, seconds: float) 
         raise NotAParticipant
 
 
-async def set_group(
-    pool: Pool, user: bytes, conversation: bytes, *, name: str | None, joiners_see_all: bool | None
+async def change_settings(
+    pool: Pool,
+    user: bytes,
+    conversation: bytes,
+    *,
+    name: str | None = None,
+    joiners_see_all: bool | None = None,
+    lifetime_s: int | None = None,
 ) -> tuple[Membership, Settings]:
-    """Give a group another name, or show who joins later what was said before, or no more; None leaves it as it is.
+    """Give a group another name, show who joins later what was said before, or let messages disappear.
 
+    None leaves it as it is.
+
+    :param lifetime_s: for how long messages live, those that are there included; 0: as long as the deployment keeps
+        them. Of a direct conversation, whose participants are no administrators, this alone may be changed.
     :raises NotAParticipant, NotAnAdministrator: as for `remove`.
     """
     parameters = {
@@ -91,11 +102,12 @@ async def set_group(
         "conversation": uuid(conversation),
         "name": name,
         "joiners_see_all": joiners_see_all,
+        "lifetime_s": lifetime_s,
     }
-    [(outcome, members, version, name, floor, sees_all)] = await pool.fetch(_sql.set_group, parameters)
+    [(outcome, members, version, name, floor, sees_all, lifetime_s)] = await pool.fetch(_sql.change, parameters)
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
-    settings = Settings(conversation, name, floor + 1, version or 0, sees_all or None)
+    settings = Settings(conversation, name, floor + 1, version or 0, sees_all or None, lifetime_s)
     return Membership(outcome == "changed", members or [], version or 0), settings
 
 

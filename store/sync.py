@@ -245,7 +245,7 @@ class _Page:
     async def fill(self, ids: Sequence[bytes], floors: Sequence[int], news: Sequence[str]) -> tuple[bytes, int] | None:
         """Fill it from these conversations; where the next page begins, None if there is none.
 
-        :param floors: of each, the seq from before the user joined.
+        :param floors: of each, the seq up to which nothing is for the user.
         :param news: what of each is new, as `changed` in `store/sql/sync.sql` says.
         """
         if not ids:

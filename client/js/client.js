@@ -134,6 +134,7 @@ export class Client extends EventEmitter {
       else if (['message', 'tombstone', 'conversation', 'departed'].includes(frame.type)) this.#apply(frame)
       else {
         if (['participants', 'receipts'].includes(frame.type)) this.mailbox.takePeople(frame)
+        if (frame.type === 'settings') this.mailbox.takeSettings(frame)
         this.emit('push', frame)
       }
     }

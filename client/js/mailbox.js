@@ -75,6 +75,16 @@ export class Mailbox {
     }
   }
 
+  // What the conversation is like now, if that is newer than what is held; and its floor (6.6).
+  takeSettings({ conversation, name, first_seq, members_version, joiners_see_all, lifetime_s }) {
+    if (this.departed.has(conversation.toString('hex'))) return
+    const talk = this.#talk(conversation)
+    if (talk.told && members_version > talk.told.members_version) {
+      talk.told = { ...talk.told, name, joiners_see_all, lifetime_s, members_version }
+    }
+    this.raiseFloor(conversation, first_seq)
+  }
+
   // What lies below a first seq is gone, or not for this user (5.3).
   raiseFloor(conversation, first_seq) {
     const talk = this.#talk(conversation)

@@ -35,7 +35,7 @@ where me.user_id = %(user)s
 select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        greatest(me.joined_seq, c.floor_seq) + 1, c.last_seq,
        greatest(c.last_seq - greatest(me.read_seq, me.private_read_seq, me.joined_seq, c.floor_seq), 0),
-       (extract(epoch from c.active_at) * 1000000)::bigint, c.members_version, c.joiners_see_all,
+       (extract(epoch from c.active_at) * 1000000)::bigint, c.members_version, c.joiners_see_all, c.lifetime_s::bigint,
        who.users, who.revisions, who.usernames, who.joined, who.delivered, who.read, who.admins, who.names,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
@@ -64,7 +64,7 @@ cross join lateral (
     where me.base is null
        or (p.size <= %(most)s or p.user_id = me.user_id) and (unseen(p.changed, me.base) or unseen(p.marked, me.base))
 ) who
-left join messages m on m.conversation_id = c.id and m.seq = c.last_seq and m.seq > me.joined_seq
+left join messages m on m.conversation_id = c.id and m.seq = c.last_seq and m.seq > greatest(me.joined_seq, c.floor_seq)
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
 
 -- name: version

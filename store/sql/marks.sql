@@ -65,7 +65,8 @@ select m.sender_id, m.seq, count(*) filter (where p.delivered_seq >= m.seq),
        count(*) filter (where p.read_seq >= m.seq)
 from (
     select w.sender_id, w.seq from messages w
-    where w.conversation_id = %(conversation)s and w.seq > %(after)s and w.seq <= %(upto)s
+    where w.conversation_id = %(conversation)s and w.seq <= %(upto)s
+      and w.seq > greatest(%(after)s, (select c.floor_seq from conversations c where c.id = %(conversation)s))
       and w.deleted is null and not w.is_silent
     order by w.seq desc limit %(limit)s
 ) m
@@ -77,7 +78,8 @@ group by m.sender_id, m.seq order by m.seq;
 -- How far everybody for whom a message is has come; a row with nulls: nobody else takes part. No row: the user may not see it.
 select p.user_id, p.delivered_seq, p.read_seq, m.sender_id
 from participants me
-join messages m on m.conversation_id = me.conversation_id and m.seq = %(seq)s and m.seq > me.joined_seq
+join conversations c on c.id = me.conversation_id
+join messages m on m.conversation_id = me.conversation_id and m.seq = %(seq)s and m.seq > greatest(me.joined_seq, c.floor_seq)
 left join participants p on p.conversation_id = me.conversation_id and p.user_id <> m.sender_id
     and p.joined_seq < m.seq and (not m.is_silent)
 where me.conversation_id = %(conversation)s and me.user_id = %(user)s

@@ -24,13 +24,15 @@ where me.user_id = %(user)s::uuid and p.size <= %(most)s;
 
 -- name: changed_since
 -- What other than messages may have passed a node by since a snapshot, in the conversations of these users. The conversation;
--- whether who takes part, or what is told of them, is another; who takes part; and whose marks have moved, where not too many
--- take part: as others see them, and as the reader does.
+-- whether who takes part, or what is told of them, is another; who takes part; whose marks have moved, where not too many
+-- take part: as others see them, and as the reader does; and if the floor was moved, the settings, with it.
 with mine as materialized (
     select distinct p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[])
 )
 select c.id, unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed, who.users,
-       coalesce(who.movers, '{}'), coalesce(who.delivered, '{}'), coalesce(who.read, '{}'), coalesce(who.own_read, '{}')
+       coalesce(who.movers, '{}'), coalesce(who.delivered, '{}'), coalesce(who.read, '{}'), coalesce(who.own_read, '{}'),
+       case when unseen(c.floor_changed, %(base)s::pg_snapshot) then c.floor_seq end, c.name, c.members_version, c.joiners_see_all,
+       c.lifetime_s
 from mine
 join conversations c on c.id = mine.conversation_id
 cross join lateral (
@@ -45,7 +47,8 @@ cross join lateral (
         from participants p where p.conversation_id = c.id
     ) p
 ) who
-where unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed or who.movers is not null;
+where unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed or who.movers is not null
+   or unseen(c.floor_changed, %(base)s::pg_snapshot);
 
 -- name: departed_since
 -- Those of some users who have left a conversation, or were removed, since a snapshot, and from which one.

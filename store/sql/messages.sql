@@ -32,7 +32,7 @@ left join lateral (
                    or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
     from (
         select * from messages m
-        where m.conversation_id = p.conversation_id and m.seq < %(before)s and m.seq > p.joined_seq
+        where m.conversation_id = p.conversation_id and m.seq < %(before)s and m.seq > greatest(p.joined_seq, c.floor_seq)
         order by m.seq desc limit %(limit)s
     ) page
     window onward as (order by page.seq desc)
@@ -56,7 +56,8 @@ left join lateral (
                    or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
     from (
         select * from messages m
-        where m.conversation_id = p.conversation_id and m.seq > greatest(%(after)s, p.joined_seq) and m.seq < %(before)s
+        where m.conversation_id = p.conversation_id and m.seq > greatest(%(after)s, p.joined_seq, c.floor_seq)
+          and m.seq < %(before)s
         order by m.seq limit %(limit)s
     ) page
     window onward as (order by page.seq)
@@ -67,7 +68,7 @@ order by m.seq;
 -- name: version
 -- Which state a conversation's history is in, as a user sees it: since when they see it, what was written last, and whether
 -- some of it is for this user alone.
-select me.joined_seq, c.changed::text::bigint, me.changed::text::bigint,
+select greatest(me.joined_seq, c.floor_seq), c.changed::text::bigint, me.changed::text::bigint,
        c.kind = 'direct' or exists (
            select from hidden h where h.user_id = me.user_id and h.conversation_id = me.conversation_id
        )
@@ -82,13 +83,14 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
        )
 from participants p
+join conversations c on c.id = p.conversation_id
 left join lateral (
     (select * from messages m
-     where m.conversation_id = p.conversation_id and m.seq <= %(around)s and m.seq > p.joined_seq
+     where m.conversation_id = p.conversation_id and m.seq <= %(around)s and m.seq > greatest(p.joined_seq, c.floor_seq)
      order by m.seq desc limit %(older)s)
     union all
     (select * from messages m
-     where m.conversation_id = p.conversation_id and m.seq > greatest(%(around)s, p.joined_seq)
+     where m.conversation_id = p.conversation_id and m.seq > greatest(%(around)s, p.joined_seq, c.floor_seq)
      order by m.seq limit %(newer)s)
 ) m on true
 where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
@@ -100,15 +102,16 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.deleted is not null, m.is_silent
 from messages m
-where m.conversation_id = %(conversation)s::uuid and m.seq > %(after)s and m.seq <= %(upto)s
+where m.conversation_id = %(conversation)s::uuid and m.seq <= %(upto)s
+  and m.seq > greatest(%(after)s, (select c.floor_seq from conversations c where c.id = %(conversation)s::uuid))
 order by m.seq limit %(limit)s;
 
 -- name: recent
 -- What may have passed a node by: of the conversations of these users, those that moved since, each with its
 -- participants, its last seq, and the last seq that had been there before (below it nothing can be missing).
 select c.id, c.last_seq,
-       coalesce((select m.seq from messages m where m.conversation_id = c.id and m.created < clock_timestamp() - make_interval(secs => %(ago_s)s)
-                 order by m.seq desc limit 1), 0),
+       greatest((select m.seq from messages m where m.conversation_id = c.id and m.created < clock_timestamp() - make_interval(secs => %(ago_s)s)
+                 order by m.seq desc limit 1), c.floor_seq),
        array(select p.user_id from participants p where p.conversation_id = c.id order by p.user_id),
        array(select p.joined_seq from participants p where p.conversation_id = c.id order by p.user_id)
 from conversations c

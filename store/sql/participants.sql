@@ -10,10 +10,11 @@ select outcome, members, members_version from remove_participant(%(user)s::uuid,
 -- See set_role() in the migrations.
 select outcome, members, members_version from set_role(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(role)s);
 
--- name: set_group
--- See set_group() in the migrations.
-select outcome, members, members_version, name, floor_seq, joiners_see_all
-from set_group(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text, %(joiners_see_all)s::boolean);
+-- name: change
+-- See change_conversation() in the migrations.
+select outcome, members, members_version, name, floor_seq, joiners_see_all, lifetime_s
+from change_conversation(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text, %(joiners_see_all)s::boolean,
+                         %(lifetime_s)s::int);
 
 -- name: mute
 -- No offline notices of a conversation until then. No row: the user does not take part in it.

@@ -28,7 +28,8 @@ select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)
 from recent r
 -- The limit has it looked up for each: without statistics the table would be read from end to end.
 cross join lateral (
-    select * from messages m where m.conversation_id = r.conversation_id and m.seq = r.seq limit 1
+    select m.* from messages m join conversations c on c.id = m.conversation_id
+    where m.conversation_id = r.conversation_id and m.seq = r.seq and m.seq > c.floor_seq limit 1
 ) m
 cross join lateral (
     select array_agg(p.user_id) as users from participants p

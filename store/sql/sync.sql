@@ -1,12 +1,12 @@
 -- name: changed
 -- Which conversations of a user have changed since a snapshot, in order of their ids: a page of them; one row, also if there
--- is none. The snapshot is null on a device that holds nothing. Of each conversation: the seq from before the user joined;
--- what of it is new: 'left' (the user takes part no more), 'whole' (who takes part, or the group's settings), 'head' (its
--- messages, or what is the user's own), 'marks' (others' marks or profiles alone).
+-- is none. The snapshot is null on a device that holds nothing. Of each conversation: up to which seq
+-- nothing is for the user; what of it is new: 'left' (the user takes part no more), 'whole' (who takes part, or the settings),
+-- 'head' (its messages, its floor, or what is the user's own), 'marks' (others' marks or profiles alone).
 -- Besides, in the same statement: a new snapshot, the last transaction that it surely saw, whose history this is, and what
 -- time it is.
 with mine as materialized (
-    select c.id, me.joined_seq,
+    select c.id, greatest(me.joined_seq, c.floor_seq) as floor_seq,
            greatest(c.changed, me.changed, me.marked, who.changed, who.marked) as changed,
            case when %(base)s::pg_snapshot is null or unseen(c.members_changed, %(base)s::pg_snapshot) then 'whole'
                 when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot) then 'head'
@@ -27,12 +27,12 @@ with mine as materialized (
     select d.conversation_id, 4611686018427387904, d.changed, 'left' from departures d
     where d.user_id = %(user)s::uuid and unseen(d.changed, %(base)s::pg_snapshot)
 ), page as (
-    select id, joined_seq, news from mine
+    select id, floor_seq, news from mine
     where news is not null and id >= %(position)s::uuid order by id limit %(limit)s
 )
 select pg_current_snapshot()::text, (select max(changed) from mine)::text, (select h.id from history h),
        left(pg_walfile_name(pg_current_wal_lsn()), 8), (extract(epoch from now()) * 1000000)::bigint,
-       array(select id from page order by id), array(select joined_seq from page order by id),
+       array(select id from page order by id), array(select floor_seq from page order by id),
        array(select news from page order by id);
 
 -- name: messages

@@ -43,6 +43,7 @@ class Kind(StrEnum):
     PROFILE = "profile"
     RECEIPTS = "receipts"  # flag: gives receipts
     BLOCK = "block"  # other: whom; flag: blocks
+    EXPIRE = "expire"  # pick: what is older than so many seconds, where it has been for longest
     OPEN = "open"  # place: how many others
     AWAY = "away"  # flag: says bye; pick: for how long
     FRESH = "fresh"  # a device that holds nothing takes another one's place
@@ -68,6 +69,7 @@ WEIGHTS: Final = {
     Kind.PROFILE: 6,
     Kind.RECEIPTS: 5,
     Kind.BLOCK: 14,
+    Kind.EXPIRE: 8,
     Kind.OPEN: 3,
     Kind.AWAY: 20,
     Kind.FRESH: 4,

@@ -14,8 +14,12 @@ import httpx
 import trio
 
 from client.http import Credentials
+from jobs.retention import Retention
 from store import accounts, conversations
+from store.errors import Unavailable
 from store.pool import Pool
+from store.redis import Redis
+from store.retention import move_floors, unannounced
 from tests.checker.devices import Device, Recorder, listen, picked
 from tests.checker.history import Blocked, Fault, Member, Opened, Shown
 from tests.checker.plan import DEVICES, NODES, USERS, Kind, Step
@@ -137,6 +141,7 @@ class World:
             Kind.PROFILE: self._set_profile,
             Kind.RECEIPTS: self._give_receipts,
             Kind.BLOCK: self._block,
+            Kind.EXPIRE: self._expire,
             Kind.OPEN: self._open,
             Kind.AWAY: self._away,
             Kind.FRESH: self._replace,
@@ -248,6 +253,18 @@ class World:
             if status == 204 or status >= 500:
                 now, is_known = self.recorder.now(), status == 204
                 self.recorder.add(Blocked(now, began, f"user{user}", f"user{other}", step.flag, is_known))
+
+    async def _expire(self, step: Step) -> None:
+        """Of one conversation what is older than some seconds is gone for everyone; it stays stored, for the checks."""
+        await move_floors(self._pool, days=(1 + 4 * step.pick) / 86_400, archives=False, limit=1)
+        redis = Redis(self._redis_url)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(redis.run)
+            await redis.wait_connected()
+            with suppress(Unavailable):  # flushed at this moment: the next one tells
+                await Retention(self._pool, redis, None, days=0)._announce(await unannounced(self._pool, limit=100))
+            nursery.cancel_scope.cancel()
+        await self._pool.fetch("update expiries set is_cleared = true where is_announced and not is_cleared")
 
     async def _open(self, step: Step) -> None:
         others = {(step.user + 1 + number) % USERS for number in range(1 + step.place % 3)}

@@ -24,6 +24,7 @@ from client_world import (
     refusal,
     refuse,
 )
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from client import login
@@ -258,6 +259,19 @@ async def test_what_arrives_is_shown_with_name_and_time_and_harmless(
         assert (await shown.receive()).endswith(" bob: hello\\nann")
         os.close(stdin)
     assert shown.statistics().current_buffer_used == 0
+
+
+async def test_a_chat_whose_messages_disappear_says_so(
+    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("client.__main__.show", shown.append)
+    seen = logged_in.conversation
+    os.close(stdin)
+    for lifetime_s, lines in ((None, []), (90_000, ["-- messages disappear after 1 day, 1:00:00"])):
+        monkeypatch.setattr(logged_in, "conversation", lambda id_, s=lifetime_s: replace(seen(id_), lifetime_s=s))
+        await run("chat", "ann", "bob")
+        assert shown == lines
 
 
 async def test_who_is_online_and_who_types_is_shown_once(

@@ -183,6 +183,32 @@ def test_a_floor_that_rises_jumps_over_what_may_not_be_read_and_drops_what_is_go
     assert apply(mailbox, 3, 10) == [10]
 
 
+def test_settings_with_a_floor_drop_what_has_disappeared_and_end_the_wait_for_what_is_missing() -> None:
+    """What waited above a hole becomes readable at once: nothing else may come for a long time."""
+    mailbox = known()
+    apply(mailbox, 1, 2)
+    apply(mailbox, 5)
+    assert not mailbox.is_complete
+    mailbox.take(Settings(TALK, None, 5, 1))
+    assert mailbox.is_complete
+    assert [held.seq for held in mailbox.messages(TALK)] == [5]
+    assert [logged.seq for logged in mailbox.log] == [1, 2, 5]
+    mailbox.take(Settings(TALK, None, 8, 1))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.first_seq, head.last_seq, head.unread_count) == (8, 7, 0), "there were others that it never got"
+    assert apply(mailbox, 6, 8) == [8]
+
+
+def test_a_lifetime_is_kept_by_its_version() -> None:
+    mailbox = known()
+    for version, lifetime_s in ((3, 60), (2, None)):
+        mailbox.take(Settings(TALK, None, 1, version, None, lifetime_s))
+        head = mailbox.head(TALK)
+        assert head is not None
+        assert head.lifetime_s == 60
+
+
 def test_a_floor_never_falls() -> None:
     mailbox = known(5, 5)
     mailbox.learn(told(TALK, 1, 5))

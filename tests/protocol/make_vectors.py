@@ -158,7 +158,7 @@ def borders_of_lengths() -> Iterator[Vector]:
 def ignored() -> Iterator[Vector]:
     nested: list[Any] = [[b"\x01", "two", [3]], {"three": [4, None], b"\x05": -6}]
     for label, unknown in (
-        ("the first unknown key", {58: 1}),
+        ("the first unknown key", {59: 1}),
         ("the largest unknown key", {2**64 - 1: 1}),
         ("unknown keys below 0", {-1: 1, -(2**64): 1}),
         ("unknown keys with nested values", {77: nested[0], 78: nested[1]}),
@@ -232,7 +232,7 @@ def bad_frames() -> Iterator[Vector]:
         "a break": b"\xff",
         "a head that is reserved": b"\x1c",
         "a number after a frame": ping + b"\x00",
-        "24 fields": head(5, 24) + b"\x00\x0d\x01\x07" + b"".join(head(0, key) + b"\x00" for key in range(58, 80)),
+        "24 fields": head(5, 24) + b"\x00\x0d\x01\x07" + b"".join(head(0, key) + b"\x00" for key in range(59, 81)),
         "a head of a frame that is longer than need be": b"\xb8\x02" + ping[1:],
         "a frame of indefinite length": b"\xbf" + ping[1:] + b"\xff",
         "an array of indefinite length in a field": unknown + b"\x9f\xff",
@@ -263,7 +263,7 @@ def bad_frames() -> Iterator[Vector]:
         "5 levels in a frame of 12 fields": head(5, 12)
         + unknown[1:]
         + b"\x81\x81\x81\x81\x00"
-        + b"".join(head(0, key) + b"\x00" for key in range(58, 67)),
+        + b"".join(head(0, key) + b"\x00" for key in range(59, 68)),
         "a hundred levels": unknown + b"\x81" * 100 + b"\x00",
         "integer keys in a field": unknown + b"\xa1\x01\x02",
         "an array as key in a field": unknown + b"\xa1\x80\x02",

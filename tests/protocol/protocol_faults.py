@@ -108,5 +108,6 @@ WRONG: dict[Key, list[Any]] = {
     Key.RECEIPTS: [5, {}, [[b"u" * 16, 1, 1]] * 1001, *([each] for each in NO_RECEIPT)],
     Key.COUNTS: [5, {}, [[1, 1, 1]] * 101, *([each] for each in NO_COUNTS)],
     Key.LAST_SEEN: NO_TIME,
+    Key.LIFETIME_S: NO_MS,
 }
 """Field -> values it is refused for. A frame with a wrong request number cannot even be answered."""

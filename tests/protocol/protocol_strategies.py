@@ -123,6 +123,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "receipts": arrays(st.tuples(ids, seqs, seqs), 0, limits.MAX_PARTICIPANTS),
     "counts": arrays(st.tuples(seqs, seqs, seqs), 0, limits.MAX_COUNT),
     "last_seen": microseconds,
+    "lifetime_s": milliseconds,
 }
 
 
@@ -182,6 +183,7 @@ def full(struct_: type[Record]) -> Any:
         "receipts": [(b"\x66" * 16, 7, 6)],
         "counts": [(7, 120, 45)],
         "last_seen": 1_790_000_000_000_010,
+        "lifetime_s": 86_400,
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
     samples |= dict.fromkeys(("joined_seq", "delivered_seq", "read_seq"), 6)

@@ -28,6 +28,8 @@ GOOD = {
     "SMTP_URL": ("smtps://a:b@h", "smtps://a:b@h"),
     "MAIL_FROM": ("ALO <a@b.example>", "ALO <a@b.example>"),
     "PUBLIC_URL": ("https://h/alo", "https://h/alo"),
+    "RETENTION_DAYS": ("30.5", 30.5),
+    "RETENTION_ARCHIVES": ("0", 0),
     "LOG_LEVEL": ("debug", "debug"),
 }
 NEEDED = {"SMTP_URL": {"MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"}}
@@ -57,6 +59,13 @@ def test_bus_and_jobs_share_a_redis_unless_told_otherwise() -> None:
     assert (shared.bus_url, shared.jobs_url) == ("redis://shared", "redis://shared")
     apart = Config.from_environment({"REDIS_BUS_URL": "redis://bus", "REDIS_JOBS_URL": "redis://jobs"})
     assert (apart.bus_url, apart.jobs_url) == ("redis://bus", "redis://jobs")
+
+
+def test_archives_need_somewhere_to_go() -> None:
+    both = {"RETENTION_ARCHIVES": "1", "OBJECT_STORE_URL": "file:///archives"}
+    assert Config.from_environment(both).retention_archives == 1
+    with pytest.raises(ConfigError, match="RETENTION_ARCHIVES needs OBJECT_STORE_URL"):
+        Config.from_environment({"RETENTION_ARCHIVES": "1"})
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -102,6 +111,11 @@ def test_empty_variable_is_like_none(name: str) -> None:
         ("OBJECT_STORE_URL", "s3://key:secret@h/Bucket"),
         ("OBJECT_STORE_URL", "s3://key:secret@h/bucket?region=a b"),
         ("OBJECT_STORE_URL", "s3://key:secret@h/bucket?tls=no"),
+        ("RETENTION_DAYS", "-1"),
+        ("RETENTION_DAYS", "nan"),
+        ("RETENTION_DAYS", "3651"),
+        ("RETENTION_ARCHIVES", "2"),
+        ("RETENTION_ARCHIVES", "yes"),
         ("OFFLINE_NOTICE_URL", "hook.example/notices"),
         ("OFFLINE_NOTICE_URL", "ftp://hook.example"),
         ("OFFLINE_NOTICE_AFTER_S", "0"),

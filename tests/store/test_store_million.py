@@ -270,6 +270,9 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "hidden_at",  # revised_since
         "attachments_of_message",  # deleting a message, whose attachments refer to it
         "sends_created",  # forget_temp_ids
+        "expiries_oldest",  # move_floors, by the deployment's rule
+        "expiries_due",  # move_floors, by a conversation's lifetime
+        "expiries_uncleared",  # unannounced, uncleared
         "devices_ended",  # forget_tokens
         "devices_former_ended",  # forget_former_tokens
         "attachments_unused",  # doom

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from store_helpers import a_message
 
-from store import accounts, conversations, emails, jobs, members, messages, orphans, outbox, revisions
+from store import accounts, conversations, emails, jobs, members, messages, orphans, outbox, retention, revisions
 from store.errors import Refused
 from store.marks import Mark, mark
 from store.members import MembersCache
@@ -49,6 +49,10 @@ insert into attachments (id, user_id, object_key, size_bytes, mime_type, convers
     select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', m.conversation_id, m.seq
     from messages m where m.seq = 1;
 insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
+update conversations set lifetime_s = 60 where id < '20000000-0000-0000-0000-000000000000';
+update expiries e
+    set oldest = e.oldest - interval '1 day', due = e.oldest - interval '1 day' + make_interval(secs => c.lifetime_s)
+    from conversations c where c.id = e.conversation_id;
 """
 
 
@@ -97,6 +101,15 @@ class Traffic:
         await sync(self.pool, user, self.cursors.get(user, first.cursor))
         self.cursors[user] = first.cursor
 
+    async def clear(self) -> None:
+        """Of conversations whose messages' time has come, a batch each."""
+        await retention.note_announced(
+            self.pool, [each.settings.conversation for each in await retention.unannounced(self.pool, limit=9)]
+        )
+        for each in await retention.uncleared(self.pool, limit=2):
+            await retention.below(self.pool, each.conversation, limit=4)
+            await retention.clear(self.pool, each.conversation, limit=4)
+
     def statements(self, user: bytes, here: bytes, there: bytes) -> list[Callable[[], Awaitable[object]]]:
         pool = self.pool
         return [
@@ -138,6 +151,9 @@ class Traffic:
             lambda: jobs.next_due(pool, ["digest", "offline_notice"]),
             lambda: jobs.state(pool, 1),
             lambda: jobs.dead(pool, task="digest"),
+            lambda: retention.move_floors(pool, days=0.5, archives=False, limit=2),
+            lambda: retention.unannounced(pool, limit=2),
+            lambda: self.clear(),
             lambda: accounts.forget_tokens(pool, limit=10),
             lambda: orphans.doom(pool, limit=10),
             lambda: orphans.detach(pool, "", limit=10),

@@ -26,7 +26,9 @@ from store.members import MembersCache
 from store.messages import Committed, send
 from store.pool import Pool
 from store.postgres import connected, uuid
+from store.retention import clear, move_floors, note_announced, unannounced, uncleared
 from store.sync import Snapshot, SyncPage, SyncPush, cursor_of, sync, tide
+from tests.ageing import age
 from tests.people import new_group, new_user
 
 
@@ -189,7 +191,8 @@ class World:
     async def step(self) -> None:
         chance = self.chance
         group, user, seq = chance.choice(self.groups), chance.choice(self.users), chance.randint(1, 12)
-        change = self.change_message if chance.random() < 0.65 else self.change_people
+        kind = chance.random()
+        change = self.change_message if kind < 0.6 else self.change_people if kind < 0.9 else self.expire
         with suppress(Refused):
             await change(chance, group, user, seq)
 
@@ -222,11 +225,25 @@ class World:
         else:
             await self.change_settings(user, group)
 
+    async def expire(self, chance: random.Random, group: bytes, _: bytes, upto: int) -> None:
+        """The time of the first messages has come; of what lies below floors some is deleted, some of it not yet."""
+        await age(self.pool, group, upto=chance.choice((upto, 10 * upto)))
+        await move_floors(self.pool, days=50, archives=False, limit=2)
+        moved = await unannounced(self.pool, limit=2)
+        await note_announced(self.pool, [each.settings.conversation for each in moved])
+        for each in await uncleared(self.pool, limit=2):
+            await clear(self.pool, each.conversation, limit=4)
+
     async def change_settings(self, user: bytes, group: bytes) -> None:
         chance = self.chance
         if chance.random() < 0.5:
-            await participants.set_group(
-                self.pool, user, group, name=chance.choice((None, "A", "B")), joiners_see_all=chance.random() < 0.5
+            await participants.change_settings(
+                self.pool,
+                user,
+                group,
+                name=chance.choice((None, "A", "B")),
+                joiners_see_all=chance.random() < 0.5,
+                lifetime_s=chance.choice((None, 0, 50 * 86_400)),
             )
         else:
             await profiles.change(

@@ -1,0 +1,59 @@
+// What a device holds of a conversation whose messages disappear (SPEC 5.3, 5.10), without a server.
+
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { Mailbox } from '../mailbox.js'
+
+const TALK = Buffer.alloc(16, 1)
+const BOB = Buffer.alloc(16, 2)
+
+function known() {
+  const mailbox = new Mailbox()
+  mailbox.isFresh = false
+  const told = { kind: 'group', name: 'G', first_seq: 1, last_seq: 0, members_version: 1, participants: [] }
+  mailbox.apply({ type: 'conversation', conversation: TALK, ...told })
+  return mailbox
+}
+
+function take(mailbox, ...seqs) {
+  for (const seq of seqs) mailbox.apply({ type: 'message', conversation: TALK, seq, sender: BOB, content: BOB })
+}
+
+function settings(first_seq, members_version, more) {
+  return { type: 'settings', conversation: TALK, name: 'G', first_seq, members_version, ...more }
+}
+
+const held = (mailbox) => mailbox.entries(TALK).map(({ seq }) => seq)
+const told = (mailbox) => mailbox.conversations.get(TALK.toString('hex')).told
+
+test('what lies below an announced floor is dropped, and what is missing there is no hole', () => {
+  const mailbox = known()
+  take(mailbox, 1, 2, 5)
+  assert.equal(mailbox.holes().length, 1)
+  mailbox.takeSettings(settings(5, 1))
+  assert.deepEqual(held(mailbox), [5])
+  assert.deepEqual(mailbox.holes(), [])
+  take(mailbox, 3, 6)
+  assert.deepEqual(held(mailbox), [5, 6])
+  assert.deepEqual(mailbox.marks(), [[TALK, 6]])
+  mailbox.takeSettings(settings(2, 1))
+  take(mailbox, 4)
+  assert.deepEqual(held(mailbox), [5, 6], 'a floor that comes late takes nothing back')
+})
+
+test('of two settings those of the greater version count', () => {
+  const mailbox = known()
+  mailbox.takeSettings(settings(1, 3, { lifetime_s: 60 }))
+  mailbox.takeSettings(settings(1, 2))
+  assert.equal(told(mailbox).lifetime_s, 60)
+  mailbox.takeSettings(settings(1, 4))
+  assert.equal(told(mailbox).lifetime_s, undefined)
+})
+
+test('settings of a conversation that the user has left bring nothing back', () => {
+  const mailbox = known()
+  mailbox.user = BOB
+  mailbox.apply({ type: 'departed', conversation: TALK, users: [BOB], members_version: 2 })
+  mailbox.takeSettings(settings(3, 2))
+  assert.equal(mailbox.hasUnknown, false)
+})

@@ -1,0 +1,77 @@
+-- name: move_floors
+-- See move_floors() in the migrations.
+select looked_at, moved from move_floors(%(days)s::float8, %(archives)s, %(limit)s);
+
+-- name: unannounced
+-- Conversations whose floor has moved and whose participants have not been told of it: what they are like now, and who takes
+-- part.
+select c.id, c.name, c.floor_seq, c.members_version, c.joiners_see_all, c.lifetime_s,
+       array(select p.user_id from participants p where p.conversation_id = c.id)
+from expiries e
+cross join lateral (select * from conversations c where c.id = e.conversation_id limit 1) c
+where not e.is_cleared and not e.is_announced
+limit %(limit)s;
+
+-- name: note_announced
+-- Their floors stay until what lies below is deleted, so it is those of which they were told.
+update expiries set is_announced = true where conversation_id = any(%(conversations)s::uuid[]) and not is_cleared;
+
+-- name: uncleared
+-- Conversations in which something is to be deleted, those that have been told of it; and whether it is to be archived first.
+select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared and e.is_announced limit %(limit)s;
+
+-- name: below
+-- The oldest messages at or below a floor, as their senders saw them last, oldest first: within so many bytes of content, or
+-- the first. They change no more.
+select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
+       m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
+       m.deleted is not null
+from (
+    select oldest.*, sum(octet_length(oldest.content)) over (order by oldest.seq) as bytes,
+           row_number() over (order by oldest.seq) as n
+    from (
+        select * from messages m
+        where m.conversation_id = %(conversation)s::uuid
+          and m.seq <= (select c.floor_seq from conversations c where c.id = %(conversation)s::uuid)
+        order by m.seq limit %(limit)s
+    ) oldest
+) m
+where m.n = 1 or m.bytes <= %(bytes)s
+order by m.seq;
+
+-- name: clear
+-- Delete a batch of messages at or below a floor, the oldest first, with what refers to them; attachments are set free, for
+-- the task that removes those of no message. One row: how many there were. If none are left, that is noted, and the floor may
+-- move again. No row: nothing is to be deleted, or somebody else is at it.
+-- Only rows that nobody writes any more are locked, and none that a send would meet.
+with target as (
+    select e.conversation_id, (select c.floor_seq from conversations c where c.id = e.conversation_id) as floor_seq
+    from expiries e where e.conversation_id = %(conversation)s::uuid and not e.is_cleared for update skip locked
+), batch as (
+    select m.conversation_id, m.seq from target t cross join lateral (
+        select m.conversation_id, m.seq from messages m
+        where m.conversation_id = t.conversation_id and m.seq <= least(t.floor_seq, %(upto)s::bigint)
+        order by m.seq limit %(limit)s
+    ) m
+), freed as (
+    update attachments a set conversation_id = null, seq = null
+    from batch b where a.conversation_id = b.conversation_id and a.seq = b.seq
+), unrevised as (
+    delete from revisions r using batch b where r.conversation_id = b.conversation_id and r.seq = b.seq
+), unhidden as (
+    -- By the key of hidden, whose first part is the user.
+    delete from hidden h using (
+        select p.user_id from participants p where p.conversation_id = %(conversation)s::uuid
+        union select d.user_id from departures d where d.conversation_id = %(conversation)s::uuid
+    ) u
+    where h.user_id = u.user_id and h.conversation_id = %(conversation)s::uuid and h.seq <= (select max(b.seq) from batch b)
+), gone as (
+    delete from messages m using batch b where m.conversation_id = b.conversation_id and m.seq = b.seq
+), noted as (
+    update expiries e set is_cleared = true from target t
+    where e.conversation_id = t.conversation_id and not exists (
+        select from messages m
+        where m.conversation_id = t.conversation_id and m.seq <= t.floor_seq
+          and m.seq > coalesce((select max(b.seq) from batch b), 0))
+)
+select (select count(*) from batch) from target;
