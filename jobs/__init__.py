@@ -22,6 +22,7 @@
 | `forget` | the tasks: forget what nobody asks for any more |
 | `orphans` | the tasks: remove files that nothing refers to any more |
 | `retention` | the task: messages that have lived long enough go |
+| `analytics` | the tasks that bring figures by day up to date |
 
 In Postgres a job is a row until it has ended (`store.jobs`). In Redis it is an entry of a stream until its end has been
 written. Whatever happens to Redis, the row is handed in once more; whatever happens to a worker, the entry is taken

@@ -15,8 +15,9 @@ The gateway (process `socket`), from the wire inwards:
 | `fanout` | pushes for users on other nodes |
 | `node` | this node among the others: lease, directory, catching up after a gap |
 | `presence` | who is online, for those who watch |
+| `last_seen`, `delivery` | who was here on which day, and how long deliveries take |
 | `gateway` | wires them together; the nesting of nurseries is the order of shutdown |
 
 The HTTP interface (process `web`): `web` runs it, `http` has its routes, `bodies`, `passwords` and
-`mail_pages` (what links in mails lead to) serve them.
+`mail_pages` (what links in mails lead to) serve them; `ops` is what operators may ask.
 """

@@ -20,6 +20,7 @@ from protocol.codes import CloseCode
 from protocol.frames import Hello, MarkDelivered, MarkRead, Request, Send, Sync
 from server.admission import Arrivals, ConnectionCounts, Rate, TokenBuckets
 from server.connection import Connection
+from server.delivery import DeliveryTimes
 from server.handshake import refused_address
 from server.hub import Hub
 from server.keepalive import KeepAlive
@@ -62,7 +63,7 @@ READ_S: Final = 0.25
 """What clients had written before they could know lies in the kernel: it is read, and refused, in this time."""
 
 SIGN_OFF_TIMEOUT_S: Final = 3.0
-"""For writing when the last users were here."""
+"""For writing when the last users were here, and how long deliveries took."""
 
 GOODBYE_TIMEOUT_S: Final = 3.0
 """For telling the connections to go."""
@@ -93,10 +94,11 @@ class SocketGateway:
             raise ConfigError(f"TRUSTED_PROXIES: {error}") from None
         self._pool = Pool(config.database_url, config.database_pool)
         self._redis = Redis(config.bus_url)
-        self._hub = Hub()
-        self._node = Node(self._redis, self._pool, self._hub)
         self._clock = Clock(self._pool)
-        self._last_seen = LastSeen(self._pool)
+        self._delivery_times = DeliveryTimes(self._pool, self._clock.now_us)
+        self._hub = Hub(self._delivery_times.pushed)
+        self._node = Node(self._redis, self._pool, self._hub)
+        self._last_seen = LastSeen(self._pool, self._hub, self._clock.now_us)
         self._sends = Sends(
             self._pool, MembersCache(), self._hub, self._node.fanout, self._clock, self._node.note_doubt
         )
@@ -135,6 +137,7 @@ class SocketGateway:
                 services.start_soon(self._marks.run)
                 services.start_soon(self._receipt_counter.run)
                 services.start_soon(self._last_seen.run)
+                services.start_soon(self._delivery_times.run)
                 services.start_soon(self._clock.run)
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
@@ -227,6 +230,7 @@ class SocketGateway:
     async def _sign_off(self) -> None:
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
             await self._last_seen.wait_idle()
+            await self._delivery_times.flush()
         try:
             await self._node.sign_off()
         except StoreError as error:
@@ -269,6 +273,7 @@ class SocketGateway:
             self._addresses.leave(connection.counted_as)
             connection.counted_as = None
         if connection.registered_at:
+            self._delivery_times.left(connection)
             self._keep_alive.remove(connection)
             self._node.presence.forget(connection)
             if self._hub.remove(connection):
@@ -283,9 +288,11 @@ class SocketGateway:
         if not self._redis.is_connected:
             raise Unavailable("Redis", self._redis.where, "not connected")
         self._sends.submit_nowait(connection, frame)
+        self._delivery_times.sent(connection, frame.conversation)
 
     def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
         self._marks.submit_nowait(connection, frame)
+        self._delivery_times.marked(connection, frame)
 
     async def answer(self, connection: Connection, frame: Request) -> bytes:
         reply = await self._requests.answer(connection, frame)

@@ -18,6 +18,7 @@ from server import bodies, mail_pages
 from server.announcements import Announcements
 from server.bodies import Form
 from server.cursors import InvalidCursor
+from server.ops import InvalidQuery, NotAnOperator, Ops, Route
 from server.pages import Pages
 from server.passwords import Passwords
 from store import accounts, contacts, conversations, emails, marks, messages, participants, profiles
@@ -66,8 +67,13 @@ class ApiError(Exception):
         self.detail = detail
 
 
-def create_app(pool: Pool, redis: Redis, announcements: Announcements, *, token_lifetime_s: float) -> QuartTrio:
-    """The application; Hypercorn runs it (`server.web`)."""
+def create_app(
+    pool: Pool, redis: Redis, announcements: Announcements, *, token_lifetime_s: float, ops_token: str = ""
+) -> QuartTrio:
+    """The application; Hypercorn runs it (`server.web`).
+
+    :param ops_token: what operators show (`server.ops`); empty: there are no routes for them.
+    """
     app = QuartTrio(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     _add_accounts(app, pool, Passwords(), token_lifetime_s)
@@ -81,6 +87,8 @@ def create_app(pool: Pool, redis: Redis, announcements: Announcements, *, token_
     _add_messages(app, pool, pages)
     _add_participants(app, pool, announcements)
     _add_health(app, pool, redis)
+    if ops_token:
+        _add_ops(app, Ops(pool, ops_token))
     _add_errors(app)
     return app
 
@@ -419,6 +427,17 @@ def _add_health(app: QuartTrio, pool: Pool, redis: Redis) -> None:
         return _answer({"status": "ok"})
 
 
+def _add_ops(app: QuartTrio, ops: Ops) -> None:
+    def add(path: str, route: Route) -> None:
+        @app.get(path, endpoint=path)
+        async def answer() -> ResponseReturnValue:
+            ops.admit(request.headers.get("Authorization", ""))
+            return _answer(await route(request.args))
+
+    for path, route in ops.routes().items():
+        add(path, route)
+
+
 def _add_errors(app: QuartTrio) -> None:
     @app.errorhandler(ApiError)
     async def api_error(error: ApiError) -> ResponseReturnValue:
@@ -431,6 +450,14 @@ def _add_errors(app: QuartTrio) -> None:
     @app.errorhandler(InvalidCursor)
     async def invalid_cursor(_: InvalidCursor) -> ResponseReturnValue:
         return _refuse(400, "invalid_cursor", "give back a cursor of this endpoint, as it came")
+
+    @app.errorhandler(InvalidQuery)
+    async def invalid_query(error: InvalidQuery) -> ResponseReturnValue:
+        return _refuse(400, "invalid_query", str(error))
+
+    @app.errorhandler(NotAnOperator)
+    async def not_an_operator(_: NotAnOperator) -> ResponseReturnValue:
+        return _refuse(401, "unauthenticated", "give the operators' token: Authorization: Bearer OPS_TOKEN")
 
     @app.errorhandler(StoreError)
     async def store_error(error: StoreError) -> ResponseReturnValue:

@@ -6,7 +6,7 @@ connection can come or go in the middle of it. `flush` sends what a pass has off
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -56,9 +56,13 @@ class HubStatistics:
 
 
 class Hub:
-    """The connections of this node, by user."""
+    """The connections of this node, by user.
 
-    def __init__(self) -> None:
+    :param on_message: told of each new message that is pushed, and of the connections that it was offered to.
+    """
+
+    def __init__(self, on_message: Callable[[Push, list[Client]], None] = lambda _, __: None) -> None:
+        self._on_message = on_message
         self._clients: dict[bytes, list[Client]] = {}
         self._touched: list[Outbox] = []
         self._sequencer: Sequencer[Push] = Sequencer()
@@ -116,7 +120,9 @@ class Hub:
 
         ready = self._sequencer.offer(push.conversation, push.seq, push, trio.current_time(), is_stale)
         for each in ready:
-            self._offer_all(each, targets if each is push else self._targets(each))
+            offered = targets if each is push else self._targets(each)
+            self._offer_all(each, offered)
+            self._on_message(each, offered)
         if self._sequencer.has_holes:
             self.hole_seen.set()
 

@@ -47,7 +47,13 @@ async def serve_web(config: Config) -> None:
         hypercorn.graceful_timeout = GRACE_S
         hypercorn.accesslog = hypercorn.errorlog = None
         announcements = Announcements(pool, writer.fanout)
-        quart = create_app(pool, redis, announcements, token_lifetime_s=config.token_lifetime_s)
+        quart = create_app(
+            pool,
+            redis,
+            announcements,
+            token_lifetime_s=config.token_lifetime_s,
+            ops_token=config.ops_token,
+        )
         app = wrap_app(quart, hypercorn.wsgi_max_body_size, "asgi")
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         await worker_serve(app, hypercorn, sockets=Sockets([], [sock], []), shutdown_trigger=terminated.wait)

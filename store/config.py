@@ -66,6 +66,8 @@ class Config:
     """For how long messages are kept, in days; 0: for ever. Where a conversation has a lifetime, the shorter counts."""
     retention_archives: int = 0
     """1: what RETENTION_DAYS removes is archived in the object store before; what disappears by a lifetime never is."""
+    ops_token: str = ""
+    """What operators show to the ops API of `web`; empty: there is none."""
     log_level: str = "info"
     """debug, info, warning or error. Logs are JSON lines on stderr."""
 
@@ -139,6 +141,8 @@ class Config:
             not self.offline_notice_url or _has_scheme(self.offline_notice_url, "http", "https"),
         )
         yield from self._mail_rules()
+        shown = "must be at least 16 characters of ASCII without spaces, or empty"
+        yield "OPS_TOKEN", shown, not self.ops_token or (len(self.ops_token) >= 16 and _is_visible(self.ops_token))
         levels = "must be debug, info, warning or error"
         yield "LOG_LEVEL", levels, self.log_level in ("debug", "info", "warning", "error")
 
@@ -160,3 +164,7 @@ def _has_scheme(url: str, *schemes: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in schemes and bool(parts.netloc or parts.path)
+
+
+def _is_visible(text: str) -> bool:
+    return all("!" <= character <= "~" for character in text)

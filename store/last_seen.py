@@ -1,4 +1,4 @@
-"""When users were online last, written in batches."""
+"""When users were online last, and on which days (UTC), written in batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from store import sql
-from store.columns import BIGINT, UUID, UUIDS
+from store.columns import BIGINT, BIGINTS, UUID, UUIDS
 from store.errors import StoreError
 from store.pool import Pool
 from store.postgres import RETRYABLE, Error
@@ -16,19 +16,19 @@ from store.statement import Statement
 
 log = structlog.get_logger(__name__)
 _sql = sql.load("last_seen")
-_TOUCH: Final = Statement(_sql.touch, {"users": UUIDS})
+_TOUCH: Final = Statement(_sql.touch, {"users": UUIDS, "ago_us": BIGINTS})
 _OF: Final = Statement(_sql.of, {"users": UUIDS}, (UUID, BIGINT))
 
 
-async def touch(pool: Pool, users: Sequence[bytes]) -> list[bool]:
-    """These users were online just now, by Postgres' clock; whether that is stored, for each.
+async def touch(pool: Pool, users: Sequence[bytes], ago_us: Sequence[int] = ()) -> list[bool]:
+    """These users were online, and so active on that day, by Postgres' clock; whether that is stored, for each.
 
-    Users that do not exist are passed over. Nobody is told of a failure but the log: the next time that they come or go
-    it is right again.
+    Users that do not exist are passed over. Nobody is told of a failure but the log, and the caller, who may try again.
+
+    :param ago_us: how long ago each of them was, in microseconds; by default just now.
     """
-    parameters = {"users": list(dict.fromkeys(users))}
     try:
-        await pool.run(_TOUCH, parameters)
+        await pool.run(_TOUCH, {"users": users, "ago_us": ago_us or [0] * len(users)})
     except (StoreError, *RETRYABLE, Error) as error:
         log.warning("last_seen_not_stored", users=len(users), error=str(error))
         return [False] * len(users)

@@ -1,7 +1,17 @@
 -- name: touch
--- These users were online just now. In key order, so that two nodes do not deadlock.
+-- These users were online so long ago, and so were active on that day. In key order, so that two nodes do not deadlock.
+with given as materialized (
+    select u.id as user_id, now() - g.ago_us * interval '1 microsecond' as at
+    from unnest(%(users)s, %(ago_us)s) as g(user_id, ago_us)
+    -- The limit has it looked up for each: a few would else read all users.
+    cross join lateral (select u.id from users u where u.id = g.user_id limit 1) u
+), active as (
+    insert into activity (day, user_id)
+    select distinct (g.at at time zone 'UTC')::date, g.user_id from given g order by 1, 2
+    on conflict do nothing
+)
 insert into last_seen (user_id, at)
-select u.id, clock_timestamp() from users u where u.id = any(%(users)s) order by u.id
+select g.user_id, max(g.at) from given g group by g.user_id order by g.user_id
 on conflict (user_id) do update set at = greatest(last_seen.at, excluded.at);
 
 -- name: of

@@ -7,7 +7,7 @@ with oldest as (
     select id, conversation_id, seq, created from outbox where task = 'message'
     order by id limit %(limit)s for update skip locked
 ), decided as (
-    select id, conversation_id, seq from oldest
+    select id, conversation_id, seq, created from oldest
     where created < clock_timestamp() - make_interval(secs => %(window_s)s)
 ), absent as (
     select p.user_id from decided d
@@ -24,6 +24,14 @@ with oldest as (
     returning 1
 ), gone as (
     delete from outbox o using decided d where o.id = d.id
+), counted as (
+    -- Each message passes here once, silent ones too: so the messages of each day are counted, in the same transaction.
+    -- As late as can be, and in key order: others wait for the row of the day until this commits, and never in a circle.
+    insert into analytics (day, metric, value)
+    select (d.created at time zone 'UTC')::date, 'messages', count(*) from decided d
+    where (select count(*) from noticed) >= 0
+    group by 1 order by 1
+    on conflict (day, metric) do update set value = analytics.value + excluded.value
 )
 select (select count(*) from decided), (select count(*) from noticed);
 

@@ -30,6 +30,7 @@ GOOD = {
     "PUBLIC_URL": ("https://h/alo", "https://h/alo"),
     "RETENTION_DAYS": ("30.5", 30.5),
     "RETENTION_ARCHIVES": ("0", 0),
+    "OPS_TOKEN": ("0123456789abcdef", "0123456789abcdef"),
     "LOG_LEVEL": ("debug", "debug"),
 }
 NEEDED = {"SMTP_URL": {"MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"}}
@@ -133,6 +134,9 @@ def test_empty_variable_is_like_none(name: str) -> None:
         ("PUBLIC_URL", "https://h/?secret"),
         ("PUBLIC_URL", "https://h/<secret>"),
         ("PUBLIC_URL", f"https://h/{'x' * 200}"),
+        ("OPS_TOKEN", "secret"),
+        ("OPS_TOKEN", "secret and more words"),
+        ("OPS_TOKEN", "secret-with-an-umläut"),
         ("LOG_LEVEL", "INFO"),
         ("LOG_LEVEL", "loud"),
     ],

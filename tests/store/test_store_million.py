@@ -269,14 +269,16 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "revisions_at",  # revised_since
         "hidden_at",  # revised_since
         "attachments_of_message",  # deleting a message, whose attachments refer to it
-        "sends_created",  # forget_temp_ids
+        "sends_created",  # forget_temp_ids, count_day
         "expiries_oldest",  # move_floors, by the deployment's rule
         "expiries_due",  # move_floors, by a conversation's lifetime
         "expiries_uncleared",  # unannounced, uncleared
+        "users_created",  # count_day
         "devices_ended",  # forget_tokens
         "devices_former_ended",  # forget_former_tokens
         "attachments_unused",  # doom
         "attachments_thumbnail",  # unknown_objects
+        "users_created",  # count_day
     }
     moved = await million.fetch(
         "select c.relname::text, pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indrelid"

@@ -8,7 +8,19 @@ from contextlib import suppress
 import pytest
 from store_helpers import a_message
 
-from store import accounts, conversations, emails, jobs, members, messages, orphans, outbox, retention, revisions
+from store import (
+    accounts,
+    conversations,
+    emails,
+    jobs,
+    last_seen,
+    members,
+    messages,
+    orphans,
+    outbox,
+    retention,
+    revisions,
+)
 from store.errors import Refused
 from store.marks import Mark, mark
 from store.members import MembersCache
@@ -142,6 +154,7 @@ class Traffic:
             lambda: emails.device_notice(pool, user, user),
             lambda: emails.ask_digests(pool, limit=10),
             lambda: emails.digest(pool, user),
+            lambda: last_seen.touch(pool, [user, here]),
             lambda: outbox.decide(pool, window_s=3600),
             lambda: outbox.is_wanted(pool, user),
             lambda: jobs.relay(pool, [("digest", priority, 10) for priority in range(3)]),

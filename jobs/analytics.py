@@ -1,0 +1,69 @@
+"""The tasks `analytics` and `recount`: figures by day, brought up to date, or looked at again for one day."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import date, timedelta
+from typing import Final
+
+import structlog
+
+from jobs.job import GiveUp, Job
+from store import analytics
+from store.pool import Pool
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S: Final = 300.0
+"""How old the figures of today may be, but for messages and latencies, which are counted as they come."""
+
+MAX_FORGOTTEN: Final = 100
+"""Transactions in which one run forgets: half a million rows; the next run goes on."""
+
+
+class Analytics:
+    """Figures by day (`store.analytics`).
+
+    :param objects_bytes: how many bytes the object store holds; asked once a day. None: there is none.
+    """
+
+    def __init__(self, pool: Pool, *, objects_bytes: Callable[[], Awaitable[int]] | None = None) -> None:
+        self._pool = pool
+        self._objects_bytes = objects_bytes
+
+    async def analytics(self, job: Job) -> None:
+        """Bring all figures up to date. It may end anywhere, and be run at any time: the next run finds the same."""
+        pool = self._pool
+        while True:
+            unclosed = await analytics.unclosed(pool)
+            if unclosed.day is None:
+                break
+            await self._count(unclosed.day, unclosed.today)
+            await analytics.close_day(pool, unclosed.day)
+            await job.report(f"closed {unclosed.day}")
+        # Of today's messages none is looked for: what a release before this one decides is found when the day is over.
+        # Who was active yesterday may come late, from a gateway that could not reach Postgres.
+        for day in (unclosed.today - timedelta(days=1), unclosed.today):
+            await analytics.count_day(pool, day, has_all_sends=False)
+        await analytics.note_storage(pool)
+        await self._note_objects()
+        for _ in range(MAX_FORGOTTEN):
+            if not await analytics.forget_activity(pool):
+                break
+
+    async def recount(self, job: Job, day: date) -> None:
+        """Look at one day again, from the tables as far as they are still there. The same every time."""
+        now = await analytics.today(self._pool)
+        if day > now:
+            raise GiveUp(f"{day} is yet to come; today is {now} in UTC")
+        await self._count(day, now)
+        log.info("recounted", day=str(day))
+
+    async def _count(self, day: date, today: date) -> None:
+        has_all_sends = (today - day).days <= analytics.SENDS_DAYS
+        await analytics.count_day(self._pool, day, has_all_sends=has_all_sends)
+
+    async def _note_objects(self) -> None:
+        if self._objects_bytes is None or await analytics.has_objects(self._pool):
+            return
+        await analytics.note_objects(self._pool, await self._objects_bytes())

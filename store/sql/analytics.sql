@@ -1,0 +1,112 @@
+-- name: today
+-- The day that it is, in UTC.
+select (now() at time zone 'UTC')::date;
+
+-- name: unclosed
+-- The first day that is not closed yet, if it was over an hour ago; on an empty history the day of the first user. One
+-- row: that day, or null if there is none to close, and today.
+with today as (
+    select (now() at time zone 'UTC')::date as day
+), first as (
+    select coalesce((select (p.upto at time zone 'UTC')::date from progress p where p.task = 'analytics'),
+                    (select (min(u.created) at time zone 'UTC')::date from users u), t.day) as day
+    from today t
+)
+select case when (f.day + 1)::timestamp at time zone 'UTC' + make_interval(secs => %(grace_s)s) <= now()
+            then f.day end, t.day
+from first f, today t;
+
+-- name: count_day
+-- The figures of one day, from the tables as far as they are still there. Run again it finds the same; a figure never
+-- becomes less than it was: what has been removed since counts. Users are counted by when they came, whatever the order
+-- of commits. Messages are counted where the outbox is decided (decide in outbox.sql); missed are those that a worker of
+-- a release before that has decided: all sends of the day, but for those in the outbox and those that were counted.
+-- before: the day on which this began; of earlier ones it is not known who was active.
+with span as (
+    select %(day)s::date as day, %(day)s::date::timestamp at time zone 'UTC' as begins,
+           (%(day)s::date + 1)::timestamp at time zone 'UTC' as ends,
+           (select (m.applied at time zone 'UTC')::date from migrations m where m.version = 12) as first
+), found as (
+    select 'new_users' as metric, (select count(*) from users u where u.created >= s.begins and u.created < s.ends) as value
+    from span s
+    union all
+    select 'active_users', (select count(*) from activity a where a.day = s.day)
+    from span s where s.day >= s.first
+    union all
+    select 'messages', 0 from span s where s.day >= s.first or %(has_all_sends)s
+    union all
+    select 'messages_missed',
+           (select count(*) from sends m where m.created >= s.begins and m.created < s.ends)
+           - (select count(*) from outbox o where o.task = 'message' and o.created >= s.begins and o.created < s.ends)
+           - coalesce((select a.value from analytics a where a.day = s.day and a.metric = 'messages'), 0)
+    from span s where %(has_all_sends)s
+)
+insert into analytics (day, metric, value)
+-- In key order, as all who write here: nobody waits in a circle.
+select s.day, f.metric, greatest(f.value, 0) from found f, span s order by f.metric
+on conflict (day, metric) do update set value = greatest(analytics.value, excluded.value);
+
+-- name: close_day
+-- Nothing more is to be done about days up to this one.
+insert into progress (task, upto) values ('analytics', (%(day)s::date + 1)::timestamp at time zone 'UTC')
+on conflict (task) do update set upto = greatest(progress.upto, excluded.upto);
+
+-- name: note_storage
+-- How many bytes the tables and the indexes have now, those about messages and the others; the last look of a day counts.
+with relation as (
+    select c.relname in ('messages', 'sends', 'outbox', 'revisions', 'hidden', 'attachments') as is_of_messages,
+           pg_table_size(c.oid) as table_bytes, pg_indexes_size(c.oid) as index_bytes
+    from pg_class c
+    where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'm')
+), part as (
+    select coalesce(sum(r.table_bytes) filter (where r.is_of_messages), 0) as message_tables,
+           coalesce(sum(r.index_bytes) filter (where r.is_of_messages), 0) as message_indexes,
+           coalesce(sum(r.table_bytes) filter (where not r.is_of_messages), 0) as other_tables,
+           coalesce(sum(r.index_bytes) filter (where not r.is_of_messages), 0) as other_indexes
+    from relation r
+)
+insert into analytics (day, metric, value)
+select (now() at time zone 'UTC')::date, m.metric, m.value
+from part p, lateral (values
+    ('bytes_message_indexes', p.message_indexes), ('bytes_message_tables', p.message_tables),
+    ('bytes_other_indexes', p.other_indexes), ('bytes_other_tables', p.other_tables)) m (metric, value)
+order by m.metric
+on conflict (day, metric) do update set value = excluded.value;
+
+-- name: has_objects
+-- Whether the object store has been looked at today.
+select exists (select from analytics where day = (now() at time zone 'UTC')::date and metric = 'bytes_objects');
+
+-- name: note_objects
+-- How many bytes the object store has now.
+insert into analytics (day, metric, value)
+values ((now() at time zone 'UTC')::date, 'bytes_objects', %(bytes)s)
+on conflict (day, metric) do update set value = excluded.value;
+
+-- name: forget_activity
+-- Some of who was active on days that are long over and have been counted; how many rows.
+with old as (
+    select a.day, a.user_id from activity a
+    where a.day < (now() at time zone 'UTC')::date - %(days)s::int
+      and a.day < (select (p.upto at time zone 'UTC')::date from progress p where p.task = 'analytics')
+    order by a.day, a.user_id limit %(limit)s
+), gone as (
+    delete from activity a using old o where a.day = o.day and a.user_id = o.user_id returning 1
+)
+select count(*) from gone;
+
+-- name: figures
+-- What is known of some days.
+select a.day, a.metric, a.value from analytics a where a.day between %(first)s and %(last)s;
+
+-- name: latencies
+-- How long deliveries took on some days.
+select l.day, l.bucket, l.count from latencies l where l.day between %(first)s and %(last)s;
+
+-- name: add_latencies
+-- Samples that a gateway has gathered. In key order, so that two gateways do not wait for each other in a circle.
+insert into latencies (day, bucket, count)
+select date '1970-01-01' + g.day::int, g.bucket, g.count
+from unnest(%(days)s, %(buckets)s, %(counts)s) as g(day, bucket, count)
+order by g.day, g.bucket
+on conflict (day, bucket) do update set count = latencies.count + excluded.count;
