@@ -29,7 +29,7 @@ LONGEST_MS: Final = 3_600_000.0
 """One hour. All that is longer counts as this: a device that was connected so long without a mark is broken."""
 
 BUCKETS: Final = math.ceil(PER_DECADE * math.log10(LONGEST_MS / SHORTEST_MS)) + 1
-"""132: bucket 0 is up to `SHORTEST_MS`, the last one up to `LONGEST_MS` and beyond."""
+"""133: bucket 0 is up to `SHORTEST_MS`, the last one up to `LONGEST_MS` and beyond."""
 
 DAY_US: Final = 86_400_000_000
 

@@ -119,14 +119,15 @@ def _with_texts(value: Any) -> Any:
 
 
 @asynccontextmanager
-async def open_api(pool: Pool, redis_url: str, form: str = "json") -> AsyncGenerator[Api, None]:
+async def open_api(pool: Pool, redis_url: str, form: str = "json", *, ops_token: str = "") -> AsyncGenerator[Api, None]:
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
         writer = Writer(redis)
         nursery.start_soon(writer.run)
         announcements = Announcements(pool, writer.fanout)
-        yield Api(create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S), form)
+        app = create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, ops_token=ops_token)
+        yield Api(app, form)
         nursery.cancel_scope.cancel()
 
 
