@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import Final
 
 import structlog
+import trio
 
 from jobs.job import GiveUp, Job
 from store import analytics
@@ -19,6 +20,9 @@ INTERVAL_S: Final = 300.0
 
 MAX_FORGOTTEN: Final = 100
 """Transactions in which one run forgets: half a million rows; the next run goes on."""
+
+PAUSE_S: Final = 0.1
+"""Between them: sends come first."""
 
 
 class Analytics:
@@ -50,6 +54,7 @@ class Analytics:
         for _ in range(MAX_FORGOTTEN):
             if not await analytics.forget_activity(pool):
                 break
+            await trio.sleep(PAUSE_S)
 
     async def recount(self, job: Job, day: date) -> None:
         """Look at one day again, from the tables as far as they are still there. The same every time."""

@@ -239,6 +239,26 @@ async def test_a_node_that_stops_writes_what_it_has_measured(
         await until(is_measured, what="it has been written")
 
 
+@pytest.mark.usefixtures("_every_message")
+async def test_a_node_waits_for_no_mark_of_who_has_gone_or_answered(pool: Pool, redis_url: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    talk = await new_direct(pool, alice, bob)
+    async with open_node(pool.url, redis_url) as node:
+        times = node.gateway._delivery_times
+
+        def awaited() -> list[bytes]:
+            return [client.user for client in times._awaited]
+
+        async with node.open_websocket(alice.token) as writer, node.open_websocket(bob.token) as reader:
+            await send(writer, talk)
+            await reader.find(Message)
+            assert awaited() == [bob.user]
+            await send(reader, talk)
+            assert awaited() == [alice.user]
+        await wait_for(lambda: not node.gateway._connections, what="they are gone")
+        assert awaited() == []
+
+
 class FakeOutbox:
     is_lagging = False
 
