@@ -83,19 +83,33 @@ async def test_each_message_is_counted_once_by_deciders_at_once_while_more_is_se
     assert (await one_day(pool, await day_of(pool))).messages == sent
 
 
-@pytest.mark.usefixtures("_small_batches")
-async def test_deciders_at_once_neither_deadlock_over_the_days_nor_lose_a_message(
-    pool: Pool, people: list[Credentials]
+async def test_deciders_that_wait_for_a_day_hold_no_later_one_so_none_waits_in_a_circle(
+    pool: Pool, people: list[Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each look holds messages of several days, in an order of its own."""
-    group = await new_group(pool, *people)
-    await say(pool, group, people[0], 120)
+    """Each look has messages of several days; what one has taken, another does not even see."""
+    monkeypatch.setattr(outbox, "BATCH", 4)
+    group, first = await new_group(pool, *people), await day_of(pool, ago=3)
+    await pool.fetch("insert into analytics select %s::date + n, 'messages', 0 from generate_series(0, 3) n", (first,))
+    await say(pool, group, people[0], 40)
+    await pool.fetch("update participants set delivered_seq = 40")  # so that there is nothing to wait for but the days
     await spread_over_days(pool, 4)
-    async with trio.open_nursery() as nursery:
-        for _ in range(4):
+
+    async def do_two_wait() -> bool:
+        [(waiting,)] = await pool.fetch(
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        )
+        return bool(waiting == 2)
+
+    async with connected(pool.url) as other, trio.open_nursery() as nursery:
+        await other.query("begin")
+        await other.query("select from analytics where day = %s for update", (first,))
+        for _ in range(2):
             nursery.start_soon(decide_all, pool)
-    now = await day_of(pool)
-    assert [day.messages for day in await days(pool, now - timedelta(days=3), now)] == [30] * 4
+        await wait_until(do_two_wait, "both wait")
+        free = await pool.fetch("select day from analytics order by day for update skip locked")
+        assert free == [(first + timedelta(days=n),) for n in (1, 2, 3)]
+        await other.query("rollback")
+    assert [day.messages for day in await days(pool, first, first + timedelta(days=3))] == [10] * 4
 
 
 async def test_look_that_is_killed_before_its_commit_has_counted_nothing(pool: Pool, people: list[Credentials]) -> None:
@@ -243,7 +257,7 @@ async def test_who_was_active_is_forgotten_once_counted_and_long_over(
     await analytics.close_day(pool, await day_of(pool, ago=100))
     assert [await analytics.forget_activity(pool) for _ in range(3)] == [30, 10, 0]
     await analytics.close_day(pool, await day_of(pool, ago=1))
-    await analytics.close_day(pool, await day_of(pool, ago=50))  # late, and of no consequence
+    await analytics.close_day(pool, await day_of(pool, ago=120))  # late, and of no consequence
     assert await analytics.forget_activity(pool) == 9
     [(left, oldest)] = await pool.fetch("select count(*), min(day) from activity")
     assert (left, oldest) == (analytics.ACTIVITY_DAYS + 1, await day_of(pool, ago=analytics.ACTIVITY_DAYS))
