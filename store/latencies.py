@@ -39,8 +39,7 @@ def bucket_of(latency_us: int) -> int:
     ms = latency_us / 1000
     if ms <= SHORTEST_MS:
         return 0
-    # A bound belongs to the bucket below it, however the logarithm is rounded.
-    return min(math.ceil(PER_DECADE * math.log10(ms / SHORTEST_MS) - 1e-9), BUCKETS - 1)
+    return min(math.ceil(PER_DECADE * math.log10(ms / SHORTEST_MS)), BUCKETS - 1)
 
 
 def upper_ms(bucket: int) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import structlog
 import trio
+import trio.testing
 from server_http import Api, open_api, say
 from server_node import RawClient, open_node, wait_for
 
@@ -319,6 +320,14 @@ async def test_the_first_mark_that_passes_a_message_is_what_counts(measured: Mea
     assert marks(measured, bob, (TALK, 9)) == ONE
 
 
+async def test_a_delivery_that_takes_long_is_not_forgotten_for_the_next_one(measured: Measured) -> None:
+    """Else only quick ones would count."""
+    bob = Device(BOB)
+    measured.push(bob)
+    measured.push(bob, seq=8)
+    assert marks(measured, bob, (TALK, 7)) == ONE
+
+
 async def test_who_connected_after_the_message_had_no_delivery_to_wait_for(measured: Measured) -> None:
     late, early = Device(BOB, since_s=4), Device(BOB, since_s=6)
     measured.push(late)
@@ -339,8 +348,7 @@ async def test_who_has_answered_need_not_mark_and_does_not_count(measured: Measu
     bob = Device(BOB)
     measured.push(bob)
     measured.times.sent(bob, OTHER)
-    measured.push(bob, seq=8)  # the first one is waited for yet
-    assert len(measured.times._awaited) == 1
+    assert list(measured.times._awaited) == [bob]
     measured.times.sent(bob, TALK)
     assert marks(measured, bob, (TALK, 9)) == {}
 
@@ -477,6 +485,28 @@ async def test_those_who_are_here_at_midnight_are_written_however_full_the_queue
 
         await until(are_active, what="all are written")
         nursery.cancel_scope.cancel()
+
+
+async def test_who_goes_while_those_who_are_here_are_written_is_not_written_again(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going was the last time of being here."""
+    monkeypatch.setattr(last_seen, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(last_seen, "AT_ONCE", 1)
+    hub = Hub()
+    devices = [Device((await new_user(pool, name)).user) for name in ("alice", "bob")]
+    for device in devices:
+        hub.add(device)
+    seen = LastSeen(pool, hub, lambda: NOW_US)
+    async with trio.open_nursery() as running:
+        running.start_soon(seen.run)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(seen._note_all)
+            await trio.testing.wait_all_tasks_blocked()
+            hub.remove(devices[1])
+        await seen.wait_idle()
+        running.cancel_scope.cancel()
+    assert await active(pool) == {devices[0].user}
 
 
 async def test_what_postgres_could_not_take_is_written_later_with_the_time_at_which_it_was(
