@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from typing import Final
 
@@ -11,6 +10,7 @@ import trio
 
 from jobs.job import GiveUp, Job
 from store import analytics
+from store.objects import Objects, usage
 from store.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -21,19 +21,22 @@ INTERVAL_S: Final = 300.0
 MAX_FORGOTTEN: Final = 100
 """Transactions in which one run forgets: half a million rows; the next run goes on."""
 
+OBJECTS_S: Final = 120.0
+"""For listing the object store; in one that takes longer the figure is left out."""
+
 PAUSE_S: Final = 0.1
-"""Between them: sends come first."""
+"""Between transactions that forget: sends come first."""
 
 
 class Analytics:
     """Figures by day (`store.analytics`).
 
-    :param objects_bytes: how many bytes the object store holds; asked once a day. None: there is none.
+    :param objects: the object store, all of which is listed once a day; None: there is none.
     """
 
-    def __init__(self, pool: Pool, *, objects_bytes: Callable[[], Awaitable[int]] | None = None) -> None:
+    def __init__(self, pool: Pool, objects: Objects | None = None) -> None:
         self._pool = pool
-        self._objects_bytes = objects_bytes
+        self._objects = objects
 
     async def analytics(self, job: Job) -> None:
         """Bring all figures up to date. It may end anywhere, and be run at any time: the next run finds the same."""
@@ -50,11 +53,11 @@ class Analytics:
         for day in (unclosed.today - timedelta(days=1), unclosed.today):
             await analytics.count_day(pool, day, has_all_sends=False)
         await analytics.note_storage(pool)
-        await self._note_objects()
         for _ in range(MAX_FORGOTTEN):
             if not await analytics.forget_activity(pool):
                 break
             await trio.sleep(PAUSE_S)
+        await self._note_objects()
 
     async def recount(self, job: Job, day: date) -> None:
         """Look at one day again, from the tables as far as they are still there. The same every time."""
@@ -69,6 +72,10 @@ class Analytics:
         await analytics.count_day(self._pool, day, has_all_sends=has_all_sends)
 
     async def _note_objects(self) -> None:
-        if self._objects_bytes is None or await analytics.has_objects(self._pool):
+        if self._objects is None or await analytics.has_objects(self._pool):
             return
-        await analytics.note_objects(self._pool, await self._objects_bytes())
+        with trio.move_on_after(OBJECTS_S) as scope:
+            found = await usage(self._objects)
+            await analytics.note_objects(self._pool, found.size_bytes)
+        if scope.cancelled_caught:
+            log.warning("objects_not_measured", listed_for_s=OBJECTS_S, hint="ask the object store itself")

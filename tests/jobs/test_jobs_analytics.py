@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
+import structlog
 import trio
 from jobs_helpers import send_message
 
 from client.http import Credentials
+from jobs import analytics as jobs_analytics
 from jobs.analytics import Analytics
 from jobs.job import GiveUp, Job
 from jobs.task import BadPayload, Every, Task
 from store import analytics, outbox
 from store.analytics import Day
 from store.last_seen import touch
+from store.objects import Entry
 from store.pool import Pool
 from tests.people import new_direct, new_user
 
@@ -120,21 +124,42 @@ async def test_who_was_active_yesterday_and_is_told_of_late_is_counted(pool: Poo
     assert [day.active_users for day in await last_days(pool, 2)] == [3, 3]
 
 
+class SomeObjects:
+    """An object store that can be listed, and counts how often it is."""
+
+    def __init__(self) -> None:
+        self.listed = 0
+        self.hanging = False
+
+    async def list(self, prefix: str, after: str = "", limit: int = 1000) -> list[Entry]:
+        self.listed += 1
+        if self.hanging:
+            await trio.sleep_forever()
+        return [Entry(f"a/{n}", size_bytes, 0) for n, size_bytes in enumerate((4000, 711))]
+
+
 async def test_the_object_store_is_looked_at_once_a_day(pool: Pool) -> None:
-    asked = 0
-
-    async def objects_bytes() -> int:
-        nonlocal asked
-        asked += 1
-        return 4711
-
-    task = Analytics(pool, objects_bytes=objects_bytes)
+    objects: Any = SomeObjects()
+    task = Analytics(pool, objects)
     for _ in range(2):
         await task.analytics(a_job())
     [today] = await last_days(pool, 1)
-    assert (asked, today.storage["objects"]) == (1, 4711)
+    assert (objects.listed, today.storage["objects"]) == (1, 4711)
     assert today.storage["message_tables"]
-    await Analytics(pool).analytics(a_job())
+
+
+async def test_an_object_store_that_takes_too_long_is_left_out_and_logged(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_analytics, "OBJECTS_S", 0.05)
+    objects: Any = SomeObjects()
+    objects.hanging = True
+    with structlog.testing.capture_logs() as logs:
+        await Analytics(pool, objects).analytics(a_job())
+    assert [line["event"] for line in logs] == ["objects_not_measured"]
+    [today] = await last_days(pool, 1)
+    assert today.storage["objects"] is None
+    assert today.storage["message_tables"]
 
 
 async def test_a_day_is_recounted_with_what_nobody_counted_and_then_is_the_same(
