@@ -273,7 +273,6 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "expiries_oldest",  # move_floors, by the deployment's rule
         "expiries_due",  # move_floors, by a conversation's lifetime
         "expiries_uncleared",  # unannounced, uncleared
-        "users_created",  # count_day
         "devices_ended",  # forget_tokens
         "devices_former_ended",  # forget_former_tokens
         "attachments_unused",  # doom
