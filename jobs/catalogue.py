@@ -9,6 +9,8 @@ from typing import Final
 import httpx
 import trio
 
+from jobs.analytics import INTERVAL_S as FIGURES_S
+from jobs.analytics import Analytics
 from jobs.batches import TIMEOUT_S
 from jobs.forget import Forgetting
 from jobs.mail.mailer import Mailer
@@ -48,6 +50,7 @@ async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Tas
             *_mails(config, pool),
             *_clean_up(pool, objects),
             _retention(config, pool, bus, objects),
+            *_figures(pool, objects),
         ]
         yield {task.name: task for task in tasks}
         nursery.cancel_scope.cancel()
@@ -76,6 +79,14 @@ def _clean_up(pool: Pool, objects: Objects | None) -> list[Task]:
         Task(forgetting.expired_tokens, attempts=3, schedule=Cron("15 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
         Task(orphans.orphaned_attachments, attempts=3, schedule=Every(600), timeout_s=TIMEOUT_S, concurrency=1),
         Task(orphans.orphaned_objects, attempts=5, schedule=Cron("45 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
+    ]
+
+
+def _figures(pool: Pool, objects: Objects | None) -> list[Task]:
+    figures = Analytics(pool, objects)
+    return [
+        Task(figures.analytics, attempts=3, schedule=Every(FIGURES_S), timeout_s=300, concurrency=1),
+        Task(figures.recount, attempts=3, timeout_s=300),
     ]
 
 
