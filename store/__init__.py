@@ -15,6 +15,7 @@
 | `objects_folder`, `objects_s3`, `objects_url` | it in a folder, in an S3-compatible service (`sigv4`), and which |
 | `archive` | messages put away in the object store, and read back (`python -m store archive`) |
 | `orphans` | attachments that no message has, and objects that no attachment knows of |
+| `notifiers`, `quiet_hours` | how users are told that something waits for them, and when not |
 | `cache` | values that are checked against a version on each use |
 | `sync` | what is new since a cursor |
 | `directory`, `bus` | which node holds which user, and what nodes tell each other |
