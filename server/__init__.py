@@ -17,6 +17,6 @@ The gateway (process `socket`), from the wire inwards:
 | `presence` | who is online, for those who watch |
 | `gateway` | wires them together; the nesting of nurseries is the order of shutdown |
 
-The HTTP interface (process `web`): `web` runs it, `http` has its routes, `bodies`, `passwords` and
+The HTTP interface (process `web`): `web` runs it, `http` has its routes; `bodies`, `notifiers`, `passwords` and
 `mail_pages` (what links in mails lead to) serve them.
 """
