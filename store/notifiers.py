@@ -231,8 +231,9 @@ async def took(pool: Pool, notifier: bytes, notice: str) -> None:
 
 async def failed(pool: Pool, notifier: bytes, error: str) -> tuple[float, int]:
     """The notifier failed: for how long it has (seconds), and how often."""
-    # Postgres has no text with NUL, and somebody else's answer may have one.
-    parameters = {"notifier": uuid(notifier), "error": error.replace("\0", "")[:MAX_ERROR]}
+    # Somebody else's answer may have what a text in Postgres may not: NUL, and lone surrogates.
+    text = error.replace("\0", "").encode(errors="replace").decode()[:MAX_ERROR]
+    parameters = {"notifier": uuid(notifier), "error": text}
     rows = await pool.fetch(_sql.failed, parameters)
     return rows[0] if rows else (0.0, 0)
 

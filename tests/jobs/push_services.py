@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import http_ece  # type: ignore[import-untyped]
 import jwt
 import trio
+import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypercorn.config import Config
@@ -47,6 +49,9 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+VAPID_KEY = urlsafe_b64encode(bytes(31) + b"\x05").rstrip(b"=").decode()
+
+
 class Service:
     """A server.
 
@@ -58,6 +63,11 @@ class Service:
         self.url = ""
         self.calls: list[Call] = []
         self.answers: list[Answer] = []
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a configuration needs to reach it."""
+        return {}
 
     def answer(self, call: Call) -> Answer:
         return Answer(200)
@@ -99,6 +109,38 @@ async def open_service(service: Service, cert: Path, key: Path) -> AsyncGenerato
         nursery.cancel_scope.cancel()
 
 
+@dataclass
+class Trust:
+    """Certificates for localhost and rebound.example, and who trusts them."""
+
+    cert: Path
+    key: Path
+    authority: Path
+    context: ssl.SSLContext
+
+
+def make_trust(folder: Path) -> Trust:
+    ca = trustme.CA()
+    issued = ca.issue_cert("localhost", "rebound.example")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(context)
+    return Trust(folder / "cert.pem", folder / "key.pem", folder / "ca.pem", context)
+
+
+@asynccontextmanager
+async def open_services(trust: Trust, *services: Service) -> AsyncGenerator[dict[str, str], None]:
+    """Serve all of them until the end of the block; yields the configuration to reach them with."""
+    settings = {"notifier_networks": "127.0.0.0/8,::1/128"}
+    async with AsyncExitStack() as running:
+        for service in services:
+            await running.enter_async_context(open_service(service, trust.cert, trust.key))
+            settings |= service.settings
+        yield settings
+
+
 def base64url(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -123,6 +165,10 @@ class Subscription:
 class PushService(Service):
     """A push service of Web Push; takes what an application server signed for it."""
 
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"vapid_private_key": VAPID_KEY, "vapid_contact": "mailto:ops@alo.example"}
+
     def answer(self, call: Call) -> Answer:
         authorization = call.headers.get("authorization", "")
         assert Vapid02.verify(authorization), authorization
@@ -143,6 +189,11 @@ class AppleService(Service):
         self.key = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         self.devices = {"a1b2"}
         self.tokens: set[str] = set()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        ids = {"apns_key_id": "KEYIDKEYID", "apns_team_id": "TEAMIDTEAM", "apns_topic": "app.alo.shield"}
+        return {"apns_url": self.url, "apns_key": self.key, **ids}
 
     def answer(self, call: Call) -> Answer:
         """As Apple documents it, in this order."""
@@ -193,6 +244,10 @@ class GoogleService(Service):
         super().__init__()
         self.devices = {"device-1"}
         self.granted: list[str] = []
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"fcm_url": self.url, "fcm_credentials": self.credentials}
 
     @property
     def credentials(self) -> str:

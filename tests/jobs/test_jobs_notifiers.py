@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import ssl
 import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ import httpx
 import msgspec
 import pytest
 import trio
-import trustme
 from push_services import (
     Answer,
     AppleService,
@@ -27,8 +24,10 @@ from push_services import (
     PushService,
     Service,
     Subscription,
+    Trust,
     base64url,
     open_service,
+    open_services,
 )
 
 from jobs.job import GiveUp
@@ -45,46 +44,16 @@ from store.notifiers import ApnsTarget, EmailTarget, FcmTarget, Target, WebhookT
 ROOT = Path(__file__).parent.parent.parent
 NOTICE = Notice("17-1", UUID(int=7))
 SECRET = "whsec_" + b64encode(b"0123456789abcdef0123456789abcdef").decode()
-VAPID_KEY = base64url(bytes(31) + b"\x05")
-LOCAL = "127.0.0.0/8,::1/128"
-
-
-@dataclass
-class Trust:
-    """Certificates for localhost, and who trusts them."""
-
-    cert: Path
-    key: Path
-    context: ssl.SSLContext
-
-
-@pytest.fixture(scope="module")
-def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
-    ca, folder = trustme.CA(), tmp_path_factory.mktemp("certificates")
-    issued = ca.issue_cert("localhost", "rebound.example")
-    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    ca.configure_trust(context)
-    return Trust(folder / "cert.pem", folder / "key.pem", context)
 
 
 @asynccontextmanager
 async def notifiers_for(trust: Trust, *services: Service, **settings: Any) -> AsyncGenerator[Notifiers, None]:
     """Notifiers that are configured for these services, which run meanwhile."""
-    values: dict[str, Any] = {"notifier_networks": LOCAL}
-    async with AsyncExitStack() as running:
-        for service in services:
-            await running.enter_async_context(open_service(service, trust.cert, trust.key))
-            match service:
-                case AppleService():
-                    values |= {"apns_url": service.url, "apns_key": service.key, "apns_key_id": "KEYIDKEYID"}
-                    values |= {"apns_team_id": "TEAMIDTEAM", "apns_topic": "app.alo.shield"}
-                case GoogleService():
-                    values |= {"fcm_url": service.url, "fcm_credentials": service.credentials}
-                case PushService():
-                    values |= {"vapid_private_key": VAPID_KEY, "vapid_contact": "mailto:ops@alo.example"}
-        yield await running.enter_async_context(open_notifiers(Config(**values | settings), context=trust.context))
+    async with (
+        open_services(trust, *services) as found,
+        open_notifiers(Config(**{**found, **settings}), context=trust.context) as notifiers,
+    ):
+        yield notifiers
 
 
 async def refusal(notifiers: Notifiers, target: Target | None) -> NotifyError:
@@ -441,7 +410,7 @@ class Names(trio.abc.HostnameResolver):
 
 async def test_url_that_leads_inside_is_not_called_however_it_is_written(trust: Trust) -> None:
     service = Service()
-    settings = {"notifier_networks": "", "vapid_private_key": VAPID_KEY, "vapid_contact": "mailto:ops@alo.example"}
+    settings = {"notifier_networks": "", **PushService().settings}
     hosts = ["localhost", "127.0.0.1", "[::1]", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]", "169.254.169.254"]
     async with open_service(service, trust.cert, trust.key), notifiers_for(trust, **settings) as notifiers:
         for host in hosts:
