@@ -8,8 +8,8 @@ select outcome, id from add_notifier(
 -- A user's notifiers, the oldest first.
 select n.id, n.device_id, n.target::text, n.is_confirmed, (extract(epoch from n.created) * 1000000)::bigint,
        (extract(epoch from n.failing_since) * 1000000)::bigint, n.last_error
-from notifiers n left join devices d on d.id = n.device_id
-where n.user_id = %(user)s::uuid and d.revoked is null
+from notifiers n
+where n.user_id = %(user)s::uuid and (select d.revoked from devices d where d.id = n.device_id) is null
 order by n.created, n.id;
 
 -- name: remove
@@ -41,8 +41,9 @@ where u.id = %(user)s::uuid;
 with notice as (
     select %(job)s || '-' || coalesce((select j.version from jobs j where j.id = %(job)s::bigint), 1) as name
 ), chosen as (
-    select n.id, n.id::text as key from notifiers n left join devices d on d.id = n.device_id
-    where n.user_id = %(user)s::uuid and n.is_confirmed and d.revoked is null
+    select n.id, n.id::text as key from notifiers n
+    where n.user_id = %(user)s::uuid and n.is_confirmed
+      and (select d.revoked from devices d where d.id = n.device_id) is null
     union all
     select null, 'deployment-' || %(user)s::uuid where %(to_deployment)s
     order by key
@@ -56,8 +57,8 @@ select (select name from notice), (select count(*) from enqueued);
 
 -- name: chosen
 -- Where a notice is to go; no row: the notifier is gone, or its device was revoked.
-select n.target::text, n.is_confirmed, n.notice from notifiers n left join devices d on d.id = n.device_id
-where n.id = %(notifier)s::uuid and d.revoked is null;
+select n.target::text, n.is_confirmed, n.notice from notifiers n
+where n.id = %(notifier)s::uuid and (select d.revoked from devices d where d.id = n.device_id) is null;
 
 -- name: took
 -- The notifier took this notice.

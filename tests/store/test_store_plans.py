@@ -43,6 +43,7 @@ insert into notifiers (id, user_id, kind, target, target_hash)
     select md5('n' || n)::uuid, md5('u' || n % {CONVERSATIONS // 5})::uuid, 'webhook',
            '{{"kind": "webhook", "url": "x"}}', sha256(convert_to(n::text, 'UTF8'))
     from generate_series(0, {CONVERSATIONS - 1}) n;
+insert into jobs (task, key) select 'other', n from generate_series(0, {CONVERSATIONS - 1}) n;
 insert into conversations (id, kind, name, last_seq)
     select md5('c' || n)::uuid, 'group', 'g', {MESSAGES // CONVERSATIONS}
     from generate_series(0, {CONVERSATIONS - 1}) n;
