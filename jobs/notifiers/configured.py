@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from ssl import SSLContext
-from typing import Final
 
 import httpx
 
@@ -14,14 +13,12 @@ from jobs.notifiers.apns import Apns
 from jobs.notifiers.email import Email, Mailer
 from jobs.notifiers.fcm import Fcm
 from jobs.notifiers.guard import GuardedTransport
+from jobs.notifiers.http2 import LoneStreams
 from jobs.notifiers.notifier import Notice, Notifier, NotifyError
 from jobs.notifiers.web_push import WebPush
 from jobs.notifiers.webhook import Webhook
 from store.config import Config, ConfigError
 from store.notifiers import EmailTarget, Target, WebhookTarget, kind_of
-
-MAX_CONNECTIONS: Final = 100
-"""At a time, to push services: a handful over HTTP/2. Webhooks of users have as many of their own."""
 
 
 class Notifiers:
@@ -80,12 +77,12 @@ async def open_notifiers(
     :raises ConfigError: if a key cannot be read.
     """
     context = context or httpx.create_ssl_context()
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS)
     guarded = GuardedTransport(context, config.notifier_networks_allowed)
     async with (
-        httpx.AsyncClient(http2=True, verify=context, limits=limits) as client,
+        httpx.AsyncClient(transport=LoneStreams(context)) as services,
         # A proxy of the environment would resolve names itself.
         httpx.AsyncClient(transport=guarded, trust_env=False) as outside,
+        httpx.AsyncClient(verify=context) as own,
     ):
         email = Email(mailer) if mailer else None
         by_kind: dict[str, Notifier] = {"webhook": Webhook(outside)}
@@ -94,13 +91,13 @@ async def open_notifiers(
         if config.vapid_private_key:
             by_kind["web_push"] = WebPush(outside, config.vapid_private_key, config.vapid_contact)
         if config.apns_key:
-            by_kind["apns"] = _apns(config, client)
+            by_kind["apns"] = _apns(config, services)
         if config.fcm_credentials:
-            by_kind["fcm"] = _fcm(config, client)
+            by_kind["fcm"] = _fcm(config, services)
         deployment = None
         if config.offline_notice_url:
             target = WebhookTarget(config.offline_notice_url, config.offline_notice_secret)
-            deployment = (Webhook(client, is_forgettable=False), target)
+            deployment = (Webhook(own, is_forgettable=False), target)
         yield Notifiers(by_kind, email, deployment)
 
 

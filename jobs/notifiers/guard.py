@@ -21,6 +21,9 @@ Address: TypeAlias = IPv4Address | IPv6Address
 ATTEMPT_S: Final = 3.0
 """For connecting to one of several addresses; the next one is tried then."""
 
+MAX_CONNECTIONS: Final = 100
+"""At a time; more than a worker has jobs."""
+
 _NAT64: Final = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
 """RFC 6052 and 8215: IPv4 inside of IPv6."""
 
@@ -37,7 +40,7 @@ def is_public(address: Address) -> bool:
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):
-    """HTTP/2 or 1.1 over TLS to public addresses.
+    """HTTP/1.1 to public addresses: no call shares a connection with another, of another user.
 
     :param allowed: networks that are as good as public ones.
     """
@@ -47,11 +50,10 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         # httpx passes on all options of the pool but the one that says how to connect.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
-            max_connections=100,
+            max_connections=MAX_CONNECTIONS,
             # Somebody else's server is seldom the one that is called next.
             max_keepalive_connections=10,
             keepalive_expiry=5.0,
-            http2=True,
             network_backend=_Guard(tuple(allowed)),
         )
 

@@ -41,12 +41,15 @@ where u.id = %(user)s::uuid;
 with notice as (
     select %(job)s || '-' || coalesce((select j.version from jobs j where j.id = %(job)s::bigint), 1) as name
 ), chosen as (
-    select n.id, n.id::text as key from notifiers n
-    where n.user_id = %(user)s::uuid and n.is_confirmed
-      and (select d.revoked from devices d where d.id = n.device_id) is null
-    union all
-    select null, 'deployment-' || %(user)s::uuid where %(to_deployment)s
-    order by key
+    select c.id, c.key from (
+        select n.id, n.id::text as key from notifiers n
+        where n.user_id = %(user)s::uuid and n.is_confirmed
+          and (select d.revoked from devices d where d.id = n.device_id) is null
+        union all
+        select null, 'deployment-' || %(user)s::uuid where %(to_deployment)s
+    ) c
+    -- Jobs are locked by their ids, as where they end.
+    order by (select j.id from jobs j where j.task = 'notify' and j.key = c.key)
     offset 0
 ), enqueued as (
     select enqueue('notify', jsonb_build_object('notifier', c.id, 'user', %(user)s::uuid, 'notice', notice.name),

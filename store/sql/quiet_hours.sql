@@ -10,19 +10,11 @@ with kept as (
     on conflict (user_id) do update
     set from_minute = excluded.from_minute, until_minute = excluded.until_minute, zone = excluded.zone
 )
-update jobs set due = clock_timestamp()
-where not is_handed and claimed_until is null and due > clock_timestamp()
-  and (task = 'offline_notice' and key = (%(user)s::uuid)::text
-       or task = 'notify' and key in (select n.id::text from notifiers n where n.user_id = %(user)s::uuid
-                                      union all select 'deployment-' || %(user)s::uuid));
+select hurry_notices(%(user)s::uuid);
 
 -- name: remove
 -- No quiet hours any more. What waits for their end looks again at once.
 with gone as (
     delete from quiet_hours where user_id = %(user)s::uuid
 )
-update jobs set due = clock_timestamp()
-where not is_handed and claimed_until is null and due > clock_timestamp()
-  and (task = 'offline_notice' and key = (%(user)s::uuid)::text
-       or task = 'notify' and key in (select n.id::text from notifiers n where n.user_id = %(user)s::uuid
-                                      union all select 'deployment-' || %(user)s::uuid));
+select hurry_notices(%(user)s::uuid);

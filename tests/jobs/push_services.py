@@ -36,6 +36,7 @@ class Call:
     headers: dict[str, str]
     body: bytes
     http_version: str
+    peer: tuple[str, int]
 
     @property
     def json(self) -> Any:
@@ -57,12 +58,14 @@ class Service:
 
     :ivar calls: in the order in which they came.
     :ivar answers: the next ones, whatever is asked; when they are used up, what `answer` says.
+    :ivar hanging: paths whose calls are not answered, each until its event.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.calls: list[Call] = []
         self.answers: list[Answer] = []
+        self.hanging: dict[str, trio.Event] = {}
 
     @property
     def settings(self) -> dict[str, str]:
@@ -86,8 +89,10 @@ class Service:
             body += event.get("body", b"")
             more = event.get("more_body", False)
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
-        call = Call(scope["method"], scope["path"], headers, body, scope["http_version"])
+        call = Call(scope["method"], scope["path"], headers, body, scope["http_version"], scope["client"])
         self.calls.append(call)
+        if call.path in self.hanging:
+            await self.hanging[call.path].wait()
         answer = self.answers.pop(0) if self.answers else self.answer(call)
         fields = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": fields})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -36,6 +37,7 @@ from jobs.notifiers.apns import Apns
 from jobs.notifiers.configured import Notifiers, open_notifiers
 from jobs.notifiers.fcm import Fcm
 from jobs.notifiers.guard import is_public
+from jobs.notifiers.http2 import LoneStreams
 from jobs.notifiers.notifier import Notice, NotifyError, TargetGone
 from jobs.notifiers.webhook import Webhook
 from store.config import Config, ConfigError
@@ -72,7 +74,7 @@ async def test_web_push_is_signed_encrypted_for_the_subscription_and_says_nothin
         browser = Subscription(f"{service.url}/push/1")
         await notifiers.notify(browser.target, NOTICE)
     [call] = service.calls
-    assert (call.method, call.path, call.http_version) == ("POST", "/push/1", "2")
+    assert (call.method, call.path) == ("POST", "/push/1")
     assert browser.read(call) == {"type": "offline_notice", "notice": "17-1"}
     assert b"notice" not in call.body
     with pytest.raises(http_ece.ECEException):
@@ -123,7 +125,7 @@ async def test_refusals_of_push_services_are_told_apart(trust: Trust) -> None:
 
 
 def apns(trust: Trust, service: AppleService, clock: Any) -> tuple[httpx.AsyncClient, Apns]:
-    client = httpx.AsyncClient(http2=True, verify=trust.context)
+    client = httpx.AsyncClient(transport=LoneStreams(trust.context))
     keys = {"key": service.key, "key_id": "KEYIDKEYID", "team_id": "TEAMIDTEAM", "topic": "app.alo.shield"}
     return client, Apns(client, service.url, clock=clock, **keys)
 
@@ -207,7 +209,7 @@ async def test_fcm_takes_what_is_sent_and_one_access_token_serves_until_it_expir
     now = time.time()
     async with (
         open_service(service, trust.cert, trust.key),
-        httpx.AsyncClient(http2=True, verify=trust.context) as client,
+        httpx.AsyncClient(transport=LoneStreams(trust.context)) as client,
     ):
         notifier = Fcm(client, service.url, service.credentials, clock=lambda: now)
         async with trio.open_nursery() as nursery:
@@ -342,13 +344,48 @@ async def test_answer_of_a_webhook_is_read_no_further_than_it_may_be_long(trust:
     service.answers = [Answer(200, bytes(5_000_000))]
     async with (
         open_service(service, trust.cert, trust.key),
-        httpx.AsyncClient(http2=True, verify=trust.context) as client,
+        httpx.AsyncClient(transport=LoneStreams(trust.context)) as client,
     ):
         answer = await calls.post(client, service.url, b"", {})
         assert answer.status == 200
         assert calls.MAX_ANSWER_BYTES < len(answer.body) < 10 * calls.MAX_ANSWER_BYTES
         # The connection, or another, still serves.
         assert (await calls.post(client, service.url, b"", {})).body == b""
+
+
+async def test_call_that_is_given_up_harms_no_other(trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And calls one after the other, or those that are not given up, share connections."""
+    monkeypatch.setattr(calls, "TIMEOUT_S", 1.0)
+    service = Service()
+    service.hanging["/hangs"] = trio.Event()
+    outcomes: list[str] = []
+
+    async def call(client: httpx.AsyncClient, path: str) -> None:
+        try:
+            outcomes.append(f"{path} {(await calls.post(client, service.url + path, b'x', {})).status}")
+        except NotifyError as error:
+            outcomes.append(f"{path} {error}")
+
+    async with (
+        open_service(service, trust.cert, trust.key),
+        httpx.AsyncClient(transport=LoneStreams(trust.context)) as client,
+    ):
+        await call(client, "/first")
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(call, client, "/hangs")
+                nursery.start_soon(call, client, "/answers")
+        service.hanging.pop("/hangs").set()
+        for _ in range(3):
+            await call(client, "/later")
+    assert Counter(outcomes) == {
+        "/first 200": 1,
+        "/answers 200": 3,
+        "/hangs no answer within 1 s": 3,
+        "/later 200": 3,
+    }
+    assert len({call.peer for call in service.calls if call.path in ("/first", "/later")}) <= 2
+    assert {call.http_version for call in service.calls} == {"2"}
 
 
 # URLs of users
