@@ -16,7 +16,7 @@ from jobs.notifiers.configured import Notifiers
 from jobs.notifiers.notifier import TYPE, Notice, NotifyError, TargetGone
 from jobs.quiet import quiet_for_s
 from store import notifiers as store
-from store.notifiers import EmailTarget, Target
+from store.notifiers import Target
 from store.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class Notices:
             log.info("notified", job=job.id, attempt=job.attempt)
             return
         found = await store.chosen(self._pool, notifier.bytes)
-        if found is None or not found.is_confirmed or found.notice == notice:
+        if found is None or found.notice == notice:
             log.info("notice_not_needed", job=job.id, notifier=str(notifier))
             return
         try:
@@ -104,20 +104,6 @@ class Notices:
         if error.retry_after_s is not None and failing_s < PATIENCE_S:
             raise Snooze(min(max(error.retry_after_s, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S))
         raise error
-
-    async def confirm_notifier(self, job: Job, notifier: UUID) -> None:
-        """The task that asks by mail whether an address is its user's.
-
-        :raises GiveUp: if mail is not configured, or that address never takes any.
-        :raises NotifyError: if the mail could not be sent.
-        """
-        found = await store.chosen(self._pool, notifier.bytes)
-        if found is None or found.is_confirmed or not isinstance(found.target, EmailTarget):
-            return
-        try:
-            await self._notifiers.confirm(found.target)
-        except NotifyError as error:
-            raise (GiveUp(str(error)) if error.is_final else error) from None
 
     async def _is_wanted(self, job: Job, user: UUID) -> bool:
         prospect = await store.look(self._pool, user.bytes)

@@ -248,14 +248,6 @@ def _add_notifiers(app: QuartTrio, pool: Pool, offered: Offered) -> None:
             added = await notifiers_store.add(pool, identity.user, target, device=device)
         return _answer(notifiers.added_body(added, target, _form()), 201 if added.is_new else 200)
 
-    @app.post("/v1/notifiers/<uuid:notifier>/confirm")
-    async def confirm_notifier(notifier: UUID) -> ResponseReturnValue:
-        user = (await _identify(pool)).user
-        body = await _body(notifiers.Confirm)
-        with trio.CancelScope(shield=True):
-            await notifiers_store.confirm(pool, user, notifier.bytes, body.code)
-        return Response(b"", 204)
-
     @app.delete("/v1/notifiers/<uuid:notifier>")
     async def remove_notifier(notifier: UUID) -> ResponseReturnValue:
         user = (await _identify(pool)).user

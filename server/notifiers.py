@@ -45,9 +45,7 @@ class NewWebhook(Struct, tag_field="kind", tag="webhook"):
 
 
 class NewEmail(Struct, tag_field="kind", tag="email"):
-    """POST /v1/notifiers"""
-
-    address: Annotated[str, Meta(pattern='^[^@\\s\\x00-\\x1f\\x7f<>,;:"]{1,64}@[A-Za-z0-9.-]{1,189}\\Z')]
+    """POST /v1/notifiers: to the address that the user has verified (PUT /v1/email)."""
 
 
 class Keys(Struct):
@@ -81,12 +79,6 @@ NEW_NOTIFIER: Final[type[New]] = New  # type: ignore[assignment]
 """A union is as good as a type to msgspec, and the tag says which."""
 
 
-class Confirm(Struct):
-    """POST /v1/notifiers/{notifier}/confirm"""
-
-    code: Annotated[str, Meta(max_length=64, pattern="^[^\\x00]*\\Z")]
-
-
 class PutQuietHours(Struct):
     """PUT /v1/quiet-hours"""
 
@@ -110,13 +102,11 @@ WEBHOOKS: Final = Offered()
 """What needs no keys."""
 
 
-def offered_by(config: Config, *, has_mail: bool) -> Offered:
-    """
-    :param has_mail: workers can send mail.
-    """
+def offered_by(config: Config) -> Offered:
+    """What the workers of this configuration can do."""
     kinds = {
         "webhook": True,
-        "email": has_mail,
+        "email": bool(config.smtp_url),
         "web_push": bool(config.vapid_private_key),
         "apns": bool(config.apns_key),
         "fcm": bool(config.fcm_credentials),
@@ -134,7 +124,7 @@ def _public_key(private_key: str) -> str:
 
 
 def target_of(new: New) -> Target:
-    """What is kept of it, with a new secret or code where it needs one.
+    """What is kept of it, with a new secret where it needs one.
 
     :raises InvalidBody: if it is nothing that can be told.
     """
@@ -143,7 +133,7 @@ def target_of(new: New) -> Target:
             _check_url("url", new.url)
             return WebhookTarget(new.url, f"whsec_{b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}")
         case NewEmail():
-            return EmailTarget(new.address, secrets.token_urlsafe(16))
+            return EmailTarget()
         case NewWebPush():
             _check_url("endpoint", new.endpoint)
             # The two lengths of RFC 8291, section 3.
@@ -192,13 +182,16 @@ def added_body(added: Added, target: Target, form: Form) -> dict[str, Any]:
 
 def notifier_body(notifier: Notifier, form: Form) -> dict[str, Any]:
     """Without keys and tokens."""
-    shown = None if is_of_device(notifier.target) else notifier.target.place
+    match notifier.target:
+        case WebhookTarget(url=shown) | EmailTarget(address=shown):
+            pass
+        case _:
+            shown = ""
     return {
         "notifier": ident(notifier.notifier, form),
         "kind": kind_of(notifier.target),
-        "address": shown,
+        "address": shown or None,
         "device": notifier.device and ident(notifier.device, form),
-        "is_confirmed": notifier.is_confirmed,
         "created": notifier.created,
         "failing_since": notifier.failing_since,
         "last_error": notifier.last_error,

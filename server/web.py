@@ -47,7 +47,7 @@ async def serve_web(config: Config) -> None:
         hypercorn = HypercornConfig()
         hypercorn.graceful_timeout = GRACE_S
         hypercorn.accesslog = hypercorn.errorlog = None
-        offered = offered_by(config, has_mail=False)
+        offered = offered_by(config)
         announcements = Announcements(pool, writer.fanout)
         quart = create_app(pool, redis, announcements, token_lifetime_s=config.token_lifetime_s, offered=offered)
         app = wrap_app(quart, hypercorn.wsgi_max_body_size, "asgi")

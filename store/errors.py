@@ -130,10 +130,6 @@ class TooManyNotifiers(Refused):
     """The user has as many notifiers as one may."""
 
 
-class WrongCode(Refused):
-    """The code is not the one that was sent."""
-
-
 class UnknownMessage(Refused):
     """There is no such message, or this user may not see it."""
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from store import sql
-from store.errors import DeviceRevoked, TooManyNotifiers, UnknownNotifier, WrongCode
+from store.errors import DeviceRevoked, TooManyNotifiers, UnknownNotifier
 from store.pool import Pool
 from store.postgres import uuid
 from store.quiet_hours import QuietHours
@@ -35,15 +35,14 @@ class WebhookTarget(Struct, frozen=True, tag_field="kind", tag="webhook"):
         return self.url
 
 
-class EmailTarget(Struct, frozen=True, tag_field="kind", tag="email"):
-    """An address, and the code that was sent there to see whose it is."""
+class EmailTarget(Struct, frozen=True, tag_field="kind", tag="email", omit_defaults=True):
+    """The address that a user has verified (`store.emails`); looked up when it is needed, empty where it is kept."""
 
-    address: str
-    code: str
+    address: str = ""
 
     @property
     def place(self) -> str:
-        return self.address
+        return ""
 
 
 class WebPushTarget(Struct, frozen=True, tag_field="kind", tag="web_push"):
@@ -108,7 +107,6 @@ class Notifier(Struct, frozen=True):
     notifier: bytes
     device: bytes | None
     target: Target
-    is_confirmed: bool
     created: int
     failing_since: int | None
     last_error: str | None
@@ -133,12 +131,11 @@ class Chosen(Struct, frozen=True):
     """
 
     target: Target
-    is_confirmed: bool
     notice: str | None
 
 
 async def add(pool: Pool, user: bytes, target: Target, *, device: bytes | None = None) -> Added:
-    """A user wants to be told in this way, too. An e-mail address is asked first whether it is the user's.
+    """A user wants to be told in this way, too.
 
     For a target that the user has a notifier for, that one gets the new secret or keys.
 
@@ -153,7 +150,6 @@ async def add(pool: Pool, user: bytes, target: Target, *, device: bytes | None =
         "kind": kind_of(target),
         "target": msgspec.json.encode(target).decode(),
         "target_hash": _hash(target),
-        "is_confirmed": not isinstance(target, EmailTarget),
         "limit": MAX_NOTIFIERS,
     }
     [(outcome, notifier)] = await pool.fetch(_sql.add, parameters)
@@ -171,7 +167,14 @@ def _hash(target: Target) -> bytes:
 async def notifiers_of(pool: Pool, user: bytes) -> list[Notifier]:
     """A user's notifiers, the oldest first."""
     rows = await pool.fetch(_sql.of_user, {"user": uuid(user)})
-    return [Notifier(notifier, device, _decode(target), *rest) for notifier, device, target, *rest in rows]
+    return [
+        Notifier(notifier, device, _target(target, address), *rest) for notifier, device, target, address, *rest in rows
+    ]
+
+
+def _target(encoded: str, address: str | None) -> Target:
+    target = _decode(encoded)
+    return EmailTarget(address or "") if isinstance(target, EmailTarget) else target
 
 
 async def remove(pool: Pool, user: bytes, notifier: bytes) -> None:
@@ -180,19 +183,6 @@ async def remove(pool: Pool, user: bytes, notifier: bytes) -> None:
     """
     if not await pool.fetch(_sql.remove, {"user": uuid(user), "notifier": uuid(notifier)}):
         raise UnknownNotifier
-
-
-async def confirm(pool: Pool, user: bytes, notifier: bytes, code: str) -> None:
-    """The user has read the code in the mail; once more changes nothing.
-
-    :raises UnknownNotifier: if the user has no such notifier.
-    :raises WrongCode: if it was another code.
-    """
-    rows = await pool.fetch(_sql.confirm, {"user": uuid(user), "notifier": uuid(notifier), "code": code})
-    if not rows:
-        raise UnknownNotifier
-    if rows != [(True,)]:
-        raise WrongCode
 
 
 async def look(pool: Pool, user: bytes) -> Prospect | None:
@@ -216,12 +206,13 @@ async def hand_out(pool: Pool, user: bytes, *, job: int, to_deployment: bool) ->
 
 
 async def chosen(pool: Pool, notifier: bytes) -> Chosen | None:
-    """None if the notifier is gone."""
+    """None if the notifier is gone, or is the e-mail of a user who has no verified address."""
     rows = await pool.fetch(_sql.chosen, {"notifier": uuid(notifier)})
     if not rows:
         return None
-    [(target, is_confirmed, notice)] = rows
-    return Chosen(_decode(target), is_confirmed, notice)
+    [(encoded, notice, address)] = rows
+    target = _target(encoded, address)
+    return None if target == EmailTarget() else Chosen(target, notice)
 
 
 async def took(pool: Pool, notifier: bytes, notice: str) -> None:

@@ -18,7 +18,7 @@ from jobs.notifiers.notifier import Notice, Notifier, NotifyError
 from jobs.notifiers.web_push import WebPush
 from jobs.notifiers.webhook import Webhook
 from store.config import Config, ConfigError
-from store.notifiers import EmailTarget, Target, WebhookTarget, kind_of
+from store.notifiers import Target, WebhookTarget, kind_of
 
 
 class Notifiers:
@@ -27,11 +27,8 @@ class Notifiers:
     :ivar has_deployment: there is such a webhook.
     """
 
-    def __init__(
-        self, by_kind: Mapping[str, Notifier], email: Email | None, deployment: tuple[Webhook, WebhookTarget] | None
-    ) -> None:
+    def __init__(self, by_kind: Mapping[str, Notifier], deployment: tuple[Notifier, WebhookTarget] | None) -> None:
         self._by_kind = by_kind
-        self._email = email
         self._deployment = deployment
 
     @property
@@ -56,15 +53,6 @@ class Notifiers:
             raise NotifyError(f"{kind} is not configured for this worker", is_final=True)
         await notifier.notify(target, notice)
 
-    async def confirm(self, target: EmailTarget) -> None:
-        """Ask by mail whether the address is whose it is said to be.
-
-        :raises NotifyError: if mail is not configured. Else what the mailer raises.
-        """
-        if self._email is None:
-            raise NotifyError("email is not configured for this worker", is_final=True)
-        await self._email.confirm(target)
-
 
 @asynccontextmanager
 async def open_notifiers(
@@ -84,10 +72,9 @@ async def open_notifiers(
         httpx.AsyncClient(transport=guarded, trust_env=False) as outside,
         httpx.AsyncClient(verify=context) as own,
     ):
-        email = Email(mailer) if mailer else None
         by_kind: dict[str, Notifier] = {"webhook": Webhook(outside)}
-        if email:
-            by_kind["email"] = email
+        if mailer:
+            by_kind["email"] = Email(mailer)
         if config.vapid_private_key:
             by_kind["web_push"] = WebPush(outside, config.vapid_private_key, config.vapid_contact)
         if config.apns_key:
@@ -98,7 +85,7 @@ async def open_notifiers(
         if config.offline_notice_url:
             target = WebhookTarget(config.offline_notice_url, config.offline_notice_secret)
             deployment = (Webhook(own, is_forgettable=False), target)
-        yield Notifiers(by_kind, email, deployment)
+        yield Notifiers(by_kind, deployment)
 
 
 def _apns(config: Config, client: httpx.AsyncClient) -> Apns:

@@ -1,27 +1,27 @@
-"""E-mail: a few words that something waits, to an address whose owner has confirmed it."""
+"""E-mail: a few words that something waits, to the address that the user has verified."""
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from jobs.job import GiveUp
 from jobs.notifiers.notifier import TYPE, Notice, NotifyError
 from store.notifiers import EmailTarget
 
-CONFIRM: Final = "confirm_notifier"
-"""The template of the mail that asks for a confirmation; its one value is `code`."""
-
 
 class Mailer(Protocol):
     """Sends mails."""
 
-    async def send(self, to: str, template: str, **values: str) -> None:
+    async def send(self, to: str, template: str, *, key: str = "", **values: str) -> None:
         """Return once the next server has taken the mail; raises `GiveUp` if it never will, anything else for another
-        attempt."""
+        attempt.
+
+        :param key: the same once more is the same mail.
+        """
 
 
 class Email:
-    """Mails notices, by the template `offline_notice`, without values."""
+    """Mails notices, by the template `offline_notice`."""
 
     def __init__(self, mailer: Mailer) -> None:
         self._mailer = mailer
@@ -30,18 +30,8 @@ class Email:
         """
         :raises NotifyError: if the mailer fails, however it does.
         """
-        await self._send(target, TYPE)
-
-    async def confirm(self, target: EmailTarget) -> None:
-        """Ask whoever reads the mail of that address whether they want notices.
-
-        :raises NotifyError: if the mailer fails, however it does.
-        """
-        await self._send(target, CONFIRM, code=target.code)
-
-    async def _send(self, target: EmailTarget, template: str, **values: str) -> None:
         try:
-            await self._mailer.send(target.address, template, **values)
+            await self._mailer.send(target.address, TYPE, key=f"{notice.id} {notice.user}")
         except Exception as error:
             # How a mailer fails is its own affair; here a notice was not taken.
             raise NotifyError(f"{type(error).__name__}: {error}", is_final=isinstance(error, GiveUp)) from error

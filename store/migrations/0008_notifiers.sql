@@ -8,10 +8,8 @@ create table notifiers (
     kind text not null check (kind in ('webhook', 'email', 'web_push', 'apns', 'fcm')),
     -- Where to, and with which keys, by kind (store/notifiers.py).
     target jsonb not null check (jsonb_typeof(target) = 'object' and length(target::text) <= 4096),
-    -- SHA-256 of the kind and of what tells the target apart: one row for a URL, an address, a device at a push service.
+    -- SHA-256 of the kind and of what tells the target apart: one row for a URL, the e-mail, a device at a push service.
     target_hash bytea not null check (length(target_hash) = 32),
-    -- An e-mail address is told nothing before its owner has shown that it is theirs.
-    is_confirmed boolean not null default true,
     created timestamptz not null default clock_timestamp(),
     -- The notice that it took last: once more, it is not sent again.
     notice text,
@@ -35,12 +33,12 @@ create table quiet_hours (
     check (from_minute <> until_minute)
 );
 
--- A user wants to be told in this way, too. Under the same hash it is the same notifier, with a new target; an e-mail
--- address keeps its code. A device at a push service is its last user's: others lose it.
+-- A user wants to be told in this way, too. Under the same hash it is the same notifier, with a new target. A device at a
+-- push service is its last user's: others lose it.
 -- outcome: 'added', 'again', or why not: 'full', 'revoked' (the device).
 create function add_notifier(
-    p_id uuid, p_user uuid, p_device uuid, p_kind text, p_target jsonb, p_target_hash bytea, p_is_confirmed boolean,
-    p_limit int, out outcome text, out id uuid
+    p_id uuid, p_user uuid, p_device uuid, p_kind text, p_target jsonb, p_target_hash bytea, p_limit int,
+    out outcome text, out id uuid
 ) language plpgsql as $$
 declare
     former notifiers;
@@ -59,11 +57,9 @@ begin
     if found then
         outcome := 'again';
         id := former.id;
-        if p_kind <> 'email' then
-            update notifiers n
-            set target = p_target, device_id = p_device, failing_since = null, failures = 0, last_error = null
-            where n.id = former.id;
-        end if;
+        update notifiers n
+        set target = p_target, device_id = p_device, failing_since = null, failures = 0, last_error = null
+        where n.id = former.id;
         return;
     end if;
     if (select count(*) from notifiers n where n.user_id = p_user) >= p_limit then
@@ -72,11 +68,8 @@ begin
     end if;
     outcome := 'added';
     id := p_id;
-    insert into notifiers (id, user_id, device_id, kind, target, target_hash, is_confirmed)
-    values (p_id, p_user, p_device, p_kind, p_target, p_target_hash, p_is_confirmed);
-    if not p_is_confirmed then
-        perform enqueue('confirm_notifier', jsonb_build_object('notifier', p_id), p_key => p_id::text);
-    end if;
+    insert into notifiers (id, user_id, device_id, kind, target, target_hash)
+    values (p_id, p_user, p_device, p_kind, p_target, p_target_hash);
 end $$;
 
 -- Notices for a user that are put off are due at once: what they wait for may be over.

@@ -1,12 +1,12 @@
 -- name: add
 -- See add_notifier() in the migrations.
 select outcome, id from add_notifier(
-    %(id)s::uuid, %(user)s::uuid, %(device)s::uuid, %(kind)s, %(target)s::jsonb, %(target_hash)s, %(is_confirmed)s,
-    %(limit)s);
+    %(id)s::uuid, %(user)s::uuid, %(device)s::uuid, %(kind)s, %(target)s::jsonb, %(target_hash)s, %(limit)s);
 
 -- name: of_user
--- A user's notifiers, the oldest first.
-select n.id, n.device_id, n.target::text, n.is_confirmed, (extract(epoch from n.created) * 1000000)::bigint,
+-- A user's notifiers, the oldest first; e-mail with the user's address, if it is verified.
+select n.id, n.device_id, n.target::text, case when n.kind = 'email' then (
+           select e.address from emails e where e.user_id = n.user_id and e.verified is not null) end, (extract(epoch from n.created) * 1000000)::bigint,
        (extract(epoch from n.failing_since) * 1000000)::bigint, n.last_error
 from notifiers n
 where n.user_id = %(user)s::uuid and (select d.revoked from devices d where d.id = n.device_id) is null
@@ -15,12 +15,6 @@ order by n.created, n.id;
 -- name: remove
 -- A user does not want this one any more; no row: it is none of theirs.
 delete from notifiers where id = %(notifier)s::uuid and user_id = %(user)s::uuid returning 1;
-
--- name: confirm
--- Whether the address is the user's: only who reads its mail knows the code. No row: the notifier is none of theirs.
-update notifiers n set is_confirmed = n.is_confirmed or n.target->>'code' = %(code)s
-where n.id = %(notifier)s::uuid and n.user_id = %(user)s::uuid
-returning n.is_confirmed;
 
 -- name: look
 -- What a notice for a user depends on: whether something is still undelivered that may be read and is not muted; the
@@ -43,8 +37,9 @@ with notice as (
 ), chosen as (
     select c.id, c.key from (
         select n.id, n.id::text as key from notifiers n
-        where n.user_id = %(user)s::uuid and n.is_confirmed
-          and (select d.revoked from devices d where d.id = n.device_id) is null
+        where n.user_id = %(user)s::uuid and (select d.revoked from devices d where d.id = n.device_id) is null
+          and (n.kind <> 'email' or exists (
+              select from emails e where e.user_id = n.user_id and e.verified is not null))
         union all
         select null, 'deployment-' || %(user)s::uuid where %(to_deployment)s
     ) c
@@ -59,8 +54,11 @@ with notice as (
 select (select name from notice), (select count(*) from enqueued);
 
 -- name: chosen
--- Where a notice is to go; no row: the notifier is gone, or its device was revoked.
-select n.target::text, n.is_confirmed, n.notice from notifiers n
+-- Where a notice is to go, and the user's address, if it is verified; no row: the notifier is gone, or its device was
+-- revoked.
+select n.target::text, n.notice, case when n.kind = 'email' then (
+           select e.address from emails e where e.user_id = n.user_id and e.verified is not null) end
+from notifiers n
 where n.id = %(notifier)s::uuid and (select d.revoked from devices d where d.id = n.device_id) is null;
 
 -- name: took

@@ -19,7 +19,7 @@ from jobs.notifiers.email import Email
 from jobs.notifiers.notifier import Notice, NotifyError, TargetGone
 from jobs.task import Task
 from protocol.frames import Message
-from store import accounts, participants
+from store import accounts, emails, participants
 from store import notifiers as store
 from store.marks import Mark, mark
 from store.notifiers import ApnsTarget, EmailTarget, FcmTarget, Target, WebhookTarget
@@ -57,7 +57,7 @@ class Mailer:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, dict[str, str]]] = []
 
-    async def send(self, to: str, template: str, **values: str) -> None:
+    async def send(self, to: str, template: str, *, key: str = "", **values: str) -> None:
         self.sent.append((to, template, values))
 
 
@@ -68,12 +68,11 @@ class World:
         self.pool = pool
         self.recorder = Recorder()
         self.mailer = Mailer()
-        email = Email(self.mailer)
-        kinds = dict.fromkeys(("webhook", "web_push", "apns", "fcm"), self.recorder) | {"email": email}
+        kinds: dict[str, Any] = dict.fromkeys(("webhook", "web_push", "apns", "fcm"), self.recorder)
+        kinds["email"] = Email(self.mailer)
         own: Any = (self.recorder, WebhookTarget(deployment)) if deployment else None
-        self.notices = Notices(pool, Notifiers(kinds, email, own))
-        handlers = (self.notices.offline_notice, self.notices.notify, self.notices.confirm_notifier)
-        self.tasks = {task.name: task for task in map(Task, handlers)}
+        self.notices = Notices(pool, Notifiers(kinds, own))
+        self.tasks = {task.name: task for task in map(Task, (self.notices.offline_notice, self.notices.notify))}
 
     async def end_window(self, user: Credentials) -> None:
         """As the relay does for who has not marked everything delivered."""
@@ -348,7 +347,7 @@ async def test_target_that_is_gone_is_forgotten_unless_there_is_another_by_then(
             raise TargetGone("status 410")
 
     recorder = Renewing()
-    world.notices._notifiers = Notifiers({"webhook": recorder}, None, None)
+    world.notices._notifiers = Notifiers({"webhook": recorder}, None)
     await world.end_window(bob)
     assert [outcome for _, outcome in await world.run_due()] == ["done"] * 3
     assert [each.target for each in await store.notifiers_of(pool, bob.user)] == [renewed]
@@ -465,23 +464,27 @@ async def test_deployments_webhook_is_told_of_each_user_besides_their_own_notifi
     )
 
 
-async def test_address_gets_no_notice_before_it_was_confirmed_by_the_code_in_one_mail(
+async def test_notice_goes_to_the_address_that_the_user_has_verified_at_that_time(
     world: World, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
-    added = await store.add(pool, bob.user, EmailTarget("bob@alo.example", "the code"))
-    await store.add(pool, bob.user, EmailTarget("bob@alo.example", "another"))
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
-    await world.end_window(bob)
-    await world.run_due()
-    assert world.mailer.sent == [("bob@alo.example", "confirm_notifier", {"code": "the code"})]
-    await store.confirm(pool, bob.user, added.notifier, "the code")
-    await world.end_window(bob)
-    await world.run_due()
-    assert world.mailer.sent[1:] == [("bob@alo.example", "offline_notice", {})]
-    # A repetition of the job that asks.
-    await world.notices.confirm_notifier(Job("1", "confirm_notifier", 1, _silent), UUID(bytes=added.notifier))
-    assert len(world.mailer.sent) == 2
+    await store.add(pool, bob.user, EmailTarget())
+    conversation = await new_direct(pool, alice, bob)
+    settings = {"wants_digest": False, "wants_device_notice": False, "digest_hour": 8, "zone": "UTC"}
+    for address, is_verified in (("", False), ("old@alo.example", True), ("new@alo.example", False)):
+        if address:
+            await emails.put(pool, bob.user, address, **settings)
+        if is_verified:
+            mail = await emails.verification(pool, bob.user)
+            assert mail is not None
+            await emails.verify(pool, mail.token)
+        await send_message(pool, conversation, alice.user)
+        await pool.fetch("delete from jobs where task = 'verify_email'")
+        await world.end_window(bob)
+        await world.run_due()
+    assert [(to, template, values) for to, template, values in world.mailer.sent] == [
+        ("old@alo.example", "offline_notice", {})
+    ]
 
 
 async def test_device_that_was_revoked_is_told_nothing(world: World, pool: Pool, people: list[Credentials]) -> None:
@@ -502,7 +505,6 @@ async def test_notice_for_a_user_or_notifier_that_is_not_there_ends(world: World
     nobody, job = UUID(int=1), Job("1", "notify", 1, _silent)
     await world.notices.offline_notice(job, nobody)
     await world.notices.notify(job, nobody, nobody, "1-1")
-    await world.notices.confirm_notifier(job, nobody)
 
 
 def test_payload_says_who_and_where_to_and_nothing_of_what_was_sent(world: World) -> None:
@@ -511,5 +513,4 @@ def test_payload_says_who_and_where_to_and_nothing_of_what_was_sent(world: World
     assert fields == {
         "offline_notice": {"user"},
         "notify": {"notifier", "user", "notice"},
-        "confirm_notifier": {"notifier"},
     }

@@ -493,30 +493,28 @@ async def test_second_address_is_tried_if_the_first_refuses(trust: Trust) -> Non
 class RecordingMailer:
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)
-        self.sent: list[tuple[str, str, dict[str, str]]] = []
+        self.sent: list[tuple[str, str, str, dict[str, str]]] = []
 
-    async def send(self, to: str, template: str, **values: str) -> None:
+    async def send(self, to: str, template: str, *, key: str = "", **values: str) -> None:
         if self.faults:
             raise self.faults.pop()
-        self.sent.append((to, template, values))
+        self.sent.append((to, template, key, values))
 
 
 async def test_mail_says_that_something_waits_and_no_more() -> None:
+    """The same notice once more is the same mail."""
     mailer = RecordingMailer()
     async with open_notifiers(Config(), mailer) as notifiers:
-        await notifiers.notify(EmailTarget("bob@alo.example", "code"), NOTICE)
-        await notifiers.confirm(EmailTarget("bob@alo.example", "code"))
-    assert mailer.sent == [
-        ("bob@alo.example", "offline_notice", {}),
-        ("bob@alo.example", "confirm_notifier", {"code": "code"}),
-    ]
+        for _ in range(2):
+            await notifiers.notify(EmailTarget("bob@alo.example"), NOTICE)
+    assert mailer.sent == [("bob@alo.example", "offline_notice", f"17-1 {NOTICE.user}", {})] * 2
 
 
 async def test_mail_that_cannot_be_sent_is_a_notice_that_was_not_taken() -> None:
     mailer = RecordingMailer(GiveUp("no such mailbox"), OSError("connection refused"))
     async with open_notifiers(Config(), mailer) as notifiers:
         for is_final in (False, True):
-            assert (await refusal(notifiers, EmailTarget("bob@alo.example", "code"))).is_final == is_final
+            assert (await refusal(notifiers, EmailTarget("bob@alo.example"))).is_final == is_final
 
 
 async def test_kind_without_keys_is_refused_by_name() -> None:
@@ -524,7 +522,7 @@ async def test_kind_without_keys_is_refused_by_name() -> None:
         "web_push": Subscription("https://push.example").target,
         "apns": ApnsTarget("a1b2"),
         "fcm": FcmTarget("device-1"),
-        "email": EmailTarget("bob@alo.example", "code"),
+        "email": EmailTarget("bob@alo.example"),
     }
     async with open_notifiers(Config()) as notifiers:
         assert not notifiers.has_deployment

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from store import accounts, notifiers
-from store.errors import DeviceRevoked, TooManyNotifiers, UnknownNotifier, WrongCode
+from store.errors import DeviceRevoked, TooManyNotifiers, UnknownNotifier
 from store.notifiers import MAX_NOTIFIERS, ApnsTarget, EmailTarget, FcmTarget, Target, WebhookTarget, WebPushTarget
 from store.pool import Pool
 from store.postgres import uuid
@@ -15,7 +15,7 @@ from tests.people import new_device, new_user
 
 EACH: list[Target] = [
     WebhookTarget("https://hook.example/", "whsec_"),
-    EmailTarget("bob@alo.example", "code"),
+    EmailTarget(),
     WebPushTarget("https://push.example/1", "point", "auth"),
     ApnsTarget("a1b2"),
     FcmTarget("device-1"),
@@ -84,19 +84,6 @@ async def test_a_revoked_device_takes_its_notifiers_along_and_gets_none_again(po
     assert await pool.fetch("select count(*) from notifiers") == [(1,)]
     with pytest.raises(DeviceRevoked):
         await notifiers.add(pool, bob.user, ApnsTarget("a1b2"), device=phone.device)
-
-
-async def test_only_who_knows_the_code_confirms_an_address(pool: Pool) -> None:
-    bob, carol = await new_user(pool, "bob"), await new_user(pool, "carol")
-    added = await notifiers.add(pool, bob.user, EmailTarget("bob@alo.example", "code"))
-    with pytest.raises(WrongCode):
-        await notifiers.confirm(pool, bob.user, added.notifier, "cod")
-    with pytest.raises(UnknownNotifier):
-        await notifiers.confirm(pool, carol.user, added.notifier, "code")
-    assert [each.is_confirmed for each in await notifiers.notifiers_of(pool, bob.user)] == [False]
-    await notifiers.confirm(pool, bob.user, added.notifier, "code")
-    await notifiers.confirm(pool, bob.user, added.notifier, "again, whatever")
-    assert [each.is_confirmed for each in await notifiers.notifiers_of(pool, bob.user)] == [True]
 
 
 async def test_nobody_removes_anothers(pool: Pool) -> None:
