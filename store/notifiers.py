@@ -231,4 +231,5 @@ async def failed(pool: Pool, notifier: bytes, error: str) -> tuple[float, int]:
 
 async def forget(pool: Pool, notifier: bytes, target: Target) -> None:
     """This target is gone; a notifier that has another one by now stays."""
-    await pool.fetch(_sql.forget, {"notifier": uuid(notifier), "target": msgspec.json.encode(target).decode()})
+    kept = EmailTarget() if isinstance(target, EmailTarget) else target
+    await pool.fetch(_sql.forget, {"notifier": uuid(notifier), "target": msgspec.json.encode(kept).decode()})

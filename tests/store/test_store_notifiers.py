@@ -86,6 +86,16 @@ async def test_a_revoked_device_takes_its_notifiers_along_and_gets_none_again(po
         await notifiers.add(pool, bob.user, ApnsTarget("a1b2"), device=phone.device)
 
 
+async def test_each_kind_is_forgotten_with_its_target_and_not_with_another(pool: Pool) -> None:
+    bob = await new_user(pool, "bob")
+    for target in EACH:
+        added = await notifiers.add(pool, bob.user, target)
+        await notifiers.forget(pool, added.notifier, WebhookTarget("https://other.example/"))
+        assert await targets(pool, bob.user) == [target]
+        await notifiers.forget(pool, added.notifier, EmailTarget("b@h") if isinstance(target, EmailTarget) else target)
+        assert await targets(pool, bob.user) == []
+
+
 async def test_nobody_removes_anothers(pool: Pool) -> None:
     bob, carol = await new_user(pool, "bob"), await new_user(pool, "carol")
     added = await notifiers.add(pool, bob.user, EACH[0])
