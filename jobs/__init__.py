@@ -15,7 +15,9 @@
 | `heartbeat`, `surroundings` | this worker lives; what is paused, how many jobs there are |
 | `metrics`, `metrics_port` | what is counted, and where Prometheus fetches it |
 | `commands`, `tables` | what an operator asks and says (`python -m jobs COMMAND`) |
-| `offline_notice`, `notifier` | the task: tell a user's notifier that something waits |
+| `notices` | the tasks: tell a user's notifiers that something waits |
+| `notifiers` | webhook, e-mail, Web Push, APNs, FCM |
+| `quiet` | quiet hours |
 | `mail_tasks` | the tasks that send mail: verification, new devices, digests |
 | `mail` | mails, from their templates to the mail server |
 | `batches` | work that is done in small batches |

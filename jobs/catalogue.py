@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import httpx
 import trio
 
 from jobs.analytics import INTERVAL_S as FIGURES_S
@@ -15,8 +14,8 @@ from jobs.batches import TIMEOUT_S
 from jobs.forget import Forgetting
 from jobs.mail.mailer import Mailer
 from jobs.mail_tasks import MailTasks
-from jobs.notifier import Webhook
-from jobs.offline_notice import OfflineNotices
+from jobs.notices import Notices
+from jobs.notifiers.configured import Notifiers, open_notifiers
 from jobs.orphans import Orphans
 from jobs.retention import INTERVAL_S, Retention
 from jobs.retention import TIMEOUT_S as RETENTION_TIMEOUT_S
@@ -39,15 +38,16 @@ MAIL_BACKOFF: Final = Backoff(10, 1800)
 async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Task], None]:
     """The tasks by name, and what they share for as long as they are used. Nothing is asked of anybody yet."""
     bus = Redis(config.bus_url)
+    mailer = Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url)
     async with (
-        httpx.AsyncClient() as client,
+        open_notifiers(config, mailer if mailer.is_configured else None) as notifiers,
         open_objects(config.object_store_url) as objects,
         trio.open_nursery() as nursery,
     ):
         await nursery.start(bus.run)
         tasks = [
-            *_notices(config, pool, client),
-            *_mails(config, pool),
+            *_notices(pool, notifiers),
+            *_mails(pool, mailer),
             *_clean_up(pool, objects),
             _retention(config, pool, bus, objects),
             *_figures(pool, objects),
@@ -56,13 +56,17 @@ async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Tas
         nursery.cancel_scope.cancel()
 
 
-def _notices(config: Config, pool: Pool, client: httpx.AsyncClient) -> list[Task]:
-    notices = OfflineNotices(pool, Webhook(client, config.offline_notice_url))
-    return [Task(notices.offline_notice, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=30)]
+def _notices(pool: Pool, notifiers: Notifiers) -> list[Task]:
+    notices = Notices(pool, notifiers)
+    return [
+        Task(notices.offline_notice, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=30),
+        # A mail may take 40 s.
+        Task(notices.notify, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=60),
+    ]
 
 
-def _mails(config: Config, pool: Pool) -> list[Task]:
-    mails = MailTasks(pool, Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url))
+def _mails(pool: Pool, mailer: Mailer) -> list[Task]:
+    mails = MailTasks(pool, mailer)
     return [
         Task(mails.verify_email, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.new_device, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),

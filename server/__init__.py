@@ -18,6 +18,6 @@ The gateway (process `socket`), from the wire inwards:
 | `last_seen`, `delivery` | who was here on which day, and how long deliveries take |
 | `gateway` | wires them together; the nesting of nurseries is the order of shutdown |
 
-The HTTP interface (process `web`): `web` runs it, `http` has its routes, `bodies`, `passwords` and
+The HTTP interface (process `web`): `web` runs it, `http` has its routes; `bodies`, `notifiers`, `passwords` and
 `mail_pages` (what links in mails lead to) serve them; `ops` is what operators may ask.
 """

@@ -180,6 +180,11 @@ def _uuid_text(id_: bytes) -> str:
 _IDENT: Final[dict[Form, Callable[[bytes], str | bytes]]] = {"json": _uuid_text, "cbor": bytes}
 
 
+def ident(id_: bytes, form: Form) -> str | bytes:
+    """An id in an answer."""
+    return _IDENT[form](id_)
+
+
 def message_body(message: Message | Tombstone, form: Form) -> dict[str, Any]:
     """Of a message that was deleted only where it was, by whom, and when."""
     ident = _IDENT[form]

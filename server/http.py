@@ -14,14 +14,16 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from protocol.frames import Profile
-from server import bodies, mail_pages
+from server import bodies, mail_pages, notifiers
 from server.announcements import Announcements
 from server.bodies import Form
 from server.cursors import InvalidCursor
+from server.notifiers import WEBHOOKS, Offered
 from server.ops import InvalidQuery, NotAnOperator, Ops, Route
 from server.pages import Pages
 from server.passwords import Passwords
-from store import accounts, contacts, conversations, emails, marks, messages, participants, profiles
+from store import accounts, contacts, conversations, emails, marks, messages, participants, profiles, quiet_hours
+from store import notifiers as notifiers_store
 from store.accounts import Account, Identity
 from store.errors import (
     DeviceRevoked,
@@ -34,9 +36,11 @@ from store.errors import (
     TokenExpired,
     TokenUnknown,
     TooManyMails,
+    TooManyNotifiers,
     Unavailable,
     UnknownDevice,
     UnknownMessage,
+    UnknownNotifier,
     UnknownUser,
     UnknownZone,
     UnsubscribeUnknown,
@@ -68,7 +72,13 @@ class ApiError(Exception):
 
 
 def create_app(
-    pool: Pool, redis: Redis, announcements: Announcements, *, token_lifetime_s: float, ops_token: str = ""
+    pool: Pool,
+    redis: Redis,
+    announcements: Announcements,
+    *,
+    token_lifetime_s: float,
+    offered: Offered = WEBHOOKS,
+    ops_token: str = "",
 ) -> QuartTrio:
     """The application; Hypercorn runs it (`server.web`).
 
@@ -81,6 +91,8 @@ def create_app(
     _add_profiles(app, pool, announcements)
     _add_emails(app, pool)
     _add_mail_links(app, pool)
+    _add_notifiers(app, pool, offered)
+    _add_quiet_hours(app, pool)
     _add_contacts(app, pool, announcements)
     pages = Pages(pool)
     _add_conversations(app, pool, pages, announcements)
@@ -221,6 +233,61 @@ def _add_mail_links(app: QuartTrio, pool: Pool) -> None:
         except UnsubscribeUnknown:
             return _page(mail_pages.UNKNOWN, 404)
         return _page(mail_pages.UNSUBSCRIBED)
+
+
+def _add_notifiers(app: QuartTrio, pool: Pool, offered: Offered) -> None:
+    @app.get("/v1/notifiers/keys")
+    async def notifier_keys() -> ResponseReturnValue:
+        await _identify(pool)
+        return _answer({"kinds": sorted(offered.kinds), "vapid_public_key": offered.vapid_public_key})
+
+    @app.get("/v1/notifiers")
+    async def list_notifiers() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        form, found = _form(), await notifiers_store.notifiers_of(pool, user)
+        return _answer({"notifiers": [notifiers.notifier_body(each, form) for each in found]})
+
+    @app.post("/v1/notifiers")
+    async def add_notifier() -> ResponseReturnValue:
+        identity = await _identify(pool)
+        target = notifiers.target_of(await _body(notifiers.NEW_NOTIFIER))
+        kind = notifiers_store.kind_of(target)
+        if kind not in offered.kinds:
+            has = ", ".join(sorted(offered.kinds))
+            raise ApiError(409, "notifier_not_offered", f"this deployment has no {kind}; it has {has}")
+        device = identity.device if notifiers.is_of_device(target) else None
+        with trio.CancelScope(shield=True):
+            added = await notifiers_store.add(pool, identity.user, target, device=device)
+        return _answer(notifiers.added_body(added, target, _form()), 201 if added.is_new else 200)
+
+    @app.delete("/v1/notifiers/<uuid:notifier>")
+    async def remove_notifier(notifier: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        with trio.CancelScope(shield=True):
+            await notifiers_store.remove(pool, user, notifier.bytes)
+        return Response(b"", 204)
+
+
+def _add_quiet_hours(app: QuartTrio, pool: Pool) -> None:
+    @app.get("/v1/quiet-hours")
+    async def get_quiet_hours() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        return _answer(notifiers.quiet_hours_body(await quiet_hours.quiet_hours_of(pool, user)))
+
+    @app.put("/v1/quiet-hours")
+    async def put_quiet_hours() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        quiet = notifiers.quiet_hours_of(await _body(notifiers.PutQuietHours))
+        with trio.CancelScope(shield=True):
+            await quiet_hours.set_quiet_hours(pool, user, quiet)
+        return Response(b"", 204)
+
+    @app.delete("/v1/quiet-hours")
+    async def delete_quiet_hours() -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        with trio.CancelScope(shield=True):
+            await quiet_hours.set_quiet_hours(pool, user, None)
+        return Response(b"", 204)
 
 
 def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
@@ -486,6 +553,8 @@ _REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
     TokenExpired: (401, "token_expired", "the token has expired: log in again"),
     DeviceRevoked: (401, "device_revoked", "the user has revoked this device: log in again"),
     UnknownMessage: (404, "unknown_message", "there is no such message, or it is not yours to see"),
+    UnknownNotifier: (404, "unknown_notifier", "you have no such notifier"),
+    TooManyNotifiers: (409, "too_many_notifiers", f"at most {notifiers_store.MAX_NOTIFIERS}: remove one first"),
     UnknownDevice: (404, "unknown_device", "you have no such device"),
     UnknownUser: (404, "unknown_user", "there is no such user"),
     NotAnAdministrator: (403, "not_an_administrator", "only an administrator of the group may do that"),

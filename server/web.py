@@ -14,6 +14,7 @@ from hypercorn.utils import wrap_app
 from server.announcements import Announcements
 from server.http import create_app
 from server.listener import listen
+from server.notifiers import offered_by
 from server.writer import Writer
 from store.config import Config
 from store.migrate import wait_migrated
@@ -46,12 +47,14 @@ async def serve_web(config: Config) -> None:
         hypercorn = HypercornConfig()
         hypercorn.graceful_timeout = GRACE_S
         hypercorn.accesslog = hypercorn.errorlog = None
+        offered = offered_by(config)
         announcements = Announcements(pool, writer.fanout)
         quart = create_app(
             pool,
             redis,
             announcements,
             token_lifetime_s=config.token_lifetime_s,
+            offered=offered,
             ops_token=config.ops_token,
         )
         app = wrap_app(quart, hypercorn.wsgi_max_body_size, "asgi")

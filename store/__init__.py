@@ -16,6 +16,7 @@
 | `archive` | messages put away in the object store, and read back (`python -m store archive`) |
 | `orphans` | attachments that no message has, and objects that no attachment knows of |
 | `analytics`, `latencies` | figures by day; a histogram of how long deliveries take |
+| `notifiers`, `quiet_hours` | how users are told that something waits for them, and when not |
 | `cache` | values that are checked against a version on each use |
 | `sync` | what is new since a cursor |
 | `directory`, `bus` | which node holds which user, and what nodes tell each other |

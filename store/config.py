@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
 from protocol.limits import MAX_ADDRESS_CONNECTIONS
@@ -68,6 +70,28 @@ class Config:
     """1: what RETENTION_DAYS removes is archived in the object store before; what disappears by a lifetime never is."""
     ops_token: str = ""
     """What operators show to the ops API of `web`; empty: there is none."""
+    offline_notice_secret: str = ""
+    """Signs what OFFLINE_NOTICE_URL gets: whsec_ and base64 of 24 to 64 bytes; empty: not signed."""
+    notifier_networks: str = ""
+    """Networks, separated by commas, that users' webhooks may be in although they are not on the Internet."""
+    vapid_private_key: str = ""
+    """For Web Push: the 32 bytes of a P-256 key in base64url; empty: users have no Web Push."""
+    vapid_contact: str = ""
+    """A mailto: or https: URL, for push services whose operators want a word."""
+    apns_key: str = ""
+    """For Apple's push service: a .p8 key (PEM), or the path of its file; empty: users have no APNs."""
+    apns_key_id: str = ""
+    """The id of that key."""
+    apns_team_id: str = ""
+    """The id of the account that it belongs to."""
+    apns_topic: str = ""
+    """The bundle id of the app."""
+    apns_url: str = "https://api.push.apple.com"
+    """The service, or its sandbox."""
+    fcm_credentials: str = ""
+    """For Firebase Cloud Messaging: the JSON of a service account, or its file's path; empty: users have no FCM."""
+    fcm_url: str = "https://fcm.googleapis.com"
+    """The service."""
     log_level: str = "info"
     """debug, info, warning or error. Logs are JSON lines on stderr."""
 
@@ -78,6 +102,10 @@ class Config:
     @property
     def jobs_url(self) -> str:
         return self.redis_jobs_url or self.redis_url
+
+    @property
+    def notifier_networks_allowed(self) -> list[IPv4Network | IPv6Network]:
+        return [ip_network(text.strip()) for text in self.notifier_networks.split(",") if text.strip()]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Config:
@@ -143,6 +171,7 @@ class Config:
         yield from self._mail_rules()
         shown = "must be at least 16 characters of ASCII without spaces, or empty"
         yield "OPS_TOKEN", shown, not self.ops_token or (len(self.ops_token) >= 16 and _is_visible(self.ops_token))
+        yield from self._notifier_rules()
         levels = "must be debug, info, warning or error"
         yield "LOG_LEVEL", levels, self.log_level in ("debug", "info", "warning", "error")
 
@@ -155,6 +184,48 @@ class Config:
         is_good = _has_scheme(self.public_url, "http", "https") and not set(self.public_url) & set('?# <>"')
         is_short = self.public_url.isascii() and len(self.public_url) <= 200
         yield "PUBLIC_URL", link, is_good and is_short if self.public_url or self.smtp_url else True
+
+    def _notifier_rules(self) -> Iterator[tuple[str, str, bool]]:
+        signs = "must be whsec_ and base64 of 24 to 64 bytes, or empty"
+        yield "OFFLINE_NOTICE_SECRET", signs, not self.offline_notice_secret or _is_secret(self.offline_notice_secret)
+        networks = "must be addresses and networks, separated by commas, or empty"
+        yield "NOTIFIER_NETWORKS", networks, _are_networks(self.notifier_networks)
+        key = "must be the 32 bytes of a P-256 key in base64url, or empty"
+        yield "VAPID_PRIVATE_KEY", key, not self.vapid_private_key or len(_base64url(self.vapid_private_key)) == 32
+        contact = "must be a mailto: or https: URL; VAPID_PRIVATE_KEY needs one"
+        has_contact = self.vapid_contact.startswith(("mailto:", "https://"))
+        yield "VAPID_CONTACT", contact, has_contact or (not self.vapid_contact and not self.vapid_private_key)
+        for name, value in (
+            ("APNS_KEY_ID", self.apns_key_id),
+            ("APNS_TEAM_ID", self.apns_team_id),
+            ("APNS_TOPIC", self.apns_topic),
+        ):
+            yield name, "must be set: APNS_KEY needs it", bool(value or not self.apns_key)
+        service = "must be an https:// URL"
+        yield "APNS_URL", service, _has_scheme(self.apns_url, "https")
+        yield "FCM_URL", service, _has_scheme(self.fcm_url, "https")
+
+
+def _is_secret(text: str) -> bool:
+    try:
+        return text.startswith("whsec_") and 24 <= len(b64decode(text.removeprefix("whsec_"), validate=True)) <= 64
+    except ValueError:
+        return False
+
+
+def _base64url(text: str) -> bytes:
+    """What it encodes; nothing if it does not."""
+    try:
+        return b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        return b""
+
+
+def _are_networks(text: str) -> bool:
+    try:
+        return all(ip_network(each.strip()) for each in text.split(",") if each.strip())
+    except ValueError:
+        return False
 
 
 def _has_scheme(url: str, *schemes: str) -> bool:

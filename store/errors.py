@@ -122,6 +122,14 @@ class UnsubscribeUnknown(Refused):
     """No address that somebody has now was sent this token."""
 
 
+class UnknownNotifier(Refused):
+    """The user has no such notifier."""
+
+
+class TooManyNotifiers(Refused):
+    """The user has as many notifiers as one may."""
+
+
 class UnknownMessage(Refused):
     """There is no such message, or this user may not see it."""
 

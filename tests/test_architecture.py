@@ -25,6 +25,9 @@ DRIVERS = {
     "jinja2": {"jobs/mail/wording.py"},
     "smtplib": {"jobs/mail/smtp.py"},
     "idna": {"store/email_address.py"},
+    "http_ece": {"jobs/notifiers/web_push.py"},
+    "py_vapid": {"jobs/notifiers/web_push.py"},
+    "httpcore": {"jobs/notifiers/guard.py"},
 }
 """Top-level module of a driver -> the files that may meet it, benchmarks and tests aside."""
 

@@ -52,7 +52,10 @@ from devices d where d.user_id = %(user)s::uuid and d.revoked is null and d.expi
 order by d.created desc, d.id;
 
 -- name: revoke_device
--- A device's token is void. No row: the user has no such device.
+-- A device's token is void, and what told it of notices is gone. No row: the user has no such device.
+with gone as (
+    delete from notifiers where device_id = %(device)s::uuid and user_id = %(user)s::uuid
+)
 update devices set revoked = coalesce(revoked, clock_timestamp())
 where id = %(device)s::uuid and user_id = %(user)s::uuid
 returning id;

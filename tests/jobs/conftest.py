@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import trio
 from jobs_helpers import Hook, open_hook
+from push_services import Trust, make_trust
 
 from jobs import catalogue, heartbeat, relay, scheduler, streams, surroundings, taker
 from jobs import worker as worker_module
@@ -39,6 +41,11 @@ async def redis(redis_url: str) -> AsyncGenerator[Redis, None]:
 def queue(pool: Pool, redis: Redis) -> Queue:
     """Where tests enqueue."""
     return Queue(pool, redis)
+
+
+@pytest.fixture(scope="session")
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    return make_trust(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
@@ -87,9 +94,11 @@ def start_worker(
         redis: str = redis_url,
         webhook: str = hook.url,
         concurrency: int = 8,
+        **settings: Any,
     ) -> tuple[Worker, trio.CancelScope]:
         """
         :param tasks: that it knows; by default the product's.
+        :param settings: further ones of its configuration.
         """
         config = Config(
             database_url=pool.url,
@@ -98,6 +107,7 @@ def start_worker(
             offline_notice_url=webhook,
             offline_notice_after_s=window_s,
             worker_concurrency=concurrency,
+            **settings,
         )
         known: Mapping[str, Task] = {task.name: task for task in tasks}
         worker = Worker(config, (lambda *_: nullcontext(dict(known))) if tasks else open_tasks)

@@ -10,11 +10,14 @@ from uuid import UUID
 import pytest
 import trio
 from jobs_helpers import Hook, outbox_empty, outbox_rows, send_message, wait_until
+from push_services import AppleService, GoogleService, PushService, Service, Subscription, Trust, open_services
 
 from client.http import Credentials
-from jobs import catalogue, notifier
-from store import outbox
+from jobs import catalogue
+from jobs.notifiers import calls
+from store import notifiers, outbox
 from store.marks import Mark, mark
+from store.notifiers import ApnsTarget, FcmTarget, WebhookTarget
 from store.pool import Pool
 from store.postgres import uuid
 from tests.people import new_direct, new_group, new_user
@@ -158,7 +161,7 @@ async def test_webhook_that_does_not_come_to_an_end_is_given_up_in_time(
     fault: str,
 ) -> None:
     """The deadline is for the whole call: an answer that trickles is never silent for long enough to be noticed."""
-    monkeypatch.setattr(notifier, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(calls, "TIMEOUT_S", 0.2)
     alice, bob, *_ = people
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     setattr(hook, fault, trio.Event() if fault == "hanging" else True)
@@ -180,7 +183,7 @@ async def test_webhook_that_cannot_be_called_is_a_failed_attempt(
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     await start_worker(webhook=url)
     await outbox_empty(pool)
-    assert await pool.fetch("select task, attempts from dead_jobs") == [("offline_notice", 1)]
+    assert await pool.fetch("select task, attempts from dead_jobs") == [("notify", 1)]
 
 
 async def test_notice_that_fails_for_good_is_buried_with_its_reason_and_the_next_one_lives(
@@ -194,8 +197,14 @@ async def test_notice_that_fails_for_good_is_buried_with_its_reason_and_the_next
     await start_worker()
     await outbox_empty(pool)
     assert len(hook.got) == 3
+    notice = json.loads(hook.got[0])["notice"]
     assert await pool.fetch("select task, payload, attempts, reason from dead_jobs") == [
-        ("offline_notice", {"user": str(UUID(bytes=bob.user))}, 3, "NotifyError: status 502")
+        (
+            "notify",
+            {"user": str(UUID(bytes=bob.user)), "notifier": None, "notice": notice},
+            3,
+            "NotifyError: status 502",
+        )
     ]
     await send_message(pool, conversation, alice.user)
     await outbox_empty(pool)
@@ -215,7 +224,7 @@ async def test_what_comes_while_a_notice_is_under_way_is_noticed_as_well(
     await send_message(pool, conversation, alice.user)
 
     async def merged() -> bool:
-        return bool(await pool.fetch("select 1 from jobs where task = 'offline_notice' and version = 2"))
+        return bool(await pool.fetch("select 1 from jobs where task = 'notify' and version = 2"))
 
     await wait_until(merged, "the second message's window has ended")
     hook.hanging.set()
@@ -223,6 +232,35 @@ async def test_what_comes_while_a_notice_is_under_way_is_noticed_as_well(
     await outbox_empty(pool)
     assert hook.users == [bob.user] * 2
     assert len({json.loads(body)["notice"] for body in hook.got}) == 2
+
+
+async def test_each_notifier_of_a_user_is_told_once_by_a_worker_that_has_its_keys(
+    pool: Pool,
+    hook: Hook,
+    people: list[Credentials],
+    start_worker: StartWorker,
+    trust: Trust,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of it together; each double checks what it gets as the real service does."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(trust.authority))
+    alice, bob, *_ = people
+    web, apple, google, own = PushService(), AppleService(), GoogleService(), Service()
+    async with open_services(trust, web, apple, google, own) as settings:
+        browser = Subscription(f"{web.url}/push/1")
+        for target in (browser.target, ApnsTarget("a1b2"), FcmTarget("device-1")):
+            await notifiers.add(pool, bob.user, target, device=bob.device)
+        await notifiers.add(pool, bob.user, WebhookTarget(f"{own.url}/hook", "whsec_" + "A" * 32))
+        await send_message(pool, await new_direct(pool, alice, bob), alice.user, b"1", b"2")
+        _, worker = await start_worker(**settings)
+        await outbox_empty(pool)
+        worker.cancel()
+        assert [len(each.calls) for each in (web, apple, own)] == [1, 1, 1]
+        assert [call.path for call in google.calls] == ["/token", "/v1/projects/alo/messages:send"]
+        notice = json.loads(hook.got[0])["notice"]
+        assert browser.read(web.calls[0])["notice"] == apple.calls[0].json["notice"] == notice
+        assert google.calls[1].json["message"]["data"]["notice"] == own.calls[0].json["notice"] == notice
+    assert [each.last_error for each in await notifiers.notifiers_of(pool, bob.user)] == [None] * 4
 
 
 async def test_two_workers_tell_each_of_many_users_once(

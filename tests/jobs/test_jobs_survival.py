@@ -25,6 +25,7 @@ from tests.processes import open_cluster
 StartWorker = Callable[..., Awaitable[Any]]
 NOTICES = Stream("offline_notice", 1)
 STREAM = NOTICES.name
+NOTIFY = Stream("notify", 1).name
 
 
 @pytest.fixture
@@ -39,8 +40,11 @@ async def send_one(pool: Pool, people: list[Credentials]) -> None:
 
 async def stream_empty(redis: Redis) -> None:
     async def empty() -> bool:
-        length, pending = await redis.pipeline([("XLEN", STREAM), ("XPENDING", STREAM, GROUP)])
-        return length == 0 and pending[0] == 0
+        for stream in (STREAM, NOTIFY):
+            length, pending = await redis.pipeline([("XLEN", stream), ("XPENDING", stream, GROUP)])
+            if length or pending[0]:
+                return False
+        return True
 
     await wait_until(empty, "nothing is left in the queue, and nothing pending")
 

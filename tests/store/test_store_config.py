@@ -8,6 +8,9 @@ import pytest
 
 from store.config import Config, ConfigError
 
+SECRET = "whsec_" + "A" * 32
+VAPID_KEY = "A" * 42 + "E"
+
 GOOD = {
     "HOST": ("0.0.0.0", "0.0.0.0"),
     "PORT": ("0", 0),
@@ -31,9 +34,24 @@ GOOD = {
     "RETENTION_DAYS": ("30.5", 30.5),
     "RETENTION_ARCHIVES": ("0", 0),
     "OPS_TOKEN": ("0123456789abcdef", "0123456789abcdef"),
+    "OFFLINE_NOTICE_SECRET": (SECRET, SECRET),
+    "NOTIFIER_NETWORKS": ("10.0.0.0/8, ::1", "10.0.0.0/8, ::1"),
+    "VAPID_PRIVATE_KEY": (VAPID_KEY, VAPID_KEY),
+    "VAPID_CONTACT": ("mailto:ops@h", "mailto:ops@h"),
+    "APNS_KEY": ("/run/key.p8", "/run/key.p8"),
+    "APNS_KEY_ID": ("KEYIDKEYID", "KEYIDKEYID"),
+    "APNS_TEAM_ID": ("TEAMIDTEAM", "TEAMIDTEAM"),
+    "APNS_TOPIC": ("app.h", "app.h"),
+    "APNS_URL": ("https://h", "https://h"),
+    "FCM_CREDENTIALS": ("/run/fcm.json", "/run/fcm.json"),
+    "FCM_URL": ("https://h", "https://h"),
     "LOG_LEVEL": ("debug", "debug"),
 }
-NEEDED = {"SMTP_URL": {"MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"}}
+NEEDED = {
+    "SMTP_URL": {"MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"},
+    "VAPID_PRIVATE_KEY": {"VAPID_CONTACT": "mailto:ops@h"},
+    "APNS_KEY": {"APNS_KEY_ID": "KEYIDKEYID", "APNS_TEAM_ID": "TEAMIDTEAM", "APNS_TOPIC": "app.h"},
+}
 """What must be set besides."""
 
 
@@ -53,6 +71,22 @@ def test_variable_is_read_into_its_field_alone(name: str) -> None:
     for field in fields(Config):
         if field.name.upper() not in needed:
             assert getattr(config, field.name) == (value if field.name == name.lower() else field.default)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("VAPID_PRIVATE_KEY", "VAPID_CONTACT"),
+        ("APNS_KEY", "APNS_KEY_ID"),
+        ("APNS_KEY", "APNS_TEAM_ID"),
+        ("APNS_KEY", "APNS_TOPIC"),
+    ],
+)
+def test_variable_that_is_needed_by_another_is_named_when_it_is_missing(name: str, missing: str) -> None:
+    given = {name: GOOD[name][0], **NEEDED[name]}
+    del given[missing]
+    with pytest.raises(ConfigError, match=f"^{missing} .*{name}"):
+        Config.from_environment(given)
 
 
 def test_bus_and_jobs_share_a_redis_unless_told_otherwise() -> None:
@@ -137,6 +171,16 @@ def test_empty_variable_is_like_none(name: str) -> None:
         ("OPS_TOKEN", "secret"),
         ("OPS_TOKEN", "secret and more words"),
         ("OPS_TOKEN", "secret-with-an-umläut"),
+        ("OFFLINE_NOTICE_SECRET", "secret"),
+        ("OFFLINE_NOTICE_SECRET", "whsec_secret"),
+        ("OFFLINE_NOTICE_SECRET", "whsec_" + "A" * 88 + "AAAA"),
+        ("NOTIFIER_NETWORKS", "home"),
+        ("NOTIFIER_NETWORKS", "10.0.0.1/8"),
+        ("VAPID_PRIVATE_KEY", "secret"),
+        ("VAPID_PRIVATE_KEY", "A" * 44),
+        ("VAPID_CONTACT", "ops@h"),
+        ("APNS_URL", "http://h"),
+        ("FCM_URL", "h"),
         ("LOG_LEVEL", "INFO"),
         ("LOG_LEVEL", "loud"),
     ],

@@ -16,6 +16,7 @@ from store import (
     last_seen,
     members,
     messages,
+    notifiers,
     orphans,
     outbox,
     retention,
@@ -39,6 +40,11 @@ insert into users (id, username, password_hash)
 insert into devices (id, user_id, name, token_hash)
     select md5('d' || n)::uuid, md5('u' || n)::uuid, 'd', sha256(convert_to(n::text, 'UTF8'))
     from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
+insert into notifiers (id, user_id, kind, target, target_hash)
+    select md5('n' || n)::uuid, md5('u' || n % {CONVERSATIONS // 5})::uuid, 'webhook',
+           '{{"kind": "webhook", "url": "x"}}', sha256(convert_to(n::text, 'UTF8'))
+    from generate_series(0, {CONVERSATIONS - 1}) n;
+insert into jobs (task, key) select 'other', n from generate_series(0, {CONVERSATIONS - 1}) n;
 insert into conversations (id, kind, name, last_seq)
     select md5('c' || n)::uuid, 'group', 'g', {MESSAGES // CONVERSATIONS}
     from generate_series(0, {CONVERSATIONS - 1}) n;
@@ -171,6 +177,12 @@ class Traffic:
             lambda: orphans.doom(pool, limit=10),
             lambda: orphans.detach(pool, "", limit=10),
             lambda: orphans.unknown_objects(pool, [Entry(f"attachments/{self.turn}", 1, 1)]),
+            lambda: notifiers.look(pool, user),
+            lambda: notifiers.hand_out(pool, user, job=1, to_deployment=True),
+            lambda: notifiers.chosen(pool, here),
+            lambda: notifiers.took(pool, here, "1-1"),
+            lambda: notifiers.notifiers_of(pool, user),
+            lambda: notifiers.add(pool, user, notifiers.FcmTarget("token"), device=user),
         ]
 
 

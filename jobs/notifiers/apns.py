@@ -1,0 +1,99 @@
+"""Apple's push service, over HTTP/2, by tokens that our key signs (Apple: Sending notification requests to APNs)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import httpx
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from jobs.notifiers.calls import post
+from jobs.notifiers.notifier import KEPT_S, TYPE, Notice, TargetGone
+from store.notifiers import ApnsTarget
+
+TOKEN_S: Final = 50 * 60.0
+"""How long a token is used: Apple refuses those of more than an hour, and more than one in 20 minutes."""
+
+GONE: Final = frozenset({"Unregistered", "ExpiredToken"})
+"""Reasons for which a device will never be told under this token. BadDeviceToken is none: Apple says that, too, of
+all devices of the other environment (sandbox)."""
+
+STALE: Final = frozenset({"ExpiredProviderToken", "InvalidProviderToken"})
+"""Reasons for which the next attempt is to be made with another token of ours."""
+
+
+class Apns:
+    """
+    :param client: that speaks HTTP/2.
+    :param url: of the service: https://api.push.apple.com, or that of the sandbox.
+    :param key: the .p8 file's text (PEM).
+    :param key_id: of the key, and `team_id`: of the account; ten characters each.
+    :param topic: the app's bundle id.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        *,
+        key: str,
+        key_id: str,
+        team_id: str,
+        topic: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        :raises ValueError: if the key cannot be read.
+        """
+        loaded = load_pem_private_key(key.encode(), None)
+        if not isinstance(loaded, EllipticCurvePrivateKey):
+            raise ValueError("not a key for elliptic curves")
+        self._client = client
+        self._url = url.rstrip("/")
+        self._key = loaded
+        self._key_id = key_id
+        self._team_id = team_id
+        self._topic = topic
+        self._clock = clock
+        self._token = ""
+        self._signed = 0.0
+
+    async def notify(self, target: ApnsTarget, notice: Notice) -> None:
+        """
+        :raises NotifyError: on a refusal, or no answer in time.
+        :raises TargetGone: if the device will never be told under this token.
+        """
+        headers = {
+            "authorization": f"bearer {self._our_token()}",
+            "apns-topic": self._topic,
+            "apns-push-type": "alert",
+            "apns-priority": "10",
+            "apns-expiration": str(int(self._clock()) + KEPT_S),
+            # The next notice takes the place of this one.
+            "apns-collapse-id": TYPE,
+        }
+        # The app has the words, in its user's language, and may fetch and decrypt before it shows them.
+        body = {"aps": {"alert": {"loc-key": TYPE}, "sound": "default", "mutable-content": 1}, **notice.body}
+        answer = await post(self._client, f"{self._url}/3/device/{target.token}", msgspec.json.encode(body), headers)
+        if answer.is_success:
+            return
+        reason = str(answer.json().get("reason", ""))
+        if reason in GONE or answer.status == 410:
+            raise TargetGone(reason or f"status {answer.status}")
+        is_stale = reason in STALE
+        if is_stale:
+            self._token = ""
+        raise answer.error(reason, is_final=answer.is_our_fault and not is_stale)
+
+    def _our_token(self) -> str:
+        now = self._clock()
+        if not self._token or not 0 <= now - self._signed < TOKEN_S:
+            claims = {"iss": self._team_id, "iat": int(now)}
+            self._token = jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self._key_id})
+            self._signed = now
+        return self._token

@@ -1,0 +1,118 @@
+"""The notifiers that a configuration has keys for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from ssl import SSLContext
+
+import httpx
+
+from jobs.notifiers.apns import Apns
+from jobs.notifiers.email import Email, Mailer
+from jobs.notifiers.fcm import Fcm
+from jobs.notifiers.guard import GuardedTransport
+from jobs.notifiers.http2 import LoneStreams
+from jobs.notifiers.notifier import Notice, Notifier, NotifyError
+from jobs.notifiers.web_push import WebPush
+from jobs.notifiers.webhook import Webhook
+from store.config import Config, ConfigError
+from store.notifiers import Target, WebhookTarget, kind_of
+
+
+class Notifiers:
+    """One for each kind that is configured, and the deployment's own webhook.
+
+    :ivar has_deployment: there is such a webhook.
+    """
+
+    def __init__(self, by_kind: Mapping[str, Notifier], deployment: tuple[Notifier, WebhookTarget] | None) -> None:
+        self._by_kind = by_kind
+        self._deployment = deployment
+
+    @property
+    def has_deployment(self) -> bool:
+        return self._deployment is not None
+
+    async def notify(self, target: Target | None, notice: Notice) -> None:
+        """
+        :param target: None for the deployment's webhook.
+        :raises NotifyError: if the notice was not taken, or there is no notifier for it (any more).
+        :raises TargetGone: if the target is to be forgotten.
+        """
+        if target is None:
+            if self._deployment is None:
+                raise NotifyError("OFFLINE_NOTICE_URL is not set any more", is_final=True)
+            webhook, own = self._deployment
+            await webhook.notify(own, notice)
+            return
+        kind = kind_of(target)
+        notifier = self._by_kind.get(kind)
+        if notifier is None:
+            raise NotifyError(f"{kind} is not configured for this worker", is_final=True)
+        await notifier.notify(target, notice)
+
+
+@asynccontextmanager
+async def open_notifiers(
+    config: Config, mailer: Mailer | None = None, *, context: SSLContext | None = None
+) -> AsyncGenerator[Notifiers, None]:
+    """Notifiers with the connections that they need, until the end of the block.
+
+    :param mailer: None if no mail is to be sent.
+    :param context: whose certificates are trusted; by default those that httpx trusts.
+    :raises ConfigError: if a key cannot be read.
+    """
+    context = context or httpx.create_ssl_context()
+    guarded = GuardedTransport(context, config.notifier_networks_allowed)
+    async with (
+        httpx.AsyncClient(transport=LoneStreams(context)) as services,
+        # A proxy of the environment would resolve names itself.
+        httpx.AsyncClient(transport=guarded, trust_env=False) as outside,
+        httpx.AsyncClient(verify=context) as own,
+    ):
+        by_kind: dict[str, Notifier] = {"webhook": Webhook(outside)}
+        if mailer:
+            by_kind["email"] = Email(mailer)
+        if config.vapid_private_key:
+            by_kind["web_push"] = WebPush(outside, config.vapid_private_key, config.vapid_contact)
+        if config.apns_key:
+            by_kind["apns"] = _apns(config, services)
+        if config.fcm_credentials:
+            by_kind["fcm"] = _fcm(config, services)
+        deployment = None
+        if config.offline_notice_url:
+            target = WebhookTarget(config.offline_notice_url, config.offline_notice_secret)
+            deployment = (Webhook(own, is_forgettable=False), target)
+        yield Notifiers(by_kind, deployment)
+
+
+def _apns(config: Config, client: httpx.AsyncClient) -> Apns:
+    try:
+        return Apns(
+            client,
+            config.apns_url,
+            key=_text_of(config.apns_key, begins="-----"),
+            key_id=config.apns_key_id,
+            team_id=config.apns_team_id,
+            topic=config.apns_topic,
+        )
+    except (ValueError, TypeError, OSError) as error:
+        raise ConfigError(f"APNS_KEY must be a .p8 key (PEM) or the path of its file: {error}") from None
+
+
+def _fcm(config: Config, client: httpx.AsyncClient) -> Fcm:
+    try:
+        return Fcm(client, config.fcm_url, _text_of(config.fcm_credentials, begins="{"))
+    except (ValueError, TypeError, OSError) as error:
+        what = "the JSON of a service account or the path of its file"
+        raise ConfigError(f"FCM_CREDENTIALS must be {what}: {error}") from None
+
+
+def _text_of(value: str, *, begins: str) -> str:
+    """A text that stands in a variable itself, or in the file that the variable names."""
+    if value.lstrip().startswith(begins):
+        # Where a variable is one line, the lines of a key are separated by \n.
+        return value.replace("\\n", "\n") if begins == "-----" else value
+    return Path(value).read_text()

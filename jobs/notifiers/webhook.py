@@ -1,0 +1,68 @@
+"""Webhooks: told that something waits for a user, never what, and signed, so that they know who says so.
+
+The signature is that of Standard Webhooks (standardwebhooks.com), which has libraries to check it in many languages;
+`docs/webhooks.md` says how, and has the check in a few lines of Python.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Final
+
+import httpx
+import msgspec
+
+from jobs.notifiers.calls import post
+from jobs.notifiers.notifier import TYPE, Notice, TargetGone
+from store.notifiers import WebhookTarget
+
+PREFIX: Final = "whsec_"
+
+
+def signature(secret: str, id_: str, timestamp: int, body: bytes) -> str:
+    """The header webhook-signature.
+
+    :param secret: `whsec_` and base64 of the key.
+    """
+    key = b64decode(secret.removeprefix(PREFIX))
+    signed = hmac.digest(key, b"%s.%d.%s" % (id_.encode(), timestamp, body), sha256)
+    return f"v1,{b64encode(signed).decode()}"
+
+
+class Webhook:
+    """POSTs notices as JSON to a URL: `{"type": "offline_notice", "notice": ID, "user": UUID}`.
+
+    :param client: for URLs that users gave, one that leads out of here (`jobs.notifiers.guard`).
+    :param is_forgettable: whether a URL that answers 410 is gone for good.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient, *, is_forgettable: bool = True, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._client = client
+        self._is_forgettable = is_forgettable
+        self._clock = clock
+
+    async def notify(self, target: WebhookTarget, notice: Notice) -> None:
+        """Anything but 2xx is a refusal, a redirect, too.
+
+        :raises NotifyError: on a refusal, or no answer in time.
+        :raises TargetGone: if the URL is gone for good.
+        """
+        body = msgspec.json.encode({"type": TYPE, "notice": notice.id, "user": notice.user})
+        headers = {"Content-Type": "application/json", "webhook-id": notice.id}
+        if target.secret:
+            now = int(self._clock())
+            headers |= {
+                "webhook-timestamp": str(now),
+                "webhook-signature": signature(target.secret, notice.id, now, body),
+            }
+        answer = await post(self._client, target.url, body, headers)
+        if answer.status == 410 and self._is_forgettable:
+            raise TargetGone("status 410")
+        if not answer.is_success:
+            raise answer.error()

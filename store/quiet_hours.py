@@ -1,0 +1,45 @@
+"""When a user wants no notices, each day."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from store import sql
+from store.pool import Pool
+from store.postgres import uuid
+
+_sql = sql.load("quiet_hours")
+
+
+class QuietHours(Struct, frozen=True):
+    """From one minute of the day to another, perhaps over midnight, as clocks in that zone show.
+
+    :ivar zone: a name of the IANA database, such as "Europe/Berlin".
+    """
+
+    from_minute: int
+    until_minute: int
+    zone: str
+
+
+async def quiet_hours_of(pool: Pool, user: bytes) -> QuietHours | None:
+    """None if the user has none."""
+    rows = await pool.fetch(_sql.of_user, {"user": uuid(user)})
+    return QuietHours(*rows[0]) if rows else None
+
+
+async def set_quiet_hours(pool: Pool, user: bytes, quiet: QuietHours | None) -> None:
+    """From now on; a notice that waits for the end of the former ones is looked at again at once.
+
+    :param quiet: None for no quiet hours.
+    """
+    if quiet is None:
+        await pool.fetch(_sql.remove, {"user": uuid(user)})
+        return
+    parameters = {
+        "user": uuid(user),
+        "from_minute": quiet.from_minute,
+        "until_minute": quiet.until_minute,
+        "zone": quiet.zone,
+    }
+    await pool.fetch(_sql.set, parameters)
