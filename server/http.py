@@ -77,12 +77,13 @@ def create_app(
     announcements: Announcements,
     *,
     token_lifetime_s: float,
-    offered: Offered = WEBHOOKS,
     ops_token: str = "",
+    offered: Offered = WEBHOOKS,
 ) -> QuartTrio:
     """The application; Hypercorn runs it (`server.web`).
 
     :param ops_token: what operators show (`server.ops`); empty: there are no routes for them.
+    :param offered: which notifiers workers have keys for.
     """
     app = QuartTrio(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
