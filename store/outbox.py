@@ -10,7 +10,6 @@ from typing import Final
 
 from store import sql
 from store.pool import Pool
-from store.postgres import uuid
 
 _sql = sql.load("outbox")
 
@@ -25,9 +24,3 @@ async def decide(pool: Pool, *, window_s: float) -> tuple[int, int]:
     """
     [(decided, noticed)] = await pool.fetch(_sql.decide, {"window_s": window_s, "limit": BATCH})
     return decided, noticed
-
-
-async def is_wanted(pool: Pool, user: bytes) -> bool:
-    """Whether something is still undelivered to this user, in a conversation that is not muted."""
-    [(wanted,)] = await pool.fetch(_sql.is_wanted, {"user": uuid(user)})
-    return bool(wanted)

@@ -51,7 +51,7 @@ class MailServer:
     :ivar replies: command -> what is answered next, instead of "250 OK".
     :ivar hangs_at: no answer to this command until the end.
     :ivar drops: the next message is taken, and the connection lost before the client is told so.
-    :ivar most: connections that were open at a time.
+    :ivar most: conversations that went on at a time, each until its QUIT was heard.
     """
 
     tls: ssl.SSLContext | None = None
@@ -68,6 +68,7 @@ class MailServer:
     def __post_init__(self) -> None:
         self._ready = Event()
         self._open: list[SMTP] = []
+        self._talking: list[SMTP] = []
         self._thread = Thread(target=lambda: asyncio.run(self._serve()), name="mail server")
 
     def url(self, *, login: str = LOGIN, ca: Any = "", host: str = "127.0.0.1") -> str:
@@ -179,10 +180,17 @@ class _Connection(SMTP):
         if self not in self._box._open:  # STARTTLS makes it a second time
             self._box._open.append(self)
             self._box._quiet.clear()
-            self._box.most = max(self._box.most, len(self._box._open))
+            self._box._talking.append(self)
+            self._box.most = max(self._box.most, len(self._box._talking))
         super().connection_made(transport)
 
+    async def smtp_QUIT(self, arg: str) -> None:  # noqa: N802
+        self._box._talking.remove(self)
+        await super().smtp_QUIT(arg)
+
     def connection_lost(self, error: Exception | None) -> None:
+        if self in self._box._talking:
+            self._box._talking.remove(self)
         if self in self._box._open:
             self._box._open.remove(self)
             if not self._box._open:

@@ -34,11 +34,3 @@ with oldest as (
     on conflict (day, metric) do update set value = analytics.value + excluded.value
 )
 select (select count(*) from decided), (select count(*) from noticed);
-
--- name: is_wanted
--- Whether something is still undelivered to this user that is to be noticed, and is not gone.
-select exists (
-    select from participants p join conversations c on c.id = p.conversation_id
-    where p.user_id = %(user)s and greatest(p.delivered_seq, p.private_read_seq, p.joined_seq, c.floor_seq) < c.last_seq
-      and coalesce(p.muted_until, '-infinity') < clock_timestamp()
-);

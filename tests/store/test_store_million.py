@@ -278,6 +278,8 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "attachments_unused",  # doom
         "attachments_thumbnail",  # unknown_objects
         "users_created",  # count_day
+        "notifiers_device",  # forget those of a revoked device
+        "notifiers_hash",  # a device at a push service is its last user's
         "emails_digest",  # ask_digests
         "emails_address",  # who waits for an address
     }

@@ -162,7 +162,6 @@ class Traffic:
             lambda: emails.digest(pool, user),
             lambda: last_seen.touch(pool, [user, here]),
             lambda: outbox.decide(pool, window_s=3600),
-            lambda: outbox.is_wanted(pool, user),
             lambda: jobs.relay(pool, [("digest", priority, 10) for priority in range(3)]),
             lambda: jobs.claim(pool, [1, 2], "worker"),
             lambda: jobs.beat(pool, [1, 2], "worker"),
