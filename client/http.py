@@ -104,7 +104,7 @@ class _Conversation(Struct, frozen=True):
     last_message: _Message | None
     members_version: int
     joiners_see_all: bool
-    lifetime_s: int | None
+    lifetime_s: int | None = None
 
     def as_frame(self) -> Conversation:
         last = self.last_message.as_frame() if self.last_message else None

@@ -38,6 +38,7 @@ CONVERSATION = {
     "last_message": as_body(message(TALK, 2)),
     "members_version": 1,
     "joiners_see_all": False,
+    "lifetime_s": 86_400,
 }
 TALK_PATH = f"/v1/conversations/{uuid.UUID(bytes=TALK)}"
 
