@@ -251,7 +251,8 @@ begin
     silent := coalesce(conversation.low_blocks and p_sender = conversation.direct_high
                        or conversation.high_blocks and p_sender = conversation.direct_low, false);
     if silent then
-        update participants p set private_read_seq = greatest(p.private_read_seq, send_one.seq)
+        update participants p
+        set private_read_seq = greatest(p.private_read_seq, send_one.seq), marked = pg_current_xact_id()
         where p.conversation_id = p_conversation and p.user_id <> p_sender;
     end if;
     stamp := greatest(clock_timestamp(), conversation.active_at);
@@ -361,7 +362,8 @@ begin
         -- blocked one writes counts as read as well, but nobody is shown that.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
-            private_read_seq = greatest(p.private_read_seq, top.silent_seq)
+            private_read_seq = greatest(p.private_read_seq, top.silent_seq),
+            marked = case when top.silent_seq > 0 then pg_current_xact_id() else p.marked end
         from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seq
               from (select m.conversation_id, m.user_id, max(m.seq) as seq, max(m.silent_seq) as silent_seq
                     from (select b.conversation_id, b.sender_id as user_id, b.seq, 0 as silent_seq from numbered b
@@ -535,4 +537,38 @@ begin
     id := old.id;
     created := (extract(epoch from old.created) * 1000000)::bigint;
     sender := old.sender_id;
+end $$;
+
+-- outcome: 'changed', 'again', 'unknown' (no such user). What was unread of who is blocked counts as read, on all
+-- devices.
+create or replace function set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, out outcome text) language plpgsql as $$
+declare
+    conversation uuid;
+begin
+    perform lock_pair(p_user, p_other);
+    if not exists (select from users u where u.id = p_other) or p_user = p_other then
+        outcome := 'unknown';
+        return;
+    end if;
+    if p_is_blocked = coalesce(
+        (select c.is_blocked from contacts c where c.user_id = p_user and c.contact_id = p_other), false)
+    then
+        outcome := 'again';
+        return;
+    end if;
+    insert into contacts (user_id, contact_id, is_blocked) values (p_user, p_other, p_is_blocked)
+    on conflict (user_id, contact_id) do update set is_blocked = excluded.is_blocked;
+    update conversations c
+    set low_blocks = case when c.direct_low = p_user then p_is_blocked else c.low_blocks end,
+        high_blocks = case when c.direct_high = p_user then p_is_blocked else c.high_blocks end,
+        changed = pg_current_xact_id()
+    where c.direct_low = least(p_user, p_other) and c.direct_high = greatest(p_user, p_other)
+    returning c.id into conversation;
+    if p_is_blocked then
+        update participants p
+        set private_read_seq = (select c.last_seq from conversations c where c.id = conversation),
+            marked = pg_current_xact_id()
+        where p.conversation_id = conversation and p.user_id = p_user;
+    end if;
+    outcome := 'changed';
 end $$;

@@ -18,7 +18,7 @@ from client.http import Credentials
 from client.mailbox import Mailbox
 from protocol.frames import Conversation, Departed, Message, Participants, Synced, Tombstone
 from protocol.limits import CURSOR_DAYS
-from store import conversations, messages, participants, profiles, revisions
+from store import contacts, conversations, messages, participants, profiles, revisions
 from store import sync as sync_module
 from store.errors import ExpiredCursor, ForeignCursor, Refused
 from store.marks import Mark, mark
@@ -29,7 +29,7 @@ from store.postgres import connected, uuid
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
 from store.sync import Snapshot, SyncPage, SyncPush, cursor_of, sync, tide
 from tests.ageing import age
-from tests.people import new_group, new_user
+from tests.people import new_direct, new_group, new_user
 
 
 async def say(pool: Pool, conversation: bytes, user: bytes, *contents: bytes) -> None:
@@ -511,6 +511,31 @@ async def test_a_floor_that_has_risen_is_told_and_what_lies_below_is_dropped(
     assert [seq for _, seq in device.messages] == [4, 5]
     await device.check()
     assert (await messages.history(pool, alice.user, here, limit=9, after=1, before=3)).first_seq == 4
+
+
+@pytest.mark.parametrize("in_a_batch", [False, True])
+async def test_what_a_blocked_one_wrote_counts_as_read_on_every_device(
+    pool: Pool, alice: Credentials, bob: Credentials, in_a_batch: bool
+) -> None:
+    """What was there when they were blocked, and what comes after; `read_seq` is what a device counts by."""
+    here = await new_direct(pool, alice, bob)
+    await say(pool, here, bob.user, b"1", b"2")
+    device = Device(pool, alice.user)
+    await device.catch_up()
+    await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
+    await device.catch_up()
+    await device.check()
+    assert own_mark(device, here) == 2
+    await say(pool, here, bob.user, *[b"3", b"4"][: 1 + in_a_batch])
+    await device.catch_up()
+    assert own_mark(device, here) == 3 + in_a_batch
+
+
+def own_mark(device: Device, conversation: bytes) -> int:
+    head = device.mailbox.head(conversation)
+    [own] = [each for each in head.participants or () if each.user == device.user]
+    assert own.read_seq is not None
+    return own.read_seq
 
 
 async def test_a_cursor_from_the_future_is_foreign(pool: Pool, alice: Credentials) -> None:
