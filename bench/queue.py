@@ -131,7 +131,7 @@ def _measure(server: Ours, contestant: str, case: str, settings: Settings) -> di
     before, ended, begun = meter.read(), _ended_s(), time.perf_counter()
     jobs = settings.lats if case == "lat" else settings.jobs
     try:
-        figures = _bullmq(shared, case, jobs) if contestant == BULLMQ else _ours(server, contestant, case, jobs)
+        figures = bullmq_figures(shared, case, jobs) if contestant == BULLMQ else _ours(server, contestant, case, jobs)
     except Failed as error:
         return {"valid": False, "first_error": str(error)}
     after = meter.read()
@@ -159,7 +159,8 @@ def _ours(server: Ours, kind: str, case: str, jobs: int) -> dict[str, Any]:
     return figures
 
 
-def _bullmq(shared: Shared, case: str, jobs: int) -> dict[str, Any]:
+def bullmq_figures(shared: Shared, case: str, jobs: int) -> dict[str, Any]:
+    """What the peer's own program says of a case, in our words."""
     folder = FOLDER / BULLMQ
     environment = {"REDIS_PORT": str(urlsplit(shared.redis_url).port or 6379), "REDISPID": str(shared.redis_pid)}
     if case == "memory":

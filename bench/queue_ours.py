@@ -157,6 +157,8 @@ class Case:
             async with trio.open_nursery() as nursery:
                 await nursery.start(redis.run)
                 await redis.wait_connected()
+                # Or the worker would take its being empty for a loss, and hand everything in once more.
+                await streams.begin_epoch(redis)
                 yield pool, redis
                 nursery.cancel_scope.cancel()
 
