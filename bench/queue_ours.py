@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -214,7 +214,7 @@ class Case:
         """Run a worker until SIGTERM."""
         task = task_of(self._kind, handler)
         config = replace(self._config, worker_concurrency=concurrency)
-        trio.run(Worker(config, lambda *_: {task.name: task}).run)
+        trio.run(Worker(config, lambda *_: nullcontext({task.name: task})).run)
 
     async def _latency(self) -> dict[str, Any]:
         command = [sys.executable, "-m", "bench.queue_ours", "work", self._kind]
