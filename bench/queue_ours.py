@@ -291,8 +291,9 @@ async def _lines(stream: trio.abc.ReceiveStream) -> AsyncGenerator[bytes, None]:
 
 
 async def _used_memory(redis: Redis) -> int:
-    [line] = [line for line in (await redis.call("INFO", "memory")).split() if line.startswith(b"used_memory:")]
-    return int(line.partition(b":")[2])
+    """Without what is about to be written to its file, which a rewrite of that makes large for a while."""
+    info = dict(line.partition(b":")[::2] for line in (await redis.call("INFO", "memory")).split() if b":" in line)
+    return int(info[b"used_memory"]) - int(info[b"mem_aof_buffer"])
 
 
 def main() -> None:
