@@ -60,8 +60,8 @@ PAUSE_S: Final = 0.008
 SETTLE_S: Final = 1.5
 """For the worker of `lat`, until it has nothing to do."""
 
-START_TIMEOUT_S: Final = 10.0
-"""For one job of `lat` to begin."""
+START_TIMEOUT_S: Final = 60.0
+"""For one job of `lat` to begin; the first waits until the worker has started."""
 
 MESSAGE: Final = UUID("00000002-0000-4000-8000-000000000001")
 USER: Final = UUID("00000000-0000-4000-8000-000000000001")
