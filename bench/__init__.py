@@ -10,6 +10,7 @@
 | `recorder`, `cpu` | latencies and processor time of a stretch of time |
 | `compare` | servers in turn on one Postgres and one Redis; prints runs and summaries |
 | `summary` | medians, spreads, ratios and whether the speed requirement holds |
+| `queue`, `queue_ours` | the job queue, beside BullMQ |
 | `ours`, `peers`, `processes`, `databases` | starting what is measured, and the data it needs |
 
 Standard output carries JSON lines and nothing else; people read standard error.

@@ -1,7 +1,7 @@
 """The peers: servers in Node, built from a folder that the user names.
 
-The folder holds `socketio/` (the plan: NestJS and Socket.IO), `ws/` (lean JSON) and `db/schema.sql`. It may be
-read-only: what is built is a copy of it.
+The folder holds `socketio/` (the plan: NestJS and Socket.IO), `ws/` (lean JSON) and `db/schema.sql`; for `bench.queue`
+`bullmq/`. It may be read-only: what is built is a copy of it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from bench.processes import LOOPBACK, free_port, run, running
 from bench.servers import Endpoint, Server
 from bench.workload import Chat, Member
 
-_BUILDS: Final = {
-    "socketio": (["npm", "install", "--no-audit", "--no-fund"], ["npm", "run", "build"]),
-    "ws": (["npm", "install", "--no-audit", "--no-fund"],),
+_INSTALL: Final = ["npm", "install", "--no-audit", "--no-fund"]
+_BUILDS: Final[Mapping[str, Sequence[list[str]]]] = {
+    "socketio": (_INSTALL, ["npm", "run", "build"]),
+    "ws": (_INSTALL,),
 }
 
 
@@ -44,20 +45,32 @@ PEERS: Final[dict[str, _Kind]] = {
 """The plan; the lean peer; the lean peer with waiting sends in one INSERT."""
 
 
-def missing(folder: Path | None) -> str | None:
-    """Why the peers cannot be built; None if they can."""
+def missing(folder: Path | None, parts: Sequence[str] = (*_BUILDS, "db")) -> str | None:
+    """Why the peers cannot be built; None if they can.
+
+    :param parts: folders that it has to hold.
+    """
     if folder is None:
         return "no folder of peers is given"
-    if absent := [name for name in (*_BUILDS, "db") if not (folder / name).is_dir()]:
+    if absent := [name for name in parts if not (folder / name).is_dir()]:
         return f"{folder} has no {' and no '.join(absent)}"
     if absent := [name for name in ("node", "npm") if shutil.which(name) is None]:
         return f"{' and '.join(absent)} not found"
     return None
 
 
-def build(source: Path, copy: Path) -> None:
+def build_bullmq(source: Path, copy: Path) -> None:
+    """The same as `build` of BullMQ alone.
+
+    :param source: the folder of the peers.
+    """
+    build(source / "bullmq", copy, {".": (_INSTALL,)})
+
+
+def build(source: Path, copy: Path, builds: Mapping[str, Sequence[list[str]]] = _BUILDS) -> None:
     """Copy the peers and install what they need; only once, unless their sources have changed since.
 
+    :param builds: of each part the commands.
     :raises ServerError: if npm fails.
     """
     changed = _sources(source) != _sources(copy) if copy.exists() else True
@@ -66,7 +79,7 @@ def build(source: Path, copy: Path) -> None:
     if copy.exists():
         shutil.rmtree(copy)
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("node_modules", "dist"))
-    for part, commands in _BUILDS.items():
+    for part, commands in builds.items():
         for command in commands:
             run(command, folder=copy / part, environment={}, log=copy / "build.log")
     (copy / "built").touch()
@@ -117,7 +130,7 @@ class Peer(Server):
 
 def _sources(folder: Path) -> dict[str, bytes]:
     """What is built from, by path."""
-    wanted = ("db/*.sql", "*/package.json", "*/tsconfig.json", "*/*.mjs", "*/src/*")
+    wanted = ("db/*.sql", "package.json", "*.mjs", "*/package.json", "*/tsconfig.json", "*/*.mjs", "*/src/*")
     files = sorted(path for pattern in wanted for path in folder.glob(pattern) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 

@@ -62,23 +62,13 @@ class Run:
     async def _run(self, job: Job) -> Ending | None:
         if self.attempt > self.task.attempts:
             return self._lost_too_often()
-        with trio.CancelScope() as self.scope:
-            if self.wish:
-                self.scope.cancel()
-            return await self._attempt(job)
-        return {"cancelled": CANCELLED, "stopped": PUT_BACK}.get(self.wish)
-
-    def _lost_too_often(self) -> Ending:
-        reason = f"its worker died, or was cut off, in attempt {self.attempt - 1}, the last one"
-        return Ending("dead", reason=reason)
-
-    async def _attempt(self, job: Job) -> Ending:
-        timeout_s = self.task.timeout_s
         try:
-            with trio.move_on_after(timeout_s):
+            # One scope for both: its being stopped, and its taking too long. What is raised on the way out is its own.
+            with trio.move_on_after(self.task.timeout_s) as self.scope:
+                if self.wish:
+                    self.scope.cancel()
                 self._keep(await self.task.call(job, self.payload))
                 return DONE
-            return self._failed(f"not done within {timeout_s:g} s", None)
         except Snooze as snooze:
             return Ending("snoozed", delay_s=max(0.0, snooze.delay_s))
         except BadPayload as error:
@@ -87,6 +77,13 @@ class Run:
             return Ending("dead", reason=_text(str(error), MAX_REASON), traceback=_traceback(error))
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is told, and tried again)
             return self._failed(_one_line(error), _traceback(error))
+        if self.wish:
+            return {"cancelled": CANCELLED, "stopped": PUT_BACK}.get(self.wish)
+        return self._failed(f"not done within {self.task.timeout_s:g} s", None)
+
+    def _lost_too_often(self) -> Ending:
+        reason = f"its worker died, or was cut off, in attempt {self.attempt - 1}, the last one"
+        return Ending("dead", reason=reason)
 
     def _keep(self, result: Any) -> None:
         if self.task.keep_result_s and result is not None:

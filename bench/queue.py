@@ -1,0 +1,272 @@
+"""What a job costs in our queue, beside BullMQ on the same Redis.
+
+    python -m bench.queue --peers DIR --rounds 3
+
+Three contestants take turns: `bullmq`, and ours with tasks that are `volatile`, as BullMQ's jobs are, and `durable`:
+those are in Postgres, which waits for the disk at each commit. Each case of each is a process of its own that begins
+with an empty Redis (`bench.queue_ours` says what the cases are; BullMQ's are the peer's own `bench.mjs`, and
+`pending.mjs`). Jobs do nothing. What a job costs is the CPU of whoever enqueues or runs it, of Redis and of Postgres;
+BullMQ's client and worker are one process, and so is measured together what they use in a case.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import psycopg
+
+from bench.command import parser_of
+from bench.contest import rotated
+from bench.cpu import CpuMeter
+from bench.databases import Shared
+from bench.ours import Ours
+from bench.peers import build_bullmq, missing
+from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.queue_ours import CASES, KINDS
+from bench.summary import by_server, ratios, spread
+
+BULLMQ: Final = "bullmq"
+CONTESTANTS: Final = (BULLMQ, *KINDS)
+
+_REPOSITORY: Final = Path(__file__).parent.parent
+_TIMEOUT_S: Final = 600.0
+"""For one case; the slowest takes half a minute on an idle machine."""
+
+TOTAL: Final = "total_us"
+METRICS: Final = (
+    "jobs_per_s",
+    TOTAL,
+    *("client_us", "worker_us", "redis_us", "postgres_us"),
+    *("start_p50_ms", "start_p99_ms", "enqueue_p50_ms", "enqueue_p99_ms"),
+    *("waiting_bytes", "pending_bytes"),
+    "others_cores",
+)
+
+WHOLE: Final = "bulk+proc32"
+"""Not a case: what both take together."""
+
+BARS: Final = {"volatile": 1.0, "durable": 2.0}
+"""Times BullMQ's CPU for a job."""
+JUDGED: Final = ("bulk", "proc32")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    :ivar jobs: of each case but `lat`.
+    :ivar lats: jobs of `lat`; BullMQ's are 500.
+    """
+
+    contestants: tuple[str, ...]
+    peers: Path | None
+    cases: tuple[str, ...]
+    rounds: int
+    jobs: int
+    lats: int
+
+
+class Failed(Exception):
+    """A case has ended without figures."""
+
+
+def queue(settings: Settings) -> bool:
+    """Print a line for each run, then what they say; returns whether every run was valid."""
+    runs: list[dict[str, Any]] = []
+    if BULLMQ in settings.contestants:
+        assert settings.peers is not None
+        say("building BullMQ's part, unless that is done")
+        build_bullmq(settings.peers, FOLDER / BULLMQ)
+    with shared_services() as shared:
+        for line in measure_queue(Ours(shared, FOLDER), settings):
+            runs.append(line)
+            print_line(line)
+    for line in summarize_queue(runs):
+        print_line(line)
+    return all(run["valid"] for run in runs)
+
+
+def measure_queue(server: Ours, settings: Settings) -> Iterator[dict[str, Any]]:
+    """A line for each run.
+
+    :param server: whose database holds our jobs; nothing of it is started.
+    """
+    server.prepare([])
+    for round_ in range(1, settings.rounds + 1):
+        for case in settings.cases:
+            for contestant in rotated(settings.contestants, round_ - 1):
+                say(f"round {round_} of {settings.rounds}: {case}, {contestant}")
+                durability = _clear(server)
+                yield {
+                    "kind": "run",
+                    "round": round_,
+                    "load": case,
+                    "server": contestant,
+                    **_measure(server, contestant, case, settings),
+                    **(durability if contestant == "durable" else {}),
+                }
+
+
+def _clear(server: Ours) -> dict[str, str]:
+    with psycopg.connect(server.database_url, autocommit=True) as connection:
+        connection.execute("truncate jobs, dead_jobs")
+    return server.shared.even_out(server.database_url)
+
+
+def _measure(server: Ours, contestant: str, case: str, settings: Settings) -> dict[str, Any]:
+    shared = server.shared
+    meter = CpuMeter({"postgres": [shared.postgres_pid], "redis": [shared.redis_pid]})
+    before, ended, begun = meter.read(), _ended_s(), time.perf_counter()
+    jobs = settings.lats if case == "lat" else settings.jobs
+    try:
+        figures = bullmq_figures(shared, case, jobs) if contestant == BULLMQ else _ours(server, contestant, case, jobs)
+    except Failed as error:
+        return {"valid": False, "first_error": str(error)}
+    after = meter.read()
+    known = sum(after[name] - before[name] for name in ("postgres", "redis", "generator")) + _ended_s() - ended
+    others = max(0.0, after["machine"] - before["machine"] - known) / (time.perf_counter() - begun)
+    return {"valid": True, **figures, "others_cores": round(others, 3)}
+
+
+def _ended_s() -> float:
+    """CPU of children that have ended: of cases, and of nothing else meanwhile."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _ours(server: Ours, kind: str, case: str, jobs: int) -> dict[str, Any]:
+    shared = server.shared
+    environment = {
+        "DATABASE_URL": server.database_url,
+        "REDIS_URL": shared.redis_url,
+        "POSTGRES_PID": str(shared.postgres_pid),
+        "REDIS_PID": str(shared.redis_pid),
+    }
+    command = [sys.executable, "-m", "bench.queue_ours", case, kind, "--jobs", str(jobs)]
+    [figures] = _lines(command, environment, _REPOSITORY)
+    return figures
+
+
+def bullmq_figures(shared: Shared, case: str, jobs: int) -> dict[str, Any]:
+    """What the peer's own program says of a case, in our words."""
+    folder = FOLDER / BULLMQ
+    environment = {"REDIS_PORT": str(urlsplit(shared.redis_url).port or 6379), "REDISPID": str(shared.redis_pid)}
+    if case == "memory":
+        _, waiting = _lines(["node", "bench.mjs", "bulk", str(jobs)], environment, folder)
+        shutil.copy(Path(__file__).with_name("pending.mjs"), folder)
+        [pending] = _lines(["node", "pending.mjs", str(jobs)], environment, folder)
+        if (waiting["waiting"], pending["pending"]) != (jobs, jobs):
+            raise Failed(f"{waiting}, {pending}: not {jobs} jobs")
+        return {"jobs": jobs, "waiting_bytes": waiting["bytes"], "pending_bytes": pending["bytes"]}
+    line, *_ = _lines(["node", "bench.mjs", case, str(jobs)], environment, folder)
+    node_us, redis_us = line["node_us_per_job"], line["redis_us_per_job"]
+    figures = {
+        "jobs": line["n"],
+        "jobs_per_s": line["jobs_per_s"],
+        "worker_us" if case.startswith("proc") else "client_us": node_us,
+        "redis_us": redis_us,
+        "total_us": round(node_us + redis_us, 1),
+    }
+    if case == "lat":
+        names = ("add_to_start_p50_ms", "p99_ms", "add_rtt_p50_ms", "add_rtt_p99_ms")
+        ours = ("start_p50_ms", "start_p99_ms", "enqueue_p50_ms", "enqueue_p99_ms")
+        figures |= {mine: line[theirs] for mine, theirs in zip(ours, names, strict=True)}
+    return figures
+
+
+def _lines(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> list[dict[str, Any]]:
+    """What a program prints; what it says to people goes on to ours."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=True,
+        )
+    except subprocess.SubprocessError as error:
+        raise Failed(str(error)) from None
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def summarize_queue(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each case a line for each metric, then lines that say whether what is required holds."""
+    lines: list[dict[str, Any]] = []
+    for case in dict.fromkeys(run["load"] for run in runs):
+        its_runs = [run for run in runs if run["load"] == case]
+        tables = {metric: by_server(its_runs, metric) for metric in METRICS}
+        lines += [
+            {"kind": "summary", "load": case, "metric": metric, **_compared(table)}
+            for metric, table in tables.items()
+            if table
+        ]
+    totals = {case: by_server([run for run in runs if run["load"] == case], TOTAL) for case in JUDGED}
+    if all(totals.values()):
+        lines.append({"kind": "summary", "load": WHOLE, "metric": TOTAL, **_compared(_added(*totals.values()))})
+    invalid = sum(not run["valid"] for run in runs)
+    for case, table in totals.items():
+        for kind, bar in BARS.items():
+            of_rounds = ratios(table.get(kind, {}), table.get(BULLMQ, {}))
+            holds = median(of_rounds) < bar if of_rounds else None
+            verdict = {"to_bullmq": spread(of_rounds, 3), "below": bar, "holds": holds, "invalid_runs": invalid}
+            lines.append({"kind": "requirement", "load": case, "server": kind, "metric": TOTAL, **verdict})
+    return lines
+
+
+def _compared(table: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
+    line: dict[str, Any] = {server: spread(values.values(), 3) for server, values in table.items()}
+    for kind in KINDS:
+        if compared := ratios(table.get(kind, {}), table.get(BULLMQ, {})):
+            line[f"{kind}_to_bullmq"] = spread(compared, 3)
+    return line
+
+
+def _added(*tables: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float]]:
+    """By server, what the rounds that are in all tables come to."""
+    first, *others = tables
+    return {
+        server: {
+            round_: value + sum(other[server][round_] for other in others)
+            for round_, value in values.items()
+            if all(round_ in other.get(server, {}) for other in others)
+        }
+        for server, values in first.items()
+    }
+
+
+def main() -> None:
+    parser = parser_of("python -m bench.queue", __doc__, CONTESTANTS, rounds=3)
+    parser.add_argument("--cases", default=",".join(CASES), help=f"by default {', '.join(CASES)}")
+    parser.add_argument("--jobs", type=int, default=20_000, help="of each case but lat")
+    options = parser.parse_args()
+    contestants = tuple(options.servers.split(","))
+    if why := missing(options.peers, [BULLMQ]):
+        say(f"left out: {BULLMQ} ({why})")
+        contestants = tuple(name for name in contestants if name != BULLMQ)
+    settings = Settings(
+        contestants=contestants,
+        peers=options.peers,
+        cases=tuple(options.cases.split(",")),
+        rounds=options.rounds,
+        jobs=options.jobs,
+        lats=500,
+    )
+    run_alone(lambda: queue(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The queue's benchmark against real services, and what is made of its runs and of the peer's."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import queue as queue_module
+from bench import queue_ours
+from bench.databases import Shared
+from bench.ours import Ours
+from bench.queue import BULLMQ, Settings, bullmq_figures, measure_queue, summarize_queue
+from bench.queue_ours import Case
+from embedded.services import Services
+
+
+@pytest.fixture
+def _environment(shared_services: Services, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process of `bench.queue_ours` is told, told to this one."""
+    monkeypatch.setattr(queue_ours, "SETTLE_S", 0.1)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("POSTGRES_PID", str(shared_services.postgres.pid))
+    monkeypatch.setenv("REDIS_PID", str(shared_services.redis.pid))
+
+
+@pytest.mark.usefixtures("_environment")
+@pytest.mark.parametrize("kind", ["volatile", "durable"])
+def test_what_enqueuing_costs_is_measured(kind: str) -> None:
+    for case in ("add64", "bulk"):
+        figures = Case(kind, 40).run(case)
+        assert figures["jobs"] == 40
+        assert figures["total_us"] >= figures["client_us"] > 0
+    memory = Case(kind, 1000).run("memory")
+    assert 0 < memory["waiting_bytes"] < memory["pending_bytes"]
+
+
+@pytest.mark.usefixtures("_environment")
+def test_a_job_is_followed_from_the_client_to_a_worker_in_another_process() -> None:
+    figures = Case("volatile", 3).run("lat")
+    assert 0 < figures["start_p50_ms"] <= figures["start_p99_ms"]
+    assert min(figures["client_us"], figures["worker_us"]) > 0
+
+
+def test_each_part_of_a_durable_jobs_cost_is_measured_or_the_run_is_invalid(ours: Ours) -> None:
+    settings = Settings(("durable",), peers=None, cases=("proc32", "no such case"), rounds=1, jobs=40, lats=3)
+    processed, failed = measure_queue(ours, settings)
+    assert (processed["valid"], processed["jobs"], processed["fsync"]) == (True, 40, "off")
+    assert min(processed["worker_us"], processed["redis_us"], processed["postgres_us"]) > 0
+    assert failed["valid"] is False
+    assert "no such case" in failed["first_error"]
+
+
+def test_figures_of_the_peer_have_our_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = {"n": 3, "jobs_per_s": 100, "node_us_per_job": 200.0, "redis_us_per_job": 50.5}
+    line |= {"add_to_start_p50_ms": 1.0, "p99_ms": 2.0, "add_rtt_p50_ms": 0.5, "add_rtt_p99_ms": 0.7}
+    monkeypatch.setattr(queue_module, "_lines", lambda *_: [line])
+    shared = Shared("", 1, Path(), "redis://127.0.0.1:6379", 1)
+    latency, processed = bullmq_figures(shared, "lat", 3), bullmq_figures(shared, "proc1", 3)
+    assert (latency["total_us"], latency["client_us"], latency["redis_us"]) == (250.5, 200.0, 50.5)
+    assert (latency["start_p50_ms"], latency["enqueue_p99_ms"]) == (1.0, 0.7)
+    assert (processed["worker_us"], "client_us" in processed) == (200.0, False)
+
+
+def a_run(server: str, case: str, round_: int, total_us: float, *, valid: bool = True) -> dict[str, Any]:
+    return {"server": server, "load": case, "round": round_, "total_us": total_us, "valid": valid}
+
+
+@pytest.mark.parametrize(("volatile", "durable", "hold"), [(99.0, 199.0, True), (100.0, 200.0, False)])
+def test_a_volatile_job_is_to_cost_less_than_the_peers_and_a_durable_one_less_than_two(
+    volatile: float, durable: float, hold: bool
+) -> None:
+    runs = [
+        a_run(server, case, round_, total_us)
+        for round_ in (1, 2, 3)
+        for case in ("bulk", "proc32")
+        for server, total_us in ((BULLMQ, 100.0), ("volatile", volatile), ("durable", durable))
+    ]
+    runs.append(a_run("volatile", "bulk", 4, 9000.0, valid=False))
+    lines = summarize_queue(runs)
+    verdicts = [line for line in lines if line["kind"] == "requirement"]
+    assert [line["holds"] for line in verdicts] == [hold] * 4
+    assert {line["invalid_runs"] for line in verdicts} == {1}
+    [whole] = [line for line in lines if line["load"] == "bulk+proc32"]
+    assert whole["volatile"]["median"] == 2 * volatile
+
+
+def test_without_the_peer_nothing_is_judged() -> None:
+    lines = summarize_queue([a_run("volatile", "bulk", 1, 10.0)])
+    assert [line["holds"] for line in lines if line["kind"] == "requirement"] == [None] * 4
