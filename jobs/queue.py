@@ -150,10 +150,8 @@ class Queue:
 
     async def _hand_in(self, stream: Stream, ids: Sequence[int]) -> None:
         """They are committed: whatever becomes of this, they will run."""
-        entries = [(stream, streams.durable_fields(job)) for job in ids]
         try:
-            await streams.add(self._redis, entries)
-            [length] = await streams.lengths(self._redis, [stream])
+            length = await streams.add_to(self._redis, stream, [streams.durable_fields(job) for job in ids])
             self._lengths[stream] = length, trio.current_time()
         except (StoreError, RedisError) as error:
             log.warning("jobs_wait_in_postgres", task=stream.task, jobs=len(ids), error=str(error))

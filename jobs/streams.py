@@ -183,6 +183,17 @@ async def add(redis: Redis, entries: Sequence[tuple[Stream, Sequence[Any]]]) -> 
             raise reply
 
 
+async def add_to(redis: Redis, stream: Stream, entries: Sequence[Sequence[Any]]) -> int:
+    """The same of one stream; how many entries it holds then, as `lengths` says."""
+    *added, length = await redis.pipeline(
+        [*(("XADD", stream.name, "*", *fields) for fields in entries), ("XLEN", stream.name)]
+    )
+    for reply in (*added, length):
+        if isinstance(reply, RedisError):
+            raise reply
+    return int(length)
+
+
 async def lengths(redis: Redis, streams: Sequence[Stream]) -> list[int]:
     """Entries of each, those included that are taken and not ended."""
     replies = await redis.pipeline([("XLEN", each.name) for each in streams])
