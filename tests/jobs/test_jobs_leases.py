@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import trio
 from jobs_helpers import Recorder, ended, wait_until
 
+from embedded.redis import Redis as RedisServer
 from jobs import streams
 from jobs.queue import Queue
 from jobs.relay import Relay
@@ -196,3 +198,27 @@ async def test_several_workers_find_redis_flushed_at_the_same_time(
         await redis.call("FLUSHALL")
         await wait_until(lambda: no_jobs(pool), "all have ended")
     assert set(recorder.numbers) == set(range(40))
+
+
+@pytest.mark.usefixtures("_quick_take_over")
+async def test_a_redis_that_does_not_answer_costs_a_worker_none_of_its_claims(
+    pool: Pool, own_redis: RedisServer, recorder: Recorder, start_worker: StartWorker
+) -> None:
+    worker, _ = await start_worker(Task(recorder.note), redis=own_redis.url)
+    await worker._redis.wait_connected()
+    recorder.gate = trio.Event()
+    await enqueue(pool, 1)
+    await recorder.wait_calls(1)
+    own_redis.pause()
+    try:
+        [(until,)] = await pool.fetch("select clock_timestamp() + interval '1.5 s'")
+
+        async def claimed_again() -> list[Any]:
+            return await pool.fetch("select 1 from jobs where claimed_until > %s", (until,))
+
+        await wait_until(claimed_again, "the claim is renewed all the while", timeout_s=4)
+    finally:
+        own_redis.resume()
+    recorder.gate.set()
+    await wait_until(lambda: no_jobs(pool), "it has ended")
+    assert len(recorder.calls) == 1

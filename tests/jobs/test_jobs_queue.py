@@ -457,6 +457,34 @@ async def test_what_does_not_end_in_time_is_put_back_uncounted_and_begins_elsewh
     assert recorder.calls == [(job, 1, 1), (job, 1, 1)]
 
 
+async def test_what_a_run_raises_while_it_is_stopped_is_no_failure_of_its_own(
+    queue: Queue, start_worker: StartWorker, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "DRAIN_S", 0.05)
+    attempts: list[int] = []
+    started = trio.Event()
+
+    async def work(job: Job) -> None:
+        attempts.append(job.attempt)
+        if len(attempts) > 1:
+            return
+        started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("in the middle of something")
+
+    task = Task(work, attempts=1)
+    worker, _ = await start_worker(task)
+    await queue.enqueue(task, {})
+    await started.wait()
+    worker._terminated.set()
+    await start_worker(task)
+    await wait_until(lambda: no_jobs(pool), "it has run elsewhere")
+    assert attempts == [1, 1]
+    assert await the_dead(pool) == []
+
+
 async def test_what_is_enqueued_in_a_transaction_runs_if_that_commits(
     recorder: Recorder, start_worker: StartWorker, pool: Pool
 ) -> None:
