@@ -17,7 +17,7 @@ from jobs.settling import Settling
 from jobs.streams import Entry, Stream
 from jobs.task import Task
 from store import jobs
-from store.errors import StoreError
+from store.errors import StoreError, Unavailable
 from store.pool import Pool
 from store.postgres import Error
 from store.redis import Redis, RedisError
@@ -26,6 +26,10 @@ log = structlog.get_logger(__name__)
 
 MAX_UNSETTLED: Final = 1000
 """Runs that have ended and are not written yet; with more, nothing is taken."""
+
+CLAIM_PAUSES_S: Final = (0.25, 0.25, 0.25)
+"""After each failed attempt to claim: a deadlock is over by the next one. If Postgres is away there is no next one:
+others have their turn, such as volatile jobs, which do without it."""
 
 PROGRESS_S: Final = 3600
 """How long what a job says about how far it is may be read."""
@@ -51,7 +55,6 @@ class Crew:
         self._held: dict[tuple[Stream, bytes], Run] = {}
         self._running = 0
         self._changed = trio.Event()
-        self._is_stopped = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
@@ -96,31 +99,56 @@ class Crew:
         # What this worker failed to say a sign of life for comes round to itself as well.
         entries = [entry for entry in entries if (entry.stream, entry.id) not in self._held]
         durable = [entry for entry in entries if entry.durable is not None]
-        for entry in entries:
-            if entry.durable is None:
-                self._start(Run(self._tasks[entry.stream.task], entry, entry.payload, entry.attempt + 1))
+        volatile = [entry for entry in entries if entry.durable is None]
+        if volatile:
+            await self._begin_volatile(volatile)
         if durable:
             await self._begin_durable(durable)
 
+    async def _begin_volatile(self, entries: Sequence[Entry]) -> None:
+        unwanted: set[str] = set()
+        try:
+            unwanted = await streams.cancelled_of(self._redis, [entry.job for entry in entries])
+        except (StoreError, RedisError) as error:
+            # Then they begin, and are stopped with the next sign of life.
+            log.warning("cancelled_not_known", error=str(error))
+        for entry in entries:
+            run = Run(self._tasks[entry.stream.task], entry, entry.payload, entry.attempt + 1)
+            if entry.job in unwanted:
+                run.stop("cancelled")
+            self._start(run)
+
     async def _begin_durable(self, entries: Sequence[Entry]) -> None:
         ids = list(dict.fromkeys(entry.durable for entry in entries if entry.durable is not None))
-        try:
-            claimed = await jobs.claim(self._pool, ids, self._worker)
-        except (StoreError, Error) as error:
-            log.warning("jobs_not_claimed", jobs=len(ids), error=str(error))
-            await trio.sleep(0.25)
+        claimed = await self._claim(ids)
+        if claimed is None:
             return
         over = []
         for entry in entries:
             found = claimed.pop(entry.durable or 0, "gone")
-            if isinstance(found, str):
-                if found == "gone":
-                    over.append((entry.stream, entry.id))
-            elif (task := self._tasks.get(found.task)) is not None:
-                self._start(Run(task, entry, found.payload, found.attempt, found.version))
+            if not isinstance(found, str) and found.task in self._tasks:
+                self._start(Run(self._tasks[found.task], entry, found.payload, found.attempt, found.version))
+                continue
+            if not isinstance(found, str):
+                log.error("job_of_an_unknown_task", job=found.id, task=found.task, entry=entry.stream.name)
+            over.append((entry.stream, entry.id))
         if over:
-            # They have ended, or were cancelled.
-            await streams.finish(self._redis, over)
+            # Nothing is to be done for them here; those that have not ended come back by themselves.
+            try:
+                await streams.finish(self._redis, over)
+            except (StoreError, RedisError) as error:
+                log.warning("entries_not_finished", jobs=len(over), error=str(error))
+
+    async def _claim(self, ids: Sequence[int]) -> dict[int, jobs.Claimed | str] | None:
+        for pause_s in CLAIM_PAUSES_S:
+            try:
+                return await jobs.claim(self._pool, ids, self._worker)
+            except (StoreError, Error) as error:
+                log.warning("jobs_not_claimed", jobs=len(ids), error=" ".join(str(error).split()))
+                await trio.sleep(pause_s)
+                if isinstance(error, Unavailable):
+                    break
+        return None
 
     def _start(self, run: Run) -> None:
         self._held[run.entry.stream, run.entry.id] = run
@@ -144,9 +172,9 @@ class Crew:
         self._wake()
 
     async def _report(self, run: Run, progress: str) -> None:
-        name = said_of(run.id)
+        name, said = said_of(run.id), progress.encode(errors="replace")
         try:
-            await self._redis.pipeline([("HSET", name, "progress", progress), ("EXPIRE", name, PROGRESS_S)])
+            await self._redis.pipeline([("HSET", name, "progress", said), ("EXPIRE", name, PROGRESS_S)])
         except (StoreError, RedisError) as error:
             log.warning("progress_not_told", error=str(error))
 
@@ -163,7 +191,7 @@ def _log_end(run: Run, seconds: float) -> None:
     ending = run.ending
     if ending is None:
         log.warning("job_left_to_another_worker", run_s=round(seconds, 3))
-    elif ending.outcome == "dead":
+    elif ending.is_death:
         log.error("job_dead", reason=ending.reason, traceback=ending.traceback)
     elif ending.outcome == "retry":
         log.warning("job_failed", reason=ending.reason, retry_in_s=round(ending.delay_s, 2), run_s=round(seconds, 3))

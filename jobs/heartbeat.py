@@ -19,20 +19,28 @@ from store.redis import Redis, RedisError
 log = structlog.get_logger(__name__)
 
 BEAT_S: Final = 2.0
-"""A fifth of `streams.TAKE_OVER_AFTER_S` and of `jobs.CLAIM_S`: four may fail."""
+"""A fifth of `streams.TAKE_OVER_AFTER_S`, a quarter of `jobs.CLAIM_S`: three may fail."""
 
 MAX_BEATS: Final = 500
 """Entries of one script."""
 
 
 async def beat_forever(pool: Pool, redis: Redis, worker: str, crew: Crew) -> None:
-    """Until cancelled."""
-    while True:
-        await trio.sleep(BEAT_S)
-        held = crew.held
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_beat_redis, redis, worker, held)
-            nursery.start_soon(_beat_postgres, pool, worker, held)
+    """Until cancelled. Each service by itself: one that is slow to answer does not keep the other waiting."""
+
+    async def beat_redis() -> None:
+        while True:
+            await trio.sleep(BEAT_S)
+            await _beat_redis(redis, worker, crew.held)
+
+    async def beat_postgres() -> None:
+        while True:
+            await trio.sleep(BEAT_S)
+            await _beat_postgres(pool, worker, crew.held)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat_redis)
+        nursery.start_soon(beat_postgres)
 
 
 async def _beat_redis(redis: Redis, worker: str, held: list[Run]) -> None:

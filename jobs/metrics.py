@@ -50,7 +50,8 @@ class Metrics:
         self._waits[run.task.name].observe(run.entry.waited_ms / 1000)
 
     def ended(self, run: Run, seconds: float) -> None:
-        task, outcome = run.task.name, run.ending.outcome if run.ending is not None else "left"
+        task, ending = run.task.name, run.ending
+        outcome = "left" if ending is None else "dead" if ending.is_death else ending.outcome
         self._runs[task].observe(seconds)
         if outcome == "done":
             self._done[task].inc()

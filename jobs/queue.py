@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from jobs import streams
 from jobs.streams import PRIORITIES, Stream
-from jobs.task import Task
+from jobs.task import BadPayload, Task
 from store import jobs
-from store.errors import Overloaded, StoreError
+from store.errors import BadJob, Overloaded, StoreError
 from store.pool import Pool
 from store.postgres import Error
 from store.redis import Redis, RedisError
@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 MAX_BATCH: Final = 1000
 """Jobs of one transaction, or of one round trip to Redis."""
+
+MAX_KEY: Final = 200
+"""Characters of a key, as in the table."""
 
 RECHECK_S: Final = 0.5
 """How often a stream that was full is asked whether it is still."""
@@ -76,28 +79,34 @@ class Queue:
         :param max_wait_s: with a key: each call puts the job off to `delay_s` from now (debounce), for no longer than
             this in all. Durable tasks only.
         :param priority: "high", "normal" or "low".
-        :raises BadPayload: if the arguments are not the task's.
+        :raises BadPayload: if the arguments are not the task's, or they or the key cannot be kept.
         :raises Overloaded: if too many volatile jobs wait.
         :raises Unavailable: if Postgres (for a volatile one: Redis) cannot be reached: the outcome is unknown.
         :raises RedisError: if Redis takes no more volatile jobs.
         """
         if max_wait_s is not None and (task.is_volatile or not key):
             raise ValueError("max_wait_s is for durable tasks, and needs a key")
-        payload = task.encode(arguments)
+        if len(key) > MAX_KEY or "\0" in key:
+            raise BadPayload(f"a key has at most {MAX_KEY} characters, and no NUL")
+        payload, delay_s = task.encode(arguments), max(0.0, delay_s)
         stream = Stream(task.name, PRIORITIES[priority])
         if task.is_volatile:
             return await self._enqueue_volatile(stream, payload, key, delay_s)
         if key:
-            job, is_to_go = await jobs.enqueue(
-                self._pool,
-                task.name,
-                payload,
-                key=key,
-                delay_s=delay_s,
-                max_wait_s=max_wait_s,
-                priority=stream.priority,
-                is_handed=not delay_s and await self._has_room(stream, 1),
-            )
+            is_handed = not delay_s and await self._has_room(stream, 1)
+            try:
+                job, is_to_go = await jobs.enqueue(
+                    self._pool,
+                    task.name,
+                    payload,
+                    key=key,
+                    delay_s=delay_s,
+                    max_wait_s=max_wait_s,
+                    priority=stream.priority,
+                    is_handed=is_handed,
+                )
+            except BadJob as error:
+                raise BadPayload(f"not to be kept: {error}") from None
             if is_to_go:
                 await self._hand_in(stream, [job])
             return str(job)
@@ -126,9 +135,12 @@ class Queue:
 
     async def _enqueue_plain(self, stream: Stream, payloads: Sequence[bytes], delay_s: float) -> list[str]:
         is_handed = not delay_s and await self._has_room(stream, len(payloads))
-        ids = await jobs.enqueue_plain(
-            self._pool, stream.task, payloads, delay_s=delay_s, priority=stream.priority, is_handed=is_handed
-        )
+        try:
+            ids = await jobs.enqueue_plain(
+                self._pool, stream.task, payloads, delay_s=delay_s, priority=stream.priority, is_handed=is_handed
+            )
+        except BadJob as error:
+            raise BadPayload(f"not to be kept: {error}") from None
         if is_handed:
             await self._hand_in(stream, ids)
         return [str(each) for each in ids]
@@ -163,17 +175,15 @@ class Queue:
 
     async def _enqueue_volatile(self, stream: Stream, payload: bytes, key: str, delay_s: float) -> str:
         job = volatile_id()
+        fields = streams.volatile_fields(job, payload, 0, key)
         if key:
-            name = key_of(stream.task, key)
-            if not await self._redis.call("SET", name, job, "NX", "EX", round(streams.KEY_S + delay_s)):
-                there = await self._redis.call("GET", name)
-                if there is not None:
-                    return str(there.decode())
+            held_s = round(streams.KEY_S + delay_s)
+            return await streams.add_keyed(self._redis, key_of(stream.task, key), held_s, stream, fields, delay_s)
         if delay_s:
-            await streams.add_later(self._redis, stream, streams.volatile_fields(job, payload, 0, key), delay_s)
+            await streams.add_later(self._redis, stream, fields, delay_s)
         else:
             await self._make_sure_of_room(stream, 1)
-            await streams.add(self._redis, [(stream, streams.volatile_fields(job, payload, 0, key))])
+            await streams.add(self._redis, [(stream, fields)])
         return job
 
     async def _add_volatile(self, stream: Stream, payloads: Sequence[bytes]) -> list[str]:
@@ -201,11 +211,7 @@ class Queue:
             return await jobs.cancel(self._pool, number) or "unknown"
         if not is_volatile_id(job):
             return "unknown"
-        added, _ = await self._redis.pipeline(
-            [("SADD", streams.CANCELLED, job), ("EXPIRE", streams.CANCELLED, streams.CANCELLED_S)]
-        )
-        if isinstance(added, RedisError):
-            raise added
+        await streams.cancel(self._redis, job)
         return "stopping"
 
     async def state(self, job: str) -> JobState:

@@ -26,9 +26,6 @@ POLL_S: Final = 0.5
 FULL_S: Final = 0.05
 """How often to look while more is due than Redis is to hold."""
 
-MEND_SLACK_S: Final = 5.0
-"""Postgres' clock goes a little faster or slower than this machine's; a greater step back is one."""
-
 
 class Relay:
     """Run `run` in a nursery. Any number of workers may do this at once.
@@ -43,6 +40,8 @@ class Relay:
         self._tasks = list(tasks)
         self._window_s = window_s
         self._clock_behind_s: float | None = None
+        self._is_flushed = False
+        self._is_refused = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -51,13 +50,14 @@ class Relay:
             nursery.start_soon(self._hand_in_forever)
             nursery.start_soon(self._promote_forever)
 
-    async def after_flush(self) -> None:
+    def after_flush(self) -> None:
         """Redis has lost what was in it: hand it in once more."""
-        try:
-            await jobs.give_back_all(self._pool)
-            log.warning("queue_was_empty", note="Redis is new or was flushed: jobs are handed in anew")
-        except (StoreError, Error) as error:
-            log.warning("jobs_wait_for_their_lease", error=str(error))
+        self._is_flushed = True
+
+    async def _give_back_all(self) -> None:
+        await jobs.give_back_all(self._pool)
+        self._is_flushed = False
+        log.warning("queue_was_empty", note="Redis is new or was flushed: jobs are handed in anew")
 
     async def _decide_forever(self) -> None:
         while True:
@@ -77,6 +77,8 @@ class Relay:
             try:
                 # What is relayed is leased: without Redis it would be for nothing, and late once Redis is back.
                 if self._redis.is_connected:
+                    if self._is_flushed:
+                        await self._give_back_all()
                     wait_s = await self._hand_in()
             except (StoreError, RedisError, Error) as error:
                 log.warning("relay_waits", error=str(error))
@@ -85,8 +87,10 @@ class Relay:
     async def _hand_in(self) -> float:
         """Hand in what is due and has room; in how many seconds to look again."""
         lengths = await streams.lengths(self._redis, self._streams)
+        # Of a Redis that took nothing a little is asked first.
+        most = streams.MAX_HANDED if not self._is_refused else 1
         rooms = [
-            (stream.task, stream.priority, streams.MAX_HANDED - length)
+            (stream.task, stream.priority, min(streams.MAX_HANDED - length, most))
             for stream, length in zip(self._streams, lengths, strict=True)
             if length < streams.MAX_HANDED
         ]
@@ -103,8 +107,10 @@ class Relay:
 
     async def _add(self, due: list[jobs.Due]) -> None:
         entries = [(Stream(job.task, job.priority), streams.durable_fields(job.id, job.waited_ms)) for job in due]
+        self._is_refused = True
         try:
             await streams.add(self._redis, entries)
+            self._is_refused = False
         except (StoreError, RedisError) as error:
             log.error("jobs_wait_in_postgres", jobs=len(due), error=str(error))
             await jobs.give_back(self._pool, [job.id for job in due])
@@ -113,7 +119,10 @@ class Relay:
     async def _watch_clock(self, now_ms: int) -> None:
         behind_s = trio.current_time() - now_ms / 1000
         before_s, self._clock_behind_s = self._clock_behind_s, behind_s
-        if before_s is not None and behind_s - before_s > MEND_SLACK_S:
+        if before_s is None:
+            # It may have gone back while nobody looked.
+            await jobs.mend_clock(self._pool)
+        elif behind_s - before_s > jobs.CLOCK_SLACK_S:
             log.warning("clock_of_postgres_went_back", seconds=round(behind_s - before_s, 1))
             await jobs.mend_clock(self._pool)
 

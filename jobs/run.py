@@ -17,6 +17,9 @@ MAX_REASON: Final = 500
 MAX_TRACEBACK: Final = 20_000
 """Characters that are kept of what went wrong; of a traceback its end, which says where."""
 
+MAX_DELAY_S: Final = 366 * 86_400.0
+"""The longest that a job is put off: what a handler means by infinity, in a number that can be written."""
+
 DONE: Final = Ending("done")
 CANCELLED: Final = Ending("cancelled")
 PUT_BACK: Final = Ending("snoozed")
@@ -60,30 +63,33 @@ class Run:
         self.ending = await self._run(job)
 
     async def _run(self, job: Job) -> Ending | None:
-        if self.attempt > self.task.attempts:
+        if not self.wish and self.attempt > self.task.attempts:
             return self._lost_too_often()
+        ending = await self._attempt(job) if not self.wish else None
+        # What it raises while it is being stopped is no failure of its own.
+        if not self.wish or ending is DONE:
+            return ending
+        return {"cancelled": CANCELLED, "stopped": PUT_BACK}.get(self.wish)
+
+    def _lost_too_often(self) -> Ending:
+        reason = f"its worker died, or was cut off, in attempt {self.attempt - 1}, the last one"
+        return Ending("lost", reason=reason)
+
+    async def _attempt(self, job: Job) -> Ending:
         try:
             # One scope for both: its being stopped, and its taking too long. What is raised on the way out is its own.
             with trio.move_on_after(self.task.timeout_s) as self.scope:
-                if self.wish:
-                    self.scope.cancel()
                 self._keep(await self.task.call(job, self.payload))
                 return DONE
         except Snooze as snooze:
-            return Ending("snoozed", delay_s=max(0.0, snooze.delay_s))
+            return Ending("snoozed", delay_s=_bounded(snooze.delay_s))
         except BadPayload as error:
             return Ending("dead", reason=_text(str(error), MAX_REASON))
         except GiveUp as error:
             return Ending("dead", reason=_text(str(error), MAX_REASON), traceback=_traceback(error))
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is told, and tried again)
             return self._failed(_one_line(error), _traceback(error))
-        if self.wish:
-            return {"cancelled": CANCELLED, "stopped": PUT_BACK}.get(self.wish)
         return self._failed(f"not done within {self.task.timeout_s:g} s", None)
-
-    def _lost_too_often(self) -> Ending:
-        reason = f"its worker died, or was cut off, in attempt {self.attempt - 1}, the last one"
-        return Ending("dead", reason=reason)
 
     def _keep(self, result: Any) -> None:
         if self.task.keep_result_s and result is not None:
@@ -93,11 +99,18 @@ class Run:
         reason = _text(reason, MAX_REASON)
         if self.attempt >= self.task.attempts:
             return Ending("dead", reason=reason, traceback=traceback_)
-        return Ending("retry", self.task.backoff.delay_s(self.attempt), reason, traceback_)
+        return Ending("retry", _bounded(self.task.backoff.delay_s(self.attempt)), reason, traceback_)
+
+
+def _bounded(delay_s: float) -> float:
+    return min(max(0.0, delay_s), MAX_DELAY_S)
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  (it is the handler's error, and so is its text)
+        text = "(its text could not be had)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

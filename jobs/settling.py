@@ -17,7 +17,7 @@ from store.batch import Batcher
 from store.errors import StoreError
 from store.jobs import Ending, Settled
 from store.pool import Pool
-from store.postgres import Error
+from store.postgres import Error, is_bad_value
 from store.redis import Redis, RedisError
 
 log = structlog.get_logger(__name__)
@@ -81,11 +81,22 @@ class Settling:
             try:
                 await jobs.settle(self._pool, settled, self._worker)
             except (StoreError, Error) as error:
+                if isinstance(error, Error) and is_bad_value(error):
+                    await self._one_by_one(settled, error)
+                    return
                 log.warning("endings_not_written", jobs=len(settled), error=str(error), retry_in_s=delay_s)
                 await trio.sleep(delay_s)
                 delay_s = min(2 * delay_s, MAX_RETRY_S)
             else:
                 return
+
+    async def _one_by_one(self, settled: Sequence[Settled], error: Error) -> None:
+        """One of these cannot be written, ever: the others are. That one's claim ends, and it runs once more."""
+        if len(settled) == 1:
+            log.error("ending_cannot_be_written", job=settled[0].id, error=str(error))
+            return
+        for each in settled:
+            await self._insist([each])
 
     async def _settle_volatile(self, runs: list[Run]) -> None:
         # What has ended well goes first: that makes room in a Redis that is full.
@@ -100,9 +111,10 @@ class Settling:
         entry, ending = run.entry, run.ending
         assert ending is not None
         try:
-            if ending.outcome == "dead":
+            if ending.is_death:
                 where = (entry.job, entry.stream.task, entry.payload, entry.stream.priority)
-                await jobs.bury_volatile(self._pool, *where, run.attempt, ending)
+                attempts = run.attempt - (ending.outcome == "lost")
+                await jobs.bury_volatile(self._pool, *where, attempts, ending)
             else:
                 failed = run.attempt if ending.outcome == "retry" else run.attempt - 1
                 fields = streams.volatile_fields(entry.job, entry.payload, failed, entry.key)
@@ -130,7 +142,7 @@ def _last_words(run: Run) -> list[tuple[Any, ...]]:
     if run.entry.key:
         commands.append(("DEL", key_of(run.task.name, run.entry.key)))
     if run.task.keep_result_s:
-        name, outcome = said_of(run.id), "failed" if run.ending.outcome == "dead" else run.ending.outcome
+        name, outcome = said_of(run.id), "failed" if run.ending.is_death else run.ending.outcome
         commands.append(("HSET", name, "outcome", outcome, "attempt", run.attempt, "result", run.result))
         commands.append(("PEXPIRE", name, round(run.task.keep_result_s * 1000)))
     return commands

@@ -4,9 +4,9 @@
 |---|---|---|
 | `alo:jobs:stream:TASK:PRIORITY` | entries to be taken | `MAX_WAITING`, of durable ones `MAX_HANDED` |
 | `alo:jobs:later` | volatile jobs that are to wait: a sorted set by time | `MAX_WAITING` |
-| `alo:jobs:rate:TASK` | how much of its rate a task has used up | one number, expires |
+| `alo:jobs:rate:TASK` | when the last jobs of a task with a rate were begun | as many as its rate, expires |
 | `alo:jobs:key:TASK:KEY` | the volatile job that waits or runs under a key | expires after `KEY_S` |
-| `alo:jobs:cancelled` | volatile jobs that are not to run | expires after `CANCELLED_S` |
+| `alo:jobs:cancelled` | volatile jobs that are not to run, by time | `MAX_CANCELLED`, expires after `CANCELLED_S` |
 | `alo:jobs:said:JOB` | progress and result of a job | expires |
 | `alo:jobs:epoch` | a random number: another one means that all of this was lost | |
 
@@ -17,7 +17,7 @@ its job has ended; whoever took it is known by it (the group's pending entries).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -47,6 +47,9 @@ KEY_S: Final = 86_400
 CANCELLED_S: Final = 86_400
 """How long a volatile job is remembered as cancelled, after the last one was."""
 
+MAX_CANCELLED: Final = 10_000
+"""The last ones that were cancelled."""
+
 TAKE_OVER_AFTER_S: Final = 10.0
 """An entry whose worker has given no sign of life for so long is another's; it gives one every
 `jobs.heartbeat.BEAT_S`."""
@@ -64,6 +67,7 @@ _TAKE: Final = Script("take")
 _TAKE_OVER: Final = Script("take_over")
 _BEAT: Final = Script("beat")
 _PROMOTE: Final = Script("promote")
+_ADD_KEYED: Final = Script("add_keyed")
 
 
 class Stream(Struct, frozen=True):
@@ -160,16 +164,35 @@ def parse_entry(stream: Stream, id: bytes, fields: Sequence[bytes], now_ms: int,
         raise NoJob(f"entry {id.decode()} of {stream.name} is no job: {list(fields)!r:.200}") from None
 
 
-async def make_groups(redis: Redis, streams: Sequence[Stream]) -> None:
-    """From the beginning of each stream: what was added before its group was there counts."""
-    for reply in await redis.pipeline([("XGROUP", "CREATE", each.name, GROUP, "0", "MKSTREAM") for each in streams]):
-        if isinstance(reply, RedisError) and not str(reply).startswith("BUSYGROUP"):
+async def make_groups(redis: Redis, streams: Sequence[Stream]) -> list[Stream]:
+    """From the beginning of each stream: what was added before its group was there counts. The streams that are without
+    a group still, since Redis is full: the others can be worked off meanwhile."""
+    doubtful = []
+    made = await redis.pipeline([("XGROUP", "CREATE", each.name, GROUP, "0", "MKSTREAM") for each in streams])
+    for stream, reply in zip(streams, made, strict=True):
+        if isinstance(reply, RedisError) and is_full(reply):
+            doubtful.append(stream)  # It says so before it looks whether there is something to make.
+        elif isinstance(reply, RedisError) and not str(reply).startswith("BUSYGROUP"):
             raise reply
+    looked_at = await redis.pipeline([("XPENDING", each.name, GROUP) for each in doubtful])
+    return [each for each, reply in zip(doubtful, looked_at, strict=True) if isinstance(reply, RedisError)]
+
+
+def is_full(error: RedisError) -> bool:
+    """Whether Redis refuses because its memory is used up."""
+    return "OOM command not allowed" in str(error)
 
 
 async def begin_epoch(redis: Redis) -> bool:
     """Whether Redis has lost what was in it, and this is who notices. True at the very first start as well."""
-    return bool(await redis.call("SET", EPOCH, os.urandom(8).hex(), "NX"))
+    if await redis.call("EXISTS", EPOCH):
+        return False
+    try:
+        return bool(await redis.call("SET", EPOCH, os.urandom(8).hex(), "NX"))
+    except RedisError as error:
+        if is_full(error):
+            return False  # Then what has been lost waits for its lease.
+        raise
 
 
 async def add(redis: Redis, entries: Sequence[tuple[Stream, Sequence[Any]]]) -> None:
@@ -203,27 +226,58 @@ async def lengths(redis: Redis, streams: Sequence[Stream]) -> list[int]:
     return replies
 
 
-async def check_room(redis: Redis, stream: Stream, more: int) -> None:
-    """
-    :raises Overloaded: if the stream would hold more than `MAX_WAITING` entries.
-    """
-    [length] = await lengths(redis, [stream])
-    if length + more > MAX_WAITING:
-        raise Overloaded(stream.name, length)
-
-
 async def add_later(redis: Redis, stream: Stream, fields: Sequence[Any], delay_s: float) -> None:
     """Add a volatile entry once the delay is over, by Redis' clock."""
     seconds, microseconds = await redis.call("TIME")
     due_ms = int(seconds) * 1000 + int(microseconds) // 1000 + round(delay_s * 1000)
-    parts = [stream.task, str(stream.priority), *map(_text, fields)]
-    member = msgspec.msgpack.encode(parts)
+    member = _later(stream, fields)
     waiting, added = await redis.pipeline([("ZCARD", LATER), ("ZADD", LATER, due_ms, member)])
     if isinstance(added, RedisError):
         raise added
     if waiting >= MAX_WAITING:
         await redis.call("ZREM", LATER, member)
         raise Overloaded(LATER, waiting)
+
+
+async def add_keyed(redis: Redis, key: str, key_s: int, stream: Stream, fields: Sequence[Any], delay_s: float) -> str:
+    """Add a volatile entry, now or later, unless one is there under its key: the job that is there now.
+
+    :param key: its name in Redis, which is held for `key_s` at most.
+    :raises Overloaded: if as many are there as may be.
+    """
+    where, entry = (LATER, [_later(stream, fields)]) if delay_s else (stream.name, list(fields))
+    delay_ms = max(1, round(delay_s * 1000)) if delay_s else 0
+    arguments = (fields[1], key_s, MAX_WAITING, delay_ms, *entry)
+    job: bytes = await _ADD_KEYED.run(redis, [key, where], arguments)
+    if not job:
+        raise Overloaded(where, MAX_WAITING)
+    return job.decode()
+
+
+async def cancel(redis: Redis, job: str) -> None:
+    """A volatile job is not to run."""
+    [seconds, _] = await redis.call("TIME")
+    replies = await redis.pipeline(
+        [
+            ("ZADD", CANCELLED, int(seconds), job),
+            ("ZREMRANGEBYRANK", CANCELLED, 0, -MAX_CANCELLED - 1),
+            ("EXPIRE", CANCELLED, CANCELLED_S),
+        ]
+    )
+    if isinstance(replies[0], RedisError):
+        raise replies[0]
+
+
+async def cancelled_of(redis: Redis, jobs: Sequence[str]) -> set[str]:
+    """Those of these volatile jobs that are not to run."""
+    if not jobs:
+        return set()
+    scores = await redis.call("ZMSCORE", CANCELLED, *jobs)
+    return {job for job, score in zip(jobs, scores, strict=True) if score is not None}
+
+
+def _later(stream: Stream, fields: Sequence[Any]) -> bytes:
+    return msgspec.msgpack.encode([stream.task, str(stream.priority), *map(_text, fields)])
 
 
 def _text(field: Any) -> str:
@@ -233,7 +287,7 @@ def _text(field: Any) -> str:
 
 async def promote(redis: Redis) -> float | None:
     """Move volatile jobs whose time has come to their streams; in how many seconds the next is due, None if none
-    waits."""
+    waits. What is none of ours is dropped."""
     _, next_ms = await _PROMOTE.run(redis, [LATER], [PREFIX, MAX_PROMOTED])
     return None if next_ms < 0 else next_ms / 1000
 
@@ -250,9 +304,17 @@ class Taken(Struct):
     groupless: list[Stream]
 
 
-async def take(redis: Redis, consumer: str, tasks: dict[str, Limits], room: int) -> Taken:
-    """Take what there is, at most `room` entries, the highest priorities first, within the tasks' limits."""
+async def take(
+    redis: Redis, consumer: str, tasks: Mapping[str, Limits], room: int, *, lowest_first: bool = False
+) -> Taken:
+    """Take what there is, at most `room` entries, the highest priorities first, within the tasks' limits.
+
+    :param tasks: those that come first have the first choice among those of one priority.
+    :param lowest_first: the other way round, for once.
+    """
     streams, numbers = streams_of(tasks), {task: number for number, task in enumerate(tasks, 1)}
+    if lowest_first:
+        streams.reverse()
     keys = [*(each.name for each in streams), *(f"alo:jobs:rate:{task}" for task in tasks)]
     arguments: list[Any] = [consumer, room, len(streams), len(tasks), *(numbers[each.task] for each in streams)]
     for limits in tasks.values():
@@ -265,13 +327,12 @@ async def take(redis: Redis, consumer: str, tasks: dict[str, Limits], room: int)
     return taken
 
 
-async def wait_take(call: Any, consumer: str, tasks: Sequence[str], wait_ms: int) -> Taken:
-    """Wait for the next entry of tasks without limits, and take it; usually one, sometimes one of each stream.
+async def wait_take(call: Any, consumer: str, streams: Sequence[Stream], wait_ms: int) -> Taken:
+    """Wait for the next entry of these streams, and take it; usually one, sometimes one of each.
 
     :param call: of a connection of its own (`Redis.blocking`).
     :raises RedisError: NOGROUP, if a stream is gone.
     """
-    streams = streams_of(tasks)
     read = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", wait_ms, "STREAMS")
     reply = await call(*read, *(each.name for each in streams), *([">"] * len(streams)), wait_s=wait_ms / 1000)
     of_name = {each.name.encode(): each for each in streams}

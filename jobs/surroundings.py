@@ -37,6 +37,11 @@ class Surroundings:
         self._tasks = list(tasks)
         self._metrics = metrics
         self.paused: set[str] = set()
+        self._known = trio.Event()
+
+    async def wait_known(self) -> None:
+        """Return once Postgres has said what is paused: a worker that starts is not to begin what is not wanted."""
+        await self._known.wait()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -44,6 +49,7 @@ class Surroundings:
         while True:
             try:
                 self.paused = await jobs.pauses(self._pool)
+                self._known.set()
                 if trio.current_time() >= count_at:
                     count_at = trio.current_time() + COUNT_S
                     self._metrics.looked_at(await jobs.status(self._pool), await self._count_entries())

@@ -17,6 +17,8 @@ Handler = Callable[..., Awaitable[Any]]
 MAX_PAYLOAD_BYTES: Final = 8000
 """Of a job's arguments as JSON: ids and names, never content."""
 
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -25,12 +27,13 @@ class BadPayload(Exception):
 
 
 class Every(msgspec.Struct, frozen=True):
-    """A schedule: each time this many seconds have passed."""
+    """A schedule: each time this many seconds have passed; at least 0.001."""
 
     seconds: float
 
     def __str__(self) -> str:
-        return f"every {self.seconds:g} s"
+        # Never with an exponent, which is no number of a rule.
+        return f"every {self.seconds:.3f}".rstrip("0").rstrip(".") + " s"
 
 
 class Cron(msgspec.Struct, frozen=True):
@@ -126,9 +129,14 @@ class Task:
     def encode(self, arguments: dict[str, Any]) -> bytes:
         """The payload for these arguments, once it has been seen that they are the handler's.
 
-        :raises BadPayload: if they are not, or are too long.
+        :raises BadPayload: if they are not, or are too long, or cannot be written as JSON or kept by Postgres.
         """
-        payload = msgspec.json.encode(arguments)
+        try:
+            payload = msgspec.json.encode(arguments)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise BadPayload(f"not JSON: {error}") from None
+        if _NUL.search(payload):
+            raise BadPayload("a NUL character in a text: Postgres keeps none")
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise BadPayload(
                 f"{len(payload)} bytes of arguments, at most {MAX_PAYLOAD_BYTES}: enqueue ids, not content"

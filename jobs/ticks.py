@@ -15,6 +15,10 @@ MAX_MISSED: Final = 1000
 GRACE_S: Final = 10.0
 """A tick that is no older was not missed, only noticed late."""
 
+MIN_PERIOD_S: Final = 0.001
+MAX_PERIOD_S: Final = 366 * 86_400.0
+"""Of an interval: as fine as it is written, and no longer than anybody waits."""
+
 _EVERY: Final = re.compile(r"every (\d+(?:\.\d+)?) s")
 
 
@@ -44,10 +48,10 @@ def next_tick(rule: str, zone: str, after: datetime) -> datetime:
     :raises BadRule: if the rule or the zone cannot be read.
     """
     if every := _EVERY.fullmatch(rule):
-        return after + timedelta(seconds=float(every[1]))
+        return after + _period(rule, every[1])
     try:
         return next(CronSim(rule, after.astimezone(ZoneInfo(zone)))).astimezone(after.tzinfo)
-    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise BadRule(f"no time zone {zone!r}: a name of the IANA database, such as Europe/Berlin") from error
     except CronSimError as error:
         raise BadRule(f"{rule!r} is no cron expression: {error}") from error
@@ -75,7 +79,7 @@ def _ticks(rule: str, zone: str, tick: datetime, now: datetime) -> tuple[int, da
     """How many ticks have come, the latest of them, and the next one."""
     if every := _EVERY.fullmatch(rule):
         # On the same grid, so that a schedule does not drift.
-        period = timedelta(seconds=float(every[1]))
+        period = _period(rule, every[1])
         passed = (now - tick) // period
         return passed + 1, tick + passed * period, tick + (passed + 1) * period
     count, latest = 1, tick
@@ -88,8 +92,13 @@ def _ticks(rule: str, zone: str, tick: datetime, now: datetime) -> tuple[int, da
     return count, latest, upcoming
 
 
+def _period(rule: str, seconds: str) -> timedelta:
+    if not MIN_PERIOD_S <= float(seconds) <= MAX_PERIOD_S:
+        raise BadRule(f"{rule!r}: from {MIN_PERIOD_S:g} to {MAX_PERIOD_S:g} s")
+    return timedelta(seconds=float(seconds))
+
+
 def is_too_far(rule: str, zone: str, tick: datetime, now: datetime) -> datetime | None:
     """If the next tick lies further in the future than its rule allows, as after a clock went back: where it
-    belongs."""
-    expected = next_tick(rule, zone, now)
-    return expected if tick > expected else None
+    belongs. A clock that is put right by no more than `GRACE_S` fires no tick twice."""
+    return next_tick(rule, zone, now) if tick > next_tick(rule, zone, now + timedelta(seconds=GRACE_S)) else None

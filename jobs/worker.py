@@ -81,7 +81,7 @@ class Worker:
         crew = Crew(self._pool, self._redis, self._id, tasks, size, metrics)
         relay = Relay(self._pool, self._redis, tasks, window_s=window_s)
         surroundings = Surroundings(self._pool, self._redis, tasks, metrics)
-        taker = Taker(self._redis, self._id, tasks, crew, lambda: surroundings.paused, relay.after_flush)
+        taker = Taker(self._redis, self._id, tasks, crew, surroundings, relay.after_flush)
         async with trio.open_nursery() as settling:
             await settling.start(crew.run)
             settling.start_soon(beat_forever, self._pool, self._redis, self._id, crew)

@@ -62,6 +62,10 @@ class Refused(StoreError):
     """The store understood, and the answer is no. Retrying does not help."""
 
 
+class BadJob(Refused):
+    """A job has arguments that Postgres cannot keep, such as a NUL, or too many. The text says what."""
+
+
 class NotAParticipant(Refused):
     """The user is not a participant of the conversation, or it does not exist: the two look alike on purpose."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,8 +10,9 @@ from msgspec import Struct
 
 from store import sql
 from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS
+from store.errors import BadJob
 from store.pool import Pool
-from store.postgres import bigints, texts
+from store.postgres import Error, bigints, is_bad_value, texts
 from store.statement import Statement
 
 _sql = sql.load("jobs")
@@ -51,8 +53,15 @@ once more. Repetitions are harmless: they find the job claimed, or gone."""
 LEASE_S: Final = 60.0
 """How long a job may wait in Redis without a sign of life before it is handed in once more."""
 
-CLAIM_S: Final = 10.0
-"""How long a running job stays its worker's without a sign of life; it gives one every `jobs.heartbeat.BEAT_S`."""
+CLAIM_S: Final = 8.0
+"""How long a running job stays its worker's without a sign of life; it gives one every `jobs.heartbeat.BEAT_S`. Less
+than `jobs.streams.TAKE_OVER_AFTER_S`: whoever takes its entry over finds it free."""
+
+MAX_UNREADABLE_BYTES: Final = 4096
+"""Of a payload that is none, for whoever looks into it."""
+
+CLOCK_SLACK_S: Final = 5.0
+"""By how much Postgres' clock may be slewed without anybody's minding."""
 
 
 class Claimed(Struct, frozen=True):
@@ -87,7 +96,8 @@ class Due(Struct, frozen=True):
 class Ending(Struct, frozen=True):
     """How a run has ended.
 
-    :ivar outcome: "done", "retry", "snoozed", "dead" or "cancelled".
+    :ivar outcome: "done", "retry", "snoozed", "dead", "lost" (dead, as the last attempt ended with its worker; this run
+        is none) or "cancelled".
     :ivar delay_s: until the next run.
     :ivar reason: why it failed.
     """
@@ -96,6 +106,10 @@ class Ending(Struct, frozen=True):
     delay_s: float = 0
     reason: str | None = None
     traceback: str | None = None
+
+    @property
+    def is_death(self) -> bool:
+        return self.outcome in ("dead", "lost")
 
 
 class Settled(Struct, frozen=True):
@@ -153,6 +167,7 @@ async def enqueue(
 
     :param payload: a JSON object.
     :param is_handed: whether the caller can hand it in.
+    :raises BadJob: if Postgres cannot take it.
     :raises Unavailable: if the outcome is unknown.
     """
     parameters = {
@@ -164,7 +179,12 @@ async def enqueue(
         "priority": priority,
         "lease_s": FRESH_LEASE_S if is_handed else None,
     }
-    [(job, is_to_go)] = await pool.fetch(_sql.enqueue, parameters)
+    try:
+        [(job, is_to_go)] = await pool.fetch(_sql.enqueue, parameters)
+    except Error as error:
+        if is_bad_value(error):
+            raise BadJob(_one_line(error)) from error
+        raise
     return job, is_to_go
 
 
@@ -174,19 +194,27 @@ async def enqueue_plain(
     """Enqueue jobs of one task without a key, in one transaction; their ids, in order.
 
     :param is_handed: the caller hands them to Redis now, and they are not delayed.
+    :raises BadJob: if Postgres cannot take one of them; then none is enqueued.
     :raises Unavailable: if the outcome is unknown.
     """
-    rows = await pool.run(
-        _ENQUEUE_PLAIN,
-        {
-            "task": task,
-            "payloads": [payload.decode() for payload in payloads],
-            "priority": priority,
-            "delay_ms": round(delay_s * 1000),
-            "lease_ms": round(FRESH_LEASE_S * 1000) if is_handed else None,
-        },
-    )
+    values = {
+        "task": task,
+        "payloads": [payload.decode() for payload in payloads],
+        "priority": priority,
+        "delay_ms": round(delay_s * 1000),
+        "lease_ms": round(FRESH_LEASE_S * 1000) if is_handed else None,
+    }
+    try:
+        rows = await pool.run(_ENQUEUE_PLAIN, values)
+    except Error as error:
+        if is_bad_value(error):
+            raise BadJob(_one_line(error)) from error
+        raise
     return [row[0] for row in rows]
+
+
+def _one_line(error: Error) -> str:
+    return str(error).partition("\n")[0]
 
 
 async def relay(pool: Pool, rooms: Sequence[tuple[str, int, int]]) -> list[Due]:
@@ -213,7 +241,7 @@ async def give_back_all(pool: Pool) -> None:
 
 async def mend_clock(pool: Pool) -> None:
     """Postgres' clock went back: leases that would hold until it has caught up end now."""
-    await pool.fetch(_sql.mend_clock, {"lease_s": LEASE_S, "claim_s": CLAIM_S})
+    await pool.fetch(_sql.mend_clock, {"lease_s": LEASE_S, "claim_s": CLAIM_S, "slack_s": CLOCK_SLACK_S})
 
 
 async def next_due(pool: Pool, tasks: Sequence[str]) -> tuple[int, int | None]:
@@ -223,7 +251,8 @@ async def next_due(pool: Pool, tasks: Sequence[str]) -> tuple[int, int | None]:
 
 
 async def claim(pool: Pool, ids: Sequence[int], worker: str) -> dict[int, Claimed | str]:
-    """Begin to run these: what is claimed; "busy" if another worker has it, "gone" if it has ended."""
+    """Begin to run these: what is claimed; of what is not, why: "busy" (another worker has it), "early" (it has failed,
+    and is to wait) or "gone" (it has ended). Such a job comes back by itself, should it have to."""
     found: dict[int, Claimed | str] = {}
     values = {"ids": ids, "worker": worker, "claim_ms": round(CLAIM_S * 1000)}
     for id, outcome, *rest in await pool.run(_CLAIM, values):
@@ -256,17 +285,29 @@ async def settle(pool: Pool, runs: Sequence[Settled], worker: str) -> None:
 async def bury_volatile(
     pool: Pool, volatile_id: str, task: str, payload: bytes, priority: int, attempts: int, ending: Ending
 ) -> None:
-    """A job that was in Redis alone is dead."""
+    """A job that was in Redis alone is dead. What is no payload is kept as text, in an object under `unreadable`."""
     parameters = {
-        "volatile_id": volatile_id,
+        "volatile_id": _printable(volatile_id),
         "task": task,
-        "payload": payload.decode(errors="replace"),
+        "payload": payload.decode(errors="backslashreplace"),
         "priority": priority,
         "attempts": attempts,
         "reason": ending.reason or "",
         "traceback": ending.traceback,
     }
-    await pool.fetch(_sql.bury_volatile, parameters)
+    try:
+        await pool.fetch(_sql.bury_volatile, parameters)
+    except Error as error:
+        if not is_bad_value(error):
+            raise
+        text = payload[:MAX_UNREADABLE_BYTES].decode(errors="backslashreplace")
+        parameters["payload"] = json.dumps({"unreadable": _printable(text)})
+        await pool.fetch(_sql.bury_volatile, parameters)
+
+
+def _printable(text: str) -> str:
+    """Without NUL, which Postgres does not take."""
+    return text.replace("\0", "\\0")
 
 
 async def cancel(pool: Pool, job: int) -> str | None:

@@ -435,6 +435,12 @@ def is_url(url: str) -> bool:
     return True
 
 
+def is_bad_value(error: psycopg.Error) -> bool:
+    """Whether it is the values that Postgres cannot take (NUL in a text, what is no JSON, a broken check): to try again
+    does not help."""
+    return isinstance(error, (driver_errors.DataError, driver_errors.CheckViolation))
+
+
 def where_of(parameters: dict[str, Any] | str) -> str:
     """Host and port for messages; never the password."""
     if isinstance(parameters, str):

@@ -137,6 +137,10 @@ class Cluster:
         await process.wait_event("working")
         return process
 
+    async def start(self, *command: str, **settings: str) -> Process:
+        """Any other module of ours; it is not waited for."""
+        return await self._start(*command, **settings)
+
     async def _start(self, *command: str, **settings: str) -> Process:
         return await start(self._nursery, *command, environment={**self.environment, **settings})
 

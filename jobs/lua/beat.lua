@@ -11,7 +11,7 @@ for n = 1, #KEYS - 1 do
     local pending = redis.pcall('XPENDING', key, 'workers', id, id, 1)
     if not pending.err and pending[1] and pending[1][2] == consumer then
         redis.call('XCLAIM', key, 'workers', consumer, 0, id, 'JUSTID')
-        answers[n] = some_cancelled and job ~= '' and redis.call('SISMEMBER', KEYS[1], job) == 1 and 2 or 1
+        answers[n] = some_cancelled and job ~= '' and redis.call('ZSCORE', KEYS[1], job) and 2 or 1
     else
         answers[n] = 0
     end

@@ -7,10 +7,12 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, tonumber(ARGV[2]))
 for _, member in ipairs(due) do
     -- task, priority, then the entry's fields, all in one list
-    local parts = cmsgpack.unpack(member)
-    local command = {'XADD', ARGV[1] .. parts[1] .. ':' .. parts[2], '*'}
-    for n = 3, #parts do command[n + 1] = parts[n] end
-    redis.call(unpack(command))
+    local is_ours, parts = pcall(cmsgpack.unpack, member)
+    if is_ours and type(parts) == 'table' and #parts > 2 then
+        local command = {'XADD', ARGV[1] .. parts[1] .. ':' .. parts[2], '*'}
+        for n = 3, #parts do command[n + 1] = parts[n] end
+        redis.call(unpack(command))
+    end
     redis.call('ZREM', KEYS[1], member)
 end
 local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')

@@ -1,7 +1,7 @@
 -- Take entries for a worker: in the order of the streams given, so that higher priorities come first, and no more of a
 -- task than its limits leave room for, over all workers.
 --
--- KEYS: streams, then the rate counters of the tasks (one for each, in the order of their numbers).
+-- KEYS: streams, then for each task, in the order of their numbers, the list of when it was begun last.
 -- ARGV: consumer, how many in all, the number of streams, the number of tasks; for each stream the number of its task
 --   (from 1); for each task: its streams' limit of entries that run at a time (-1: none), starts per period (0: no
 --   limit), the period in ms.
@@ -11,7 +11,7 @@ local consumer, total = ARGV[1], tonumber(ARGV[2])
 local streams, tasks = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local room, arrivals, interval, taken = {}, {}, {}, {}
+local room, rated, taken = {}, {}, {}
 local groupless = {}
 
 for task = 1, tasks do
@@ -30,11 +30,13 @@ for task = 1, tasks do
         room[task] = math.min(room[task], math.max(limit, 0))
     end
     if starts > 0 then
-        -- The generic cell rate algorithm: one number says when all that was let through will have been earned.
-        interval[task] = period / starts
-        arrivals[task] = math.max(tonumber(redis.call('GET', KEYS[streams + task]) or 0), now)
-        local earned = math.floor((now + period - arrivals[task]) / interval[task] + 0.000001)
-        room[task] = math.min(room[task], math.max(earned, 0))
+        local key = KEYS[streams + task]
+        local last = tonumber(redis.call('LINDEX', key, -1) or 0)
+        -- Of a later hour than now: the clock went back.
+        if last > now + 1000 then redis.call('DEL', key) end
+        while tonumber(redis.call('LINDEX', key, 0) or now) <= now - period do redis.call('LPOP', key) end
+        rated[task] = period
+        room[task] = math.min(room[task], math.max(starts - redis.call('LLEN', key), 0))
     end
 end
 
@@ -64,10 +66,11 @@ for stream = 1, streams do
 end
 
 for task = 1, tasks do
-    if interval[task] and taken[task] > 0 then
-        local arrival = arrivals[task] + taken[task] * interval[task]
+    if rated[task] and taken[task] > 0 then
+        local key = KEYS[streams + task]
         -- A full Redis does not count; what is there is worked off all the same.
-        redis.pcall('SET', KEYS[streams + task], string.format('%.3f', arrival), 'PX', math.ceil(arrival - now) + 1)
+        for _ = 1, taken[task] do redis.pcall('RPUSH', key, now) end
+        redis.call('PEXPIRE', key, rated[task])
     end
 end
 return {now, entries, groupless}

@@ -25,7 +25,7 @@ with room as (
     select j.id, j.due from room r cross join lateral (
         select id, due from jobs
         where task = r.task and priority = r.priority and due <= clock_timestamp()
-          and coalesce(claimed_until, '-infinity') < clock_timestamp() and not is_cancelled
+          and coalesce(claimed_until, '-infinity') < clock_timestamp()
         order by due limit r.room for update skip locked
     ) j
 )
@@ -34,20 +34,43 @@ from found where j.id = found.id
 returning j.id, j.task, j.priority::bigint, (extract(epoch from clock_timestamp() - found.due) * 1000)::bigint;
 
 -- name: give_back
--- Redis did not take these: they are due at once.
-update jobs set is_handed = false, due = clock_timestamp()
-where id = any(%(ids)s) and is_handed and claimed_until is null;
+-- Redis did not take these: they are due at once. Locked in the order of their numbers, as everywhere.
+with back as (
+    select id from jobs where id = any(%(ids)s) and is_handed and claimed_until is null order by id for update
+)
+update jobs j set is_handed = false, due = clock_timestamp() from back where j.id = back.id;
 
 -- name: give_back_all
--- Redis has forgotten what it had: whatever was handed to it and does not run is due at once.
-update jobs set is_handed = false, due = clock_timestamp()
-where is_handed and coalesce(claimed_until, '-infinity') < clock_timestamp();
+-- Redis has forgotten what it had: whatever was handed to it and does not run is due at once; what runs, as soon as its
+-- worker gives no sign of life, since there is no entry that could be taken over.
+with back as (
+    select id, coalesce(claimed_until, '-infinity') >= clock_timestamp() as runs
+    from jobs where is_handed order by id for update
+)
+update jobs j
+set is_handed = back.runs, due = case when back.runs then least(j.due, j.claimed_until) else clock_timestamp() end
+from back where j.id = back.id;
 
 -- name: mend_clock
--- Postgres' clock went back: what would be due only once it has caught up is due at once.
-update jobs set is_handed = false, due = clock_timestamp(), claimed_until = null
-where is_handed and due > clock_timestamp() + make_interval(secs => 2 * %(lease_s)s)
-   or claimed_until > clock_timestamp() + make_interval(secs => 2 * %(claim_s)s);
+-- Postgres' clock went back: what would be due, or free, only once it has caught up is so when it would have been. What
+-- runs keeps its worker, if that gives a sign of life. Changes nothing if done twice.
+with late as (
+    select id, coalesce(claimed_until, '-infinity') >= clock_timestamp() as runs, clock_timestamp() as now,
+           clock_timestamp() + make_interval(secs => %(claim_s)s) as free
+    from jobs
+    where is_handed and due > clock_timestamp() + make_interval(secs => 2 * %(lease_s)s)
+       or claimed_until > clock_timestamp() + make_interval(secs => 2 * %(claim_s)s)
+       or created > clock_timestamp() + make_interval(secs => %(slack_s)s)
+    order by id for update
+)
+update jobs j
+set created = least(j.created, late.now),
+    claimed_until = case when late.runs then least(j.claimed_until, late.free) else j.claimed_until end,
+    is_handed = late.runs,
+    due = case when late.runs then least(j.due, late.free)
+               when j.is_handed then late.now
+               else j.due - greatest(j.created - late.now, interval '0') end
+from late where j.id = late.id;
 
 -- name: next_due
 -- Postgres' time, and when the next job of these tasks is due, in ms since 1970.
@@ -55,13 +78,13 @@ select (extract(epoch from clock_timestamp()) * 1000)::bigint, (
     select (extract(epoch from min(d.due)) * 1000)::bigint
     from unnest(%(tasks)s) as t(task) cross join generate_series(0, 2) as p(priority) cross join lateral (
         select j.due from jobs j
-        where j.task = t.task and j.priority = p.priority and not j.is_cancelled
+        where j.task = t.task and j.priority = p.priority
           and coalesce(j.claimed_until, '-infinity') < clock_timestamp()
         order by j.due limit 1) d
     where not exists (select from paused_tasks x where x.task = t.task));
 
 -- name: claim
--- A worker begins to run these. A row for each: 'claimed'; 'busy' if another worker has it; 'gone' if it has ended.
+-- A worker begins to run these. A row for each: 'claimed', or why not; see the function.
 -- What is written need not be on disk: lost, the job is claimed by nobody, and runs once more.
 select c.* from claim_jobs(%(ids)s, %(worker)s, %(claim_ms)s) c;
 

@@ -20,7 +20,7 @@ with oldest as (
     insert into jobs (task, payload, key)
     select 'offline_notice', jsonb_build_object('user', w.user_id), w.user_id::text
     from (select user_id from absent union select user_id from taken_over) w order by w.user_id
-    on conflict (task, key) where key is not null do update set version = jobs.version + 1
+    on conflict (task, key) where key is not null do update set version = jobs.version + 1, is_cancelled = false
     returning 1
 ), gone as (
     delete from outbox o using decided d where o.id = d.id

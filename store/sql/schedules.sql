@@ -28,7 +28,7 @@ with fired as (
     select f.task, f.payload, case when %(is_one)s then 'schedule ' || f.name end
     from fired f cross join generate_series(1, %(jobs)s)
     on conflict (task, key) where key is not null do update
-    set version = jobs.version + (jobs.claimed_until is not null)::int
+    set version = jobs.version + (jobs.claimed_until is not null)::int, is_cancelled = false
 )
 select count(*) from fired;
 

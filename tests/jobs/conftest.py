@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from jobs_helpers import Hook, open_hook
+from jobs_helpers import Hook, Recorder, open_hook
 from push_services import Trust, make_trust
 
 from jobs import catalogue, heartbeat, relay, scheduler, streams, surroundings, taker
@@ -46,6 +46,11 @@ def queue(pool: Pool, redis: Redis) -> Queue:
 @pytest.fixture(scope="session")
 def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
     return make_trust(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
 
 
 @pytest.fixture
@@ -92,6 +97,7 @@ def start_worker(
         *tasks: Task,
         window_s: float = 0.05,
         redis: str = redis_url,
+        database: str = pool.url,
         webhook: str = hook.url,
         concurrency: int = 8,
         **settings: Any,
@@ -101,7 +107,7 @@ def start_worker(
         :param settings: further ones of its configuration.
         """
         config = Config(
-            database_url=pool.url,
+            database_url=database,
             database_pool=3,
             redis_url=redis,
             offline_notice_url=webhook,

@@ -1,4 +1,4 @@
-"""A webhook that does as it is told, and workers inside the test."""
+"""A webhook and a task that do as they are told."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from uuid import UUID
 import h11
 import trio
 
+from jobs.job import Job
+from jobs.queue import Queue
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
 from store.pool import Pool
@@ -28,6 +30,73 @@ async def wait_until(condition: Callable[[], Awaitable[Any]], what: str, *, time
                 return value
             await trio.sleep(0.01)
     raise AssertionError(f"not within {timeout_s:g} s: {what}")
+
+
+class Recorder:
+    """A task that writes down what it was called with, and does as it is told.
+
+    :ivar calls: id, attempt and argument of each run, in the order of their beginnings.
+    :ivar times: of the beginnings.
+    :ivar errors: raised by the next runs, one each.
+    :ivar gate: while set, runs wait for it.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int, int]] = []
+        self.times: list[float] = []
+        self.errors: list[Exception] = []
+        self.gate: trio.Event | None = None
+        self.running = 0
+        self.most_running = 0
+        self._grew = trio.Condition()
+
+    async def note(self, job: Job, number: int) -> int:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await self._run(job, number)
+        finally:
+            self.running -= 1
+        return number
+
+    async def pause(self, job: Job, number: int) -> None:
+        """The same, but not done at once."""
+        await self.note(job, number)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        await trio.sleep(0.02)
+        self.running -= 1
+
+    async def _run(self, job: Job, number: int) -> None:
+        async with self._grew:
+            self.calls.append((job.id, job.attempt, number))
+            self.times.append(trio.current_time())
+            self._grew.notify_all()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for _, _, number in self.calls]
+
+    async def wait_calls(self, count: int) -> list[tuple[str, int, int]]:
+        with trio.fail_after(15):
+            async with self._grew:
+                while len(self.calls) < count:
+                    await self._grew.wait()
+        return self.calls
+
+
+async def ended(queue: Queue, job: str) -> str:
+    """How it has ended, waited for."""
+
+    async def over() -> str:
+        state = (await queue.state(job)).state
+        return state if state in ("done", "failed", "dead", "cancelled") else ""
+
+    return str(await wait_until(over, f"job {job} has ended"))
 
 
 class Hook:

@@ -54,11 +54,18 @@ async def test_a_run_that_is_stopped_ends_as_is_wished_and_one_that_takes_too_lo
     assert wish or (run.ending is not None and run.ending.reason == "not done within 5 s")
 
 
-@pytest.mark.parametrize("wish", ["", "stopped"])
-async def test_what_is_raised_while_a_run_is_broken_off_fails_the_run_and_nothing_else(
-    wish: str, autojump_clock: trio.testing.MockClock
+async def test_what_is_raised_when_time_is_up_fails_the_run_and_nothing_else(
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
-    run = await run_with(Task(break_on_the_way_out, timeout_s=5), wish)
+    run = await run_with(Task(break_on_the_way_out, timeout_s=5), "")
     assert run.ending is not None
     assert run.ending.outcome == "retry"
     assert "cannot close" in (run.ending.traceback or "")
+
+
+async def test_what_is_raised_while_a_run_is_stopped_is_no_failure_of_its_own(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    run = await run_with(Task(break_on_the_way_out, timeout_s=5), "stopped")
+    assert run.ending is not None
+    assert run.ending.outcome == "snoozed"
