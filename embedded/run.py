@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,9 @@ In another terminal:
 
 and in a third one, so that two people talk:
   .venv/bin/python -m client chat bob alice
+
+To see to jobs:
+  {services}.venv/bin/python -m jobs status
 
 Ctrl-C stops everything; what was written stays in {var}.
 
@@ -59,9 +63,10 @@ def _run(commands: dict[str, str], var: Path) -> int:
     with ExitStack() as stack:
         stack.enter_context(_only_one(var))
         chosen = _free_ports(os.environ)
+        started = _start_services(stack, var)
         environment = {
             **os.environ,
-            **_start_services(stack, var),
+            **started,
             **_object_store(var),
             **{name: str(port) for name, port in chosen.items()},
             # `python` in a Procfile is this one.
@@ -73,7 +78,8 @@ def _run(commands: dict[str, str], var: Path) -> int:
 
         def announce() -> None:
             if process.wait_until(lambda: all(map(ports.answers, chosen.values())), _ANSWER_TIMEOUT_S):
-                Terminal().write(BANNER.format(**chosen, var=var))
+                services = "".join(f"{name}={shlex.quote(url)} " for name, url in started.items())
+                Terminal().write(BANNER.format(**chosen, var=var, services=services))
 
         return run_processes(commands, environment, when_started=announce)
 

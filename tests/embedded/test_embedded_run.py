@@ -115,6 +115,7 @@ def test_ctrl_c_drains_the_processes_before_the_services_stop_and_leaves_nothing
     runner.has_said("chat alice bob")
     assert f"http://127.0.0.1:{runner.ports[0]}\n" in runner.output
     assert f"ws://127.0.0.1:{runner.ports[1]}\n" in runner.output
+    assert re.search(r"DATABASE_URL=\S+ REDIS_URL=\S+ \.venv/bin/python -m jobs status", runner.output)
     assert runner.output.index("released") < runner.output.index("web ")
     assert eventually(lambda: len(runner.pids()) == 6)
     pids = runner.pids()
