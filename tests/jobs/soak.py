@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import random
 import secrets
@@ -64,6 +63,7 @@ class Soak:
         self._random = random.Random(self._seed)
         self.committed: set[int] = set()
         self.rolled_back: set[int] = set()
+        self._harmed = trio.Event()
         self.flushes = 0
         self.kills = 0
 
@@ -76,9 +76,6 @@ class Soak:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._harm, cluster, workers)
                 await self._enqueue_all()
-                # The faults go on until three quarters are done.
-                await self._wait_left(self._size // 4, math.inf)
-                nursery.cancel_scope.cancel()
             await self._wait_left(0, PATIENCE_S)
 
     async def _enqueue_all(self) -> None:
@@ -88,6 +85,9 @@ class Soak:
             await nursery.start(redis.run)
             at = 0
             while at < self._size:
+                # So that all faults come while jobs flow.
+                while self._flushes_and_kills() < self._faults * at // self._size:
+                    await self._harmed.wait()
                 numbers = range(at, min(at + BATCH, self._size))
                 await self._enqueue(queue, task, numbers)
                 at = numbers.stop
@@ -120,11 +120,15 @@ class Soak:
                 await connection.query("commit" if is_wanted else "rollback")
                 (self.committed if is_wanted else self.rolled_back).update(some)
 
+    def _flushes_and_kills(self) -> int:
+        return self.flushes + self.kills
+
     async def _harm(self, cluster: Cluster, workers: list[Process]) -> None:
-        between_s = 1.0 if self._is_hurried else 4.0
-        for _ in range(self._faults):
+        between_s = 0.4 if self._is_hurried else 2.0
+        for number in range(self._faults):
             await trio.sleep(between_s * self._random.uniform(0.5, 1.5))
-            if self._random.random() < 0.5:
+            # One of each at least.
+            if number == 0 or (number > 1 and self._random.random() < 0.5):
                 await trio.to_thread.run_sync(flush_redis, self._redis_url)
                 self.flushes += 1
             else:
@@ -133,6 +137,8 @@ class Soak:
                 await workers[victim].wait()
                 self.kills += 1
                 workers[victim] = await cluster.start("tests.jobs.some_worker")
+            self._harmed.set()
+            self._harmed = trio.Event()
 
     async def _wait_left(self, most: int, timeout_s: float) -> None:
         """Return once no more jobs than that are left."""
@@ -187,7 +193,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.jobs.soak")
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
-    parser.add_argument("--faults", type=int, default=16, help="how many at most; they end before the jobs do")
+    parser.add_argument("--faults", type=int, default=16, help="how many; they come while jobs are enqueued")
     parser.add_argument("--hurry", action="store_true", help="leases of parts of a second, and faults as often")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))

@@ -38,5 +38,6 @@ async def test_each_job_runs_at_least_once_and_none_is_lost(
     assert outcome["failures"] > jobs / 20
     assert 0 < outcome["dead"] <= jobs / HOPELESS
     # There were faults, and their price is known: what a killed worker had done and not yet written.
-    assert outcome["flushes"] + outcome["kills"] > 0
+    assert outcome["flushes"] + outcome["kills"] == faults
+    assert min(outcome["flushes"], outcome["kills"]) > 0
     assert outcome["duplicates"] < jobs / 20
