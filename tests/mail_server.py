@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email import policy
 from email.message import EmailMessage
@@ -98,7 +98,9 @@ class MailServer:
         await self._stopped.wait()
         server.close()
         for each in list(self._open):
-            each.transport.abort()  # type: ignore[union-attr]
+            # Python 3.11.2 has taken its transport apart by then, if the peer is closing it.
+            with suppress(AttributeError):
+                each.transport.abort()  # type: ignore[union-attr]
         await self._quiet.wait()
 
     def _connected(self) -> SMTP:

@@ -12,7 +12,8 @@ import trio
 from store_helpers import DEADLINE_S, no_longer_than, running, silent_server, wait_until
 
 from embedded.redis import Redis as RedisServer
-from jobs.queue import Queue
+from jobs import streams
+from jobs.streams import Limits, Stream
 from store import redis_server
 from store.bus import Inbox, publish
 from store.directory import beat, enter, locate, sign_off
@@ -35,6 +36,29 @@ async def refusal(url: str) -> str:
     return str(caught.value)
 
 
+async def use_streams(redis: Redis) -> None:
+    """All that the job queue asks of Redis."""
+    task, limits = "digest", {"digest": Limits(5, 10, 1.0)}
+    stream = Stream(task, 1)
+    await streams.make_groups(redis, streams.streams_of([task]))
+    assert await streams.begin_epoch(redis)
+    await streams.add_to(redis, stream, [streams.durable_fields(7), streams.durable_fields(8)])
+    await streams.add_later(redis, stream, streams.volatile_fields("v1", b"{}"), 0)
+    await streams.add_keyed(redis, "alo:jobs:key:digest:k", 9, stream, streams.volatile_fields("v2", b"{}"), 0)
+    await streams.cancel(redis, "v1")
+    assert await streams.cancelled_of(redis, ["v1", "v2"]) == {"v1"}
+    await streams.promote(redis)
+    async with redis.blocking() as call:
+        [first] = (await streams.wait_take(call, "worker", [stream], 1000)).entries
+    rest = (await streams.take(redis, "worker", limits, 10)).entries
+    assert sorted(await streams.beat(redis, "worker", [first, *rest])) == [1, 1, 1, 2]
+    assert (await streams.take_over(redis, "worker", [task], 10)).entries == []
+    assert await streams.workers(redis, stream) == ["worker"]
+    await streams.finish(redis, [(each.stream, each.id) for each in [first, *rest]])
+    await streams.leave(redis, "worker", [task])
+    assert await streams.lengths(redis, [stream]) == [0]
+
+
 async def test_user_who_may_do_no_more_than_needed_is_enough(own_redis: RedisServer) -> None:
     """The rights that README.md names: of our keys, and without what is dangerous, but for ROLE."""
     address = own_redis.url.removeprefix("redis://")
@@ -53,15 +77,7 @@ async def test_user_who_may_do_no_more_than_needed_is_enough(own_redis: RedisSer
         assert await publish(redis, [(node, b"entry"), (other, b"gone")]) == []
         with trio.fail_after(DEADLINE_S):
             await got.wait()
-        send, receive = trio.open_memory_channel[tuple[bytes, int]](1)
-        queue = Queue(redis, "worker")
-        nursery.start_soon(queue.take, send)
-        await queue.hand_in([7])
-        with trio.fail_after(DEADLINE_S):
-            entry, job = await receive.receive()
-        assert job == 7
-        await queue.finish(entry)
-        await queue.leave()
+        await use_streams(redis)
         await sign_off(redis, node)
         assert (await redis.call("ROLE"))[0] == b"master"
         with pytest.raises(RedisError, match="NOPERM"):
