@@ -41,8 +41,9 @@ types: .venv/dev.installed
 bench: .venv/dev.installed  ## run the benchmarks
 	$(PYTHON) -m bench
 
-faults: .venv/dev.installed  ## run the tests of faults that last for a minute, which `make test` leaves out
-	$(PYTHON) -m pytest -m long
+faults: .venv/dev.installed  ## run what takes long (faults that last, whole benchmarks, many examples), which `make test` leaves out
+	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal
+	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol
 
 fuzz: .venv/fuzz.installed  ## look for bytes that do harm, FUZZ_SECONDS (60) for each target
 	@$(PYTHON) -m tests.fuzz

@@ -10,6 +10,7 @@ from protocol.frames import Key, Type
 from store.sync import MAX_MESSAGES
 
 
+@pytest.mark.long
 def test_exactly_what_was_missed_comes_back(ours: Ours) -> None:
     settings = Settings(((0, 1), (6, 3), (MAX_MESSAGES + 1, 1)), repeats=2, content_bytes=20)
     nothing, some, much = measure_catchup(ours, settings)

@@ -12,6 +12,7 @@ from bench.ours import Ours
 MEMBERS = 6
 
 
+@pytest.mark.long
 def test_all_members_write_and_each_message_comes_to_all_the_others(ours: Ours) -> None:
     [group] = ours.prepare([MEMBERS])
     line = measure_hot(ours, group, Traffic("closed", warm_s=0.2, seconds=0.5, mark_interval_s=0.1))

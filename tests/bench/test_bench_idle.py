@@ -28,6 +28,7 @@ def tokens(ours: Ours) -> list[str]:
     return [member.token for chat in chats for member in chat.members]
 
 
+@pytest.mark.long
 def test_all_connect_stay_and_come_back_when_the_gateway_is_killed(
     ours: Ours, tokens: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ LOCKED_S = 1.0
 CHAT = Chat("00000000-0000-0000-0000-000000000003", (Member("one", "token"), Member("other")))
 
 
+@pytest.mark.long
 def test_the_locked_chat_waits_and_the_others_do_not(ours: Ours) -> None:
     chats = ours.prepare([2] * 3)
     free, held, locked_chat = measure_locked(ours, chats, Settings(len(chats), 2, 1, LOCKED_S))

@@ -14,6 +14,7 @@ from bench.pace import Load, parse_loads
 SETTINGS = Settings(sizes=(1, 3), chats=2, rate=100.0, unconcerned=3, rounds=1, warm_s=0.3, seconds=0.5)
 
 
+@pytest.mark.long
 def test_a_send_is_measured_on_one_node_and_on_several(ours: Ours) -> None:
     people = make_people(ours, SETTINGS)
     assert (len(people.chats), len(people.tokens)) == (2, 3)
@@ -25,6 +26,7 @@ def test_a_send_is_measured_on_one_node_and_on_several(ours: Ours) -> None:
         assert ("receiving_us_per_send" in line, "unconcerned_us_per_send" in line) == (size > 1, size > 2)
 
 
+@pytest.mark.long
 def test_senders_are_on_one_node_and_recipients_on_the_other(ours: Ours) -> None:
     chats = ours.prepare([2, 2])
     [line] = measure(ours, chats, Traffic("50", warm_s=0.2, seconds=0.5), nodes=2)

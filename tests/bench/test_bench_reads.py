@@ -18,6 +18,7 @@ from bench.ours import Ours
 from bench.reads import OUR_DATA, Settings, summarize_reads
 
 
+@pytest.mark.long
 def test_each_case_is_measured_on_our_server(ours: Ours) -> None:
     settings = Settings(None, ("alo",), rounds=1, users=60, connections=2, seconds=0.3)
     ours.prepare([])
@@ -78,6 +79,7 @@ def _shared(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "shared_services", services)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_shared")
 def test_pages_and_sends_are_compared_beside_little_and_much(capsys: pytest.CaptureFixture[str]) -> None:
     assert depth_module.depth(depth_module.Settings(depth=2_000, messages=15_000, rounds=1, repeats=5))

@@ -31,6 +31,7 @@ def test_devices_sync_with_the_cursor_of_the_last_time(ours: Ours, people: Peopl
         assert (len(wave.syncs), wave.failures, herd.losses) == (SETTINGS.devices, {}, 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_come_back_while_bystanders_go_on(ours: Ours, people: People, kind: str) -> None:
     lines = list(measure_storm(ours, people, kind, SETTINGS))

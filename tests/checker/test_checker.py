@@ -23,7 +23,7 @@ async def check(pool: Pool, redis_url: str, seed: int, seconds: float, record: p
     assert not outcome.findings, text
 
 
-@pytest.mark.parametrize("seed", [2, 7])
+@pytest.mark.parametrize("seed", [pytest.param(2, marks=pytest.mark.long), 7])
 async def test_any_interleaving_leaves_every_device_with_what_a_fresh_fetch_shows(
     pool: Pool, redis_url: str, seed: int, request: pytest.FixtureRequest
 ) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.long
 def test_demo_survives_the_kill() -> None:
     """Three clients, a node killed in the middle: all is acked, and everybody ends with all of it in order."""
     result = subprocess.run([sys.executable, "-m", "demo"], capture_output=True, text=True, timeout=120)

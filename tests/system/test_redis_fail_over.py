@@ -62,7 +62,8 @@ class Person:
     async def talk(self, connection: Connection) -> None:
         while True:
             await self.say(connection)
-            await trio.sleep(0.005)  # Other processes want to run as well.
+            # In all fewer than node.MAX_CATCH_UP: of more, a client has to fetch the first ones, and these do not.
+            await trio.sleep(0.08)
 
 
 async def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = HEALED_S) -> None:
