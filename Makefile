@@ -25,9 +25,9 @@ run: .venv/run.installed  ## start everything here, with its own Postgres and Re
 demo: .venv/run.installed  ## watch two people chat through a server that is killed meanwhile
 	@exec $(PYTHON) -m demo
 
-# Three processes on two cores: tests wait for services and deadlines half of their time.
+# Four processes on two cores: tests wait for services and deadlines half of their time.
 test: .venv/dev.installed  ## run the tests
-	$(PYTHON) -m pytest --numprocesses 3 --dist worksteal
+	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal
 
 check: lint types test  ## run the linters, the type checker and the tests
 
