@@ -45,7 +45,8 @@ class Commands:
         self._queue = Queue(pool, redis)
 
     async def status(self) -> Rows:
-        """Each task: its jobs in Postgres by state, since when the oldest has waited, entries and workers in Redis."""
+        """Each task: its jobs in Postgres by state, since when the oldest has waited, entries in Redis; and how many
+        workers there are, in each row."""
         found = {each.task: each for each in await jobs.status(self._pool)}
         in_redis, workers = await self._in_redis()
         rows: Rows = []
@@ -53,24 +54,21 @@ class Commands:
             each = found.get(name) or jobs.TaskStatus(name, 0, 0, 0, 0, None, False)
             row = {"task": name, "waiting": each.waiting, "delayed": each.delayed, "running": each.running}
             row |= {"dead": each.dead, "oldest_s": each.oldest_s, "in_redis": in_redis.get(name)}
-            row |= {"workers": workers.get(name), "is_paused": each.is_paused, "is_known": name in self._tasks}
+            row |= {"is_paused": each.is_paused, "is_known": name in self._tasks, "workers": workers}
             rows.append(row)
         return rows
 
-    async def _in_redis(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Entries and workers of each task; empty if Redis cannot be asked."""
+    async def _in_redis(self) -> tuple[dict[str, int], int | None]:
+        """Entries of each task, and how many workers there are; nothing if Redis cannot be asked."""
         try:
             await self._wait_redis()
             of_task: dict[str, int] = {}
-            workers: dict[str, int] = {}
             each = streams.streams_of(self._tasks)
             for stream, length in zip(each, await streams.lengths(self._redis, each), strict=True):
                 of_task[stream.task] = of_task.get(stream.task, 0) + length
-                names = await streams.workers(self._redis, stream)
-                workers[stream.task] = max(workers.get(stream.task, 0), len(names))
+            return of_task, await streams.count_workers(self._redis)
         except (StoreError, RedisError):
-            return {}, {}
-        return of_task, workers
+            return {}, None
 
     async def schedule(self) -> Rows:
         """When each schedule fires next."""

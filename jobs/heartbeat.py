@@ -30,8 +30,8 @@ async def beat_forever(pool: Pool, redis: Redis, worker: str, crew: Crew) -> Non
 
     async def beat_redis() -> None:
         while True:
-            await trio.sleep(BEAT_S)
             await _beat_redis(redis, worker, crew.held)
+            await trio.sleep(BEAT_S)
 
     async def beat_postgres() -> None:
         while True:
@@ -45,6 +45,7 @@ async def beat_forever(pool: Pool, redis: Redis, worker: str, crew: Crew) -> Non
 
 async def _beat_redis(redis: Redis, worker: str, held: list[Run]) -> None:
     try:
+        await streams.announce(redis, worker)
         for at in range(0, len(held), MAX_BEATS):
             some = held[at : at + MAX_BEATS]
             answers = await streams.beat(redis, worker, [run.entry for run in some])

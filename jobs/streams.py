@@ -8,6 +8,7 @@
 | `alo:jobs:key:TASK:KEY` | the volatile job that waits or runs under a key | expires after `KEY_S` |
 | `alo:jobs:cancelled` | volatile jobs that are not to run, by time | `MAX_CANCELLED`, expires after `CANCELLED_S` |
 | `alo:jobs:said:JOB` | progress and result of a job | expires |
+| `alo:jobs:worker:WORKER` | a worker has given a sign of life | expires after `TAKE_OVER_AFTER_S` |
 | `alo:jobs:epoch` | a random number: another one means that all of this was lost | |
 
 The entry of a durable job is its number in Postgres. That of a volatile one is all there is of it. An entry stays until
@@ -28,6 +29,7 @@ from store.errors import Overloaded
 from store.redis import Redis, RedisError
 
 PREFIX: Final = "alo:jobs:stream:"
+WORKER: Final = "alo:jobs:worker:"
 LATER: Final = "alo:jobs:later"
 CANCELLED: Final = "alo:jobs:cancelled"
 EPOCH: Final = "alo:jobs:epoch"
@@ -387,19 +389,24 @@ async def finish(redis: Redis, entries: Sequence[tuple[Stream, bytes]]) -> None:
             raise reply
 
 
-async def workers(redis: Redis, stream: Stream) -> list[str]:
-    """Who reads a stream; those that died are among them until they are forgotten."""
-    try:
-        consumers = await redis.call("XINFO", "CONSUMERS", stream.name, GROUP)
-    except RedisError as error:
-        if str(error).startswith(("NOGROUP", "ERR no such key")):
-            return []
-        raise
-    return [dict(zip(each[::2], each[1::2], strict=True))[b"name"].decode() for each in consumers]
+async def announce(redis: Redis, consumer: str) -> None:
+    """This worker is there, for whoever asks. A Redis that is full does not take it, which harms nobody."""
+    await redis.pipeline([("SET", f"{WORKER}{consumer}", "", "PX", round(TAKE_OVER_AFTER_S * 1000))])
+
+
+async def count_workers(redis: Redis) -> int:
+    """Workers that have given a sign of life in the last `TAKE_OVER_AFTER_S`."""
+    cursor, found = b"0", set[bytes]()
+    while True:
+        cursor, names = await redis.call("SCAN", cursor, "MATCH", f"{WORKER}*", "COUNT", 1000)
+        found.update(names)
+        if cursor == b"0":
+            return len(found)
 
 
 async def leave(redis: Redis, consumer: str, tasks: Iterable[str]) -> None:
     """Take a worker out of the groups where nothing is pending on it: that would be forgotten with it."""
+    await redis.call("DEL", f"{WORKER}{consumer}")
     for stream in streams_of(tasks):
         try:
             if not await redis.call("XPENDING", stream.name, GROUP, "-", "+", 1, consumer):

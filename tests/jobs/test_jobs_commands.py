@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from jobs import streams
 from jobs.__main__ import parser
 from jobs.catalogue import open_tasks
 from jobs.commands import CommandError, Commands
@@ -94,6 +95,16 @@ async def test_dead_jobs_are_listed_looked_at_and_replayed(operator: Operator, p
     assert await operator.asks("replay", "offline_notice") == [{"replayed": 1}]
     assert await operator.asks("dead") == []
     assert [each.waiting for each in await jobs.status(pool)] == [2]
+
+
+async def test_workers_are_counted_as_long_as_they_give_a_sign_of_life(operator: Operator, redis: Redis) -> None:
+    assert {row["workers"] for row in await operator.asks("status")} == {0}
+    for worker in ("one", "other"):
+        await streams.announce(redis, worker)
+    assert {row["workers"] for row in await operator.asks("status")} == {2}
+    await streams.leave(redis, "one", [])
+    assert {row["workers"] for row in await operator.asks("status")} == {1}
+    assert 0 < await redis.call("PTTL", "alo:jobs:worker:other") <= 10_000
 
 
 async def test_schedules_are_listed_and_paused(operator: Operator, pool: Pool) -> None:
