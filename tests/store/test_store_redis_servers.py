@@ -53,7 +53,8 @@ async def use_streams(redis: Redis) -> None:
     rest = (await streams.take(redis, "worker", limits, 10)).entries
     assert sorted(await streams.beat(redis, "worker", [first, *rest])) == [1, 1, 1, 2]
     assert (await streams.take_over(redis, "worker", [task], 10)).entries == []
-    assert await streams.workers(redis, stream) == ["worker"]
+    await streams.announce(redis, "worker")
+    assert await streams.count_workers(redis) == 1
     await streams.finish(redis, [(each.stream, each.id) for each in [first, *rest]])
     await streams.leave(redis, "worker", [task])
     assert await streams.lengths(redis, [stream]) == [0]
