@@ -6,7 +6,6 @@ and deleted. Whatever ends a run, the next one goes on where it was (`store.rete
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,7 +15,7 @@ import trio
 from jobs.job import Job
 from protocol.codec import encode
 from store.archive import write_archive
-from store.bus import Addressed, encode_pushes, publish
+from store.bus import Addressed, entries_of, publish
 from store.directory import locate
 from store.objects import Objects
 from store.pool import Pool
@@ -100,16 +99,11 @@ class Retention:
         users = list({user for each in announcements for user in each.users})
         if users:
             where = dict(zip(users, await locate(self._redis, users), strict=True))
-            by_node: defaultdict[bytes, list[Addressed]] = defaultdict(list)
-            for each in announcements:
-                there: defaultdict[bytes, list[bytes]] = defaultdict(list)
-                for user in each.users:
-                    for node in where[user]:
-                        there[node].append(user)
-                for node, some in there.items():
-                    push = Addressed(each.settings.conversation, 0, encode(each.settings), None, some)
-                    by_node[node].append(push)
-            entries = [(node, encode_pushes(pushes)) for node, pushes in by_node.items()]
+            pushes = [
+                Addressed(each.settings.conversation, 0, encode(each.settings), None, each.users)
+                for each in announcements
+            ]
+            entries = list(entries_of(pushes, where))
             if entries and await publish(self._redis, entries):
                 raise NotAnnounced("Redis refused what nodes are to be told of floors: its memory is full")
         await note_announced(self._pool, [each.settings.conversation for each in announcements])

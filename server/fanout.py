@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from server.hub import Push
-from store.bus import PUSHES, Addressed, encode_pushes, publish
+from store.bus import PUSHES, Addressed, entries_of, publish
 from store.directory import locate, locate_watchers
 from store.errors import Unavailable
 from store.redis import Redis, RedisError
@@ -194,7 +194,8 @@ class Fanout:
         try:
             users = list({user for push in pushes for user in push.users})
             where = dict(zip(users, await locate(self._redis, users), strict=True))
-            entries = [*self._entries(pushes, where), *await self._recheck_entries(rechecks)]
+            addressed = (Addressed(each.conversation, each.seq, each.frame, each.key, each.users) for each in pushes)
+            entries = [*entries_of(addressed, where, own=self._node), *await self._recheck_entries(rechecks)]
         except (Unavailable, RedisError) as error:
             return _Pass([], counts, str(error))
         return _Pass(entries, counts)
@@ -224,16 +225,3 @@ class Fanout:
                 if node != self._node:
                     of_node[node].append(user)
         return [(node, encode_recheck(some)) for node, some in of_node.items()]
-
-    def _entries(self, pushes: list[Push], where: dict[bytes, tuple[bytes, ...]]) -> Iterator[tuple[bytes, bytes]]:
-        by_node: defaultdict[bytes, list[Addressed]] = defaultdict(list)
-        for push in pushes:
-            there: defaultdict[bytes, list[bytes]] = defaultdict(list)
-            for user in push.users:
-                for node in where[user]:
-                    if node != self._node:
-                        there[node].append(user)
-            for node, users in there.items():
-                by_node[node].append(Addressed(push.conversation, push.seq, push.frame, push.key, users))
-        for node, addressed in by_node.items():
-            yield node, encode_pushes(addressed)

@@ -8,7 +8,8 @@ keeps until it has read a later one (`store.directory.beat`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import cbor2
@@ -33,7 +34,7 @@ PUSHES: Final = 1
 
 
 class Addressed(NamedTuple):
-    """A push for users whom a node holds.
+    """A push, and whom it is for.
 
     :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
     :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
@@ -43,10 +44,31 @@ class Addressed(NamedTuple):
     seq: int
     frame: bytes
     key: bytes | None
-    users: Sequence[bytes]
+    users: Iterable[bytes]
 
 
-def encode_pushes(pushes: Iterable[Addressed]) -> bytes:
+def entries_of(
+    pushes: Iterable[Addressed], where: Mapping[bytes, Iterable[bytes]], *, own: bytes = b""
+) -> Iterator[tuple[bytes, bytes]]:
+    """One entry for each node that holds somebody whom these pushes are for: pairs (node, entry).
+
+    :param where: of each user the nodes that hold them.
+    :param own: a node that is left out.
+    """
+    by_node: defaultdict[bytes, list[Addressed]] = defaultdict(list)
+    for push in pushes:
+        there: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for user in push.users:
+            for node in where[user]:
+                if node != own:
+                    there[node].append(user)
+        for node, users in there.items():
+            by_node[node].append(Addressed(*push[:4], users))
+    for node, addressed in by_node.items():
+        yield node, _encode_pushes(addressed)
+
+
+def _encode_pushes(pushes: Iterable[Addressed]) -> bytes:
     """An entry: pushes, each with those of its users whom the receiving node holds."""
     return cbor2.dumps([PUSHES, [[*push[:4], b"".join(push.users)] for push in pushes]])
 
