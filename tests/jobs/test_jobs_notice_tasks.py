@@ -101,6 +101,11 @@ class World:
             outcomes.append((name, outcome))
         return outcomes
 
+    async def notice(self, user: Credentials) -> None:
+        """The end of a window, and all that follows at once."""
+        await self.end_window(user)
+        await self.run_due()
+
     async def _settle(self, id_: int, version: int, delay_s: float | None) -> None:
         if delay_s is None:
             await self.pool.fetch("delete from jobs where id = %s and version = %s", (id_, version))
@@ -147,8 +152,7 @@ async def test_each_notifier_of_a_user_gets_one_notice_for_a_window(
         await store.add(pool, user.user, target, device=device)
     await send_message(pool, await new_direct(pool, alice, bob), alice.user, b"1", b"2")
     await send_message(pool, await new_group(pool, carol, bob), carol.user, b"3")
-    await world.end_window(bob)
-    await world.run_due()
+    await world.notice(bob)
     assert world.recorder.places == ["a1b2", "https://first.example/", "https://second.example/"]
     assert {notice.user for _, notice in world.recorder.told} == {UUID(bytes=bob.user)}
     assert len({notice.id for _, notice in world.recorder.told}) == 1
@@ -163,8 +167,7 @@ async def test_notifier_that_fails_neither_repeats_nor_delays_the_others(
         await store.add(pool, bob.user, target)
     world.recorder.faults[FIRST.url] = [NotifyError("status 500"), NotifyError("status 501")]
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
-    await world.end_window(bob)
-    await world.run_due()
+    await world.notice(bob)
     assert world.recorder.places == [SECOND.url]
     for _ in range(2):
         await world.hurry()
@@ -206,14 +209,12 @@ async def test_who_comes_back_gets_everything_by_resume_and_is_not_told_again(
     held = await sync(pool, bob.user, None)
     assert not held.more
     await send_message(pool, conversation, alice.user, b"1", b"2")
-    await world.end_window(bob)
-    await world.run_due()
+    await world.notice(bob)
     await send_message(pool, conversation, alice.user, b"3")
     page = await sync(pool, bob.user, held.cursor)
     assert [push.content for push in page.pushes if isinstance(push, Message)] == [b"1", b"2", b"3"]
     await delivered(pool, bob, conversation)
-    await world.end_window(bob)
-    await world.run_due()
+    await world.notice(bob)
     assert len(world.recorder.told) == 1
 
 
@@ -227,12 +228,10 @@ async def test_what_is_muted_or_may_not_be_read_is_not_noticed(
     await send_message(pool, muted, alice.user)
     last = await send_message(pool, hidden, alice.user)
     await pool.fetch("update conversations set floor_seq = %s where id = %s", (last, uuid(hidden)))
-    await world.end_window(bob)
-    await world.run_due()
+    await world.notice(bob)
     assert world.recorder.told == []
     await participants.mute(pool, bob.user, muted, seconds=0)
-    await world.end_window(bob)
-    await world.run_due()
+    await world.notice(bob)
     assert world.recorder.places == [FIRST.url]
 
 
@@ -277,8 +276,7 @@ async def test_notice_that_waits_for_the_end_of_quiet_hours_looks_again_when_the
         await store.add(pool, user.user, FIRST if user is bob else SECOND)
         await set_quiet_hours(pool, user.user, night_now(lasts=600))
         await send_message(pool, await new_direct(pool, alice, user), alice.user)
-        await world.end_window(user)
-    await world.run_due()
+        await world.notice(user)
     if other is not None:
         now = datetime.now(UTC)
         minute = (now.hour * 60 + now.minute + 720) % 1440
@@ -360,8 +358,7 @@ async def test_failures_are_kept_for_the_user_to_see_until_a_notice_is_taken(
     await store.add(pool, bob.user, FIRST)
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     world.recorder.faults[FIRST.url] = [NotifyError("status 500"), NotifyError("status 501\0" + "x" * 1000)]
-    await world.end_window(bob)
-    await world.run_due()
+    await world.notice(bob)
     [first] = await store.notifiers_of(pool, bob.user)
     assert (first.last_error, first.failing_since is not None) == ("status 500", True)
     await world.hurry()
@@ -417,8 +414,7 @@ async def test_notifier_that_has_failed_for_a_fortnight_and_often_is_forgotten(
     await store.add(pool, bob.user, FIRST)
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     world.recorder.faults[FIRST.url] = [NotifyError("status 500")] * 3
-    await world.end_window(bob)
-    await world.run_due()
+    await world.notice(bob)
     await pool.fetch("update notifiers set failing_since = failing_since - interval '15 days'")
     await world.hurry()
     await world.run_due()
@@ -480,8 +476,7 @@ async def test_notice_goes_to_the_address_that_the_user_has_verified_at_that_tim
             await emails.verify(pool, mail.token)
         await send_message(pool, conversation, alice.user)
         await pool.fetch("delete from jobs where task = 'verify_email'")
-        await world.end_window(bob)
-        await world.run_due()
+        await world.notice(bob)
     assert [(to, template, values) for to, template, values in world.mailer.sent] == [
         ("old@alo.example", "offline_notice", {})
     ]
