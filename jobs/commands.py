@@ -51,7 +51,7 @@ class Commands:
         in_redis, workers = await self._in_redis()
         rows: Rows = []
         for name in sorted({*self._tasks, *found}):
-            each = found.get(name) or jobs.TaskStatus(name, 0, 0, 0, 0, None, False)
+            each = found.get(name) or jobs.TaskStatus(name)
             row = {"task": name, "waiting": each.waiting, "delayed": each.delayed, "running": each.running}
             row |= {"dead": each.dead, "oldest_s": each.oldest_s, "in_redis": in_redis.get(name)}
             row |= {"is_paused": each.is_paused, "is_known": name in self._tasks, "workers": workers}
@@ -62,11 +62,8 @@ class Commands:
         """Entries of each task, and how many workers there are; nothing if Redis cannot be asked."""
         try:
             await self._wait_redis()
-            of_task: dict[str, int] = {}
-            each = streams.streams_of(self._tasks)
-            for stream, length in zip(each, await streams.lengths(self._redis, each), strict=True):
-                of_task[stream.task] = of_task.get(stream.task, 0) + length
-            return of_task, await streams.count_workers(self._redis)
+            in_redis = await streams.lengths_by_task(self._redis, self._tasks)
+            return in_redis, await streams.count_workers(self._redis)
         except (StoreError, RedisError):
             return {}, None
 

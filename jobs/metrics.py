@@ -63,7 +63,7 @@ class Metrics:
         found = {each.task: each for each in status}
         # Tasks of the catalogue alone: labels that come and go would stay for ever.
         for task in self._waits:
-            each = found.get(task) or TaskStatus(task, 0, 0, 0, 0, None, False)
+            each = found.get(task) or TaskStatus(task)
             for state in ("waiting", "delayed", "running", "dead"):
                 self._jobs.labels(task, state).set(getattr(each, state))
             self._oldest.labels(task).set(each.oldest_s or 0)

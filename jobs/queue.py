@@ -174,16 +174,14 @@ class Queue:
                     log.warning("jobs_wait_for_their_lease", task=stream.task, error=str(later))
 
     async def _enqueue_volatile(self, stream: Stream, payload: bytes, key: str, delay_s: float) -> str:
+        if not key and not delay_s:
+            return (await self._add_volatile(stream, [payload]))[0]
         job = volatile_id()
         fields = streams.volatile_fields(job, payload, 0, key)
         if key:
             held_s = round(streams.KEY_S + delay_s)
             return await streams.add_keyed(self._redis, key_of(stream.task, key), held_s, stream, fields, delay_s)
-        if delay_s:
-            await streams.add_later(self._redis, stream, fields, delay_s)
-        else:
-            await self._make_sure_of_room(stream, 1)
-            await streams.add(self._redis, [(stream, fields)])
+        await streams.add_later(self._redis, stream, fields, delay_s)
         return job
 
     async def _add_volatile(self, stream: Stream, payloads: Sequence[bytes]) -> list[str]:

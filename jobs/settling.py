@@ -15,7 +15,7 @@ from jobs.run import Run
 from store import jobs
 from store.batch import Batcher
 from store.errors import StoreError
-from store.jobs import Ending, Settled
+from store.jobs import Settled
 from store.pool import Pool
 from store.postgres import Error, is_bad_value
 from store.redis import Redis, RedisError
@@ -70,7 +70,11 @@ class Settling:
         await self._volatile.wait_idle()
 
     async def _settle_durable(self, runs: list[Run]) -> None:
-        settled = [Settled(run.entry.durable or 0, run.version, run.ending or Ending("done")) for run in runs]
+        settled = [
+            Settled(run.entry.durable, run.version, run.ending)
+            for run in runs
+            if run.entry.durable is not None and run.ending is not None  # as `_batcher` has seen to
+        ]
         if settled:
             await self._insist(settled)
         await self._finish(runs)

@@ -203,25 +203,31 @@ async def add(redis: Redis, entries: Sequence[tuple[Stream, Sequence[Any]]]) -> 
     :raises Unavailable: if Redis cannot be reached; any part may have been added.
     :raises RedisError: if it takes no more; what comes after that has not been added, or not all of it.
     """
-    for reply in await redis.pipeline([("XADD", stream.name, "*", *fields) for stream, fields in entries]):
-        if isinstance(reply, RedisError):
-            raise reply
+    _checked(await redis.pipeline([("XADD", stream.name, "*", *fields) for stream, fields in entries]))
 
 
 async def add_to(redis: Redis, stream: Stream, entries: Sequence[Sequence[Any]]) -> int:
     """The same of one stream; how many entries it holds then, as `lengths` says."""
-    *added, length = await redis.pipeline(
-        [*(("XADD", stream.name, "*", *fields) for fields in entries), ("XLEN", stream.name)]
-    )
-    for reply in (*added, length):
-        if isinstance(reply, RedisError):
-            raise reply
-    return int(length)
+    commands = [*(("XADD", stream.name, "*", *fields) for fields in entries), ("XLEN", stream.name)]
+    return int(_checked(await redis.pipeline(commands))[-1])
 
 
 async def lengths(redis: Redis, streams: Sequence[Stream]) -> list[int]:
     """Entries of each, those included that are taken and not ended."""
-    replies = await redis.pipeline([("XLEN", each.name) for each in streams])
+    return _checked(await redis.pipeline([("XLEN", each.name) for each in streams]))
+
+
+async def lengths_by_task(redis: Redis, tasks: Iterable[str]) -> dict[str, int]:
+    """The same of each task, over all priorities."""
+    each = streams_of(tasks)
+    of_task: dict[str, int] = {}
+    for stream, length in zip(each, await lengths(redis, each), strict=True):
+        of_task[stream.task] = of_task.get(stream.task, 0) + length
+    return of_task
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    """The replies, if none is an error."""
     for reply in replies:
         if isinstance(reply, RedisError):
             raise reply

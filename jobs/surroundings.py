@@ -58,10 +58,4 @@ class Surroundings:
             await trio.sleep(POLL_S)
 
     async def _count_entries(self) -> dict[str, int]:
-        if not self._redis.is_connected:
-            return {}
-        of_task: dict[str, int] = {}
-        each = streams.streams_of(self._tasks)
-        for stream, length in zip(each, await streams.lengths(self._redis, each), strict=True):
-            of_task[stream.task] = of_task.get(stream.task, 0) + length
-        return of_task
+        return await streams.lengths_by_task(self._redis, self._tasks) if self._redis.is_connected else {}

@@ -127,12 +127,12 @@ class TaskStatus(Struct, frozen=True):
     """
 
     task: str
-    waiting: int
-    delayed: int
-    running: int
-    dead: int
-    oldest_s: float | None
-    is_paused: bool
+    waiting: int = 0
+    delayed: int = 0
+    running: int = 0
+    dead: int = 0
+    oldest_s: float | None = None
+    is_paused: bool = False
 
 
 class DeadJob(Struct, frozen=True):
