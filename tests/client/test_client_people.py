@@ -39,14 +39,19 @@ def histories(
 ) -> tuple[list[Participants | Departed | Conversation | Receipts | Profile], Conversation]:
     """What happened to a group, each change told by itself and sometimes as a whole; and how it is in the end."""
     people = {ANN: person(ANN)}
+    profiles: dict[bytes, Profile] = {}
     events: list[Participants | Departed | Conversation | Receipts | Profile] = []
-    version, names = 1, 0
+    version, names, last_seq = 1, 0, 5
     for _ in range(draw(st.integers(1, 12))):
         user = draw(st.sampled_from([ANN, BOB, CEC]))
         match draw(st.sampled_from(["join", "leave", "role", "mark", "rename", "whole"])):
             case "join" if user not in people:
                 version += 1
-                people[user] = person(user, joined=draw(st.integers(0, 5)), delivered=5, read=5)
+                # What was there before counts as read, so marks never go back.
+                people[user] = person(user, joined=draw(st.integers(0, 5)), delivered=last_seq, read=last_seq)
+                if (known := profiles.get(user)) is not None:
+                    # A profile is its user's: who comes back has the one with which they left.
+                    people[user] = replace(people[user], revision=known.revision, display_name=known.display_name)
                 events.append(Participants(TALK, [people[user]], version))
             case "leave" if user in people and len(people) > 1:
                 version += 1
@@ -60,12 +65,14 @@ def histories(
                 held = people[user]
                 delivered = max(held.delivered_seq or 0, draw(st.integers(5, 9)))
                 read = min(max(held.read_seq or 0, draw(st.integers(5, 9))), delivered)
+                last_seq = max(last_seq, delivered)
                 people[user] = replace(held, delivered_seq=delivered, read_seq=read)
                 events.append(Receipts(TALK, [(user, delivered, read)]))
             case "rename" if user in people:
                 names += 1
                 people[user] = replace(people[user], revision=names, display_name=f"name {names}")
-                events.append(Profile(user, names, people[user].username, f"name {names}"))
+                profiles[user] = Profile(user, names, people[user].username, f"name {names}")
+                events.append(profiles[user])
             case "whole":
                 events.append(told(version, *people.values()))
     return events, told(version, *people.values())
