@@ -1,11 +1,18 @@
-"""Migrations: numbered SQL files, each applied once, under a lock, in a transaction with its own record.
+"""Migrations: numbered SQL files, each applied once; then the stored functions, whenever one of them has changed.
 
-A file whose first line is `-- outside a transaction` is for what Postgres allows only there, such as an index that is
-made while the table is written to. Its statements are run one by one; run again after a failure, they begin anew.
+All of it happens under one lock. A numbered file is applied in a transaction with its own record, which holds its
+checksum: a file that changes after it was applied is refused. The functions (`store/sql/functions/`, one file each) are
+applied together in one transaction, again whenever the checksum over all of them is another one (as Flyway's repeatable
+migrations are).
+
+A numbered file whose first line is `-- outside a transaction` is for what Postgres allows only there, such as an index
+that is made while the table is written to. Its statements are run one by one; run again after a failure, they begin
+anew.
 """
 
 from __future__ import annotations
 
+from hashlib import sha256
 from importlib import resources
 from typing import Final, NamedTuple
 
@@ -35,16 +42,34 @@ OUTSIDE_LOCK_TIMEOUT_S: Final = 60.0
 """Outside a transaction nobody waits behind what waits: it waits for transactions that began before it."""
 
 
+class ChangedMigration(StoreError):
+    """A numbered file is not the one that was applied to this database."""
+
+
 class Migration(NamedTuple):
-    """One file; `version` is its number."""
+    """One numbered file; `version` is its number."""
 
     version: int
     name: str
     text: str
 
+    @property
+    def checksum(self) -> str:
+        return sha256(self.text.encode()).hexdigest()
+
+
+class Functions(NamedTuple):
+    """All stored functions of this release, one text; `checksum` tells it from other releases'."""
+
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return sha256(self.text.encode()).hexdigest()
+
 
 def migrations() -> list[Migration]:
-    """All there are, in order."""
+    """All numbered files, in order."""
     files = resources.files("store").joinpath("migrations").iterdir()
     return sorted(
         Migration(int(file.name[:4]), file.name.removesuffix(".sql"), file.read_text())
@@ -53,21 +78,35 @@ def migrations() -> list[Migration]:
     )
 
 
+def functions() -> Functions:
+    """All files of `store/sql/functions/`, in order of their names."""
+    files = resources.files("store").joinpath("sql", "functions").iterdir()
+    texts = sorted((file.name, file.read_text()) for file in files if file.name.endswith(".sql"))
+    return Functions("\n".join(text for _, text in texts))
+
+
 async def wait_migrated(pool: Pool) -> None:
-    """Return once Postgres answers and has every migration that this release knows; until then say what is missing."""
+    """Return once Postgres answers and has what this release needs; until then log what is missing.
+
+    A later release may have applied its own meanwhile.
+    """
     await pool.wait_ready()
-    newest = migrations()[-1]
+    newest, parameters = migrations()[-1], (migrations()[-1].version, functions().checksum)
     while True:
         try:
-            rows = await pool.fetch("select 1 from migrations where version = %s", (newest.version,))
+            rows = await pool.fetch(
+                "select exists (select from migrations where version = %s),"
+                " exists (select from function_sets where checksum = %s)",
+                parameters,
+            )
         except (StoreError, Error) as error:
             rows = []
             log.warning("waiting_for_migrations", missing=newest.name, error=" ".join(str(error).split()))
-        else:
-            if not rows:
-                log.warning("waiting_for_migrations", missing=newest.name, hint="run: python -m store migrate")
-        if rows:
+        if rows == [(True, True)]:
             return
+        if rows:
+            missing = "stored functions" if rows[0][0] else newest.name
+            log.warning("waiting_for_migrations", missing=missing, hint="run: python -m store migrate")
         await trio.sleep(1)
 
 
@@ -78,17 +117,23 @@ async def migrate(url: str, *, upto: int | None = None) -> list[str]:
 
     :param upto: stop after this version, for tests of later ones.
     :raises Unavailable: if Postgres cannot be reached.
+    :raises ChangedMigration: if a numbered file was changed after it was applied here.
     :raises Error: if a file fails; what came before it stays applied.
     """
     applied = []
     async with connected(url) as connection:
         await _wait_lock(connection)
-        current = await _current(connection)
+        known = await _known(connection)
         for migration in migrations():
-            if migration.version > current and (upto is None or migration.version <= upto):
+            if migration.version in known:
+                _check(migration, known[migration.version])
+            elif upto is None or migration.version <= upto:
                 await _apply(connection, migration)
                 applied.append(migration.name)
                 log.info("migrated", name=migration.name)
+        if upto is None and await _apply_functions(connection):
+            applied.append("functions")
+            log.info("migrated", name="functions")
     return applied
 
 
@@ -102,13 +147,28 @@ async def _wait_lock(connection: Connection) -> None:
         await trio.sleep(0.05)
 
 
-async def _current(connection: Connection) -> int:
+async def _known(connection: Connection) -> dict[int, str]:
+    """The numbered files that were applied, and their checksums."""
     await connection.query(
-        "create table if not exists migrations (version int primary key, name text not null,"
+        "create table if not exists migrations (version int primary key, name text not null, checksum text not null,"
         " applied timestamptz not null default clock_timestamp())"
     )
-    [(version,)] = await connection.query("select coalesce(max(version), 0) from migrations")
-    return int(version)
+    await connection.query(
+        "create table if not exists function_sets (checksum text primary key,"
+        " applied timestamptz not null default clock_timestamp())"
+    )
+    return {int(version): str(checksum) for version, checksum in await connection.query(_KNOWN)}
+
+
+_KNOWN: Final = "select version, checksum from migrations"
+
+
+def _check(migration: Migration, checksum: str) -> None:
+    if migration.checksum != checksum:
+        raise ChangedMigration(
+            f"{migration.name}.sql was changed after it was applied to this database:"
+            " put the change into a file with a new number (or, in development, remove the database: make clean)"
+        )
 
 
 _OUTSIDE: Final = "-- outside a transaction\n"
@@ -119,7 +179,8 @@ async def _apply(connection: Connection, migration: Migration) -> None:
     :raises Locked: if a table stayed locked.
     """
     # One simple query of several statements is one transaction.
-    record = f"insert into migrations (version, name) values ({migration.version}, '{migration.name}')"  # noqa: S608
+    values = f"{migration.version}, '{migration.name}', '{migration.checksum}'"
+    record = f"insert into migrations (version, name, checksum) values ({values})"  # noqa: S608
     if not migration.text.startswith(_OUTSIDE):
         await _set_lock_timeout(connection, LOCK_TIMEOUT_S)
         await _insist(connection, f"{migration.text};\n{record}")
@@ -129,6 +190,25 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         if statement.strip():
             await connection.script(statement)
     await connection.script(record)
+
+
+async def _apply_functions(connection: Connection) -> bool:
+    """Whether they were others.
+
+    :raises Locked: if a table with a trigger stayed locked.
+    """
+    wanted = functions()
+    latest = await connection.query("select checksum from function_sets order by applied desc limit 1")
+    if latest == [(wanted.checksum,)]:
+        return False
+    record = (
+        f"insert into function_sets (checksum) values ('{wanted.checksum}')"  # noqa: S608
+        " on conflict (checksum) do update set applied = excluded.applied"
+    )
+    await _set_lock_timeout(connection, LOCK_TIMEOUT_S)
+    # Functions name each other, in an order that the names of their files do not follow.
+    await _insist(connection, f"set local check_function_bodies = off;\n{wanted.text};\n{record}")
+    return True
 
 
 async def _set_lock_timeout(connection: Connection, seconds: float) -> None:

@@ -25,7 +25,7 @@ from first f, today t;
 with span as (
     select %(day)s::date as day, %(day)s::date::timestamp at time zone 'UTC' as begins,
            (%(day)s::date + 1)::timestamp at time zone 'UTC' as ends,
-           (select (m.applied at time zone 'UTC')::date from migrations m where m.version = 12) as first
+           (select (m.applied at time zone 'UTC')::date from migrations m where m.version = 1) as first
 ), found as (
     select 'new_users' as metric, (select count(*) from users u where u.created >= s.begins and u.created < s.ends) as value
     from span s
@@ -37,7 +37,7 @@ with span as (
     union all
     select 'messages_missed',
            (select count(*) from sends m where m.created >= s.begins and m.created < s.ends)
-           - (select count(*) from outbox o where o.task = 'message' and o.created >= s.begins and o.created < s.ends)
+           - (select count(*) from outbox o where o.created >= s.begins and o.created < s.ends)
            - coalesce((select a.value from analytics a where a.day = s.day and a.metric = 'messages'), 0)
     from span s where %(has_all_sends)s
 )

@@ -14,7 +14,7 @@ select 1 from users u where u.id = %(other)s::uuid and u.id <> %(user)s::uuid;
 delete from contacts where user_id = %(user)s::uuid and contact_id = %(other)s::uuid and not is_blocked;
 
 -- name: set_blocked
--- See set_blocked() in the migrations.
+-- See set_blocked() in functions/.
 select set_blocked(%(user)s::uuid, %(other)s::uuid, %(is_blocked)s);
 
 -- name: list

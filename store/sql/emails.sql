@@ -4,7 +4,7 @@ select e.address, e.verified is not null, e.wants_digest, e.wants_device_notice,
 from emails e where e.user_id = %(user)s::uuid;
 
 -- name: put
--- See put_email() in the migrations.
+-- See put_email() in functions/.
 select outcome, wait_s from put_email(
     %(user)s::uuid, %(address)s, %(wants_digest)s, %(wants_device_notice)s, %(digest_hour)s::int, %(zone)s,
     %(lifetime_s)s::float8, %(window_s)s::float8, %(most)s::int, %(most_others)s::int);
@@ -17,7 +17,7 @@ set address = null, verified = null, next_digest = null, last_digest = null, see
 where e.user_id = %(user)s::uuid;
 
 -- name: verify
--- See verify_email() in the migrations.
+-- See verify_email() in functions/.
 select outcome from verify_email(%(token_hash)s);
 
 -- name: unsubscribe

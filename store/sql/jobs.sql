@@ -150,7 +150,7 @@ order by t.task;
 
 -- name: dead
 -- Jobs that have failed for good, the last ones first.
-select id, task, coalesce(payload, jsonb_build_object('user', user_id))::text, attempts::bigint, reason, traceback,
+select id, task, payload::text, attempts::bigint, reason, traceback,
        (extract(epoch from died) * 1000)::bigint
 from dead_jobs
 where (%(task)s::text is null or task = %(task)s) and (%(id)s::bigint is null or id = %(id)s)
@@ -165,7 +165,7 @@ with chosen as (
     order by id limit %(limit)s for update skip locked
 ), gone as (
     delete from dead_jobs d using chosen where d.id = chosen.id
-    returning d.id, d.task, coalesce(d.payload, jsonb_build_object('user', d.user_id)) as payload, d.key, d.priority
+    returning d.id, d.task, d.payload, d.key, d.priority
 ), again as (
     insert into jobs (task, payload, key, priority)
     select task, payload, key, priority from gone order by task, key, id

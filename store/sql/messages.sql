@@ -1,12 +1,12 @@
 -- name: send
--- A batch of sends in one transaction; see send_batch() in the migrations.
+-- A batch of sends in one transaction; see send_batch() in functions/.
 select n, outcome, seq, id, created, members_version, members
 from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s,
                 %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s);
 
 -- name: forgets_since
 -- The first time, in ms, of temp_ids that are ever forgotten: when the migration came that made them so.
-select (extract(epoch from m.applied) * 1000)::bigint from migrations m where m.version = 3;
+select (extract(epoch from m.applied) * 1000)::bigint from migrations m where m.version = 1;
 
 -- name: sent_before
 -- What sends of long ago were answered with, if that is still known.
@@ -138,7 +138,7 @@ with oldest as (
 ), gone as (
     delete from sends s using whole w
     where s.sender_id = w.sender_id and s.temp_id = w.temp_id
-      and temp_id_ms(s.temp_id) between (select extract(epoch from m.applied) * 1000 from migrations m where m.version = 3)
+      and temp_id_ms(s.temp_id) between (select extract(epoch from m.applied) * 1000 from migrations m where m.version = 1)
                                     and extract(epoch from s.created) * 1000 + 86400000
 ), moved as (
     insert into progress (task, upto) select 'forget_temp_ids', max(w.created) from whole w having count(*) > 0

@@ -1,5 +1,5 @@
 -- name: add
--- See add_notifier() in the migrations.
+-- See add_notifier() in functions/.
 select outcome, id from add_notifier(
     %(id)s::uuid, %(user)s::uuid, %(device)s::uuid, %(kind)s, %(target)s::jsonb, %(target_hash)s, %(limit)s);
 

@@ -1,10 +1,9 @@
 -- name: decide
 -- The end of the debounce window: message rows that have waited through it become one job offline_notice for each
 -- recipient who has not marked them delivered, or nothing. One transaction: there is no moment without a row. A
--- user's notices are merged into the one that waits; its version tells a running job that more has come. So are those
--- of a worker of the release that still kept them in the outbox.
+-- user's notices are merged into the one that waits; its version tells a running job that more has come.
 with oldest as (
-    select id, conversation_id, seq, created from outbox where task = 'message'
+    select id, conversation_id, seq, created from outbox
     order by id limit %(limit)s for update skip locked
 ), decided as (
     select id, conversation_id, seq, created from oldest
@@ -14,12 +13,10 @@ with oldest as (
     join participants p on p.conversation_id = d.conversation_id
     where greatest(p.delivered_seq, p.private_read_seq, p.joined_seq) < d.seq
       and coalesce(p.muted_until, '-infinity') < clock_timestamp()
-), taken_over as (
-    delete from outbox where task = 'offline_notice' returning user_id
 ), noticed as (
     insert into jobs (task, payload, key)
     select 'offline_notice', jsonb_build_object('user', w.user_id), w.user_id::text
-    from (select user_id from absent union select user_id from taken_over) w order by w.user_id
+    from (select distinct user_id from absent) w order by w.user_id
     on conflict (task, key) where key is not null do update set version = jobs.version + 1, is_cancelled = false
     returning 1
 ), gone as (

@@ -1,17 +1,17 @@
 -- name: add
--- See add_participant() in the migrations.
+-- See add_participant() in functions/.
 select outcome, members, members_version from add_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(limit)s);
 
 -- name: remove
--- See remove_participant() in the migrations.
+-- See remove_participant() in functions/.
 select outcome, members, members_version from remove_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid);
 
 -- name: set_role
--- See set_role() in the migrations.
+-- See set_role() in functions/.
 select outcome, members, members_version from set_role(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(role)s);
 
 -- name: change
--- See change_conversation() in the migrations.
+-- See change_conversation() in functions/.
 select outcome, members, members_version, name, floor_seq, joiners_see_all, lifetime_s
 from change_conversation(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text, %(joiners_see_all)s::boolean,
                          %(lifetime_s)s::int);

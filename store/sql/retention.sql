@@ -1,5 +1,5 @@
 -- name: move_floors
--- See move_floors() in the migrations.
+-- See move_floors() in functions/.
 select looked_at, moved from move_floors(%(days)s::float8, %(archives)s, %(limit)s);
 
 -- name: unannounced

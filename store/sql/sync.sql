@@ -36,7 +36,7 @@ select pg_current_snapshot()::text, (select max(changed) from mine)::text, (sele
        array(select news from page order by id);
 
 -- name: messages
--- See unseen_messages() in the migrations.
+-- See unseen_messages() in functions/.
 select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision::bigint, edited,
        reply_to, is_gone, is_beyond
 from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(base)s::pg_snapshot, %(limit)s, %(bytes)s);

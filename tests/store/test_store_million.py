@@ -262,7 +262,6 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "devices_user",  # devices_of
         "devices_revoked",  # revoked_since
         "participants_user",  # the list, sync, who shares a conversation
-        "outbox_due",  # decide, of what the release before left
         "jobs_due",  # relay
         "dead_jobs_task",  # dead, replay
         "revisions_changed",  # sync

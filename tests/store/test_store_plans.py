@@ -208,7 +208,7 @@ async def test_what_grows_fastest_is_not_read_from_end_to_end_even_without_stati
 
 
 async def test_plans_made_on_empty_tables_do_not_outlive_them(single: Pool) -> None:
-    """Prepared statements, and those within send_messages(), keep their plans: begun empty, they are planned anew."""
+    """Prepared statements, and those within send_batch(), keep their plans: begun empty, they are planned anew."""
     traffic = Traffic(single)
     for _ in range(8):
         await traffic.all_once()

@@ -1,0 +1,65 @@
+-- Other content for a message.
+--
+-- outcome: 'edited', 'again' (a retry of the same edit), or why not: 'stranger', 'unknown', 'foreign' (another's),
+-- 'deleted', 'conflict' (it has another revision). members: whose devices are to be told; hidden_for: who blocks the sender,
+-- and is shown a tombstone from now on: nothing that is written while one is blocked comes through.
+create or replace function edit_message(
+    p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint,
+    p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
+    out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint, out members uuid[],
+    out reply_to bigint, out hidden_for uuid
+) language plpgsql as $$
+declare
+    conversation conversations;
+    floor bigint;
+    old messages;
+    stamp timestamptz;
+begin
+    select * into conversation from conversations c where c.id = p_conversation for no key update;
+    select greatest(p.joined_seq, conversation.floor_seq) into floor
+    from participants p where p.conversation_id = p_conversation and p.user_id = p_user;
+    if not found then
+        outcome := 'stranger';
+        return;
+    end if;
+    select m.* into old from messages m where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor;
+    outcome := case
+        when not found then 'unknown'
+        when old.sender_id <> p_user then 'foreign'
+        when old.deleted is not null then 'deleted'
+        when exists (select from hidden h
+                     where h.user_id = p_user and h.conversation_id = p_conversation and h.seq = p_seq) then 'deleted'
+        when old.revision = p_revision then 'edited'
+        when old.revision = p_revision + 1
+             and (old.content_type, old.content) = (p_content_type, p_content)
+             and old.nonce is not distinct from p_nonce
+             and old.ephemeral_public_key is not distinct from p_ephemeral_public_key then 'again'
+        else 'conflict' end;
+    stamp := old.edited;
+    if outcome = 'edited' then
+        stamp := greatest(clock_timestamp(), old.created, old.edited);
+        update messages m
+        set content_type = p_content_type, content = p_content, nonce = p_nonce,
+            ephemeral_public_key = p_ephemeral_public_key, revision = old.revision + 1, edited = stamp
+        where m.conversation_id = p_conversation and m.seq = p_seq;
+        perform note_revision(p_conversation, p_seq);
+        insert into hidden (user_id, conversation_id, seq)
+        select p.user_id, p_conversation, p_seq from participants p
+        where p.conversation_id = p_conversation and p.user_id <> p_user and not old.is_silent
+          and is_blocker(conversation, p.user_id)
+        on conflict do nothing
+        returning hidden.user_id into hidden_for;
+        members := case when old.is_silent then array[p_user] else (
+            select array_agg(p.user_id) from participants p
+            where p.conversation_id = p_conversation and p.joined_seq < p_seq and not exists (
+                select from hidden h
+                where h.user_id = p.user_id and h.conversation_id = p_conversation and h.seq = p_seq
+            )
+        ) end;
+    end if;
+    id := old.id;
+    reply_to := old.reply_to;
+    created := (extract(epoch from old.created) * 1000000)::bigint;
+    revision := p_revision + 1;
+    edited := (extract(epoch from stamp) * 1000000)::bigint;
+end $$;

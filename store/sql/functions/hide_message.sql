@@ -1,0 +1,35 @@
+-- A message is gone for one user. outcome: 'deleted', 'again', or why not: 'stranger', 'unknown'.
+create or replace function hide_message(
+    p_user uuid, p_conversation uuid, p_seq bigint,
+    out outcome text, out id uuid, out created bigint, out sender uuid
+) language plpgsql as $$
+declare
+    floor bigint;
+    old messages;
+begin
+    select greatest(p.joined_seq, c.floor_seq) into floor
+    from participants p join conversations c on c.id = p.conversation_id
+    where p.conversation_id = p_conversation and p.user_id = p_user for no key update of p;
+    if not found then
+        outcome := 'stranger';
+        return;
+    end if;
+    select m.* into old from messages m where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor;
+    if not found then
+        outcome := 'unknown';
+        return;
+    end if;
+    outcome := 'again';
+    if old.deleted is null then
+        insert into hidden (user_id, conversation_id, seq) values (p_user, p_conversation, p_seq)
+        on conflict do nothing;
+        if found then
+            outcome := 'deleted';
+            update participants p set changed = pg_current_xact_id()
+            where p.conversation_id = p_conversation and p.user_id = p_user;
+        end if;
+    end if;
+    id := old.id;
+    created := (extract(epoch from old.created) * 1000000)::bigint;
+    sender := old.sender_id;
+end $$;

@@ -1,0 +1,75 @@
+-- Look at conversations in which a message's time may have come, those first that have waited longest, and move the floors of
+-- those in which it has. What lies below is still to be announced, archived and deleted.
+--
+-- p_days: for how long this deployment keeps messages; null: for ever. p_archives: whether it archives what it does not
+-- keep; never what disappears because the conversation has a lifetime.
+-- looked_at: how many; 0: there are no more, or somebody else has them. moved: how many floors.
+create or replace function move_floors(p_days float8, p_archives boolean, p_limit int, out looked_at int, out moved int)
+language plpgsql set lock_timeout = '1s' as $$
+declare
+    stamp timestamptz := clock_timestamp();
+    kept interval := make_interval(secs => p_days * 86400);
+    lifetime interval;
+    conversation conversations;
+    upto bigint;
+    next timestamptz;
+    is_moved boolean;
+    e record;
+begin
+    looked_at := 0;
+    moved := 0;
+    for e in
+        select x.conversation_id from expiries x
+        where x.conversation_id in (
+            (select d.conversation_id from expiries d
+             where d.is_cleared and d.due is not null and d.due <= stamp order by d.due limit p_limit)
+            union
+            (select o.conversation_id from expiries o
+             where o.is_cleared and o.oldest <= stamp - kept order by o.oldest limit p_limit)
+        ) and x.is_cleared
+        -- In this order: participants are locked by their key everywhere.
+        order by x.conversation_id for update skip locked
+    loop
+        select * into conversation from conversations c where c.id = e.conversation_id;
+        if not found then
+            delete from expiries x where x.conversation_id = e.conversation_id;
+            looked_at := looked_at + 1;
+            continue;
+        end if;
+        lifetime := least(make_interval(secs => conversation.lifetime_s), kept);
+        -- Some thousand at most in one step: the next look goes on with what is left.
+        upto := least(expired_upto(conversation.id, conversation.floor_seq, conversation.last_seq, stamp - lifetime),
+                      conversation.floor_seq + 5000);
+        is_moved := upto > conversation.floor_seq;
+        if is_moved then
+            -- As briefly as a send does; where one is under way, the next look does it. Nobody else moves floors, and who
+            -- changes the lifetime would need our lock on the other row.
+            select * into conversation from conversations c where c.id = e.conversation_id for no key update skip locked;
+            continue when not found;
+            update conversations c
+            set floor_seq = upto, changed = pg_current_xact_id(), floor_changed = pg_current_xact_id()
+            where c.id = conversation.id;
+            -- Who writes has read, which others know by the message. Who has not got it will not: so it is told as a mark.
+            perform from participants p
+            where p.conversation_id = conversation.id and p.user_id in (
+                select m.sender_id from messages m
+                where m.conversation_id = conversation.id and m.seq > conversation.floor_seq and m.seq <= upto)
+            order by p.user_id for no key update;
+            update participants p set marked = pg_current_xact_id()
+            where p.conversation_id = conversation.id and p.user_id in (
+                select m.sender_id from messages m
+                where m.conversation_id = conversation.id and m.seq > conversation.floor_seq and m.seq <= upto);
+            moved := moved + 1;
+        end if;
+        -- If there is none, none that comes will be older than this; a send that is under way may be, by as long as its
+        -- commit takes, and lives on for so long.
+        next := coalesce(
+            (select m.created from messages m where m.conversation_id = conversation.id and m.seq > upto order by m.seq limit 1),
+            stamp);
+        update expiries x
+        set oldest = next, due = next + make_interval(secs => conversation.lifetime_s), is_announced = not is_moved,
+            wants_archive = is_moved and p_archives and conversation.lifetime_s is null, is_cleared = not is_moved
+        where x.conversation_id = e.conversation_id;
+        looked_at := looked_at + 1;
+    end loop;
+end $$;

@@ -1,0 +1,57 @@
+-- A user gives an address, or says anew what is wanted there. To one that is not verified a mail is to be sent.
+--
+-- outcome: 'put', or why not: 'too_many' mails were asked for (by this user, or to this address by others; wait_s: until
+-- when), 'unknown' time zone.
+create or replace function put_email(
+    p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour int, p_zone text,
+    p_lifetime_s float8, p_window_s float8, p_most int, p_most_others int,
+    out outcome text, out wait_s float8
+) language plpgsql as $$
+declare
+    old emails;
+    due timestamptz;
+    stamp timestamptz := clock_timestamp();
+    oldest timestamptz := stamp - make_interval(secs => p_window_s);
+begin
+    begin
+        due := digest_after(p_digest_hour, p_zone, stamp);
+    exception when invalid_parameter_value then
+        outcome := 'unknown';
+        return;
+    end;
+    insert into emails (user_id) values (p_user) on conflict do nothing;
+    select * into old from emails e where e.user_id = p_user for update;
+    if old.address is distinct from p_address then
+        old.address := p_address;
+        old.verified := null;
+        old.last_digest := null;
+        old.seed := gen_random_uuid();
+    end if;
+    if old.verified is null then
+        if old.asked_since < oldest then
+            old.asked := 0;
+            old.asked_since := stamp;
+        end if;
+        if old.asked >= p_most or p_most_others <= (
+            select count(*) from emails e
+            where e.address = p_address and e.verified is null and e.user_id <> p_user and e.asked_since > oldest
+        ) then
+            outcome := 'too_many';
+            wait_s := extract(epoch from old.asked_since - oldest);
+            return;
+        end if;
+        old.asked := old.asked + 1;
+        old.verification_expires := stamp + make_interval(secs => p_lifetime_s);
+        perform enqueue('verify_email', jsonb_build_object('user', p_user), p_key => p_user::text);
+    end if;
+    update emails e
+    set address = old.address, verified = old.verified, wants_digest = p_wants_digest,
+        wants_device_notice = p_wants_device_notice, digest_hour = p_digest_hour, zone = p_zone,
+        next_digest = case when old.verified is not null and p_wants_digest then due end,
+        last_digest = old.last_digest, seed = old.seed,
+        verification_hash = sha256(mail_token(old.seed, 'verify')),
+        verification_expires = old.verification_expires,
+        unsubscribe_hash = sha256(mail_token(old.seed, 'unsubscribe')), asked = old.asked, asked_since = old.asked_since
+    where e.user_id = p_user;
+    outcome := 'put';
+end $$;

@@ -1,0 +1,126 @@
+-- A batch of sends, one row of each argument per send: one call, one transaction, one round trip.
+--
+-- p_conversations: those of the batch, each once. p_lock_ms: how long to wait for one that somebody else has locked; 0:
+-- do not wait, its sends are 'locked'. Other locks are waited for as long, or for 200 ms.
+-- outcome: 'sent' (new), 'silent' (new, and its sender is blocked: nobody else is to be told), 'again' (a retry of the
+-- same send: the first answer), 'conflict' (the temp_id was used for another message), 'unknown' (no such message to
+-- reply to), 'stranger' (no participant, or no such conversation), 'locked' (nothing was done). members is the
+-- conversation's participants, for the rows whose known_version is neither null nor current.
+create or replace function send_batch(
+    p_lock_ms int, p_conversations uuid[],
+    p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
+    p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[]
+) returns table (
+    n bigint, outcome text, seq bigint, id uuid, created bigint, members_version bigint, members uuid[]
+) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
+-- Planning the statement below costs more than running it, and its arguments do not change the plan; see
+-- Connection.query in store/postgres.py for how a plan that was made while the tables were small is got rid of.
+declare
+    stamp timestamptz;
+    held uuid[];
+    locked uuid[];
+begin
+    if p_lock_ms > 0 then
+        perform set_config('lock_timeout', p_lock_ms::text, true);
+    end if;
+    if cardinality(p_conversation) = 1 then
+        -- The same as below, one row at a time: under light load most batches have one, and setting up the statement
+        -- below costs more than these together.
+        return query select 1::bigint, o.* from send_one(
+            p_lock_ms, p_conversation[1], p_known_version[1], p_id[1], p_sender[1], p_temp_id[1], p_digest[1],
+            p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1]) o;
+        return;
+    end if;
+    -- In id order, so that batches of two nodes never wait for each other in a circle.
+    if p_lock_ms > 0 then
+        perform 1 from conversations c where c.id = any(p_conversations) order by c.id for no key update;
+    else
+        held := array(
+            select c.id from conversations c where c.id = any(p_conversations) order by c.id for no key update skip locked
+        );
+        if cardinality(held) < cardinality(p_conversations) then
+            locked := (
+                select array_agg(c.id) from conversations c where c.id = any(p_conversations) and c.id <> all(held)
+            );
+        end if;
+    end if;
+    stamp := clock_timestamp();
+    -- A later statement has a new snapshot: what committed while we waited for the locks is seen, twins included.
+    return query
+    with input as (
+        select * from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type,
+                             p_content, p_nonce, p_ephemeral_public_key, p_reply_to)
+            with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
+                                 content, nonce, ephemeral_public_key, reply_to, n)
+    ), twin as (
+        select i.n, s.seq, s.message_id, s.created,
+               s.digest = i.digest and s.conversation_id = i.conversation_id as same
+        from input i join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id
+    ), numbered as (
+        select i.*, c.last_seq + row_number() over (partition by i.conversation_id order by i.n) as seq,
+               greatest(stamp, c.active_at) as created,
+               case when c.low_blocks and i.sender_id = c.direct_high then c.direct_low
+                    when c.high_blocks and i.sender_id = c.direct_low then c.direct_high end as blocker_id
+        from input i
+        join conversations c on c.id = i.conversation_id
+        join participants p on p.conversation_id = i.conversation_id and p.user_id = i.sender_id
+        where not exists (select from twin t where t.n = i.n)
+          and (locked is null or i.conversation_id <> all(locked))
+          and (i.reply_to is null or i.reply_to > greatest(p.joined_seq, c.floor_seq) and i.reply_to <= c.last_seq)
+    ), to_messages as (
+        insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
+                              ephemeral_public_key, reply_to, is_silent)
+        select b.conversation_id, b.seq, b.id, b.sender_id, b.created, b.content_type, b.content, b.nonce,
+               b.ephemeral_public_key, b.reply_to, b.blocker_id is not null
+        from numbered b
+    ), to_sends as (
+        -- In key order, so that two nodes that retry the same sends do not deadlock.
+        insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
+        select b.sender_id, b.temp_id, b.conversation_id, b.digest, b.seq, b.id, b.created
+        from numbered b order by b.sender_id, b.temp_id
+    ), to_outbox as (
+        insert into outbox (conversation_id, seq, created) select b.conversation_id, b.seq, b.created from numbered b
+    ), moved as (
+        update conversations c set last_seq = top.seq, active_at = top.created, changed = pg_current_xact_id()
+        from (select b.conversation_id, max(b.seq) as seq, max(b.created) as created
+              from numbered b group by b.conversation_id) top
+        where c.id = top.conversation_id
+    ), own_marks as (
+        -- Who writes has read: so own messages never lie above the own mark, and unread counts need no counting. What a
+        -- blocked one writes counts as read as well, but nobody is shown that.
+        update participants p
+        set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
+            private_read_seq = greatest(p.private_read_seq, top.silent_seq),
+            marked = case when top.silent_seq > 0 then pg_current_xact_id() else p.marked end
+        from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seq
+              from (select m.conversation_id, m.user_id, max(m.seq) as seq, max(m.silent_seq) as silent_seq
+                    from (select b.conversation_id, b.sender_id as user_id, b.seq, 0 as silent_seq from numbered b
+                          union all
+                          select b.conversation_id, b.blocker_id, 0, b.seq from numbered b where b.blocker_id is not null
+                         ) m
+                    group by m.conversation_id, m.user_id) top
+              join participants locked_row on locked_row.conversation_id = top.conversation_id
+                                          and locked_row.user_id = top.user_id
+              -- In key order, as mark_delivered locks them: neither deadlocks with the other.
+              order by locked_row.conversation_id, locked_row.user_id for no key update of locked_row) top
+        where p.conversation_id = top.conversation_id and p.user_id = top.user_id
+    )
+    select i.n,
+           case when b.blocker_id is not null then 'silent' when b.n is not null then 'sent'
+                when t.same then 'again' when t.n is not null then 'conflict'
+                when i.conversation_id = any(locked) then 'locked'
+                when i.reply_to is not null and exists (
+                    select from participants p where p.conversation_id = i.conversation_id and p.user_id = i.sender_id
+                ) then 'unknown'
+                else 'stranger' end,
+           coalesce(b.seq, t.seq), coalesce(b.id, t.message_id),
+           (extract(epoch from coalesce(b.created, t.created)) * 1000000)::bigint,
+           c.members_version,
+           case when i.known_version <> c.members_version then
+               (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end
+    from input i
+    left join numbered b on b.n = i.n
+    left join twin t on t.n = i.n
+    left join conversations c on c.id = i.conversation_id
+    order by i.n;
+end $$;

@@ -1,0 +1,78 @@
+-- A batch of one; see send_batch(), which calls it and says what the columns mean.
+create or replace function send_one(
+    p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
+    p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to bigint,
+    out outcome text, out seq bigint, out id uuid, out created bigint, out members_version bigint, out members uuid[]
+) language plpgsql set plan_cache_mode = force_generic_plan as $$
+declare
+    conversation record;
+    twin record;
+    floor bigint;
+    stamp timestamptz;
+    silent boolean;
+begin
+    if p_lock_ms > 0 then
+        select c.last_seq, c.floor_seq, c.active_at, c.members_version, c.direct_low, c.direct_high, c.low_blocks,
+               c.high_blocks
+        into conversation from conversations c where c.id = p_conversation for no key update;
+    else
+        select c.last_seq, c.floor_seq, c.active_at, c.members_version, c.direct_low, c.direct_high, c.low_blocks,
+               c.high_blocks
+        into conversation from conversations c where c.id = p_conversation for no key update skip locked;
+        if not found and exists (select from conversations c where c.id = p_conversation) then
+            outcome := 'locked';
+            return;
+        end if;
+    end if;
+    members_version := conversation.members_version;
+    if p_known_version <> members_version then
+        members := (select array_agg(p.user_id) from participants p where p.conversation_id = p_conversation);
+    end if;
+    select s.seq, s.message_id, s.created, s.digest = p_digest and s.conversation_id = p_conversation as same into twin
+    from sends s where s.sender_id = p_sender and s.temp_id = p_temp_id;
+    if found then
+        outcome := case when twin.same then 'again' else 'conflict' end;
+        seq := twin.seq;
+        id := twin.message_id;
+        created := (extract(epoch from twin.created) * 1000000)::bigint;
+        return;
+    end if;
+    if p_reply_to is not null then
+        select greatest(p.joined_seq, conversation.floor_seq) into floor from participants p
+        where p.conversation_id = p_conversation and p.user_id = p_sender;
+        if found and (p_reply_to <= floor or p_reply_to > conversation.last_seq) then
+            outcome := 'unknown';
+            return;
+        end if;
+    end if;
+    seq := conversation.last_seq + 1;
+    -- Who writes has read.
+    update participants p
+    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq)
+    where p.conversation_id = p_conversation and p.user_id = p_sender;
+    if not found then
+        outcome := 'stranger';
+        seq := null;
+        return;
+    end if;
+    silent := coalesce(conversation.low_blocks and p_sender = conversation.direct_high
+                       or conversation.high_blocks and p_sender = conversation.direct_low, false);
+    if silent then
+        update participants p
+        set private_read_seq = greatest(p.private_read_seq, send_one.seq), marked = pg_current_xact_id()
+        where p.conversation_id = p_conversation and p.user_id <> p_sender;
+    end if;
+    stamp := greatest(clock_timestamp(), conversation.active_at);
+    insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
+                          ephemeral_public_key, reply_to, is_silent)
+    values (p_conversation, send_one.seq, p_id, p_sender, stamp, p_content_type, p_content, p_nonce,
+            p_ephemeral_public_key, p_reply_to, silent);
+    insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
+    values (p_sender, p_temp_id, p_conversation, p_digest, send_one.seq, p_id, stamp);
+    insert into outbox (conversation_id, seq, created) values (p_conversation, send_one.seq, stamp);
+    update conversations c set last_seq = send_one.seq, active_at = stamp, changed = pg_current_xact_id()
+    where c.id = p_conversation;
+    outcome := case when silent then 'silent' else 'sent' end;
+    id := p_id;
+    created := (extract(epoch from stamp) * 1000000)::bigint;
+end $$;

@@ -1,0 +1,28 @@
+-- An administrator gives a participant of a group another role. See add_participant().
+--
+-- outcome: 'changed', 'again', or why not: 'stranger', 'forbidden', 'unknown'.
+create or replace function set_role(
+    p_user uuid, p_conversation uuid, p_other uuid, p_role text,
+    out outcome text, out members uuid[], out members_version bigint
+) language plpgsql as $$
+declare
+    conversation conversations;
+begin
+    select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
+    outcome := case
+        when not found or not exists (
+            select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
+        when not may_change(p_conversation, p_user) then 'forbidden'
+        when not exists (
+            select from participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'unknown'
+        when exists (
+            select from participants p
+            where p.conversation_id = p_conversation and p.user_id = p_other and p.role = p_role) then 'again'
+        else 'changed' end;
+    if outcome = 'changed' then
+        update participants p set role = p_role, changed = pg_current_xact_id()
+        where p.conversation_id = p_conversation and p.user_id = p_other;
+        members := note_members(p_conversation);
+        members_version := conversation.members_version + 1;
+    end if;
+end $$;

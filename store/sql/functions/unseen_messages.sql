@@ -1,0 +1,66 @@
+-- The messages of some conversations that a snapshot does not see: those that were added, edited or deleted since, as p_user
+-- may see them; conversation after conversation as given, in order of seq. p_after: only those with a greater seq.
+-- The result ends after p_limit rows, or p_bytes of content, and then has one row more, whose is_beyond is true.
+create or replace function unseen_messages(
+    p_user uuid, p_conversation uuid[], p_after bigint[], p_snapshot pg_snapshot, p_limit int, p_bytes bigint
+) returns table (
+    conversation uuid, seq bigint, id uuid, created bigint, sender uuid, content_type text, content bytea, nonce bytea,
+    ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, is_gone boolean, is_beyond boolean
+) language plpgsql stable as $$
+declare
+    first bigint;
+    bytes bigint := 0;
+    messages int := 0;
+    m record;
+begin
+    for n in 1 .. cardinality(p_conversation) loop
+        first := first_unseen(p_conversation[n], p_after[n], p_snapshot);
+        for m in
+            select each.*, exists (
+                select from hidden h
+                where h.user_id = p_user and h.conversation_id = each.conversation_id and h.seq = each.seq
+            ) as is_hidden
+            from (
+                (select * from messages a
+                 where a.conversation_id = p_conversation[n] and a.seq >= first
+                 order by a.seq limit p_limit + 1)
+                union all
+                select a.* from (
+                    select r.seq from revisions r
+                    where r.conversation_id = p_conversation[n] and not pg_visible_in_snapshot(r.changed, p_snapshot)
+                      and r.changed >= pg_snapshot_xmin(p_snapshot)
+                    union
+                    select h.seq from hidden h
+                    where h.user_id = p_user and h.conversation_id = p_conversation[n]
+                      and not pg_visible_in_snapshot(h.changed, p_snapshot)
+                ) old
+                join messages a on a.conversation_id = p_conversation[n] and a.seq = old.seq
+                where old.seq > p_after[n] and old.seq < first
+            ) each
+            order by each.seq limit p_limit + 1
+        loop
+            bytes := bytes + octet_length(m.content);
+            conversation := p_conversation[n];
+            seq := m.seq;
+            if messages = p_limit or messages > 0 and bytes > p_bytes then
+                is_beyond := true;
+                return next;
+                return;
+            end if;
+            messages := messages + 1;
+            id := m.id;
+            created := (extract(epoch from m.created) * 1000000)::bigint;
+            sender := m.sender_id;
+            content_type := m.content_type;
+            content := m.content;
+            nonce := m.nonce;
+            ephemeral_public_key := m.ephemeral_public_key;
+            revision := nullif(m.revision, 0);
+            edited := (extract(epoch from m.edited) * 1000000)::bigint;
+            reply_to := m.reply_to;
+            is_gone := m.deleted is not null or m.is_hidden or m.is_silent and m.sender_id <> p_user;
+            is_beyond := false;
+            return next;
+        end loop;
+    end loop;
+end $$;
