@@ -13,15 +13,15 @@ from embedded.account import Account, account_for
 from embedded.errors import EmbeddedError
 from embedded.postgres import NOT_DURABLE, Postgres
 from embedded.programs import NO_POSTGRES, NO_REDIS, Programs, find_postgres, find_redis, lend, take_back
-from embedded.requirements import requirements
 
 NOWHERE = ""
 MISSING = "no_such_package"
+NO_PROGRAM = Path("/nowhere/redis-server")
 
 
 def test_without_redis_one_sentence_says_how_to_get_it() -> None:
     with pytest.raises(EmbeddedError) as raised:
-        find_redis(search_path=NOWHERE, package=MISSING)
+        find_redis(search_path=NOWHERE, packaged=NO_PROGRAM)
     assert str(raised.value) == NO_REDIS
 
 
@@ -39,10 +39,19 @@ def test_a_redis_on_the_path_is_used_if_it_is_new_enough(tmp_path: Path, version
     server.write_text(f"#!/bin/sh\necho Redis server v={version} sha=00000000:0 malloc=libc bits=64\n")
     server.chmod(0o755)
     if is_used:
-        assert find_redis(str(tmp_path), MISSING).path == server.resolve()
+        assert find_redis(str(tmp_path), NO_PROGRAM).path == server.resolve()
     else:
         with pytest.raises(EmbeddedError):
-            find_redis(str(tmp_path), MISSING)
+            find_redis(str(tmp_path), NO_PROGRAM)
+
+
+def test_a_redis_on_the_path_that_is_too_old_leaves_the_packaged_one(tmp_path: Path) -> None:
+    (tmp_path / "redis-server").write_text("#!/bin/sh\necho Redis server v=5.0.14 sha=00000000:0\n")
+    (tmp_path / "redis-server").chmod(0o755)
+    packaged = tmp_path / "packaged" / "redis-server"
+    packaged.parent.mkdir()
+    packaged.touch()
+    assert find_redis(str(tmp_path), packaged).path == packaged
 
 
 @needs_root
@@ -119,15 +128,6 @@ def test_an_ordinary_user_runs_it_and_root_leaves_the_data_to_them(open_folder: 
         service.stop()
     assert service.data.stat().st_uid == account.uid
     assert nothing_runs_in(service.data)
-
-
-def test_requirements_are_those_of_the_project_and_its_extras(tmp_path: Path) -> None:
-    configuration = tmp_path / "setup.cfg"
-    configuration.write_text(
-        "[options]\ninstall_requires =\n    one >= 1, < 2\n\n"
-        "[options.extras_require]\n# why\nsome =\n    # and why\n    two; python_version < '4'\nother =\n    three\n"
-    )
-    assert requirements(configuration, ["some"]) == ["one >= 1, < 2", "two; python_version < '4'"]
 
 
 ORDINARY = """
