@@ -65,7 +65,8 @@ def find_redis(search_path: str | None = None, packaged: Path = PACKAGED_REDIS) 
     """
     found = shutil.which("redis-server", path=search_path)
     if found is not None and _redis_version(found) >= OLDEST_REDIS:
-        server = Path(found).resolve()
+        # A link is not followed: Debian's leads to redis-check-rdb, and that program acts by the name it is called.
+        server = Path(found).absolute()
     elif packaged.exists():
         server = packaged
     else:
@@ -129,7 +130,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _package_folder(package: str) -> Path | None:
     spec = importlib.util.find_spec(package)
-    return None if spec is None or spec.origin is None else Path(spec.origin).resolve().parent
+    return None if spec is None or spec.origin is None else Path(spec.origin).absolute().parent
 
 
 def _redis_version(program: str) -> tuple[int, ...]:
