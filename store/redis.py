@@ -8,12 +8,14 @@ microseconds that way. A command that blocks in Redis (XREAD BLOCK) would hold u
 
 A connection that is lost fails every command in flight with `Unavailable` (it may have taken effect), and is opened
 again with back-off, to whatever server is the master then (`store.redis_server`). While there is none, commands fail at
-once; who has to wait uses `wait_connected`. All connections lead to one server: those that block end with the shared
-one, which ends with the first reply that its server takes no writes.
+once; a task that has to wait uses `wait_connected`. Only a client that has just been started lets commands wait for its
+first connection, for `COMMAND_TIMEOUT_S` from the start. All connections lead to one server: those that block end with
+the shared one, which ends with the first reply that its server takes no writes.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -192,6 +194,10 @@ class Redis:
         self._link: _Link | None = None
         self._followers: set[_Link] = set()
         self._connected = trio.Event()
+        self._is_begun = trio.Event()
+        """Set by the first connection, and by the end of `run`."""
+        self._first_due = -math.inf
+        """Until then commands wait for the first connection."""
         self.connects = 0
         self.moves = 0
         """How often a connection has led to another server than the one before."""
@@ -199,6 +205,13 @@ class Redis:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the connection open until cancelled; says in the log when it is lost and when it is back."""
+        self._first_due = trio.current_time() + COMMAND_TIMEOUT_S
+        try:
+            await self._run(task_status)
+        finally:
+            self._is_begun.set()
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as self._links:
             task_status.started()
             while True:
@@ -245,6 +258,7 @@ class Redis:
         self.moves += self._last not in (None, link.address)
         self._last = link.address
         self._connected.set()
+        self._is_begun.set()
         log.info("redis_connected", where=link.where)
 
     def _down(self) -> None:
@@ -264,7 +278,8 @@ class Redis:
     async def call(self, *command: Argument) -> Reply:
         """Run one command and return its reply: bytes, int, None or a list of these.
 
-        :raises Unavailable: if there is no connection, or it was lost before the reply (outcome unknown then).
+        :raises Unavailable: if there is no connection, or it was lost before the reply (outcome unknown then). A client
+            that has just been started waits for its first connection before.
         :raises RedisError: if Redis answered with an error.
         """
         [reply] = await self.pipeline([command])
@@ -283,6 +298,9 @@ class Redis:
         return await _exchange(await self._shared(), commands)
 
     async def _shared(self) -> _Link:
+        if not self._is_begun.is_set():
+            with trio.move_on_at(self._first_due):
+                await self._is_begun.wait()
         if self._link is None:
             await trio.lowlevel.checkpoint()
             raise Unavailable("Redis", self.where, "not connected")

@@ -20,7 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
-import pycddl
+
+try:
+    import pycddl
+except ImportError:  # it has no wheel for this Python or platform (setup.cfg): only types and keys are checked
+    pycddl = None
 
 from protocol.frames import Key, Type
 
@@ -84,6 +88,8 @@ def _check(data: bytes, types: range) -> None:
 
 
 def _validate(root: str, frame: bytes, item: dict[int, Any]) -> None:
+    if pycddl is None:
+        return
     for key, size in ((Key.MARKS, 2), (Key.HEADS, 2), (Key.RECEIPTS, 3), (Key.COUNTS, 3)):
         if isinstance(marks := item.get(key), list):
             maps = [dict(enumerate(mark)) if isinstance(mark, list) and len(mark) == size else None for mark in marks]

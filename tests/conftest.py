@@ -25,6 +25,7 @@ from embedded.redis import Redis
 from embedded.services import Services, services
 from store.migrate import migrate
 from store.pool import Pool
+from tests.cddl import pycddl
 from tests.faults import flush_redis
 from tests.memory import in_memory
 from tests.sentinel import Watched, watched_redis
@@ -175,6 +176,14 @@ def log_output(_quiet_logs: None) -> list[dict[str, Any]]:
     """What has been logged, as it grows."""
     captured: list[dict[str, Any]] = structlog.get_config()["processors"][0].entries
     return captured
+
+
+collect_ignore = [] if pycddl else ["protocol/test_protocol_cddl.py"]
+
+
+def pytest_report_header() -> str:
+    """Whether frames are checked against the grammar here."""
+    return f"grammar: frames are {'' if pycddl else 'NOT '}checked against protocol/alo.cddl (pycddl)"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

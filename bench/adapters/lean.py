@@ -49,7 +49,7 @@ class Lean(Adapter):
 
     def receive(self, payload: bytes) -> None:
         frame = _decode(payload)
-        if type(frame) is _New:
+        if isinstance(frame, _New):
             if frame.message.sender_id != self._user:
                 self.events.delivered(stamp_of_text(frame.message.encrypted_content))
         elif frame.success:

@@ -7,21 +7,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from embedded_helpers import ROOT, needs_root, nothing_runs_in, sql
+from embedded_helpers import ROOT, command, needs_root, nothing_runs_in, sql
 
 from embedded.account import Account, account_for
 from embedded.errors import EmbeddedError
 from embedded.postgres import NOT_DURABLE, Postgres
 from embedded.programs import NO_POSTGRES, NO_REDIS, Programs, find_postgres, find_redis, lend, take_back
-from embedded.requirements import requirements
+from embedded.redis import Redis
 
 NOWHERE = ""
 MISSING = "no_such_package"
+NO_PROGRAM = Path("/nowhere/redis-server")
 
 
 def test_without_redis_one_sentence_says_how_to_get_it() -> None:
     with pytest.raises(EmbeddedError) as raised:
-        find_redis(search_path=NOWHERE, package=MISSING)
+        find_redis(search_path=NOWHERE, packaged=NO_PROGRAM)
     assert str(raised.value) == NO_REDIS
 
 
@@ -39,10 +40,61 @@ def test_a_redis_on_the_path_is_used_if_it_is_new_enough(tmp_path: Path, version
     server.write_text(f"#!/bin/sh\necho Redis server v={version} sha=00000000:0 malloc=libc bits=64\n")
     server.chmod(0o755)
     if is_used:
-        assert find_redis(str(tmp_path), MISSING).path == server.resolve()
+        assert find_redis(str(tmp_path), NO_PROGRAM).path == server
     else:
         with pytest.raises(EmbeddedError):
-            find_redis(str(tmp_path), MISSING)
+            find_redis(str(tmp_path), NO_PROGRAM)
+
+
+def test_a_redis_on_the_path_that_is_too_old_leaves_the_packaged_one(tmp_path: Path) -> None:
+    (tmp_path / "redis-server").write_text("#!/bin/sh\necho Redis server v=5.0.14 sha=00000000:0\n")
+    (tmp_path / "redis-server").chmod(0o755)
+    packaged = tmp_path / "packaged" / "redis-server"
+    packaged.parent.mkdir()
+    packaged.touch()
+    assert find_redis(str(tmp_path), packaged).path == packaged
+
+
+@pytest.mark.parametrize("is_hidden", [False, True])
+def test_a_redis_that_is_a_link_to_a_program_that_acts_by_its_name_is_started_by_the_name_of_the_link(
+    folder: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch, is_hidden: bool
+) -> None:
+    """As Debian and Ubuntu install it; redis-check-rdb would end with its usage. Root's Redis may need a copy of it."""
+    programs = folder if is_hidden else open_folder
+    shutil.copy(find_redis().path, programs / "redis-check-rdb")
+    (programs / "redis-server").symlink_to("redis-check-rdb")
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    service = Redis(folder / "redis", durable=False)
+    service.start()
+    try:
+        assert command(service, "PING")
+        assert service._processes() == [service.pid]
+    finally:
+        service.stop()
+
+
+@needs_root
+def test_a_link_in_a_folder_that_others_cannot_enter_is_out_of_reach(folder: Path, open_folder: Path) -> None:
+    nobody = account_for(open_folder)
+    assert nobody is not None
+    (open_folder / "program").touch(0o755)
+    (folder / "link").symlink_to(open_folder / "program")
+    assert nobody.can_reach(open_folder / "program")
+    assert not nobody.can_reach(folder / "link")
+
+
+def test_the_programs_of_a_package_whose_files_are_links_are_found_where_the_package_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program needs is beside the link, not beside the file in some installer's cache."""
+    package, cache = tmp_path / "linked_postgres", tmp_path / "cache" / "files"
+    (package / "pginstall18" / "bin").mkdir(parents=True)
+    cache.mkdir(parents=True)
+    for name in ("__init__.py", "pginstall18/bin/postgres"):
+        (cache / Path(name).name).touch()
+        (package / name).symlink_to(cache / Path(name).name)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_postgres("linked_postgres").path == package / "pginstall18" / "bin" / "postgres"
 
 
 @needs_root
@@ -119,15 +171,6 @@ def test_an_ordinary_user_runs_it_and_root_leaves_the_data_to_them(open_folder: 
         service.stop()
     assert service.data.stat().st_uid == account.uid
     assert nothing_runs_in(service.data)
-
-
-def test_requirements_are_those_of_the_project_and_its_extras(tmp_path: Path) -> None:
-    configuration = tmp_path / "setup.cfg"
-    configuration.write_text(
-        "[options]\ninstall_requires =\n    one >= 1, < 2\n\n"
-        "[options.extras_require]\n# why\nsome =\n    # and why\n    two; python_version < '4'\nother =\n    three\n"
-    )
-    assert requirements(configuration, ["some"]) == ["one >= 1, < 2", "two; python_version < '4'"]
 
 
 ORDINARY = """

@@ -287,6 +287,7 @@ async def test_wrong_password_is_said_without_the_password_and_tried_again(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, log_output: list[dict[str, Any]]
 ) -> None:
     monkeypatch.setattr(redis_module, "MAX_BACKOFF_S", 0.05)
+    monkeypatch.setattr(redis_module, "COMMAND_TIMEOUT_S", 1.0)
     async with running(own_redis.url) as admin:
         await admin.call("CONFIG", "SET", "requirepass", "right")
         address = own_redis.url.removeprefix("redis://")
@@ -397,6 +398,73 @@ async def test_replies_in_small_pieces_are_put_together() -> None:
     async with fake_redis(answer) as url, running(url) as redis:
         with trio.fail_after(DEADLINE_S):
             assert await redis.call("ANYTHING") == [b"a\r\n", 7]
+
+
+async def call(redis: Redis) -> Any:
+    return await redis.call("ECHO", "x")
+
+
+async def call_in_a_pipeline(redis: Redis) -> Any:
+    [reply] = await redis.pipeline([("ECHO", "x")])
+    return reply
+
+
+async def call_that_blocks(redis: Redis) -> Any:
+    async with redis.blocking() as call:
+        return await call("ECHO", "x", wait_s=1)
+
+
+EACH_WAY = pytest.mark.parametrize("way", [call, call_in_a_pipeline, call_that_blocks])
+
+
+@EACH_WAY
+async def test_client_that_has_just_been_started_waits_for_its_first_connection(
+    redis_url: str, way: Callable[[Redis], Awaitable[Any]]
+) -> None:
+    async with running(redis_url, connected=False) as redis:
+        assert not redis.is_connected
+        assert await way(redis) == b"x"
+
+
+@EACH_WAY
+async def test_first_connection_that_does_not_come_is_waited_for_until_the_deadline_and_no_longer(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, way: Callable[[Redis], Awaitable[Any]]
+) -> None:
+    async def refuse(self: Servers, address: Address) -> trio.abc.Stream:
+        raise Unavailable("Redis", str(address), "refused")
+
+    monkeypatch.setattr(Servers, "open", refuse)
+    async with running("redis://nowhere.invalid", connected=False) as redis:
+        began = trio.current_time()
+        for _ in range(2):  # the second one fails at once
+            with pytest.raises(Unavailable, match="not connected"):
+                await way(redis)
+            assert trio.current_time() - began == pytest.approx(redis_module.COMMAND_TIMEOUT_S)
+
+
+async def test_client_that_does_not_run_or_no_longer_does_waits_for_nothing(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def open_for_ever(self: Servers, address: Address) -> trio.abc.Stream:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(Servers, "open", open_for_ever)
+    redis = Redis("redis://nowhere.invalid")
+    began = trio.current_time()
+    with pytest.raises(Unavailable, match="not connected"):
+        await redis.call("ECHO", "x")
+    async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
+        await nursery.start(redis.run)
+
+        async def wait() -> None:
+            with pytest.raises(Unavailable, match="not connected"):
+                await redis.call("ECHO", "x")
+
+        outer.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() == began
 
 
 async def test_end_of_run_is_unavailable_for_whoever_waits(own_redis: RedisServer) -> None:
