@@ -13,7 +13,7 @@ keys, nesting beyond `limits.MAX_NESTING`. What takes time is linear in the leng
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
@@ -84,6 +84,21 @@ def _text(most: int) -> _Check:
     return check
 
 
+def _visible(most: int) -> _Check:
+    def check(value: Any) -> str:
+        if (
+            type(value) is str
+            and 0 < len(value) <= most
+            and value.isascii()
+            and min(value) > " "
+            and max(value) < "\x7f"
+        ):
+            return value
+        raise ValueError(f"a text of 1 to {most} visible ASCII characters")
+
+    return check
+
+
 _id: Final = _bytes(limits.ID_BYTES, limits.ID_BYTES)
 _seq: Final = _uint(limits.MAX_SEQ)
 _TYPES: Final = frozenset(map(int, Type))
@@ -127,6 +142,7 @@ def _row(shown: str, *checks: _Check) -> _Check:
 _mark: Final = _row("[conversation, seq]", _id, _seq)
 _receipt: Final = _row("[user, delivered_seq, read_seq]", _id, _seq, _seq)
 _count: Final = _row("[seq, delivered, read]", _seq, _seq, _seq)
+_limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**32 - 1))
 
 
 def _nested(*structs: type[Frame]) -> _Check:
@@ -222,6 +238,9 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.COUNTS: _array(limits.MAX_COUNT, _count),
     Key.LAST_SEEN: _time,
     Key.LIFETIME_S: _uint(2**32 - 1),
+    Key.CLIENT: _visible(limits.MAX_CLIENT_BYTES),
+    Key.FEATURES: _array(limits.MAX_FEATURES, _text(limits.MAX_FEATURE_BYTES)),
+    Key.LIMITS: _array(limits.MAX_LIMITS, _limit),
 }
 
 OPTIONAL: Final = frozenset(
@@ -241,6 +260,9 @@ OPTIONAL: Final = frozenset(
         Key.JOINERS_SEE_ALL,
         Key.LAST_SEEN,
         Key.LIFETIME_S,
+        Key.CLIENT,
+        Key.FEATURES,
+        Key.LIMITS,
     }
 )
 """Fields that a frame may leave out; absent and None are the same."""
@@ -295,6 +317,19 @@ _DECODE_FROM_SERVER: Final[dict[int, tuple[type[Reply | Push], tuple[_Field, ...
 def encode(frame: Frame) -> bytes:
     """One frame's bytes, in core deterministic encoding. Checks nothing: what a caller builds is of those types."""
     return cbor2.dumps(_item(frame))
+
+
+def encode_fields(frame: Frame, fields: Sequence[str]) -> tuple[int, bytes]:
+    """How many of these fields of a frame are there, and their keys and values: what `with_fields` takes."""
+    item = {int(Key[name.upper()]): getattr(frame, name) for name in fields if getattr(frame, name) is not None}
+    return len(item), cbor2.dumps(item)[1:]
+
+
+def with_fields(frame: bytes, fields: tuple[int, bytes]) -> bytes:
+    """An encoded frame with more fields, of greater keys than those that it has: what is the same in many frames is
+    encoded once."""
+    count, data = fields
+    return bytes((frame[0] + count,)) + frame[1:] + data
 
 
 def _item(record: _Record) -> dict[int, Any]:

@@ -13,9 +13,22 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from protocol import limits
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
 from protocol.frames import REQUESTS, Bye, Hello, Request
+
+
+def agreed_version(
+    asked: int, *, oldest: int = limits.OLDEST_VERSION, greatest: int = limits.PROTOCOL_VERSION
+) -> int | None:
+    """The version that a connection uses: the greatest that both sides speak; None if there is none.
+
+    :param asked: the greatest that the client speaks.
+    :param oldest: the least that the server serves; `greatest` is what it speaks itself.
+    """
+    version = min(asked, greatest)
+    return version if version >= oldest else None
 
 
 class State(Enum):

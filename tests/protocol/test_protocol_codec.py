@@ -27,6 +27,7 @@ from protocol_strategies import (
     ids,
     mutated,
     optional_fields,
+    records,
     reference,
     reference_frame,
     requests,
@@ -40,9 +41,11 @@ from protocol.codec import (
     decode_from_client,
     decode_from_server,
     encode,
+    encode_fields,
     encode_request,
     head_of,
     is_push,
+    with_fields,
 )
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
@@ -65,10 +68,20 @@ from protocol.frames import (
     Send,
     Tombstone,
     Type,
+    Welcome,
 )
 
 HELLO = Hello(1, "token", 1)
 SEND = Send(7, b"c" * 16, "text", b"content", None, None, b"t" * 16)
+
+FIXED = ("features", "limits")
+
+
+@given(records(Welcome))
+def test_fields_that_are_encoded_apart_make_the_same_frame(welcome: Welcome) -> None:
+    bare = replace(welcome, **dict.fromkeys(FIXED))
+    assert with_fields(encode(bare), encode_fields(welcome, FIXED)) == encode(welcome)
+
 
 Decode = Callable[[bytes], Iterator[Any]]
 
