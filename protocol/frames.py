@@ -693,6 +693,12 @@ Push: TypeAlias = (
 )
 Frame: TypeAlias = Request | Reply | Push
 
+
+def name_of(frame: Frame | type[Frame]) -> str:
+    """What SPEC.md calls a frame, such as "mark_read"."""
+    return frame.TYPE.name.lower()
+
+
 REQUESTS: Final[tuple[type[Request], ...]] = get_args(Request)
 REPLIES: Final[tuple[type[Reply], ...]] = get_args(Reply)
 PUSHES: Final[tuple[type[Push], ...]] = get_args(Push)

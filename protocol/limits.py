@@ -58,6 +58,15 @@ MAX_SHOWN: Final = 32
 wants to know more asks: else one message to 1,000 people is a million receipts. WhatsApp shows names up to about as
 many."""
 
+MAX_USERNAME_BYTES: Final = 32
+USERNAME_PATTERN: Final = "^[a-z0-9][a-z0-9_.-]{0,31}\\Z"
+r"""Small letters, digits and three signs: no two names look alike. \Z: Python's $ also matches before a line feed at
+the end, Postgres' does not."""
+
+MIN_PASSWORD_CHARACTERS: Final = 8
+MAX_PASSWORD_CHARACTERS: Final = 256
+"""NIST SP 800-63B asks for at least 8, and for 64 to be allowed; to hash longer ones would be work for strangers."""
+
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""
 

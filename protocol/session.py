@@ -16,7 +16,7 @@ from typing import Final
 from protocol import limits
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
-from protocol.frames import REQUESTS, Bye, Hello, Request
+from protocol.frames import REQUESTS, Bye, Hello, Request, name_of
 
 
 def agreed_version(
@@ -84,10 +84,10 @@ class Session:
         if isinstance(outcome, State):
             self.state = outcome
         elif isinstance(outcome, ErrorCode):
-            detail = f"{type(frame).__name__} in state {self.state.value}"
+            detail = f"{name_of(frame)} in state {self.state.value}"
             raise RequestError(frame.request, outcome, detail)
         else:
-            raise RemoteProtocolError(outcome, f"{type(frame).__name__} came before hello")
+            raise RemoteProtocolError(outcome, f"{name_of(frame)} came before hello")
 
     def welcome(self) -> None:
         """The token was found good.
