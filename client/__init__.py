@@ -16,3 +16,8 @@ real client encrypts before `send` and decrypts after receiving.
 
 `js/` is another client, in JavaScript, written from the specification alone.
 """
+
+from typing import Final
+
+VERSION: Final = "0.1.0"
+"""Of this client, and of the server that it comes with."""

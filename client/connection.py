@@ -15,6 +15,7 @@ import msgspec
 import trio
 import trio_websocket
 
+from client import VERSION
 from client.dial import open_stream
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from client.nursery import open_service_nursery
@@ -54,6 +55,9 @@ from protocol.frames import (
     Welcome,
 )
 
+NAME: Final = f"alo-python/{VERSION}"
+"""What this library calls itself, unless a program that uses it says better."""
+
 CONNECT_TIMEOUT_S: Final = 10.0
 """From looking up the name to `Welcome`; the server's own patience is `limits.HELLO_TIMEOUT_S`."""
 
@@ -85,6 +89,7 @@ async def connect(
     on_push: OnPush | None = None,
     cursor: bytes | None = None,
     version: int = limits.PROTOCOL_VERSION,
+    client: str = NAME,
     timeout_s: float = CONNECT_TIMEOUT_S,
     keep_alive_s: float | None = None,
 ) -> AsyncGenerator[Connection]:
@@ -96,19 +101,23 @@ async def connect(
         `send_channel.send` of a memory channel will do. Without it pushes are dropped. May be called before this
         function has returned: the server may push right after `Welcome`.
     :param cursor: what is new since then is pushed right after `Welcome`, up to a `Cursor` (or a `Lag`: then `sync`).
+    :param version: the greatest that this client speaks.
+    :param client: name and version of the program, for the figures of the server's operator.
     :param timeout_s: up to and including `Welcome`.
     :param keep_alive_s: of silence, after which the other side is tried with a ping, and is gone after as long again;
         as `welcome` says, if left out. `math.inf` never pings.
     :raises Unreachable: if there is no server, or it is too slow, or it does not speak this protocol.
-    :raises ConnectionLost: if the server closed instead of welcoming, for instance with `UNAUTHENTICATED`.
+    :raises ConnectionLost: if the server closed instead of welcoming, for instance with `UNAUTHENTICATED`; with
+        `UNSUPPORTED_VERSION` also if this client cannot speak the version that the server has chosen.
     """
     async with _open_websocket(url, timeout_s) as (socket, stream, deadline), open_service_nursery() as nursery:
         connection = Connection(socket, stream, on_push)
         nursery.start_soon(connection._read)
         nursery.start_soon(connection._write)
         try:
-            hello = Hello(0, token, version, cursor)
+            hello = Hello(0, token, version, cursor, client)
             connection.welcome = await _say_hello(connection, hello, deadline - trio.current_time())
+            await _check_version(connection, version)
             told_s = connection.welcome.keep_alive_ms / 1000
             nursery.start_soon(connection._keep_alive, told_s if keep_alive_s is None else keep_alive_s)
             yield connection
@@ -140,6 +149,8 @@ class Connection:
     message.
 
     :ivar welcome: the server's reply to hello: user, device, its clock, until when the token is good.
+    :ivar features: what the server can do, by name (`protocol/SPEC.md`, 11.1).
+    :ivar limits: what it allows, by name (11.2).
     """
 
     welcome: Welcome
@@ -348,6 +359,14 @@ class Connection:
         return self._lost()
 
     @property
+    def features(self) -> frozenset[str]:
+        return frozenset(self.welcome.features or ())
+
+    @property
+    def limits(self) -> dict[str, int]:
+        return dict(self.welcome.limits or ())
+
+    @property
     def in_flight(self) -> int:
         """Requests without a reply yet, abandoned ones included."""
         return len(self._pending)
@@ -482,6 +501,14 @@ async def _say_hello(connection: Connection, hello: Hello, timeout_s: float) -> 
         return _expect(Welcome, await connection.request(hello, timeout_s=max(timeout_s, 0)))
     except (NoReply, RequestRefused, RemoteProtocolError) as error:
         raise Unreachable(f"hello was not answered with welcome: {error}") from None
+
+
+async def _check_version(connection: Connection, asked: int) -> None:
+    version = connection.welcome.version
+    if not limits.OLDEST_VERSION <= version <= asked:
+        await connection.bye()
+        detail = f"the server speaks version {version} of the protocol, this client {limits.OLDEST_VERSION} to {asked}"
+        raise ConnectionLost(CloseCode.UNSUPPORTED_VERSION.value, detail)
 
 
 def _expect(type_: type[_R], reply: Reply) -> _R:

@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from client import backoff
-from client.connection import Connection, OnPush, connect
+from client.connection import NAME, Connection, OnPush, connect
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from client.http import Credentials
 from client.nursery import open_service_nursery
@@ -62,6 +62,7 @@ class Link:
 
     :param on_online: called with each welcome, and with whether what is new comes by itself.
     :param cursor: what this device holds.
+    :param client: name and version of the program.
     :ivar credentials: with the token that counts now.
     :ivar connection: the one that has been welcomed; None while there is none.
     """
@@ -75,6 +76,7 @@ class Link:
         on_online: Callable[[bool], object],
         on_token: OnToken | None,
         cursor: Callable[[], bytes | None],
+        client: str = NAME,
     ) -> None:
         if not socket_urls:
             raise ValueError("a session needs the URL of at least one gateway")
@@ -85,6 +87,7 @@ class Link:
         self._on_online = on_online
         self._on_token = on_token
         self._cursor = cursor
+        self._client = client
         self._life: _Life | None = None
         self._online = trio.lowlevel.ParkingLot()
         self._welcomed_at = trio.current_time()
@@ -167,7 +170,9 @@ class Link:
             await self._on_push(push)
 
         try:
-            async with connect(life.url, self.credentials.token, on_push=on_push, cursor=cursor) as connection:
+            async with connect(
+                life.url, self.credentials.token, on_push=on_push, cursor=cursor, client=self._client
+            ) as connection:
                 await self._use(life, connection, is_resumed=cursor is not None)
         except ConnectionLost as lost:
             if not lost.reconnect:

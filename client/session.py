@@ -22,7 +22,7 @@ from typing import Final, Self, TypeAlias
 import trio
 
 from client import backoff
-from client.connection import CLOSE_TIMEOUT_S, SYNC_TIMEOUT_S, Connection
+from client.connection import CLOSE_TIMEOUT_S, NAME, SYNC_TIMEOUT_S, Connection
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
 from client.link import Link, OnToken
@@ -77,6 +77,7 @@ async def open_session(
     mailbox: Mailbox | None = None,
     on_token: OnToken | None = None,
     on_sign: OnSign | None = None,
+    client: str = NAME,
 ) -> AsyncGenerator[Session]:
     """A session that runs until the block is left; the block begins at once, connected or not.
 
@@ -87,8 +88,9 @@ async def open_session(
     :param mailbox: what this device holds already; nothing, if left out.
     :param on_token: called with the credentials that count from now on, to be kept: tokens are renewed.
     :param on_sign: called with each push about who types, or, of those that are watched, who is online.
+    :param client: name and version of the program, for the figures of the server's operator.
     """
-    session = Session(socket_urls, credentials, mailbox, on_token, on_sign)
+    session = Session(socket_urls, credentials, mailbox, on_token, on_sign, client)
     async with open_service_nursery() as nursery:
         nursery.start_soon(session.run)
         try:
@@ -111,6 +113,7 @@ class Session:
         mailbox: Mailbox | None = None,
         on_token: OnToken | None = None,
         on_sign: OnSign | None = None,
+        client: str = NAME,
     ) -> None:
         self.mailbox: Final = Mailbox(credentials.user) if mailbox is None else mailbox
         self._link = Link(
@@ -120,6 +123,7 @@ class Session:
             on_online=self._go_online,
             on_token=on_token,
             cursor=lambda: self.mailbox.cursor,
+            client=client,
         )
         self._on_sign = on_sign
         self._watched: list[bytes] = []
@@ -171,6 +175,16 @@ class Session:
         """Whether all is held that there was at the last welcome, and nothing is known to be missing."""
         is_held = not (self._is_stale or self._is_syncing or self._is_resuming) and self.mailbox.is_complete
         return self.is_online and is_held
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What the server can do, by name; none while there is no connection."""
+        return self._link.connection.features if self._link.connection else frozenset()
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """What the server allows, by name; empty while there is no connection."""
+        return self._link.connection.limits if self._link.connection else {}
 
     async def wait_online(self) -> Connection:
         """Wait for a welcomed connection, return it; has no deadline of its own."""

@@ -13,7 +13,7 @@ keys, nesting beyond `limits.MAX_NESTING`. What takes time is linear in the leng
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
@@ -42,6 +42,7 @@ from protocol.frames import (
     Sync,
     Tombstone,
     Type,
+    name_of,
 )
 
 _F = TypeVar("_F", bound=Frame | Participant)
@@ -80,6 +81,21 @@ def _text(most: int) -> _Check:
         if type(value) is str and 0 < len(value.encode()) <= most and "\0" not in value:
             return value
         raise ValueError(f"a text of 1 to {most} bytes of UTF-8 without NUL")
+
+    return check
+
+
+def _visible(most: int) -> _Check:
+    def check(value: Any) -> str:
+        if (
+            type(value) is str
+            and 0 < len(value) <= most
+            and value.isascii()
+            and min(value) > " "
+            and max(value) < "\x7f"
+        ):
+            return value
+        raise ValueError(f"a text of 1 to {most} visible ASCII characters")
 
     return check
 
@@ -127,12 +143,13 @@ def _row(shown: str, *checks: _Check) -> _Check:
 _mark: Final = _row("[conversation, seq]", _id, _seq)
 _receipt: Final = _row("[user, delivered_seq, read_seq]", _id, _seq, _seq)
 _count: Final = _row("[seq, delivered, read]", _seq, _seq, _seq)
+_limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**32 - 1))
 
 
 def _nested(*structs: type[Frame]) -> _Check:
     """One of these frames, inside another one; None for a frame of a later version."""
     types = {int(struct.TYPE): struct for struct in structs}
-    expected = f"a map: {' or '.join(struct.__name__.lower() for struct in structs)}"
+    expected = f"a map: {' or '.join(map(name_of, structs))}"
 
     def check(value: Any) -> Frame | None:
         if _is_map(value):
@@ -199,7 +216,7 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.UNREAD_COUNT: _seq,
     Key.ACTIVE_AT: _time,
     Key.PARTICIPANTS: _array(limits.MAX_PARTICIPANTS, _participant),
-    Key.USERNAME: _text(32),
+    Key.USERNAME: _text(limits.MAX_USERNAME_BYTES),
     Key.JOINED_SEQ: _seq,
     Key.DELIVERED_SEQ: _seq,
     Key.READ_SEQ: _seq,
@@ -222,6 +239,9 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.COUNTS: _array(limits.MAX_COUNT, _count),
     Key.LAST_SEEN: _time,
     Key.LIFETIME_S: _uint(2**32 - 1),
+    Key.CLIENT: _visible(limits.MAX_CLIENT_BYTES),
+    Key.FEATURES: _array(limits.MAX_FEATURES, _text(limits.MAX_FEATURE_BYTES)),
+    Key.LIMITS: _array(limits.MAX_LIMITS, _limit),
 }
 
 OPTIONAL: Final = frozenset(
@@ -241,6 +261,9 @@ OPTIONAL: Final = frozenset(
         Key.JOINERS_SEE_ALL,
         Key.LAST_SEEN,
         Key.LIFETIME_S,
+        Key.CLIENT,
+        Key.FEATURES,
+        Key.LIMITS,
     }
 )
 """Fields that a frame may leave out; absent and None are the same."""
@@ -295,6 +318,19 @@ _DECODE_FROM_SERVER: Final[dict[int, tuple[type[Reply | Push], tuple[_Field, ...
 def encode(frame: Frame) -> bytes:
     """One frame's bytes, in core deterministic encoding. Checks nothing: what a caller builds is of those types."""
     return cbor2.dumps(_item(frame))
+
+
+def encode_fields(frame: Frame, fields: Sequence[str]) -> tuple[int, bytes]:
+    """How many of these fields of a frame are there, and their keys and values: what `with_fields` takes."""
+    item = {int(Key[name.upper()]): getattr(frame, name) for name in fields if getattr(frame, name) is not None}
+    return len(item), cbor2.dumps(item)[1:]
+
+
+def with_fields(frame: bytes, fields: tuple[int, bytes]) -> bytes:
+    """An encoded frame with more fields, of greater keys than those that it has: what is the same in many frames is
+    encoded once."""
+    count, data = fields
+    return bytes((frame[0] + count,)) + frame[1:] + data
 
 
 def _item(record: _Record) -> dict[int, Any]:
@@ -372,11 +408,11 @@ def decode_from_server(data: bytes) -> Iterator[Reply | Push]:
         if known is None:
             if type(type_) is int and type_ not in _TYPES:
                 continue  # Of a later server; a push, it may be, without a request number to answer to.
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"{_show(type_)}, from a server")
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"{_show(type_)}, and it came from a server")
         try:
             frame = _read(item, *known)
         except ValueError as error:
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"{known[0].__name__}: {error}") from None
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"{name_of(known[0])}: {error}") from None
         yield frame
 
 
@@ -464,8 +500,8 @@ def _each_item(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, An
         except cbor2.CBORDecodeEOF:
             raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} is cut short") from None
         except cbor2.CBORDecodeError as error:
-            why = f": {error.__cause__}" if error.__cause__ else ""
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start}: {error}{why}") from None
+            detail = f"the item at byte {start}: {why_not_read(error)}"
+            raise RemoteProtocolError(CloseCode.BAD_FRAME, detail) from None
         keys = flat[::2]
         if not set(map(type, keys)) <= {int}:
             raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key that is no integer")
@@ -475,14 +511,32 @@ def _each_item(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, An
         yield item
 
 
+def why_not_read(error: Exception) -> str:
+    """What is wrong with some CBOR: cbor2 says it with the names of Python's types, and repeats what was sent."""
+    said = f"{error} {error.__cause__}"
+    return next((reason for part, reason in _UNREADABLE if part in said), "it is not well-formed CBOR")
+
+
+_UNREADABLE: Final = (
+    ("indefinite length", "indefinite lengths are not used in this protocol"),
+    ("semantic tag", "tags are not used in this protocol"),
+    ("Duplicate map key", "a map has a key twice"),
+    ("map key must be", "the keys of a map within a field must be texts or byte strings"),
+    ("nesting depth", "it has more levels than are allowed"),
+    ("codec can't decode", "a text must be UTF-8"),
+    ("simple value", "a simple value is not one of RFC 8949"),
+)
+
+
 def _request(item: dict[int, Any]) -> Request | RequestError:
     type_ = item.get(0)
     # bool is an int in Python, and 1.0 == 1 finds a dict's key: only the exact type counts.
     known = _DECODE_FROM_CLIENT.get(type_) if type(type_) is int else None
     if known is None:
-        is_from_server = type(type_) is int and type_ in _TYPES
-        code = ErrorCode.UNEXPECTED_FRAME if is_from_server else ErrorCode.UNKNOWN_FRAME
-        return RequestError(_request_of(item), code, _show(type_))
+        if type(type_) is int and type_ in _TYPES:
+            detail = f"{_show(type_)} comes from servers alone"
+            return RequestError(_request_of(item), ErrorCode.UNEXPECTED_FRAME, detail)
+        return RequestError(_request_of(item), ErrorCode.UNKNOWN_FRAME, _show(type_))
     try:
         return _read(item, *known)
     except ValueError as error:
@@ -525,5 +579,7 @@ def _request_of(item: dict[int, Any]) -> int:
 def _show(type_: Any) -> str:
     if type_ is None:
         return "type (key 0) is missing"
-    # A repr of something nested or huge would be work done for an attacker.
-    return f"frame type {type_}" if type(type_) is int else f"type (key 0) is no integer but {type(type_).__name__}"
+    if type(type_) is not int:
+        # Not what it is: to show something nested or huge would be work done for an attacker.
+        return "type (key 0) must be an integer"
+    return f"frame type {type_} ({Type(type_).name.lower()})" if type_ in _TYPES else f"frame type {type_} is unknown"

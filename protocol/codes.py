@@ -143,7 +143,9 @@ CLOSES: Final[dict[CloseCode, CloseInfo]] = {
     CloseCode.BAD_FRAME: CloseInfo("The bytes of a WebSocket message are not a sequence of frames.", False, 0),
     CloseCode.UNAUTHENTICATED: CloseInfo("The token is unknown; log in again.", False, 0),
     CloseCode.HELLO_EXPECTED: CloseInfo("The first frame of a connection must be hello.", False, 0),
-    CloseCode.UNSUPPORTED_VERSION: CloseInfo("This server does not speak that protocol version.", False, 0),
+    CloseCode.UNSUPPORTED_VERSION: CloseInfo(
+        "The client speaks only versions that are older than those that this server serves.", False, 0
+    ),
     CloseCode.TOKEN_EXPIRED: CloseInfo("The token has expired; log in again.", False, 0),
     CloseCode.DEVICE_REVOKED: CloseInfo("The user has revoked this device; its token is void.", False, 0),
 }

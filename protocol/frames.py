@@ -79,6 +79,9 @@ class Key(IntEnum):
     COUNTS = 56
     LAST_SEEN = 57
     LIFETIME_S = 58
+    CLIENT = 105
+    FEATURES = 106
+    LIMITS = 107
 
 
 class Type(IntEnum):
@@ -129,7 +132,9 @@ class Type(IntEnum):
 class Hello(Struct, frozen=True, gc=False):
     """First frame of a connection: who is there. Answered by `Welcome`, or by a close code.
 
+    :ivar version: the greatest version of the protocol that the client speaks.
     :ivar cursor: of what the device holds: what is new since then comes right after the welcome, up to a `Cursor`.
+    :ivar client: name and version of the program, such as "alo-terminal/0.1.0"; for the operator's figures.
     """
 
     TYPE: ClassVar = Type.HELLO
@@ -137,6 +142,7 @@ class Hello(Struct, frozen=True, gc=False):
     token: str
     version: int
     cursor: bytes | None = None
+    client: str | None = None
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -322,7 +328,10 @@ class Welcome(Struct, frozen=True, gc=False):
 
     :ivar created: now.
     :ivar expires: until when the token is good.
+    :ivar version: of the protocol, for this connection: the greatest that both sides speak.
     :ivar keep_alive_ms: after so long a silence the server pings; after twice as long the connection is at its end.
+    :ivar features: what this server can do (`protocol.features`), sorted; None is an older server's word for none.
+    :ivar limits: pairs (name, value) of what it allows, sorted.
     """
 
     TYPE: ClassVar = Type.WELCOME
@@ -333,6 +342,8 @@ class Welcome(Struct, frozen=True, gc=False):
     version: int
     expires: int
     keep_alive_ms: int
+    features: list[str] | None = None
+    limits: list[tuple[str, int]] | None = None
 
 
 class Sent(Struct, frozen=True, gc=False):
@@ -681,6 +692,12 @@ Push: TypeAlias = (
     | Profile
 )
 Frame: TypeAlias = Request | Reply | Push
+
+
+def name_of(frame: Frame | type[Frame]) -> str:
+    """What SPEC.md calls a frame, such as "mark_read"."""
+    return frame.TYPE.name.lower()
+
 
 REQUESTS: Final[tuple[type[Request], ...]] = get_args(Request)
 REPLIES: Final[tuple[type[Reply], ...]] = get_args(Reply)

@@ -25,6 +25,14 @@ MAX_TOKEN_BYTES: Final = 256
 MAX_MARKS: Final = 256
 """Up-to marks in one request: one for each conversation of a very busy catch-up."""
 
+MAX_CLIENT_BYTES: Final = 64
+"""Name and version of a client. It comes into logs and figures, so it is kept short; a browser's User-Agent has 110."""
+
+MAX_FEATURES: Final = 256
+MAX_FEATURE_BYTES: Final = 32
+MAX_LIMITS: Final = 256
+"""What a `welcome` may tell of a server: ten times what there is. Protects the client's memory."""
+
 MAX_CURSOR_BYTES: Final = 1024
 """Ours have 40 to 100 bytes, and 8 more for each transaction that was under way in Postgres."""
 
@@ -49,6 +57,15 @@ MAX_SHOWN: Final = 32
 """Participants of a conversation of whom everybody sees how far each has read. With more there are counts, and who
 wants to know more asks: else one message to 1,000 people is a million receipts. WhatsApp shows names up to about as
 many."""
+
+MAX_USERNAME_BYTES: Final = 32
+USERNAME_PATTERN: Final = "^[a-z0-9][a-z0-9_.-]{0,31}\\Z"
+r"""Small letters, digits and three signs: no two names look alike. \Z: Python's $ also matches before a line feed at
+the end, Postgres' does not."""
+
+MIN_PASSWORD_CHARACTERS: Final = 8
+MAX_PASSWORD_CHARACTERS: Final = 256
+"""NIST SP 800-63B asks for at least 8, and for 64 to be allowed; to hash longer ones would be work for strangers."""
 
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""
@@ -124,6 +141,9 @@ HELLO_TIMEOUT_S: Final = 10.0
 """From accepting the TCP connection to a complete `hello`; a phone on a bad 2G link needs about three."""
 
 PROTOCOL_VERSION: Final = 1
+OLDEST_VERSION: Final = 1
+"""The greatest and the least version that this code speaks. A connection uses the greatest that both sides speak."""
+
 SUBPROTOCOL: Final = "alo.v1"
 """Sec-WebSocket-Protocol. A server that does not select it does not speak this protocol."""
 
@@ -202,3 +222,44 @@ NAMED: Final = (
     HELLO_SECONDS,
     SILENT_SECONDS,
 )
+
+
+class Size(NamedTuple):
+    """A bound of a field, of a list or of a time, that a client is told beside the limits of `NAMED`.
+
+    :ivar name: what goes over the wire.
+    :ivar value: what it allows.
+    :ivar of: what is counted, for people.
+    """
+
+    name: str
+    value: int
+    of: str
+
+
+SIZES: Final = (
+    Size("client_bytes", MAX_CLIENT_BYTES, "bytes of `client`"),
+    Size("content_bytes", MAX_CONTENT_BYTES, "bytes of `content`"),
+    Size("content_type_bytes", MAX_CONTENT_TYPE_BYTES, "bytes of `content_type`"),
+    Size("cursor_days", CURSOR_DAYS, "days for which a cursor is good (6.4)"),
+    Size("display_name_bytes", MAX_DISPLAY_NAME_BYTES, "bytes of `display_name`"),
+    Size("ephemeral_public_key_bytes", MAX_PUBLIC_KEY_BYTES, "bytes of `ephemeral_public_key`"),
+    Size("marks_per_request", MAX_MARKS, "elements of `marks`"),
+    Size("nonce_bytes", MAX_NONCE_BYTES, "bytes of `nonce`"),
+    Size("page_bytes", MAX_PAGE_BYTES, "bytes of a page of `history` or `list` (7.1)"),
+    Size("page_entries", MAX_COUNT, "messages or conversations of a page: `count`"),
+    Size("participants", MAX_PARTICIPANTS, "participants of a conversation"),
+    Size("receipts_participants", MAX_SHOWN, "participants up to whom receipts are told one by one (5.8)"),
+    Size("requests_at_once_per_connection", MAX_REQUESTS_AT_ONCE, "requests of a connection after a rest"),
+    Size("requests_at_once_per_user", MAX_USER_REQUESTS_AT_ONCE, "requests of a user after a rest"),
+    Size("temp_id_days", TEMP_ID_DAYS, "days for which a `temp_id` that holds a time is remembered (4.2)"),
+    Size("users_per_watch", MAX_WATCHED, "users in a `watch`"),
+)
+
+
+def told(**instead: int) -> list[tuple[str, int]]:
+    """All of `NAMED` and `SIZES`, as a `welcome` has them: sorted by name.
+
+    :param instead: other values of some of them, by name.
+    """
+    return sorted({**{limit.name: limit.value for limit in (*NAMED, *SIZES)}, **instead}.items())

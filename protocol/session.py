@@ -13,9 +13,22 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from protocol import limits
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
-from protocol.frames import REQUESTS, Bye, Hello, Request
+from protocol.frames import REQUESTS, Bye, Hello, Request, name_of
+
+
+def agreed_version(
+    asked: int, *, oldest: int = limits.OLDEST_VERSION, greatest: int = limits.PROTOCOL_VERSION
+) -> int | None:
+    """The version that a connection uses: the greatest that both sides speak; None if there is none.
+
+    :param asked: the greatest that the client speaks.
+    :param oldest: the least that the server serves; `greatest` is what it speaks itself.
+    """
+    version = min(asked, greatest)
+    return version if version >= oldest else None
 
 
 class State(Enum):
@@ -71,10 +84,10 @@ class Session:
         if isinstance(outcome, State):
             self.state = outcome
         elif isinstance(outcome, ErrorCode):
-            detail = f"{type(frame).__name__} in state {self.state.value}"
+            detail = f"{name_of(frame)} in state {self.state.value}"
             raise RequestError(frame.request, outcome, detail)
         else:
-            raise RemoteProtocolError(outcome, f"{type(frame).__name__} came before hello")
+            raise RemoteProtocolError(outcome, f"{name_of(frame)} came before hello")
 
     def welcome(self) -> None:
         """The token was found good.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
@@ -11,8 +12,15 @@ import cbor2
 import msgspec
 from msgspec import Meta, Struct
 
+from protocol.codec import why_not_read
 from protocol.frames import Conversation, Message, Tombstone
-from protocol.limits import MAX_LIFETIME_S, MIN_LIFETIME_S
+from protocol.limits import (
+    MAX_LIFETIME_S,
+    MAX_PASSWORD_CHARACTERS,
+    MIN_LIFETIME_S,
+    MIN_PASSWORD_CHARACTERS,
+    USERNAME_PATTERN,
+)
 from server.cursors import InvalidCursor, decode_cursor, encode_cursor
 from store.accounts import Device
 from store.contacts import Contact
@@ -29,9 +37,8 @@ _T = TypeVar("_T")
 
 Form: TypeAlias = Literal["json", "cbor"]
 
-# \Z: Python's $ also matches before a line feed at the end, Postgres' does not.
-Username = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,31}\\Z")]
-Password = Annotated[str, Meta(min_length=8, max_length=256)]
+Username = Annotated[str, Meta(pattern=USERNAME_PATTERN)]
+Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MAX_PASSWORD_CHARACTERS)]
 Title = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[^\\x00]*$")]
 
 
@@ -143,8 +150,40 @@ def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
         if content_type.partition(";")[0].strip() == CBOR:
             return msgspec.convert(cbor2.loads(data, max_depth=8, strict_hashable_types=True), type_)
         return msgspec.json.decode(data, type=type_)
-    except (msgspec.MsgspecError, cbor2.CBORDecodeError, UnicodeError, RecursionError) as error:
-        raise InvalidBody(str(error)) from None
+    except msgspec.MsgspecError as error:
+        raise InvalidBody(_plain(str(error))) from None
+    except cbor2.CBORDecodeError as error:
+        raise InvalidBody(f"the body: {why_not_read(error)}") from None
+    except UnicodeError:
+        raise InvalidBody("the body: a text must be UTF-8") from None
+    except RecursionError:
+        raise InvalidBody("the body: it has more levels than are allowed") from None
+
+
+_KINDS: Final = {
+    "array": "an array",
+    "bool": "true or false",
+    "bytes": "bytes",
+    "float": "a number",
+    "int": "an integer",
+    "null": "null",
+    "object": "a map",
+    "str": "a text",
+    "uuid": "an id (16 bytes, or a UUID in JSON)",
+}
+"""What msgspec calls the kinds of values -> what JSON and CBOR call them."""
+
+
+def _plain(said: str) -> str:
+    """What msgspec says of a body, without the names of Python's types, and without what the client has sent."""
+    said = re.sub(
+        r"^Invalid (?:enum )?value '.*'", "This is none of the values that are allowed", said, flags=re.DOTALL
+    )
+    return re.sub(r"(Expected|got) `([^`$]*)`", lambda found: f"{found[1]} {_kinds(found[2])}", said)
+
+
+def _kinds(said: str) -> str:
+    return " or ".join(_KINDS.get(kind, "something else") for kind in said.split(" | "))
 
 
 def address_in(body: PutEmail) -> str:

@@ -19,12 +19,12 @@ import structlog
 import trio
 
 from protocol import limits, websocket
-from protocol.codec import decode_from_client, encode
+from protocol.codec import decode_from_client, encode, with_fields
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import Bye, Done, Hello, MarkDelivered, MarkRead, Move, Ping, Pong, Request, Send, Welcome
 from protocol.limits import Limit
-from protocol.session import Session, State
+from protocol.session import Session, State, agreed_version
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
 from server.admission import Rate, TokenBucket
 from server.handshake import open_websocket
@@ -44,7 +44,12 @@ RATE: Final = Rate(limits.MAX_REQUESTS_PER_S, limits.MAX_REQUESTS_AT_ONCE)
 
 
 class Gateway(Protocol):
-    """What a connection needs of the node it is on."""
+    """What a connection needs of the node it is on.
+
+    :ivar told: the features and limits of every `welcome`, encoded.
+    """
+
+    told: tuple[int, bytes]
 
     def trusts(self, address: str) -> bool:
         """Whether this peer is a proxy that says for whom it speaks."""
@@ -65,11 +70,14 @@ class Gateway(Protocol):
     async def register(self, connection: Connection) -> None:
         """From when this returns, on all nodes, the user's pushes are offered here. Raises Unavailable."""
 
+    def count_client(self, name: str | None) -> str:
+        """Count a connection by the client's name; under which name it counts, until `leave`."""
+
     async def wait_turn(self) -> None:
         """Return soon: so that thousands who go at once do not all take their leave before anybody else has a turn."""
 
     def leave(self, connection: Connection) -> None:
-        """The connection has ended. Undoes `admit` and `register`, whichever has been done."""
+        """The connection has ended. Undoes `admit`, `register` and `count_client`, whichever has been done."""
 
     def now_us(self) -> int:
         """The time by Postgres' clock, in microseconds since 1970."""
@@ -92,6 +100,7 @@ class Connection:
 
     :param sock: an accepted, non-blocking socket; owned from here on.
     :param address: of the peer; `address` becomes that of the client, if the peer is a trusted proxy.
+    :ivar client: the name under which the connection is counted; None before the welcome.
     :ivar heard_at: when the last bytes came, by Trio's clock.
     :ivar typing: what the gateway last passed on of the user's typing here.
     """
@@ -110,6 +119,7 @@ class Connection:
         "_sock",
         "_stream",
         "address",
+        "client",
         "counted_as",
         "device",
         "heard_at",
@@ -137,6 +147,7 @@ class Connection:
         self._queue: deque[Request] | None = None
         self._idle: trio.Event | None = None
         self.address = address
+        self.client: str | None = None
         self.counted_as: str | None = None
         self.heard_at = 0.0
         self.in_flight = 0
@@ -379,8 +390,9 @@ class Connection:
         self._queue = None
 
     async def _greet(self, hello: Hello) -> None:
-        if hello.version < limits.PROTOCOL_VERSION:
-            detail = f"version {hello.version}; this server speaks {limits.PROTOCOL_VERSION}"
+        version = agreed_version(hello.version)
+        if version is None:
+            detail = f"the client speaks version {hello.version}; this server serves {limits.OLDEST_VERSION} and later"
             self.close(CloseCode.UNSUPPORTED_VERSION, detail)
             return
         try:
@@ -414,11 +426,13 @@ class Connection:
             identity.now,
             self.user,
             self.device,
-            limits.PROTOCOL_VERSION,
+            version,
             identity.expires,
             int(limits.KEEP_ALIVE_S * 1000),
         )
-        self.outbox.release(encode(welcome))
+        self.outbox.release(with_fields(encode(welcome), self._gateway.told))
+        self.client = self._gateway.count_client(hello.client)
+        log.debug("welcomed", client=hello.client, version=version)
         if hello.cursor is not None:
             # It has had its reply: what follows is on nobody's account but the connection's.
             self.in_flight += 1

@@ -15,10 +15,12 @@ from typing import Final
 import structlog
 import trio
 
-from protocol import limits
+from protocol import features, limits
+from protocol.codec import encode_fields
 from protocol.codes import CloseCode
-from protocol.frames import Hello, MarkDelivered, MarkRead, Request, Send, Sync
+from protocol.frames import Hello, MarkDelivered, MarkRead, Request, Send, Sync, Welcome
 from server.admission import Arrivals, ConnectionCounts, Rate, TokenBuckets
+from server.clients import Clients
 from server.connection import Connection
 from server.delivery import DeliveryTimes
 from server.handshake import refused_address
@@ -118,6 +120,9 @@ class SocketGateway:
             Rate(limits.MAX_USER_REQUESTS_PER_S, limits.MAX_USER_REQUESTS_AT_ONCE), MAX_BUCKETS
         )
         self._arrivals: Arrivals[Connection] = Arrivals(MAX_ARRIVING, ARRIVAL_S)
+        self._clients = Clients()
+        told = limits.told(**{limits.CONNECTIONS_PER_ADDRESS.name: config.max_address_connections})
+        self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, features.NAMES, told), ("features", "limits"))
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
         self._connections: set[Connection] = set()
         self._all_gone = trio.Event()
@@ -193,7 +198,7 @@ class SocketGateway:
     async def _move_away(self) -> None:
         """Have the clients connect elsewhere; they are served here until they have."""
         connections, is_last = list(self._connections), not self._node.has_others()
-        log.info("moving", connections=len(connections), is_last=is_last)
+        log.info("moving", connections=len(connections), is_last=is_last, clients=self._clients.statistics())
         longest_s = len(connections) * MOVE_STEP_S
         for connection in connections:
             if is_last:
@@ -263,6 +268,13 @@ class SocketGateway:
         # For every device, not only the first: another's entry may still be under way.
         await self._node.enter(connection.user)
 
+    def count_client(self, name: str | None) -> str:
+        return self._clients.enter(name)
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """Open connections by the names of their clients."""
+        return {"clients": self._clients.statistics()}
+
     async def wait_turn(self) -> None:
         async with self._turns:
             await trio.lowlevel.checkpoint()
@@ -272,6 +284,9 @@ class SocketGateway:
         if connection.counted_as is not None:
             self._addresses.leave(connection.counted_as)
             connection.counted_as = None
+        if connection.client is not None:
+            self._clients.leave(connection.client)
+            connection.client = None
         if connection.registered_at:
             self._delivery_times.left(connection)
             self._keep_alive.remove(connection)

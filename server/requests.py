@@ -39,6 +39,7 @@ from protocol.frames import (
     Tombstone,
     Typing,
     Watch,
+    name_of,
 )
 from server.connection import Connection
 from server.cursors import InvalidCursor, decode_cursor, encode_cursor
@@ -82,10 +83,10 @@ class Requests:
         except StoreError as error:
             return encode(store_error_reply(frame.request, error))
         except RedisError as error:
-            log.warning("request_refused", request=type(frame).__name__, error=str(error))
+            log.warning("request_refused", request=name_of(frame), error=str(error))
             return encode(store_error_reply(frame.request, Unavailable("Redis", "", str(error))))
         except Exception:  # the boundary: a fault here is told to the client, and to nobody else
-            log.exception("request_failed", request=type(frame).__name__)
+            log.exception("request_failed", request=name_of(frame))
             return encode(error_reply(RequestError(frame.request, ErrorCode.INTERNAL, "")))
 
     async def _serve(self, connection: Connection, frame: Request) -> bytes:
@@ -115,7 +116,7 @@ class Requests:
                 )
                 connection.expire_in((expires - now) / 1e6)
                 return encode(Refreshed(frame.request, token, expires))
-        raise AssertionError(f"{type(frame).__name__} is served elsewhere")
+        raise AssertionError(f"{name_of(frame)} is served elsewhere")
 
     async def _look_up(self, connection: Connection, frame: Status | History | List) -> Reply:
         match frame:

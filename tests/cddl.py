@@ -7,6 +7,7 @@ pycddl is the Rust crate `cddl`, which shares nothing with our codec. Where 0.6.
   is no pair into null.
 - Of an array in place of a choice of maps it looks at the elements; so for it the choice is one of entries.
 - Where a map has `* int => any`, it lets keys of other types pass, too; `_check` looks at them.
+- It looks for a regular expression anywhere in a text, where RFC 8610 has it match the whole of it.
 - It tries all the rules of a choice one after the other; so each type of frame is a schema of its own here. That takes
   60 us for the smallest frames, 100 us for a message, 500 us for a conversation.
 """
@@ -37,6 +38,8 @@ STRICTER = (
     (re.compile(r"mark = \[id, seq\]"), "mark = {0: id, 1: seq}"),
     (re.compile(r"receipt = \[id, seq, seq\]"), "receipt = {0: id, 1: seq, 2: seq}"),
     (re.compile(r"counted = \[seq, seq, seq\]"), "counted = {0: seq, 1: seq, 2: seq}"),
+    (re.compile(r"allowed = \[limit, limit-value\]"), "allowed = {0: limit, 1: limit-value}"),
+    (re.compile(r'\.regexp "(.*?)"'), r'.regexp "^\1$"'),
     (re.compile(r"40: message / tombstone"), "(40: message // 40: tombstone)"),
 )
 
@@ -90,7 +93,7 @@ def _check(data: bytes, types: range) -> None:
 def _validate(root: str, frame: bytes, item: dict[int, Any]) -> None:
     if pycddl is None:
         return
-    for key, size in ((Key.MARKS, 2), (Key.HEADS, 2), (Key.RECEIPTS, 3), (Key.COUNTS, 3)):
+    for key, size in ((Key.MARKS, 2), (Key.HEADS, 2), (Key.RECEIPTS, 3), (Key.COUNTS, 3), (Key.LIMITS, 2)):
         if isinstance(marks := item.get(key), list):
             maps = [dict(enumerate(mark)) if isinstance(mark, list) and len(mark) == size else None for mark in marks]
             frame = cbor2.dumps(item | {int(key): maps})

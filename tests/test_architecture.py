@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -74,3 +75,29 @@ def test_protocol_imports_nothing_that_does_io() -> None:
     allowed = {"__future__", "cbor2", "collections", "enum", "io", "msgspec", "protocol", "secrets", "typing"}
     for file in (ROOT / "protocol").rglob("*.py"):
         assert imports_of(file) <= allowed, file
+
+
+FOR_OPERATORS = {"server/proxies.py"}
+"""What these say of a wrong setting or proxy is read by an operator, in a log."""
+
+
+@pytest.mark.parametrize("folder", ["protocol", "server", "client"])
+def test_no_sentence_for_others_shows_the_name_of_a_class_or_a_value_as_python_writes_it(folder: str) -> None:
+    """Frames are called as in SPEC.md, by `name_of`; only logs and assertions may say more."""
+    for file in files():
+        name = str(file.relative_to(ROOT))
+        if name.startswith(f"{folder}/") and name not in FOR_OPERATORS:
+            assert not list(_shown_as_python(ast.parse(file.read_text()))), name
+
+
+def _shown_as_python(node: ast.AST) -> Iterator[int]:
+    """The lines that take the name of a class, or the `repr` of a value."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.Assert() | ast.Call(func=ast.Attribute(value=ast.Name(id="log"))):
+                continue
+            case ast.Attribute(attr="__name__") | ast.Call(func=ast.Name(id="repr")):
+                yield child.lineno
+            case ast.FormattedValue(conversion=114):  # !r
+                yield child.lineno
+        yield from _shown_as_python(child)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import json
 import re
 from dataclasses import fields
 from operator import itemgetter
@@ -10,7 +12,8 @@ from typing import Any
 
 import cbor2
 
-from protocol import limits
+from client import VERSION
+from protocol import features, limits
 from protocol.codec import OPTIONAL, OPTIONAL_IN, decode_from_client, decode_from_server, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
@@ -93,6 +96,8 @@ def _borders(cell: str, sample: Any) -> tuple[list[Any], list[Any]]:
             return _BORDERS[kind]
         case "number", [least, most]:
             return [least, most], [least - 1, most + 1]
+        case "visible ASCII text", [most]:
+            return ["!", "~" * most], ["", "a" * (most + 1), "two words", "é", "\x7f"]
         case "text", [most]:
             return ["a", "a" * most, "é" * (most // 2)], ["", "a" * (most + 1), "é" * (most // 2 + 1), "\0"]
         case "opaque bytes", [most]:
@@ -118,7 +123,8 @@ _BORDERS: dict[str, tuple[list[Any], list[Any]]] = {
     ),
 }
 _CELL = re.compile(
-    r"^(id|seq|time|milliseconds|boolean|number|text|opaque bytes|array|`message` or `tombstone` frame)\b"
+    r"^(id|seq|time|milliseconds|boolean|number|visible ASCII text|text|opaque bytes|array|"
+    r"`message` or `tombstone` frame)\b"
     r"(?:,? (?:of )?(?:at most )?(\d+)(?: to (\d+))?)?"
 )
 
@@ -138,6 +144,19 @@ def _is_read(struct: type[Record], key: int, value: Any) -> bool:
 def test_spec_has_every_limit_that_has_a_name() -> None:
     rows = [f"| `{limit.name}` | {limit.shown} | {limit.outcome} |" for limit in limits.NAMED]
     assert "\n".join(rows) in SPEC
+
+
+def test_spec_has_every_size_that_a_welcome_tells() -> None:
+    assert "\n".join(f"| `{size.name}` | {size.value} | {size.of} |" for size in limits.SIZES) in SPEC
+    told = limits.told()
+    assert told == sorted(told)
+    assert len(dict(told)) == len(limits.NAMED) + len(limits.SIZES), "each name once"
+
+
+def test_spec_has_every_feature() -> None:
+    assert "\n".join(f"| `{name}` | {features.FEATURES[name]} |" for name in features.NAMES) in SPEC
+    assert list(features.FEATURES) == sorted(features.FEATURES)
+    assert all(re.fullmatch("[a-z]+(_[a-z]+)*", name) for name in features.FEATURES)
 
 
 def test_spec_states_the_limits_that_have_no_name() -> None:
@@ -183,3 +202,11 @@ def test_readme_has_every_variable_with_its_default() -> None:
         shown = f"{default:.15g}" if isinstance(default, float) else str(default)
         cell = rf"`{re.escape(shown)}` " if shown else ""
         assert re.search(rf"^\| `{field.name.upper()}` \| {cell}\|", README, re.MULTILINE), field.name
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    package = json.loads((ROOT / "client" / "js" / "package.json").read_text())
+    assert setup["metadata"]["version"] == VERSION == package["version"]
+    assert f"'alo-js/{VERSION}'" in (ROOT / "client" / "js" / "client.js").read_text()

@@ -5,6 +5,7 @@
 //   online (welcome), current ()  welcomed; and all is held that there was
 //   token (token, expires)        to be kept in place of the old one
 //   end (code, reason)            for good: something has to change first
+// `features` is a Set and `limits` a Map of what the server says of itself in its welcome (11).
 
 import { randomBytes } from 'node:crypto'
 import { EventEmitter } from 'node:events'
@@ -12,6 +13,8 @@ import WebSocket from 'ws'
 import { decode, encode } from './codec.js'
 import { Mailbox } from './mailbox.js'
 
+const VERSION = 1 // the greatest and the oldest that this client speaks (3.1)
+const NAME = 'alo-js/0.1.0' // 3.2
 const MAX_IN_FLIGHT = 1024 // 2.5
 const MARK_INTERVAL_MS = 1000 // 5.5
 const HOLE_PATIENCE_MS = 300 // 5.3
@@ -47,9 +50,10 @@ export class Client extends EventEmitter {
   #ahead = 0 // ms that the server's clock is ahead of this one
 
   // `urls`: of gateways, tried in turn, such as ws://127.0.0.1:8001.
-  constructor(urls, token, mailbox = new Mailbox()) {
+  // `name`: of the program, and its version.
+  constructor(urls, token, mailbox = new Mailbox(), name = NAME) {
     super()
-    Object.assign(this, { urls, token, mailbox })
+    Object.assign(this, { urls, token, mailbox, name, features: new Set(), limits: new Map() })
   }
 
   connect() {
@@ -107,7 +111,8 @@ export class Client extends EventEmitter {
 
   async #hello() {
     try {
-      this.#opened(await this.request({ type: 'hello', token: this.token, version: 1 }))
+      const hello = { type: 'hello', token: this.token, version: VERSION, client: this.name }
+      this.#opened(await this.request(hello))
     } catch {
       this.#socket.terminate()
     }
@@ -115,6 +120,9 @@ export class Client extends EventEmitter {
 
   #opened(welcome) {
     this.#isOpen = true
+    if (welcome.version !== VERSION) return this.#end(4503, `the server speaks version ${welcome.version}`)
+    this.features = new Set(welcome.features)
+    this.limits = new Map(welcome.limits)
     this.#failures = 0
     this.user = this.mailbox.user = welcome.user
     this.#ahead = welcome.created / 1000 - Date.now()
@@ -228,6 +236,12 @@ export class Client extends EventEmitter {
     } finally {
       this.#isSyncing = false
     }
+  }
+
+  // Client and server do not fit together: connecting again would not help (3.1).
+  #end(code, reason) {
+    this.bye()
+    this.emit('end', code, reason)
   }
 
   async #fillHoles() {

@@ -21,7 +21,10 @@ const FIELDS = [
   'limit', 'limit_value', 'reply_to', 'members_version', 'is_admin', 'display_name', 'joiners_see_all', 'receipts',
   'counts', 'last_seen', 'lifetime_s',
 ]
-const KEYS = Object.fromEntries(FIELDS.map((name, key) => [name, key]))
+// Those whose keys do not follow on.
+const LATER_FIELDS = { client: 105, features: 106, limits: 107 }
+const KEYS = { ...Object.fromEntries(FIELDS.map((name, key) => [name, key])), ...LATER_FIELDS }
+const FIELD_NAMES = new Map(Object.entries(KEYS).map(([name, key]) => [key, name]))
 const NAMES = Object.fromEntries(Object.entries(TYPES).map(([name, type]) => [type, name]))
 
 const encoder = new Encoder({ useRecords: false, mapsAsObjects: false, tagUint8Array: false })
@@ -53,7 +56,7 @@ export function decode(data) {
 function fromMap(map) {
   const frame = {}
   for (const [key, value] of map) {
-    const name = FIELDS[key]
+    const name = FIELD_NAMES.get(key)
     const item = name === 'type' ? NAMES[value] : fromItem(value)
     if (name !== undefined && item !== undefined && item !== null) frame[name] = item
   }

@@ -104,6 +104,7 @@ class World:
     :ivar online: who has a device connected.
     :ivar page: entries of one page of `sync`, `history` and lists.
     :ivar lifetime_us: of tokens.
+    :ivar told: fields of each welcome that are to be other than usual.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -122,6 +123,7 @@ class World:
         self.online: set[bytes] = set()
         self.page = 100
         self.lifetime_us = NEVER
+        self.told: dict[str, Any] = {}
         self.tokens = ["token"]
         self.epoch = 0
         self.subprotocol: str | None = limits.SUBPROTOCOL
@@ -232,7 +234,8 @@ class World:
         match frame:
             case Hello():
                 link.is_welcomed = True
-                welcome = Welcome(frame.request, 1, ME, DEVICE, frame.version, 1 + self.lifetime_us, 30_000)
+                plain = Welcome(frame.request, 1, ME, DEVICE, frame.version, 1 + self.lifetime_us, 30_000)
+                welcome = replace(plain, **self.told)
                 return [welcome, *(self._resume(frame.cursor) if frame.cursor is not None else ())]
             case Send() | Edit() | Delete():
                 return [self._change(frame)]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import cbor2
 import pytest
 import trio
 from client_world import DEVICE, GATEWAY, ME, OTHER, TALK, Link, World, close, message, no_reply, refuse
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from client import VERSION
 from client.connection import REPLY_TIMEOUT_S, connect, open_raw
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from protocol import limits
@@ -20,7 +23,41 @@ TEMP_ID = b"i" * 16
 async def test_says_hello_first_and_keeps_the_welcome(world: World) -> None:
     async with connect(GATEWAY, "secret") as connection:
         assert (connection.welcome.user, connection.welcome.device) == (ME, DEVICE)
-    assert world.requests[0] == Hello(0, "secret", limits.PROTOCOL_VERSION)
+    assert world.requests[0] == Hello(0, "secret", limits.PROTOCOL_VERSION, None, f"alo-python/{VERSION}")
+
+
+async def test_says_the_name_of_the_program_that_it_is_in(world: World) -> None:
+    async with connect(GATEWAY, "secret", client="robot/7"):
+        pass
+    assert isinstance(hello := world.requests[0], Hello)
+    assert hello.client == "robot/7"
+
+
+@pytest.mark.parametrize(
+    ("told", "features", "allowed"),
+    [
+        ({}, frozenset(), {}),
+        ({"features": ["edit", "later"], "limits": [("marks", 9)]}, {"edit", "later"}, {"marks": 9}),
+    ],
+)
+async def test_knows_what_the_server_can_do_and_allows(
+    world: World, told: dict[str, Any], features: frozenset[str], allowed: dict[str, int]
+) -> None:
+    world.told = told
+    async with connect(GATEWAY, "secret") as connection:
+        assert connection.features == features
+        assert connection.limits == allowed
+
+
+@pytest.mark.parametrize("version", [limits.OLDEST_VERSION - 1, limits.PROTOCOL_VERSION + 1])
+async def test_leaves_a_server_whose_version_it_does_not_speak(world: World, version: int) -> None:
+    world.told = {"version": version}
+    with pytest.raises(ConnectionLost) as lost:
+        async with connect(GATEWAY, "secret"):
+            raise AssertionError("connected")
+    assert (lost.value.close_code, lost.value.reconnect) == (4503, False)
+    assert f"version {version}" in lost.value.reason
+    assert isinstance(world.requests[-1], Bye)
 
 
 async def test_leaving_says_bye(world: World) -> None:

@@ -49,6 +49,7 @@ from protocol.frames import (
     Typing,
     Watch,
 )
+from tests.waiting import wait_for
 
 URLS = [GATEWAY, SECOND_GATEWAY]
 PATIENCE_S = 120.0
@@ -621,3 +622,14 @@ async def test_what_is_new_and_does_not_come_by_itself_is_asked_for(world: World
         assert syncs[0] is None
         assert syncs[-1] is None
         assert equals_a_fresh_fetch(session, world)
+
+
+async def test_a_session_says_its_name_on_each_connection_and_knows_what_the_server_can_do(world: World) -> None:
+    world.told = {"features": ["edit"], "limits": [("marks", 9)]}
+    async with open_session([GATEWAY], CREDENTIALS, client="robot/7") as session:
+        assert (session.features, session.limits) == (frozenset(), {})
+        await session.wait_online()
+        assert (session.features, session.limits) == ({"edit"}, {"marks": 9})
+        await world.link.close(CloseCode.GOING_AWAY)
+        await wait_for(lambda: len(world.links) == 2 and session.is_online, what="connected anew")
+    assert [frame.client for frame in world.requests if isinstance(frame, Hello)] == ["robot/7"] * 2

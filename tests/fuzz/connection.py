@@ -75,6 +75,7 @@ class Node:
         self._flags = flags
         self.is_registered = False
         self.left = 0
+        self.told: tuple[int, bytes] = (0, b"")
 
     def trusts(self, address: str) -> bool:
         return bool(self._flags & IS_RAW)
@@ -104,6 +105,9 @@ class Node:
 
     def now_us(self) -> int:
         return 0
+
+    def count_client(self, name: str | None) -> str:
+        return name or ""
 
     async def wait_turn(self) -> None:
         await trio.lowlevel.checkpoint()

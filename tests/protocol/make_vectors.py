@@ -124,6 +124,10 @@ def borders_of_lengths() -> Iterator[Vector]:
     yield read_as("nonce and key of the most bytes", replace(SEND, nonce=bytes(64), ephemeral_public_key=bytes(2048)))
     yield read_as("token of 1 byte", replace(full(Hello), token="t"))
     yield read_as("token of 256 bytes", replace(full(Hello), token="t" * 256))
+    yield read_as("client of 1 byte", replace(full(Hello), client="!"))
+    yield read_as("client of 64 bytes", replace(full(Hello), client="~" * 64))
+    yield read_as("the most features and limits", most_told())
+    yield read_as("neither features nor limits", replace(full(Welcome), features=[], limits=[]))
     yield read_as("cursor of 1 byte", Sync(7, b"\x00"))
     yield read_as("cursor of 1024 bytes", Sync(7, b"\x07" * 1024))
     yield read_as("the shortest texts of an error", replace(full(Error), code="c", detail="d", limit="l"))
@@ -155,6 +159,11 @@ def borders_of_lengths() -> Iterator[Vector]:
     yield read_as("three messages, newest first", Messages(7, True, [replace(MESSAGE, seq=seq) for seq in (9, 8, 7)]))
 
 
+def most_told() -> Welcome:
+    names = [f"{number:03}" for number in range(256)]
+    return replace(full(Welcome), features=[*names[:-1], "z" * 32], limits=[(name, 2**32 - 1) for name in names])
+
+
 def ignored() -> Iterator[Vector]:
     nested: list[Any] = [[b"\x01", "two", [3]], {"three": [4, None], b"\x05": -6}]
     for label, unknown in (
@@ -166,7 +175,7 @@ def ignored() -> Iterator[Vector]:
             "unknown keys with null, booleans, floats",
             {60: None, 61: True, 62: False, 63: 1.5, 64: float("inf"), 65: -1},
         ),
-        ("as many unknown keys as fit", dict.fromkeys(range(100, 121), 0)),
+        ("as many unknown keys as fit", dict.fromkeys(range(1000, 1021), 0)),
     ):
         for frame in (full(Ping), full(Done)):
             yield read_as(f"{label}: {name_of(type(frame))}", frame, data=cbor2.dumps(as_map(frame) | unknown))

@@ -109,5 +109,12 @@ WRONG: dict[Key, list[Any]] = {
     Key.COUNTS: [5, {}, [[1, 1, 1]] * 101, *([each] for each in NO_COUNTS)],
     Key.LAST_SEEN: NO_TIME,
     Key.LIFETIME_S: NO_MS,
+    Key.CLIENT: ["", "a" * 65, "two words", "tab\t", "del\x7f", "accént", b"text", 5, True, []],
+    Key.FEATURES: [5, {}, "edit", ["edit"] * 257, *([each] for each in no_text(32)), [None]],
+    Key.LIMITS: [
+        *(5, {}, [["a", 1]] * 257, [["a"]], [["a", 1, 1]], [[1, "a"]], [None], ["a", 1], [{"a": 1}]),
+        *([["a", each]] for each in NO_MS),
+        *([[each, 1]] for each in no_text(64)),
+    ],
 }
 """Field -> values it is refused for. A frame with a wrong request number cannot even be answered."""

@@ -124,6 +124,9 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "counts": arrays(st.tuples(seqs, seqs, seqs), 0, limits.MAX_COUNT),
     "last_seen": microseconds,
     "lifetime_s": milliseconds,
+    "client": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64),
+    "features": arrays(texts(32), 0, limits.MAX_FEATURES),
+    "limits": arrays(st.tuples(texts(64), milliseconds), 0, limits.MAX_LIMITS),
 }
 
 
@@ -184,6 +187,9 @@ def full(struct_: type[Record]) -> Any:
         "counts": [(7, 120, 45)],
         "last_seen": 1_790_000_000_000_010,
         "lifetime_s": 86_400,
+        "client": "app/1.0",
+        "features": ["edit", "typing"],
+        "limits": [("content_bytes", 65_536), ("participants", 1000)],
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
     samples |= dict.fromkeys(("joined_seq", "delivered_seq", "read_seq"), 6)

@@ -11,7 +11,28 @@ from protocol_strategies import full, requests_numbers
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
 from protocol.frames import REQUESTS, Bye, Hello, Request
-from protocol.session import Session, State
+from protocol.session import Session, State, agreed_version
+
+
+@pytest.mark.parametrize(
+    ("asked", "oldest", "greatest", "used"),
+    [
+        (0, 1, 1, None),
+        (1, 1, 1, 1),
+        (2, 1, 1, 1),
+        (65535, 1, 1, 1),
+        (1, 2, 4, None),
+        (2, 2, 4, 2),
+        (3, 2, 4, 3),
+        (4, 2, 4, 4),
+        (5, 2, 4, 4),
+        (0, 0, 0, 0),
+    ],
+)
+def test_a_connection_uses_the_greatest_version_that_both_speak(
+    asked: int, oldest: int, greatest: int, used: int | None
+) -> None:
+    assert agreed_version(asked, oldest=oldest, greatest=greatest) == used
 
 
 def some(*structs: type[Request]) -> st.SearchStrategy[Request]:

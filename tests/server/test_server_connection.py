@@ -12,7 +12,7 @@ from server_node import RawClient, wait_for
 from trio.testing import wait_all_tasks_blocked
 
 from protocol import limits
-from protocol.codec import encode
+from protocol.codec import encode, encode_fields
 from protocol.codes import CloseCode
 from protocol.frames import (
     Done,
@@ -43,6 +43,8 @@ class FakeGateway:
     """A gateway that does what a test tells it."""
 
     def __init__(self) -> None:
+        self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, ["edit"], [("marks", 2)]), ("features", "limits"))
+        self.clients: list[str | None] = []
         self.identified: Identity | Exception = Identity(USER, DEVICE, 1, 1 + 60_000_000)
         self.registering = trio.Event()
         self.may_register = trio.Event()
@@ -72,6 +74,10 @@ class FakeGateway:
 
     def has_room(self, user: bytes) -> bool:
         return not self.user_is_full
+
+    def count_client(self, name: str | None) -> str:
+        self.clients.append(name)
+        return name or ""
 
     def now_us(self) -> int:
         return 0

@@ -1,0 +1,44 @@
+"""Which clients are connected: connections by the names that they give in `hello`, for the operator's figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+MAX_NAMES: Final = 64
+"""Names that are counted apart at a time: a few programs in a few versions each. A client may call itself anything, and
+every name would be a label of a metric for ever; a user has at most half as many connections to a node."""
+
+OTHER: Final = "other"
+UNNAMED: Final = "unnamed"
+"""What counts for those beyond `MAX_NAMES`, and for those that say nothing. A name of a client has a slash."""
+
+
+class Clients:
+    """Open connections by the name of their client. Atomic (no checkpoints)."""
+
+    def __init__(self, most: int = MAX_NAMES) -> None:
+        self._most = most
+        self._connections: Counter[str] = Counter()
+
+    def enter(self, name: str | None) -> str:
+        """Count a connection; under which name, to be given back to `leave`.
+
+        A name that no connection has any more makes room for another one.
+        """
+        counted = name or UNNAMED
+        is_new = counted != UNNAMED and counted not in self._connections
+        if is_new and len(self._connections.keys() - {OTHER, UNNAMED}) >= self._most:
+            counted = OTHER
+        self._connections[counted] += 1
+        return counted
+
+    def leave(self, counted: str) -> None:
+        """A connection that was counted under this name has ended."""
+        self._connections[counted] -= 1
+        if not self._connections[counted]:
+            del self._connections[counted]
+
+    def statistics(self) -> dict[str, int]:
+        """Name -> open connections; at most `most` names, `OTHER` and `UNNAMED`."""
+        return dict(self._connections)
