@@ -29,6 +29,7 @@ from protocol.frames import (
 )
 from server import tide
 from store.pool import Pool
+from store.restored import begin_history
 from tests.people import new_direct, new_user
 
 
@@ -139,9 +140,11 @@ async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
         await send(writes, direct)
         await reads.find(Message)
         assert node.gateway._hub.span(direct) is not None
-        await pool.fetch("update history set id = gen_random_uuid()")
+        assert node.gateway._sends._members.statistics().conversations == 1
+        await begin_history(pool.url)
         assert await reads.find(Lag) == Lag([])
         assert node.gateway._hub.span(direct) is None
+        assert node.gateway._sends._members.statistics().conversations == 0, "a version names another list now"
         [refused] = await reads.ask(Sync(2, (await _cursor(reads)).cursor))
         assert isinstance(refused, Synced), "a new cursor is good"
 
