@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
 import trio
@@ -60,7 +60,7 @@ async def talking(
 
 
 async def send(client: RawClient, conversation: bytes) -> None:
-    await client.ask(Send(5, conversation, "text", b"x", None, None, secrets.token_bytes(16)))
+    await client.ask(Send(5, conversation, "text", b"x", None, None, uuid4().bytes))
 
 
 async def test_who_was_pushed_something_gets_a_cursor_that_covers_it_and_then_none_until_more_comes(
