@@ -14,7 +14,6 @@ nothing for it.
 from __future__ import annotations
 
 import argparse
-import secrets
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, TypeAlias
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import trio
 
@@ -255,7 +254,7 @@ async def _write(pool: Pool, chats: Sequence[Chat], count: int, content_bytes: i
         for number in range(first, min(first + _BATCH, count)):
             chat = chats[number % len(chats)]
             conversation, sender = UUID(chat.conversation).bytes, UUID(chat.members[0].user).bytes
-            temp_id = secrets.token_bytes(16)
+            temp_id = uuid4().bytes
             batch.append(
                 NewMessage(conversation, sender, temp_id, "text", written.content, written.nonce, written.public_key)
             )

@@ -12,7 +12,6 @@ Postgres waits for the disk at each commit. Nothing else runs meanwhile: a round
 from __future__ import annotations
 
 import argparse
-import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any, Final
+from uuid import uuid4
 
 import psycopg
 import trio
@@ -149,7 +149,7 @@ async def _measure_sends(
             for _ in range(batch):
                 turns[side] += 1
                 conversation, user = chosen[turns[side] % len(chosen)]
-                messages.append(NewMessage(conversation, user, secrets.token_bytes(16), "text", bytes(200), None, None))
+                messages.append(NewMessage(conversation, user, uuid4().bytes, "text", bytes(200), None, None))
             outcomes = await send(pools[side], cache, messages)
             refused = [outcome for outcome in outcomes if not isinstance(outcome, Committed)]
             assert not refused, refused

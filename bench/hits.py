@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import random
-import secrets
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any, Final
+from uuid import uuid4
 
 import psycopg
 import trio
@@ -102,7 +102,7 @@ async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tu
             conversation = of_user[user][int(len(of_user[user]) * chance.random() ** 3)]
             what = chance.random()
             if what < SENDS:
-                message = NewMessage(conversation, user, secrets.token_bytes(16), "text", bytes(100), None, None)
+                message = NewMessage(conversation, user, uuid4().bytes, "text", bytes(100), None, None)
                 [outcome] = await send(pool, members, [message])
                 is_true &= isinstance(outcome, Committed)
             elif what < SENDS + MARKS:

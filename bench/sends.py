@@ -13,13 +13,12 @@ Postgres runs with fsync and synchronous_commit on; each line says what it repor
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import trio
 
@@ -30,7 +29,6 @@ from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from bench.recorder import Recorder, milliseconds
 from bench.summary import spread
 from bench.workload import Body, Chat, body
-from protocol.limits import ID_BYTES
 from store.config import Config
 from store.errors import Locked
 from store.lanes import Lanes
@@ -112,7 +110,7 @@ class ClosedLoop:
         self._recorder = Recorder()
         self._is_sending = False
         # A temp_id that was used before would be answered with the ack of that time, without any work.
-        self._temp_id_start = os.urandom(ID_BYTES - _COUNTER_BYTES)
+        self._temp_id_start = uuid4().bytes[:-_COUNTER_BYTES]
         self._sent = self._acked = self._commits = 0
         self.errors: list[str] = []
 

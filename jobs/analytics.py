@@ -45,13 +45,12 @@ class Analytics:
             unclosed = await analytics.unclosed(pool)
             if unclosed.day is None:
                 break
-            await self._count(unclosed.day, unclosed.today)
+            await analytics.count_day(pool, unclosed.day)
             await analytics.close_day(pool, unclosed.day)
             await job.report(f"closed {unclosed.day}")
-        # Of today's messages none is looked for: what a release before this one decides is found when the day is over.
         # Who was active yesterday may come late, from a gateway that could not reach Postgres.
         for day in (unclosed.today - timedelta(days=1), unclosed.today):
-            await analytics.count_day(pool, day, has_all_sends=False)
+            await analytics.count_day(pool, day)
         await analytics.note_storage(pool)
         for _ in range(MAX_FORGOTTEN):
             if not await analytics.forget_activity(pool):
@@ -64,12 +63,8 @@ class Analytics:
         now = await analytics.today(self._pool)
         if day > now:
             raise GiveUp(f"{day} is yet to come; today is {now} in UTC")
-        await self._count(day, now)
+        await analytics.count_day(self._pool, day)
         log.info("recounted", day=str(day))
-
-    async def _count(self, day: date, today: date) -> None:
-        has_all_sends = (today - day).days <= analytics.SENDS_DAYS
-        await analytics.count_day(self._pool, day, has_all_sends=has_all_sends)
 
     async def _note_objects(self) -> None:
         if self._objects is None or await analytics.has_objects(self._pool):

@@ -101,9 +101,9 @@ class SocketGateway:
         self._hub = Hub(self._delivery_times.pushed)
         self._node = Node(self._redis, self._pool, self._hub)
         self._last_seen = LastSeen(self._pool, self._hub, self._clock.now_us)
-        self._sends = Sends(
-            self._pool, MembersCache(), self._hub, self._node.fanout, self._clock, self._node.note_doubt
-        )
+        members = MembersCache()
+        self._node.tide.when_history_changes(members.forget)
+        self._sends = Sends(self._pool, members, self._hub, self._node.fanout, self._clock, self._node.note_doubt)
         self._receipt_counter = ReceiptCounter(self._pool, self._hub, self._node.fanout)
         self._marks = Marks(self._pool, self._hub, self._node.fanout, self._receipt_counter.note, self._node.note_doubt)
         self._requests = Requests(

@@ -1,6 +1,8 @@
 """The pages that are read most, kept as they went out: the first of a user's list, the newest of a conversation.
 
 Each is checked against Postgres on every use (`store.cache`): what was acknowledged before a request is in its answer.
+A page is used only while no other connection to Postgres was made: versions are numbers of transactions, which begin
+again when a back-up is restored, and nothing is restored while anybody is connected.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Pages:
         key = (user, limit, form)
         if key in self._lists:
             version = await conversations.list_version(self._pool, user)
-            body = self._lists.get(key, version)
+            body = self._lists.get(key, (version, self._pool.connects))
             if body is not None:
                 return body
         else:
@@ -39,7 +41,7 @@ class Pages:
         page, version = await conversations.first_page(self._pool, user, limit=limit + 1)
         body = bodies.encode(bodies.list_body(page, limit, form), form)
         if version is not None:
-            self._lists.put(key, version, body, len(body))
+            self._lists.put(key, (version, self._pool.connects), body, len(body))
         return body
 
     async def newest_of(self, user: bytes, conversation: bytes, limit: int, form: Form) -> bytes:
@@ -49,7 +51,7 @@ class Pages:
         """
         version = await messages.history_version(self._pool, user, conversation)
         key = (conversation, user if version.is_personal else version.floor, limit, form)
-        current = version if version.is_personal else version.changed
+        current = (version if version.is_personal else version.changed, self._pool.connects)
         body = self._histories.get(key, current)
         if body is None:
             page = await messages.history(self._pool, user, conversation, limit=limit)

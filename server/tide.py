@@ -5,8 +5,8 @@ noticed (`server.node`). Then whoever has been told of everything up to it, by t
 since, gets it as their cursor. It is the same for all but in whose it is: one query for each node, whatever the number
 of devices.
 
-The same look notices that Postgres' history has become another one, after a fail-over: then what was pushed is no
-measure for what comes, and devices are asked to sync, which tells them to begin anew.
+The same look notices that Postgres' history has become another one, after a fail-over or when a back-up was restored:
+then what was pushed is no measure for what comes, and devices are asked to sync, which tells them to begin anew.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class TideKeeper:
         self._pool = pool
         self._hub = hub
         self._gaps = gaps
-        self._history: bytes | None = None
+        self._history: str | None = None
+        self._on_new_history: list[Callable[[], None]] = []
         self._begun = trio.Event()
         self.settled: Tide | None = None
 
@@ -61,6 +62,10 @@ class TideKeeper:
                 log.warning("cursors_not_moved", error=str(error))
                 await trio.sleep(1)
         self._begun.set()
+
+    def when_history_changes(self, forget: Callable[[], None]) -> None:
+        """Have this called when Postgres' history has become another one: what was kept of the former one is wrong."""
+        self._on_new_history.append(forget)
 
     async def run(self) -> None:
         """Until cancelled; begins once `begin` has returned."""
@@ -87,6 +92,8 @@ class TideKeeper:
         if self._history not in (None, found.history):
             log.warning("history_changed", connections=self._hub.statistics().connections)
             self.settled = found
+            for forget in self._on_new_history:
+                forget()
             self._hub.begin_anew()
             self._hub.flush()
         self._history = found.history

@@ -1,5 +1,6 @@
 """`python -m store migrate`: the process `release`, to be run before the others of a new version are started.
-`python -m store archive`: what has been archived."""
+`python -m store archive`: what has been archived.
+`python -m store restored`: begin another history after a copy of a data directory was put in place (docs/backup.md)."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from store.errors import StoreError
 from store.migrate import migrate
 from store.pool import Pool
 from store.process import run_process
+from store.restored import restored
 
 
 async def _release(config: Config) -> None:
@@ -38,8 +40,10 @@ def main() -> None:
             run_process("release", _release)
         case ["archive", ("list" | "read") as what, conversation]:
             _archive(what, conversation)
+        case ["restored"]:
+            run_process("restored", restored, StoreError)
         case _:
-            sys.exit(f"usage: python -m store migrate\n       {USAGE}")
+            sys.exit(f"usage: python -m store migrate\n       python -m store restored\n       {USAGE}")
 
 
 if __name__ == "__main__":

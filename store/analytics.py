@@ -15,7 +15,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from protocol.limits import TEMP_ID_DAYS
 from store import sql
 from store.latencies import percentile_ms
 from store.pool import Pool
@@ -31,9 +30,6 @@ ACTIVITY_DAYS: Final = 90
 
 FORGET_BATCH: Final = 5000
 """Rows of one transaction: some 20 ms."""
-
-SENDS_DAYS: Final = TEMP_ID_DAYS - 1
-"""So long ago no key of a send has been forgotten yet (`messages.forget_temp_ids`)."""
 
 PERCENTS: Final = (50, 95, 99)
 
@@ -87,14 +83,12 @@ async def unclosed(pool: Pool) -> Unclosed:
     return Unclosed(day, now)
 
 
-async def count_day(pool: Pool, day: date, *, has_all_sends: bool) -> None:
+async def count_day(pool: Pool, day: date) -> None:
     """Count users, and who was active, on this day, from the tables as far as they are still there.
 
     No figure becomes less than it was: what has been removed since counts.
-
-    :param has_all_sends: no key of a send of this day has been forgotten, so messages that nobody counted are found.
     """
-    await pool.fetch(_sql.count_day, {"day": day, "has_all_sends": has_all_sends})
+    await pool.fetch(_sql.count_day, {"day": day})
 
 
 async def close_day(pool: Pool, day: date) -> None:
@@ -141,12 +135,10 @@ _STORAGE: Final = ("message_tables", "message_indexes", "other_tables", "other_i
 
 
 def _day(day: date, figures: Mapping[str, int], counts: Mapping[int, int]) -> Day:
-    messages = figures.get("messages")
-    if messages is not None:
-        messages += figures.get("messages_missed", 0)
     delivery = None
     if samples := sum(counts.values()):
         p50, p95, p99 = (percentile_ms(counts, percent) for percent in PERCENTS)
         delivery = Delivery(samples, p50, p95, p99)
     storage = {name: figures.get(f"bytes_{name}") for name in _STORAGE}
-    return Day(day, messages, figures.get("active_users"), figures.get("new_users"), delivery, storage)
+    messages, active_users, new_users = map(figures.get, ("messages", "active_users", "new_users"))
+    return Day(day, messages, active_users, new_users, delivery, storage)

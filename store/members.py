@@ -66,6 +66,11 @@ class MembersCache:
             _, (_, dropped) = self._lists.popitem(last=False)
             self._users -= len(dropped)
 
+    def forget(self) -> None:
+        """Keep none of the lists: versions are given out anew after Postgres was restored from a back-up."""
+        self._lists.clear()
+        self._users = 0
+
     def statistics(self) -> MembersStatistics:
         return MembersStatistics(len(self._lists), self._users, self._hits, self._misses)
 

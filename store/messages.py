@@ -163,9 +163,7 @@ async def _send_with_old(
     pool: Pool, cache: MembersCache, unique: list[NewMessage], lock_wait_s: float, oldest_ms: int
 ) -> list[Outcome]:
     """Of those whose temp_id may have been forgotten none is stored: each is a retry, or it is not known what it is."""
-    # Random bytes may have the form of a version 7 UUID, of any time in 9,000 years.
-    [(first_ms,)] = await pool.fetch(_sql.forgets_since)
-    old = [each for each in unique if _is_old(each.temp_id, oldest_ms) and not _is_old(each.temp_id, first_ms)]
+    old = [each for each in unique if _is_old(each.temp_id, oldest_ms)]
     parameters = {
         "sender": uuids([message.sender for message in old]),
         "temp_id": uuids([message.temp_id for message in old]),

@@ -94,11 +94,7 @@ async def wait_migrated(pool: Pool) -> None:
     newest, parameters = migrations()[-1], (migrations()[-1].version, functions().checksum)
     while True:
         try:
-            rows = await pool.fetch(
-                "select exists (select from migrations where version = %s),"
-                " exists (select from function_sets where checksum = %s)",
-                parameters,
-            )
+            rows = await pool.fetch(_IS_MIGRATED, parameters)
         except (StoreError, Error) as error:
             rows = []
             log.warning("waiting_for_migrations", missing=newest.name, error=" ".join(str(error).split()))
@@ -108,6 +104,20 @@ async def wait_migrated(pool: Pool) -> None:
             missing = "stored functions" if rows[0][0] else newest.name
             log.warning("waiting_for_migrations", missing=missing, hint="run: python -m store migrate")
         await trio.sleep(1)
+
+
+async def is_migrated(connection: Connection) -> bool:
+    """Whether the database has what this release needs."""
+    [(has_tables,)] = await connection.query("select to_regclass('migrations') is not null")
+    if not has_tables:
+        return False
+    parameters = (migrations()[-1].version, functions().checksum)
+    return await connection.query(_IS_MIGRATED, parameters) == [(True, True)]
+
+
+_IS_MIGRATED: Final = (
+    "select exists (select from migrations where version = %s), exists (select from function_sets where checksum = %s)"
+)
 
 
 async def migrate(url: str, *, upto: int | None = None) -> list[str]:

@@ -50,6 +50,7 @@ class Pool:
     """Connections to one Postgres, at most `size` at a time.
 
     :param url: libpq URL or DSN.
+    :ivar connects: how many connections were made.
     """
 
     def __init__(self, url: str, size: int) -> None:
@@ -59,7 +60,7 @@ class Pool:
         self._idle: list[Connection] = []
         self.reads = Reads(self._run_reads, max(1, min(MAX_READING, size - 1)))
         self._last_where = ""
-        self._connects = 0
+        self.connects = 0
         self._discarded = 0
 
     @asynccontextmanager
@@ -160,7 +161,7 @@ class Pool:
             in_use=free.borrowed_tokens,
             idle=len(self._idle),
             waiting=free.tasks_waiting,
-            connects=self._connects,
+            connects=self.connects,
             discarded=self._discarded,
         )
 
@@ -172,7 +173,7 @@ class Pool:
     async def _connect(self) -> Connection:
         connection = await connect(self.url, preferred=self._last_where)
         self._last_where = connection.where
-        self._connects += 1
+        self.connects += 1
         return connection
 
     def _take_idle(self) -> Connection | None:

@@ -33,7 +33,7 @@ _sql = sql.load("sync")
 _CHANGED: Final = Statement(
     _sql.changed,
     {"base": TEXT, "most": BIGINT, "user": UUID, "position": UUID, "limit": BIGINT},
-    (TEXT, TEXT, UUID, TEXT, BIGINT, UUIDS, BIGINTS, TEXTS),
+    (TEXT, TEXT, TEXT, BIGINT, UUIDS, BIGINTS, TEXTS),
 )
 _MESSAGES: Final = Statement(
     _sql.messages,
@@ -162,8 +162,8 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
         "limit": MAX_CONVERSATIONS + 1,
         "most": MAX_SHOWN,
     }
-    [(snapshot, newest, history, timeline, now_us, ids, floors, news)] = await pool.read(_CHANGED, parameters)
-    owner, day = _owner(_history(history, timeline), user), now_us // _DAY_US
+    [(snapshot, newest, history, now_us, ids, floors, news)] = await pool.read(_CHANGED, parameters)
+    owner, day = _owner(history, user), now_us // _DAY_US
     now = Snapshot.parse(snapshot)
     if given:
         if given.owner != owner or max(given.base[:1] + given.target[:1], default=0) > now.xmax:
@@ -185,20 +185,21 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
 class Tide(NamedTuple):
     """What has been committed, up to a commit that is surely on disk.
 
-    :ivar history: which history it is of; another one after Postgres was restored, or another server took over.
+    :ivar history: which history it is of; another one after Postgres was restored, or another server took over
+        (`store/sql/functions/history_id.sql`).
     :ivar now_us: when it was, in microseconds since 1970.
     """
 
     snapshot: Snapshot
-    history: bytes
+    history: str
     now_us: int
 
 
 async def tide(pool: Pool) -> Tide:
     """What has been committed by now; writes one row, so that no crash of Postgres can undo what it says."""
     [(newest,)] = await pool.fetch(_sql.tide)
-    [(snapshot, history, timeline, now_us)] = await pool.fetch(_sql.now)
-    return Tide(_durable(Snapshot.parse(snapshot), newest, None), _history(history, timeline), now_us)
+    [(snapshot, history, now_us)] = await pool.fetch(_sql.now)
+    return Tide(_durable(Snapshot.parse(snapshot), newest, None), history, now_us)
 
 
 def cursor_of(user: bytes, tide: Tide) -> bytes:
@@ -206,14 +207,8 @@ def cursor_of(user: bytes, tide: Tide) -> bytes:
     return _Cursor(_owner(tide.history, user), tide.now_us // _DAY_US, _pack(tide.snapshot)).encode()
 
 
-def _history(history: bytes, timeline: str) -> bytes:
-    # Another timeline begins with each fail-over and each recovery to a point in time: what the former one committed
-    # last may be missing in it, and its numbers are given out anew.
-    return history + timeline.encode()
-
-
-def _owner(history: bytes, user: bytes) -> bytes:
-    return blake2b(history + user, digest_size=8).digest()
+def _owner(history: str, user: bytes) -> bytes:
+    return blake2b(history.encode() + user, digest_size=8).digest()
 
 
 def _pack(snapshot: Snapshot | None) -> tuple[int, ...]:

@@ -6,11 +6,10 @@ and replies are read without the reference decoder's checks, for the generator m
 
 from __future__ import annotations
 
-import os
 from io import BytesIO
 from struct import Struct
 from typing import ClassVar, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import cbor2
 
@@ -47,7 +46,7 @@ class Alo(Adapter):
         self._marks: dict[bytes, int] = {}
         self._mark_request = _MARKS.start
         # A temp_id that was used before would be answered with the ack of that time, without any work.
-        self._temp_id_start = os.urandom(limits.ID_BYTES - _REQUEST.size)
+        self._temp_id_start = uuid4().bytes[: -_REQUEST.size]
         self._sends: dict[str, tuple[bytes, bytes, bytes]] = {}
 
     def target(self) -> str:

@@ -325,6 +325,8 @@ create table progress (
     task text primary key,
     upto timestamptz not null
 );
+-- It is locked by whoever does that work, so it must be there.
+insert into progress values ('forget_temp_ids', '-infinity');
 
 -- How far a piece of work has come that goes through all there is, again and again: what it has looked at last, in the
 -- order of its keys; empty at the beginning.

@@ -3,7 +3,7 @@
 select (now() at time zone 'UTC')::date;
 
 -- name: unclosed
--- The first day that is not closed yet, if it was over an hour ago; on an empty history the day of the first user. One
+-- The first day that is not closed yet, if it was over an hour ago; if none was ever closed, the day of the first user. One
 -- row: that day, or null if there is none to close, and today.
 with today as (
     select (now() at time zone 'UTC')::date as day
@@ -19,31 +19,23 @@ from first f, today t;
 -- name: count_day
 -- The figures of one day, from the tables as far as they are still there. Run again it finds the same; a figure never
 -- becomes less than it was: what has been removed since counts. Users are counted by when they came, whatever the order
--- of commits. Messages are counted where the outbox is decided (decide in outbox.sql); missed are those that a worker of
--- a release before that has decided: all sends of the day, but for those in the outbox and those that were counted.
--- before: the day on which this began; of earlier ones it is not known who was active.
+-- of commits. Messages are counted where the outbox is decided (decide in outbox.sql): here it is only said that there is a
+-- figure.
 with span as (
     select %(day)s::date as day, %(day)s::date::timestamp at time zone 'UTC' as begins,
-           (%(day)s::date + 1)::timestamp at time zone 'UTC' as ends,
-           (select (m.applied at time zone 'UTC')::date from migrations m where m.version = 1) as first
+           (%(day)s::date + 1)::timestamp at time zone 'UTC' as ends
 ), found as (
     select 'new_users' as metric, (select count(*) from users u where u.created >= s.begins and u.created < s.ends) as value
     from span s
     union all
     select 'active_users', (select count(*) from activity a where a.day = s.day)
-    from span s where s.day >= s.first
+    from span s
     union all
-    select 'messages', 0 from span s where s.day >= s.first or %(has_all_sends)s
-    union all
-    select 'messages_missed',
-           (select count(*) from sends m where m.created >= s.begins and m.created < s.ends)
-           - (select count(*) from outbox o where o.created >= s.begins and o.created < s.ends)
-           - coalesce((select a.value from analytics a where a.day = s.day and a.metric = 'messages'), 0)
-    from span s where %(has_all_sends)s
+    select 'messages', 0
 )
 insert into analytics (day, metric, value)
 -- In key order, as all who write here: nobody waits in a circle.
-select s.day, f.metric, greatest(f.value, 0) from found f, span s order by f.metric
+select s.day, f.metric, f.value from found f, span s order by f.metric
 on conflict (day, metric) do update set value = greatest(analytics.value, excluded.value);
 
 -- name: close_day

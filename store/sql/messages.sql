@@ -4,10 +4,6 @@ select n, outcome, seq, id, created, members_version, members
 from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s,
                 %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s);
 
--- name: forgets_since
--- The first time, in ms, of temp_ids that are ever forgotten: when the migration came that made them so.
-select (extract(epoch from m.applied) * 1000)::bigint from migrations m where m.version = 1;
-
 -- name: sent_before
 -- What sends of long ago were answered with, if that is still known.
 select i.n, s.seq, s.message_id, (extract(epoch from s.created) * 1000000)::bigint,
@@ -124,9 +120,11 @@ select p.user_id, p.joined_seq from participants p where p.conversation_id = %(c
 
 -- name: forget_temp_ids
 -- Keys of sends that are so old that their retries are refused by the time in their temp_id: a batch of them, from where the
--- last one ended. One row: how many were looked at. A day before and after: a client's clock is not ours.
+-- last one ended. One row: how many were looked at; none if somebody else is at it. A day before and after: a client's
+-- clock is not ours.
 with oldest as (
-    select coalesce((select p.upto from progress p where p.task = 'forget_temp_ids'), '-infinity') as upto
+    -- Locked, its newest version is read: who waits in between does not begin where the last one began.
+    select p.upto from progress p where p.task = 'forget_temp_ids' for update skip locked
 ), batch as (
     select s.sender_id, s.temp_id, s.created from sends s
     where s.created > (select upto from oldest) and s.created < now() - make_interval(days => %(days)s + 2)
@@ -138,10 +136,9 @@ with oldest as (
 ), gone as (
     delete from sends s using whole w
     where s.sender_id = w.sender_id and s.temp_id = w.temp_id
-      and temp_id_ms(s.temp_id) between (select extract(epoch from m.applied) * 1000 from migrations m where m.version = 1)
-                                    and extract(epoch from s.created) * 1000 + 86400000
+      and temp_id_ms(s.temp_id) <= extract(epoch from s.created) * 1000 + 86400000
 ), moved as (
-    insert into progress (task, upto) select 'forget_temp_ids', max(w.created) from whole w having count(*) > 0
-    on conflict (task) do update set upto = greatest(progress.upto, excluded.upto)
+    update progress p set upto = (select max(w.created) from whole w)
+    where p.task = 'forget_temp_ids' and exists (select from whole)
 )
 select count(*) from whole;

@@ -30,8 +30,7 @@ with mine as materialized (
     select id, floor_seq, news from mine
     where news is not null and id >= %(position)s::uuid order by id limit %(limit)s
 )
-select pg_current_snapshot()::text, (select max(changed) from mine)::text, (select h.id from history h),
-       left(pg_walfile_name(pg_current_wal_lsn()), 8), (extract(epoch from now()) * 1000000)::bigint,
+select pg_current_snapshot()::text, (select max(changed) from mine)::text, history_id(), (extract(epoch from now()) * 1000000)::bigint,
        array(select id from page order by id), array(select floor_seq from page order by id),
        array(select news from page order by id);
 
@@ -56,6 +55,4 @@ returning pg_current_xact_id()::text;
 
 -- name: now
 -- What has been committed, whose history it is, and what time it is.
-select pg_current_snapshot()::text, h.id, left(pg_walfile_name(pg_current_wal_lsn()), 8),
-       (extract(epoch from now()) * 1000000)::bigint
-from history h;
+select pg_current_snapshot()::text, history_id(), (extract(epoch from now()) * 1000000)::bigint;

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import h11
 import trio
@@ -187,7 +186,7 @@ async def send_message(pool: Pool, conversation: bytes, sender: bytes, *contents
         pool,
         MembersCache(),
         [
-            NewMessage(conversation, sender, secrets.token_bytes(16), "text", content, None, None)
+            NewMessage(conversation, sender, uuid4().bytes, "text", content, None, None)
             for content in contents or (b"ciphertext",)
         ],
     )

@@ -56,7 +56,6 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_worker_forgets_old_temp_ids_in_batches(
     pool: Pool, start_worker: Callable[..., Awaitable[Any]]
 ) -> None:
-    await pool.fetch("update migrations set applied = applied - interval '1 year'")
     await pool.fetch(KEYS)
     await start_worker()
 
@@ -69,19 +68,18 @@ async def test_a_worker_forgets_old_temp_ids_in_batches(
 @pytest.mark.usefixtures("_hurried")
 async def test_one_run_forgets_all_that_is_old_in_batches(pool: Pool) -> None:
     """With two at once, as a lost sign of life makes them."""
-    await pool.fetch("update migrations set applied = applied - interval '1 year'")
     await pool.fetch(KEYS)
     await pool.fetch(
         "insert into revisions (conversation_id, seq, at)"
         f" values (gen_random_uuid(), 1, now() - interval '{CURSOR_DAYS + 3} days'), (gen_random_uuid(), 2, now())"
     )
-    reports = Reports()
+    runs = [Reports(), Reports()]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Forgetting(pool).forget, reports.job)
-        nursery.start_soon(Forgetting(pool).forget, Reports().job)
+        for run in runs:
+            nursery.start_soon(Forgetting(pool).forget, run.job)
     assert await pool.fetch("select count(*) from sends") == [(10,)]
     assert await pool.fetch("select seq from revisions") == [(2,)]
-    assert len(reports.said) >= 2, "more than one batch"
+    assert max(len(run.said) for run in runs) >= 2, "more than one batch"
 
 
 async def test_run_ends_when_its_time_is_up_and_the_next_one_goes_on(
@@ -89,7 +87,6 @@ async def test_run_ends_when_its_time_is_up_and_the_next_one_goes_on(
 ) -> None:
     monkeypatch.setattr(batches, "MAX_RUN_S", 0.0)
     monkeypatch.setattr(forget_module, "BATCH", 2000)
-    await pool.fetch("update migrations set applied = applied - interval '1 year'")
     await pool.fetch(KEYS)
     left = []
     for _ in range(3):

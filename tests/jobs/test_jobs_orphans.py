@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -287,7 +286,7 @@ async def test_several_workers_at_once_do_it_once(
 
 
 def a_send(conversation: bytes, sender: bytes) -> NewMessage:
-    return NewMessage(conversation, sender, secrets.token_bytes(16), "text", b"now", None, None)
+    return NewMessage(conversation, sender, uuid4().bytes, "text", b"now", None, None)
 
 
 BATCHES: dict[str, tuple[str, dict[str, Any]]] = {

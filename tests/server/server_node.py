@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapp
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import structlog
 import trio
@@ -195,7 +196,7 @@ class Chat:
             while True:
                 content = b"%d" % self.exchanges
                 with trio.fail_after(PATIENCE_S):
-                    sent = await talks.send(conversation, content, temp_id=secrets.token_bytes(16))
+                    sent = await talks.send(conversation, content, temp_id=uuid4().bytes)
                     push = await receive.receive()
                 assert isinstance(push, Message)
                 assert (push.content, push.seq, sent.seq) == (content, self.exchanges + 1, self.exchanges + 1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import struct
 from typing import Any
+from uuid import uuid4
 
 import cbor2
 import pytest
@@ -25,7 +25,7 @@ MARK = MarkDelivered(5, [(b"c" * 16, 1)])
 
 
 def new_send(request: int = 7, *, conversation: bytes = b"c" * 16, content: bytes = b"x", temp_id: bytes = b"") -> Send:
-    return Send(request, conversation, "text", content, None, None, temp_id or secrets.token_bytes(16))
+    return Send(request, conversation, "text", content, None, None, temp_id or uuid4().bytes)
 
 
 def masked(opcode: int, payload: bytes, *, first: int = 0x80) -> bytes:
@@ -271,7 +271,7 @@ async def test_a_repeated_temp_id_is_answered_as_before_or_refused(pool: Pool, r
         other = await new_user(pool, "other")
         conversation = await new_direct(pool, somebody, other)
         elsewhere = await new_direct(pool, somebody, await new_user(pool, "third"))
-        temp_id = secrets.token_bytes(16)
+        temp_id = uuid4().bytes
         same = new_send(1, conversation=conversation, temp_id=temp_id)
         async with node.open_websocket(other.token) as listener, node.open_websocket(somebody.token) as client:
             await client.send(same, Send(2, *[getattr(same, name) for name in same.__struct_fields__[1:]]))

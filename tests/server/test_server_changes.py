@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypeVar
+from uuid import uuid4
 
 import pytest
 import trio
@@ -66,7 +67,7 @@ class Room:
         return reply
 
     async def send(self, name: str, content: bytes, *, seen_by: tuple[str, ...] = ()) -> Sent:
-        frame = Send(1, self.conversation, "text", content, None, None, secrets.token_bytes(16))
+        frame = Send(1, self.conversation, "text", content, None, None, uuid4().bytes)
         sent = await self.reply(name, frame, Sent)
         for other in seen_by:
             assert [push.content for push in await self.clients[other].read(1)] == [content]  # type: ignore[union-attr]

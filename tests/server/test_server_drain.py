@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -31,10 +30,7 @@ EXIT_TIMEOUT_S = 25.0
 
 
 def new_sends(conversation: bytes, first: int, count: int, *, size: int = 10) -> list[Send]:
-    return [
-        Send(n, conversation, "text", bytes(size), None, None, secrets.token_bytes(16))
-        for n in range(first, first + count)
-    ]
+    return [Send(n, conversation, "text", bytes(size), None, None, uuid4().bytes) for n in range(first, first + count)]
 
 
 @asynccontextmanager

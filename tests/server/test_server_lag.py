@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
+from uuid import uuid4
 
 import trio
 from server_node import RawClient, open_node, undisturbed, wait_for
@@ -17,7 +17,7 @@ SIZE = 20_000
 
 
 def new_send(request: int, conversation: bytes) -> Send:
-    return Send(request, conversation, "text", bytes(SIZE), None, None, secrets.token_bytes(16))
+    return Send(request, conversation, "text", bytes(SIZE), None, None, uuid4().bytes)
 
 
 async def read_until(client: RawClient, type_: type[Lag] | type[Synced]) -> list[Reply | Push]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import AsyncExitStack
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import trio
@@ -63,7 +63,7 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
             await wait_for(lambda: is_paused, what="a heartbeat is under way")
             # As whoever beats next does when the lease has ended.
             await here.gateway._redis.pipeline([("ZREM", "alo:nodes", node.id), ("DEL", stream_of(node.id))])
-            await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16))
+            await sender.send(conversation, b"x", temp_id=uuid4().bytes)
             await trio.sleep(3)
             assert pushes == []
             resumed.set()
@@ -93,7 +93,7 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
             async with connect(leaving.url, alice.token) as sender:
                 with monkeypatch.context() as cut:
                     cut.setattr(server.fanout, "publish", refuse)
-                    await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16))
+                    await sender.send(conversation, b"x", temp_id=uuid4().bytes)
                     await wait_for(lambda: leaving.gateway._node.fanout.missed_since, what="the fan-out fails")
                 leaving.gateway._terminated.set()
                 await sender.wait_lost()

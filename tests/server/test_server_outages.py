@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -72,7 +71,7 @@ async def test_processes_that_start_without_a_service_say_so_and_wait(
         await start(service)
         await processes["socket"].wait_event("listening", timeout_s=RECOVERY_S)
         async with connect(cluster.environment["SOCKET_URL"], alice.token) as sender:
-            assert (await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16))).seq == 1
+            assert (await sender.send(conversation, b"x", temp_id=uuid4().bytes)).seq == 1
         with trio.fail_after(RECOVERY_S):
             while (await http.get(f"{cluster.http_url}/readyz")).status_code != 200:  # noqa: ASYNC110
                 await trio.sleep(0.05)
@@ -84,7 +83,7 @@ async def test_processes_that_start_without_a_service_say_so_and_wait(
 
 async def retry(connection: Connection, conversation: bytes, content: bytes, refused: list[str]) -> Sent:
     """As a client does: again with the same temp_id, until it is acknowledged."""
-    temp_id = secrets.token_bytes(16)
+    temp_id = uuid4().bytes
     while True:
         try:
             return await connection.send(conversation, content, temp_id=temp_id)
@@ -178,7 +177,7 @@ async def test_a_hello_without_a_service_is_told_to_come_again(
             await client.send(Hello(0, bob.token, 1))
             assert await client.wait_end() == 4002
         with pytest.raises(RequestRefused):
-            await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16))
+            await sender.send(conversation, b"x", temp_id=uuid4().bytes)
         await start(service)
         refused: list[str] = []
         with trio.fail_after(RECOVERY_S):
@@ -197,7 +196,7 @@ async def test_marks_while_postgres_is_gone_are_refused_as_retryable(own_postgre
         connect(node.url, alice.token) as sender,
         connect(node.url, bob.token) as reader,
     ):
-        await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16))
+        await sender.send(conversation, b"x", temp_id=uuid4().bytes)
         await stop(own_postgres)
         with pytest.raises(RequestRefused) as refused:
             await reader.mark_delivered([(conversation, 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -11,11 +12,12 @@ from client.http import Credentials
 from server.pages import Pages
 from store import contacts, participants, revisions
 from store.cache import VersionedCache
-from store.errors import NotAParticipant
+from store.errors import NotAParticipant, Unavailable
 from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
 from store.pool import Pool
+from store.postgres import connected
 from tests.people import new_direct, new_group, new_user
 
 
@@ -115,6 +117,24 @@ async def test_what_has_not_changed_is_read_once(pool: Pool) -> None:
     # The list of who takes part in nothing is not kept.
     assert (lists.name, lists.values, lists.hits, lists.misses) == ("list", 2, 8, 7)
     assert (histories.name, histories.values, histories.hits, histories.misses) == ("history", 3, 17, 3)
+
+
+async def test_once_postgres_was_restored_equal_versions_count_for_nothing(pool: Pool) -> None:
+    """Numbers of transactions are given out anew then: a page of the same version may show other messages."""
+    world = World(pool)
+    await world.begin()
+    pages = world.processes[0]
+    before = await world.shown(pages)
+    async with connected(pool.url) as elsewhere:
+        await elsewhere.query(
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+            " and datname = current_database()"
+        )
+        await elsewhere.query("update messages set content = 'of the back-up'")
+    with suppress(Unavailable):
+        await world.shown(pages)
+    after = await world.shown(pages)
+    assert after == await world.shown(Pages(pool)) != before
 
 
 async def test_forms_and_limits_do_not_get_each_others_pages(pool: Pool) -> None:

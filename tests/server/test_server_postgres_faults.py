@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -116,12 +116,12 @@ async def test_the_standby_as_first_host_is_passed_over(primary: Postgres, stand
     pool = Pool(either(standby.port, primary.port), 2)
     alice, _, conversation = await two_who_chat(pool)
     async with open_node(pool.url, redis_url) as node, connect(node.url, alice.token) as sender:
-        assert (await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16))).seq == 1
+        assert (await sender.send(conversation, b"x", temp_id=uuid4().bytes)).seq == 1
     pool.close()
 
 
 async def commit(pool: Pool, conversation: bytes, sender: bytes, content: bytes) -> Committed:
-    message = NewMessage(conversation, sender, secrets.token_bytes(16), "text", content, None, None)
+    message = NewMessage(conversation, sender, uuid4().bytes, "text", content, None, None)
     [outcome] = await send(pool, MembersCache(), [message])
     assert isinstance(outcome, Committed), outcome
     return outcome
@@ -172,7 +172,7 @@ async def test_without_its_synchronous_standby_nothing_is_acknowledged_and_the_r
     monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.5)
     async with open_node(primary.url, redis_url) as node, connect(node.url, alice.token) as sender:
         await in_thread(standby.kill)
-        temp_id = secrets.token_bytes(16)
+        temp_id = uuid4().bytes
         for _ in range(3):
             with pytest.raises(RequestRefused) as refused:
                 await sender.send(conversation, b"x", temp_id=temp_id)
@@ -198,7 +198,7 @@ async def test_a_primary_that_takes_no_writes_any_more_is_left(own_postgres: Pos
         open_node(f"{own_postgres.url}?target_session_attrs=read-write", redis_url) as node,
         connect(node.url, alice.token) as sender,
     ):
-        await sender.send(conversation, b"x", temp_id=secrets.token_bytes(16))
+        await sender.send(conversation, b"x", temp_id=uuid4().bytes)
         await pool.fetch("alter system set default_transaction_read_only = on")
         await pool.fetch("select pg_reload_conf()")
         refused: list[str] = []
@@ -292,7 +292,7 @@ async def test_a_slow_network_slows_down_and_loses_nothing(own_postgres: Postgre
             acks: list[int] = []
 
             async def say(n: int) -> None:
-                sent = await sender.send(conversation, b"%d" % n, temp_id=secrets.token_bytes(16), timeout_s=10)
+                sent = await sender.send(conversation, b"%d" % n, temp_id=uuid4().bytes, timeout_s=10)
                 acks.append(sent.seq)
 
             async with trio.open_nursery() as nursery:
@@ -330,9 +330,9 @@ async def test_a_commit_whose_answer_was_lost_is_found_by_its_temp_id(own_postgr
     async with open_proxy(own_postgres.port) as proxy:
         url = proxy.url(own_postgres.url)
         async with open_node(url, redis_url) as node, connect(node.url, alice.token) as sender:
-            await sender.send(conversation, b"0", temp_id=secrets.token_bytes(16))
+            await sender.send(conversation, b"0", temp_id=uuid4().bytes)
             for turn in range(1, 4):
-                temp_id, refused = secrets.token_bytes(16), []
+                temp_id, refused = uuid4().bytes, []
 
                 async def try_it(temp_id: bytes = temp_id, refused: list[str] = refused, turn: int = turn) -> None:
                     try:

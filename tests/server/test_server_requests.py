@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from uuid import uuid4
 
+from msgspec.structs import replace
 from server_node import open_node, undisturbed
 
+from protocol import ids
 from protocol.codec import encode
 from protocol.frames import Bye, Done, Error, MarkDelivered, MarkRead, Ping, Pong, Send, Sent
 from store.conversations import one
@@ -15,7 +18,7 @@ from tests.people import new_direct, new_user
 
 
 def new_send(request: int, conversation: bytes) -> Send:
-    return Send(request, conversation, "text", b"x", None, None, secrets.token_bytes(16))
+    return Send(request, conversation, "text", b"x", None, None, uuid4().bytes)
 
 
 async def test_mark_read_moves_the_unread_count_for_whoever_reads_it_next(pool: Pool, redis_url: str) -> None:
@@ -37,6 +40,28 @@ async def test_mark_read_moves_the_unread_count_for_whoever_reads_it_next(pool: 
                 while Done(request) not in await client.read(1):
                     pass
                 assert (await one(pool, reader.user, conversation)).unread_count == unread
+
+
+async def test_a_temp_id_that_is_an_old_uuid_of_version_7_is_refused_on_a_fresh_server(
+    pool: Pool, redis_url: str
+) -> None:
+    """Alone and among others; what is younger than 30 days, or holds no time, is stored."""
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
+        now_ms = time.time_ns() // 1_000_000
+        ages = (31, 100, 400, 29, 0)
+        temp_ids = [ids.uuid7(now_ms - days * 86_400_000, secrets.token_bytes(ids.NOISE_BYTES)) for days in ages]
+        sends = [replace(new_send(n, conversation), temp_id=temp_id) for n, temp_id in enumerate(temp_ids)]
+        sends.append(new_send(5, conversation))
+        async with node.open_websocket(somebody.token) as client:
+            for _ in range(2):
+                await client.send(*sends)
+                replies = {reply.request: reply for reply in await client.read(6) if isinstance(reply, (Error, Sent))}
+                assert [replies[n].code for n in range(3)] == ["temp_id_expired"] * 3
+                assert [replies[n].seq for n in range(3, 6)] == [1, 2, 3]
+            [alone] = await client.ask(sends[1])
+            assert isinstance(alone, Error)
+            assert alone.code == "temp_id_expired"
 
 
 async def test_ping_is_answered_with_the_time_while_sends_are_pending(pool: Pool, redis_url: str) -> None:

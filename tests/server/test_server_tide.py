@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
 import trio
@@ -29,6 +29,7 @@ from protocol.frames import (
 )
 from server import tide
 from store.pool import Pool
+from store.restored import begin_history
 from tests.people import new_direct, new_user
 
 
@@ -59,7 +60,7 @@ async def talking(
 
 
 async def send(client: RawClient, conversation: bytes) -> None:
-    await client.ask(Send(5, conversation, "text", b"x", None, None, secrets.token_bytes(16)))
+    await client.ask(Send(5, conversation, "text", b"x", None, None, uuid4().bytes))
 
 
 async def test_who_was_pushed_something_gets_a_cursor_that_covers_it_and_then_none_until_more_comes(
@@ -139,9 +140,11 @@ async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
         await send(writes, direct)
         await reads.find(Message)
         assert node.gateway._hub.span(direct) is not None
-        await pool.fetch("update history set id = gen_random_uuid()")
+        assert node.gateway._sends._members.statistics().conversations == 1
+        await begin_history(pool.url)
         assert await reads.find(Lag) == Lag([])
         assert node.gateway._hub.span(direct) is None
+        assert node.gateway._sends._members.statistics().conversations == 0, "a version names another list now"
         [refused] = await reads.ask(Sync(2, (await _cursor(reads)).cursor))
         assert isinstance(refused, Synced), "a new cursor is good"
 

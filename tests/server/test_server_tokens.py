@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+from uuid import uuid4
 
 import pytest
 import trio
@@ -64,7 +64,7 @@ async def test_a_refresh_keeps_the_connection_and_its_requests_going(pool: Pool,
             assert await former.wait_end() == CloseCode.TOKEN_EXPIRED.value
             assert (await device_by_token(pool, fresh.token)).now >= expires
             for each in (client, again):
-                await each.send(Send(1, conversation, "text", b"x", None, None, secrets.token_bytes(16)))
+                await each.send(Send(1, conversation, "text", b"x", None, None, uuid4().bytes))
                 while not any(isinstance(frame, Sent) for frame in await each.read(1)):
                     pass
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from uuid import uuid4
 
 import trio
 
@@ -85,7 +85,7 @@ async def silent_server() -> AsyncGenerator[SilentServer, None]:
 def a_message(conversation: bytes, sender: bytes, content: bytes = b"ciphertext", **changes: Any) -> NewMessage:
     """A send with a fresh temp_id, unless one is given."""
     values: dict[str, Any] = {
-        "temp_id": secrets.token_bytes(16),
+        "temp_id": uuid4().bytes,
         "content_type": "text",
         "content": content,
         "nonce": b"n" * 24,

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -171,7 +172,7 @@ async def test_retries_of_two_nodes_in_opposite_order_do_not_end_in_a_deadlock(
 ) -> None:
     """The keys reach the index of temp_ids through conversations that differ, so locks do not order them."""
     here, there = await new_direct(pool, *people[:2]), await new_direct(pool, people[0], people[2])
-    keys = [secrets.token_bytes(16) for _ in range(20)]
+    keys = [uuid4().bytes for _ in range(20)]
     answers: list[list[Outcome]] = []
 
     async def try_it(node: Node, conversation: bytes, temp_ids: list[bytes]) -> None:
@@ -183,7 +184,7 @@ async def test_retries_of_two_nodes_in_opposite_order_do_not_end_in_a_deadlock(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(try_it, nodes[0], here, keys)
             nursery.start_soon(try_it, nodes[1], there, keys[::-1])
-        keys = [secrets.token_bytes(16) for _ in range(20)]
+        keys = [uuid4().bytes for _ in range(20)]
     for answer in answers:
         assert all(isinstance(outcome, Committed | TempIdConflict) for outcome in answer), answer
     assert await pool.fetch("select count(*) from messages") == [(100,)]
@@ -446,11 +447,6 @@ async def test_message_ids_are_of_uuid_version_7_in_order_of_time(
     assert [one[:6] for one in ids] == sorted(one[:6] for one in ids)
 
 
-async def rule_is_old(pool: Pool) -> None:
-    """The database has forgotten temp_ids for long."""
-    await pool.fetch("update migrations set applied = applied - interval '1 year'")
-
-
 def temp_id_of(ago_days: float) -> bytes:
     return ids.uuid7(int((time.time() - ago_days * 86400) * 1000), secrets.token_bytes(10))
 
@@ -509,37 +505,22 @@ async def test_a_temp_id_is_remembered_for_so_many_days_and_then_it_is_said_that
 ) -> None:
     """P3: a retry is never a second message. Those whose temp_id holds no time are remembered for good."""
     group, user = await new_group(pool, *people), people[0].user
-    await rule_is_old(pool)
-    old, young = temp_id_of(TEMP_ID_DAYS + 1), temp_id_of(TEMP_ID_DAYS - 1)
+    young = temp_id_of(TEMP_ID_DAYS - 1)
     timeless = secrets.token_bytes(6) + b"\x40" + secrets.token_bytes(9)
-    ancient = ids.uuid7(5_000, secrets.token_bytes(10))
-    batch = [a_message(group, user, temp_id=temp_id) for temp_id in (old, young, timeless, ancient)]
-    expired, *sent = await nodes[0].send(*batch)
-    assert isinstance(expired, TempIdExpired)
-    assert [committed(outcome).seq for outcome in sent] == [1, 2, 3]
-    [expired] = await nodes[0].send(batch[0])
-    assert isinstance(expired, TempIdExpired)
-    assert await pool.fetch("select count(*) from messages") == [(3,)]
-
-
-async def test_times_from_before_the_database_had_this_rule_are_none(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
-) -> None:
-    """So random bytes that look like old UUIDs are no worse than others, and what is remembered stays so."""
-    message = a_message(await new_group(pool, *people), people[0].user, temp_id=temp_id_of(TEMP_ID_DAYS + 1))
-    [first] = await nodes[0].send(message)
-    [again] = await nodes[1].send(message)
-    assert (committed(first).is_new, committed(again).is_new, committed(again).seq) == (True, False, 1)
-    await pool.fetch("update sends set created = created - interval '40 days'")
-    await messages.forget_temp_ids(pool, limit=9)
-    assert await pool.fetch("select count(*) from sends") == [(1,)]
+    old = [temp_id_of(days) for days in (TEMP_ID_DAYS + 1, 100, 400)] + [ids.uuid7(5_000, secrets.token_bytes(10))]
+    batch = [a_message(group, user, temp_id=temp_id) for temp_id in (*old, young, timeless)]
+    for turn in range(2):
+        outcomes = await nodes[turn].send(*batch)
+        assert all(isinstance(outcome, TempIdExpired) for outcome in outcomes[: len(old)])
+        assert [committed(outcome).seq for outcome in outcomes[len(old) :]] == [1, 2]
+        assert [committed(outcome).is_new for outcome in outcomes[len(old) :]] == [turn == 0] * 2
+    assert await pool.fetch("select count(*) from messages") == [(2,)]
 
 
 async def test_an_old_temp_id_that_is_still_known_is_answered(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
     group, other = await new_group(pool, *people), await new_group(pool, *people)
-    await rule_is_old(pool)
     message = a_message(group, people[0].user, temp_id=temp_id_of(TEMP_ID_DAYS - 1))
     [first] = map(committed, await nodes[0].send(message))
     later_ms = int(time.time() * 1000) + 2 * 86_400_000
@@ -556,7 +537,6 @@ async def test_keys_are_forgotten_only_when_their_retries_are_refused_by_their_t
     """In batches, going on where the last one ended; what holds no time, or one from the future, stays."""
     group, user = await new_group(pool, *people), people[0].user
     timeless = secrets.token_bytes(6) + b"\x40" + secrets.token_bytes(9)
-    await rule_is_old(pool)
     then = TEMP_ID_DAYS + 3
     temp_ids = [*[temp_id_of(then) for _ in range(5)], timeless, temp_id_of(-40), temp_id_of(0)]
     batch = [a_message(group, user, temp_id=temp_id) for temp_id in temp_ids]

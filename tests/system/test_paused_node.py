@@ -5,8 +5,8 @@ The others have long counted it as dead by then, and Redis has dropped its strea
 
 from __future__ import annotations
 
-import secrets
 import signal
+from uuid import uuid4
 
 import pytest
 import trio
@@ -64,7 +64,7 @@ async def test_a_node_that_is_paused_and_goes_on_loses_repeats_and_reorders_noth
             async with talking(group, sessions, pace_s=pace_s) as talk:
                 own_redis.pause()
                 for _ in range(10):
-                    await sender.send(left_behind, b"x", temp_id=secrets.token_bytes(16))
+                    await sender.send(left_behind, b"x", temp_id=uuid4().bytes)
                 paused.process.signal(signal.SIGSTOP)
                 paused_at = trio.current_time()
                 own_redis.resume()

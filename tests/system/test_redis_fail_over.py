@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
 import trio
@@ -47,7 +47,7 @@ class Person:
 
     async def say(self, connection: Connection) -> None:
         """One message, again and again with the same temp_id until it is acknowledged, as clients do."""
-        content, temp_id = b"%s %d" % (self._name, len(self.acked)), secrets.token_bytes(16)
+        content, temp_id = b"%s %d" % (self._name, len(self.acked)), uuid4().bytes
         while True:
             try:
                 sent = await connection.send(self._conversation, content, temp_id=temp_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+from uuid import uuid4
 
 import trio
 
@@ -46,7 +46,7 @@ async def test_message_reaches_every_other_device_on_every_node(pool: Pool, redi
             connect(here, (await new_device(pool, bob.user)).token, on_push=collect("bob2")),
         ):
             sent = await sender.send(
-                conversation, b"ciphertext", temp_id=secrets.token_bytes(16), content_type="text", nonce=b"n" * 24
+                conversation, b"ciphertext", temp_id=uuid4().bytes, content_type="text", nonce=b"n" * 24
             )
             with trio.fail_after(HEALED_S):
                 await arrived.wait()
@@ -58,7 +58,7 @@ async def test_message_reaches_every_other_device_on_every_node(pool: Pool, redi
 
 async def test_same_temp_id_50_times_at_once_from_two_nodes_is_one_message(pool: Pool, redis_url: str) -> None:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
-    conversation, temp_id = await new_direct(pool, alice, bob), secrets.token_bytes(16)
+    conversation, temp_id = await new_direct(pool, alice, bob), uuid4().bytes
     acks = []
     async with open_cluster(pool.url, redis_url) as cluster:
         nodes = [(await cluster.start_socket())[1] for _ in range(2)]
@@ -98,9 +98,7 @@ async def test_flushall_between_two_nodes_heals_with_nothing_missing(pool: Pool,
                 for number in range(1, 61):
                     if number == 20:
                         flush_redis(redis_url)
-                    await sender.send(
-                        conversation, b"%d" % number, temp_id=secrets.token_bytes(16), content_type="text"
-                    )
+                    await sender.send(conversation, b"%d" % number, temp_id=uuid4().bytes, content_type="text")
                 with trio.fail_after(HEALED_S):
                     await complete.wait()
                 # Healed, not only caught up: the next message comes by the ordinary way.

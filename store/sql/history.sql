@@ -1,0 +1,7 @@
+-- name: begin
+-- See begin_history() in functions/.
+select changed_table, changed_rows from begin_history();
+
+-- name: current
+-- Which history this is; see history_id() in functions/.
+select history_id();
