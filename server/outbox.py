@@ -57,6 +57,7 @@ class Outbox:
     :ivar size: bytes that wait.
     :ivar is_lagging: pushes of messages are dropped until `resume`.
     :ivar has_news: something was offered since the last cursor.
+    :ivar marks: how far the client was told of everybody's marks by its last `sync` (`store.sync.SyncPage.marks`).
     :ivar is_touched: the hub will flush it at the end of its pass; the hub's own.
     """
 
@@ -77,6 +78,7 @@ class Outbox:
         "has_news",
         "is_lagging",
         "is_touched",
+        "marks",
         "size",
     )
 
@@ -98,6 +100,7 @@ class Outbox:
         self.is_lagging = False
         self.is_touched = False
         self.has_news = False
+        self.marks = 0
         self._synced_at: float | None = None
 
     def offer(self, frame: bytes) -> None:
@@ -135,10 +138,11 @@ class Outbox:
         self.is_lagging = False
         self._synced_at = None
 
-    def note_synced(self) -> None:
+    def note_synced(self, marks: int) -> None:
         """What is offered next completes what the client has missed; pushes have come since. Atomic (no checkpoint)."""
         if not self.is_lagging:
             self._synced_at = trio.current_time()
+            self.marks = marks
 
     @property
     def has_synced(self) -> bool:

@@ -180,7 +180,7 @@ class Requests:
         connection.outbox.resume()
         page = await sync(self._pool, connection.user, cursor)
         if not page.more:
-            connection.outbox.note_synced()
+            connection.outbox.note_synced(page.marks)
         return page
 
     async def _resume(self, connection: Connection, frame: Hello) -> bytes:

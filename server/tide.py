@@ -2,8 +2,8 @@
 
 A snapshot of Postgres is taken, and waited for until everything that it sees has been offered here, or a gap was
 noticed (`server.node`). Then whoever has been told of everything up to it, by the last `sync` and what was pushed
-since, gets it as their cursor. It is the same for all but in whose it is: one query for each node, whatever the number
-of devices.
+since, gets it as their cursor. One query for each node, whatever the number of devices. Marks are not pushed to
+everybody, so a cursor keeps how far its connection was told of them by the last `sync`.
 
 The same look notices that Postgres' history has become another one, after a fail-over or when a back-up was restored:
 then what was pushed is no measure for what comes, and devices are asked to sync, which tells them to begin anew.
@@ -102,9 +102,8 @@ class TideKeeper:
     def _move(self, taken: Tide, taken_at: float) -> None:
         """Tell those who have been told of everything. Atomic (no checkpoint)."""
         for user in self._hub.users():
-            frame = None
             for client in self._hub.of(user):
-                if client.outbox.holds_all_before(taken_at):
-                    frame = frame or encode(Cursor(cursor_of(user, taken), False))
-                    client.outbox.push_cursor(frame)
-                    client.outbox.flush()
+                outbox = client.outbox
+                if outbox.holds_all_before(taken_at):
+                    outbox.push_cursor(encode(Cursor(cursor_of(user, taken, outbox.marks), False)))
+                    outbox.flush()

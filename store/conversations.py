@@ -35,7 +35,7 @@ _FIRST_PAGE: Final = Statement(
 _VERSION: Final = Statement(_sql.version, {"user": UUID, "most": BIGINT}, (BIGINT, BIGINT, BIGINT, BIGINT))
 _CHOSEN: Final = Statement(
     f"with page as ({_sql.chosen}) {_sql.entries}",
-    {"user": UUID, "conversations": UUIDS, "bases": TEXTS, "most": BIGINT},
+    {"user": UUID, "conversations": UUIDS, "bases": TEXTS, "marks": TEXT, "most": BIGINT},
     _ENTRY,
 )
 
@@ -99,16 +99,22 @@ async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conve
 
 
 async def some_of(
-    pool: Pool, user: bytes, conversations: Sequence[bytes], bases: Sequence[str | None] | None = None
+    pool: Pool,
+    user: bytes,
+    conversations: Sequence[bytes],
+    bases: Sequence[str | None] | None = None,
+    marks: str | None = None,
 ) -> list[Conversation]:
     """Those of some conversations in which the user takes part, in one query, in any order.
 
     :param bases: for each a snapshot: of its participants only those who have changed since; None for all of them.
+    :param marks: a snapshot: those whose marks have moved since count as changed.
     """
     parameters = {
         "user": user,
         "conversations": conversations,
         "bases": [None] * len(conversations) if bases is None else bases,
+        "marks": marks,
         "most": MAX_SHOWN,
     }
     return [_conversation(row) for row in await pool.read(_CHOSEN, parameters)]

@@ -3,8 +3,10 @@
 A cursor holds a snapshot of Postgres: which transactions had been committed. New is whatever was written by any other
 (`docs/decisions/0009-a-cursor-is-a-snapshot.md`). It belongs to a user and a history, and to nothing else.
 
-While a device is connected its cursor is moved forward (`server.tide`): `cursor_of` makes one of a snapshot of `tide`,
-for whom everything that it sees has been offered to.
+While a device is connected its cursor is moved forward (`server.tide`): `cursor_of` makes one of a snapshot of `tide`
+for a device that everything it sees was offered to. Marks are pushed only to the authors whose messages they pass
+(decision 17), so such a cursor passes all changes but those of marks: it keeps the number up to which the device was
+told of everybody's marks by its last `sync`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from store.statement import Statement
 _sql = sql.load("sync")
 _CHANGED: Final = Statement(
     _sql.changed,
-    {"base": TEXT, "most": BIGINT, "user": UUID, "position": UUID, "limit": BIGINT},
+    {"base": TEXT, "marks": TEXT, "most": BIGINT, "user": UUID, "position": UUID, "limit": BIGINT},
     (TEXT, TEXT, TEXT, BIGINT, UUIDS, BIGINTS, TEXTS),
 )
 _MESSAGES: Final = Statement(
@@ -65,11 +67,14 @@ class SyncPage(Struct, frozen=True):
         what of its messages is new, edited or deleted, in order of seq; and those in which the user takes part no more.
     :ivar cursor: for what comes after.
     :ivar more: there is more already, or may be.
+    :ivar marks: after the last page everybody's marks have been told, as far as transactions below this number moved
+        them.
     """
 
     pushes: list[SyncPush]
     cursor: bytes
     more: bool
+    marks: int
 
 
 class Snapshot(NamedTuple):
@@ -84,9 +89,13 @@ class Snapshot(NamedTuple):
         _, xmax, under_way = text.split(":")
         return cls(int(xmax), tuple(sorted(map(int, filter(None, under_way.split(","))))))
 
+    @property
+    def xmin(self) -> int:
+        """All below it had been committed, or never will be."""
+        return self.under_way[0] if self.under_way else self.xmax
+
     def __str__(self) -> str:
-        xmin = self.under_way[0] if self.under_way else self.xmax
-        return f"{xmin}:{self.xmax}:{','.join(map(str, self.under_way))}"
+        return f"{self.xmin}:{self.xmax}:{','.join(map(str, self.under_way))}"
 
     def cut(self, xmax: int) -> Snapshot:
         """The part of it that is about transactions below `xmax`, with at most `MAX_UNDER_WAY` under way."""
@@ -105,6 +114,7 @@ class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     :ivar target: what it will hold after the last page; empty before the first.
     :ivar conversation: where the next page begins, in order of ids.
     :ivar after: up to which seq that conversation was on the page before; -1 if it was not.
+    :ivar marks: of marks the device holds what transactions below this number wrote; 0: what `base` sees.
     """
 
     owner: bytes
@@ -113,6 +123,7 @@ class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     target: tuple[int, ...] = ()
     conversation: bytes = bytes(16)
     after: int = -1
+    marks: int = 0
 
     def encode(self) -> bytes:
         return cbor2.dumps(msgspec.to_builtins(self, builtin_types=(bytes,)))
@@ -127,7 +138,10 @@ class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
         except (ValueError, cbor2.CBORDecodeError):
             raise ForeignCursor from None
         snapshots = (cursor.base, cursor.target)
-        if len(cursor.conversation) != 16 or not -1 <= cursor.after < 2**63 or not all(map(_is_snapshot, snapshots)):
+        marks = (cursor.marks,) if cursor.marks else ()
+        if len(cursor.conversation) != 16 or not -1 <= cursor.after < 2**63:
+            raise ForeignCursor
+        if not all(map(_is_snapshot, (*snapshots, marks))):
             raise ForeignCursor
         return cursor
 
@@ -155,9 +169,11 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
     """
     given = _Cursor.decode(cursor) if cursor is not None else None
     base = _unpack(given.base) if given else None
+    marks = Snapshot(given.marks) if given and given.marks else base
     parameters = {
         "user": user,
         "base": base and str(base),
+        "marks": marks and str(marks),
         "position": given.conversation if given else bytes(16),
         "limit": MAX_CONVERSATIONS + 1,
         "most": MAX_SHOWN,
@@ -171,15 +187,16 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
         if given.day < day - CURSOR_DAYS:
             raise ExpiredCursor
     target = (given and _unpack(given.target)) or _durable(now, newest, base)
-    page = _Page(pool, user, base, given.after if given and ids and ids[0] == given.conversation else -1)
+    page = _Page(pool, user, base, marks, given.after if given and ids and ids[0] == given.conversation else -1)
     rest = await page.fill(ids, floors, news)
     if rest is None:
         # After several pages there is what was committed since the first.
-        return SyncPage(page.pushes, _Cursor(owner, day, _pack(target)).encode(), bool(given and given.target))
+        more = bool(given and given.target)
+        return SyncPage(page.pushes, _Cursor(owner, day, _pack(target)).encode(), more, target.xmin)
     # As old as the first page: until then it may be that what has changed is forgotten.
-    return SyncPage(
-        page.pushes, _Cursor(owner, given.day if given else day, _pack(base), _pack(target), *rest).encode(), True
-    )
+    first_day, held = (given.day, given.marks) if given else (day, 0)
+    cursor_on = _Cursor(owner, first_day, _pack(base), _pack(target), *rest, held)
+    return SyncPage(page.pushes, cursor_on.encode(), True, target.xmin)
 
 
 class Tide(NamedTuple):
@@ -202,9 +219,13 @@ async def tide(pool: Pool) -> Tide:
     return Tide(_durable(Snapshot.parse(snapshot), newest, None), history, now_us)
 
 
-def cursor_of(user: bytes, tide: Tide) -> bytes:
-    """The cursor of a device that holds all of this user's that a snapshot sees."""
-    return _Cursor(_owner(tide.history, user), tide.now_us // _DAY_US, _pack(tide.snapshot)).encode()
+def cursor_of(user: bytes, tide: Tide, marks: int) -> bytes:
+    """The cursor of a device that holds all of this user's that a snapshot sees, but for marks.
+
+    :param marks: of those it holds what transactions below this number wrote (`SyncPage.marks`).
+    """
+    owner, day = _owner(tide.history, user), tide.now_us // _DAY_US
+    return _Cursor(owner, day, _pack(tide.snapshot), marks=marks).encode()
 
 
 def _owner(history: str, user: bytes) -> bytes:
@@ -230,10 +251,11 @@ def _durable(now: Snapshot, newest: str | None, base: Snapshot | None) -> Snapsh
 class _Page:
     """One page while it is being filled."""
 
-    def __init__(self, pool: Pool, user: bytes, base: Snapshot | None, after: int) -> None:
+    def __init__(self, pool: Pool, user: bytes, base: Snapshot | None, marks: Snapshot | None, after: int) -> None:
         self._pool = pool
         self._user = user
         self._base = base
+        self._marks = marks
         self._after = after
         self.pushes: list[SyncPush] = []
 
@@ -246,7 +268,8 @@ class _Page:
         if not ids:
             return None
         bases = [None if each == "whole" else str(self._base) for each in news]
-        found = await some_of(self._pool, self._user, ids[:MAX_CONVERSATIONS], bases[:MAX_CONVERSATIONS])
+        marks = self._marks and str(self._marks)
+        found = await some_of(self._pool, self._user, ids[:MAX_CONVERSATIONS], bases[:MAX_CONVERSATIONS], marks)
         by_id = {conversation.conversation: conversation for conversation in found}
         size, count = 0, 0
         for each in ids[:MAX_CONVERSATIONS]:

@@ -13,7 +13,8 @@ from made, unnest(%(users)s::uuid[]) u order by u;
 
 -- name: page
 -- Which conversations of a user come next, the latest message first: no more of them are looked at closely.
-select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, null::pg_snapshot as base
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, null::pg_snapshot as base,
+       null::pg_snapshot as marks
 from participants me
 -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
 cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
@@ -22,9 +23,10 @@ where me.user_id = %(user)s
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc limit %(limit)s
 
 -- name: chosen
--- Those of some conversations in which a user takes part. base: of those participants alone who have changed, or their marks,
--- since a snapshot; null: of all.
-select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, chosen.base::pg_snapshot
+-- Those of some conversations in which a user takes part. base: of those participants alone who have changed since a snapshot,
+-- or whose marks have moved since another one; null: of all.
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, chosen.base::pg_snapshot,
+       %(marks)s::pg_snapshot as marks
 from unnest(%(conversations)s, %(bases)s) chosen(id, base)
 join participants me on me.conversation_id = chosen.id
 where me.user_id = %(user)s
@@ -62,7 +64,7 @@ cross join lateral (
         where p.conversation_id = me.conversation_id order by p.user_id
     ) p
     where me.base is null
-       or (p.size <= %(most)s or p.user_id = me.user_id) and (unseen(p.changed, me.base) or unseen(p.marked, me.base))
+       or (p.size <= %(most)s or p.user_id = me.user_id) and (unseen(p.changed, me.base) or unseen(p.marked, me.marks))
 ) who
 left join messages m on m.conversation_id = c.id and m.seq = c.last_seq and m.seq > greatest(me.joined_seq, c.floor_seq)
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc

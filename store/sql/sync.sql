@@ -1,6 +1,7 @@
 -- name: changed
 -- Which conversations of a user have changed since a snapshot, in order of their ids: a page of them; one row, also if there
--- is none. The snapshot is null on a device that holds nothing. Of each conversation: up to which seq
+-- is none. base: null on a device that holds nothing. marks: a snapshot as old or older, since which marks are told. Of each
+-- conversation: up to which seq
 -- nothing is for the user; what of it is new: 'left' (the user takes part no more), 'whole' (who takes part, or the settings),
 -- 'head' (its messages, its floor, or what is the user's own), 'marks' (others' marks or profiles alone).
 -- Besides, in the same statement: a new snapshot, the last transaction that it surely saw, whose history this is, and what
@@ -10,7 +11,7 @@ with mine as materialized (
            greatest(c.changed, me.changed, me.marked, who.changed, who.marked) as changed,
            case when %(base)s::pg_snapshot is null or unseen(c.members_changed, %(base)s::pg_snapshot) then 'whole'
                 when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot) then 'head'
-                when unseen(me.marked, %(base)s::pg_snapshot)
+                when unseen(me.marked, %(marks)s::pg_snapshot)
                      or who.size <= %(most)s and (who.is_changed or who.is_marked) then 'marks' end as news
     from participants me
     join conversations c on c.id = me.conversation_id
@@ -18,7 +19,7 @@ with mine as materialized (
         -- Where many take part, others' marks and profiles are shown to nobody, and nobody else's rows are looked at.
         select count(*) as size, max(p.changed) as changed, max(p.marked) as marked,
                bool_or(unseen(p.changed, %(base)s::pg_snapshot)) as is_changed,
-               bool_or(unseen(p.marked, %(base)s::pg_snapshot)) as is_marked
+               bool_or(unseen(p.marked, %(marks)s::pg_snapshot)) as is_marked
         from (select p.changed, p.marked from participants p where p.conversation_id = c.id limit %(most)s + 1) p
     ) who
     where me.user_id = %(user)s::uuid

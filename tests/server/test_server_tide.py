@@ -18,6 +18,7 @@ from protocol.frames import (
     Error,
     Hello,
     Lag,
+    MarkDelivered,
     Message,
     Participants,
     Ping,
@@ -30,7 +31,7 @@ from protocol.frames import (
 from server import tide
 from store.pool import Pool
 from store.restored import begin_history
-from tests.people import new_direct, new_user
+from tests.people import new_device, new_direct, new_group, new_user
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +148,42 @@ async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
         assert node.gateway._sends._members.statistics().conversations == 0, "a version names another list now"
         [refused] = await reads.ask(Sync(2, (await _cursor(reads)).cursor))
         assert isinstance(refused, Synced), "a new cursor is good"
+
+
+@pytest.mark.parametrize("who", ["a third participant", "the same user"])
+async def test_a_cursor_that_was_moved_while_connected_brings_the_marks_that_were_not_pushed(
+    pool: Pool, redis_url: str, people: list[Credentials], who: str
+) -> None:
+    """Receipts go to the authors of what the marks pass; everybody else learns of the marks by resuming."""
+    alice, bob = people
+    carol = await new_user(pool, "carol")
+    group = await new_group(pool, alice, bob, carol)
+    async with open_node(pool.url, redis_url) as node:
+        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
+        reader = carol if who == "a third participant" else await new_device(pool, alice.user)
+        async with (
+            node.open_websocket(alice.token) as marks,
+            node.open_websocket(bob.token) as writes,
+            node.open_websocket(reader.token) as reads,
+        ):
+            await reads.ask(Sync(1, None))
+            await send(writes, group)
+            await reads.find(Message)
+            await marks.ask(MarkDelivered(2, [(group, 1)]))
+            cursor = await reads.find(Cursor)
+            settled = node.gateway._node.tide.settled
+            await send(writes, group)
+            await reads.find(Message)
+            await wait_for(lambda: node.gateway._node.tide.settled is not settled, what="a look after the mark")
+            cursor = await reads.find(Cursor)
+            frames = await reads.ask(Sync(3, cursor.cursor))
+        told = {
+            each.user: each.delivered_seq
+            for frame in frames
+            if isinstance(frame, Participants)
+            for each in frame.participants
+        }
+        assert told[alice.user] == 1
 
 
 async def _cursor(client: RawClient) -> Synced:

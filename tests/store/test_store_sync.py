@@ -12,6 +12,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from store_helpers import a_message
 
 from client.http import Credentials
@@ -49,6 +50,7 @@ class Device:
         self.mailbox = Mailbox(user)
         self.told: set[tuple[bytes, int, int]] = set()
         self.repeats = 0
+        self.marks = 0
 
     @property
     def cursor(self) -> bytes | None:
@@ -65,7 +67,19 @@ class Device:
         for push in page.pushes:
             self.apply(push)
         self.mailbox.synced(Synced(1, page.cursor, page.more))
+        self.marks = page.marks
         return page.more
+
+    async def stay(self) -> None:
+        """Be connected for a while: what has happened was pushed, but for marks; then the cursor is moved."""
+        moved = cursor_of(self.user, await tide(self.pool), self.marks)
+        more, cursor = True, self.cursor
+        while more:
+            page = await sync(self.pool, self.user, cursor)
+            more, cursor = page.more, page.cursor
+            for push in page.pushes:
+                self.apply(_without_marks(push))
+        self.mailbox.synced(Synced(1, moved, False))
 
     async def catch_up(self) -> int:
         """All pages; how many."""
@@ -100,6 +114,12 @@ class Device:
             assert self.mailbox.head(each) == shown.head(each)
             own = [message for message in held if message.sender == self.user]
             assert [self.mailbox.status(message) for message in own] == [shown.status(message) for message in own]
+
+
+def _without_marks(push: SyncPush) -> SyncPush:
+    if not isinstance(push, Participants):
+        return push
+    return replace(push, participants=[replace(each, delivered_seq=0, read_seq=0) for each in push.participants])
 
 
 async def talks(pool: Pool, *people: Credentials, count: int) -> list[bytes]:
@@ -269,6 +289,12 @@ async def test_whatever_happens_between_pages_a_device_ends_with_what_a_fresh_fe
         await world.step()
         if world.chance.random() < 0.6:
             await world.chance.choice(devices).pull()
+        if world.chance.random() < 0.2:
+            device = world.chance.choice(devices)
+            await device.catch_up()
+            for _ in range(6):
+                await world.step()
+            await device.stay()
         if world.chance.random() < 0.1:
             device = world.chance.choice(devices)
             assert await device.catch_up() <= 100
@@ -301,6 +327,8 @@ async def test_devices_that_pull_while_others_write_miss_nothing(pool: Pool, mon
             for _ in range(4):
                 writers.start_soon(write, 60)
         done.set()
+    # One that `age` made older while somebody held its conversation, and that is there still, differs from itself.
+    await move_floors(pool, days=50, archives=False, limit=100)
     for device in devices:
         await device.catch_up()
         await device.check()
@@ -422,12 +450,35 @@ async def test_a_cursor_that_was_moved_on_tells_the_rest_and_no_more(
     """What a connected device was pushed is not told again."""
     [here] = await talks(pool, alice, bob, count=1)
     await say(pool, here, bob.user, b"1", b"2")
-    moved = cursor_of(alice.user, await tide(pool))
+    moved = cursor_of(alice.user, await tide(pool), 0)
     assert (await sync(pool, alice.user, moved)).pushes == []
     await say(pool, here, bob.user, b"3")
     assert [push.seq for push in (await sync(pool, alice.user, moved)).pushes if isinstance(push, Message)] == [3]
     with pytest.raises(ForeignCursor):
         await sync(pool, bob.user, moved)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("read", [0, 1])
+@pytest.mark.parametrize("whose", ["another's", "their own"])
+async def test_a_cursor_that_was_moved_on_tells_of_everybodys_marks_since_the_last_sync(
+    pool: Pool, alice: Credentials, bob: Credentials, whose: str, read: int, times: int
+) -> None:
+    """They are pushed to the authors alone: a third participant, or the marker's other device, learns of them now."""
+    carol = await new_user(pool, "carol")
+    here = await new_group(pool, alice, bob, carol)
+    device = Device(pool, carol.user)
+    await device.catch_up()
+    await say(pool, here, bob.user, b"1")
+    for _ in range(times):
+        await device.stay()
+    marker = alice if whose == "another's" else carol
+    await mark(pool, [[Mark(marker.user, here, 1, read)]])
+    for _ in range(times):
+        await device.stay()
+    await device.catch_up()
+    await device.check()
+    assert (await sync(pool, carol.user, device.cursor)).pushes == [], "then they are told"
 
 
 async def test_a_cursor_that_is_too_old_is_expired(pool: Pool, alice: Credentials) -> None:
@@ -550,7 +601,10 @@ async def test_a_cursor_from_the_future_is_foreign(pool: Pool, alice: Credential
     "cursor",
     [
         [b"owner", 1, [5], [], bytes(16)],
-        [b"owner", 1, [5], [], bytes(16), -1, 0],
+        [b"owner", 1, [5], [], bytes(16), -1, 2**63],
+        [b"owner", 1, [5], [], bytes(16), -1, 2**32],
+        [b"owner", 1, [5], [], bytes(16), -1, -1],
+        [b"owner", 1, [5], [], bytes(16), -1, 0, 0],
         [b"owner", 1, [5], [], bytes(15), -1],
         [b"owner", 1, [5], [], bytes(16), -2],
         [b"owner", 1, [5], [], bytes(16), 2**63],
