@@ -102,7 +102,7 @@ class Node:
         self._arrival = trio.Event()
         self._in_step_at = trio.current_time()
         self._alone_until = 0.0
-        self._gap_s = 0.0
+        self._gap_from = math.inf
         self._gaps = 0
         self.tide = TideKeeper(pool, hub, self._count_gaps)
         self._gap_seen = trio.Event()
@@ -246,7 +246,7 @@ class Node:
 
     def note_gap(self, gap_s: float) -> None:
         """Something may have passed this node by in the last `gap_s` seconds."""
-        self._gap_s = max(self._gap_s, gap_s)
+        self._gap_from = min(self._gap_from, trio.current_time() - gap_s)
         self._gaps += 1
         self._gap_seen.set()
 
@@ -260,20 +260,23 @@ class Node:
             await self._gap_seen.wait()
             self._gap_seen = trio.Event()
             self._gaps += 1
-            began, gap_s, self._gap_s = trio.current_time(), self._gap_s, 0.0
+            since, self._gap_from = self._gap_from, math.inf
+            gap_s = trio.current_time() - since
             try:
-                pushed = await self._catch_up(gap_s + MARGIN_S)
+                pushed = await self._catch_up(since - MARGIN_S)
             except (StoreError, Error) as error:
                 log.warning("catch_up_failed", error=str(error))
                 await trio.sleep(1)
-                self.note_gap(gap_s + trio.current_time() - began)
+                self.note_gap(trio.current_time() - since)
             else:
                 log.info("caught_up", gap_s=round(gap_s, 1), messages=pushed)
 
-    async def _catch_up(self, ago_s: float) -> int:
+    async def _catch_up(self, since: float) -> int:
         users, pushed = self._hub.users(), 0
         for start in range(0, len(users), 500):
             some = users[start : start + 500]
+            # Asked of each part anew: those before it took time.
+            ago_s = trio.current_time() - since
             for moved in await recent(self._pool, some, ago_s=ago_s):
                 pushed += await self._push_missed(moved)
             # Clients know an edit or a deletion that they have already by its revision.

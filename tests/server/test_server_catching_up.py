@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
+import trio
 from server_node import open_node, wait_for
 
+import server.node
 from protocol.codec import encode
 from protocol.frames import Message, Sync, Tombstone
 from server.hub import Push
 from store import contacts, revisions
 from store.members import MembersCache
-from store.messages import Committed, NewMessage, send
+from store.messages import Committed, Moved, NewMessage, send
 from store.pool import Pool
 from tests.people import new_direct, new_user
 
@@ -76,3 +80,32 @@ async def test_what_is_gone_for_somebody_is_no_content_to_them_when_their_node_c
         pushes = await client.read(4)
         assert {type(push) for push in pushes if getattr(push, "seq", 0) == 2} == {Tombstone}
         assert [push.seq for push in pushes if isinstance(push, Message)] == [1, 3]
+
+
+async def test_time_that_passes_before_a_gap_is_looked_into_belongs_to_it(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the node waits for Postgres, or catches up with something else, the gap moves into the past."""
+    monkeypatch.setattr(server.node, "MARGIN_S", 0.0)
+    real, asked, is_held, let_go = server.node.recent, list[float](), trio.Event(), trio.Event()
+
+    async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[Moved]:
+        asked.append(ago_s)
+        if not is_held.is_set():
+            is_held.set()
+            await let_go.wait()
+        return await real(pool, users, ago_s=ago_s)
+
+    alice = await new_user(pool, "alice")
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token):
+        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        monkeypatch.setattr(server.node, "recent", recent)
+        node.gateway._node.note_gap(0)
+        await is_held.wait()
+        node.gateway._node.note_gap(5.0)
+        noted_at = trio.current_time()
+        await trio.lowlevel.checkpoint()
+        let_go_at = trio.current_time()
+        let_go.set()
+        await wait_for(lambda: len(asked) == 2, what="the second gap is looked into")
+    assert asked[1] > 5.0 + let_go_at - noted_at > 5.0
