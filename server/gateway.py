@@ -29,7 +29,6 @@ from server.listener import accept_connections, listen
 from server.marks import Marks
 from server.node import Node
 from server.proxies import TrustedProxies, address_key, forwarded_address
-from server.receipt_counts import ReceiptCounter
 from server.requests import Requests
 from server.revocations import Revocations
 from server.sends import Sends
@@ -99,11 +98,8 @@ class SocketGateway:
         self._hub = Hub(self._delivery_times.pushed)
         self._node = Node(self._redis, self._pool, self._hub)
         self._last_seen = LastSeen(self._pool, self._hub, self._clock.now_us)
-        self._sends = Sends(
-            self._pool, MembersCache(), self._hub, self._node.fanout, self._clock, self._node.note_doubt
-        )
-        self._receipt_counter = ReceiptCounter(self._pool, self._hub, self._node.fanout)
-        self._marks = Marks(self._pool, self._hub, self._node.fanout, self._receipt_counter.note, self._node.note_doubt)
+        self._sends = Sends(self._pool, MembersCache(), self._hub, self._node.fanout, self._clock)
+        self._marks = Marks(self._pool, self._hub, self._node.fanout, self._node.receipt_counter.note)
         self._requests = Requests(
             self._pool,
             self._hub,
@@ -135,7 +131,6 @@ class SocketGateway:
                 services.start_soon(self._node.run)
                 services.start_soon(self._sends.lanes.run)
                 services.start_soon(self._marks.run)
-                services.start_soon(self._receipt_counter.run)
                 services.start_soon(self._last_seen.run)
                 services.start_soon(self._delivery_times.run)
                 services.start_soon(self._clock.run)

@@ -6,13 +6,14 @@ import pytest
 from server_node import open_node, wait_for
 
 from protocol.codec import encode
-from protocol.frames import Message, Sync, Tombstone
+from protocol.frames import Message, ReceiptCounts, Sync, Tombstone
 from server.hub import Push
 from store import contacts, revisions
+from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
 from store.pool import Pool
-from tests.people import new_direct, new_user
+from tests.people import new_direct, new_group, new_user
 
 
 async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) -> list[Message]:
@@ -76,3 +77,17 @@ async def test_what_is_gone_for_somebody_is_no_content_to_them_when_their_node_c
         pushes = await client.read(4)
         assert {type(push) for push in pushes if getattr(push, "seq", 0) == 2} == {Tombstone}
         assert [push.seq for push in pushes if isinstance(push, Message)] == [1, 3]
+
+
+async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_catches_up(
+    pool: Pool, redis_url: str
+) -> None:
+    """Where too many take part for receipts: marks that some other node has committed."""
+    alice, *others = [await new_user(pool, f"user{number}") for number in range(34)]
+    group = await new_group(pool, alice, *others)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
+        await client.ask(Sync(1, None))
+        await committed(pool, group, alice.user, 2)
+        await mark(pool, [[Mark(other.user, group, 2, 1)] for other in others[:5]])
+        node.gateway._node.note_gap(1.0)
+        assert await client.find(ReceiptCounts) == ReceiptCounts(group, [(1, 5, 5), (2, 5, 0)])
