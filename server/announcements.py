@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from msgspec.structs import replace
@@ -26,6 +26,16 @@ class Announcements:
     def __init__(self, pool: Pool, fanout: Fanout) -> None:
         self._pool = pool
         self._fanout = fanout
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Around what is looked up after a commit, to tell of it. If that fails the nodes look for the change by
+        themselves: whoever repeats the request changes nothing any more, and so tells nobody."""
+        try:
+            yield
+        except BaseException:
+            self._fanout.miss("a change was committed that could not be told")
+            raise
 
     def conversation_made(self, made: Conversation) -> None:
         """A conversation is new: to everybody in it, who see the same of it."""
@@ -52,7 +62,8 @@ class Announcements:
 
     async def profile_changed(self, profile: Profile) -> None:
         """A user is shown otherwise: to all who share a conversation in which names are shown."""
-        self._push(profile, await members.acquainted(self._pool, profile.user))
+        with self.telling():
+            self._push(profile, await members.acquainted(self._pool, profile.user))
 
     def presence_shown_otherwise(self, users: Iterable[bytes]) -> None:
         """These users are to be shown to others than before: the nodes look again who may watch them."""
@@ -60,8 +71,11 @@ class Announcements:
         self._fanout.wake()
 
     async def _tell_of(self, conversation: bytes, user: bytes, membership: Membership, *, is_new: bool) -> None:
-        if not membership.is_new:
-            return
+        if membership.is_new:
+            with self.telling():
+                await self._tell(conversation, user, membership, is_new=is_new)
+
+    async def _tell(self, conversation: bytes, user: bytes, membership: Membership, *, is_new: bool) -> None:
         try:
             seen = await conversations.one(self._pool, user, conversation)
         except NotAParticipant:

@@ -31,7 +31,6 @@ from server.listener import accept_connections, listen
 from server.marks import Marks
 from server.node import Node
 from server.proxies import TrustedProxies, address_key, forwarded_address
-from server.receipt_counts import ReceiptCounter
 from server.requests import Requests
 from server.revocations import Revocations
 from server.sends import Sends
@@ -103,9 +102,8 @@ class SocketGateway:
         self._last_seen = LastSeen(self._pool, self._hub, self._clock.now_us)
         members = MembersCache()
         self._node.tide.when_history_changes(members.forget)
-        self._sends = Sends(self._pool, members, self._hub, self._node.fanout, self._clock, self._node.note_doubt)
-        self._receipt_counter = ReceiptCounter(self._pool, self._hub, self._node.fanout)
-        self._marks = Marks(self._pool, self._hub, self._node.fanout, self._receipt_counter.note, self._node.note_doubt)
+        self._sends = Sends(self._pool, members, self._hub, self._node.fanout, self._clock)
+        self._marks = Marks(self._pool, self._hub, self._node.fanout, self._node.receipt_counter.note)
         self._requests = Requests(
             self._pool,
             self._hub,
@@ -140,7 +138,6 @@ class SocketGateway:
                 services.start_soon(self._node.run)
                 services.start_soon(self._sends.lanes.run)
                 services.start_soon(self._marks.run)
-                services.start_soon(self._receipt_counter.run)
                 services.start_soon(self._last_seen.run)
                 services.start_soon(self._delivery_times.run)
                 services.start_soon(self._clock.run)

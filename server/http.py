@@ -394,7 +394,8 @@ def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages, announcements: 
             else:
                 conversation = await conversations.add_group(pool, body.name, sorted({user, *others}), admin=user)
                 is_new = True
-            made = await conversations.one(pool, user, conversation)
+            with announcements.telling():
+                made = await conversations.one(pool, user, conversation)
             if is_new:
                 announcements.conversation_made(made)
         return _answer(bodies.conversation_body(made, _form()), 201 if is_new else 200)

@@ -20,7 +20,7 @@ from server.hub import Hub, Push
 from server.outbox import Outbox
 from server.replies import store_error_reply
 from store.batch import Batcher
-from store.errors import StoreError, Unavailable
+from store.errors import StoreError
 from store.marks import Mark, Moved, mark
 from store.pool import Pool
 
@@ -41,17 +41,13 @@ class Marks:
     """All up-to marks of this node, written in batches.
 
     :param count: called with what has moved where too many take part for receipts.
-    :param note_doubt: called when marks may have been committed that nobody was told of.
     """
 
-    def __init__(
-        self, pool: Pool, hub: Hub, fanout: Fanout, count: Callable[[Moved], None], note_doubt: Callable[[], None]
-    ) -> None:
+    def __init__(self, pool: Pool, hub: Hub, fanout: Fanout, count: Callable[[Moved], None]) -> None:
         self._pool = pool
         self._hub = hub
         self._fanout = fanout
         self._count = count
-        self._note_doubt = note_doubt
         self._moved: list[Moved] = []
         self._unflushed: list[Outbox] = []
         self._settled = trio.Event()
@@ -84,7 +80,7 @@ class Marks:
             nursery.start_soon(self._flush_in_time)
 
     def _settle(self, batch: list[PendingMarks], outcomes: list[StoreError | None]) -> None:
-        is_doubtful, moved, self._moved = False, self._moved, []
+        moved, self._moved = self._moved, []
         # Before the replies: who marks sees what came of it by then.
         for push in self._pushes(moved):
             self._hub.push(push)
@@ -94,12 +90,9 @@ class Marks:
             pending.connection.outbox.offer(encode(reply))
             pending.connection.answered()
             self._unflushed.append(pending.connection.outbox)
-            is_doubtful |= isinstance(error, Unavailable)
         self._hub.flush()
         self._fanout.wake()
         self._settled.set()
-        if is_doubtful:
-            self._note_doubt()
 
     def _pushes(self, moved: list[Moved]) -> list[Push]:
         """Who is to be told what, one push for each conversation and for each reader."""

@@ -13,6 +13,7 @@ here that moved lately, compared with what was pushed. The same catching up answ
 | another node vanished without signing off | it may have committed messages and not fanned them out |
 | another node asks (`fanout.CatchUp`) | it could not write to Redis |
 | a process that only writes vanished (`server.writer`) | it may have committed changes and told nobody |
+| a write's outcome is not known (`server.doubts`) | it may have been committed, and nobody was told |
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from msgspec.structs import replace
 
 from protocol.codec import encode
 from protocol.frames import Message, Receipts, Tombstone
+from server.doubts import Doubts
 from server.fanout import CatchUp, Fanout, Hint, Recheck, decode_entry
 from server.hub import Hub, Push
 from server.presence import PresenceWatch
+from server.receipt_counts import ReceiptCounter
 from server.tide import TideKeeper
 from store.bus import Inbox
 from store.conversations import some_of
@@ -95,6 +98,7 @@ class Node:
         self._inbox = Inbox(redis, self.id)
         self._others: frozenset[bytes] = frozenset()
         self._writers: frozenset[bytes] = frozenset()
+        self.receipt_counter = ReceiptCounter(pool, hub, self.fanout)
         self.presence = PresenceWatch(redis, pool, self.id, hub, self.live_nodes)
         self._departed: set[bytes] = set()
         self._departure = trio.Event()
@@ -102,6 +106,8 @@ class Node:
         self._arrival = trio.Event()
         self._in_step_at = trio.current_time()
         self._alone_until = 0.0
+        self._doubts = Doubts(pool.url, self._tell_doubts)
+        pool.on_doubt = self._doubts.note
         self._gap_from = math.inf
         self._gaps = 0
         self.tide = TideKeeper(pool, hub, self._count_gaps)
@@ -118,13 +124,16 @@ class Node:
             nursery.start_soon(self._remove_departed)
             nursery.start_soon(self._enter_arrivals)
             nursery.start_soon(self.fanout.run)
+            nursery.start_soon(self._doubts.run)
             nursery.start_soon(self.presence.run)
+            nursery.start_soon(self.receipt_counter.run)
             nursery.start_soon(self.tide.run)
 
     def _count_gaps(self) -> float:
         """How many there were; a number that equals no other one while this node may be missing something."""
         is_in_step = self._redis.is_connected and trio.current_time() - self._in_step_at < LEASE_S
-        return self._gaps if is_in_step and not self._gap_seen.is_set() else math.nan
+        is_known = is_in_step and not self._gap_seen.is_set() and not self._doubts.are_open
+        return self._gaps if is_known else math.nan
 
     def is_alone(self) -> bool:
         """Whether no other node can hold anybody now."""
@@ -164,7 +173,7 @@ class Node:
         :raises Unavailable: if Redis cannot be reached; then the lease ends by itself, too.
         """
         await self.fanout.tell_missed(self._others)
-        if self.fanout.missed_since is None:
+        if self.fanout.missed_since is None and not self._doubts.are_open:
             await sign_off(self._redis, self.id)
 
     async def _keep_lease(self) -> None:
@@ -250,10 +259,10 @@ class Node:
         self._gaps += 1
         self._gap_seen.set()
 
-    def note_doubt(self) -> None:
-        """Something may have been committed that nobody was told of, since its outcome was not known."""
-        self.note_gap(trio.current_time() - self._in_step_at)
-        self.fanout.miss("the outcome of a commit is not known")
+    def _tell_doubts(self, since: float) -> None:
+        """Something may have been committed since then that no node was told of."""
+        self.note_gap(trio.current_time() - since)
+        self.fanout.miss("the outcome of a write is not known", since=since)
 
     async def _catch_up_after_gaps(self) -> None:
         while True:
@@ -285,6 +294,8 @@ class Node:
                 pushed += 1
             await self._push_other_changes(some)
             self._hub.flush()
+        # Of who may watch whom nothing is kept that a snapshot could tell from what was there before.
+        self.presence.recheck(self.presence.users())
         return pushed
 
     async def _push_other_changes(self, users: list[bytes]) -> None:
@@ -297,20 +308,26 @@ class Node:
             for user in departed.users:
                 self._hub.push_to_synced(user, encode(departed))
         others: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for each in await changed_since(self._pool, users, base):
+        for each in self._counted_anew(await changed_since(self._pool, users, base)):
             if each.is_other:
                 for user in filter(self._hub.has_synced, each.users):
                     others[user].append(each.conversation)
             else:
                 self._push_receipts(each)
-                if each.settings is not None:
-                    self._hub.push(Push(each.conversation, 0, encode(each.settings), each.users))
         for user, conversations in others.items():
             for told in await some_of(self._pool, user, conversations):
                 self._hub.push_to_synced(user, encode(replace(told, last_message=None)))
 
+    def _counted_anew(self, changed: list[ChangedMembers]) -> list[ChangedMembers]:
+        for each in changed:
+            if each.counted_upto:
+                self.receipt_counter.note_latest(each.conversation, each.counted_upto)
+        return changed
+
     def _push_receipts(self, changed: ChangedMembers) -> None:
         id_ = changed.conversation
+        if changed.settings is not None:
+            self._hub.push(Push(id_, 0, encode(changed.settings), changed.users))
         shown = [(user, delivered, read) for user, delivered, read, _ in changed.marks]
         self._hub.push(Push(id_, 0, encode(Receipts(id_, shown)), changed.users))
         for user, delivered, read, own_read in changed.marks:

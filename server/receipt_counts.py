@@ -45,6 +45,10 @@ class ReceiptCounter:
         """Marks have moved in a conversation of many. Atomic (no checkpoint)."""
         self._note(moved.conversation, moved.after, moved.delivered)
 
+    def note_latest(self, conversation: bytes, upto: int) -> None:
+        """Marks may have moved in a conversation of many, nobody knows how far. Atomic (no checkpoint)."""
+        self._note(conversation, 0, upto)
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
-
-import structlog
-import trio
+from typing import NamedTuple
 
 from protocol.codec import encode
 from protocol.frames import Message, Send, Sent
@@ -15,17 +11,11 @@ from server.fanout import Fanout
 from server.hub import Hub, Push
 from server.replies import store_error_reply
 from store.clock import Clock
-from store.errors import Locked, Unavailable
+from store.errors import Locked
 from store.lanes import Lanes
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
 from store.pool import Pool
-
-log = structlog.get_logger(__name__)
-
-
-DOUBTFUL_S: Final = 600.0
-"""After a commit whose outcome is not known, for so long it may still succeed: when its standby is back, say."""
 
 
 class PendingSend(NamedTuple):
@@ -37,27 +27,14 @@ class PendingSend(NamedTuple):
 
 
 class Sends:
-    """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait.
+    """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait."""
 
-    :param note_doubt: called when something may have been committed that nobody was told of.
-    """
-
-    def __init__(
-        self,
-        pool: Pool,
-        members: MembersCache,
-        hub: Hub,
-        fanout: Fanout,
-        clock: Clock,
-        note_doubt: Callable[[], None],
-    ) -> None:
+    def __init__(self, pool: Pool, members: MembersCache, hub: Hub, fanout: Fanout, clock: Clock) -> None:
         self._pool = pool
         self._members = members
         self._hub = hub
         self._fanout = fanout
         self._clock = clock
-        self._note_doubt = note_doubt
-        self._doubtful_until = 0.0
         self.lanes: Lanes[PendingSend, Outcome] = Lanes(
             "the send queue",
             self._commit,
@@ -90,24 +67,16 @@ class Sends:
 
     def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
         """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""
-        is_doubtful, now = False, trio.current_time()
         for pending, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Committed):
                 self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
                 if outcome.is_new:
                     self._deliver(pending, outcome)
-                elif now < self._doubtful_until:
-                    # Perhaps its first attempt is one of those, committed when nobody looked any more.
-                    is_doubtful |= not self._hub.has_pushed(pending.message.conversation, outcome.seq)
             else:
-                if isinstance(outcome, Unavailable):
-                    is_doubtful, self._doubtful_until = True, now + DOUBTFUL_S
                 self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
             pending.connection.answered()
         self._hub.flush()
         self._fanout.wake()
-        if is_doubtful:
-            self._note_doubt()
 
     def _deliver(self, pending: PendingSend, committed: Committed) -> None:
         message = pending.message

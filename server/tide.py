@@ -28,9 +28,9 @@ from store.sync import Tide, cursor_of, tide
 log = structlog.get_logger(__name__)
 
 SETTLE_S: Final = 20.0
-"""From a commit to its push here, or to a sign that there was a gap, takes less: at most 10 s until the outcome of the
-commit is known, or not; 5 s until a node that is in trouble is missed, or a write to Redis has failed; and some
-heartbeats."""
+"""From a commit to its push here, or to a sign that there was a gap, takes less: at most 12 s until the outcome of the
+commit is known, or not, and 3 s until the other nodes are asked to look for it (`server.doubts`); 5 s until a node that
+is in trouble is missed, or a write to Redis has failed; and some heartbeats."""
 
 INTERVAL_S: Final = 30.0
 """From one snapshot to the next."""

@@ -35,7 +35,7 @@ async def serve_web(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first."""
     pool = Pool(config.database_url, config.database_pool)
     redis = Redis(config.bus_url)
-    writer = Writer(redis)
+    writer = Writer(redis, pool)
     terminated = trio.Event()
     sock = listen(config.host, config.port)
     async with trio.open_nursery() as services:

@@ -11,9 +11,11 @@ import os
 import structlog
 import trio
 
+from server.doubts import Doubts
 from server.fanout import Fanout
 from store.directory import HEARTBEAT_S, NODE_BYTES, beat_writer, sign_off_writer
 from store.errors import StoreError, Unavailable
+from store.pool import Pool
 from store.redis import Redis, RedisError
 
 log = structlog.get_logger(__name__)
@@ -22,16 +24,22 @@ log = structlog.get_logger(__name__)
 class Writer:
     """This process among the nodes. Run `run` in a nursery."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, pool: Pool) -> None:
         self._redis = redis
         self.id = os.urandom(NODE_BYTES)
         self.fanout = Fanout(redis, self.id, lambda: False)
+        self._doubts = Doubts(pool.url, self._tell_doubts)
+        pool.on_doubt = self._doubts.note
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_lease)
             nursery.start_soon(self.fanout.run)
+            nursery.start_soon(self._doubts.run)
+
+    def _tell_doubts(self, since: float) -> None:
+        self.fanout.miss("the outcome of a write is not known", since=since)
 
     async def _keep_lease(self) -> None:
         while True:
@@ -50,7 +58,7 @@ class Writer:
         await self.fanout.wait_idle()
         try:
             await self.fanout.tell_missed(await beat_writer(self._redis, self.id))
-            if self.fanout.missed_since is None:
+            if self.fanout.missed_since is None and not self._doubts.are_open:
                 await sign_off_writer(self._redis, self.id)
         except StoreError as error:
             log.warning("not_signed_off", error=str(error))

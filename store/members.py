@@ -80,6 +80,12 @@ async def watchable(pool: Pool, user: bytes, users: Sequence[bytes]) -> list[byt
     return [row[0] for row in await pool.fetch(_sql.watchable, {"user": uuid(user), "users": uuids(users)})]
 
 
+async def unwatchable(pool: Pool, pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Those of pairs (user, watched user) in which the one may not watch the other's presence (any more)."""
+    parameters = {"user": uuids([user for user, _ in pairs]), "watched": uuids([watched for _, watched in pairs])}
+    return [(user, watched) for user, watched in await pool.fetch(_sql.unwatchable, parameters)]
+
+
 async def acquainted(pool: Pool, user: bytes) -> list[bytes]:
     """Who is shown a user's display name; the user, too."""
     return [row[0] for row in await pool.fetch(_sql.acquainted, {"user": uuid(user), "most": MAX_SHOWN})]
@@ -91,6 +97,7 @@ class ChangedMembers(Struct, frozen=True):
     :ivar is_other: whether who takes part, or what is told of them, is another.
     :ivar users: who takes part.
     :ivar marks: (user, delivered, read, read as the user's own devices see it) of those whose marks have moved.
+    :ivar counted_upto: where too many take part for that, and marks have moved: the last message.
     :ivar settings: with the floor, if that was moved.
     """
 
@@ -98,6 +105,7 @@ class ChangedMembers(Struct, frozen=True):
     is_other: bool
     users: tuple[bytes, ...]
     marks: list[tuple[bytes, int, int, int]]
+    counted_upto: int | None
     settings: Settings | None
 
 
@@ -105,12 +113,12 @@ async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[C
     """What other than messages has changed for these users since a snapshot, in Postgres' own form."""
     parameters = {"users": uuids(users), "base": base, "most": MAX_SHOWN}
     changed = []
-    for conversation, is_other, members, *rest in await pool.fetch(_sql.changed_since, parameters):
+    for conversation, is_other, members, upto, *rest in await pool.fetch(_sql.changed_since, parameters):
         columns, (floor, name, version, sees_all, lifetime_s) = rest[:4], rest[4:]
         marks = list(zip(*columns, strict=True))
         moved = floor is not None
         settings = Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s) if moved else None
-        changed.append(ChangedMembers(conversation, bool(is_other), tuple(members), marks, settings))
+        changed.append(ChangedMembers(conversation, bool(is_other), tuple(members), marks, upto, settings))
     return changed
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import structlog
 import trio
 
+from store import sql as sql_files
 from store.errors import Overloaded, Unavailable
-from store.postgres import Connection, Read, connect
+from store.postgres import Backend, Connection, Read, connect
 from store.reads import MAX_READING, Reads
 from store.statement import Statement
 
@@ -32,6 +33,17 @@ WAIT_TIMEOUT_S: Final = 5.0
 
 QUERY_TIMEOUT_S: Final = 10.0
 """For one query of `fetch`; our slowest takes milliseconds, so more than this means that Postgres is stuck."""
+
+
+class Doubt(NamedTuple):
+    """A write whose outcome is not known: it may have been committed, or may be so yet.
+
+    :ivar began: when it was sent, by Trio's clock.
+    :ivar backend: the process of Postgres that may still be at it; None if there is none.
+    """
+
+    began: float
+    backend: Backend | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +63,13 @@ class Pool:
 
     :param url: libpq URL or DSN.
     :ivar connects: how many connections were made.
+    :ivar on_doubt: called with each write whose outcome is not known: its connection was lost, its answer did not come
+        in time, its standby did not confirm it, or the task was cancelled. Synchronous; it must not raise.
     """
 
     def __init__(self, url: str, size: int) -> None:
         self.url = url
+        self.on_doubt: Callable[[Doubt], None] = lambda _: None
         self._size = size
         self._free = trio.CapacityLimiter(size)
         self._idle: list[Connection] = []
@@ -86,11 +101,11 @@ class Pool:
         :raises Overloaded: if no connection became free.
         :raises Unavailable: if Postgres cannot be reached, or did not answer in time; the outcome is unknown.
         """
-        return await self._with_deadline(lambda connection: connection.query(sql, parameters))
+        return await self._with_deadline(lambda connection: connection.query(sql, parameters), sql)
 
     async def run(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
         """Run a statement of the hot path; in all else like `fetch`."""
-        return await self._with_deadline(lambda connection: connection.run(statement, values))
+        return await self._with_deadline(lambda connection: connection.run(statement, values), statement.text)
 
     async def read(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
         """Run a read of the hot path; those that queue up together share a round trip. In all else like `run`."""
@@ -107,19 +122,37 @@ class Pool:
 
         return await self._with_deadline(run)
 
-    async def _with_deadline(self, query: Callable[[Connection], Awaitable[_T]]) -> _T:
+    async def _with_deadline(self, query: Callable[[Connection], Awaitable[_T]], sql: str = "") -> _T:
+        """
+        :param sql: what the query runs, if that may be a write.
+        """
         # Not by way of `connection`: this is the hot path, and each context manager in it costs.
         borrower = await self._wait_turn()
         try:
             connection = self._take_idle() or await self._connect()
+            began = trio.current_time()
             try:
-                with trio.CancelScope(deadline=trio.current_time() + QUERY_TIMEOUT_S):
+                with trio.CancelScope(deadline=began + QUERY_TIMEOUT_S) as scope:
                     return await query(connection)
                 raise Unavailable("Postgres", connection.where, f"no answer within {QUERY_TIMEOUT_S:g} s")
+            except Unavailable:
+                # If neither is so, Postgres itself has said that nothing was done: its disk is full, say.
+                if scope.cancelled_caught or connection.commit_doubted or not connection.is_idle:
+                    self._doubt(sql, connection, began)
+                raise
+            except trio.Cancelled:
+                self._doubt(sql, connection, began)
+                raise
             finally:
                 self._give_back(connection)
         finally:
             self._free.release_on_behalf_of(borrower)
+
+    def _doubt(self, sql: str, connection: Connection, began: float) -> None:
+        """The one place that notes what may have been committed though its writer was not told so."""
+        if sql_files.writes(sql):
+            # A connection that is idle has no statement under way: what it was asked last has ended, either way.
+            self.on_doubt(Doubt(began, None if connection.is_idle else connection.backend))
 
     async def _wait_turn(self) -> object:
         """Whoever holds a connection is known by the object returned, to be released in the end."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 import structlog
@@ -71,6 +71,17 @@ Error = psycopg.Error
 UniqueViolation = driver_errors.UniqueViolation
 ForeignKeyViolation = driver_errors.ForeignKeyViolation
 InvalidCatalogName = driver_errors.InvalidCatalogName
+
+
+class Backend(NamedTuple):
+    """The process of Postgres that serves a connection.
+
+    :ivar pid: its number, which another one may have when it has ended.
+    :ivar began: when it began, in microseconds since 1970; both together name no other process of this server.
+    """
+
+    pid: int
+    began: int
 
 
 class uuid(bytes):  # noqa: N801  (reads as the Postgres type that it is)
@@ -155,6 +166,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         super().__init__(*args, **kwargs)
         self.lock = trio.Lock()  # type: ignore[assignment]  # psycopg asks for `async with`, which this has
         self.where = ""
+        self.backend = Backend(0, 0)
         self.commit_doubted = False
         self._queries = 0
         self._prepared_names: set[bytes] = set()
@@ -386,15 +398,20 @@ async def _begin_session(connection: Connection, where: str) -> None:
         cursor = connection.cursor(binary=True)
         setting = f"{round(LOCK_TIMEOUT_S * 1000)}ms"
         # Not prepared: behind a pooler the name would be another session's.
-        question = "select pg_backend_pid(), set_config('lock_timeout', %s, false)"
+        question = (
+            "select pg_backend_pid(), set_config('lock_timeout', %s, false),"
+            " (select (extract(epoch from a.backend_start) * 1000000)::bigint"
+            " from pg_stat_get_activity(pg_backend_pid()) a)"
+        )
         await cursor.execute(question, (setting,), prepare=False)
-        [(pid, _)] = await cursor.fetchall()
+        [(pid, _, began)] = await cursor.fetchall()
     except BaseException:
         connection.close_now()
         raise
     if pid != connection.pgconn.backend_pid:
         connection.close_now()
         raise PoolerRefused(where)
+    connection.backend = Backend(pid, began or 0)
 
 
 def encode(statement: Statement, values: Mapping[str, Any]) -> list[bytes | None]:

@@ -24,11 +24,13 @@ class Statement:
     :param sql: with `%(name)s` for parameters, as in our SQL files.
     :param parameters: name -> type, for each name in `sql`.
     :param columns: the types of the columns of a row.
+    :ivar text: the statement as it was given.
     """
 
     def __init__(self, sql: str, parameters: Mapping[str, Type], columns: Sequence[Type] = ()) -> None:
         position = {name: f"${number}" for number, name in enumerate(parameters, 1)}
         self.name = b"alo_%d" % next(_numbers)
+        self.text = sql
         self.sql = _PARAMETER.sub(lambda match: position[match[1]], sql).encode()
         self.oids = [type_.oid for type_ in parameters.values()]
         self.formats = [1] * len(self.oids)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 import trio
+
+_Pieces: TypeAlias = trio.MemoryReceiveChannel[tuple[float, bytes]]
 
 
 class Proxy:
@@ -14,6 +17,7 @@ class Proxy:
     :ivar delay_s: for which each piece is held back, in either direction; the order stays.
     :ivar is_deaf: while true, what Postgres answers is not passed on.
     :ivar change: what is made of each piece that Postgres sends.
+    :ivar breaks_off: whether a connection whose answer is lost (`lose_answer`) is broken off with it.
     """
 
     def __init__(self, port: int) -> None:
@@ -23,6 +27,9 @@ class Proxy:
         self.delay_s = 0.0
         self.is_deaf = False
         self.change: Callable[[bytes], bytes] = lambda piece: piece
+        self.breaks_off = True
+        self._losing: set[int] = set()
+        self._lost: set[int] = set()
 
     def url(self, postgres_url: str) -> str:
         """The same database, by way of this proxy."""
@@ -33,6 +40,11 @@ class Proxy:
         for stream in list(self._streams):
             await trio.aclose_forcefully(stream)
 
+    def lose_answer(self, client_port: int) -> None:
+        """What Postgres answers to the next statement that this client executes is not passed on; by then it is
+        committed. What it answers when the statement is prepared still is."""
+        self._losing.add(client_port)
+
     async def serve(self, client: trio.SocketStream) -> None:
         try:
             server = await trio.open_tcp_stream("127.0.0.1", self._port)
@@ -40,34 +52,46 @@ class Proxy:
             await client.aclose()
             return
         self._streams |= {client, server}
+        port = client.socket.getpeername()[1]
+        self._losing.discard(port)
+        self._lost.discard(port)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._pass_on, client, server, False)
-                nursery.start_soon(self._pass_on, server, client, True)
+                nursery.start_soon(self._pass_on, client, server, False, port)
+                nursery.start_soon(self._pass_on, server, client, True, port)
         finally:
             self._streams -= {client, server}
             client.socket.close()
             server.socket.close()
 
-    async def _pass_on(self, source: trio.SocketStream, sink: trio.SocketStream, is_answer: bool) -> None:
+    async def _pass_on(self, source: trio.SocketStream, sink: trio.SocketStream, is_answer: bool, port: int) -> None:
         send, receive = trio.open_memory_channel[tuple[float, bytes]](1000)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write, sink, receive, is_answer)
+            nursery.start_soon(self._write, sink, receive, is_answer, port)
             with send:
                 try:
                     while piece := await source.receive_some():
+                        if not is_answer and port in self._losing and piece[:1] == b"B":  # Bind, and what follows it
+                            self._lost.add(port)
                         await send.send((trio.current_time() + self.delay_s, bytes(piece)))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     pass
 
     async def _write(
-        self, sink: trio.SocketStream, pieces: trio.MemoryReceiveChannel[tuple[float, bytes]], is_answer: bool
+        self,
+        sink: trio.SocketStream,
+        pieces: trio.MemoryReceiveChannel[tuple[float, bytes]],
+        is_answer: bool,
+        port: int,
     ) -> None:
         with pieces:
             try:
                 async for due, piece in pieces:
                     await trio.sleep_until(due)
-                    if not (is_answer and self.is_deaf):
+                    if is_answer and port in self._lost:
+                        if self.breaks_off:
+                            break
+                    elif not (is_answer and self.is_deaf):
                         await sink.send_all(self.change(piece) if is_answer else piece)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass

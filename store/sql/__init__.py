@@ -6,10 +6,20 @@ A query begins with a line `-- name: some_name`; the comment lines after it say 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from types import SimpleNamespace
+from typing import Final
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_COMMENT: Final = re.compile(r"--[^\n]*")
+_CHANGES: Final = re.compile(r"\b(?:insert\s+into|delete\s+from|truncate|(?<!key )(?<!for )update)\b", re.IGNORECASE)
+"""What changes rows; `for update` and `for no key update` lock them."""
+_FUNCTION: Final = re.compile(
+    r"create\s+(?:or\s+replace\s+)?function\s+(\w+)(.*?)\bas\s+\$\$", re.IGNORECASE | re.DOTALL
+)
+_CALL: Final = re.compile(r"(\w+)\s*\(")
 
 
 def load(file: str) -> SimpleNamespace:
@@ -22,3 +32,26 @@ def load(file: str) -> SimpleNamespace:
     names = parts[0::2]
     assert len(names) == len(set(names)), f"{file}.sql names a query twice"
     return SimpleNamespace(**dict(zip(names, (sql.strip() for sql in parts[1::2]), strict=True)))
+
+
+def writes(sql: str) -> bool:
+    """Whether a statement may change what is stored: it does so itself, or calls a function of ours that may."""
+    bare = _COMMENT.sub("", sql)
+    return bool(_CHANGES.search(bare)) or not _volatile_functions().isdisjoint(_CALL.findall(bare.lower()))
+
+
+@lru_cache(maxsize=1)
+def _volatile_functions() -> frozenset[str]:
+    """Those of ours that are declared neither stable nor immutable. Postgres lets no other one write."""
+    found: dict[str, bool] = {}
+    store = resources.files(__name__.rpartition(".")[0])
+    for text in _texts(store):
+        for name, head in _FUNCTION.findall(_COMMENT.sub("", text)):
+            found[name.lower()] = not re.search(r"\b(?:stable|immutable)\b", head, re.IGNORECASE)
+    return frozenset(name for name, is_volatile in found.items() if is_volatile)
+
+
+def _texts(store: Traversable) -> list[str]:
+    folders = [store / "migrations", store / "sql" / "functions"]
+    files = [file for folder in folders if folder.is_dir() for file in folder.iterdir() if file.name.endswith(".sql")]
+    return [file.read_text() for file in sorted(files, key=lambda file: file.name)]

@@ -11,6 +11,21 @@ where (u.id = %(user)s::uuid or u.shows_presence)
                    join participants p on p.conversation_id = me.conversation_id and p.user_id = any(%(users)s::uuid[])
                    where me.user_id = %(user)s::uuid));
 
+-- name: unwatchable
+-- Of pairs (user, watched user) those in which the one may not watch the other's presence; see watchable.
+select given.user_id, given.watched_id
+from unnest(%(user)s::uuid[], %(watched)s::uuid[]) given(user_id, watched_id)
+left join lateral (select u.id, u.shows_presence from users u where u.id = given.watched_id limit 1) u on true
+where not coalesce(
+    (u.id = given.user_id or u.shows_presence)
+    and not exists (
+        select from contacts b where b.user_id = u.id and b.contact_id = given.user_id and b.is_blocked)
+    and (u.id = given.user_id
+         or exists (select from contacts k where k.user_id = u.id and k.contact_id = given.user_id)
+         or exists (select from participants me
+                    join participants p on p.conversation_id = me.conversation_id and p.user_id = u.id
+                    where me.user_id = given.user_id)), false);
+
 -- name: acquainted
 -- Who sees a user's display name in some list of participants: where not too many take part. The user, too.
 select distinct p.user_id
@@ -25,11 +40,13 @@ where me.user_id = %(user)s::uuid and p.size <= %(most)s;
 -- name: changed_since
 -- What other than messages may have passed a node by since a snapshot, in the conversations of these users. The conversation;
 -- whether who takes part, or what is told of them, is another; who takes part; whose marks have moved, where not too many
--- take part: as others see them, and as the reader does; and if the floor was moved, the settings, with it.
+-- take part: as others see them, and as the reader does; where too many do, up to which seq it is to be counted how far marks
+-- have come, if some have moved; and if the floor was moved, the settings, with it.
 with mine as materialized (
     select distinct p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[])
 )
 select c.id, unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed, who.users,
+       case when who.is_counted then c.last_seq end,
        coalesce(who.movers, '{}'), coalesce(who.delivered, '{}'), coalesce(who.read, '{}'), coalesce(who.own_read, '{}'),
        case when unseen(c.floor_changed, %(base)s::pg_snapshot) then c.floor_seq end, c.name, c.members_version, c.joiners_see_all,
        c.lifetime_s
@@ -37,17 +54,19 @@ from mine
 join conversations c on c.id = mine.conversation_id
 cross join lateral (
     select array_agg(p.user_id) as users, count(*) <= %(most)s and bool_or(p.is_changed) as is_changed,
+           count(*) > %(most)s and bool_or(p.has_moved) as is_counted,
            array_agg(p.user_id) filter (where p.is_marked) as movers,
            array_agg(p.delivered_seq) filter (where p.is_marked) as delivered,
            array_agg(p.read_seq) filter (where p.is_marked) as read,
            array_agg(greatest(p.read_seq, p.private_read_seq)) filter (where p.is_marked) as own_read
     from (
         select p.*, unseen(p.changed, %(base)s::pg_snapshot) as is_changed,
+               unseen(p.marked, %(base)s::pg_snapshot) as has_moved,
                unseen(p.marked, %(base)s::pg_snapshot) and count(*) over () <= %(most)s as is_marked
         from participants p where p.conversation_id = c.id
     ) p
 ) who
-where unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed or who.movers is not null
+where unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed or who.movers is not null or who.is_counted
    or unseen(c.floor_changed, %(base)s::pg_snapshot);
 
 -- name: departed_since

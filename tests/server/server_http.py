@@ -123,7 +123,7 @@ async def open_api(pool: Pool, redis_url: str, form: str = "json", *, ops_token:
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
-        writer = Writer(redis)
+        writer = Writer(redis, pool)
         nursery.start_soon(writer.run)
         announcements = Announcements(pool, writer.fanout)
         app = create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, ops_token=ops_token)

@@ -10,13 +10,14 @@ from server_node import open_node, wait_for
 
 import server.node
 from protocol.codec import encode
-from protocol.frames import Message, Sync, Tombstone
+from protocol.frames import Message, ReceiptCounts, Sync, Tombstone
 from server.hub import Push
 from store import contacts, revisions
+from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import Committed, Moved, NewMessage, send
 from store.pool import Pool
-from tests.people import new_direct, new_user
+from tests.people import new_direct, new_group, new_user
 
 
 async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) -> list[Message]:
@@ -109,3 +110,17 @@ async def test_time_that_passes_before_a_gap_is_looked_into_belongs_to_it(
         let_go.set()
         await wait_for(lambda: len(asked) == 2, what="the second gap is looked into")
     assert asked[1] > 5.0 + let_go_at - noted_at > 5.0
+
+
+async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_catches_up(
+    pool: Pool, redis_url: str
+) -> None:
+    """Where too many take part for receipts: marks that some other node has committed."""
+    alice, *others = [await new_user(pool, f"user{number}") for number in range(34)]
+    group = await new_group(pool, alice, *others)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
+        await client.ask(Sync(1, None))
+        await committed(pool, group, alice.user, 2)
+        await mark(pool, [[Mark(other.user, group, 2, 1)] for other in others[:5]])
+        node.gateway._node.note_gap(1.0)
+        assert await client.find(ReceiptCounts) == ReceiptCounts(group, [(1, 5, 5), (2, 5, 0)])

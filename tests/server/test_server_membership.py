@@ -195,7 +195,7 @@ async def test_a_process_that_only_writes_is_missed_when_it_dies(
     async with scene(pool, redis_url, people) as (node, [_, second, _], _):
         vanished = [line for line in node.logs if line["event"] == "node_vanished"]
         for leaves_well in (True, False):
-            gone = await _come_and_go(redis_url, node, leaves_well=leaves_well)
+            gone = await _come_and_go(pool.url, redis_url, node, leaves_well=leaves_well)
             if leaves_well:
                 await participants.set_role(pool, alice.user, group, bob.user, "admin")
                 await wait_for(lambda gone=gone: gone not in node.gateway._node._writers, what="it is gone")  # type: ignore[misc]
@@ -204,11 +204,11 @@ async def test_a_process_that_only_writes_is_missed_when_it_dies(
             assert (await _patiently(second, Conversation)).conversation == group
 
 
-async def _come_and_go(redis_url: str, node: TestNode, *, leaves_well: bool) -> bytes:
+async def _come_and_go(database_url: str, redis_url: str, node: TestNode, *, leaves_well: bool) -> bytes:
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
-        writer = Writer(redis)
+        writer = Writer(redis, Pool(database_url, 1))
         nursery.start_soon(writer.run)
         await wait_for(lambda: writer.id in node.gateway._node._writers, what="the node knows the writer")
         if leaves_well:

@@ -132,6 +132,7 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "a range": (lambda p, u, c: messages.range_of(p, c, after=DEEP // 2, upto=DEEP, limit=PAGE), 1),
     "members": (lambda p, u, c: messages.members(p, c), 1),
     "who may be watched": (lambda p, u, c: members.watchable(p, u, [u, c]), 1),
+    "who may be watched no more": (lambda p, u, c: members.unwatchable(p, [(u, c), (c, u)]), 1),
     "who sees a name": (lambda p, u, c: members.acquainted(p, u), 1),
     "a message's status": (lambda p, u, c: marks.status(p, u, c, DEEP), 1),
     "counts of receipts": (lambda p, u, c: marks.counts(p, c, after=DEEP - 50, upto=DEEP, limit=20), 1),

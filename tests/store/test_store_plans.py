@@ -146,6 +146,7 @@ class Traffic:
             lambda: accounts.devices_of(pool, user),
             lambda: accounts.revoked_since(pool, ago_s=1),
             lambda: members.watchable(pool, user, [user, here]),
+            lambda: members.unwatchable(pool, [(user, here), (here, user)]),
             lambda: revisions.edit(pool, user, here, 1, 0, "text", b"x", None, None),
             lambda: revisions.delete_for_everyone(pool, user, here, 1),
             lambda: revisions.delete_for_me(pool, user, here, 2),

@@ -13,10 +13,11 @@ from store_helpers import DEADLINE_S, no_longer_than, wait_until
 from embedded.postgres import NOT_DURABLE, Postgres
 from store import pool as pool_module
 from store import postgres as postgres_module
+from store.backends import end_backends
 from store.columns import BIGINT
 from store.errors import Overloaded, Unavailable
-from store.pool import Pool
-from store.postgres import Error, connected
+from store.pool import Doubt, Pool
+from store.postgres import Backend, Error, connected
 from store.statement import Statement
 
 
@@ -294,3 +295,92 @@ async def test_own_deadline_during_the_wait_for_the_standby_is_unavailable(
     with pytest.raises(Unavailable):
         await standby_awaited.fetch("insert into kept values (1) returning n")
     assert await standby_awaited.fetch("select count(*) from kept") == [(1,)]
+
+
+WRITE, READ = "insert into doubted values (1)", "select 1"
+
+
+@pytest.fixture
+async def doubts(fragile_pool: Pool) -> list[Doubt]:
+    """What was noted of `fragile_pool`, which has one idle connection and a table."""
+    await fragile_pool.fetch("create table if not exists doubted (n int check (n < 5))")
+    noted: list[Doubt] = []
+    fragile_pool.on_doubt = noted.append
+    return noted
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize(("sql", "way", "are_noted"), [(WRITE, "fetch", 1), (WRITE, "run", 1), (READ, "fetch", 0)])
+@pytest.mark.parametrize("fault", ["silent", "killed", "cancelled"])
+async def test_a_write_whose_outcome_is_not_known_is_noted_and_a_read_is_not(
+    fragile_postgres: Postgres, fragile_pool: Pool, doubts: list[Doubt], sql: str, way: str, are_noted: int, fault: str
+) -> None:
+    began = trio.current_time()
+
+    async def ask() -> None:
+        if way == "fetch":
+            await fragile_pool.fetch(sql)
+        else:
+            await fragile_pool.run(Statement(sql, {}), {})
+
+    if fault == "silent":
+        async with paused(fragile_postgres):
+            with pytest.raises(Unavailable):
+                await ask()
+    elif fault == "killed":
+        await trio.to_thread.run_sync(fragile_postgres.kill)
+        with pytest.raises(Unavailable):
+            await ask()
+        await trio.to_thread.run_sync(fragile_postgres.start)
+    else:
+        async with paused(fragile_postgres):
+            with trio.move_on_after(0.05):
+                await ask()
+    assert len(doubts) == are_noted
+    assert all(each.began >= began and each.backend is not None and each.backend.pid > 0 for each in doubts)
+
+
+async def test_of_a_write_that_postgres_refuses_or_that_was_never_sent_the_outcome_is_known(
+    fragile_postgres: Postgres, fragile_pool: Pool, doubts: list[Doubt]
+) -> None:
+    with pytest.raises(Error):
+        await fragile_pool.fetch("insert into doubted values (6)")
+    async with fragile_pool.connection() as connection:
+        connection.close_now()
+    await trio.to_thread.run_sync(fragile_postgres.kill)
+    try:
+        with pytest.raises(Unavailable):
+            await fragile_pool.fetch(WRITE)
+    finally:
+        await trio.to_thread.run_sync(fragile_postgres.start)
+    assert doubts == []
+
+
+async def test_an_idle_connection_has_no_process_that_may_still_be_at_it(
+    fragile_pool: Pool, doubts: list[Doubt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has answered the request to cancel, one way or the other; it is used again, so its process goes on."""
+    monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.1)
+    with pytest.raises(Unavailable, match="no answer within"):
+        await fragile_pool.fetch("insert into doubted select 1 from pg_sleep(60)")
+    assert [each.backend for each in doubts] == [None]
+
+
+async def test_processes_that_may_still_be_at_a_write_are_ended_and_no_others(fragile_pool: Pool) -> None:
+    async with fragile_pool.connection() as given_up, fragile_pool.connection() as other:
+        namesake = other.backend._replace(began=other.backend.began - 1)
+        backends = {given_up.backend, namesake}
+
+        async def ended() -> bool:
+            return not await end_backends(fragile_pool.url, backends)
+
+        await wait_until(ended, "its process has ended")
+        with pytest.raises(Unavailable):
+            await given_up.query(READ)
+        assert await other.query(READ) == [(1,)]
+
+
+async def test_as_long_as_it_cannot_be_said_which_processes_have_ended_that_is_unavailable() -> None:
+    with pytest.raises(Unavailable):
+        await end_backends("postgresql://127.0.0.1:1/none", {Backend(1, 1)})
+    assert await end_backends("postgresql://127.0.0.1:1/none", []) == set()
