@@ -50,9 +50,9 @@ class Orphans:
         objects = self._objects
         if objects is None:
             return
-        after = await orphans.position(self._pool, BELOW_FLOORS)
-        to, _ = await orphans.detach(self._pool, after, limit=CONVERSATIONS)
-        await orphans.move(self._pool, BELOW_FLOORS, to)
+        at = await orphans.position(self._pool, BELOW_FLOORS)
+        to, _ = await orphans.detach(self._pool, at.after, limit=CONVERSATIONS)
+        await orphans.move(self._pool, BELOW_FLOORS, at, to)
         await in_batches(job, lambda: self._remove(objects), "attachments removed")
 
     async def _remove(self, objects: Objects) -> int:
@@ -63,9 +63,10 @@ class Orphans:
         keys = [key for each in doomed for key in each.keys if is_key(key)]
         # In this order: what has a row is found again.
         await objects.delete(keys)
-        await orphans.remove(self._pool, doomed)
-        log.info("attachments_removed", attachments=len(doomed), objects=len(keys))
-        return len(doomed)
+        removed = await orphans.remove(self._pool, doomed)
+        if removed:
+            log.info("attachments_removed", attachments=removed)
+        return removed
 
     async def orphaned_objects(self, job: Job) -> None:
         """Objects of attachments that have no row: their upload crashed more than a day ago.
@@ -78,12 +79,14 @@ class Orphans:
             raise Snooze(REST_S)
 
     async def _sweep(self, objects: Objects) -> int:
-        after = await orphans.position(self._pool, OBJECTS)
-        page = await objects.list(ATTACHMENTS, after, PAGE)
+        at = await orphans.position(self._pool, OBJECTS)
+        page = await objects.list(ATTACHMENTS, at.after, PAGE)
         unknown = await orphans.unknown_objects(self._pool, page)
         if unknown:
             await objects.delete(unknown)
-            log.info("objects_removed", objects=len(unknown))
         is_last = len(page) < PAGE
-        await orphans.move(self._pool, OBJECTS, "" if is_last else page[-1].key)
+        if not await orphans.move(self._pool, OBJECTS, at, "" if is_last else page[-1].key):
+            return 0  # Another run has looked at the same page and goes on.
+        if unknown:
+            log.info("objects_removed", objects=len(unknown))
         return 0 if is_last else len(page)

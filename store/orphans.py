@@ -45,9 +45,10 @@ async def doom(pool: Pool, *, limit: int) -> list[Doomed]:
     return [Doomed(id_, tuple(key for key in keys if key is not None)) for id_, *keys in rows]
 
 
-async def remove(pool: Pool, attachments: Sequence[Doomed]) -> None:
-    """Their objects are gone: so are they."""
-    await pool.fetch(_sql.remove, {"ids": uuids([each.id for each in attachments])})
+async def remove(pool: Pool, attachments: Sequence[Doomed]) -> int:
+    """Their objects are gone: so are they. How many this call has removed; the others are somebody else's."""
+    [(removed,)] = await pool.fetch(_sql.remove, {"ids": uuids([each.id for each in attachments])})
+    return int(removed)
 
 
 async def detach(pool: Pool, after: str, *, limit: int) -> tuple[str, int]:
@@ -72,12 +73,26 @@ async def unknown_objects(pool: Pool, entries: Sequence[Entry]) -> list[str]:
     return [key for (key,) in await pool.fetch(_sql.unknown_objects, parameters)]
 
 
-async def position(pool: Pool, task: str) -> str:
-    """Where the sweep of this task is; empty at the beginning."""
+class Position(Struct, frozen=True):
+    """Where a sweep is.
+
+    :ivar after: it goes on after this; empty at the beginning.
+    :ivar moves: how often it has moved.
+    """
+
+    after: str
+    moves: int
+
+
+async def position(pool: Pool, task: str) -> Position:
+    """Where the sweep of this task is."""
     rows = await pool.fetch(_sql.position, {"task": task})
-    return str(rows[0][0]) if rows else ""
+    return Position(*rows[0]) if rows else Position("", 0)
 
 
-async def move(pool: Pool, task: str, to: str) -> None:
-    """The sweep of this task is there now. Of two workers at once the last one says where: some is looked at twice."""
-    await pool.fetch(_sql.move, {"task": task, "position": to})
+async def move(pool: Pool, task: str, came_from: Position, to: str) -> bool:
+    """The sweep of this task has come from there to here; false if somebody else has moved it meanwhile.
+
+    Of two workers at once both look at the same, and one of them moves on: what it has done is what counts.
+    """
+    return bool(await pool.fetch(_sql.move, {"task": task, "position": to, "moves": came_from.moves}))

@@ -98,8 +98,8 @@ async def below(pool: Pool, conversation: bytes, *, limit: int) -> list[Message 
 
 
 async def clear(pool: Pool, conversation: bytes, *, limit: int, upto: int | None = None) -> int:
-    """Delete messages at or below the floor, the oldest first; how many there were. With the last of them the floor may
-    move again.
+    """Delete messages at or below the floor, the oldest first; how many this call has deleted. With the last of them
+    the floor may move again.
 
     :param upto: none above this seq.
     """

@@ -180,6 +180,7 @@ create table hidden (
     primary key (user_id, conversation_id, seq)
 );
 create index hidden_at on hidden (at);
+create index hidden_message on hidden (conversation_id, seq);
 
 -- Idempotency keys: what a retry of the same temp_id is answered with, and what it must be equal to.
 create table sends (
@@ -333,7 +334,8 @@ insert into progress values ('forget_temp_ids', '-infinity');
 create table sweeps (
     task text primary key,
     position text not null,
-    moved timestamptz not null default clock_timestamp()
+    -- How often it was moved: who has looked on meanwhile is not to move it back.
+    moves bigint not null
 );
 
 -- How users are told that something waits for them, and when not.

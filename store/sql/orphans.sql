@@ -12,10 +12,14 @@ from batch b where a.id = b.id
 returning a.id, a.object_key, a.thumbnail_key;
 
 -- name: remove
--- The rows of doomed attachments whose objects are gone.
-delete from attachments a where a.id in (
-    select d.id from attachments d where d.id = any(%(ids)s::uuid[]) and d.doomed is not null for update skip locked
-);
+-- The rows of doomed attachments whose objects are gone. One row: how many were deleted here.
+with gone as (
+    delete from attachments a where a.id in (
+        select d.id from attachments d where d.id = any(%(ids)s::uuid[]) and d.doomed is not null for update skip locked
+    )
+    returning 1
+)
+select count(*) from gone;
 
 -- name: detach
 -- Take the attachments from messages that lie below their conversation's floor, in some conversations after the one with
@@ -52,10 +56,11 @@ where o.modified < extract(epoch from now() - make_interval(secs => %(unused_s)s
   and not exists (select from attachments a where a.thumbnail_key = o.key);
 
 -- name: position
--- Where a sweep is.
-select position from sweeps where task = %(task)s;
+-- Where a sweep is, and how often it has moved.
+select position, moves from sweeps where task = %(task)s;
 
 -- name: move
--- Where a sweep is now.
-insert into sweeps (task, position) values (%(task)s, %(position)s)
-on conflict (task) do update set position = excluded.position, moved = excluded.moved;
+-- Where a sweep is now, if it has not moved since it was asked for. No row: it has.
+insert into sweeps as s (task, position, moves) values (%(task)s, %(position)s, 1)
+on conflict (task) do update set position = excluded.position, moves = s.moves + 1 where s.moves = %(moves)s
+returning moves;

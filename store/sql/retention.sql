@@ -41,8 +41,9 @@ order by m.seq;
 
 -- name: clear
 -- Delete a batch of messages at or below a floor, the oldest first, with what refers to them; attachments are set free, for
--- the task that removes those of no message. One row: how many there were. If none are left, that is noted, and the floor may
--- move again. No row: nothing is to be deleted, or somebody else is at it.
+-- the task that removes those of no message. One row: how many were deleted here, not those that somebody else has deleted
+-- since this began. If none are left, that is noted, and the floor may move again. No row: nothing is to be deleted, or
+-- somebody else is at it.
 -- Only rows that nobody writes any more are locked, and none that a send would meet.
 with target as (
     select e.conversation_id, (select c.floor_seq from conversations c where c.id = e.conversation_id) as floor_seq
@@ -59,14 +60,9 @@ with target as (
 ), unrevised as (
     delete from revisions r using batch b where r.conversation_id = b.conversation_id and r.seq = b.seq
 ), unhidden as (
-    -- By the key of hidden, whose first part is the user.
-    delete from hidden h using (
-        select p.user_id from participants p where p.conversation_id = %(conversation)s::uuid
-        union select d.user_id from departures d where d.conversation_id = %(conversation)s::uuid
-    ) u
-    where h.user_id = u.user_id and h.conversation_id = %(conversation)s::uuid and h.seq <= (select max(b.seq) from batch b)
+    delete from hidden h using batch b where h.conversation_id = b.conversation_id and h.seq = b.seq
 ), gone as (
-    delete from messages m using batch b where m.conversation_id = b.conversation_id and m.seq = b.seq
+    delete from messages m using batch b where m.conversation_id = b.conversation_id and m.seq = b.seq returning 1
 ), noted as (
     update expiries e set is_cleared = true from target t
     where e.conversation_id = t.conversation_id and not exists (
@@ -74,4 +70,4 @@ with target as (
         where m.conversation_id = t.conversation_id and m.seq <= t.floor_seq
           and m.seq > coalesce((select max(b.seq) from batch b), 0))
 )
-select (select count(*) from batch) from target;
+select (select count(*) from gone) from target;
