@@ -50,6 +50,10 @@ MAX_SHOWN: Final = 32
 wants to know more asks: else one message to 1,000 people is a million receipts. WhatsApp shows names up to about as
 many."""
 
+COUNTED: Final = 50
+"""The last messages of a conversation of more than `MAX_SHOWN`: a `sync` counts how far those of them have come that
+are the user's own. Of earlier ones a client asks when somebody wants to know."""
+
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""
 
