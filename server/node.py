@@ -26,7 +26,6 @@ from typing import Final
 
 import structlog
 import trio
-from msgspec.structs import replace
 
 from protocol.codec import encode
 from protocol.frames import Message, Receipts, Tombstone
@@ -304,7 +303,8 @@ class Node:
                     self._hub.push(Push(each.conversation, 0, encode(each.settings), each.users))
         for user, conversations in others.items():
             for told in await some_of(self._pool, user, conversations):
-                self._hub.push_to_synced(user, encode(replace(told, last_message=None)))
+                # With its last message: a device that did not know of it begins there.
+                self._hub.push_to_synced(user, encode(told))
 
     def _push_receipts(self, changed: ChangedMembers) -> None:
         id_ = changed.conversation
