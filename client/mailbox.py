@@ -4,9 +4,9 @@ Each conversation numbers its messages with `seq`, without gaps. Of each the mai
 revisions the greater one, of anything and a tombstone the tombstone. That is a maximum, so it does not matter in which
 order things come, how often, and from where (pushes, `sync`, `history`, own requests).
 
-What may be read of a conversation is one contiguous run. It *begins* where this device did: a device that held nothing
-begins at the last message of each conversation (a `sync` without a cursor tells no more), and for a conversation that
-came into being later at its first one. Above the beginning, what is missing is a *hole*: it is fetched, and
+What may be read of a conversation is one contiguous run. It *begins* at the last message that the conversation had when
+this device was told of it: a device that held nothing is told no more, and nor is one whose user has come to a
+conversation since. Above the beginning, what is missing is a *hole*: it is fetched, and
 until then what lies above it waits aside. Below the beginning nothing is missing, it is only not loaded: messages that
 adjoin the run from below, a page of `history` say, move its beginning down; edits of those further down wait aside.
 
@@ -39,6 +39,7 @@ from protocol.frames import (
     Synced,
     Tombstone,
 )
+from protocol.limits import COUNTED
 
 Entry: TypeAlias = Message | Tombstone
 _PushOfOne: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCounts
@@ -58,10 +59,10 @@ class Hole(NamedTuple):
 class _Conversation:
     __slots__ = ("begin", "first_seq", "head", "held", "last_seq", "messages", "people", "up_to")
 
-    def __init__(self) -> None:
+    def __init__(self, user: bytes) -> None:
         self.head: Conversation | None = None
         """What was told of it last, but for what stands below; None until then."""
-        self.people = People()
+        self.people = People(user)
         self.held: dict[int, Entry] = {}
         """The last word on each seq, aside or not."""
         self.first_seq = 1
@@ -295,8 +296,12 @@ class Mailbox:
         return self._people(conversation).all
 
     def status(self, message: Entry) -> MessageStatus:
-        """How far a message has come: with all whom it is for."""
-        return self._people(message.conversation).status(message.seq, message.sender)
+        """How far a message has come: with all whom it is for. Where many take part, of the last messages alone."""
+        state = self._conversations.get(message.conversation)
+        if state is None:
+            return NOBODY.status(message.seq, message.sender)
+        is_counted = message.seq > state.last_seq - COUNTED
+        return state.people.status(message.seq, message.sender, is_counted=is_counted)
 
     def _people(self, conversation: bytes) -> People:
         state = self._conversations.get(conversation)
@@ -330,14 +335,14 @@ class Mailbox:
     def _state(self, conversation: bytes) -> _Conversation:
         state = self._conversations.get(conversation)
         if state is None:
-            state = self._conversations[conversation] = _Conversation()
+            state = self._conversations[conversation] = _Conversation(self.user)
             self._unknown.add(conversation)
         return state
 
     def _beginning(self, told: Conversation) -> int:
-        if not self._is_fresh:
-            return told.first_seq
-        return told.last_seq + 1 if told.last_message is None else told.last_message.seq
+        if told.last_message is not None:
+            return told.last_message.seq
+        return told.last_seq + 1 if self._is_fresh else told.first_seq
 
     def _change(self, state: _Conversation, entry: Entry) -> None:
         state.messages[bisect_left(state.messages, entry.seq, key=_seq_of)] = entry

@@ -19,12 +19,15 @@ MessageStatus: TypeAlias = Literal["sent", "delivered", "read"]
 
 
 class People:
-    """The participants of a conversation.
+    """The participants of a conversation. Where many take part, others' names and marks are not kept: of those that
+    were told before they became so many nobody would say that they have changed.
 
+    :param own: the user who is told.
     :ivar version: of the whole list, as it was told last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own: bytes) -> None:
+        self._own = own
         self.version = -1
         self._people: dict[bytes, Participant] = {}
         self._versions: dict[bytes, int] = {}
@@ -33,14 +36,18 @@ class People:
     def take_all(self, participants: Iterable[Participant], version: int) -> None:
         """These take part and nobody else, as of this version."""
         told = list(participants)
-        self.take(told, version)
-        if version < self.version:
-            return
-        self.version = version
-        self.remove([user for user in self._people if user not in {each.user for each in told}], version)
+        self._take(told, version)
+        if version >= self.version:
+            self.version = version
+            self.remove([user for user in self._people if user not in {each.user for each in told}], version)
+        self._hide()
 
     def take(self, participants: Iterable[Participant], version: int) -> None:
         """These take part, as they are as of this version."""
+        self._take(participants, version)
+        self._hide()
+
+    def _take(self, participants: Iterable[Participant], version: int) -> None:
         for each in participants:
             held = self._people.get(each.user)
             if version >= max(self._versions.get(each.user, -1), self.version if held is None else -1):
@@ -57,10 +64,19 @@ class People:
                 self._versions[user] = version
                 self._people.pop(user, None)
 
+    def _hide(self) -> None:
+        """Where too many take part now, forget what is not told any more."""
+        if not self.are_shown:
+            for each in self._people.values():
+                if each.user != self._own and (each.revision, each.display_name, each.read_seq) != (None, None, None):
+                    self._people[each.user] = replace(
+                        each, revision=None, display_name=None, delivered_seq=None, read_seq=None
+                    )
+
     def mark(self, user: bytes, delivered: int | None, read: int | None) -> None:
         """Somebody has come so far."""
         held = self._people.get(user)
-        if held is not None:
+        if held is not None and (self.are_shown or user == self._own):
             most = (_most(held.delivered_seq, delivered), _most(held.read_seq, read))
             self._people[user] = replace(held, delivered_seq=most[0], read_seq=most[1])
 
@@ -95,13 +111,16 @@ class People:
         held = self._people.get(user)
         return (held.read_seq or 0) if held else 0
 
-    def status(self, seq: int, sender: bytes) -> MessageStatus:
-        """How far a message has come: with all whom it is for. Where too many take part, as far as the counts say."""
+    def status(self, seq: int, sender: bytes, *, is_counted: bool = True) -> MessageStatus:
+        """How far a message has come: with all whom it is for. Where too many take part, as far as the counts say.
+
+        :param is_counted: whether counts of it are kept up by each `sync`; else they may be old, and count for nothing.
+        """
         others = [each for each in self._people.values() if each.user != sender and each.joined_seq < seq]
         if not others:
             return "sent"
         if any(each.read_seq is None for each in others):
-            delivered, read = self._counts.get(seq, (0, 0))
+            delivered, read = self._counts.get(seq, (0, 0)) if is_counted else (0, 0)
         else:
             delivered = sum((each.delivered_seq or 0) >= seq for each in others)
             read = sum((each.read_seq or 0) >= seq for each in others)
@@ -126,5 +145,5 @@ def _most(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else max(one, other)
 
 
-NOBODY: Final = People()
+NOBODY: Final = People(b"")
 """Of a conversation that is not known; not to be changed."""

@@ -67,6 +67,10 @@ MIN_PASSWORD_CHARACTERS: Final = 8
 MAX_PASSWORD_CHARACTERS: Final = 256
 """NIST SP 800-63B asks for at least 8, and for 64 to be allowed; to hash longer ones would be work for strangers."""
 
+COUNTED: Final = 50
+"""The last messages of a conversation of more than `MAX_SHOWN`: a `sync` counts how far those of them have come that
+are the user's own. Of earlier ones a client asks when somebody wants to know."""
+
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from msgspec.structs import replace
-
 from protocol.codec import encode
-from protocol.frames import Conversation, Departed, Participant, Participants, Profile, Push, Settings
+from protocol.frames import Conversation, Departed, Participant, Participants, Profile, Push, Receipts, Settings
+from protocol.limits import MAX_SHOWN
 from server import hub
 from server.fanout import Fanout
 from store import conversations, members
 from store.errors import NotAParticipant
+from store.marks import direct_mark
 from store.participants import Membership
 from store.pool import Pool
 
@@ -49,11 +49,15 @@ class Announcements:
         """Somebody has become an administrator, or is none any more."""
         await self._tell_of(conversation, user, membership, is_new=False)
 
-    def participant_removed(self, conversation: bytes, user: bytes, membership: Membership) -> None:
-        """Somebody takes part no more."""
-        if membership.is_new:
-            departed = Departed(conversation, [user], membership.version)
-            self._push(departed, [*membership.members, user])
+    async def participant_removed(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """Somebody takes part no more. Where that leaves few enough, names and marks are shown from now on: of all."""
+        if not membership.is_new:
+            return
+        departed = Departed(conversation, [user], membership.version)
+        self._push(departed, [*membership.members, user])
+        if len(membership.members) == MAX_SHOWN:
+            shown = await self._as_others_see(membership.members, conversation)
+            self._push(Participants(conversation, shown, membership.version), membership.members)
 
     def settings_changed(self, settings: Settings, membership: Membership) -> None:
         """A group is another one."""
@@ -81,25 +85,36 @@ class Announcements:
         except NotAParticipant:
             return  # Removed meanwhile, and that is told as well.
         if is_new:
-            self._push(replace(seen, last_message=None), [user])
+            self._push(seen, [user])
         others = [each for each in membership.members if each != user]
-        if told := await self._as_seen_by(others, conversation, user):
+        told = [each for each in await self._as_others_see(others, conversation) if each.user == user]
+        if told:
             self._push(Participants(conversation, told, membership.version), others)
         if not is_new:
             own = [each for each in seen.participants or () if each.user == user]
             self._push(Participants(conversation, own, membership.version), [user])
 
-    async def _as_seen_by(self, others: Iterable[bytes], conversation: bytes, user: bytes) -> list[Participant]:
-        """Somebody who has come or is another one, with the marks that others see; empty if they are gone again.
+    async def _as_others_see(self, viewers: Iterable[bytes], conversation: bytes) -> list[Participant]:
+        """Who takes part, with the marks that others see; a viewer sees more of their own, so two are asked.
 
-        Who has just come may have read and written by now, told by nodes that have looked for what is new. Whoever has
-        heard of that before hearing of the new one will not hear of it again.
+        Whoever has just come may have read and written by now, told by nodes that have looked for what is new. A device
+        that has heard of that before hearing of the new one will not hear of it again.
         """
-        for other in others:
+        shown: dict[bytes, Participant] = {}
+        asked: list[bytes] = []
+        for viewer in viewers:
             with suppress(NotAParticipant):
-                shown = await conversations.one(self._pool, other, conversation)
-                return [each for each in shown.participants or () if each.user == user]
-        return []
+                seen = await conversations.one(self._pool, viewer, conversation)
+                shown |= {each.user: each for each in seen.participants or () if each.user != viewer}
+                asked.append(viewer)
+            if len(asked) == 2:
+                break
+        return list(shown.values())
+
+    async def contact_blocked(self, user: bytes, other: bytes) -> None:
+        """What was unread of somebody counts as read from now on: to the user's own devices."""
+        for conversation, delivered, read in await direct_mark(self._pool, user, other):
+            self._push(Receipts(conversation, [(user, delivered, read)]), [user])
 
     def _push(self, frame: Push, users: Iterable[bytes]) -> None:
         conversation = getattr(frame, "conversation", _OF_NO_CONVERSATION)

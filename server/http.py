@@ -332,6 +332,8 @@ def _add_contacts(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
             await contacts.add(pool, user, other.bytes)
             if await contacts.set_blocked(pool, user, other.bytes, is_blocked=body.is_blocked):
                 announcements.presence_shown_otherwise([user])
+                if body.is_blocked:
+                    await announcements.contact_blocked(user, other.bytes)
         return Response(b"", 204)
 
     @app.delete("/v1/contacts/<uuid:other>")
@@ -368,7 +370,7 @@ def _add_participants(app: QuartTrio, pool: Pool, announcements: Announcements) 
         user = (await _identify(pool)).user
         with trio.CancelScope(shield=True):
             removed = await participants.remove(pool, user, conversation.bytes, other.bytes)
-            announcements.participant_removed(conversation.bytes, other.bytes, removed)
+            await announcements.participant_removed(conversation.bytes, other.bytes, removed)
         return Response(b"", 204)
 
     @app.put(f"{group}/mute")

@@ -27,7 +27,6 @@ from typing import Final
 
 import structlog
 import trio
-from msgspec.structs import replace
 
 from protocol.codec import encode
 from protocol.frames import Message, Receipts, Tombstone
@@ -316,7 +315,8 @@ class Node:
                 self._push_receipts(each)
         for user, conversations in others.items():
             for told in await some_of(self._pool, user, conversations):
-                self._hub.push_to_synced(user, encode(replace(told, last_message=None)))
+                # With its last message: a device that did not know of it begins there.
+                self._hub.push_to_synced(user, encode(told))
 
     def _counted_anew(self, changed: list[ChangedMembers]) -> list[ChangedMembers]:
         for each in changed:

@@ -35,6 +35,7 @@ _COUNTS: Final = Statement(
 _STATUS: Final = Statement(
     _sql.status, {"conversation": UUID, "user": UUID, "seq": BIGINT}, (UUID, BIGINT, BIGINT, UUID)
 )
+_DIRECT: Final = Statement(_sql.direct, {"user": UUID, "other": UUID}, (UUID, BIGINT, BIGINT))
 
 MAX_ATTEMPTS: Final = 3
 
@@ -125,6 +126,12 @@ async def counts(
     for author, *numbers in await pool.read(_COUNTS, parameters):
         found.setdefault(author, []).append((numbers[0], numbers[1], numbers[2]))
     return found
+
+
+async def direct_mark(pool: Pool, user: bytes, other: bytes) -> list[tuple[bytes, int, int]]:
+    """The direct conversation of two users, how far the one has it and has read it, as their own devices see it; empty
+    if there is none."""
+    return await pool.read(_DIRECT, {"user": user, "other": other})
 
 
 class Status(Struct, frozen=True):

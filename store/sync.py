@@ -20,8 +20,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.frames import Conversation, Departed, Message, Participants, Tombstone
-from protocol.limits import CURSOR_DAYS, MAX_SHOWN
+from protocol.frames import Conversation, Departed, Message, Participants, ReceiptCounts, Tombstone
+from protocol.limits import COUNTED, CURSOR_DAYS, MAX_SHOWN
 from store import sql
 from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, INT, TEXT, TEXTS, UUID, UUIDS
 from store.conversations import some_of
@@ -34,13 +34,35 @@ from store.statement import Statement
 _sql = sql.load("sync")
 _CHANGED: Final = Statement(
     _sql.changed,
-    {"base": TEXT, "marks": TEXT, "most": BIGINT, "user": UUID, "position": UUID, "limit": BIGINT},
-    (TEXT, TEXT, TEXT, BIGINT, UUIDS, BIGINTS, TEXTS),
+    {
+        "base": TEXT,
+        "marks": TEXT,
+        "target": TEXT,
+        "are_moved": BOOL,
+        "active_at": BIGINT,
+        "position": UUID,
+        "most": BIGINT,
+        "counted": BIGINT,
+        "user": UUID,
+        "limit": BIGINT,
+    },
+    (TEXT, TEXT, TEXT, BIGINT, BOOL, UUIDS, BIGINTS, BIGINTS, TEXTS, BIGINTS),
 )
 _MESSAGES: Final = Statement(
     _sql.messages,
-    {"user": UUID, "conversations": UUIDS, "after": BIGINTS, "base": TEXT, "limit": INT, "bytes": BIGINT},
+    {
+        "user": UUID,
+        "conversations": UUIDS,
+        "after": BIGINTS,
+        "newest": BIGINTS,
+        "base": TEXT,
+        "limit": INT,
+        "bytes": BIGINT,
+    },
     (UUID, BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, BOOL, BOOL),
+)
+_COUNTS: Final = Statement(
+    _sql.counts, {"conversations": UUIDS, "user": UUID, "counted": BIGINT}, (UUID, BIGINT, BIGINT, BIGINT)
 )
 
 MAX_CONVERSATIONS: Final = 100
@@ -49,15 +71,21 @@ MAX_BYTES: Final = 96 * 1024
 """Of one page. Bytes are those of contents and, roughly, of conversations; one entry may exceed them. With all the
 rest a page stays below what a client must accept as one WebSocket message, 256 KiB."""
 
-MAX_UNDER_WAY: Final = 64
+MAX_UNDER_WAY: Final = 48
 """Transactions under way that a cursor lists. Of a snapshot with more it takes the older part; then some of what has
-been told is told again."""
+been told is told again. Two snapshots of 9 bytes a number, and the rest, are less than the 1,024 bytes of a cursor."""
+
+_FIRST: Final = (2**63 - 1, b"\xff" * 16)
+"""Where the first page begins: `active_at` and id of a conversation; from there downwards."""
+
+_FIRST_MOVED: Final = (-1, bytes(16))
+"""Where those begin that were active again meanwhile: no `active_at`, and an id; from there upwards."""
 
 _PARTICIPANT_BYTES: Final = 80
 _CONVERSATION_BYTES: Final = 100
 _DAY_US: Final = 86_400_000_000
 
-SyncPush: TypeAlias = Conversation | Participants | Departed | Message | Tombstone
+SyncPush: TypeAlias = Conversation | Participants | ReceiptCounts | Departed | Message | Tombstone
 
 
 class SyncPage(Struct, frozen=True):
@@ -65,6 +93,7 @@ class SyncPage(Struct, frozen=True):
 
     :ivar pushes: conversations that are new or have changed, or those of their participants who have; each followed by
         what of its messages is new, edited or deleted, in order of seq; and those in which the user takes part no more.
+        The conversation with the latest message comes first.
     :ivar cursor: for what comes after.
     :ivar more: there is more already, or may be.
     :ivar marks: after the last page everybody's marks have been told, as far as transactions below this number moved
@@ -112,8 +141,9 @@ class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     :ivar day: when it was made, in days since 1970.
     :ivar base: what the device holds; empty for nothing.
     :ivar target: what it will hold after the last page; empty before the first.
-    :ivar conversation: where the next page begins, in order of ids.
+    :ivar conversation: where the next page begins, with `active_at`: from the conversation with the latest message on.
     :ivar after: up to which seq that conversation was on the page before; -1 if it was not.
+    :ivar active_at: when that one was active; -1 once there is left only what was active again after `target`.
     :ivar marks: of marks the device holds what transactions below this number wrote; 0: what `base` sees.
     """
 
@@ -121,7 +151,8 @@ class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     day: int
     base: tuple[int, ...] = ()
     target: tuple[int, ...] = ()
-    conversation: bytes = bytes(16)
+    active_at: int = _FIRST[0]
+    conversation: bytes = _FIRST[1]
     after: int = -1
     marks: int = 0
 
@@ -139,7 +170,8 @@ class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
             raise ForeignCursor from None
         snapshots = (cursor.base, cursor.target)
         marks = (cursor.marks,) if cursor.marks else ()
-        if len(cursor.conversation) != 16 or not -1 <= cursor.after < 2**63:
+        positions = (cursor.active_at, cursor.after)
+        if len(cursor.conversation) != 16 or not all(-1 <= position < 2**63 for position in positions):
             raise ForeignCursor
         if not all(map(_is_snapshot, (*snapshots, marks))):
             raise ForeignCursor
@@ -158,27 +190,34 @@ def _unpack(numbers: tuple[int, ...]) -> Snapshot | None:
     return Snapshot(numbers[0], numbers[1:]) if numbers else None
 
 
-async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
+async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | None = None) -> SyncPage:
     """A page of what is new since `cursor`; without one, of all conversations, each with its last message.
 
-    Read in three queries, each at a later moment: what comes late may therefore be told twice, on this page or the
-    next, but nothing is passed over.
+    Read in some queries, each at a later moment: what comes late may therefore be told twice, on this page or a later
+    one, but nothing is passed over.
 
+    :param newest: of each conversation only so many new messages, the last ones. Edits and deletions come all the same.
     :raises ForeignCursor: if the cursor is none of ours, another user's, or of another history.
     :raises ExpiredCursor: if it is too old to tell what has changed since.
     """
     given = _Cursor.decode(cursor) if cursor is not None else None
-    base = _unpack(given.base) if given else None
-    marks = Snapshot(given.marks) if given and given.marks else base
+    # What a device holds, and where its next page begins.
+    held = given or _Cursor(b"", 0)
+    base, first_target = _unpack(held.base), _unpack(held.target)
+    marks = Snapshot(held.marks) if held.marks else base
     parameters = {
         "user": user,
         "base": base and str(base),
         "marks": marks and str(marks),
-        "position": given.conversation if given else bytes(16),
+        "target": first_target and str(first_target),
+        "are_moved": held.active_at < 0,
+        "active_at": held.active_at,
+        "position": held.conversation,
         "limit": MAX_CONVERSATIONS + 1,
         "most": MAX_SHOWN,
+        "counted": COUNTED,
     }
-    [(snapshot, newest, history, now_us, ids, floors, news)] = await pool.read(_CHANGED, parameters)
+    [(snapshot, last, history, now_us, has_moved, *columns)] = await pool.read(_CHANGED, parameters)
     owner, day = _owner(history, user), now_us // _DAY_US
     now = Snapshot.parse(snapshot)
     if given:
@@ -186,17 +225,24 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None) -> SyncPage:
             raise ForeignCursor
         if given.day < day - CURSOR_DAYS:
             raise ExpiredCursor
-    target = (given and _unpack(given.target)) or _durable(now, newest, base)
-    page = _Page(pool, user, base, marks, given.after if given and ids and ids[0] == given.conversation else -1)
-    rest = await page.fill(ids, floors, news)
-    if rest is None:
+    changed = [_Changed(*row) for row in zip(*columns, strict=True)]
+    target = first_target or _durable(now, last, base)
+    goes_on = bool(changed) and changed[0].conversation == held.conversation
+    page = _Page(pool, user, base, marks, newest, held.after if goes_on else -1)
+    rest = await page.fill(changed)
+    if rest is not None:
+        n, after = rest
+        position = (-1 if held.active_at < 0 else changed[n].active_at, changed[n].conversation, after)
+    elif first_target and has_moved and held.active_at >= 0:
+        # A message has moved them up, perhaps past where the pages had come.
+        position = (*_FIRST_MOVED, -1)
+    else:
         # After several pages there is what was committed since the first.
-        more = bool(given and given.target)
-        return SyncPage(page.pushes, _Cursor(owner, day, _pack(target)).encode(), more, target.xmin)
+        return SyncPage(page.pushes, _Cursor(owner, day, _pack(target)).encode(), bool(first_target), target.xmin)
     # As old as the first page: until then it may be that what has changed is forgotten.
-    first_day, held = (given.day, given.marks) if given else (day, 0)
-    cursor_on = _Cursor(owner, first_day, _pack(base), _pack(target), *rest, held)
-    return SyncPage(page.pushes, cursor_on.encode(), True, target.xmin)
+    first_day = given.day if given else day
+    onward = _Cursor(owner, first_day, held.base, _pack(target), *position, held.marks)
+    return SyncPage(page.pushes, onward.encode(), True, target.xmin)
 
 
 class Tide(NamedTuple):
@@ -248,66 +294,114 @@ def _durable(now: Snapshot, newest: str | None, base: Snapshot | None) -> Snapsh
     return now.cut(max(bound, base.xmax if base else 1))
 
 
+class _Changed(NamedTuple):
+    """A conversation of which something is new, as `changed` in `store/sql/sync.sql` says.
+
+    :ivar floor: the seq up to which nothing is for the user.
+    :ivar is_counted: whether it is to be told how far the user's own messages have come.
+    """
+
+    conversation: bytes
+    active_at: int
+    floor: int
+    news: str
+    is_counted: int
+
+
 class _Page:
     """One page while it is being filled."""
 
-    def __init__(self, pool: Pool, user: bytes, base: Snapshot | None, marks: Snapshot | None, after: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        user: bytes,
+        base: Snapshot | None,
+        marks: Snapshot | None,
+        newest: int | None,
+        after: int,
+    ) -> None:
         self._pool = pool
         self._user = user
         self._base = base
         self._marks = marks
+        self._newest = newest
         self._after = after
         self.pushes: list[SyncPush] = []
 
-    async def fill(self, ids: Sequence[bytes], floors: Sequence[int], news: Sequence[str]) -> tuple[bytes, int] | None:
-        """Fill it from these conversations; where the next page begins, None if there is none.
-
-        :param floors: of each, the seq up to which nothing is for the user.
-        :param news: what of each is new, as `changed` in `store/sql/sync.sql` says.
-        """
-        if not ids:
+    async def fill(self, changed: Sequence[_Changed]) -> tuple[int, int] | None:
+        """Fill it from these conversations; which of them the next page begins with, and after which of its messages
+        (-1: with what is told before them); None if there is no other page."""
+        if not changed:
             return None
-        bases = [None if each == "whole" else str(self._base) for each in news]
-        marks = self._marks and str(self._marks)
-        found = await some_of(self._pool, self._user, ids[:MAX_CONVERSATIONS], bases[:MAX_CONVERSATIONS], marks)
+        some = changed[:MAX_CONVERSATIONS]
+        found = await some_of(
+            self._pool,
+            self._user,
+            [each.conversation for each in some],
+            [self._base_of(each) for each in some],
+            self._marks and str(self._marks),
+        )
         by_id = {conversation.conversation: conversation for conversation in found}
-        size, count = 0, 0
-        for each in ids[:MAX_CONVERSATIONS]:
-            size += _size(by_id[each]) if each in by_id else 0
-            if count and size > MAX_BYTES:
+        told: list[list[SyncPush]] = []
+        size = 0
+        for each in some:
+            seen = by_id.get(each.conversation)
+            pushes = _told(seen, each.news, is_fresh=self._base is None) if seen else []
+            size += sum(map(_size, pushes))
+            if told and size > MAX_BYTES:
                 break
-            count += 1
-        rest = (ids[count], -1) if count < len(ids) else None
+            told.append(pushes)
+        some = some[: len(told)]
+        rest = (len(told), -1) if len(told) < len(changed) else None
+        counts = await self._counts([each.conversation for each in some if each.is_counted])
+        for each, pushes in zip(some, told, strict=True):
+            pushes += counts.get(each.conversation, ())
         if self._base is None:
-            self.pushes += [by_id[each] for each in ids[:count] if each in by_id]
+            self.pushes += [push for pushes in told for push in pushes]
             return rest
-        departed = await self._departed([each for each in ids[:count] if each not in by_id])
-        told = [
-            [departed[each]] if each in departed else _told(by_id[each], kind) if each in by_id else []
-            for each, kind in zip(ids[:count], news, strict=False)
-        ]
-        return await self._add_messages(told, ids[:count], floors[:count], max(MAX_BYTES - size, 0)) or rest
+        departed = await self._departed([each.conversation for each in some if each.conversation not in by_id])
+        for each, pushes in zip(some, told, strict=True):
+            pushes += departed.get(each.conversation, ())
+        return await self._add_messages(some, told, max(MAX_BYTES - size, 0)) or rest
 
-    async def _departed(self, ids: Sequence[bytes]) -> dict[bytes, Departed]:
+    def _base_of(self, changed: _Changed) -> str | None:
+        """Since when participants have to have changed to be told of; None: all are."""
+        # Who has written has read; that is told by the message, which may be left out.
+        is_skipped = changed.news == "head" and self._newest is not None
+        return None if changed.news in ("whole", "came") or is_skipped else str(self._base)
+
+    async def _counts(self, ids: Sequence[bytes]) -> dict[bytes, list[ReceiptCounts]]:
+        """How far the user's own messages have come, where many take part."""
+        if not ids:
+            return {}
+        rows = await self._pool.read(_COUNTS, {"conversations": ids, "user": self._user, "counted": COUNTED})
+        found: dict[bytes, list[tuple[int, int, int]]] = {}
+        for conversation, *count in rows:
+            found.setdefault(conversation, []).append((count[0], count[1], count[2]))
+        return {conversation: [ReceiptCounts(conversation, counts)] for conversation, counts in found.items()}
+
+    async def _departed(self, ids: Sequence[bytes]) -> dict[bytes, list[Departed]]:
         """Those in which the user does not take part now."""
         if not ids:
             return {}
         versions = await self._pool.fetch(_sql.departed, {"user": uuid(self._user), "conversations": uuids(ids)})
-        return {each: Departed(each, [self._user], version) for each, version in versions}
+        return {each: [Departed(each, [self._user], version)] for each, version in versions}
 
     async def _add_messages(
-        self, told: Sequence[Sequence[SyncPush]], ids: Sequence[bytes], floors: Sequence[int], max_bytes: int
-    ) -> tuple[bytes, int] | None:
+        self, changed: Sequence[_Changed], told: Sequence[Sequence[SyncPush]], max_bytes: int
+    ) -> tuple[int, int] | None:
         """
         :param told: what is told of each conversation before its messages.
         """
-        after = [*floors]
+        after = [each.floor for each in changed]
         if self._after >= 0:
             after[0] = max(after[0], self._after)
         parameters = {
             "user": self._user,
-            "conversations": ids,
+            "conversations": [each.conversation for each in changed],
             "after": after,
+            # Whoever has come since is told of the last message, as a fresh device is.
+            "newest": [0 if each.news == "came" else self._newest for each in changed],
             "base": str(self._base),
             "limit": MAX_MESSAGES,
             "bytes": max_bytes,
@@ -316,23 +410,25 @@ class _Page:
         messages: dict[bytes, list[tuple[Any, ...]]] = {}
         for row in rows:
             messages.setdefault(row[0], []).append(row)
-        for n, each in enumerate(ids):
+        for n, each in enumerate(changed):
             # A conversation that goes on from the page before was told of there.
             if n > 0 or self._after < 0:
                 self.pushes += told[n]
             is_departed = any(isinstance(push, Departed) for push in told[n])
-            for row in messages.get(each, ()):
+            for row in messages.get(each.conversation, ()):
                 if row[-1]:
-                    return each, after[n]
+                    return n, after[n]
                 after[n] = row[1]
                 if not is_departed:
                     self.pushes.append(message_of(*row))
         return None
 
 
-def _told(conversation: Conversation, news: str) -> list[SyncPush]:
-    """What is told of a conversation; its messages come by themselves."""
+def _told(conversation: Conversation, news: str, *, is_fresh: bool) -> list[SyncPush]:
+    """What is told of a conversation; its messages come by themselves, but for who holds none of it."""
     told: list[SyncPush] = []
+    if is_fresh or news == "came":
+        return [conversation]
     if news == "whole":
         return [replace(conversation, last_message=None)]
     if news == "head":
@@ -343,9 +439,12 @@ def _told(conversation: Conversation, news: str) -> list[SyncPush]:
     return told
 
 
-def _size(conversation: Conversation) -> int:
-    last = conversation.last_message
-    content = len(last.content) if isinstance(last, Message) else 0
-    people = conversation.participants or ()
-    names = sum(len(each.display_name.encode()) for each in people if each.display_name)
-    return _CONVERSATION_BYTES + _PARTICIPANT_BYTES * len(people) + names + content
+def _size(push: SyncPush) -> int:
+    size = _CONVERSATION_BYTES
+    if isinstance(push, Conversation | Participants):
+        people = push.participants or ()
+        names = sum(len(each.display_name.encode()) for each in people if each.display_name)
+        size += _PARTICIPANT_BYTES * len(people) + names
+    if isinstance(push, Conversation) and isinstance(push.last_message, Message):
+        size += len(push.last_message.content)
+    return size

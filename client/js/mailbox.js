@@ -127,8 +127,8 @@ export class Mailbox {
     if (told.participants) this.takePeople(told)
     this.raiseFloor(told.conversation, told.first_seq)
     if (talk.first === undefined) {
-      // A first sync tells of last messages only: this device begins there.
-      talk.first = !this.isFresh ? told.first_seq : told.last_message ? told.last_message.seq : told.last_seq + 1
+      // Of a conversation that is new to this device it is told the last message only (6.3): it begins there.
+      talk.first = told.last_message ? told.last_message.seq : this.isFresh ? told.last_seq + 1 : told.first_seq
       talk.upTo = talk.first - 1
     }
     const changed = told.last_message ? this.apply(told.last_message) : []

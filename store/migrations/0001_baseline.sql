@@ -113,6 +113,8 @@ create table participants (
     private_read_seq bigint not null default 0,
     -- Up-to marks move far more often than anything else of a participant, and concern far fewer.
     marked xid8 not null default pg_current_xact_id(),
+    -- Who comes, or comes back, has another row: what was said before is read as history.
+    added xid8 not null default pg_current_xact_id(),
     primary key (conversation_id, user_id),
     constraint participants_marks check (joined_seq >= 0 and 0 <= read_seq and read_seq <= delivered_seq
                                          and private_read_seq >= 0)

@@ -32,8 +32,8 @@ join participants me on me.conversation_id = chosen.id
 where me.user_id = %(user)s
 
 -- name: entries
--- What a user sees of each conversation in `page`: participants, last message, unread count. Where many take part, marks and
--- display names are left out (-1, ''), but for the user's own.
+-- What a user sees of each conversation in `page`: participants, last message, unread count. Where many take part, marks,
+-- display names and revisions are left out (-1, '', 0), but for the user's own.
 select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        greatest(me.joined_seq, c.floor_seq) + 1, c.last_seq,
        greatest(c.last_seq - greatest(me.read_seq, me.private_read_seq, me.joined_seq, c.floor_seq), 0),
@@ -47,7 +47,9 @@ select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
 from page me
 join conversations c on c.id = me.conversation_id
 cross join lateral (
-    select array_agg(p.user_id) as users, array_agg(p.profile_revision::bigint) as revisions,
+    select array_agg(p.user_id) as users,
+           array_agg(case when p.size <= %(most)s or p.user_id = me.user_id then p.profile_revision::bigint else 0 end)
+               as revisions,
            array_agg(p.username) as usernames, array_agg(p.joined_seq) as joined,
            array_agg(case when p.user_id = me.user_id then p.delivered_seq
                           when p.size <= %(most)s then p.delivered_seq else -1 end) as delivered,

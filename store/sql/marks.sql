@@ -84,3 +84,9 @@ left join participants p on p.conversation_id = me.conversation_id and p.user_id
     and p.joined_seq < m.seq and (not m.is_silent)
 where me.conversation_id = %(conversation)s and me.user_id = %(user)s
 order by p.user_id;
+
+-- name: direct
+-- The direct conversation of two users, how far the one has it and has read it, shown to others or not.
+select p.conversation_id, p.delivered_seq, greatest(p.read_seq, p.private_read_seq)
+from conversations c join participants p on p.conversation_id = c.id and p.user_id = %(user)s::uuid
+where c.direct_low = least(%(user)s::uuid, %(other)s::uuid) and c.direct_high = greatest(%(user)s::uuid, %(other)s::uuid);

@@ -1,18 +1,27 @@
 -- name: changed
--- Which conversations of a user have changed since a snapshot, in order of their ids: a page of them; one row, also if there
--- is none. base: null on a device that holds nothing. marks: a snapshot as old or older, since which marks are told. Of each
--- conversation: up to which seq
--- nothing is for the user; what of it is new: 'left' (the user takes part no more), 'whole' (who takes part, or the settings),
--- 'head' (its messages, its floor, or what is the user's own), 'marks' (others' marks or profiles alone).
--- Besides, in the same statement: a new snapshot, the last transaction that it surely saw, whose history this is, and what
--- time it is.
+-- Which conversations of a user have changed since a snapshot, the latest message first: a page of them; one row, also if there
+-- is none. base: null on a device that holds nothing. marks: a snapshot as old or older, since which marks are told. target:
+-- what the first page saw; null for the first page. Page after page goes from `active_at` and `position` downwards; those that a
+-- message has moved up meanwhile are left out of that, and come last: with `are_moved`, from `position` upwards.
+-- Of each conversation: when it was active; up to which seq nothing is for the user; what of it is new: 'left' (the user takes part no more), 'came' (the user takes part since then),
+-- 'whole' (who takes part, or the settings), 'head' (its messages, its floor, or what is the user's own), 'marks' (others' marks
+-- or profiles alone), 'counts' (how far the user's own messages have come, where many take part); whether the latter are to be
+-- told.
+-- Besides, in the same statement: a new snapshot, the last transaction that it surely saw, whose history this is, what time it
+-- is, and whether there are some for `are_moved`.
 with mine as materialized (
-    select c.id, greatest(me.joined_seq, c.floor_seq) as floor_seq,
+    select c.id, (extract(epoch from c.active_at) * 1000000)::bigint as active_at,
+           greatest(me.joined_seq, c.floor_seq) as floor_seq,
            greatest(c.changed, me.changed, me.marked, who.changed, who.marked) as changed,
-           case when %(base)s::pg_snapshot is null or unseen(c.members_changed, %(base)s::pg_snapshot) then 'whole'
+           unseen(c.changed, %(target)s::pg_snapshot) as is_moved,
+           case when %(base)s::pg_snapshot is null then 'whole'
+                when unseen(me.added, %(base)s::pg_snapshot) then 'came'
+                when unseen(c.members_changed, %(base)s::pg_snapshot) then 'whole'
                 when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot) then 'head'
                 when unseen(me.marked, %(marks)s::pg_snapshot)
-                     or who.size <= %(most)s and (who.is_changed or who.is_marked) then 'marks' end as news
+                     or who.size <= %(most)s and (who.is_changed or who.is_marked) then 'marks'
+                when counted.are_told then 'counts' end as news,
+           counted.are_told
     from participants me
     join conversations c on c.id = me.conversation_id
     cross join lateral (
@@ -22,24 +31,59 @@ with mine as materialized (
                bool_or(unseen(p.marked, %(marks)s::pg_snapshot)) as is_marked
         from (select p.changed, p.marked from participants p where p.conversation_id = c.id limit %(most)s + 1) p
     ) who
+    cross join lateral (
+        -- Those of the last messages that are the user's own, in this order: most have written none of them.
+        select who.size > %(most)s and exists (
+            select from messages m
+            where m.conversation_id = c.id and m.seq > greatest(c.last_seq - %(counted)s, me.joined_seq, c.floor_seq)
+              and m.sender_id = me.user_id
+        ) and (%(base)s::pg_snapshot is null or unseen(c.changed, %(marks)s::pg_snapshot) or exists (
+            select from participants p where p.conversation_id = c.id and unseen(p.marked, %(marks)s::pg_snapshot)
+        )) as are_told
+    ) counted
     where me.user_id = %(user)s::uuid
     union all
     -- Beyond all messages: none of them is for the user.
-    select d.conversation_id, 4611686018427387904, d.changed, 'left' from departures d
+    select d.conversation_id, 0, 4611686018427387904, d.changed, unseen(d.changed, %(target)s::pg_snapshot), 'left', false
+    from departures d
     where d.user_id = %(user)s::uuid and unseen(d.changed, %(base)s::pg_snapshot)
 ), page as (
-    select id, floor_seq, news from mine
-    where news is not null and id >= %(position)s::uuid order by id limit %(limit)s
+    (select m.*, row_number() over (order by m.active_at desc, m.id desc) as n from mine m
+     where m.news is not null and not %(are_moved)s::boolean and (m.active_at, m.id) <= (%(active_at)s::bigint, %(position)s::uuid)
+     order by n limit %(limit)s)
+    union all
+    (select m.*, row_number() over (order by m.id) as n from mine m
+     where m.news is not null and %(are_moved)s::boolean and m.is_moved and m.id >= %(position)s::uuid
+     order by n limit %(limit)s)
 )
-select pg_current_snapshot()::text, (select max(changed) from mine)::text, history_id(), (extract(epoch from now()) * 1000000)::bigint,
-       array(select id from page order by id), array(select floor_seq from page order by id),
-       array(select news from page order by id);
+select pg_current_snapshot()::text, (select max(changed) from mine)::text, history_id(),
+       (extract(epoch from now()) * 1000000)::bigint,
+       (select coalesce(bool_or(is_moved), false) from mine),
+       array(select id from page order by n), array(select active_at from page order by n),
+       array(select floor_seq from page order by n),
+       array(select news from page order by n), array(select are_told::int::bigint from page order by n);
 
 -- name: messages
 -- See unseen_messages() in functions/.
 select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision::bigint, edited,
        reply_to, is_gone, is_beyond
-from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(base)s::pg_snapshot, %(limit)s, %(bytes)s);
+from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(newest)s::bigint[], %(base)s::pg_snapshot,
+                     %(limit)s, %(bytes)s);
+
+-- name: counts
+-- Of a user's own messages among the last ones of some conversations: to how many participants each has come, and how many have
+-- read it, of those for whom it is.
+select c.id, m.seq, count(*) filter (where p.delivered_seq >= m.seq), count(*) filter (where p.read_seq >= m.seq)
+from unnest(%(conversations)s::uuid[]) g(id)
+join conversations c on c.id = g.id
+join participants me on me.conversation_id = c.id and me.user_id = %(user)s::uuid
+cross join lateral (
+    select w.seq from messages w
+    where w.conversation_id = c.id and w.seq > greatest(c.last_seq - %(counted)s, me.joined_seq, c.floor_seq)
+      and w.sender_id = %(user)s::uuid and w.deleted is null and not w.is_silent
+) m
+join participants p on p.conversation_id = c.id and p.user_id <> %(user)s::uuid and p.joined_seq < m.seq
+group by c.id, m.seq order by c.id, m.seq;
 
 -- name: departed
 -- Those of some conversations in which a user takes part no more, and which state the list of participants is in: of the same

@@ -116,7 +116,7 @@ def message(seq: int, sender: bytes = OTHER) -> Message:
 
 
 def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> None:
-    people = People()
+    people = People(ME)
     people.take_all([person(ME), person(BOB), person(CEC, joined=5, delivered=5, read=5)], 1)
     assert people.status(6, ME) == "sent"
     people.mark(BOB, 6, 2)

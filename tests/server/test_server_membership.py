@@ -11,6 +11,7 @@ from uuid import UUID
 import cbor2
 import pytest
 import trio
+from msgspec.structs import replace
 from server_http import CBOR, Api, open_api, say
 from server_node import RawClient, TestNode, open_node, wait_for
 
@@ -25,6 +26,7 @@ from protocol.frames import (
     Participants,
     Presence,
     Profile,
+    Receipts,
     Revised,
     Send,
     Sent,
@@ -34,9 +36,11 @@ from protocol.frames import (
     Tombstone,
     Watch,
 )
+from protocol.limits import MAX_SHOWN
 from server.writer import Writer
 from store import contacts, conversations, participants, profiles
 from store.directory import LEASE_S
+from store.marks import Mark, mark
 from store.pool import Pool
 from store.redis import Redis
 from tests.people import new_direct, new_group, new_user
@@ -134,6 +138,65 @@ async def test_others_are_told_of_who_comes_or_administers_what_a_fresh_device_i
         await change(api, "PATCH", f"{path}/{UUID(bytes=carol.user)}", role="admin")
         [told] = (await first.find(Participants)).participants
         assert told in ((await conversations.one(pool, alice.user, group)).participants or ())
+
+
+@pytest.mark.parametrize("shows_all", [False, True])
+async def test_who_comes_is_told_the_same_live_and_by_sync(
+    pool: Pool, redis_url: str, people: list[Credentials], shows_all: bool
+) -> None:
+    """The conversation with its last message, if they may read it; what was said before is read as history."""
+    alice, bob, carol = people
+    group = await new_group(pool, alice, bob)
+    await participants.change_settings(pool, alice.user, group, joiners_see_all=shows_all)
+    await say(pool, group, alice.user, b"1", b"2")
+    async with scene(pool, redis_url, people) as (_, [*_, third], [api, *_]):
+        cursor = (await third.ask(Sync(2, None)))[-1]
+        assert isinstance(cursor, Synced)
+        await change(api, "POST", f"/v1/conversations/{UUID(bytes=group)}/participants", user=carol.user)
+        live = await third.find(Conversation)
+        assert (live.last_message is not None) == shows_all
+        await third.nothing_came()
+        for held in (cursor.cursor, None):
+            assert (await third.ask(Sync(3, held)))[:-1] == [live]
+
+
+async def test_when_few_enough_are_left_names_and_marks_of_all_are_told(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    """As others see them: what somebody has read in private is theirs alone."""
+    alice, bob, carol = people
+    more = [await new_user(pool, f"user{number}") for number in range(MAX_SHOWN - 2)]
+    group = await new_group(pool, alice, bob, carol, *more)
+    await profiles.change(pool, bob.user, display_name="Bob B.", gives_receipts=None, shows_presence=None)
+    await profiles.change(pool, carol.user, display_name=None, gives_receipts=False, shows_presence=None)
+    await say(pool, group, alice.user, b"1")
+    await mark(pool, [[Mark(bob.user, group, 1, 1), Mark(carol.user, group, 1, 1)]])
+    async with scene(pool, redis_url, people) as (_, clients, [api, *_]):
+        await change(api, "DELETE", f"/v1/conversations/{UUID(bytes=group)}/participants/{UUID(bytes=more[0].user)}")
+        for person, client in zip(people, clients, strict=True):
+            told = await client.find(Participants)
+            fresh = await conversations.one(pool, person.user, group)
+            assert told.members_version == fresh.members_version
+            shown = {each.user: each for each in fresh.participants or ()}
+            assert len(told.participants) == MAX_SHOWN
+            for each in told.participants:
+                own = replace(shown[each.user], read_seq=0) if each.user == carol.user else shown[each.user]
+                assert each == own
+
+
+async def test_who_is_blocked_counts_as_read_on_all_devices_of_who_blocks_and_nobody_else_is_told(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    direct = await new_direct(pool, alice, bob)
+    await say(pool, direct, bob.user, b"1", b"2")
+    async with scene(pool, redis_url, people) as (_, [first, second, _], [api, *_]):
+        await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}", is_blocked=True)
+        assert await first.find(Receipts) == Receipts(direct, [(alice.user, 0, 2)])
+        await second.nothing_came()
+        await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}", is_blocked=True)
+        await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}", is_blocked=False)
+        await first.nothing_came()
 
 
 async def test_a_group_that_is_renamed_or_opened_is_told(pool: Pool, redis_url: str, people: list[Credentials]) -> None:

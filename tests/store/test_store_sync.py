@@ -17,8 +17,8 @@ from store_helpers import a_message
 
 from client.http import Credentials
 from client.mailbox import Mailbox
-from protocol.frames import Conversation, Departed, Message, Participants, Synced, Tombstone
-from protocol.limits import CURSOR_DAYS
+from protocol.frames import Conversation, Departed, Message, Participants, ReceiptCounts, Synced, Tombstone
+from protocol.limits import COUNTED, CURSOR_DAYS, MAX_SHOWN
 from store import contacts, conversations, messages, participants, profiles, revisions
 from store import sync as sync_module
 from store.errors import ExpiredCursor, ForeignCursor, Refused
@@ -50,6 +50,7 @@ class Device:
         self.mailbox = Mailbox(user)
         self.told: set[tuple[bytes, int, int]] = set()
         self.repeats = 0
+        self.read_as_history = 0
         self.marks = 0
 
     @property
@@ -100,10 +101,28 @@ class Device:
             case _:
                 self.mailbox.take(push)
 
+    async def fill_holes(self) -> None:
+        """Read what is missing as history: where the user has come back, or only the newest came."""
+        while holes := self.mailbox.holes():
+            for hole in holes:
+                page = await messages.history(
+                    self.pool, self.user, hole.conversation, limit=100, before=hole.before_seq, after=hole.after_seq
+                )
+                self.mailbox.raise_floor(hole.conversation, page.first_seq)
+                self.mailbox.apply(page.messages)
+                self.read_as_history += len(page.messages)
+
+    async def load_all(self) -> None:
+        """All that is older than what is held."""
+        for each in self.mailbox.conversations():
+            page = await messages.history(self.pool, self.user, each, limit=100_000)
+            self.mailbox.apply(page.messages)
+
     async def check(self) -> None:
         """It holds what a fresh fetch shows, of each conversation from the first message that it holds."""
         fresh = Device(self.pool, self.user)
         await fresh.catch_up()
+        await self.fill_holes()
         assert self.mailbox.conversations() == fresh.mailbox.conversations()
         assert self.mailbox.is_complete
         for each in fresh.mailbox.conversations():
@@ -541,10 +560,113 @@ async def test_of_a_group_of_many_others_marks_are_not_told(pool: Pool, alice: C
     for each in (device, other):
         await each.catch_up()
     await mark(pool, [[Mark(each.user, here, 1, 1) for each in others]])
-    assert (await sync(pool, alice.user, device.cursor)).pushes == []
+    assert (await sync(pool, alice.user, device.cursor)).pushes == [ReceiptCounts(here, [(1, 32, 32)])]
     [own] = (await sync(pool, others[0].user, other.cursor)).pushes
     assert isinstance(own, Participants)
     assert [(each.user, each.read_seq) for each in own.participants] == [(others[0].user, 1)]
+    await device.catch_up()
+    await device.check()
+
+
+@pytest.fixture
+async def many(pool: Pool) -> list[Credentials]:
+    return [await new_user(pool, f"user{n}") for n in range(MAX_SHOWN)]
+
+
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize("how", ["marks", "an answer"])
+async def test_of_a_group_of_many_the_counts_of_the_own_last_messages_are_those_of_a_fresh_device(
+    pool: Pool, alice: Credentials, many: list[Credentials], how: str, stays: bool
+) -> None:
+    """They are pushed to whoever is connected alone; who answers has read, without a mark."""
+    here = await new_group(pool, alice, *many)
+    await say(pool, here, alice.user, b"old", *[b"x"] * COUNTED, b"new")
+    device, other = Device(pool, alice.user), Device(pool, many[0].user)
+    for each in (device, other):
+        await each.catch_up()
+    last = COUNTED + 2
+    await mark(pool, [[Mark(each.user, here, last, last) for each in many[1:]]])
+    if how == "marks":
+        await mark(pool, [[Mark(many[0].user, here, last, last)]])
+    else:
+        await say(pool, here, many[0].user, b"I see")
+    if stays:
+        await device.stay()
+    await device.catch_up()
+    await device.check()
+    held = device.mailbox.messages(here)
+    assert {each.seq: device.mailbox.status(each) for each in held if each.sender == alice.user}[last] == "read"
+    fresh = Device(pool, alice.user)
+    await fresh.catch_up()
+    await fresh.load_all()
+    statuses = [fresh.mailbox.status(each) for each in fresh.mailbox.messages(here)]
+    assert statuses[0] == "sent", "of earlier ones a client asks"
+    assert set(statuses[-COUNTED:-1]) == {"read"}
+    assert (await sync(pool, many[0].user, other.cursor)).pushes != []
+    await other.catch_up()
+    await other.check()
+
+
+@pytest.mark.parametrize("stays", [False, True])
+async def test_of_a_group_of_many_no_profiles_are_told_and_of_a_group_of_fewer_all_are(
+    pool: Pool, alice: Credentials, bob: Credentials, many: list[Credentials], stays: bool
+) -> None:
+    """A name that has changed while nobody was told of names; and the group's becoming one in which they are told."""
+    here = await new_group(pool, alice, *many)
+    await say(pool, here, alice.user, b"1")
+    device = Device(pool, alice.user)
+    await device.catch_up()
+
+    async def next_change() -> None:
+        if stays:
+            # What is pushed live for these changes is `tests/server/test_server_membership.py`'s.
+            await device.catch_up()
+            await device.stay()
+        await device.catch_up()
+        await device.check()
+
+    await profiles.change(pool, many[0].user, display_name="Ann", gives_receipts=None, shows_presence=None)
+    await mark(pool, [[Mark(many[0].user, here, 1, 1)]])
+    await next_change()
+    await participants.remove(pool, alice.user, here, many[1].user)
+    await next_change()
+    [ann] = [each for each in device.mailbox.participants(here) if each.user == many[0].user]
+    assert (ann.display_name, ann.revision, ann.read_seq) == ("Ann", 1, 1)
+    await participants.add(pool, alice.user, here, bob.user)
+    await next_change()
+    [ann] = [each for each in device.mailbox.participants(here) if each.user == many[0].user]
+    assert (ann.display_name, ann.revision, ann.read_seq) == (None, None, None)
+
+
+@pytest.mark.parametrize("shows_all", [False, True])
+@pytest.mark.parametrize("way", ["new", "added", "back"])
+async def test_who_comes_to_a_conversation_is_told_of_its_last_message_as_a_fresh_device_is(
+    pool: Pool, alice: Credentials, bob: Credentials, way: str, shows_all: bool
+) -> None:
+    """Others are read as history; what was held and has been edited or deleted since is told all the same."""
+    device = Device(pool, bob.user)
+    here = await new_group(pool, alice, *([bob] if way == "back" else []))
+    await participants.change_settings(pool, alice.user, here, joiners_see_all=shows_all)
+    await say(pool, here, alice.user, b"1", b"2")
+    await device.catch_up()
+    if way == "back":
+        await participants.remove(pool, alice.user, here, bob.user)
+    if way == "new":
+        here = await new_group(pool, alice, bob)
+    else:
+        await participants.add(pool, alice.user, here, bob.user)
+    cursor = device.cursor
+    await say(pool, here, alice.user, b"3", b"4", b"5")
+    fresh = (await sync(pool, bob.user, None)).pushes
+    assert (await sync(pool, bob.user, cursor)).pushes == fresh == [await conversations.one(pool, bob.user, here)]
+    await device.catch_up()
+    await device.check()
+    [held, *_] = device.messages.values()
+    assert device.read_as_history == 0 or way == "back"
+    await revisions.edit(pool, alice.user, here, held.seq, 0, "text", b"other", None, None)
+    edited = (await sync(pool, bob.user, cursor)).pushes
+    assert [each.seq for each in edited if isinstance(each, Message)] in ([held.seq], []), way
+    await device.catch_up()
     await device.check()
 
 
