@@ -1,18 +1,22 @@
-"""The processes of a Procfile, run by honcho until one of them ends or we are told to stop."""
+"""The processes of a Procfile, run by honcho until one of them ends or we are told to stop.
+
+Each process is given `READY_LINE`, and writes it as a line by itself once it serves and has logged all that it logs at
+a start. That line is not shown.
+"""
 
 import os
 import re
+import secrets
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import honcho.manager  # type: ignore[import-untyped]
 from honcho.environ import parse_procfile  # type: ignore[import-untyped]
-from honcho.printer import Printer  # type: ignore[import-untyped]
+from honcho.printer import Message, Printer  # type: ignore[import-untyped]
 from honcho.process import Popen, Process  # type: ignore[import-untyped]
 
 from embedded import process
@@ -75,17 +79,17 @@ def run_release(command: str, environment: Mapping[str, str]) -> None:
         raise EmbeddedError(f"The release step `{command}` failed with status {status}: see its output above.")
 
 
-def run_processes(
-    commands: Mapping[str, str], environment: Mapping[str, str], *, when_started: Callable[[], None]
-) -> int:
+def run_processes(commands: Mapping[str, str], environment: Mapping[str, str], *, banner: str) -> int:
     """Run the commands until one ends or SIGINT or SIGTERM comes, then stop all and return an exit status.
 
-    The status is 0 if we were told to stop and all of them drained. `when_started` runs in a thread.
+    The status is 0 if we were told to stop and all of them drained. `banner` is printed when all are ready, after all
+    that they had to say until then.
     """
     honcho.manager.KILL_WAIT = KILL_WAIT_S
-    manager = _Manager(when_started)
+    ready_line = secrets.token_hex()
+    manager = _Manager(_Printer(ready_line, set(commands), banner))
     for name, command in commands.items():
-        manager.add_process(name, _without_shell(command), env=dict(environment))
+        manager.add_process(name, _without_shell(command), env={**environment, "READY_LINE": ready_line})
     manager.loop()
     if not manager.stop_asked:
         return manager.returncode or 1  # none of them may end by itself
@@ -106,6 +110,25 @@ class _Process(Process):  # type: ignore[misc]
         super().run(events, ignore_signals)
 
 
+class _Printer(Printer):  # type: ignore[misc]
+    """honcho's printer that shows the banner in the place of the last process' ready line."""
+
+    def __init__(self, ready_line: str, awaited: set[str], banner: str) -> None:
+        super().__init__(Terminal())
+        self._ready_line = ready_line.encode()
+        self._awaited = awaited
+        self._banner = banner
+
+    def write(self, message: Message) -> None:
+        """One line; those of one process come in the order in which it wrote them."""
+        if not (isinstance(message.data, bytes) and message.data.strip() == self._ready_line):
+            super().write(message)
+            return
+        self._awaited.discard(message.name)
+        if not self._awaited:
+            self.output.write(self._banner)
+
+
 class _Manager(honcho.manager.Manager):  # type: ignore[misc]
     """honcho's manager that can be told to stop at any time, and then gives the processes a deadline.
 
@@ -113,10 +136,9 @@ class _Manager(honcho.manager.Manager):  # type: ignore[misc]
     that ignore the signal.
     """
 
-    def __init__(self, when_started: Callable[[], None]) -> None:
-        super().__init__(Printer(Terminal()))
+    def __init__(self, printer: _Printer) -> None:
+        super().__init__(printer)
         self._process_ctor = _Process
-        self._when_started = when_started
         self._stopping = False
         self.stop_asked = False
 
@@ -133,7 +155,3 @@ class _Manager(honcho.manager.Manager):  # type: ignore[misc]
 
     def _any_stopped(self) -> bool:
         return self._stopping or super()._any_stopped()
-
-    def _start(self) -> None:
-        super()._start()
-        threading.Thread(target=self._when_started, daemon=True).start()

@@ -10,26 +10,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from embedded import ports, process
+from embedded import ports
 from embedded.errors import EmbeddedError
+from embedded.ports import LOOPBACK
 from embedded.postgres import Postgres
 from embedded.procfile import RELEASE, Terminal, read_procfile, run_processes, run_release
 from embedded.redis import Redis
 
 DEFAULT_PORTS = {"PORT": 8000, "SOCKET_PORT": 8001}
-_ANSWER_TIMEOUT_S = 120.0
 
 BANNER = """
-HTTP       http://127.0.0.1:{PORT}
-WebSocket  ws://127.0.0.1:{SOCKET_PORT}
+HTTP       {http}
+WebSocket  {socket}
 
 In another terminal:
-  .venv/bin/python -m client register alice
-  .venv/bin/python -m client register bob
-  .venv/bin/python -m client chat alice bob
+  {client}.venv/bin/python -m client register alice
+  {client}.venv/bin/python -m client register bob
+  {client}.venv/bin/python -m client chat alice bob
 
 and in a third one, so that two people talk:
-  .venv/bin/python -m client chat bob alice
+  {client}.venv/bin/python -m client chat bob alice
 
 To see to jobs:
   {services}.venv/bin/python -m jobs status
@@ -73,15 +73,20 @@ def _run(commands: dict[str, str], var: Path) -> int:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYTHONUNBUFFERED": "1",
         }
+        if Terminal().isatty():
+            environment.setdefault("LOG_FORMAT", "console")  # the processes write to a pipe, and this to the terminal
         if RELEASE in commands:
             run_release(commands.pop(RELEASE), environment)
+        return run_processes(commands, environment, banner=_banner(chosen, started, var))
 
-        def announce() -> None:
-            if process.wait_until(lambda: all(map(ports.answers, chosen.values())), _ANSWER_TIMEOUT_S):
-                services = "".join(f"{name}={shlex.quote(url)} " for name, url in started.items())
-                Terminal().write(BANNER.format(**chosen, var=var, services=services))
 
-        return run_processes(commands, environment, when_started=announce)
+def _banner(chosen: Mapping[str, int], started: Mapping[str, str], var: Path) -> str:
+    """What to type next; it works as it stands, whatever ports were chosen."""
+    http, socket = f"http://{LOOPBACK}:{chosen['PORT']}", f"ws://{LOOPBACK}:{chosen['SOCKET_PORT']}"
+    is_default = chosen == DEFAULT_PORTS
+    client = "" if is_default else f"ALO_HTTP_URL={http} ALO_SOCKET_URL={socket} "
+    services = "".join(f"{name}={shlex.quote(url)} " for name, url in started.items())
+    return BANNER.format(http=http, socket=socket, client=client, services=services, var=var)
 
 
 @contextmanager

@@ -26,6 +26,9 @@ from store.objects_url import open_objects
 from store.pool import Pool
 from store.redis import Redis
 
+BUS_PATIENCE_S: Final = 1.0
+"""For the first connection to the Redis that nodes read from: a worker that starts says that it works after it."""
+
 NOTICE_ATTEMPTS: Final = 12
 NOTICE_BACKOFF: Final = Backoff(1, 600)
 """About an hour of attempts in all; then an operator has to look."""
@@ -45,6 +48,8 @@ async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Tas
         trio.open_nursery() as nursery,
     ):
         await nursery.start(bus.run)
+        with trio.move_on_after(BUS_PATIENCE_S):
+            await bus.wait_connected()
         tasks = [
             *_notices(pool, notifiers),
             *_mails(pool, mailer),

@@ -57,7 +57,6 @@ class Relay:
     async def _give_back_all(self) -> None:
         await jobs.give_back_all(self._pool)
         self._is_flushed = False
-        log.warning("queue_was_empty", note="Redis is new or was flushed: jobs are handed in anew")
 
     async def _decide_forever(self) -> None:
         while True:

@@ -54,6 +54,7 @@ class Taker:
         self._on_flushed = on_flushed
         self._groupless: set[Stream] = set()
         self._groups_at = 0.0
+        self._has_begun = False
         self._turn = 0
         self._is_stopping = False
         self._waiting = trio.CancelScope()
@@ -115,7 +116,10 @@ class Taker:
         if self._groupless:
             log.error("redis_is_full", note="jobs of these cannot be taken", tasks=sorted(_tasks_of(self._groupless)))
         if await streams.begin_epoch(self._redis):
+            if self._has_begun:
+                log.warning("redis_was_flushed", note="jobs are handed in anew")
             self._on_flushed()
+        self._has_begun = True
 
     def _open(self) -> dict[str, Limits]:
         paused = self._surroundings.paused

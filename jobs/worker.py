@@ -29,6 +29,7 @@ from store.config import Config
 from store.errors import StoreError
 from store.migrate import wait_migrated
 from store.pool import Pool
+from store.process import tell_ready
 from store.redis import Redis, RedisError
 from store.signals import watch_signals
 
@@ -92,6 +93,7 @@ class Worker:
                     relaying.start_soon(fire_forever, self._pool, tasks)
                     relaying.start_soon(surroundings.run)
                     log.info("working", worker=self._id, tasks=sorted(tasks), concurrency=size)
+                    relaying.start_soon(self._tell_ready)
                     await self._terminated.wait()
                     relaying.cancel_scope.cancel()
                 # Redis may have given it something that it has not begun: that is run as well.
@@ -101,6 +103,10 @@ class Worker:
             await self._drain(crew, deadline)
             settling.cancel_scope.cancel()
         await self._within(PUT_BACK_S, lambda: streams.leave(self._redis, self._id, tasks))
+
+    async def _tell_ready(self) -> None:
+        await self._redis.wait_connected()
+        tell_ready(self._config)
 
     async def _drain(self, crew: Crew, deadline: float) -> None:
         with trio.move_on_at(deadline):

@@ -41,6 +41,7 @@ from store.errors import StoreError, Unavailable
 from store.members import MembersCache
 from store.migrate import wait_migrated
 from store.pool import Pool
+from store.process import tell_ready
 from store.redis import Redis
 from store.signals import watch_signals
 
@@ -178,9 +179,14 @@ class SocketGateway:
         async with trio.open_nursery() as listening:
             listening.start_soon(accept_connections, sock, connections, self._serve, self._arrivals.wait_open)
             log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self._node.id.hex())
+            listening.start_soon(self._tell_ready)
             await self._terminated.wait()
             listening.cancel_scope.cancel()
         sock.close()
+
+    async def _tell_ready(self) -> None:
+        await self._node.settled.wait()
+        tell_ready(self._config)
 
     async def _serve(self, sock: socket.socket, address: str) -> None:
         connection = Connection(self, sock, address)

@@ -85,11 +85,16 @@ class _Arrivals:
 
 
 class Node:
-    """This node's place in the cluster. Run `run` in a nursery; `ready` is set once others can find it."""
+    """This node's place in the cluster. Run `run` in a nursery.
+
+    :ivar ready: set once others can find it.
+    :ivar settled: set once it has looked for what it may have missed until then.
+    """
 
     def __init__(self, redis: Redis, pool: Pool, hub: Hub) -> None:
         self.id = os.urandom(NODE_BYTES)
         self.ready = trio.Event()
+        self.settled = trio.Event()
         self.fanout = Fanout(redis, self.id, self.is_alone)
         self._redis = redis
         self._pool = pool
@@ -278,6 +283,7 @@ class Node:
                 self.note_gap(trio.current_time() - since)
             else:
                 log.info("caught_up", gap_s=round(gap_s, 1), messages=pushed)
+                self.settled.set()
 
     async def _catch_up(self, since: float) -> int:
         users, pushed = self._hub.users(), 0

@@ -19,6 +19,7 @@ from server.writer import Writer
 from store.config import Config
 from store.migrate import wait_migrated
 from store.pool import Pool
+from store.process import tell_ready
 from store.redis import Redis
 from store.signals import watch_signals
 
@@ -42,8 +43,6 @@ async def serve_web(config: Config) -> None:
         await services.start(watch_signals, terminated)
         await services.start(redis.run)
         services.start_soon(writer.run)
-        # Requests are answered from the start, with `unavailable` until Postgres is there; say so in the log.
-        services.start_soon(wait_migrated, pool)
         hypercorn = HypercornConfig()
         hypercorn.graceful_timeout = GRACE_S
         hypercorn.accesslog = hypercorn.errorlog = None
@@ -59,9 +58,17 @@ async def serve_web(config: Config) -> None:
         )
         app = wrap_app(quart, hypercorn.wsgi_max_body_size, "asgi")
         log.info("listening", host=config.host, port=sock.getsockname()[1])
+        services.start_soon(_tell_ready, config, pool, redis)
         await worker_serve(app, hypercorn, sockets=Sockets([], [sock], []), shutdown_trigger=terminated.wait)
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
             await writer.sign_off()
         services.cancel_scope.cancel()
     pool.close()
     log.info("stopped")
+
+
+async def _tell_ready(config: Config, pool: Pool, redis: Redis) -> None:
+    """Requests are answered from the start, with `unavailable` until Postgres is there; the log says so."""
+    await wait_migrated(pool)
+    await redis.wait_connected()
+    tell_ready(config)

@@ -93,7 +93,11 @@ class Config:
     fcm_url: str = "https://fcm.googleapis.com"
     """The service."""
     log_level: str = "info"
-    """debug, info, warning or error. Logs are JSON lines on stderr."""
+    """debug, info, warning or error. Logs go to stderr."""
+    log_format: str = ""
+    """json: an object a line; console: for people, in colour. Empty: console on a terminal, json elsewhere."""
+    ready_line: str = ""
+    """Written to stderr, as a line by itself, once the process serves; empty: nothing is."""
 
     @property
     def bus_url(self) -> str:
@@ -174,6 +178,7 @@ class Config:
         yield from self._notifier_rules()
         levels = "must be debug, info, warning or error"
         yield "LOG_LEVEL", levels, self.log_level in ("debug", "info", "warning", "error")
+        yield "LOG_FORMAT", "must be json, console or empty", self.log_format in ("json", "console", "")
 
     def _mail_rules(self) -> Iterator[tuple[str, str, bool]]:
         fault = smtp_url_fault(self.smtp_url) if self.smtp_url else ""

@@ -22,7 +22,7 @@ def run_process(
     """
     try:
         config = Config.from_environment()
-        configure_logging(name, level or config.log_level)
+        configure_logging(name, level or config.log_level, config.log_format)
         trio.run(main, config)
     except BaseExceptionGroup as group:
         errors, rest = group.split(lambda error: isinstance(error, (ConfigError, PoolerRefused, *told)))
@@ -33,6 +33,13 @@ def run_process(
         if not isinstance(error, (ConfigError, PoolerRefused, *told)):
             raise
         sys.exit(str(error))
+
+
+def tell_ready(config: Config) -> None:
+    """Tell the runner that has started this process that it serves, and has logged all that it logs at a start."""
+    if config.ready_line:
+        sys.stderr.write(f"{config.ready_line}\n")
+        sys.stderr.flush()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

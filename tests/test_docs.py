@@ -210,3 +210,10 @@ def test_the_version_is_the_same_wherever_it_stands() -> None:
     package = json.loads((ROOT / "client" / "js" / "package.json").read_text())
     assert setup["metadata"]["version"] == VERSION == package["version"]
     assert f"'alo-js/{VERSION}'" in (ROOT / "client" / "js" / "client.js").read_text()
+
+
+def test_the_readme_has_the_variables_of_the_client_with_their_defaults() -> None:
+    source = (ROOT / "client" / "__main__.py").read_text()
+    defaults = dict(re.findall(r'os\.environ\.get\("(ALO_\w+_URL)"\) or "([^"]+)"', source))
+    assert len(defaults) == 2
+    assert all(f"`{name}` (default `{default}`" in README for name, default in defaults.items())

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from embedded_helpers import ROOT, eventually, is_alive, needs_linux, nothing_ru
 
 from embedded.ports import free_port, is_free
 from embedded.programs import take_back
+from embedded.run import _banner
 from store.objects_url import parse_objects_url
 
-# Listens on the port that the variable names, if it does; drains for a while on SIGTERM.
+# Listens on the port that the variable names, if it does, and is ready then; drains for a while on SIGTERM.
 PROCESS = """
 import os, signal, socket, sys, threading
 variable, drain_s = sys.argv[1:]
@@ -23,6 +25,7 @@ told = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: told.set())
 listener = socket.create_server(("127.0.0.1", int(os.environ[variable]))) if variable in os.environ else None
 print("pid", os.getpid(), sys.executable, flush=True)
+print(os.environ["READY_LINE"], flush=True)
 while not told.wait(0.05):
     pass
 told.clear()
@@ -94,6 +97,16 @@ class Runner:
             self._lines.extend(output)
 
 
+def read_to_the_end(descriptor: int) -> str:
+    """All that is written to a pipe or a terminal until the last writer has closed it."""
+    data = b""
+    with suppress(OSError):  # EIO: a terminal's way to say so
+        while chunk := os.read(descriptor, 65536):
+            data += chunk
+    os.close(descriptor)
+    return data.decode()
+
+
 @pytest.fixture
 def runner(folder: Path) -> Iterator[Runner]:
     made = Runner(folder)
@@ -126,6 +139,64 @@ def test_ctrl_c_drains_the_processes_before_the_services_stop_and_leaves_nothing
     assert nothing_runs_in(runner.var / "postgres" / "data")
     assert nothing_runs_in(runner.var / "redis" / "data")
     assert all(map(is_free, runner.ports))
+
+
+def test_the_banner_is_the_last_thing_that_is_printed_at_a_start(runner: Runner, folder: Path) -> None:
+    """However late a process is, and whatever the others have printed by then."""
+    gate = folder / "gate"
+    late = f'until [ -e "{gate}" ]; do sleep 0.05; done; echo late; echo $READY_LINE; exec sleep 60'
+    (folder / "late.sh").write_text(late)
+    runner.start(
+        {"web": runner.command("PORT"), "socket": runner.command("SOCKET_PORT"), "worker": f'sh "{folder}/late.sh"'},
+        **NO_SERVICES,
+    )
+    assert eventually(lambda: len(runner.pids()) == 5)
+    assert "chat alice bob" not in runner.output
+    gate.touch()
+    runner.has_said("Ctrl-C")
+    runner.send(signal.SIGINT)
+    runner.wait()
+    before, _, after = runner.output.partition("\nHTTP ")
+    assert all(f" {name} " in before for name in ("web", "socket", "worker"))
+    assert "| late\n" in before
+    assert after.partition("\n\nCtrl-C stops everything")[2].splitlines()[2].endswith(" system | SIGINT received")
+    assert not re.search(r"\| [0-9a-f]{64}$", runner.output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("chosen", ["", "json"])
+def test_processes_log_for_people_if_the_runner_writes_to_a_terminal(
+    runner: Runner, is_terminal: bool, chosen: str
+) -> None:
+    """They write to a pipe themselves. Whoever names a format gets it."""
+    runner.procfile.write_text("release: echo release=$LOG_FORMAT.\nweb: echo web=$LOG_FORMAT.\n")
+    ours, theirs = os.openpty() if is_terminal else os.pipe()
+    environment = {**os.environ, **NO_SERVICES, "PORT": str(runner.ports[0]), "SOCKET_PORT": str(runner.ports[1])}
+    environment.pop("LOG_FORMAT", None)
+    with subprocess.Popen(
+        [sys.executable, *runner.program, "--procfile", runner.procfile, "--var", runner.var],
+        cwd=ROOT,
+        env={**environment, **({"LOG_FORMAT": chosen} if chosen else {})},
+        stdout=theirs,
+        stderr=theirs,
+    ):
+        os.close(theirs)
+        output = read_to_the_end(ours)
+    expected = chosen or ("console" if is_terminal else "")
+    assert f"release={expected}." in output
+    assert f"web={expected}." in output
+
+
+@pytest.mark.parametrize("ports", [(8000, 8001), (8000, 9001), (9000, 8001)])
+def test_the_printed_commands_name_the_ports_that_were_chosen(ports: tuple[int, int]) -> None:
+    """Without them a client would show its password to whoever listens on the default ports."""
+    http, socket = ports
+    banner = _banner({"PORT": http, "SOCKET_PORT": socket}, {"REDIS_URL": "redis://h/1 2"}, Path("var"))
+    commands = re.findall(r"  (.*) -m client (.*)", banner)
+    assert [what for _, what in commands] == ["register alice", "register bob", "chat alice bob", "chat bob alice"]
+    urls = f"ALO_HTTP_URL=http://127.0.0.1:{http} ALO_SOCKET_URL=ws://127.0.0.1:{socket} "
+    assert {how for how, _ in commands} == {("" if ports == (8000, 8001) else urls) + ".venv/bin/python"}
+    assert "  REDIS_URL='redis://h/1 2' .venv/bin/python -m jobs status\n" in banner
 
 
 def test_a_process_that_ignores_the_signal_is_killed_at_the_deadline_and_that_is_a_failure(runner: Runner) -> None:

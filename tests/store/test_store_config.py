@@ -46,6 +46,8 @@ GOOD = {
     "FCM_CREDENTIALS": ("/run/fcm.json", "/run/fcm.json"),
     "FCM_URL": ("https://h", "https://h"),
     "LOG_LEVEL": ("debug", "debug"),
+    "LOG_FORMAT": ("console", "console"),
+    "READY_LINE": ("ready", "ready"),
 }
 NEEDED = {
     "SMTP_URL": {"MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"},
@@ -183,6 +185,7 @@ def test_empty_variable_is_like_none(name: str) -> None:
         ("FCM_URL", "h"),
         ("LOG_LEVEL", "INFO"),
         ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "pretty"),
     ],
 )
 def test_value_that_cannot_be_used_is_refused_by_name_without_its_secrets(name: str, text: str) -> None:
