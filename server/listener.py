@@ -10,6 +10,8 @@ from typing import Final
 import structlog
 import trio
 
+from store.open_files import AcceptFailures
+
 log = structlog.get_logger(__name__)
 
 BACKLOG: Final = 1024
@@ -53,6 +55,7 @@ async def accept_connections(
 
     :param wait_calm: awaited before some more are accepted; the others wait in the kernel.
     """
+    failures = AcceptFailures(trio.current_time)
     while True:
         await trio.lowlevel.wait_readable(listening)
         await wait_calm()
@@ -67,7 +70,7 @@ async def accept_connections(
             continue  # It was gone before we took it.
         except OSError as error:
             # Out of file descriptors or memory: those who are here matter more than those who knock.
-            log.error("accept_failed", error=str(error))
+            failures.note(error)
             await trio.sleep(0.1)
 
 

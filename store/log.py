@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from store.open_files import TrioAcceptFailures
+
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -36,6 +38,7 @@ def configure_logging(process: str, level: str, format: str = "") -> None:
     structlog.contextvars.bind_contextvars(process=process)
     # Libraries log through the standard library; only what needs somebody's attention is let through.
     logging.basicConfig(stream=sys.stderr, level=max(numeric, logging.WARNING))
+    logging.getLogger(TrioAcceptFailures.LOGGER).addFilter(TrioAcceptFailures())
 
 
 def _for_programs() -> list[Processor]:

@@ -10,6 +10,7 @@ import trio
 from store.config import Config, ConfigError
 from store.errors import PoolerRefused
 from store.log import configure_logging
+from store.open_files import raise_limit
 
 
 def run_process(
@@ -23,6 +24,7 @@ def run_process(
     try:
         config = Config.from_environment()
         configure_logging(name, level or config.log_level, config.log_format)
+        raise_limit()
         trio.run(main, config)
     except BaseExceptionGroup as group:
         errors, rest = group.split(lambda error: isinstance(error, (ConfigError, PoolerRefused, *told)))

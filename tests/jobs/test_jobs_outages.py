@@ -48,8 +48,14 @@ async def no_jobs(pool: Pool) -> bool:
 
 
 async def test_redis_restarted_and_flushed_while_jobs_flow_loses_none(
-    pool: Pool, own_redis: RedisServer, its_queue: Queue, recorder: Recorder, start_worker: StartWorker
+    pool: Pool,
+    own_redis: RedisServer,
+    its_queue: Queue,
+    recorder: Recorder,
+    start_worker: StartWorker,
+    log_output: list[dict[str, Any]],
 ) -> None:
+    """Each flush is warned of; that Redis is empty when a worker starts is not."""
     task = Task(recorder.note)
     for _ in range(2):
         await start_worker(task, redis=own_redis.url)
@@ -63,10 +69,12 @@ async def test_redis_restarted_and_flushed_while_jobs_flow_loses_none(
             await pool.fetch("select enqueue('note', jsonb_build_object('number', %s::int))", (enqueued + 3,))
             enqueued += 4
 
-    for _ in range(2):
+    for kill in range(2):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(enqueue, 15)
             await recorder.wait_calls(len(recorder.calls) + 5)
+            flushes = [line["event"] for line in log_output].count("redis_was_flushed")
+            assert flushes == kill
             await trio.to_thread.run_sync(own_redis.kill)
         await enqueue(5)
         await trio.to_thread.run_sync(own_redis.start)

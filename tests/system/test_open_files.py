@@ -1,0 +1,143 @@
+"""Processes that may open few files: they use what they are allowed, and say once that it is not enough."""
+
+from __future__ import annotations
+
+import errno
+import re
+import resource
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+from embedded.ports import free_port
+from embedded.process import LINUX
+from server.listener import accept_connections, listen
+from store.open_files import EVERY_S, MACOS_MOST, AcceptFailures, raise_limit
+from store.pool import Pool
+from tests.processes import open_cluster
+
+SOFT, HARD = 48, 160
+
+
+@pytest.mark.skipif(not LINUX, reason="/proc tells of limits")
+@pytest.mark.parametrize(
+    ("command", "event"),
+    [(("server", "web"), "listening"), (("server", "socket"), "listening"), (("jobs",), "working")],
+)
+async def test_each_process_raises_its_soft_limit_to_the_hard_one(
+    pool: Pool, redis_url: str, command: tuple[str, ...], event: str
+) -> None:
+    ports = {"PORT": str(free_port()), "SOCKET_PORT": str(free_port())}
+    async with open_cluster(pool.url, redis_url, **ports) as cluster:
+        process = await cluster.start("tests.limited", str(SOFT), str(HARD), *command)
+        await process.wait_event(event)
+        limits = await trio.Path(f"/proc/{process.pid}/limits").read_text()
+        assert re.search(rf"^Max open files +{HARD} +{HARD} ", limits, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("soft", "raised"), [(256, MACOS_MOST), (20_000, 20_000)])
+def test_a_hard_limit_that_the_system_does_not_grant_leaves_what_it_does_grant(
+    monkeypatch: pytest.MonkeyPatch, soft: int, raised: int
+) -> None:
+    """As on macOS: the hard limit is none, and 10,240 is the most."""
+    limits = [(soft, resource.RLIM_INFINITY)]
+
+    def set_limit(_: int, wanted: tuple[int, int]) -> None:
+        if wanted[0] == resource.RLIM_INFINITY:
+            raise ValueError("current limit exceeds maximum limit")
+        limits.append(wanted)
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    raise_limit()
+    assert limits[-1] == (raised, resource.RLIM_INFINITY)
+
+
+@pytest.mark.parametrize("command", ["web", "socket"])
+async def test_a_process_that_has_all_its_files_open_says_so_once_and_serves_again_when_there_is_room(
+    pool: Pool, redis_url: str, command: str
+) -> None:
+    port = free_port()
+    ports = {"PORT": str(port), "SOCKET_PORT": str(port)}
+    async with open_cluster(pool.url, redis_url, **ports) as cluster:
+        process = await cluster.start("tests.limited", str(SOFT), str(HARD), "server", command)
+        await process.wait_event("listening")
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(HARD + 40)]
+        failed = await process.wait_event("accept_failed")
+        assert failed["level"] == "error"
+        assert "open files" in failed["error"]
+        assert "ulimit" in failed["hint"]
+        for stream in streams:
+            await trio.aclose_forcefully(stream)
+        with trio.fail_after(30):
+            assert b"HTTP/1.1" in await answer_of(port)
+        assert [line["event"] for line in process.log].count("accept_failed") == 1
+        assert "Traceback" not in "".join(process.raw)
+        assert await process.stop() == 0
+
+
+async def answer_of(port: int) -> bytes:
+    """What is answered to a request that is wrong for a gateway, and for a web process about nothing."""
+    while True:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        try:
+            await stream.send_all(b"GET /nothing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            if answer := await stream.receive_some():
+                return bytes(answer)
+        except trio.BrokenResourceError:
+            continue
+        finally:
+            await trio.aclose_forcefully(stream)
+
+
+class FullListener:
+    """A listening socket with a connection that can never be accepted."""
+
+    def __init__(self) -> None:
+        self._sock = listen("127.0.0.1", 0)
+        self.port = self._sock.getsockname()[1]
+        self.tries = 0
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def accept(self) -> None:
+        self.tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+async def test_it_is_said_once_a_minute_how_often_no_connection_was_accepted(
+    autojump_clock: trio.testing.MockClock, log_output: list[dict[str, object]]
+) -> None:
+    full = FullListener()
+    waiting = await trio.open_tcp_stream("127.0.0.1", full.port)
+
+    async def serve(*_: object) -> None:
+        raise AssertionError("nobody was accepted")
+
+    with trio.move_on_after(2.5 * EVERY_S):
+        async with trio.open_nursery() as nursery:
+            await accept_connections(full, nursery, serve, trio.lowlevel.checkpoint)  # type: ignore[arg-type]
+    await waiting.aclose()
+    full.close()
+    said = [line for line in log_output if line["event"] == "accept_failed"]
+    assert len(said) == 3
+    assert said[0]["times"] == 1
+    assert full.tries > 1000
+
+
+@pytest.mark.parametrize(("number", "has_hint"), [(errno.EMFILE, True), (errno.ENFILE, True), (errno.ENOMEM, False)])
+def test_what_can_be_done_is_said_of_a_limit_alone(
+    log_output: list[dict[str, object]], number: int, has_hint: bool
+) -> None:
+    AcceptFailures(now(0.0)).note(OSError(number, "full"))
+    assert ("hint" in log_output[0]) is has_hint
+
+
+def now(moment: float) -> Callable[[], float]:
+    return lambda: moment
