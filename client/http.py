@@ -86,9 +86,9 @@ class _Message(Struct, frozen=True):
             self.content,
             self.nonce,
             self.ephemeral_public_key,
-            self.revision or None,
-            self.edited,
-            self.reply_to,
+            revision=self.revision or None,
+            edited=self.edited,
+            reply_to=self.reply_to,
         )
 
 

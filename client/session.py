@@ -224,9 +224,15 @@ class Session:
         :raises LocalProtocolError: if a field is out of bounds.
         """
         key = self._new_temp_id() if temp_id is None else temp_id
+        sending = self.mailbox.sending
+
+        def came() -> Sent | None:
+            # Its `sent` may have been lost: then the message comes like everything else that was missed.
+            held = sending.get(key)
+            return None if held is None else Sent(0, held.seq, held.message, held.created)
 
         async def ask(connection: Connection) -> Sent:
-            return await connection.send(
+            return came() or await connection.send(
                 conversation,
                 content,
                 temp_id=key,
@@ -236,10 +242,15 @@ class Session:
                 reply_to=reply_to,
             )
 
+        sending[key] = None
         try:
             sent = await self._link.insist(ask, timeout_s)
-        except NoReply:
-            raise OutcomeUnknown(key) from None
+        except (NoReply, Unreachable) as error:
+            if (held := came()) is None:
+                raise OutcomeUnknown(key) if isinstance(error, NoReply) else error from None
+            sent = held
+        finally:
+            sending.pop(key, None)
         self._apply(
             Message(
                 conversation,
@@ -251,6 +262,7 @@ class Session:
                 content,
                 nonce,
                 ephemeral_public_key,
+                key,
                 reply_to=reply_to,
             )
         )
@@ -298,6 +310,7 @@ class Session:
                 content,
                 nonce,
                 ephemeral_public_key,
+                message.temp_id,
                 revised.revision,
                 revised.edited,
                 message.reply_to,

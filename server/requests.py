@@ -44,7 +44,7 @@ from protocol.frames import (
 from server.connection import Connection
 from server.cursors import InvalidCursor, decode_cursor, encode_cursor
 from server.fanout import Fanout
-from server.hub import Hub, Push
+from server.hub import Hub, Push, push_of
 from server.outbox import Whole
 from server.presence import PresenceWatch
 from server.replies import error_reply, store_error_reply
@@ -151,7 +151,7 @@ class Requests:
     def _push_change(self, connection: Connection, change: revisions.Change) -> None:
         if change.is_new:
             message = change.message
-            self._push(Push(message.conversation, 0, encode(message), change.members, connection))
+            self._push(push_of(message, change.members, origin=connection))
             if change.hidden_for is not None:
                 stone = Tombstone(message.conversation, message.seq, message.message, message.created, message.sender)
                 self._push(Push(message.conversation, 0, encode(stone), [change.hidden_for]))

@@ -173,6 +173,13 @@ export class Client extends EventEmitter {
   }
 
   #apply(frame) {
+    // A lost `sent`: the message comes like everything else that was missed (4.6).
+    const send = frame.temp_id && this.#sends.find((each) => each.frame.temp_id.equals(frame.temp_id))
+    if (send) {
+      const { seq, message, created } = frame
+      this.#settle(send)
+      send.resolve({ type: 'sent', seq, message, created })
+    }
     for (const entry of this.mailbox.apply(frame)) this.emit('entry', entry)
     if (this.mailbox.hasUnknown && !this.#isSyncing) this.#sync() // 5.4
     if (this.mailbox.holes().length) this.#after('holes', HOLE_PATIENCE_MS, () => this.#fillHoles())
@@ -195,7 +202,7 @@ export class Client extends EventEmitter {
 
   #sent(send, sent) {
     this.#settle(send)
-    const { request, temp_id, ...content } = send.frame
+    const { request, ...content } = send.frame
     const { seq, message, created } = sent
     // Own messages are pushed to other devices only (4.5).
     this.#apply({ ...content, type: 'message', seq, message, created, sender: this.user })
@@ -213,7 +220,8 @@ export class Client extends EventEmitter {
   }
 
   #settle(send) {
-    this.#sends.splice(this.#sends.indexOf(send), 1)
+    const at = this.#sends.indexOf(send)
+    if (at >= 0) this.#sends.splice(at, 1)
   }
 
   // 6: all that is new since the cursor comes as pushes, then `synced`.

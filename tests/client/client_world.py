@@ -66,9 +66,11 @@ HOUR_US = 3_600_000_000
 Fault = Callable[["Link", Request], list[Frame] | CloseCode]
 
 
-def message(conversation: bytes, seq: int, sender: bytes = OTHER, content: bytes = b"") -> Message:
+def message(
+    conversation: bytes, seq: int, sender: bytes = OTHER, content: bytes = b"", temp_id: bytes | None = None
+) -> Message:
     """The message with that key; the same one each time."""
-    return Message(conversation, seq, seq.to_bytes(16), seq, sender, "text/plain", content, None, None)
+    return Message(conversation, seq, seq.to_bytes(16), seq, sender, "text/plain", content, None, None, temp_id)
 
 
 class Link:
@@ -148,10 +150,12 @@ class World:
     def http(self) -> HttpClient:
         return HttpClient("http://server.test", transport=httpx.MockTransport(self._answer))
 
-    def store(self, conversation: bytes, sender: bytes = OTHER, content: bytes = b"") -> Message:
+    def store(
+        self, conversation: bytes, sender: bytes = OTHER, content: bytes = b"", temp_id: bytes | None = None
+    ) -> Message:
         """Somebody sends a message, of which nobody is told yet."""
         held = self.history.setdefault(conversation, [])
-        stored = message(conversation, len(held) + 1, sender, content)
+        stored = message(conversation, len(held) + 1, sender, content, temp_id)
         held.append(stored)
         self._changes.append((conversation, stored.seq))
         return stored
@@ -258,7 +262,7 @@ class World:
         if isinstance(frame, Send):
             stored = self._stored.get(frame.temp_id)
             if stored is None:
-                stored = self._stored[frame.temp_id] = self.store(frame.conversation, ME, frame.content)
+                stored = self._stored[frame.temp_id] = self.store(frame.conversation, ME, frame.content, frame.temp_id)
             return Sent(frame.request, stored.seq, stored.message, stored.created)
         if isinstance(frame, Delete):
             self.change(frame.conversation, frame.seq, None)
