@@ -17,6 +17,7 @@ const VERSION = 1 // the greatest and the oldest that this client speaks (3.1)
 const NAME = 'alo-js/0.1.0' // 3.2
 const MAX_IN_FLIGHT = 1024 // 2.5
 const MARK_INTERVAL_MS = 1000 // 5.5
+const PAGES_AHEAD = 16 // 6.2
 const HOLE_PATIENCE_MS = 300 // 5.3
 const REFRESH_BEFORE_MS = 86_400_000
 const FIRST_DELAY_MS = 500
@@ -150,8 +151,8 @@ export class Client extends EventEmitter {
 
   // All that came before it on this connection is held. While a sync goes on, its own cursors say how far it has come.
   #moved({ cursor, more }) {
-    if (!this.#isSyncing && !this.#isStale) this.mailbox.cursor = cursor
-    if (more) this.#sync()
+    if (this.#isSyncing ? more : !this.#isStale) this.mailbox.cursor = cursor // of its pages all but the last have more
+    if (more && !this.#isSyncing) this.#sync()
   }
 
   // The node is about to stop: say goodbye at the time that it gave; what waits for an answer gets it first. A client may
@@ -232,7 +233,8 @@ export class Client extends EventEmitter {
     try {
       for (let more = true; more || this.#isStale; ) {
         this.#isStale = false
-        const synced = await this.request({ type: 'sync', cursor: this.mailbox.cursor })
+        const pages = this.features.has('pages') ? PAGES_AHEAD : undefined
+        const synced = await this.request({ type: 'sync', cursor: this.mailbox.cursor, pages })
         this.mailbox.cursor = synced.cursor
         more = synced.more
         this.mailbox.isFresh &&= more

@@ -84,23 +84,27 @@ def key_of(entry: Message | Tombstone) -> tuple[bytes, int]:
     return entry.conversation, entry.seq
 
 
-async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(world: World, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(("messages", "syncs"), [(3, 0), (30, 4)])
+async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(
+    world: World, autojump_clock: MockClock, messages: int, syncs: int
+) -> None:
+    """16 of them for each round trip, the hello's among them."""
     conversations = [bytes([number]) * 16 for number in range(5)]
     mailbox = Mailbox(ME)
     async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
         await session.wait_caught_up()
     world.page = 2
     for conversation in conversations:
-        for _ in range(3):
+        for _ in range(messages):
             world.store(conversation)
     asked = len(world.requests)
     async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
         await session.wait_caught_up()
-        assert len(await take(session, 15)) == 15
+        assert len(await take(session, 5 * messages)) == 5 * messages
         assert equals_a_fresh_fetch(session, world)
     assert [type(frame) for frame in world.requests[asked:] if not isinstance(frame, MarkDelivered)] == [
         Hello,
-        *[Sync] * 7,
+        *[Sync] * syncs,
         Bye,
     ]
 
