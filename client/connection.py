@@ -53,6 +53,7 @@ from protocol.frames import (
     Synced,
     Watch,
     Welcome,
+    name_of,
 )
 
 NAME: Final = f"alo-python/{VERSION}"
@@ -333,7 +334,7 @@ class Connection:
             if isinstance(reply, Error):
                 raise RequestRefused(reply)
             return reply
-        raise NoReply(f"no reply to {type(frame).__name__} within {timeout_s:g} s")
+        raise NoReply(f"no reply to `{name_of(frame)}` within {timeout_s:g} s")
 
     async def send_bytes(self, raw: bytes | str) -> None:
         """Send a WebSocket message as it is, bytes as binary, str as text: for tests.
@@ -528,7 +529,7 @@ async def _check_version(connection: Connection, asked: int) -> None:
 def _expect(type_: type[_R], reply: Reply) -> _R:
     if isinstance(reply, type_):
         return reply
-    detail = f"the server answered with {type(reply).__name__} instead of {type_.__name__}"
+    detail = f"the server answered with `{name_of(reply)}`, which is no reply to that request"
     raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)
 
 

@@ -273,7 +273,7 @@ class HttpClient:
         except trio.TooSlowError:
             raise Unreachable(f"{url} did not answer within {self._timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(f"{url}: {error or type(error).__name__}") from error
+            raise Unreachable(f"{url}: {error or 'the connection was lost'}") from error
 
 
 def _read(type_: type[_T], status: int, data: bytes) -> _T:
