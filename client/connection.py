@@ -53,6 +53,7 @@ from protocol.frames import (
     Synced,
     Watch,
     Welcome,
+    name_of,
 )
 
 NAME: Final = f"alo-python/{VERSION}"
@@ -69,6 +70,9 @@ WRITE_TIMEOUT_S: Final = 30.0
 
 SYNC_TIMEOUT_S: Final = 60.0
 """For the reply to `sync`, which comes after all that is new: 256 KiB take half of this on the slowest of networks."""
+
+PAGES_AHEAD: Final = 16
+"""Of what is new, asked for at once: about 1.5 MiB for each round trip. What else is asked for waits for them."""
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """For the closing handshake; the server knows enough when the TCP connection ends."""
@@ -88,6 +92,7 @@ async def connect(
     *,
     on_push: OnPush | None = None,
     cursor: bytes | None = None,
+    pages: int | None = None,
     version: int = limits.PROTOCOL_VERSION,
     client: str = NAME,
     timeout_s: float = CONNECT_TIMEOUT_S,
@@ -103,6 +108,7 @@ async def connect(
     :param cursor: what is new since then is pushed right after `Welcome`, up to a `Cursor` (or a `Lag`: then `sync`).
     :param version: the greatest that this client speaks.
     :param client: name and version of the program, for the figures of the server's operator.
+    :param pages: of what is new, at most; each ends with a `Cursor`. One, if left out.
     :param timeout_s: up to and including `Welcome`.
     :param keep_alive_s: of silence, after which the other side is tried with a ping, and is gone after as long again;
         as `welcome` says, if left out. `math.inf` never pings.
@@ -115,7 +121,7 @@ async def connect(
         nursery.start_soon(connection._read)
         nursery.start_soon(connection._write)
         try:
-            hello = Hello(0, token, version, cursor, client)
+            hello = Hello(0, token, version, cursor, pages=pages, client=client)
             connection.welcome = await _say_hello(connection, hello, deadline - trio.current_time())
             await _check_version(connection, version)
             told_s = connection.welcome.keep_alive_ms / 1000
@@ -244,14 +250,23 @@ class Connection:
         """
         _expect(Done, await self.request(Watch(0, users), timeout_s=timeout_s))
 
-    async def sync(self, cursor: bytes | None, *, timeout_s: float = SYNC_TIMEOUT_S) -> Synced:
+    async def sync(
+        self,
+        cursor: bytes | None,
+        *,
+        count: int | None = None,
+        pages: int | None = None,
+        timeout_s: float = SYNC_TIMEOUT_S,
+    ) -> Synced:
         """Have what is new since a cursor pushed; all of it has been handled when this returns.
 
         Raises what `request` raises.
 
         :param cursor: of the last `Synced`; None for a device that holds nothing.
+        :param count: of each conversation at most so many new messages, the last ones; those before them are a gap.
+        :param pages: at most so many, up to `limits.MAX_PAGES`; each but the last ends with a `Cursor` push.
         """
-        return _expect(Synced, await self.request(Sync(0, cursor), timeout_s=timeout_s))
+        return _expect(Synced, await self.request(Sync(0, cursor, count, pages), timeout_s=timeout_s))
 
     async def history(
         self,
@@ -319,7 +334,7 @@ class Connection:
             if isinstance(reply, Error):
                 raise RequestRefused(reply)
             return reply
-        raise NoReply(f"no reply to {type(frame).__name__} within {timeout_s:g} s")
+        raise NoReply(f"no reply to `{name_of(frame)}` within {timeout_s:g} s")
 
     async def send_bytes(self, raw: bytes | str) -> None:
         """Send a WebSocket message as it is, bytes as binary, str as text: for tests.
@@ -514,7 +529,7 @@ async def _check_version(connection: Connection, asked: int) -> None:
 def _expect(type_: type[_R], reply: Reply) -> _R:
     if isinstance(reply, type_):
         return reply
-    detail = f"the server answered with {type(reply).__name__} instead of {type_.__name__}"
+    detail = f"the server answered with `{name_of(reply)}`, which is no reply to that request"
     raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)
 
 

@@ -86,9 +86,9 @@ class _Message(Struct, frozen=True):
             self.content,
             self.nonce,
             self.ephemeral_public_key,
-            self.revision or None,
-            self.edited,
-            self.reply_to,
+            revision=self.revision or None,
+            edited=self.edited,
+            reply_to=self.reply_to,
         )
 
 
@@ -273,7 +273,7 @@ class HttpClient:
         except trio.TooSlowError:
             raise Unreachable(f"{url} did not answer within {self._timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(f"{url}: {error or type(error).__name__}") from error
+            raise Unreachable(f"{url}: {error or 'the connection was lost'}") from error
 
 
 def _read(type_: type[_T], status: int, data: bytes) -> _T:

@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from client import backoff
-from client.connection import NAME, Connection, OnPush, connect
+from client.connection import NAME, PAGES_AHEAD, Connection, OnPush, connect
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from client.http import Credentials
 from client.nursery import open_service_nursery
@@ -61,7 +61,7 @@ class Link:
     """`run` has to run while the rest is used.
 
     :param on_online: called with each welcome, and with whether what is new comes by itself.
-    :param cursor: what this device holds.
+    :param cursor: what this device holds; `PAGES_AHEAD` pages of what is new since then are asked for with each hello.
     :param client: name and version of the program.
     :ivar credentials: with the token that counts now.
     :ivar connection: the one that has been welcomed; None while there is none.
@@ -163,6 +163,7 @@ class Link:
     async def _live(self, life: _Life) -> None:
         """One connection from its beginning to its end."""
         cursor = self._cursor()
+        pages = None if cursor is None else PAGES_AHEAD
 
         async def on_push(push: Push) -> None:
             # Pushes may stand right behind `Welcome`: `on_online` comes first all the same.
@@ -171,7 +172,12 @@ class Link:
 
         try:
             async with connect(
-                life.url, self.credentials.token, on_push=on_push, cursor=cursor, client=self._client
+                life.url,
+                self.credentials.token,
+                on_push=on_push,
+                cursor=cursor,
+                pages=pages,
+                client=self._client,
             ) as connection:
                 await self._use(life, connection, is_resumed=cursor is not None)
         except ConnectionLost as lost:

@@ -89,6 +89,8 @@ class Mailbox:
         a tombstone, whenever it changes after that. Those that become readable in one step are in order of `seq`, and
         so is all that comes above the beginning of a conversation's run; what is loaded below comes when it is loaded.
         `log` only grows, even when all else is dropped; what was on the screen was on the screen.
+    :ivar sending: by `temp_id`, what this device waits to hear of: None, or the message once it has come, by whatever
+        way. Whoever sends enters it, and takes it out.
     :ivar cursor: of the last `Synced`; None if nothing is held.
     :ivar delivered: the marks that are due for what is held.
     :ivar read: the marks that are due for what the user has read; whoever shows messages lifts them.
@@ -97,6 +99,7 @@ class Mailbox:
     def __init__(self, user: bytes) -> None:
         self.user = user
         self.log: list[Entry] = []
+        self.sending: dict[bytes, Message | None] = {}
         self.drop()
 
     def drop(self) -> None:
@@ -116,6 +119,8 @@ class Mailbox:
         logged: list[Entry] = []
         touched: dict[bytes, None] = {}
         for entry in entries:
+            if isinstance(entry, Message) and entry.temp_id in self.sending:
+                self.sending[entry.temp_id] = entry
             if entry.conversation in self._departed:
                 self._early.setdefault(entry.conversation, []).append(entry)
                 continue

@@ -22,7 +22,7 @@ from typing import Final, Self, TypeAlias
 import trio
 
 from client import backoff
-from client.connection import CLOSE_TIMEOUT_S, NAME, SYNC_TIMEOUT_S, Connection
+from client.connection import CLOSE_TIMEOUT_S, NAME, PAGES_AHEAD, SYNC_TIMEOUT_S, Connection
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
 from client.link import Link, OnToken
@@ -131,6 +131,7 @@ class Session:
         self._is_stale = True
         self._is_syncing = False
         self._resumes_until = -math.inf
+        self._pages_due = 0
         self._arrived = trio.lowlevel.ParkingLot()
         self._due = trio.lowlevel.ParkingLot()
         self._amiss = trio.lowlevel.ParkingLot()
@@ -224,9 +225,15 @@ class Session:
         :raises LocalProtocolError: if a field is out of bounds.
         """
         key = self._new_temp_id() if temp_id is None else temp_id
+        sending = self.mailbox.sending
+
+        def came() -> Sent | None:
+            # Its `sent` may have been lost: then the message comes like everything else that was missed.
+            held = sending.get(key)
+            return None if held is None else Sent(0, held.seq, held.message, held.created)
 
         async def ask(connection: Connection) -> Sent:
-            return await connection.send(
+            return came() or await connection.send(
                 conversation,
                 content,
                 temp_id=key,
@@ -236,10 +243,15 @@ class Session:
                 reply_to=reply_to,
             )
 
+        sending[key] = None
         try:
             sent = await self._link.insist(ask, timeout_s)
-        except NoReply:
-            raise OutcomeUnknown(key) from None
+        except (NoReply, Unreachable) as error:
+            if (held := came()) is None:
+                raise OutcomeUnknown(key) if isinstance(error, NoReply) else error from None
+            sent = held
+        finally:
+            sending.pop(key, None)
         self._apply(
             Message(
                 conversation,
@@ -251,6 +263,7 @@ class Session:
                 content,
                 nonce,
                 ephemeral_public_key,
+                key,
                 reply_to=reply_to,
             )
         )
@@ -298,6 +311,7 @@ class Session:
                 content,
                 nonce,
                 ephemeral_public_key,
+                message.temp_id,
                 revised.revision,
                 revised.edited,
                 message.reply_to,
@@ -373,11 +387,7 @@ class Session:
                 self._is_stale = True
                 self._amiss.unpark_all()
             case Cursor():
-                # While a `sync` goes on, its own cursors say how far it has come.
-                if not self._is_syncing:
-                    self.mailbox.synced(push)
-                    self._is_stale = self._is_stale or push.more
-                self._resumes_until = -math.inf
+                self._take_cursor(push)
                 self._wake()
             case Move():
                 self._link.move(push.retry_after_ms / 1000)
@@ -388,12 +398,29 @@ class Session:
                 if self._on_sign is not None:
                     self._on_sign(push)
 
+    def _take_cursor(self, push: Cursor) -> None:
+        """All that came before it is held: a page of what was asked for, or what was pushed."""
+        if self._is_syncing:
+            # Until it is over the cursors of its own pages say how far it has come: there is more after them.
+            if push.more:
+                self.mailbox.synced(push)
+            self._resumes_until = -math.inf
+            return
+        self.mailbox.synced(push)
+        self._pages_due = max(self._pages_due - 1, 0) if push.more else 0
+        if self._pages_due:
+            self._resumes_until = trio.current_time() + SYNC_TIMEOUT_S
+        else:
+            self._is_stale = self._is_stale or push.more
+            self._resumes_until = -math.inf
+
     def _go_online(self, is_resumed: bool) -> None:
         """Welcomed: from here on pushes come, so what is read from now on leaves nothing out.
 
         :param is_resumed: what is new since the mailbox's cursor comes by itself.
         """
         self._is_stale = not is_resumed
+        self._pages_due = PAGES_AHEAD if is_resumed and "pages" in self.features else 0
         self._resumes_until = trio.current_time() + SYNC_TIMEOUT_S if is_resumed else -math.inf
         self._is_watch_due = bool(self._watched)
         self._due.unpark_all()
@@ -449,7 +476,9 @@ class Session:
         self._is_stale, self._is_syncing = False, True
         try:
             while True:
-                synced = await connection.sync(self.mailbox.cursor)
+                synced = await connection.sync(
+                    self.mailbox.cursor, pages=PAGES_AHEAD if "pages" in self.features else None
+                )
                 self.mailbox.synced(synced)
                 if not synced.more:
                     return

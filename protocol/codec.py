@@ -204,6 +204,7 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.EDITED: _time,
     Key.CURSOR: _bytes(1, limits.MAX_CURSOR_BYTES),
     Key.MORE: _bool,
+    Key.PAGES: _uint(limits.MAX_PAGES, least=1),
     Key.COUNT: _uint(limits.MAX_COUNT, least=1),
     Key.BEFORE: _seq,
     Key.AFTER: _seq,
@@ -261,6 +262,7 @@ OPTIONAL: Final = frozenset(
         Key.JOINERS_SEE_ALL,
         Key.LAST_SEEN,
         Key.LIFETIME_S,
+        Key.PAGES,
         Key.CLIENT,
         Key.FEATURES,
         Key.LIMITS,
@@ -275,7 +277,7 @@ OPTIONAL_IN: Final[dict[type[_Record], frozenset[Key]]] = {
     Conversations: frozenset({Key.CURSOR}),
     Error: frozenset({Key.RETRY_AFTER_MS}),
     Messages: frozenset({Key.FIRST_SEQ}),
-    Message: frozenset({Key.REVISION, Key.EDITED}),
+    Message: frozenset({Key.TEMP_ID, Key.REVISION, Key.EDITED}),
     Conversation: frozenset({Key.PARTICIPANTS}),
     Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ}),
 }
@@ -366,6 +368,22 @@ def is_push(frame: bytes) -> bool:
 
 _HEADS: Final = (bytes((0x18, Type.MESSAGE)), bytes((0x18, Type.TOMBSTONE)))
 """Where the value of key 0 stands in an encoded frame."""
+
+
+def with_temp_id(frame: bytes, temp_id: bytes) -> bytes:
+    """An encoded `Message` that has none, with this `temp_id`; without decoding it, as `head_of`."""
+    at = 1
+    while at < len(frame) and frame[at] < Key.TEMP_ID:
+        at = _end_of(frame, at + 1)
+    return b"".join((bytes((frame[0] + 1,)), frame[1:at], b"\x0b\x50", temp_id, frame[at:]))
+
+
+def _end_of(frame: bytes, at: int) -> int:
+    """Where a number, a text or a byte string ends that begins here."""
+    kind, short = frame[at] >> 5, frame[at] & 0x1F
+    width = 0 if short < 24 else 1 << short - 24
+    number = int.from_bytes(frame[at + 1 : at + 1 + width]) if width else short
+    return at + 1 + width + (number if kind in (2, 3) else 0)
 
 
 def encode_request(frame: Request) -> bytes:

@@ -14,12 +14,14 @@ FEATURES: Final[dict[str, str]] = {
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
     "lifetime": "`lifetime_s`: messages that disappear",
     "move": "`move`, before a node stops",
+    "pages": "`count` and `pages` in `hello` and `sync`",
     "presence": "`watch`, `presence`",
     "profiles": "`display_name`, `profile`",
     "receipt_counts": "`receipt_counts`, where many take part",
     "reply_to": "`reply_to`",
     "resume": "`cursor` in `hello`, and as a push",
     "status": "`status`",
+    "temp_id": "`temp_id` in `message`",
     "typing": "`set_typing`, `typing`",
 }
 """Name -> the frames and fields that it stands for."""

@@ -79,6 +79,7 @@ class Key(IntEnum):
     COUNTS = 56
     LAST_SEEN = 57
     LIFETIME_S = 58
+    PAGES = 80
     CLIENT = 105
     FEATURES = 106
     LIMITS = 107
@@ -134,6 +135,8 @@ class Hello(Struct, frozen=True, gc=False):
 
     :ivar version: the greatest version of the protocol that the client speaks.
     :ivar cursor: of what the device holds: what is new since then comes right after the welcome, up to a `Cursor`.
+    :ivar count: as in `Sync`.
+    :ivar pages: as in `Sync`; each ends with a `Cursor`.
     :ivar client: name and version of the program, such as "alo-terminal/0.1.0"; for the operator's figures.
     """
 
@@ -142,6 +145,8 @@ class Hello(Struct, frozen=True, gc=False):
     token: str
     version: int
     cursor: bytes | None = None
+    count: int | None = None
+    pages: int | None = None
     client: str | None = None
 
 
@@ -239,11 +244,15 @@ class Sync(Struct, frozen=True, gc=False):
     """What is new since a cursor; it comes as pushes, then `Synced` says how far they reached.
 
     :ivar cursor: of the last `Synced`; None on a device that holds nothing.
+    :ivar count: of each conversation at most so many new messages, the last ones; None for all.
+    :ivar pages: so many pages at most, one after the other, each but the last with a `Cursor` at its end; None for 1.
     """
 
     TYPE: ClassVar = Type.SYNC
     request: int
     cursor: bytes | None
+    count: int | None = None
+    pages: int | None = None
 
 
 class History(Struct, frozen=True, gc=False):
@@ -450,6 +459,7 @@ class Statuses(Struct, frozen=True):
 class Message(Struct, frozen=True, gc=False):
     """Push: a message in one of the user's conversations, sent by another device, or its newest revision.
 
+    :ivar temp_id: that it was sent with, for its sender's devices alone; None for others, and where it is not known.
     :ivar revision: None for 0, as it was sent.
     :ivar edited: when this revision was made; None if there was none.
     :ivar reply_to: the seq of the message that it answers; None if it answers none.
@@ -465,6 +475,7 @@ class Message(Struct, frozen=True, gc=False):
     content: bytes
     nonce: bytes | None
     ephemeral_public_key: bytes | None
+    temp_id: bytes | None = None
     revision: int | None = None
     edited: int | None = None
     reply_to: int | None = None

@@ -67,6 +67,9 @@ MIN_PASSWORD_CHARACTERS: Final = 8
 MAX_PASSWORD_CHARACTERS: Final = 256
 """NIST SP 800-63B asks for at least 8, and for 64 to be allowed; to hash longer ones would be work for strangers."""
 
+MAX_PAGES: Final = 64
+"""Of what is new, for one `sync`: about 6 MiB. The connection's other look-ups wait for the last of them."""
+
 COUNTED: Final = 50
 """The last messages of a conversation of more than `MAX_SHOWN`: a `sync` counts how far those of them have come that
 are the user's own. Of earlier ones a client asks when somebody wants to know."""

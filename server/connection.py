@@ -191,6 +191,11 @@ class Connection:
             self._closing = (code.value, detail)
         self._end()
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is about to be closed: what is in flight is to be answered soon."""
+        return self._session.state is State.DRAINING
+
     def drain(self) -> None:
         """Refuse requests from now on; those in flight are still answered."""
         self._session.drain()

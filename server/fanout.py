@@ -79,8 +79,8 @@ def decode_entry(entry: bytes) -> Iterator[Push | CatchUp | Hint | Recheck]:
         yield Recheck(_split(body))
     elif kind == PUSHES:
         # Of other kinds, which a later version may write, the next catching up or poll tells the rest.
-        for conversation, seq, frame, key, joined in body:
-            yield Push(conversation, seq, frame, _split(joined), None, key)
+        for conversation, seq, frame, key, joined, *own in body:
+            yield Push(conversation, seq, frame, _split(joined), None, key, *own)
 
 
 def _split(users: bytes) -> list[bytes]:
@@ -199,7 +199,10 @@ class Fanout:
         try:
             users = list({user for push in pushes for user in push.users})
             where = dict(zip(users, await locate(self._redis, users), strict=True))
-            addressed = (Addressed(each.conversation, each.seq, each.frame, each.key, each.users) for each in pushes)
+            addressed = (
+                Addressed(each.conversation, each.seq, each.frame, each.key, each.users, each.sender, each.temp_id)
+                for each in pushes
+            )
             entries = [*entries_of(addressed, where, own=self._node), *await self._recheck_entries(rechecks)]
         except (Unavailable, RedisError) as error:
             return _Pass([], counts, str(error))

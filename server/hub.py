@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import trio
+from msgspec.structs import replace
 
+from protocol.codec import encode, with_temp_id
 from protocol.codes import CloseCode
+from protocol.frames import Message, Tombstone
 from server.outbox import Outbox
 from server.sequencer import Hole, Sequencer
 
@@ -36,6 +39,7 @@ class Push(NamedTuple):
     :ivar users: who gets it: participants, or those of them whom the sending node found here.
     :ivar origin: the connection that sent it and has its reply, so does not get the push.
     :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
+    :ivar temp_id: of a message: the devices of its sender get it, too. The frame, which all others get, has none.
     """
 
     conversation: bytes
@@ -44,6 +48,22 @@ class Push(NamedTuple):
     users: Iterable[bytes]
     origin: Client | None = None
     key: bytes | None = None
+    sender: bytes = b""
+    temp_id: bytes | None = None
+
+
+def push_of(
+    message: Message | Tombstone, users: Iterable[bytes], *, seq: int = 0, origin: Client | None = None
+) -> Push:
+    """The push of a message as its sender sees it.
+
+    :param seq: if it is new.
+    """
+    conversation = message.conversation
+    if isinstance(message, Tombstone) or message.temp_id is None:
+        return Push(conversation, seq, encode(message), users, origin)
+    frame = encode(replace(message, temp_id=None))
+    return Push(conversation, seq, frame, users, origin, None, message.sender, message.temp_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +203,24 @@ class Hub:
     def _offer_all(self, push: Push, targets: list[Client]) -> None:
         frame, key = push.frame, push.key
         self._offered += len(targets)
+        sender, own = push.sender, self._own_frame(push)
         for client in targets:
             outbox = client.outbox
             if key is None:
-                outbox.push(frame)
+                outbox.push(frame if own is None or client.user != sender else own)
             else:
                 outbox.push_latest(key, frame)
             if not outbox.is_touched:
                 self._touch(outbox)
+
+    def _own_frame(self, push: Push) -> bytes | None:
+        """What devices of the message's sender get; None if there is none but the one that sent it."""
+        if push.temp_id is None:
+            return None
+        clients = self._clients.get(push.sender)
+        if clients is None or (len(clients) == 1 and clients[0] is push.origin):
+            return None
+        return with_temp_id(push.frame, push.temp_id)
 
     def _touch(self, outbox: Outbox) -> None:
         if not outbox.is_touched:

@@ -32,7 +32,7 @@ from protocol.codec import encode
 from protocol.frames import Message, Receipts, Tombstone
 from server.doubts import Doubts
 from server.fanout import CatchUp, Fanout, Hint, Recheck, decode_entry
-from server.hub import Hub, Push
+from server.hub import Hub, Push, push_of
 from server.presence import PresenceWatch
 from server.receipt_counts import ReceiptCounter
 from server.tide import TideKeeper
@@ -295,7 +295,7 @@ class Node:
                 pushed += await self._push_missed(moved)
             # Clients know an edit or a deletion that they have already by its revision.
             for revised, concerned in await revised_since(self._pool, some, ago_s=ago_s):
-                self._hub.push(Push(revised.conversation, 0, encode(revised), concerned))
+                self._hub.push(push_of(revised, concerned))
                 pushed += 1
             await self._push_other_changes(some)
             self._hub.flush()
@@ -374,7 +374,7 @@ class Node:
             # Who joined later does not see it.
             users = [user for user, seq in here.items() if seq < message.seq and user not in gone]
             concerned = [message.sender] if is_silent else users
-            self._hub.push(Push(conversation, message.seq, encode(message), concerned))
+            self._hub.push(push_of(message, concerned, seq=message.seq))
             if gone:
                 left = Tombstone(conversation, message.seq, message.message, message.created, message.sender)
                 self._hub.push(Push(conversation, 0, encode(left), gone))

@@ -222,9 +222,12 @@ class Outbox:
         """Whether nothing more should be read from this client: what it asks is answered by adding to what waits."""
         return self.size > MAX_BYTES
 
-    async def wait_room(self) -> None:
-        """Return once there is room for more, or the peer was cut."""
-        if self.is_full:
+    async def wait_room(self, most: int = MAX_BYTES) -> None:
+        """Return once there is room for more, or the peer was cut.
+
+        :param most: there is, as long as no more bytes than this wait.
+        """
+        if self.size > most:
             while self.size > ROOM_BYTES:
                 if self._room is None:
                     self._room = trio.Event()

@@ -44,8 +44,8 @@ from protocol.frames import (
 from server.connection import Connection
 from server.cursors import InvalidCursor, decode_cursor, encode_cursor
 from server.fanout import Fanout
-from server.hub import Hub, Push
-from server.outbox import Whole
+from server.hub import Hub, Push, push_of
+from server.outbox import ROOM_BYTES, Whole
 from server.presence import PresenceWatch
 from server.replies import error_reply, store_error_reply
 from store import accounts, conversations, messages, revisions
@@ -103,7 +103,7 @@ class Requests:
                 await self._presence.watch(connection, users)
                 return encode(Done(frame.request))
             case Sync():
-                page = await self._catch_up(connection, frame.cursor)
+                page = await self._catch_up(connection, frame)
                 return _whole(page, Synced(frame.request, page.cursor, page.more))
             case Hello():
                 return await self._resume(connection, frame)
@@ -151,7 +151,7 @@ class Requests:
     def _push_change(self, connection: Connection, change: revisions.Change) -> None:
         if change.is_new:
             message = change.message
-            self._push(Push(message.conversation, 0, encode(message), change.members, connection))
+            self._push(push_of(message, change.members, origin=connection))
             if change.hidden_for is not None:
                 stone = Tombstone(message.conversation, message.seq, message.message, message.created, message.sender)
                 self._push(Push(message.conversation, 0, encode(stone), [change.hidden_for]))
@@ -175,10 +175,26 @@ class Requests:
         key = frame.conversation + connection.user
         self._push(Push(frame.conversation, 0, typing, others, connection, key))
 
-    async def _catch_up(self, connection: Connection, cursor: bytes | None) -> SyncPage:
+    async def _catch_up(self, connection: Connection, frame: Sync | Hello) -> SyncPage:
+        """The last of the pages that were asked for; those before it have been offered.
+
+        One is read when the client has room for it: it takes half an outbox at most, so that pushes find room, too.
+        """
+        outbox, cursor = connection.outbox, frame.cursor
+        for _ in range((frame.pages or 1) - 1):
+            page = await self._page(connection, cursor, frame.count)
+            if not page.more or connection.is_draining or outbox.cut_reason is not None:
+                return page
+            outbox.offer(_whole(page, Cursor(page.cursor, True)))
+            outbox.flush()
+            cursor = page.cursor
+            await outbox.wait_room(ROOM_BYTES)
+        return await self._page(connection, cursor, frame.count)
+
+    async def _page(self, connection: Connection, cursor: bytes | None, newest: int | None) -> SyncPage:
         # First pushes, then the look-up: what is committed in between comes twice, and nothing is missed.
         connection.outbox.resume()
-        page = await sync(self._pool, connection.user, cursor)
+        page = await sync(self._pool, connection.user, cursor, newest=newest)
         if not page.more:
             connection.outbox.note_synced(page.marks)
         return page
@@ -186,7 +202,7 @@ class Requests:
     async def _resume(self, connection: Connection, frame: Hello) -> bytes:
         """What is new since the cursor in the hello; it is no request, so who cannot be told is asked to sync."""
         try:
-            page = await self._catch_up(connection, frame.cursor)
+            page = await self._catch_up(connection, frame)
         except StoreError as error:
             log.info("not_resumed", error=type(error).__name__)
             return encode(Lag([]))

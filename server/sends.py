@@ -94,7 +94,16 @@ class Sends:
                 reply_to=message.reply_to,
             )
         )
-        push = Push(message.conversation, committed.seq, frame, committed.members, pending.connection)
+        push = Push(
+            message.conversation,
+            committed.seq,
+            frame,
+            committed.members,
+            pending.connection,
+            None,
+            message.sender,
+            message.temp_id,
+        )
         self._hub.push(push)
         self._fanout.add(push)
 

@@ -38,6 +38,7 @@ class Addressed(NamedTuple):
 
     :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
     :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
+    :ivar temp_id: of a message, for the devices of its sender alone.
     """
 
     conversation: bytes
@@ -45,6 +46,8 @@ class Addressed(NamedTuple):
     frame: bytes
     key: bytes | None
     users: Iterable[bytes]
+    sender: bytes = b""
+    temp_id: bytes | None = None
 
 
 def entries_of(
@@ -63,14 +66,19 @@ def entries_of(
                 if node != own:
                     there[node].append(user)
         for node, users in there.items():
-            by_node[node].append(Addressed(*push[:4], users))
+            by_node[node].append(push._replace(users=users))
     for node, addressed in by_node.items():
         yield node, _encode_pushes(addressed)
 
 
 def _encode_pushes(pushes: Iterable[Addressed]) -> bytes:
     """An entry: pushes, each with those of its users whom the receiving node holds."""
-    return cbor2.dumps([PUSHES, [[*push[:4], b"".join(push.users)] for push in pushes]])
+    return cbor2.dumps([PUSHES, [[*push[:4], b"".join(push.users), *_own(push)] for push in pushes]])
+
+
+def _own(push: Addressed) -> tuple[bytes, ...]:
+    """What only the devices of a message's sender get, if some are there."""
+    return (push.sender, push.temp_id) if push.temp_id is not None and push.sender in push.users else ()
 
 
 def stream_of(node: bytes) -> bytes:

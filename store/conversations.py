@@ -20,7 +20,7 @@ _sql = sql.load("conversations")
 _ENTRY: Final = (
     *(UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, BOOL, BIGINT),
     *(UUIDS, BIGINTS, TEXTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, TEXTS),
-    *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, BOOL),
+    *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL),
 )
 _PAGE: Final = Statement(
     f"with page as ({_sql.page}) {_sql.entries}",

@@ -77,12 +77,25 @@ async def edit(
         "nonce": nonce,
         "ephemeral_public_key": ephemeral_public_key,
     }
-    [(outcome, message, created, new, edited, members, reply_to, hidden_for)] = await pool.fetch(_sql.edit, parameters)
+    [(outcome, message, created, new, edited, members, reply_to, hidden_for, temp_id)] = await pool.fetch(
+        _sql.edit, parameters
+    )
     if outcome not in ("edited", "again"):
         raise _REFUSED[outcome]
-    key = ephemeral_public_key
     revised = Message(
-        conversation, seq, message, created, user, content_type, content, nonce, key, new, edited, reply_to
+        conversation,
+        seq,
+        message,
+        created,
+        user,
+        content_type,
+        content,
+        nonce,
+        ephemeral_public_key,
+        temp_id,
+        new,
+        edited,
+        reply_to,
     )
     return Change(revised, members or [], outcome == "edited", hidden_for), new, edited
 

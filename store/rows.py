@@ -20,13 +20,25 @@ def message_of(
     revision: int | None,
     edited: int | None,
     reply_to: int | None,
+    temp_id: bytes | None,
     is_gone: bool,
     *_: Any,
 ) -> Message | Tombstone:
     """A message, or its tombstone if it is gone, deleted for everyone or for who asks; columns in this order."""
     if is_gone:
         return Tombstone(conversation, seq, message, created, sender)
-    key = ephemeral_public_key
     return Message(
-        conversation, seq, message, created, sender, content_type, content, nonce, key, revision, edited, reply_to
+        conversation,
+        seq,
+        message,
+        created,
+        sender,
+        content_type,
+        content,
+        nonce,
+        ephemeral_public_key,
+        temp_id,
+        revision,
+        edited,
+        reply_to,
     )

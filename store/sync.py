@@ -59,7 +59,7 @@ _MESSAGES: Final = Statement(
         "limit": INT,
         "bytes": BIGINT,
     },
-    (UUID, BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, BOOL, BOOL),
+    (UUID, BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, BOOL),
 )
 _COUNTS: Final = Statement(
     _sql.counts, {"conversations": UUIDS, "user": UUID, "counted": BIGINT}, (UUID, BIGINT, BIGINT, BIGINT)

@@ -17,6 +17,7 @@ const VERSION = 1 // the greatest and the oldest that this client speaks (3.1)
 const NAME = 'alo-js/0.1.0' // 3.2
 const MAX_IN_FLIGHT = 1024 // 2.5
 const MARK_INTERVAL_MS = 1000 // 5.5
+const PAGES_AHEAD = 16 // 6.2
 const HOLE_PATIENCE_MS = 300 // 5.3
 const REFRESH_BEFORE_MS = 86_400_000
 const FIRST_DELAY_MS = 500
@@ -150,8 +151,8 @@ export class Client extends EventEmitter {
 
   // All that came before it on this connection is held. While a sync goes on, its own cursors say how far it has come.
   #moved({ cursor, more }) {
-    if (!this.#isSyncing && !this.#isStale) this.mailbox.cursor = cursor
-    if (more) this.#sync()
+    if (this.#isSyncing ? more : !this.#isStale) this.mailbox.cursor = cursor // of its pages all but the last have more
+    if (more && !this.#isSyncing) this.#sync()
   }
 
   // The node is about to stop: say goodbye at the time that it gave; what waits for an answer gets it first. A client may
@@ -173,6 +174,13 @@ export class Client extends EventEmitter {
   }
 
   #apply(frame) {
+    // A lost `sent`: the message comes like everything else that was missed (4.6).
+    const send = frame.temp_id && this.#sends.find((each) => each.frame.temp_id.equals(frame.temp_id))
+    if (send) {
+      const { seq, message, created } = frame
+      this.#settle(send)
+      send.resolve({ type: 'sent', seq, message, created })
+    }
     for (const entry of this.mailbox.apply(frame)) this.emit('entry', entry)
     if (this.mailbox.hasUnknown && !this.#isSyncing) this.#sync() // 5.4
     if (this.mailbox.holes().length) this.#after('holes', HOLE_PATIENCE_MS, () => this.#fillHoles())
@@ -195,7 +203,7 @@ export class Client extends EventEmitter {
 
   #sent(send, sent) {
     this.#settle(send)
-    const { request, temp_id, ...content } = send.frame
+    const { request, ...content } = send.frame
     const { seq, message, created } = sent
     // Own messages are pushed to other devices only (4.5).
     this.#apply({ ...content, type: 'message', seq, message, created, sender: this.user })
@@ -213,7 +221,8 @@ export class Client extends EventEmitter {
   }
 
   #settle(send) {
-    this.#sends.splice(this.#sends.indexOf(send), 1)
+    const at = this.#sends.indexOf(send)
+    if (at >= 0) this.#sends.splice(at, 1)
   }
 
   // 6: all that is new since the cursor comes as pushes, then `synced`.
@@ -224,7 +233,8 @@ export class Client extends EventEmitter {
     try {
       for (let more = true; more || this.#isStale; ) {
         this.#isStale = false
-        const synced = await this.request({ type: 'sync', cursor: this.mailbox.cursor })
+        const pages = this.features.has('pages') ? PAGES_AHEAD : undefined
+        const synced = await this.request({ type: 'sync', cursor: this.mailbox.cursor, pages })
         this.mailbox.cursor = synced.cursor
         more = synced.more
         this.mailbox.isFresh &&= more

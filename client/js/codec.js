@@ -22,7 +22,7 @@ const FIELDS = [
   'counts', 'last_seen', 'lifetime_s',
 ]
 // Those whose keys do not follow on.
-const LATER_FIELDS = { client: 105, features: 106, limits: 107 }
+const LATER_FIELDS = { pages: 80, client: 105, features: 106, limits: 107 }
 const KEYS = { ...Object.fromEntries(FIELDS.map((name, key) => [name, key])), ...LATER_FIELDS }
 const FIELD_NAMES = new Map(Object.entries(KEYS).map(([name, key]) => [key, name]))
 const NAMES = Object.fromEntries(Object.entries(TYPES).map(([name, type]) => [type, name]))

@@ -156,6 +156,8 @@ create table messages (
     reply_to bigint,
     -- Sent to a user who blocks the sender: for that user it is a tombstone from the beginning.
     is_silent boolean not null default false,
+    -- What its sender's devices know it by, as long as they have not been told its seq.
+    temp_id uuid,
     primary key (conversation_id, seq),
     constraint messages_numbers check (seq >= 1 and revision >= 0 and reply_to between 1 and seq - 1),
     constraint messages_deleted check (deleted is null or content = '' and nonce is null)

@@ -41,6 +41,7 @@ select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        who.users, who.revisions, who.usernames, who.joined, who.delivered, who.read, who.admins, who.names,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
+       case when m.sender_id = me.user_id then m.temp_id end,
        m.deleted is not null or m.is_silent and m.sender_id <> me.user_id or exists (
            select from hidden h where h.user_id = me.user_id and h.conversation_id = c.id and h.seq = m.seq
        )

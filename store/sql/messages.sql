@@ -18,6 +18,7 @@ join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id;
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
+       case when m.sender_id = p.user_id then m.temp_id end,
        m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
        ), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
@@ -42,6 +43,7 @@ order by m.seq desc;
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
+       case when m.sender_id = p.user_id then m.temp_id end,
        m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
        ), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
@@ -75,6 +77,7 @@ where me.conversation_id = %(conversation)s and me.user_id = %(user)s;
 -- Some messages up to one and some after it, oldest first. One row with nulls: a participant, but there is nothing.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
+       case when m.sender_id = p.user_id then m.temp_id end,
        m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
        )
@@ -93,10 +96,11 @@ where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;
 
 -- name: range
--- What a node missed in one conversation: messages after one seq up to another, oldest first.
+-- What a node missed in one conversation: messages after one seq up to another, oldest first. The temp_id is for each sender's
+-- devices alone.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.deleted is not null, m.is_silent
+       m.temp_id, m.deleted is not null, m.is_silent
 from messages m
 where m.conversation_id = %(conversation)s::uuid and m.seq <= %(upto)s
   and m.seq > greatest(%(after)s, (select c.floor_seq from conversations c where c.id = %(conversation)s::uuid))

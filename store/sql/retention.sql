@@ -25,7 +25,7 @@ select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared
 -- the first. They change no more.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.deleted is not null
+       null::uuid, m.deleted is not null
 from (
     select oldest.*, sum(octet_length(oldest.content)) over (order by oldest.seq) as bytes,
            row_number() over (order by oldest.seq) as n

@@ -1,6 +1,6 @@
 -- name: edit
 -- Other content for a message; see edit_message() in functions/.
-select outcome, id, created, revision, edited, members, reply_to, hidden_for
+select outcome, id, created, revision, edited, members, reply_to, hidden_for, temp_id
 from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s, %(nonce)s,
                   %(ephemeral_public_key)s);
 
@@ -24,7 +24,8 @@ with recent as (
 )
 select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        m.content, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
-       (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.deleted is not null or r.user_id is not null, concerned.users
+       (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.temp_id,
+       m.deleted is not null or r.user_id is not null, concerned.users
 from recent r
 -- The limit has it looked up for each: without statistics the table would be read from end to end.
 cross join lateral (

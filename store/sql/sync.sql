@@ -66,7 +66,7 @@ select pg_current_snapshot()::text, (select max(changed) from mine)::text, histo
 -- name: messages
 -- See unseen_messages() in functions/.
 select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision::bigint, edited,
-       reply_to, is_gone, is_beyond
+       reply_to, temp_id, is_gone, is_beyond
 from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(newest)s::bigint[], %(base)s::pg_snapshot,
                      %(limit)s, %(bytes)s);
 

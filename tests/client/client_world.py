@@ -6,7 +6,7 @@ Its streams are in memory too, so that on a fake clock nothing waits for anythin
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -66,9 +66,11 @@ HOUR_US = 3_600_000_000
 Fault = Callable[["Link", Request], list[Frame] | CloseCode]
 
 
-def message(conversation: bytes, seq: int, sender: bytes = OTHER, content: bytes = b"") -> Message:
+def message(
+    conversation: bytes, seq: int, sender: bytes = OTHER, content: bytes = b"", temp_id: bytes | None = None
+) -> Message:
     """The message with that key; the same one each time."""
-    return Message(conversation, seq, seq.to_bytes(16), seq, sender, "text/plain", content, None, None)
+    return Message(conversation, seq, seq.to_bytes(16), seq, sender, "text/plain", content, None, None, temp_id)
 
 
 class Link:
@@ -123,7 +125,7 @@ class World:
         self.online: set[bytes] = set()
         self.page = 100
         self.lifetime_us = NEVER
-        self.told: dict[str, Any] = {}
+        self.told: dict[str, Any] = {"features": ["pages"]}
         self.tokens = ["token"]
         self.epoch = 0
         self.subprotocol: str | None = limits.SUBPROTOCOL
@@ -148,10 +150,12 @@ class World:
     def http(self) -> HttpClient:
         return HttpClient("http://server.test", transport=httpx.MockTransport(self._answer))
 
-    def store(self, conversation: bytes, sender: bytes = OTHER, content: bytes = b"") -> Message:
+    def store(
+        self, conversation: bytes, sender: bytes = OTHER, content: bytes = b"", temp_id: bytes | None = None
+    ) -> Message:
         """Somebody sends a message, of which nobody is told yet."""
         held = self.history.setdefault(conversation, [])
-        stored = message(conversation, len(held) + 1, sender, content)
+        stored = message(conversation, len(held) + 1, sender, content, temp_id)
         held.append(stored)
         self._changes.append((conversation, stored.seq))
         return stored
@@ -236,7 +240,7 @@ class World:
                 link.is_welcomed = True
                 plain = Welcome(frame.request, 1, ME, DEVICE, frame.version, 1 + self.lifetime_us, 30_000)
                 welcome = replace(plain, **self.told)
-                return [welcome, *(self._resume(frame.cursor) if frame.cursor is not None else ())]
+                return [welcome, *(self._resume(frame) if frame.cursor is not None else ())]
             case Send() | Edit() | Delete():
                 return [self._change(frame)]
             case MarkDelivered():
@@ -244,7 +248,9 @@ class World:
             case MarkRead():
                 self.read.append(dict(frame.marks))
             case Sync():
-                return self._sync(frame)
+                *before, (pushes, synced) = self._pages(frame)
+                paged = [each for page, last in before for each in (*page, Cursor(last.cursor, True))]
+                return [*paged, *pushes, synced]
             case History():
                 return [self._history(frame)]
             case Watch():
@@ -258,7 +264,7 @@ class World:
         if isinstance(frame, Send):
             stored = self._stored.get(frame.temp_id)
             if stored is None:
-                stored = self._stored[frame.temp_id] = self.store(frame.conversation, ME, frame.content)
+                stored = self._stored[frame.temp_id] = self.store(frame.conversation, ME, frame.content, frame.temp_id)
             return Sent(frame.request, stored.seq, stored.message, stored.created)
         if isinstance(frame, Delete):
             self.change(frame.conversation, frame.seq, None)
@@ -282,9 +288,22 @@ class World:
             pushes += [self.history[conversation][seq - 1] for seq in sorted(seqs) if seq >= first_seq]
         return [*pushes, Synced(frame.request, self._cursor(end), end < len(self._changes))]
 
-    def _resume(self, cursor: bytes) -> list[Frame]:
-        *pushes, last = self._sync(Sync(0, cursor))
-        return [*pushes, Cursor(last.cursor, last.more) if isinstance(last, Synced) else Lag([])]
+    def _pages(self, frame: Sync) -> Iterator[tuple[list[Frame], Any]]:
+        """As many as were asked for: what each tells, and what ends it."""
+        for number in range(frame.pages or 1):
+            *pushes, last = self._sync(frame)
+            is_last = not (isinstance(last, Synced) and last.more and number + 1 < (frame.pages or 1))
+            yield pushes, last
+            if is_last:
+                return
+            assert isinstance(last, Synced)
+            frame = replace(frame, cursor=last.cursor)
+
+    def _resume(self, frame: Hello) -> list[Frame]:
+        told: list[Frame] = []
+        for pushes, last in self._pages(Sync(0, frame.cursor, frame.count, frame.pages)):
+            told += [*pushes, Cursor(last.cursor, last.more) if isinstance(last, Synced) else Lag([])]
+        return told
 
     def _cursor(self, changes: int) -> bytes:
         return cbor2.dumps([self.epoch, changes])

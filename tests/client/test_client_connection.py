@@ -23,7 +23,7 @@ TEMP_ID = b"i" * 16
 async def test_says_hello_first_and_keeps_the_welcome(world: World) -> None:
     async with connect(GATEWAY, "secret") as connection:
         assert (connection.welcome.user, connection.welcome.device) == (ME, DEVICE)
-    assert world.requests[0] == Hello(0, "secret", limits.PROTOCOL_VERSION, None, f"alo-python/{VERSION}")
+    assert world.requests[0] == Hello(0, "secret", limits.PROTOCOL_VERSION, client=f"alo-python/{VERSION}")
 
 
 async def test_says_the_name_of_the_program_that_it_is_in(world: World) -> None:

@@ -34,6 +34,7 @@ from protocol.frames import (
     Cursor,
     Delete,
     Edit,
+    Frame,
     Hello,
     History,
     Lag,
@@ -83,23 +84,27 @@ def key_of(entry: Message | Tombstone) -> tuple[bytes, int]:
     return entry.conversation, entry.seq
 
 
-async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(world: World, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(("messages", "syncs"), [(3, 0), (30, 4)])
+async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(
+    world: World, autojump_clock: MockClock, messages: int, syncs: int
+) -> None:
+    """16 of them for each round trip, the hello's among them."""
     conversations = [bytes([number]) * 16 for number in range(5)]
     mailbox = Mailbox(ME)
     async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
         await session.wait_caught_up()
     world.page = 2
     for conversation in conversations:
-        for _ in range(3):
+        for _ in range(messages):
             world.store(conversation)
     asked = len(world.requests)
     async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
         await session.wait_caught_up()
-        assert len(await take(session, 15)) == 15
+        assert len(await take(session, 5 * messages)) == 5 * messages
         assert equals_a_fresh_fetch(session, world)
     assert [type(frame) for frame in world.requests[asked:] if not isinstance(frame, MarkDelivered)] == [
         Hello,
-        *[Sync] * 7,
+        *[Sync] * syncs,
         Bye,
     ]
 
@@ -271,6 +276,41 @@ async def test_own_sends_enter_the_mailbox(world: World, autojump_clock: MockClo
         [own] = await take(session, 1)
         assert (own.seq, own.message, own.sender, own.content) == (sent.seq, sent.message, ME, b"mine")
         assert equals_a_fresh_fetch(session, world)
+
+
+async def test_a_send_whose_reply_is_lost_for_good_ends_when_its_message_comes(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """It is told by its temp_id, which nobody but the sender's devices is told."""
+
+    def store_and_say_nothing(link: Link, frame: Request) -> list[Frame]:
+        assert isinstance(frame, Send)
+        if not is_stored.is_set():
+            world.store(TALK, ME, frame.content, frame.temp_id)
+            is_stored.set()
+        return []
+
+    is_stored = trio.Event()
+
+    world.faults[Send].extend([store_and_say_nothing] * 100)
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+
+        async def be_told() -> None:
+            await is_stored.wait()
+            await world.link.close(CloseCode.SERVER_ERROR)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(be_told)
+            sent = await session.send(TALK, b"mine", content_type="text/plain")
+        assert sent.seq == 1
+        assert session.mailbox.sending == {}
+        [own] = await take(session, 1)
+        assert own.message == sent.message
+        assert equals_a_fresh_fetch(session, world)
+        world.faults[Send].clear()
+        await session.send(TALK, b"another", content_type="text/plain")
+        assert [each.seq for each in session.mailbox.messages(TALK)] == [1, 2], "and not one twice"
 
 
 async def test_after_a_loss_the_next_gateway_is_tried_and_nothing_is_missing(

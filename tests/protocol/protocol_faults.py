@@ -75,6 +75,7 @@ WRONG: dict[Key, list[Any]] = {
     Key.CURSOR: no_bytes(1, 1024),
     Key.MORE: NO_BOOL,
     Key.COUNT: [0, 101, -1, True, 1.0],
+    Key.PAGES: [0, 65, -1, True, 1.0],
     Key.BEFORE: NO_SEQ,
     Key.AFTER: NO_SEQ,
     Key.MESSAGES: [*no_frames(Conversation, Typing), [as_map(full(Message))] * 101],

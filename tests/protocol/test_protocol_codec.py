@@ -46,6 +46,7 @@ from protocol.codec import (
     head_of,
     is_push,
     with_fields,
+    with_temp_id,
 )
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
@@ -532,3 +533,9 @@ def test_a_message_of_too_many_frames_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match=f"more than {limits.MAX_FRAMES} frames"):
         list(decode_from_client(smallest * (limits.MAX_FRAMES + 1)))
     assert len(list(decode_from_client(smallest * limits.MAX_FRAMES))) == limits.MAX_FRAMES
+
+
+@given(records(Message), ids)
+def test_a_temp_id_is_put_into_an_encoded_message(message: Message, temp_id: bytes) -> None:
+    """As if it had been encoded with it, whatever else it has."""
+    assert with_temp_id(encode(replace(message, temp_id=None)), temp_id) == encode(replace(message, temp_id=temp_id))

@@ -124,3 +124,24 @@ async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_ca
         await mark(pool, [[Mark(other.user, group, 2, 1)] for other in others[:5]])
         node.gateway._node.note_gap(1.0)
         assert await client.find(ReceiptCounts) == ReceiptCounts(group, [(1, 5, 5), (2, 5, 0)])
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_of_what_a_node_missed_the_senders_devices_are_told_the_temp_id_and_nobody_else(
+    pool: Pool, redis_url: str, edited: bool
+) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    async with (
+        open_node(pool.url, redis_url) as node,
+        node.open_websocket(alice.token) as own,
+        node.open_websocket(bob.token) as other,
+    ):
+        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        await committed(pool, conversation, alice.user, 1)
+        if edited:
+            await revisions.edit(pool, alice.user, conversation, 1, 0, "text", b"other", None, None)
+        node.gateway._node.note_gap(1.0)
+        for client, temp_id in ((own, bytes(16)), (other, None)):
+            pushes = await client.read(1 + edited)
+            assert [push.temp_id for push in pushes if isinstance(push, Message)] == [temp_id] * (1 + edited)

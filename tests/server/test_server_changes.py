@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import trio
+from msgspec.structs import replace
 from server_node import RawClient, TestNode, open_node
 
 from client.http import Credentials
@@ -66,8 +67,11 @@ class Room:
         assert isinstance(reply, type_), reply
         return reply
 
-    async def send(self, name: str, content: bytes, *, seen_by: tuple[str, ...] = ()) -> Sent:
-        frame = Send(1, self.conversation, "text", content, None, None, uuid4().bytes)
+    async def send(
+        self, name: str, content: bytes, *, seen_by: tuple[str, ...] = (), temp_id: bytes | None = None
+    ) -> Sent:
+        temp_id = temp_id or uuid4().bytes
+        frame = Send(1, self.conversation, "text", content, None, None, temp_id)
         sent = await self.reply(name, frame, Sent)
         for other in seen_by:
             assert [push.content for push in await self.clients[other].read(1)] == [content]  # type: ignore[union-attr]
@@ -105,15 +109,19 @@ def edit(room: Room, seq: int, content: bytes, revision: int, *, request: int = 
 
 async def test_an_edit_reaches_all_other_devices_and_history(pool: Pool, redis_url: str) -> None:
     async with open_room(pool, redis_url) as room:
-        sent = await room.send("alice", b"frist", seen_by=("tablet", "bob"))
+        temp_id = uuid4().bytes
+        sent = await room.send("alice", b"frist", seen_by=("tablet", "bob"), temp_id=temp_id)
         revised = await room.reply("alice", edit(room, 1, b"first", 0), Revised)
         assert revised.revision == 1
         assert revised.edited >= sent.created
         me = room.people["alice"].user
         wanted = Message(
-            room.conversation, 1, sent.message, sent.created, me, "text", b"first", b"n", None, 1, revised.edited
+            *(room.conversation, 1, sent.message, sent.created, me, "text", b"first", b"n", None, temp_id),
+            revision=1,
+            edited=revised.edited,
         )
         for name in ("tablet", "bob"):
+            wanted = replace(wanted, temp_id=temp_id if name == "tablet" else None)
             assert await room.pushed(name, Message) == wanted
             history = await room.reply(name, History(6, room.conversation, None, None, None), Messages)
             assert history == Messages(6, False, [wanted], 1)

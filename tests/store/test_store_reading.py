@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 import trio
+from msgspec import Struct
+from msgspec.structs import replace
 from store_helpers import a_message
 
 from client.http import Credentials
 from protocol.frames import Conversation, Message, Tombstone
-from store import conversations, messages
+from store import conversations, messages, revisions
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import Committed, send
 from store.pool import Pool
 from store.postgres import uuid
+from store.sync import sync
 from tests.people import new_direct, new_group, new_user
 
 
@@ -38,9 +42,15 @@ async def sent(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes)
                 message.content,
                 message.nonce,
                 message.ephemeral_public_key,
+                message.temp_id,
             )
         )
     return stored
+
+
+def as_seen_by(user: bytes, message: Message) -> Message:
+    """A temp_id is for its sender's devices alone."""
+    return message if message.sender == user else replace(message, temp_id=None)
 
 
 async def history(pool: Pool, user: bytes, conversation: bytes, **bounds: int | None) -> list[Message | Tombstone]:
@@ -74,7 +84,7 @@ class Talk:
         return sum(message.sender != user and message.seq > floor for message in self.history)
 
     def readable_by(self, user: bytes) -> list[Message]:
-        return [message for message in self.history if message.seq > self.readers[user].joined]
+        return [as_seen_by(user, message) for message in self.history if message.seq > self.readers[user].joined]
 
 
 class World:
@@ -183,7 +193,10 @@ async def test_lists_unread_counts_and_history_are_what_a_plain_model_says(pool:
 async def test_history_in_pages_is_the_whole_history_in_both_directions(pool: Pool, limit: int) -> None:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
-    whole = await sent(pool, conversation, alice.user, *[b"%d" % n for n in range(7)])
+    whole = [
+        as_seen_by(bob.user, each)
+        for each in await sent(pool, conversation, alice.user, *[b"%d" % n for n in range(7)])
+    ]
     back: list[Message | Tombstone] = []
     while page := await history(pool, bob.user, conversation, limit=limit, before=back[-1].seq if back else None):
         assert len(page) <= limit
@@ -198,7 +211,10 @@ async def test_history_in_pages_is_the_whole_history_in_both_directions(pool: Po
 async def test_history_between_two_seqs_is_read_from_the_older_end(pool: Pool) -> None:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
-    whole = await sent(pool, conversation, alice.user, *[b"%d" % n for n in range(9)])
+    whole = [
+        as_seen_by(bob.user, each)
+        for each in await sent(pool, conversation, alice.user, *[b"%d" % n for n in range(9)])
+    ]
     page = await messages.history(pool, bob.user, conversation, limit=3, after=2, before=7)
     assert (page.messages, page.more) == (whole[2:5], True)
     page = await messages.history(pool, bob.user, conversation, limit=3, after=5, before=7)
@@ -211,7 +227,7 @@ async def test_history_between_two_seqs_is_read_from_the_older_end(pool: Pool) -
 async def test_history_page_is_bounded_in_bytes_but_holds_one_message_at_least(pool: Pool, after: int | None) -> None:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
-    whole = await sent(pool, conversation, alice.user, *[b"x" * 1000] * 5)
+    whole = [as_seen_by(bob.user, each) for each in await sent(pool, conversation, alice.user, *[b"x" * 1000] * 5)]
     if after is None:
         whole.reverse()
     for max_bytes, count in ((2999, 2), (3000, 3), (1, 1), (5000, 5)):
@@ -352,3 +368,47 @@ async def test_recent_names_what_moved_lately_and_what_lay_below_it(pool: Pool) 
     assert await messages.range_of(pool, moved, after=2, upto=4, limit=1) == [(new[0], False)]
     assert await messages.recent(pool, [carol.user], ago_s=60) == []
     assert await messages.recent(pool, [], ago_s=60) == []
+
+
+WAYS: dict[str, Callable[[Pool, bytes, bytes], Awaitable[object]]] = {
+    "history": lambda pool, user, talk: messages.history(pool, user, talk, limit=9),
+    "history after": lambda pool, user, talk: messages.history(pool, user, talk, limit=9, after=0),
+    "history around": lambda pool, user, talk: messages.history_around(pool, user, talk, around=1, limit=9),
+    "the list": lambda pool, user, talk: conversations.list_of(pool, user, limit=9),
+    "its first page": lambda pool, user, talk: conversations.first_page(pool, user, limit=9),
+    "one conversation": lambda pool, user, talk: conversations.one(pool, user, talk),
+    "a fresh sync": lambda pool, user, talk: sync(pool, user, None),
+}
+
+
+def messages_in(found: object) -> Iterator[Message]:
+    """All that stand somewhere in what was read."""
+    if isinstance(found, Message):
+        yield found
+    elif isinstance(found, Struct):
+        for name in found.__struct_fields__:
+            yield from messages_in(getattr(found, name))
+    elif isinstance(found, list | tuple):
+        for each in found:
+            yield from messages_in(each)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_temp_id_is_told_to_the_senders_devices_alone(pool: Pool, way: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    talk = await new_direct(pool, alice, bob)
+    [whole] = await sent(pool, talk, alice.user, b"x")
+    assert list(messages_in(await WAYS[way](pool, alice.user, talk))) == [whole]
+    assert list(messages_in(await WAYS[way](pool, bob.user, talk))) == [replace(whole, temp_id=None)]
+
+
+async def test_a_resumed_sync_tells_the_temp_id_of_own_messages(pool: Pool) -> None:
+    """So a device whose `sent` was lost knows which of those that it shows as being sent it is."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    talk = await new_direct(pool, alice, bob)
+    cursors = {user: (await sync(pool, user, None)).cursor for user in (alice.user, bob.user)}
+    whole = [*await sent(pool, talk, alice.user, b"1"), *await sent(pool, talk, bob.user, b"2")]
+    await revisions.edit(pool, alice.user, talk, 1, 0, "text", b"one", None, None)
+    for user, cursor in cursors.items():
+        found = list(messages_in((await sync(pool, user, cursor)).pushes))
+        assert [each.temp_id for each in found] == [as_seen_by(user, each).temp_id for each in whole]

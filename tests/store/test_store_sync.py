@@ -62,9 +62,9 @@ class Device:
         each = self.mailbox.conversations()
         return {(id_, message.seq): message for id_ in each for message in self.mailbox.messages(id_)}
 
-    async def pull(self) -> bool:
+    async def pull(self, newest: int | None = None) -> bool:
         """One page; whether there is more."""
-        page = await sync(self.pool, self.user, self.cursor)
+        page = await sync(self.pool, self.user, self.cursor, newest=newest)
         for push in page.pushes:
             self.apply(push)
         self.mailbox.synced(Synced(1, page.cursor, page.more))
@@ -307,7 +307,7 @@ async def test_whatever_happens_between_pages_a_device_ends_with_what_a_fresh_fe
     for _ in range(60):
         await world.step()
         if world.chance.random() < 0.6:
-            await world.chance.choice(devices).pull()
+            await world.chance.choice(devices).pull(world.chance.choice((None, None, 0, 1, 3)))
         if world.chance.random() < 0.2:
             device = world.chance.choice(devices)
             await device.catch_up()
@@ -400,6 +400,51 @@ async def test_a_cursor_never_passes_the_last_transaction_that_is_on_disk(
     second = await sync(pool, alice.user, first.cursor)
     for page in (first, second):
         assert cbor2.loads(page.cursor)[2][0] == int(durable) + 1
+
+
+async def test_conversations_come_from_the_latest_message_down_and_one_that_moves_up_meanwhile_is_not_missed(
+    pool: Pool, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edits of it would be lost with its place: the cursor passes them in the end."""
+    monkeypatch.setattr(sync_module, "MAX_CONVERSATIONS", 2)
+    groups = await talks(pool, alice, bob, count=6)
+    for group in groups:
+        await say(pool, group, bob.user, b"held")
+    for device in (fresh := Device(pool, alice.user), behind := Device(pool, alice.user)):
+        if device is behind:
+            await device.catch_up()
+            for group in groups:
+                await say(pool, group, bob.user, b"x")
+                await revisions.edit(pool, bob.user, group, 1, 0, "text", b"edited", None, None)
+        page = await sync(pool, alice.user, device.cursor)
+        assert [each.conversation for each in page.pushes if isinstance(each, Conversation)] == groups[:3:-1]
+        await device.pull()
+        for group in groups[1::3]:
+            await say(pool, group, bob.user, b"moves up")
+        await device.catch_up()
+        assert len(device.mailbox.conversations()) == 6
+        await device.check()
+    assert fresh is not behind
+
+
+async def test_the_newest_alone_leave_a_gap_and_everything_else_is_told(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    [here] = await talks(pool, alice, bob, count=1)
+    await say(pool, here, bob.user, b"1", b"2")
+    device = Device(pool, alice.user)
+    await device.catch_up()
+    await device.load_all()
+    await say(pool, here, bob.user, b"3", b"4", b"5", b"6")
+    await say(pool, here, alice.user, b"7", b"8")
+    await revisions.edit(pool, bob.user, here, 1, 0, "text", b"one", None, None)
+    await revisions.delete_for_everyone(pool, bob.user, here, 4)
+    assert not await device.pull(newest=2)
+    assert [(hole.after_seq, hole.before_seq) for hole in device.mailbox.holes()] == [(2, 4)], "what is deleted comes"
+    [bobs] = [each for each in device.mailbox.participants(here) if each.user == bob.user]
+    assert bobs.read_seq == 6, "who wrote what is left out has read it"
+    await device.check()
+    assert device.read_as_history == 3
 
 
 async def test_ten_thousand_missed_messages_come_once_each_in_pages(

@@ -7,7 +7,7 @@ create or replace function edit_message(
     p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint,
     p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
     out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint, out members uuid[],
-    out reply_to bigint, out hidden_for uuid
+    out reply_to bigint, out hidden_for uuid, out temp_id uuid
 ) language plpgsql as $$
 declare
     conversation conversations;
@@ -59,6 +59,7 @@ begin
     end if;
     id := old.id;
     reply_to := old.reply_to;
+    temp_id := old.temp_id;
     created := (extract(epoch from old.created) * 1000000)::bigint;
     revision := p_revision + 1;
     edited := (extract(epoch from stamp) * 1000000)::bigint;

@@ -69,9 +69,9 @@ begin
           and (i.reply_to is null or i.reply_to > greatest(p.joined_seq, c.floor_seq) and i.reply_to <= c.last_seq)
     ), to_messages as (
         insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
-                              ephemeral_public_key, reply_to, is_silent)
+                              ephemeral_public_key, reply_to, is_silent, temp_id)
         select b.conversation_id, b.seq, b.id, b.sender_id, b.created, b.content_type, b.content, b.nonce,
-               b.ephemeral_public_key, b.reply_to, b.blocker_id is not null
+               b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id
         from numbered b
     ), to_sends as (
         -- In key order, so that two nodes that retry the same sends do not deadlock.

@@ -64,9 +64,9 @@ begin
     end if;
     stamp := greatest(clock_timestamp(), conversation.active_at);
     insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
-                          ephemeral_public_key, reply_to, is_silent)
+                          ephemeral_public_key, reply_to, is_silent, temp_id)
     values (p_conversation, send_one.seq, p_id, p_sender, stamp, p_content_type, p_content, p_nonce,
-            p_ephemeral_public_key, p_reply_to, silent);
+            p_ephemeral_public_key, p_reply_to, silent, p_temp_id);
     insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
     values (p_sender, p_temp_id, p_conversation, p_digest, send_one.seq, p_id, stamp);
     insert into outbox (conversation_id, seq, created) values (p_conversation, send_one.seq, stamp);
