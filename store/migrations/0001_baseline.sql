@@ -115,6 +115,8 @@ create table participants (
     marked xid8 not null default pg_current_xact_id(),
     -- Who comes, or comes back, has another row: what was said before is read as history.
     added xid8 not null default pg_current_xact_id(),
+    -- The device whose mark moved delivered_seq last; null: none has, or what moved it last was a message of the user's own.
+    delivered_by uuid,
     primary key (conversation_id, user_id),
     constraint participants_marks check (joined_seq >= 0 and 0 <= read_seq and read_seq <= delivered_seq
                                          and private_read_seq >= 0)
