@@ -51,7 +51,7 @@ async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Tas
         with trio.move_on_after(BUS_PATIENCE_S):
             await bus.wait_connected()
         tasks = [
-            *_notices(pool, notifiers),
+            *_notices(config, pool, notifiers),
             *_mails(pool, mailer),
             *_clean_up(pool, objects),
             _retention(config, pool, bus, objects),
@@ -61,8 +61,8 @@ async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Tas
         nursery.cancel_scope.cancel()
 
 
-def _notices(pool: Pool, notifiers: Notifiers) -> list[Task]:
-    notices = Notices(pool, notifiers)
+def _notices(config: Config, pool: Pool, notifiers: Notifiers) -> list[Task]:
+    notices = Notices(pool, notifiers, read_after_s=config.read_notice_after_s, pauses_s=config.notice_pauses)
     return [
         Task(notices.offline_notice, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=30),
         # A mail may take 40 s.

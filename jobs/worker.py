@@ -78,9 +78,10 @@ class Worker:
         log.info("stopped")
 
     async def _work(self, tasks: dict[str, Task], metrics: Metrics) -> None:
-        size, window_s = self._config.worker_concurrency, self._config.offline_notice_after_s
+        config, size = self._config, self._config.worker_concurrency
         crew = Crew(self._pool, self._redis, self._id, tasks, size, metrics)
-        relay = Relay(self._pool, self._redis, tasks, window_s=window_s)
+        windows_s = config.offline_notice_after_s, config.read_notice_after_s
+        relay = Relay(self._pool, self._redis, tasks, window_s=windows_s[0], read_window_s=windows_s[1])
         surroundings = Surroundings(self._pool, self._redis, tasks, metrics)
         taker = Taker(self._redis, self._id, tasks, crew, surroundings, relay.after_flush)
         async with trio.open_nursery() as settling:

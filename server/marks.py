@@ -65,7 +65,8 @@ class Marks:
         :raises Overloaded: if too many requests wait already.
         """
         is_read = isinstance(frame, MarkRead)
-        marks = [Mark(connection.user, of, seq, seq if is_read else 0) for of, seq in frame.marks]
+        user, device = connection.user, connection.device
+        marks = [Mark(user, of, seq, seq if is_read else 0, device) for of, seq in frame.marks]
         self.batcher.submit_nowait(PendingMarks(connection, frame.request, marks))
 
     async def _commit(self, batch: list[PendingMarks]) -> list[StoreError | None]:

@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 from protocol.limits import MAX_ADDRESS_CONNECTIONS
@@ -58,6 +59,10 @@ class Config:
     """Webhook that is told of users who have undelivered messages; empty: they are logged."""
     offline_notice_after_s: float = 10.0
     """Debounce window: how long a message may stay undelivered before its recipients are notified."""
+    read_notice_after_s: float = 120.0
+    """Read window: how long a message that one device has may stay unread before the other devices are notified."""
+    notice_pauses_s: str = "60,600,3600,21600,86400"
+    """Pauses after the first, second, ... notice to a notifier whose user takes and reads nothing; the last repeats."""
     smtp_url: str = ""
     """Mail server: smtp:// (with STARTTLS) or smtps:// (`store.smtp_url`); empty: no mail is sent."""
     mail_from: str = ""
@@ -108,6 +113,10 @@ class Config:
         return self.redis_jobs_url or self.redis_url
 
     @property
+    def notice_pauses(self) -> list[float]:
+        return [float(text) for text in self.notice_pauses_s.split(",")]
+
+    @property
     def notifier_networks_allowed(self) -> list[IPv4Network | IPv6Network]:
         return [ip_network(text.strip()) for text in self.notifier_networks.split(",") if text.strip()]
 
@@ -150,6 +159,9 @@ class Config:
         yield "TOKEN_LIFETIME_S", lifetime, 0 < self.token_lifetime_s <= 3650 * 86400
         window = "must be more than 0 and less than a day"
         yield "OFFLINE_NOTICE_AFTER_S", window, 0 < self.offline_notice_after_s < 86400
+        yield "READ_NOTICE_AFTER_S", window, 0 < self.read_notice_after_s < 86400
+        pauses = "must be 1 to 20 numbers of seconds, separated by commas, none less than the one before, up to 30 days"
+        yield "NOTICE_PAUSES_S", pauses, _are_pauses(self.notice_pauses_s)
         database = "must be a libpq URL (postgresql://...) or DSN, with one port or a port per host"
         yield "DATABASE_URL", database, is_url(self.database_url)
         for name, url in (
@@ -209,6 +221,15 @@ class Config:
         service = "must be an https:// URL"
         yield "APNS_URL", service, _has_scheme(self.apns_url, "https")
         yield "FCM_URL", service, _has_scheme(self.fcm_url, "https")
+
+
+def _are_pauses(text: str) -> bool:
+    try:
+        pauses = [float(each) for each in text.split(",")]
+    except ValueError:
+        return False
+    is_growing = all(one <= next_one for one, next_one in pairwise(pauses))
+    return len(pauses) <= 20 and is_growing and pauses[0] > 0 and pauses[-1] <= 30 * 86400
 
 
 def _is_secret(text: str) -> bool:

@@ -21,10 +21,9 @@ log = structlog.get_logger(__name__)
 _sql = sql.load("marks")
 _COLUMNS: Final = {"conversation": UUIDS, "user": UUIDS, "delivered": BIGINTS, "read": BIGINTS}
 _MOVED: Final = (UUID, UUID, BIGINT, BIGINT, BIGINT, BOOL, BIGINT, UUIDS)
-_MARK: Final = Statement(_sql.mark, {**_COLUMNS, "most": BIGINT}, _MOVED)
-_MARK_UNLOCKED: Final = Statement(
-    _sql.mark.replace("/* skip locked */", "skip locked"), {**_COLUMNS, "most": BIGINT}, _MOVED
-)
+_GIVEN: Final = {**_COLUMNS, "device": UUIDS, "most": BIGINT}
+_MARK: Final = Statement(_sql.mark, _GIVEN, _MOVED)
+_MARK_UNLOCKED: Final = Statement(_sql.mark.replace("/* skip locked */", "skip locked"), _GIVEN, _MOVED)
 _BEHIND: Final = Statement(_sql.behind, _COLUMNS, (UUID, UUID))
 
 _COUNTS: Final = Statement(
@@ -41,12 +40,16 @@ MAX_ATTEMPTS: Final = 3
 
 
 class Mark(Struct, frozen=True, gc=False):
-    """A user's devices have stored a conversation up to `delivered`, and the user has read it up to `read`."""
+    """A user's devices have stored a conversation up to `delivered`, and the user has read it up to `read`.
+
+    :ivar device: that says so; kept, so that the user's other devices can be told of what stays unread.
+    """
 
     user: bytes
     conversation: bytes
     delivered: int
     read: int = 0
+    device: bytes | None = None
 
 
 class Moved(Struct, frozen=True, gc=False):
@@ -89,12 +92,13 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
         "delivered": [mark.delivered for mark in marks],
         "read": [mark.read for mark in marks],
     }
+    given = {**parameters, "device": [mark.device for mark in marks], "most": MAX_SHOWN}
     statement, locked = _MARK, set[tuple[bytes, bytes]]()
     moved: list[Moved] = []
     error: StoreError
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            moved += [Moved(*row) for row in await pool.run(statement, {**parameters, "most": MAX_SHOWN})]
+            moved += [Moved(*row) for row in await pool.run(statement, given)]
             if statement is _MARK_UNLOCKED:
                 locked = {(conversation, user) for conversation, user in await pool.run(_BEHIND, parameters)}
         except (Unavailable, Overloaded) as unavailable:

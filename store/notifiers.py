@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -12,13 +13,22 @@ from msgspec import Struct
 from store import sql
 from store.errors import DeviceRevoked, TooManyNotifiers, UnknownNotifier
 from store.pool import Pool
-from store.postgres import uuid
+from store.postgres import uuid, uuids
 from store.quiet_hours import QuietHours
 
 _sql = sql.load("notifiers")
 
 MAX_NOTIFIERS: Final = 16
 """Of one user: a few devices, each with a browser or two, and a webhook. Each is a call to somebody else per window."""
+
+NOTICE_KEPT_S: Final = 28 * 86400.0
+"""For how long push services keep a notice for a device that is off; so long it may be withdrawn."""
+
+LOOK_LEAST_S: Final = 5.0
+"""How soon it is looked whether a notice has become pointless; then after a tenth of its age, until `LOOK_MOST_S`."""
+
+LOOK_MOST_S: Final = 3600.0
+"""How seldom: a million users who do not come back cost 300 looks a second, at 30 us each."""
 
 MAX_ERROR: Final = 200
 """Characters kept of how a notifier failed; as in the table."""
@@ -112,26 +122,65 @@ class Notifier(Struct, frozen=True):
     last_error: str | None
 
 
-class Prospect(Struct, frozen=True):
-    """What a notice for a user depends on.
+class LastNotice(Struct, frozen=True):
+    """The notice that a notifier took last; times in microseconds since 1970.
 
-    :ivar is_wanted: something is undelivered that the user may read and has not muted.
-    :ivar now: by Postgres' clock, in microseconds since 1970.
+    :ivar name: of the notice.
+    :ivar told: when.
+    :ivar times: the how manieth it was since a device of the user has taken or read something.
+    :ivar unread: how many messages it said to wait; 0 once it is withdrawn.
+    :ivar delivered, read: the user's marks then (`Prospect`).
+    :ivar is_shown: the service may still show it, and it can be withdrawn.
     """
 
-    is_wanted: bool
+    name: str
+    told: int
+    times: int
+    unread: int
+    delivered: int
+    read: int
+    is_shown: bool
+
+
+class Way(Struct, frozen=True):
+    """A notifier as the tasks see it.
+
+    :ivar notifier: None for the deployment's webhook, which has no target here.
+    :ivar device: that is told by it; None for any other kind.
+    :ivar last: None if it has taken none.
+    """
+
+    notifier: bytes | None
+    device: bytes | None
+    target: Target | None
+    last: LastNotice | None
+
+
+class Prospect(Struct, frozen=True):
+    """What notices for a user depend on; times in microseconds since 1970. Conversations that want no notices, such as
+    muted ones, are left out.
+
+    :ivar is_undelivered: a message waits that no device of the user has marked delivered.
+    :ivar unread_by: by which devices messages were delivered that have been unread for as long as the read window;
+        None among them: by a device that is not known.
+    :ivar oldest: when the first message that is unread was sent; None: none is.
+    :ivar delivered, read: how far the user's marks have come, all together: others than before say that a device of the
+        user has taken, or the user read, something.
+    :ivar unread, conversations: how many messages are unread, in how many conversations.
+    :ivar now: by Postgres' clock.
+    :ivar ways: the notifiers that were asked for.
+    """
+
+    is_undelivered: bool
+    unread_by: frozenset[bytes | None]
+    oldest: int | None
+    delivered: int
+    read: int
+    unread: int
+    conversations: int
     now: int
     quiet: QuietHours | None
-
-
-class Chosen(Struct, frozen=True):
-    """A notifier as the task sees it.
-
-    :ivar notice: the one that it took last.
-    """
-
-    target: Target
-    notice: str | None
+    ways: tuple[Way, ...]
 
 
 async def add(pool: Pool, user: bytes, target: Target, *, device: bytes | None = None) -> Added:
@@ -185,39 +234,107 @@ async def remove(pool: Pool, user: bytes, notifier: bytes) -> None:
         raise UnknownNotifier
 
 
-async def look(pool: Pool, user: bytes) -> Prospect | None:
-    """Whether a notice is wanted, and what time it is for the user; None if there is no such user."""
-    rows = await pool.fetch(_sql.look, {"user": uuid(user)})
+async def look(
+    pool: Pool,
+    user: bytes,
+    *,
+    read_after_s: float,
+    notifiers: Sequence[bytes] | None = None,
+    to_deployment: bool = False,
+) -> Prospect | None:
+    """What waits for a user, what time it is, and what the notifiers were told last; None if there is no such user.
+
+    :param read_after_s: the read window.
+    :param notifiers: that are to be looked at; None: all of the user's. Those that cannot be told are left out: of a
+        revoked device, or the e-mail of a user without a verified address.
+    :param to_deployment: look at the deployment's webhook, too.
+    """
+    parameters = {
+        "user": uuid(user),
+        "read_after_s": read_after_s,
+        "notifiers": None if notifiers is None else uuids(notifiers),
+        "to_deployment": to_deployment,
+    }
+    rows = await pool.fetch(_sql.look, parameters)
     if not rows:
         return None
-    [(is_wanted, now, from_minute, until_minute, zone)] = rows
-    return Prospect(is_wanted, now, None if zone is None else QuietHours(from_minute, until_minute, zone))
+    is_undelivered, unread_by, oldest, delivered, read, unread, conversations, now, *quiet_hours = rows[0][:11]
+    from_minute, until_minute, zone = quiet_hours
+    return Prospect(
+        is_undelivered,
+        frozenset(unread_by),
+        oldest,
+        delivered,
+        read,
+        unread,
+        conversations,
+        now,
+        None if zone is None else QuietHours(from_minute, until_minute, zone),
+        tuple(_way(*row[11:]) for row in rows if row[11] is not None),
+    )
 
 
-async def hand_out(pool: Pool, user: bytes, *, job: int, to_deployment: bool) -> tuple[str, int]:
-    """Enqueue a job `notify` for each notifier of a user: the notice's name, and how many were enqueued.
+def _way(
+    kind: str, notifier: bytes | None, device: bytes | None, target: str | None, address: str | None, *last: Any
+) -> Way:
+    return Way(
+        notifier,
+        device,
+        None if target is None else _target(target, address),
+        None if last[0] is None else LastNotice(*last),
+    )
+
+
+async def hand_out(pool: Pool, user: bytes, *, job: int, delays_s: Mapping[bytes | None, float]) -> str:
+    """Enqueue a job `notify` for notifiers of a user; the notice's name.
 
     :param job: that the notice comes from.
-    :param to_deployment: one more for the deployment's webhook.
+    :param delays_s: which notifiers (None: the deployment's webhook), and in how many seconds.
     """
-    parameters = {"user": uuid(user), "job": job, "to_deployment": to_deployment}
-    [(notice, count)] = await pool.fetch(_sql.hand_out, parameters)
-    return notice, count
+    parameters = {
+        "user": uuid(user),
+        "job": job,
+        "notifiers": uuids(list(delays_s)),
+        "delays_s": [float(each) for each in delays_s.values()],
+    }
+    [(notice,)] = await pool.fetch(_sql.hand_out, parameters)
+    return str(notice)
 
 
-async def chosen(pool: Pool, notifier: bytes) -> Chosen | None:
-    """None if the notifier is gone, or is the e-mail of a user who has no verified address."""
-    rows = await pool.fetch(_sql.chosen, {"notifier": uuid(notifier)})
-    if not rows:
-        return None
-    [(encoded, notice, address)] = rows
-    target = _target(encoded, address)
-    return None if target == EmailTarget() else Chosen(target, notice)
+async def took(pool: Pool, user: bytes, way: Way, last: LastNotice) -> None:
+    """A notifier took a notice; it fails no longer.
+
+    :param last: the notice, with what was true of the user before it was sent: what happened meanwhile comes after it.
+    """
+    parameters = {
+        "user": uuid(user),
+        "notifier": way.notifier and uuid(way.notifier),
+        "notice": last.name,
+        "told": last.told,
+        "times": last.times,
+        "unread": last.unread,
+        "delivered": last.delivered,
+        "read": last.read,
+        "is_withdrawable": last.is_shown,
+        "look_s": LOOK_LEAST_S,
+    }
+    await pool.fetch(_sql.took, parameters)
 
 
-async def took(pool: Pool, notifier: bytes, notice: str) -> None:
-    """The notifier took this notice; it fails no longer."""
-    await pool.fetch(_sql.took, {"notifier": uuid(notifier), "notice": notice})
+async def withdrew(pool: Pool, user: bytes, notifier: bytes | None, notice: str) -> None:
+    """This notice is shown no longer."""
+    parameters = {"user": uuid(user), "notifier": notifier and uuid(notifier), "notice": notice}
+    await pool.fetch(_sql.withdrew, parameters)
+
+
+async def look_again(pool: Pool, *, limit: int) -> tuple[int, int]:
+    """Of notices that are shown, enqueue the withdrawal of those of which everything is read: (looked at, withdrawn).
+
+    Any number of workers may call it at once.
+    """
+    parameters = {"limit": limit, "least_s": LOOK_LEAST_S, "most_s": LOOK_MOST_S, "kept_s": NOTICE_KEPT_S}
+    [(looked_at, pointless)] = await pool.fetch(_sql.look_again, parameters)
+    return looked_at, pointless
 
 
 async def failed(pool: Pool, notifier: bytes, error: str) -> tuple[float, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import jwt
@@ -71,15 +71,15 @@ class Apns:
         headers = {
             "authorization": f"bearer {self._our_token()}",
             "apns-topic": self._topic,
-            "apns-push-type": "alert",
-            "apns-priority": "10",
+            # Apple refuses those of the background that are urgent.
+            "apns-push-type": "background" if notice.is_withdrawn else "alert",
+            "apns-priority": "5" if notice.is_withdrawn else "10",
             "apns-expiration": str(int(self._clock()) + KEPT_S),
-            # The next notice takes the place of this one.
+            # The next notice, or the withdrawal, takes the place of this one.
             "apns-collapse-id": TYPE,
         }
-        # The app has the words, in its user's language, and may fetch and decrypt before it shows them.
-        body = {"aps": {"alert": {"loc-key": TYPE}, "sound": "default", "mutable-content": 1}, **notice.body}
-        answer = await post(self._client, f"{self._url}/3/device/{target.token}", msgspec.json.encode(body), headers)
+        body = msgspec.json.encode({"aps": _aps(notice), **notice.body})
+        answer = await post(self._client, f"{self._url}/3/device/{target.token}", body, headers)
         if answer.is_success:
             return
         reason = str(answer.json().get("reason", ""))
@@ -97,3 +97,12 @@ class Apns:
             self._token = jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self._key_id})
             self._signed = now
         return self._token
+
+
+def _aps(notice: Notice) -> dict[str, Any]:
+    """What the device does by itself. The app has the words, in its user's language, and may fetch and decrypt before
+    it shows them; of a withdrawal it takes away what is shown."""
+    if notice.is_withdrawn:
+        return {"content-available": 1, "badge": 0}
+    alert = {"loc-key": TYPE, "loc-args": [str(notice.unread), str(notice.conversations)]}
+    return {"alert": alert, "badge": notice.unread, "sound": "default", "mutable-content": 1}

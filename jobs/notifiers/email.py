@@ -21,7 +21,7 @@ class Mailer(Protocol):
 
 
 class Email:
-    """Mails notices, by the template `offline_notice`."""
+    """Mails notices, by the template `offline_notice`. A mail cannot be withdrawn, so nobody asks for that."""
 
     def __init__(self, mailer: Mailer) -> None:
         self._mailer = mailer
@@ -31,7 +31,13 @@ class Email:
         :raises NotifyError: if the mailer fails, however it does.
         """
         try:
-            await self._mailer.send(target.address, TYPE, key=f"{notice.id} {notice.user}")
+            await self._mailer.send(
+                target.address,
+                TYPE,
+                key=f"{notice.id} {notice.user}",
+                unread=str(notice.unread),
+                conversations=str(notice.conversations),
+            )
         except Exception as error:
             # How a mailer fails is its own affair; here a notice was not taken.
             raise NotifyError(f"{type(error).__name__}: {error}", is_final=isinstance(error, GiveUp)) from error

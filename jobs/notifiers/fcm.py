@@ -78,9 +78,15 @@ class Fcm:
         token = await self._access_token()
         message = {
             "token": target.token,
-            "data": notice.body,
-            # The next notice takes the place of this one.
-            "android": {"collapse_key": TYPE, "priority": "high", "ttl": f"{KEPT_S}s"},
+            # Its values are texts, whatever they are.
+            "data": {name: str(value) for name, value in notice.body.items()},
+            "android": {
+                # The next notice, or the withdrawal, takes the place of this one.
+                "collapse_key": TYPE,
+                # Of those that a user sees nothing of, FCM lets few be urgent.
+                "priority": "normal" if notice.is_withdrawn else "high",
+                "ttl": f"{KEPT_S}s",
+            },
         }
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         answer = await post(self._client, self._url, msgspec.json.encode({"message": message}), headers)

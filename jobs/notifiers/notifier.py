@@ -7,26 +7,41 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from store.notifiers import NOTICE_KEPT_S
+
 TYPE: Final = "offline_notice"
 
-KEPT_S: Final = 28 * 86400
+WITHDRAWN: Final = "withdrawn"
+
+KEPT_S: Final = round(NOTICE_KEPT_S)
 """How long a push service keeps a notice for a device that is off: the longest that all of them take. It keeps one: the
-next takes its place."""
+next takes its place, and so does what withdraws it."""
 
 
 class Notice(Struct, frozen=True):
-    """Something waits for a user. It says nothing of what, where, or from whom.
+    """So many messages wait for a user. It says nothing of what, where, or from whom.
 
     :ivar id: its name; the same again is a repetition.
+    :ivar unread, conversations: how many messages are unread, in how many conversations.
+    :ivar is_withdrawn: instead, everything that the notice of this name was about is read.
     """
 
     id: str
     user: UUID
+    unread: int = 0
+    conversations: int = 0
+    is_withdrawn: bool = False
 
     @property
-    def body(self) -> dict[str, str]:
+    def type(self) -> str:
+        return WITHDRAWN if self.is_withdrawn else TYPE
+
+    @property
+    def body(self) -> dict[str, str | int]:
         """As push services get it: the device knows whose it is."""
-        return {"type": TYPE, "notice": self.id}
+        if self.is_withdrawn:
+            return {"type": WITHDRAWN, "notice": self.id}
+        return {"type": TYPE, "notice": self.id, "unread": self.unread, "conversations": self.conversations}
 
 
 class NotifyError(Exception):
@@ -51,7 +66,9 @@ class Notifier(Protocol):
     """One way to tell a user."""
 
     async def notify(self, target: Any, notice: Notice) -> None:
-        """Return once the notice was taken. Within `TIMEOUT_S` (`jobs.notifiers.calls`), or as long as a mail may take.
+        """Return once the notice, or its withdrawal, was taken.
+
+        Within `TIMEOUT_S` (`jobs.notifiers.calls`), or as long as a mail may take.
 
         :param target: of this notifier's kind.
         :raises NotifyError: if it was not.

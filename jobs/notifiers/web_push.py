@@ -51,8 +51,8 @@ class WebPush:
             "Content-Encoding": "aes128gcm",
             "Content-Type": "application/octet-stream",
             "TTL": str(KEPT_S),
-            "Urgency": "high",
-            # The next notice takes the place of this one (RFC 8030, section 5.4).
+            "Urgency": "normal" if notice.is_withdrawn else "high",
+            # The next notice, or the withdrawal, takes the place of this one (RFC 8030, section 5.4).
             "Topic": TYPE,
             **self._authorization(target.endpoint),
         }

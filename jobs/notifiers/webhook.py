@@ -17,7 +17,7 @@ import httpx
 import msgspec
 
 from jobs.notifiers.calls import post
-from jobs.notifiers.notifier import TYPE, Notice, TargetGone
+from jobs.notifiers.notifier import WITHDRAWN, Notice, TargetGone
 from store.notifiers import WebhookTarget
 
 PREFIX: Final = "whsec_"
@@ -34,7 +34,10 @@ def signature(secret: str, id_: str, timestamp: int, body: bytes) -> str:
 
 
 class Webhook:
-    """POSTs notices as JSON to a URL: `{"type": "offline_notice", "notice": ID, "user": UUID}`.
+    """POSTs notices as JSON to a URL.
+
+    `{"type": "offline_notice", "notice": ID, "unread": N, "conversations": N, "user": UUID}`, or, once all of that is
+    read, `{"type": "withdrawn", "notice": ID, "user": UUID}`.
 
     :param client: for URLs that users gave, one that leads out of here (`jobs.notifiers.guard`).
     :param is_forgettable: whether a URL that answers 410 is gone for good.
@@ -53,13 +56,15 @@ class Webhook:
         :raises NotifyError: on a refusal, or no answer in time.
         :raises TargetGone: if the URL is gone for good.
         """
-        body = msgspec.json.encode({"type": TYPE, "notice": notice.id, "user": notice.user})
-        headers = {"Content-Type": "application/json", "webhook-id": notice.id}
+        body = msgspec.json.encode({**notice.body, "user": notice.user})
+        # It tells events apart: the withdrawal is another one.
+        id_ = f"{notice.id}-{WITHDRAWN}" if notice.is_withdrawn else notice.id
+        headers = {"Content-Type": "application/json", "webhook-id": id_}
         if target.secret:
             now = int(self._clock())
             headers |= {
                 "webhook-timestamp": str(now),
-                "webhook-signature": signature(target.secret, notice.id, now, body),
+                "webhook-signature": signature(target.secret, id_, now, body),
             }
         answer = await post(self._client, target.url, body, headers)
         if answer.status == 410 and self._is_forgettable:

@@ -115,6 +115,8 @@ create table participants (
     marked xid8 not null default pg_current_xact_id(),
     -- Who comes, or comes back, has another row: what was said before is read as history.
     added xid8 not null default pg_current_xact_id(),
+    -- The device whose mark moved delivered_seq last; null: none has, or what moved it last was a message of the user's own.
+    delivered_by uuid,
     primary key (conversation_id, user_id),
     constraint participants_marks check (joined_seq >= 0 and 0 <= read_seq and read_seq <= delivered_seq
                                          and private_read_seq >= 0)
@@ -252,12 +254,25 @@ insert into history default values;
 -- Work that may wait.
 
 -- What must follow from a commit: each message's own commit appends a row. At the end of the debounce window it becomes,
--- in one transaction, a job for each recipient whose devices have not marked it delivered.
+-- in one transaction, a job for each recipient whose devices have not marked it delivered, and a row of read_windows if
+-- others have it delivered and have not read it.
 create table outbox (
     id bigint generated always as identity primary key,
     conversation_id uuid not null,
     seq bigint not null,
     created timestamptz not null default clock_timestamp()
+);
+
+-- Messages that were delivered to a device of a recipient and not read: at the end of the read window the notifiers of the
+-- recipient's other devices are told.
+create table read_windows (
+    id bigint generated always as identity primary key,
+    conversation_id uuid not null,
+    seq bigint not null,
+    -- When the message was.
+    created timestamptz not null,
+    -- The only recipient to be looked at; null: all of them.
+    user_id uuid
 );
 
 -- A row lives from its enqueuer's commit until its job has ended. Redis only carries its number.
@@ -355,9 +370,7 @@ create table notifiers (
     -- SHA-256 of the kind and of what tells the target apart: one row for a URL, the e-mail, a device at a push service.
     target_hash bytea not null check (length(target_hash) = 32),
     created timestamptz not null default clock_timestamp(),
-    -- The notice that it took last: once more, it is not sent again.
-    notice text,
-    -- Since the last that it took: when and how often it failed, and how it did last.
+    -- Since the last notice that it took: when and how often it failed, and how it did last.
     failing_since timestamptz,
     failures int not null default 0,
     last_error text check (length(last_error) <= 200),
@@ -366,6 +379,29 @@ create table notifiers (
 ) with (fillfactor = 70);
 create index notifiers_device on notifiers (device_id) where device_id is not null;
 create index notifiers_hash on notifiers (target_hash);
+
+-- The last notice that a notifier of a user took. It says when the next one may follow, and whether the service still shows
+-- this one.
+create table notices (
+    user_id uuid not null references users,
+    -- Null: the deployment's webhook.
+    notifier_id uuid references notifiers on delete cascade,
+    -- The same notice once more is not sent again.
+    name text not null,
+    told timestamptz not null,
+    -- Notices in a row between which nothing was delivered to, or read on, a device of the user.
+    times int not null check (times >= 1),
+    -- How many messages were said to wait; 0 once the notice is withdrawn.
+    unread bigint not null,
+    -- The sums of the user's marks (waiting_of) at that time: others are a sign of the user's devices.
+    delivered bigint not null,
+    read bigint not null,
+    -- When to look next whether the notice has become pointless; null: it is withdrawn, or cannot be, or too old.
+    look timestamptz,
+    constraint notices_one unique nulls not distinct (user_id, notifier_id)
+) with (fillfactor = 70);
+create index notices_notifier on notices (notifier_id) where notifier_id is not null;
+create index notices_look on notices (look) where look is not null;
 
 -- When a user wants no notices, each day: from one minute of the day to another, perhaps over midnight.
 create table quiet_hours (

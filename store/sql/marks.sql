@@ -5,12 +5,15 @@
 -- A row for each participant whose marks have moved: as others see them, up to where the user has read, whether the reader's
 -- own devices have to be told, and who is to be told: those who wrote what the marks have passed. Null: too many take part.
 with given as (
-    select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read
-    from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s) as m(conversation_id, user_id, delivered, read)
+    -- Of two devices that mark at the same moment, any: both have it, but for what came within that moment.
+    select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read,
+           (array_agg(m.device))[1] as device
+    from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s, %(device)s)
+        as m(conversation_id, user_id, delivered, read, device)
     group by m.conversation_id, m.user_id
 ), mark as (
     select p.conversation_id, p.user_id, p.delivered_seq as old_delivered, p.read_seq as old_read,
-           greatest(p.read_seq, p.private_read_seq) as old_own_read,
+           greatest(p.read_seq, p.private_read_seq) as old_own_read, g.device,
            case when is_blocker(c, p.user_id) then 0 else least(g.delivered, c.last_seq) end as delivered,
            case when is_blocker(c, p.user_id) or not u.gives_receipts then 0 else least(g.read, c.last_seq) end as read,
            case when is_blocker(c, p.user_id) or not u.gives_receipts then least(g.read, c.last_seq) else 0 end
@@ -27,7 +30,8 @@ with given as (
 ), moved as (
     update participants p
     set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read),
-        private_read_seq = greatest(p.private_read_seq, mark.private_read), marked = pg_current_xact_id()
+        private_read_seq = greatest(p.private_read_seq, mark.private_read), marked = pg_current_xact_id(),
+        delivered_by = case when p.delivered_seq < mark.delivered then mark.device else p.delivered_by end
     from mark
     where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id
       and (p.delivered_seq < mark.delivered or p.read_seq < mark.read or p.private_read_seq < mark.private_read)

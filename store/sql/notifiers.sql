@@ -17,54 +17,112 @@ order by n.created, n.id;
 delete from notifiers where id = %(notifier)s::uuid and user_id = %(user)s::uuid returning 1;
 
 -- name: look
--- What a notice for a user depends on: whether something is still undelivered that may be read and is not muted; the
--- quiet hours, and what time it is. No row: there is no such user.
-select exists (
-    select from participants p join conversations c on c.id = p.conversation_id
-    where p.user_id = u.id
-      and greatest(p.delivered_seq, p.private_read_seq, p.joined_seq, c.floor_seq) < c.last_seq
-      and coalesce(p.muted_until, '-infinity') < clock_timestamp()
-), (extract(epoch from clock_timestamp()) * 1000000)::bigint, q.from_minute::bigint, q.until_minute::bigint, q.zone
-from users u left join quiet_hours q on q.user_id = u.id
-where u.id = %(user)s::uuid;
+-- What notices for a user depend on: what waits, how much, the quiet hours, and what time it is; and a row for each of the
+-- user's notifiers that can be told, with the notice that it took last. Those of revoked devices, and the e-mail of a user
+-- without a verified address, cannot. A row with no kind: there is none. No row: there is no such user.
+-- notifiers: only these; null: all. to_deployment: and the deployment's webhook.
+select w.is_undelivered, coalesce(w.unread_by, '{}'),
+       (extract(epoch from w.oldest) * 1000000)::bigint, w.delivered, w.read, c.unread, c.conversations,
+       (extract(epoch from clock_timestamp()) * 1000000)::bigint, q.from_minute::bigint, q.until_minute::bigint, q.zone,
+       n.kind, n.id, n.device_id, n.target, n.address,
+       s.name, (extract(epoch from s.told) * 1000000)::bigint, s.times::bigint, s.unread, s.delivered, s.read,
+       s.look is not null
+from users u
+cross join lateral waiting_of(u.id, make_interval(secs => %(read_after_s)s)) w
+cross join lateral unread_of(u.id) c
+left join quiet_hours q on q.user_id = u.id
+left join lateral (
+    select n.kind, n.id, n.device_id, n.target::text, e.address, n.created
+    from notifiers n left join emails e on n.kind = 'email' and e.user_id = n.user_id and e.verified is not null
+    where n.user_id = u.id and (select d.revoked from devices d where d.id = n.device_id) is null
+      and (n.kind <> 'email' or e.address is not null)
+      and (%(notifiers)s::uuid[] is null or n.id = any(%(notifiers)s::uuid[]))
+    union all
+    select 'deployment', null, null, null, null, null where %(to_deployment)s
+) n on true
+left join notices s on s.user_id = u.id and s.notifier_id is not distinct from n.id and n.kind is not null
+where u.id = %(user)s::uuid
+order by n.created, n.id;
 
 -- name: hand_out
--- A job for each notifier of a user, in the transaction in which that is decided, so that none waits for another; one
--- that waits with the notice before takes this one instead. The notice is named by the job that it comes from and by
--- how often more has come for that one: once more, it has the same name.
+-- A job for each of these notifiers of a user (null: the deployment's webhook), in one transaction, so that none waits for
+-- another; one that waits with the notice before takes this one instead, and comes no later. One whose notifier fails stays
+-- when it is due. The notice is named by the job that it comes from and by how often more has come for that one: once more,
+-- it has the same name.
 with notice as (
     select %(job)s || '-' || coalesce((select j.version from jobs j where j.id = %(job)s::bigint), 1) as name
 ), chosen as (
-    select c.id, c.key from (
-        select n.id, n.id::text as key from notifiers n
-        where n.user_id = %(user)s::uuid and (select d.revoked from devices d where d.id = n.device_id) is null
-          and (n.kind <> 'email' or exists (
-              select from emails e where e.user_id = n.user_id and e.verified is not null))
-        union all
-        select null, 'deployment-' || %(user)s::uuid where %(to_deployment)s
-    ) c
+    select g.id, g.delay_s, coalesce(g.id::text, 'deployment-' || %(user)s::uuid) as key
+    from unnest(%(notifiers)s::uuid[], %(delays_s)s::float8[]) as g(id, delay_s)
+), enqueued as (
+    insert into jobs (task, payload, key, due)
+    select 'notify', jsonb_build_object('notifier', c.id, 'user', %(user)s::uuid, 'notice', notice.name), c.key,
+           clock_timestamp() + make_interval(secs => c.delay_s)
+    from notice, chosen c
     -- Jobs are locked by their ids, as where they end.
     order by (select j.id from jobs j where j.task = 'notify' and j.key = c.key)
-    offset 0
-), enqueued as (
-    select enqueue('notify', jsonb_build_object('notifier', c.id, 'user', %(user)s::uuid, 'notice', notice.name),
-                   p_key => c.key)
-    from chosen c, notice
+    on conflict (task, key) where key is not null do update
+    set version = jobs.version + 1, payload = excluded.payload, is_cancelled = false,
+        due = case when jobs.is_handed or jobs.claimed_until is not null or jobs.attempt > 0 then jobs.due
+                   else least(jobs.due, excluded.due) end
 )
-select (select name from notice), (select count(*) from enqueued);
-
--- name: chosen
--- Where a notice is to go, and the user's address, if it is verified; no row: the notifier is gone, or its device was
--- revoked.
-select n.target::text, n.notice, case when n.kind = 'email' then (
-           select e.address from emails e where e.user_id = n.user_id and e.verified is not null) end
-from notifiers n
-where n.id = %(notifier)s::uuid and (select d.revoked from devices d where d.id = n.device_id) is null;
+select name from notice;
 
 -- name: took
--- The notifier took this notice.
-update notifiers set notice = %(notice)s, failing_since = null, failures = 0, last_error = null
-where id = %(notifier)s::uuid;
+-- The notifier took this notice: it fails no longer, and the notice is what its user may have seen last. No row is written
+-- for a notifier that is gone.
+with taken as (
+    update notifiers n set failing_since = null, failures = 0, last_error = null where n.id = %(notifier)s::uuid returning 1
+)
+insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read, look)
+select %(user)s::uuid, %(notifier)s::uuid, %(notice)s, to_timestamp(%(told)s / 1000000.0), %(times)s, %(unread)s,
+       %(delivered)s, %(read)s,
+       case when %(is_withdrawable)s then clock_timestamp() + make_interval(secs => %(look_s)s) end
+from users u where u.id = %(user)s::uuid and (%(notifier)s::uuid is null or exists (select from taken))
+on conflict on constraint notices_one do update
+set name = excluded.name, told = excluded.told, times = excluded.times, unread = excluded.unread,
+    delivered = excluded.delivered, read = excluded.read, look = excluded.look;
+
+-- name: withdrew
+-- The notice is withdrawn. Unless there is another one by now.
+with taken as (
+    update notifiers n set failing_since = null, failures = 0, last_error = null where n.id = %(notifier)s::uuid
+)
+update notices s set unread = 0, look = null
+where s.user_id = %(user)s::uuid and s.notifier_id is not distinct from %(notifier)s::uuid and s.name = %(notice)s;
+
+-- name: look_again
+-- Notices that are shown, of which it is time to look whether they have become pointless: nothing that was sent before is
+-- unread any more. Each of those becomes a job notify, which withdraws it; the others are looked at again, the later the
+-- older they are. A withdrawal that comes to nothing is asked for again, less and less often. Two numbers: how many
+-- were looked at, and how many are pointless.
+with due as (
+    select s.user_id, s.notifier_id, s.name, s.told, clock_timestamp() - s.told as age from notices s
+    where s.look <= clock_timestamp() order by s.look limit %(limit)s for update skip locked
+), judged as (
+    select due.*, coalesce(w.oldest > due.told, true) as is_pointless
+    from due cross join lateral waiting_of(due.user_id, interval '0') w
+    offset 0
+), moved as (
+    update notices s
+    set look = case when j.age > make_interval(secs => %(kept_s)s) then null
+                    when j.is_pointless then clock_timestamp() + greatest(j.age, make_interval(secs => %(most_s)s))
+                    else clock_timestamp() + least(greatest(j.age / 10, make_interval(secs => %(least_s)s)),
+                                                   make_interval(secs => %(most_s)s)) end
+    from judged j where s.user_id = j.user_id and s.notifier_id is not distinct from j.notifier_id
+), enqueued as (
+    insert into jobs (task, payload, key)
+    select 'notify', jsonb_build_object('notifier', j.notifier_id, 'user', j.user_id, 'notice', j.name || '-after'), j.key
+    from (select each.*, coalesce(each.notifier_id::text, 'deployment-' || each.user_id) as key from judged each) j
+    where j.is_pointless
+    order by (select w.id from jobs w where w.task = 'notify' and w.key = j.key)
+    on conflict (task, key) where key is not null do update
+    set version = jobs.version + 1, is_cancelled = false,
+        due = case when jobs.is_handed or jobs.claimed_until is not null or jobs.attempt > 0 then jobs.due
+                   else least(jobs.due, excluded.due) end
+    returning 1
+)
+select (select count(*) from due), (select count(*) from enqueued);
 
 -- name: failed
 -- The notifier failed: since when it does (seconds), how often it has. No row: it is gone.

@@ -1,26 +1,40 @@
 -- name: decide
 -- The end of the debounce window: message rows that have waited through it become one job offline_notice for each
--- recipient who has not marked them delivered, or nothing. One transaction: there is no moment without a row. A
--- user's notices are merged into the one that waits; its version tells a running job that more has come.
+-- recipient who has not marked them delivered; those that other recipients have delivered and not read wait on, in
+-- read_windows. One transaction: there is no moment without a row. A user's notices are merged into the one that waits;
+-- its version tells a running job that more has come. A message that was deleted meanwhile causes nothing.
 with oldest as (
     select id, conversation_id, seq, created from outbox
     order by id limit %(limit)s for update skip locked
 ), decided as (
     select id, conversation_id, seq, created from oldest
     where created < clock_timestamp() - make_interval(secs => %(window_s)s)
-), absent as (
-    select p.user_id from decided d
-    join participants p on p.conversation_id = d.conversation_id
-    where greatest(p.delivered_seq, p.private_read_seq, p.joined_seq) < d.seq
-      and coalesce(p.muted_until, '-infinity') < clock_timestamp()
+), unread as (
+    select d.id, d.conversation_id, d.seq, d.created, p.user_id, p.is_undelivered
+    from decided d
+    -- Each is looked up: a plan for few rows, or one without statistics, would read the tables from end to end.
+    cross join lateral (
+        select from messages m where m.conversation_id = d.conversation_id and m.seq = d.seq and m.deleted is null limit 1
+    ) there
+    cross join lateral (
+        select p.user_id, greatest(p.delivered_seq, p.private_read_seq, p.joined_seq) < d.seq as is_undelivered
+        from participants p
+        where p.conversation_id = d.conversation_id and greatest(p.read_seq, p.private_read_seq, p.joined_seq) < d.seq
+          and wants_notices(p)
+        offset 0
+    ) p
 ), noticed as (
     insert into jobs (task, payload, key)
     select 'offline_notice', jsonb_build_object('user', w.user_id), w.user_id::text
-    from (select distinct user_id from absent) w order by w.user_id
+    from (select distinct user_id from unread where is_undelivered) w order by w.user_id
     on conflict (task, key) where key is not null do update set version = jobs.version + 1, is_cancelled = false
     returning 1
+), waiting as (
+    insert into read_windows (conversation_id, seq, created)
+    select u.conversation_id, u.seq, u.created from unread u where not u.is_undelivered
+    group by u.id, u.conversation_id, u.seq, u.created order by u.id
 ), gone as (
-    delete from outbox o using decided d where o.id = d.id
+    delete from outbox o where o.id = any(array(select d.id from decided d))
 ), counted as (
     -- Each message passes here once, silent ones too: so the messages of each day are counted, in the same transaction.
     -- As late as can be, and in key order: others wait for the row of the day until this commits, and never in a circle.
@@ -31,3 +45,49 @@ with oldest as (
     on conflict (day, metric) do update set value = analytics.value + excluded.value
 )
 select (select count(*) from decided), (select count(*) from noticed);
+
+-- name: end_read_windows
+-- The end of the read window: what a device of a recipient has marked delivered, and the recipient has still not read,
+-- becomes a job offline_notice for the recipient, whose handler leaves out the device. In one transaction, as above.
+with oldest as (
+    select id, conversation_id, seq, created, user_id from read_windows
+    order by id limit %(limit)s for update skip locked
+), ended as (
+    select id, conversation_id, seq, user_id from oldest
+    where created < clock_timestamp() - make_interval(secs => %(window_s)s)
+), noticed as (
+    insert into jobs (task, payload, key)
+    select 'offline_notice', jsonb_build_object('user', w.user_id), w.user_id::text
+    from (
+        select distinct p.user_id from ended e
+        cross join lateral (
+            select from messages m
+            where m.conversation_id = e.conversation_id and m.seq = e.seq and (m.deleted is null or e.user_id is not null)
+            limit 1
+        ) there
+        cross join lateral (
+            select p.user_id from participants p
+            where p.conversation_id = e.conversation_id and (e.user_id is null or p.user_id = e.user_id)
+              and greatest(p.read_seq, p.private_read_seq, p.joined_seq) < e.seq and e.seq <= p.delivered_seq
+              and wants_notices(p)
+            offset 0
+        ) p
+    ) w order by w.user_id
+    on conflict (task, key) where key is not null do update set version = jobs.version + 1, is_cancelled = false
+    returning 1
+), gone as (
+    delete from read_windows r where r.id = any(array(select e.id from ended e))
+)
+select (select count(*) from ended), (select count(*) from noticed);
+
+-- name: wait_for_read
+-- A user has something that was delivered and is unread, for less than the read window: it is looked at at the window's
+-- end. For a notice that was put off, and for which nothing is undelivered any more.
+insert into read_windows (conversation_id, seq, created, user_id)
+select p.conversation_id, p.delivered_seq, c.active_at, p.user_id
+from participants p
+cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c
+where p.user_id = %(user)s::uuid and wants_notices(p)
+  and greatest(p.read_seq, p.private_read_seq, p.joined_seq, c.floor_seq) < p.delivered_seq
+  and c.active_at > clock_timestamp() - make_interval(secs => %(window_s)s)
+order by c.active_at desc limit 1;

@@ -16,6 +16,7 @@ from jobs.queue import Queue
 from jobs.task import Backoff, Task
 from jobs.worker import Worker
 from store import jobs as jobs_module
+from store import notifiers
 from store.config import Config
 from store.pool import Pool
 from store.redis import Redis
@@ -58,6 +59,8 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds or minutes in earnest takes parts of a second here."""
     monkeypatch.setattr(catalogue, "NOTICE_BACKOFF", Backoff(0.05, 1))
     monkeypatch.setattr(relay, "POLL_S", 0.05)
+    monkeypatch.setattr(relay, "LOOK_S", 0.05)
+    monkeypatch.setattr(notifiers, "LOOK_LEAST_S", 0.05)
     monkeypatch.setattr(scheduler, "POLL_S", 0.05)
     monkeypatch.setattr(surroundings, "POLL_S", 0.05)
     monkeypatch.setattr(taker, "LOOK_S", 0.05)

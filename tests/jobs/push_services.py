@@ -221,6 +221,8 @@ class AppleService(Service):
             return self._no(400, "TopicDisallowed")
         if call.headers.get("apns-push-type") not in ("alert", "background"):
             return self._no(400, "InvalidPushType")
+        if call.headers["apns-push-type"] == "background" and call.headers.get("apns-priority") != "5":
+            return self._no(400, "BadPriority")
         if len(call.headers.get("apns-collapse-id", "")) > 64:
             return self._no(400, "BadCollapseId")
         if int(call.headers.get("apns-expiration", "0")) < time.time():

@@ -31,6 +31,7 @@ VALUES = {
     "unread": "1379",
     "conversations": "2468",
 }
+WAITING = {"unread": "1", "conversations": "1"}
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +82,7 @@ async def test_mail_arrives_as_text_and_html_by_starttls_and_login(server: MailS
 
 async def test_mail_arrives_by_tls_from_the_first_byte(authority: Authority) -> None:
     async with open_mail_server(MailServer(authority.server_context("127.0.0.1"), is_implicit=True)) as server:
-        await mailer_to(server.url(ca=authority.file)).send("bob@example.org", "offline_notice")
+        await mailer_to(server.url(ca=authority.file)).send("bob@example.org", "offline_notice", **WAITING)
         [got] = server.got
         assert (got.is_encrypted, got.is_logged_in) == (True, True)
 
@@ -94,16 +95,18 @@ async def test_server_that_cannot_show_who_it_is_gets_neither_mail_nor_password(
     context = authority.server_context("mail.example" if trusted else "127.0.0.1")
     async with open_mail_server(MailServer(context, is_implicit=is_implicit)) as server:
         with pytest.raises(NotSent, match="certificate verify failed"):
-            await mailer_to(server.url(ca=authority.file if trusted else "")).send("bob@example.org", "offline_notice")
+            await mailer_to(server.url(ca=authority.file if trusted else "")).send(
+                "bob@example.org", "offline_notice", **WAITING
+            )
         assert (server.got, server.passwords) == ([], [])
 
 
 async def test_server_without_tls_gets_nothing_unless_that_is_wished_for(authority: Authority) -> None:
     async with open_mail_server(MailServer()) as server:
         with pytest.raises(NotSent, match=r"offers no STARTTLS.*\?tls=none"):
-            await mailer_to(server.url(ca=authority.file)).send("bob@example.org", "offline_notice")
+            await mailer_to(server.url(ca=authority.file)).send("bob@example.org", "offline_notice", **WAITING)
         assert (server.got, server.passwords) == ([], [])
-        await mailer_to(server.url(login="") + "?tls=none").send("bob@example.org", "offline_notice")
+        await mailer_to(server.url(login="") + "?tls=none").send("bob@example.org", "offline_notice", **WAITING)
         [got] = server.got
         assert not got.is_encrypted
 
@@ -111,7 +114,7 @@ async def test_server_without_tls_gets_nothing_unless_that_is_wished_for(authori
 async def test_starttls_that_is_refused_is_not_done_without(server: MailServer, mailer: Mailer) -> None:
     server.replies["STARTTLS"] = ["454 TLS not available"]
     with pytest.raises(NotSent, match="454 TLS"):
-        await mailer.send("bob@example.org", "offline_notice")
+        await mailer.send("bob@example.org", "offline_notice", **WAITING)
     assert (server.got, server.passwords) == ([], [])
 
 
@@ -120,7 +123,9 @@ async def test_wrong_password_is_the_operators_to_mend_and_told_to_nobody(
 ) -> None:
     """Not the recipient's fault: other attempts follow."""
     with pytest.raises(NotSent, match="535") as caught:
-        await mailer_to(server.url(login=f"{LOGIN}x", ca=authority.file)).send("bob@example.org", "offline_notice")
+        await mailer_to(server.url(login=f"{LOGIN}x", ca=authority.file)).send(
+            "bob@example.org", "offline_notice", **WAITING
+        )
     assert PASSWORD not in str(caught.value)
     assert server.got == []
     assert server.passwords
@@ -143,18 +148,18 @@ async def test_refusal_is_for_good_only_if_the_server_says_so_of_this_mail(
 ) -> None:
     server.replies[command] = [reply]
     with pytest.raises(error, match=reply[:3]) as caught:
-        await mailer.send("bob@example.org", "offline_notice")
+        await mailer.send("bob@example.org", "offline_notice", **WAITING)
     assert type(caught.value) is error
     assert "bob@" not in str(caught.value), "logs and dead jobs are no place for addresses"
     assert server.got == []
-    await mailer.send("bob@example.org", "offline_notice")
+    await mailer.send("bob@example.org", "offline_notice", **WAITING)
     assert len(server.got) == 1
 
 
 async def test_server_that_is_not_there_is_tried_again(authority: Authority) -> None:
     server = MailServer(port=1)
     with pytest.raises(NotSent, match=r"127\.0\.0\.1:1: .*refused"):
-        await mailer_to(server.url(ca=authority.file)).send("bob@example.org", "offline_notice")
+        await mailer_to(server.url(ca=authority.file)).send("bob@example.org", "offline_notice", **WAITING)
 
 
 @pytest.mark.parametrize("command", ["MAIL", "DATA"])
@@ -164,7 +169,7 @@ async def test_server_that_hangs_holds_a_job_for_a_while_and_a_thread_no_longer(
     monkeypatch.setattr(smtp, "TIMEOUT_S", 0.3)
     server.hangs_at = command
     with pytest.raises(NotSent, match=r"not done within 0\.3 s"):
-        await mailer.send("bob@example.org", "offline_notice")
+        await mailer.send("bob@example.org", "offline_notice", **WAITING)
     await wait_for(lambda: threads_of(mailer).borrowed_tokens == 0, what="the thread has ended")
     await wait_for(lambda: server.now_open == 0, what="the connection is closed")
     assert server.got == []
@@ -199,7 +204,7 @@ async def test_server_that_never_ends_its_greeting_is_cut_off(
     server = MailServer(port=listeners[0].socket.getsockname()[1], is_implicit=is_implicit)
     mailer = mailer_to(server.url(ca=authority.file))
     with pytest.raises(NotSent, match=match):
-        await mailer.send("bob@example.org", "offline_notice")
+        await mailer.send("bob@example.org", "offline_notice", **WAITING)
     await wait_for(lambda: threads_of(mailer).borrowed_tokens == 0, what="the thread has ended")
     nursery.cancel_scope.cancel()
 
@@ -207,7 +212,7 @@ async def test_server_that_never_ends_its_greeting_is_cut_off(
 async def test_cancelled_mail_leaves_no_thread_behind(server: MailServer, mailer: Mailer) -> None:
     server.hangs_at = "RCPT"
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(mailer.send, "bob@example.org", "offline_notice")
+        nursery.start_soon(mailer.send, "bob@example.org", "offline_notice", **WAITING)
         await wait_for(lambda: server.now_open == 1 and server.passwords, what="the server is being talked to")
         nursery.cancel_scope.cancel()
     await wait_for(lambda: threads_of(mailer).borrowed_tokens == 0, what="the thread has ended")
@@ -221,7 +226,7 @@ async def test_no_more_conversations_at_a_time_than_there_are_threads(
     mailer = mailer_to(server.url(ca=authority.file))
     async with trio.open_nursery() as nursery:
         for n in range(6):
-            nursery.start_soon(mailer.send, f"user{n}@example.org", "offline_notice")
+            nursery.start_soon(mailer.send, f"user{n}@example.org", "offline_notice", **WAITING)
     assert sorted(got.to[0] for got in server.got) == [f"user{n}@example.org" for n in range(6)]
     assert server.most == 2
 
@@ -266,7 +271,7 @@ async def test_values_stay_where_they_are_put(server: MailServer, mailer: Mailer
 )
 async def test_what_is_no_address_gets_no_mail_ever(server: MailServer, mailer: Mailer, to: str) -> None:
     with pytest.raises(GiveUp, match="address must have") as caught:
-        await mailer.send(to, "offline_notice")
+        await mailer.send(to, "offline_notice", **WAITING)
     assert "bob" not in str(caught.value)
     assert server.most == 0
 
@@ -274,8 +279,8 @@ async def test_what_is_no_address_gets_no_mail_ever(server: MailServer, mailer: 
 async def test_international_addresses_are_sent_to_where_servers_take_them(
     server: MailServer, mailer: Mailer, authority: Authority
 ) -> None:
-    await mailer.send("bob@bücher.example", "offline_notice")
-    await mailer.send("jürgen@bücher.example", "offline_notice")
+    await mailer.send("bob@bücher.example", "offline_notice", **WAITING)
+    await mailer.send("jürgen@bücher.example", "offline_notice", **WAITING)
     [domain, local] = server.got
     assert (domain.to, domain.is_utf8) == (["bob@xn--bcher-kva.example"], False)
     assert domain.letter["To"] == "bob@xn--bcher-kva.example"
@@ -283,7 +288,7 @@ async def test_international_addresses_are_sent_to_where_servers_take_them(
     assert local.letter["To"] == "jürgen@xn--bcher-kva.example"
     async with open_mail_server(MailServer(server.tls, takes_utf8=False)) as old:
         with pytest.raises(GiveUp, match="no addresses with other letters than those of ASCII"):
-            await mailer_to(old.url(ca=authority.file)).send("jürgen@bücher.example", "offline_notice")
+            await mailer_to(old.url(ca=authority.file)).send("jürgen@bücher.example", "offline_notice", **WAITING)
         assert old.got == []
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import pytest
 import structlog
 from jobs_helpers import send_message
+from notice_world import Recorder, World, night_now, silent
 
 from client.http import Credentials
 from jobs import notices as notices_module
 from jobs.job import GiveUp, Job, Snooze
-from jobs.notices import Notices
 from jobs.notifiers.configured import Notifiers
-from jobs.notifiers.email import Email
 from jobs.notifiers.notifier import Notice, NotifyError, TargetGone
-from jobs.task import Task
 from protocol.frames import Message
 from store import accounts, emails, participants
 from store import notifiers as store
@@ -30,102 +27,6 @@ from store.sync import sync
 from tests.people import new_device, new_direct, new_group, new_user
 
 FIRST, SECOND = WebhookTarget("https://first.example/", "whsec_"), WebhookTarget("https://second.example/", "whsec_")
-
-
-class Recorder:
-    """A notifier for all kinds: does as it is told.
-
-    :ivar told: places and notices, in order.
-    :ivar faults: by place: what happens next there.
-    """
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, Notice]] = []
-        self.faults: dict[str, list[Exception]] = {}
-
-    @property
-    def places(self) -> list[str]:
-        return sorted(place for place, _ in self.told)
-
-    async def notify(self, target: Target, notice: Notice) -> None:
-        if self.faults.get(target.place):
-            raise self.faults[target.place].pop(0)
-        self.told.append((target.place, notice))
-
-
-class Mailer:
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, str, dict[str, str]]] = []
-
-    async def send(self, to: str, template: str, *, key: str = "", **values: str) -> None:
-        self.sent.append((to, template, values))
-
-
-class World:
-    """The tasks, and a worker reduced to what they need: jobs of this test alone, one after the other."""
-
-    def __init__(self, pool: Pool, *, deployment: str = "") -> None:
-        self.pool = pool
-        self.recorder = Recorder()
-        self.mailer = Mailer()
-        kinds: dict[str, Any] = dict.fromkeys(("webhook", "web_push", "apns", "fcm"), self.recorder)
-        kinds["email"] = Email(self.mailer)
-        own: Any = (self.recorder, WebhookTarget(deployment)) if deployment else None
-        self.notices = Notices(pool, Notifiers(kinds, own))
-        self.tasks = {task.name: task for task in map(Task, (self.notices.offline_notice, self.notices.notify))}
-
-    async def end_window(self, user: Credentials) -> None:
-        """As the relay does for who has not marked everything delivered."""
-        await self.pool.fetch(
-            "select enqueue('offline_notice', jsonb_build_object('user', %(user)s::uuid), %(user)s::uuid::text)",
-            {"user": uuid(user.user)},
-        )
-
-    async def run_due(self) -> list[tuple[str, Any]]:
-        """Run what is due, and what becomes due by that; (task, outcome) of each run."""
-        outcomes: list[tuple[str, Any]] = []
-        due = "select id, task, payload::text, version from jobs where due <= clock_timestamp() order by id limit 1"
-        while rows := await self.pool.fetch(due):
-            [(id_, name, payload, version)] = rows
-            outcome: Any = "done"
-            delay_s: float | None = None
-            try:
-                await self.tasks[name].call(Job(str(id_), name, 1, _silent), payload.encode())
-            except Snooze as snooze:
-                outcome, delay_s = snooze, snooze.delay_s
-            except GiveUp as reason:
-                outcome = reason
-            except NotifyError as error:
-                outcome, delay_s = error, 60.0
-            await self._settle(id_, version, delay_s)
-            outcomes.append((name, outcome))
-        return outcomes
-
-    async def notice(self, user: Credentials) -> None:
-        """The end of a window, and all that follows at once."""
-        await self.end_window(user)
-        await self.run_due()
-
-    async def _settle(self, id_: int, version: int, delay_s: float | None) -> None:
-        if delay_s is None:
-            await self.pool.fetch("delete from jobs where id = %s and version = %s", (id_, version))
-        else:
-            due = "update jobs set due = clock_timestamp() + make_interval(secs => %s) where id = %s"
-            await self.pool.fetch(due, (delay_s, id_))
-
-    async def hurry(self) -> None:
-        """What is put off is due."""
-        await self.pool.fetch("update jobs set due = clock_timestamp()")
-
-    async def waiting(self) -> list[tuple[str, float]]:
-        """(task, seconds until it is due) of the jobs there are."""
-        return await self.pool.fetch(
-            "select task, extract(epoch from due - clock_timestamp())::float8 from jobs order by task, key"
-        )
-
-
-async def _silent(_: str) -> None:
-    pass
 
 
 @pytest.fixture
@@ -187,7 +88,7 @@ async def test_notice_is_cancelled_if_the_messages_were_delivered_meanwhile(
     await send_message(pool, conversation, alice.user)
     await world.end_window(bob)
     if when != "before the window's end":
-        await world.notices.offline_notice(Job("1", "offline_notice", 1, _silent), UUID(bytes=bob.user))
+        await world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=bob.user))
         await pool.fetch("delete from jobs where task = 'offline_notice'")
     if when == "between two attempts":
         world.recorder.faults[FIRST.url] = [NotifyError("status 500")]
@@ -235,13 +136,6 @@ async def test_what_is_muted_or_may_not_be_read_is_not_noticed(
     assert world.recorder.places == [FIRST.url]
 
 
-def night_now(*, lasts: int) -> QuietHours:
-    """Quiet hours that have begun, for so many minutes, this one included."""
-    now = datetime.now(UTC)
-    minute = now.hour * 60 + now.minute
-    return QuietHours((minute - 1) % 1440, (minute + lasts) % 1440, "UTC")
-
-
 @pytest.mark.parametrize("begin", ["before the window's end", "before the notifier's turn"])
 async def test_in_quiet_hours_a_notice_waits_for_their_end(
     world: World, pool: Pool, people: list[Credentials], begin: str
@@ -251,7 +145,7 @@ async def test_in_quiet_hours_a_notice_waits_for_their_end(
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     await world.end_window(bob)
     if begin != "before the window's end":
-        await world.notices.offline_notice(Job("1", "offline_notice", 1, _silent), UUID(bytes=bob.user))
+        await world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=bob.user))
         await pool.fetch("delete from jobs where task = 'offline_notice'")
     await set_quiet_hours(pool, bob.user, night_now(lasts=60))
     [(_, outcome)] = await world.run_due()
@@ -299,11 +193,12 @@ async def test_repetition_of_a_window_tells_nobody_twice_and_the_next_window_doe
     await world.end_window(bob)
     [(job,)] = await pool.fetch("select id from jobs")
     for _ in range(2):
-        await world.notices.offline_notice(Job(str(job), "offline_notice", 1, _silent), UUID(bytes=bob.user))
+        await world.notices.offline_notice(Job(str(job), "offline_notice", 1, silent), UUID(bytes=bob.user))
         await pool.fetch("update jobs set due = 'infinity' where task = 'offline_notice'")
         await world.run_due()
     assert len(world.recorder.told) == 1
-    # More comes while the job runs: it runs once more, under the same id.
+    # More comes while the job runs, after the user was back: it runs once more, under the same id.
+    await delivered(pool, bob, conversation)
     await send_message(pool, conversation, alice.user)
     await world.end_window(bob)
     await world.hurry()
@@ -478,7 +373,7 @@ async def test_notice_goes_to_the_address_that_the_user_has_verified_at_that_tim
         await pool.fetch("delete from jobs where task = 'verify_email'")
         await world.notice(bob)
     assert [(to, template, values) for to, template, values in world.mailer.sent] == [
-        ("old@alo.example", "offline_notice", {})
+        ("old@alo.example", "offline_notice", {"unread": "2", "conversations": "1"})
     ]
 
 
@@ -489,7 +384,7 @@ async def test_device_that_was_revoked_is_told_nothing(world: World, pool: Pool,
     await store.add(pool, bob.user, ApnsTarget("a1b2"), device=phone.device)
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     await world.end_window(bob)
-    await world.notices.offline_notice(Job("1", "offline_notice", 1, _silent), UUID(bytes=bob.user))
+    await world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=bob.user))
     await accounts.revoke_device(pool, bob.user, phone.device)
     await world.run_due()
     assert world.recorder.told == []
@@ -497,7 +392,7 @@ async def test_device_that_was_revoked_is_told_nothing(world: World, pool: Pool,
 
 
 async def test_notice_for_a_user_or_notifier_that_is_not_there_ends(world: World) -> None:
-    nobody, job = UUID(int=1), Job("1", "notify", 1, _silent)
+    nobody, job = UUID(int=1), Job("1", "notify", 1, silent)
     await world.notices.offline_notice(job, nobody)
     await world.notices.notify(job, nobody, nobody, "1-1")
 

@@ -118,8 +118,9 @@ async def test_notice_says_nothing_of_what_was_sent_or_where(
     await start_worker()
     [body] = await hook.wait_calls(1)
     told = json.loads(body)
-    assert set(told) == {"type", "notice", "user"}
+    assert set(told) == {"type", "notice", "user", "unread", "conversations"}
     assert (told["type"], UUID(told["user"]).bytes) == ("offline_notice", bob.user)
+    assert (told["unread"], told["conversations"]) == (1, 1)
     everything = body + repr(hook.headers)
     for secret in (conversation.hex(), str(UUID(bytes=conversation)), alice.user.hex(), "ciphertext"):
         assert secret not in everything
@@ -212,14 +213,14 @@ async def test_notice_that_fails_for_good_is_buried_with_its_reason_and_the_next
     assert await pool.fetch("select count(*) from dead_jobs") == [(1,)]
 
 
-async def test_what_comes_while_a_notice_is_under_way_is_noticed_as_well(
+async def test_what_comes_while_a_notice_is_under_way_is_noticed_as_well_after_a_pause(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
     alice, bob, *_ = people
     conversation = await new_direct(pool, alice, bob)
     await send_message(pool, conversation, alice.user)
     hook.hanging = trio.Event()
-    await start_worker()
+    await start_worker(notice_pauses_s="0.3")
     await hook.wait_calls(1)
     await send_message(pool, conversation, alice.user)
 
@@ -232,6 +233,7 @@ async def test_what_comes_while_a_notice_is_under_way_is_noticed_as_well(
     await outbox_empty(pool)
     assert hook.users == [bob.user] * 2
     assert len({json.loads(body)["notice"] for body in hook.got}) == 2
+    assert [json.loads(body)["unread"] for body in hook.got] == [1, 2]
 
 
 async def test_each_notifier_of_a_user_is_told_once_by_a_worker_that_has_its_keys(
@@ -261,6 +263,36 @@ async def test_each_notifier_of_a_user_is_told_once_by_a_worker_that_has_its_key
         assert browser.read(web.calls[0])["notice"] == apple.calls[0].json["notice"] == notice
         assert google.calls[1].json["message"]["data"]["notice"] == own.calls[0].json["notice"] == notice
     assert [each.last_error for each in await notifiers.notifiers_of(pool, bob.user)] == [None] * 4
+
+
+async def test_what_one_device_has_taken_and_nobody_reads_is_noticed_after_the_read_window(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    conversation = await new_direct(pool, alice, bob)
+    before = trio.current_time()
+    seq = await send_message(pool, conversation, alice.user)
+    await mark(pool, [[Mark(bob.user, conversation, seq, 0, bob.device)]])
+    await start_worker(read_notice_after_s=0.7)
+    await hook.wait_calls(1)
+    assert trio.current_time() - before >= 0.7
+    assert hook.users == [bob.user]
+    await outbox_empty(pool)
+
+
+async def test_notice_is_withdrawn_once_its_user_has_read_what_it_was_about(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    alice, bob, *_ = people
+    conversation = await new_direct(pool, alice, bob)
+    seq = await send_message(pool, conversation, alice.user)
+    await start_worker()
+    await hook.wait_calls(1)
+    await mark(pool, [[Mark(bob.user, conversation, seq, seq)]])
+    told, withdrawn = map(json.loads, await hook.wait_calls(2))
+    assert withdrawn == {"type": "withdrawn", "notice": told["notice"], "user": told["user"]}
+    await outbox_empty(pool)
+    assert len(hook.got) == 2
 
 
 async def test_two_workers_tell_each_of_many_users_once(

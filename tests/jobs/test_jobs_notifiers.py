@@ -44,7 +44,8 @@ from store.config import Config, ConfigError
 from store.notifiers import ApnsTarget, EmailTarget, FcmTarget, Target, WebhookTarget
 
 ROOT = Path(__file__).parent.parent.parent
-NOTICE = Notice("17-1", UUID(int=7))
+NOTICE = Notice("17-1", UUID(int=7), unread=12, conversations=3)
+WITHDRAWAL = Notice("17-1", UUID(int=7), is_withdrawn=True)
 SECRET = "whsec_" + b64encode(b"0123456789abcdef0123456789abcdef").decode()
 
 
@@ -75,7 +76,7 @@ async def test_web_push_is_signed_encrypted_for_the_subscription_and_says_nothin
         await notifiers.notify(browser.target, NOTICE)
     [call] = service.calls
     assert (call.method, call.path) == ("POST", "/push/1")
-    assert browser.read(call) == {"type": "offline_notice", "notice": "17-1"}
+    assert browser.read(call) == {"type": "offline_notice", "notice": "17-1", "unread": 12, "conversations": 3}
     assert b"notice" not in call.body
     with pytest.raises(http_ece.ECEException):
         Subscription(service.url).read(call)
@@ -151,9 +152,16 @@ async def test_apns_takes_what_is_sent_and_one_token_serves_for_50_minutes(trust
         "offline_notice",
     )
     assert call.json == {
-        "aps": {"alert": {"loc-key": "offline_notice"}, "sound": "default", "mutable-content": 1},
+        "aps": {
+            "alert": {"loc-key": "offline_notice", "loc-args": ["12", "3"]},
+            "badge": 12,
+            "sound": "default",
+            "mutable-content": 1,
+        },
         "type": "offline_notice",
         "notice": "17-1",
+        "unread": 12,
+        "conversations": 3,
     }
 
 
@@ -221,7 +229,8 @@ async def test_fcm_takes_what_is_sent_and_one_access_token_serves_until_it_expir
         assert service.granted == ["access-0", "access-1"]
     sent = service.calls[-1]
     assert sent.http_version == "2"
-    assert sent.json["message"]["data"] == {"type": "offline_notice", "notice": "17-1"}
+    told = {"type": "offline_notice", "notice": "17-1", "unread": "12", "conversations": "3"}
+    assert sent.json["message"]["data"] == told
     assert sent.json["message"]["android"]["collapse_key"] == "offline_notice"
 
 
@@ -290,7 +299,8 @@ async def test_webhook_is_signed_so_that_the_documented_check_accepts_it_and_not
     async with notifiers_for(trust, service) as notifiers:
         await notifiers.notify(WebhookTarget(f"{service.url}/hook", SECRET), NOTICE)
     [call] = service.calls
-    assert call.json == {"type": "offline_notice", "notice": "17-1", "user": str(NOTICE.user)}
+    counts = {"unread": 12, "conversations": 3}
+    assert call.json == {"type": "offline_notice", "notice": "17-1", "user": str(NOTICE.user), **counts}
     assert call.headers["webhook-id"] == "17-1"
     assert check(SECRET, call.headers, call.body)
     other = "whsec_" + b64encode(b"another key, of another notifier").decode()
@@ -386,6 +396,35 @@ async def test_call_that_is_given_up_harms_no_other(trust: Trust, monkeypatch: p
     }
     assert len({call.peer for call in service.calls if call.path in ("/first", "/later")}) <= 2
     assert {call.http_version for call in service.calls} == {"2"}
+
+
+# Withdrawals
+
+
+async def test_withdrawal_takes_the_place_of_the_notice_at_each_service_and_alerts_nobody(trust: Trust) -> None:
+    """One topic, one collapse id: at a service that keeps one for a device that is off, only the last is left."""
+    web, apple, google, own = PushService(), AppleService(), GoogleService(), Service()
+    async with notifiers_for(trust, web, apple, google, own) as notifiers:
+        browser = Subscription(f"{web.url}/push/1")
+        for target in (browser.target, ApnsTarget("a1b2"), FcmTarget("device-1"), WebhookTarget(own.url, SECRET)):
+            for notice in (NOTICE, WITHDRAWAL):
+                await notifiers.notify(target, notice)
+    said = {"type": "withdrawn", "notice": "17-1"}
+    assert browser.read(web.calls[1]) == said
+    assert [call.headers["topic"] for call in web.calls] == ["offline_notice"] * 2
+    assert [call.headers["urgency"] for call in web.calls] == ["high", "normal"]
+    assert apple.calls[1].json == {"aps": {"content-available": 1, "badge": 0}, **said}
+    assert [call.headers["apns-collapse-id"] for call in apple.calls] == ["offline_notice"] * 2
+    assert [call.headers["apns-push-type"] for call in apple.calls] == ["alert", "background"]
+    assert [call.headers["apns-priority"] for call in apple.calls] == ["10", "5"]
+    told, withdrawn = (call.json for call in google.calls[1:])
+    assert withdrawn["message"]["data"] == said
+    assert told["message"]["android"]["collapse_key"] == withdrawn["message"]["android"]["collapse_key"]
+    assert (told["message"]["android"]["priority"], withdrawn["message"]["android"]["priority"]) == ("high", "normal")
+    assert own.calls[1].json == {**said, "user": str(NOTICE.user)}
+    # To a receiver that ignores repetitions it is another event, and as well signed.
+    assert [call.headers["webhook-id"] for call in own.calls] == ["17-1", "17-1-withdrawn"]
+    assert documented_check()(SECRET, own.calls[1].headers, own.calls[1].body)
 
 
 # URLs of users
@@ -490,6 +529,9 @@ async def test_second_address_is_tried_if_the_first_refuses(trust: Trust) -> Non
 # E-mail, and what is not configured
 
 
+COUNTS = {"unread": "12", "conversations": "3"}
+
+
 class RecordingMailer:
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)
@@ -501,13 +543,13 @@ class RecordingMailer:
         self.sent.append((to, template, key, values))
 
 
-async def test_mail_says_that_something_waits_and_no_more() -> None:
+async def test_mail_says_how_much_waits_and_no_more() -> None:
     """The same notice once more is the same mail."""
     mailer = RecordingMailer()
     async with open_notifiers(Config(), mailer) as notifiers:
         for _ in range(2):
             await notifiers.notify(EmailTarget("bob@alo.example"), NOTICE)
-    assert mailer.sent == [("bob@alo.example", "offline_notice", f"17-1 {NOTICE.user}", {})] * 2
+    assert mailer.sent == [("bob@alo.example", "offline_notice", f"17-1 {NOTICE.user}", COUNTS)] * 2
 
 
 async def test_mail_that_cannot_be_sent_is_a_notice_that_was_not_taken() -> None:

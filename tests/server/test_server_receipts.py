@@ -61,6 +61,23 @@ async def people(pool: Pool) -> list[Credentials]:
     return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
 
 
+async def test_it_is_known_which_device_took_a_message(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
+    """So that notices of what stays unread go to the user's other devices."""
+    alice, bob, _ = people
+    direct = await new_direct(pool, alice, bob)
+    tablet = await new_device(pool, bob.user, "tablet")
+    async with (
+        open_node(pool.url, redis_url) as node,
+        node.open_websocket(bob.token) as first,
+        node.open_websocket(tablet.token) as second,
+    ):
+        for n, (client, device) in enumerate(((first, bob), (second, tablet), (first, bob))):
+            [message] = await say(pool, direct, alice.user, b"%d" % n)
+            assert Done(n) in await client.ask(MarkDelivered(n, [(direct, message.seq)]))
+            noted = await pool.fetch("select delivered_by from participants where delivered_by is not null")
+            assert noted == [(device.device,)]
+
+
 async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_devices(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:

@@ -71,6 +71,25 @@ async def test_what_is_read_is_delivered_and_neither_mark_goes_back(
         assert (await read(pool))[group, bob] == expected
 
 
+async def test_device_that_moved_the_delivered_mark_last_is_known(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    """One that brings nothing new, or only says what was read, is not noted."""
+    bob, phone, desktop = people[1].user, b"p" * 16, b"d" * 16
+    steps = [
+        (Mark(bob, group, 4, 0, phone), phone),
+        (Mark(bob, group, 4, 0, desktop), phone),
+        (Mark(bob, group, 2, 2, desktop), phone),
+        (Mark(bob, group, 5, 0, desktop), desktop),
+        (Mark(bob, group, 7, 7, phone), phone),
+        (Mark(bob, group, 8), None),
+    ]
+    for given, expected in steps:
+        assert (await mark(pool, [[given]])).outcomes == [None]
+        noted = "select delivered_by from participants where conversation_id = %s and user_id = %s"
+        assert await pool.fetch(noted, (uuid(group), uuid(bob))) == [(expected,)]
+
+
 async def test_marks_where_the_user_takes_no_part_are_dropped_without_a_word(
     pool: Pool, people: list[Credentials], group: bytes
 ) -> None:

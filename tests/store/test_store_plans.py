@@ -31,6 +31,9 @@ from store.pool import Pool
 from store.postgres import connected
 from store.sync import sync
 
+WAY = notifiers.Way(None, None, None, None)
+LAST = notifiers.LastNotice("1-1", 0, 1, 1, 0, 0, True)
+
 CONVERSATIONS = 5_000
 MESSAGES = 50_000
 
@@ -67,6 +70,9 @@ insert into attachments (id, user_id, object_key, size_bytes, mime_type, convers
     select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', m.conversation_id, m.seq
     from messages m where m.seq = 1;
 insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
+insert into read_windows (conversation_id, seq, created) select conversation_id, seq, created from messages;
+insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read, look)
+    select user_id, id, '1-1', now(), 1, 1, 0, 0, now() + interval '1 hour' from notifiers;
 update conversations set lifetime_s = 60 where id < '20000000-0000-0000-0000-000000000000';
 update expiries e
     set oldest = e.oldest - interval '1 day', due = e.oldest - interval '1 day' + make_interval(secs => c.lifetime_s)
@@ -177,10 +183,13 @@ class Traffic:
             lambda: orphans.doom(pool, limit=10),
             lambda: orphans.detach(pool, "", limit=10),
             lambda: orphans.unknown_objects(pool, [Entry(f"attachments/{self.turn}", 1, 1)]),
-            lambda: notifiers.look(pool, user),
-            lambda: notifiers.hand_out(pool, user, job=1, to_deployment=True),
-            lambda: notifiers.chosen(pool, here),
-            lambda: notifiers.took(pool, here, "1-1"),
+            lambda: outbox.end_read_windows(pool, window_s=3600),
+            lambda: outbox.wait_for_read(pool, user, window_s=3600),
+            lambda: notifiers.look(pool, user, read_after_s=60, to_deployment=True),
+            lambda: notifiers.hand_out(pool, user, job=1, delays_s={None: 0, here: 60}),
+            lambda: notifiers.took(pool, user, WAY, LAST),
+            lambda: notifiers.withdrew(pool, user, None, "1-1"),
+            lambda: notifiers.look_again(pool, limit=5),
             lambda: notifiers.notifiers_of(pool, user),
             lambda: notifiers.add(pool, user, notifiers.FcmTarget("token"), device=user),
         ]

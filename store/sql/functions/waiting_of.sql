@@ -1,0 +1,41 @@
+-- What waits for a user, as notices go by it. Conversations that want no notices count for the marks alone.
+--
+-- is_undelivered: a message that no device of the user has marked delivered.
+-- unread_by: the devices by which messages were delivered that are unread for p_read_after or longer; null: there are none.
+-- oldest: when the first message that is unread was sent; null: none is.
+-- delivered, read: how far the user's marks have come, all together. Each mark of a device moves one of them, and nothing
+-- else does but joining and leaving; what is sent to a user who blocks the sender does not.
+create or replace function waiting_of(
+    p_user uuid, p_read_after interval,
+    out is_undelivered boolean, out unread_by uuid[], out oldest timestamptz, out delivered bigint, out read bigint
+) language sql stable as $$
+    select coalesce(bool_or(each.is_undelivered), false),
+           array_agg(distinct each.delivered_by) filter (where each.is_overdue),
+           min(each.oldest),
+           coalesce(sum(each.delivered), 0)::bigint, coalesce(sum(each.read), 0)::bigint
+    from (
+        select p.delivered_by, top.created as oldest,
+               top.created <= now() - p_read_after and top.seq <= p.delivered_seq as is_overdue,
+               greatest(mark.delivered, c.floor_seq) < c.last_seq and wants_notices(p) and exists (
+                   select from messages m
+                   where m.conversation_id = p.conversation_id and m.seq > greatest(mark.delivered, c.floor_seq)
+                     and is_waiting(m, p_user)
+               ) as is_undelivered,
+               case when is_blocker(c, p_user) then 0 else mark.delivered - p.joined_seq end as delivered,
+               case when is_blocker(c, p_user) then 0 else mark.read - p.joined_seq end as read
+        from participants p
+        -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
+        cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c
+        cross join lateral (
+            select greatest(p.delivered_seq, p.private_read_seq, p.joined_seq) as delivered,
+                   greatest(p.read_seq, p.private_read_seq, p.joined_seq) as read
+        ) mark
+        left join lateral (
+            select m.seq, m.created from messages m
+            where m.conversation_id = p.conversation_id and m.seq > greatest(mark.read, c.floor_seq)
+              and greatest(mark.read, c.floor_seq) < c.last_seq and wants_notices(p) and is_waiting(m, p_user)
+            order by m.seq limit 1
+        ) top on true
+        where p.user_id = p_user
+    ) each
+$$;

@@ -1,0 +1,157 @@
+"""The tasks of notices without a worker: jobs run one after the other, on a real Postgres; time passes when told to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from client.http import Credentials
+from jobs.job import GiveUp, Job, Snooze
+from jobs.notices import Notices
+from jobs.notifiers.configured import Notifiers
+from jobs.notifiers.email import Email
+from jobs.notifiers.notifier import Notice, NotifyError
+from jobs.task import Task
+from store import notifiers as store
+from store import outbox
+from store.config import Config
+from store.notifiers import Target, WebhookTarget
+from store.pool import Pool
+from store.postgres import uuid
+from store.quiet_hours import QuietHours
+
+WINDOW_S, READ_AFTER_S = Config().offline_notice_after_s, Config().read_notice_after_s
+PAUSES_S = Config().notice_pauses
+
+_CLOCKS = {
+    "messages": ("created",),
+    "conversations": ("active_at",),
+    "outbox": ("created",),
+    "read_windows": ("created",),
+    "notices": ("told", "look"),
+    "jobs": ("due",),
+}
+
+
+class Recorder:
+    """A notifier for all kinds: does as it is told.
+
+    :ivar told: places and notices, in order; `withdrawn`: those that were withdrawn.
+    :ivar faults: by place: what happens next there.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Notice]] = []
+        self.withdrawn: list[tuple[str, Notice]] = []
+        self.faults: dict[str, list[Exception]] = {}
+
+    @property
+    def places(self) -> list[str]:
+        return sorted(place for place, _ in self.told)
+
+    async def notify(self, target: Target, notice: Notice) -> None:
+        if self.faults.get(target.place):
+            raise self.faults[target.place].pop(0)
+        (self.withdrawn if notice.is_withdrawn else self.told).append((target.place, notice))
+
+
+class Mailer:
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, dict[str, str]]] = []
+
+    async def send(self, to: str, template: str, *, key: str = "", **values: str) -> None:
+        self.sent.append((to, template, values))
+
+
+class World:
+    """The tasks, and a worker reduced to what they need: jobs of this test alone, one after the other."""
+
+    def __init__(self, pool: Pool, *, deployment: str = "") -> None:
+        self.pool = pool
+        self.recorder = Recorder()
+        self.mailer = Mailer()
+        kinds: dict[str, Any] = dict.fromkeys(("webhook", "web_push", "apns", "fcm"), self.recorder)
+        kinds["email"] = Email(self.mailer)
+        own: Any = (self.recorder, WebhookTarget(deployment)) if deployment else None
+        self.notices = Notices(pool, Notifiers(kinds, own), read_after_s=READ_AFTER_S, pauses_s=PAUSES_S)
+        self.tasks = {task.name: task for task in map(Task, (self.notices.offline_notice, self.notices.notify))}
+
+    async def end_window(self, user: Credentials) -> None:
+        """As the relay does for who has not marked everything delivered."""
+        await self.pool.fetch(
+            "select enqueue('offline_notice', jsonb_build_object('user', %(user)s::uuid), %(user)s::uuid::text)",
+            {"user": uuid(user.user)},
+        )
+
+    async def run_due(self) -> list[tuple[str, Any]]:
+        """Run what is due, and what becomes due by that; (task, outcome) of each run."""
+        outcomes: list[tuple[str, Any]] = []
+        due = "select id, task, payload::text, version from jobs where due <= clock_timestamp() order by id limit 1"
+        while rows := await self.pool.fetch(due):
+            [(id_, name, payload, version)] = rows
+            outcome: Any = "done"
+            delay_s: float | None = None
+            try:
+                await self.tasks[name].call(Job(str(id_), name, 1, silent), payload.encode())
+            except Snooze as snooze:
+                outcome, delay_s = snooze, snooze.delay_s
+            except GiveUp as reason:
+                outcome = reason
+            except NotifyError as error:
+                outcome, delay_s = error, 60.0
+            await self._settle(id_, version, delay_s, failed=isinstance(outcome, NotifyError))
+            outcomes.append((name, outcome))
+        return outcomes
+
+    async def notice(self, user: Credentials) -> None:
+        """The end of a window, and all that follows at once."""
+        await self.end_window(user)
+        await self.run_due()
+
+    async def look(self) -> list[tuple[str, Any]]:
+        """What the relay of a worker does again and again, and the jobs that follow."""
+        while (await outbox.decide(self.pool, window_s=WINDOW_S))[0]:
+            pass
+        while (await outbox.end_read_windows(self.pool, window_s=READ_AFTER_S))[0]:
+            pass
+        outcomes = await self.run_due()
+        await store.look_again(self.pool, limit=100)
+        return outcomes + await self.run_due()
+
+    async def later(self, seconds: float) -> None:
+        """So many seconds later: everything that has happened is so much longer ago. Then the relay looks."""
+        for table, columns in _CLOCKS.items():
+            moved = ", ".join(f"{each} = {each} - make_interval(secs => %(seconds)s)" for each in columns)
+            await self.pool.fetch(f"update {table} set {moved}", {"seconds": float(seconds)})
+        await self.look()
+
+    async def _settle(self, id_: int, version: int, delay_s: float | None, *, failed: bool) -> None:
+        if delay_s is None:
+            await self.pool.fetch("delete from jobs where id = %s and version = %s", (id_, version))
+        else:
+            due = (
+                "update jobs set due = clock_timestamp() + make_interval(secs => %s), attempt = attempt + %s::int"
+                " where id = %s"
+            )
+            await self.pool.fetch(due, (delay_s, int(failed), id_))
+
+    async def hurry(self) -> None:
+        """What is put off is due."""
+        await self.pool.fetch("update jobs set due = clock_timestamp()")
+
+    async def waiting(self) -> list[tuple[str, float]]:
+        """(task, seconds until it is due) of the jobs there are."""
+        return await self.pool.fetch(
+            "select task, extract(epoch from due - clock_timestamp())::float8 from jobs order by task, key"
+        )
+
+
+def night_now(*, lasts: int) -> QuietHours:
+    """Quiet hours that have begun, for so many minutes, this one included."""
+    now = datetime.now(UTC)
+    minute = now.hour * 60 + now.minute
+    return QuietHours((minute - 1) % 1440, (minute + lasts) % 1440, "UTC")
+
+
+async def silent(_: str) -> None:
+    pass
