@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from store.log_limit import LogLimit
+
 
 def configure_logging(process: str, level: str) -> None:
     """Call once, first thing in a process.
@@ -21,6 +23,7 @@ def configure_logging(process: str, level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            LogLimit(),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
