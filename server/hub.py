@@ -151,9 +151,19 @@ class Hub:
         for each in self._sequencer.skip(hole, trio.current_time()):
             self._offer_all(each, self._targets(each))
 
+    def has_pushed(self, conversation: bytes, seq: int) -> bool:
+        """Whether a message of a conversation that is followed here has been pushed, as all before it have."""
+        span = self._sequencer.span(conversation)
+        return span is not None and span[0] <= seq <= span[1]
+
     def span(self, conversation: bytes) -> tuple[int, int] | None:
         """From where and up to where a conversation was pushed here without a hole; None if not known."""
         return self._sequencer.span(conversation)
+
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether a conversation of which the span is not known may have been pushed here all the same."""
+        return self._sequencer.has_forgotten
 
     def begin_at(self, conversation: bytes, seq: int) -> None:
         """What lies between `seq` and the beginning of that span has been pushed, too."""

@@ -33,6 +33,7 @@ from protocol.frames import Message, Receipts, Tombstone
 from server.doubts import Doubts
 from server.fanout import CatchUp, Fanout, Hint, Recheck, decode_entry
 from server.hub import Hub, Push, push_of
+from server.missed import MissedPushes
 from server.presence import PresenceWatch
 from server.receipt_counts import ReceiptCounter
 from server.tide import TideKeeper
@@ -114,7 +115,8 @@ class Node:
         pool.on_doubt = self._doubts.note
         self._gap_from = math.inf
         self._gaps = 0
-        self.tide = TideKeeper(pool, hub, self._count_gaps)
+        self.missed = MissedPushes(redis, pool, hub, self.id, self._count_gaps)
+        self.tide = TideKeeper(pool, hub, self._count_gaps, self.missed.find)
         self._gap_seen = trio.Event()
         self._moves = 0
 

@@ -152,7 +152,11 @@ class Outbox:
     def holds_all_before(self, taken_at: float) -> bool:
         """Whether everything from before this time was offered, as far as the client did not hold it, and some of it
         since its last cursor."""
-        return self.has_news and self._synced_at is not None and self._synced_at < taken_at
+        return self.has_news and self.has_synced_before(taken_at)
+
+    def has_synced_before(self, taken_at: float) -> bool:
+        """Whether the client was told of everything once before this time, and of what is new since then."""
+        return self._synced_at is not None and self._synced_at < taken_at
 
     def push_cursor(self, frame: bytes) -> None:
         """As `push`, for a cursor: there is no news after it until something else is offered."""

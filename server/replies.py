@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+import structlog
 
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
@@ -25,12 +27,16 @@ from store.errors import (
     Unavailable,
     UnknownMessage,
 )
+from store.redis import RedisError
+
+log = structlog.get_logger(__name__)
 
 RETRY_AFTER_MS: Final = 500
 """What a client is told to wait before it repeats a refused request, where nothing better is known."""
 
-_CODES: Final[dict[type[StoreError], ErrorCode]] = {
+_CODES: Final[dict[type[Any], ErrorCode]] = {
     Unavailable: ErrorCode.UNAVAILABLE,
+    RedisError: ErrorCode.UNAVAILABLE,
     Overloaded: ErrorCode.OVERLOADED,
     Locked: ErrorCode.OVERLOADED,
     NotAParticipant: ErrorCode.NOT_A_PARTICIPANT,
@@ -63,4 +69,8 @@ def error_reply(error: RequestError) -> Error:
 
 def store_error_reply(request: int, error: StoreError) -> Error:
     """What a client is told of an error of the store: enough to act on, nothing of the inside."""
-    return error_reply(RequestError(request, _CODES.get(type(error), ErrorCode.INTERNAL), ""))
+    code = next((_CODES[each] for each in type(error).__mro__ if each in _CODES), ErrorCode.INTERNAL)
+    if code is ErrorCode.INTERNAL:
+        # Which the client is told has been logged.
+        log.error("request_failed", error=repr(error))
+    return error_reply(RequestError(request, code, ""))

@@ -49,7 +49,7 @@ from server.outbox import ROOM_BYTES, Whole
 from server.presence import PresenceWatch
 from server.replies import error_reply, store_error_reply
 from store import accounts, conversations, messages, revisions
-from store.errors import ForeignCursor, NotAParticipant, StoreError, Unavailable
+from store.errors import ForeignCursor, NotAParticipant, StoreError
 from store.marks import status
 from store.members import watchable
 from store.pool import Pool
@@ -81,10 +81,10 @@ class Requests:
         try:
             return await self._serve(connection, frame)
         except StoreError as error:
+            if isinstance(error, RedisError):
+                # Its text is Redis' own, and an operator's business: its memory is full, say.
+                log.warning("request_refused", request=name_of(frame), error=str(error))
             return encode(store_error_reply(frame.request, error))
-        except RedisError as error:
-            log.warning("request_refused", request=name_of(frame), error=str(error))
-            return encode(store_error_reply(frame.request, Unavailable("Redis", "", str(error))))
         except Exception:  # the boundary: a fault here is told to the client, and to nobody else
             log.exception("request_failed", request=name_of(frame))
             return encode(error_reply(RequestError(frame.request, ErrorCode.INTERNAL, "")))

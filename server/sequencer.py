@@ -56,6 +56,8 @@ class Sequencer(Generic[T]):
     def __init__(self) -> None:
         self._tracks: OrderedDict[bytes, _Track[T]] = OrderedDict()
         self._with_holes: set[bytes] = set()
+        self.has_forgotten = False
+        """Some conversation, since there were too many: of one that is not followed nothing is known any more."""
 
     def offer(self, conversation: bytes, seq: int, item: T, now: float, is_stale: Callable[[float], bool]) -> list[T]:
         """A message has come; what can be handed on now, in order.
@@ -128,6 +130,7 @@ class Sequencer(Generic[T]):
     def _follow(self, conversation: bytes, seq: int, now: float) -> None:
         self._tracks[conversation] = _Track(seq, now)
         if len(self._tracks) > MAX_CONVERSATIONS:
+            self.has_forgotten = True
             forgotten, _ = self._tracks.popitem(last=False)
             self._with_holes.discard(forgotten)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from store.log_limit import LogLimit
 from store.open_files import TrioAcceptFailures
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def _for_programs() -> list[Processor]:
     return [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        LogLimit(),
         structlog.processors.JSONRenderer(),
     ]
 
@@ -55,7 +57,7 @@ def _for_people(is_terminal: bool) -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(
         colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback
     )
-    return [before, renderer]
+    return [before, LogLimit(), renderer]
 
 
 def _without_process(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -28,7 +28,7 @@ from store.errors import (
 )
 from store.members import MembersCache
 from store.pool import Pool
-from store.postgres import RETRYABLE, Error, byteas, uuids
+from store.postgres import RETRYABLE, Error, byteas, uuid, uuids
 from store.rows import message_of
 from store.statement import Statement
 
@@ -421,6 +421,17 @@ async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[Mo
         Moved(conversation, last_seq, base, dict(zip(members, joined, strict=True)))
         for conversation, last_seq, base, members, joined in rows
     ]
+
+
+async def expected(
+    pool: Pool, users: Sequence[bytes], conversation: bytes, *, after: int, upto: int
+) -> list[tuple[bytes, int, int]]:
+    """Which messages with `after < seq <= upto` are for which of these users: (user, seq, created), without contents.
+
+    Not those from before a user came, though the group may show them to whoever comes, nor the user's own.
+    """
+    parameters = {"users": uuids(users), "conversation": uuid(conversation), "after": after, "upto": upto}
+    return [(user, seq, created) for user, seq, created in await pool.fetch(_sql.expected, parameters)]
 
 
 async def forget_temp_ids(pool: Pool, *, limit: int) -> int:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from store.errors import StoreError, Unavailable
+from store.redis import RedisError
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "server", "store")
@@ -101,3 +106,38 @@ def _shown_as_python(node: ast.AST) -> Iterator[int]:
             case ast.FormattedValue(conversion=114):  # !r
                 yield child.lineno
         yield from _shown_as_python(child)
+
+
+@pytest.mark.parametrize("package", sorted({*PACKAGES} - {"bench"}))
+def test_no_except_hides_a_later_one_of_its_try(package: str) -> None:
+    """The first that fits is taken: a class before one of its own subclasses leaves that one without a handler."""
+    for file in sorted((ROOT / package).rglob("*.py")):
+        nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Try | ast.TryStar)]
+        if tries := [node for node in nodes if len(node.handlers) > 1]:
+            path = file.relative_to(ROOT).with_suffix("")
+            names = vars(importlib.import_module(".".join(path.parts)))
+            for each in tries:
+                handlers = [_caught(handler, names) for handler in each.handlers]
+                assert _hidden(handlers) == [], f"{path}, line {each.lineno}"
+
+
+def _caught(handler: ast.ExceptHandler, names: dict[str, Any]) -> tuple[type[BaseException], ...]:
+    if handler.type is None:
+        return (BaseException,)
+    found = eval(compile(ast.Expression(handler.type), "except", "eval"), names)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _hidden(handlers: Sequence[tuple[type[BaseException], ...]]) -> list[type[BaseException]]:
+    return [
+        later
+        for number, handler in enumerate(handlers)
+        for later in handler
+        if any(issubclass(later, earlier) for some in handlers[:number] for earlier in some)
+    ]
+
+
+def test_what_an_except_hides_is_found() -> None:
+    assert _hidden([(StoreError,), (RedisError,)]) == [RedisError]
+    assert _hidden([(ValueError, StoreError), (OSError, Unavailable), (Exception,)]) == [Unavailable]
+    assert _hidden([(RedisError,), (StoreError,), (Exception,)]) == []

@@ -118,6 +118,23 @@ from conversations c
 where c.active_at >= clock_timestamp() - make_interval(secs => %(ago_s)s)
   and c.id in (select p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[]));
 
+-- name: expected
+-- Which messages of a part of a conversation are for which of some users, who took part when they were written: the user, the
+-- seq, and when it was written. Not those that the user wrote.
+select p.user_id, m.seq, (extract(epoch from m.created) * 1000000)::bigint
+from unnest(%(users)s::uuid[]) u(id)
+cross join lateral (
+    select p.* from participants p where p.conversation_id = %(conversation)s::uuid and p.user_id = u.id limit 1
+) p
+cross join lateral (
+    select m.* from messages m
+    where m.conversation_id = p.conversation_id and m.seq > %(after)s and m.seq <= %(upto)s and m.seq > p.joined_seq
+      and m.sender_id <> p.user_id and m.created > p.joined and not m.is_silent
+) m
+where not exists (
+    select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
+);
+
 -- name: members
 -- Who gets the messages of a conversation now, each from which one on.
 select p.user_id, p.joined_seq from participants p where p.conversation_id = %(conversation)s::uuid;

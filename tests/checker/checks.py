@@ -311,7 +311,7 @@ def check_views(history: History) -> Found:
             fresh[view.user] = view
         else:
             for what in differences(view, fresh[view.user]):
-                yield "differs", f"{view.device}, {view.when}: {what}"
+                yield "differs", f"{view.device} at {view.node or 'no node'}, {view.when}: {what}"
 
 
 CHECKS: Final[tuple[Callable[[History], Found], ...]] = (
@@ -407,8 +407,12 @@ def _unlike(held: ConversationView, shown: ConversationView) -> list[str]:
         for key in sorted(ours.keys() | theirs.keys()):
             one, other = ours.get(key), theirs.get(key)
             if one != other:
-                found.append(f"{name} {key} is {one}, not {other}")
+                found.append(f"{name} {key}{_id_of(one or other)} is {one or 'missing'}, not {other or 'missing'}")
     return found
+
+
+def _id_of(each: object) -> str:
+    return f" ({each.message})" if isinstance(each, MessageView) else ""
 
 
 @dataclass(frozen=True, slots=True)

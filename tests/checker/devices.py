@@ -207,6 +207,12 @@ class Device:
         return self._recorder.name_of(self.credentials.user)
 
     @property
+    def url(self) -> str:
+        """Of the node that it was connected to last; empty while it is away."""
+        life = self.session._link._life if self.session is not None else None
+        return life.url if life is not None else ""
+
+    @property
     def is_caught_up(self) -> bool:
         return self.session is not None and self.session.is_caught_up
 

@@ -274,11 +274,15 @@ When: TypeAlias = Literal["connected", "resumed", "fresh"]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a device holds in the end: while it stayed connected, after it has resumed, or fetched afresh."""
+    """What a device holds in the end: while it stayed connected, after it has resumed, or fetched afresh.
+
+    :ivar node: where it was connected then.
+    """
 
     at: float
     device: str
     user: str
+    node: str
     when: When
     conversations: tuple[ConversationView, ...]
 

@@ -104,11 +104,12 @@ async def _compare(world: World, devices: Sequence[Device], when: When) -> None:
     while True:
         seen: list[View] = []
         for number, person in enumerate(world.people):
-            shown = await fetch(world.urls[number % len(world.urls)], person.token, person.user)
+            url = world.urls[number % len(world.urls)]
+            shown = await fetch(url, person.token, person.user)
             now, user = recorder.now(), recorder.name_of(person.user)
-            fresh = View(now, f"{user} afresh", user, "fresh", view_of(shown, recorder.name_of))
+            fresh = View(now, f"{user} afresh", user, world.node_at(url), "fresh", view_of(shown, recorder.name_of))
             held = [
-                View(now, device.name, user, when, view_of(device.mailbox, recorder.name_of))
+                View(now, device.name, user, world.node_at(device.url), when, view_of(device.mailbox, recorder.name_of))
                 for device in devices
                 if device.user == user
             ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from store.pool import Pool
 from tests.checker.__main__ import report
 from tests.checker.checks import verify
-from tests.checker.doctored import DOCTORINGS, small_plan
+from tests.checker.doctored import DOCTORINGS, GROUP, small_plan
+from tests.checker.history import Stored
 from tests.checker.plan import make_plan
 from tests.checker.run import run
 
@@ -48,3 +51,7 @@ async def test_what_is_wrong_with_a_history_is_reported_by_name(pool: Pool, redi
         if expected not in found:
             unreported[name] = found
     assert unreported == {}
+    doctor, _ = DOCTORINGS["a device misses the last message"]
+    [found] = [finding.what for finding in verify(doctor(outcome.history)) if finding.check == "differs"]
+    seq, message = max((each.seq, each.message) for each in outcome.history.of(Stored) if each.conversation == GROUP)
+    assert re.match(rf"user1\.\d at node\d, resumed: {GROUP}: message {seq} \({message}\) is missing, not ", found)

@@ -79,6 +79,10 @@ class World:
     def urls(self) -> list[str]:
         return [node.url for node in self._nodes]
 
+    def node_at(self, url: str) -> str:
+        """What a node is called in the history; empty for none."""
+        return f"node{self.urls.index(url)}" if url in self.urls else ""
+
     @property
     def people(self) -> list[Credentials]:
         """Of each user one device that is never connected."""

@@ -58,6 +58,24 @@ async def test_only_nodes_that_hold_a_recipient_are_written_to(redis: Redis, nur
     assert await _entries(redis, HERE) == [], "what is pushed here needs no stream"
 
 
+async def test_each_node_that_holds_a_recipient_is_written_to(redis: Redis, nursery: trio.Nursery) -> None:
+    """Also where one user has devices on several, beside this one: each of them has the push, and who it is for."""
+    await _nodes(redis)
+    await enter(redis, ELSEWHERE, [BOB, DAVE])
+    await enter(redis, HERE, [BOB])
+    fanout = Fanout(redis, HERE, lambda: False)
+    fanout.add(Push(CHAT, 1, b"to bob", (ALICE, BOB)))
+    fanout.add(Push(CHAT, 2, b"to all", (ALICE, BOB, CAROL, DAVE)))
+    fanout.wake()
+    nursery.start_soon(fanout.run)
+    await fanout.wait_idle()
+    for node, to_all in ((THERE, {BOB, CAROL}), (ELSEWHERE, {BOB, DAVE})):
+        [[first, second]] = await _entries(redis, node)
+        assert first == Push(CHAT, 1, b"to bob", [BOB])
+        assert set(second.users) == to_all
+    assert await _entries(redis, HERE) == []
+
+
 async def test_alone_nothing_is_looked_up_or_written(redis: Redis, nursery: trio.Nursery) -> None:
     await _nodes(redis)
     fanout = Fanout(redis, HERE, lambda: True)

@@ -172,7 +172,9 @@ def test_the_quietest_conversation_is_forgotten_with_its_hole(monkeypatch: pytes
     for talk in talks[1:3]:
         following.offer(talk, 1, 1, 0.0, never)
     following.offer(talks[1], 2, 2, 0.0, never)
+    assert not following.has_forgotten
     following.offer(talks[3], 1, 1, 0.0, never)
+    assert following.has_forgotten
     assert [following.follows(talk) for talk in talks] == [False, True, True, True, False]
     assert not following.has_holes
     assert following.holes_due(10.0) == []
