@@ -265,11 +265,13 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "participants_user",  # the list, sync, who shares a conversation
         "jobs_due",  # relay
         "dead_jobs_task",  # dead, replay
+        "dead_jobs_died",  # forget_dead
         "revisions_changed",  # sync
         "revisions_at",  # revised_since
         "hidden_at",  # revised_since
+        "hidden_message",  # clear
         "attachments_of_message",  # deleting a message, whose attachments refer to it
-        "sends_created",  # forget_temp_ids, count_day
+        "sends_created",  # forget_temp_ids
         "expiries_oldest",  # move_floors, by the deployment's rule
         "expiries_due",  # move_floors, by a conversation's lifetime
         "expiries_uncleared",  # unannounced, uncleared
