@@ -162,7 +162,7 @@ async def enqueue(
     priority: int = 1,
     is_handed: bool = False,
 ) -> tuple[int, bool]:
-    """Enqueue one job under a key, as the function enqueue() of migration 7 says; its id, and whether it is to be
+    """Enqueue one job under a key, as the function enqueue() says; its id, and whether it is to be
     handed to Redis now.
 
     :param payload: a JSON object.

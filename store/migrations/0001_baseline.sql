@@ -319,6 +319,7 @@ create table dead_jobs (
     constraint dead_jobs_volatile unique (volatile_id)
 );
 create index dead_jobs_task on dead_jobs (task, id);
+create index dead_jobs_died on dead_jobs (died);
 
 create table schedules (
     name text primary key check (name ~ '^[a-z][a-z0-9_]{0,62}$'),

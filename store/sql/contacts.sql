@@ -20,6 +20,8 @@ select set_blocked(%(user)s::uuid, %(other)s::uuid, %(is_blocked)s);
 -- name: list
 -- A page of a user's contacts, by their ids.
 select c.contact_id, u.username, u.display_name, c.is_blocked, (extract(epoch from c.created) * 1000000)::bigint
-from contacts c join users u on u.id = c.contact_id
+from contacts c
+-- The limit has each looked up: where few users are stored, they would be read from end to end.
+cross join lateral (select u.username, u.display_name from users u where u.id = c.contact_id limit 1) u
 where c.user_id = %(user)s::uuid and c.contact_id > %(after)s::uuid
 order by c.contact_id limit %(limit)s;

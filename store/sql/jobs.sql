@@ -29,8 +29,9 @@ with room as (
         order by due limit r.room for update skip locked
     ) j
 )
+-- As an array: else a plan expects far more of them, and reads all jobs that wait.
 update jobs j set is_handed = true, due = clock_timestamp() + %(lease_ms)s * interval '1 ms'
-from found where j.id = found.id
+from found where j.id = found.id and j.id = any(array(select f.id from found f))
 returning j.id, j.task, j.priority::bigint, (extract(epoch from clock_timestamp() - found.due) * 1000)::bigint;
 
 -- name: give_back
@@ -164,7 +165,7 @@ with chosen as (
     where (%(task)s::text is null or task = %(task)s) and (%(id)s::bigint is null or id = %(id)s)
     order by id limit %(limit)s for update skip locked
 ), gone as (
-    delete from dead_jobs d using chosen where d.id = chosen.id
+    delete from dead_jobs d where d.id = any(array(select c.id from chosen c))
     returning d.id, d.task, d.payload, d.key, d.priority
 ), again as (
     insert into jobs (task, payload, key, priority)
@@ -180,7 +181,7 @@ with chosen as (
     where (%(task)s::text is null or task = %(task)s) and (%(id)s::bigint is null or id = %(id)s)
     order by id limit %(limit)s for update skip locked
 ), gone as (
-    delete from dead_jobs d using chosen where d.id = chosen.id returning 1
+    delete from dead_jobs d where d.id = any(array(select c.id from chosen c)) returning 1
 )
 select count(*) from gone;
 
@@ -188,9 +189,9 @@ select count(*) from gone;
 -- Dead jobs that nobody has replayed for so long; how many.
 with old as (
     select id from dead_jobs where died < clock_timestamp() - make_interval(days => %(days)s)
-    limit %(limit)s for update skip locked
+    order by died limit %(limit)s for update skip locked
 ), gone as (
-    delete from dead_jobs d using old where d.id = old.id returning 1
+    delete from dead_jobs d where d.id = any(array(select old.id from old)) returning 1
 )
 select count(*) from gone;
 

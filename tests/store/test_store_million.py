@@ -171,7 +171,11 @@ READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
         {"user": b"", "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, "most": 32},
     ),
     ("version", conversations._VERSION, {"user": b"", "most": 32}),
-    ("chosen", conversations._CHOSEN, {"user": b"", "conversations": [b""], "bases": [None], "most": 32}),
+    (
+        "chosen",
+        conversations._CHOSEN,
+        {"user": b"", "conversations": [b""], "bases": [None], "marks": None, "most": 32},
+    ),
     *[
         (f"{name} {at}", statement, {"user": b"", "conversation": b"", "limit": PAGE + 1, "bytes": None, **bounds})
         for at in (1, DEEP // 2, DEEP)
@@ -265,11 +269,13 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "participants_user",  # the list, sync, who shares a conversation
         "jobs_due",  # relay
         "dead_jobs_task",  # dead, replay
+        "dead_jobs_died",  # forget_dead
         "revisions_changed",  # sync
         "revisions_at",  # revised_since
         "hidden_at",  # revised_since
+        "hidden_message",  # clear
         "attachments_of_message",  # deleting a message, whose attachments refer to it
-        "sends_created",  # forget_temp_ids, count_day
+        "sends_created",  # forget_temp_ids
         "expiries_oldest",  # move_floors, by the deployment's rule
         "expiries_due",  # move_floors, by a conversation's lifetime
         "expiries_uncleared",  # unannounced, uncleared
@@ -279,6 +285,8 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "attachments_thumbnail",  # unknown_objects
         "users_created",  # count_day
         "notifiers_device",  # forget those of a revoked device
+        "notices_notifier",  # removing a notifier, whose notices refer to it
+        "notices_look",  # look_again
         "notifiers_hash",  # a device at a push service is its last user's
         "emails_digest",  # ask_digests
         "emails_address",  # who waits for an address
