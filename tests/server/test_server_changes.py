@@ -327,3 +327,19 @@ async def test_limits_of_arrays_are_those_of_the_specification(pool: Pool, redis
         assert await room.ask("carol", Watch(5, users)) == [Done(5)]
         error = await room.reply("carol", Watch(5, [*users, users[0]]), Error)
         assert error.code == "invalid_frame"
+
+
+@pytest.mark.parametrize(("deleter", "for_everyone"), [("alice", True), ("alice", False), ("bob", False)])
+async def test_a_tombstone_can_be_answered(pool: Pool, redis_url: str, deleter: str, for_everyone: bool) -> None:
+    """Whoever deleted it and for whom: bob may have written his answer before he heard of that."""
+    async with open_room(pool, redis_url) as room:
+        await room.send("alice", b"question", seen_by=("tablet", "bob"))
+        await room.reply(deleter, Delete(2, room.conversation, 1, for_everyone), Done)
+        answer = Send(3, room.conversation, "text", b"answer", None, None, uuid4().bytes, 1)
+        sent = await room.reply("bob", answer, Sent)
+        assert await room.reply("bob", answer, Sent) == sent, "a retry, too"
+        told = await room.clients["tablet"].find(Message)
+        assert (told.content, told.reply_to) == (b"answer", 1)
+        for nowhere in (0, 3, 2**63 - 1):
+            beyond = Send(4, room.conversation, "text", b"answer", None, None, uuid4().bytes, nowhere)
+            assert (await room.reply("bob", beyond, Error)).code == "unknown_message"
