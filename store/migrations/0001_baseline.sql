@@ -167,6 +167,9 @@ create table revisions (
     seq bigint not null,
     changed xid8 not null default pg_current_xact_id(),
     at timestamptz not null default clock_timestamp(),
+    -- Of the last edits, the newest at the end: what a repeat of one is known by, and when it was done.
+    digests bytea[] not null default '{}',
+    edited timestamptz[] not null default '{}',
     primary key (conversation_id, seq)
 );
 create index revisions_changed on revisions (conversation_id, changed);

@@ -1,0 +1,12 @@
+-- What a repeat of an edit must be equal in: no two edits have the same bytes here, and null is apart from empty. A content
+-- type has no NUL.
+create or replace function edit_digest(
+    p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea
+) returns bytea language sql immutable parallel safe as $$
+    select substring(sha256(
+        convert_to(p_content_type, 'UTF8') || '\x00'::bytea
+        || int8send(length(p_content)) || p_content
+        || coalesce(int8send(length(p_nonce)) || p_nonce, '\xff'::bytea)
+        || coalesce(int8send(length(p_ephemeral_public_key)) || p_ephemeral_public_key, '\xff'::bytea)
+    ) for 16)
+$$;
