@@ -35,7 +35,7 @@ CONTENT_TYPE: Final = "text/plain"
 NAME: Final = f"alo-terminal/{VERSION}"
 
 LONGEST_PAUSE_S: Final = 3.0
-"""Between two attempts to connect: somebody is looking (`protocol/SPEC.md`, 13.3)."""
+"""Between two attempts to connect: the user is looking at it (`protocol/SPEC.md`, 13.3)."""
 
 Show = Callable[[str], object]
 
@@ -108,7 +108,8 @@ async def run_chat(
                 if not await session.load_older(conversation.conversation, RECENT):
                     break
         if scope.cancelled_caught:
-            raise Unreachable(f"no gateway at {' or '.join(socket_urls)}")
+            why = f"; the last attempt: {session.last_error}" if session.last_error is not None else ""
+            raise Unreachable(f"no gateway at {' or '.join(socket_urls)}{why}")
         chat = _Chat(session, conversation, show, warn)
         chat.show_recent()
         session.watch([user for user in names if user != credentials.user])

@@ -48,7 +48,7 @@ class _Life:
         scope.cancel()
 
     def pause_s(self, failures: int, most_s: float) -> float:
-        """How long to wait before the next one, after so many that failed.
+        """The wait before the next connection, after this number of failed ones.
 
         :param most_s: the longest range of the wait, unless the server has asked for a longer one.
         """
@@ -70,6 +70,7 @@ class Link:
     :param longest_pause_s: between attempts to connect, unless the server asks for a longer one.
     :ivar credentials: with the token that counts now.
     :ivar connection: the one that has been welcomed; None while there is none.
+    :ivar last_error: why the last attempt to connect has failed, or the last connection has ended; None before that.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Link:
             raise ValueError("a session needs the URL of at least one gateway")
         self.credentials = credentials
         self.connection: Connection | None = None
+        self.last_error: ConnectionLost | Unreachable | None = None
         self._socket_urls = list(socket_urls)
         self._on_push = on_push
         self._on_online = on_online
@@ -190,6 +192,7 @@ class Link:
         except Unreachable as unreachable:
             life.error = unreachable
         finally:
+            self.last_error = life.error or self.last_error
             life.settled.set()
             life.due.set()
         if life.online.is_set() and self.connection is None:

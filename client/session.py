@@ -200,6 +200,11 @@ class Session:
         return self.is_online and is_held
 
     @property
+    def last_error(self) -> ConnectionLost | Unreachable | None:
+        """Why the last attempt to connect has failed, or the last connection has ended; None before that."""
+        return self._link.last_error
+
+    @property
     def features(self) -> frozenset[str]:
         """What the server can do, by name; none while there is no connection."""
         return self._link.connection.features if self._link.connection else frozenset()

@@ -473,7 +473,7 @@ async def test_a_chat_whose_login_is_revoked_ends(logged_in: World, stdin: int) 
 
 async def test_no_gateway_is_said_after_a_while(logged_in: World, stdin: int, autojump_clock: MockClock) -> None:
     logged_in.down.add(GATEWAY)
-    with pytest.raises(Unreachable, match=f"no gateway at {GATEWAY}"):
+    with pytest.raises(Unreachable, match=f"no gateway at {GATEWAY}; the last attempt: {GATEWAY}: nobody answers"):
         await run("chat", "ann", "bob")
 
 
