@@ -52,7 +52,7 @@ VARIABLES: Final = {
     "ALO_PASSWORD": "the password; without it you are asked",
     "SSL_CERT_FILE": "certificate authorities in PEM, in place of the system's, for addresses with https: and wss:",
 }
-"""Of the environment -> what they are for."""
+"""Variables of the environment -> their use."""
 
 
 class CommandError(Exception):
@@ -84,7 +84,7 @@ def show(line: str) -> None:
 
 
 def read_password(*, twice: bool) -> str:
-    """From the environment or the terminal, without echo. One that nobody can have is refused at once.
+    """From the environment or the terminal, without echo. A password that breaks the server's rules is refused at once.
 
     :raises CommandError: says why.
     """
@@ -232,7 +232,7 @@ def sentence(error: ClientFailure, username: str) -> str:
 
 
 def meaning_of(close_code: int) -> str:
-    """What a close code means, in a few words."""
+    """The meaning of a close code, in a few words."""
     try:
         return f"{CloseCode(close_code).info.meaning} ({close_code})"
     except ValueError:

@@ -18,18 +18,18 @@ _C = TypeVar("_C")
 
 
 class NotPossible(Exception):
-    """What was typed cannot be done; says why, and what can be done instead."""
+    """A line cannot be obeyed; says why, and how to type it instead."""
 
 
 @dataclass(frozen=True)
 class Command(Generic[_C]):
-    """What a line can ask for.
+    """A command that a line can hold.
 
     :ivar name: with its slash, such as "/edit".
-    :ivar arguments: what comes after it, as help shows it, such as "TEXT"; in brackets if it may be left out, empty if
-        nothing may come.
-    :ivar help: what it does, in a few words.
-    :ivar run: does it, given whose chat it is and what comes after the name, without the spaces around.
+    :ivar arguments: the arguments as help shows them, such as "TEXT"; in brackets if they may be left out, empty if the
+        command takes none.
+    :ivar help: its effect, in a few words.
+    :ivar run: does it, given the chat and the arguments, without the spaces around them.
     """
 
     name: str

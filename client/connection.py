@@ -555,7 +555,7 @@ async def _open_websocket(
     except ClientFailure:
         raise
     except Exception as error:
-        # For what is no handshake at all, trio-websocket lets errors of the parsers through that it is made of.
+        # trio-websocket lets errors of its parsers through, such as h11's, if the answer breaks their rules.
         if socket is not None:
             raise
         raise Unreachable(f"{url} does not speak WebSocket") from error

@@ -21,7 +21,7 @@ async def open_stream(url: str) -> tuple[trio.SocketStream | trio.SSLStream[trio
 
     :param url: `ws://host:port` or `wss://host:port`; the ports 80 and 443 may be left out.
     :raises InvalidAddress: if it is not such a URL.
-    :raises InvalidAuthorities: if nobody can be trusted, as SSL_CERT_FILE cannot be read.
+    :raises InvalidAuthorities: if SSL_CERT_FILE or SSL_CERT_DIR cannot be used.
     :raises OSError: if nobody answers there, `trio.BrokenResourceError` if TLS fails.
     """
     try:

@@ -160,7 +160,7 @@ class HttpClient:
     :param base_url: like `http://127.0.0.1:8000`.
     :param token: who asks; not needed for `register` and `log_in`.
     :param transport: replaces the network, for tests.
-    :raises InvalidAuthorities: if nobody can be trusted, as SSL_CERT_FILE cannot be read.
+    :raises InvalidAuthorities: if SSL_CERT_FILE or SSL_CERT_DIR cannot be used.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class HttpClient:
 
 
 def _context(base_url: str) -> ssl.SSLContext:
-    # Without TLS nobody needs to be trusted, and reading the certificates would take 15 ms.
+    # A connection without TLS needs no authorities, and reading them would take 15 ms.
     is_plain = base_url.lower().startswith("http:")
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else trusting_context()
 

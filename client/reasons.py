@@ -18,7 +18,7 @@ from client.terminal import printable
 from protocol.errors import ProtocolError, RemoteProtocolError
 
 UNKNOWN: Final = "the cause is not known"
-"""For an exception that says nothing, and that nobody has foreseen."""
+"""For an exception that says nothing, and that this table does not foresee."""
 
 _LOST: Final = "the other side broke the connection off"
 _OF_TYPES: Final[tuple[tuple[type[BaseException], str], ...]] = (
@@ -45,7 +45,7 @@ _OF_CAUSELESS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (httpx.NetworkError, "the connection failed"),
     (httpx.HTTPError, "the request failed"),
 )
-"""For errors that stand for another one, which says more, if that is not known."""
+"""For errors that a library raises in place of a cause, if the cause says nothing."""
 
 
 def reason_of(error: BaseException) -> str:

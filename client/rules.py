@@ -1,4 +1,4 @@
-"""What the server will refuse of a name or a password: said here, before anything is typed again or sent."""
+"""The server's rules for names, passwords and titles: checked here before the user types anything twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from protocol import limits
 
 
 def fault_of_username(name: str) -> str | None:
-    """Why nobody can have this name; None if somebody can."""
+    """The rule of usernames that this name breaks, as a sentence; None if it breaks none."""
     if re.match(limits.USERNAME_PATTERN, name):
         return None
     shown, most = printable(name[:40]) or "an empty name", limits.MAX_USERNAME_BYTES
@@ -20,7 +20,7 @@ def fault_of_username(name: str) -> str | None:
 
 
 def fault_of_password(password: str) -> str | None:
-    """Why nobody can have this password; None if somebody can."""
+    """The rule that this password breaks, as a sentence; None if it breaks none."""
     least, most = limits.MIN_PASSWORD_CHARACTERS, limits.MAX_PASSWORD_CHARACTERS
     if not least <= len(password) <= most:
         return f"a password must have {least} to {most} characters; this one has {len(password)}"
@@ -32,7 +32,7 @@ def fault_of_password(password: str) -> str | None:
 
 
 def fault_of_title(title: str) -> str | None:
-    """Why no group can have this title; None if one can."""
+    """The rule that this title breaks, as a sentence; None if it breaks none."""
     if not 1 <= len(title) <= limits.MAX_TITLE_CHARACTERS or "\0" in title:
         return f"a title must have 1 to {limits.MAX_TITLE_CHARACTERS} characters"
     try:

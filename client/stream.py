@@ -11,7 +11,7 @@ class HeardStream(trio.abc.Stream):
     """A stream that takes note of the other side.
 
     :ivar heard_at: when the last bytes came, by Trio's clock; at first, when this was made.
-    :ivar ended: nothing comes any more.
+    :ivar ended: set when the other side has sent its last byte, or the stream is closed.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:

@@ -1,4 +1,4 @@
-"""Whom the client trusts: the certificate authorities of the machine, or those that SSL_CERT_FILE names."""
+"""The certificate authorities that the client trusts: the machine's, or those that SSL_CERT_FILE names."""
 
 from __future__ import annotations
 

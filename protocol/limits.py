@@ -72,7 +72,7 @@ COUNTED: Final = 50
 are the user's own. Of earlier ones a client asks when somebody wants to know."""
 
 MAX_TITLE_CHARACTERS: Final = 128
-"""Of a group; 512 bytes in any script."""
+"""The longest title of a group; 512 bytes in any script."""
 
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""

@@ -1,4 +1,4 @@
-"""Whom the client trusts: the authorities of SSL_CERT_FILE, else the machine's, over HTTP and WebSocket alike."""
+"""The client trusts the authorities of SSL_CERT_FILE, else the machine's, over HTTP and WebSocket alike."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%s" % (len(ERR
 
 
 async def talk(port: int) -> str:
-    """What a server says over a WebSocket: that there is none."""
+    """The server's answer to a WebSocket handshake: 404."""
     try:
         async with connect(f"wss://localhost:{port}", "token"):
             return "welcomed"
@@ -73,7 +73,7 @@ async def test_authorities_of_the_environment_are_trusted(
 async def test_the_machine_s_authorities_are_trusted(
     way: Callable[[int], Awaitable[str]], nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As OpenSSL finds them; a machine of ours cannot be taught another one, so it is told to look elsewhere."""
+    """The test cannot install an authority on the machine, so it makes OpenSSL look elsewhere."""
     authority = Authority(tmp_path / "ca")
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)

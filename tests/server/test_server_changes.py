@@ -349,7 +349,7 @@ async def test_an_edit_that_is_repeated_after_another_device_s_edit_was_done(poo
 
 @pytest.mark.parametrize(("deleter", "for_everyone"), [("alice", True), ("alice", False), ("bob", False)])
 async def test_a_tombstone_can_be_answered(pool: Pool, redis_url: str, deleter: str, for_everyone: bool) -> None:
-    """Whoever deleted it and for whom: bob may have written his answer before he heard of that."""
+    """Bob may have written his answer before he heard of the deletion, whichever kind it is."""
     async with open_room(pool, redis_url) as room:
         await room.send("alice", b"question", seen_by=("tablet", "bob"))
         await room.reply(deleter, Delete(2, room.conversation, 1, for_everyone), Done)

@@ -154,7 +154,7 @@ REFRESHES = [
     ("a b c", {"c", "d"}),
     ("a b b d", {"d", "e"}),
 ]
-"""With which tokens a device refreshes, each of which gets it the next letter -> which are good then."""
+"""The tokens that a device refreshes with, in turn; each refresh returns the next letter -> the good ones."""
 
 
 @pytest.mark.parametrize(("refreshes", "good"), REFRESHES)
@@ -172,7 +172,7 @@ async def test_a_device_has_the_token_that_it_was_given_last_and_the_one_before(
             [error] = await client.read(1)
             assert isinstance(error, Error)
             assert error.code == ErrorCode.UNAUTHENTICATED.value
-        # What was opened with the first one goes on, also where that is void; and any good one may be refreshed on it.
+        # The connection that the first token opened goes on, also where that token is void; it takes any good token.
         for name in sorted(good)[-1:]:
             await refreshed(client, tokens[name])
 

@@ -227,7 +227,7 @@ async def test_the_last_sixteen_edits_are_known_again(talk: Talk) -> None:
 
 
 async def test_an_edit_is_known_again_by_all_of_its_content(talk: Talk) -> None:
-    """Whatever differs in type, content, nonce or key, or is absent rather than empty, is another edit."""
+    """An edit that differs in type, content, nonce or key, or leaves out a field that was empty, is a new edit."""
     parts: list[tuple[str, bytes, bytes | None, bytes | None]] = [
         ("t", b"c", b"n", b"k"),
         ("tc", b"", b"n", b"k"),
@@ -263,7 +263,7 @@ async def test_nothing_of_the_edits_of_a_deleted_message_stays(talk: Talk) -> No
 
 
 async def test_an_edit_that_is_so_old_that_it_is_forgotten_conflicts(talk: Talk) -> None:
-    """What comes after that is known again: the newest edit is the last of those that are kept."""
+    """Later edits are recognised: the newest edit is always the last of the array."""
     await talk.edit("alice", 1, 0, b"0")
     await talk.edit("alice", 1, 1, b"1")
     await talk.pool.fetch("delete from revisions returning 1")

@@ -38,7 +38,7 @@ begin
         else 'conflict' end;
     stamp := old.edited;
     if outcome = 'conflict' and old.revision > p_revision + 1 then
-        -- The newest edit is the last of the array, and this one came so many before it.
+        -- The newest edit is the last of the array; this one lies as many places before it as there are revisions since.
         select r.edited[cardinality(r.edited) - (old.revision - p_revision - 1)] into stamp
         from revisions r
         where r.conversation_id = p_conversation and r.seq = p_seq
