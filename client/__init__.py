@@ -12,7 +12,8 @@ real client encrypts before `send` and decrypts after receiving.
 | `session` | a device that stays connected and misses nothing: link + mailbox |
 | `signs` | who is online and who types |
 | `errors` | everything that these raise |
-| `chat`, `__main__` | the command line |
+| `reasons`, `rules` | why something failed, in words for a person; what the server will refuse |
+| `chat`, `commands`, `__main__` | the command line; what can be typed in a chat |
 
 `js/` is another client, in JavaScript, written from the specification alone.
 """

@@ -1,8 +1,6 @@
-"""The command line: `python -m client --help`.
+"""The command line: `python -m client --help`, which also says which variables of the environment count.
 
-Passwords come from the terminal or ALO_PASSWORD; the servers from ALO_HTTP_URL (default http://127.0.0.1:8000) and
-ALO_SOCKET_URL (default ws://127.0.0.1:8001; several, separated by commas, are tried in turn). A login is kept in
-`$XDG_CONFIG_HOME/alo-shield/NAME.json`, with mode 600.
+A login is kept in `$XDG_CONFIG_HOME/alo-shield/NAME.json`, with mode 600.
 
 Messages go out as plain UTF-8: this is a demonstration. The server takes content as opaque bytes, and a real client
 encrypts them.
@@ -23,13 +21,38 @@ from typing import Final
 import trio
 
 from client import directory, login
-from client.chat import line_of, names_in, run_chat
-from client.errors import ClientFailure, ConnectionLost, HttpRefused, Unreachable
+from client.chat import COMMANDS, line_of, names_in, run_chat
+from client.errors import (
+    ClientFailure,
+    ConnectionLost,
+    HttpRefused,
+    InvalidAuthorities,
+    NoReply,
+    OutcomeUnknown,
+    Unreachable,
+)
 from client.http import Credentials, HttpClient, User
+from client.reasons import reason_of
+from client.rules import fault_of_password, fault_of_title, fault_of_username
 from client.terminal import local_time, printable
+from protocol.codes import CloseCode
+from protocol.errors import ProtocolError
 from protocol.frames import Conversation
 
 NOT_ENCRYPTED: Final = "This demonstration client does not encrypt: the server could read what you write."
+
+
+DEFAULT_HTTP_URL: Final = "http://127.0.0.1:8000"
+DEFAULT_SOCKET_URL: Final = "ws://127.0.0.1:8001"
+
+VARIABLES: Final = {
+    "ALO_HTTP_URL": f"the server for accounts, lists and history (default {DEFAULT_HTTP_URL})",
+    "ALO_SOCKET_URL": f"the gateway for live chats (default {DEFAULT_SOCKET_URL}); several, separated by commas, are"
+    " tried in turn",
+    "ALO_PASSWORD": "the password; without it you are asked",
+    "SSL_CERT_FILE": "certificate authorities in PEM, in place of the system's, for addresses with https: and wss:",
+}
+"""Variables of the environment -> their use."""
 
 
 class CommandError(Exception):
@@ -38,13 +61,16 @@ class CommandError(Exception):
 
 def http_url() -> str:
     """The server for HTTP."""
-    return os.environ.get("ALO_HTTP_URL") or "http://127.0.0.1:8000"
+    return os.environ.get("ALO_HTTP_URL") or DEFAULT_HTTP_URL
 
 
 def socket_urls() -> list[str]:
     """The gateways."""
-    urls = os.environ.get("ALO_SOCKET_URL") or "ws://127.0.0.1:8001"
-    return [url.strip() for url in urls.split(",") if url.strip()]
+    urls = os.environ.get("ALO_SOCKET_URL") or DEFAULT_SOCKET_URL
+    found = [url.strip() for url in urls.split(",") if url.strip()]
+    if not found:
+        raise CommandError("ALO_SOCKET_URL must be addresses of gateways, separated by commas; it has none")
+    return found
 
 
 def warn(line: str) -> None:
@@ -58,21 +84,35 @@ def show(line: str) -> None:
 
 
 def read_password(*, twice: bool) -> str:
-    """From the environment or the terminal, without echo."""
+    """From the environment or the terminal, without echo. A password that breaks the server's rules is refused at once.
+
+    :raises CommandError: says why.
+    """
     password = os.environ.get("ALO_PASSWORD")
     if password is not None:
+        check(fault_of_password(password))
         return password
     try:
         password = getpass("Password: ")
+        check(fault_of_password(password))
         if twice and getpass("Password again: ") != password:
             raise CommandError("the passwords differ")
-    except EOFError:
+    except (EOFError, OSError):
         raise CommandError("no password: there is no terminal to ask on; set ALO_PASSWORD") from None
     return password
 
 
+def check(fault: str | None) -> None:
+    """
+    :raises CommandError: if there is a fault.
+    """
+    if fault is not None:
+        raise CommandError(fault)
+
+
 async def register(arguments: argparse.Namespace) -> None:
     """`register NAME`"""
+    check(fault_of_username(arguments.name))
     password = read_password(twice=True)
     async with HttpClient(http_url()) as http:
         await http.register(arguments.name, password)
@@ -82,6 +122,7 @@ async def register(arguments: argparse.Namespace) -> None:
 
 async def log_in(arguments: argparse.Namespace) -> None:
     """`login NAME`"""
+    check(fault_of_username(arguments.name))
     password = read_password(twice=False)
     async with HttpClient(http_url()) as http:
         await _log_in(http, arguments.name, password)
@@ -95,6 +136,7 @@ async def _log_in(http: HttpClient, username: str, password: str) -> None:
 
 async def chat(arguments: argparse.Namespace) -> None:
     """`chat NAME WITH... [--group TITLE]`"""
+    check(arguments.group and fault_of_title(arguments.group))
     credentials = load_login(arguments.name)
     async with HttpClient(http_url(), token=credentials.token) as http:
         others = await find_users(http, arguments.others)
@@ -104,7 +146,7 @@ async def chat(arguments: argparse.Namespace) -> None:
         )
         if os.isatty(0):
             title = directory.title_of(conversation, credentials.user)
-            show(f"{title}: type to send, /edit TEXT or /delete for your last message, /quit or Ctrl-D to leave")
+            show(f"{title}: type to send; /help lists the commands; /quit or Ctrl-D leaves")
     warn(NOT_ENCRYPTED)
     keep = partial(login.save, arguments.name)
     if not await run_chat(socket_urls(), credentials, conversation, show, warn, keep):
@@ -156,6 +198,7 @@ async def find_users(http: HttpClient, usernames: Sequence[str]) -> list[User]:
     """Who these are; the error names the first that does not exist."""
     users = []
     for username in usernames:
+        check(fault_of_username(username))
         try:
             users.append(await http.user(username))
         except HttpRefused as refused:
@@ -177,9 +220,23 @@ def sentence(error: ClientFailure, username: str) -> str:
         case HttpRefused(status=401) | ConnectionLost(close_code=4501 | 4504 | 4505):
             return f"the login of {username} is no longer valid; log in again: python -m client login {username}"
         case HttpRefused(code="invalid_body"):
-            return f"the server does not accept that: {printable(error.detail)}"
+            return f"the server does not accept that: {printable(error.detail) or 'it does not say why'}"
+        case ConnectionLost():
+            return f"the server has ended the connection: {printable(error.reason) or meaning_of(error.close_code)}"
+        case NoReply() | OutcomeUnknown():
+            return "no answer came in time; what was asked for may have been done or not"
+        case InvalidAuthorities():
+            return printable(str(error))
         case _:
             return f"the server refused: {printable(str(error))}"
+
+
+def meaning_of(close_code: int) -> str:
+    """The meaning of a close code, in a few words."""
+    try:
+        return f"{CloseCode(close_code).info.meaning} ({close_code})"
+    except ValueError:
+        return f"it gives no reason ({close_code})"
 
 
 def _limit(text: str) -> int:
@@ -191,8 +248,13 @@ def _limit(text: str) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The grammar of the command line."""
+    width = max(map(len, VARIABLES))
+    variables = "\n".join(f"  {name:{width}}  {meaning}" for name, meaning in VARIABLES.items())
     parser = argparse.ArgumentParser(
-        prog="python -m client", description="ALO Shield in a terminal.", epilog=NOT_ENCRYPTED
+        prog="python -m client",
+        description="ALO Shield in a terminal.",
+        epilog=f"environment:\n{variables}\n\n{NOT_ENCRYPTED}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -206,9 +268,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("login", log_in, "log in on this machine")
     add("list", list_conversations, "show your conversations, latest first")
     for command in (
-        add(
-            "chat", chat, "write and read live; /edit TEXT and /delete change your last message; /quit or Ctrl-D leaves"
-        ),
+        add("chat", chat, f"write and read live, with {', '.join(each.usage for each in COMMANDS)}; Ctrl-D leaves"),
         add("history", history, "show the last messages"),
     ):
         command.add_argument("others", metavar="WITH", nargs="+", help="with whom; several make a group")
@@ -226,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(arguments)
     try:
         trio.run(parsed.run, parsed)
-    except (ClientFailure, CommandError, OSError, KeyboardInterrupt, BaseExceptionGroup) as error:
+    except (ClientFailure, CommandError, ProtocolError, OSError, KeyboardInterrupt, BaseExceptionGroup) as error:
         return report(error, parsed.name)
     return 0
 
@@ -245,8 +305,10 @@ def report(error: BaseException, username: str) -> int:
             warn(sentence(error, username))
         case CommandError():
             warn(str(error))
-        case OSError():
-            warn(f"{error.filename or 'the terminal'}: {error.strerror}")
+        case BrokenPipeError():
+            warn("nobody reads the output any more")
+        case ProtocolError() | OSError():
+            warn(f"it went wrong: {reason_of(error)}")
         case _:
             raise error
     return 1

@@ -12,13 +12,14 @@ MOST_S: Final = 60.0
 _random: Final = SystemRandom()
 
 
-def delay_s(failures: int, first_s: float = FIRST_S) -> float:
+def delay_s(failures: int, first_s: float = FIRST_S, most_s: float = MOST_S) -> float:
     """A random wait ("full jitter": Brooker, AWS Architecture Blog, 2015) whose range doubles with each failure.
 
     :param failures: how many came right before this one, from 0.
     :param first_s: the range after the first one.
+    :param most_s: the longest range; `first_s` if that is longer, as a server may have asked for it.
     """
-    return _random.uniform(0, min(MOST_S, first_s * 2 ** min(failures, 16)))
+    return _random.uniform(0, min(max(most_s, first_s), first_s * 2 ** min(failures, 16)))
 
 
 def after_s(retry_after_ms: int, failures: int) -> float:

@@ -10,11 +10,14 @@ from typing import Final
 
 import trio
 
+from client import VERSION
+from client.commands import Command, NotPossible, help_lines, read_line
 from client.errors import NoReply, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
 from client.link import OnToken
 from client.mailbox import Entry
 from client.nursery import open_service_nursery
+from client.reasons import reason_of
 from client.session import Session, open_session
 from client.signs import Sign, Signs
 from client.terminal import local_time, printable, read_lines
@@ -29,9 +32,10 @@ CONNECT_PATIENCE_S: Final = 10.0
 
 CONTENT_TYPE: Final = "text/plain"
 
-EDIT: Final = "/edit"
-DELETE: Final = "/delete"
-QUIT: Final = "/quit"
+NAME: Final = f"alo-terminal/{VERSION}"
+
+LONGEST_PAUSE_S: Final = 3.0
+"""Between two attempts to connect: the user is looking at it (`protocol/SPEC.md`, 13.3)."""
 
 Show = Callable[[str], object]
 
@@ -86,14 +90,26 @@ async def run_chat(
         if signs.take(sign, trio.current_time()):
             show(_line_of_sign(sign, names))
 
-    async with open_session(socket_urls, credentials, on_token=on_token, on_sign=show_sign) as session:
+    def show_link(is_online: bool) -> None:
+        show("-- connected again" if is_online else "-- the connection is lost; reconnecting")
+
+    async with open_session(
+        socket_urls,
+        credentials,
+        on_token=on_token,
+        on_sign=show_sign,
+        on_link=show_link,
+        client=NAME,
+        longest_pause_s=LONGEST_PAUSE_S,
+    ) as session:
         with trio.move_on_after(CONNECT_PATIENCE_S) as scope:
             await session.wait_caught_up()
             while len(session.mailbox.messages(conversation.conversation)) < RECENT:
                 if not await session.load_older(conversation.conversation, RECENT):
                     break
         if scope.cancelled_caught:
-            raise Unreachable(f"no gateway at {' or '.join(socket_urls)}")
+            why = f"; the last attempt: {session.last_error}" if session.last_error is not None else ""
+            raise Unreachable(f"no gateway at {' or '.join(socket_urls)}{why}")
         chat = _Chat(session, conversation, show, warn)
         chat.show_recent()
         session.watch([user for user in names if user != credentials.user])
@@ -112,6 +128,7 @@ class _Chat:
         self._arrivals = session.follow()
         self._show = show
         self._warn = warn
+        self._is_over = False
 
     def show_recent(self) -> None:
         head = self._session.mailbox.head(self._conversation)
@@ -141,32 +158,49 @@ class _Chat:
         is_all_done, is_terminal = True, os.isatty(0)
         async with aclosing(read_lines()) as lines:
             async for line in lines:
-                if line.strip() == QUIT:
-                    break
-                if is_terminal and not self._session.is_online:
-                    self._warn("not connected at the moment; this goes out as soon as the server answers")
                 if line.strip() and not await self._obey(line):
                     is_all_done = False
                     if not is_terminal:
                         break
+                if self._is_over:
+                    break
         return is_all_done
 
     async def _obey(self, line: str) -> bool:
         try:
-            if line.strip() == EDIT:
-                raise NotPossible("there is no text to put in its place")
-            if line.startswith(EDIT + " "):
-                await self._session.edit(self._own_last(), line.removeprefix(EDIT + " ").encode())
-            elif line.strip() == DELETE:
-                await self._session.delete(self._own_last(), for_everyone=True)
-            else:
-                await self._send(line)
+            match read_line(line, COMMANDS):
+                case str(text):
+                    await self._send(text)
+                case command, argument:
+                    await command.run(self, argument)
         except (OutcomeUnknown, NoReply, RequestRefused, Unreachable, LocalProtocolError, NotPossible) as error:
-            self._warn(f"not done: {_why(error)}: {line[:40]}")
+            self._warn(f"not done: {_why(error)}: {printable(line[:40])}")
             return False
         return True
 
+    async def help(self, _: str) -> None:
+        for line in help_lines(COMMANDS):
+            self._show(f"-- {line}")
+
+    async def edit(self, text: str) -> None:
+        message = self._own_last()
+        self._say_if_offline()
+        await self._session.edit(message, text.encode())
+
+    async def delete(self, _: str) -> None:
+        message = self._own_last()
+        self._say_if_offline()
+        await self._session.delete(message, for_everyone=True)
+
+    async def quit(self, _: str) -> None:
+        self._is_over = True
+
+    def _say_if_offline(self) -> None:
+        if os.isatty(0) and not self._session.is_online:
+            self._warn("not connected at the moment; this goes out as soon as the server answers")
+
     async def _send(self, line: str) -> None:
+        self._say_if_offline()
         sent = await self._session.send(self._conversation, line.encode(), content_type=CONTENT_TYPE)
         self._typed.add(sent.message)
 
@@ -177,8 +211,12 @@ class _Chat:
         raise NotPossible("you have written nothing here that could be changed")
 
 
-class NotPossible(Exception):
-    """What was typed cannot be done; says why."""
+COMMANDS: Final[tuple[Command[_Chat], ...]] = (
+    Command("/edit", "TEXT", "put TEXT in the place of your last message", _Chat.edit),
+    Command("/delete", "", "delete your last message for everyone", _Chat.delete),
+    Command("/help", "", "show this", _Chat.help),
+    Command("/quit", "", "leave, as Ctrl-D does", _Chat.quit),
+)
 
 
 def _why(error: Exception) -> str:
@@ -189,5 +227,7 @@ def _why(error: Exception) -> str:
             return f"refused ({printable(error.code)})"
         case Unreachable():
             return "the server did not answer"
-        case _:
+        case NotPossible():
             return str(error)
+        case _:
+            return reason_of(error)

@@ -5,7 +5,6 @@ One task reads, one writes, and `Connection._close` closes; they live as long as
 
 from __future__ import annotations
 
-import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,10 +15,11 @@ import trio
 import trio_websocket
 
 from client import VERSION
-from client.dial import open_stream
-from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
+from client.dial import InvalidAddress, open_stream
+from client.errors import ClientFailure, ConnectionLost, InvalidAuthorities, NoReply, RequestRefused, Unreachable
 from client.nursery import open_service_nursery
 from client.pending import Pending
+from client.reasons import reason_of
 from client.stream import HeardStream
 from protocol import limits
 from protocol.codec import decode_from_server, encode_request
@@ -514,8 +514,10 @@ class Connection:
 async def _say_hello(connection: Connection, hello: Hello, timeout_s: float) -> Welcome:
     try:
         return _expect(Welcome, await connection.request(hello, timeout_s=max(timeout_s, 0)))
-    except (NoReply, RequestRefused, RemoteProtocolError) as error:
+    except (NoReply, RequestRefused) as error:
         raise Unreachable(f"hello was not answered with welcome: {error}") from None
+    except RemoteProtocolError as error:
+        raise Unreachable(f"hello was not answered with welcome: {error.detail}") from None
 
 
 async def _check_version(connection: Connection, asked: int) -> None:
@@ -539,17 +541,13 @@ async def _open_websocket(
 ) -> AsyncGenerator[tuple[trio_websocket.WebSocketConnection, HeardStream, float]]:
     """A WebSocket after its handshake, the stream below it, and the moment (Trio's clock) at which patience ends."""
     deadline = trio.current_time() + timeout_s
-    try:
-        with trio.fail_at(deadline):
-            opened, host = await open_stream(url)
-    except trio.TooSlowError:
-        raise Unreachable(f"{url} did not answer within {timeout_s:g} s") from None
-    except (OSError, ValueError, ssl.SSLError, trio.BrokenResourceError) as error:
-        raise Unreachable(f"{url}: {error}") from error
-    stream, socket = HeardStream(opened), None
+    stream, host = await _dial(url, timeout_s)
+    socket = None
     try:
         async with open_service_nursery() as nursery:
-            with trio.move_on_at(deadline):
+            with trio.CancelScope(deadline=deadline) as patience:
+                # trio-websocket waits for an answer even when the other side has hung up.
+                nursery.start_soon(stream.cancel_when_ended, patience)
                 socket = await trio_websocket.wrap_client_stream(
                     nursery,
                     stream,  # type: ignore[arg-type]  # any stream will do
@@ -559,6 +557,8 @@ async def _open_websocket(
                     max_message_size=limits.MAX_WEBSOCKET_MESSAGE_BYTES,
                     receive_buffer_size=64 * 1024,
                 )
+            if socket is None and stream.ended.is_set():
+                raise Unreachable(f"{url} ended the connection without a WebSocket handshake")
             if socket is None:
                 raise Unreachable(f"{url} did not complete the WebSocket handshake within {timeout_s:g} s")
             if socket.subprotocol != limits.SUBPROTOCOL:
@@ -566,8 +566,29 @@ async def _open_websocket(
             yield socket, stream, deadline
     except trio_websocket.ConnectionRejected as error:
         raise Unreachable(f"{url} answered with status {error.status_code}", _retry_after_s(error)) from None
+    except ClientFailure:
+        raise
+    except Exception as error:
+        # trio-websocket lets errors of its parsers through, such as h11's, if the answer breaks their rules.
+        if socket is not None:
+            raise
+        raise Unreachable(f"{url} does not speak WebSocket") from error
     finally:
         await trio.aclose_forcefully(stream)
+
+
+async def _dial(url: str, timeout_s: float) -> tuple[HeardStream, str]:
+    """The stream below a WebSocket, and what to say in the Host header."""
+    try:
+        with trio.fail_after(timeout_s):
+            opened, host = await open_stream(url)
+    except trio.TooSlowError:
+        raise Unreachable(f"{url} did not answer within {timeout_s:g} s") from None
+    except (InvalidAddress, InvalidAuthorities) as error:
+        raise Unreachable(f"{url}: {error}") from error
+    except (OSError, UnicodeError, trio.BrokenResourceError) as error:
+        raise Unreachable(f"{url}: {reason_of(error)}") from error
+    return HeardStream(opened), host
 
 
 def _retry_after_s(rejected: trio_websocket.ConnectionRejected) -> float:

@@ -27,6 +27,10 @@ class Unreachable(ClientFailure):
         self.retry_after_s = retry_after_s
 
 
+class InvalidAuthorities(ClientFailure):
+    """SSL_CERT_FILE or SSL_CERT_DIR cannot be used; says which, why, and what it should be."""
+
+
 class HttpRefused(ClientFailure):
     """The server answered an HTTP request with an error.
 
@@ -37,7 +41,7 @@ class HttpRefused(ClientFailure):
     """
 
     def __init__(self, status: int, code: str, detail: str, retry_after_ms: int | None = None) -> None:
-        super().__init__(f"{status} {code}: {detail}")
+        super().__init__(f"{status} {code}" + (f": {detail}" if detail else ""))
         self.status = status
         self.code = code
         self.detail = detail
@@ -59,7 +63,7 @@ class RequestRefused(ClientFailure):
     """
 
     def __init__(self, error: Error) -> None:
-        super().__init__(f"{error.code}: {error.detail}")
+        super().__init__(f"{error.code}" + (f": {error.detail}" if error.detail else ""))
         self.code = error.code
         self.detail = error.detail
         self.retry_after_ms = error.retry_after_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote
@@ -15,6 +16,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from client.errors import HttpRefused, Unreachable
+from client.reasons import reason_of
+from client.tls import trusting_context
 from protocol.frames import Conversation, Message, Participant, Tombstone
 
 TIMEOUT_S: Final = 15.0
@@ -157,6 +160,7 @@ class HttpClient:
     :param base_url: like `http://127.0.0.1:8000`.
     :param token: who asks; not needed for `register` and `log_in`.
     :param transport: replaces the network, for tests.
+    :raises InvalidAuthorities: if SSL_CERT_FILE or SSL_CERT_DIR cannot be used.
     """
 
     def __init__(
@@ -172,7 +176,8 @@ class HttpClient:
         self._timeout_s = timeout_s
         # The deadline is ours, over the whole call; httpx has only one for each phase. No proxies and no .netrc from
         # the environment: the token goes where the caller said and nowhere else.
-        self._httpx = httpx.AsyncClient(timeout=None, trust_env=False, transport=transport)  # noqa: S113
+        context = _context(base_url)
+        self._httpx = httpx.AsyncClient(timeout=None, trust_env=False, transport=transport, verify=context)  # noqa: S113
 
     async def __aenter__(self) -> Self:
         await self._httpx.__aenter__()
@@ -272,12 +277,18 @@ class HttpClient:
             return response.status_code, bytes(data)
         except trio.TooSlowError:
             raise Unreachable(f"{url} did not answer within {self._timeout_s:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(f"{url}: {error or 'the connection was lost'}") from error
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            raise Unreachable(f"{url}: {reason_of(error)}") from error
+
+
+def _context(base_url: str) -> ssl.SSLContext:
+    # A connection without TLS needs no authorities, and reading them would take 15 ms.
+    is_plain = base_url.lower().startswith("http:")
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else trusting_context()
 
 
 def _read(type_: type[_T], status: int, data: bytes) -> _T:
     try:
         return msgspec.convert(cbor2.loads(data), type_)
     except (cbor2.CBORDecodeError, msgspec.ValidationError) as error:
-        raise Unreachable(f"what answered (status {status}) does not speak this interface: {error}") from error
+        raise Unreachable(f"what answered (status {status}) does not speak this interface") from error

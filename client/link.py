@@ -47,24 +47,30 @@ class _Life:
         await self.retired.wait()
         scope.cancel()
 
-    def pause_s(self, failures: int) -> float:
-        """How long to wait before the next one, after so many that failed."""
+    def pause_s(self, failures: int, most_s: float) -> float:
+        """The wait before the next connection, after this number of failed ones.
+
+        :param most_s: the longest range of the wait, unless the server has asked for a longer one.
+        """
         match self.error:
             case ConnectionLost(delay_s=delay_s):
-                return backoff.delay_s(failures, max(backoff.FIRST_S, delay_s))
+                return backoff.delay_s(failures, max(backoff.FIRST_S, delay_s), most_s)
             case Unreachable(retry_after_s=retry_after_s):
-                return retry_after_s + backoff.delay_s(failures)
-        return backoff.delay_s(failures)
+                return retry_after_s + backoff.delay_s(failures, most_s=most_s)
+        return backoff.delay_s(failures, most_s=most_s)
 
 
 class Link:
     """`run` has to run while the rest is used.
 
     :param on_online: called with each welcome, and with whether what is new comes by itself.
+    :param on_offline: called when a connection that was welcomed is lost, and no other one is there.
     :param cursor: what this device holds; `PAGES_AHEAD` pages of what is new since then are asked for with each hello.
     :param client: name and version of the program.
+    :param longest_pause_s: between attempts to connect, unless the server asks for a longer one.
     :ivar credentials: with the token that counts now.
     :ivar connection: the one that has been welcomed; None while there is none.
+    :ivar last_error: why the last attempt to connect has failed, or the last connection has ended; None before that.
     """
 
     def __init__(
@@ -74,20 +80,25 @@ class Link:
         *,
         on_push: OnPush,
         on_online: Callable[[bool], object],
+        on_offline: Callable[[], object],
         on_token: OnToken | None,
         cursor: Callable[[], bytes | None],
         client: str = NAME,
+        longest_pause_s: float = backoff.MOST_S,
     ) -> None:
         if not socket_urls:
             raise ValueError("a session needs the URL of at least one gateway")
         self.credentials = credentials
         self.connection: Connection | None = None
+        self.last_error: ConnectionLost | Unreachable | None = None
         self._socket_urls = list(socket_urls)
         self._on_push = on_push
         self._on_online = on_online
+        self._on_offline = on_offline
         self._on_token = on_token
         self._cursor = cursor
         self._client = client
+        self._longest_pause_s = longest_pause_s
         self._life: _Life | None = None
         self._online = trio.lowlevel.ParkingLot()
         self._welcomed_at = trio.current_time()
@@ -115,7 +126,7 @@ class Link:
                 if life.move_in_s is not None:
                     await trio.sleep(life.move_in_s)
                 else:
-                    await trio.sleep(life.pause_s(failures))
+                    await trio.sleep(life.pause_s(failures, self._longest_pause_s))
                     failures += 1
                 turn += 1
 
@@ -187,8 +198,11 @@ class Link:
         except Unreachable as unreachable:
             life.error = unreachable
         finally:
+            self.last_error = life.error or self.last_error
             life.settled.set()
             life.due.set()
+        if life.online.is_set() and self.connection is None:
+            self._on_offline()
 
     async def _use(self, life: _Life, connection: Connection, *, is_resumed: bool) -> None:
         """Let everybody have this connection until it is lost, and raise why that was; or until another one is

@@ -66,6 +66,7 @@ _ANEW: Final = (ErrorCode.CURSOR_FOREIGN.value, ErrorCode.CURSOR_EXPIRED.value)
 """Why a `sync` is refused when the device has to begin anew."""
 
 OnSign: TypeAlias = Callable[[Sign], object]
+OnLink: TypeAlias = Callable[[bool], object]
 SayMarks: TypeAlias = Callable[[Connection, list[tuple[bytes, int]]], Awaitable[None]]
 
 
@@ -77,7 +78,9 @@ async def open_session(
     mailbox: Mailbox | None = None,
     on_token: OnToken | None = None,
     on_sign: OnSign | None = None,
+    on_link: OnLink | None = None,
     client: str = NAME,
+    longest_pause_s: float = backoff.MOST_S,
 ) -> AsyncGenerator[Session]:
     """A session that runs until the block is left; the block begins at once, connected or not.
 
@@ -88,9 +91,20 @@ async def open_session(
     :param mailbox: what this device holds already; nothing, if left out.
     :param on_token: called with the credentials that count from now on, to be kept: tokens are renewed.
     :param on_sign: called with each push about who types, or, of those that are watched, who is online.
+    :param on_link: called with False when the connection is lost, and with True when there is one again.
     :param client: name and version of the program, for the figures of the server's operator.
+    :param longest_pause_s: between attempts to connect, unless the server asks for a longer one.
     """
-    session = Session(socket_urls, credentials, mailbox, on_token, on_sign, client)
+    session = Session(
+        socket_urls,
+        credentials,
+        mailbox,
+        on_token,
+        on_sign,
+        on_link=on_link,
+        client=client,
+        longest_pause_s=longest_pause_s,
+    )
     async with open_service_nursery() as nursery:
         nursery.start_soon(session.run)
         try:
@@ -113,7 +127,10 @@ class Session:
         mailbox: Mailbox | None = None,
         on_token: OnToken | None = None,
         on_sign: OnSign | None = None,
+        *,
+        on_link: OnLink | None = None,
         client: str = NAME,
+        longest_pause_s: float = backoff.MOST_S,
     ) -> None:
         self.mailbox: Final = Mailbox(credentials.user) if mailbox is None else mailbox
         self._link = Link(
@@ -121,10 +138,15 @@ class Session:
             credentials,
             on_push=self._on_push,
             on_online=self._go_online,
+            on_offline=self._go_offline,
             on_token=on_token,
             cursor=lambda: self.mailbox.cursor,
             client=client,
+            longest_pause_s=longest_pause_s,
         )
+        self._on_link = on_link
+        self._was_lost = False
+        self._is_leaving = False
         self._on_sign = on_sign
         self._watched: list[bytes] = []
         self._is_watch_due = False
@@ -155,6 +177,7 @@ class Session:
 
         What was stored a moment ago would else be waited for by the server, and end as an offline notice.
         """
+        self._is_leaving = True
         connection = self._link.connection
         if connection is not None:
             with trio.move_on_after(CLOSE_TIMEOUT_S):
@@ -176,6 +199,11 @@ class Session:
         """Whether all is held that there was at the last welcome, and nothing is known to be missing."""
         is_held = not (self._is_stale or self._is_syncing or self._is_resuming) and self.mailbox.is_complete
         return self.is_online and is_held
+
+    @property
+    def last_error(self) -> ConnectionLost | Unreachable | None:
+        """Why the last attempt to connect has failed, or the last connection has ended; None before that."""
+        return self._link.last_error
 
     @property
     def features(self) -> frozenset[str]:
@@ -419,6 +447,9 @@ class Session:
 
         :param is_resumed: what is new since the mailbox's cursor comes by itself.
         """
+        if self._was_lost and self._on_link is not None:
+            self._on_link(True)
+        self._was_lost = False
         self._is_stale = not is_resumed
         self._pages_due = PAGES_AHEAD if is_resumed and "pages" in self.features else 0
         self._resumes_until = trio.current_time() + SYNC_TIMEOUT_S if is_resumed else -math.inf
@@ -426,6 +457,12 @@ class Session:
         self._due.unpark_all()
         self._amiss.unpark_all()
         self._unwatched.unpark_all()
+
+    def _go_offline(self) -> None:
+        if not self._is_leaving:
+            self._was_lost = True
+            if self._on_link is not None:
+                self._on_link(False)
 
     @property
     def _is_resuming(self) -> bool:

@@ -1,7 +1,7 @@
-"""What a server can do beyond the least: names that a `welcome` lists, so that a client need not try.
+"""Features: names that a `welcome` lists of what a server can do beyond the basics, so that a client need not try.
 
-The least is what nobody can do without: sending, receiving, marks, resuming by `sync`, history, lists, tokens. What is
-added to the protocol later gets a name here, and a client uses it where it is listed.
+The basics are sending, receiving, marks, resuming by `sync`, history, lists and tokens. Each later addition to the
+protocol gets a name here; a client uses it where a server lists it.
 """
 
 from __future__ import annotations

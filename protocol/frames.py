@@ -193,7 +193,8 @@ class Edit(Struct, frozen=True, gc=False):
     """Other content for a message of one's own. Answered by `Revised`.
 
     :ivar revision: of the message as this device knows it, 0 if it was never edited. If it is not the stored one,
-        another device was quicker: `revision_conflict`. So an edit that is repeated after a lost reply is done once.
+        another device was quicker: `revision_conflict`. An edit that is repeated after a lost reply is done once, and
+        answered alike, also if other edits have come on top of it.
     """
 
     TYPE: ClassVar = Type.EDIT

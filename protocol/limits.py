@@ -74,6 +74,9 @@ COUNTED: Final = 50
 """The last messages of a conversation of more than `MAX_SHOWN`: a `sync` counts how far those of them have come that
 are the user's own. Of earlier ones a client asks when somebody wants to know."""
 
+MAX_TITLE_CHARACTERS: Final = 128
+"""The longest title of a group; 512 bytes in any script."""
+
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""
 

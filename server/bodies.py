@@ -17,6 +17,7 @@ from protocol.frames import Conversation, Message, Tombstone
 from protocol.limits import (
     MAX_LIFETIME_S,
     MAX_PASSWORD_CHARACTERS,
+    MAX_TITLE_CHARACTERS,
     MIN_LIFETIME_S,
     MIN_PASSWORD_CHARACTERS,
     USERNAME_PATTERN,
@@ -39,7 +40,7 @@ Form: TypeAlias = Literal["json", "cbor"]
 
 Username = Annotated[str, Meta(pattern=USERNAME_PATTERN)]
 Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MAX_PASSWORD_CHARACTERS)]
-Title = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[^\\x00]*$")]
+Title = Annotated[str, Meta(min_length=1, max_length=MAX_TITLE_CHARACTERS, pattern="^[^\\x00]*$")]
 
 
 class Register(Struct):

@@ -1,4 +1,4 @@
-"""Which clients are connected: connections by the names that they give in `hello`, for the operator's figures."""
+"""Open connections by the name of the client (`client` in `hello`), for the operator's figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ every name would be a label of a metric for ever; a user has at most half as man
 
 OTHER: Final = "other"
 UNNAMED: Final = "unnamed"
-"""What counts for those beyond `MAX_NAMES`, and for those that say nothing. A name of a client has a slash."""
+"""The names under which connections beyond `MAX_NAMES`, and those without a name, are counted."""
 
 
 class Clients:
@@ -22,9 +22,9 @@ class Clients:
         self._connections: Counter[str] = Counter()
 
     def enter(self, name: str | None) -> str:
-        """Count a connection; under which name, to be given back to `leave`.
+        """Count a connection; returns the name that it is counted under, which `leave` takes.
 
-        A name that no connection has any more makes room for another one.
+        When the last connection of a name has ended, its place is free for a new name.
         """
         counted = name or UNNAMED
         is_new = counted != UNNAMED and counted not in self._connections

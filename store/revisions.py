@@ -60,7 +60,8 @@ async def edit(
 ) -> tuple[Change, int, int]:
     """Other content for a message of the user's: the change, the new revision, and when it was made (microseconds).
 
-    :param revision: which one it takes the place of. The same edit once more is answered like the first time.
+    :param revision: which one it takes the place of. A repeat of the same edit is answered like the first time, also if
+        other edits have come on top of it: the change is then as it was, not as the message is now.
     :raises NotAParticipant: if the user does not take part in the conversation.
     :raises UnknownMessage: if there is no such message, or the user may not see it.
     :raises NotTheSender: if it is another user's.

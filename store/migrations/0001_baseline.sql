@@ -171,6 +171,9 @@ create table revisions (
     seq bigint not null,
     changed xid8 not null default pg_current_xact_id(),
     at timestamptz not null default clock_timestamp(),
+    -- Digests and times of the last edits, the newest at the end: an edit that is repeated is recognised by its digest.
+    digests bytea[] not null default '{}',
+    edited timestamptz[] not null default '{}',
     primary key (conversation_id, seq)
 );
 create index revisions_changed on revisions (conversation_id, changed);

@@ -28,12 +28,23 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from client import login
-from client.__main__ import NOT_ENCRYPTED, CommandError, main, make_parser, report
+from client.__main__ import (
+    DEFAULT_HTTP_URL,
+    DEFAULT_SOCKET_URL,
+    NOT_ENCRYPTED,
+    CommandError,
+    main,
+    make_parser,
+    report,
+)
+from client.chat import COMMANDS
 from client.errors import ConnectionLost, Unreachable
 from client.http import HttpClient
 from client.terminal import read_lines
 from protocol.codes import CloseCode
 from protocol.frames import Frame, Hello, Message, Presence, Request, Send, Tombstone, Typing
+from tests.sentences import fault_of
+from tests.waiting import wait_for
 
 Respond = Callable[[httpx.Request], httpx.Response]
 
@@ -42,7 +53,7 @@ Respond = Callable[[httpx.Request], httpx.Response]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user who has a password in the environment and is not logged in."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv("ALO_PASSWORD", "secret")
+    monkeypatch.setenv("ALO_PASSWORD", "long enough")
     monkeypatch.setenv("ALO_SOCKET_URL", GATEWAY)
     return tmp_path
 
@@ -152,11 +163,64 @@ def test_no_password_and_no_terminal_is_one_line(
     assert "ALO_PASSWORD" in sentence(capsys)
 
 
+BAD_NAMES = ["", "Ann", "a b", "é", "-ann", "a" * 33, "ann\n", "\x1b[2J", "\udcff"]
+BAD_PASSWORDS = ["", "short", "p" * 257, "long enough \udcff"]
+
+
+@pytest.mark.parametrize("command", ["register", "login"])
+@pytest.mark.parametrize(
+    ("name", "password"), [*((name, "long enough") for name in BAD_NAMES), *(("ann", word) for word in BAD_PASSWORDS)]
+)
+def test_a_name_or_password_that_nobody_can_have_is_refused_before_it_is_typed_twice_or_sent(
+    serve: Callable[[Respond], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    name: str,
+    password: str,
+) -> None:
+    asked: list[str] = []
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return password
+
+    def respond(_: httpx.Request) -> httpx.Response:
+        raise AssertionError("it was sent")
+
+    serve(respond)
+    monkeypatch.delenv("ALO_PASSWORD")
+    monkeypatch.setattr("client.__main__.getpass", ask)
+    assert main([command, "--", name]) == 1
+    said = sentence(capsys)
+    assert fault_of(said) is None, said
+    assert " must " in said, "it says what is allowed"
+    assert len(asked) == (name == "ann")
+
+
+def test_a_password_of_the_environment_is_checked_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALO_PASSWORD", "short")
+    assert main(["register", "ann"]) == 1
+    assert sentence(capsys) == "client: a password must have 8 to 256 characters; this one has 5"
+
+
+def test_help_names_the_variables_that_count(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert f"ALO_HTTP_URL    the server for accounts, lists and history (default {DEFAULT_HTTP_URL})" in said
+    assert f"ALO_SOCKET_URL  the gateway for live chats (default {DEFAULT_SOCKET_URL})" in said
+    assert "SSL_CERT_FILE" in said
+
+
 def test_passwords_that_differ_register_nobody(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("ALO_PASSWORD")
-    answers = iter(["one", "two"])
+    answers = iter(["one password", "another password"])
     monkeypatch.setattr("client.__main__.getpass", lambda _: next(answers))
     assert main(["register", "ann"]) == 1
     assert "differ" in sentence(capsys)
@@ -213,8 +277,12 @@ def logged_in(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 async def run(*arguments: str) -> None:
     """A command, under this test's `trio.run`."""
+    await run_for(60, *arguments)
+
+
+async def run_for(seconds: float, *arguments: str) -> None:
     parsed = make_parser().parse_args(arguments)
-    with trio.fail_after(60):
+    with trio.fail_after(seconds):
         await parsed.run(parsed)
 
 
@@ -227,6 +295,66 @@ async def test_a_pipe_is_sent_to_its_end_in_order_and_acknowledged(
     assert [held.content for held in logged_in.history[TALK]] == [b"one", b"two", "thrée".encode()]
     assert {frame.content_type for frame in logged_in.requests if isinstance(frame, Send)} == {"text/plain"}
     assert capsys.readouterr().err.count(NOT_ENCRYPTED) == 1
+
+
+async def test_help_and_what_is_no_command_reach_nobody(
+    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a terminal, where a chat goes on after a failure."""
+    monkeypatch.setattr("client.chat.os.isatty", lambda _: True)
+    os.write(
+        stdin, b"/help\n/halp\n/ help\n  /HELP\n/edit\n/delete it\n/quit now\n//help\n ///\nnot/help\n/quit\nnever\n"
+    )
+    with pytest.raises(CommandError, match="not everything"):
+        await run("chat", "ann", "bob")
+    assert [held.content for held in logged_in.history[TALK]] == [b"/help", b" //", b"not/help"]
+    output = capsys.readouterr()
+    for command in COMMANDS:
+        assert f"-- {command.usage} " in output.out
+        assert command.help in output.out
+    assert "-- //TEXT" in output.out
+    assert "there is no command /halp; /help lists them, and a message that begins so is typed //halp" in output.err
+    assert "nothing may come after /delete" in output.err
+
+
+async def test_a_pipe_ends_with_a_command_that_there_is_not(logged_in: World, stdin: int) -> None:
+    os.write(stdin, b"one\n/usr/bin/true\ntwo\n")
+    with pytest.raises(CommandError, match="not everything"):
+        await run("chat", "ann", "bob")
+    assert [held.content for held in logged_in.history[TALK]] == [b"one"]
+
+
+async def test_a_lost_connection_is_told_and_comes_back_soon_after_the_server(
+    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """However long the server was away: a person is waiting."""
+    show, shown = trio.open_memory_channel[str](10)
+    monkeypatch.setattr("client.__main__.show", show.send_nowait)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_for, 10_000, "chat", "ann", "bob")
+        await wait_for(lambda: logged_in.links and logged_in.link.is_welcomed, what="welcomed")
+        for away_s in (0, 1, 60, 3600):
+            if away_s:
+                logged_in.down.add(GATEWAY)
+            await logged_in.link.websocket.aclose(1012)
+            with trio.fail_after(0.1):
+                assert await shown.receive() == "-- the connection is lost; reconnecting"
+            await trio.sleep(away_s)
+            assert shown.statistics().current_buffer_used == 0 or not away_s
+            logged_in.down.clear()
+            with trio.fail_after(4):
+                assert await shown.receive() == "-- connected again"
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_leaves_is_not_told_of_a_lost_connection(
+    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("client.__main__.show", shown.append)
+    os.write(stdin, b"/quit\n")
+    await run("chat", "ann", "bob")
+    assert shown == []
 
 
 async def test_quit_leaves_what_comes_after_it(logged_in: World, stdin: int) -> None:
@@ -316,7 +444,7 @@ async def test_an_edit_without_text_changes_nothing(
     [held] = logged_in.history[TALK]
     assert isinstance(held, Message)
     assert (held.content, held.revision) == (b"first", None)
-    assert "there is no text to put in its place" in capsys.readouterr().err
+    assert "TEXT must come after /edit" in capsys.readouterr().err
 
 
 async def test_a_line_that_is_refused_ends_a_pipe_with_a_failure(
@@ -345,7 +473,7 @@ async def test_a_chat_whose_login_is_revoked_ends(logged_in: World, stdin: int) 
 
 async def test_no_gateway_is_said_after_a_while(logged_in: World, stdin: int, autojump_clock: MockClock) -> None:
     logged_in.down.add(GATEWAY)
-    with pytest.raises(Unreachable, match=f"no gateway at {GATEWAY}"):
+    with pytest.raises(Unreachable, match=f"no gateway at {GATEWAY}; the last attempt: {GATEWAY}: nobody answers"):
         await run("chat", "ann", "bob")
 
 

@@ -335,3 +335,37 @@ async def test_limits_of_arrays_are_those_of_the_specification(pool: Pool, redis
         assert await room.ask("carol", Watch(5, users)) == [Done(5)]
         error = await room.reply("carol", Watch(5, [*users, users[0]]), Error)
         assert error.code == "invalid_frame"
+
+
+async def test_an_edit_that_is_repeated_after_another_device_s_edit_was_done(pool: Pool, redis_url: str) -> None:
+    """Its reply was lost, and meanwhile the tablet has edited what it saw: the repeat is told that it was done, and
+    changes nothing."""
+    async with open_room(pool, redis_url) as room:
+        await room.send("alice", b"x", seen_by=("tablet", "bob"))
+        lost = await room.reply("alice", edit(room, 1, b"y", 0), Revised)
+        assert (await room.pushed("tablet", Message)).revision == 1
+        await room.reply("tablet", edit(room, 1, b"z", 1), Revised)
+        assert (await room.pushed("alice", Message)).revision == 2
+        assert await room.reply("alice", edit(room, 1, b"y", 0), Revised) == lost
+        assert (await room.reply("alice", edit(room, 1, b"other", 0), Error)).code == "revision_conflict"
+        told = [push for push in await room.clients["bob"].read(2) if isinstance(push, Message)]
+        assert [push.content for push in told] == [b"y", b"z"]
+        await room.nothing("bob")
+        page = await room.reply("alice", History(6, room.conversation, None, None, None), Messages)
+        assert [entry.content for entry in page.messages if isinstance(entry, Message)] == [b"z"]
+
+
+@pytest.mark.parametrize(("deleter", "for_everyone"), [("alice", True), ("alice", False), ("bob", False)])
+async def test_a_tombstone_can_be_answered(pool: Pool, redis_url: str, deleter: str, for_everyone: bool) -> None:
+    """Bob may have written his answer before he heard of the deletion, whichever kind it is."""
+    async with open_room(pool, redis_url) as room:
+        await room.send("alice", b"question", seen_by=("tablet", "bob"))
+        await room.reply(deleter, Delete(2, room.conversation, 1, for_everyone), Done)
+        answer = Send(3, room.conversation, "text", b"answer", None, None, uuid4().bytes, 1)
+        sent = await room.reply("bob", answer, Sent)
+        assert await room.reply("bob", answer, Sent) == sent, "a retry, too"
+        told = await room.clients["tablet"].find(Message)
+        assert (told.content, told.reply_to) == (b"answer", 1)
+        for nowhere in (0, 3, 2**63 - 1):
+            beyond = Send(4, room.conversation, "text", b"answer", None, None, uuid4().bytes, nowhere)
+            assert (await room.reply("bob", beyond, Error)).code == "unknown_message"

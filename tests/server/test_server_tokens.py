@@ -128,3 +128,79 @@ async def test_a_device_that_is_revoked_while_postgres_cannot_be_asked_is_cut_of
         await asked.wait()
         monkeypatch.setattr(node.gateway._pool, "fetch", fetch)
         assert await client.wait_end() == CloseCode.DEVICE_REVOKED.value
+
+
+async def good_of(node: TestNode, tokens: dict[str, str]) -> set[str]:
+    """The names of those that open a connection; the others are unknown, by `hello` and by `refresh` alike."""
+    good = set()
+    for name, token in tokens.items():
+        async with node.open_websocket() as client:
+            await client.send(Hello(0, token, 1))
+            try:
+                await client.find(Welcome)
+            except AssertionError:
+                assert await client.wait_end() == CloseCode.UNAUTHENTICATED.value
+            else:
+                good.add(name)
+    return good
+
+
+REFRESHES = [
+    ("", {"a"}),
+    ("a", {"a", "b"}),
+    ("a a", {"a", "c"}),
+    ("a b", {"b", "c"}),
+    ("a b b", {"b", "d"}),
+    ("a b c", {"c", "d"}),
+    ("a b b d", {"d", "e"}),
+]
+"""The tokens that a device refreshes with, in turn; each refresh returns the next letter -> the good ones."""
+
+
+@pytest.mark.parametrize(("refreshes", "good"), REFRESHES)
+async def test_a_device_has_the_token_that_it_was_given_last_and_the_one_before(
+    pool: Pool, redis_url: str, refreshes: str, good: set[str]
+) -> None:
+    alice = await new_user(pool, "alice")
+    tokens = {"a": alice.token}
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
+        for used in refreshes.split():
+            tokens["abcde"[len(tokens)]] = (await refreshed(client, tokens[used])).token
+        assert await good_of(node, tokens) == good
+        for name in tokens.keys() - good:
+            await client.send(Refresh(3, tokens[name]))
+            [error] = await client.read(1)
+            assert isinstance(error, Error)
+            assert error.code == ErrorCode.UNAUTHENTICATED.value
+        # The connection that the first token opened goes on, also where that token is void; it takes any good token.
+        for name in sorted(good)[-1:]:
+            await refreshed(client, tokens[name])
+
+
+async def test_a_refresh_that_is_repeated_does_not_lengthen_the_day_of_the_former_token(
+    pool: Pool, redis_url: str
+) -> None:
+    alice = await new_user(pool, "alice")
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
+        await refreshed(client, alice.token)
+        first = (await device_by_token(pool, alice.token)).expires
+        await refreshed(client, alice.token)
+        assert (await device_by_token(pool, alice.token)).expires == first
+
+
+async def test_a_connection_whose_token_is_voided_lasts_until_the_time_that_it_was_told(
+    pool: Pool, redis_url: str
+) -> None:
+    alice = await new_user(pool, "alice")
+    short = await new_device(pool, alice.user, lifetime_s=2.0)
+    async with (
+        open_node(pool.url, redis_url) as node,
+        node.open_websocket(short.token) as told_before,
+        node.open_websocket(short.token) as refreshes,
+    ):
+        second = await refreshed(refreshes, short.token)
+        await refreshed(refreshes, second.token)
+        assert await refuses(node, short.token) == CloseCode.UNAUTHENTICATED.value
+        await told_before.nothing_came()
+        assert await told_before.wait_end() == CloseCode.TOKEN_EXPIRED.value
+        await refreshes.nothing_came()

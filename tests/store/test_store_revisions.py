@@ -89,9 +89,6 @@ async def test_an_edit_done_again_is_answered_alike_and_another_one_conflicts(ta
     for known in (0, 2, 5):
         with pytest.raises(RevisionConflict):
             await talk.edit("alice", 1, known, b"y")
-    await talk.edit("alice", 1, 1, b"y")
-    with pytest.raises(RevisionConflict):
-        await talk.edit("alice", 1, 0, b"x")
 
 
 async def test_of_edits_at_once_one_is_done(talk: Talk) -> None:
@@ -209,3 +206,81 @@ async def test_a_node_that_was_away_finds_what_was_changed_meanwhile_and_whom_it
     assert sorted(((message, sorted(users)) for message, users in found), key=repr) == sorted(expected, key=repr)
     assert await revised_since(talk.pool, everybody, ago_s=0) == []
     assert [message for message, _ in await revised_since(talk.pool, [talk.user("carol")], ago_s=60)] == []
+
+
+async def test_an_edit_is_known_again_after_others_have_come_on_top_of_it(talk: Talk) -> None:
+    done = [await talk.edit("alice", 1, n, b"%d" % n) for n in range(5)]
+    for n, (_, revision, edited) in enumerate(done):
+        again, *answer = await talk.edit("alice", 1, n, b"%d" % n)
+        assert (again.is_new, answer) == (False, [revision, edited])
+    [last, *_] = await talk.read("bob")
+    assert isinstance(last, Message)
+    assert (last.content, last.revision, last.edited) == (b"4", 5, done[4][2]), "a repeat changes nothing"
+    for revision, content in ((0, b"1"), (1, b"0"), (3, b"4"), (4, b"x"), (6, b"x"), (2**31 - 1, b"x")):
+        with pytest.raises(RevisionConflict):
+            await talk.edit("alice", 1, revision, content)
+
+
+async def test_the_last_sixteen_edits_are_known_again(talk: Talk) -> None:
+    done = [await talk.edit("alice", 1, n, b"%d" % n) for n in range(20)]
+    for n, (_, *answer) in enumerate(done):
+        if n < 4:
+            with pytest.raises(RevisionConflict):
+                await talk.edit("alice", 1, n, b"%d" % n)
+        else:
+            assert list((await talk.edit("alice", 1, n, b"%d" % n))[1:]) == answer
+    [(digests, edited)] = await talk.pool.fetch(
+        "select cardinality(digests)::bigint, cardinality(edited)::bigint from revisions"
+    )
+    assert (digests, edited) == (16, 16)
+
+
+async def test_an_edit_is_known_again_by_all_of_its_content(talk: Talk) -> None:
+    """An edit that differs in type, content, nonce or key, or leaves out a field that was empty, is a new edit."""
+    parts: list[tuple[str, bytes, bytes | None, bytes | None]] = [
+        ("t", b"c", b"n", b"k"),
+        ("tc", b"", b"n", b"k"),
+        ("t", b"cn", b"", b"k"),
+        ("t", b"c", b"nk", b""),
+        ("t", b"c", b"nk", None),
+        ("t", b"c", b"", b"nk"),
+        ("t", b"c", None, b"nk"),
+        ("t", b"c", None, None),
+    ]
+    alice = talk.user("alice")
+    for one in parts:
+        [current, *_] = await talk.read("bob")
+        assert isinstance(current, Message)
+        revision = current.revision or 0
+        await edit(talk.pool, alice, talk.conversation, 1, revision, *one)
+        await edit(talk.pool, alice, talk.conversation, 1, revision + 1, "t", b"on top", None, None)
+        for other in parts:
+            if other == one:
+                assert not (await edit(talk.pool, alice, talk.conversation, 1, revision, *other))[0].is_new
+            else:
+                with pytest.raises(RevisionConflict):
+                    await edit(talk.pool, alice, talk.conversation, 1, revision, *other)
+
+
+async def test_nothing_of_the_edits_of_a_deleted_message_stays(talk: Talk) -> None:
+    for n in range(2):
+        await talk.edit("alice", 1, n, b"%d" % n)
+    await talk.delete("alice", 1, for_everyone=True)
+    assert await talk.pool.fetch("select digests, edited from revisions") == [([], [])]
+    with pytest.raises(MessageDeleted):
+        await talk.edit("alice", 1, 0, b"0")
+
+
+async def test_an_edit_that_is_so_old_that_it_is_forgotten_conflicts(talk: Talk) -> None:
+    """Later edits are recognised: the newest edit is always the last of the array."""
+    await talk.edit("alice", 1, 0, b"0")
+    await talk.edit("alice", 1, 1, b"1")
+    await talk.pool.fetch("delete from revisions returning 1")
+    with pytest.raises(RevisionConflict):
+        await talk.edit("alice", 1, 0, b"0")
+    assert not (await talk.edit("alice", 1, 1, b"1"))[0].is_new
+    for n in (2, 3):
+        await talk.edit("alice", 1, n, b"%d" % n)
+    assert not (await talk.edit("alice", 1, 2, b"2"))[0].is_new
+    with pytest.raises(RevisionConflict):
+        await talk.edit("alice", 1, 1, b"1")

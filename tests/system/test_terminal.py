@@ -123,3 +123,23 @@ async def test_two_people_talk_change_what_they_said_and_read_it_again(
         await bob.run("chat", "bob", "alice", typed="back\n")
         [listed] = await bob.run("list", "bob")
         assert listed.startswith("alice: "), "what was shown, and answered, is read"
+
+
+async def test_a_chat_survives_a_gateway_that_is_killed_and_comes_back(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    async with open_cluster(pool.url, redis_url) as cluster:
+        await cluster.start_web()
+        gateway, url = await cluster.start_socket()
+        alice = Terminal(cluster, url, tmp_path)
+        for name in ("alice", "bob"):
+            await alice.run("register", name)
+        async with await alice.open("chat", "alice", "bob") as here, await alice.open("chat", "bob", "alice") as there:
+            await here.wait_line("-- bob is online")
+            gateway.kill()
+            for screen in (here, there):
+                await screen.wait_line("-- the connection is lost; reconnecting")
+            await here.type("typed while away")
+            await cluster.start_socket(port=int(url.rpartition(":")[2]))
+            await here.wait_line("-- connected again")
+            await there.wait_line(" alice: typed while away")

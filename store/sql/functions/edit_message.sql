@@ -1,6 +1,6 @@
 -- Other content for a message.
 --
--- outcome: 'edited', 'again' (a retry of the same edit), or why not: 'stranger', 'unknown', 'foreign' (another's),
+-- outcome: 'edited', 'again' (a retry of the same edit, also if others have come on top of it), or why not: 'stranger', 'unknown', 'foreign' (another's),
 -- 'deleted', 'conflict' (it has another revision). members: whose devices are to be told; hidden_for: who blocks the sender,
 -- and is shown a tombstone from now on: nothing that is written while one is blocked comes through.
 create or replace function edit_message(
@@ -13,6 +13,7 @@ declare
     conversation conversations;
     floor bigint;
     old messages;
+    digest bytea := edit_digest(p_content_type, p_content, p_nonce, p_ephemeral_public_key);
     stamp timestamptz;
 begin
     select * into conversation from conversations c where c.id = p_conversation for no key update;
@@ -36,13 +37,23 @@ begin
              and old.ephemeral_public_key is not distinct from p_ephemeral_public_key then 'again'
         else 'conflict' end;
     stamp := old.edited;
+    if outcome = 'conflict' and old.revision > p_revision + 1 then
+        -- The newest edit is the last of the array; this one lies as many places before it as there are revisions since.
+        select r.edited[cardinality(r.edited) - (old.revision - p_revision - 1)] into stamp
+        from revisions r
+        where r.conversation_id = p_conversation and r.seq = p_seq
+          and r.digests[cardinality(r.digests) - (old.revision - p_revision - 1)] = digest;
+        if found then
+            outcome := 'again';
+        end if;
+    end if;
     if outcome = 'edited' then
         stamp := greatest(clock_timestamp(), old.created, old.edited);
         update messages m
         set content_type = p_content_type, content = p_content, nonce = p_nonce,
             ephemeral_public_key = p_ephemeral_public_key, revision = old.revision + 1, edited = stamp
         where m.conversation_id = p_conversation and m.seq = p_seq;
-        perform note_revision(p_conversation, p_seq);
+        perform note_revision(p_conversation, p_seq, digest, stamp);
         insert into hidden (user_id, conversation_id, seq)
         select p.user_id, p_conversation, p_seq from participants p
         where p.conversation_id = p_conversation and p.user_id <> p_user and not old.is_silent

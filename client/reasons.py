@@ -1,0 +1,93 @@
+"""Why something has failed, in words for a person: one line for every exception that can come up here, never empty.
+
+What exceptions say of themselves is written for developers, and often nothing at all: `str(TimeoutError())` is empty,
+and that of a failed TLS handshake in Trio is, too.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from typing import Final
+
+import httpx
+import trio
+
+from client.terminal import printable
+from protocol.errors import ProtocolError, RemoteProtocolError
+
+UNKNOWN: Final = "the cause is not known"
+"""For an exception that says nothing, and that this table does not foresee."""
+
+_LOST: Final = "the other side broke the connection off"
+_OF_TYPES: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (TimeoutError, "no answer came in time"),
+    (trio.TooSlowError, "no answer came in time"),
+    (httpx.TimeoutException, "no answer came in time"),
+    (ConnectionRefusedError, "nobody listens there"),
+    (ConnectionError, _LOST),
+    (socket.gaierror, "the name of the host is not known"),
+    (UnicodeError, "that is no name of a host"),
+    (httpx.InvalidURL, "that is no address"),
+    (httpx.UnsupportedProtocol, "the address must begin with http:// or https://"),
+    (httpx.ProtocolError, "the other side does not speak HTTP"),
+    (httpx.DecodingError, "the other side does not speak HTTP"),
+    (httpx.TooManyRedirects, "the other side leads from one address to the next without end"),
+    (ssl.SSLEOFError, "the other side ended the connection before TLS was agreed on"),
+    (ssl.SSLZeroReturnError, _LOST),
+)
+"""The first that fits counts."""
+
+_OF_CAUSELESS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (trio.BrokenResourceError, _LOST),
+    (trio.ClosedResourceError, _LOST),
+    (httpx.NetworkError, "the connection failed"),
+    (httpx.HTTPError, "the request failed"),
+)
+"""For errors that a library raises in place of a cause, if the cause says nothing."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in one line that is fit for a terminal."""
+    for each in _chain(error):
+        if known := _known(each):
+            return known
+    for type_, reason in _OF_CAUSELESS:
+        if isinstance(error, type_):
+            return reason
+    return UNKNOWN
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error, what caused it, and so on, the first of a group; the innermost first."""
+    found: list[BaseException] = []
+    each: BaseException | None = error
+    while each is not None and each not in found:
+        found.append(each)
+        # Also what was hidden by `from None`: httpcore does so with why a TLS handshake has failed.
+        each = each.exceptions[0] if isinstance(each, BaseExceptionGroup) else each.__cause__ or each.__context__
+    return found[::-1]
+
+
+def _known(error: BaseException) -> str | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not to be trusted: {error.verify_message or 'no reason was given'}"
+    for type_, reason in _OF_TYPES:
+        if isinstance(error, type_):
+            return reason
+    match error:
+        case ssl.SSLError(reason=str(reason)) if reason:
+            return f"TLS was not agreed on: {reason.replace('_', ' ').lower()}"
+        case ssl.SSLError():
+            return "TLS was not agreed on"
+        case OSError(errno=int(number)):
+            where = f"{printable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+            return where + os.strerror(number)
+        case OSError() if str(error):
+            return printable(str(error))
+        case RemoteProtocolError():
+            return f"the other side does not speak this protocol: {printable(error.detail)}"
+        case ProtocolError() if str(error):
+            return printable(str(error))
+    return None

@@ -1,0 +1,49 @@
+"""The certificate authorities that the client trusts: the machine's, or those that SSL_CERT_FILE names."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Final
+
+import certifi
+
+from client.errors import InvalidAuthorities
+
+_BUNDLES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where Debian, Fedora, openSUSE, and Alpine and the BSDs have them: an interpreter that was built elsewhere brings an
+OpenSSL that looks somewhere else."""
+
+
+def trusting_context() -> ssl.SSLContext:
+    """For a connection to a server, which has to show a certificate for its name.
+
+    SSL_CERT_FILE and SSL_CERT_DIR take the place of the machine's authorities, as they do in OpenSSL. Mozilla's, of the
+    package certifi, count where the machine has none.
+
+    :raises InvalidAuthorities: if one of the two is set and cannot be used.
+    """
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file or folder:
+        return _context(file or None, folder or None)
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile or paths.capath:
+        return ssl.create_default_context()
+    return _context(next(filter(os.path.isfile, _BUNDLES), certifi.where()), None)
+
+
+def _context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    if folder is not None and not any(map(os.path.isdir, folder.split(os.pathsep))):
+        raise InvalidAuthorities(f"SSL_CERT_DIR must be a folder of certificates: {folder} is none")
+    try:
+        return ssl.create_default_context(cafile=file, capath=folder)
+    except ssl.SSLError:
+        raise InvalidAuthorities(f"SSL_CERT_FILE must hold certificates in PEM: {file} holds none") from None
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else "it cannot be read"
+        raise InvalidAuthorities(f"SSL_CERT_FILE must be a file of certificates: {file}: {why}") from None

@@ -1,0 +1,12 @@
+-- A digest of the content of an edit: a repeat has the same. Each part goes in with its length, so that no two contents
+-- make the same bytes; null differs from empty. A content type has no NUL.
+create or replace function edit_digest(
+    p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea
+) returns bytea language sql immutable parallel safe as $$
+    select substring(sha256(
+        convert_to(p_content_type, 'UTF8') || '\x00'::bytea
+        || int8send(length(p_content)) || p_content
+        || coalesce(int8send(length(p_nonce)) || p_nonce, '\xff'::bytea)
+        || coalesce(int8send(length(p_ephemeral_public_key)) || p_ephemeral_public_key, '\xff'::bytea)
+    ) for 16)
+$$;
