@@ -18,7 +18,18 @@ from protocol import features, limits
 from protocol.codec import OPTIONAL, OPTIONAL_IN, decode_from_client, decode_from_server, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
-from protocol.frames import PUSHES, REPLIES, REQUESTS, Conversation, Key, Message, Participant, Tombstone, Type
+from protocol.frames import (
+    PUSHES,
+    REPLIES,
+    REQUESTS,
+    Conversation,
+    Key,
+    Message,
+    Participant,
+    Tombstone,
+    Type,
+    name_of,
+)
 from protocol.session import TRANSITIONS, State
 from store.config import Config
 from tests.protocol.make_states import diagram
@@ -158,6 +169,18 @@ def test_spec_has_every_feature() -> None:
     assert "\n".join(f"| `{name}` | {features.FEATURES[name]} |" for name in features.NAMES) in SPEC
     assert list(features.FEATURES) == sorted(features.FEATURES)
     assert all(re.fullmatch("[a-z]+(_[a-z]+)*", name) for name in features.FEATURES)
+
+
+BASIC_REQUESTS = {"hello", "send", "mark_delivered", "mark_read", "sync", "history", "list", "refresh", "ping", "bye"}
+BASIC_FIELDS = {"client", "features", "limits"}
+"""These frames and later fields need no feature: section 11.1 names the basics, and both sides ignore unknown keys."""
+
+
+def test_each_request_and_each_later_field_belongs_to_a_feature_unless_it_is_basic() -> None:
+    """A client must not use a frame or field whose feature a server does not list, so there has to be one to list."""
+    named = set(re.findall("`([a-z_]+)`", " ".join(features.FEATURES.values())))
+    assert {name_of(request) for request in REQUESTS} - BASIC_REQUESTS <= named
+    assert {key.name.lower() for key in Key if key > Key.LIFETIME_S} - BASIC_FIELDS <= named
 
 
 def test_spec_states_the_limits_that_have_no_name() -> None:

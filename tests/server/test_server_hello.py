@@ -61,11 +61,11 @@ async def test_open_connections_are_counted_by_the_names_of_their_clients(pool: 
 
         async with node.open_websocket() as one, node.open_websocket() as two, node.open_websocket() as silent:
             for client, name in ((one, "app/1.0"), (two, "app/1.0"), (silent, None)):
-                await client.send(Hello(0, alice.token, 1, None, name))
+                await client.send(Hello(0, alice.token, 1, client=name))
                 await client.find(Welcome)
             assert counted() == {"app/1.0": 2, UNNAMED: 1}
             async with node.open_websocket() as stranger:
-                await stranger.send(Hello(0, "x", 1, None, "stranger/1"))
+                await stranger.send(Hello(0, "x", 1, client="stranger/1"))
                 await stranger.wait_end()
             assert counted() == {"app/1.0": 2, UNNAMED: 1}, "who is not welcomed is not counted"
         await wait_for(lambda: counted() == {}, what="nobody is left")
@@ -77,7 +77,7 @@ async def test_open_connections_are_counted_by_the_names_of_their_clients(pool: 
 async def test_a_name_that_would_not_fit_into_a_log_is_refused(pool: Pool, redis_url: str, name: str) -> None:
     alice = await new_user(pool, "alice")
     async with open_node(pool.url, redis_url) as node, node.open_websocket() as client:
-        await client.send(Hello(3, alice.token, 1, None, name))
+        await client.send(Hello(3, alice.token, 1, client=name))
         [error] = await client.read(1)
         assert isinstance(error, Error)
         assert (error.request, error.code) == (3, "invalid_frame")
