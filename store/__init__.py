@@ -24,4 +24,6 @@
 | `migrate` | numbered SQL files, applied under a lock (`python -m store migrate`) |
 | `smtp_url`, `redis_url` | URLs of mail servers and of Redis |
 | `config`, `process` | every environment variable, with its default; running a process by them |
+| `early_signals`, `signals` | being told to stop, before anything has begun and after |
+| `log`, `log_limit` | structured logs; what lasts is logged once a minute |
 """
