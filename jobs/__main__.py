@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+
+from store.early_signals import exit_when_told
+
+if __name__ == "__main__":
+    # A command that is broken off has perhaps not done what it was to do; a worker has done its part.
+    exit_when_told(0 if len(sys.argv) == 1 else 1)
+
+import argparse
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 

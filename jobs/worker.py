@@ -39,7 +39,11 @@ DRAIN_S: Final = 15.0
 """For running jobs when the process is told to stop. What does not end is put back, for another worker."""
 
 PUT_BACK_S: Final = 3.0
-"""For saying so."""
+"""For saying so. After both nobody waits for Postgres any more, but for 2 s in which a query that is broken off may
+end."""
+
+STOP_S: Final = 22.0
+"""From being told to stop: nothing at all is waited for after this. Process managers kill after 25 s."""
 
 
 class Worker:
@@ -68,6 +72,7 @@ class Worker:
                 await services.start(self._redis.run)
                 # Both edges wait for their service by themselves; only the log should say so from the start.
                 services.start_soon(wait_migrated, self._pool)
+                services.start_soon(self._pool.end_after, self._terminated, DRAIN_S + PUT_BACK_S)
                 metrics = Metrics(tasks)
                 if self._config.metrics_port:
                     await services.start(serve_metrics, self._config.host, self._config.metrics_port, metrics.registry)
@@ -97,13 +102,14 @@ class Worker:
                     relaying.start_soon(self._tell_ready)
                     await self._terminated.wait()
                     relaying.cancel_scope.cancel()
+                told_at = trio.current_time()
                 # Redis may have given it something that it has not begun: that is run as well.
                 taker.stop()
-                deadline = trio.current_time() + DRAIN_S
+                deadline = told_at + DRAIN_S
                 taking.cancel_scope.deadline = deadline
             await self._drain(crew, deadline)
             settling.cancel_scope.cancel()
-        await self._within(PUT_BACK_S, lambda: streams.leave(self._redis, self._id, tasks))
+        await self._by(told_at + STOP_S, lambda: streams.leave(self._redis, self._id, tasks))
 
     async def _tell_ready(self) -> None:
         await self._redis.wait_connected()
@@ -113,10 +119,10 @@ class Worker:
         with trio.move_on_at(deadline):
             await crew.wait_idle()
         crew.stop_all()
-        await self._within(PUT_BACK_S, crew.wait_idle)
+        await self._by(deadline + PUT_BACK_S, crew.wait_idle)
 
-    async def _within(self, seconds: float, do: Callable[[], Awaitable[Any]]) -> None:
-        with trio.move_on_after(seconds) as scope:
+    async def _by(self, deadline: float, do: Callable[[], Awaitable[Any]]) -> None:
+        with trio.move_on_at(deadline) as scope:
             try:
                 await do()
             except (StoreError, RedisError) as error:

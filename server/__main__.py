@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from store.early_signals import exit_when_told
+
+if __name__ == "__main__":
+    exit_when_told(0)
+
 import sys
 
 from server.gateway import SocketGateway

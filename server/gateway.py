@@ -67,6 +67,13 @@ READ_S: Final = 0.25
 SIGN_OFF_TIMEOUT_S: Final = 3.0
 """For writing when the last users were here, and how long deliveries took."""
 
+POSTGRES_S: Final = 20.0
+"""From being told to stop: until then Postgres is waited for. A query that is broken off may take 2 s to end."""
+
+STOP_S: Final = 22.0
+"""From being told to stop: nothing at all is waited for after this, whatever the sum of the waits before. Process
+managers kill after 25 s."""
+
 GOODBYE_TIMEOUT_S: Final = 3.0
 """For telling the connections to go."""
 
@@ -145,14 +152,18 @@ class SocketGateway:
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
                 services.start_soon(self._arrivals.run)
+                services.start_soon(self._pool.end_after, self._terminated, POSTGRES_S)
                 if await self._wait_ready():
                     async with trio.open_nursery() as connections:
                         task_status.started(sock.getsockname()[1])
                         await self._accept_until_terminated(sock, connections)
-                        await self._move_away()
-                        await self._drain()
+                        ends_at = trio.current_time() + STOP_S
+                        with trio.move_on_at(ends_at):
+                            await self._move_away()
+                            await self._drain()
                         connections.cancel_scope.cancel()
-                    await self._sign_off()
+                    with trio.move_on_at(ends_at):
+                        await self._sign_off()
                 services.cancel_scope.cancel()
         log.info("stopped")
 

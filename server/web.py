@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 GRACE_S: Final = 12.0
 """Requests under way get this long when the process is told to stop; a query may take 10 s."""
 
+POSTGRES_S: Final = 15.0
+"""From being told to stop: until then Postgres is waited for, by whoever writes, too, which nothing else breaks off."""
+
 SIGN_OFF_TIMEOUT_S: Final = 3.0
 """For telling the nodes of what was committed last."""
 
@@ -43,6 +46,7 @@ async def serve_web(config: Config) -> None:
         await services.start(watch_signals, terminated)
         await services.start(redis.run)
         services.start_soon(writer.run)
+        services.start_soon(pool.end_after, terminated, POSTGRES_S)
         hypercorn = HypercornConfig()
         hypercorn.graceful_timeout = GRACE_S
         hypercorn.accesslog = hypercorn.errorlog = None

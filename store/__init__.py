@@ -24,5 +24,7 @@
 | `migrate` | numbered SQL files, applied under a lock (`python -m store migrate`) |
 | `smtp_url`, `redis_url` | URLs of mail servers and of Redis |
 | `config`, `process` | every environment variable, with its default; running a process by them |
-| `log`, `open_files` | logs for people or programs; how many files a process may open |
+| `early_signals`, `signals` | being told to stop, before anything has begun and after |
+| `log`, `log_limit` | logs for people or programs; what lasts is logged once a minute |
+| `open_files` | how many files a process may open |
 """

@@ -7,8 +7,9 @@ costs one failed query.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -17,7 +18,7 @@ import trio
 
 from store import sql as sql_files
 from store.errors import Overloaded, Unavailable
-from store.postgres import Backend, Connection, Read, connect
+from store.postgres import Backend, Connection, Read, connect, where_of
 from store.reads import MAX_READING, Reads
 from store.statement import Statement
 
@@ -70,6 +71,8 @@ class Pool:
     def __init__(self, url: str, size: int) -> None:
         self.url = url
         self.on_doubt: Callable[[Doubt], None] = lambda _: None
+        self._ends_at = math.inf
+        self._scopes: set[trio.CancelScope] = set()
         self._size = size
         self._free = trio.CapacityLimiter(size)
         self._idle: list[Connection] = []
@@ -131,10 +134,12 @@ class Pool:
         try:
             connection = self._take_idle() or await self._connect()
             began = trio.current_time()
+            scope = trio.CancelScope(deadline=began + QUERY_TIMEOUT_S)
             try:
-                with trio.CancelScope(deadline=began + QUERY_TIMEOUT_S) as scope:
+                self._end_in_time(scope)
+                with scope:
                     return await query(connection)
-                raise Unavailable("Postgres", connection.where, f"no answer within {QUERY_TIMEOUT_S:g} s")
+                raise Unavailable("Postgres", connection.where, f"no answer within {scope.deadline - began:.3g} s")
             except Unavailable:
                 # If neither is so, Postgres itself has said that nothing was done: its disk is full, say.
                 if scope.cancelled_caught or connection.commit_doubted or not connection.is_idle:
@@ -144,9 +149,48 @@ class Pool:
                 self._doubt(sql, connection, began)
                 raise
             finally:
+                self._scopes.discard(scope)
                 self._give_back(connection)
         finally:
             self._free.release_on_behalf_of(borrower)
+
+    def end_by(self, deadline: float) -> None:
+        """Nothing may wait for Postgres any more when this time has come; the process is told to stop. Atomic (no
+        checkpoint).
+
+        Who waits for others, and therefore cannot be cancelled, ends by then, too: some reads, and requests that write.
+        To it comes, for all together, how long a query that is broken off may take to end (`CANCEL_TIMEOUT_S`).
+        """
+        self._ends_at = deadline
+        for scope in self._scopes:
+            scope.deadline = min(scope.deadline, deadline)
+
+    async def end_after(self, told: trio.Event, seconds: float) -> None:
+        """End so many seconds after the process was told to stop."""
+        await told.wait()
+        self.end_by(trio.current_time() + seconds)
+
+    def _end_in_time(self, scope: trio.CancelScope) -> None:
+        """
+        :raises Unavailable: if it is time already. Nothing was sent.
+        """
+        if trio.current_time() >= self._ends_at:
+            raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
+        scope.deadline = min(scope.deadline, self._ends_at)
+        self._scopes.add(scope)
+
+    @contextmanager
+    def _ending_in_time(self) -> Iterator[None]:
+        """Around what waits for something other than a query."""
+        scope = trio.CancelScope()
+        try:
+            self._end_in_time(scope)
+            with scope:
+                yield
+        finally:
+            self._scopes.discard(scope)
+        if scope.cancelled_caught:
+            raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
 
     def _doubt(self, sql: str, connection: Connection, began: float) -> None:
         """The one place that notes what may have been committed though its writer was not told so."""
@@ -166,7 +210,7 @@ class Pool:
     async def _wait_long(self, borrower: object) -> None:
         if self._free.statistics().tasks_waiting >= MAX_WAITING:
             raise Overloaded("the Postgres pool", MAX_WAITING)
-        with trio.move_on_after(WAIT_TIMEOUT_S) as scope:
+        with self._ending_in_time(), trio.move_on_after(WAIT_TIMEOUT_S) as scope:
             await self._free.acquire_on_behalf_of(borrower)
         if scope.cancelled_caught:
             raise Overloaded("the Postgres pool", self._free.statistics().tasks_waiting)
@@ -204,7 +248,8 @@ class Pool:
             self._idle.pop().close_now()
 
     async def _connect(self) -> Connection:
-        connection = await connect(self.url, preferred=self._last_where)
+        with self._ending_in_time():
+            connection = await connect(self.url, preferred=self._last_where)
         self._last_where = connection.where
         self.connects += 1
         return connection

@@ -14,14 +14,16 @@ import trio
 from server_node import RawClient, open_node
 
 from client.http import Credentials
+from jobs import worker
 from protocol import limits
 from protocol.codec import encode
 from protocol.codes import ErrorCode
 from protocol.frames import Done, Error, MarkDelivered, Message, Move, Send, Sent
+from server import gateway, web
 from server.connection import CLOSE_TIMEOUT_S
-from server.gateway import ANSWER_TIMEOUT_S, GOODBYE_TIMEOUT_S, MOVE_S, READ_S, SIGN_OFF_TIMEOUT_S, SUCCESSOR_S
-from server.web import GRACE_S
+from server.gateway import ANSWER_TIMEOUT_S, GOODBYE_TIMEOUT_S, MOVE_S, READ_S, SUCCESSOR_S
 from store.pool import Pool
+from store.postgres import CANCEL_TIMEOUT_S
 from tests.people import new_direct, new_user
 from tests.processes import Process, open_cluster
 
@@ -205,9 +207,15 @@ async def test_an_http_request_under_way_is_answered(pool: Pool, redis_url: str)
 
 
 def test_the_deadlines_add_up() -> None:
-    """Every deadline of the shutdown together is less than the process managers wait."""
-    shutdown_s = MOVE_S + READ_S + ANSWER_TIMEOUT_S + GOODBYE_TIMEOUT_S + SIGN_OFF_TIMEOUT_S
-    assert shutdown_s < EXIT_TIMEOUT_S
+    """One deadline ends all waits of the shutdown together, before the process managers lose their patience; until it,
+    whoever waits for Postgres has been let go, and there is time for the rest."""
+    for stop_s, postgres_s in (
+        (gateway.STOP_S, gateway.POSTGRES_S),
+        (worker.STOP_S, worker.DRAIN_S + worker.PUT_BACK_S),
+    ):
+        assert postgres_s + CANCEL_TIMEOUT_S <= stop_s < EXIT_TIMEOUT_S - CANCEL_TIMEOUT_S
+    assert MOVE_S + READ_S + ANSWER_TIMEOUT_S < gateway.POSTGRES_S, "what is in flight is answered"
     assert CLOSE_TIMEOUT_S < GOODBYE_TIMEOUT_S
-    assert GRACE_S < EXIT_TIMEOUT_S - 5
+    assert web.GRACE_S < web.POSTGRES_S
+    assert web.POSTGRES_S + CANCEL_TIMEOUT_S + web.SIGN_OFF_TIMEOUT_S < EXIT_TIMEOUT_S - CANCEL_TIMEOUT_S
     assert limits.HELLO_TIMEOUT_S < EXIT_TIMEOUT_S

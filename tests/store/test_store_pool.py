@@ -384,3 +384,30 @@ async def test_as_long_as_it_cannot_be_said_which_processes_have_ended_that_is_u
     with pytest.raises(Unavailable):
         await end_backends("postgresql://127.0.0.1:1/none", {Backend(1, 1)})
     assert await end_backends("postgresql://127.0.0.1:1/none", []) == set()
+
+
+@pytest.mark.parametrize("when", ["under way", "asked later"])
+@pytest.mark.parametrize("way", ["fetch", "read", "connect", "wait"])
+async def test_when_the_process_is_to_end_nobody_waits_for_a_stuck_postgres_though_they_cannot_be_cancelled(
+    fragile_postgres: Postgres, fragile_pool: Pool, way: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that writes, or a read on behalf of others: shielded, each for as long as a query may take."""
+    monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.2)
+    read = Statement("select 1::bigint", {}, [BIGINT])
+    await fill(fragile_pool, 0 if way == "connect" else 1)
+
+    async def ask() -> None:
+        with trio.CancelScope(shield=True), pytest.raises(Unavailable):
+            await (fragile_pool.read(read, {}) if way == "read" else fragile_pool.fetch(READ))
+
+    async with paused(fragile_postgres):
+        if way == "wait":
+            for _ in range(4):
+                fragile_pool._free.acquire_on_behalf_of_nowait(object())
+        with no_longer_than(3):
+            async with trio.open_nursery() as nursery:
+                if when == "asked later":
+                    fragile_pool.end_by(trio.current_time())
+                nursery.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                fragile_pool.end_by(trio.current_time() + 0.1)
