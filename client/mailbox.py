@@ -308,6 +308,13 @@ class Mailbox:
         is_counted = message.seq > state.last_seq - COUNTED
         return state.people.status(message.seq, message.sender, is_counted=is_counted)
 
+    def counts(self, message: Entry) -> tuple[int, int] | None:
+        """To how many an own message has come, how many have read it; None where all marks are told, or not known."""
+        state = self._conversations.get(message.conversation)
+        if state is None or message.seq <= state.last_seq - COUNTED:
+            return None
+        return state.people.counts(message.seq)
+
     def _people(self, conversation: bytes) -> People:
         state = self._conversations.get(conversation)
         return NOBODY if state is None else state.people

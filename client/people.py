@@ -91,6 +91,10 @@ class People:
         held = self._counts.get(seq, (0, 0))
         self._counts[seq] = (max(held[0], delivered), max(held[1], read))
 
+    def counts(self, seq: int) -> tuple[int, int] | None:
+        """What was told of a message by `count`; None where all marks are told."""
+        return None if self.are_shown else self._counts.get(seq)
+
     def rename(self, profile: Profile) -> None:
         held = self._people.get(profile.user)
         if held is not None and profile.revision > (held.revision or 0):

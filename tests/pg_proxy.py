@@ -28,6 +28,7 @@ class Proxy:
         self.is_deaf = False
         self.change: Callable[[bytes], bytes] = lambda piece: piece
         self.breaks_off = True
+        self._ports: set[int] = set()
         self._losing: set[int] = set()
         self._lost: set[int] = set()
 
@@ -45,6 +46,10 @@ class Proxy:
         committed. What it answers when the statement is prepared still is."""
         self._losing.add(client_port)
 
+    def lose_answers(self) -> None:
+        """`lose_answer` for all clients."""
+        self._losing |= self._ports
+
     async def serve(self, client: trio.SocketStream) -> None:
         try:
             server = await trio.open_tcp_stream("127.0.0.1", self._port)
@@ -55,12 +60,14 @@ class Proxy:
         port = client.socket.getpeername()[1]
         self._losing.discard(port)
         self._lost.discard(port)
+        self._ports.add(port)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pass_on, client, server, False, port)
                 nursery.start_soon(self._pass_on, server, client, True, port)
         finally:
             self._streams -= {client, server}
+            self._ports.discard(port)
             client.socket.close()
             server.socket.close()
 
@@ -96,6 +103,13 @@ class Proxy:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
         await trio.aclose_forcefully(sink)
+
+
+async def serve_proxy(port: int, task_status: trio.TaskStatus[Proxy] = trio.TASK_STATUS_IGNORED) -> None:
+    """A proxy to a Postgres on this port, until cancelled; it is what the start of the task returns."""
+    async with open_proxy(port) as proxy:
+        task_status.started(proxy)
+        await trio.sleep_forever()
 
 
 @asynccontextmanager

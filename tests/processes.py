@@ -117,17 +117,19 @@ class Cluster:
         self.environment = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "LOG_LEVEL": "info", **settings}
         self.http_url = ""
 
-    async def start_web(self) -> Process:
+    async def start_web(self, **settings: str) -> Process:
         port = free_port()
-        process = await self._start("server", "web", PORT=str(port))
+        process = await self._start("server", "web", PORT=str(port), **settings)
         await process.wait_event("listening")
         self.http_url = f"http://127.0.0.1:{port}"
         return process
 
-    async def start_socket(self, *, port: int = 0, wait: bool = True, **settings: str) -> tuple[Process, str]:
+    async def start_socket(
+        self, *, port: int = 0, wait: bool = True, module: str = "server", **settings: str
+    ) -> tuple[Process, str]:
         """A gateway and its URL."""
         port = port or free_port()
-        process = await self._start("server", "socket", SOCKET_PORT=str(port), **settings)
+        process = await self._start(module, "socket", SOCKET_PORT=str(port), **settings)
         if wait:
             await process.wait_event("listening")
         return process, f"ws://127.0.0.1:{port}"

@@ -333,22 +333,31 @@ CHECKS: Final[tuple[Callable[[History], Found], ...]] = (
 def differences(view: View, fresh: View) -> list[str]:
     """Where a device's view is not that of a fresh device.
 
-    Others' marks are told to those whose messages they pass, so it may know less of them; the status of its user's own
-    messages must be right all the same. What a blocked user has sent last, it may know nothing of until there is more.
+    Once it has resumed, with whatever cursor, there is none but that it has not loaded all messages. While it stays
+    connected, others' marks are told to those whose messages they pass, so it may know less of them; the status of its
+    user's own messages must be right all the same. What a blocked user has sent last, it may know nothing of until
+    there is more.
     """
     held = {each.conversation: each for each in view.conversations}
     shown = {each.conversation: each for each in fresh.conversations}
     found = [f"{name} is {'missing' if name in shown else 'not theirs'}" for name in held.keys() ^ shown.keys()]
     for name in sorted(held.keys() & shown.keys()):
         one = held[name]
-        other = _without_silence(_less(shown[name], one, view.user), one, view.user)
+        other = _loaded(shown[name], one)
+        if view.when == "connected":
+            other = _without_silence(_less(other, one, view.user), one, view.user)
         found += [f"{name}: {what}" for what in _unlike(one, other)]
     return found
 
 
-def _less(shown: ConversationView, held: ConversationView, user: str) -> ConversationView:
-    """What is shown, but for messages that the device has not loaded, and marks that it was not told."""
+def _loaded(shown: ConversationView, held: ConversationView) -> ConversationView:
+    """What is shown, but for messages that the device has not loaded."""
     first = held.messages[0].seq if held.messages else 0
+    return replace(shown, messages=tuple(each for each in shown.messages if each.seq >= first))
+
+
+def _less(shown: ConversationView, held: ConversationView, user: str) -> ConversationView:
+    """What is shown, but for marks and counts that the device was not told."""
     known = {each.user: each for each in held.people}
     people = []
     for each in shown.people:
@@ -359,7 +368,8 @@ def _less(shown: ConversationView, held: ConversationView, user: str) -> Convers
             people.append(replace(each, delivered=delivered, read=read))
         else:
             people.append(each)
-    messages = tuple(each for each in shown.messages if each.seq >= first)
+    counts = {each.seq: each.counts for each in held.messages}
+    messages = tuple(replace(each, counts=counts.get(each.seq)) for each in shown.messages)
     return replace(shown, people=tuple(people), messages=messages)
 
 
@@ -397,7 +407,7 @@ def _is_behind(held: int | None, shown: int | None) -> bool:
 def _unlike(held: ConversationView, shown: ConversationView) -> list[str]:
     found = [
         f"{name} is {getattr(held, name)!r}, not {getattr(shown, name)!r}"
-        for name in ("kind", "name", "joiners_see_all", "active_at", "first_seq", "last_seq", "unread")
+        for name in ("kind", "name", "joiners_see_all", "lifetime_s", "active_at", "first_seq", "last_seq", "unread")
         if getattr(held, name) != getattr(shown, name)
     ]
     for name, ours, theirs in (

@@ -18,7 +18,7 @@ from client.http import Credentials
 from client.mailbox import Entry, Mailbox, OtherPush
 from client.session import Session, open_session
 from protocol import ids
-from protocol.frames import Conversation, Message, Push, Tombstone
+from protocol.frames import Conversation, Cursor, Message, Push, Synced, Tombstone
 from tests.checker.history import (
     Acked,
     Came,
@@ -70,6 +70,9 @@ class RecordedMailbox(Mailbox):
     def __init__(self, user: bytes, device: str, recorder: Recorder) -> None:
         self._device = device
         self._recorder = recorder
+        self.cursors = 0
+        """That were pushed: most of them moved the one that this device had. `moved` is set by the next one."""
+        self.moved = trio.Event()
         self._noted = 0
         self._floors: dict[bytes, int] = {}
         self._marks: dict[bytes, dict[bytes, tuple[int, int, int]]] = {}
@@ -99,6 +102,12 @@ class RecordedMailbox(Mailbox):
         logged = super().raise_floor(conversation, first_seq)
         self._note({conversation})
         return logged
+
+    def synced(self, reply: Synced | Cursor) -> None:
+        super().synced(reply)
+        if isinstance(reply, Cursor) and not reply.more:
+            self.cursors += 1
+            self.moved.set()
 
     def forget_missing(self, conversation: bytes) -> None:
         super().forget_missing(conversation)

@@ -235,13 +235,15 @@ class PersonView:
     name: str
     joined_seq: int
     is_admin: bool
+    revision: int
     delivered: int | None
     read: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class MessageView:
-    """`content` is None for a tombstone; `status` is None for others' messages."""
+    """`content` is None for a tombstone; `status` is None for others' messages; `counts` are (delivered, read) of own
+    messages where many take part."""
 
     seq: int
     message: str
@@ -251,6 +253,7 @@ class MessageView:
     revision: int
     edited: int | None
     status: str | None
+    counts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,7 @@ class ConversationView:
     kind: str
     name: str | None
     joiners_see_all: bool
+    lifetime_s: int | None
     active_at: int
     first_seq: int
     last_seq: int

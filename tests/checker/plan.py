@@ -50,6 +50,8 @@ class Kind(StrEnum):
     KILL = "kill"  # place: node; pick: for how long
     STOP = "stop"  # place: node
     FLUSH = "flush"
+    DOUBT = "doubt"  # place: a node, or the process for HTTP: what Postgres answers next is lost, whatever was asked
+    LIFETIME = "lifetime"  # flag: messages live for a time; of groups and direct conversations
 
 
 WEIGHTS: Final = {
@@ -76,6 +78,8 @@ WEIGHTS: Final = {
     Kind.KILL: 5,
     Kind.STOP: 3,
     Kind.FLUSH: 2,
+    Kind.DOUBT: 8,
+    Kind.LIFETIME: 5,
 }
 """How often each comes, in relation to the others."""
 

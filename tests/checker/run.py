@@ -22,6 +22,9 @@ from tests.processes import open_cluster
 SETTLED_S: Final = 40.0
 """After the last step: until every request is answered. A session gives up after 60 s."""
 
+MOVED_S: Final = 40.0
+"""Until cursors have moved over what was said last: twice the interval of `quick_node`, and some for a busy machine."""
+
 CALM_S: Final = 30.0
 """From then on: until all devices hold the same. A node that was killed is missed when its lease ends, after 5 s."""
 
@@ -50,6 +53,7 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
         devices = [device for each in world.devices for device in each]
         late += await _let_all_come(world, devices)
         await _compare(world, devices, "connected")
+        late += await _let_cursors_move(world, devices)
         late += await _resume(world, devices)
         await _compare(world, devices, "resumed")
         await _read_stored(world, pool)
@@ -86,6 +90,19 @@ async def _wait_caught_up(devices: Sequence[Device]) -> list[Finding]:
             assert device.session is not None
             await device.session.wait_caught_up()
     return [Finding("stuck", f"{device.name}: {device.state()}") for device in devices if not device.is_caught_up]
+
+
+async def _let_cursors_move(world: World, devices: Sequence[Device]) -> list[Finding]:
+    """Everybody is told of something and marks it; then each device's cursor is moved, past what it was not told."""
+    await world.say_last_words()
+    for device in devices:
+        device.mailbox.moved = trio.Event()
+    with trio.move_on_after(MOVED_S):
+        for device in devices:
+            await device.mailbox.moved.wait()
+    world.counts["cursors moved"] = sum(device.mailbox.cursors for device in devices)
+    still = [device.name for device in devices if not device.mailbox.moved.is_set()]
+    return [Finding("cursor", f"{name} was given none that had moved") for name in still]
 
 
 async def _resume(world: World, devices: Sequence[Device]) -> list[Finding]:

@@ -39,6 +39,7 @@ def _conversation(mailbox: Mailbox, id_: bytes, name_of: NameOf) -> Conversation
         head.kind,
         head.name,
         bool(head.joiners_see_all),
+        head.lifetime_s,
         head.active_at,
         head.first_seq,
         head.last_seq,
@@ -51,15 +52,21 @@ def _conversation(mailbox: Mailbox, id_: bytes, name_of: NameOf) -> Conversation
 def _person(each: Participant, name_of: NameOf) -> PersonView:
     shown = each.display_name or ""
     return PersonView(
-        name_of(each.user), shown, each.joined_seq, bool(each.is_admin), each.delivered_seq, each.read_seq
+        name_of(each.user),
+        shown,
+        each.joined_seq,
+        bool(each.is_admin),
+        each.revision or 0,
+        each.delivered_seq,
+        each.read_seq,
     )
 
 
 def _message(mailbox: Mailbox, entry: Entry, name_of: NameOf) -> MessageView:
     content, revision, edited = parts_of(entry)
     status = mailbox.status(entry) if entry.sender == mailbox.user else None
-    id_ = entry.message.hex()
-    return MessageView(entry.seq, id_, entry.created, name_of(entry.sender), content, revision, edited, status)
+    id_, counts = entry.message.hex(), mailbox.counts(entry) if status else None
+    return MessageView(entry.seq, id_, entry.created, name_of(entry.sender), content, revision, edited, status, counts)
 
 
 def parts_of(entry: Entry) -> tuple[bytes | None, int, int | None]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -25,6 +26,7 @@ from tests.checker.history import Blocked, Fault, Member, Opened, Shown
 from tests.checker.plan import DEVICES, NODES, USERS, Kind, Step
 from tests.faults import flush_redis
 from tests.people import new_device, new_user
+from tests.pg_proxy import Proxy, serve_proxy
 from tests.processes import Cluster
 from tests.system.many_nodes import Node, start_node
 
@@ -69,6 +71,8 @@ class World:
         self._nursery = nursery
         self._nodes: list[Node] = []
         self._up: list[bool] = [True] * NODES
+        self._proxies: list[Proxy] = []
+        """To Postgres: of each node, and of the process that serves HTTP."""
         self._people: list[Credentials] = []
         self._contents = count(1)
         self._fresh = count(1)
@@ -90,8 +94,10 @@ class World:
 
     async def begin(self) -> None:
         """Start the nodes, make people, conversations and devices, and connect all of them."""
+        for _ in range(NODES + 1):
+            self._proxies.append(await self._nursery.start(serve_proxy, urlsplit(self._pool.url).port))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._cluster.start_web)
+            nursery.start_soon(self._start_web)
             nursery.start_soon(self._start_nodes)
             nursery.start_soon(self._make_people)
         for number, members in enumerate(GROUPS):
@@ -113,6 +119,15 @@ class World:
                     listener = await new_device(self._pool, person.user)
                     name = f"user{user} at node{user}"
                     self._nursery.start_soon(listen, name, self.urls[user], listener, self.recorder)
+
+    async def say_last_words(self) -> None:
+        """Everywhere somebody says something, and everybody reads what they hold."""
+        for place in self.places:
+            user = min(place.members, default=None)
+            if user is not None:
+                await self.devices[user][0].send(place.id, self._content())
+                for other in place.members - {user}:
+                    self.devices[other][1].read(place.id, 0.99)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -152,6 +167,8 @@ class World:
             Kind.KILL: self._kill,
             Kind.STOP: self._stop,
             Kind.FLUSH: self._flush,
+            Kind.DOUBT: self._doubt,
+            Kind.LIFETIME: self._set_lifetime,
         }
         await steps[step.kind](step)
 
@@ -239,6 +256,13 @@ class World:
             if status == 204 or status >= 500:
                 recorder.add(Shown(recorder.now(), began, place.name, step.flag, status == 204))
 
+    async def _set_lifetime(self, step: Step) -> None:
+        """Longer than any run: what is told of it counts, not what it does."""
+        place = self._place(step)
+        path = f"/v1/conversations/{UUID(bytes=place.id)}"
+        actor = step.user if place.pair else self._actor(place, step)
+        await self._ask(actor, "PATCH", path, lifetime_s=86_400 * (1 + step.other) if step.flag else 0)
+
     async def _set_profile(self, step: Step) -> None:
         name = f"User {next(self._contents)}" if step.pick < 0.8 else ""
         await self._ask(step.user, "PATCH", "/v1/profile", display_name=name)
@@ -322,13 +346,19 @@ class World:
             await self._start_again(number)
 
     async def _start_again(self, number: int) -> None:
-        self._nodes[number] = await start_node(self._cluster, port=self._nodes[number].port)
+        self._nodes[number] = await self._start_node(number, port=self._nodes[number].port)
         self._note(f"node{number} is up again")
         self._up[number] = True
 
     async def _flush(self, _: Step) -> None:
         self._note("Redis is flushed")
         await trio.to_thread.run_sync(flush_redis, self._redis_url)
+
+    async def _doubt(self, step: Step) -> None:
+        """What a process asks Postgres next it does not learn the outcome of, with each of its connections."""
+        number = step.place % len(self._proxies)
+        self._note(f"{'the web process' if number == NODES else f'node{number}'} loses what Postgres answers")
+        self._proxies[number].lose_answers()
 
     def faults_logged(self) -> list[str]:
         """Lines in the nodes' logs that say of themselves that they are faults."""
@@ -383,11 +413,18 @@ class World:
 
     # The beginning.
 
+    async def _start_web(self) -> None:
+        await self._cluster.start_web(DATABASE_URL=self._proxies[NODES].url(self._pool.url))
+
+    async def _start_node(self, number: int, *, port: int = 0) -> Node:
+        settings = {"DATABASE_URL": self._proxies[number].url(self._pool.url)}
+        return await start_node(self._cluster, port=port, module="tests.checker.quick_node", **settings)
+
     async def _start_nodes(self) -> None:
         nodes: dict[int, Node] = {}
 
         async def start(number: int) -> None:
-            nodes[number] = await start_node(self._cluster)
+            nodes[number] = await self._start_node(number)
 
         async with trio.open_nursery() as nursery:
             for number in range(NODES):

@@ -43,12 +43,12 @@ class Node(NamedTuple):
         return int(self.url.rpartition(":")[2])
 
 
-async def start_node(cluster: Cluster, *, port: int = 0, **settings: str) -> Node:
+async def start_node(cluster: Cluster, *, port: int = 0, module: str = "server", **settings: str) -> Node:
     """A gateway that has settled: what it looks up of its own accord when it starts, a second later, is over.
 
     Else that would bring messages whose way a test means to look at.
     """
-    process, url = await cluster.start_socket(port=port, **settings)
+    process, url = await cluster.start_socket(port=port, module=module, **settings)
     line = await process.wait_event("listening")
     await process.wait_event("caught_up")
     return Node(process, url, bytes.fromhex(line["node"]))
