@@ -14,6 +14,7 @@ FEATURES: Final[dict[str, str]] = {
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
     "lifetime": "`lifetime_s`: messages that disappear",
     "move": "`move`, before a node stops",
+    "own_settings": "`own_settings`, `contact`; `muted_until` and `own_revision` of `conversation`",
     "presence": "`watch`, `presence`",
     "profiles": "`display_name`, `profile`",
     "receipt_counts": "`receipt_counts`, where many take part",
