@@ -24,12 +24,15 @@ from typing import Final, NamedTuple, TypeAlias
 from msgspec.structs import replace
 
 from client.marks import Marks
+from client.own import Own
 from client.people import NOBODY, MessageStatus, People
 from protocol.frames import (
+    Contact,
     Conversation,
     Cursor,
     Departed,
     Message,
+    OwnSettings,
     Participant,
     Participants,
     Profile,
@@ -43,7 +46,7 @@ from protocol.limits import COUNTED
 
 Entry: TypeAlias = Message | Tombstone
 _PushOfOne: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCounts
-OtherPush: TypeAlias = _PushOfOne | Profile
+OtherPush: TypeAlias = _PushOfOne | Profile | OwnSettings | Contact
 
 _seq_of: Final[Callable[[Entry], int]] = attrgetter("seq")
 
@@ -57,7 +60,18 @@ class Hole(NamedTuple):
 
 
 class _Conversation:
-    __slots__ = ("begin", "first_seq", "head", "held", "last_seq", "messages", "people", "up_to")
+    __slots__ = (
+        "begin",
+        "first_seq",
+        "head",
+        "held",
+        "last_seq",
+        "messages",
+        "muted_until",
+        "own_version",
+        "people",
+        "up_to",
+    )
 
     def __init__(self, user: bytes) -> None:
         self.head: Conversation | None = None
@@ -69,6 +83,9 @@ class _Conversation:
         """What is below it is not for this user."""
         self.last_seq = 0
         """The highest known to exist."""
+        self.own_version = (-1, 0)
+        """(members_version, own_revision) of the frame that told what is the user's own last."""
+        self.muted_until: int | None = None
         self.begin: int | None = None
         """The run to be read begins here; None until a `Conversation` frame has come."""
         self.up_to = 0
@@ -94,6 +111,7 @@ class Mailbox:
     :ivar cursor: of the last `Synced`; None if nothing is held.
     :ivar delivered: the marks that are due for what is held.
     :ivar read: the marks that are due for what the user has read; whoever shows messages lifts them.
+    :ivar own: what the user has set, and whom they know.
     """
 
     def __init__(self, user: bytes) -> None:
@@ -112,6 +130,7 @@ class Mailbox:
         self._incomplete: set[bytes] = set()
         self._departed: dict[bytes, int] = {}
         self._early: dict[bytes, list[_PushOfOne | Entry]] = {}
+        self.own = Own()
         self._is_fresh = True
 
     def apply(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -157,6 +176,9 @@ class Mailbox:
             state.first_seq = min(state.first_seq, told.first_seq)
         if state.head is None or told.members_version >= state.head.members_version:
             state.head = told
+        own_version = told.members_version, told.own_revision or 0
+        if own_version >= state.own_version:
+            state.own_version, state.muted_until = own_version, told.muted_until
         self._raise_floor(state, told.first_seq)
         state.last_seq = max(state.last_seq, told.last_seq)
         if told.participants is not None:
@@ -180,7 +202,9 @@ class Mailbox:
 
     def take(self, push: OtherPush) -> None:
         """Take note of anything else that was pushed of conversations and people."""
-        if isinstance(push, Profile):
+        if isinstance(push, OwnSettings | Contact):
+            self.own.take(push)
+        elif isinstance(push, Profile):
             for each in self._conversations.values():
                 if push.user == self.user or each.people.are_shown:
                     each.people.rename(push)
@@ -294,6 +318,8 @@ class Mailbox:
             unread_count=max(state.last_seq - read, 0),
             participants=state.people.all,
             last_message=None,
+            muted_until=state.muted_until,
+            own_revision=state.own_version[1] or None,
         )
 
     def participants(self, conversation: bytes) -> list[Participant]:

@@ -33,6 +33,7 @@ from client.signs import Sign
 from protocol import ids, limits
 from protocol.codes import ErrorCode
 from protocol.frames import (
+    Contact,
     Conversation,
     Cursor,
     Departed,
@@ -40,6 +41,7 @@ from protocol.frames import (
     Message,
     Messages,
     Move,
+    OwnSettings,
     Participants,
     Presence,
     Profile,
@@ -419,7 +421,16 @@ class Session:
                 self._wake()
             case Move():
                 self._link.move(push.retry_after_ms / 1000)
-            case Participants() | Departed() | Settings() | Receipts() | ReceiptCounts() | Profile():
+            case (
+                Participants()
+                | Departed()
+                | Settings()
+                | Receipts()
+                | ReceiptCounts()
+                | Profile()
+                | OwnSettings()
+                | Contact()
+            ):
                 self.mailbox.take(push)
                 self._wake()
             case Presence() | Typing():

@@ -142,6 +142,7 @@ def _row(shown: str, *checks: _Check) -> _Check:
 
 _mark: Final = _row("[conversation, seq]", _id, _seq)
 _receipt: Final = _row("[user, delivered_seq, read_seq]", _id, _seq, _seq)
+_quiet_hours: Final = _row("[from_minute, until_minute, zone]", _uint(1439), _uint(1439), _text(limits.MAX_ZONE_BYTES))
 _count: Final = _row("[seq, delivered, read]", _seq, _seq, _seq)
 _limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**32 - 1))
 
@@ -240,6 +241,14 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.COUNTS: _array(limits.MAX_COUNT, _count),
     Key.LAST_SEEN: _time,
     Key.LIFETIME_S: _uint(2**32 - 1),
+    Key.GIVES_RECEIPTS: _bool,
+    Key.SHOWS_PRESENCE: _bool,
+    Key.QUIET_HOURS: _quiet_hours,
+    Key.CONTACTS_REVISION: _uint(2**31 - 1),
+    Key.IS_CONTACT: _bool,
+    Key.IS_BLOCKED: _bool,
+    Key.MUTED_UNTIL: _time,
+    Key.OWN_REVISION: _uint(2**31 - 1),
     Key.CLIENT: _visible(limits.MAX_CLIENT_BYTES),
     Key.FEATURES: _array(limits.MAX_FEATURES, _text(limits.MAX_FEATURE_BYTES)),
     Key.LIMITS: _array(limits.MAX_LIMITS, _limit),
@@ -263,6 +272,9 @@ OPTIONAL: Final = frozenset(
         Key.LAST_SEEN,
         Key.LIFETIME_S,
         Key.PAGES,
+        Key.QUIET_HOURS,
+        Key.MUTED_UNTIL,
+        Key.OWN_REVISION,
         Key.CLIENT,
         Key.FEATURES,
         Key.LIMITS,

@@ -80,6 +80,14 @@ class Key(IntEnum):
     LAST_SEEN = 57
     LIFETIME_S = 58
     PAGES = 80
+    GIVES_RECEIPTS = 90
+    SHOWS_PRESENCE = 91
+    QUIET_HOURS = 92
+    CONTACTS_REVISION = 93
+    IS_CONTACT = 94
+    IS_BLOCKED = 95
+    MUTED_UNTIL = 96
+    OWN_REVISION = 97
     CLIENT = 105
     FEATURES = 106
     LIMITS = 107
@@ -128,6 +136,8 @@ class Type(IntEnum):
     DEPARTED = 139
     SETTINGS = 140
     PROFILE = 141
+    OWN_SETTINGS = 148
+    CONTACT = 149
 
 
 class Hello(Struct, frozen=True, gc=False):
@@ -526,6 +536,9 @@ class Conversation(Struct, frozen=True):
     :ivar members_version: of the participants and the settings: of two states the one of the greater version counts.
     :ivar joiners_see_all: who joins sees what was said before; None for false.
     :ivar lifetime_s: for how long messages live before they disappear; None: as long as the server keeps them.
+    :ivar muted_until: until when this user has muted it, in microseconds since 1970; None: it is not muted.
+    :ivar own_revision: how often this user has muted it or no more; None for 0. Of two states with the same
+        `members_version` the one of the greater `own_revision` counts for what is the user's own.
     """
 
     TYPE: ClassVar = Type.CONVERSATION
@@ -542,6 +555,8 @@ class Conversation(Struct, frozen=True):
     members_version: int
     joiners_see_all: bool | None = None
     lifetime_s: int | None = None
+    muted_until: int | None = None
+    own_revision: int | None = None
 
 
 class Typing(Struct, frozen=True, gc=False):
@@ -667,6 +682,39 @@ class Profile(Struct, frozen=True, gc=False):
     display_name: str | None = None
 
 
+class OwnSettings(Struct, frozen=True, gc=False):
+    """Push: what the user has set, for the user's own devices.
+
+    :ivar revision: of two the one of the greater revision counts, but for the contacts.
+    :ivar quiet_hours: (from_minute, until_minute, zone); None: there are none.
+    :ivar contacts_revision: how often the user's contacts have changed: whoever holds them as of another number reads
+        the list.
+    """
+
+    TYPE: ClassVar = Type.OWN_SETTINGS
+    revision: int
+    gives_receipts: bool
+    shows_presence: bool
+    quiet_hours: tuple[int, int, str] | None
+    contacts_revision: int
+
+
+class Contact(Struct, frozen=True, gc=False):
+    """Push: one of the user's contacts is another one, for the user's own devices.
+
+    :ivar contacts_revision: after this change.
+    :ivar is_contact: false: it is none any more.
+    """
+
+    TYPE: ClassVar = Type.CONTACT
+    user: bytes
+    username: str
+    display_name: str | None
+    contacts_revision: int
+    is_contact: bool
+    is_blocked: bool
+
+
 Request: TypeAlias = (
     Hello
     | Send
@@ -702,6 +750,8 @@ Push: TypeAlias = (
     | Departed
     | Settings
     | Profile
+    | OwnSettings
+    | Contact
 )
 Frame: TypeAlias = Request | Reply | Push
 

@@ -80,6 +80,9 @@ MAX_TITLE_CHARACTERS: Final = 128
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""
 
+MAX_ZONE_BYTES: Final = 64
+"""Of the name of a time zone; the longest of the IANA database has 30."""
+
 CURSOR_DAYS: Final = 90
 """For so long edits and deletions are remembered apart; a device that was off for longer fetches afresh."""
 

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from msgspec.structs import replace
+
 from protocol.codec import encode
 from protocol.frames import Conversation, Departed, Participant, Participants, Profile, Push, Receipts, Settings
 from protocol.limits import MAX_SHOWN
 from server import hub
 from server.fanout import Fanout
-from store import conversations, members
-from store.errors import NotAParticipant
+from store import contacts, conversations, members
+from store.errors import NotAParticipant, UnknownUser
 from store.marks import direct_mark
+from store.own_settings import own_settings_of
 from store.participants import Membership
 from store.pool import Pool
 
@@ -68,6 +71,22 @@ class Announcements:
         """A user is shown otherwise: to all who share a conversation in which names are shown."""
         with self.telling():
             self._push(profile, await members.acquainted(self._pool, profile.user))
+
+    async def own_settings_changed(self, user: bytes) -> None:
+        """A user has set something for themselves: to their own devices."""
+        with self.telling():
+            self._push(await own_settings_of(self._pool, user), [user])
+
+    async def contact_changed(self, user: bytes, other: bytes) -> None:
+        """Somebody is a contact of the user's, or blocked, or no more: to the user's own devices."""
+        with self.telling(), suppress(UnknownUser):
+            self._push(await contacts.told(self._pool, user, other), [user])
+
+    async def muted(self, user: bytes, conversation: bytes) -> None:
+        """A user wants no notices of a conversation, or does so again: to their own devices."""
+        with self.telling(), suppress(NotAParticipant):
+            seen = await conversations.one(self._pool, user, conversation)
+            self._push(replace(seen, participants=None, last_message=None), [user])
 
     def presence_shown_otherwise(self, users: Iterable[bytes]) -> None:
         """These users are to be shown to others than before: the nodes look again who may watch them."""

@@ -315,6 +315,7 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
         "members_version": conversation.members_version,
         "joiners_see_all": bool(conversation.joiners_see_all),
         "lifetime_s": conversation.lifetime_s,
+        "muted_until": conversation.muted_until,
         "unread_count": conversation.unread_count,
         "participants": [
             {

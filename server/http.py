@@ -93,7 +93,7 @@ def create_app(
     _add_emails(app, pool)
     _add_mail_links(app, pool)
     _add_notifiers(app, pool, offered)
-    _add_quiet_hours(app, pool)
+    _add_quiet_hours(app, pool, announcements)
     _add_contacts(app, pool, announcements)
     pages = Pages(pool)
     _add_conversations(app, pool, pages, announcements)
@@ -161,6 +161,8 @@ def _add_profiles(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
                 await announcements.profile_changed(Profile(user, now.revision, now.username, now.display_name))
             if changed.is_shown_otherwise:
                 announcements.presence_shown_otherwise([user])
+            if body.gives_receipts is not None or body.shows_presence is not None:
+                await announcements.own_settings_changed(user)
         return _answer(bodies.profile_body(user, now, _form()))
 
 
@@ -269,7 +271,7 @@ def _add_notifiers(app: QuartTrio, pool: Pool, offered: Offered) -> None:
         return Response(b"", 204)
 
 
-def _add_quiet_hours(app: QuartTrio, pool: Pool) -> None:
+def _add_quiet_hours(app: QuartTrio, pool: Pool, announcements: Announcements) -> None:
     @app.get("/v1/quiet-hours")
     async def get_quiet_hours() -> ResponseReturnValue:
         user = (await _identify(pool)).user
@@ -281,6 +283,7 @@ def _add_quiet_hours(app: QuartTrio, pool: Pool) -> None:
         quiet = notifiers.quiet_hours_of(await _body(notifiers.PutQuietHours))
         with trio.CancelScope(shield=True):
             await quiet_hours.set_quiet_hours(pool, user, quiet)
+            await announcements.own_settings_changed(user)
         return Response(b"", 204)
 
     @app.delete("/v1/quiet-hours")
@@ -288,6 +291,7 @@ def _add_quiet_hours(app: QuartTrio, pool: Pool) -> None:
         user = (await _identify(pool)).user
         with trio.CancelScope(shield=True):
             await quiet_hours.set_quiet_hours(pool, user, None)
+            await announcements.own_settings_changed(user)
         return Response(b"", 204)
 
 
@@ -318,19 +322,23 @@ def _add_contacts(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
     async def list_contacts() -> ResponseReturnValue:
         user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
         after = bytes(16) if cursor is None else bodies.cursor_parts(cursor, "contacts", bytes)[0]
-        page = await contacts.list_of(pool, user, limit=limit + 1, after=after)
+        listed = await contacts.list_of(pool, user, limit=limit + 1, after=after)
+        page = listed.contacts
         following = bodies.cursor_text("contacts", page[limit - 1].user) if len(page) > limit else None
         form = _form()
         found = [bodies.contact_body(each, form) for each in page[:limit]]
-        return _answer({"contacts": found, "cursor": following})
+        return _answer({"contacts": found, "cursor": following, "revision": listed.revision})
 
     @app.put("/v1/contacts/<uuid:other>")
     async def put_contact(other: UUID) -> ResponseReturnValue:
         user = (await _identify(pool)).user
         body = await _body(bodies.PutContact)
         with trio.CancelScope(shield=True):
-            await contacts.add(pool, user, other.bytes)
+            # One after the other, each told by itself: a device that counts the changes needs every number.
+            if await contacts.add(pool, user, other.bytes):
+                await announcements.contact_changed(user, other.bytes)
             if await contacts.set_blocked(pool, user, other.bytes, is_blocked=body.is_blocked):
+                await announcements.contact_changed(user, other.bytes)
                 announcements.presence_shown_otherwise([user])
                 if body.is_blocked:
                     await announcements.contact_blocked(user, other.bytes)
@@ -341,6 +349,7 @@ def _add_contacts(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
         user = (await _identify(pool)).user
         with trio.CancelScope(shield=True):
             await contacts.remove(pool, user, other.bytes)
+            await announcements.contact_changed(user, other.bytes)
         return Response(b"", 204)
 
 
@@ -379,6 +388,7 @@ def _add_participants(app: QuartTrio, pool: Pool, announcements: Announcements) 
         body = await _body(bodies.Mute)
         with trio.CancelScope(shield=True):
             await participants.mute(pool, user, conversation.bytes, seconds=body.seconds)
+            await announcements.muted(user, conversation.bytes)
         return Response(b"", 204)
 
 

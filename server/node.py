@@ -53,6 +53,7 @@ from store.directory import (
 from store.errors import StoreError, Unavailable
 from store.members import ChangedMembers, changed_since, departed_since
 from store.messages import Moved, members, range_of, recent
+from store.own_settings import changed_since as own_changed_since
 from store.pool import Pool
 from store.postgres import Error
 from store.redis import Redis, RedisError
@@ -321,10 +322,19 @@ class Node:
                     others[user].append(each.conversation)
             else:
                 self._push_receipts(each)
+        for user, conversation in await self._push_own_settings(users, base):
+            others[user].append(conversation)
         for user, conversations in others.items():
             for told in await some_of(self._pool, user, conversations):
                 # With its last message: a device that did not know of it begins there.
                 self._hub.push_to_synced(user, encode(told))
+
+    async def _push_own_settings(self, users: list[bytes], base: str) -> list[tuple[bytes, bytes]]:
+        """What users have set; returns in which conversations besides: (user, conversation)."""
+        settings, conversations = await own_changed_since(self._pool, users, base)
+        for user, told in settings.items():
+            self._hub.push_to_synced(user, encode(told))
+        return conversations
 
     def _counted_anew(self, changed: list[ChangedMembers]) -> list[ChangedMembers]:
         for each in changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from protocol import frames
 from store import sql
 from store.errors import UnknownUser
 from store.pool import Pool
@@ -20,6 +21,16 @@ class Contact(Struct, frozen=True):
     display_name: str | None
     is_blocked: bool
     created: int
+
+
+class Contacts(Struct, frozen=True):
+    """Some of a user's contacts.
+
+    :ivar revision: how often the contacts have changed; pages of another one are of another list.
+    """
+
+    revision: int
+    contacts: list[Contact]
 
 
 async def add(pool: Pool, user: bytes, other: bytes) -> bool:
@@ -54,10 +65,22 @@ async def set_blocked(pool: Pool, user: bytes, other: bytes, *, is_blocked: bool
     return bool(outcome == "changed")
 
 
-async def list_of(pool: Pool, user: bytes, *, limit: int, after: bytes = bytes(16)) -> list[Contact]:
+async def told(pool: Pool, user: bytes, other: bytes) -> frames.Contact:
+    """Somebody as the user's devices are told: as a contact, or as none any more.
+
+    :raises UnknownUser: if there is no such user.
+    """
+    rows = await pool.fetch(_sql.one, {"user": uuid(user), "other": uuid(other)})
+    if not rows:
+        raise UnknownUser
+    return frames.Contact(other, *rows[0])
+
+
+async def list_of(pool: Pool, user: bytes, *, limit: int, after: bytes = bytes(16)) -> Contacts:
     """A page of a user's contacts in one query, by their ids.
 
     :param after: the last id of the page before.
     """
     parameters = {"user": uuid(user), "after": uuid(after), "limit": limit}
-    return [Contact(*row) for row in await pool.fetch(_sql.list, parameters)]
+    rows = await pool.fetch(_sql.list, parameters)
+    return Contacts(rows[0][0] if rows else 0, [Contact(*row) for _, *row in rows if row[0] is not None])

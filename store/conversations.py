@@ -18,7 +18,7 @@ from store.statement import Statement
 
 _sql = sql.load("conversations")
 _ENTRY: Final = (
-    *(UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, BOOL, BIGINT),
+    *(UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, BOOL, BIGINT, BIGINT, BIGINT),
     *(UUIDS, BIGINTS, TEXTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, TEXTS),
     *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL),
 )
@@ -132,11 +132,12 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
 
 
 def _conversation(row: tuple[Any, ...]) -> Conversation:
-    version, joiners_see_all, lifetime_s, *columns = row[8:19]
-    message = row[19:]
+    version, joiners_see_all, lifetime_s, muted_until, own_revision, *columns = row[8:21]
+    message = row[21:]
     participants = [] if columns[0] is None else [_participant(*values) for values in zip(*columns, strict=True)]
     last_message = message_of(row[0], *message) if message[0] is not None else None
-    return Conversation(*row[:8], participants, last_message, version, joiners_see_all or None, lifetime_s)  # type: ignore[call-arg]  # eight columns as declared
+    settings = (version, joiners_see_all or None, lifetime_s, muted_until, own_revision)
+    return Conversation(*row[:8], participants, last_message, *settings)  # type: ignore[call-arg]  # eight columns as declared
 
 
 def _participant(

@@ -20,12 +20,13 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.frames import Conversation, Departed, Message, Participants, ReceiptCounts, Tombstone
+from protocol.frames import Conversation, Departed, Message, OwnSettings, Participants, ReceiptCounts, Tombstone
 from protocol.limits import COUNTED, CURSOR_DAYS, MAX_SHOWN
 from store import sql
 from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, INT, TEXT, TEXTS, UUID, UUIDS
 from store.conversations import some_of
 from store.errors import ExpiredCursor, ForeignCursor
+from store.own_settings import own_settings_of_all
 from store.pool import Pool
 from store.postgres import uuid, uuids
 from store.rows import message_of
@@ -46,7 +47,7 @@ _CHANGED: Final = Statement(
         "user": UUID,
         "limit": BIGINT,
     },
-    (TEXT, TEXT, TEXT, BIGINT, BOOL, UUIDS, BIGINTS, BIGINTS, TEXTS, BIGINTS),
+    (TEXT, TEXT, TEXT, BIGINT, BOOL, BOOL, UUIDS, BIGINTS, BIGINTS, TEXTS, BIGINTS),
 )
 _MESSAGES: Final = Statement(
     _sql.messages,
@@ -85,7 +86,7 @@ _PARTICIPANT_BYTES: Final = 80
 _CONVERSATION_BYTES: Final = 100
 _DAY_US: Final = 86_400_000_000
 
-SyncPush: TypeAlias = Conversation | Participants | ReceiptCounts | Departed | Message | Tombstone
+SyncPush: TypeAlias = Conversation | Participants | ReceiptCounts | Departed | Message | Tombstone | OwnSettings
 
 
 class SyncPage(Struct, frozen=True):
@@ -93,7 +94,7 @@ class SyncPage(Struct, frozen=True):
 
     :ivar pushes: conversations that are new or have changed, or those of their participants who have; each followed by
         what of its messages is new, edited or deleted, in order of seq; and those in which the user takes part no more.
-        The conversation with the latest message comes first.
+        The conversation with the latest message comes first; before all of them what the user has set, if that is new.
     :ivar cursor: for what comes after.
     :ivar more: there is more already, or may be.
     :ivar marks: after the last page everybody's marks have been told, as far as transactions below this number moved
@@ -217,7 +218,7 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | N
         "most": MAX_SHOWN,
         "counted": COUNTED,
     }
-    [(snapshot, last, history, now_us, has_moved, *columns)] = await pool.read(_CHANGED, parameters)
+    [(snapshot, last, history, now_us, has_moved, is_own_new, *columns)] = await pool.read(_CHANGED, parameters)
     owner, day = _owner(history, user), now_us // _DAY_US
     now = Snapshot.parse(snapshot)
     if given:
@@ -229,6 +230,8 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | N
     target = first_target or _durable(now, last, base)
     goes_on = bool(changed) and changed[0].conversation == held.conversation
     page = _Page(pool, user, base, marks, newest, held.after if goes_on else -1)
+    if is_own_new and first_target is None:
+        page.pushes += (await own_settings_of_all(pool, [user])).values()
     rest = await page.fill(changed)
     if rest is not None:
         n, after = rest

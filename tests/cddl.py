@@ -39,6 +39,7 @@ STRICTER = (
     (re.compile(r"receipt = \[id, seq, seq\]"), "receipt = {0: id, 1: seq, 2: seq}"),
     (re.compile(r"counted = \[seq, seq, seq\]"), "counted = {0: seq, 1: seq, 2: seq}"),
     (re.compile(r"allowed = \[limit, limit-value\]"), "allowed = {0: limit, 1: limit-value}"),
+    (re.compile(r"quiet-hours = \[minute, minute, zone\]"), "quiet-hours = {0: minute, 1: minute, 2: zone}"),
     (re.compile(r'\.regexp "(.*?)"'), r'.regexp "^\1$"'),
     (re.compile(r"40: message / tombstone"), "(40: message // 40: tombstone)"),
 )
@@ -97,6 +98,8 @@ def _validate(root: str, frame: bytes, item: dict[int, Any]) -> None:
         if isinstance(marks := item.get(key), list):
             maps = [dict(enumerate(mark)) if isinstance(mark, list) and len(mark) == size else None for mark in marks]
             frame = cbor2.dumps(item | {int(key): maps})
+    if isinstance(quiet := item.get(Key.QUIET_HOURS), list):
+        frame = cbor2.dumps(item | {int(Key.QUIET_HOURS): dict(enumerate(quiet)) if len(quiet) == 3 else None})
     _schema(root).validate_cbor(frame)
 
 

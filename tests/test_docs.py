@@ -104,6 +104,8 @@ def _borders(cell: str, sample: Any) -> tuple[list[Any], list[Any]]:
     """Values that are just allowed by a cell of the table, and values that just are not."""
     kind, *numbers = (int(part) if part.isdigit() else part for part in _CELL.findall(cell)[0] if part)
     match kind, numbers:
+        case "array", []:
+            return [sample], [sample[:-1], [*sample, 1]]
         case str(), []:
             return _BORDERS[kind]
         case "number", [least, most]:

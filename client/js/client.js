@@ -1,7 +1,7 @@
 // A device that stays connected, sends what it is told to, and misses nothing. Written from protocol/SPEC.md; the
 // numbers in comments are its sections. Events:
 //   entry (message | tombstone)   new or changed, once each; `mailbox` holds all of them
-//   push (typing | presence | receipt_counts | settings | profile), for those who show them
+//   push (typing | presence | receipt_counts | settings | profile | own_settings | contact), for those who show them
 //   online (welcome), current ()  welcomed; and all is held that there was
 //   token (token, expires)        to be kept in place of the old one
 //   end (code, reason)            for good: something has to change first

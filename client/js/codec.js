@@ -10,6 +10,7 @@ export const TYPES = {
   refreshed: 73, statuses: 74,
   message: 128, tombstone: 129, conversation: 130, typing: 131, presence: 132, lag: 133, receipts: 134,
   cursor: 135, move: 136, receipt_counts: 137, participants: 138, departed: 139, settings: 140, profile: 141,
+  own_settings: 148, contact: 149,
 }
 // The key of each field is its place in this list.
 const FIELDS = [
@@ -22,7 +23,11 @@ const FIELDS = [
   'counts', 'last_seen', 'lifetime_s',
 ]
 // Those whose keys do not follow on.
-const LATER_FIELDS = { pages: 80, client: 105, features: 106, limits: 107 }
+const LATER_FIELDS = {
+  pages: 80, gives_receipts: 90, shows_presence: 91, quiet_hours: 92, contacts_revision: 93, is_contact: 94, is_blocked: 95,
+  muted_until: 96, own_revision: 97,
+  client: 105, features: 106, limits: 107,
+}
 const KEYS = { ...Object.fromEntries(FIELDS.map((name, key) => [name, key])), ...LATER_FIELDS }
 const FIELD_NAMES = new Map(Object.entries(KEYS).map(([name, key]) => [key, name]))
 const NAMES = Object.fromEntries(Object.entries(TYPES).map(([name, type]) => [type, name]))

@@ -20,6 +20,11 @@ create table users (
     -- Whether others see how far this user has read, and when the user is or was online.
     gives_receipts boolean not null default true,
     shows_presence boolean not null default true,
+    -- What the user has set for themselves (note_own_settings, note_quiet_hours), and whom they know (note_contact): how
+    -- often it has changed, and, of both, by which transaction last.
+    settings_revision int not null default 0,
+    contacts_revision int not null default 0,
+    own_changed xid8 not null default pg_current_xact_id(),
     constraint users_username unique (username)
 );
 create index users_created on users (created);
@@ -109,6 +114,9 @@ create table participants (
     role text not null default 'member' check (role in ('admin', 'member')),
     joined timestamptz not null default clock_timestamp(),
     muted_until timestamptz,
+    -- What is the user's own in it, and nobody else's to know: how often it was set, and by which transaction last.
+    own_revision int not null default 0,
+    own_changed xid8 not null default pg_current_xact_id(),
     -- Read, but shown to no other user: messages of a user whom this one blocks, or all where this one gives no receipts.
     private_read_seq bigint not null default 0,
     -- Up-to marks move far more often than anything else of a participant, and concern far fewer.

@@ -13,7 +13,8 @@ from made, unnest(%(users)s::uuid[]) u order by u;
 
 -- name: page
 -- Which conversations of a user come next, the latest message first: no more of them are looked at closely.
-select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, null::pg_snapshot as base,
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.muted_until, me.own_revision,
+       null::pg_snapshot as base,
        null::pg_snapshot as marks
 from participants me
 -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
@@ -25,7 +26,8 @@ order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc lim
 -- name: chosen
 -- Those of some conversations in which a user takes part. base: of those participants alone who have changed since a snapshot,
 -- or whose marks have moved since another one; null: of all.
-select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, chosen.base::pg_snapshot,
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.muted_until, me.own_revision,
+       chosen.base::pg_snapshot,
        %(marks)s::pg_snapshot as marks
 from unnest(%(conversations)s, %(bases)s) chosen(id, base)
 join participants me on me.conversation_id = chosen.id
@@ -38,6 +40,7 @@ select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        greatest(me.joined_seq, c.floor_seq) + 1, c.last_seq,
        greatest(c.last_seq - greatest(me.read_seq, me.private_read_seq, me.joined_seq, c.floor_seq), 0),
        (extract(epoch from c.active_at) * 1000000)::bigint, c.members_version, c.joiners_see_all, c.lifetime_s::bigint,
+       (extract(epoch from me.muted_until) * 1000000)::bigint, nullif(me.own_revision, 0)::bigint,
        who.users, who.revisions, who.usernames, who.joined, who.delivered, who.read, who.admins, who.names,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
@@ -76,8 +79,8 @@ order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
 -- A digest of when everything that the list shows was written last, and of who is in it: it changes with each commit that
 -- changes the list. Two sums of 64 bits and a number: that two states have the same is as unlikely as a forged signature.
 -- Marks that only go up are told apart by their sum.
-select bit_xor(who.one # hash_record_extended(row(c.id, c.changed), 1)),
-       bit_xor(who.other # hash_record_extended(row(c.id, c.changed), 2)), sum(who.size)::bigint,
+select bit_xor(who.one # hash_record_extended(row(c.id, c.changed, me.own_changed), 1)),
+       bit_xor(who.other # hash_record_extended(row(c.id, c.changed, me.own_changed), 2)), sum(who.size)::bigint,
        sum(me.delivered_seq + me.read_seq + me.private_read_seq
            + case when who.size <= %(most)s then who.marks else 0 end)::bigint
 from participants me

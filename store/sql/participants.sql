@@ -19,6 +19,6 @@ from change_conversation(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text,
 -- name: mute
 -- No offline notices of a conversation until then. No row: the user does not take part in it.
 update participants set muted_until = case when %(seconds)s > 0 then now() + make_interval(secs => %(seconds)s) end,
-                        changed = pg_current_xact_id()
+                        own_revision = own_revision + 1, own_changed = pg_current_xact_id()
 where conversation_id = %(conversation)s::uuid and user_id = %(user)s::uuid
 returning user_id;

@@ -8,16 +8,17 @@
 -- or profiles alone), 'counts' (how far the user's own messages have come, where many take part); whether the latter are to be
 -- told.
 -- Besides, in the same statement: a new snapshot, the last transaction that it surely saw, whose history this is, what time it
--- is, and whether there are some for `are_moved`.
+-- is, whether there are some for `are_moved`, and whether what the user has set is to be told (see own_settings.sql).
 with mine as materialized (
     select c.id, (extract(epoch from c.active_at) * 1000000)::bigint as active_at,
            greatest(me.joined_seq, c.floor_seq) as floor_seq,
-           greatest(c.changed, me.changed, me.marked, who.changed, who.marked) as changed,
+           greatest(c.changed, me.changed, me.marked, me.own_changed, who.changed, who.marked) as changed,
            unseen(c.changed, %(target)s::pg_snapshot) as is_moved,
            case when %(base)s::pg_snapshot is null then 'whole'
                 when unseen(me.added, %(base)s::pg_snapshot) then 'came'
                 when unseen(c.members_changed, %(base)s::pg_snapshot) then 'whole'
-                when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot) then 'head'
+                when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot)
+                     or unseen(me.own_changed, %(base)s::pg_snapshot) then 'head'
                 when unseen(me.marked, %(marks)s::pg_snapshot)
                      or who.size <= %(most)s and (who.is_changed or who.is_marked) then 'marks'
                 when counted.are_told then 'counts' end as news,
@@ -56,12 +57,13 @@ with mine as materialized (
      where m.news is not null and %(are_moved)s::boolean and m.is_moved and m.id >= %(position)s::uuid
      order by n limit %(limit)s)
 )
-select pg_current_snapshot()::text, (select max(changed) from mine)::text, history_id(),
+select pg_current_snapshot()::text, greatest(own.changed, (select max(changed) from mine))::text, history_id(),
        (extract(epoch from now()) * 1000000)::bigint,
-       (select coalesce(bool_or(is_moved), false) from mine),
+       (select coalesce(bool_or(is_moved), false) from mine), %(base)s::pg_snapshot is null or unseen(own.changed, %(base)s::pg_snapshot),
        array(select id from page order by n), array(select active_at from page order by n),
        array(select floor_seq from page order by n),
-       array(select news from page order by n), array(select are_told::int::bigint from page order by n);
+       array(select news from page order by n), array(select are_told::int::bigint from page order by n)
+from (select (select u.own_changed from users u where u.id = %(user)s::uuid) as changed) own;
 
 -- name: messages
 -- See unseen_messages() in functions/.

@@ -8,9 +8,11 @@ from client.connection import Connection, connect
 from client.mailbox import Entry, Mailbox
 from protocol import limits
 from protocol.frames import (
+    Contact,
     Conversation,
     Departed,
     Message,
+    OwnSettings,
     Participant,
     Participants,
     Profile,
@@ -83,7 +85,16 @@ def feed(mailbox: Mailbox, push: Push) -> None:
             mailbox.apply([push])
         case Conversation():
             mailbox.learn(push)
-        case Participants() | Departed() | Settings() | Receipts() | ReceiptCounts() | Profile():
+        case (
+            Participants()
+            | Departed()
+            | Settings()
+            | Receipts()
+            | ReceiptCounts()
+            | Profile()
+            | OwnSettings()
+            | Contact()
+        ):
             mailbox.take(push)
         case _:
             pass

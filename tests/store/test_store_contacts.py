@@ -9,7 +9,7 @@ import trio
 from store_helpers import a_message, is_waiting_for, wait_until
 
 from client.http import Credentials
-from protocol.frames import Conversation, Message, Participants, Tombstone
+from protocol.frames import Conversation, Message, OwnSettings, Participants, Tombstone
 from store import contacts, conversations, messages, outbox, revisions
 from store.errors import UnknownUser
 from store.members import MembersCache
@@ -38,16 +38,16 @@ async def test_contacts_are_added_once_listed_in_pages_and_removed(
     alice, bob = pair
     others = sorted([bob.user, (await new_user(pool, "carol")).user, (await new_user(pool, "dave")).user])
     assert [await contacts.add(pool, alice.user, other) for other in (*others, bob.user)] == [True] * 3 + [False]
-    first = await contacts.list_of(pool, alice.user, limit=2)
-    rest = await contacts.list_of(pool, alice.user, limit=2, after=first[-1].user)
+    first = (await contacts.list_of(pool, alice.user, limit=2)).contacts
+    rest = (await contacts.list_of(pool, alice.user, limit=2, after=first[-1].user)).contacts
     assert [each.user for each in (*first, *rest)] == others
     assert {each.username for each in (*first, *rest)} == {"bob", "carol", "dave"}
     await contacts.remove(pool, alice.user, bob.user)
     await contacts.remove(pool, alice.user, bob.user)
-    assert [each.user for each in await contacts.list_of(pool, alice.user, limit=9)] == [
+    assert [each.user for each in (await contacts.list_of(pool, alice.user, limit=9)).contacts] == [
         other for other in others if other != bob.user
     ]
-    assert await contacts.list_of(pool, bob.user, limit=9) == []
+    assert (await contacts.list_of(pool, bob.user, limit=9)).contacts == []
 
 
 async def test_nobody_and_oneself_are_no_contacts(pool: Pool, pair: tuple[Credentials, Credentials]) -> None:
@@ -90,7 +90,8 @@ async def test_who_is_blocked_gets_the_same_answer_and_reaches_nobody(
     assert [[type(each) for each in page.messages] for page in pages] == [[Message, Tombstone], [Message, Message]]
     [(missed, is_silent)] = await messages.range_of(pool, talk, after=1, upto=9, limit=9)
     assert (missed.seq, is_silent) == (2, True)
-    told = [each for each in (await sync(pool, alice.user, cursor)).pushes if not isinstance(each, Conversation)]
+    page = await sync(pool, alice.user, cursor)
+    told = [each for each in page.pushes if not isinstance(each, Conversation | OwnSettings)]
     # Her own mark as well: it counts as read.
     assert [type(each) for each in told if each.conversation == talk] == [Participants, Tombstone]
     await pool.fetch("delete from outbox where conversation_id <> %s or seq < 2", (uuid(talk),))

@@ -27,6 +27,7 @@ from store import (
     notifiers,
     orphans,
     outbox,
+    own_settings,
     participants,
     profiles,
     quiet_hours,
@@ -70,6 +71,10 @@ insert into conversations (id, kind, name, last_seq)
 insert into participants (conversation_id, user_id)
     select md5('c' || n)::uuid, md5('u' || (n + k * 7) % {CONVERSATIONS // 5})::uuid
     from generate_series(0, {CONVERSATIONS - 1}) n, generate_series(0, 1) k;
+-- In a few of them many take part.
+insert into participants (conversation_id, user_id)
+    select md5('c' || n)::uuid, md5('u' || n + 100 + k)::uuid from generate_series(0, 20) n, generate_series(0, 39) k
+    on conflict do nothing;
 insert into messages (conversation_id, seq, id, sender_id, created, content_type, content)
     select md5('c' || n % {CONVERSATIONS})::uuid, n / {CONVERSATIONS} + 1, gen_random_uuid(),
            md5('u' || n % {CONVERSATIONS // 5})::uuid, clock_timestamp() - interval '1 day', 'text', 'x'
@@ -244,6 +249,8 @@ class Traffic:
             lambda: contacts.remove(pool, user, here),
             lambda: contacts.set_blocked(pool, user, self.other, is_blocked=self.turn % 2 == 0),
             lambda: contacts.list_of(pool, user, limit=10),
+            lambda: contacts.told(pool, user, self.other),
+            lambda: marks.direct_mark(pool, user, self.other),
             lambda: conversations.add_direct(pool, user, self.other),
             lambda: conversations.add_group(pool, "g", [user], admin=user),
             lambda: conversations.list_version(pool, user),
@@ -313,6 +320,8 @@ class Traffic:
         await members.changed_since(self.pool, [user], base)
         await members.departed_since(self.pool, [user], base)
         await members.acquainted(self.pool, user)
+        await members.unwatchable(self.pool, [(user, self.other)])
+        await own_settings.changed_since(self.pool, [user], base)
         await tide(self.pool)
 
     async def sweep(self) -> None:

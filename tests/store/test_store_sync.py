@@ -25,6 +25,7 @@ from store.errors import ExpiredCursor, ForeignCursor, Refused
 from store.marks import Mark, mark
 from store.members import MembersCache
 from store.messages import Committed, send
+from store.own_settings import own_settings_of
 from store.pool import Pool
 from store.postgres import connected, uuid
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
@@ -161,7 +162,9 @@ async def test_a_device_that_holds_nothing_gets_each_conversation_with_its_last_
     full, empty = await talks(pool, alice, bob, count=2)
     await say(pool, full, bob.user, b"1", b"2")
     page = await sync(pool, alice.user, None)
-    assert sorted(page.pushes, key=repr) == sorted(
+    own, *told = page.pushes
+    assert own == await own_settings_of(pool, alice.user)
+    assert sorted(told, key=repr) == sorted(
         [await conversations.one(pool, alice.user, each) for each in (full, empty)], key=repr
     )
     assert not page.more
@@ -702,7 +705,7 @@ async def test_who_comes_to_a_conversation_is_told_of_its_last_message_as_a_fres
         await participants.add(pool, alice.user, here, bob.user)
     cursor = device.cursor
     await say(pool, here, alice.user, b"3", b"4", b"5")
-    fresh = (await sync(pool, bob.user, None)).pushes
+    _, *fresh = (await sync(pool, bob.user, None)).pushes
     assert (await sync(pool, bob.user, cursor)).pushes == fresh == [await conversations.one(pool, bob.user, here)]
     await device.catch_up()
     await device.check()

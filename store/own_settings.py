@@ -1,0 +1,51 @@
+"""What a user has set that concerns nobody else, as the user's own devices are told it.
+
+Triggers see to it that each change, whoever makes it, raises a revision and is found by `sync`: those of
+`store/sql/functions/note_own_settings.sql`, `note_quiet_hours.sql` and `note_contact.sql`. A user may have thousands of
+contacts, so `sync` tells only how often they have changed: a device that holds another state reads the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from protocol.frames import OwnSettings
+from store import sql
+from store.errors import UnknownUser
+from store.pool import Pool
+from store.postgres import uuids
+
+_sql = sql.load("own_settings")
+
+
+async def own_settings_of(pool: Pool, user: bytes) -> OwnSettings:
+    """
+    :raises UnknownUser: if there is no such user.
+    """
+    found = await own_settings_of_all(pool, [user])
+    if not found:
+        raise UnknownUser
+    return found[user]
+
+
+async def own_settings_of_all(pool: Pool, users: Sequence[bytes]) -> dict[bytes, OwnSettings]:
+    """Those of some users, of whom such as do not exist are left out."""
+    return {row[0]: _own_settings(*row[1:]) for row in await pool.fetch(_sql.of, {"users": uuids(users)})}
+
+
+def _own_settings(
+    revision: int, gives_receipts: bool, shows_presence: bool, contacts_revision: int, *quiet: Any
+) -> OwnSettings:
+    quiet_hours = None if quiet[0] is None else quiet
+    return OwnSettings(revision, gives_receipts, shows_presence, quiet_hours, contacts_revision)
+
+
+async def changed_since(
+    pool: Pool, users: Sequence[bytes], base: str
+) -> tuple[dict[bytes, OwnSettings], list[tuple[bytes, bytes]]]:
+    """Of these users: what those have set who have set something since a snapshot, or know others than before; and
+    (user, conversation) where something that is their own has changed."""
+    rows = await pool.fetch(_sql.changed_since, {"users": uuids(users), "base": base})
+    settings = await own_settings_of_all(pool, [user for user, conversation in rows if conversation is None])
+    return settings, [(user, conversation) for user, conversation in rows if conversation is not None]

@@ -1,0 +1,19 @@
+-- name: of
+-- What some users have set for themselves. A row for each that exists.
+select u.id, u.settings_revision::bigint, u.gives_receipts, u.shows_presence, u.contacts_revision::bigint,
+       q.from_minute::bigint, q.until_minute::bigint, q.zone
+from unnest(%(users)s::uuid[]) given(id)
+cross join lateral (select * from users u where u.id = given.id limit 1) u
+left join lateral (select * from quiet_hours q where q.user_id = u.id limit 1) q on true;
+
+-- name: changed_since
+-- What of some users' own may have passed a node by since a snapshot: who has set something or knows others than before
+-- (conversation is null), and where.
+select u.id, null::uuid as conversation_id
+from unnest(%(users)s::uuid[]) given(id)
+cross join lateral (select u.id, u.own_changed from users u where u.id = given.id limit 1) u
+where unseen(u.own_changed, %(base)s::pg_snapshot)
+union all
+select p.user_id, p.conversation_id from participants p
+where p.user_id = any(%(users)s::uuid[]) and unseen(p.own_changed, %(base)s::pg_snapshot)
+  and not unseen(p.added, %(base)s::pg_snapshot);
