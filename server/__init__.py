@@ -18,6 +18,7 @@ The gateway (process `socket`), from the wire inwards:
 | `doubts` | writes whose outcome is not known: made certain, and found by the nodes |
 | `presence` | who is online, for those who watch |
 | `last_seen`, `delivery` | who was here on which day, and how long deliveries take |
+| `readers` | who has read, so that notices on other devices are withdrawn |
 | `gateway` | wires them together; the nesting of nurseries is the order of shutdown |
 
 The HTTP interface (process `web`): `web` runs it, `http` has its routes; `bodies`, `notifiers`, `passwords` and

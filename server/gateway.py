@@ -31,6 +31,7 @@ from server.listener import accept_connections, listen
 from server.marks import Marks
 from server.node import Node
 from server.proxies import TrustedProxies, address_key, forwarded_address
+from server.readers import Readers
 from server.requests import Requests
 from server.revocations import Revocations
 from server.sends import Sends
@@ -108,6 +109,7 @@ class SocketGateway:
         self._hub = Hub(self._delivery_times.pushed)
         self._node = Node(self._redis, self._pool, self._hub)
         self._last_seen = LastSeen(self._pool, self._hub, self._clock.now_us)
+        self._readers = Readers(self._pool)
         members = MembersCache()
         self._node.tide.when_history_changes(members.forget)
         self._sends = Sends(self._pool, members, self._hub, self._node.fanout, self._clock)
@@ -147,6 +149,7 @@ class SocketGateway:
                 services.start_soon(self._sends.lanes.run)
                 services.start_soon(self._marks.run)
                 services.start_soon(self._last_seen.run)
+                services.start_soon(self._readers.run)
                 services.start_soon(self._delivery_times.run)
                 services.start_soon(self._clock.run)
                 services.start_soon(self._keep_alive.run)
@@ -318,10 +321,13 @@ class SocketGateway:
             raise Unavailable("Redis", self._redis.where, "not connected")
         self._sends.submit_nowait(connection, frame)
         self._delivery_times.sent(connection, frame.conversation)
+        self._readers.note(connection.user)
 
     def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
         self._marks.submit_nowait(connection, frame)
         self._delivery_times.marked(connection, frame)
+        if isinstance(frame, MarkRead):
+            self._readers.note(connection.user)
 
     async def answer(self, connection: Connection, frame: Request) -> bytes:
         reply = await self._requests.answer(connection, frame)

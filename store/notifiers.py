@@ -30,6 +30,9 @@ LOOK_LEAST_S: Final = 5.0
 LOOK_MOST_S: Final = 3600.0
 """How seldom: a million users who do not come back cost 300 looks a second, at 30 us each."""
 
+LOOK_SOON_S: Final = 1.0
+"""After a user is said to read: what is being committed is committed by then."""
+
 MAX_ERROR: Final = 200
 """Characters kept of how a notifier failed; as in the table."""
 
@@ -335,6 +338,11 @@ async def look_again(pool: Pool, *, limit: int) -> tuple[int, int]:
     parameters = {"limit": limit, "least_s": LOOK_LEAST_S, "most_s": LOOK_MOST_S, "kept_s": NOTICE_KEPT_S}
     [(looked_at, pointless)] = await pool.fetch(_sql.look_again, parameters)
     return looked_at, pointless
+
+
+async def look_soon(pool: Pool, users: Sequence[bytes]) -> None:
+    """These users are reading: look in a moment whether their notices have become pointless."""
+    await pool.fetch(_sql.look_soon, {"users": uuids(users), "delay_s": LOOK_SOON_S})
 
 
 async def failed(pool: Pool, notifier: bytes, error: str) -> tuple[float, int]:

@@ -91,6 +91,20 @@ with taken as (
 update notices s set unread = 0, look = null
 where s.user_id = %(user)s::uuid and s.notifier_id is not distinct from %(notifier)s::uuid and s.name = %(notice)s;
 
+-- name: look_soon
+-- These users are reading: it is looked in a moment at the notices that they are shown, if it was to be later. Few have any.
+-- What others have locked is being written by who looks, or tells, just now.
+with found as (
+    select n.user_id, n.notifier_id from unnest(%(users)s::uuid[]) g(user_id)
+    cross join lateral (
+        select s.user_id, s.notifier_id from notices s
+        where s.user_id = g.user_id and s.look > clock_timestamp() + make_interval(secs => %(delay_s)s)
+        for no key update skip locked
+    ) n
+)
+update notices s set look = clock_timestamp() + make_interval(secs => %(delay_s)s)
+from found f where s.user_id = f.user_id and s.notifier_id is not distinct from f.notifier_id;
+
 -- name: look_again
 -- Notices that are shown, of which it is time to look whether they have become pointless: nothing that was sent before is
 -- unread any more. Each of those becomes a job notify, which withdraws it; the others are looked at again, the later the

@@ -236,6 +236,7 @@ class Traffic:
             lambda: notifiers.took(pool, user, WAY, LAST),
             lambda: notifiers.withdrew(pool, user, None, "1-1"),
             lambda: notifiers.look_again(pool, limit=5),
+            lambda: notifiers.look_soon(pool, [user, here]),
             lambda: notifiers.notifiers_of(pool, user),
             lambda: notifiers.add(pool, user, notifiers.FcmTarget("token"), device=user),
             lambda: notifiers.failed(pool, user, "x"),
