@@ -43,7 +43,7 @@ def _archive(what: str, text: str) -> None:
 def main() -> None:
     match sys.argv[1:]:
         case ["migrate"]:
-            run_process("release", _release)
+            run_process("release", _release, StoreError)
         case ["archive", ("list" | "read") as what, conversation]:
             _archive(what, conversation)
         case ["restored"]:

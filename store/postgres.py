@@ -21,7 +21,7 @@ from psycopg import errors as driver_errors
 from psycopg.abc import Buffer, PQGen, PQGenConn
 from psycopg.adapt import AdaptersMap, Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
@@ -208,7 +208,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
         :raises Unavailable: if the connection was lost or the commit is in doubt: the outcome is unknown. Or if the
             server takes no writes any more: nothing was done, and the connection is closed.
-        :raises Locked: if a lock was waited for longer than `lock_timeout` says; nothing was done.
+        :raises Locked: if a lock was waited for longer than `lock_timeout` says, or in a circle; nothing was done.
         :raises Error: any other error of Postgres; nothing was done.
         """
         try:
@@ -216,6 +216,9 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
             cursor = self.cursor(binary=True)
             await cursor.execute(sql.encode(), parameters)
             rows = await cursor.fetchall() if cursor.description else []
+        except (driver_errors.DeadlockDetected, driver_errors.SerializationFailure) as error:
+            # Whoever runs a batch tries it again at once (`RETRYABLE`); of a single statement the caller's caller does.
+            raise Locked(_one_line(error)) from error
         except (psycopg.Error, UnicodeEncodeError) as error:
             self._raise_mapped(error)
             raise
@@ -300,7 +303,10 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
             # It was the primary when we connected; whoever connects anew finds the one that is it now.
             self.close_now()
             raise Unavailable("Postgres", self.where, "it takes no writes any more") from error
-        is_connection = isinstance(error, (driver_errors.OperationalError, driver_errors.InterfaceError))
+        # Postgres ends sessions for reasons that are no fault of the connection, and named as such: a transaction that
+        # took too long.
+        is_lost = self.pgconn.status == ConnStatus.BAD
+        is_connection = is_lost or isinstance(error, (driver_errors.OperationalError, driver_errors.InterfaceError))
         if is_connection and not isinstance(error, RETRYABLE):
             raise Unavailable("Postgres", self.where, _one_line(error)) from error
 
@@ -321,13 +327,15 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     async def script(self, text: str) -> None:
         """Run several statements, without parameters, in one transaction.
 
+        :raises Unavailable: if the connection was lost: the outcome is unknown.
         :raises Locked: if a lock was waited for longer than `lock_timeout` says; nothing was done.
         :raises Error: if one of them fails; nothing was done.
         """
         try:
             await self.wait(self._script(text.encode()))
-        except driver_errors.LockNotAvailable as error:
-            raise Locked(_one_line(error)) from error
+        except psycopg.Error as error:
+            self._raise_mapped(error)
+            raise
 
     def _script(self, text: bytes) -> PQGen[None]:
         self.pgconn.send_query(text)

@@ -13,7 +13,7 @@ from store_helpers import DEADLINE_S, is_waiting_for, no_longer_than, silent_ser
 
 from store import postgres
 from store.columns import BIGINT, TEXT, UUID
-from store.errors import Unavailable
+from store.errors import Locked, Unavailable
 from store.pool import Pool
 from store.postgres import bigints, byteas, connect, connected, texts, uuid, uuids
 from store.statement import Statement
@@ -330,13 +330,15 @@ async def test_script_is_one_transaction(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("prepared", [False, True])
-@pytest.mark.parametrize("way", ["query", "run"])
+@pytest.mark.parametrize("way", ["query", "run", "script"])
 async def test_lost_connection_is_unavailable_and_closed(pool: Pool, way: str, prepared: bool) -> None:
     async with connected(pool.url) as connection:
 
         async def ask() -> Any:
             if way == "query":
                 return await connection.query("select 1")
+            if way == "script":
+                return await connection.script("select 1; select 2")
             return await connection.run(ECHO, {"n": 1, "text": "x"})
 
         if prepared:
@@ -349,6 +351,40 @@ async def test_lost_connection_is_unavailable_and_closed(pool: Pool, way: str, p
         assert not connection.is_idle
         with pytest.raises(Unavailable):
             await ask()
+
+
+@pytest.mark.parametrize("limit", ["transaction_timeout", "idle_in_transaction_session_timeout", "statement_timeout"])
+async def test_time_that_postgres_sets_is_over_as_if_it_could_not_be_reached(pool: Pool, limit: str) -> None:
+    """By its name such an end of a session is a fault of ours; it is none, and another attempt may succeed."""
+
+    async def ask_until_refused(connection: postgres.Connection) -> None:
+        await connection.query("begin")
+        while True:
+            await connection.query("select pg_sleep(0.2)")
+            with trio.move_on_after(DEADLINE_S):
+                await trio.lowlevel.wait_readable(connection.pgconn.socket)
+
+    async with connected(pool.url) as connection:
+        await connection.query(f"set {limit} = '50ms'")
+        with pytest.raises(Unavailable):
+            await ask_until_refused(connection)
+
+
+async def test_statement_that_waits_in_a_circle_is_locked_and_may_be_tried_again(pool: Pool) -> None:
+    async with (
+        connected(f"{pool.url}?options=-cdeadlock_timeout%3D60s") as patient,
+        connected(f"{pool.url}?options=-cdeadlock_timeout%3D20ms") as connection,
+        trio.open_nursery() as nursery,
+    ):
+        for each, number in ((patient, 1), (connection, 2)):
+            await each.query("begin")
+            await each.query(f"select pg_advisory_xact_lock({number})")
+        nursery.start_soon(patient.query, "select pg_advisory_xact_lock(2)")
+        await wait_until(lambda: is_waiting_for(pool, "Lock", "pg_advisory_xact_lock(2)"), "it waits for the lock")
+        with pytest.raises(Locked, match="deadlock"):
+            await connection.query("select pg_advisory_xact_lock(1)")
+        await connection.query("rollback")
+        assert connection.is_idle
 
 
 async def test_error_of_a_statement_leaves_the_connection_usable(pool: Pool) -> None:
