@@ -511,34 +511,35 @@ def _each_item(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, An
     if not size:
         raise RemoteProtocolError(CloseCode.BAD_FRAME, "an empty WebSocket message holds no frame")
     stream = BytesIO(b"\0" + data)  # The head of a long array takes a byte more than that of a map.
-    heads = stream.getbuffer()
     decoder = cbor2.CBORDecoder(stream, **options)
     stream.seek(1)
-    while (start := stream.tell() - 1) < size:
-        count = heads[start + 1] - _MAP
-        if not 0 <= count <= limits.MAX_FIELDS:
-            detail = f"the item at byte {start} is not a map of at most {limits.MAX_FIELDS} fields"
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)
-        # Read as an array of keys and values: the keys are in no dict before they were looked at.
-        if 2 * count <= 23:
-            heads[start + 1] = _ARRAY + 2 * count
-        else:
-            heads[start : start + 2] = bytes((_LONG_ARRAY, 2 * count))
-            stream.seek(start)
-        try:
-            flat = decoder.decode()
-        except cbor2.CBORDecodeEOF:
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} is cut short") from None
-        except cbor2.CBORDecodeError as error:
-            detail = f"the item at byte {start}: {why_not_read(error)}"
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, detail) from None
-        keys = flat[::2]
-        if not set(map(type, keys)) <= {int}:
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key that is no integer")
-        item = dict(zip(keys, flat[1::2], strict=True))
-        if len(item) != count:
-            raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key twice")
-        yield item
+    # Given back however this ends: a buffer that the garbage collector finds crashes CPython 3.12.1 (its issue 111049).
+    with stream.getbuffer() as heads:
+        while (start := stream.tell() - 1) < size:
+            count = heads[start + 1] - _MAP
+            if not 0 <= count <= limits.MAX_FIELDS:
+                detail = f"the item at byte {start} is not a map of at most {limits.MAX_FIELDS} fields"
+                raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)
+            # Read as an array of keys and values: the keys are in no dict before they were looked at.
+            if 2 * count <= 23:
+                heads[start + 1] = _ARRAY + 2 * count
+            else:
+                heads[start : start + 2] = bytes((_LONG_ARRAY, 2 * count))
+                stream.seek(start)
+            try:
+                flat = decoder.decode()
+            except cbor2.CBORDecodeEOF:
+                raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} is cut short") from None
+            except cbor2.CBORDecodeError as error:
+                detail = f"the item at byte {start}: {why_not_read(error)}"
+                raise RemoteProtocolError(CloseCode.BAD_FRAME, detail) from None
+            keys = flat[::2]
+            if not set(map(type, keys)) <= {int}:
+                raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key that is no integer")
+            item = dict(zip(keys, flat[1::2], strict=True))
+            if len(item) != count:
+                raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key twice")
+            yield item
 
 
 def why_not_read(error: Exception) -> str:

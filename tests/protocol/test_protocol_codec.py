@@ -539,3 +539,30 @@ def test_a_message_of_too_many_frames_is_refused() -> None:
 def test_a_temp_id_is_put_into_an_encoded_message(message: Message, temp_id: bytes) -> None:
     """As if it had been encoded with it, whatever else it has."""
     assert with_temp_id(encode(replace(message, temp_id=None)), temp_id) == encode(replace(message, temp_id=temp_id))
+
+
+@pytest.mark.parametrize("data", ["a10107f5", "a20018a500f5", "a1", "a10101a10101a1", "a10101a10101a10101"])
+def test_a_message_that_is_cut_off_leaves_nothing_that_the_garbage_collector_trips_over(
+    monkeypatch: pytest.MonkeyPatch, data: str
+) -> None:
+    """CPython 3.12.1 crashed on a buffer in a cycle, and others complain: of an error that was kept, and of frames that
+    nobody read to the end."""
+    unraisable: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
+    gc.freeze()  # else each round looks at all that pytest has
+    for decode in (decode_from_client, decode_from_server):
+        for count in range(4):
+            iterator = decode(bytes.fromhex(data))
+            try:
+                for _ in range(count):
+                    next(iterator)
+            except RemoteProtocolError as error:
+                error.itself = error  # type: ignore[attr-defined]  # a cycle that is younger than what it holds
+            except StopIteration:
+                pass
+            kept: list[Any] = [iterator]
+            kept.append(kept)
+            del iterator, kept
+            gc.collect()
+    gc.unfreeze()
+    assert unraisable == []
