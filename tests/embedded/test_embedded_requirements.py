@@ -247,7 +247,8 @@ def test_the_tests_run_where_pycddl_has_no_wheel_and_say_what_they_leave_out() -
         "import sys, pytest; sys.modules['pycddl'] = None;"
         " sys.exit(pytest.main(['--collect-only', '-p', 'no:cacheprovider', 'tests/protocol']))"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, "PYTEST_ADDOPTS": ""}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout
     assert "frames are NOT checked against protocol/alo.cddl" in ended.stdout
     assert "test_protocol_codec.py" in ended.stdout
