@@ -24,9 +24,14 @@ from store.errors import StoreError
 from store.marks import Mark, Moved, mark
 from store.pool import Pool
 
-PATIENCE_S: Final = 0.1
-"""No user waits for a mark, and the debounce window is a hundred times as long. A commit for each would cost Postgres
-as much as a message does."""
+INTERVAL_S: Final = 0.05
+BUSY_INTERVAL_S: Final = 0.1
+"""From one commit of marks to the next, and after one of more than `FEW`. A mark that comes after a pause is committed
+at once. A commit for each would cost Postgres as much as a message does, and nobody waits for a mark."""
+
+FEW: Final = 4
+"""Replies of one batch that are sent at once, each with a system call of its own. More of them wait for `INTERVAL_S`:
+in a busy chat most leave with a push."""
 
 
 class PendingMarks(NamedTuple):
@@ -57,7 +62,7 @@ class Marks:
             self._settle,
             lambda pending: 64 * len(pending.marks),
             source_of=lambda pending: pending.connection,
-            patience_s=PATIENCE_S,
+            interval_s=lambda items: BUSY_INTERVAL_S if items > FEW else INTERVAL_S,
         )
 
     def submit_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
@@ -90,10 +95,15 @@ class Marks:
             reply = Done(pending.request) if error is None else store_error_reply(pending.request, error)
             pending.connection.outbox.offer(encode(reply))
             pending.connection.answered()
-            self._unflushed.append(pending.connection.outbox)
         self._hub.flush()
         self._fanout.wake()
-        self._settled.set()
+        outboxes = [pending.connection.outbox for pending in batch]
+        if len(outboxes) <= FEW:
+            for outbox in outboxes:
+                outbox.flush()
+        else:
+            self._unflushed += outboxes
+            self._settled.set()
 
     def _pushes(self, moved: list[Moved]) -> list[Push]:
         """Who is to be told what, one push for each conversation and for each reader."""
@@ -118,7 +128,7 @@ class Marks:
         while True:
             await self._settled.wait()
             self._settled = trio.Event()
-            await trio.sleep(PATIENCE_S)
+            await trio.sleep(INTERVAL_S)
             unflushed, self._unflushed = self._unflushed, []
             for outbox in unflushed:
                 outbox.flush()

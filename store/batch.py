@@ -7,6 +7,7 @@ outcome.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -40,6 +41,8 @@ class Batcher(Generic[Item, Outcome]):
     :param source_of: who queues an item: batches are fair between sources. By default all are one.
     :param diverted: asked for each item when its turn has come: true if somebody else has taken it.
     :param patience_s: how long the first item waits for company; only for what nobody waits for.
+    :param interval_s: from the beginning of a batch of so many items to that of the next at least. What comes after a
+        pause of as long goes out at once; when much comes, the number of commits has a bound, and each has more to do.
     """
 
     def __init__(
@@ -52,11 +55,14 @@ class Batcher(Generic[Item, Outcome]):
         source_of: Callable[[Item], Hashable] = lambda _: None,
         diverted: Callable[[Item], bool] = lambda _: False,
         patience_s: float = 0,
+        interval_s: Callable[[int], float] | None = None,
     ) -> None:
         self._commit = commit
         self._settle = settle
         self._diverted = diverted
         self._patience_s = patience_s
+        self._interval_s = interval_s
+        self._next_at = -math.inf
         self._queue = FairQueue(name, size_of, source_of)
         self._committing = 0
         self._batches = 0
@@ -82,9 +88,13 @@ class Batcher(Generic[Item, Outcome]):
                 await self._wake.wait()
             if self._patience_s:
                 await trio.sleep(self._patience_s)
+            if trio.current_time() < self._next_at:
+                await trio.sleep_until(self._next_at)
             batch = self._queue.take(self._diverted)
             if not batch:
                 continue
+            if self._interval_s is not None:
+                self._next_at = trio.current_time() + self._interval_s(len(batch))
             self._committing = len(batch)
             self._batches += 1
             self._items += len(batch)

@@ -23,7 +23,7 @@ from protocol.frames import (
     Status,
     Statuses,
 )
-from server import receipt_counts
+from server import marks, receipt_counts
 from store import contacts, profiles
 from store.marks import Mark, mark
 from store.pool import Pool
@@ -107,6 +107,21 @@ async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_dev
         assert await reader.ask(MarkRead(5, [(group, 2)])) == [Done(5)], "they never go back"
         for client in (writer, other):
             await client.nothing_came()
+
+
+async def test_a_mark_that_comes_after_a_pause_is_answered_when_it_is_committed(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one that follows closely waits for others: so the number of commits has a bound."""
+    monkeypatch.setattr(marks, "INTERVAL_S", 60.0)
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    direct = await new_direct(pool, alice, bob)
+    await say(pool, direct, alice.user, b"x", b"y")
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
+        assert (await client.ask(MarkDelivered(1, [(direct, 1)])))[-1] == Done(1)
+        await client.send(MarkRead(2, [(direct, 2)]))
+        await client.nothing_came()
+        assert node.gateway._marks.batcher.statistics().batches == 1
 
 
 async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str) -> None:

@@ -163,6 +163,33 @@ async def test_patient_batch_waits_for_company(nursery: trio.Nursery, autojump_c
     assert committed == [(pytest.approx(0.1), [0, 1, 2, 3]), (pytest.approx(0.22), [4])]
 
 
+async def test_what_comes_after_a_pause_goes_out_at_once_and_what_follows_waits_for_its_turn(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The number of commits has a bound, which depends on how much comes; what comes alone does not wait."""
+    committed: list[tuple[float, list[int]]] = []
+    began = trio.current_time()
+
+    async def commit(batch: list[int]) -> list[None]:
+        committed.append((round(trio.current_time() - began, 3), batch))
+        return [None] * len(batch)
+
+    batcher: Batcher[int, None] = Batcher(
+        "paced", commit, lambda _, __: None, lambda _: 1, interval_s=lambda items: 0.1 if items > 2 else 0.05
+    )
+    nursery.start_soon(batcher.run)
+    for number in range(5):
+        batcher.submit_nowait(number)
+        await trio.sleep(0.02)
+    await trio.sleep(0.9)
+    for number in range(5, 8):
+        batcher.submit_nowait(number)
+    await trio.sleep(0.02)
+    batcher.submit_nowait(8)
+    await batcher.wait_idle()
+    assert committed == [(0.0, [0]), (0.05, [1, 2]), (0.1, [3, 4]), (1.0, [5, 6, 7]), (1.1, [8])]
+
+
 def members(count: int) -> tuple[bytes, ...]:
     return tuple(b"%016d" % n for n in range(count))
 
