@@ -175,9 +175,9 @@ export class Client extends EventEmitter {
 
   #apply(frame) {
     // A lost `sent`: the message comes like everything else that was missed (4.6).
-    const send = frame.temp_id && this.#sends.find((each) => each.frame.temp_id.equals(frame.temp_id))
+    const { temp_id, seq, message, created } = frame.last_message ?? frame
+    const send = temp_id && this.#sends.find((each) => each.frame.temp_id.equals(temp_id))
     if (send) {
-      const { seq, message, created } = frame
       this.#settle(send)
       send.resolve({ type: 'sent', seq, message, created })
     }

@@ -222,6 +222,11 @@ class Device:
         return life.url if life is not None else ""
 
     @property
+    def has_marks_due(self) -> bool:
+        """Whether it has yet to say what it holds, or is about to hold more."""
+        return not self.is_caught_up or bool(self.mailbox.delivered.due(1) or self.mailbox.read.due(1))
+
+    @property
     def is_caught_up(self) -> bool:
         return self.session is not None and self.session.is_caught_up
 

@@ -1,0 +1,89 @@
+// What a client makes of a resume: its own message whose `sent` was lost, and several pages of one sync (SPEC 4.6, 6.2.1).
+
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import test from 'node:test'
+import { WebSocketServer } from 'ws'
+import { Client } from '../client.js'
+import { decode, encode } from '../codec.js'
+
+const options = { timeout: 10_000 }
+const ME = Buffer.alloc(16, 1)
+const TALK = Buffer.alloc(16, 2)
+
+// A server that answers as told: by type of request, the frames that come for it; none for other requests.
+async function serve(answers) {
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'alo.v1' })
+  await once(server, 'listening')
+  const welcome = { type: 'welcome', user: ME, device: ME, version: 1, created: 1, expires: 7_776_000_000_000, keep_alive_ms: 30_000 }
+  const always = { hello: () => [{ ...welcome, features: ['pages', 'temp_id'] }], bye: () => [{ type: 'done' }] }
+  server.on('connection', (socket) => {
+    socket.on('message', (data) => {
+      for (const frame of decode(data)) {
+        for (const answer of (answers[frame.type] ?? always[frame.type] ?? (() => []))(frame, socket)) {
+          const isPush = ['message', 'conversation', 'cursor'].includes(answer.type)
+          socket.send(encode(isPush ? answer : { ...answer, request: frame.request }))
+        }
+        if (frame.type === 'bye') socket.close(1000)
+      }
+    })
+  })
+  return server
+}
+
+function device(server) {
+  const client = new Client([`ws://127.0.0.1:${server.address().port}`], 'token')
+  client.seen = []
+  client.on('entry', (entry) => client.seen.push(entry.seq))
+  client.connect()
+  return client
+}
+
+const told = { type: 'conversation', conversation: TALK, kind: 'group', name: 'G', first_seq: 1, members_version: 1 }
+const said = { type: 'message', conversation: TALK, message: ME, sender: ME, content_type: 'text', content: ME }
+const message = (seq, more) => ({ ...said, seq, created: seq, ...more })
+const synced = (cursor, more = false) => ({ type: 'synced', cursor: Buffer.from(cursor), more })
+
+test('a message whose sent was lost comes by its temp_id, once, and ends the send', options, async () => {
+  let sent
+  const server = await serve({
+    sync: () => {
+      if (!sent) return [synced('a')]
+      return [{ ...told, last_seq: 1, last_message: message(1, { temp_id: sent.temp_id }) }, synced('b')]
+    },
+    send: (frame, socket) => {
+      const isFirst = !sent
+      sent = frame
+      if (isFirst) socket.terminate()
+      return []
+    },
+  })
+  const client = device(server)
+  await once(client, 'current')
+  const { seq, created } = await client.send(TALK, Buffer.from('x'))
+  assert.deepEqual([seq, created], [1, 1])
+  assert.deepEqual(client.seen, [1])
+  await client.bye()
+  server.close()
+})
+
+test('a sync asks for several pages, and keeps the cursor of each', options, async () => {
+  const asked = []
+  const page = { type: 'cursor', cursor: Buffer.from('page'), more: true }
+  const server = await serve({
+    sync: ({ cursor, pages }, socket) => {
+      asked.push([cursor?.toString(), pages])
+      if (asked.length > 1) return [message(2), synced('end')]
+      // After the first page the connection is lost.
+      setTimeout(() => socket.terminate(), 50)
+      return [{ ...told, last_seq: 1, last_message: message(1) }, page]
+    },
+  })
+  const client = device(server)
+  await once(client, 'current')
+  assert.deepEqual(asked, [[undefined, 16], ['page', 16]])
+  assert.deepEqual(client.seen, [1, 2])
+  assert.equal(client.mailbox.cursor.toString(), 'end')
+  await client.bye()
+  server.close()
+})
