@@ -6,6 +6,7 @@ import configparser
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -212,7 +213,7 @@ async def test_server_that_never_ends_its_greeting_is_cut_off(
 async def test_cancelled_mail_leaves_no_thread_behind(server: MailServer, mailer: Mailer) -> None:
     server.hangs_at = "RCPT"
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(mailer.send, "bob@example.org", "offline_notice", **WAITING)
+        nursery.start_soon(partial(mailer.send, "bob@example.org", "offline_notice", **WAITING))
         await wait_for(lambda: server.now_open == 1 and server.passwords, what="the server is being talked to")
         nursery.cancel_scope.cancel()
     await wait_for(lambda: threads_of(mailer).borrowed_tokens == 0, what="the thread has ended")
@@ -226,7 +227,7 @@ async def test_no_more_conversations_at_a_time_than_there_are_threads(
     mailer = mailer_to(server.url(ca=authority.file))
     async with trio.open_nursery() as nursery:
         for n in range(6):
-            nursery.start_soon(mailer.send, f"user{n}@example.org", "offline_notice", **WAITING)
+            nursery.start_soon(partial(mailer.send, f"user{n}@example.org", "offline_notice", **WAITING))
     assert sorted(got.to[0] for got in server.got) == [f"user{n}@example.org" for n in range(6)]
     assert server.most == 2
 
@@ -236,8 +237,8 @@ async def test_mail_whose_answer_was_lost_has_the_same_id_when_it_is_sent_again(
 ) -> None:
     server.drops = True
     with pytest.raises(NotSent):
-        await mailer.send("bob@example.org", "offline_notice", key="7")
-    await mailer.send("bob@example.org", "offline_notice", key="7")
+        await mailer.send("bob@example.org", "offline_notice", key="7", **WAITING)
+    await mailer.send("bob@example.org", "offline_notice", key="7", **WAITING)
     for to, template, key in (
         ("bob@example.org", "offline_notice", "8"),
         ("carol@example.org", "offline_notice", "7"),

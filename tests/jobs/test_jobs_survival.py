@@ -193,7 +193,7 @@ async def test_redis_flushed_under_a_waiting_worker_makes_the_group_anew(
     pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
 ) -> None:
     """Its read is blocked on a stream that is gone; what is handed in before the new group is there counts."""
-    await start_worker()
+    await start_worker(notice_pauses_s="0.05")
 
     async def blocked() -> bool:
         return b"blocked_clients:1" in await redis.call("INFO", "clients")
