@@ -395,6 +395,7 @@ create index notifiers_hash on notifiers (target_hash);
 -- The last notice that a notifier of a user took. It says when the next one may follow, and whether the service still shows
 -- this one.
 create table notices (
+    id bigint generated always as identity primary key,
     user_id uuid not null references users,
     -- Null: the deployment's webhook.
     notifier_id uuid references notifiers on delete cascade,

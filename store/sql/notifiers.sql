@@ -95,15 +95,15 @@ where s.user_id = %(user)s::uuid and s.notifier_id is not distinct from %(notifi
 -- These users are reading: it is looked in a moment at the notices that they are shown, if it was to be later. Few have any.
 -- What others have locked is being written by who looks, or tells, just now.
 with found as (
-    select n.user_id, n.notifier_id from unnest(%(users)s::uuid[]) g(user_id)
+    select n.id from unnest(%(users)s::uuid[]) g(user_id)
     cross join lateral (
-        select s.user_id, s.notifier_id from notices s
+        select s.id from notices s
         where s.user_id = g.user_id and s.look > clock_timestamp() + make_interval(secs => %(delay_s)s)
         for no key update skip locked
     ) n
 )
 update notices s set look = clock_timestamp() + make_interval(secs => %(delay_s)s)
-from found f where s.user_id = f.user_id and s.notifier_id is not distinct from f.notifier_id;
+where s.id = any(array(select f.id from found f));
 
 -- name: look_again
 -- Notices that are shown, of which it is time to look whether they have become pointless: nothing that was sent before is
@@ -111,7 +111,7 @@ from found f where s.user_id = f.user_id and s.notifier_id is not distinct from 
 -- older they are. A withdrawal that comes to nothing is asked for again, less and less often. Two numbers: how many
 -- were looked at, and how many are pointless.
 with due as (
-    select s.user_id, s.notifier_id, s.name, s.told, clock_timestamp() - s.told as age from notices s
+    select s.id, s.user_id, s.notifier_id, s.name, s.told from notices s
     where s.look <= clock_timestamp() order by s.look limit %(limit)s for update skip locked
 ), judged as (
     select due.*, coalesce(w.oldest > due.told, true) as is_pointless
@@ -119,11 +119,12 @@ with due as (
     offset 0
 ), moved as (
     update notices s
-    set look = case when j.age > make_interval(secs => %(kept_s)s) then null
-                    when j.is_pointless then clock_timestamp() + greatest(j.age, make_interval(secs => %(most_s)s))
-                    else clock_timestamp() + least(greatest(j.age / 10, make_interval(secs => %(least_s)s)),
+    set look = case when clock_timestamp() - s.told > make_interval(secs => %(kept_s)s) then null
+                    when s.id = any(array(select j.id from judged j where j.is_pointless))
+                        then clock_timestamp() + greatest(clock_timestamp() - s.told, make_interval(secs => %(most_s)s))
+                    else clock_timestamp() + least(greatest((clock_timestamp() - s.told) / 10, make_interval(secs => %(least_s)s)),
                                                    make_interval(secs => %(most_s)s)) end
-    from judged j where s.user_id = j.user_id and s.notifier_id is not distinct from j.notifier_id
+    where s.id = any(array(select j.id from judged j))
 ), enqueued as (
     insert into jobs (task, payload, key)
     select 'notify', jsonb_build_object('notifier', j.notifier_id, 'user', j.user_id, 'notice', j.name || '-after'), j.key
