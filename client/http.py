@@ -121,7 +121,12 @@ class _Conversation(Struct, frozen=True):
             self.unread_count,
             last.created if last else self.created,
             [
-                replace(each, revision=each.revision or None, is_admin=each.is_admin or None)
+                replace(
+                    each,
+                    revision=each.revision or None,
+                    is_admin=each.is_admin or None,
+                    since_seq=each.since if each.since != each.joined_seq else None,
+                )
                 for each in self.participants
             ],
             last,

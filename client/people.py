@@ -115,12 +115,17 @@ class People:
         held = self._people.get(user)
         return (held.read_seq or 0) if held else 0
 
+    def since_seq(self, user: bytes) -> int:
+        """What was sent after it was sent to somebody, too; 0 if that is not known."""
+        held = self._people.get(user)
+        return held.since if held else 0
+
     def status(self, seq: int, sender: bytes, *, is_counted: bool = True) -> MessageStatus:
         """How far a message has come: with all whom it is for. Where too many take part, as far as the counts say.
 
         :param is_counted: whether counts of it are kept up by each `sync`; else they may be old, and count for nothing.
         """
-        others = [each for each in self._people.values() if each.user != sender and each.joined_seq < seq]
+        others = [each for each in self._people.values() if each.user != sender and each.since < seq]
         if not others:
             return "sent"
         if any(each.read_seq is None for each in others):

@@ -252,6 +252,8 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.CLIENT: _visible(limits.MAX_CLIENT_BYTES),
     Key.FEATURES: _array(limits.MAX_FEATURES, _text(limits.MAX_FEATURE_BYTES)),
     Key.LIMITS: _array(limits.MAX_LIMITS, _limit),
+    Key.SINCE_SEQ: _seq,
+    Key.UNCOUNTED_SEQS: _array(limits.MAX_UNCOUNTED, _seq),
 }
 
 OPTIONAL: Final = frozenset(
@@ -278,6 +280,8 @@ OPTIONAL: Final = frozenset(
         Key.CLIENT,
         Key.FEATURES,
         Key.LIMITS,
+        Key.SINCE_SEQ,
+        Key.UNCOUNTED_SEQS,
     }
 )
 """Fields that a frame may leave out; absent and None are the same."""

@@ -91,6 +91,8 @@ class Key(IntEnum):
     CLIENT = 105
     FEATURES = 106
     LIMITS = 107
+    SINCE_SEQ = 110
+    UNCOUNTED_SEQS = 111
 
 
 class Type(IntEnum):
@@ -511,6 +513,8 @@ class Participant(Struct, frozen=True, gc=False):
         user who is told.
     :ivar is_admin: None for false.
     :ivar display_name: None if there is none, and where more than `limits.MAX_SHOWN` take part.
+    :ivar since_seq: the conversation's last message when the participant joined: later ones are for this participant,
+        too, and count as unread. None: `joined_seq`.
     """
 
     user: bytes
@@ -521,6 +525,12 @@ class Participant(Struct, frozen=True, gc=False):
     read_seq: int | None
     is_admin: bool | None = None
     display_name: str | None = None
+    since_seq: int | None = None
+
+    @property
+    def since(self) -> int:
+        """What was sent after it was sent to this participant, too."""
+        return self.joined_seq if self.since_seq is None else self.since_seq
 
 
 class Conversation(Struct, frozen=True):
@@ -539,6 +549,8 @@ class Conversation(Struct, frozen=True):
     :ivar muted_until: until when this user has muted it, in microseconds since 1970; None: it is not muted.
     :ivar own_revision: how often this user has muted it or no more; None for 0. Of two states with the same
         `members_version` the one of the greater `own_revision` counts for what is the user's own.
+    :ivar uncounted_seqs: of the messages above the user's own mark those that `unread_count` leaves out; the greatest
+        `limits.MAX_UNCOUNTED` of them. None: there are none.
     """
 
     TYPE: ClassVar = Type.CONVERSATION
@@ -557,6 +569,7 @@ class Conversation(Struct, frozen=True):
     lifetime_s: int | None = None
     muted_until: int | None = None
     own_revision: int | None = None
+    uncounted_seqs: list[int] | None = None
 
 
 class Typing(Struct, frozen=True, gc=False):

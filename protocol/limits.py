@@ -76,6 +76,9 @@ are the user's own. Of earlier ones a client asks when somebody wants to know.""
 
 MAX_TITLE_CHARACTERS: Final = 128
 """The longest title of a group; 512 bytes in any script."""
+MAX_UNCOUNTED: Final = 256
+"""Messages above a user's mark that do not count as unread, in one `conversation` frame. People delete a few of what
+they have just sent; of more, a device that does not hold the tombstones counts right from the next mark on."""
 
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""

@@ -325,6 +325,7 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
                 "revision": participant.revision or 0,
                 "is_admin": bool(participant.is_admin),
                 "joined_seq": participant.joined_seq,
+                "since_seq": participant.since,
                 "delivered_seq": participant.delivered_seq,
                 "read_seq": participant.read_seq,
             }

@@ -14,8 +14,7 @@ from made, unnest(%(users)s::uuid[]) u order by u;
 -- name: page
 -- Which conversations of a user come next, the latest message first: no more of them are looked at closely.
 select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.muted_until, me.own_revision,
-       null::pg_snapshot as base,
-       null::pg_snapshot as marks
+       me as participant, null::pg_snapshot as base, null::pg_snapshot as marks
 from participants me
 -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
 cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
@@ -27,8 +26,7 @@ order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc lim
 -- Those of some conversations in which a user takes part. base: of those participants alone who have changed since a snapshot,
 -- or whose marks have moved since another one; null: of all.
 select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.muted_until, me.own_revision,
-       chosen.base::pg_snapshot,
-       %(marks)s::pg_snapshot as marks
+       me as participant, chosen.base::pg_snapshot, %(marks)s::pg_snapshot as marks
 from unnest(%(conversations)s, %(bases)s) chosen(id, base)
 join participants me on me.conversation_id = chosen.id
 where me.user_id = %(user)s
@@ -38,10 +36,15 @@ where me.user_id = %(user)s
 -- display names and revisions are left out (-1, '', 0), but for the user's own.
 select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        greatest(me.joined_seq, c.floor_seq) + 1, c.last_seq,
-       greatest(c.last_seq - greatest(me.read_seq, me.private_read_seq, me.joined_seq, c.floor_seq), 0),
+       unread_count(c, me.participant),
        (extract(epoch from c.active_at) * 1000000)::bigint, c.members_version, c.joiners_see_all, c.lifetime_s::bigint,
        (extract(epoch from me.muted_until) * 1000000)::bigint, nullif(me.own_revision, 0)::bigint,
-       who.users, who.revisions, who.usernames, who.joined, who.delivered, who.read, who.admins, who.names,
+       case when (me.participant).uncounted > 0 then (
+           select array_agg(latest.seq order by latest.seq) from (
+               select u.seq from uncounted_seqs(c.id, me.user_id, greatest(count_base(me.participant), c.floor_seq), c.last_seq)
+                   u(seq)
+               order by u.seq desc limit %(uncounted)s) latest) end,
+       who.users, who.revisions, who.usernames, who.joined, who.since, who.delivered, who.read, who.admins, who.names,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        case when m.sender_id = me.user_id then m.temp_id end,
@@ -55,6 +58,7 @@ cross join lateral (
            array_agg(case when p.size <= %(most)s or p.user_id = me.user_id then p.profile_revision::bigint else 0 end)
                as revisions,
            array_agg(p.username) as usernames, array_agg(p.joined_seq) as joined,
+           array_agg(p.since_seq) as since,
            array_agg(case when p.user_id = me.user_id then p.delivered_seq
                           when p.size <= %(most)s then p.delivered_seq else -1 end) as delivered,
            array_agg(case when p.user_id = me.user_id then greatest(me.read_seq, me.private_read_seq)

@@ -30,14 +30,18 @@ with given as (
 ), moved as (
     update participants p
     set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read),
-        private_read_seq = greatest(p.private_read_seq, mark.private_read), marked = pg_current_xact_id(),
+        private_read_seq = greatest(p.private_read_seq, mark.private_read),
+        uncounted = case when p.uncounted = 0 then 0 else p.uncounted - uncounted_between(
+            p.conversation_id, p.user_id, count_base(p), greatest(count_base(p), mark.read, mark.private_read)) end,
+        marked = pg_current_xact_id(),
         delivered_by = case when p.delivered_seq < mark.delivered then mark.device else p.delivered_by end
     from mark
     where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id
       and (p.delivered_seq < mark.delivered or p.read_seq < mark.read or p.private_read_seq < mark.private_read)
     returning p.conversation_id, p.user_id, p.delivered_seq, p.read_seq,
               greatest(p.read_seq, p.private_read_seq) as own_read, mark.old_own_read,
-              case when p.read_seq > mark.old_read then mark.old_read else mark.old_delivered end as after,
+              greatest(case when p.read_seq > mark.old_read then mark.old_read else mark.old_delivered end, p.since_seq)
+                  as after,
               greatest(p.delivered_seq, p.read_seq) > mark.old_delivered or p.read_seq > mark.old_read as is_public
 )
 select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_read, m.own_read > m.old_own_read, m.after,

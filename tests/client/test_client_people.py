@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
+import pytest
 from client_world import ME, OTHER, TALK
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,13 +23,16 @@ from protocol.frames import (
     Receipts,
     Settings,
     Synced,
+    Tombstone,
 )
 
 ANN, BOB, CEC = (name * 16 for name in (b"a", b"b", b"c"))
 
 
-def person(user: bytes, *, joined: int = 0, delivered: int | None = 0, read: int | None = 0) -> Participant:
-    return Participant(user, None, user.decode()[:3], joined, delivered, read)
+def person(
+    user: bytes, *, joined: int = 0, since: int | None = None, delivered: int | None = 0, read: int | None = 0
+) -> Participant:
+    return Participant(user, None, user.decode()[:3], joined, delivered, read, since_seq=since)
 
 
 def told(version: int, *participants: Participant, first_seq: int = 1, last_seq: int = 9) -> Conversation:
@@ -151,3 +157,42 @@ def test_settings_count_by_version_and_the_unread_count_by_the_own_mark() -> Non
     head = mailbox.head(TALK)
     assert head is not None
     assert (head.name, head.joiners_see_all, head.first_seq, head.unread_count) == ("new", True, 8, 1)
+
+
+GONE = [Tombstone(TALK, seq, b"m" * 16, seq, OTHER) for seq in (3, 5, 8)]
+
+
+@pytest.mark.parametrize("order", [*permutations(range(4))])
+def test_tombstones_never_count_as_unread_held_or_told_in_any_order(order: tuple[int, ...]) -> None:
+    """Nor twice: of 9 messages, read up to 2, four are gone, two of which this device holds."""
+    mailbox = Mailbox(ME)
+    steps = [
+        lambda: mailbox.learn(replace(told(1, person(ME, read=2)), uncounted_seqs=[3, 4, 8])),
+        lambda: mailbox.apply(GONE[:2]),
+        lambda: mailbox.apply([GONE[1], message(6, OTHER)]),
+        lambda: mailbox.learn(replace(told(1, person(ME, read=2)), uncounted_seqs=[2, 3])),
+    ]
+    for step in order:
+        steps[step]()
+    assert unread(mailbox) == 7 - 4
+    mailbox.take(Receipts(TALK, [(ME, 9, 4)]))
+    assert unread(mailbox) == 5 - 2
+    mailbox.apply(GONE)
+    mailbox.take(Settings(TALK, "v1", 7, 1))
+    assert unread(mailbox) == 3 - 1
+    mailbox.apply([message(11, OTHER), Tombstone(TALK, 10, b"m" * 16, 1, OTHER)])
+    assert unread(mailbox) == 5 - 2
+
+
+def test_what_was_said_before_this_user_joined_does_not_count_though_it_can_be_read() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(1, person(ME, since=7), person(OTHER)))
+    assert unread(mailbox) == 2
+    mailbox.learn(told(2, person(ME, since=9), person(OTHER)))
+    assert unread(mailbox) == 0
+
+
+def unread(mailbox: Mailbox) -> int:
+    head = mailbox.head(TALK)
+    assert head is not None
+    return head.unread_count

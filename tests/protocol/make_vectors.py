@@ -150,6 +150,7 @@ def borders_of_lengths() -> Iterator[Vector]:
     yield read_as("24 receipts", replace(full(Statuses), receipts=[(ID, 1, 0)] * 24))
     yield read_as("no receipts", replace(full(Statuses), receipts=[]))
     yield read_as("100 counts", replace(full(ReceiptCounts), counts=[(1, 2, 1)] * 100))
+    yield read_as("256 seqs do not count", replace(full(Conversation), uncounted_seqs=[*range(1, 257)]))
     yield read_as("a display name of 512 bytes", replace(full(Profile), display_name="é" * 256))
     new = replace(bare(Conversation), last_seq=0, unread_count=0, first_seq=1)
     yield read_as("a conversation without messages", new)

@@ -125,5 +125,7 @@ WRONG: dict[Key, list[Any]] = {
         *([["a", each]] for each in NO_MS),
         *([[each, 1]] for each in no_text(64)),
     ],
+    Key.SINCE_SEQ: NO_SEQ,
+    Key.UNCOUNTED_SEQS: [5, {}, [1] * 257, *([each] for each in NO_SEQ)],
 }
 """Field -> values it is refused for. A frame with a wrong request number cannot even be answered."""

@@ -136,6 +136,8 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "client": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64),
     "features": arrays(texts(32), 0, limits.MAX_FEATURES),
     "limits": arrays(st.tuples(texts(64), milliseconds), 0, limits.MAX_LIMITS),
+    "since_seq": seqs,
+    "uncounted_seqs": arrays(seqs, 0, limits.MAX_UNCOUNTED),
 }
 
 
@@ -208,9 +210,10 @@ def full(struct_: type[Record]) -> Any:
         "client": "app/1.0",
         "features": ["edit", "typing"],
         "limits": [("content_bytes", 65_536), ("participants", 1000)],
+        "uncounted_seqs": [7],
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
-    samples |= dict.fromkeys(("joined_seq", "delivered_seq", "read_seq"), 6)
+    samples |= dict.fromkeys(("joined_seq", "since_seq", "delivered_seq", "read_seq"), 6)
     samples |= dict.fromkeys(("created", "edited", "active_at", "expires"), 1_790_000_000_000_010)
     ids = {"conversation": 1, "temp_id": 2, "message": 3, "sender": 4, "user": 4, "device": 5}
     samples |= {name: bytes([17 * digit]) * 16 for name, digit in ids.items()}

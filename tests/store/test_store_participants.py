@@ -52,9 +52,9 @@ async def test_who_joins_sees_what_comes_and_who_leaves_sees_nothing(pool: Pool,
         with pytest.raises(NotAParticipant):
             await read
     rows = await pool.fetch(
-        "select joined_seq, left_seq, removed_by from departures where user_id = %s", (uuid(bob.user),)
+        "select since_seq, left_seq, removed_by from departures where user_id = %s", (uuid(bob.user),)
     )
-    assert [(joined, left) for joined, left, _ in rows] == [(0, 2)]
+    assert [(since, left) for since, left, _ in rows] == [(0, 2)]
     assert rows[0][2] == alice.user
     await participants.add(pool, alice.user, group, bob.user)
     assert await seqs_of(pool, bob.user, group) == []

@@ -735,10 +735,10 @@ async def test_a_floor_that_has_risen_is_told_and_what_lies_below_is_dropped(
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
-async def test_what_a_blocked_one_wrote_counts_as_read_on_every_device(
+async def test_what_a_blocked_one_wrote_does_not_count_on_any_device(
     pool: Pool, alice: Credentials, bob: Credentials, in_a_batch: bool
 ) -> None:
-    """What was there when they were blocked, and what comes after; `read_seq` is what a device counts by."""
+    """What was there when they were blocked counts as read; what comes after is a tombstone."""
     here = await new_direct(pool, alice, bob)
     await say(pool, here, bob.user, b"1", b"2")
     device = Device(pool, alice.user)
@@ -749,7 +749,17 @@ async def test_what_a_blocked_one_wrote_counts_as_read_on_every_device(
     assert own_mark(device, here) == 2
     await say(pool, here, bob.user, *[b"3", b"4"][: 1 + in_a_batch])
     await device.catch_up()
-    assert own_mark(device, here) == 3 + in_a_batch
+    await device.check()
+    assert (own_mark(device, here), unread_on(device, here)) == (2, 0)
+    fresh = Device(pool, alice.user)
+    await fresh.catch_up()
+    assert unread_on(fresh, here) == 0
+
+
+def unread_on(device: Device, conversation: bytes) -> int:
+    head = device.mailbox.head(conversation)
+    assert head is not None
+    return head.unread_count
 
 
 def own_mark(device: Device, conversation: bytes) -> int:

@@ -28,6 +28,12 @@ begin
         set content_type = '', content = '', nonce = null, ephemeral_public_key = null, deleted = clock_timestamp()
         where m.conversation_id = p_conversation and m.seq = p_seq;
         perform note_revision(p_conversation, p_seq);
+        -- For a blocker, and for who has hidden it, it did not count before.
+        perform note_uncounted(p_conversation, p_seq, array(
+            select p.user_id from participants p
+            where p.conversation_id = p_conversation and not old.is_silent and not exists (
+                select from hidden h
+                where h.user_id = p.user_id and h.conversation_id = p_conversation and h.seq = p_seq)));
         members := case when old.is_silent then array[p_user] else (
             select array_agg(p.user_id) from participants p
             where p.conversation_id = p_conversation and p.joined_seq < p_seq

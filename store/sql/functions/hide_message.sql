@@ -7,6 +7,8 @@ declare
     floor bigint;
     old messages;
 begin
+    -- So that it is not deleted for everyone meanwhile: it stops to count as unread once.
+    perform from conversations c where c.id = p_conversation for no key update;
     select greatest(p.joined_seq, c.floor_seq) into floor
     from participants p join conversations c on c.id = p.conversation_id
     where p.conversation_id = p_conversation and p.user_id = p_user for no key update of p;
@@ -27,6 +29,9 @@ begin
             outcome := 'deleted';
             update participants p set changed = pg_current_xact_id()
             where p.conversation_id = p_conversation and p.user_id = p_user;
+            if not old.is_silent then
+                perform note_uncounted(p_conversation, p_seq, array[p_user]);
+            end if;
         end if;
     end if;
     id := old.id;

@@ -20,10 +20,11 @@ begin
     if outcome = 'changed' then
         with gone as (
             delete from participants p where p.conversation_id = p_conversation and p.user_id = p_other
-            returning p.joined_seq
+            returning p.since_seq, p.delivered_seq, p.read_seq, p.private_read_seq
         )
-        insert into departures (user_id, conversation_id, joined_seq, left_seq, removed_by)
-        select p_other, p_conversation, least(g.joined_seq, conversation.last_seq), conversation.last_seq,
+        insert into departures (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq, private_read_seq,
+                                removed_by)
+        select p_other, p_conversation, g.since_seq, conversation.last_seq, g.delivered_seq, g.read_seq, g.private_read_seq,
                nullif(p_user, p_other)
         from gone g;
         members := note_members(p_conversation);
