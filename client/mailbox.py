@@ -39,6 +39,7 @@ from protocol.frames import (
     ReceiptCounts,
     Receipts,
     Settings,
+    Stay,
     Synced,
     Tombstone,
 )
@@ -189,6 +190,7 @@ class Mailbox:
         state.last_seq = max(state.last_seq, told.last_seq)
         if told.participants is not None:
             state.people.take_all(told.participants, told.members_version)
+            state.people.take_stays(told.former or ())
         read = self._read_seq(state)
         state.uncounted = {seq for seq in (*state.uncounted, *(told.uncounted_seqs or ())) if seq > read}
         # What was pushed before it may be newer: it was read before it was sent.
@@ -234,12 +236,13 @@ class Mailbox:
                     state.have_written(after=each.since, only=each.user)
             case Departed():
                 state.people.remove(push.users, push.members_version)
+                state.people.take_stays(push.former or ())
             case Receipts():
                 for user, delivered, read in push.receipts:
                     state.people.mark(user, delivered, read)
             case ReceiptCounts():
-                for seq, delivered, read in push.counts:
-                    state.people.count(seq, delivered, read)
+                for seq, delivered, read, recipients in push.counts:
+                    state.people.count(seq, delivered, read, recipients)
             case Settings():
                 self._take_settings(state, push)
 
@@ -250,6 +253,7 @@ class Mailbox:
                 name=push.name,
                 joiners_see_all=push.joiners_see_all,
                 lifetime_s=push.lifetime_s,
+                actor=push.actor,
                 members_version=push.members_version,
             )
         self._raise_floor(state, push.first_seq)
@@ -330,6 +334,7 @@ class Mailbox:
             muted_until=state.muted_until,
             own_revision=state.own_version[1] or None,
             uncounted_seqs=None,
+            former=None,
         )
 
     def _read_seq(self, state: _Conversation) -> int:
@@ -339,6 +344,10 @@ class Mailbox:
     def participants(self, conversation: bytes) -> list[Participant]:
         """Who takes part in a conversation, as far as is known, by their ids."""
         return self._people(conversation).all
+
+    def former(self, conversation: bytes) -> list[Stay]:
+        """Who took part in a conversation and has left, or was removed; the latest first, as far as is known."""
+        return self._people(conversation).former
 
     def status(self, message: Entry) -> MessageStatus:
         """How far a message has come: with all whom it is for. Where many take part, of the last messages alone."""

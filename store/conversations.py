@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from protocol.frames import Conversation, Participant
-from protocol.limits import MAX_SHOWN, MAX_UNCOUNTED
+from protocol.limits import MAX_FORMER, MAX_SHOWN, MAX_UNCOUNTED
 from store import sql
 from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS, UUID, UUIDS
 from store.errors import NotAParticipant, UnknownUser
 from store.pool import Pool
 from store.postgres import ForeignKeyViolation, uuid, uuids
-from store.rows import message_of
+from store.rows import message_of, stay_of
 from store.statement import Statement
 
 _sql = sql.load("conversations")
 _ENTRY: Final = (
     *(UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, BOOL, BIGINT, BIGINT, BIGINT),
-    BIGINTS,
-    *(UUIDS, BIGINTS, TEXTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, TEXTS),
-    *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL),
+    *(BIGINTS, UUID, UUIDS, BIGINTS, BIGINTS, BIGINTS, UUIDS, BIGINTS),
+    *(UUIDS, BIGINTS, TEXTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, TEXTS, UUIDS),
+    *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID),
 )
-_BOUNDS: Final = {"most": BIGINT, "uncounted": BIGINT}
-_MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED}
+_BOUNDS: Final = {"most": BIGINT, "uncounted": BIGINT, "former": BIGINT}
+_MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED, "former": MAX_FORMER}
 _PAGE: Final = Statement(
     f"with page as ({_sql.page}) {_sql.entries}",
     {"user": UUID, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
@@ -135,12 +135,13 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
 
 
 def _conversation(row: tuple[Any, ...]) -> Conversation:
-    version, joiners_see_all, lifetime_s, muted_until, own_revision, uncounted = row[8:14]
-    columns, message = row[14:23], row[23:]
+    version, joiners_see_all, lifetime_s, muted_until, own_revision, uncounted, actor = row[8:15]
+    stays, columns, message = row[15:21], row[21:31], row[31:]
+    former = None if stays[0] is None else [stay_of(*values) for values in zip(*stays, strict=True)]
     participants = [] if columns[0] is None else [_participant(*values) for values in zip(*columns, strict=True)]
     last_message = message_of(row[0], *message) if message[0] is not None else None
     settings = (version, joiners_see_all or None, lifetime_s, muted_until, own_revision)
-    return Conversation(*row[:8], participants, last_message, *settings, uncounted)  # type: ignore[call-arg]  # eight columns as declared
+    return Conversation(*row[:8], participants, last_message, *settings, uncounted, actor, former)  # type: ignore[call-arg]  # eight columns as declared
 
 
 def _participant(
@@ -153,6 +154,7 @@ def _participant(
     read: int,
     is_admin: int,
     name: str,
+    actor: bytes,
 ) -> Participant:
     shown = delivered >= 0
     return Participant(
@@ -165,4 +167,5 @@ def _participant(
         True if is_admin else None,
         name or None,
         since if since != joined else None,
+        actor if actor != user else None,
     )

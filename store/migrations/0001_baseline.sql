@@ -94,6 +94,8 @@ create table conversations (
     members_changed xid8 not null default pg_current_xact_id(),
     -- For how long messages live; null: as long as the deployment keeps them.
     lifetime_s int,
+    -- The user who changed the name, the lifetime or joiners_see_all last; null: nobody has.
+    settings_by uuid references users,
     constraint conversations_direct unique (direct_low, direct_high),
     check ((kind = 'direct') = (direct_low is not null)),
     check ((direct_low is null) = (direct_high is null)),
@@ -130,6 +132,8 @@ create table participants (
     added xid8 not null default pg_current_xact_id(),
     -- The device whose mark moved delivered_seq last; null: none has, or what moved it last was a message of the user's own.
     delivered_by uuid,
+    -- The other user who let this one take part, or gave the role, whichever was last.
+    changed_by uuid references users,
     primary key (conversation_id, user_id),
     constraint participants_marks check (0 <= joined_seq and joined_seq <= since_seq and 0 <= read_seq
                                          and read_seq <= delivered_seq and private_read_seq >= 0)
@@ -154,6 +158,22 @@ create table departures (
     primary key (user_id, conversation_id),
     check (since_seq <= left_seq)
 );
+create index departures_conversation on departures (conversation_id);
+
+-- Former stays of users who have come back, if anything was sent meanwhile: the messages of a stay remain sent to its user,
+-- who had come as far with them as the marks at its end say. Gone with the messages.
+create table stays (
+    conversation_id uuid not null references conversations,
+    user_id uuid not null references users,
+    since_seq bigint not null,
+    left_seq bigint not null,
+    delivered_seq bigint not null,
+    read_seq bigint not null,
+    removed_by uuid references users,
+    departed timestamptz not null,
+    primary key (conversation_id, user_id, left_seq),
+    constraint stays_order check (since_seq < left_seq)
+);
 
 -- messages, sends and outbox are written by send_batch() alone, which has locked the conversation and found the
 -- participant; a foreign key would look up the same rows again, once for each message.
@@ -173,6 +193,8 @@ create table messages (
     revision int not null default 0,
     edited timestamptz,
     deleted timestamptz,
+    -- The administrator who deleted it for everyone; null: its sender.
+    deleted_by uuid,
     reply_to bigint,
     -- Sent to a user who blocks the sender: for that user it is a tombstone from the beginning.
     is_silent boolean not null default false,
@@ -180,7 +202,8 @@ create table messages (
     temp_id uuid,
     primary key (conversation_id, seq),
     constraint messages_numbers check (seq >= 1 and revision >= 0 and reply_to between 1 and seq - 1),
-    constraint messages_deleted check (deleted is null or content = '' and nonce is null)
+    constraint messages_deleted check (deleted is null or content = '' and nonce is null),
+    constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id)
 );
 
 -- Those that do not count as unread, of which a conversation has few. A deletion leaves the place for good.

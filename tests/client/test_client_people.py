@@ -22,6 +22,7 @@ from protocol.frames import (
     ReceiptCounts,
     Receipts,
     Settings,
+    Stay,
     Synced,
     Tombstone,
 )
@@ -136,12 +137,31 @@ def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> 
     assert people.status(6, ME) == "read", "marks never go back"
 
 
+def test_who_has_left_remains_a_recipient_with_the_marks_at_the_end_of_the_stay() -> None:
+    """And whoever comes, or comes back, is none of what was sent meanwhile."""
+    for order in permutations(range(3)):
+        mailbox = Mailbox(ME)
+        mailbox.learn(told(1, person(ME), person(BOB, delivered=9, read=9), person(CEC, delivered=4, read=3)))
+        stay = Stay(CEC, 5, 3, 0, BOB, 7)
+        back = person(CEC, since=8, delivered=5, read=3)
+        steps = [
+            lambda: mailbox.take(Departed(TALK, [CEC], 2, [Stay(CEC, None, None, 0, BOB, 7)])),  # noqa: B023
+            lambda: mailbox.learn(replace(told(3, person(ME), person(BOB), back), former=[stay])),  # noqa: B023
+            lambda: mailbox.take(Departed(TALK, [CEC], 2, [stay])),  # noqa: B023
+        ]
+        for step in order:
+            steps[step]()
+        statuses = [mailbox.status(message(seq, ME)) for seq in (3, 5, 6, 7, 8, 9)]
+        assert statuses == ["read", "delivered", "sent", "sent", "read", "sent"], order
+        assert mailbox.former(TALK) == [stay]
+
+
 def test_where_many_take_part_the_status_goes_by_counts() -> None:
     mailbox = Mailbox(ME)
     others = [person(bytes([n]) * 16, delivered=None, read=None) for n in range(40)]
     mailbox.learn(told(1, person(ME), *others))
     for delivered, read, status in ((39, 5, "sent"), (40, 39, "delivered"), (12, 40, "read"), (1, 1, "read")):
-        mailbox.take(ReceiptCounts(TALK, [(3, delivered, read)]))
+        mailbox.take(ReceiptCounts(TALK, [(3, delivered, read, 40)]))
         assert mailbox.status(message(3, ME)) == status
 
 

@@ -608,7 +608,7 @@ async def test_of_a_group_of_many_others_marks_are_not_told(pool: Pool, alice: C
     for each in (device, other):
         await each.catch_up()
     await mark(pool, [[Mark(each.user, here, 1, 1) for each in others]])
-    assert (await sync(pool, alice.user, device.cursor)).pushes == [ReceiptCounts(here, [(1, 32, 32)])]
+    assert (await sync(pool, alice.user, device.cursor)).pushes == [ReceiptCounts(here, [(1, 32, 32, 32)])]
     [own] = (await sync(pool, others[0].user, other.cursor)).pushes
     assert isinstance(own, Participants)
     assert [(each.user, each.read_seq) for each in own.participants] == [(others[0].user, 1)]

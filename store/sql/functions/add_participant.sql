@@ -26,10 +26,16 @@ begin
         -- Nobody has received what no device of theirs has marked. Who comes back has the marks from before: they never go
         -- back.
         delete from departures d where d.user_id = p_other and d.conversation_id = p_conversation returning * into former;
-        insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, private_read_seq)
+        if former.left_seq > former.since_seq then
+            insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
+            values (p_conversation, p_other, former.since_seq, former.left_seq, former.delivered_seq, former.read_seq,
+                    former.removed_by, former.departed);
+        end if;
+        insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, private_read_seq,
+                                  changed_by)
         values (p_conversation, p_other, case when conversation.joiners_see_all then 0 else conversation.last_seq end,
                 conversation.last_seq, coalesce(former.delivered_seq, 0), coalesce(former.read_seq, 0),
-                coalesce(former.private_read_seq, 0));
+                coalesce(former.private_read_seq, 0), p_user);
         members := note_members(p_conversation);
         members_version := conversation.members_version + 1;
     end if;

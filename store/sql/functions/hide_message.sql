@@ -1,7 +1,7 @@
 -- A message is gone for one user. outcome: 'deleted', 'again', or why not: 'stranger', 'unknown'.
 create or replace function hide_message(
     p_user uuid, p_conversation uuid, p_seq bigint,
-    out outcome text, out id uuid, out created bigint, out sender uuid
+    out outcome text, out id uuid, out created bigint, out sender uuid, out actor uuid
 ) language plpgsql as $$
 declare
     floor bigint;
@@ -34,6 +34,7 @@ begin
             end if;
         end if;
     end if;
+    actor := shown_deleter(old.deleted_by, p_conversation, p_seq, p_user);
     id := old.id;
     created := (extract(epoch from old.created) * 1000000)::bigint;
     sender := old.sender_id;
