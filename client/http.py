@@ -75,10 +75,11 @@ class _Message(Struct, frozen=True):
     edited: int | None
     reply_to: int | None
     is_deleted: bool
+    actor: bytes | None = None
 
     def as_frame(self) -> Message | Tombstone:
         if self.is_deleted or self.content_type is None or self.content is None:
-            return Tombstone(self.conversation, self.seq, self.message, self.created, self.sender)
+            return Tombstone(self.conversation, self.seq, self.message, self.created, self.sender, self.actor)
         return Message(
             self.conversation,
             self.seq,
@@ -108,6 +109,7 @@ class _Conversation(Struct, frozen=True):
     members_version: int
     joiners_see_all: bool
     lifetime_s: int | None = None
+    actor: bytes | None = None
 
     def as_frame(self) -> Conversation:
         last = self.last_message.as_frame() if self.last_message else None
@@ -121,13 +123,19 @@ class _Conversation(Struct, frozen=True):
             self.unread_count,
             last.created if last else self.created,
             [
-                replace(each, revision=each.revision or None, is_admin=each.is_admin or None)
+                replace(
+                    each,
+                    revision=each.revision or None,
+                    is_admin=each.is_admin or None,
+                    since_seq=each.since if each.since != each.joined_seq else None,
+                )
                 for each in self.participants
             ],
             last,
             self.members_version,
             self.joiners_see_all or None,
             self.lifetime_s,
+            actor=self.actor,
         )
 
 

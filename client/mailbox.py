@@ -39,6 +39,7 @@ from protocol.frames import (
     ReceiptCounts,
     Receipts,
     Settings,
+    Stay,
     Synced,
     Tombstone,
 )
@@ -70,6 +71,7 @@ class _Conversation:
         "muted_until",
         "own_version",
         "people",
+        "uncounted",
         "up_to",
     )
 
@@ -91,6 +93,9 @@ class _Conversation:
         self.up_to = 0
         """The run ends here; `begin` - 1 if it is empty."""
         self.messages: list[Entry] = []
+        self.uncounted: set[int] = set()
+        """Of what is above the own mark, what does not count as unread: tombstones, held or told of. It only grows: no
+        message that is gone comes back."""
 
     def have_written(self, *, after: int, only: bytes | None = None) -> None:
         """Who has written something after `after` has read up to it, though it came before they were told of."""
@@ -147,6 +152,8 @@ class Mailbox:
             state.people.has_written(entry.sender, entry.seq)
             if entry.seq < state.first_seq:
                 continue
+            if isinstance(entry, Tombstone):
+                state.uncounted.add(entry.seq)
             former = state.held.get(entry.seq)
             if former is not None and not _supersedes(entry, former):
                 continue
@@ -183,6 +190,9 @@ class Mailbox:
         state.last_seq = max(state.last_seq, told.last_seq)
         if told.participants is not None:
             state.people.take_all(told.participants, told.members_version)
+            state.people.take_stays(told.former or ())
+        read = self._read_seq(state)
+        state.uncounted = {seq for seq in (*state.uncounted, *(told.uncounted_seqs or ())) if seq > read}
         # What was pushed before it may be newer: it was read before it was sent.
         entries: list[Entry] = []
         for push in self._early.pop(told.conversation, ()):
@@ -223,15 +233,16 @@ class Mailbox:
             case Participants():
                 state.people.take(push.participants, push.members_version)
                 for each in push.participants:
-                    state.have_written(after=each.joined_seq, only=each.user)
+                    state.have_written(after=each.since, only=each.user)
             case Departed():
                 state.people.remove(push.users, push.members_version)
+                state.people.take_stays(push.former or ())
             case Receipts():
                 for user, delivered, read in push.receipts:
                     state.people.mark(user, delivered, read)
             case ReceiptCounts():
-                for seq, delivered, read in push.counts:
-                    state.people.count(seq, delivered, read)
+                for seq, delivered, read, recipients in push.counts:
+                    state.people.count(seq, delivered, read, recipients)
             case Settings():
                 self._take_settings(state, push)
 
@@ -242,6 +253,7 @@ class Mailbox:
                 name=push.name,
                 joiners_see_all=push.joiners_see_all,
                 lifetime_s=push.lifetime_s,
+                actor=push.actor,
                 members_version=push.members_version,
             )
         self._raise_floor(state, push.first_seq)
@@ -308,23 +320,34 @@ class Mailbox:
         state = self._conversations.get(conversation)
         if state is None or state.head is None:
             return None
-        read = max(state.people.read_seq(self.user), state.first_seq - 1)
+        read = self._read_seq(state)
+        unread = state.last_seq - read - sum(read < seq <= state.last_seq for seq in state.uncounted)
         last = state.messages[-1] if state.messages else None
         return replace(
             state.head,
             active_at=max(state.head.active_at, last.created if last else 0),
             first_seq=state.first_seq,
             last_seq=state.last_seq,
-            unread_count=max(state.last_seq - read, 0),
+            unread_count=max(unread, 0),
             participants=state.people.all,
             last_message=None,
             muted_until=state.muted_until,
             own_revision=state.own_version[1] or None,
+            uncounted_seqs=None,
+            former=None,
         )
+
+    def _read_seq(self, state: _Conversation) -> int:
+        """Up to where nothing counts as unread."""
+        return max(state.people.read_seq(self.user), state.people.since_seq(self.user), state.first_seq - 1)
 
     def participants(self, conversation: bytes) -> list[Participant]:
         """Who takes part in a conversation, as far as is known, by their ids."""
         return self._people(conversation).all
+
+    def former(self, conversation: bytes) -> list[Stay]:
+        """Who took part in a conversation and has left, or was removed; the latest first, as far as is known."""
+        return self._people(conversation).former
 
     def status(self, message: Entry) -> MessageStatus:
         """How far a message has come: with all whom it is for. Where many take part, of the last messages alone."""

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec.structs import replace
 
-from protocol.frames import Participant, Profile
+from protocol.frames import Participant, Profile, Stay
 from protocol.limits import MAX_SHOWN
 
 MessageStatus: TypeAlias = Literal["sent", "delivered", "read"]
@@ -31,7 +31,8 @@ class People:
         self.version = -1
         self._people: dict[bytes, Participant] = {}
         self._versions: dict[bytes, int] = {}
-        self._counts: dict[int, tuple[int, int]] = {}
+        self._counts: dict[int, tuple[int, int, int]] = {}
+        self._stays: dict[tuple[bytes, int], Stay] = {}
 
     def take_all(self, participants: Iterable[Participant], version: int) -> None:
         """These take part and nobody else, as of this version."""
@@ -73,6 +74,15 @@ class People:
                         each, revision=None, display_name=None, delivered_seq=None, read_seq=None
                     )
 
+    def take_stays(self, stays: Iterable[Stay]) -> None:
+        """These took part and have left, or were removed: what was sent to them meanwhile stays sent to them."""
+        for each in stays:
+            held = self._stays.get((each.user, each.left_seq))
+            if held is not None:
+                most = (_most(held.delivered_seq, each.delivered_seq), _most(held.read_seq, each.read_seq))
+                each = replace(each, delivered_seq=most[0], read_seq=most[1])
+            self._stays[each.user, each.left_seq] = each
+
     def mark(self, user: bytes, delivered: int | None, read: int | None) -> None:
         """Somebody has come so far."""
         held = self._people.get(user)
@@ -86,14 +96,15 @@ class People:
         if held is not None and held.read_seq is not None:
             self.mark(user, seq, seq)
 
-    def count(self, seq: int, delivered: int, read: int) -> None:
-        """With so many a message has come so far, where too many take part to tell of each."""
-        held = self._counts.get(seq, (0, 0))
-        self._counts[seq] = (max(held[0], delivered), max(held[1], read))
+    def count(self, seq: int, delivered: int, read: int, recipients: int) -> None:
+        """With so many of its recipients a message has come so far, where too many take part to tell of each."""
+        held = self._counts.get(seq, (0, 0, 0))
+        self._counts[seq] = (max(held[0], delivered), max(held[1], read), recipients)
 
     def counts(self, seq: int) -> tuple[int, int] | None:
         """What was told of a message by `count`; None where all marks are told."""
-        return None if self.are_shown else self._counts.get(seq)
+        held = None if self.are_shown else self._counts.get(seq)
+        return held and held[:2]
 
     def rename(self, profile: Profile) -> None:
         held = self._people.get(profile.user)
@@ -110,25 +121,35 @@ class People:
         """Who takes part, by their ids."""
         return [self._people[user] for user in sorted(self._people)]
 
+    @property
+    def former(self) -> list[Stay]:
+        """Stays that have ended, the latest first."""
+        return sorted(self._stays.values(), key=lambda stay: (-stay.left_seq, stay.user))
+
     def read_seq(self, user: bytes) -> int:
         """How far somebody has read; 0 if that is not known."""
         held = self._people.get(user)
         return (held.read_seq or 0) if held else 0
 
+    def since_seq(self, user: bytes) -> int:
+        """What was sent after it was sent to somebody, too; 0 if that is not known."""
+        held = self._people.get(user)
+        return held.since if held else 0
+
     def status(self, seq: int, sender: bytes, *, is_counted: bool = True) -> MessageStatus:
-        """How far a message has come: with all whom it is for. Where too many take part, as far as the counts say.
+        """How far a message has come, with all who took part when it was sent, but for its sender. Where too many take
+        part, as far as the counts say.
 
         :param is_counted: whether counts of it are kept up by each `sync`; else they may be old, and count for nothing.
         """
-        others = [each for each in self._people.values() if each.user != sender and each.joined_seq < seq]
-        if not others:
-            return "sent"
-        if any(each.read_seq is None for each in others):
-            delivered, read = self._counts.get(seq, (0, 0)) if is_counted else (0, 0)
-        else:
-            delivered = sum((each.delivered_seq or 0) >= seq for each in others)
-            read = sum((each.read_seq or 0) >= seq for each in others)
-        return "read" if read >= len(others) else "delivered" if delivered >= len(others) else "sent"
+        if not self.are_shown:
+            return _status(*self._counts.get(seq, (0, 0, 0))) if is_counted else "sent"
+        marks = [
+            *((p.user, p.delivered_seq, p.read_seq) for p in self._people.values() if p.since < seq),
+            *((s.user, s.delivered_seq, s.read_seq) for s in self._stays.values() if s.since_seq < seq <= s.left_seq),
+        ]
+        known = [(delivered or 0, read or 0) for user, delivered, read in marks if user != sender]
+        return _status(sum(each >= seq for each, _ in known), sum(each >= seq for _, each in known), len(known))
 
 
 def _merged(told: Participant, held: Participant | None) -> Participant:
@@ -147,6 +168,12 @@ def _merged(told: Participant, held: Participant | None) -> Participant:
 
 def _most(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else max(one, other)
+
+
+def _status(delivered: int, read: int, recipients: int) -> MessageStatus:
+    if not recipients or delivered < recipients:
+        return "sent"
+    return "read" if read >= recipients else "delivered"
 
 
 NOBODY: Final = People(b"")

@@ -352,14 +352,16 @@ class Session:
     async def delete(self, message: Entry, *, for_everyone: bool, timeout_s: float = SEND_TIMEOUT_S) -> None:
         """Delete a message; returns when that is committed, and a tombstone held. Raises what `edit` raises.
 
-        :param for_everyone: only its sender may; else for this user alone.
+        :param for_everyone: its sender may, and an administrator of the group; else for this user alone.
         """
 
         async def ask(connection: Connection) -> None:
             await connection.delete(message.conversation, message.seq, for_everyone=for_everyone)
 
         await self._link.insist(ask, timeout_s)
-        self._apply(Tombstone(message.conversation, message.seq, message.message, message.created, message.sender))
+        actor = self.mailbox.user if for_everyone and message.sender != self.mailbox.user else None
+        key = (message.conversation, message.seq, message.message, message.created, message.sender)
+        self._apply(Tombstone(*key, actor))
 
     def mark_read(self, conversation: bytes, seq: int) -> None:
         """The user has read a conversation up to `seq`; the server is told soon."""

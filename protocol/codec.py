@@ -39,14 +39,15 @@ from protocol.frames import (
     Push,
     Reply,
     Request,
+    Stay,
     Sync,
     Tombstone,
     Type,
     name_of,
 )
 
-_F = TypeVar("_F", bound=Frame | Participant)
-_Record: TypeAlias = Frame | Participant
+_F = TypeVar("_F", bound=Frame | Participant | Stay)
+_Record: TypeAlias = Frame | Participant | Stay
 _Check = Callable[[Any], Any]
 """Takes a decoded value, returns the field's value, raises ValueError with what was expected."""
 
@@ -143,7 +144,7 @@ def _row(shown: str, *checks: _Check) -> _Check:
 _mark: Final = _row("[conversation, seq]", _id, _seq)
 _receipt: Final = _row("[user, delivered_seq, read_seq]", _id, _seq, _seq)
 _quiet_hours: Final = _row("[from_minute, until_minute, zone]", _uint(1439), _uint(1439), _text(limits.MAX_ZONE_BYTES))
-_count: Final = _row("[seq, delivered, read]", _seq, _seq, _seq)
+_count: Final = _row("[seq, delivered, read, recipients]", _seq, _seq, _seq, _seq)
 _limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**32 - 1))
 
 
@@ -174,6 +175,12 @@ def _participant(value: Any) -> Participant:
     if _is_map(value):
         return _read(value, Participant, _RECORDS[Participant][1])
     raise ValueError("a map: participant")
+
+
+def _stay(value: Any) -> Stay:
+    if _is_map(value):
+        return _read(value, Stay, _RECORDS[Stay][1])
+    raise ValueError("a map: stay")
 
 
 def _is_map(value: Any) -> bool:
@@ -252,6 +259,11 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.CLIENT: _visible(limits.MAX_CLIENT_BYTES),
     Key.FEATURES: _array(limits.MAX_FEATURES, _text(limits.MAX_FEATURE_BYTES)),
     Key.LIMITS: _array(limits.MAX_LIMITS, _limit),
+    Key.SINCE_SEQ: _seq,
+    Key.UNCOUNTED_SEQS: _array(limits.MAX_UNCOUNTED, _seq),
+    Key.ACTOR: _id,
+    Key.FORMER: _array(limits.MAX_FORMER, _stay),
+    Key.LEFT_SEQ: _seq,
 }
 
 OPTIONAL: Final = frozenset(
@@ -278,6 +290,9 @@ OPTIONAL: Final = frozenset(
         Key.CLIENT,
         Key.FEATURES,
         Key.LIMITS,
+        Key.UNCOUNTED_SEQS,
+        Key.ACTOR,
+        Key.FORMER,
     }
 )
 """Fields that a frame may leave out; absent and None are the same."""
@@ -291,7 +306,8 @@ OPTIONAL_IN: Final[dict[type[_Record], frozenset[Key]]] = {
     Messages: frozenset({Key.FIRST_SEQ}),
     Message: frozenset({Key.TEMP_ID, Key.REVISION, Key.EDITED}),
     Conversation: frozenset({Key.PARTICIPANTS}),
-    Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ}),
+    Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ, Key.SINCE_SEQ}),
+    Stay: frozenset({Key.DELIVERED_SEQ, Key.READ_SEQ}),
 }
 """Fields that only these frames may leave out."""
 
@@ -310,11 +326,11 @@ def _type_of(struct: type[_Record]) -> int | None:
 
 
 _RECORDS: Final[dict[type[_Record], tuple[int | None, tuple[_Field, ...]]]] = {
-    struct: (_type_of(struct), _fields(struct)) for struct in (*REQUESTS, *REPLIES, *PUSHES, Participant)
+    struct: (_type_of(struct), _fields(struct)) for struct in (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay)
 }
 """Struct -> type and fields."""
 
-_NESTING_KEYS: Final = frozenset({Key.MESSAGES, Key.CONVERSATIONS, Key.PARTICIPANTS, Key.LAST_MESSAGE})
+_NESTING_KEYS: Final = frozenset({Key.MESSAGES, Key.CONVERSATIONS, Key.PARTICIPANTS, Key.LAST_MESSAGE, Key.FORMER})
 """Fields whose values are frames, or arrays of them."""
 
 _ENCODE: Final = {

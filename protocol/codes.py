@@ -67,7 +67,9 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
         False,
     ),
     ErrorCode.UNKNOWN_MESSAGE: ErrorInfo("There is no such message, or it is not yours to see.", False),
-    ErrorCode.NOT_THE_SENDER: ErrorInfo("Only who sent a message may edit it, or delete it for everyone.", False),
+    ErrorCode.NOT_THE_SENDER: ErrorInfo(
+        "Only its sender may edit a message, or delete it for everyone; an administrator may delete it, too.", False
+    ),
     ErrorCode.MESSAGE_DELETED: ErrorInfo("The message was deleted; there is nothing to edit.", False),
     ErrorCode.REVISION_CONFLICT: ErrorInfo(
         "The message has another revision than you gave: read it, then edit that one.", False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 FEATURES: Final[dict[str, str]] = {
+    "actors": "`actor`: who changed a group, or deleted another's message",
     "delete": "`delete`, for oneself and for everyone; `tombstone`",
     "edit": "`edit`",
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
@@ -23,8 +24,10 @@ FEATURES: Final[dict[str, str]] = {
     "reply_to": "`reply_to`",
     "resume": "`cursor` in `hello`, and as a push",
     "status": "`status`",
+    "stays": "`since_seq`, `former`, `left_seq`: the recipients of a message",
     "temp_id": "`temp_id` in `message`",
     "typing": "`set_typing`, `typing`",
+    "unread": "`uncounted_seqs`: what does not count as unread",
 }
 """Name -> the frames and fields that it stands for."""
 

@@ -91,6 +91,11 @@ class Key(IntEnum):
     CLIENT = 105
     FEATURES = 106
     LIMITS = 107
+    SINCE_SEQ = 110
+    UNCOUNTED_SEQS = 111
+    ACTOR = 112
+    FORMER = 113
+    LEFT_SEQ = 114
 
 
 class Type(IntEnum):
@@ -493,7 +498,10 @@ class Message(Struct, frozen=True, gc=False):
 
 
 class Tombstone(Struct, frozen=True, gc=False):
-    """Push: what is left of a message that was deleted. It is final: no revision comes after it."""
+    """Push: what is left of a message that was deleted. It is final: no revision comes after it.
+
+    :ivar actor: the administrator who deleted it for everyone; None: its sender, or this user.
+    """
 
     TYPE: ClassVar = Type.TOMBSTONE
     conversation: bytes
@@ -501,6 +509,7 @@ class Tombstone(Struct, frozen=True, gc=False):
     message: bytes
     created: int
     sender: bytes
+    actor: bytes | None = None
 
 
 class Participant(Struct, frozen=True, gc=False):
@@ -511,6 +520,9 @@ class Participant(Struct, frozen=True, gc=False):
         user who is told.
     :ivar is_admin: None for false.
     :ivar display_name: None if there is none, and where more than `limits.MAX_SHOWN` take part.
+    :ivar since_seq: the conversation's last message when the participant joined: later ones are for this participant,
+        too, and count as unread. None: `joined_seq`.
+    :ivar actor: the other user who let this one take part, or gave the role, whichever was last; None: nobody did.
     """
 
     user: bytes
@@ -521,6 +533,30 @@ class Participant(Struct, frozen=True, gc=False):
     read_seq: int | None
     is_admin: bool | None = None
     display_name: str | None = None
+    since_seq: int | None = None
+    actor: bytes | None = None
+
+    @property
+    def since(self) -> int:
+        """What was sent after it was sent to this participant, too."""
+        return self.joined_seq if self.since_seq is None else self.since_seq
+
+
+class Stay(Struct, frozen=True, gc=False):
+    """The time that a user took part in a conversation, after it has ended. Part of `Conversation` and `Departed`, no
+    frame by itself.
+
+    :ivar delivered_seq: with `read_seq` the marks at its end. None where more than `limits.MAX_SHOWN` take part.
+    :ivar since_seq: what was sent after it and up to `left_seq` was sent to this user, too.
+    :ivar actor: the administrator who removed the user; None: the user left.
+    """
+
+    user: bytes
+    delivered_seq: int | None
+    read_seq: int | None
+    since_seq: int
+    actor: bytes | None
+    left_seq: int
 
 
 class Conversation(Struct, frozen=True):
@@ -539,6 +575,10 @@ class Conversation(Struct, frozen=True):
     :ivar muted_until: until when this user has muted it, in microseconds since 1970; None: it is not muted.
     :ivar own_revision: how often this user has muted it or no more; None for 0. Of two states with the same
         `members_version` the one of the greater `own_revision` counts for what is the user's own.
+    :ivar uncounted_seqs: of the messages above the user's own mark those that `unread_count` leaves out; the greatest
+        `limits.MAX_UNCOUNTED` of them. None: there are none.
+    :ivar actor: the user who changed the settings last; None: nobody has.
+    :ivar former: with `participants`, stays of other users that have ended, the latest `limits.MAX_FORMER` of them.
     """
 
     TYPE: ClassVar = Type.CONVERSATION
@@ -557,6 +597,9 @@ class Conversation(Struct, frozen=True):
     lifetime_s: int | None = None
     muted_until: int | None = None
     own_revision: int | None = None
+    uncounted_seqs: list[int] | None = None
+    actor: bytes | None = None
+    former: list[Stay] | None = None
 
 
 class Typing(Struct, frozen=True, gc=False):
@@ -624,12 +667,12 @@ class ReceiptCounts(Struct, frozen=True):
     """Push: with how many participants the user's messages have come how far, where more than `limits.MAX_SHOWN` take
     part.
 
-    :ivar counts: (seq, to how many it is delivered, how many have read it); they never go back.
+    :ivar counts: (seq, to how many it is delivered, how many have read it, for how many it is); they never go back.
     """
 
     TYPE: ClassVar = Type.RECEIPT_COUNTS
     conversation: bytes
-    counts: list[tuple[int, int, int]]
+    counts: list[tuple[int, int, int, int]]
 
 
 class Participants(Struct, frozen=True):
@@ -645,12 +688,16 @@ class Participants(Struct, frozen=True):
 
 
 class Departed(Struct, frozen=True):
-    """Push: these take part in a conversation no more. If the user is one of them, nothing of it comes any more."""
+    """Push: these take part in a conversation no more. If the user is one of them, nothing of it comes any more.
+
+    :ivar former: the stays that have ended by that.
+    """
 
     TYPE: ClassVar = Type.DEPARTED
     conversation: bytes
     users: list[bytes]
     members_version: int
+    former: list[Stay] | None = None
 
 
 class Settings(Struct, frozen=True, gc=False):
@@ -658,6 +705,7 @@ class Settings(Struct, frozen=True, gc=False):
 
     :ivar first_seq: what lies below it is gone for everyone.
     :ivar lifetime_s: as in `Conversation`.
+    :ivar actor: the user who changed the settings last; None: nobody has.
     """
 
     TYPE: ClassVar = Type.SETTINGS
@@ -667,6 +715,7 @@ class Settings(Struct, frozen=True, gc=False):
     members_version: int
     joiners_see_all: bool | None = None
     lifetime_s: int | None = None
+    actor: bytes | None = None
 
 
 class Profile(Struct, frozen=True, gc=False):

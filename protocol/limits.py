@@ -76,6 +76,13 @@ are the user's own. Of earlier ones a client asks when somebody wants to know.""
 
 MAX_TITLE_CHARACTERS: Final = 128
 """The longest title of a group; 512 bytes in any script."""
+MAX_UNCOUNTED: Final = 256
+"""Messages above a user's mark that do not count as unread, in one `conversation` frame. People delete a few of what
+they have just sent; of more, a device that does not hold the tombstones counts right from the next mark on."""
+
+MAX_FORMER: Final = 100
+"""Stays that have ended, in one `conversation` frame: what a client shows of those who have left, and of how far they
+had come. Of messages from before those, `status` asks."""
 
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""

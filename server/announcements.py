@@ -53,14 +53,29 @@ class Announcements:
         await self._tell_of(conversation, user, membership, is_new=False)
 
     async def participant_removed(self, conversation: bytes, user: bytes, membership: Membership) -> None:
-        """Somebody takes part no more. Where that leaves few enough, names and marks are shown from now on: of all."""
-        if not membership.is_new:
+        """Somebody takes part no more; another one may have become the administrator by that.
+
+        Where it leaves few enough, names and marks are shown from now on: of all, and of all stays.
+        """
+        stay = membership.stay
+        if stay is None:
             return
-        departed = Departed(conversation, [user], membership.version)
-        self._push(departed, [*membership.members, user])
+        if len(membership.members) > MAX_SHOWN:
+            stay = replace(stay, delivered_seq=None, read_seq=None)
+        self._push(Departed(conversation, [user], membership.version, [stay]), [*membership.members, user])
         if len(membership.members) == MAX_SHOWN:
             shown = await self._as_others_see(membership.members, conversation)
             self._push(Participants(conversation, shown, membership.version), membership.members)
+            await self._show_stays(conversation, user, membership)
+        elif membership.heir is not None:
+            await self._tell_of(conversation, membership.heir, membership, is_new=False)
+
+    async def _show_stays(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """Stays were told without marks as long as many took part. Which of them concern a participant, differs."""
+        for viewer in membership.members:
+            with suppress(NotAParticipant):
+                seen = await conversations.one(self._pool, viewer, conversation)
+                self._push(Departed(conversation, [user], membership.version, seen.former), [viewer])
 
     def settings_changed(self, settings: Settings, membership: Membership) -> None:
         """A group is another one."""

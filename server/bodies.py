@@ -225,6 +225,10 @@ def ident(id_: bytes, form: Form) -> str | bytes:
     return _IDENT[form](id_)
 
 
+def _ident_or_none(id_: bytes | None, form: Form) -> str | bytes | None:
+    return None if id_ is None else _IDENT[form](id_)
+
+
 def message_body(message: Message | Tombstone, form: Form) -> dict[str, Any]:
     """Of a message that was deleted only where it was, by whom, and when."""
     ident = _IDENT[form]
@@ -236,6 +240,7 @@ def message_body(message: Message | Tombstone, form: Form) -> dict[str, Any]:
         "created": message.created,
         "sender": ident(message.sender),
         "is_deleted": content is None,
+        "actor": _ident_or_none(None if isinstance(message, Message) else message.actor, form),
         "content_type": content and content.content_type,
         "content": content and content.content,
         "nonce": content and content.nonce,
@@ -316,6 +321,7 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
         "joiners_see_all": bool(conversation.joiners_see_all),
         "lifetime_s": conversation.lifetime_s,
         "muted_until": conversation.muted_until,
+        "actor": _ident_or_none(conversation.actor, form),
         "unread_count": conversation.unread_count,
         "participants": [
             {
@@ -325,8 +331,10 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
                 "revision": participant.revision or 0,
                 "is_admin": bool(participant.is_admin),
                 "joined_seq": participant.joined_seq,
+                "since_seq": participant.since,
                 "delivered_seq": participant.delivered_seq,
                 "read_seq": participant.read_seq,
+                "actor": _ident_or_none(participant.actor, form),
             }
             for participant in conversation.participants or ()
         ],

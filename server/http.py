@@ -28,6 +28,7 @@ from store.accounts import Account, Identity
 from store.errors import (
     DeviceRevoked,
     GroupFull,
+    LastAdministrator,
     Locked,
     NotAnAdministrator,
     NotAParticipant,
@@ -572,6 +573,7 @@ _REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
     UnknownDevice: (404, "unknown_device", "you have no such device"),
     UnknownUser: (404, "unknown_user", "there is no such user"),
     NotAnAdministrator: (403, "not_an_administrator", "only an administrator of the group may do that"),
+    LastAdministrator: (409, "last_administrator", "a group has at least one administrator: name another one first"),
     GroupFull: (409, "group_full", "the group has as many participants as it may"),
     UsernameTaken: (409, "username_taken", "choose another username"),
     UnknownZone: (400, "invalid_body", "zone must be a time zone of the IANA database, such as Europe/Berlin"),

@@ -90,6 +90,10 @@ class NotAnAdministrator(Refused):
     """Only an administrator of the group may do that."""
 
 
+class LastAdministrator(Refused):
+    """The group would have no administrator."""
+
+
 class GroupFull(Refused):
     """The group has as many participants as it may."""
 

@@ -29,7 +29,7 @@ _BEHIND: Final = Statement(_sql.behind, _COLUMNS, (UUID, UUID))
 _COUNTS: Final = Statement(
     _sql.counts,
     {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT},
-    (UUID, BIGINT, BIGINT, BIGINT),
+    (UUID, BIGINT, BIGINT, BIGINT, BIGINT),
 )
 _STATUS: Final = Statement(
     _sql.status, {"conversation": UUID, "user": UUID, "seq": BIGINT}, (UUID, BIGINT, BIGINT, UUID)
@@ -123,12 +123,13 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
 
 async def counts(
     pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int
-) -> dict[bytes, list[tuple[int, int, int]]]:
-    """Of the latest messages with `after < seq <= upto`, by author: (seq, delivered to how many, read by how many)."""
+) -> dict[bytes, list[tuple[int, int, int, int]]]:
+    """Of the latest messages with `after < seq <= upto`, by author: (seq, delivered to how many, read by how many, for
+    how many it is)."""
     parameters = {"conversation": conversation, "after": after, "upto": upto, "limit": limit}
-    found: dict[bytes, list[tuple[int, int, int]]] = {}
-    for author, *numbers in await pool.read(_COUNTS, parameters):
-        found.setdefault(author, []).append((numbers[0], numbers[1], numbers[2]))
+    found: dict[bytes, list[tuple[int, int, int, int]]] = {}
+    for author, seq, delivered, read, recipients in await pool.read(_COUNTS, parameters):
+        found.setdefault(author, []).append((seq, delivered, read, recipients))
     return found
 
 
@@ -142,7 +143,8 @@ class Status(Struct, frozen=True):
     """How far a message has come.
 
     :ivar sender: who wrote it.
-    :ivar receipts: (user, delivered_seq, read_seq) of each participant for whom it is.
+    :ivar receipts: (user, delivered_seq, read_seq) of each user for whom it is: who took part when it was sent, but for
+        its sender.
     """
 
     sender: bytes

@@ -18,6 +18,7 @@ from protocol.limits import MAX_SHOWN
 from store import sql
 from store.pool import Pool
 from store.postgres import uuid, uuids
+from store.rows import departed_of
 
 _sql = sql.load("members")
 
@@ -114,10 +115,12 @@ async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[C
     parameters = {"users": uuids(users), "base": base, "most": MAX_SHOWN}
     changed = []
     for conversation, is_other, members, upto, *rest in await pool.fetch(_sql.changed_since, parameters):
-        columns, (floor, name, version, sees_all, lifetime_s) = rest[:4], rest[4:]
+        columns, (floor, name, version, sees_all, lifetime_s, actor) = rest[:4], rest[4:]
         marks = list(zip(*columns, strict=True))
         moved = floor is not None
-        settings = Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s) if moved else None
+        settings = (
+            Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor) if moved else None
+        )
         changed.append(ChangedMembers(conversation, bool(is_other), tuple(members), marks, upto, settings))
     return changed
 
@@ -125,4 +128,4 @@ async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[C
 async def departed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[Departed]:
     """Of these users those who have left conversations since a snapshot, or were removed; one for each."""
     rows = await pool.fetch(_sql.departed_since, {"users": uuids(users), "base": base})
-    return [Departed(conversation, [user], version) for conversation, user, version in rows]
+    return [departed_of(*row) for row in rows]

@@ -54,7 +54,7 @@ _SEND: Final = Statement(
     (BIGINT, TEXT, BIGINT, UUID, BIGINT, BIGINT, UUIDS),
 )
 
-_MESSAGE: Final = (BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL)
+_MESSAGE: Final = (BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID)
 """Columns of a message, as `store.rows.message_of` takes them, without its conversation."""
 
 _PAGE: Final = {"conversation": UUID, "user": UUID, "before": BIGINT, "limit": BIGINT, "bytes": BIGINT}

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from protocol.frames import Settings
+from protocol.frames import Settings, Stay
 from protocol.limits import MAX_PARTICIPANTS
 from store import sql
-from store.errors import GroupFull, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
+from store.errors import GroupFull, LastAdministrator, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
 from store.pool import Pool
 from store.postgres import uuid
 
@@ -23,6 +23,7 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
     "forbidden": NotAnAdministrator,
     "unknown": UnknownUser,
     "full": GroupFull,
+    "last": LastAdministrator,
 }
 
 Role: TypeAlias = Literal["admin", "member"]
@@ -34,11 +35,15 @@ class Membership(Struct, frozen=True):
     :ivar is_new: false if it was so already.
     :ivar members: who takes part from now on; empty if nothing has changed.
     :ivar version: of that list.
+    :ivar stay: that has ended by it.
+    :ivar heir: who has become the administrator by it.
     """
 
     is_new: bool
     members: list[bytes]
     version: int
+    stay: Stay | None = None
+    heir: bytes | None = None
 
 
 async def add(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> Membership:
@@ -55,17 +60,25 @@ async def add(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> Mem
 async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> Membership:
     """Let somebody take part no more; anybody may leave by themselves.
 
+    When no administrator is left, the participant who has taken part for longest becomes one.
+
     :raises NotAParticipant: if `user` does not take part, or it is no group.
     :raises NotAnAdministrator: if the group has administrators and `user` is none of them.
     :raises UnknownUser: if the other does not take part.
     """
-    return await _change(pool, _sql.remove, user, conversation, other)
+    parameters = {"user": uuid(user), "conversation": uuid(conversation), "other": uuid(other)}
+    [(outcome, members, version, heir, delivered, read, since, left)] = await pool.fetch(_sql.remove, parameters)
+    if outcome in _REFUSED:
+        raise _REFUSED[outcome]
+    stay = Stay(other, delivered, read, since, user if user != other else None, left)
+    return Membership(True, members or [], version, stay, heir)
 
 
 async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, role: Role) -> Membership:
     """Make somebody an administrator, or no more.
 
     :raises NotAParticipant, NotAnAdministrator, UnknownUser: as for `remove`.
+    :raises LastAdministrator: if no administrator would be left.
     """
     return await _change(pool, _sql.set_role, user, conversation, other, role=role)
 
@@ -104,10 +117,10 @@ async def change_settings(
         "joiners_see_all": joiners_see_all,
         "lifetime_s": lifetime_s,
     }
-    [(outcome, members, version, name, floor, sees_all, lifetime_s)] = await pool.fetch(_sql.change, parameters)
+    [(outcome, members, version, name, floor, sees_all, lifetime_s, actor)] = await pool.fetch(_sql.change, parameters)
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
-    settings = Settings(conversation, name, floor + 1, version or 0, sees_all or None, lifetime_s)
+    settings = Settings(conversation, name, floor + 1, version or 0, sees_all or None, lifetime_s, actor)
     return Membership(outcome == "changed", members or [], version or 0), settings
 
 

@@ -71,8 +71,8 @@ async def move_floors(pool: Pool, *, days: float, archives: bool, limit: int) ->
 async def unannounced(pool: Pool, *, limit: int) -> list[Announcement]:
     """Floors that have moved, of which those who take part have not been told."""
     return [
-        Announcement(Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s), list(users))
-        for conversation, name, floor, version, sees_all, lifetime_s, users in await pool.fetch(
+        Announcement(Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor), list(users))
+        for conversation, name, floor, version, sees_all, lifetime_s, actor, users in await pool.fetch(
             _sql.unannounced, {"limit": limit}
         )
     ]

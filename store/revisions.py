@@ -102,11 +102,13 @@ async def edit(
 
 
 async def delete_for_everyone(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Change:
-    """Erase a message of the user's; a tombstone stays. To delete again changes nothing.
+    """Erase a message of the user's, or anybody's where the user is an administrator, whom the tombstone then names.
+
+    To delete again changes nothing.
 
     :raises NotAParticipant: if the user does not take part in the conversation.
     :raises UnknownMessage: if there is no such message, or the user may not see it.
-    :raises NotTheSender: if it is another user's.
+    :raises NotTheSender: if it is another user's, and the user is no administrator.
     """
     return await _delete(pool, _sql.delete_for_everyone, user, conversation, seq)
 
@@ -122,10 +124,11 @@ async def delete_for_me(pool: Pool, user: bytes, conversation: bytes, seq: int) 
 
 async def _delete(pool: Pool, query: str, user: bytes, conversation: bytes, seq: int) -> Change:
     parameters: dict[str, Any] = {"user": uuid(user), "conversation": uuid(conversation), "seq": seq}
-    [(outcome, message, created, sender, members)] = await pool.fetch(query, parameters)
+    [(outcome, message, created, sender, members, actor)] = await pool.fetch(query, parameters)
     if outcome not in ("deleted", "again"):
         raise _REFUSED[outcome]
-    return Change(Tombstone(conversation, seq, message, created, sender), members or [], outcome == "deleted")
+    stone = Tombstone(conversation, seq, message, created, sender, actor)
+    return Change(stone, members or [], outcome == "deleted")
 
 
 async def revised_since(

@@ -1,10 +1,10 @@
-"""How rows of our queries become messages: one place for what is left of those that were deleted."""
+"""How rows of our queries become parts of frames: messages, what is left of those that were deleted, former stays."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from protocol.frames import Message, Tombstone
+from protocol.frames import Departed, Message, Stay, Tombstone
 
 
 def message_of(
@@ -22,11 +22,12 @@ def message_of(
     reply_to: int | None,
     temp_id: bytes | None,
     is_gone: bool,
+    deleted_by: bytes | None,
     *_: Any,
 ) -> Message | Tombstone:
     """A message, or its tombstone if it is gone, deleted for everyone or for who asks; columns in this order."""
     if is_gone:
-        return Tombstone(conversation, seq, message, created, sender)
+        return Tombstone(conversation, seq, message, created, sender, deleted_by)
     return Message(
         conversation,
         seq,
@@ -42,3 +43,16 @@ def message_of(
         edited,
         reply_to,
     )
+
+
+def stay_of(user: bytes, delivered: int, read: int, since: int, actor: bytes | None, left: int) -> Stay:
+    """A stay that has ended; columns in this order. Marks of -1 are not shown; an actor who is the user is none."""
+    shown = delivered >= 0
+    return Stay(
+        user, delivered if shown else None, read if shown else None, since, actor if actor != user else None, left
+    )
+
+
+def departed_of(conversation: bytes, version: int, user: bytes, *stay: Any) -> Departed:
+    """A user who takes part no more, with the stay that has ended; columns in this order."""
+    return Departed(conversation, [user], version, [stay_of(user, *stay)])

@@ -29,7 +29,7 @@ from store.errors import ExpiredCursor, ForeignCursor
 from store.own_settings import own_settings_of_all
 from store.pool import Pool
 from store.postgres import uuid, uuids
-from store.rows import message_of
+from store.rows import departed_of, message_of
 from store.statement import Statement
 
 _sql = sql.load("sync")
@@ -60,10 +60,10 @@ _MESSAGES: Final = Statement(
         "limit": INT,
         "bytes": BIGINT,
     },
-    (UUID, BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, BOOL),
+    (UUID, BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID, BOOL),
 )
 _COUNTS: Final = Statement(
-    _sql.counts, {"conversations": UUIDS, "user": UUID, "counted": BIGINT}, (UUID, BIGINT, BIGINT, BIGINT)
+    _sql.counts, {"conversations": UUIDS, "user": UUID, "counted": BIGINT}, (UUID, BIGINT, BIGINT, BIGINT, BIGINT)
 )
 
 MAX_CONVERSATIONS: Final = 100
@@ -82,7 +82,9 @@ _FIRST: Final = (2**63 - 1, b"\xff" * 16)
 _FIRST_MOVED: Final = (-1, bytes(16))
 """Where those begin that were active again meanwhile: no `active_at`, and an id; from there upwards."""
 
-_PARTICIPANT_BYTES: Final = 80
+_PARTICIPANT_BYTES: Final = 110
+_STAY_BYTES: Final = 80
+_SEQ_BYTES: Final = 9
 _CONVERSATION_BYTES: Final = 100
 _DAY_US: Final = 86_400_000_000
 
@@ -378,17 +380,17 @@ class _Page:
         if not ids:
             return {}
         rows = await self._pool.read(_COUNTS, {"conversations": ids, "user": self._user, "counted": COUNTED})
-        found: dict[bytes, list[tuple[int, int, int]]] = {}
-        for conversation, *count in rows:
-            found.setdefault(conversation, []).append((count[0], count[1], count[2]))
+        found: dict[bytes, list[tuple[int, int, int, int]]] = {}
+        for conversation, seq, delivered, read, recipients in rows:
+            found.setdefault(conversation, []).append((seq, delivered, read, recipients))
         return {conversation: [ReceiptCounts(conversation, counts)] for conversation, counts in found.items()}
 
     async def _departed(self, ids: Sequence[bytes]) -> dict[bytes, list[Departed]]:
         """Those in which the user does not take part now."""
         if not ids:
             return {}
-        versions = await self._pool.fetch(_sql.departed, {"user": uuid(self._user), "conversations": uuids(ids)})
-        return {each: [Departed(each, [self._user], version)] for each, version in versions}
+        rows = await self._pool.fetch(_sql.departed, {"user": uuid(self._user), "conversations": uuids(ids)})
+        return {row[0]: [departed_of(*row)] for row in rows}
 
     async def _add_messages(
         self, changed: Sequence[_Changed], told: Sequence[Sequence[SyncPush]], max_bytes: int
@@ -448,6 +450,8 @@ def _size(push: SyncPush) -> int:
         people = push.participants or ()
         names = sum(len(each.display_name.encode()) for each in people if each.display_name)
         size += _PARTICIPANT_BYTES * len(people) + names
-    if isinstance(push, Conversation) and isinstance(push.last_message, Message):
-        size += len(push.last_message.content)
+    if isinstance(push, Conversation):
+        size += _STAY_BYTES * len(push.former or ()) + _SEQ_BYTES * len(push.uncounted_seqs or ())
+        if isinstance(push.last_message, Message):
+            size += len(push.last_message.content)
     return size

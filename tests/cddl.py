@@ -37,7 +37,7 @@ STRICTER = (
     (re.compile(r"(= |: )(\d+\.\.\d+)"), r"\1uint .and (\2)"),
     (re.compile(r"mark = \[id, seq\]"), "mark = {0: id, 1: seq}"),
     (re.compile(r"receipt = \[id, seq, seq\]"), "receipt = {0: id, 1: seq, 2: seq}"),
-    (re.compile(r"counted = \[seq, seq, seq\]"), "counted = {0: seq, 1: seq, 2: seq}"),
+    (re.compile(r"counted = \[seq, seq, seq, seq\]"), "counted = {0: seq, 1: seq, 2: seq, 3: seq}"),
     (re.compile(r"allowed = \[limit, limit-value\]"), "allowed = {0: limit, 1: limit-value}"),
     (re.compile(r"quiet-hours = \[minute, minute, zone\]"), "quiet-hours = {0: minute, 1: minute, 2: zone}"),
     (re.compile(r'\.regexp "(.*?)"'), r'.regexp "^\1$"'),
@@ -94,7 +94,7 @@ def _check(data: bytes, types: range) -> None:
 def _validate(root: str, frame: bytes, item: dict[int, Any]) -> None:
     if pycddl is None:
         return
-    for key, size in ((Key.MARKS, 2), (Key.HEADS, 2), (Key.RECEIPTS, 3), (Key.COUNTS, 3), (Key.LIMITS, 2)):
+    for key, size in ((Key.MARKS, 2), (Key.HEADS, 2), (Key.RECEIPTS, 3), (Key.COUNTS, 4), (Key.LIMITS, 2)):
         if isinstance(marks := item.get(key), list):
             maps = [dict(enumerate(mark)) if isinstance(mark, list) and len(mark) == size else None for mark in marks]
             frame = cbor2.dumps(item | {int(key): maps})

@@ -26,6 +26,7 @@ from protocol.frames import (
     Key,
     Message,
     Participant,
+    Stay,
     Tombstone,
     Type,
     name_of,
@@ -147,6 +148,8 @@ def _is_read(struct: type[Record], key: int, value: Any) -> bool:
     item = as_map(full(struct)) | {key: value}
     if struct is Participant:
         item = as_map(full(Conversation)) | {int(Key.PARTICIPANTS): [item]}
+    if struct is Stay:
+        item = as_map(full(Conversation)) | {int(Key.FORMER): [item]}
     decode = decode_from_client if struct in REQUESTS else decode_from_server
     try:
         [frame] = decode(cbor2.dumps(item))

@@ -26,7 +26,8 @@ const FIELDS = [
 const LATER_FIELDS = {
   pages: 80, gives_receipts: 90, shows_presence: 91, quiet_hours: 92, contacts_revision: 93, is_contact: 94, is_blocked: 95,
   muted_until: 96, own_revision: 97,
-  client: 105, features: 106, limits: 107,
+  client: 105, features: 106, limits: 107, since_seq: 110, uncounted_seqs: 111,
+  actor: 112, former: 113, left_seq: 114,
 }
 const KEYS = { ...Object.fromEntries(FIELDS.map((name, key) => [name, key])), ...LATER_FIELDS }
 const FIELD_NAMES = new Map(Object.entries(KEYS).map(([name, key]) => [key, name]))

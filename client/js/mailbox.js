@@ -8,7 +8,7 @@ export class Mailbox {
   // Hold nothing any more: the server's history is another one.
   drop() {
     this.cursor = undefined
-    this.conversations = new Map() // id in hex -> { told, people, entries: seq -> entry, first, floor, upTo, marked }
+    this.conversations = new Map() // id in hex -> { told, people, entries: seq -> entry, uncounted, first, floor, upTo, marked }
     this.departed = new Map() // id in hex -> the version from which on the user takes part no more
     this.isFresh = true
   }
@@ -22,6 +22,7 @@ export class Mailbox {
     const held = talk.entries.get(frame.seq)
     if (held && !supersedes(frame, held)) return []
     if (frame.seq < talk.floor) return []
+    if (frame.type === 'tombstone') talk.uncounted.add(frame.seq)
     // Edits of what this device never loaded are not for it.
     if (talk.first !== undefined && frame.seq < talk.first && !held) return []
     talk.entries.set(frame.seq, frame)
@@ -51,6 +52,16 @@ export class Mailbox {
     return found
   }
 
+  // How many messages the user has not read (5.6).
+  unreadCount(conversation) {
+    const { entries, floor, people, told, uncounted } = this.#talk(conversation)
+    const { read_seq = 0, since_seq = 0 } = people.get(this.user?.toString('hex')) ?? {}
+    const own = [...entries.values()].filter(({ sender }) => this.user?.equals(sender)).map(({ seq }) => seq)
+    const read = Math.max(read_seq, since_seq, floor - 1, ...own)
+    const last = Math.max(told?.last_seq ?? 0, ...entries.keys())
+    return Math.max(last - read - [...uncounted].filter((seq) => seq > read && seq <= last).length, 0)
+  }
+
   // Up-to marks that are due.
   marks() {
     const due = [...this.conversations.values()].filter((talk) => talk.upTo > talk.marked)
@@ -61,16 +72,19 @@ export class Mailbox {
     for (const [conversation, seq] of marks) this.#talk(conversation).marked = seq
   }
 
-  // The marks of those who take part: user in hex -> { delivered_seq, read_seq }; they never go back (5.7).
+  // The marks of those who take part: user in hex -> { delivered_seq, read_seq, since_seq }; they never go back (5.7).
   takePeople(frame) {
     const { people } = this.#talk(frame.conversation)
-    const told = frame.participants?.map((each) => [each.user, each.delivered_seq, each.read_seq])
-    for (const [user, delivered_seq = 0, read_seq = 0] of told ?? frame.receipts) {
-      const held = people.get(user.toString('hex')) ?? { delivered_seq: 0, read_seq: 0 }
+    const told = frame.participants?.map(({ user, delivered_seq, read_seq, joined_seq, since_seq = joined_seq }) => [
+      user, delivered_seq, read_seq, since_seq,
+    ])
+    for (const [user, delivered_seq = 0, read_seq = 0, since_seq = 0] of told ?? frame.receipts) {
+      const held = people.get(user.toString('hex')) ?? { delivered_seq: 0, read_seq: 0, since_seq: 0 }
       const most = (one, other) => (one > other ? one : other)
       people.set(user.toString('hex'), {
         delivered_seq: most(held.delivered_seq, delivered_seq),
         read_seq: most(held.read_seq, read_seq),
+        since_seq: most(held.since_seq, since_seq),
       })
     }
   }
@@ -112,7 +126,7 @@ export class Mailbox {
   #talk(id) {
     const key = id.toString('hex')
     if (!this.conversations.has(key)) {
-      const nothing = { told: undefined, people: new Map(), entries: new Map(), first: undefined }
+      const nothing = { told: undefined, people: new Map(), entries: new Map(), uncounted: new Set(), first: undefined }
       this.conversations.set(key, { id, ...nothing, floor: 1, upTo: 0, marked: 0 })
     }
     return this.conversations.get(key)
@@ -125,6 +139,7 @@ export class Mailbox {
     const talk = this.#talk(told.conversation)
     talk.told = { ...told, participants: told.participants ?? talk.told?.participants }
     if (told.participants) this.takePeople(told)
+    for (const seq of told.uncounted_seqs ?? []) talk.uncounted.add(seq)
     this.raiseFloor(told.conversation, told.first_seq)
     if (talk.first === undefined) {
       // Of a conversation that is new to this device it is told the last message only (6.3): it begins there.

@@ -94,6 +94,8 @@ create table conversations (
     members_changed xid8 not null default pg_current_xact_id(),
     -- For how long messages live; null: as long as the deployment keeps them.
     lifetime_s int,
+    -- The user who changed the name, the lifetime or joiners_see_all last; null: nobody has.
+    settings_by uuid references users,
     constraint conversations_direct unique (direct_low, direct_high),
     check ((kind = 'direct') = (direct_low is not null)),
     check ((direct_low is null) = (direct_high is null)),
@@ -107,7 +109,10 @@ create table conversations (
 create table participants (
     conversation_id uuid not null references conversations,
     user_id uuid not null references users,
+    -- What lies at or below it, the participant may not read.
     joined_seq bigint not null default 0,
+    -- The last message when the participant joined: it and those before it were sent to others.
+    since_seq bigint not null default 0,
     delivered_seq bigint not null default 0,
     read_seq bigint not null default 0,
     changed xid8 not null default pg_current_xact_id(),
@@ -119,15 +124,19 @@ create table participants (
     own_changed xid8 not null default pg_current_xact_id(),
     -- Read, but shown to no other user: messages of a user whom this one blocks, or all where this one gives no receipts.
     private_read_seq bigint not null default 0,
+    -- Of the messages that would count as unread, how many do not: see uncounted_seqs() and unread_count().
+    uncounted bigint not null default 0,
     -- Up-to marks move far more often than anything else of a participant, and concern far fewer.
     marked xid8 not null default pg_current_xact_id(),
     -- Who comes, or comes back, has another row: what was said before is read as history.
     added xid8 not null default pg_current_xact_id(),
     -- The device whose mark moved delivered_seq last; null: none has, or what moved it last was a message of the user's own.
     delivered_by uuid,
+    -- The other user who let this one take part, or gave the role, whichever was last.
+    changed_by uuid references users,
     primary key (conversation_id, user_id),
-    constraint participants_marks check (joined_seq >= 0 and 0 <= read_seq and read_seq <= delivered_seq
-                                         and private_read_seq >= 0)
+    constraint participants_marks check (0 <= joined_seq and joined_seq <= since_seq and 0 <= read_seq
+                                         and read_seq <= delivered_seq and private_read_seq >= 0)
 ) with (fillfactor = 50);
 create index participants_user on participants (user_id);
 
@@ -136,13 +145,34 @@ create index participants_user on participants (user_id);
 create table departures (
     user_id uuid not null references users,
     conversation_id uuid not null references conversations,
-    joined_seq bigint not null,
+    -- The stay: what was sent after the first and up to the second was sent to this user, too.
+    since_seq bigint not null,
     left_seq bigint not null,
+    -- The marks at its end.
+    delivered_seq bigint not null default 0,
+    read_seq bigint not null default 0,
+    private_read_seq bigint not null default 0,
     removed_by uuid references users,
     departed timestamptz not null default clock_timestamp(),
     changed xid8 not null default pg_current_xact_id(),
     primary key (user_id, conversation_id),
-    check (joined_seq <= left_seq)
+    check (since_seq <= left_seq)
+);
+create index departures_conversation on departures (conversation_id);
+
+-- Former stays of users who have come back, if anything was sent meanwhile: the messages of a stay remain sent to its user,
+-- who had come as far with them as the marks at its end say. Gone with the messages.
+create table stays (
+    conversation_id uuid not null references conversations,
+    user_id uuid not null references users,
+    since_seq bigint not null,
+    left_seq bigint not null,
+    delivered_seq bigint not null,
+    read_seq bigint not null,
+    removed_by uuid references users,
+    departed timestamptz not null,
+    primary key (conversation_id, user_id, left_seq),
+    constraint stays_order check (since_seq < left_seq)
 );
 
 -- messages, sends and outbox are written by send_batch() alone, which has locked the conversation and found the
@@ -163,6 +193,8 @@ create table messages (
     revision int not null default 0,
     edited timestamptz,
     deleted timestamptz,
+    -- The administrator who deleted it for everyone; null: its sender.
+    deleted_by uuid,
     reply_to bigint,
     -- Sent to a user who blocks the sender: for that user it is a tombstone from the beginning.
     is_silent boolean not null default false,
@@ -170,8 +202,12 @@ create table messages (
     temp_id uuid,
     primary key (conversation_id, seq),
     constraint messages_numbers check (seq >= 1 and revision >= 0 and reply_to between 1 and seq - 1),
-    constraint messages_deleted check (deleted is null or content = '' and nonce is null)
+    constraint messages_deleted check (deleted is null or content = '' and nonce is null),
+    constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id)
 );
+
+-- Those that do not count as unread, of which a conversation has few. A deletion leaves the place for good.
+create index messages_uncounted on messages (conversation_id, seq) where deleted is not null or is_silent;
 
 -- Messages that were edited, or deleted for everyone: when last, in xids and in time.
 create table revisions (

@@ -30,14 +30,18 @@ with given as (
 ), moved as (
     update participants p
     set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read),
-        private_read_seq = greatest(p.private_read_seq, mark.private_read), marked = pg_current_xact_id(),
+        private_read_seq = greatest(p.private_read_seq, mark.private_read),
+        uncounted = case when p.uncounted = 0 then 0 else p.uncounted - uncounted_between(
+            p.conversation_id, p.user_id, count_base(p), greatest(count_base(p), mark.read, mark.private_read)) end,
+        marked = pg_current_xact_id(),
         delivered_by = case when p.delivered_seq < mark.delivered then mark.device else p.delivered_by end
     from mark
     where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id
       and (p.delivered_seq < mark.delivered or p.read_seq < mark.read or p.private_read_seq < mark.private_read)
     returning p.conversation_id, p.user_id, p.delivered_seq, p.read_seq,
               greatest(p.read_seq, p.private_read_seq) as own_read, mark.old_own_read,
-              case when p.read_seq > mark.old_read then mark.old_read else mark.old_delivered end as after,
+              greatest(case when p.read_seq > mark.old_read then mark.old_read else mark.old_delivered end, p.since_seq)
+                  as after,
               greatest(p.delivered_seq, p.read_seq) > mark.old_delivered or p.read_seq > mark.old_read as is_public
 )
 select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_read, m.own_read > m.old_own_read, m.after,
@@ -63,10 +67,10 @@ where not is_blocker(c, p.user_id) and p.delivered_seq < least(greatest(m.delive
 
 
 -- name: counts
--- Of the latest messages of a conversation that marks have passed: to how many participants each has come, and how many have
--- read it, of those for whom it is; for its author, while the author takes part.
-select m.sender_id, m.seq, count(*) filter (where p.delivered_seq >= m.seq),
-       count(*) filter (where p.read_seq >= m.seq)
+-- Of the latest messages of a conversation that marks have passed: to how many users each has come, how many have read it, and
+-- for how many it is; for its author, while the author takes part.
+select m.sender_id, m.seq, count(*) filter (where r.delivered_seq >= m.seq),
+       count(*) filter (where r.read_seq >= m.seq), count(*)
 from (
     select w.sender_id, w.seq from messages w
     where w.conversation_id = %(conversation)s and w.seq <= %(upto)s
@@ -75,19 +79,18 @@ from (
     order by w.seq desc limit %(limit)s
 ) m
 join participants author on author.conversation_id = %(conversation)s and author.user_id = m.sender_id
-join participants p on p.conversation_id = %(conversation)s and p.user_id <> m.sender_id and p.joined_seq < m.seq
+cross join lateral recipients_of(%(conversation)s, m.seq, m.sender_id) r
 group by m.sender_id, m.seq order by m.seq;
 
 -- name: status
--- How far everybody for whom a message is has come; a row with nulls: nobody else takes part. No row: the user may not see it.
-select p.user_id, p.delivered_seq, p.read_seq, m.sender_id
+-- How far all users for whom a message is have come; a row with nulls: there are none. No row: the user may not see it.
+select r.user_id, r.delivered_seq, r.read_seq, m.sender_id
 from participants me
 join conversations c on c.id = me.conversation_id
 join messages m on m.conversation_id = me.conversation_id and m.seq = %(seq)s and m.seq > greatest(me.joined_seq, c.floor_seq)
-left join participants p on p.conversation_id = me.conversation_id and p.user_id <> m.sender_id
-    and p.joined_seq < m.seq and (not m.is_silent)
+left join lateral recipients_of(me.conversation_id, m.seq, m.sender_id) r on not m.is_silent
 where me.conversation_id = %(conversation)s and me.user_id = %(user)s
-order by p.user_id;
+order by r.user_id;
 
 -- name: direct
 -- The direct conversation of two users, how far the one has it and has read it, shown to others or not.

@@ -49,7 +49,7 @@ select c.id, unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed,
        case when who.is_counted then c.last_seq end,
        coalesce(who.movers, '{}'), coalesce(who.delivered, '{}'), coalesce(who.read, '{}'), coalesce(who.own_read, '{}'),
        case when unseen(c.floor_changed, %(base)s::pg_snapshot) then c.floor_seq end, c.name, c.members_version, c.joiners_see_all,
-       c.lifetime_s
+       c.lifetime_s, c.settings_by
 from mine
 join conversations c on c.id = mine.conversation_id
 cross join lateral (
@@ -70,6 +70,6 @@ where unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed or who.
    or unseen(c.floor_changed, %(base)s::pg_snapshot);
 
 -- name: departed_since
--- Those of some users who have left a conversation, or were removed, since a snapshot, and from which one.
-select c.id, d.user_id, c.members_version from departures d join conversations c on c.id = d.conversation_id
+-- Those of some users who have left a conversation, or were removed, since a snapshot, from which one, and the stay.
+select c.id, c.members_version, d.user_id, d.delivered_seq, d.read_seq, d.since_seq, d.removed_by, d.left_seq from departures d join conversations c on c.id = d.conversation_id
 where d.user_id = any(%(users)s::uuid[]) and unseen(d.changed, %(base)s::pg_snapshot);

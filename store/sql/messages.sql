@@ -21,7 +21,7 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
        case when m.sender_id = p.user_id then m.temp_id end,
        m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
-       ), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
+       ), shown_deleter(m.deleted_by, p.conversation_id, m.seq, p.user_id), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
@@ -46,7 +46,7 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
        case when m.sender_id = p.user_id then m.temp_id end,
        m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
-       ), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
+       ), shown_deleter(m.deleted_by, p.conversation_id, m.seq, p.user_id), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
@@ -80,7 +80,7 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
        case when m.sender_id = p.user_id then m.temp_id end,
        m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
            select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
-       )
+       ), shown_deleter(m.deleted_by, p.conversation_id, m.seq, p.user_id)
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
@@ -100,7 +100,7 @@ order by m.seq;
 -- devices alone.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.temp_id, m.deleted is not null, m.is_silent
+       m.temp_id, m.deleted is not null, m.deleted_by, m.is_silent
 from messages m
 where m.conversation_id = %(conversation)s::uuid and m.seq <= %(upto)s
   and m.seq > greatest(%(after)s, (select c.floor_seq from conversations c where c.id = %(conversation)s::uuid))

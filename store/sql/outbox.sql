@@ -14,12 +14,13 @@ with oldest as (
     from decided d
     -- Each is looked up: a plan for few rows, or one without statistics, would read the tables from end to end.
     cross join lateral (
-        select from messages m where m.conversation_id = d.conversation_id and m.seq = d.seq and m.deleted is null limit 1
+        select from messages m where m.conversation_id = d.conversation_id and m.seq = d.seq and m.deleted is null
+          and not m.is_silent limit 1
     ) there
     cross join lateral (
-        select p.user_id, greatest(p.delivered_seq, p.private_read_seq, p.joined_seq) < d.seq as is_undelivered
+        select p.user_id, greatest(p.delivered_seq, p.private_read_seq, p.since_seq) < d.seq as is_undelivered
         from participants p
-        where p.conversation_id = d.conversation_id and greatest(p.read_seq, p.private_read_seq, p.joined_seq) < d.seq
+        where p.conversation_id = d.conversation_id and count_base(p) < d.seq
           and wants_notices(p)
         offset 0
     ) p
@@ -68,7 +69,7 @@ with oldest as (
         cross join lateral (
             select p.user_id from participants p
             where p.conversation_id = e.conversation_id and (e.user_id is null or p.user_id = e.user_id)
-              and greatest(p.read_seq, p.private_read_seq, p.joined_seq) < e.seq and e.seq <= p.delivered_seq
+              and count_base(p) < e.seq and e.seq <= p.delivered_seq
               and wants_notices(p)
             offset 0
         ) p
@@ -88,6 +89,6 @@ select p.conversation_id, p.delivered_seq, c.active_at, p.user_id
 from participants p
 cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c
 where p.user_id = %(user)s::uuid and wants_notices(p)
-  and greatest(p.read_seq, p.private_read_seq, p.joined_seq, c.floor_seq) < p.delivered_seq
+  and greatest(count_base(p), c.floor_seq) < p.delivered_seq
   and c.active_at > clock_timestamp() - make_interval(secs => %(window_s)s)
 order by c.active_at desc limit 1;

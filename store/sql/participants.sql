@@ -4,7 +4,8 @@ select outcome, members, members_version from add_participant(%(user)s::uuid, %(
 
 -- name: remove
 -- See remove_participant() in functions/.
-select outcome, members, members_version from remove_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid);
+select outcome, members, members_version, heir, delivered_seq, read_seq, since_seq, left_seq
+from remove_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid);
 
 -- name: set_role
 -- See set_role() in functions/.
@@ -12,7 +13,7 @@ select outcome, members, members_version from set_role(%(user)s::uuid, %(convers
 
 -- name: change
 -- See change_conversation() in functions/.
-select outcome, members, members_version, name, floor_seq, joiners_see_all, lifetime_s
+select outcome, members, members_version, name, floor_seq, joiners_see_all, lifetime_s, settings_by
 from change_conversation(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text, %(joiners_see_all)s::boolean,
                          %(lifetime_s)s::int);
 

@@ -5,7 +5,7 @@ select looked_at, moved from move_floors(%(days)s::float8, %(archives)s, %(limit
 -- name: unannounced
 -- Conversations whose floor has moved and whose participants have not been told of it: what they are like now, and who takes
 -- part.
-select c.id, c.name, c.floor_seq, c.members_version, c.joiners_see_all, c.lifetime_s,
+select c.id, c.name, c.floor_seq, c.members_version, c.joiners_see_all, c.lifetime_s, c.settings_by,
        array(select p.user_id from participants p where p.conversation_id = c.id)
 from expiries e
 cross join lateral (select * from conversations c where c.id = e.conversation_id limit 1) c
@@ -25,7 +25,7 @@ select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared
 -- the first. They change no more.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       null::uuid, m.deleted is not null
+       null::uuid, m.deleted is not null, m.deleted_by
 from (
     select oldest.*, sum(octet_length(oldest.content)) over (order by oldest.seq) as bytes,
            row_number() over (order by oldest.seq) as n
@@ -61,6 +61,8 @@ with target as (
     delete from revisions r using batch b where r.conversation_id = b.conversation_id and r.seq = b.seq
 ), unhidden as (
     delete from hidden h using batch b where h.conversation_id = b.conversation_id and h.seq = b.seq
+), ended as (
+    delete from stays s using target t where s.conversation_id = t.conversation_id and s.left_seq <= t.floor_seq
 ), gone as (
     delete from messages m using batch b where m.conversation_id = b.conversation_id and m.seq = b.seq returning 1
 ), noted as (

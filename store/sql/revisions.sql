@@ -6,11 +6,11 @@ from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s,
 
 -- name: delete_for_everyone
 -- A message is gone for everyone; see delete_message() in functions/.
-select outcome, id, created, sender, members from delete_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
+select outcome, id, created, sender, members, actor from delete_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
 
 -- name: delete_for_me
 -- A message is gone for one user; see hide_message() in functions/.
-select outcome, id, created, sender, array[%(user)s::uuid] from hide_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
+select outcome, id, created, sender, array[%(user)s::uuid], actor from hide_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
 
 -- name: revised_since
 -- What may have passed a node by: of the conversations of these users, the messages that were edited or deleted lately,
@@ -25,7 +25,7 @@ with recent as (
 select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        m.content, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.temp_id,
-       m.deleted is not null or r.user_id is not null, concerned.users
+       m.deleted is not null or r.user_id is not null, case when r.user_id is null then m.deleted_by end, concerned.users
 from recent r
 -- The limit has it looked up for each: without statistics the table would be read from end to end.
 cross join lateral (

@@ -68,14 +68,14 @@ from (select (select u.own_changed from users u where u.id = %(user)s::uuid) as 
 -- name: messages
 -- See unseen_messages() in functions/.
 select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision::bigint, edited,
-       reply_to, temp_id, is_gone, is_beyond
+       reply_to, temp_id, is_gone, deleted_by, is_beyond
 from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(newest)s::bigint[], %(base)s::pg_snapshot,
                      %(limit)s, %(bytes)s);
 
 -- name: counts
--- Of a user's own messages among the last ones of some conversations: to how many participants each has come, and how many have
--- read it, of those for whom it is.
-select c.id, m.seq, count(*) filter (where p.delivered_seq >= m.seq), count(*) filter (where p.read_seq >= m.seq)
+-- Of a user's own messages among the last ones of some conversations: to how many users each has come, how many have read it,
+-- and for how many it is.
+select c.id, m.seq, count(*) filter (where r.delivered_seq >= m.seq), count(*) filter (where r.read_seq >= m.seq), count(*)
 from unnest(%(conversations)s::uuid[]) g(id)
 join conversations c on c.id = g.id
 join participants me on me.conversation_id = c.id and me.user_id = %(user)s::uuid
@@ -84,13 +84,14 @@ cross join lateral (
     where w.conversation_id = c.id and w.seq > greatest(c.last_seq - %(counted)s, me.joined_seq, c.floor_seq)
       and w.sender_id = %(user)s::uuid and w.deleted is null and not w.is_silent
 ) m
-join participants p on p.conversation_id = c.id and p.user_id <> %(user)s::uuid and p.joined_seq < m.seq
+cross join lateral recipients_of(c.id, m.seq, %(user)s::uuid) r
 group by c.id, m.seq order by c.id, m.seq;
 
 -- name: departed
--- Those of some conversations in which a user takes part no more, and which state the list of participants is in: of the same
+-- Those of some conversations in which a user takes part no more, the stay that has ended, and which state the list of participants is in: of the same
 -- moment, as a later one may be that of their coming back.
-select c.id, c.members_version from conversations c
+select c.id, c.members_version, d.user_id, d.delivered_seq, d.read_seq, d.since_seq, d.removed_by, d.left_seq
+from conversations c join departures d on d.user_id = %(user)s::uuid and d.conversation_id = c.id
 where c.id = any(%(conversations)s::uuid[])
   and not exists (select from participants p where p.conversation_id = c.id and p.user_id = %(user)s::uuid);
 

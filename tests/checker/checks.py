@@ -246,18 +246,19 @@ def check_marks(history: History) -> Found:
 
 
 def check_statuses(history: History) -> Found:
-    """A message comes on, and never back, unless somebody comes for whom it is."""
+    """A message comes on, and never back, whoever leaves; but a device that has not heard yet of a recipient who joined
+    just before the message was sent may have shown too much."""
     known: dict[tuple[str, str, int], Came] = {}
     for event in history.events:
         match event:
-            case Dropped() | Gone():
+            case Dropped():
                 for key in [key for key in known if key[:2] == (event.device, event.conversation)]:
                     del known[key]
             case Came():
                 key = (event.device, event.conversation, event.seq)
                 former = known.get(key)
                 known[key] = event
-                if former is None or set(event.others) - set(former.others) or not event.others:
+                if former is None or set(event.others) - set(former.others):
                     continue
                 if _RANKS[event.status] < _RANKS[former.status]:
                     yield "status", f"{event.device}: {event.conversation} {event.seq}: {former} became {event}"

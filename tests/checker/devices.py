@@ -168,7 +168,7 @@ class RecordedMailbox(Mailbox):
         people = self.participants(conversation)
         own = [entry for entry in self.messages(conversation) if entry.sender == self.user]
         for entry in own[-FOLLOWED:]:
-            others = tuple(each.user for each in people if each.user != self.user and each.joined_seq < entry.seq)
+            others = tuple(each.user for each in people if each.user != self.user and each.since < entry.seq)
             came = (self.status(entry), others)
             if self._came.get((conversation, entry.seq)) != came:
                 self._came[conversation, entry.seq] = came

@@ -164,7 +164,9 @@ class World:
         """Somebody edits a message, or deletes it; nobody is told yet."""
         held = self.history[conversation][seq - 1]
         if content is None or isinstance(held, Tombstone):
-            changed: Message | Tombstone = Tombstone(*(getattr(held, name) for name in Tombstone.__struct_fields__))
+            changed: Message | Tombstone = Tombstone(
+                *(getattr(held, name, None) for name in Tombstone.__struct_fields__)
+            )
         else:
             changed = replace(held, content=content, revision=(held.revision or 0) + 1, edited=held.created + 1)
         self.history[conversation][seq - 1] = changed

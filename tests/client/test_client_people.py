@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
+import pytest
 from client_world import ME, OTHER, TALK
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,14 +22,18 @@ from protocol.frames import (
     ReceiptCounts,
     Receipts,
     Settings,
+    Stay,
     Synced,
+    Tombstone,
 )
 
 ANN, BOB, CEC = (name * 16 for name in (b"a", b"b", b"c"))
 
 
-def person(user: bytes, *, joined: int = 0, delivered: int | None = 0, read: int | None = 0) -> Participant:
-    return Participant(user, None, user.decode()[:3], joined, delivered, read)
+def person(
+    user: bytes, *, joined: int = 0, since: int | None = None, delivered: int | None = 0, read: int | None = 0
+) -> Participant:
+    return Participant(user, None, user.decode()[:3], joined, delivered, read, since_seq=since)
 
 
 def told(version: int, *participants: Participant, first_seq: int = 1, last_seq: int = 9) -> Conversation:
@@ -130,12 +137,31 @@ def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> 
     assert people.status(6, ME) == "read", "marks never go back"
 
 
+def test_who_has_left_remains_a_recipient_with_the_marks_at_the_end_of_the_stay() -> None:
+    """And whoever comes, or comes back, is none of what was sent meanwhile."""
+    for order in permutations(range(3)):
+        mailbox = Mailbox(ME)
+        mailbox.learn(told(1, person(ME), person(BOB, delivered=9, read=9), person(CEC, delivered=4, read=3)))
+        stay = Stay(CEC, 5, 3, 0, BOB, 7)
+        back = person(CEC, since=8, delivered=5, read=3)
+        steps = [
+            lambda: mailbox.take(Departed(TALK, [CEC], 2, [Stay(CEC, None, None, 0, BOB, 7)])),  # noqa: B023
+            lambda: mailbox.learn(replace(told(3, person(ME), person(BOB), back), former=[stay])),  # noqa: B023
+            lambda: mailbox.take(Departed(TALK, [CEC], 2, [stay])),  # noqa: B023
+        ]
+        for step in order:
+            steps[step]()
+        statuses = [mailbox.status(message(seq, ME)) for seq in (3, 5, 6, 7, 8, 9)]
+        assert statuses == ["read", "delivered", "sent", "sent", "read", "sent"], order
+        assert mailbox.former(TALK) == [stay]
+
+
 def test_where_many_take_part_the_status_goes_by_counts() -> None:
     mailbox = Mailbox(ME)
     others = [person(bytes([n]) * 16, delivered=None, read=None) for n in range(40)]
     mailbox.learn(told(1, person(ME), *others))
     for delivered, read, status in ((39, 5, "sent"), (40, 39, "delivered"), (12, 40, "read"), (1, 1, "read")):
-        mailbox.take(ReceiptCounts(TALK, [(3, delivered, read)]))
+        mailbox.take(ReceiptCounts(TALK, [(3, delivered, read, 40)]))
         assert mailbox.status(message(3, ME)) == status
 
 
@@ -151,3 +177,42 @@ def test_settings_count_by_version_and_the_unread_count_by_the_own_mark() -> Non
     head = mailbox.head(TALK)
     assert head is not None
     assert (head.name, head.joiners_see_all, head.first_seq, head.unread_count) == ("new", True, 8, 1)
+
+
+GONE = [Tombstone(TALK, seq, b"m" * 16, seq, OTHER) for seq in (3, 5, 8)]
+
+
+@pytest.mark.parametrize("order", [*permutations(range(4))])
+def test_tombstones_never_count_as_unread_held_or_told_in_any_order(order: tuple[int, ...]) -> None:
+    """Nor twice: of 9 messages, read up to 2, four are gone, two of which this device holds."""
+    mailbox = Mailbox(ME)
+    steps = [
+        lambda: mailbox.learn(replace(told(1, person(ME, read=2)), uncounted_seqs=[3, 4, 8])),
+        lambda: mailbox.apply(GONE[:2]),
+        lambda: mailbox.apply([GONE[1], message(6, OTHER)]),
+        lambda: mailbox.learn(replace(told(1, person(ME, read=2)), uncounted_seqs=[2, 3])),
+    ]
+    for step in order:
+        steps[step]()
+    assert unread(mailbox) == 7 - 4
+    mailbox.take(Receipts(TALK, [(ME, 9, 4)]))
+    assert unread(mailbox) == 5 - 2
+    mailbox.apply(GONE)
+    mailbox.take(Settings(TALK, "v1", 7, 1))
+    assert unread(mailbox) == 3 - 1
+    mailbox.apply([message(11, OTHER), Tombstone(TALK, 10, b"m" * 16, 1, OTHER)])
+    assert unread(mailbox) == 5 - 2
+
+
+def test_what_was_said_before_this_user_joined_does_not_count_though_it_can_be_read() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(1, person(ME, since=7), person(OTHER)))
+    assert unread(mailbox) == 2
+    mailbox.learn(told(2, person(ME, since=9), person(OTHER)))
+    assert unread(mailbox) == 0
+
+
+def unread(mailbox: Mailbox) -> int:
+    head = mailbox.head(TALK)
+    assert head is not None
+    return head.unread_count

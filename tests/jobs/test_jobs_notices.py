@@ -91,7 +91,9 @@ async def test_who_joined_later_is_not_told_of_what_they_may_not_read(
     alice, bob, *_ = people
     group = await new_group(pool, alice, bob)
     seq = await send_message(pool, group, alice.user)
-    await pool.fetch("update participants set joined_seq = %s where user_id = %s", (seq, uuid(bob.user)))
+    await pool.fetch(
+        "update participants set joined_seq = %s, since_seq = %s where user_id = %s", (seq, seq, uuid(bob.user))
+    )
     await start_worker()
     await outbox_empty(pool)
     assert hook.got == []

@@ -149,7 +149,8 @@ def borders_of_lengths() -> Iterator[Vector]:
     yield read_as("no heads", Lag([]))
     yield read_as("24 receipts", replace(full(Statuses), receipts=[(ID, 1, 0)] * 24))
     yield read_as("no receipts", replace(full(Statuses), receipts=[]))
-    yield read_as("100 counts", replace(full(ReceiptCounts), counts=[(1, 2, 1)] * 100))
+    yield read_as("100 counts", replace(full(ReceiptCounts), counts=[(1, 2, 1, 3)] * 100))
+    yield read_as("256 seqs do not count", replace(full(Conversation), uncounted_seqs=[*range(1, 257)]))
     yield read_as("a display name of 512 bytes", replace(full(Profile), display_name="é" * 256))
     new = replace(bare(Conversation), last_seq=0, unread_count=0, first_seq=1)
     yield read_as("a conversation without messages", new)
@@ -371,10 +372,12 @@ def describe(value: Any) -> str:
             return "a text with NUL"
         case str() if len(value) > 16:
             return f"a text of {len(value.encode())} bytes"
-        case list() if len(value) > 3:
+        case list() if len(value) > 3 and len(set(map(describe, value))) == 1:
             return f"an array of {len(value)} times {describe(value[0])}"
         case list():
             return f"[{', '.join(map(describe, value))}]"
+        case dict() if len(value) > 1 and 0 not in value:
+            return "a map of a frame"
         case dict() if len(value) > 1:
             return f"a {name_of(FRAMES[value[0]])} frame"
         case dict():

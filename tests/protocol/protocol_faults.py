@@ -7,7 +7,7 @@ from typing import Any
 import cbor2
 from protocol_strategies import as_map, full
 
-from protocol.frames import Conversation, Key, Message, Participant, Typing
+from protocol.frames import Conversation, Key, Message, Participant, Stay, Typing
 
 NO_ID: list[Any] = [b"c" * 15, b"c" * 17, "c" * 16, 5, b"", []]
 NO_SEQ: list[Any] = [-1, 2**63, True, 1.0, "1", b"\x01", [1]]
@@ -33,7 +33,10 @@ NO_RECEIPT: list[Any] = [
     *([b"u" * 16, 1], [b"u" * 16, 1, 1, 1], [b"u" * 15, 1, 1], [b"u" * 16, -1, 1], [b"u" * 16, 1, 2**63]),
     *([b"u" * 16, 1, True], [1, 1, b"u" * 16], None, 5),
 ]
-NO_COUNTS: list[Any] = [[1, 1], [1, 1, 1, 1], [-1, 1, 1], [1, True, 1], [1, 1, 2**63], [b"u" * 16, 1, 1], None, 5]
+NO_COUNTS: list[Any] = [
+    *([1, 1, 1], [1, 1, 1, 1, 1], [-1, 1, 1, 1], [1, True, 1, 1], [1, 1, 2**63, 1], [1, 1, 1, -1]),
+    *([b"u" * 16, 1, 1, 1], None, 5),
+]
 
 
 def no_bytes(least: int, most: int) -> list[Any]:
@@ -107,7 +110,7 @@ WRONG: dict[Key, list[Any]] = {
     Key.DISPLAY_NAME: no_text(512),
     Key.JOINERS_SEE_ALL: NO_BOOL,
     Key.RECEIPTS: [5, {}, [[b"u" * 16, 1, 1]] * 1001, *([each] for each in NO_RECEIPT)],
-    Key.COUNTS: [5, {}, [[1, 1, 1]] * 101, *([each] for each in NO_COUNTS)],
+    Key.COUNTS: [5, {}, [[1, 1, 1, 1]] * 101, *([each] for each in NO_COUNTS)],
     Key.LAST_SEEN: NO_TIME,
     Key.LIFETIME_S: NO_MS,
     Key.GIVES_RECEIPTS: NO_BOOL,
@@ -125,5 +128,10 @@ WRONG: dict[Key, list[Any]] = {
         *([["a", each]] for each in NO_MS),
         *([[each, 1]] for each in no_text(64)),
     ],
+    Key.SINCE_SEQ: NO_SEQ,
+    Key.UNCOUNTED_SEQS: [5, {}, [1] * 257, *([each] for each in NO_SEQ)],
+    Key.ACTOR: NO_ID,
+    Key.FORMER: [*no_frames(), [as_map(full(Stay))] * 101],
+    Key.LEFT_SEQ: NO_SEQ,
 }
 """Field -> values it is refused for. A frame with a wrong request number cannot even be answered."""

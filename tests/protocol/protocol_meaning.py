@@ -6,13 +6,13 @@ from typing import Any
 
 from protocol_strategies import RECORDS, Record
 
-from protocol.frames import Participant
+from protocol.frames import Participant, Stay
 
 
 def meaning(record: Record) -> dict[str, Any]:
     """Field names to values, byte strings in hex; `type` is the frame's name, and what is absent is not there."""
     fields = {name: _value(getattr(record, name)) for name in record.__struct_fields__}
-    type_ = {} if isinstance(record, Participant) else {"type": record.TYPE.name.lower()}
+    type_ = {} if isinstance(record, Participant | Stay) else {"type": record.TYPE.name.lower()}
     return type_ | {name: value for name, value in fields.items() if value is not None}
 
 

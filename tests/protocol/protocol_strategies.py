@@ -23,12 +23,13 @@ from protocol.frames import (
     Push,
     Reply,
     Request,
+    Stay,
     Tombstone,
     Type,
 )
 
-Record = Frame | Participant
-RECORDS: tuple[type[Record], ...] = (*REQUESTS, *REPLIES, *PUSHES, Participant)
+Record = Frame | Participant | Stay
+RECORDS: tuple[type[Record], ...] = (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay)
 
 
 def uints(most: int) -> st.SearchStrategy[int]:
@@ -121,7 +122,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "display_name": texts(limits.MAX_DISPLAY_NAME_BYTES),
     "joiners_see_all": st.booleans(),
     "receipts": arrays(st.tuples(ids, seqs, seqs), 0, limits.MAX_PARTICIPANTS),
-    "counts": arrays(st.tuples(seqs, seqs, seqs), 0, limits.MAX_COUNT),
+    "counts": arrays(st.tuples(seqs, seqs, seqs, seqs), 0, limits.MAX_COUNT),
     "last_seen": microseconds,
     "lifetime_s": milliseconds,
     "pages": st.integers(1, limits.MAX_PAGES),
@@ -136,6 +137,11 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "client": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64),
     "features": arrays(texts(32), 0, limits.MAX_FEATURES),
     "limits": arrays(st.tuples(texts(64), milliseconds), 0, limits.MAX_LIMITS),
+    "since_seq": seqs,
+    "uncounted_seqs": arrays(seqs, 0, limits.MAX_UNCOUNTED),
+    "actor": ids,
+    "former": st.lists(st.deferred(lambda: records(Stay)), max_size=3),
+    "left_seq": seqs,
 }
 
 
@@ -193,7 +199,7 @@ def full(struct_: type[Record]) -> Any:
         "display_name": "Alice",
         "joiners_see_all": True,
         "receipts": [(b"\x66" * 16, 7, 6)],
-        "counts": [(7, 120, 45)],
+        "counts": [(7, 120, 45, 180)],
         "last_seen": 1_790_000_000_000_010,
         "lifetime_s": 86_400,
         "pages": 8,
@@ -208,19 +214,22 @@ def full(struct_: type[Record]) -> Any:
         "client": "app/1.0",
         "features": ["edit", "typing"],
         "limits": [("content_bytes", 65_536), ("participants", 1000)],
+        "uncounted_seqs": [7],
+        "actor": b"\x66" * 16,
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
-    samples |= dict.fromkeys(("joined_seq", "delivered_seq", "read_seq"), 6)
+    samples |= dict.fromkeys(("joined_seq", "since_seq", "delivered_seq", "read_seq", "left_seq"), 6)
     samples |= dict.fromkeys(("created", "edited", "active_at", "expires"), 1_790_000_000_000_010)
     ids = {"conversation": 1, "temp_id": 2, "message": 3, "sender": 4, "user": 4, "device": 5}
     samples |= {name: bytes([17 * digit]) * 16 for name, digit in ids.items()}
-    nested = {"messages", "conversations", "participants", "last_message"} & set(struct_.__struct_fields__)
+    nested = {"messages", "conversations", "participants", "last_message", "former"} & set(struct_.__struct_fields__)
     for name in nested:
         samples[name] = {
             "messages": lambda: [full(Message), full(Tombstone)],
             "conversations": lambda: [full(Conversation)],
             "participants": lambda: [full(Participant)],
             "last_message": lambda: full(Message),
+            "former": lambda: [full(Stay)],
         }[name]()
     return struct_(**{name: samples[name] for name in struct_.__struct_fields__})
 
@@ -261,7 +270,7 @@ def reference(value: Any) -> bytes:
 def as_map(record: Record) -> dict[int, Any]:
     """What a frame is in CBOR: type and fields by their keys, and so the frames within it."""
     fields = {int(Key[name.upper()]): _as_item(getattr(record, name)) for name in record.__struct_fields__}
-    type_ = {} if isinstance(record, Participant) else {0: int(record.TYPE)}
+    type_ = {} if isinstance(record, Participant | Stay) else {0: int(record.TYPE)}
     return type_ | {key: value for key, value in fields.items() if value is not None}
 
 

@@ -26,6 +26,7 @@ from protocol.frames import (
     Push,
     Reply,
     Request,
+    Stay,
     Tombstone,
 )
 from tests.cddl import InvalidFrame, accepts, check_from_client, check_from_server, rule_of
@@ -118,6 +119,7 @@ VALUES = [
     *([as_map(full(struct))] for struct in RECORDS),
     *([as_map(full(struct))] * 101 for struct in (Message, Tombstone, Conversation)),
     *([as_map(full(Participant))] * count for count in (1000, 1001)),
+    *([as_map(full(Stay))] * count for count in (100, 101)),
 ]
 
 

@@ -33,6 +33,7 @@ from protocol.frames import (
     Revised,
     Send,
     Sent,
+    Stay,
     Sync,
     Synced,
     Tombstone,
@@ -122,7 +123,7 @@ def test_every_type_has_one_struct_in_the_range_of_its_kind() -> None:
 def test_every_key_of_a_frame_that_is_sent_for_each_message_takes_one_byte() -> None:
     """What is sent, delivered and read; all other frames, and replies, are rarer: their keys may take two bytes."""
     for struct in (Send, Sent, Message, Tombstone, MarkDelivered, MarkRead, Done, Edit, Revised, Sync, Synced):
-        few = {"reply_to", "count", "pages"}
+        few = {"reply_to", "count", "pages", "actor"}
         assert max(Key[name.upper()] for name in struct.__struct_fields__ if name not in few) <= 23, struct
     assert {*range(59)} <= set(Key), "the keys below 59 are all in use"
 
@@ -153,6 +154,13 @@ def test_the_largest_frames_fit_into_one_websocket_message() -> None:
     lag = Lag([(b"c" * 16, limits.MAX_SEQ)] * limits.MAX_HEADS)
     assert len(encode(lag)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
     # A long list has neither marks nor display names, but the user's own.
-    participant = Participant(b"u" * 16, 2**31 - 1, "u" * 32, limits.MAX_SEQ, None, None, True)
-    conversation = replace(full(Conversation), participants=[participant] * limits.MAX_PARTICIPANTS, last_message=push)
+    rest = {"since_seq": limits.MAX_SEQ, "actor": b"a" * 16}
+    participant = Participant(b"u" * 16, 2**31 - 1, "u" * 32, limits.MAX_SEQ, None, None, True, **rest)  # type: ignore[arg-type]  # as declared
+    conversation = replace(
+        full(Conversation),
+        participants=[participant] * limits.MAX_PARTICIPANTS,
+        last_message=push,
+        uncounted_seqs=[limits.MAX_SEQ] * limits.MAX_UNCOUNTED,
+        former=[Stay(b"u" * 16, None, None, limits.MAX_SEQ, b"a" * 16, limits.MAX_SEQ)] * limits.MAX_FORMER,
+    )
     assert len(encode(conversation)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES

@@ -123,7 +123,7 @@ async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_ca
         await committed(pool, group, alice.user, 2)
         await mark(pool, [[Mark(other.user, group, 2, 1)] for other in others[:5]])
         node.gateway._node.note_gap(1.0)
-        assert await client.find(ReceiptCounts) == ReceiptCounts(group, [(1, 5, 5), (2, 5, 0)])
+        assert await client.find(ReceiptCounts) == ReceiptCounts(group, [(1, 5, 5, 33), (2, 5, 0, 33)])
 
 
 @pytest.mark.parametrize("edited", [False, True])

@@ -98,6 +98,7 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, form: str
             "nonce": None,
             "ephemeral_public_key": b"key",
             "is_deleted": False,
+            "actor": None,
             "revision": 0,
             "edited": None,
             "reply_to": None,

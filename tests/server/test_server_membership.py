@@ -22,6 +22,7 @@ from protocol.frames import (
     Departed,
     Done,
     Edit,
+    Error,
     Message,
     Participants,
     Presence,
@@ -31,6 +32,7 @@ from protocol.frames import (
     Send,
     Sent,
     Settings,
+    Stay,
     Sync,
     Synced,
     Tombstone,
@@ -111,14 +113,54 @@ async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
         await change(api, "PATCH", f"{path}/{UUID(bytes=carol.user)}", role="admin")
         for client in (first, second, third):
             told = await client.find(Participants)
-            assert [(each.user, each.is_admin) for each in told.participants] == [(carol.user, True)]
+            assert [(each.user, each.is_admin, each.actor) for each in told.participants] == [
+                (carol.user, True, alice.user)
+            ]
         await change(api, "DELETE", f"{path}/{UUID(bytes=carol.user)}")
         for client in (first, second, third):
             gone = await client.find(Departed)
             assert (gone.users, gone.members_version) == ([carol.user], joined.members_version + 2)
+            assert gone.former == [Stay(carol.user, 0, 0, 1, alice.user, 1)]
         await first.send(Send(2, group, "text", b"after", None, None, b"t" * 16))
         assert (await second.find(Message)).content == b"after"
         await third.nothing_came()
+
+
+async def test_when_the_last_administrator_leaves_all_are_told_who_has_become_one(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    alice, bob, carol = people
+    group = await new_group(pool, alice, bob, carol)
+    path = f"/v1/conversations/{UUID(bytes=group)}/participants"
+    async with scene(pool, redis_url, people) as (_, [first, second, third], [api, *_]):
+        await change(api, "DELETE", f"{path}/{UUID(bytes=alice.user)}")
+        heirs = set()
+        for client in (second, third):
+            gone, told = await client.read(2)
+            assert isinstance(gone, Departed)
+            assert gone.former == [Stay(alice.user, 0, 0, 0, None, 0)]
+            assert isinstance(told, Participants)
+            [heir] = told.participants
+            assert (heir.is_admin, heir.actor) == (True, None)
+            heirs.add(heir.user)
+        assert len(heirs) == 1
+        assert (await first.find(Departed)).users == [alice.user]
+
+
+async def test_an_administrator_deletes_for_everyone_and_all_devices_are_told_by_whom(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    group = await new_group(pool, *people)
+    await say(pool, group, bob.user, b"spam")
+    async with scene(pool, redis_url, people) as (_, [first, second, third], _):
+        [refused] = await third.ask(Delete(2, group, 1, True))
+        assert isinstance(refused, Error)
+        assert refused.code == "not_the_sender"
+        assert await first.ask(Delete(3, group, 1, True)) == [Done(3)]
+        for client in (second, third):
+            stone = await client.find(Tombstone)
+            assert (stone.seq, stone.sender, stone.actor) == (1, bob.user, alice.user)
 
 
 @pytest.mark.parametrize("others", [0, 32])
@@ -207,10 +249,10 @@ async def test_a_group_that_is_renamed_or_opened_is_told(pool: Pool, redis_url: 
         path = f"/v1/conversations/{UUID(bytes=group)}"
         await change(api, "PATCH", path, name="Climbing")
         for client in (first, second):
-            assert await client.find(Settings) == Settings(group, "Climbing", 1, 2)
+            assert await client.find(Settings) == Settings(group, "Climbing", 1, 2, None, None, alice.user)
         await change(api, "PATCH", path, joiners_see_all=True)
         for client in (first, second):
-            assert await client.find(Settings) == Settings(group, "Climbing", 1, 3, True)
+            assert await client.find(Settings) == Settings(group, "Climbing", 1, 3, True, None, alice.user)
         await change(api, "PATCH", path, joiners_see_all=True)
         await second.nothing_came()
         await change(api, "POST", f"{path}/participants", user=carol.user)

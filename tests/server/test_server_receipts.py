@@ -198,10 +198,10 @@ async def test_of_many_there_are_counts_for_the_author_now_and_then_and_details_
         node.open_websocket(others[0].token) as other,
     ):
         assert await reader.ask(MarkDelivered(1, [(group, 1)])) == [Done(1)]
-        assert await writer.find(ReceiptCounts) == ReceiptCounts(group, [(1, 1, 0)])
+        assert await writer.find(ReceiptCounts) == ReceiptCounts(group, [(1, 1, 0, 32)])
         await other.ask(MarkRead(2, [(group, 2)]))
         await reader.ask(MarkRead(3, [(group, 2)]))
-        assert await writer.find(ReceiptCounts) == ReceiptCounts(group, [(1, 2, 2), (2, 2, 2)]), "both in one"
+        assert await writer.find(ReceiptCounts) == ReceiptCounts(group, [(1, 2, 2, 32), (2, 2, 2, 32)]), "both in one"
         await reader.nothing_came()
         await mark(pool, [[Mark(each.user, group, 2, 0) for each in others]])
         replied = (await writer.ask(Status(4, group, 2)))[-1]

@@ -142,15 +142,15 @@ async def test_a_lifetime_is_set_over_http_and_told(pool: Pool, redis_url: str, 
     async with scene(pool, redis_url, people) as (_, [first, second, third]), open_api(pool, redis_url, "cbor") as api:
         assert await patch(api.of(bob.token), talk, lifetime_s=60) == 204
         for client in (first, second):
-            assert await client.find(Settings) == Settings(talk, None, 1, 2, None, 60)
+            assert await client.find(Settings) == Settings(talk, None, 1, 2, None, 60, bob.user)
         shown = await api.of(alice.token).get(f"/v1/conversations/{UUID(bytes=talk)}")
         assert (shown.body["lifetime_s"], shown.body["members_version"]) == (60, 2)
         assert await patch(api.of(bob.token), talk, lifetime_s=0) == 204
-        assert await first.find(Settings) == Settings(talk, None, 1, 3)
+        assert await first.find(Settings) == Settings(talk, None, 1, 3, None, None, bob.user)
         for refused in (-1, 1, 59, 3650 * 86_400 + 1, "60"):
             assert await patch(api.of(bob.token), talk, lifetime_s=refused) == 400
         assert await patch(api.of(bob.token), talk, name="Two") == 404
         assert await patch(api.of(bob.token), group, lifetime_s=60) == 403
         assert await patch(api.of(alice.token), group, lifetime_s=86_400, name="Brief") == 204
-        assert await first.find(Settings) == Settings(group, "Brief", 1, 2, None, 86_400)
+        assert await first.find(Settings) == Settings(group, "Brief", 1, 2, None, 86_400, alice.user)
         await third.nothing_came()

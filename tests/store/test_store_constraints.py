@@ -26,8 +26,9 @@ IMPOSSIBLE = {
     ),
     "read, but not delivered": "update participants set read_seq = 1",
     "a mark below nothing": "update participants set private_read_seq = -1",
+    "kept from what was sent to the participant": "update participants set joined_seq = 1",
     "left before joining": (
-        "insert into departures (user_id, conversation_id, joined_seq, left_seq) values ('{alice}', '{group}', 2, 1)"
+        "insert into departures (user_id, conversation_id, since_seq, left_seq) values ('{alice}', '{group}', 2, 1)"
     ),
     "a message before the first": "insert into messages {message} values ('{group}', 0, {rest}, null, null)",
     "an answer to what is not there yet": "insert into messages {message} values ('{group}', 1, {rest}, 1, null)",

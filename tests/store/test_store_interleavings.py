@@ -63,6 +63,7 @@ class Model:
     :ivar log: seq -> the message that was acknowledged with it.
     :ivar acks: temp_id -> the answer to it.
     :ivar joined, read: user -> from where they see the group, and up to where they have read it.
+    :ivar left_at_most: user -> up to where they may have read it when they left.
     """
 
     inside: set[int]
@@ -70,6 +71,7 @@ class Model:
     acks: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
     read: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     joined: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    left_at_most: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     last_of: dict[int, NewMessage] = field(default_factory=dict)
 
 
@@ -106,6 +108,9 @@ class World:
         for op in round_:
             if op.what == "mark":
                 marked[op.user] = max(marked[op.user], self.seq_of_mark(op, head))
+        for user in toggled & before:
+            # Whether a mark came before the user left, nobody is told.
+            model.left_at_most[user] = max(model.read[user], min(marked[user], len(model.log)))
         await self.check_state(toggled & model.inside, head, marked)
 
     async def toggle(self, op: Op, is_inside: bool) -> None:
@@ -157,12 +162,12 @@ class World:
         assert {self.users.index(user) for user, *_ in rows} == model.inside
         for user_id, joined, read in rows:
             user = self.users.index(user_id)
-            own = max((seq for seq, each in model.log.items() if each.sender == user_id and seq > joined), default=0)
+            own = max((seq for seq, each in model.log.items() if each.sender == user_id), default=0)
             if user in joined_now:
-                # Whether a mark came before the user did, only the table knows.
+                # Whether a mark came before the user did, only the table knows. Marks outlast leaving.
                 assert head <= joined <= last
-                # What was there before counts as read.
-                assert max(own, joined) <= read <= max(own, joined, min(marked[user], last))
+                least = max(own, model.read[user])
+                assert least <= read <= max(least, model.left_at_most[user], min(marked[user], last))
                 model.joined[user], model.read[user] = joined, read
             elif marked[user] > head:
                 # How far the group had come when the mark did, only the table knows.

@@ -11,7 +11,7 @@ from store_helpers import a_message
 
 from client.http import Credentials
 from store import conversations, messages, notifiers, outbox, participants
-from store.errors import GroupFull, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
+from store.errors import GroupFull, LastAdministrator, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
 from store.members import MembersCache
 from store.messages import Committed, send
 from store.pool import Pool
@@ -52,9 +52,9 @@ async def test_who_joins_sees_what_comes_and_who_leaves_sees_nothing(pool: Pool,
         with pytest.raises(NotAParticipant):
             await read
     rows = await pool.fetch(
-        "select joined_seq, left_seq, removed_by from departures where user_id = %s", (uuid(bob.user),)
+        "select since_seq, left_seq, removed_by from departures where user_id = %s", (uuid(bob.user),)
     )
-    assert [(joined, left) for joined, left, _ in rows] == [(0, 2)]
+    assert [(since, left) for since, left, _ in rows] == [(0, 2)]
     assert rows[0][2] == alice.user
     await participants.add(pool, alice.user, group, bob.user)
     assert await seqs_of(pool, bob.user, group) == []
@@ -87,9 +87,52 @@ async def test_only_administrators_change_who_takes_part_and_everybody_may_leave
     assert (await participants.set_role(pool, alice.user, group, bob.user, "admin")).is_new
     assert (await participants.add(pool, bob.user, group, carol.user)).is_new
     assert (await participants.set_role(pool, bob.user, group, alice.user, "member")).is_new
-    await participants.remove(pool, bob.user, group, bob.user)
-    # Nobody is left who may: then everybody may.
-    assert (await participants.remove(pool, carol.user, group, alice.user)).members == [carol.user]
+    left = await participants.remove(pool, bob.user, group, bob.user)
+    assert left.heir == alice.user, "no administrator is left, and she was there before carol"
+    with pytest.raises(NotAnAdministrator):
+        await participants.remove(pool, carol.user, group, alice.user)
+    with pytest.raises(LastAdministrator):
+        await participants.set_role(pool, alice.user, group, alice.user, "member")
+    assert (await participants.remove(pool, alice.user, group, carol.user)).heir is None
+    assert (await participants.remove(pool, alice.user, group, alice.user)).members == []
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_the_heir_of_the_last_administrator_is_the_one_who_has_taken_part_for_longest(
+    pool: Pool, people: list[Credentials], is_removed: bool
+) -> None:
+    """By when they came last: who has left and come back has taken part for less long."""
+    alice, bob, carol = people
+    group = await new_group(pool, alice, bob, carol)
+    await participants.remove(pool, alice.user, group, bob.user)
+    await participants.add(pool, alice.user, group, bob.user)
+    if is_removed:
+        await participants.set_role(pool, alice.user, group, bob.user, "admin")
+        assert (await participants.remove(pool, bob.user, group, alice.user)).heir is None
+        assert (await participants.remove(pool, bob.user, group, bob.user)).heir == carol.user
+    else:
+        assert (await participants.remove(pool, alice.user, group, alice.user)).heir == carol.user
+    shown = await conversations.one(pool, carol.user, group)
+    assert {each.user for each in shown.participants or () if each.is_admin} == {carol.user}
+
+
+async def test_who_changed_what_is_shown_to_all_and_stays_so(pool: Pool, people: list[Credentials]) -> None:
+    alice, bob, carol = people
+    group = await new_group(pool, alice, bob)
+    await participants.set_role(pool, alice.user, group, bob.user, "admin")
+    await participants.add(pool, bob.user, group, carol.user)
+    await participants.set_role(pool, bob.user, group, bob.user, "member")
+    _, settings = await participants.change_settings(pool, alice.user, group, name="Other")
+    assert settings.actor == alice.user
+    shown = await conversations.one(pool, carol.user, group)
+    assert shown.actor == alice.user
+    actors = {each.user: each.actor for each in shown.participants or ()}
+    assert actors == {alice.user: None, bob.user: None, carol.user: bob.user}, "bob gave his role back himself"
+    assert shown.former is None
+    await participants.remove(pool, alice.user, group, bob.user)
+    await participants.remove(pool, carol.user, group, carol.user)
+    former = (await conversations.one(pool, alice.user, group)).former or ()
+    assert [(each.user, each.actor) for each in former] == [(carol.user, None), (bob.user, alice.user)]
 
 
 async def test_strangers_direct_conversations_and_unknown_users_are_refused(

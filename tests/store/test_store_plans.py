@@ -97,9 +97,11 @@ insert into notices (user_id, notifier_id, name, told, times, unread, delivered,
 insert into contacts (user_id, contact_id, is_blocked)
     select md5('u' || n)::uuid, md5('u' || (n + k) % {CONVERSATIONS // 5})::uuid, k = 5
     from generate_series(0, {CONVERSATIONS // 5 - 1}) n, generate_series(1, 5) k;
-insert into departures (user_id, conversation_id, joined_seq, left_seq)
+insert into departures (user_id, conversation_id, since_seq, left_seq)
     select md5('u' || (n + 3) % {CONVERSATIONS // 5})::uuid, md5('c' || n)::uuid, 0, 5
     from generate_series(0, {CONVERSATIONS - 1}) n;
+insert into stays (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq, departed)
+    select user_id, conversation_id, 0, 5, 5, 5, now() from departures;
 insert into dead_jobs (id, task, payload, attempts, reason)
     select -n, 'other', '{{}}', 1, 'x' from generate_series(1, {CONVERSATIONS}) n;
 insert into last_seen (user_id, at) select id, now() from users on conflict do nothing;

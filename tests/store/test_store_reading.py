@@ -133,9 +133,10 @@ class World:
         if user in talk.readers:
             return
         await self.pool.fetch(
-            "with joined as (insert into participants (conversation_id, user_id, joined_seq) values (%s, %s, %s))"
+            "with joined as (insert into participants (conversation_id, user_id, joined_seq, since_seq)"
+            " values (%s, %s, %s, %s))"
             " update conversations set members_version = members_version + 1 where id = %s",
-            (uuid(conversation), uuid(user), talk.last, uuid(conversation)),
+            (uuid(conversation), uuid(user), talk.last, talk.last, uuid(conversation)),
         )
         talk.readers[user] = Reader(joined=talk.last)
 
@@ -326,7 +327,7 @@ async def test_history_around_a_message_has_as_much_before_as_after(
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     group = await new_group(pool, alice, bob)
     await send(pool, MembersCache(), [a_message(group, alice.user) for _ in range(9)])
-    await pool.fetch("update participants set joined_seq = 2 where user_id = %s", (uuid(bob.user),))
+    await pool.fetch("update participants set joined_seq = 2, since_seq = 2 where user_id = %s", (uuid(bob.user),))
     page = await messages.history_around(pool, bob.user, group, around=around, limit=limit)
     assert [message.seq for message in page.messages] == seqs
     assert (page.has_older, page.has_newer) == (older, newer)

@@ -177,7 +177,7 @@ async def test_what_is_not_ones_own_is_left_alone(
 
 async def test_what_was_said_before_one_joined_is_unknown(talk: Talk) -> None:
     await talk.pool.fetch(
-        "update participants set joined_seq = 2 where conversation_id = %s and user_id = %s",
+        "update participants set joined_seq = 2, since_seq = 2 where conversation_id = %s and user_id = %s",
         (uuid(talk.conversation), uuid(talk.user("bob"))),
     )
     for action in actions(talk, "bob", 2):

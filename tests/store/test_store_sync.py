@@ -608,7 +608,7 @@ async def test_of_a_group_of_many_others_marks_are_not_told(pool: Pool, alice: C
     for each in (device, other):
         await each.catch_up()
     await mark(pool, [[Mark(each.user, here, 1, 1) for each in others]])
-    assert (await sync(pool, alice.user, device.cursor)).pushes == [ReceiptCounts(here, [(1, 32, 32)])]
+    assert (await sync(pool, alice.user, device.cursor)).pushes == [ReceiptCounts(here, [(1, 32, 32, 32)])]
     [own] = (await sync(pool, others[0].user, other.cursor)).pushes
     assert isinstance(own, Participants)
     assert [(each.user, each.read_seq) for each in own.participants] == [(others[0].user, 1)]
@@ -735,10 +735,10 @@ async def test_a_floor_that_has_risen_is_told_and_what_lies_below_is_dropped(
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
-async def test_what_a_blocked_one_wrote_counts_as_read_on_every_device(
+async def test_what_a_blocked_one_wrote_does_not_count_on_any_device(
     pool: Pool, alice: Credentials, bob: Credentials, in_a_batch: bool
 ) -> None:
-    """What was there when they were blocked, and what comes after; `read_seq` is what a device counts by."""
+    """What was there when they were blocked counts as read; what comes after is a tombstone."""
     here = await new_direct(pool, alice, bob)
     await say(pool, here, bob.user, b"1", b"2")
     device = Device(pool, alice.user)
@@ -749,7 +749,17 @@ async def test_what_a_blocked_one_wrote_counts_as_read_on_every_device(
     assert own_mark(device, here) == 2
     await say(pool, here, bob.user, *[b"3", b"4"][: 1 + in_a_batch])
     await device.catch_up()
-    assert own_mark(device, here) == 3 + in_a_batch
+    await device.check()
+    assert (own_mark(device, here), unread_on(device, here)) == (2, 0)
+    fresh = Device(pool, alice.user)
+    await fresh.catch_up()
+    assert unread_on(fresh, here) == 0
+
+
+def unread_on(device: Device, conversation: bytes) -> int:
+    head = device.mailbox.head(conversation)
+    assert head is not None
+    return head.unread_count
 
 
 def own_mark(device: Device, conversation: bytes) -> int:

@@ -57,3 +57,19 @@ test('settings of a conversation that the user has left bring nothing back', () 
   mailbox.takeSettings(settings(3, 2))
   assert.equal(mailbox.hasUnknown, false)
 })
+
+test('tombstones never count as unread, nor does what was said before the user joined', () => {
+  const mailbox = known()
+  mailbox.user = Buffer.alloc(16, 3)
+  const participants = [{ user: mailbox.user, joined_seq: 0, since_seq: 2, read_seq: 1 }]
+  const told = { kind: 'group', name: 'G', first_seq: 1, last_seq: 6, members_version: 2, participants }
+  mailbox.apply({ type: 'conversation', conversation: TALK, ...told, uncounted_seqs: [3, 4] })
+  assert.equal(mailbox.unreadCount(TALK), 2)
+  mailbox.apply({ type: 'tombstone', conversation: TALK, seq: 4, sender: BOB })
+  mailbox.apply({ type: 'tombstone', conversation: TALK, seq: 6, sender: BOB })
+  assert.equal(mailbox.unreadCount(TALK), 1)
+  mailbox.takePeople({ conversation: TALK, receipts: [[mailbox.user, 5, 5]] })
+  assert.equal(mailbox.unreadCount(TALK), 0)
+  take(mailbox, 7)
+  assert.equal(mailbox.unreadCount(TALK), 1)
+})

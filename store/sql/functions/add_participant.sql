@@ -9,6 +9,7 @@ create or replace function add_participant(
 ) language plpgsql as $$
 declare
     conversation conversations;
+    former departures;
 begin
     select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
     outcome := case
@@ -22,12 +23,19 @@ begin
         when (select count(*) from participants p where p.conversation_id = p_conversation) >= p_limit then 'full'
         else 'changed' end;
     if outcome = 'changed' then
-        -- What was there before counts as read: who comes, or comes back, holds up no status of what was sent before,
-        -- and marks never go back.
-        insert into participants (conversation_id, user_id, joined_seq, delivered_seq, read_seq)
+        -- Nobody has received what no device of theirs has marked. Who comes back has the marks from before: they never go
+        -- back.
+        delete from departures d where d.user_id = p_other and d.conversation_id = p_conversation returning * into former;
+        if former.left_seq > former.since_seq then
+            insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
+            values (p_conversation, p_other, former.since_seq, former.left_seq, former.delivered_seq, former.read_seq,
+                    former.removed_by, former.departed);
+        end if;
+        insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, private_read_seq,
+                                  changed_by)
         values (p_conversation, p_other, case when conversation.joiners_see_all then 0 else conversation.last_seq end,
-                conversation.last_seq, conversation.last_seq);
-        delete from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
+                conversation.last_seq, coalesce(former.delivered_seq, 0), coalesce(former.read_seq, 0),
+                coalesce(former.private_read_seq, 0), p_user);
         members := note_members(p_conversation);
         members_version := conversation.members_version + 1;
     end if;

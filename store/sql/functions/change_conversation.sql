@@ -6,7 +6,7 @@
 create or replace function change_conversation(
     p_user uuid, p_conversation uuid, p_name text, p_joiners_see_all boolean, p_lifetime_s int,
     out outcome text, out members uuid[], out members_version bigint,
-    out name text, out floor_seq bigint, out joiners_see_all boolean, out lifetime_s int
+    out name text, out floor_seq bigint, out joiners_see_all boolean, out lifetime_s int, out settings_by uuid
 ) language plpgsql as $$
 declare
     conversation conversations;
@@ -16,6 +16,7 @@ begin
     joiners_see_all := coalesce(p_joiners_see_all, conversation.joiners_see_all);
     lifetime_s := nullif(coalesce(p_lifetime_s, conversation.lifetime_s), 0);
     floor_seq := conversation.floor_seq;
+    settings_by := conversation.settings_by;
     outcome := case
         when not found or not exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
@@ -27,9 +28,10 @@ begin
              is not distinct from (conversation.name, conversation.joiners_see_all, conversation.lifetime_s) then 'again'
         else 'changed' end;
     if outcome = 'changed' then
+        settings_by := p_user;
         update conversations c
         set name = change_conversation.name, joiners_see_all = change_conversation.joiners_see_all,
-            lifetime_s = change_conversation.lifetime_s
+            lifetime_s = change_conversation.lifetime_s, settings_by = p_user
         where c.id = p_conversation;
         update expiries e set due = e.oldest + make_interval(secs => change_conversation.lifetime_s)
         where e.conversation_id = p_conversation;

@@ -1,16 +1,18 @@
--- A message is gone for everyone: its content is erased, a tombstone stays.
+-- A message is gone for everyone: its content is erased, a tombstone stays. Its sender may ask it, and so may an administrator
+-- of the group, whom the tombstone names. Participants who had deleted it for themselves have their tombstone already.
 --
 -- outcome: 'deleted', 'again' (it was), or why not: 'stranger', 'unknown', 'foreign'.
 create or replace function delete_message(
     p_user uuid, p_conversation uuid, p_seq bigint,
-    out outcome text, out id uuid, out created bigint, out sender uuid, out members uuid[]
+    out outcome text, out id uuid, out created bigint, out sender uuid, out members uuid[], out actor uuid
 ) language plpgsql as $$
 declare
     floor bigint;
+    is_admin boolean;
     old messages;
 begin
     perform from conversations c where c.id = p_conversation for no key update;
-    select greatest(p.joined_seq, c.floor_seq) into floor
+    select greatest(p.joined_seq, c.floor_seq), p.role = 'admin' into floor, is_admin
     from participants p join conversations c on c.id = p.conversation_id
     where p.conversation_id = p_conversation and p.user_id = p_user;
     if not found then
@@ -20,18 +22,26 @@ begin
     select m.* into old from messages m where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor;
     outcome := case
         when not found then 'unknown'
-        when old.sender_id <> p_user then 'foreign'
+        when old.sender_id <> p_user and not is_admin then 'foreign'
         when old.deleted is not null then 'again'
         else 'deleted' end;
     if outcome = 'deleted' then
         update messages m
-        set content_type = '', content = '', nonce = null, ephemeral_public_key = null, deleted = clock_timestamp()
+        set content_type = '', content = '', nonce = null, ephemeral_public_key = null, deleted = clock_timestamp(),
+            deleted_by = nullif(p_user, old.sender_id)
         where m.conversation_id = p_conversation and m.seq = p_seq;
         perform note_revision(p_conversation, p_seq);
-        members := case when old.is_silent then array[p_user] else (
-            select array_agg(p.user_id) from participants p
-            where p.conversation_id = p_conversation and p.joined_seq < p_seq
+        members := case when old.is_silent then array[p_user] else array(
+            select p.user_id from participants p
+            where p.conversation_id = p_conversation and p.joined_seq < p_seq and not exists (
+                select from hidden h
+                where h.user_id = p.user_id and h.conversation_id = p_conversation and h.seq = p_seq)
         ) end;
+        -- For the others it did not count before.
+        perform note_uncounted(p_conversation, p_seq, members);
+        actor := nullif(p_user, old.sender_id);
+    else
+        actor := shown_deleter(old.deleted_by, p_conversation, p_seq, p_user);
     end if;
     id := old.id;
     created := (extract(epoch from old.created) * 1000000)::bigint;

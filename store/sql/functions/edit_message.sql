@@ -60,6 +60,7 @@ begin
           and is_blocker(conversation, p.user_id)
         on conflict do nothing
         returning hidden.user_id into hidden_for;
+        perform note_uncounted(p_conversation, p_seq, array[hidden_for]);
         members := case when old.is_silent then array[p_user] else (
             select array_agg(p.user_id) from participants p
             where p.conversation_id = p_conversation and p.joined_seq < p_seq and not exists (

@@ -1,12 +1,14 @@
 -- A message is gone for one user. outcome: 'deleted', 'again', or why not: 'stranger', 'unknown'.
 create or replace function hide_message(
     p_user uuid, p_conversation uuid, p_seq bigint,
-    out outcome text, out id uuid, out created bigint, out sender uuid
+    out outcome text, out id uuid, out created bigint, out sender uuid, out actor uuid
 ) language plpgsql as $$
 declare
     floor bigint;
     old messages;
 begin
+    -- So that it is not deleted for everyone meanwhile: it stops to count as unread once.
+    perform from conversations c where c.id = p_conversation for no key update;
     select greatest(p.joined_seq, c.floor_seq) into floor
     from participants p join conversations c on c.id = p.conversation_id
     where p.conversation_id = p_conversation and p.user_id = p_user for no key update of p;
@@ -27,8 +29,12 @@ begin
             outcome := 'deleted';
             update participants p set changed = pg_current_xact_id()
             where p.conversation_id = p_conversation and p.user_id = p_user;
+            if not old.is_silent then
+                perform note_uncounted(p_conversation, p_seq, array[p_user]);
+            end if;
         end if;
     end if;
+    actor := shown_deleter(old.deleted_by, p_conversation, p_seq, p_user);
     id := old.id;
     created := (extract(epoch from old.created) * 1000000)::bigint;
     sender := old.sender_id;

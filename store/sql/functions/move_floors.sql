@@ -46,6 +46,13 @@ begin
             -- changes the lifetime would need our lock on the other row.
             select * into conversation from conversations c where c.id = e.conversation_id for no key update skip locked;
             continue when not found;
+            -- In the order in which marks and sends lock them; before the floor moves, from which uncounted_between() begins.
+            perform from participants p
+            where p.conversation_id = conversation.id and p.uncounted > 0 and count_base(p) < upto
+            order by p.user_id for no key update;
+            update participants p
+            set uncounted = p.uncounted - uncounted_between(conversation.id, p.user_id, count_base(p), upto)
+            where p.conversation_id = conversation.id and p.uncounted > 0 and count_base(p) < upto;
             update conversations c
             set floor_seq = upto, changed = pg_current_xact_id(), floor_changed = pg_current_xact_id()
             where c.id = conversation.id;

@@ -87,13 +87,14 @@ begin
         where c.id = top.conversation_id
     ), own_marks as (
         -- Who writes has read: so own messages never lie above the own mark, and unread counts need no counting. What a
-        -- blocked one writes counts as read as well, but nobody is shown that.
+        -- blocked one writes does not count for the blocker.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
-            private_read_seq = greatest(p.private_read_seq, top.silent_seq),
-            marked = case when top.silent_seq > 0 then pg_current_xact_id() else p.marked end
-        from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seq
-              from (select m.conversation_id, m.user_id, max(m.seq) as seq, max(m.silent_seq) as silent_seq
+            uncounted = case when top.seq > 0 then 0 else p.uncounted end
+                        + (select count(*) from unnest(top.silent_seqs) silent(seq) where silent.seq > top.seq)
+        from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seqs
+              from (select m.conversation_id, m.user_id, max(m.seq) as seq,
+                           array_agg(m.silent_seq) filter (where m.silent_seq > 0) as silent_seqs
                     from (select b.conversation_id, b.sender_id as user_id, b.seq, 0 as silent_seq from numbered b
                           union all
                           select b.conversation_id, b.blocker_id, 0, b.seq from numbered b where b.blocker_id is not null

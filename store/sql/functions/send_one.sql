@@ -48,7 +48,7 @@ begin
     seq := conversation.last_seq + 1;
     -- Who writes has read.
     update participants p
-    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq)
+    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq), uncounted = 0
     where p.conversation_id = p_conversation and p.user_id = p_sender;
     if not found then
         outcome := 'stranger';
@@ -58,8 +58,7 @@ begin
     silent := coalesce(conversation.low_blocks and p_sender = conversation.direct_high
                        or conversation.high_blocks and p_sender = conversation.direct_low, false);
     if silent then
-        update participants p
-        set private_read_seq = greatest(p.private_read_seq, send_one.seq), marked = pg_current_xact_id()
+        update participants p set uncounted = p.uncounted + 1
         where p.conversation_id = p_conversation and p.user_id <> p_sender;
     end if;
     stamp := greatest(clock_timestamp(), conversation.active_at);

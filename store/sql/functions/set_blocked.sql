@@ -26,7 +26,7 @@ begin
     if p_is_blocked then
         update participants p
         set private_read_seq = (select c.last_seq from conversations c where c.id = conversation),
-            marked = pg_current_xact_id()
+            uncounted = 0, marked = pg_current_xact_id()
         where p.conversation_id = conversation and p.user_id = p_user;
     end if;
     outcome := 'changed';

@@ -1,6 +1,6 @@
 -- An administrator gives a participant of a group another role. See add_participant().
 --
--- outcome: 'changed', 'again', or why not: 'stranger', 'forbidden', 'unknown'.
+-- outcome: 'changed', 'again', or why not: 'stranger', 'forbidden', 'unknown', 'last' (no administrator would be left).
 create or replace function set_role(
     p_user uuid, p_conversation uuid, p_other uuid, p_role text,
     out outcome text, out members uuid[], out members_version bigint
@@ -18,9 +18,12 @@ begin
         when exists (
             select from participants p
             where p.conversation_id = p_conversation and p.user_id = p_other and p.role = p_role) then 'again'
+        when p_role = 'member' and not exists (
+            select from participants p
+            where p.conversation_id = p_conversation and p.user_id <> p_other and p.role = 'admin') then 'last'
         else 'changed' end;
     if outcome = 'changed' then
-        update participants p set role = p_role, changed = pg_current_xact_id()
+        update participants p set role = p_role, changed_by = nullif(p_user, p_other), changed = pg_current_xact_id()
         where p.conversation_id = p_conversation and p.user_id = p_other;
         members := note_members(p_conversation);
         members_version := conversation.members_version + 1;

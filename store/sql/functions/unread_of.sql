@@ -3,8 +3,6 @@ create or replace function unread_of(p_user uuid, out unread bigint, out convers
     select coalesce(sum(n), 0)::bigint, count(*) from participants me
     -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
     cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
-    cross join lateral (
-        select c.last_seq - greatest(me.read_seq, me.private_read_seq, me.joined_seq, c.floor_seq) as n
-    ) counted
+    cross join lateral (select unread_count(c, me) as n) counted
     where me.user_id = p_user and n > 0 and wants_notices(me)
 $$;

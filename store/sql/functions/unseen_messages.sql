@@ -6,7 +6,8 @@ create or replace function unseen_messages(
     p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot, p_limit int, p_bytes bigint
 ) returns table (
     conversation uuid, seq bigint, id uuid, created bigint, sender uuid, content_type text, content bytea, nonce bytea,
-    ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, temp_id uuid, is_gone boolean, is_beyond boolean
+    ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid,
+    is_beyond boolean
 ) language plpgsql stable as $$
 declare
     first bigint;
@@ -64,6 +65,7 @@ begin
             reply_to := m.reply_to;
             temp_id := case when m.sender_id = p_user then m.temp_id end;
             is_gone := m.deleted is not null or m.is_hidden or m.is_silent and m.sender_id <> p_user;
+            deleted_by := case when not m.is_hidden then m.deleted_by end;
             is_beyond := false;
             return next;
         end loop;

@@ -21,14 +21,14 @@ create or replace function waiting_of(
                    where m.conversation_id = p.conversation_id and m.seq > greatest(mark.delivered, c.floor_seq)
                      and is_waiting(m, p_user)
                ) as is_undelivered,
-               case when is_blocker(c, p_user) then 0 else mark.delivered - p.joined_seq end as delivered,
-               case when is_blocker(c, p_user) then 0 else mark.read - p.joined_seq end as read
+               case when is_blocker(c, p_user) then 0 else mark.delivered - p.since_seq end as delivered,
+               case when is_blocker(c, p_user) then 0 else mark.read - p.since_seq end as read
         from participants p
         -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
         cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c
         cross join lateral (
-            select greatest(p.delivered_seq, p.private_read_seq, p.joined_seq) as delivered,
-                   greatest(p.read_seq, p.private_read_seq, p.joined_seq) as read
+            select greatest(p.delivered_seq, p.private_read_seq, p.since_seq) as delivered,
+                   greatest(p.read_seq, p.private_read_seq, p.since_seq) as read
         ) mark
         left join lateral (
             select m.seq, m.created from messages m
