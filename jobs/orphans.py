@@ -9,6 +9,7 @@ import structlog
 from jobs.batches import in_batches
 from jobs.job import Job, Snooze
 from store import orphans
+from store.errors import StoreError
 from store.objects import ATTACHMENTS, MAX_PAGE, Objects, is_key
 from store.pool import Pool
 
@@ -82,11 +83,16 @@ class Orphans:
         at = await orphans.position(self._pool, OBJECTS)
         page = await objects.list(ATTACHMENTS, at.after, PAGE)
         unknown = await orphans.unknown_objects(self._pool, page)
-        if unknown:
-            await objects.delete(unknown)
         is_last = len(page) < PAGE
-        if not await orphans.move(self._pool, OBJECTS, at, "" if is_last else page[-1].key):
-            return 0  # Another run has looked at the same page and goes on.
+        moved = await orphans.move(self._pool, OBJECTS, at, "" if is_last else page[-1].key)
+        if moved is None:
+            return 0  # Another run is at the same page, and goes on.
+        # Only whoever has moved on deletes. Whoever crashes here leaves the page to the next sweep.
+        try:
+            await objects.delete(unknown)
+        except StoreError:
+            await orphans.move(self._pool, OBJECTS, moved, at.after)
+            raise
         if unknown:
             log.info("objects_removed", objects=len(unknown))
         return 0 if is_last else len(page)

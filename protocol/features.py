@@ -15,8 +15,10 @@ FEATURES: Final[dict[str, str]] = {
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
     "lifetime": "`lifetime_s`: messages that disappear",
     "move": "`move`, before a node stops",
-    "own_settings": "`own_settings` with `gives_receipts`, `shows_presence`, `quiet_hours` and `contacts_revision`;"
-    " `contact` with `is_contact` and `is_blocked`; `muted_until` and `own_revision` of `conversation`",
+    "own_settings": (
+        "`own_settings` and `contact`, with `gives_receipts`, `shows_presence`, `quiet_hours`, `contacts_revision`,"
+        " `is_contact`, `is_blocked`; `muted_until` and `own_revision` of `conversation`"
+    ),
     "pages": "`count` and `pages` in `hello` and `sync`",
     "presence": "`watch`, `presence`",
     "profiles": "`display_name`, `profile`",

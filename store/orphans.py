@@ -90,9 +90,10 @@ async def position(pool: Pool, task: str) -> Position:
     return Position(*rows[0]) if rows else Position("", 0)
 
 
-async def move(pool: Pool, task: str, came_from: Position, to: str) -> bool:
-    """The sweep of this task has come from there to here; false if somebody else has moved it meanwhile.
+async def move(pool: Pool, task: str, came_from: Position, to: str) -> Position | None:
+    """Let the sweep of this task go on from there to here; None if somebody else has moved it meanwhile.
 
-    Of two workers at once both look at the same, and one of them moves on: what it has done is what counts.
+    Of two workers at once both look at the same, and only one of them moves on.
     """
-    return bool(await pool.fetch(_sql.move, {"task": task, "position": to, "moves": came_from.moves}))
+    rows = await pool.fetch(_sql.move, {"task": task, "position": to, "moves": came_from.moves})
+    return Position(to, rows[0][0]) if rows else None
