@@ -132,8 +132,7 @@ def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> 
 
 def test_where_many_take_part_the_status_goes_by_counts() -> None:
     mailbox = Mailbox(ME)
-    others = [person(bytes([n]) * 16, delivered=None, read=None) for n in range(40)]
-    mailbox.learn(told(1, person(ME), *others))
+    mailbox.learn(replace(told(1, person(ME)), participant_count=41))
     for delivered, read, status in ((39, 5, "sent"), (40, 39, "delivered"), (12, 40, "read"), (1, 1, "read")):
         mailbox.take(ReceiptCounts(TALK, [(3, delivered, read)]))
         assert mailbox.status(message(3, ME)) == status
@@ -151,3 +150,42 @@ def test_settings_count_by_version_and_the_unread_count_by_the_own_mark() -> Non
     head = mailbox.head(TALK)
     assert head is not None
     assert (head.name, head.joiners_see_all, head.first_seq, head.unread_count) == ("new", True, 8, 1)
+
+
+def test_of_many_participants_the_own_alone_is_held_and_their_number() -> None:
+    """What was told of the others before, or comes late, is not: a fresh device would not have it."""
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(1, person(ME), person(BOB)))
+    mailbox.take(Participants(TALK, [person(CEC)], 2, 33))
+    mailbox.take(Participants(TALK, [person(BOB)], 1))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.participants, head.participant_count) == ([person(ME)], 33)
+    mailbox.take(Departed(TALK, [BOB], 3))
+    mailbox.learn(told(3, person(ME), person(CEC)))
+    mailbox.take(Participants(TALK, [person(BOB)], 2, 33))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.participants, head.participant_count) == ([person(CEC), person(ME)], None)
+
+
+def test_a_request_that_was_accepted_is_none_again_at_one_version() -> None:
+    """By a frame, or by what the user has written on whatever device, in whatever order they come."""
+    asked = replace(told(1, person(ME), person(BOB)), is_request=True, asked_by=BOB)
+    accepted = told(1, person(ME), person(BOB))
+    own = message(10, ME)
+    for steps in ([asked, accepted, asked], [asked, own, asked], [accepted, asked], [asked, message(11), own, asked]):
+        mailbox = Mailbox(ME)
+        for step in steps:
+            if isinstance(step, Conversation):
+                mailbox.learn(step)
+            else:
+                mailbox.apply([step])
+        head = mailbox.head(TALK)
+        assert head is not None
+        assert (head.is_request, head.asked_by) == (None, None)
+    mailbox.learn(replace(asked, members_version=2))
+    mailbox.apply([message(3, ME), message(12)])
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert head.asked_by == BOB, "asked anew; what was written before is no answer"

@@ -152,7 +152,8 @@ def test_the_largest_frames_fit_into_one_websocket_message() -> None:
     assert len(encode(marks)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
     lag = Lag([(b"c" * 16, limits.MAX_SEQ)] * limits.MAX_HEADS)
     assert len(encode(lag)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
-    # A long list has neither marks nor display names, but the user's own.
-    participant = Participant(b"u" * 16, 2**31 - 1, "u" * 32, limits.MAX_SEQ, None, None, True)
-    conversation = replace(full(Conversation), participants=[participant] * limits.MAX_PARTICIPANTS, last_message=push)
+    participant = Participant(
+        b"u" * 16, 2**31 - 1, "u" * 32, *[limits.MAX_SEQ] * 3, True, "n" * limits.MAX_DISPLAY_NAME_BYTES
+    )
+    conversation = replace(full(Conversation), participants=[participant] * limits.MAX_SHOWN, last_message=push)
     assert len(encode(conversation)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES

@@ -25,7 +25,7 @@ begin
         on conflict do nothing;
         if found then
             outcome := 'deleted';
-            update participants p set changed = pg_current_xact_id()
+            update participants p set own_marked = pg_current_xact_id()
             where p.conversation_id = p_conversation and p.user_id = p_user;
         end if;
     end if;

@@ -11,7 +11,7 @@ create or replace function send_batch(
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[]
 ) returns table (
-    n bigint, outcome text, seq bigint, id uuid, created bigint, members_version bigint, members uuid[]
+    n bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, members uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
 -- Planning the statement below costs more than running it, and its arguments do not change the plan; see
 -- Connection.query in store/postgres.py for how a plan that was made while the tables were small is got rid of.
@@ -87,11 +87,13 @@ begin
         where c.id = top.conversation_id
     ), own_marks as (
         -- Who writes has read: so own messages never lie above the own mark, and unread counts need no counting. What a
-        -- blocked one writes counts as read as well, but nobody is shown that.
+        -- blocked one writes counts as read as well, but nobody is shown that. Who writes has accepted what was a request.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
             private_read_seq = greatest(p.private_read_seq, top.silent_seq),
-            marked = case when top.silent_seq > 0 then pg_current_xact_id() else p.marked end
+            own_marked = case when top.silent_seq > 0 then pg_current_xact_id() else p.own_marked end,
+            own_changed = case when top.seq > 0 and p.asked_by is not null then pg_current_xact_id() else p.own_changed end,
+            asked_by = case when top.seq = 0 then p.asked_by end, asked_seq = case when top.seq = 0 then p.asked_seq end
         from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seq
               from (select m.conversation_id, m.user_id, max(m.seq) as seq, max(m.silent_seq) as silent_seq
                     from (select b.conversation_id, b.sender_id as user_id, b.seq, 0 as silent_seq from numbered b
@@ -115,8 +117,8 @@ begin
                 else 'stranger' end,
            coalesce(b.seq, t.seq), coalesce(b.id, t.message_id),
            (extract(epoch from coalesce(b.created, t.created)) * 1000000)::bigint,
-           c.members_version,
-           case when i.known_version <> c.members_version then
+           c.recipients_version,
+           case when i.known_version <> c.recipients_version then
                (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end
     from input i
     left join numbered b on b.n = i.n

@@ -1,4 +1,4 @@
--- A user's unread messages, as the list of conversations counts them, in conversations that want notices.
+-- A user's unread messages, as the list of conversations counts them, in conversations that want notices; not those of requests.
 create or replace function unread_of(p_user uuid, out unread bigint, out conversations bigint) language sql stable as $$
     select coalesce(sum(n), 0)::bigint, count(*) from participants me
     -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
@@ -6,5 +6,5 @@ create or replace function unread_of(p_user uuid, out unread bigint, out convers
     cross join lateral (
         select c.last_seq - greatest(me.read_seq, me.private_read_seq, me.joined_seq, c.floor_seq) as n
     ) counted
-    where me.user_id = p_user and n > 0 and wants_notices(me)
+    where me.user_id = p_user and n > 0 and me.asked_by is null and wants_notices(me)
 $$;
