@@ -30,7 +30,7 @@ from server.hub import Hub
 from server.pages import Pages
 from server.presence import PresenceWatch
 from store.marks import Mark, mark
-from store.members import MembersCache
+from store.members import MembersCache, Watchable
 from store.messages import Committed, NewMessage, send
 from store.pool import Pool
 from store.redis import Redis
@@ -163,7 +163,9 @@ async def _watch(
             if n == len(users) // 2:
                 filled = presence.statistics()
             connection: Any = _Watcher(user)
-            await presence.watch(connection, {popular.one() for _ in range(20)})
+            await presence.watch(
+                connection, [Watchable(each, False, None) for each in {popular.one() for _ in range(20)}]
+            )
         nursery.cancel_scope.cancel()
     statistics = presence.statistics()
     return statistics.hits - filled.hits, statistics.misses - filled.misses

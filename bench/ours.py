@@ -20,7 +20,7 @@ from bench.databases import Shared
 from bench.processes import LOOPBACK, accepts, free_port, run, running
 from bench.servers import Endpoint, Server
 from bench.workload import Chat, Member
-from store import accounts, conversations
+from store import accounts, contacts, conversations
 from store.pool import Pool
 
 _REPOSITORY: Final = Path(__file__).parent.parent
@@ -132,6 +132,10 @@ async def add_member(pool: Pool, name: str) -> Member:
 async def add_chat(pool: Pool, members: Sequence[Member]) -> Chat:
     """A new conversation of these; two are a direct chat."""
     users = [UUID(member.user).bytes for member in members]
+    # Else it would be a request, in which nobody is told what has been read.
+    for user in users[1:]:
+        for one, other in ((users[0], user), (user, users[0])):
+            await contacts.add(pool, one, other)
     if len(users) == 2:
         conversation, _ = await conversations.add_direct(pool, *users)
     else:

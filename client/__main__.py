@@ -21,7 +21,8 @@ from typing import Final
 import trio
 
 from client import directory, login
-from client.chat import COMMANDS, line_of, names_in, run_chat
+from client.chat import COMMANDS, Answer, line_of, names_of, run_chat
+from client.commands import NotPossible
 from client.errors import (
     ClientFailure,
     ConnectionLost,
@@ -144,13 +145,33 @@ async def chat(arguments: argparse.Namespace) -> None:
         conversation = await directory.find_or_create(
             http, credentials.user, [other.user for other in others], names, arguments.group
         )
+        called = names_of(await directory.everybody_in(http, conversation))
         if os.isatty(0):
             title = directory.title_of(conversation, credentials.user)
             show(f"{title}: type to send; /help lists the commands; /quit or Ctrl-D leaves")
     warn(NOT_ENCRYPTED)
     keep = partial(login.save, arguments.name)
-    if not await run_chat(socket_urls(), credentials, conversation, show, warn, keep):
+
+    async def decide(answer: Answer) -> None:
+        # With the token of now: the chat may have renewed it.
+        async with HttpClient(http_url(), token=load_login(arguments.name).token) as http:
+            await _decide(http, credentials.user, conversation, answer)
+
+    if not await run_chat(socket_urls(), credentials, conversation, called, show, warn, keep, decide):
         raise CommandError("not everything was done")
+
+
+async def _decide(http: HttpClient, me: bytes, conversation: Conversation, answer: Answer) -> None:
+    if answer == "accept":
+        await http.accept(conversation.conversation)
+    elif answer == "decline":
+        await http.decline(conversation.conversation)
+    else:
+        others = [person.user for person in conversation.participants or () if person.user != me]
+        asks = conversation.asked_by or (others[0] if conversation.kind == "direct" else None)
+        if asks is None:
+            raise NotPossible("nobody asks you here, and a group cannot be blocked: leave it, or block one by one")
+        await http.block(asks)
 
 
 async def history(arguments: argparse.Namespace) -> None:
@@ -163,8 +184,9 @@ async def history(arguments: argparse.Namespace) -> None:
             what = "conversation" if arguments.group is None else f"group of that title ({arguments.group})"
             raise CommandError(f"{arguments.name} has no {what} with {' and '.join(arguments.others)}")
         page = await http.history(conversation.conversation, limit=arguments.limit)
+        names = names_of(await directory.everybody_in(http, conversation))
     for message in reversed(page.messages):
-        show(line_of(message, names_in(conversation)))
+        show(line_of(message, names))
 
 
 async def list_conversations(arguments: argparse.Namespace) -> None:
@@ -179,11 +201,11 @@ async def list_conversations(arguments: argparse.Namespace) -> None:
 
 
 def _summary(conversation: Conversation, credentials: Credentials) -> str:
-    title = directory.title_of(conversation, credentials.user)
+    title = ("request: " if conversation.is_request else "") + directory.title_of(conversation, credentials.user)
     unread = f" [{conversation.unread_count} unread]" if conversation.unread_count else ""
     if conversation.last_message is None:
         return f"{title}{unread}: no message since {local_time(conversation.created)}"
-    return f"{title}{unread}: {line_of(conversation.last_message, names_in(conversation))}"
+    return f"{title}{unread}: {line_of(conversation.last_message, names_of(conversation.participants or ()))}"
 
 
 def load_login(username: str) -> Credentials:

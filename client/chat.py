@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import trio
 
 from client import VERSION
 from client.commands import Command, NotPossible, help_lines, read_line
-from client.errors import NoReply, OutcomeUnknown, RequestRefused, Unreachable
+from client.errors import HttpRefused, NoReply, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
 from client.link import OnToken
 from client.mailbox import Entry
@@ -22,7 +22,7 @@ from client.session import Session, open_session
 from client.signs import Sign, Signs
 from client.terminal import local_time, printable, read_lines
 from protocol.errors import LocalProtocolError
-from protocol.frames import Conversation, Message, Presence, Tombstone
+from protocol.frames import Conversation, Message, Participant, Presence, Tombstone
 
 RECENT: Final = 20
 """Messages from before that are shown when a chat begins."""
@@ -38,6 +38,9 @@ LONGEST_PAUSE_S: Final = 3.0
 """Between two attempts to connect: the user is looking at it (`protocol/SPEC.md`, 13.3)."""
 
 Show = Callable[[str], object]
+Answer: TypeAlias = Literal["accept", "decline", "block"]
+Decide = Callable[[Answer], Awaitable[None]]
+"""Answers a request, or blocks who is in the conversation."""
 
 
 def line_of(entry: Entry, names: dict[bytes, str]) -> str:
@@ -65,26 +68,30 @@ def _line_of_sign(sign: Sign, names: dict[bytes, str]) -> str:
     return f"-- {name} is typing"
 
 
-def names_in(conversation: Conversation) -> dict[bytes, str]:
+def names_of(participants: Iterable[Participant]) -> dict[bytes, str]:
     """The name of each participant."""
-    return {person.user: person.username for person in conversation.participants or ()}
+    return {person.user: person.username for person in participants}
 
 
 async def run_chat(
     socket_urls: Sequence[str],
     credentials: Credentials,
     conversation: Conversation,
+    names: dict[bytes, str],
     show: Show,
     warn: Show,
     on_token: OnToken,
+    decide: Decide,
 ) -> bool:
-    """Chat until EOF or `/quit`; returns whether every line was acknowledged.
+    """Chat until EOF or `/quit`, or until the conversation is declined; returns whether every line was acknowledged.
 
+    :param names: of the participants.
     :param show: prints a line for the user to read.
     :param warn: prints a line about something that went wrong.
     :param on_token: keeps the credentials that count from now on.
+    :param decide: answers a request.
     """
-    names, signs = names_in(conversation), Signs(conversation.conversation)
+    signs = Signs(conversation.conversation)
 
     def show_sign(sign: Sign) -> None:
         if signs.take(sign, trio.current_time()):
@@ -110,7 +117,7 @@ async def run_chat(
         if scope.cancelled_caught:
             why = f"; the last attempt: {session.last_error}" if session.last_error is not None else ""
             raise Unreachable(f"no gateway at {' or '.join(socket_urls)}{why}")
-        chat = _Chat(session, conversation, show, warn)
+        chat = _Chat(session, conversation, names, show, warn, decide)
         chat.show_recent()
         session.watch([user for user in names if user != credentials.user])
         async with open_service_nursery() as nursery:
@@ -120,20 +127,32 @@ async def run_chat(
 
 
 class _Chat:
-    def __init__(self, session: Session, conversation: Conversation, show: Show, warn: Show) -> None:
+    def __init__(
+        self,
+        session: Session,
+        conversation: Conversation,
+        names: dict[bytes, str],
+        show: Show,
+        warn: Show,
+        decide: Decide,
+    ) -> None:
         self._session = session
         self._conversation = conversation.conversation
-        self._names = names_in(conversation)
+        self._names = names
         self._typed: set[bytes] = set()
         self._arrivals = session.follow()
         self._show = show
         self._warn = warn
+        self._decide = decide
         self._is_over = False
 
     def show_recent(self) -> None:
         head = self._session.mailbox.head(self._conversation)
         if head is not None and head.lifetime_s is not None:
             self._show(f"-- messages disappear after {timedelta(seconds=head.lifetime_s)}")
+        if head is not None and head.asked_by is not None:
+            asks = _name_of(head.asked_by, self._names)
+            self._show(f"-- {asks} asks to write to you: answer, or /accept, /decline or /block")
         for entry in self._session.mailbox.messages(self._conversation)[-RECENT:]:
             self._show_entry(entry)
 
@@ -173,7 +192,7 @@ class _Chat:
                     await self._send(text)
                 case command, argument:
                     await command.run(self, argument)
-        except (OutcomeUnknown, NoReply, RequestRefused, Unreachable, LocalProtocolError, NotPossible) as error:
+        except _FAILURES as error:
             self._warn(f"not done: {_why(error)}: {printable(line[:40])}")
             return False
         return True
@@ -191,6 +210,17 @@ class _Chat:
         message = self._own_last()
         self._say_if_offline()
         await self._session.delete(message, for_everyone=True)
+
+    async def accept(self, _: str) -> None:
+        await self._decide("accept")
+
+    async def decline(self, _: str) -> None:
+        await self._decide("decline")
+        self._is_over = True
+
+    async def block(self, _: str) -> None:
+        await self._decide("block")
+        self._is_over = True
 
     async def quit(self, _: str) -> None:
         self._is_over = True
@@ -214,8 +244,22 @@ class _Chat:
 COMMANDS: Final[tuple[Command[_Chat], ...]] = (
     Command("/edit", "TEXT", "put TEXT in the place of your last message", _Chat.edit),
     Command("/delete", "", "delete your last message for everyone", _Chat.delete),
+    Command("/accept", "", "take part in what is a request, as writing does", _Chat.accept),
+    Command("/decline", "", "end a request, and leave; nobody is told", _Chat.decline),
+    Command("/block", "", "block who asks, or the other one here, and leave; nobody is told", _Chat.block),
     Command("/help", "", "show this", _Chat.help),
     Command("/quit", "", "leave, as Ctrl-D does", _Chat.quit),
+)
+
+
+_FAILURES: Final = (
+    OutcomeUnknown,
+    NoReply,
+    RequestRefused,
+    HttpRefused,
+    Unreachable,
+    LocalProtocolError,
+    NotPossible,
 )
 
 
@@ -223,7 +267,7 @@ def _why(error: Exception) -> str:
     match error:
         case OutcomeUnknown() | NoReply():
             return "no acknowledgement came; it may have been done or not"
-        case RequestRefused():
+        case RequestRefused() | HttpRefused():
             return f"refused ({printable(error.code)})"
         case Unreachable():
             return "the server did not answer"

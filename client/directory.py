@@ -8,21 +8,23 @@ from typing import Final
 
 from client.http import HttpClient
 from client.terminal import printable
-from protocol.frames import Conversation
+from protocol.frames import Conversation, Participant
 
 _PAGE: Final = 100
 
 
 async def list_all(http: HttpClient) -> AsyncGenerator[Conversation]:
-    """All conversations, latest message first. Close it with `aclosing` if it isn't read to the end."""
-    cursor = None
-    while True:
-        page = await http.conversations(limit=_PAGE, cursor=cursor)
-        for conversation in page.conversations:
-            yield conversation
-        cursor = page.cursor
-        if cursor is None:
-            return
+    """All conversations, latest message first, then all requests. Close it with `aclosing` if it isn't read to the
+    end."""
+    for requests in (False, True):
+        cursor = None
+        while True:
+            page = await http.conversations(limit=_PAGE, cursor=cursor, requests=requests)
+            for conversation in page.conversations:
+                yield conversation
+            cursor = page.cursor
+            if cursor is None:
+                break
 
 
 async def find(http: HttpClient, me: bytes, others: Sequence[bytes], title: str | None) -> Conversation | None:
@@ -34,11 +36,22 @@ async def find(http: HttpClient, me: bytes, others: Sequence[bytes], title: str 
     kind = "direct" if is_direct(others, title) else "group"
     async with aclosing(list_all(http)) as conversations:
         async for conversation in conversations:
-            if conversation.kind != kind or {person.user for person in conversation.participants or ()} != everyone:
+            if conversation.kind != kind or title not in (None, conversation.name):
                 continue
-            if title is None or conversation.name == title:
+            if {person.user for person in await everybody_in(http, conversation, len(everyone))} == everyone:
                 return conversation
     return None
+
+
+async def everybody_in(http: HttpClient, conversation: Conversation, only_if: int | None = None) -> list[Participant]:
+    """Who takes part; of many the server is asked.
+
+    :param only_if: what is wanted; where it is not their number, the server need not be asked.
+    """
+    told = list(conversation.participants or ())
+    if conversation.participant_count is None or only_if not in (None, conversation.participant_count):
+        return told
+    return await http.participants(conversation.conversation)
 
 
 async def find_or_create(

@@ -110,6 +110,9 @@ class _Conversation(Struct, frozen=True):
     joiners_see_all: bool
     lifetime_s: int | None = None
     actor: bytes | None = None
+    participant_count: int = 0
+    is_request: bool = False
+    asked_by: bytes | None = None
 
     def as_frame(self) -> Conversation:
         last = self.last_message.as_frame() if self.last_message else None
@@ -122,21 +125,31 @@ class _Conversation(Struct, frozen=True):
             self.last_seq,
             self.unread_count,
             last.created if last else self.created,
-            [
-                replace(
-                    each,
-                    revision=each.revision or None,
-                    is_admin=each.is_admin or None,
-                    since_seq=each.since if each.since != each.joined_seq else None,
-                )
-                for each in self.participants
-            ],
+            [_as_told(each) for each in self.participants],
             last,
             self.members_version,
             self.joiners_see_all or None,
             self.lifetime_s,
+            participant_count=self.participant_count if self.participant_count > len(self.participants) else None,
+            is_request=self.is_request or None,
+            asked_by=self.asked_by,
             actor=self.actor,
         )
+
+
+def _as_told(participant: Participant) -> Participant:
+    """As frames hold it: without what is none."""
+    return replace(
+        participant,
+        revision=participant.revision or None,
+        is_admin=participant.is_admin or None,
+        since_seq=participant.since if participant.since != participant.joined_seq else None,
+    )
+
+
+class _ParticipantPage(Struct, frozen=True):
+    participants: list[Participant]
+    cursor: str | None
 
 
 class _ConversationPage(Struct, frozen=True):
@@ -228,11 +241,47 @@ class HttpClient:
         body = {"kind": "group", "name": name, "participants": users}
         return (await self._ask(_Conversation, "POST", "/v1/conversations", body)).as_frame()
 
-    async def conversations(self, limit: int = 50, cursor: str | None = None) -> ConversationPage:
-        """Your conversations, latest message first, at most 100 at once."""
-        query = {"limit": limit, "cursor": cursor}
+    async def conversations(
+        self, limit: int = 50, cursor: str | None = None, *, requests: bool = False
+    ) -> ConversationPage:
+        """Your conversations, latest message first, at most 100 at once.
+
+        :param requests: those that are requests, instead of those that are none.
+        """
+        query = {"limit": limit, "cursor": cursor, "requests": "true" if requests else None}
         page = await self._ask(_ConversationPage, "GET", "/v1/conversations", query=query)
         return ConversationPage([conversation.as_frame() for conversation in page.conversations], page.cursor)
+
+    async def participants(self, conversation: bytes) -> list[Participant]:
+        """Everybody who takes part in a conversation, by their ids; one call for each 100."""
+        path = f"/v1/conversations/{UUID(bytes=conversation)}/participants"
+        found: list[Participant] = []
+        cursor = None
+        while True:
+            page = await self._ask(_ParticipantPage, "GET", path, query={"limit": 100, "cursor": cursor})
+            found += [_as_told(each) for each in page.participants]
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+    async def add_contact(self, user: bytes) -> None:
+        """Somebody is a contact from now on: what they ask is accepted."""
+        await self._send("PUT", f"/v1/contacts/{UUID(bytes=user)}", {})
+
+    async def block(self, user: bytes) -> None:
+        """Somebody reaches this user no more, and is not told."""
+        await self._send("PUT", f"/v1/contacts/{UUID(bytes=user)}", {"is_blocked": True})
+
+    async def accept(self, conversation: bytes) -> None:
+        """Take part in what is a request."""
+        await self._send("POST", f"/v1/conversations/{UUID(bytes=conversation)}/accept")
+
+    async def decline(self, conversation: bytes) -> None:
+        """Take no part in what is a request.
+
+        :raises HttpRefused: `not_a_request`, among others.
+        """
+        await self._send("POST", f"/v1/conversations/{UUID(bytes=conversation)}/decline")
 
     async def history(self, conversation: bytes, *, limit: int = 50, cursor: str | None = None) -> Page:
         """Messages as they are now, newest first, at most 100 at once.
@@ -251,6 +300,15 @@ class HttpClient:
         body: dict[str, Any] | None = None,
         query: dict[str, str | int | None] | None = None,
     ) -> _T:
+        return _read(answer, *await self._send(method, path, body, query))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        query: dict[str, str | int | None] | None = None,
+    ) -> tuple[int, bytes]:
         status, data = await self._exchange(
             method,
             self._base_url + path,
@@ -259,7 +317,7 @@ class HttpClient:
             content=None if body is None else cbor2.dumps(body),
         )
         if 200 <= status < 300:
-            return _read(answer, status, data)
+            return status, data
         refusal = _read(_Refused, status, data).error
         raise HttpRefused(status, refusal.code, refusal.detail, refusal.retry_after_ms)
 

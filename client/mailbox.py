@@ -97,6 +97,17 @@ class _Conversation:
         """Of what is above the own mark, what does not count as unread: tombstones, held or told of. It only grows: no
         message that is gone comes back."""
 
+    def take_head(self, told: Conversation) -> None:
+        """What is told, which is not older than what is held; at one version what was accepted stays so."""
+        former, self.head = self.head, told
+        if former and former.members_version == told.members_version and not former.is_request:
+            self.accept()
+
+    def accept(self) -> None:
+        """It is no request, or none any more: the user has said so, or has written."""
+        if self.head is not None and self.head.is_request:
+            self.head = replace(self.head, is_request=None, asked_by=None)
+
     def have_written(self, *, after: int, only: bytes | None = None) -> None:
         """Who has written something after `after` has read up to it, though it came before they were told of."""
         for entry in self.held.values():
@@ -150,6 +161,8 @@ class Mailbox:
                 continue
             state = self._state(entry.conversation)
             state.people.has_written(entry.sender, entry.seq)
+            if entry.sender == self.user and state.head is not None and entry.seq > state.head.last_seq:
+                state.accept()
             if entry.seq < state.first_seq:
                 continue
             if isinstance(entry, Tombstone):
@@ -182,12 +195,13 @@ class Mailbox:
         if state.head is not None and told.members_version > state.head.members_version:
             state.first_seq = min(state.first_seq, told.first_seq)
         if state.head is None or told.members_version >= state.head.members_version:
-            state.head = told
+            state.take_head(told)
         own_version = told.members_version, told.own_revision or 0
         if own_version >= state.own_version:
             state.own_version, state.muted_until = own_version, told.muted_until
         self._raise_floor(state, told.first_seq)
         state.last_seq = max(state.last_seq, told.last_seq)
+        state.people.count_all(told.participant_count, told.members_version)
         if told.participants is not None:
             state.people.take_all(told.participants, told.members_version)
             state.people.take_stays(told.former or ())
@@ -231,10 +245,12 @@ class Mailbox:
     def _take(self, state: _Conversation, push: _PushOfOne) -> None:
         match push:
             case Participants():
+                state.people.count_all(push.participant_count, push.members_version)
                 state.people.take(push.participants, push.members_version)
                 for each in push.participants:
                     state.have_written(after=each.since, only=each.user)
             case Departed():
+                state.people.count_all(push.participant_count, push.members_version)
                 state.people.remove(push.users, push.members_version)
                 state.people.take_stays(push.former or ())
             case Receipts():
@@ -335,6 +351,7 @@ class Mailbox:
             own_revision=state.own_version[1] or None,
             uncounted_seqs=None,
             former=None,
+            participant_count=None if state.people.are_shown else state.people.number,
         )
 
     def _read_seq(self, state: _Conversation) -> int:

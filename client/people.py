@@ -13,22 +13,22 @@ from typing import Final, Literal, TypeAlias
 from msgspec.structs import replace
 
 from protocol.frames import Participant, Profile, Stay
-from protocol.limits import MAX_SHOWN
 
 MessageStatus: TypeAlias = Literal["sent", "delivered", "read"]
 
 
 class People:
-    """The participants of a conversation. Where many take part, others' names and marks are not kept: of those that
-    were told before they became so many nobody would say that they have changed.
+    """The participants of a conversation, as a user sees them.
 
-    :param own: the user who is told.
+    :param own: the user who is told: of many participants the only one who is held (`count_all`).
     :ivar version: of the whole list, as it was told last.
     """
 
     def __init__(self, own: bytes) -> None:
         self._own = own
         self.version = -1
+        self._number: int | None = None
+        self._number_version = -1
         self._people: dict[bytes, Participant] = {}
         self._versions: dict[bytes, int] = {}
         self._counts: dict[int, tuple[int, int, int]] = {}
@@ -37,18 +37,26 @@ class People:
     def take_all(self, participants: Iterable[Participant], version: int) -> None:
         """These take part and nobody else, as of this version."""
         told = list(participants)
-        self._take(told, version)
+        self.take(told, version)
         if version >= self.version:
             self.version = version
             self.remove([user for user in self._people if user not in {each.user for each in told}], version)
-        self._hide()
+
+    def count_all(self, number: int | None, version: int) -> None:
+        """So many take part as of this version, more than are shown; None: as many as are told of.
+
+        Nobody but the user is held of so many: when they are few again, all of them are told of anew.
+        """
+        if version >= self._number_version:
+            self._number, self._number_version = number, version
+        self._drop_many()
+
+    def _drop_many(self) -> None:
+        if self._number is not None:
+            self._people = {user: each for user, each in self._people.items() if user == self._own}
 
     def take(self, participants: Iterable[Participant], version: int) -> None:
         """These take part, as they are as of this version."""
-        self._take(participants, version)
-        self._hide()
-
-    def _take(self, participants: Iterable[Participant], version: int) -> None:
         for each in participants:
             held = self._people.get(each.user)
             if version >= max(self._versions.get(each.user, -1), self.version if held is None else -1):
@@ -57,6 +65,7 @@ class People:
             elif held is not None:
                 self.mark(each.user, each.delivered_seq, each.read_seq)
                 self.rename(Profile(each.user, each.revision or 0, each.username, each.display_name))
+        self._drop_many()
 
     def remove(self, users: Iterable[bytes], version: int) -> None:
         """These take part no more, as of this version."""
@@ -64,15 +73,6 @@ class People:
             if version >= self._versions.get(user, -1):
                 self._versions[user] = version
                 self._people.pop(user, None)
-
-    def _hide(self) -> None:
-        """Where too many take part now, forget what is not told any more."""
-        if not self.are_shown:
-            for each in self._people.values():
-                if each.user != self._own and (each.revision, each.display_name, each.read_seq) != (None, None, None):
-                    self._people[each.user] = replace(
-                        each, revision=None, display_name=None, delivered_seq=None, read_seq=None
-                    )
 
     def take_stays(self, stays: Iterable[Stay]) -> None:
         """These took part and have left, or were removed: what was sent to them meanwhile stays sent to them."""
@@ -86,7 +86,7 @@ class People:
     def mark(self, user: bytes, delivered: int | None, read: int | None) -> None:
         """Somebody has come so far."""
         held = self._people.get(user)
-        if held is not None and (self.are_shown or user == self._own):
+        if held is not None:
             most = (_most(held.delivered_seq, delivered), _most(held.read_seq, read))
             self._people[user] = replace(held, delivered_seq=most[0], read_seq=most[1])
 
@@ -113,8 +113,13 @@ class People:
 
     @property
     def are_shown(self) -> bool:
-        """Whether names and marks are told: where too many take part nobody would be told that they have changed."""
-        return len(self._people) <= MAX_SHOWN
+        """Whether the others are told of: not where too many take part."""
+        return self._number is None
+
+    @property
+    def number(self) -> int:
+        """How many take part."""
+        return len(self._people) if self._number is None else self._number
 
     @property
     def all(self) -> list[Participant]:

@@ -13,6 +13,7 @@ FEATURES: Final[dict[str, str]] = {
     "delete": "`delete`, for oneself and for everyone; `tombstone`",
     "edit": "`edit`",
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
+    "large_groups": "`participant_count`: of more than 32 participants the user alone",
     "lifetime": "`lifetime_s`: messages that disappear",
     "move": "`move`, before a node stops",
     "own_settings": (
@@ -24,6 +25,8 @@ FEATURES: Final[dict[str, str]] = {
     "profiles": "`display_name`, `profile`",
     "receipt_counts": "`receipt_counts`, where many take part",
     "reply_to": "`reply_to`",
+    "requests": "`is_request` and `asked_by` in `conversation`, `is_request` in `list`; `messages_from` and"
+    " `groups_from` in `own_settings`",
     "resume": "`cursor` in `hello`, and as a push",
     "status": "`status`",
     "stays": "`since_seq`, `former`, `left_seq`: the recipients of a message",

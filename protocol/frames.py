@@ -88,6 +88,11 @@ class Key(IntEnum):
     IS_BLOCKED = 95
     MUTED_UNTIL = 96
     OWN_REVISION = 97
+    PARTICIPANT_COUNT = 98
+    IS_REQUEST = 99
+    ASKED_BY = 100
+    MESSAGES_FROM = 101
+    GROUPS_FROM = 102
     CLIENT = 105
     FEATURES = 106
     LIMITS = 107
@@ -291,12 +296,14 @@ class List(Struct, frozen=True, gc=False):
     """A page of the user's conversations, the latest message first. Answered by `Conversations`.
 
     :ivar cursor: of the page before.
+    :ivar is_request: of the requests, instead of the conversations that are none; None for false.
     """
 
     TYPE: ClassVar = Type.LIST
     request: int
     cursor: bytes | None
     count: int | None
+    is_request: bool | None = None
 
 
 class Refresh(Struct, frozen=True, gc=False):
@@ -579,6 +586,9 @@ class Conversation(Struct, frozen=True):
         `limits.MAX_UNCOUNTED` of them. None: there are none.
     :ivar actor: the user who changed the settings last; None: nobody has.
     :ivar former: with `participants`, stays of other users that have ended, the latest `limits.MAX_FORMER` of them.
+    :ivar participant_count: how many take part, where they are more than `limits.MAX_SHOWN`: then `participants` holds
+        this user alone. None: `participants` holds everybody.
+    :ivar is_request: the user is asked to take part, by `asked_by`, and has not accepted; None for false.
     """
 
     TYPE: ClassVar = Type.CONVERSATION
@@ -597,6 +607,9 @@ class Conversation(Struct, frozen=True):
     lifetime_s: int | None = None
     muted_until: int | None = None
     own_revision: int | None = None
+    participant_count: int | None = None
+    is_request: bool | None = None
+    asked_by: bytes | None = None
     uncounted_seqs: list[int] | None = None
     actor: bytes | None = None
     former: list[Stay] | None = None
@@ -679,24 +692,28 @@ class Participants(Struct, frozen=True):
     """Push: these take part in a conversation, as they are now; others are as they were.
 
     :ivar members_version: from when this is; what was told of one of them with a greater one stands.
+    :ivar participant_count: as in `Conversation`, of that version.
     """
 
     TYPE: ClassVar = Type.PARTICIPANTS
     conversation: bytes
     participants: list[Participant]
     members_version: int
+    participant_count: int | None = None
 
 
 class Departed(Struct, frozen=True):
     """Push: these take part in a conversation no more. If the user is one of them, nothing of it comes any more.
 
     :ivar former: the stays that have ended by that.
+    :ivar participant_count: as in `Conversation`, of that version.
     """
 
     TYPE: ClassVar = Type.DEPARTED
     conversation: bytes
     users: list[bytes]
     members_version: int
+    participant_count: int | None = None
     former: list[Stay] | None = None
 
 
@@ -738,6 +755,8 @@ class OwnSettings(Struct, frozen=True, gc=False):
     :ivar quiet_hours: (from_minute, until_minute, zone); None: there are none.
     :ivar contacts_revision: how often the user's contacts have changed: whoever holds them as of another number reads
         the list.
+    :ivar messages_from, groups_from: from whom first messages, or places in groups, are taken: "everybody", "contacts"
+        or "nobody".
     """
 
     TYPE: ClassVar = Type.OWN_SETTINGS
@@ -746,6 +765,8 @@ class OwnSettings(Struct, frozen=True, gc=False):
     shows_presence: bool
     quiet_hours: tuple[int, int, str] | None
     contacts_revision: int
+    messages_from: str
+    groups_from: str
 
 
 class Contact(Struct, frozen=True, gc=False):

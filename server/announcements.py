@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from msgspec.structs import replace
 
 from protocol.codec import encode
-from protocol.frames import Conversation, Departed, Participant, Participants, Profile, Push, Receipts, Settings
+from protocol.frames import Departed, Participants, Profile, Push, Receipts, Settings
 from protocol.limits import MAX_SHOWN
 from server import hub
 from server.fanout import Fanout
-from store import contacts, conversations, members
+from store import contacts, conversations, members, messages
+from store.contacts import Added, Blocked
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import direct_mark
 from store.own_settings import own_settings_of
@@ -40,52 +41,97 @@ class Announcements:
             self._fanout.miss("a change was committed that could not be told")
             raise
 
-    def conversation_made(self, made: Conversation) -> None:
-        """A conversation is new: to everybody in it, who see the same of it."""
-        self._push(made, [each.user for each in made.participants or ()])
+    async def conversation_made(self, conversation: bytes, users: Iterable[bytes]) -> None:
+        """A conversation is new for these users, of whom each sees it in another way."""
+        with self.telling():
+            await self._tell_each(conversation, list(users), is_new=True)
 
     async def participant_added(self, conversation: bytes, user: bytes, membership: Membership) -> None:
-        """Somebody takes part from now on: the others are told who, the new one is told of the conversation."""
-        await self._tell_of(conversation, user, membership, is_new=True)
+        """Somebody takes part from now on, or seems to: the others are told who, the new one of the conversation."""
+        if membership.is_new:
+            with self.telling():
+                if user in membership.members:
+                    await self._tell_each(conversation, [user], is_new=True)
+                await self._tell_of(conversation, user, membership)
 
     async def role_set(self, conversation: bytes, user: bytes, membership: Membership) -> None:
         """Somebody has become an administrator, or is none any more."""
-        await self._tell_of(conversation, user, membership, is_new=False)
+        if membership.is_new:
+            with self.telling():
+                await self._tell_of(conversation, user, membership)
+                for seen in (await conversations.seen_by(self._pool, conversation, [user])).values():
+                    own = [each for each in seen.participants or () if each.user == user]
+                    self._push(Participants(conversation, own, membership.version, seen.participant_count), [user])
 
     async def participant_removed(self, conversation: bytes, user: bytes, membership: Membership) -> None:
-        """Somebody takes part no more; another one may have become the administrator by that.
+        """A user takes part no more; another one may have become the administrator by that.
 
-        Where it leaves few enough, names and marks are shown from now on: of all, and of all stays.
+        If the others are few enough by that, they are shown each other again.
         """
         stay = membership.stay
         if stay is None:
             return
-        if len(membership.members) > MAX_SHOWN:
-            stay = replace(stay, delivered_seq=None, read_seq=None)
-        self._push(Departed(conversation, [user], membership.version, [stay]), [*membership.members, user])
-        if len(membership.members) == MAX_SHOWN:
-            shown = await self._as_others_see(membership.members, conversation)
-            self._push(Participants(conversation, shown, membership.version), membership.members)
-            await self._show_stays(conversation, user, membership)
-        elif membership.heir is not None:
-            await self._tell_of(conversation, membership.heir, membership, is_new=False)
+        with self.telling():
+            count = await self._count(conversation)
+            if count > MAX_SHOWN:
+                stay = replace(stay, delivered_seq=None, read_seq=None)
+            number = count if count > MAX_SHOWN else None
+            departed = Departed(conversation, [user], membership.version, number, [stay])
+            # Who was withheld has long been told.
+            self._push(departed, [*membership.members, *([user] if membership.was_member else [])])
+            if count == MAX_SHOWN:
+                await self._tell_each(conversation, membership.members)
+            elif membership.heir is not None:
+                await self.role_set(conversation, membership.heir, membership)
 
-    async def _show_stays(self, conversation: bytes, user: bytes, membership: Membership) -> None:
-        """Stays were told without marks as long as many took part. Which of them concern a participant, differs."""
-        for viewer in membership.members:
-            with suppress(NotAParticipant):
-                seen = await conversations.one(self._pool, viewer, conversation)
-                self._push(Departed(conversation, [user], membership.version, seen.former), [viewer])
+    async def request_accepted(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """A request is none any more: to the user's own devices; how far messages were delivered, to the others."""
+        if not membership.is_new:
+            return
+        with self.telling():
+            await self._tell_each(conversation, [user])
+            if await self._count(conversation) <= MAX_SHOWN:
+                await self._tell_of(conversation, user, membership)
 
-    def settings_changed(self, settings: Settings, membership: Membership) -> None:
-        """A group is another one."""
+    def request_declined(self, user: bytes, departed: Departed) -> None:
+        """The user takes no part: to the user's own devices, and nobody else."""
+        self._push(departed, [user])
+
+    async def blocked(self, user: bytes, other: bytes, blocked: Blocked) -> None:
+        """Somebody is blocked, or no more: to the user's own devices, and nobody else. Presence is looked at again."""
+        with self.telling():
+            for conversation, version in blocked.declined:
+                self.request_declined(user, Departed(conversation, [user], version))
+            for start in range(0, len(blocked.shown), 50):
+                for seen in await conversations.some_of(self._pool, user, blocked.shown[start : start + 50]):
+                    self._push(replace(seen, last_message=None), [user])
+            # What was unread of somebody who is blocked counts as read from now on.
+            for conversation, delivered, read in await direct_mark(self._pool, user, other):
+                self._push(Receipts(conversation, [(user, delivered, read)]), [user])
+        self.presence_shown_otherwise([user, other])
+
+    async def contact_added(self, user: bytes, added: Added) -> None:
+        """Somebody is known by now, whose requests are none any more."""
+        with self.telling():
+            for conversation in added.accepted:
+                members = list(await messages.members(self._pool, conversation))
+                for seen in (await conversations.seen_by(self._pool, conversation, [user])).values():
+                    await self.request_accepted(conversation, user, Membership(True, members, seen.members_version))
+
+    def settings_changed(self, user: bytes, settings: Settings, membership: Membership) -> None:
+        """A conversation is another one, for this user and for the others."""
         if membership.is_new:
-            self._push(settings, membership.members)
+            self._push(settings, [user])
+            self._push(membership.others_settings or settings, [each for each in membership.members if each != user])
 
     async def profile_changed(self, profile: Profile) -> None:
-        """A user is shown otherwise: to all who share a conversation in which names are shown."""
+        """A user is shown otherwise: to all who share a conversation in which names are shown; without the name to who
+        blocks the user, whose devices have to know of the revision alone."""
         with self.telling():
-            self._push(profile, await members.acquainted(self._pool, profile.user))
+            users = await members.acquainted(self._pool, profile.user)
+            blockers = await contacts.blockers(self._pool, profile.user, users)
+            self._push(profile, [each for each in users if each not in blockers])
+            self._push(replace(profile, display_name=None), blockers)
 
     async def own_settings_changed(self, user: bytes) -> None:
         """A user has set something for themselves: to their own devices."""
@@ -108,49 +154,34 @@ class Announcements:
         self._fanout.add_recheck(list(users))
         self._fanout.wake()
 
-    async def _tell_of(self, conversation: bytes, user: bytes, membership: Membership, *, is_new: bool) -> None:
-        if membership.is_new:
-            with self.telling():
-                await self._tell(conversation, user, membership, is_new=is_new)
-
-    async def _tell(self, conversation: bytes, user: bytes, membership: Membership, *, is_new: bool) -> None:
-        try:
-            seen = await conversations.one(self._pool, user, conversation)
-        except NotAParticipant:
-            return  # Removed meanwhile, and that is told as well.
-        if is_new:
-            self._push(seen, [user])
-        others = [each for each in membership.members if each != user]
-        told = [each for each in await self._as_others_see(others, conversation) if each.user == user]
-        if told:
-            self._push(Participants(conversation, told, membership.version), others)
-        if not is_new:
-            own = [each for each in seen.participants or () if each.user == user]
-            self._push(Participants(conversation, own, membership.version), [user])
-
-    async def _as_others_see(self, viewers: Iterable[bytes], conversation: bytes) -> list[Participant]:
-        """Who takes part, with the marks that others see; a viewer sees more of their own, so two are asked.
+    async def _tell_of(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """Who has come, or is another one, to the others, who see the marks that others see.
 
         Whoever has just come may have read and written by now, told by nodes that have looked for what is new. A device
         that has heard of that before hearing of the new one will not hear of it again.
         """
-        shown: dict[bytes, Participant] = {}
-        asked: list[bytes] = []
-        for viewer in viewers:
-            with suppress(NotAParticipant):
-                seen = await conversations.one(self._pool, viewer, conversation)
-                shown |= {each.user: each for each in seen.participants or () if each.user != viewer}
-                asked.append(viewer)
-            if len(asked) == 2:
-                break
-        return list(shown.values())
+        shown = await conversations.participant(self._pool, conversation, user)
+        if shown is None:
+            return  # Removed meanwhile, and that is told as well.
+        others = [each for each in membership.members if each != user]
+        blockers = await contacts.blockers(self._pool, user, others)
+        size = await self._count(conversation)
+        count = size if size > MAX_SHOWN else None
+        for told, nameless in ((shown, False), (replace(shown, display_name=None), True)):
+            if users := [each for each in others if (each in blockers) == nameless]:
+                self._push(Participants(conversation, [told], membership.version, count), users)
 
-    async def contact_blocked(self, user: bytes, other: bytes) -> None:
-        """What was unread of somebody counts as read from now on: to the user's own devices."""
-        for conversation, delivered, read in await direct_mark(self._pool, user, other):
-            self._push(Receipts(conversation, [(user, delivered, read)]), [user])
+    async def _count(self, conversation: bytes) -> int:
+        return await conversations.participant_count(self._pool, conversation)
 
-    def _push(self, frame: Push, users: Iterable[bytes]) -> None:
+    async def _tell_each(self, conversation: bytes, users: Sequence[bytes], *, is_new: bool = False) -> None:
+        """A conversation as it is now, to each of these users as they see it; with the last message, if it is new."""
+        for user, seen in (await conversations.seen_by(self._pool, conversation, users)).items():
+            self._push(seen if is_new else replace(seen, last_message=None), [user])
+
+    def _push(self, frame: Push, users: Collection[bytes]) -> None:
+        if not users:
+            return
         conversation = getattr(frame, "conversation", _OF_NO_CONVERSATION)
         self._fanout.add(hub.Push(conversation, 0, encode(frame), list(users)))
         self._fanout.wake()

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from protocol.codec import why_not_read
-from protocol.frames import Conversation, Message, Tombstone
+from protocol.frames import Conversation, Message, Participant, Tombstone
 from protocol.limits import (
     MAX_LIFETIME_S,
     MAX_PASSWORD_CHARACTERS,
@@ -29,10 +29,16 @@ from store.email_address import BadAddress, normal
 from store.emails import Settings as EmailSettings
 from store.marks import Status
 from store.messages import Page
-from store.profiles import Settings
+from store.profiles import From, Settings, Shown
 
 CBOR: Final = "application/cbor"
 JSON: Final = "application/json"
+
+MAX_PAGE_BYTES: Final = 1024 * 1024
+"""Of a page of a list or of history, whatever is in it; one entry has at most 90 KB."""
+
+MAX_CONTENT_BYTES: Final = MAX_PAGE_BYTES * 3 // 4
+"""Of the messages of a page of history: base64 makes four bytes of three."""
 
 _T = TypeVar("_T")
 
@@ -89,6 +95,8 @@ class PatchProfile(Struct):
     display_name: Annotated[str, Meta(max_length=128, pattern="^[^\\x00]*$")] | None = None
     gives_receipts: bool | None = None
     shows_presence: bool | None = None
+    messages_from: From | None = None
+    groups_from: From | None = None
 
 
 class PutEmail(Struct):
@@ -270,7 +278,7 @@ def contact_body(contact: Contact, form: Form) -> dict[str, Any]:
     }
 
 
-def user_body(user: bytes, shown: Settings, form: Form) -> dict[str, Any]:
+def user_body(user: bytes, shown: Settings | Shown, form: Form) -> dict[str, Any]:
     return {
         "user": _IDENT[form](user),
         "username": shown.username,
@@ -283,6 +291,8 @@ def profile_body(user: bytes, settings: Settings, form: Form) -> dict[str, Any]:
     return user_body(user, settings, form) | {
         "gives_receipts": settings.gives_receipts,
         "shows_presence": settings.shows_presence,
+        "messages_from": settings.messages_from,
+        "groups_from": settings.groups_from,
     }
 
 
@@ -309,7 +319,7 @@ def status_body(status: Status, seq: int, form: Form) -> dict[str, Any]:
 
 
 def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
-    last, ident = conversation.last_message, _IDENT[form]
+    last, ident, participants = conversation.last_message, _IDENT[form], conversation.participants or ()
     return {
         "conversation": ident(conversation.conversation),
         "kind": conversation.kind,
@@ -321,35 +331,54 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
         "joiners_see_all": bool(conversation.joiners_see_all),
         "lifetime_s": conversation.lifetime_s,
         "muted_until": conversation.muted_until,
+        "is_request": bool(conversation.is_request),
+        "asked_by": conversation.asked_by and ident(conversation.asked_by),
         "actor": _ident_or_none(conversation.actor, form),
         "unread_count": conversation.unread_count,
-        "participants": [
-            {
-                "user": ident(participant.user),
-                "username": participant.username,
-                "display_name": participant.display_name,
-                "revision": participant.revision or 0,
-                "is_admin": bool(participant.is_admin),
-                "joined_seq": participant.joined_seq,
-                "since_seq": participant.since,
-                "delivered_seq": participant.delivered_seq,
-                "read_seq": participant.read_seq,
-                "actor": _ident_or_none(participant.actor, form),
-            }
-            for participant in conversation.participants or ()
-        ],
+        "participants": [participant_body(each, form) for each in participants],
+        "participant_count": conversation.participant_count or len(participants),
         "last_message": message_body(last, form) if last else None,
     }
 
 
-def list_body(found: list[Conversation], limit: int, form: Form) -> dict[str, Any]:
-    """A page of the list.
+def participant_body(participant: Participant, form: Form) -> dict[str, Any]:
+    return {
+        "user": _IDENT[form](participant.user),
+        "username": participant.username,
+        "display_name": participant.display_name,
+        "revision": participant.revision or 0,
+        "is_admin": bool(participant.is_admin),
+        "joined_seq": participant.joined_seq,
+        "since_seq": participant.since,
+        "delivered_seq": participant.delivered_seq,
+        "read_seq": participant.read_seq,
+        "actor": _ident_or_none(participant.actor, form),
+    }
+
+
+def list_body(found: list[Conversation], limit: int, form: Form, kind: str = "list") -> dict[str, Any]:
+    """A page of the list: at most `limit` conversations, and fewer if they are large (`MAX_PAGE_BYTES`).
 
     :param found: one more than `limit`, if there is one.
+    :param kind: of the cursor: "list", or "requests".
     """
-    page = found[:limit]
-    following = cursor_text("list", page[-1].active_at, page[-1].conversation) if len(found) > limit else None
+    count, size = 0, 0
+    for each in found[:limit]:
+        size += _size_of(each)
+        if count and size > MAX_PAGE_BYTES:
+            break
+        count += 1
+    page = found[:count]
+    following = cursor_text(kind, page[-1].active_at, page[-1].conversation) if len(found) > count else None
     return {"conversations": [conversation_body(each, form) for each in page], "cursor": following}
+
+
+def _size_of(conversation: Conversation) -> int:
+    """About how many bytes it has in JSON, and not fewer than in CBOR."""
+    people, last = conversation.participants or (), conversation.last_message
+    names = sum(len((each.display_name or "").encode()) for each in people)
+    content = len(last.content) * 4 // 3 if isinstance(last, Message) else 0
+    return 1200 + 300 * len(people) + names + content
 
 
 def history_body(page: Page, conversation: bytes, direction: Literal["before", "after"], form: Form) -> dict[str, Any]:

@@ -30,14 +30,17 @@ from store.errors import (
     GroupFull,
     LastAdministrator,
     Locked,
+    NotAccepted,
     NotAnAdministrator,
     NotAParticipant,
+    NotARequest,
     Overloaded,
     StoreError,
     TokenExpired,
     TokenUnknown,
     TooManyMails,
     TooManyNotifiers,
+    TooManyStarts,
     Unavailable,
     UnknownDevice,
     UnknownMessage,
@@ -80,11 +83,13 @@ def create_app(
     token_lifetime_s: float,
     ops_token: str = "",
     offered: Offered = WEBHOOKS,
+    starts_per_day: int = conversations.STARTS_PER_DAY,
 ) -> QuartTrio:
     """The application; Hypercorn runs it (`server.web`).
 
     :param ops_token: what operators show (`server.ops`); empty: there are no routes for them.
     :param offered: which notifiers workers have keys for.
+    :param starts_per_day: conversations with strangers that a user may begin in 24 hours.
     """
     app = QuartTrio(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -97,9 +102,10 @@ def create_app(
     _add_quiet_hours(app, pool, announcements)
     _add_contacts(app, pool, announcements)
     pages = Pages(pool)
-    _add_conversations(app, pool, pages, announcements)
+    _add_conversations(app, pool, pages, announcements, starts_per_day)
     _add_messages(app, pool, pages)
-    _add_participants(app, pool, announcements)
+    _add_participants(app, pool, announcements, starts_per_day)
+    _add_requests(app, pool, announcements)
     _add_health(app, pool, redis)
     if ops_token:
         _add_ops(app, Ops(pool, ops_token))
@@ -133,9 +139,9 @@ def _add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords, token_lifeti
 
     @app.get("/v1/users/<username>")
     async def user_of(username: str) -> ResponseReturnValue:
-        await _identify(pool)
+        asking = (await _identify(pool)).user
         account = await _user_by_name(pool, username)
-        shown = await profiles.settings_of(pool, account.user)
+        shown = await profiles.shown_to(pool, account.user, asking)
         return _answer(bodies.user_body(account.user, shown, _form()))
 
 
@@ -156,13 +162,16 @@ def _add_profiles(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
                 display_name=body.display_name,
                 gives_receipts=body.gives_receipts,
                 shows_presence=body.shows_presence,
+                messages_from=body.messages_from,
+                groups_from=body.groups_from,
             )
             now = changed.settings
             if changed.is_renamed:
                 await announcements.profile_changed(Profile(user, now.revision, now.username, now.display_name))
             if changed.is_shown_otherwise:
                 announcements.presence_shown_otherwise([user])
-            if body.gives_receipts is not None or body.shows_presence is not None:
+            given = (body.gives_receipts, body.shows_presence, body.messages_from, body.groups_from)
+            if any(each is not None for each in given):
                 await announcements.own_settings_changed(user)
         return _answer(bodies.profile_body(user, now, _form()))
 
@@ -336,13 +345,15 @@ def _add_contacts(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
         body = await _body(bodies.PutContact)
         with trio.CancelScope(shield=True):
             # One after the other, each told by itself: a device that counts the changes needs every number.
-            if await contacts.add(pool, user, other.bytes):
+            blocked = await contacts.set_blocked(pool, user, other.bytes, is_blocked=body.is_blocked)
+            if blocked is not None:
                 await announcements.contact_changed(user, other.bytes)
-            if await contacts.set_blocked(pool, user, other.bytes, is_blocked=body.is_blocked):
-                await announcements.contact_changed(user, other.bytes)
-                announcements.presence_shown_otherwise([user])
-                if body.is_blocked:
-                    await announcements.contact_blocked(user, other.bytes)
+                await announcements.blocked(user, other.bytes, blocked)
+            if not body.is_blocked:
+                added = await contacts.add(pool, user, other.bytes)
+                if added.is_new:
+                    await announcements.contact_changed(user, other.bytes)
+                await announcements.contact_added(user, added)
         return Response(b"", 204)
 
     @app.delete("/v1/contacts/<uuid:other>")
@@ -354,15 +365,27 @@ def _add_contacts(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
         return Response(b"", 204)
 
 
-def _add_participants(app: QuartTrio, pool: Pool, announcements: Announcements) -> None:
+def _add_participants(app: QuartTrio, pool: Pool, announcements: Announcements, starts_per_day: int) -> None:
     group = "/v1/conversations/<uuid:conversation>"
+
+    @app.get(f"{group}/participants")
+    async def list_participants(conversation: UUID) -> ResponseReturnValue:
+        user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
+        after = bytes(16) if cursor is None else bodies.cursor_parts(cursor, "participants", bytes)[0]
+        page = await conversations.participants_of(pool, user, conversation.bytes, limit=limit + 1, after=after)
+        following = bodies.cursor_text("participants", page[limit - 1].user) if len(page) > limit else None
+        form = _form()
+        found = [bodies.participant_body(each, form) for each in page[:limit]]
+        return _answer({"participants": found, "cursor": following})
 
     @app.post(f"{group}/participants")
     async def add_participant(conversation: UUID) -> ResponseReturnValue:
         user = (await _identify(pool)).user
         body = await _body(bodies.AddParticipant)
         with trio.CancelScope(shield=True):
-            added = await participants.add(pool, user, conversation.bytes, body.user.bytes)
+            added = await participants.add(
+                pool, user, conversation.bytes, body.user.bytes, starts_per_day=starts_per_day
+            )
             await announcements.participant_added(conversation.bytes, body.user.bytes, added)
         return Response(b"", 204)
 
@@ -393,7 +416,26 @@ def _add_participants(app: QuartTrio, pool: Pool, announcements: Announcements) 
         return Response(b"", 204)
 
 
-def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages, announcements: Announcements) -> None:
+def _add_requests(app: QuartTrio, pool: Pool, announcements: Announcements) -> None:
+    @app.post("/v1/conversations/<uuid:conversation>/accept")
+    async def accept(conversation: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        with trio.CancelScope(shield=True):
+            accepted = await participants.accept(pool, user, conversation.bytes)
+            await announcements.request_accepted(conversation.bytes, user, accepted)
+        return Response(b"", 204)
+
+    @app.post("/v1/conversations/<uuid:conversation>/decline")
+    async def decline(conversation: UUID) -> ResponseReturnValue:
+        user = (await _identify(pool)).user
+        with trio.CancelScope(shield=True):
+            announcements.request_declined(user, await participants.decline(pool, user, conversation.bytes))
+        return Response(b"", 204)
+
+
+def _add_conversations(
+    app: QuartTrio, pool: Pool, pages: Pages, announcements: Announcements, starts_per_day: int
+) -> None:
     @app.post("/v1/conversations")
     async def create() -> ResponseReturnValue:
         user = (await _identify(pool)).user
@@ -403,24 +445,32 @@ def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages, announcements: 
             if isinstance(body, bodies.NewDirect):
                 if others == [user]:
                     raise ApiError(400, "invalid_body", "participants: a direct conversation needs another user")
-                conversation, is_new = await conversations.add_direct(pool, user, others[0])
+                conversation, is_new = await conversations.add_direct(
+                    pool, user, others[0], starts_per_day=starts_per_day
+                )
             else:
-                conversation = await conversations.add_group(pool, body.name, sorted({user, *others}), admin=user)
+                conversation = await conversations.add_group(
+                    pool, body.name, sorted({user, *others}), admin=user, starts_per_day=starts_per_day
+                )
                 is_new = True
             with announcements.telling():
                 made = await conversations.one(pool, user, conversation)
             if is_new:
-                announcements.conversation_made(made)
+                await announcements.conversation_made(conversation, [user, *others])
         return _answer(bodies.conversation_body(made, _form()), 201 if is_new else 200)
 
     @app.get("/v1/conversations")
     async def list_conversations() -> ResponseReturnValue:
         user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
-        if cursor is None:
+        is_request = _flag("requests")
+        if cursor is None and not is_request:
             return _answer_encoded(await pages.first_of_list(user, limit, _form()))
-        active_at, conversation = bodies.cursor_parts(cursor, "list", int, bytes)
-        page = await conversations.list_of(pool, user, limit=limit + 1, before=(active_at, conversation))
-        return _answer(bodies.list_body(page, limit, _form()))
+        kind, before = "requests" if is_request else "list", None
+        if cursor is not None:
+            active_at, conversation = bodies.cursor_parts(cursor, kind, int, bytes)
+            before = (active_at, conversation)
+        page = await conversations.list_of(pool, user, limit=limit + 1, before=before, is_request=is_request)
+        return _answer(bodies.list_body(page, limit, _form(), kind))
 
     @app.get("/v1/conversations/<uuid:conversation>")
     async def one(conversation: UUID) -> ResponseReturnValue:
@@ -440,7 +490,7 @@ def _add_conversations(app: QuartTrio, pool: Pool, pages: Pages, announcements: 
                 joiners_see_all=body.joiners_see_all,
                 lifetime_s=body.lifetime_s,
             )
-            announcements.settings_changed(settings, changed)
+            announcements.settings_changed(user, settings, changed)
         return Response(b"", 204)
 
 
@@ -460,7 +510,9 @@ def _add_messages(app: QuartTrio, pool: Pool, pages: Pages) -> None:
         before, after = _history_bounds(conversation)
         if before is None and after is None:
             return _answer_encoded(await pages.newest_of(user, conversation.bytes, limit, _form()))
-        page = await messages.history(pool, user, conversation.bytes, limit=limit, before=before, after=after)
+        page = await messages.history(
+            pool, user, conversation.bytes, limit=limit, before=before, after=after, max_bytes=bodies.MAX_CONTENT_BYTES
+        )
         direction: Literal["before", "after"] = "before" if after is None else "after"
         return _answer(bodies.history_body(page, conversation.bytes, direction, _form()))
 
@@ -575,6 +627,7 @@ _REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
     NotAnAdministrator: (403, "not_an_administrator", "only an administrator of the group may do that"),
     LastAdministrator: (409, "last_administrator", "a group has at least one administrator: name another one first"),
     GroupFull: (409, "group_full", "the group has as many participants as it may"),
+    NotARequest: (409, "not_a_request", "the conversation is no request any more: leave it, or block"),
     UsernameTaken: (409, "username_taken", "choose another username"),
     UnknownZone: (400, "invalid_body", "zone must be a time zone of the IANA database, such as Europe/Berlin"),
     VerificationUnknown: (404, "unknown_verification", "no address was sent that token, or it is another one by now"),
@@ -585,6 +638,12 @@ _REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
 def _store_error(error: StoreError) -> Response:
     if refusal := _REFUSALS.get(type(error)):
         return _refuse(*refusal)
+    if isinstance(error, NotAccepted):
+        users = [bodies.ident(user, _form()) for user in error.users]
+        return _refuse(403, "not_accepted", "these users take no messages, or no groups, from you", users=users)
+    if isinstance(error, TooManyStarts):
+        detail = "you have begun as many conversations with strangers as you may in 24 hours"
+        return _refuse(429, "too_many_conversations", detail, retry_after_s=error.wait_s)
     if isinstance(error, TooManyMails):
         return _refuse(429, "too_many_mails", "too many mails were asked for", retry_after_s=error.wait_s)
     if isinstance(error, (Unavailable, Overloaded, Locked, RedisError)):
@@ -634,6 +693,13 @@ def _number(name: str, text: str, least: int, most: int) -> int:
     raise ApiError(400, "invalid_query", f"{name} must be a number from {least} to {most}")
 
 
+def _flag(name: str) -> bool:
+    text = request.args.get(name, "false")
+    if text in ("true", "false"):
+        return text == "true"
+    raise ApiError(400, "invalid_query", f"{name} must be true or false")
+
+
 def _form() -> Form:
     return "cbor" if bodies.CBOR in request.headers.get("Accept", "") else "json"
 
@@ -652,8 +718,8 @@ def _page(page: str, status: int = 200) -> Response:
     return response
 
 
-def _refuse(status: int, code: str, detail: str, *, retry_after_s: float | None = None) -> Response:
-    error: dict[str, Any] = {"code": code, "detail": detail}
+def _refuse(status: int, code: str, detail: str, *, retry_after_s: float | None = None, **more: Any) -> Response:
+    error: dict[str, Any] = {"code": code, "detail": detail, **more}
     if retry_after_s is not None:
         error["retry_after_ms"] = ceil(retry_after_s * 1000)
     response = _answer({"error": error}, status)

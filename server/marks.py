@@ -117,7 +117,7 @@ class Marks:
                 receipts.append((each.user, each.delivered, each.read))
                 authors.update(each.authors)
             if each.is_read:
-                own = Receipts(each.conversation, [(each.user, each.delivered, each.own_read)])
+                own = Receipts(each.conversation, [(each.user, each.own_delivered, each.own_read)])
                 pushes.append(Push(each.conversation, 0, encode(own), (each.user,)))
         for conversation, (receipts, authors) in told.items():
             pushes.append(Push(conversation, 0, encode(Receipts(conversation, receipts)), authors))

@@ -347,7 +347,8 @@ class Node:
         if changed.settings is not None:
             self._hub.push(Push(id_, 0, encode(changed.settings), changed.users))
         shown = [(user, delivered, read) for user, delivered, read, _ in changed.marks]
-        self._hub.push(Push(id_, 0, encode(Receipts(id_, shown)), changed.users))
+        if shown:
+            self._hub.push(Push(id_, 0, encode(Receipts(id_, shown)), changed.users))
         for user, delivered, read, own_read in changed.marks:
             if own_read > read:
                 self._hub.push(Push(id_, 0, encode(Receipts(id_, [(user, delivered, own_read)])), (user,)))

@@ -54,7 +54,9 @@ class Pages:
         current = (version if version.is_personal else version.changed, self._pool.connects)
         body = self._histories.get(key, current)
         if body is None:
-            page = await messages.history(self._pool, user, conversation, limit=limit)
+            page = await messages.history(
+                self._pool, user, conversation, limit=limit, max_bytes=bodies.MAX_CONTENT_BYTES
+            )
             body = bodies.encode(bodies.history_body(page, conversation, "before", form), form)
             self._histories.put(key, current, body, len(body))
         return body

@@ -28,7 +28,7 @@ from store.bus import publish
 from store.directory import enter_watchers, leave_watchers, locate, locate_watchers
 from store.errors import StoreError, Unavailable
 from store.last_seen import last_seen
-from store.members import unwatchable
+from store.members import Watchable, unwatchable
 from store.pool import Pool
 from store.postgres import Error
 from store.redis import Redis, RedisError
@@ -105,12 +105,13 @@ class PresenceWatch:
         """Whom this node watches."""
         return list(self._watched)
 
-    async def watch(self, connection: Connection, users: Iterable[bytes]) -> None:
+    async def watch(self, connection: Connection, users: Iterable[Watchable]) -> None:
         """Watch these users and no others; how they are is offered to the connection before this returns.
 
         :raises Unavailable: if Redis cannot be reached; nothing has changed then.
         """
-        wanted = frozenset(users)
+        asked = list(users)
+        wanted = frozenset(each.user for each in asked if not each.is_frozen)
         states: dict[bytes, bool] = {}
         entered: list[bytes] = []
         known = sum(user in self._watched for user in wanted)
@@ -143,6 +144,9 @@ class PresenceWatch:
             watched.watchers.add(connection)
             shown = None if watched.is_online else seen.get(user)
             self._hub.offer(connection, encode(Presence(user, watched.is_online, shown)))
+        for each in asked:
+            if each.is_frozen:
+                self._hub.offer(connection, encode(Presence(each.user, False, each.last_seen)))
 
     def _is_shown_online(self, user: bytes, states: dict[bytes, bool]) -> bool:
         return self._watched[user].is_online if user in self._watched else states[user]
@@ -194,19 +198,20 @@ class PresenceWatch:
             pairs = list(dict.fromkeys(pairs))
             try:
                 for start in range(0, len(pairs), RECHECKED_AT_ONCE):
-                    for watcher, user in await unwatchable(self._pool, pairs[start : start + RECHECKED_AT_ONCE]):
-                        self._drop_watcher(watcher, user)
+                    for gone in await unwatchable(self._pool, pairs[start : start + RECHECKED_AT_ONCE]):
+                        self._drop_watcher(*gone)
             except (StoreError, Error) as error:
                 log.warning("watchers_not_rechecked", error=str(error))
                 await trio.sleep(1)
                 self.recheck(users)
 
-    def _drop_watcher(self, watcher: bytes, user: bytes) -> None:
-        """The watcher's devices are shown somebody who is offline, and nothing after that. Atomic (no checkpoint)."""
+    def _drop_watcher(self, watcher: bytes, user: bytes, last_seen: int | None) -> None:
+        """The watcher's devices are shown somebody who is offline, and nothing after that; of who blocks the watcher
+        when they were online last, as of anybody who goes. Atomic (no checkpoint)."""
         watched = self._watched.get(user)
         for connection in list(watched.watchers) if watched is not None else ():
             if connection.user == watcher:
-                connection.outbox.push_latest(user, encode(Presence(user, False)))
+                connection.outbox.push_latest(user, encode(Presence(user, False, last_seen)))
                 connection.outbox.flush()
                 self.forget(connection, keep=connection.watched - {user})
 

@@ -49,7 +49,7 @@ from server.outbox import ROOM_BYTES, Whole
 from server.presence import PresenceWatch
 from server.replies import error_reply, store_error_reply
 from store import accounts, conversations, messages, revisions
-from store.errors import ForeignCursor, NotAParticipant, StoreError
+from store.errors import ForeignCursor, StoreError
 from store.marks import status
 from store.members import watchable
 from store.pool import Pool
@@ -59,6 +59,7 @@ from store.sync import SyncPage, sync
 log = structlog.get_logger(__name__)
 
 _LIST: Final = "list"
+_REQUESTS: Final = "requests"
 
 
 class Requests:
@@ -166,11 +167,8 @@ class Requests:
         said, last = (frame.conversation, frame.is_typing), connection.typing
         if last and last[:2] == said and trio.current_time() < last[2] + limits.TYPING_INTERVAL_S:
             return
-        members = await messages.members(self._pool, frame.conversation)
-        if connection.user not in members:
-            raise NotAParticipant
+        others = await messages.typing_to(self._pool, frame.conversation, connection.user)
         connection.typing = (*said, trio.current_time())
-        others = [user for user in members if user != connection.user]
         typing = encode(Typing(frame.conversation, connection.user, frame.is_typing))
         key = frame.conversation + connection.user
         self._push(Push(frame.conversation, 0, typing, others, connection, key))
@@ -222,14 +220,17 @@ class Requests:
 
     async def _list(self, connection: Connection, frame: List) -> Reply:
         before = None
+        kind, is_request = (_REQUESTS, True) if frame.is_request else (_LIST, False)
         if frame.cursor is not None:
             try:
-                active_at, conversation = decode_cursor(frame.cursor, _LIST, int, bytes)
+                active_at, conversation = decode_cursor(frame.cursor, kind, int, bytes)
             except InvalidCursor:
                 raise ForeignCursor from None
             before = (active_at, conversation)
         count = frame.count or limits.DEFAULT_COUNT
-        found = await conversations.list_of(self._pool, connection.user, limit=count + 1, before=before)
+        found = await conversations.list_of(
+            self._pool, connection.user, limit=count + 1, before=before, is_request=is_request
+        )
         page: list[Conversation] = []
         size = 0
         for conversation in found[:count]:
@@ -239,7 +240,7 @@ class Requests:
             page.append(conversation)
         cursor = None
         if len(found) > len(page):
-            cursor = encode_cursor(_LIST, page[-1].active_at, page[-1].conversation)
+            cursor = encode_cursor(kind, page[-1].active_at, page[-1].conversation)
         return Conversations(frame.request, cursor, page)
 
 

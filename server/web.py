@@ -59,6 +59,7 @@ async def serve_web(config: Config) -> None:
             token_lifetime_s=config.token_lifetime_s,
             offered=offered,
             ops_token=config.ops_token,
+            starts_per_day=config.new_conversations_per_day,
         )
         app = wrap_app(quart, hypercorn.wsgi_max_body_size, "asgi")
         log.info("listening", host=config.host, port=sock.getsockname()[1])

@@ -69,6 +69,8 @@ class Config:
     """Whom mail is from: ADDRESS, or NAME <ADDRESS>."""
     public_url: str = ""
     """Where `web` is reached from outside: what links in mails begin with."""
+    new_conversations_per_day: int = 50
+    """Conversations with strangers that a user may begin in 24 hours; each stranger added to a group is one, too."""
     retention_days: float = 0.0
     """For how long messages are kept, in days; 0: for ever. Where a conversation has a lifetime, the shorter counts."""
     retention_archives: int = 0
@@ -153,6 +155,8 @@ class Config:
         pool = "must be at least 2: one connection commits sends, the others serve the rest"
         yield "DATABASE_POOL", pool, self.database_pool >= 2
         yield "MAX_ADDRESS_CONNECTIONS", "must be at least 1", self.max_address_connections >= 1
+        starts = "must be 0 (none at all) to 1000000"
+        yield "NEW_CONVERSATIONS_PER_DAY", starts, 0 <= self.new_conversations_per_day <= 1_000_000
         yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000
         yield "METRICS_PORT", port, 0 <= self.metrics_port <= 65535
         lifetime = "must be more than 0 and at most ten years"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from protocol import frames
 from store import sql
 from store.errors import UnknownUser
 from store.pool import Pool
-from store.postgres import uuid
+from store.postgres import uuid, uuids
 
 _sql = sql.load("contacts")
 
@@ -33,17 +35,34 @@ class Contacts(Struct, frozen=True):
     contacts: list[Contact]
 
 
-async def add(pool: Pool, user: bytes, other: bytes) -> bool:
-    """Know somebody; whether that is new.
+class Added(Struct, frozen=True):
+    """The outcome of knowing somebody: whether that is new, and the conversations that were requests of theirs."""
+
+    is_new: bool
+    accepted: list[bytes]
+
+
+class Blocked(Struct, frozen=True):
+    """The outcome of blocking, or unblocking, that is new.
+
+    :ivar shown: conversations of the user in which the other one is shown otherwise, to the user alone.
+    :ivar declined: what the other one had asked: conversations in which the user takes part no more, which nobody else
+        is told, each with the version of its list of participants.
+    """
+
+    shown: list[bytes]
+    declined: list[tuple[bytes, int]]
+
+
+async def add(pool: Pool, user: bytes, other: bytes) -> Added:
+    """Know somebody; what they have asked is accepted by that.
 
     :raises UnknownUser: if there is no such user, or it is the same one.
     """
-    pair = {"user": uuid(user), "other": uuid(other)}
-    if await pool.fetch(_sql.add, pair):
-        return True
-    if not await pool.fetch(_sql.exists, pair):
+    [(outcome, accepted)] = await pool.fetch(_sql.add, {"user": uuid(user), "other": uuid(other)})
+    if outcome == "unknown":
         raise UnknownUser
-    return False
+    return Added(outcome == "added", accepted)
 
 
 async def remove(pool: Pool, user: bytes, other: bytes) -> None:
@@ -51,18 +70,27 @@ async def remove(pool: Pool, user: bytes, other: bytes) -> None:
     await pool.fetch(_sql.remove, {"user": uuid(user), "other": uuid(other)})
 
 
-async def set_blocked(pool: Pool, user: bytes, other: bytes, *, is_blocked: bool) -> bool:
-    """Block somebody, or no more; whether that is new.
+async def set_blocked(pool: Pool, user: bytes, other: bytes, *, is_blocked: bool) -> Blocked | None:
+    """Block somebody, or no more; None: it was so.
 
-    From the commit on, what the other sends into their direct conversation is acknowledged as ever, and reaches nobody.
+    From the commit on, whatever the other does that would reach this user is answered as ever, and reaches nobody
+    (`docs/blocking.md`).
 
     :raises UnknownUser: if there is no such user, or it is the same one.
     """
     parameters = {"user": uuid(user), "other": uuid(other), "is_blocked": is_blocked}
-    [(outcome,)] = await pool.fetch(_sql.set_blocked, parameters)
+    [(outcome, shown, declined)] = await pool.fetch(_sql.set_blocked, parameters)
     if outcome == "unknown":
         raise UnknownUser
-    return bool(outcome == "changed")
+    if outcome == "again":
+        return None
+    versions = await pool.fetch(_sql.versions, {"conversations": uuids(declined)}) if declined else []
+    return Blocked(shown or [], [(conversation, version) for conversation, version in versions])
+
+
+async def blockers(pool: Pool, user: bytes, users: Sequence[bytes]) -> set[bytes]:
+    """Those of some users who block a user."""
+    return {row[0] for row in await pool.fetch(_sql.blockers, {"user": uuid(user), "users": uuids(users)})}
 
 
 async def told(pool: Pool, user: bytes, other: bytes) -> frames.Contact:

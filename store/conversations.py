@@ -10,16 +10,18 @@ from protocol.frames import Conversation, Participant
 from protocol.limits import MAX_FORMER, MAX_SHOWN, MAX_UNCOUNTED
 from store import sql
 from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS, UUID, UUIDS
-from store.errors import NotAParticipant, UnknownUser
+from store.errors import NotAccepted, NotAParticipant, TooManyStarts, UnknownUser
 from store.pool import Pool
-from store.postgres import ForeignKeyViolation, uuid, uuids
+from store.postgres import uuid, uuids
 from store.rows import message_of, stay_of
 from store.statement import Statement
 
 _sql = sql.load("conversations")
+_PARTICIPANT: Final = (UUID, BIGINT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, TEXT, UUID)
 _ENTRY: Final = (
-    *(UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, BOOL, BIGINT, BIGINT, BIGINT),
-    *(BIGINTS, UUID, UUIDS, BIGINTS, BIGINTS, BIGINTS, UUIDS, BIGINTS),
+    *(UUID, UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT),
+    *(BIGINT, BOOL, BIGINT, BIGINT, BIGINT, BIGINT, UUID, BIGINTS, UUID),
+    *(UUIDS, BIGINTS, BIGINTS, BIGINTS, UUIDS, BIGINTS),
     *(UUIDS, BIGINTS, TEXTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, TEXTS, UUIDS),
     *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID),
 )
@@ -27,12 +29,12 @@ _BOUNDS: Final = {"most": BIGINT, "uncounted": BIGINT, "former": BIGINT}
 _MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED, "former": MAX_FORMER}
 _PAGE: Final = Statement(
     f"with page as ({_sql.page}) {_sql.entries}",
-    {"user": UUID, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
+    {"user": UUID, "is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
     _ENTRY,
 )
 _FIRST_PAGE: Final = Statement(
     f"with page as ({_sql.page}), version as ({_sql.version}) select * from ({_sql.entries}) as _, version",  # noqa: S608  (all of it ours)
-    {"user": UUID, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
+    {"user": UUID, "is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
     (*_ENTRY, BIGINT, BIGINT, BIGINT, BIGINT),
 )
 _VERSION: Final = Statement(_sql.version, {"user": UUID, "most": BIGINT}, (BIGINT, BIGINT, BIGINT, BIGINT))
@@ -41,46 +43,98 @@ _CHOSEN: Final = Statement(
     {"user": UUID, "conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS},
     _ENTRY,
 )
+_SEEN: Final = Statement(
+    f"with page as ({_sql.seen}) {_sql.entries}",
+    {"conversation": UUID, "users": UUIDS, **_BOUNDS},
+    _ENTRY,
+)
+_PARTICIPANTS: Final = Statement(
+    _sql.participants,
+    {"conversation": UUID, "user": UUID, "after": UUID, "limit": BIGINT, "most": BIGINT},
+    _PARTICIPANT,
+)
+_ONE_PARTICIPANT: Final = Statement(
+    _sql.participant, {"conversation": UUID, "user": UUID, "most": BIGINT}, _PARTICIPANT
+)
 
 
-async def add_direct(pool: Pool, user: bytes, other: bytes) -> tuple[bytes, bool]:
-    """The direct conversation of two users, and whether it was made just now.
+STARTS_PER_DAY: Final = 50
+"""Conversations with strangers that a user may begin in 24 hours, unless its operator has set another number: more than
+people do, and nothing that a spammer lives on."""
+
+
+async def add_direct(
+    pool: Pool, user: bytes, other: bytes, *, starts_per_day: int = STARTS_PER_DAY
+) -> tuple[bytes, bool]:
+    """The direct conversation of two users, and whether it is new for `user`.
+
+    Whoever does not know `user` is asked, and whoever blocks `user` is not told: that is told apart by nothing here.
 
     :raises UnknownUser: if the other does not exist.
+    :raises NotAccepted: if the other takes no first messages from this user.
+    :raises TooManyStarts: if `user` has begun as many with strangers as may be.
     """
-    parameters = {"conversation": uuid(os.urandom(16)), "user": uuid(user), "other": uuid(other)}
-    try:
-        [(conversation, is_new)] = await pool.fetch(_sql.add_direct, parameters)
-    except ForeignKeyViolation:
-        raise UnknownUser from None
-    return conversation, is_new
+    parameters = {
+        "conversation": uuid(os.urandom(16)),
+        "user": uuid(user),
+        "other": uuid(other),
+        "starts": starts_per_day,
+    }
+    [(outcome, conversation, wait_s)] = await pool.fetch(_sql.add_direct, parameters)
+    _refuse(outcome, [other], wait_s)
+    return conversation, outcome != "found"
 
 
-async def add_group(pool: Pool, name: str, users: Sequence[bytes], *, admin: bytes) -> bytes:
-    """A new group's id.
+async def add_group(
+    pool: Pool, name: str, users: Sequence[bytes], *, admin: bytes, starts_per_day: int = STARTS_PER_DAY
+) -> bytes:
+    """A new group's id. Those who do not know the administrator are asked.
 
     :param users: its participants, each once.
     :param admin: the one of them who may change who takes part.
-    :raises UnknownUser: if one of them does not exist; nothing was made.
+    :raises UnknownUser: if one of them does not exist; nothing was made, also with the others:
+    :raises NotAccepted: if some take no groups from the administrator.
+    :raises TooManyStarts: if the administrator has begun as many with strangers as may be.
     """
     conversation = os.urandom(16)
-    try:
-        parameters = {"conversation": uuid(conversation), "name": name, "users": uuids(users), "admin": uuid(admin)}
-        await pool.fetch(_sql.add_group, parameters)
-    except ForeignKeyViolation:
-        raise UnknownUser from None
+    parameters = {
+        "conversation": uuid(conversation),
+        "name": name,
+        "users": uuids(users),
+        "admin": uuid(admin),
+        "starts": starts_per_day,
+    }
+    [(outcome, refused, wait_s)] = await pool.fetch(_sql.add_group, parameters)
+    _refuse(outcome, refused or [], wait_s)
     return conversation
 
 
+def _refuse(outcome: str, users: Sequence[bytes], wait_s: float | None) -> None:
+    if outcome == "unknown":
+        raise UnknownUser
+    if outcome == "refused":
+        raise NotAccepted(users)
+    if outcome == "limited":
+        raise TooManyStarts(wait_s or 0)
+
+
 async def list_of(
-    pool: Pool, user: bytes, *, limit: int, before: tuple[int, bytes] | None = None
+    pool: Pool, user: bytes, *, limit: int, before: tuple[int, bytes] | None = None, is_request: bool = False
 ) -> list[Conversation]:
     """A page of a user's conversations in one query, the latest message first.
 
     :param before: `active_at` and id of the last conversation of the page before.
+    :param is_request: of those that are requests, instead of those that are none.
     """
     active_at, conversation = before or (2**63 - 1, bytes(16))
-    parameters = {"user": user, "before": active_at, "before_id": conversation, "limit": limit, **_MOST}
+    parameters = {
+        "user": user,
+        "is_request": is_request,
+        "before": active_at,
+        "before_id": conversation,
+        "limit": limit,
+        **_MOST,
+    }
     return [_conversation(row) for row in await pool.read(_PAGE, parameters)]
 
 
@@ -96,7 +150,14 @@ async def list_version(pool: Pool, user: bytes) -> ListVersion | None:
 
 async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:
     """The first page of the list and the state that it is of, in one query; no state if the list is empty."""
-    parameters = {"user": user, "before": 2**63 - 1, "before_id": bytes(16), "limit": limit, **_MOST}
+    parameters = {
+        "user": user,
+        "is_request": False,
+        "before": 2**63 - 1,
+        "before_id": bytes(16),
+        "limit": limit,
+        **_MOST,
+    }
     rows = await pool.read(_FIRST_PAGE, parameters)
     return [_conversation(row[:-4]) for row in rows], rows[0][-4:] if rows else None
 
@@ -134,14 +195,49 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
     return found[0]
 
 
+async def seen_by(pool: Pool, conversation: bytes, users: Sequence[bytes]) -> dict[bytes, Conversation]:
+    """A conversation as each of these users sees it, those of them who take part in it, in one query."""
+    rows = await pool.read(_SEEN, {"conversation": conversation, "users": users, **_MOST})
+    return {row[0]: _conversation(row) for row in rows}
+
+
+async def participants_of(
+    pool: Pool, user: bytes, conversation: bytes, *, limit: int, after: bytes = bytes(16)
+) -> list[Participant]:
+    """A page of those who take part in a conversation, by their ids.
+
+    :param after: the last id of the page before.
+    :raises NotAParticipant: if the user does not take part in it, or it does not exist.
+    """
+    parameters = {"conversation": conversation, "user": user, "after": after, "limit": limit, "most": MAX_SHOWN}
+    rows = await pool.read(_PARTICIPANTS, parameters)
+    if not rows:
+        await one(pool, user, conversation)
+    return [_participant(*row) for row in rows]
+
+
+async def participant(pool: Pool, conversation: bytes, user: bytes) -> Participant | None:
+    """A participant as the others see them; None if this user takes no part."""
+    rows = await pool.read(_ONE_PARTICIPANT, {"conversation": conversation, "user": user, "most": MAX_SHOWN})
+    return _participant(*rows[0]) if rows else None
+
+
+async def participant_count(pool: Pool, conversation: bytes) -> int:
+    """How many take part in a conversation, as they are shown."""
+    [(count,)] = await pool.fetch(_sql.participant_count, {"conversation": uuid(conversation)})
+    return int(count)
+
+
 def _conversation(row: tuple[Any, ...]) -> Conversation:
-    version, joiners_see_all, lifetime_s, muted_until, own_revision, uncounted, actor = row[8:15]
-    stays, columns, message = row[15:21], row[21:31], row[31:]
+    version, joiners_see_all, lifetime_s, muted_until, own_revision, size, asked_by, uncounted, actor = row[9:18]
+    stays, columns, message = row[18:24], row[24:34], row[34:]
     former = None if stays[0] is None else [stay_of(*values) for values in zip(*stays, strict=True)]
     participants = [] if columns[0] is None else [_participant(*values) for values in zip(*columns, strict=True)]
-    last_message = message_of(row[0], *message) if message[0] is not None else None
+    last_message = message_of(row[1], *message) if message[0] is not None else None
+    count = size if size > MAX_SHOWN else None
     settings = (version, joiners_see_all or None, lifetime_s, muted_until, own_revision)
-    return Conversation(*row[:8], participants, last_message, *settings, uncounted, actor, former)  # type: ignore[call-arg]  # eight columns as declared
+    asked = (None if asked_by is None else True, asked_by)
+    return Conversation(*row[1:9], participants, last_message, *settings, count, *asked, uncounted, actor, former)  # type: ignore[call-arg]  # eight columns as declared
 
 
 def _participant(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class StoreError(Exception):
     """Base of all errors of the store."""
@@ -148,6 +150,32 @@ class NotTheSender(Refused):
 
 class MessageDeleted(Refused):
     """The message was deleted, so there is nothing to edit."""
+
+
+class NotAccepted(Refused):
+    """Some users do not take messages, or a place in a group, from this one: by their settings.
+
+    :ivar users: who.
+    """
+
+    def __init__(self, users: Sequence[bytes]) -> None:
+        super().__init__(f"not accepted by {len(users)}")
+        self.users = users
+
+
+class TooManyStarts(Refused):
+    """The user has begun as many conversations with strangers as may be.
+
+    :ivar wait_s: after so many seconds there may be another.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"too many conversations with strangers; wait {wait_s:.0f} s")
+        self.wait_s = wait_s
+
+
+class NotARequest(Refused):
+    """The conversation is no request, or none any more."""
 
 
 class RevisionConflict(Refused):

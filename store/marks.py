@@ -20,7 +20,7 @@ from store.statement import Statement
 log = structlog.get_logger(__name__)
 _sql = sql.load("marks")
 _COLUMNS: Final = {"conversation": UUIDS, "user": UUIDS, "delivered": BIGINTS, "read": BIGINTS}
-_MOVED: Final = (UUID, UUID, BIGINT, BIGINT, BIGINT, BOOL, BIGINT, UUIDS)
+_MOVED: Final = (UUID, UUID, BIGINT, BIGINT, BIGINT, BIGINT, BOOL, BIGINT, UUIDS)
 _GIVEN: Final = {**_COLUMNS, "device": UUIDS, "most": BIGINT}
 _MARK: Final = Statement(_sql.mark, _GIVEN, _MOVED)
 _MARK_UNLOCKED: Final = Statement(_sql.mark.replace("/* skip locked */", "skip locked"), _GIVEN, _MOVED)
@@ -56,7 +56,7 @@ class Moved(Struct, frozen=True, gc=False):
     """Marks of a participant that have moved.
 
     :ivar delivered, read: as others see them.
-    :ivar own_read: as the reader's own devices see it.
+    :ivar own_delivered, own_read: as the reader's own devices see them.
     :ivar is_read: whether `own_read` has moved.
     :ivar after: the first message that others' marks have passed lies above it.
     :ivar authors: who is to be told; None where more than `MAX_SHOWN` take part.
@@ -66,6 +66,7 @@ class Moved(Struct, frozen=True, gc=False):
     user: bytes
     delivered: int
     read: int
+    own_delivered: int
     own_read: int
     is_read: bool
     after: int

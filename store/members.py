@@ -76,19 +76,33 @@ class MembersCache:
         return MembersStatistics(len(self._lists), self._users, self._hits, self._misses)
 
 
-async def watchable(pool: Pool, user: bytes, users: Sequence[bytes]) -> list[bytes]:
+class Watchable(Struct, frozen=True):
+    """A user whose presence another one may watch.
+
+    :ivar is_frozen: shown as somebody who is offline since `last_seen`, or since a time that is not known, whatever is
+        the case: to somebody whom the user blocks.
+    """
+
+    user: bytes
+    is_frozen: bool
+    last_seen: int | None
+
+
+async def watchable(pool: Pool, user: bytes, users: Sequence[bytes]) -> list[Watchable]:
     """Those of `users` whose presence `user` may watch."""
-    return [row[0] for row in await pool.fetch(_sql.watchable, {"user": uuid(user), "users": uuids(users)})]
+    rows = await pool.fetch(_sql.watchable, {"user": uuid(user), "users": uuids(users)})
+    return [Watchable(*row) for row in rows]
 
 
-async def unwatchable(pool: Pool, pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Those of pairs (user, watched user) in which the one may not watch the other's presence (any more)."""
+async def unwatchable(pool: Pool, pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, int | None]]:
+    """Those of pairs (user, watched user) in which the one may not watch the other's presence (any more); with when the
+    other was online last, if the user is told that: by somebody who blocks the user, and seems to have gone."""
     parameters = {"user": uuids([user for user, _ in pairs]), "watched": uuids([watched for _, watched in pairs])}
-    return [(user, watched) for user, watched in await pool.fetch(_sql.unwatchable, parameters)]
+    return [tuple(row) for row in await pool.fetch(_sql.unwatchable, parameters)]
 
 
 async def acquainted(pool: Pool, user: bytes) -> list[bytes]:
-    """Who is shown a user's display name; the user, too."""
+    """Who is shown a user by name; the user, too."""
     return [row[0] for row in await pool.fetch(_sql.acquainted, {"user": uuid(user), "most": MAX_SHOWN})]
 
 

@@ -70,6 +70,7 @@ _RANGE: Final = Statement(
     _sql.range, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}, (*_MESSAGE, BOOL)
 )
 _MEMBERS: Final = Statement(_sql.members, {"conversation": UUID}, (UUID, BIGINT))
+_TYPING_TO: Final = Statement(_sql.typing_to.rstrip(";"), {"conversation": UUID, "user": UUID}, (UUIDS,))
 
 MAX_ATTEMPTS: Final = 3
 """For a batch that met a twin or a deadlock: the second attempt sees what the first ran into."""
@@ -443,3 +444,14 @@ async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
 async def members(pool: Pool, conversation: bytes) -> dict[bytes, int]:
     """Who gets the messages of a conversation now: each user with the seq after which they do."""
     return dict(await pool.read(_MEMBERS, {"conversation": conversation}))
+
+
+async def typing_to(pool: Pool, conversation: bytes, user: bytes) -> list[bytes]:
+    """Who is told that a user types in a conversation: not who blocks the user, nor whom the user blocks.
+
+    :raises NotAParticipant: if the user does not take part in it.
+    """
+    [(users,)] = await pool.read(_TYPING_TO, {"conversation": conversation, "user": user})
+    if not users:
+        raise NotAParticipant
+    return [each for each in users if each != user]

@@ -35,10 +35,18 @@ async def own_settings_of_all(pool: Pool, users: Sequence[bytes]) -> dict[bytes,
 
 
 def _own_settings(
-    revision: int, gives_receipts: bool, shows_presence: bool, contacts_revision: int, *quiet: Any
+    revision: int,
+    gives_receipts: bool,
+    shows_presence: bool,
+    contacts_revision: int,
+    messages_from: str,
+    groups_from: str,
+    *quiet: Any,
 ) -> OwnSettings:
     quiet_hours = None if quiet[0] is None else quiet
-    return OwnSettings(revision, gives_receipts, shows_presence, quiet_hours, contacts_revision)
+    return OwnSettings(
+        revision, gives_receipts, shows_presence, quiet_hours, contacts_revision, messages_from, groups_from
+    )
 
 
 async def changed_since(

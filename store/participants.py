@@ -10,10 +10,21 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from protocol.frames import Settings, Stay
+from protocol.frames import Departed, Settings, Stay
 from protocol.limits import MAX_PARTICIPANTS
 from store import sql
-from store.errors import GroupFull, LastAdministrator, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
+from store.conversations import STARTS_PER_DAY
+from store.errors import (
+    GroupFull,
+    LastAdministrator,
+    NotAccepted,
+    NotAnAdministrator,
+    NotAParticipant,
+    NotARequest,
+    Refused,
+    TooManyStarts,
+    UnknownUser,
+)
 from store.pool import Pool
 from store.postgres import uuid
 
@@ -37,6 +48,8 @@ class Membership(Struct, frozen=True):
     :ivar version: of that list.
     :ivar stay: that has ended by it.
     :ivar heir: who has become the administrator by it.
+    :ivar was_member: of somebody who was removed, whether they had been told of the conversation.
+    :ivar others_settings: of changed settings, what the others see: nothing that somebody whom they block has set.
     """
 
     is_new: bool
@@ -44,17 +57,54 @@ class Membership(Struct, frozen=True):
     version: int
     stay: Stay | None = None
     heir: bytes | None = None
+    was_member: bool = True
+    others_settings: Settings | None = None
 
 
-async def add(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> Membership:
+async def add(
+    pool: Pool, user: bytes, conversation: bytes, other: bytes, *, starts_per_day: int = STARTS_PER_DAY
+) -> Membership:
     """Let somebody take part. They see what is sent from now on, or everything, as the group has it.
+
+    Whoever does not know `user` is asked; whoever blocks `user`, or has left by themselves and does not know `user`, is
+    among the participants that are shown, and not among `members`: nothing reaches them.
 
     :raises NotAParticipant: if `user` does not take part, or it is no group.
     :raises NotAnAdministrator: if the group has administrators and `user` is none of them.
     :raises UnknownUser: if there is no such user.
     :raises GroupFull: if as many take part as may.
+    :raises NotAccepted: if the other takes no groups from `user`.
+    :raises TooManyStarts: if `user` has brought as many strangers as may be.
     """
-    return await _change(pool, _sql.add, user, conversation, other, limit=MAX_PARTICIPANTS)
+    limits = {"limit": MAX_PARTICIPANTS, "starts": starts_per_day}
+    return await _change(pool, _sql.add, user, conversation, other, **limits)
+
+
+async def accept(pool: Pool, user: bytes, conversation: bytes) -> Membership:
+    """Take part in what was a request. To do it again changes nothing.
+
+    :raises NotAParticipant: if the user is not asked to take part, and does not.
+    """
+    parameters = {"user": uuid(user), "conversation": uuid(conversation)}
+    [(outcome, members, version)] = await pool.fetch(_sql.accept, parameters)
+    if outcome == "stranger":
+        raise NotAParticipant
+    return Membership(outcome == "accepted", members or [], version or 0)
+
+
+async def decline(pool: Pool, user: bytes, conversation: bytes) -> Departed:
+    """Take no part in what is a request; nobody else is told. What the user's own devices are to be told.
+
+    :raises NotAParticipant: if the user is not asked to take part.
+    :raises NotARequest: if the user has accepted.
+    """
+    parameters = {"user": uuid(user), "conversation": uuid(conversation)}
+    [(outcome, version)] = await pool.fetch(_sql.decline, parameters)
+    if outcome == "stranger":
+        raise NotAParticipant
+    if outcome == "accepted":
+        raise NotARequest
+    return Departed(conversation, [user], version)
 
 
 async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> Membership:
@@ -67,11 +117,12 @@ async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> 
     :raises UnknownUser: if the other does not take part.
     """
     parameters = {"user": uuid(user), "conversation": uuid(conversation), "other": uuid(other)}
-    [(outcome, members, version, heir, delivered, read, since, left)] = await pool.fetch(_sql.remove, parameters)
+    [row] = await pool.fetch(_sql.remove, parameters)
+    outcome, members, version, was_member, heir, delivered, read, since, left = row
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
     stay = Stay(other, delivered, read, since, user if user != other else None, left)
-    return Membership(True, members or [], version, stay, heir)
+    return Membership(True, members or [], version, stay, heir, bool(was_member))
 
 
 async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, role: Role) -> Membership:
@@ -104,7 +155,7 @@ async def change_settings(
 ) -> tuple[Membership, Settings]:
     """Give a group another name, show who joins later what was said before, or let messages disappear.
 
-    None leaves it as it is.
+    None leaves it as it is. The settings are returned as the user sees them.
 
     :param lifetime_s: for how long messages live, those that are there included; 0: as long as the deployment keeps
         them. Of a direct conversation, whose participants are no administrators, this alone may be changed.
@@ -117,16 +168,23 @@ async def change_settings(
         "joiners_see_all": joiners_see_all,
         "lifetime_s": lifetime_s,
     }
-    [(outcome, members, version, name, floor, sees_all, lifetime_s, actor)] = await pool.fetch(_sql.change, parameters)
+    [(outcome, members, version, name, floor, sees_all, *rest)] = await pool.fetch(_sql.change, parameters)
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
-    settings = Settings(conversation, name, floor + 1, version or 0, sees_all or None, lifetime_s, actor)
-    return Membership(outcome == "changed", members or [], version or 0), settings
+    own, others = (
+        Settings(conversation, name, floor + 1, version or 0, sees_all or None, lifetime_s, actor)
+        for lifetime_s, actor in (rest[:2], rest[2:])
+    )
+    return Membership(outcome == "changed", members or [], version or 0, others_settings=others), own
 
 
 async def _change(pool: Pool, query: str, user: bytes, conversation: bytes, other: bytes, **more: Any) -> Membership:
     parameters = {"user": uuid(user), "conversation": uuid(conversation), "other": uuid(other), **more}
-    [(outcome, members, version)] = await pool.fetch(query, parameters)
+    [(outcome, members, version, *wait_s)] = await pool.fetch(query, parameters)
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
+    if outcome == "refused":
+        raise NotAccepted([other])
+    if outcome == "limited":
+        raise TooManyStarts(wait_s[0])
     return Membership(outcome == "changed", members or [], version or 0)

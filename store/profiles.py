@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from msgspec import Struct
 
 from store import sql
@@ -11,6 +13,8 @@ from store.postgres import uuid
 
 _sql = sql.load("profiles")
 
+From: TypeAlias = Literal["everybody", "contacts", "nobody"]
+
 
 class Settings(Struct, frozen=True):
     """A user's profile.
@@ -18,6 +22,7 @@ class Settings(Struct, frozen=True):
     :ivar revision: how often the display name was changed.
     :ivar gives_receipts: others see how far this user has read.
     :ivar shows_presence: others see whether, and when last, this user is online.
+    :ivar messages_from, groups_from: from whom a first message, or a place in a group, is taken.
     """
 
     username: str
@@ -25,6 +30,16 @@ class Settings(Struct, frozen=True):
     revision: int
     gives_receipts: bool
     shows_presence: bool
+    messages_from: From
+    groups_from: From
+
+
+class Shown(Struct, frozen=True):
+    """What a user shows to another one."""
+
+    username: str
+    display_name: str | None
+    revision: int
 
 
 class Change(Struct, frozen=True):
@@ -45,8 +60,26 @@ async def settings_of(pool: Pool, user: bytes) -> Settings:
     return Settings(*rows[0])
 
 
+async def shown_to(pool: Pool, user: bytes, viewer: bytes) -> Shown:
+    """What a user shows to another one, who is not shown the display name of whom they block.
+
+    :raises UnknownUser: if there is none.
+    """
+    rows = await pool.fetch(_sql.shown, {"user": uuid(user), "viewer": uuid(viewer)})
+    if not rows:
+        raise UnknownUser
+    return Shown(*rows[0])
+
+
 async def change(
-    pool: Pool, user: bytes, *, display_name: str | None, gives_receipts: bool | None, shows_presence: bool | None
+    pool: Pool,
+    user: bytes,
+    *,
+    display_name: str | None = None,
+    gives_receipts: bool | None = None,
+    shows_presence: bool | None = None,
+    messages_from: From | None = None,
+    groups_from: From | None = None,
 ) -> Change:
     """Change some of it; None leaves as it is.
 
@@ -61,6 +94,8 @@ async def change(
         "display_name": display_name,
         "gives_receipts": gives_receipts,
         "shows_presence": shows_presence,
+        "messages_from": messages_from,
+        "groups_from": groups_from,
     }
-    [(name, revision, receipts, presence, is_renamed, is_shown_otherwise)] = await pool.fetch(_sql.set, parameters)
-    return Change(is_renamed, is_shown_otherwise, Settings(former.username, name, revision, receipts, presence))
+    [(name, revision, *settings, is_renamed, is_shown_otherwise)] = await pool.fetch(_sql.set, parameters)
+    return Change(is_renamed, is_shown_otherwise, Settings(former.username, name, revision, *settings))

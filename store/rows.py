@@ -55,4 +55,4 @@ def stay_of(user: bytes, delivered: int, read: int, since: int, actor: bytes | N
 
 def departed_of(conversation: bytes, version: int, user: bytes, *stay: Any) -> Departed:
     """A user who takes part no more, with the stay that has ended; columns in this order."""
-    return Departed(conversation, [user], version, [stay_of(user, *stay)])
+    return Departed(conversation, [user], version, former=[stay_of(user, *stay)])

@@ -440,7 +440,7 @@ def _told(conversation: Conversation, news: str, *, is_fresh: bool) -> list[Sync
         told.append(replace(conversation, last_message=None, participants=None))
     if conversation.participants:
         id_, version = conversation.conversation, conversation.members_version
-        told.append(Participants(id_, conversation.participants, version))
+        told.append(Participants(id_, conversation.participants, version, conversation.participant_count))
     return told
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from client.http import Credentials
 from store import accounts, conversations
 from store.pool import Pool
+from store.postgres import uuid, uuids
 
 TOKEN_LIFETIME_S = 90 * 24 * 3600.0
 
@@ -20,11 +21,24 @@ async def new_user(pool: Pool, username: str) -> Credentials:
     return await new_device(pool, await accounts.add_user(pool, username, "no password"))
 
 
+async def make_contacts(pool: Pool, one: Credentials, *others: Credentials) -> None:
+    """The one and each of the others know each other: what they begin with each other is no request."""
+    await pool.fetch(
+        "insert into contacts (user_id, contact_id) select %(one)s::uuid, o from unnest(%(others)s::uuid[]) o"
+        " union all select o, %(one)s::uuid from unnest(%(others)s::uuid[]) o on conflict do nothing",
+        {"one": uuid(one.user), "others": uuids([other.user for other in others if other.user != one.user])},
+    )
+
+
 async def new_direct(pool: Pool, one: Credentials, other: Credentials) -> bytes:
+    """Their conversation; they know each other."""
+    await make_contacts(pool, one, other)
     conversation, _ = await conversations.add_direct(pool, one.user, other.user)
     return conversation
 
 
 async def new_group(pool: Pool, *members: Credentials) -> bytes:
+    """A group of the first, who knows the others as they do."""
+    await make_contacts(pool, *members)
     users = [member.user for member in members]
     return await conversations.add_group(pool, "Group", users, admin=users[0])

@@ -25,6 +25,9 @@ create table users (
     settings_revision int not null default 0,
     contacts_revision int not null default 0,
     own_changed xid8 not null default pg_current_xact_id(),
+    -- From whom a first message, and a place in a group, is taken (decision 26); what others than contacts bring is a request.
+    messages_from text not null default 'everybody' check (messages_from in ('everybody', 'contacts', 'nobody')),
+    groups_from text not null default 'everybody' check (groups_from in ('everybody', 'contacts', 'nobody')),
     constraint users_username unique (username)
 );
 create index users_created on users (created);
@@ -56,15 +59,30 @@ create table last_seen (
     at timestamptz not null
 ) with (fillfactor = 50);
 
--- Whom a user knows. Blocking a user keeps the row, or makes one.
+-- Whom a user knows (is_contact), and whom a user blocks, who counts as no contact meanwhile.
 create table contacts (
     user_id uuid not null references users,
     contact_id uuid not null references users,
+    is_contact boolean not null default true,
     is_blocked boolean not null default false,
+    -- Since when: who is blocked sees presence as it was then.
+    blocked_since timestamptz,
     created timestamptz not null default clock_timestamp(),
     primary key (user_id, contact_id),
-    check (user_id <> contact_id)
+    check (user_id <> contact_id),
+    check (is_contact or is_blocked),
+    constraint contacts_blocked_since check (is_blocked = (blocked_since is not null))
 );
+-- Whom a user blocks, and who blocks a user: looked up with each list, and for each sign of typing.
+create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;
+create index contacts_blockers on contacts (contact_id, user_id) where is_blocked;
+
+-- How many conversations with strangers a user has begun, since when (decision 26).
+create table starts (
+    user_id uuid primary key references users,
+    since timestamptz not null default clock_timestamp(),
+    count int not null default 0
+) with (fillfactor = 50);
 
 -- Conversations, participants and messages.
 
@@ -79,6 +97,9 @@ create table conversations (
     last_seq bigint not null default 0 check (last_seq >= 0),
     active_at timestamptz not null default clock_timestamp(),
     members_version bigint not null default 1,
+    -- Moves with each change of who gets messages, also with one that the others are not told of (withheld): lists of members
+    -- that are kept are checked by it.
+    recipients_version bigint not null default 1,
     changed xid8 not null default pg_current_xact_id(),
     avatar_key text,
     -- Whether who joins later may read what was said before.
@@ -126,8 +147,18 @@ create table participants (
     private_read_seq bigint not null default 0,
     -- Of the messages that would count as unread, how many do not: see uncounted_seqs() and unread_count().
     uncounted bigint not null default 0,
+    -- Delivered, but shown to no other user: while it is a request, or a block is there.
+    private_delivered_seq bigint not null default 0,
     -- Up-to marks move far more often than anything else of a participant, and concern far fewer.
     marked xid8 not null default pg_current_xact_id(),
+    -- Nor these: private marks, and how others are shown to the user alone. Who else takes part cannot notice when they moved.
+    own_marked xid8,
+    own_shown xid8,
+    -- A request (decision 26): who asks this user to take part, and what the last message was then. Null: none any more.
+    asked_by uuid references users,
+    asked_seq bigint,
+    -- The lifetime that this user has set while blocked by the other one, 0 for none: it holds for this user alone.
+    own_lifetime_s int check (own_lifetime_s between 0 and 315360000),
     -- Who comes, or comes back, has another row: what was said before is read as history.
     added xid8 not null default pg_current_xact_id(),
     -- The device whose mark moved delivered_seq last; null: none has, or what moved it last was a message of the user's own.
@@ -135,8 +166,9 @@ create table participants (
     -- The other user who let this one take part, or gave the role, whichever was last.
     changed_by uuid references users,
     primary key (conversation_id, user_id),
-    constraint participants_marks check (0 <= joined_seq and joined_seq <= since_seq and 0 <= read_seq
-                                         and read_seq <= delivered_seq and private_read_seq >= 0)
+    constraint participants_marks check (joined_seq >= 0 and since_seq >= 0 and 0 <= read_seq and read_seq <= delivered_seq
+                                         and private_read_seq >= 0 and private_delivered_seq >= 0),
+    constraint participants_asked check ((asked_by is null) = (asked_seq is null))
 ) with (fillfactor = 50);
 create index participants_user on participants (user_id);
 
@@ -155,13 +187,15 @@ create table departures (
     removed_by uuid references users,
     departed timestamptz not null default clock_timestamp(),
     changed xid8 not null default pg_current_xact_id(),
+    -- To the others the stay goes on: the user has declined, and is withheld.
+    is_private boolean not null default false,
     primary key (user_id, conversation_id),
     check (since_seq <= left_seq)
 );
 create index departures_conversation on departures (conversation_id);
 
--- Former stays of users who have come back, if anything was sent meanwhile: the messages of a stay remain sent to its user,
--- who had come as far with them as the marks at its end say. Gone with the messages.
+-- Former stays of users who have come back, if anything was sent meanwhile, and of users who were withheld and then removed: the
+-- messages of a stay remain sent to its user, who had come as far with them as the marks at its end say. Gone with the messages.
 create table stays (
     conversation_id uuid not null references conversations,
     user_id uuid not null references users,
@@ -172,8 +206,35 @@ create table stays (
     removed_by uuid references users,
     departed timestamptz not null,
     primary key (conversation_id, user_id, left_seq),
-    constraint stays_order check (since_seq < left_seq)
+    constraint stays_order check (since_seq <= left_seq)
 );
+
+-- Users who seem to take part in a conversation, and do not: they were asked by somebody whom they block, or have declined.
+-- Apart from participants: no query for those who get messages, marks or notices can find one of them by mistake. What the
+-- others see of them never changes but for their profile.
+create table withheld (
+    conversation_id uuid not null references conversations,
+    user_id uuid not null references users,
+    joined_seq bigint not null default 0,
+    since_seq bigint not null default 0,
+    delivered_seq bigint not null default 0,
+    read_seq bigint not null default 0,
+    role text not null default 'member' check (role in ('admin', 'member')),
+    changed_by uuid references users,
+    changed xid8 not null default pg_current_xact_id(),
+    primary key (conversation_id, user_id)
+);
+create index withheld_user on withheld (user_id);
+
+-- Those who take part in a conversation, as they are shown to each other.
+create view shown_participants as
+    select p.conversation_id, p.user_id, p.joined_seq, p.since_seq, p.delivered_seq, p.read_seq, p.role, p.changed_by, p.changed,
+           p.marked, false as is_withheld
+    from participants p
+    union all
+    select w.conversation_id, w.user_id, w.joined_seq, w.since_seq, w.delivered_seq, w.read_seq, w.role, w.changed_by, w.changed,
+           null::xid8, true
+    from withheld w;
 
 -- messages, sends and outbox are written by send_batch() alone, which has locked the conversation and found the
 -- participant; a foreign key would look up the same rows again, once for each message.

@@ -1,51 +1,60 @@
 -- name: add_direct
--- The direct conversation of two users: made if there is none. One row: its id, and whether it is new.
-select conversation, is_new from add_direct(%(conversation)s::uuid, %(user)s::uuid, %(other)s::uuid);
+-- See add_direct() in functions/.
+select outcome, conversation, wait_s
+from add_direct(%(conversation)s::uuid, %(user)s::uuid, %(other)s::uuid, %(starts)s::int);
 
 -- name: add_group
--- A group with its first participants, of whom one is its administrator.
-with made as (
-    insert into conversations (id, kind, name) values (%(conversation)s::uuid, 'group', %(name)s) returning id
-)
-insert into participants (conversation_id, user_id, role, changed_by)
-select made.id, u, case when u = %(admin)s::uuid then 'admin' else 'member' end, nullif(%(admin)s::uuid, u)
-from made, unnest(%(users)s::uuid[]) u order by u;
+-- See add_group() in functions/.
+select outcome, refused, wait_s
+from add_group(%(conversation)s::uuid, %(name)s::text, %(users)s::uuid[], %(admin)s::uuid, %(starts)s::int);
 
 -- name: page
--- Which conversations of a user come next, the latest message first: no more of them are looked at closely.
-select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.muted_until, me.own_revision,
-       me as participant, false as has_former, null::pg_snapshot as base, null::pg_snapshot as marks
+-- Which conversations of a user come next, or requests, the latest message first: no more of them are looked at closely.
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.private_delivered_seq, me.asked_by,
+       me.own_lifetime_s, me.own_marked, me.muted_until, me.own_revision, me as participant, false as has_former,
+       null::pg_snapshot as base, null::pg_snapshot as marks, null::bigint as size
 from participants me
 -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
 cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
-where me.user_id = %(user)s
+where me.user_id = %(user)s and (me.asked_by is not null) = %(is_request)s
   and ((extract(epoch from c.active_at) * 1000000)::bigint, c.id) < (%(before)s, %(before_id)s)
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc limit %(limit)s
 
 -- name: chosen
 -- Those of some conversations in which a user takes part. base: of those participants alone who have changed since a snapshot,
 -- or whose marks have moved since another one; null: of all.
-select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.muted_until, me.own_revision,
-       me as participant, chosen.base is null as has_former, chosen.base::pg_snapshot, %(marks)s::pg_snapshot as marks
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.private_delivered_seq, me.asked_by,
+       me.own_lifetime_s, me.own_marked, me.muted_until, me.own_revision, me as participant, chosen.base is null as has_former,
+       chosen.base::pg_snapshot, %(marks)s::pg_snapshot as marks, null::bigint as size
 from unnest(%(conversations)s, %(bases)s) chosen(id, base)
 join participants me on me.conversation_id = chosen.id
 where me.user_id = %(user)s
 
+-- name: seen
+-- One conversation as each of some users sees it; size is counted once for all of them.
+select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.private_delivered_seq, me.asked_by,
+       me.own_lifetime_s, me.own_marked, me.muted_until, me.own_revision, me as participant, true as has_former,
+       null::pg_snapshot as base, null::pg_snapshot as marks,
+       (select count(*) from shown_participants n where n.conversation_id = %(conversation)s) as size
+from participants me
+where me.conversation_id = %(conversation)s and me.user_id = any(%(users)s)
+
 -- name: entries
--- What a user sees of each conversation in `page`: participants, former stays, last message, unread count. Where many take
--- part, marks, display names and revisions are left out (-1, '', 0), but for the user's own. An actor who is the user: there is
--- none.
-select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
+-- What a user sees of each conversation in `page`: participants, former stays, last message, unread count. Where more than
+-- %(most)s take part, of the participants the user alone, and how many they are. An actor who is the user: there is none.
+select me.user_id, c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        greatest(me.joined_seq, c.floor_seq) + 1, c.last_seq,
        unread_count(c, me.participant),
-       (extract(epoch from c.active_at) * 1000000)::bigint, c.members_version, c.joiners_see_all, c.lifetime_s::bigint,
-       (extract(epoch from me.muted_until) * 1000000)::bigint, nullif(me.own_revision, 0)::bigint,
+       (extract(epoch from c.active_at) * 1000000)::bigint, c.members_version, c.joiners_see_all,
+       case when me.own_lifetime_s is null then c.lifetime_s else nullif(me.own_lifetime_s, 0) end::bigint,
+       (extract(epoch from me.muted_until) * 1000000)::bigint, nullif(me.own_revision, 0)::bigint, taking.size, me.asked_by,
        case when (me.participant).uncounted > 0 then (
            select array_agg(latest.seq order by latest.seq) from (
                select u.seq from uncounted_seqs(c.id, me.user_id, greatest(count_base(me.participant), c.floor_seq), c.last_seq)
                    u(seq)
                order by u.seq desc limit %(uncounted)s) latest) end,
-       c.settings_by, former.users, former.delivered, former.read, former.since, former.actors, former.left_seqs,
+       case when me.own_lifetime_s is null then c.settings_by else me.user_id end,
+       former.users, former.delivered, former.read, former.since, former.actors, former.left_seqs,
        who.users, who.revisions, who.usernames, who.joined, who.since, who.delivered, who.read, who.admins, who.names, who.actors,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
@@ -56,27 +65,38 @@ select c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
 from page me
 join conversations c on c.id = me.conversation_id
 cross join lateral (
-    select array_agg(p.user_id) as users,
-           array_agg(case when p.size <= %(most)s or p.user_id = me.user_id then p.profile_revision::bigint else 0 end)
-               as revisions,
-           array_agg(p.username) as usernames, array_agg(p.joined_seq) as joined,
-           array_agg(p.since_seq) as since,
-           array_agg(case when p.user_id = me.user_id then p.delivered_seq
-                          when p.size <= %(most)s then p.delivered_seq else -1 end) as delivered,
-           array_agg(case when p.user_id = me.user_id then greatest(me.read_seq, me.private_read_seq)
-                          when p.size <= %(most)s then p.read_seq else -1 end) as read,
+    select coalesce(me.size, (select count(*) from shown_participants n where n.conversation_id = me.conversation_id)) as size
+) taking
+-- Whom the user blocks is shown without a display name.
+cross join lateral (
+    select array(select b.contact_id from contacts b where b.user_id = me.user_id and b.is_blocked) as users
+) blocked
+cross join lateral (
+    select array_agg(p.user_id) as users, array_agg(p.profile_revision::bigint) as revisions,
+           array_agg(p.username) as usernames,
+           -- Of two for ever: a seq of their own is nobody else's affair.
+           array_agg(case when c.kind = 'direct' then 0 else p.joined_seq end) as joined, array_agg(p.since_seq) as since,
+           array_agg(case when p.user_id = me.user_id then greatest(p.delivered_seq, me.private_delivered_seq)
+                          else p.delivered_seq end) as delivered,
+           array_agg(case when p.user_id = me.user_id then greatest(me.read_seq, me.private_read_seq) else p.read_seq end)
+                as read,
            array_agg((p.role = 'admin')::int::bigint) as admins, array_agg(coalesce(p.changed_by, p.user_id)) as actors,
-           array_agg(case when p.size <= %(most)s or p.user_id = me.user_id then coalesce(p.display_name, '') else '' end)
-               as names
+           array_agg(case when p.user_id <> all(blocked.users) then coalesce(p.display_name, '') else '' end) as names
     from (
-        select p.*, u.username, u.display_name, u.profile_revision, count(*) over () as size from participants p
+        select p.*, u.username, u.display_name, u.profile_revision
+        from (
+            select p.* from shown_participants p where p.conversation_id = me.conversation_id and taking.size <= %(most)s
+            union all
+            select p.* from shown_participants p
+            where p.conversation_id = me.conversation_id and p.user_id = me.user_id and taking.size > %(most)s
+        ) p
         cross join lateral (
             select u.username, u.display_name, u.profile_revision from users u where u.id = p.user_id limit 1
         ) u
-        where p.conversation_id = me.conversation_id order by p.user_id
+        where me.base is null or unseen(p.changed, me.base) or unseen(p.marked, me.marks)
+           or p.user_id = me.user_id and unseen(me.own_marked, me.marks)
+        order by p.user_id
     ) p
-    where me.base is null
-       or (p.size <= %(most)s or p.user_id = me.user_id) and (unseen(p.changed, me.base) or unseen(p.marked, me.marks))
 ) who
 cross join lateral (
     -- With the whole list of participants: others' stays that have ended, where they concern what the user may read, or ended
@@ -85,9 +105,7 @@ cross join lateral (
            array_agg(case when f.are_shown then f.read_seq else -1 end) as read, array_agg(f.since_seq) as since,
            array_agg(coalesce(f.removed_by, f.user_id)) as actors, array_agg(f.left_seq) as left_seqs
     from (
-        select s.*, (select count(*) from (select from participants p where p.conversation_id = c.id limit %(most)s + 1) few)
-                    <= %(most)s as are_shown
-        from former_stays(c.id) s
+        select s.*, taking.size <= %(most)s as are_shown from former_stays(c.id) s
         where me.has_former and s.user_id <> me.user_id
           and (s.left_seq > greatest(me.joined_seq, c.floor_seq) or s.departed > (me.participant).joined)
         order by s.departed desc, s.user_id limit %(former)s
@@ -99,17 +117,70 @@ order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
 -- name: version
 -- A digest of when everything that the list shows was written last, and of who is in it: it changes with each commit that
 -- changes the list. Two sums of 64 bits and a number: that two states have the same is as unlikely as a forged signature.
--- Marks that only go up are told apart by their sum.
-select bit_xor(who.one # hash_record_extended(row(c.id, c.changed, me.own_changed), 1)),
-       bit_xor(who.other # hash_record_extended(row(c.id, c.changed, me.own_changed), 2)), sum(who.size)::bigint,
-       sum(me.delivered_seq + me.read_seq + me.private_read_seq
-           + case when who.size <= %(most)s then who.marks else 0 end)::bigint
+-- Marks that only go up are told apart by their sum. Where more than %(most)s take part, nothing of the others is shown but
+-- how many they are, which moves c.changed.
+select bit_xor(who.one # hash_record_extended(row(c.id, c.changed, me.changed, me.own_changed, me.own_marked, me.own_shown), 1)),
+       bit_xor(who.other # hash_record_extended(row(c.id, c.changed, me.changed, me.own_changed, me.own_marked, me.own_shown), 2)),
+       sum(who.size)::bigint,
+       sum(me.delivered_seq + me.read_seq + me.private_read_seq + me.private_delivered_seq + who.marks)::bigint
 from participants me
 cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
 cross join lateral (
-    select bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 1)) as one,
-           bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 2)) as other, count(*) as size,
-           sum(p.delivered_seq + p.read_seq) as marks
-    from participants p where p.conversation_id = me.conversation_id
+    select case when count(*) <= %(most)s
+                then bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 1)) else 0 end as one,
+           case when count(*) <= %(most)s
+                then bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 2)) else 0 end as other,
+           case when count(*) <= %(most)s then sum(p.delivered_seq + p.read_seq) else 0 end as marks, count(*) as size
+    from (
+        select * from shown_participants p where p.conversation_id = me.conversation_id limit %(most)s + 1
+    ) p
 ) who
 where me.user_id = %(user)s
+
+-- name: participants
+-- A page of those who take part in a conversation, by their ids; no row if the user takes no part in it, or there is nobody
+-- else. Marks are shown where not too many take part (else -1), and to the user their own.
+select p.user_id, u.profile_revision::bigint, u.username, case when c.kind = 'direct' then 0 else p.joined_seq end, p.since_seq,
+       case when p.user_id = me.user_id then greatest(p.delivered_seq, me.private_delivered_seq)
+            when taking.size <= %(most)s then p.delivered_seq else -1 end,
+       case when p.user_id = me.user_id then greatest(p.read_seq, me.private_read_seq)
+            when taking.size <= %(most)s then p.read_seq else -1 end,
+       (p.role = 'admin')::int::bigint,
+       case when not is_blocked(me.user_id, p.user_id) then coalesce(u.display_name, '') else '' end,
+       coalesce(p.changed_by, p.user_id)
+from participants me
+join conversations c on c.id = me.conversation_id
+cross join lateral (
+    select count(*) as size
+    from (select from shown_participants n where n.conversation_id = me.conversation_id limit %(most)s + 1) n
+) taking
+cross join lateral (
+    select * from shown_participants p where p.conversation_id = me.conversation_id and p.user_id > %(after)s
+    order by p.user_id limit %(limit)s
+) p
+cross join lateral (
+    select u.username, u.display_name, u.profile_revision from users u where u.id = p.user_id limit 1
+) u
+where me.conversation_id = %(conversation)s and me.user_id = %(user)s
+order by p.user_id
+
+-- name: participant
+-- Somebody who takes part in a conversation, as the others see them, who see no marks and no display name where too many
+-- take part.
+select p.user_id, u.profile_revision::bigint, u.username, case when c.kind = 'direct' then 0 else p.joined_seq end, p.since_seq,
+       case when taking.size <= %(most)s then p.delivered_seq else -1 end,
+       case when taking.size <= %(most)s then p.read_seq else -1 end,
+       (p.role = 'admin')::int::bigint, case when taking.size <= %(most)s then coalesce(u.display_name, '') else '' end,
+       coalesce(p.changed_by, p.user_id)
+from shown_participants p
+join conversations c on c.id = p.conversation_id
+join users u on u.id = p.user_id
+cross join lateral (
+    select count(*) as size
+    from (select from shown_participants n where n.conversation_id = p.conversation_id limit %(most)s + 1) n
+) taking
+where p.conversation_id = %(conversation)s and p.user_id = %(user)s
+
+-- name: participant_count
+-- How many take part in a conversation, as they are shown.
+select count(*) from shown_participants p where p.conversation_id = %(conversation)s::uuid;

@@ -1,7 +1,7 @@
 -- name: mark
 -- A batch of up-to marks: they never go back, nor beyond the last message. Rows are locked in key order before any is
 -- updated: an update by itself locks them as its plan happens to meet them, and deadlocks with sends and other marks.
--- Who gives no receipts reads in private; who blocks the other one of a direct conversation tells nothing at all.
+-- Who gives no receipts reads in private; in a request, and beside a block, nothing is told at all (is_private).
 -- A row for each participant whose marks have moved: as others see them, up to where the user has read, whether the reader's
 -- own devices have to be told, and who is to be told: those who wrote what the marks have passed. Null: too many take part.
 with given as (
@@ -14,39 +14,48 @@ with given as (
 ), mark as (
     select p.conversation_id, p.user_id, p.delivered_seq as old_delivered, p.read_seq as old_read,
            greatest(p.read_seq, p.private_read_seq) as old_own_read, g.device,
-           case when is_blocker(c, p.user_id) then 0 else least(g.delivered, c.last_seq) end as delivered,
-           case when is_blocker(c, p.user_id) or not u.gives_receipts then 0 else least(g.read, c.last_seq) end as read,
-           case when is_blocker(c, p.user_id) or not u.gives_receipts then least(g.read, c.last_seq) else 0 end
-               as private_read
+           case when is_private(c, p) then 0 else least(g.delivered, c.last_seq) end as delivered,
+           case when is_private(c, p) or not u.gives_receipts then 0 else least(g.read, c.last_seq) end as read,
+           case when is_private(c, p) then least(g.delivered, c.last_seq) else 0 end as private_delivered,
+           case when is_private(c, p) or not u.gives_receipts then least(g.read, c.last_seq) else 0 end as private_read
     from given g
     join participants p on p.conversation_id = g.conversation_id and p.user_id = g.user_id
     join conversations c on c.id = g.conversation_id
     -- The limit has it looked up for each: few marks would else read all users.
     cross join lateral (select u.gives_receipts from users u where u.id = g.user_id limit 1) u
-    where p.delivered_seq < least(g.delivered, c.last_seq)
-       or greatest(p.read_seq, case when not u.gives_receipts or is_blocker(c, p.user_id) then p.private_read_seq end)
+    where greatest(p.delivered_seq, case when is_private(c, p) then p.private_delivered_seq end)
+          < least(g.delivered, c.last_seq)
+       or greatest(p.read_seq, case when not u.gives_receipts or is_private(c, p) then p.private_read_seq end)
           < least(g.read, c.last_seq)
     order by p.conversation_id, p.user_id for no key update of p /* skip locked */
 ), moved as (
     update participants p
     set delivered_seq = greatest(p.delivered_seq, mark.delivered), read_seq = greatest(p.read_seq, mark.read),
+        private_delivered_seq = greatest(p.private_delivered_seq, mark.private_delivered),
         private_read_seq = greatest(p.private_read_seq, mark.private_read),
         uncounted = case when p.uncounted = 0 then 0 else p.uncounted - uncounted_between(
             p.conversation_id, p.user_id, count_base(p), greatest(count_base(p), mark.read, mark.private_read)) end,
-        marked = pg_current_xact_id(),
+        -- Who else takes part is not told of what moves in private alone, and not of when it did.
+        marked = case when p.delivered_seq < mark.delivered or p.read_seq < mark.read then pg_current_xact_id()
+                      else p.marked end,
+        own_marked = case when p.private_delivered_seq < mark.private_delivered or p.private_read_seq < mark.private_read
+                          then pg_current_xact_id() else p.own_marked end,
         delivered_by = case when p.delivered_seq < mark.delivered then mark.device else p.delivered_by end
     from mark
     where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id
-      and (p.delivered_seq < mark.delivered or p.read_seq < mark.read or p.private_read_seq < mark.private_read)
+      and (p.delivered_seq < mark.delivered or p.read_seq < mark.read
+           or p.private_delivered_seq < mark.private_delivered or p.private_read_seq < mark.private_read)
     returning p.conversation_id, p.user_id, p.delivered_seq, p.read_seq,
+              greatest(p.delivered_seq, p.private_delivered_seq) as own_delivered,
               greatest(p.read_seq, p.private_read_seq) as own_read, mark.old_own_read,
               greatest(case when p.read_seq > mark.old_read then mark.old_read else mark.old_delivered end, p.since_seq)
                   as after,
               greatest(p.delivered_seq, p.read_seq) > mark.old_delivered or p.read_seq > mark.old_read as is_public
 )
-select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_read, m.own_read > m.old_own_read, m.after,
+select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_delivered, m.own_read, m.own_read > m.old_own_read,
+       m.after,
        case when not m.is_public then '{}'
-            when (select count(*) from (select from participants p where p.conversation_id = m.conversation_id
+            when (select count(*) from (select from shown_participants p where p.conversation_id = m.conversation_id
                                         limit %(most)s + 1) few) <= %(most)s then array(
            select p.user_id from participants p
            where p.conversation_id = m.conversation_id and p.user_id <> m.user_id
@@ -62,7 +71,7 @@ select p.conversation_id, p.user_id
 from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s) as m(conversation_id, user_id, delivered, read)
 join participants p on p.conversation_id = m.conversation_id and p.user_id = m.user_id
 join conversations c on c.id = m.conversation_id
-where not is_blocker(c, p.user_id) and p.delivered_seq < least(greatest(m.delivered, m.read), c.last_seq)
+where greatest(p.delivered_seq, p.private_delivered_seq) < least(greatest(m.delivered, m.read), c.last_seq)
    or greatest(p.read_seq, p.private_read_seq) < least(m.read, c.last_seq);
 
 
@@ -84,11 +93,14 @@ group by m.sender_id, m.seq order by m.seq;
 
 -- name: status
 -- How far all users for whom a message is have come; a row with nulls: there are none. No row: the user may not see it.
-select r.user_id, r.delivered_seq, r.read_seq, m.sender_id
+-- Where the sender is blocked the other one is still shown, with the marks from when the block began.
+select r.user_id,
+       case when r.user_id = me.user_id then greatest(r.delivered_seq, me.private_delivered_seq) else r.delivered_seq end,
+       case when r.user_id = me.user_id then greatest(r.read_seq, me.private_read_seq) else r.read_seq end, m.sender_id
 from participants me
 join conversations c on c.id = me.conversation_id
 join messages m on m.conversation_id = me.conversation_id and m.seq = %(seq)s and m.seq > greatest(me.joined_seq, c.floor_seq)
-left join lateral recipients_of(me.conversation_id, m.seq, m.sender_id) r on not m.is_silent
+left join lateral recipients_of(me.conversation_id, m.seq, m.sender_id) r on true
 where me.conversation_id = %(conversation)s and me.user_id = %(user)s
 order by r.user_id;
 

@@ -1,41 +1,54 @@
 -- name: watchable
--- Those of some users whose presence a user may watch: who share a conversation or have the user among their contacts, show
--- their presence, and do not block the user; the user, too.
-select u.id from (select distinct unnest(%(users)s::uuid[])) given(id)
+-- Those of some users whose presence a user may watch: who share a conversation that they have not merely been asked into, or
+-- have the user among their contacts, and show their presence; the user, too. Who blocks the user is shown as somebody who is
+-- offline since then. Passed over is whom the user blocks.
+select u.id, blocker.since is not null, (extract(epoch from blocker.since) * 1000000)::bigint
+from (select distinct unnest(%(users)s::uuid[])) given(id)
 cross join lateral (select u.id, u.shows_presence from users u where u.id = given.id limit 1) u
+left join lateral (
+    select b.blocked_since as since from contacts b
+    where b.user_id = u.id and b.contact_id = %(user)s::uuid and b.is_blocked
+) blocker on true
 where (u.id = %(user)s::uuid or u.shows_presence)
-  and not exists (
-      select from contacts b where b.user_id = u.id and b.contact_id = %(user)s::uuid and b.is_blocked)
-  and (exists (select from contacts k where k.user_id = u.id and k.contact_id = %(user)s::uuid)
+  and not is_blocked(%(user)s::uuid, u.id)
+  and (exists (select from contacts k where k.user_id = u.id and k.contact_id = %(user)s::uuid and k.is_contact)
        or u.id in (select p.user_id from participants me
                    join participants p on p.conversation_id = me.conversation_id and p.user_id = any(%(users)s::uuid[])
-                   where me.user_id = %(user)s::uuid));
+                   where me.user_id = %(user)s::uuid and (p.asked_by is null or p.user_id = %(user)s::uuid)));
 
 -- name: unwatchable
--- Of pairs (user, watched user) those in which the one may not watch the other's presence; see watchable.
-select given.user_id, given.watched_id
+-- Of pairs (user, watched user) those in which the one may not watch the other's presence, or is shown somebody who is offline;
+-- see watchable.
+select given.user_id, given.watched_id,
+       case when allowed.is_shown then (extract(epoch from blocker.since) * 1000000)::bigint end
 from unnest(%(user)s::uuid[], %(watched)s::uuid[]) given(user_id, watched_id)
 left join lateral (select u.id, u.shows_presence from users u where u.id = given.watched_id limit 1) u on true
-where not coalesce(
-    (u.id = given.user_id or u.shows_presence)
-    and not exists (
-        select from contacts b where b.user_id = u.id and b.contact_id = given.user_id and b.is_blocked)
-    and (u.id = given.user_id
-         or exists (select from contacts k where k.user_id = u.id and k.contact_id = given.user_id)
-         or exists (select from participants me
-                    join participants p on p.conversation_id = me.conversation_id and p.user_id = u.id
-                    where me.user_id = given.user_id)), false);
+left join lateral (
+    select b.blocked_since as since from contacts b
+    where b.user_id = given.watched_id and b.contact_id = given.user_id and b.is_blocked
+) blocker on true
+cross join lateral (
+    select coalesce(
+        (u.id = given.user_id or u.shows_presence)
+        and not is_blocked(given.user_id, u.id)
+        and (u.id = given.user_id
+             or exists (select from contacts k where k.user_id = u.id and k.contact_id = given.user_id and k.is_contact)
+             or exists (select from participants me
+                        join participants p on p.conversation_id = me.conversation_id and p.user_id = u.id
+                        where me.user_id = given.user_id and p.asked_by is null)), false) as is_shown
+) allowed
+where not allowed.is_shown or blocker.since is not null;
 
 -- name: acquainted
--- Who sees a user's display name in some list of participants: where not too many take part. The user, too.
+-- Who is shown a user in some list of participants: where not too many take part. The user, too.
 select distinct p.user_id
-from participants me
+from shown_participants me
 cross join lateral (
-    select few.user_id, count(*) over () as size from (
-        select p.user_id from participants p where p.conversation_id = me.conversation_id limit %(most)s + 1
-    ) few
-) p
-where me.user_id = %(user)s::uuid and p.size <= %(most)s;
+    select count(*) as size
+    from (select from shown_participants n where n.conversation_id = me.conversation_id limit %(most)s + 1) n
+) taking
+join participants p on p.conversation_id = me.conversation_id
+where me.user_id = %(user)s::uuid and taking.size <= %(most)s;
 
 -- name: changed_since
 -- What other than messages may have passed a node by since a snapshot, in the conversations of these users. The conversation;
@@ -60,7 +73,10 @@ cross join lateral (
            array_agg(p.read_seq) filter (where p.is_marked) as read,
            array_agg(greatest(p.read_seq, p.private_read_seq)) filter (where p.is_marked) as own_read
     from (
-        select p.*, unseen(p.changed, %(base)s::pg_snapshot) as is_changed,
+        select p.*,
+               unseen(p.changed, %(base)s::pg_snapshot) or exists (
+                   select from withheld w where w.conversation_id = c.id and unseen(w.changed, %(base)s::pg_snapshot)
+               ) as is_changed,
                unseen(p.marked, %(base)s::pg_snapshot) as has_moved,
                unseen(p.marked, %(base)s::pg_snapshot) and count(*) over () <= %(most)s as is_marked
         from participants p where p.conversation_id = c.id

@@ -1,6 +1,6 @@
 -- name: send
 -- A batch of sends in one transaction; see send_batch() in functions/.
-select n, outcome, seq, id, created, members_version, members
+select n, outcome, seq, id, created, recipients_version, members
 from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s,
                 %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s);
 
@@ -66,7 +66,7 @@ order by m.seq;
 -- name: version
 -- Which state a conversation's history is in, as a user sees it: since when they see it, what was written last, and whether
 -- some of it is for this user alone.
-select greatest(me.joined_seq, c.floor_seq), c.changed::text::bigint, me.changed::text::bigint,
+select greatest(me.joined_seq, c.floor_seq), c.changed::text::bigint, greatest(me.changed, me.own_changed, me.own_marked)::text::bigint,
        c.kind = 'direct' or exists (
            select from hidden h where h.user_id = me.user_id and h.conversation_id = me.conversation_id
        )
@@ -138,6 +138,10 @@ where not exists (
 -- name: members
 -- Who gets the messages of a conversation now, each from which one on.
 select p.user_id, p.joined_seq from participants p where p.conversation_id = %(conversation)s::uuid;
+
+-- name: typing_to
+-- See typing_to() in functions/.
+select typing_to(%(conversation)s::uuid, %(user)s::uuid);
 
 -- name: forget_temp_ids
 -- Keys of sends that are so old that their retries are refused by the time in their temp_id: a batch of them, from where the

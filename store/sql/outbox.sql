@@ -18,10 +18,13 @@ with oldest as (
           and not m.is_silent limit 1
     ) there
     cross join lateral (
-        select p.user_id, greatest(p.delivered_seq, p.private_read_seq, p.since_seq) < d.seq as is_undelivered
+        select p.user_id,
+               greatest(p.delivered_seq, p.private_delivered_seq, p.private_read_seq, p.since_seq) < d.seq as is_undelivered
         from participants p
         where p.conversation_id = d.conversation_id and count_base(p) < d.seq
           and wants_notices(p)
+          -- A request is worth one notice, whatever is written into it.
+          and (p.asked_by is null or d.seq = p.asked_seq + 1)
         offset 0
     ) p
 ), noticed as (

@@ -12,14 +12,16 @@
 with mine as materialized (
     select c.id, (extract(epoch from c.active_at) * 1000000)::bigint as active_at,
            greatest(me.joined_seq, c.floor_seq) as floor_seq,
-           greatest(c.changed, me.changed, me.marked, me.own_changed, who.changed, who.marked) as changed,
+           greatest(c.changed, me.changed, me.marked, me.own_changed, me.own_marked, me.own_shown, who.changed, who.marked)
+               as changed,
            unseen(c.changed, %(target)s::pg_snapshot) as is_moved,
            case when %(base)s::pg_snapshot is null then 'whole'
                 when unseen(me.added, %(base)s::pg_snapshot) then 'came'
-                when unseen(c.members_changed, %(base)s::pg_snapshot) then 'whole'
+                when unseen(c.members_changed, %(base)s::pg_snapshot)
+                     or unseen(me.own_shown, %(base)s::pg_snapshot) then 'whole'
                 when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot)
                      or unseen(me.own_changed, %(base)s::pg_snapshot) then 'head'
-                when unseen(me.marked, %(marks)s::pg_snapshot)
+                when unseen(me.marked, %(marks)s::pg_snapshot) or unseen(me.own_marked, %(marks)s::pg_snapshot)
                      or who.size <= %(most)s and (who.is_changed or who.is_marked) then 'marks'
                 when counted.are_told then 'counts' end as news,
            counted.are_told
@@ -30,7 +32,7 @@ with mine as materialized (
         select count(*) as size, max(p.changed) as changed, max(p.marked) as marked,
                bool_or(unseen(p.changed, %(base)s::pg_snapshot)) as is_changed,
                bool_or(unseen(p.marked, %(marks)s::pg_snapshot)) as is_marked
-        from (select p.changed, p.marked from participants p where p.conversation_id = c.id limit %(most)s + 1) p
+        from (select p.changed, p.marked from shown_participants p where p.conversation_id = c.id limit %(most)s + 1) p
     ) who
     cross join lateral (
         -- Those of the last messages that are the user's own, in this order: most have written none of them.

@@ -25,7 +25,7 @@ from tests.checker.devices import Device, Recorder, listen, picked
 from tests.checker.history import Blocked, Fault, Member, Opened, Shown
 from tests.checker.plan import DEVICES, NODES, USERS, Kind, Step
 from tests.faults import flush_redis
-from tests.people import new_device, new_user
+from tests.people import make_contacts, new_device, new_user
 from tests.pg_proxy import Proxy, serve_proxy
 from tests.processes import Cluster
 from tests.system.many_nodes import Node, start_node
@@ -436,6 +436,8 @@ class World:
             person = await new_user(self._pool, f"user{number}")
             self._people.append(person)
             self.recorder.name(person.user, f"user{number}")
+        for n, person in enumerate(self._people):
+            await make_contacts(self._pool, person, *self._people[n + 1 :])
 
     async def _device(self, user: int, name: str) -> Device:
         credentials = await new_device(self._pool, self._people[user].user)

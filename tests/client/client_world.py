@@ -338,12 +338,15 @@ class World:
         parts, query = request.url.path.split("/")[2:], request.url.params
         if parts[0] == "users":
             return answer({"user": OTHER, "username": "bob"}) if parts[1] == "bob" else refusal(404, "unknown_user")
+        if parts[-1] in ("accept", "decline") or parts[0] == "contacts":
+            return httpx.Response(204)
         if request.method == "POST":
             self.history.setdefault(TALK, [])
             return answer(as_body(self.conversation(TALK)), 201)
         start, limit = int(query.get("cursor", 0)), min(int(query.get("limit", 50)), self.page)
         if parts == ["conversations"]:
             every = [as_body(self.conversation(conversation)) for conversation in self.history]
+            every = [each for each in every if each["is_request"] == (query.get("requests") == "true")]
             return answer({"conversations": every[start : start + limit], "cursor": _next(start + limit, every)})
         every = [as_body(held) for held in reversed(self.history[UUID(parts[1]).bytes])]
         return answer({"messages": every[start : start + limit], "cursor": _next(start + limit, every)})
@@ -366,6 +369,8 @@ def as_body(frame: Message | Tombstone | Conversation) -> dict[str, Any]:
         body = msgspec.structs.asdict(frame)
         body["participants"] = [msgspec.structs.asdict(each) for each in frame.participants]
         body["joiners_see_all"] = bool(frame.joiners_see_all)
+        body["is_request"] = bool(frame.is_request)
+        body["participant_count"] = frame.participant_count or len(body["participants"])
         body["last_message"] = frame.last_message and as_body(frame.last_message)
         return body
     content = dict.fromkeys(set(Message.__struct_fields__) - set(Tombstone.__struct_fields__))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
@@ -400,6 +401,34 @@ async def test_a_chat_whose_messages_disappear_says_so(
         monkeypatch.setattr(logged_in, "conversation", lambda id_, s=lifetime_s: replace(seen(id_), lifetime_s=s))
         await run("chat", "ann", "bob")
         assert shown == lines
+
+
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        ("/accept", f"POST /v1/conversations/{UUID(bytes=TALK)}/accept"),
+        ("/decline", f"POST /v1/conversations/{UUID(bytes=TALK)}/decline"),
+        ("/block", f"PUT /v1/contacts/{UUID(bytes=OTHER)}"),
+    ],
+)
+async def test_a_request_is_shown_as_one_and_answered_by_a_command(
+    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch, command: str, asked: str
+) -> None:
+    """The chat goes on if it is accepted, and ends with what is declined."""
+    shown: list[str] = []
+    monkeypatch.setattr("client.__main__.show", shown.append)
+    seen = logged_in.conversation
+    monkeypatch.setattr(logged_in, "conversation", lambda id_: replace(seen(id_), is_request=True, asked_by=OTHER))
+    os.write(stdin, f"{command}\nhello\n".encode())
+    os.close(stdin)
+    await run("chat", "ann", "bob")
+    assert shown[0] == "-- bob asks to write to you: answer, or /accept, /decline or /block"
+    assert logged_in.asked[-1] == asked
+    assert [each.content for each in logged_in.history[TALK] if isinstance(each, Message)] == (
+        [b"hello"] if command == "/accept" else []
+    )
+    await run("list", "ann")
+    assert shown[-1].startswith("request: bob")
 
 
 async def test_who_is_online_and_who_types_is_shown_once(

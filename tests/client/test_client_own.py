@@ -9,7 +9,7 @@ from protocol.frames import Contact, OwnSettings
 
 
 def settings(revision: int, contacts_revision: int) -> OwnSettings:
-    return OwnSettings(revision, revision % 2 == 0, True, None, contacts_revision)
+    return OwnSettings(revision, revision % 2 == 0, True, None, contacts_revision, "everybody", "everybody")
 
 
 def contact(number: int, contacts_revision: int, *, is_contact: bool = True) -> Contact:

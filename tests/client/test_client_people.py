@@ -145,9 +145,9 @@ def test_who_has_left_remains_a_recipient_with_the_marks_at_the_end_of_the_stay(
         stay = Stay(CEC, 5, 3, 0, BOB, 7)
         back = person(CEC, since=8, delivered=5, read=3)
         steps = [
-            lambda: mailbox.take(Departed(TALK, [CEC], 2, [Stay(CEC, None, None, 0, BOB, 7)])),  # noqa: B023
+            lambda: mailbox.take(Departed(TALK, [CEC], 2, former=[Stay(CEC, None, None, 0, BOB, 7)])),  # noqa: B023
             lambda: mailbox.learn(replace(told(3, person(ME), person(BOB), back), former=[stay])),  # noqa: B023
-            lambda: mailbox.take(Departed(TALK, [CEC], 2, [stay])),  # noqa: B023
+            lambda: mailbox.take(Departed(TALK, [CEC], 2, former=[stay])),  # noqa: B023
         ]
         for step in order:
             steps[step]()
@@ -158,8 +158,7 @@ def test_who_has_left_remains_a_recipient_with_the_marks_at_the_end_of_the_stay(
 
 def test_where_many_take_part_the_status_goes_by_counts() -> None:
     mailbox = Mailbox(ME)
-    others = [person(bytes([n]) * 16, delivered=None, read=None) for n in range(40)]
-    mailbox.learn(told(1, person(ME), *others))
+    mailbox.learn(replace(told(1, person(ME)), participant_count=41))
     for delivered, read, status in ((39, 5, "sent"), (40, 39, "delivered"), (12, 40, "read"), (1, 1, "read")):
         mailbox.take(ReceiptCounts(TALK, [(3, delivered, read, 40)]))
         assert mailbox.status(message(3, ME)) == status
@@ -216,3 +215,42 @@ def unread(mailbox: Mailbox) -> int:
     head = mailbox.head(TALK)
     assert head is not None
     return head.unread_count
+
+
+def test_of_many_participants_the_own_alone_is_held_and_their_number() -> None:
+    """What was told of the others before, or comes late, is not: a fresh device would not have it."""
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(1, person(ME), person(BOB)))
+    mailbox.take(Participants(TALK, [person(CEC)], 2, 33))
+    mailbox.take(Participants(TALK, [person(BOB)], 1))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.participants, head.participant_count) == ([person(ME)], 33)
+    mailbox.take(Departed(TALK, [BOB], 3))
+    mailbox.learn(told(3, person(ME), person(CEC)))
+    mailbox.take(Participants(TALK, [person(BOB)], 2, 33))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.participants, head.participant_count) == ([person(CEC), person(ME)], None)
+
+
+def test_a_request_that_was_accepted_is_none_again_at_one_version() -> None:
+    """By a frame, or by what the user has written on whatever device, in whatever order they come."""
+    asked = replace(told(1, person(ME), person(BOB)), is_request=True, asked_by=BOB)
+    accepted = told(1, person(ME), person(BOB))
+    own = message(10, ME)
+    for steps in ([asked, accepted, asked], [asked, own, asked], [accepted, asked], [asked, message(11), own, asked]):
+        mailbox = Mailbox(ME)
+        for step in steps:
+            if isinstance(step, Conversation):
+                mailbox.learn(step)
+            else:
+                mailbox.apply([step])
+        head = mailbox.head(TALK)
+        assert head is not None
+        assert (head.is_request, head.asked_by) == (None, None)
+    mailbox.learn(replace(asked, members_version=2))
+    mailbox.apply([message(3, ME), message(12)])
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert head.asked_by == BOB, "asked anew; what was written before is no answer"

@@ -121,6 +121,11 @@ WRONG: dict[Key, list[Any]] = {
     Key.IS_BLOCKED: NO_BOOL,
     Key.MUTED_UNTIL: NO_TIME,
     Key.OWN_REVISION: [-1, 2**31, True, 1.0],
+    Key.PARTICIPANT_COUNT: NO_MS,
+    Key.IS_REQUEST: NO_BOOL,
+    Key.ASKED_BY: NO_ID,
+    Key.MESSAGES_FROM: no_text(16),
+    Key.GROUPS_FROM: no_text(16),
     Key.CLIENT: ["", "a" * 65, "two words", "tab\t", "del\x7f", "accént", b"text", 5, True, []],
     Key.FEATURES: [5, {}, "edit", ["edit"] * 257, *([each] for each in no_text(32)), [None]],
     Key.LIMITS: [

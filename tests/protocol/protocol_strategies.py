@@ -125,6 +125,11 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "counts": arrays(st.tuples(seqs, seqs, seqs, seqs), 0, limits.MAX_COUNT),
     "last_seen": microseconds,
     "lifetime_s": milliseconds,
+    "participant_count": milliseconds,
+    "is_request": st.booleans(),
+    "asked_by": ids,
+    "messages_from": texts(16),
+    "groups_from": texts(16),
     "pages": st.integers(1, limits.MAX_PAGES),
     "gives_receipts": st.booleans(),
     "shows_presence": st.booleans(),
@@ -202,6 +207,10 @@ def full(struct_: type[Record]) -> Any:
         "counts": [(7, 120, 45, 180)],
         "last_seen": 1_790_000_000_000_010,
         "lifetime_s": 86_400,
+        "participant_count": 33,
+        "is_request": True,
+        "messages_from": "contacts",
+        "groups_from": "nobody",
         "pages": 8,
         "gives_receipts": True,
         "shows_presence": False,
@@ -220,7 +229,7 @@ def full(struct_: type[Record]) -> Any:
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
     samples |= dict.fromkeys(("joined_seq", "since_seq", "delivered_seq", "read_seq", "left_seq"), 6)
     samples |= dict.fromkeys(("created", "edited", "active_at", "expires"), 1_790_000_000_000_010)
-    ids = {"conversation": 1, "temp_id": 2, "message": 3, "sender": 4, "user": 4, "device": 5}
+    ids = {"conversation": 1, "temp_id": 2, "message": 3, "sender": 4, "user": 4, "device": 5, "asked_by": 6}
     samples |= {name: bytes([17 * digit]) * 16 for name, digit in ids.items()}
     nested = {"messages", "conversations", "participants", "last_message", "former"} & set(struct_.__struct_fields__)
     for name in nested:

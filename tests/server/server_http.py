@@ -53,7 +53,7 @@ class Answer:
         return str(error["code"])
 
 
-_IDS = {"user", "device", "conversation", "message", "sender", "notifier"}
+_IDS = {"user", "asked_by", "device", "conversation", "message", "sender", "notifier"}
 _BYTES = {"content", "nonce", "ephemeral_public_key"}
 
 

@@ -65,7 +65,7 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, form: str
         made = await alice.post("/v1/conversations", {"kind": "direct", "participants": [ids["bob"]]})
         again = await bob.post("/v1/conversations", {"kind": "direct", "participants": [ids["alice"]]})
         assert (made.status, again.status) == (201, 200)
-        assert made.body == again.body
+        assert made.body | {"is_request": True, "asked_by": ids["alice"]} == again.body
         assert made.body["kind"] == "direct"
         assert made.body["name"] is None
         assert made.body["last_message"] is None
@@ -80,6 +80,10 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, form: str
         assert (group.body["kind"], group.body["name"]) == ("group", "Gruppe ü")
 
         [sent] = await say(pool, direct, ids["alice"], b"\x00\xffciphertext")
+        asked = await bob.get("/v1/conversations", requests="true")
+        assert [each["conversation"] for each in asked.body["conversations"]] == [direct]
+        assert (await bob.post(f"/v1/conversations/{UUID(bytes=direct)}/accept", {})).status == 204
+        assert (await bob.get("/v1/conversations", requests="true")).body["conversations"] == []
         listed = await bob.get("/v1/conversations")
         assert [each["conversation"] for each in listed.body["conversations"]] == [direct, group.body["conversation"]]
         assert listed.body["cursor"] is None
@@ -400,7 +404,7 @@ async def test_the_largest_group_fits(pool: Pool, redis_url: str) -> None:
             body = {"kind": "group", "name": "ü" * 128, "participants": users}
             answer = await api.of(alice.token).post("/v1/conversations", body)
             assert answer.status == 201
-            assert len(answer.body["participants"]) == 1000
+            assert (len(answer.body["participants"]), answer.body["participant_count"]) == (1, 1000)
 
 
 WRONG_LIMITS = ("0", "101", "-1", "", "ten", "1.0", "%2B5", "%D9%A3", "9" * 5000, "1%00", "%201")
@@ -470,6 +474,61 @@ async def test_from_around_a_message_history_goes_on_in_both_directions(pool: Po
         first, answer = await seqs(around_seq=0)
         assert (first, answer.body["older"], answer.body["cursor"] is None) == ([1], None, False)
         assert (await seqs(around_seq=99))[1].body["cursor"] is None
+
+
+@pytest.mark.parametrize("form", ["json", "cbor"])
+async def test_a_page_is_bounded_in_bytes_whatever_is_in_it(pool: Pool, redis_url: str, form: str) -> None:
+    """The largest messages, display names and groups. All of it comes, in more pages."""
+    people = [await new_user(pool, f"user{n}") for n in range(32)]
+    await pool.fetch("update users set display_name = repeat('\U0001f4ac', 128)")
+    groups = [await new_group(pool, *people) for _ in range(40)]
+    for group in groups:
+        await say(pool, group, people[0].user, b"x" * 65536)
+    await say(pool, groups[0], people[0].user, *[bytes([n]) * 65536 for n in range(40)])
+    async with open_api(pool, redis_url, form) as api:
+        asking = api.of(people[0].token)
+        for path, what, count in (
+            ("/v1/conversations", "conversations", 40),
+            (f"/v1/conversations/{UUID(bytes=groups[0])}/messages", "messages", 41),
+        ):
+            found, cursor = [], None
+            while cursor or not found:
+                answer = await asking.get(path, limit=100, **({"cursor": cursor} if cursor else {}))
+                assert len(answer.data) <= bodies.MAX_PAGE_BYTES * 1.1
+                found += answer.body[what]
+                cursor = answer.body["cursor"]
+            assert len(found) == len({(each["conversation"], each.get("seq")) for each in found}) == count
+
+
+@pytest.mark.parametrize("form", ["json", "cbor"])
+@pytest.mark.parametrize("size", [3, 33])
+async def test_who_takes_part_is_read_in_pages(pool: Pool, redis_url: str, form: str, size: int) -> None:
+    """Everybody once, with names; marks where few take part, and the reader's own."""
+    people = [await new_user(pool, f"user{n}") for n in range(size)]
+    group = await new_group(pool, *people)
+    stranger = await new_user(pool, "stranger")
+    async with open_api(pool, redis_url, form) as api:
+        asking, path = api.of(people[0].token), f"/v1/conversations/{UUID(bytes=group)}/participants"
+        found: list[Any] = []
+        query: dict[str, Any] = {"limit": 2}
+        while True:
+            page = (await asking.get(path, **query)).body
+            assert 1 <= len(page["participants"]) <= 2
+            found += page["participants"]
+            if page["cursor"] is None:
+                break
+            query["cursor"] = page["cursor"]
+        assert [each["user"] for each in found] == sorted(person.user for person in people)
+        assert {each["username"] for each in found} == {f"user{n}" for n in range(size)}
+        shown = {each["user"] for each in found if each["read_seq"] is not None}
+        assert shown == ({person.user for person in people} if size == 3 else {people[0].user})
+        whole = (await asking.get(f"/v1/conversations/{UUID(bytes=group)}")).body
+        assert whole["participant_count"] == size
+        assert len(whole["participants"]) == (size if size == 3 else 1)
+        for of in (stranger, None):
+            answer = await (api.of(of.token) if of else api).get(path)
+            assert answer.status == (404 if of else 401)
+        assert (await asking.get(path, cursor="nonsense")).code == "invalid_cursor"
 
 
 async def test_pages_of_the_list_are_the_whole_of_it(pool: Pool, redis_url: str) -> None:

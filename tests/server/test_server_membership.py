@@ -16,6 +16,7 @@ from server_http import CBOR, Api, open_api, say
 from server_node import RawClient, TestNode, open_node, wait_for
 
 from client.http import Credentials
+from client.mailbox import Mailbox
 from protocol.frames import (
     Conversation,
     Delete,
@@ -24,7 +25,9 @@ from protocol.frames import (
     Edit,
     Error,
     Message,
+    OwnSettings,
     Participants,
+    Ping,
     Presence,
     Profile,
     Receipts,
@@ -45,7 +48,8 @@ from store.directory import LEASE_S
 from store.marks import Mark, mark
 from store.pool import Pool
 from store.redis import Redis
-from tests.people import new_direct, new_group, new_user
+from tests.people import make_contacts, new_direct, new_group, new_user
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -170,16 +174,83 @@ async def test_others_are_told_of_who_comes_or_administers_what_a_fresh_device_i
     """Marks from the beginning, or it would not be known how far messages have come; neither they nor names of many."""
     alice, bob, carol = people
     more = [await new_user(pool, f"user{number}") for number in range(others)]
+    await make_contacts(pool, *people)
     group = await new_group(pool, alice, bob, *more)
     await profiles.change(pool, carol.user, display_name="Carol C.", gives_receipts=None, shows_presence=None)
     path = f"/v1/conversations/{UUID(bytes=group)}/participants"
     async with scene(pool, redis_url, people) as (_, [first, *_], [api, *_]):
-        await change(api, "POST", path, user=carol.user)
-        [told] = (await first.find(Participants)).participants
-        assert told in ((await conversations.one(pool, alice.user, group)).participants or ())
-        await change(api, "PATCH", f"{path}/{UUID(bytes=carol.user)}", role="admin")
-        [told] = (await first.find(Participants)).participants
-        assert told in ((await conversations.one(pool, alice.user, group)).participants or ())
+        for role in (None, True):
+            if role:
+                await change(api, "PATCH", f"{path}/{UUID(bytes=carol.user)}", role="admin")
+            else:
+                await change(api, "POST", path, user=carol.user)
+            told = await first.find(Participants)
+            now = await conversations.one(pool, alice.user, group)
+            [carols] = told.participants
+            assert (carols.user, carols.is_admin, told.participant_count) == (carol.user, role, now.participant_count)
+            if others:
+                assert (now.participant_count, len(now.participants or ())) == (others + 3, 1)
+                assert (carols.display_name, carols.read_seq) == (None, None)
+        if not others:
+            assert carols in (now.participants or ())
+
+
+@pytest.mark.parametrize("size", [32, 33])
+async def test_a_group_that_grows_beyond_what_is_shown_and_shrinks_again_is_told(
+    pool: Pool, redis_url: str, people: list[Credentials], size: int
+) -> None:
+    """What a device holds by pushes is what a fresh device would be shown, on both sides of the limit."""
+    alice, bob, carol = people
+    group = await new_group(pool, alice, bob, *[await new_user(pool, f"user{n}") for n in range(size - 2)])
+    path = f"/v1/conversations/{UUID(bytes=group)}/participants"
+    mailboxes = [Mailbox(person.user) for person in people]
+
+    async def wait_same(clients: list[RawClient]) -> None:
+        with trio.fail_after(PATIENCE_S):
+            for client, mailbox in zip(clients, mailboxes, strict=True):
+                while _shown(mailbox) != await _fresh(pool, mailbox.user):
+                    for frame in await client.ask(Ping(9)):
+                        if isinstance(frame, Conversation):
+                            mailbox.learn(frame)
+                        elif isinstance(frame, Participants | Departed):
+                            mailbox.take(frame)
+
+    async with scene(pool, redis_url, people) as (_, clients, [api, *_]):
+        for mailbox in mailboxes:
+            for found in await conversations.list_of(pool, mailbox.user, limit=9):
+                mailbox.learn(found)
+        for method, where, body in (
+            ("POST", path, {"user": carol.user}),
+            ("DELETE", f"{path}/{UUID(bytes=carol.user)}", {}),
+            ("POST", path, {"user": carol.user}),
+            ("DELETE", f"{path}/{UUID(bytes=bob.user)}", {}),
+        ):
+            await change(api, method, where, **body)
+            await wait_same(clients)
+
+
+def _shown(mailbox: Mailbox) -> list[Any]:
+    heads = [mailbox.head(each) for each in mailbox.conversations()]
+    return [(head.participant_count, head.participants) for head in heads if head]
+
+
+async def _fresh(pool: Pool, user: bytes) -> list[Any]:
+    found = await conversations.list_of(pool, user, limit=9)
+    return [(each.participant_count, each.participants) for each in found]
+
+
+async def test_a_new_group_of_many_is_told_to_each_without_the_others(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    _, bob, carol = people
+    users = [bob.user, carol.user, *[(await new_user(pool, f"user{n}")).user for n in range(30)]]
+    async with scene(pool, redis_url, people) as (_, clients, [api, *_]):
+        made = await change(api, "POST", "/v1/conversations", kind="group", name="Many", participants=users)
+        assert (len(made["participants"]), made["participant_count"]) == (1, 33)
+        for client, person in zip(clients, people, strict=True):
+            told = await client.find(Conversation)
+            assert [each.user for each in told.participants or ()] == [person.user]
+            assert told.participant_count == 33
 
 
 @pytest.mark.parametrize("shows_all", [False, True])
@@ -199,7 +270,8 @@ async def test_who_comes_is_told_the_same_live_and_by_sync(
         assert (live.last_message is not None) == shows_all
         await third.nothing_came()
         for held in (cursor.cursor, None):
-            assert (await third.ask(Sync(3, held)))[:-1] == [live]
+            told = (await third.ask(Sync(3, held)))[:-1]
+            assert [each for each in told if not isinstance(each, OwnSettings)] == [live]
 
 
 async def test_when_few_enough_are_left_names_and_marks_of_all_are_told(
@@ -216,14 +288,12 @@ async def test_when_few_enough_are_left_names_and_marks_of_all_are_told(
     async with scene(pool, redis_url, people) as (_, clients, [api, *_]):
         await change(api, "DELETE", f"/v1/conversations/{UUID(bytes=group)}/participants/{UUID(bytes=more[0].user)}")
         for person, client in zip(people, clients, strict=True):
-            told = await client.find(Participants)
+            told = await client.find(Conversation)
             fresh = await conversations.one(pool, person.user, group)
-            assert told.members_version == fresh.members_version
-            shown = {each.user: each for each in fresh.participants or ()}
-            assert len(told.participants) == MAX_SHOWN
-            for each in told.participants:
-                own = replace(shown[each.user], read_seq=0) if each.user == carol.user else shown[each.user]
-                assert each == own
+            assert told == replace(fresh, last_message=None)
+            assert len(told.participants or ()) == MAX_SHOWN
+            read = {each.user: each.read_seq for each in told.participants or ()}
+            assert (read[bob.user], read[carol.user]) == (1, 1 if person is carol else 0)
 
 
 async def test_who_is_blocked_counts_as_read_on_all_devices_of_who_blocks_and_nobody_else_is_told(
@@ -237,7 +307,6 @@ async def test_who_is_blocked_counts_as_read_on_all_devices_of_who_blocks_and_no
         assert await first.find(Receipts) == Receipts(direct, [(alice.user, 0, 2)])
         await second.nothing_came()
         await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}", is_blocked=True)
-        await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}", is_blocked=False)
         await first.nothing_came()
 
 
@@ -340,8 +409,9 @@ async def test_who_is_blocked_learns_nothing_and_reaches_nobody_also_by_editing(
         [presence, _] = await first.ask(Watch(2, [bob.user]))
         assert presence == Presence(bob.user, True)
         await change(api, "PUT", f"/v1/contacts/{UUID(bytes=alice.user)}", is_blocked=True)
-        assert await first.find(Presence) == Presence(bob.user, False), "and no time"
-        assert await first.ask(Watch(3, [bob.user])) == [Done(3)]
+        gone = await first.find(Presence)
+        assert (gone.is_online, gone.last_seen is not None) == (False, True), "as anybody who goes"
+        assert await first.ask(Watch(3, [bob.user])) == [gone, Done(3)]
         [sent] = await first.ask(Send(4, direct, "text", b"hello?", None, None, b"t" * 16))
         assert isinstance(sent, Sent)
         [revised] = await first.ask(Edit(5, direct, 1, "text", b"hello!", None, None, 0))

@@ -13,6 +13,7 @@ from server_node import RawClient, open_node, wait_for
 from client.http import Credentials
 from protocol.frames import Contact, Conversation, OwnSettings, Sync, Synced
 from server.fanout import Fanout
+from store import conversations
 from store.pool import Pool
 from tests.people import new_device, new_direct, new_user
 
@@ -53,7 +54,7 @@ async def test_what_is_set_is_read_and_pushed_to_the_users_devices_on_every_node
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     alice, bob, carol = people
-    talk = await new_direct(pool, alice, bob)
+    talk, _ = await conversations.add_direct(pool, alice.user, bob.user)
     mute = f"/v1/conversations/{UUID(bytes=talk)}/mute"
     contact = f"/v1/contacts/{UUID(bytes=carol.user)}"
     night = (1320, 420, "Europe/Berlin")
@@ -69,7 +70,7 @@ async def test_what_is_set_is_read_and_pushed_to_the_users_devices_on_every_node
     ):
         api = app.of(alice.token)
         own, *_, cursor = await synced(here)
-        assert own == OwnSettings(0, True, True, None, 0)
+        assert own == OwnSettings(0, True, True, None, 0, "everybody", "everybody")
         for client in (there, other, third):
             await synced(client)
 
@@ -81,26 +82,25 @@ async def test_what_is_set_is_read_and_pushed_to_the_users_devices_on_every_node
             return seen
 
         await change(api, "PATCH", "/v1/profile", gives_receipts=False)
-        assert await told(OwnSettings) == OwnSettings(1, False, True, None, 0)
+        assert await told(OwnSettings) == OwnSettings(1, False, True, None, 0, "everybody", "everybody")
         profile = (await api.get("/v1/profile")).body
         assert (profile["gives_receipts"], profile["shows_presence"]) == (False, True)
 
         await change(api, "PUT", "/v1/quiet-hours", **minutes)
-        assert await told(OwnSettings) == OwnSettings(2, False, True, night, 0)
+        assert await told(OwnSettings) == OwnSettings(2, False, True, night, 0, "everybody", "everybody")
         assert (await api.get("/v1/quiet-hours")).body == minutes
         await change(api, "DELETE", "/v1/quiet-hours")
-        assert await told(OwnSettings) == OwnSettings(3, False, True, None, 0)
+        assert await told(OwnSettings) == OwnSettings(3, False, True, None, 0, "everybody", "everybody")
 
         await change(api, "PUT", contact, is_blocked=True)
-        assert await told(Contact) == Contact(carol.user, "carol", None, 1, True, False)
-        assert await told(Contact) == Contact(carol.user, "carol", None, 2, True, True)
+        assert await told(Contact) == Contact(carol.user, "carol", None, 1, True, True)
         listed = (await api.get("/v1/contacts")).body
-        assert (listed["revision"], [each["is_blocked"] for each in listed["contacts"]]) == (2, [True])
+        assert (listed["revision"], [each["is_blocked"] for each in listed["contacts"]]) == (1, [True])
         await change(api, "PUT", contact, is_blocked=False)
-        assert await told(Contact) == Contact(carol.user, "carol", None, 3, True, False)
+        assert await told(Contact) == Contact(carol.user, "carol", None, 2, True, False)
         await change(api, "DELETE", contact)
-        assert await told(Contact) == Contact(carol.user, "carol", None, 4, False, False)
-        assert (await api.get("/v1/contacts")).body == {"contacts": [], "cursor": None, "revision": 4}
+        assert await told(Contact) == Contact(carol.user, "carol", None, 3, False, False)
+        assert (await api.get("/v1/contacts")).body == {"contacts": [], "cursor": None, "revision": 3}
 
         await change(api, "PUT", mute, seconds=3600)
         muted = await told(Conversation)
@@ -117,7 +117,7 @@ async def test_what_is_set_is_read_and_pushed_to_the_users_devices_on_every_node
             await client.nothing_came()
         # Whoever was away is told how it is now.
         *rest, _ = await synced(here, cursor)
-        assert rest[0] == OwnSettings(3, False, True, None, 4)
+        assert rest[0] == OwnSettings(3, False, True, None, 3, "everybody", "everybody")
         assert [each.own_revision for each in rest[1:] if isinstance(each, Conversation)] == [2]
 
 
@@ -141,5 +141,5 @@ async def test_what_a_node_has_missed_it_tells_once_it_has_looked(
             await change(api, "PUT", f"/v1/conversations/{UUID(bytes=talk)}/mute", seconds=60)
         node.gateway._node.note_gap(0)
         reader = Reader(client)
-        assert await reader.find(OwnSettings) == OwnSettings(1, True, False, None, 1)
+        assert await reader.find(OwnSettings) == OwnSettings(1, True, False, None, 1, "everybody", "everybody")
         assert (await reader.find(Conversation)).own_revision == 1

@@ -26,7 +26,7 @@ IMPOSSIBLE = {
     ),
     "read, but not delivered": "update participants set read_seq = 1",
     "a mark below nothing": "update participants set private_read_seq = -1",
-    "kept from what was sent to the participant": "update participants set joined_seq = 1",
+    "a participant from before the first message": "update participants set since_seq = -1",
     "left before joining": (
         "insert into departures (user_id, conversation_id, since_seq, left_seq) values ('{alice}', '{group}', 2, 1)"
     ),

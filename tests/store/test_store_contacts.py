@@ -9,9 +9,9 @@ import trio
 from store_helpers import a_message, is_waiting_for, wait_until
 
 from client.http import Credentials
-from protocol.frames import Conversation, Message, OwnSettings, Participants, Tombstone
+from protocol.frames import Conversation, Message, Tombstone
 from store import contacts, conversations, messages, outbox, revisions
-from store.errors import UnknownUser
+from store.errors import NotAParticipant, UnknownUser
 from store.members import MembersCache
 from store.messages import Committed, send
 from store.pool import Pool
@@ -37,7 +37,8 @@ async def test_contacts_are_added_once_listed_in_pages_and_removed(
 ) -> None:
     alice, bob = pair
     others = sorted([bob.user, (await new_user(pool, "carol")).user, (await new_user(pool, "dave")).user])
-    assert [await contacts.add(pool, alice.user, other) for other in (*others, bob.user)] == [True] * 3 + [False]
+    added = [await contacts.add(pool, alice.user, other) for other in (*others, bob.user)]
+    assert [each.is_new for each in added] == [True] * 3 + [False]
     first = (await contacts.list_of(pool, alice.user, limit=2)).contacts
     rest = (await contacts.list_of(pool, alice.user, limit=2, after=first[-1].user)).contacts
     assert [each.user for each in (*first, *rest)] == others
@@ -90,10 +91,11 @@ async def test_who_is_blocked_gets_the_same_answer_and_reaches_nobody(
     assert [[type(each) for each in page.messages] for page in pages] == [[Message, Tombstone], [Message, Message]]
     [(missed, is_silent)] = await messages.range_of(pool, talk, after=1, upto=9, limit=9)
     assert (missed.seq, is_silent) == (2, True)
-    page = await sync(pool, alice.user, cursor)
-    told = [each for each in page.pushes if not isinstance(each, Conversation | OwnSettings)]
-    # Her own mark as well: it counts as read.
-    assert [type(each) for each in told if each.conversation == talk] == [Participants, Tombstone]
+    pushes = (await sync(pool, alice.user, cursor)).pushes
+    told = [each for each in pushes if getattr(each, "conversation", None) == talk]
+    assert [type(each) for each in told] == [Conversation, Tombstone]
+    assert isinstance(told[0], Conversation)
+    assert told[0].unread_count == 0, "it counts as read"
     await pool.fetch("delete from outbox where conversation_id <> %s or seq < 2", (uuid(talk),))
     assert await outbox.decide(pool, window_s=0) == (1, 0)
 
@@ -140,6 +142,10 @@ async def test_a_block_from_before_the_conversation_holds_in_it(
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     talk = await new_direct(pool, bob, alice)
     assert [each.members for each in await say(pool, talk, bob)] == [(bob.user,)]
+    with pytest.raises(NotAParticipant):
+        await conversations.one(pool, alice.user, talk)
+    assert (await conversations.add_direct(pool, alice.user, bob.user)) == (talk, True)
+    assert (await conversations.one(pool, alice.user, talk)).first_seq == 2, "nothing from before reaches her"
     assert [set(each.members) for each in await say(pool, talk, alice)] == [{alice.user, bob.user}]
 
 
@@ -154,7 +160,7 @@ async def test_a_block_and_the_making_of_the_conversation_do_not_miss_each_other
         made: list[bytes] = []
 
         async def make() -> None:
-            made.append(await new_direct(pool, bob, alice))
+            made.append((await conversations.add_direct(pool, bob.user, alice.user))[0])
 
         nursery.start_soon(make)
         await wait_until(lambda: is_waiting_for(pool, "Lock", "add_direct"), "the conversation waits for the block")

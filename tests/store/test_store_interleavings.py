@@ -26,7 +26,7 @@ from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
 from store.pool import Pool
 from store.postgres import uuid
-from tests.people import new_group, new_user
+from tests.people import make_contacts, new_group, new_user
 
 USERS: Final = 4
 NODES: Final = 3
@@ -197,6 +197,7 @@ async def test_whatever_happens_at_once_the_group_is_what_the_answers_say(
     with ExitStack() as stack:
         pools = [stack.enter_context(closing(Pool(database_url, 4))) for _ in range(NODES)]
         people = [await new_user(pools[0], f"u{secrets.token_hex(8)}") for _ in range(USERS)]
+        await make_contacts(pools[0], *people)
         world = World(pools, [each.user for each in people], await new_group(pools[0], *people[:2]))
         for round_ in rounds:
             await world.run_round(round_)

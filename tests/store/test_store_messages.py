@@ -360,7 +360,7 @@ async def test_members_are_those_at_the_commit_whatever_was_cached(
     for node in nodes[:2]:
         await node.send(a_message(group, people[0].user))
     await pool.fetch("delete from participants where user_id = %s", (uuid(people[2].user),))
-    await pool.fetch("update conversations set members_version = members_version + 1")
+    await pool.fetch("update conversations set recipients_version = recipients_version + 1")
     remaining = {people[i].user for i in (0, 1, 3)}
     for node in nodes:
         outcomes = await node.send(*[a_message(group, people[i].user) for i in (0, 2, 1)])
@@ -369,7 +369,7 @@ async def test_members_are_those_at_the_commit_whatever_was_cached(
     await pool.fetch(
         "insert into participants (conversation_id, user_id) values (%s, %s)", (uuid(group), uuid(people[2].user))
     )
-    await pool.fetch("update conversations set members_version = members_version + 1")
+    await pool.fetch("update conversations set recipients_version = recipients_version + 1")
     for node in nodes:
         [outcome] = await node.send(a_message(group, people[2].user))
         assert set(committed(outcome).members) == {person.user for person in people}
@@ -392,7 +392,7 @@ async def test_retry_after_leaving_gets_the_first_answer(
     message = a_message(group, people[0].user)
     [first] = await nodes[0].send(message)
     await pool.fetch("delete from participants where user_id = %s", (uuid(people[0].user),))
-    await pool.fetch("update conversations set members_version = members_version + 1")
+    await pool.fetch("update conversations set recipients_version = recipients_version + 1")
     again, refused = await nodes[1].send(message, a_message(group, people[0].user))
     assert (committed(again).seq, committed(again).message) == (committed(first).seq, committed(first).message)
     assert not committed(again).is_new

@@ -54,6 +54,10 @@ insert into messages (conversation_id, seq, id, sender_id, created, content_type
     from generate_series(1, {SHALLOW}) n, generate_series(1, {DEEP // SHALLOW}) seq;
 insert into hidden (user_id, conversation_id, seq)
     select p.user_id, p.conversation_id, 3 from participants p;
+insert into withheld (conversation_id, user_id, joined_seq, delivered_seq, read_seq)
+    select md5('c' || n)::uuid, md5('u' || (n * 3 + 2) % {USERS})::uuid, 0, 0, 0
+    from generate_series(0, {SHALLOW}, 4) n;
+update contacts set is_blocked = true, blocked_since = now() where ctid in (select ctid from contacts limit 500);
 insert into last_seen (user_id, at) select id, now() from users;
 analyze;
 """
@@ -162,13 +166,13 @@ async def test_each_read_is_one_query(
     assert len(statements) == count, statements
 
 
-FIRST: Final = {"before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, "most": 32}
+FIRST: Final = {"is_request": False, "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, "most": 32}
 READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
     ("list", conversations._PAGE, {"user": b"", **FIRST}),
     (
         "first page",
         conversations._FIRST_PAGE,
-        {"user": b"", "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, "most": 32},
+        {"user": b"", **FIRST},
     ),
     ("version", conversations._VERSION, {"user": b"", "most": 32}),
     (
@@ -236,6 +240,7 @@ TYPE_NAMES: Final = {
     20: "bigint",
     2951: "uuid[]",
     1016: "bigint[]",
+    16: "boolean",
     25: "text",
     1009: "text[]",
     17: "bytea",
@@ -266,6 +271,9 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
     assert {row[0] for row in rows} == {
         "devices_user",  # devices_of
         "devices_revoked",  # revoked_since
+        "contacts_blocked",  # whose display names are not shown
+        "contacts_blockers",  # who sees no profile and no typing of a user
+        "withheld_user",  # a user's profile
         "participants_user",  # the list, sync, who shares a conversation
         "jobs_due",  # relay
         "dead_jobs_task",  # dead, replay

@@ -236,15 +236,33 @@ async def test_of_a_group_administrators_set_the_lifetime_and_of_two_either(
         await participants.change_settings(pool, alice.user, direct, name="Two")
 
 
-async def test_who_is_blocked_lets_nothing_disappear(pool: Pool, alice: Credentials, bob: Credentials) -> None:
-    """Nor learns of it: else the messages of one who is molested would go by the hand of the other."""
+async def test_who_is_blocked_lets_disappear_what_they_see_themselves(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """Else the messages of one who is molested would go by the hand of the other, who would notice if nothing went."""
     direct = await new_direct(pool, alice, bob)
+    await say(pool, direct, alice, 5)
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
-    membership, _ = await participants.change_settings(pool, bob.user, direct, lifetime_s=60)
-    assert not membership.is_new
-    assert (await conversations.one(pool, alice.user, direct)).lifetime_s is None
-    await participants.change_settings(pool, alice.user, direct, lifetime_s=60)
-    assert (await conversations.one(pool, alice.user, direct)).lifetime_s == 60
+    for lifetime_s in (0, 86400, 60):
+        membership, settings = await participants.change_settings(pool, bob.user, direct, lifetime_s=lifetime_s)
+        assert membership.is_new == (lifetime_s > 0)
+        assert (
+            settings.lifetime_s == (await conversations.one(pool, bob.user, direct)).lifetime_s == (lifetime_s or None)
+        )
+        assert (await conversations.one(pool, alice.user, direct)).lifetime_s is None
+        if membership.others_settings is not None:
+            assert membership.others_settings.lifetime_s is None
+    await pool.fetch("update messages set created = created - interval '61 s' where seq <= 3")
+    await pool.fetch("update expiries set oldest = oldest - interval '61 s', due = due - interval '61 s'")
+    await move(pool)
+    shown = [await conversations.one(pool, each.user, direct) for each in (alice, bob)]
+    assert [each.first_seq for each in shown] == [1, 4]
+    assert {each.joined_seq for seen in shown for each in seen.participants or ()} == {0}
+    [(left,)] = await pool.fetch("select count(*) from expiries where due < clock_timestamp()")
+    assert left == 0, "it is not looked at again before the next message's time has come"
+    await participants.change_settings(pool, alice.user, direct, lifetime_s=3600)
+    for each in (alice, bob):
+        assert (await conversations.one(pool, each.user, direct)).lifetime_s == 3600, "what both are shown comes last"
 
 
 async def test_a_conversation_that_is_locked_is_passed_over_and_comes_next_time(pool: Pool, talk: bytes) -> None:

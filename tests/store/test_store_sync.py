@@ -17,7 +17,7 @@ from store_helpers import a_message
 
 from client.http import Credentials
 from client.mailbox import Mailbox
-from protocol.frames import Conversation, Departed, Message, Participants, ReceiptCounts, Synced, Tombstone
+from protocol.frames import Conversation, Departed, Message, OwnSettings, Participants, ReceiptCounts, Synced, Tombstone
 from protocol.limits import COUNTED, CURSOR_DAYS, MAX_SHOWN
 from store import contacts, conversations, messages, participants, profiles, revisions
 from store import sync as sync_module
@@ -682,8 +682,7 @@ async def test_of_a_group_of_many_no_profiles_are_told_and_of_a_group_of_fewer_a
     assert (ann.display_name, ann.revision, ann.read_seq) == ("Ann", 1, 1)
     await participants.add(pool, alice.user, here, bob.user)
     await next_change()
-    [ann] = [each for each in device.mailbox.participants(here) if each.user == many[0].user]
-    assert (ann.display_name, ann.revision, ann.read_seq) == (None, None, None)
+    assert [each.user for each in device.mailbox.participants(here)] == [alice.user]
 
 
 @pytest.mark.parametrize("shows_all", [False, True])
@@ -706,7 +705,8 @@ async def test_who_comes_to_a_conversation_is_told_of_its_last_message_as_a_fres
     cursor = device.cursor
     await say(pool, here, alice.user, b"3", b"4", b"5")
     _, *fresh = (await sync(pool, bob.user, None)).pushes
-    assert (await sync(pool, bob.user, cursor)).pushes == fresh == [await conversations.one(pool, bob.user, here)]
+    told = [each for each in (await sync(pool, bob.user, cursor)).pushes if not isinstance(each, OwnSettings)]
+    assert told == fresh == [await conversations.one(pool, bob.user, here)]
     await device.catch_up()
     await device.check()
     [held, *_] = device.messages.values()

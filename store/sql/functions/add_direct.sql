@@ -1,26 +1,57 @@
--- The direct conversation of two users: made if there is none.
+-- The direct conversation of two users: made if there is none. The other one is asked, unless the opener is a contact; who blocks
+-- the opener is withheld from it, which the opener cannot tell apart.
+--
+-- outcome: 'made'; 'found'; 'opened' (it was there, and p_user was withheld from it); or why not: 'unknown' (no such user),
+-- 'refused' (p_other takes no messages from p_user), 'limited' (p_user has begun too many, and may again in wait_s).
 create or replace function add_direct(
-    p_conversation uuid, p_user uuid, p_other uuid, out conversation uuid, out is_new boolean
+    p_conversation uuid, p_user uuid, p_other uuid, p_limit int,
+    out outcome text, out conversation uuid, out wait_s float8
 ) language plpgsql as $$
 declare
     low uuid := least(p_user, p_other);
     high uuid := greatest(p_user, p_other);
+    is_known boolean;
+    setting text;
 begin
     select c.id into conversation from conversations c where c.direct_low = low and c.direct_high = high;
-    is_new := not found;
-    if is_new then
+    if not found then
+        perform lock_starts(p_user, false);
         perform lock_pair(p_user, p_other);
-        insert into conversations as c (id, kind, direct_low, direct_high, low_blocks, high_blocks)
-        values (p_conversation, 'direct', low, high,
-                exists (select from contacts b where b.user_id = low and b.contact_id = high and b.is_blocked),
-                exists (select from contacts b where b.user_id = high and b.contact_id = low and b.is_blocked))
-        on conflict on constraint conversations_direct do nothing
-        returning c.id into conversation;
-        is_new := found;
-        if is_new then
-            insert into participants (conversation_id, user_id) values (p_conversation, low), (p_conversation, high);
+        select c.id into conversation from conversations c where c.direct_low = low and c.direct_high = high;
+    end if;
+    if found then
+        if exists (select from withheld w where w.conversation_id = add_direct.conversation and w.user_id = p_user) then
+            perform from conversations c where c.id = add_direct.conversation for no key update;
+            outcome := case when open_withheld(conversation, p_user) then 'opened' else 'found' end;
         else
-            select c.id into conversation from conversations c where c.direct_low = low and c.direct_high = high;
+            outcome := 'found';
         end if;
+        return;
+    end if;
+    select u.messages_from into setting from users u where u.id = p_other;
+    is_known := is_contact(p_other, p_user);
+    if setting is null then
+        outcome := 'unknown';
+        return;
+    elsif not takes_from(setting, is_known) then
+        outcome := 'refused';
+        return;
+    elsif not is_known then
+        wait_s := count_start(p_user, p_limit);
+        if wait_s is not null then
+            outcome := 'limited';
+            return;
+        end if;
+    end if;
+    outcome := 'made';
+    conversation := p_conversation;
+    insert into conversations as c (id, kind, direct_low, direct_high, low_blocks, high_blocks)
+    values (p_conversation, 'direct', low, high, is_blocked(low, high), is_blocked(high, low));
+    insert into participants (conversation_id, user_id) values (p_conversation, p_user);
+    if is_blocked(p_other, p_user) then
+        insert into withheld (conversation_id, user_id) values (p_conversation, p_other);
+    else
+        insert into participants (conversation_id, user_id, asked_by, asked_seq)
+        values (p_conversation, p_other, case when not is_known then p_user end, case when not is_known then 0 end);
     end if;
 end $$;

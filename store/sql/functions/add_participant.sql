@@ -1,17 +1,30 @@
 -- A user becomes a participant of a group. The conversation is locked, which puts the change before or after each message;
--- lists of its members are of another version from then on.
+-- lists of its members are of another version from then on. Who does not know p_user is asked. Who blocks p_user, or has left by
+-- themselves and does not know p_user, is withheld from it, which nobody else can tell apart.
 --
 -- outcome: 'changed', 'again' (it was so already), or why not: 'stranger' (p_user takes no part, or there is no such group),
--- 'forbidden' (p_user is no administrator), 'unknown' (there is no user p_other), 'full' (p_limit take part).
+-- 'forbidden' (p_user is no administrator), 'unknown' (there is no user p_other), 'full' (p_limit take part), 'refused' (p_other
+-- takes no groups from p_user), 'limited' (p_user has brought too many strangers, and may again in wait_s).
 create or replace function add_participant(
-    p_user uuid, p_conversation uuid, p_other uuid, p_limit int,
-    out outcome text, out members uuid[], out members_version bigint
+    p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int,
+    out outcome text, out members uuid[], out members_version bigint, out wait_s float8
 ) language plpgsql as $$
 declare
     conversation conversations;
+    setting text := (select u.groups_from from users u where u.id = p_other);
+    is_known boolean;
+    is_blocker boolean;
+    is_shown boolean;
+    first_seq bigint;
+    is_withheld boolean;
     former departures;
+    held withheld;
 begin
+    perform lock_starts(p_user, false);
     select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
+    is_known := is_contact(p_other, p_user);
+    is_blocker := is_blocked(p_other, p_user);
+    is_shown := exists (select from withheld w where w.conversation_id = p_conversation and w.user_id = p_other);
     outcome := case
         when not exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
@@ -19,24 +32,49 @@ begin
         when not may_change(p_conversation, p_user) then 'forbidden'
         when exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'again'
-        when not exists (select from users u where u.id = p_other) then 'unknown'
-        when (select count(*) from participants p where p.conversation_id = p_conversation) >= p_limit then 'full'
+        -- Who is withheld comes in earnest when a contact brings them.
+        when is_shown and not is_known then 'again'
+        when setting is null then 'unknown'
+        when not takes_from(setting, is_known) then 'refused'
+        when not is_shown and (
+            select count(*) from shown_participants p where p.conversation_id = p_conversation) >= p_limit then 'full'
         else 'changed' end;
-    if outcome = 'changed' then
-        -- Nobody has received what no device of theirs has marked. Who comes back has the marks from before: they never go
-        -- back.
-        delete from departures d where d.user_id = p_other and d.conversation_id = p_conversation returning * into former;
-        if former.left_seq > former.since_seq then
-            insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
-            values (p_conversation, p_other, former.since_seq, former.left_seq, former.delivered_seq, former.read_seq,
-                    former.removed_by, former.departed);
+    if outcome = 'changed' and not is_known then
+        wait_s := count_start(p_user, p_starts);
+        if wait_s is not null then
+            outcome := 'limited';
         end if;
-        insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, private_read_seq,
-                                  changed_by)
-        values (p_conversation, p_other, case when conversation.joiners_see_all then 0 else conversation.last_seq end,
-                conversation.last_seq, coalesce(former.delivered_seq, 0), coalesce(former.read_seq, 0),
-                coalesce(former.private_read_seq, 0), p_user);
-        members := note_members(p_conversation);
-        members_version := conversation.members_version + 1;
     end if;
+    if outcome <> 'changed' then
+        return;
+    end if;
+    first_seq := case when conversation.joiners_see_all then 0 else conversation.last_seq end;
+    is_withheld := is_blocker or not is_known and exists (
+        select from departures d where d.user_id = p_other and d.conversation_id = p_conversation and d.removed_by is null);
+    -- The stay that has ended remains shown. Who is withheld is told nothing, so their departure stays as it is.
+    select * into former from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
+    if former.left_seq > former.since_seq and not is_shown then
+        insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
+        values (p_conversation, p_other, former.since_seq, former.left_seq, former.delivered_seq, former.read_seq,
+                former.removed_by, former.departed);
+    end if;
+    -- Nobody has received what no device of theirs has marked. Who comes back has the marks from before: they never go back.
+    if is_withheld then
+        insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, changed_by)
+        values (p_conversation, p_other, first_seq, conversation.last_seq, coalesce(former.delivered_seq, 0),
+                coalesce(former.read_seq, 0), p_user);
+    else
+        delete from withheld w where w.conversation_id = p_conversation and w.user_id = p_other returning * into held;
+        delete from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
+        -- To the others a user who was withheld has taken part since then: what was sent meanwhile remains sent to them.
+        insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, private_read_seq,
+                                  role, changed_by, asked_by, asked_seq)
+        values (p_conversation, p_other, first_seq, coalesce(held.since_seq, conversation.last_seq),
+                coalesce(held.delivered_seq, former.delivered_seq, 0), coalesce(held.read_seq, former.read_seq, 0),
+                case when held.user_id is null then coalesce(former.private_read_seq, 0) else conversation.last_seq end,
+                coalesce(held.role, 'member'), p_user,
+                case when not is_known then p_user end, case when not is_known then conversation.last_seq end);
+    end if;
+    members := note_members(p_conversation);
+    members_version := conversation.members_version + 1;
 end $$;

@@ -1,34 +1,58 @@
 -- A conversation has another name, shows those who join later another part of what was said before, or lets its messages
 -- live for another time; null leaves as it is, a lifetime of 0 s is none. Groups are changed by their administrators; of a
--- direct conversation either changes the lifetime, and nothing else. Who is blocked gets the same answer and changes
--- nothing.
+-- direct conversation either changes the lifetime, and nothing else. Who is blocked changes what holds for themselves alone, and
+-- is shown it: others_lifetime_s and others_settings_by are what the other one sees. settings_by: the user who changed the settings
+-- last.
 -- outcome: 'changed', 'again', or why not: 'stranger', 'forbidden'.
 create or replace function change_conversation(
     p_user uuid, p_conversation uuid, p_name text, p_joiners_see_all boolean, p_lifetime_s int,
     out outcome text, out members uuid[], out members_version bigint,
-    out name text, out floor_seq bigint, out joiners_see_all boolean, out lifetime_s int, out settings_by uuid
+    out name text, out floor_seq bigint, out joiners_see_all boolean, out lifetime_s int, out settings_by uuid,
+    out others_lifetime_s int, out others_settings_by uuid
 ) language plpgsql as $$
 declare
     conversation conversations;
+    own_lifetime_s int;
+    former_s int;
+    is_own boolean;
 begin
     select * into conversation from conversations c where c.id = p_conversation for no key update;
     name := coalesce(p_name, conversation.name);
     joiners_see_all := coalesce(p_joiners_see_all, conversation.joiners_see_all);
-    lifetime_s := nullif(coalesce(p_lifetime_s, conversation.lifetime_s), 0);
+    is_own := conversation.low_blocks and p_user = conversation.direct_high
+              or conversation.high_blocks and p_user = conversation.direct_low;
+    select p.own_lifetime_s into own_lifetime_s from participants p
+    where p.conversation_id = p_conversation and p.user_id = p_user;
+    former_s := case when own_lifetime_s is null then conversation.lifetime_s else nullif(own_lifetime_s, 0) end;
+    lifetime_s := nullif(coalesce(p_lifetime_s, former_s), 0);
+    others_lifetime_s := case when is_own then conversation.lifetime_s else lifetime_s end;
     floor_seq := conversation.floor_seq;
-    settings_by := conversation.settings_by;
+    -- Whose lifetime holds for themselves alone has changed it themselves.
+    settings_by := case when own_lifetime_s is null then conversation.settings_by else p_user end;
+    others_settings_by := conversation.settings_by;
     outcome := case
-        when not found or not exists (
+        when conversation.id is null or not exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
         when conversation.kind = 'direct' and (p_name is not null or p_joiners_see_all is not null) then 'stranger'
         when conversation.kind = 'group' and not may_change(p_conversation, p_user) then 'forbidden'
-        when conversation.low_blocks and p_user = conversation.direct_high
-             or conversation.high_blocks and p_user = conversation.direct_low then 'again'
         when (name, joiners_see_all, lifetime_s)
-             is not distinct from (conversation.name, conversation.joiners_see_all, conversation.lifetime_s) then 'again'
+             is not distinct from (conversation.name, conversation.joiners_see_all, former_s) then 'again'
         else 'changed' end;
     if outcome = 'changed' then
         settings_by := p_user;
+        others_settings_by := case when is_own then conversation.settings_by else p_user end;
+    end if;
+    if outcome = 'changed' and is_own then
+        update participants p
+        set own_lifetime_s = coalesce(change_conversation.lifetime_s, 0), own_changed = pg_current_xact_id()
+        where p.conversation_id = p_conversation and p.user_id = p_user;
+        update expiries e set due = least(e.due, e.oldest + make_interval(secs => change_conversation.lifetime_s))
+        where e.conversation_id = p_conversation;
+        members := note_members(p_conversation);
+        members_version := conversation.members_version + 1;
+    elsif outcome = 'changed' then
+        update participants p set own_lifetime_s = null, own_changed = pg_current_xact_id()
+        where p.conversation_id = p_conversation and p.own_lifetime_s is not null;
         update conversations c
         set name = change_conversation.name, joiners_see_all = change_conversation.joiners_see_all,
             lifetime_s = change_conversation.lifetime_s, settings_by = p_user

@@ -27,7 +27,7 @@ begin
         on conflict do nothing;
         if found then
             outcome := 'deleted';
-            update participants p set changed = pg_current_xact_id()
+            update participants p set own_marked = pg_current_xact_id()
             where p.conversation_id = p_conversation and p.user_id = p_user;
             if not old.is_silent then
                 perform note_uncounted(p_conversation, p_seq, array[p_user]);

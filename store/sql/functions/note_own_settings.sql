@@ -7,5 +7,6 @@ begin
 end $$;
 
 create or replace trigger users_own_settings before update on users for each row
-when ((old.gives_receipts, old.shows_presence) is distinct from (new.gives_receipts, new.shows_presence))
+when ((old.gives_receipts, old.shows_presence, old.messages_from, old.groups_from)
+      is distinct from (new.gives_receipts, new.shows_presence, new.messages_from, new.groups_from))
 execute function note_own_settings();

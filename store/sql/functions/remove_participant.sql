@@ -1,17 +1,20 @@
 -- A participant leaves a group (p_user and p_other are the same), or an administrator removes one. See add_participant().
--- If no administrator is left, the one who has taken part for longest becomes one.
+-- If no administrator is left, the participant who has taken part for longest becomes one: of those who have accepted, or, if
+-- none has, of those who are asked.
 --
--- outcome: 'changed', or why not: 'stranger', 'forbidden', 'unknown' (p_other takes no part). stay: the one that has ended.
--- heir: the new administrator, if there is one.
+-- outcome: 'changed', or why not: 'stranger', 'forbidden', 'unknown' (p_other takes no part). since_seq to read_seq: the stay that
+-- has ended. heir: the new administrator, if there is one. was_member: whether p_other has been told of the conversation.
 create or replace function remove_participant(
     p_user uuid, p_conversation uuid, p_other uuid,
     out outcome text, out members uuid[], out members_version bigint,
-    out since_seq bigint, out left_seq bigint, out delivered_seq bigint, out read_seq bigint, out heir uuid
+    out since_seq bigint, out left_seq bigint, out delivered_seq bigint, out read_seq bigint, out heir uuid,
+    out was_member boolean
 ) language plpgsql as $$
 #variable_conflict use_column
 declare
     conversation conversations;
-    gone departures;
+    gone participants;
+    held withheld;
 begin
     select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
     outcome := case
@@ -20,31 +23,39 @@ begin
         when conversation.id is null then 'stranger'
         when p_user <> p_other and not may_change(p_conversation, p_user) then 'forbidden'
         when not exists (
-            select from participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'unknown'
+            select from shown_participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'unknown'
         else 'changed' end;
-    if outcome = 'changed' then
-        with gone as (
-            delete from participants p where p.conversation_id = p_conversation and p.user_id = p_other
-            returning p.since_seq, p.delivered_seq, p.read_seq, p.private_read_seq
-        )
-        insert into departures (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq, private_read_seq,
-                                removed_by)
-        select p_other, p_conversation, g.since_seq, conversation.last_seq, g.delivered_seq, g.read_seq, g.private_read_seq,
-               nullif(p_user, p_other)
-        from gone g
-        returning * into gone;
+    if outcome <> 'changed' then
+        return;
+    end if;
+    left_seq := conversation.last_seq;
+    delete from participants p where p.conversation_id = p_conversation and p.user_id = p_other returning * into gone;
+    was_member := found;
+    if was_member then
         since_seq := gone.since_seq;
-        left_seq := gone.left_seq;
         delivered_seq := gone.delivered_seq;
         read_seq := gone.read_seq;
-        if not exists (select from participants p where p.conversation_id = p_conversation and p.role = 'admin') then
-            update participants p set role = 'admin', changed_by = null, changed = pg_current_xact_id()
-            where p.conversation_id = p_conversation and p.user_id = (
-                select o.user_id from participants o where o.conversation_id = p_conversation
-                order by o.joined, o.user_id limit 1)
-            returning p.user_id into heir;
-        end if;
-        members := note_members(p_conversation);
-        members_version := conversation.members_version + 1;
+        insert into departures (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq, private_read_seq,
+                                removed_by)
+        values (p_other, p_conversation, gone.since_seq, left_seq, gone.delivered_seq, gone.read_seq, gone.private_read_seq,
+                nullif(p_user, p_other));
+    else
+        -- Who was withheld has long been told that they take no part, if they ever did; the others see the stay end now.
+        delete from withheld w where w.conversation_id = p_conversation and w.user_id = p_other returning * into held;
+        since_seq := held.since_seq;
+        delivered_seq := held.delivered_seq;
+        read_seq := held.read_seq;
+        insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
+        values (p_conversation, p_other, held.since_seq, left_seq, held.delivered_seq, held.read_seq, nullif(p_user, p_other),
+                clock_timestamp());
     end if;
+    if not exists (select from participants p where p.conversation_id = p_conversation and p.role = 'admin') then
+        update participants p set role = 'admin', changed_by = null, changed = pg_current_xact_id()
+        where p.conversation_id = p_conversation and p.user_id = (
+            select o.user_id from participants o where o.conversation_id = p_conversation
+            order by o.asked_by is not null, o.joined, o.user_id limit 1)
+        returning p.user_id into heir;
+    end if;
+    members := note_members(p_conversation);
+    members_version := conversation.members_version + 1;
 end $$;

@@ -11,7 +11,7 @@ create or replace function send_batch(
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[]
 ) returns table (
-    n bigint, outcome text, seq bigint, id uuid, created bigint, members_version bigint, members uuid[]
+    n bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, members uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
 -- Planning the statement below costs more than running it, and its arguments do not change the plan; see
 -- Connection.query in store/postgres.py for how a plan that was made while the tables were small is got rid of.
@@ -87,11 +87,13 @@ begin
         where c.id = top.conversation_id
     ), own_marks as (
         -- Who writes has read: so own messages never lie above the own mark, and unread counts need no counting. What a
-        -- blocked one writes does not count for the blocker.
+        -- blocked one writes does not count for the blocker. Who writes has accepted what was a request.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
             uncounted = case when top.seq > 0 then 0 else p.uncounted end
-                        + (select count(*) from unnest(top.silent_seqs) silent(seq) where silent.seq > top.seq)
+                        + (select count(*) from unnest(top.silent_seqs) silent(seq) where silent.seq > top.seq),
+            own_changed = case when top.seq > 0 and p.asked_by is not null then pg_current_xact_id() else p.own_changed end,
+            asked_by = case when top.seq = 0 then p.asked_by end, asked_seq = case when top.seq = 0 then p.asked_seq end
         from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seqs
               from (select m.conversation_id, m.user_id, max(m.seq) as seq,
                            array_agg(m.silent_seq) filter (where m.silent_seq > 0) as silent_seqs
@@ -116,8 +118,8 @@ begin
                 else 'stranger' end,
            coalesce(b.seq, t.seq), coalesce(b.id, t.message_id),
            (extract(epoch from coalesce(b.created, t.created)) * 1000000)::bigint,
-           c.members_version,
-           case when i.known_version <> c.members_version then
+           c.recipients_version,
+           case when i.known_version <> c.recipients_version then
                (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end
     from input i
     left join numbered b on b.n = i.n

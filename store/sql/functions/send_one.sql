@@ -2,7 +2,7 @@
 create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to bigint,
-    out outcome text, out seq bigint, out id uuid, out created bigint, out members_version bigint, out members uuid[]
+    out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint, out members uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     conversation record;
@@ -12,11 +12,11 @@ declare
     silent boolean;
 begin
     if p_lock_ms > 0 then
-        select c.last_seq, c.floor_seq, c.active_at, c.members_version, c.direct_low, c.direct_high, c.low_blocks,
+        select c.last_seq, c.floor_seq, c.active_at, c.recipients_version, c.direct_low, c.direct_high, c.low_blocks,
                c.high_blocks
         into conversation from conversations c where c.id = p_conversation for no key update;
     else
-        select c.last_seq, c.floor_seq, c.active_at, c.members_version, c.direct_low, c.direct_high, c.low_blocks,
+        select c.last_seq, c.floor_seq, c.active_at, c.recipients_version, c.direct_low, c.direct_high, c.low_blocks,
                c.high_blocks
         into conversation from conversations c where c.id = p_conversation for no key update skip locked;
         if not found and exists (select from conversations c where c.id = p_conversation) then
@@ -24,8 +24,8 @@ begin
             return;
         end if;
     end if;
-    members_version := conversation.members_version;
-    if p_known_version <> members_version then
+    recipients_version := conversation.recipients_version;
+    if p_known_version <> recipients_version then
         members := (select array_agg(p.user_id) from participants p where p.conversation_id = p_conversation);
     end if;
     select s.seq, s.message_id, s.created, s.digest = p_digest and s.conversation_id = p_conversation as same into twin
@@ -46,9 +46,11 @@ begin
         end if;
     end if;
     seq := conversation.last_seq + 1;
-    -- Who writes has read.
+    -- Who writes has read, and has accepted what was a request.
     update participants p
-    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq), uncounted = 0
+    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq), uncounted = 0,
+        own_changed = case when p.asked_by is not null then pg_current_xact_id() else p.own_changed end,
+        asked_by = null, asked_seq = null
     where p.conversation_id = p_conversation and p.user_id = p_sender;
     if not found then
         outcome := 'stranger';

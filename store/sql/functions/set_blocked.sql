@@ -1,33 +1,67 @@
--- outcome: 'changed', 'again', 'unknown' (no such user). What was unread of who is blocked counts as read, on all
--- devices.
-create or replace function set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, out outcome text) language plpgsql as $$
+-- outcome: 'changed', 'again', 'unknown' (no such user). What was unread of who is blocked counts as read, on all devices, and what
+-- they ask is declined. Nothing is written that who is blocked is shown, or could tell the time of.
+--
+-- shown: the user's conversations that show the other one, otherwise from now on. declined: those that are gone.
+create or replace function set_blocked(
+    p_user uuid, p_other uuid, p_is_blocked boolean,
+    out outcome text, out shown uuid[], out declined uuid[]
+) language plpgsql as $$
 declare
-    conversation uuid;
+    direct uuid;
+    asked uuid;
 begin
+    perform lock_starts(p_other, true);
     perform lock_pair(p_user, p_other);
     if not exists (select from users u where u.id = p_other) or p_user = p_other then
         outcome := 'unknown';
         return;
     end if;
-    if p_is_blocked = coalesce(
-        (select c.is_blocked from contacts c where c.user_id = p_user and c.contact_id = p_other), false)
-    then
+    if p_is_blocked = is_blocked(p_user, p_other) then
         outcome := 'again';
         return;
     end if;
-    insert into contacts (user_id, contact_id, is_blocked) values (p_user, p_other, p_is_blocked)
-    on conflict (user_id, contact_id) do update set is_blocked = excluded.is_blocked;
+    insert into contacts (user_id, contact_id, is_contact, is_blocked, blocked_since)
+    values (p_user, p_other, not p_is_blocked, p_is_blocked, case when p_is_blocked then clock_timestamp() end)
+    on conflict (user_id, contact_id) do update
+    set is_blocked = excluded.is_blocked, blocked_since = excluded.blocked_since,
+        -- Who is a contact is one again when the block ends; who never was becomes one.
+        is_contact = contacts.is_contact or not p_is_blocked;
+    -- In order of their ids, as everybody locks them.
+    perform from conversations c
+    where c.direct_low = least(p_user, p_other) and c.direct_high = greatest(p_user, p_other)
+       or c.id in (select p.conversation_id from participants p where p.user_id = p_user and p.asked_by = p_other)
+    order by c.id for no key update;
     update conversations c
     set low_blocks = case when c.direct_low = p_user then p_is_blocked else c.low_blocks end,
-        high_blocks = case when c.direct_high = p_user then p_is_blocked else c.high_blocks end,
-        changed = pg_current_xact_id()
+        high_blocks = case when c.direct_high = p_user then p_is_blocked else c.high_blocks end
     where c.direct_low = least(p_user, p_other) and c.direct_high = greatest(p_user, p_other)
-    returning c.id into conversation;
+    returning c.id into direct;
     if p_is_blocked then
-        update participants p
-        set private_read_seq = (select c.last_seq from conversations c where c.id = conversation),
-            uncounted = 0, marked = pg_current_xact_id()
-        where p.conversation_id = conversation and p.user_id = p_user;
+        declined := '{}';
+        for asked in
+            select p.conversation_id from participants p where p.user_id = p_user and p.asked_by = p_other
+            order by p.conversation_id
+        loop
+            perform withhold(asked, p_user);
+            declined := declined || asked;
+        end loop;
+    else
+        perform open_withheld(direct, p_user);
     end if;
+    -- Without the other one's display name from now on, or with it.
+    perform from participants p
+    where p.user_id = p_user and p.conversation_id in (select o.conversation_id from participants o where o.user_id = p_other)
+    order by p.conversation_id for no key update;
+    with told as (
+        update participants p
+        set own_shown = pg_current_xact_id(),
+            private_read_seq = case when p_is_blocked and p.conversation_id = direct
+                                    then greatest(p.private_read_seq, (select c.last_seq from conversations c where c.id = direct))
+                                    else p.private_read_seq end,
+            uncounted = case when p_is_blocked and p.conversation_id = direct then 0 else p.uncounted end
+        where p.user_id = p_user and p.conversation_id in (select o.conversation_id from participants o where o.user_id = p_other)
+        returning p.conversation_id
+    )
+    select array_agg(t.conversation_id) into shown from told t;
     outcome := 'changed';
 end $$;

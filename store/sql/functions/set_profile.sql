@@ -1,8 +1,10 @@
 -- What others see of a user changes; null leaves as it is, a display name of '' takes it away. Lists of participants show
 -- the new name from now on: where the user takes part they are other ones.
 create or replace function set_profile(
-    p_user uuid, p_display_name text, p_gives_receipts boolean, p_shows_presence boolean,
+    p_user uuid, p_display_name text, p_gives_receipts boolean, p_shows_presence boolean, p_messages_from text,
+    p_groups_from text,
     out display_name text, out revision int, out gives_receipts boolean, out shows_presence boolean,
+    out messages_from text, out groups_from text,
     out is_renamed boolean, out is_shown_otherwise boolean
 ) language plpgsql as $$
 declare
@@ -12,16 +14,20 @@ begin
     display_name := case when p_display_name is null then old.display_name else nullif(p_display_name, '') end;
     gives_receipts := coalesce(p_gives_receipts, old.gives_receipts);
     shows_presence := coalesce(p_shows_presence, old.shows_presence);
+    messages_from := coalesce(p_messages_from, old.messages_from);
+    groups_from := coalesce(p_groups_from, old.groups_from);
     is_renamed := display_name is distinct from old.display_name;
     is_shown_otherwise := shows_presence <> old.shows_presence;
     revision := old.profile_revision + is_renamed::int;
     update users u
     set display_name = set_profile.display_name, gives_receipts = set_profile.gives_receipts,
-        shows_presence = set_profile.shows_presence, profile_revision = set_profile.revision
+        shows_presence = set_profile.shows_presence, messages_from = set_profile.messages_from,
+        groups_from = set_profile.groups_from, profile_revision = set_profile.revision
     where u.id = p_user;
     if is_renamed then
         -- In key order, as marks and sends lock them.
         perform from participants p where p.user_id = p_user order by p.conversation_id for no key update;
         update participants p set changed = pg_current_xact_id() where p.user_id = p_user;
+        update withheld w set changed = pg_current_xact_id() where w.user_id = p_user;
     end if;
 end $$;

@@ -14,9 +14,9 @@ begin
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
         when not may_change(p_conversation, p_user) then 'forbidden'
         when not exists (
-            select from participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'unknown'
+            select from shown_participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'unknown'
         when exists (
-            select from participants p
+            select from shown_participants p
             where p.conversation_id = p_conversation and p.user_id = p_other and p.role = p_role) then 'again'
         when p_role = 'member' and not exists (
             select from participants p
@@ -25,6 +25,8 @@ begin
     if outcome = 'changed' then
         update participants p set role = p_role, changed_by = nullif(p_user, p_other), changed = pg_current_xact_id()
         where p.conversation_id = p_conversation and p.user_id = p_other;
+        update withheld w set role = p_role, changed_by = p_user, changed = pg_current_xact_id()
+        where w.conversation_id = p_conversation and w.user_id = p_other;
         members := note_members(p_conversation);
         members_version := conversation.members_version + 1;
     end if;

@@ -16,7 +16,9 @@ create or replace function waiting_of(
     from (
         select p.delivered_by, top.created as oldest,
                top.created <= now() - p_read_after and top.seq <= p.delivered_seq as is_overdue,
-               greatest(mark.delivered, c.floor_seq) < c.last_seq and wants_notices(p) and exists (
+               greatest(mark.delivered, c.floor_seq) < c.last_seq and wants_notices(p)
+               -- Of a request its first message alone.
+               and (p.asked_by is null or mark.delivered <= p.asked_seq) and exists (
                    select from messages m
                    where m.conversation_id = p.conversation_id and m.seq > greatest(mark.delivered, c.floor_seq)
                      and is_waiting(m, p_user)
@@ -27,7 +29,7 @@ create or replace function waiting_of(
         -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
         cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c
         cross join lateral (
-            select greatest(p.delivered_seq, p.private_read_seq, p.since_seq) as delivered,
+            select greatest(p.delivered_seq, p.private_delivered_seq, p.private_read_seq, p.since_seq) as delivered,
                    greatest(p.read_seq, p.private_read_seq, p.since_seq) as read
         ) mark
         left join lateral (

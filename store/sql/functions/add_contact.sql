@@ -1,0 +1,25 @@
+-- A user knows another one from now on: what the other one asks is accepted.
+-- outcome: 'added', 'again', 'unknown' (no such user). accepted: conversations that were requests.
+create or replace function add_contact(p_user uuid, p_other uuid, out outcome text, out accepted uuid[]) language plpgsql as $$
+declare
+    asked uuid;
+begin
+    perform lock_starts(p_other, true);
+    if not exists (select from users u where u.id = p_other) or p_user = p_other then
+        outcome := 'unknown';
+        return;
+    end if;
+    insert into contacts as k (user_id, contact_id) values (p_user, p_other)
+    on conflict (user_id, contact_id) do update set is_contact = true where not k.is_contact;
+    outcome := case when found then 'added' else 'again' end;
+    accepted := '{}';
+    if outcome = 'added' and is_contact(p_user, p_other) then
+        for asked in
+            select p.conversation_id from participants p where p.user_id = p_user and p.asked_by = p_other
+            order by p.conversation_id
+        loop
+            perform accept_request(p_user, asked);
+            accepted := accepted || asked;
+        end loop;
+    end if;
+end $$;

@@ -1,0 +1,43 @@
+-- A group with its first participants, of whom one is its administrator. Those who do not know the administrator are asked; who
+-- blocks the administrator is withheld from it, which nobody can tell apart.
+--
+-- outcome: 'made', or why not: 'unknown' (there is no such user), 'refused' (these take no groups from p_admin), 'limited'
+-- (p_admin has begun too many, and may again in wait_s).
+create or replace function add_group(
+    p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit int,
+    out outcome text, out refused uuid[], out wait_s float8
+) language plpgsql as $$
+declare
+    known uuid[];
+    blockers uuid[];
+    found_users int;
+begin
+    perform lock_starts(p_admin, false);
+    known := array(
+        select k.user_id from unnest(p_users) u(id)
+        join contacts k on k.user_id = u.id and k.contact_id = p_admin and k.is_contact and not k.is_blocked
+    ) || p_admin;
+    blockers := array(select b.user_id from contacts b where b.contact_id = p_admin and b.is_blocked and b.user_id = any(p_users));
+    select count(*), array_agg(u.id) filter (where u.id <> p_admin and not takes_from(u.groups_from, u.id = any(known)))
+    into found_users, refused from users u where u.id = any(p_users);
+    outcome := case
+        when found_users < cardinality(p_users) then 'unknown'
+        when refused is not null then 'refused'
+        else 'made' end;
+    if outcome = 'made' and not p_users <@ known then
+        wait_s := count_start(p_admin, p_limit);
+        if wait_s is not null then
+            outcome := 'limited';
+        end if;
+    end if;
+    if outcome <> 'made' then
+        return;
+    end if;
+    insert into conversations (id, kind, name) values (p_conversation, 'group', p_name);
+    insert into participants (conversation_id, user_id, role, changed_by, asked_by, asked_seq)
+    select p_conversation, u, case when u = p_admin then 'admin' else 'member' end, nullif(p_admin, u),
+           case when u <> all(known) then p_admin end, case when u <> all(known) then 0 end
+    from unnest(p_users) u where u <> all(blockers) order by u;
+    insert into withheld (conversation_id, user_id, changed_by)
+    select p_conversation, u, p_admin from unnest(blockers) u order by u;
+end $$;

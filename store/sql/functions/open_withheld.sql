@@ -1,0 +1,18 @@
+-- A user who was withheld from a conversation takes part in it, by an act of their own; nothing from before is for them. The
+-- caller has locked the conversation. Whether there was somebody to open it for.
+create or replace function open_withheld(p_conversation uuid, p_user uuid) returns boolean language plpgsql as $$
+begin
+    with gone as (
+        delete from withheld w where w.conversation_id = p_conversation and w.user_id = p_user returning w.*
+    )
+    insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, role, changed_by,
+                              private_read_seq)
+    select g.conversation_id, g.user_id, c.last_seq, g.since_seq, g.delivered_seq, g.read_seq, g.role, g.changed_by, c.last_seq
+    from gone g join conversations c on c.id = g.conversation_id;
+    if not found then
+        return false;
+    end if;
+    delete from departures d where d.user_id = p_user and d.conversation_id = p_conversation;
+    perform note_members(p_conversation);
+    return true;
+end $$;
