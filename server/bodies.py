@@ -332,7 +332,7 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
         "lifetime_s": conversation.lifetime_s,
         "muted_until": conversation.muted_until,
         "is_request": bool(conversation.is_request),
-        "asked_by": conversation.asked_by and ident(conversation.asked_by),
+        "asked_by": _ident_or_none(conversation.asked_by, form),
         "actor": _ident_or_none(conversation.actor, form),
         "unread_count": conversation.unread_count,
         "participants": [participant_body(each, form) for each in participants],

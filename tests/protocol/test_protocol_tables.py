@@ -153,12 +153,19 @@ def test_the_largest_frames_fit_into_one_websocket_message() -> None:
     assert len(encode(marks)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
     lag = Lag([(b"c" * 16, limits.MAX_SEQ)] * limits.MAX_HEADS)
     assert len(encode(lag)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
-    # A long list has neither marks nor display names, but the user's own.
-    rest = {"since_seq": limits.MAX_SEQ, "actor": b"a" * 16}
-    participant = Participant(b"u" * 16, 2**31 - 1, "u" * 32, limits.MAX_SEQ, None, None, True, **rest)  # type: ignore[arg-type]  # as declared
+    participant = Participant(
+        b"u" * 16,
+        2**31 - 1,
+        "u" * 32,
+        *[limits.MAX_SEQ] * 3,
+        True,
+        "n" * limits.MAX_DISPLAY_NAME_BYTES,
+        limits.MAX_SEQ,
+        b"a" * 16,
+    )
     conversation = replace(
         full(Conversation),
-        participants=[participant] * limits.MAX_PARTICIPANTS,
+        participants=[participant] * limits.MAX_SHOWN,
         last_message=push,
         uncounted_seqs=[limits.MAX_SEQ] * limits.MAX_UNCOUNTED,
         former=[Stay(b"u" * 16, None, None, limits.MAX_SEQ, b"a" * 16, limits.MAX_SEQ)] * limits.MAX_FORMER,

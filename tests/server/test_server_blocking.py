@@ -443,7 +443,7 @@ async def _view(world: World, who: Credentials) -> dict[str, Any]:
     async with world.nodes[1].open_websocket(who.token) as client:
         frames = [each for each in await client.ask(Sync(1, None)) if getattr(each, "conversation", None) in own]
     [(unread, _)] = await world.pool.fetch(
-        "select coalesce(sum(greatest(c.last_seq - greatest(p.read_seq, p.private_read_seq, p.joined_seq), 0)), 0), 0"
+        "select coalesce(sum(unread_count(c, p)), 0), 0"
         " from participants p join conversations c on c.id = p.conversation_id"
         " where p.user_id = %s and c.name is distinct from 'fence two' and c.name is distinct from 'Group'",
         (uuid(who.user),),

@@ -54,8 +54,8 @@ insert into messages (conversation_id, seq, id, sender_id, created, content_type
     from generate_series(1, {SHALLOW}) n, generate_series(1, {DEEP // SHALLOW}) seq;
 insert into hidden (user_id, conversation_id, seq)
     select p.user_id, p.conversation_id, 3 from participants p;
-insert into withheld (conversation_id, user_id, joined_seq, delivered_seq, read_seq)
-    select md5('c' || n)::uuid, md5('u' || (n * 3 + 2) % {USERS})::uuid, 0, 0, 0
+insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq)
+    select md5('c' || n)::uuid, md5('u' || (n * 3 + 2) % {USERS})::uuid, 0, 0, 0, 0
     from generate_series(0, {SHALLOW}, 4) n;
 update contacts set is_blocked = true, blocked_since = now() where ctid in (select ctid from contacts limit 500);
 insert into last_seen (user_id, at) select id, now() from users;

@@ -56,7 +56,8 @@ begin
     if former.left_seq > former.since_seq and not is_shown then
         insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
         values (p_conversation, p_other, former.since_seq, former.left_seq, former.delivered_seq, former.read_seq,
-                former.removed_by, former.departed);
+                former.removed_by, former.departed)
+        on conflict do nothing;
     end if;
     -- Nobody has received what no device of theirs has marked. Who comes back has the marks from before: they never go back.
     if is_withheld then

@@ -47,7 +47,8 @@ begin
         read_seq := held.read_seq;
         insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
         values (p_conversation, p_other, held.since_seq, left_seq, held.delivered_seq, held.read_seq, nullif(p_user, p_other),
-                clock_timestamp());
+                clock_timestamp())
+        on conflict do nothing;
     end if;
     if not exists (select from participants p where p.conversation_id = p_conversation and p.role = 'admin') then
         update participants p set role = 'admin', changed_by = null, changed = pg_current_xact_id()
