@@ -39,20 +39,25 @@ async def declare_all(pool: Pool, tasks: Mapping[str, Task]) -> None:
 
 async def fire_forever(pool: Pool, tasks: Mapping[str, Task]) -> None:
     """Until cancelled."""
-    is_declared = False
+    is_declared, has_looked = False, False
     while True:
         try:
             if not is_declared:
                 await declare_all(pool, tasks)
                 is_declared = True
-            await fire_once(pool, tasks)
+            await fire_once(pool, tasks, has_looked=has_looked)
+            has_looked = True
         except (StoreError, Error) as error:
             log.warning("schedules_wait", error=str(error))
         await trio.sleep(POLL_S)
 
 
-async def fire_once(pool: Pool, tasks: Mapping[str, Task]) -> int:
-    """Fire what is due; how many schedules were, here."""
+async def fire_once(pool: Pool, tasks: Mapping[str, Task], *, has_looked: bool = True) -> int:
+    """Fire what is due; how many schedules were, here.
+
+    :param has_looked: whether this worker has looked before. Ticks that were missed before it started are no warning:
+        perhaps no worker was meant to run.
+    """
     found, moment = await schedules.all_schedules(pool)
     fired = 0
     for schedule in found:
@@ -62,7 +67,7 @@ async def fire_once(pool: Pool, tasks: Mapping[str, Task]) -> int:
         try:
             if schedule.next <= moment:
                 firing = due(schedule.rule, schedule.zone, schedule.missed, schedule.next, moment)
-                fired += await _fire(pool, schedule, firing)
+                fired += await _fire(pool, schedule, firing, has_looked)
             elif (nearer := is_too_far(schedule.rule, schedule.zone, schedule.next, moment)) is not None:
                 log.warning("clock_of_postgres_went_back", schedule=schedule.name)
                 await schedules.mend(pool, schedule, next=nearer)
@@ -71,10 +76,11 @@ async def fire_once(pool: Pool, tasks: Mapping[str, Task]) -> int:
     return fired
 
 
-async def _fire(pool: Pool, schedule: Schedule, firing: Firing) -> bool:
+async def _fire(pool: Pool, schedule: Schedule, firing: Firing, has_looked: bool) -> bool:
     fired = await schedules.fire(pool, schedule, next=firing.next, jobs=firing.jobs)
     if fired:
         log.debug("schedule_fired", schedule=schedule.name, jobs=firing.jobs)
         if firing.missed:
-            log.warning("ticks_missed", schedule=schedule.name, ticks=firing.missed, missed=schedule.missed)
+            say = log.warning if has_looked else log.info
+            say("ticks_missed", schedule=schedule.name, ticks=firing.missed, missed=schedule.missed)
     return fired

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 from jobs_helpers import Recorder, wait_until
 
+from jobs import scheduler
 from jobs.job import Job
 from jobs.scheduler import declare_all, fire_once
 from jobs.task import Cron, Every, Task
@@ -199,3 +201,27 @@ async def test_schedules_of_tasks_that_only_newer_workers_know_are_left_to_them(
     await declare_all(pool, tasks_of(Task(sweeping.sweep, schedule=Every(60))))
     assert await fire_once(pool, tasks_of(Task(recorder.note))) == 0
     assert await waiting(pool) == 0
+
+
+async def test_ticks_that_were_missed_are_warned_of_by_a_worker_that_was_there_alone(
+    pool: Pool, sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch, log_output: list[dict[str, Any]]
+) -> None:
+    """At a start it is no wonder: perhaps no worker was meant to run."""
+    monkeypatch.setattr(scheduler, "POLL_S", 0.02)
+    tasks = tasks_of(Task(sweeping.sweep, schedule=Cron("* * * * *", missed="skip")))
+    await declare_all(pool, tasks)
+
+    def levels() -> list[str]:
+        return [line["log_level"] for line in log_output if line["event"] == "ticks_missed"]
+
+    async def said(times: int) -> bool:
+        return len(levels()) >= times
+
+    await pretend_last_tick(pool, 600)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scheduler.fire_forever, pool, tasks)
+        for expected in (["info"], ["info", "warning"]):
+            await wait_until(partial(said, len(expected)), "missed ticks are spoken of")
+            assert levels() == expected
+            await pretend_last_tick(pool, 600)
+        nursery.cancel_scope.cancel()
