@@ -21,7 +21,7 @@ def delay_s(prospect: Prospect, way: Way, pauses_s: Sequence[float]) -> float | 
         return None
     if way.last is None or _is_back(prospect, way.last, is_unread=is_unread):
         return 0.0
-    if prospect.unread <= way.last.unread and prospect.read == way.last.read:
+    if not _is_news(prospect, way.last):
         return None
     told_for_s = (prospect.now - way.last.told) / 1_000_000
     return max(0.0, pauses_s[min(way.last.times, len(pauses_s)) - 1] - told_for_s)
@@ -37,7 +37,13 @@ def _is_back(prospect: Prospect, last: LastNotice, *, is_unread: bool) -> bool:
     reads them, deliveries say nothing."""
     if prospect.read != last.read:
         return True
-    return prospect.is_undelivered and prospect.delivered != last.delivered and prospect.unread > last.unread
+    return prospect.is_undelivered and prospect.delivered != last.delivered and _is_news(prospect, last)
+
+
+def _is_news(prospect: Prospect, last: LastNotice) -> bool:
+    """Whether more came than the notice counted. By the number alone a message would be no news if another one was
+    deleted; by the time alone, one that was being committed while the notice counted."""
+    return prospect.unread > last.unread or (prospect.newest is not None and prospect.newest > last.told)
 
 
 def next_notice(prospect: Prospect, way: Way, name: str, *, is_withdrawable: bool) -> LastNotice:

@@ -166,7 +166,7 @@ class Prospect(Struct, frozen=True):
     :ivar is_undelivered: a message waits that no device of the user has marked delivered.
     :ivar unread_by: by which devices messages were delivered that have been unread for as long as the read window;
         None among them: by a device that is not known.
-    :ivar oldest: when the first message that is unread was sent; None: none is.
+    :ivar oldest, newest: when the first and the last message that is unread were sent; None: none is.
     :ivar delivered, read: how far the user's marks have come, all together: others than before say that a device of the
         user has taken, or the user read, something.
     :ivar unread, conversations: how many messages are unread, in how many conversations.
@@ -177,6 +177,7 @@ class Prospect(Struct, frozen=True):
     is_undelivered: bool
     unread_by: frozenset[bytes | None]
     oldest: int | None
+    newest: int | None
     delivered: int
     read: int
     unread: int
@@ -261,19 +262,20 @@ async def look(
     rows = await pool.fetch(_sql.look, parameters)
     if not rows:
         return None
-    is_undelivered, unread_by, oldest, delivered, read, unread, conversations, now, *quiet_hours = rows[0][:11]
-    from_minute, until_minute, zone = quiet_hours
+    is_undelivered, unread_by, oldest, newest, delivered, read, unread, conversations, now = rows[0][:9]
+    from_minute, until_minute, zone = rows[0][9:12]
     return Prospect(
         is_undelivered,
         frozenset(unread_by),
         oldest,
+        newest,
         delivered,
         read,
         unread,
         conversations,
         now,
         None if zone is None else QuietHours(from_minute, until_minute, zone),
-        tuple(_way(*row[11:]) for row in rows if row[11] is not None),
+        tuple(_way(*row[12:]) for row in rows if row[12] is not None),
     )
 
 

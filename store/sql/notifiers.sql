@@ -22,7 +22,7 @@ delete from notifiers where id = %(notifier)s::uuid and user_id = %(user)s::uuid
 -- without a verified address, cannot. A row with no kind: there is none. No row: there is no such user.
 -- notifiers: only these; null: all. to_deployment: and the deployment's webhook.
 select w.is_undelivered, coalesce(w.unread_by, '{}'),
-       (extract(epoch from w.oldest) * 1000000)::bigint, w.delivered, w.read, c.unread, c.conversations,
+       (extract(epoch from w.oldest) * 1000000)::bigint, (extract(epoch from w.newest) * 1000000)::bigint, w.delivered, w.read, c.unread, c.conversations,
        (extract(epoch from clock_timestamp()) * 1000000)::bigint, q.from_minute::bigint, q.until_minute::bigint, q.zone,
        n.kind, n.id, n.device_id, n.target, n.address,
        s.name, (extract(epoch from s.told) * 1000000)::bigint, s.times::bigint, s.unread, s.delivered, s.read,

@@ -2,19 +2,20 @@
 --
 -- is_undelivered: a message that no device of the user has marked delivered.
 -- unread_by: the devices by which messages were delivered that are unread for p_read_after or longer; null: there are none.
--- oldest: when the first message that is unread was sent; null: none is.
+-- oldest, newest: when the first and the last message that is unread were sent; null: none is.
 -- delivered, read: how far the user's marks have come, all together. Each mark of a device moves one of them, and nothing
 -- else does but joining and leaving; what is sent to a user who blocks the sender does not.
 create or replace function waiting_of(
     p_user uuid, p_read_after interval,
-    out is_undelivered boolean, out unread_by uuid[], out oldest timestamptz, out delivered bigint, out read bigint
+    out is_undelivered boolean, out unread_by uuid[], out oldest timestamptz, out newest timestamptz,
+    out delivered bigint, out read bigint
 ) language sql stable as $$
     select coalesce(bool_or(each.is_undelivered), false),
            array_agg(distinct each.delivered_by) filter (where each.is_overdue),
-           min(each.oldest),
+           min(each.oldest), max(each.newest),
            coalesce(sum(each.delivered), 0)::bigint, coalesce(sum(each.read), 0)::bigint
     from (
-        select p.delivered_by, top.created as oldest,
+        select p.delivered_by, top.created as oldest, bottom.created as newest,
                top.created <= now() - p_read_after and top.seq <= p.delivered_seq as is_overdue,
                greatest(mark.delivered, c.floor_seq) < c.last_seq and wants_notices(p)
                -- Of a request its first message alone.
@@ -38,6 +39,11 @@ create or replace function waiting_of(
               and greatest(mark.read, c.floor_seq) < c.last_seq and wants_notices(p) and is_waiting(m, p_user)
             order by m.seq limit 1
         ) top on true
+        left join lateral (
+            select m.created from messages m
+            where m.conversation_id = p.conversation_id and m.seq >= top.seq and is_waiting(m, p_user)
+            order by m.seq desc limit 1
+        ) bottom on true
         where p.user_id = p_user
     ) each
 $$;
