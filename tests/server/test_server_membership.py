@@ -296,6 +296,26 @@ async def test_when_few_enough_are_left_names_and_marks_of_all_are_told(
             assert (read[bob.user], read[carol.user]) == (1, 1 if person is carol else 0)
 
 
+async def test_when_few_enough_are_left_the_marks_at_the_end_of_former_stays_are_told(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    """They were left out as long as many took part; without them no status of then is known."""
+    alice, *_ = people
+    more = [await new_user(pool, f"user{number}") for number in range(MAX_SHOWN - 1)]
+    group = await new_group(pool, *people, *more)
+    await say(pool, group, alice.user, b"1")
+    await mark(pool, [[Mark(more[0].user, group, 1, 1)]])
+    await participants.remove(pool, alice.user, group, more[0].user)
+    before = (await conversations.one(pool, alice.user, group)).former
+    assert before == [Stay(more[0].user, None, None, 0, alice.user, 1)]
+    async with scene(pool, redis_url, people) as (_, clients, [api, *_]):
+        await change(api, "DELETE", f"/v1/conversations/{UUID(bytes=group)}/participants/{UUID(bytes=more[1].user)}")
+        for person, client in zip(people, clients, strict=True):
+            told = (await client.find(Conversation)).former or []
+            assert told == (await conversations.one(pool, person.user, group)).former
+            assert {stay.read_seq for stay in told} == {0, 1}
+
+
 async def test_who_is_blocked_counts_as_read_on_all_devices_of_who_blocks_and_nobody_else_is_told(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:

@@ -152,6 +152,7 @@ async def test_who_gives_no_receipts_reads_in_private(pool: Pool, redis_url: str
     async with connected(pool, redis_url, alice, bob, carol) as (writer, reader, _), open_api(pool, redis_url) as api:
         changed = await api.of(bob.token).request("PATCH", "/v1/profile", **_json(b'{"gives_receipts": false}'))
         assert (changed.status, changed.body["gives_receipts"]) == (200, False)
+        await reader.find(OwnSettings)
         frames = await reader.ask(MarkRead(1, [(direct, 2)]))
         told = [each for each in frames if not isinstance(each, OwnSettings)]
         assert told == [Receipts(direct, [(bob.user, 2, 2)]), Done(1)], "the own devices see all of it"

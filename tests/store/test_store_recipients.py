@@ -190,6 +190,19 @@ async def test_a_device_that_comes_back_can_show_who_removed_whom_and_who_was_ad
     assert (stay.user, stay.actor) == (carol.user, alice.user)
 
 
+async def test_who_joins_later_learns_nothing_of_stays_that_had_ended(pool: Pool, people: list[Credentials]) -> None:
+    """Unless they may read what was sent in that time."""
+    alice, bob, carol, _ = people
+    for shows_all in (False, True):
+        group = await new_group(pool, alice, bob)
+        await participants.change_settings(pool, alice.user, group, joiners_see_all=shows_all)
+        await say(pool, group, alice)
+        await participants.remove(pool, bob.user, group, bob.user)
+        await participants.add(pool, alice.user, group, carol.user)
+        former = (await conversations.one(pool, carol.user, group)).former
+        assert [each.user for each in former or ()] == ([bob.user] if shows_all else [])
+
+
 async def test_stays_go_with_the_messages_of_their_time(pool: Pool, people: list[Credentials]) -> None:
     alice, bob, *_ = people
     group = await new_group(pool, alice, bob)
