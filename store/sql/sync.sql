@@ -33,12 +33,9 @@ with mine as materialized (
         from (select p.changed, p.marked from participants p where p.conversation_id = c.id limit %(most)s + 1) p
     ) who
     cross join lateral (
-        -- Those of the last messages that are the user's own, in this order: most have written none of them.
-        select who.size > %(most)s and exists (
-            select from messages m
-            where m.conversation_id = c.id and m.seq > greatest(c.last_seq - %(counted)s, me.joined_seq, c.floor_seq)
-              and m.sender_id = me.user_id
-        ) and (%(base)s::pg_snapshot is null or unseen(c.changed, %(marks)s::pg_snapshot) or exists (
+        -- In this order: most have written none of the last messages.
+        select who.size > %(most)s and me.written_seq > greatest(c.last_seq - %(counted)s, me.joined_seq, c.floor_seq)
+        and (%(base)s::pg_snapshot is null or unseen(c.changed, %(marks)s::pg_snapshot) or exists (
             select from participants p where p.conversation_id = c.id and unseen(p.marked, %(marks)s::pg_snapshot)
         )) as are_told
     ) counted

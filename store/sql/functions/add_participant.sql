@@ -36,6 +36,10 @@ begin
         values (p_conversation, p_other, case when conversation.joiners_see_all then 0 else conversation.last_seq end,
                 conversation.last_seq, coalesce(former.delivered_seq, 0), coalesce(former.read_seq, 0),
                 coalesce(former.private_read_seq, 0), p_user);
+        update participants p set written_seq = coalesce((
+            select max(m.seq) from messages m
+            where m.conversation_id = p_conversation and m.seq > conversation.last_seq - 50 and m.sender_id = p_other), 0)
+        where p.conversation_id = p_conversation and p.user_id = p_other;
         members := note_members(p_conversation);
         members_version := conversation.members_version + 1;
     end if;

@@ -90,6 +90,7 @@ begin
         -- blocked one writes does not count for the blocker.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
+            written_seq = greatest(p.written_seq, top.seq),
             uncounted = case when top.seq > 0 then 0 else p.uncounted end
                         + (select count(*) from unnest(top.silent_seqs) silent(seq) where silent.seq > top.seq)
         from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seqs

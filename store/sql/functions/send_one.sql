@@ -48,7 +48,8 @@ begin
     seq := conversation.last_seq + 1;
     -- Who writes has read.
     update participants p
-    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq), uncounted = 0
+    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq), uncounted = 0,
+        written_seq = send_one.seq
     where p.conversation_id = p_conversation and p.user_id = p_sender;
     if not found then
         outcome := 'stranger';
