@@ -91,6 +91,7 @@ begin
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
             written_seq = greatest(p.written_seq, top.seq),
+            silenced = case when top.silent_seqs is not null then pg_current_xact_id() else p.silenced end,
             uncounted = case when top.seq > 0 then 0 else p.uncounted end
                         + (select count(*) from unnest(top.silent_seqs) silent(seq) where silent.seq > top.seq)
         from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seqs

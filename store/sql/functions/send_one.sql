@@ -59,7 +59,7 @@ begin
     silent := coalesce(conversation.low_blocks and p_sender = conversation.direct_high
                        or conversation.high_blocks and p_sender = conversation.direct_low, false);
     if silent then
-        update participants p set uncounted = p.uncounted + 1
+        update participants p set uncounted = p.uncounted + 1, silenced = pg_current_xact_id()
         where p.conversation_id = p_conversation and p.user_id <> p_sender;
     end if;
     stamp := greatest(clock_timestamp(), conversation.active_at);
