@@ -27,6 +27,7 @@ from protocol.frames import (
     MarkRead,
     Message,
     Messages,
+    OwnSettings,
     Presence,
     Push,
     Reply,
@@ -255,7 +256,8 @@ async def test_sync_brings_what_is_new_before_its_reply(pool: Pool, redis_url: s
         *pushes, synced = await room.ask("bob", Sync(6, None))
         assert isinstance(synced, Synced)
         assert not synced.more
-        [conversation] = pushes
+        conversation = pushes[-1]
+        assert [type(each) for each in pushes] == [OwnSettings, Conversation]
         assert isinstance(conversation, Conversation)
         assert (conversation.last_seq, conversation.unread_count) == (0, 0)
         for n in range(3):
