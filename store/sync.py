@@ -47,7 +47,7 @@ _CHANGED: Final = Statement(
         "user": UUID,
         "limit": BIGINT,
     },
-    (TEXT, TEXT, TEXT, BIGINT, BOOL, BOOL, UUIDS, BIGINTS, BIGINTS, TEXTS, BIGINTS),
+    (TEXT, TEXT, TEXT, BIGINT, BOOL, BOOL, UUIDS, BIGINTS, BIGINTS, TEXTS, BIGINTS, BIGINTS),
 )
 _MESSAGES: Final = Statement(
     _sql.messages,
@@ -56,7 +56,7 @@ _MESSAGES: Final = Statement(
         "conversations": UUIDS,
         "after": BIGINTS,
         "newest": BIGINTS,
-        "base": TEXT,
+        "bases": TEXTS,
         "limit": INT,
         "bytes": BIGINT,
     },
@@ -304,6 +304,7 @@ class _Changed(NamedTuple):
 
     :ivar floor: the seq up to which nothing is for the user.
     :ivar is_counted: whether it is to be told how far the user's own messages have come.
+    :ivar is_silenced: whether somebody whom the user blocks has written since everybody's marks were told.
     """
 
     conversation: bytes
@@ -311,6 +312,7 @@ class _Changed(NamedTuple):
     floor: int
     news: str
     is_counted: int
+    is_silenced: int
 
 
 class _Page:
@@ -407,7 +409,7 @@ class _Page:
             "after": after,
             # Whoever has come since is told of the last message, as a fresh device is.
             "newest": [0 if each.news == "came" else self._newest for each in changed],
-            "base": str(self._base),
+            "bases": [str(self._marks if each.is_silenced else self._base) for each in changed],
             "limit": MAX_MESSAGES,
             "bytes": max_bytes,
         }

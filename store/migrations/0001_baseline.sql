@@ -165,6 +165,10 @@ create table participants (
     delivered_by uuid,
     -- The other user who let this one take part, or gave the role, whichever was last.
     changed_by uuid references users,
+    -- Somebody whom the user blocks has written here last by: no device of the user was told live. Null: never.
+    silenced xid8,
+    -- Where the last message is that the user has written; of one from before they came back, if it was among the last 50.
+    written_seq bigint not null default 0,
     primary key (conversation_id, user_id),
     constraint participants_marks check (joined_seq >= 0 and since_seq >= 0 and 0 <= read_seq and read_seq <= delivered_seq
                                          and private_read_seq >= 0 and private_delivered_seq >= 0),

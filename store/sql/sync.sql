@@ -6,7 +6,7 @@
 -- Of each conversation: when it was active; up to which seq nothing is for the user; what of it is new: 'left' (the user takes part no more), 'came' (the user takes part since then),
 -- 'whole' (who takes part, or the settings), 'head' (its messages, its floor, or what is the user's own), 'marks' (others' marks
 -- or profiles alone), 'counts' (how far the user's own messages have come, where many take part); whether the latter are to be
--- told.
+-- told; whether messages are told since `marks`: somebody whom the user blocks has written, which no device is told live.
 -- Besides, in the same statement: a new snapshot, the last transaction that it surely saw, whose history this is, what time it
 -- is, whether there are some for `are_moved`, and whether what the user has set is to be told (see own_settings.sql).
 with mine as materialized (
@@ -20,11 +20,11 @@ with mine as materialized (
                 when unseen(c.members_changed, %(base)s::pg_snapshot)
                      or unseen(me.own_shown, %(base)s::pg_snapshot) then 'whole'
                 when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot)
-                     or unseen(me.own_changed, %(base)s::pg_snapshot) then 'head'
+                     or unseen(me.own_changed, %(base)s::pg_snapshot) or unseen(me.silenced, %(marks)s::pg_snapshot) then 'head'
                 when unseen(me.marked, %(marks)s::pg_snapshot) or unseen(me.own_marked, %(marks)s::pg_snapshot)
                      or who.size <= %(most)s and (who.is_changed or who.is_marked) then 'marks'
                 when counted.are_told then 'counts' end as news,
-           counted.are_told
+           counted.are_told, unseen(me.silenced, %(marks)s::pg_snapshot) as is_silenced
     from participants me
     join conversations c on c.id = me.conversation_id
     cross join lateral (
@@ -35,19 +35,16 @@ with mine as materialized (
         from (select p.changed, p.marked from shown_participants p where p.conversation_id = c.id limit %(most)s + 1) p
     ) who
     cross join lateral (
-        -- Those of the last messages that are the user's own, in this order: most have written none of them.
-        select who.size > %(most)s and exists (
-            select from messages m
-            where m.conversation_id = c.id and m.seq > greatest(c.last_seq - %(counted)s, me.joined_seq, c.floor_seq)
-              and m.sender_id = me.user_id
-        ) and (%(base)s::pg_snapshot is null or unseen(c.changed, %(marks)s::pg_snapshot) or exists (
+        -- In this order: most have written none of the last messages.
+        select who.size > %(most)s and me.written_seq > greatest(c.last_seq - %(counted)s, me.joined_seq, c.floor_seq)
+        and (%(base)s::pg_snapshot is null or unseen(c.changed, %(marks)s::pg_snapshot) or exists (
             select from participants p where p.conversation_id = c.id and unseen(p.marked, %(marks)s::pg_snapshot)
         )) as are_told
     ) counted
     where me.user_id = %(user)s::uuid
     union all
     -- Beyond all messages: none of them is for the user.
-    select d.conversation_id, 0, 4611686018427387904, d.changed, unseen(d.changed, %(target)s::pg_snapshot), 'left', false
+    select d.conversation_id, 0, 4611686018427387904, d.changed, unseen(d.changed, %(target)s::pg_snapshot), 'left', false, false
     from departures d
     where d.user_id = %(user)s::uuid and unseen(d.changed, %(base)s::pg_snapshot)
 ), page as (
@@ -64,14 +61,15 @@ select pg_current_snapshot()::text, greatest(own.changed, (select max(changed) f
        (select coalesce(bool_or(is_moved), false) from mine), %(base)s::pg_snapshot is null or unseen(own.changed, %(base)s::pg_snapshot),
        array(select id from page order by n), array(select active_at from page order by n),
        array(select floor_seq from page order by n),
-       array(select news from page order by n), array(select are_told::int::bigint from page order by n)
+       array(select news from page order by n), array(select are_told::int::bigint from page order by n),
+       array(select is_silenced::int::bigint from page order by n)
 from (select (select u.own_changed from users u where u.id = %(user)s::uuid) as changed) own;
 
 -- name: messages
 -- See unseen_messages() in functions/.
 select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision::bigint, edited,
        reply_to, temp_id, is_gone, deleted_by, is_beyond
-from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(newest)s::bigint[], %(base)s::pg_snapshot,
+from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(newest)s::bigint[], %(bases)s::pg_snapshot[],
                      %(limit)s, %(bytes)s);
 
 -- name: counts

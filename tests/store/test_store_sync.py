@@ -548,6 +548,28 @@ async def test_a_cursor_that_was_moved_on_tells_of_everybodys_marks_since_the_la
     assert (await sync(pool, carol.user, device.cursor)).pushes == [], "then they are told"
 
 
+@pytest.mark.parametrize("is_unblocked", [False, True])
+@pytest.mark.parametrize("in_a_batch", [False, True])
+async def test_a_cursor_that_was_moved_on_tells_of_what_somebody_who_is_blocked_has_written(
+    pool: Pool, alice: Credentials, bob: Credentials, in_a_batch: bool, is_unblocked: bool
+) -> None:
+    """No device of the one who blocks is told live, so no cursor may pass it: a fresh device is shown its tombstone."""
+    here = await new_direct(pool, alice, bob)
+    device = Device(pool, alice.user)
+    await device.catch_up()
+    await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
+    await device.stay()
+    await say(pool, here, bob.user, *[b"1", b"2"][: 1 + in_a_batch])
+    device.mailbox.synced(Synced(1, cursor_of(alice.user, await tide(pool), device.marks), False))
+    if is_unblocked:
+        await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=False)
+        device.mailbox.synced(Synced(1, cursor_of(alice.user, await tide(pool), device.marks), False))
+    await device.catch_up()
+    await device.check()
+    assert [type(each) for each in device.messages.values()] == [Tombstone] * (1 + in_a_batch)
+    assert (await sync(pool, alice.user, device.cursor)).pushes == [], "then it is told"
+
+
 async def test_a_cursor_that_is_too_old_is_expired(pool: Pool, alice: Credentials) -> None:
     owner, day, *rest = cbor2.loads((await sync(pool, alice.user, None)).cursor)
     assert not (await sync(pool, alice.user, cbor2.dumps([owner, day - CURSOR_DAYS, *rest]))).more

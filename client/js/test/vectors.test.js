@@ -7,6 +7,7 @@ import { decode, encode } from '../codec.js'
 
 const BYTES = new Set([
   'conversation', 'message', 'sender', 'content', 'nonce', 'ephemeral_public_key', 'temp_id', 'user', 'device', 'cursor',
+  'actor',
 ])
 const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts'])
 
@@ -31,7 +32,7 @@ function frameOf(shown) {
   const fields = Object.entries(shown).map(([name, value]) => {
     if (BYTES.has(name) || ARRAYS_OF_BYTES.has(name)) return [name, unhex(value)]
     if (name === 'last_message') return [name, frameOf(value)]
-    if (['messages', 'conversations', 'participants'].includes(name)) return [name, value.map(frameOf)]
+    if (['messages', 'conversations', 'participants', 'former'].includes(name)) return [name, value.map(frameOf)]
     return [name, value]
   })
   return Object.fromEntries(fields)

@@ -75,6 +75,10 @@ begin
                 case when held.user_id is null then coalesce(former.private_read_seq, 0) else conversation.last_seq end,
                 coalesce(held.role, 'member'), p_user,
                 case when not is_known then p_user end, case when not is_known then conversation.last_seq end);
+        update participants p set written_seq = coalesce((
+            select max(m.seq) from messages m
+            where m.conversation_id = p_conversation and m.seq > conversation.last_seq - 50 and m.sender_id = p_other), 0)
+        where p.conversation_id = p_conversation and p.user_id = p_other;
     end if;
     members := note_members(p_conversation);
     members_version := conversation.members_version + 1;

@@ -90,6 +90,8 @@ begin
         -- blocked one writes does not count for the blocker. Who writes has accepted what was a request.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
+            written_seq = greatest(p.written_seq, top.seq),
+            silenced = case when top.silent_seqs is not null then pg_current_xact_id() else p.silenced end,
             uncounted = case when top.seq > 0 then 0 else p.uncounted end
                         + (select count(*) from unnest(top.silent_seqs) silent(seq) where silent.seq > top.seq),
             own_changed = case when top.seq > 0 and p.asked_by is not null then pg_current_xact_id() else p.own_changed end,

@@ -49,6 +49,7 @@ begin
     -- Who writes has read, and has accepted what was a request.
     update participants p
     set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq), uncounted = 0,
+        written_seq = send_one.seq,
         own_changed = case when p.asked_by is not null then pg_current_xact_id() else p.own_changed end,
         asked_by = null, asked_seq = null
     where p.conversation_id = p_conversation and p.user_id = p_sender;
@@ -60,7 +61,7 @@ begin
     silent := coalesce(conversation.low_blocks and p_sender = conversation.direct_high
                        or conversation.high_blocks and p_sender = conversation.direct_low, false);
     if silent then
-        update participants p set uncounted = p.uncounted + 1
+        update participants p set uncounted = p.uncounted + 1, silenced = pg_current_xact_id()
         where p.conversation_id = p_conversation and p.user_id <> p_sender;
     end if;
     stamp := greatest(clock_timestamp(), conversation.active_at);

@@ -1,9 +1,10 @@
 -- The messages of some conversations that a snapshot does not see: those that were added, edited or deleted since, as p_user
 -- may see them; conversation after conversation as given, in order of seq. p_after: only those with a greater seq.
--- p_newest: of the messages that were added, only those among so many last ones of the conversation; null: all.
+-- p_snapshot: of each conversation. p_newest: of the messages that were added, only those among so many last ones of the
+-- conversation; null: all.
 -- The result ends after p_limit rows, or p_bytes of content, and then has one row more, whose is_beyond is true.
 create or replace function unseen_messages(
-    p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot, p_limit int, p_bytes bigint
+    p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[], p_limit int, p_bytes bigint
 ) returns table (
     conversation uuid, seq bigint, id uuid, created bigint, sender uuid, content_type text, content bytea, nonce bytea,
     ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid,
@@ -16,7 +17,7 @@ declare
     m record;
 begin
     for n in 1 .. cardinality(p_conversation) loop
-        first := first_unseen(p_conversation[n], p_after[n], p_snapshot);
+        first := first_unseen(p_conversation[n], p_after[n], p_snapshot[n]);
         if p_newest[n] is not null then
             first := greatest(first, (select c.last_seq + 1 - p_newest[n] from conversations c where c.id = p_conversation[n]));
         end if;
@@ -32,12 +33,12 @@ begin
                 union all
                 select a.* from (
                     select r.seq from revisions r
-                    where r.conversation_id = p_conversation[n] and not pg_visible_in_snapshot(r.changed, p_snapshot)
-                      and r.changed >= pg_snapshot_xmin(p_snapshot)
+                    where r.conversation_id = p_conversation[n] and not pg_visible_in_snapshot(r.changed, p_snapshot[n])
+                      and r.changed >= pg_snapshot_xmin(p_snapshot[n])
                     union
                     select h.seq from hidden h
                     where h.user_id = p_user and h.conversation_id = p_conversation[n]
-                      and not pg_visible_in_snapshot(h.changed, p_snapshot)
+                      and not pg_visible_in_snapshot(h.changed, p_snapshot[n])
                 ) old
                 join messages a on a.conversation_id = p_conversation[n] and a.seq = old.seq
                 where old.seq > p_after[n] and old.seq < first
