@@ -117,7 +117,7 @@ async def run_chat(
         if scope.cancelled_caught:
             why = f"; the last attempt: {session.last_error}" if session.last_error is not None else ""
             raise Unreachable(f"no gateway at {' or '.join(socket_urls)}{why}")
-        chat = _Chat(session, conversation, names, show, warn, decide)
+        chat = _Chat(session, conversation, names, signs, show, warn, decide)
         chat.show_recent()
         session.watch([user for user in names if user != credentials.user])
         async with open_service_nursery() as nursery:
@@ -132,10 +132,12 @@ class _Chat:
         session: Session,
         conversation: Conversation,
         names: dict[bytes, str],
+        signs: Signs,
         show: Show,
         warn: Show,
         decide: Decide,
     ) -> None:
+        self._signs = signs
         self._session = session
         self._conversation = conversation.conversation
         self._names = names
@@ -163,6 +165,7 @@ class _Chat:
             is_typed = entry.message in self._typed
             self._typed.discard(entry.message)
             if entry.conversation == self._conversation and not is_typed:
+                self._signs.end_typing(entry.sender)
                 self._show_entry(entry)
 
     def _show_entry(self, entry: Entry) -> None:

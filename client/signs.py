@@ -33,3 +33,7 @@ class Signs:
         was_typing = now < self._typing_until.get(sign.user, now)
         self._typing_until[sign.user] = now + limits.TYPING_S if sign.is_typing else now
         return sign.is_typing and not was_typing
+
+    def end_typing(self, user: bytes) -> None:
+        """The user has sent a message, and so types no more (`protocol/SPEC.md`, 9.1)."""
+        self._typing_until.pop(user, None)

@@ -25,5 +25,15 @@ def test_typing_is_news_when_it_begins() -> None:
     assert signs.take(Typing(TALK, ME, True), 20 + limits.TYPING_S), "each user by themselves"
 
 
+def test_a_message_ends_the_typing_of_its_sender_alone() -> None:
+    signs = Signs(TALK)
+    assert signs.take(Typing(TALK, OTHER, True), 10)
+    assert signs.take(Typing(TALK, ME, True), 10)
+    signs.end_typing(OTHER)
+    signs.end_typing(b"n" * 16)  # of whom nothing was heard
+    assert signs.take(Typing(TALK, OTHER, True), 11)
+    assert not signs.take(Typing(TALK, ME, True), 11)
+
+
 def test_typing_elsewhere_is_no_news() -> None:
     assert not Signs(TALK).take(Typing(GROUP, OTHER, True), 0)
