@@ -25,7 +25,7 @@ create table users (
     settings_revision int not null default 0,
     contacts_revision int not null default 0,
     own_changed xid8 not null default pg_current_xact_id(),
-    -- From whom a first message, and a place in a group, is taken (decision 31); what others than contacts bring is a request.
+    -- From whom a first message, and a place in a group, is taken (decision 29); what others than contacts bring is a request.
     messages_from text not null default 'everybody' check (messages_from in ('everybody', 'contacts', 'nobody')),
     groups_from text not null default 'everybody' check (groups_from in ('everybody', 'contacts', 'nobody')),
     constraint users_username unique (username)
@@ -77,7 +77,7 @@ create table contacts (
 create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;
 create index contacts_blockers on contacts (contact_id, user_id) where is_blocked;
 
--- How many conversations with strangers a user has begun, since when (decision 31).
+-- How many conversations with strangers a user has begun, since when (decision 29).
 create table starts (
     user_id uuid primary key references users,
     since timestamptz not null default clock_timestamp(),
@@ -154,7 +154,7 @@ create table participants (
     -- Nor these: private marks, and how others are shown to the user alone. Who else takes part cannot notice when they moved.
     own_marked xid8,
     own_shown xid8,
-    -- A request (decision 31): who asks this user to take part, and what the last message was then. Null: none any more.
+    -- A request (decision 29): who asks this user to take part, and what the last message was then. Null: none any more.
     asked_by uuid references users,
     asked_seq bigint,
     -- The lifetime that this user has set while blocked by the other one, 0 for none: it holds for this user alone.
