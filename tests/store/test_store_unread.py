@@ -289,7 +289,7 @@ async def test_a_mark_that_waits_for_what_changes_the_count_sees_what_it_changed
         await other.query("begin")
         await other.query(first, {"alice": uuid(alice.user), "talk": uuid(talk)})
         nursery.start_soon(mark, pool, [[Mark(bob.user, talk, moves, moves)]])
-        await wait_until(lambda: is_waiting_for(pool, "Lock", "mark as"), "the mark waits")
+        await wait_until(lambda: is_waiting_for(pool, "Lock", "m.delivered, m.read"), "the mark waits")
         await other.query("commit")
     for _, _, shown, uncounted, counted, above in await pool.fetch(COUNTED, (uuids([talk]),)):
         assert (shown, uncounted) == (counted, above - counted)
