@@ -84,8 +84,13 @@ async def set_blocked(pool: Pool, user: bytes, other: bytes, *, is_blocked: bool
         raise UnknownUser
     if outcome == "again":
         return None
-    versions = await pool.fetch(_sql.versions, {"conversations": uuids(declined)}) if declined else []
-    return Blocked(shown or [], [(conversation, version) for conversation, version in versions])
+    return Blocked(shown or [], await versions(pool, declined) if declined else [])
+
+
+async def versions(pool: Pool, conversations: Sequence[bytes]) -> list[tuple[bytes, int]]:
+    """Which state the lists of participants of some conversations are in."""
+    rows = await pool.fetch(_sql.versions, {"conversations": uuids(conversations)})
+    return [(conversation, version) for conversation, version in rows]
 
 
 async def blockers(pool: Pool, user: bytes, users: Sequence[bytes]) -> set[bytes]:

@@ -7,7 +7,7 @@ from (select distinct unnest(%(users)s::uuid[])) given(id)
 cross join lateral (select u.id, u.shows_presence from users u where u.id = given.id limit 1) u
 left join lateral (
     select b.blocked_since as since from contacts b
-    where b.user_id = u.id and b.contact_id = %(user)s::uuid and b.is_blocked
+    where b.user_id = u.id and b.contact_id = %(user)s::uuid and b.is_blocked limit 1
 ) blocker on true
 where (u.id = %(user)s::uuid or u.shows_presence)
   and not is_blocked(%(user)s::uuid, u.id)
@@ -25,7 +25,7 @@ from unnest(%(user)s::uuid[], %(watched)s::uuid[]) given(user_id, watched_id)
 left join lateral (select u.id, u.shows_presence from users u where u.id = given.watched_id limit 1) u on true
 left join lateral (
     select b.blocked_since as since from contacts b
-    where b.user_id = given.watched_id and b.contact_id = given.user_id and b.is_blocked
+    where b.user_id = given.watched_id and b.contact_id = given.user_id and b.is_blocked limit 1
 ) blocker on true
 cross join lateral (
     select coalesce(
@@ -47,7 +47,9 @@ cross join lateral (
     select count(*) as size
     from (select from shown_participants n where n.conversation_id = me.conversation_id limit %(most)s + 1) n
 ) taking
-join participants p on p.conversation_id = me.conversation_id
+cross join lateral (
+    select p.user_id from participants p where p.conversation_id = me.conversation_id limit %(most)s + 1
+) p
 where me.user_id = %(user)s::uuid and taking.size <= %(most)s;
 
 -- name: changed_since

@@ -208,7 +208,7 @@ WRITES: Final = {
     ),
     "new group": Write(
         lambda s: ask(s.api, "POST", "/v1/conversations", kind="group", name="N", participants=[s.people["bob"].user]),
-        "insert into conversations",
+        "add_group(",
         "select from conversations where name = 'N'",
     ),
     "add participant": Write(
@@ -408,7 +408,8 @@ async def test_what_could_not_be_told_after_its_commit_is_looked_for(
         return look_up_in_vain
 
     async with open_scene(pool, redis_url) as scene:
-        monkeypatch.setattr(conversations, "one", failing_once(conversations.one))
+        for look_up in ("one", "seen_by", "participant"):
+            monkeypatch.setattr(conversations, look_up, failing_once(getattr(conversations, look_up)))
         monkeypatch.setattr(members, "acquainted", failing_once(members.acquainted))
         await insist(scene, WRITES[name])
         assert failures

@@ -54,6 +54,11 @@ insert into messages (conversation_id, seq, id, sender_id, created, content_type
     from generate_series(1, {SHALLOW}) n, generate_series(1, {DEEP // SHALLOW}) seq;
 insert into hidden (user_id, conversation_id, seq)
     select p.user_id, p.conversation_id, 3 from participants p;
+insert into departures (user_id, conversation_id, since_seq, left_seq)
+    select md5('u' || (n * 3 + 4) % {USERS})::uuid, md5('c' || n)::uuid, 0, 5 from generate_series(0, {SHALLOW}, 2) n;
+insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, departed)
+    select md5('c' || n)::uuid, md5('u' || (n * 3 + 5) % {USERS})::uuid, 0, 5, 0, 0, now()
+    from generate_series(0, {SHALLOW}, 2) n;
 insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq)
     select md5('c' || n)::uuid, md5('u' || (n * 3 + 2) % {USERS})::uuid, 0, 0, 0, 0
     from generate_series(0, {SHALLOW}, 4) n;
@@ -166,7 +171,7 @@ async def test_each_read_is_one_query(
     assert len(statements) == count, statements
 
 
-FIRST: Final = {"is_request": False, "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, "most": 32}
+FIRST: Final = {"is_request": False, "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, **conversations._MOST}
 READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
     ("list", conversations._PAGE, {"user": b"", **FIRST}),
     (
@@ -178,7 +183,7 @@ READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
     (
         "chosen",
         conversations._CHOSEN,
-        {"user": b"", "conversations": [b""], "bases": [None], "marks": None, "most": 32},
+        {"user": b"", "conversations": [b""], "bases": [None], "marks": None, **conversations._MOST},
     ),
     *[
         (f"{name} {at}", statement, {"user": b"", "conversation": b"", "limit": PAGE + 1, "bytes": None, **bounds})
@@ -274,6 +279,8 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "contacts_blocked",  # whose display names are not shown
         "contacts_blockers",  # who sees no profile and no typing of a user
         "withheld_user",  # a user's profile
+        "departures_conversation",  # former stays
+        "messages_uncounted",  # which messages count no more
         "participants_user",  # the list, sync, who shares a conversation
         "jobs_due",  # relay
         "dead_jobs_task",  # dead, replay

@@ -15,7 +15,10 @@ begin
     perform lock_starts(p_admin, false);
     known := array(
         select k.user_id from unnest(p_users) u(id)
-        join contacts k on k.user_id = u.id and k.contact_id = p_admin and k.is_contact and not k.is_blocked
+        cross join lateral (
+            select k.user_id from contacts k
+            where k.user_id = u.id and k.contact_id = p_admin and k.is_contact and not k.is_blocked limit 1
+        ) k
     ) || p_admin;
     blockers := array(select b.user_id from contacts b where b.contact_id = p_admin and b.is_blocked and b.user_id = any(p_users));
     select count(*), array_agg(u.id) filter (where u.id <> p_admin and not takes_from(u.groups_from, u.id = any(known)))

@@ -9,6 +9,7 @@ create or replace function set_blocked(
 declare
     direct uuid;
     asked uuid;
+    concerned uuid[];
 begin
     perform lock_starts(p_other, true);
     perform lock_pair(p_user, p_other);
@@ -27,10 +28,13 @@ begin
         -- Who is a contact is one again when the block ends; who never was becomes one.
         is_contact = contacts.is_contact or not p_is_blocked;
     -- In order of their ids, as everybody locks them.
-    perform from conversations c
-    where c.direct_low = least(p_user, p_other) and c.direct_high = greatest(p_user, p_other)
-       or c.id in (select p.conversation_id from participants p where p.user_id = p_user and p.asked_by = p_other)
-    order by c.id for no key update;
+    concerned := array(
+        select c.id from conversations c
+        where c.direct_low = least(p_user, p_other) and c.direct_high = greatest(p_user, p_other)
+        union all
+        select p.conversation_id from participants p where p.user_id = p_user and p.asked_by = p_other
+    );
+    perform from conversations c where c.id = any(concerned) order by c.id for no key update;
     update conversations c
     set low_blocks = case when c.direct_low = p_user then p_is_blocked else c.low_blocks end,
         high_blocks = case when c.direct_high = p_user then p_is_blocked else c.high_blocks end
@@ -48,20 +52,24 @@ begin
     else
         perform open_withheld(direct, p_user);
     end if;
-    -- Without the other one's display name from now on, or with it.
+    -- Without the other one's display name from now on, or with it. Each is looked up: without statistics a table would be read
+    -- from end to end.
+    concerned := array(
+        select p.conversation_id from participants p
+        cross join lateral (
+            select from participants o where o.conversation_id = p.conversation_id and o.user_id = p_other limit 1
+        ) both_take_part
+        where p.user_id = p_user
+    );
     perform from participants p
-    where p.user_id = p_user and p.conversation_id in (select o.conversation_id from participants o where o.user_id = p_other)
-    order by p.conversation_id for no key update;
-    with told as (
-        update participants p
-        set own_shown = pg_current_xact_id(),
-            private_read_seq = case when p_is_blocked and p.conversation_id = direct
-                                    then greatest(p.private_read_seq, (select c.last_seq from conversations c where c.id = direct))
-                                    else p.private_read_seq end,
-            uncounted = case when p_is_blocked and p.conversation_id = direct then 0 else p.uncounted end
-        where p.user_id = p_user and p.conversation_id in (select o.conversation_id from participants o where o.user_id = p_other)
-        returning p.conversation_id
-    )
-    select array_agg(t.conversation_id) into shown from told t;
+    where p.conversation_id = any(concerned) and p.user_id = p_user order by p.conversation_id for no key update;
+    update participants p
+    set own_shown = pg_current_xact_id(),
+        private_read_seq = case when p_is_blocked and p.conversation_id = direct
+                                then greatest(p.private_read_seq, (select c.last_seq from conversations c where c.id = direct))
+                                else p.private_read_seq end,
+        uncounted = case when p_is_blocked and p.conversation_id = direct then 0 else p.uncounted end
+    where p.conversation_id = any(concerned) and p.user_id = p_user;
+    shown := concerned;
     outcome := 'changed';
 end $$;
