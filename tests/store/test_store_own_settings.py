@@ -15,7 +15,7 @@ from store.own_settings import changed_since, own_settings_of
 from store.pool import Pool
 from store.quiet_hours import QuietHours, set_quiet_hours
 from store.sync import SyncPush, sync
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_user
 
 NIGHT = QuietHours(1320, 420, "Europe/Berlin")
 
@@ -28,8 +28,12 @@ class World:
 
     async def begin(self) -> None:
         self.alice, self.bob, self.carol = [await new_user(self.pool, name) for name in ("alice", "bob", "carol")]
-        self.direct = await new_direct(self.pool, self.alice, self.bob)
-        self.group = await new_group(self.pool, self.alice, self.bob, self.carol)
+        # The others know Alice, who has no contacts yet.
+        for other in (self.bob, self.carol):
+            await contacts.add(self.pool, other.user, self.alice.user)
+        self.direct, _ = await conversations.add_direct(self.pool, self.alice.user, self.bob.user)
+        users = [self.alice.user, self.bob.user, self.carol.user]
+        self.group = await conversations.add_group(self.pool, "Group", users, admin=self.alice.user)
 
     async def show(self, **shown: bool) -> None:
         both = {"gives_receipts": None, "shows_presence": None, **shown}
@@ -144,11 +148,12 @@ async def test_a_node_that_has_missed_something_finds_it(pool: Pool) -> None:
         [(base,)] = await pool.fetch("select pg_current_snapshot()::text")
         assert await changed_since(pool, users, base) == ({}, [])
         await change(world)
-        settings, muted = await changed_since(pool, users, base)
-        if "muted" in name:
-            assert (settings, muted) == ({}, [(world.alice.user, world.group if "group" in name else world.direct)])
-        else:
-            assert (settings, muted) == ({world.alice.user: await own_settings_of(pool, world.alice.user)}, [])
+        settings, told = await changed_since(pool, users, base)
+        # A conversation with somebody who is blocked is another one, too: it shows no display name.
+        changed = [world.direct] if name.startswith("muted") else [world.group] * ("muted" in name or "block" in name)
+        assert told == [(world.alice.user, each) for each in changed], name
+        own = {} if "muted" in name else {world.alice.user: await own_settings_of(pool, world.alice.user)}
+        assert settings == own, name
 
 
 async def test_who_comes_back_to_a_group_has_not_muted_it(pool: Pool) -> None:

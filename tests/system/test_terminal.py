@@ -135,6 +135,7 @@ async def test_a_chat_survives_a_gateway_that_is_killed_and_comes_back(
         for name in ("alice", "bob"):
             await alice.run("register", name)
         async with await alice.open("chat", "alice", "bob") as here, await alice.open("chat", "bob", "alice") as there:
+            await there.type("I accept")
             await here.wait_line("-- bob is online")
             gateway.kill()
             for screen in (here, there):
