@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 
 import trio
 
+from store import contacts
 from store.pool import Pool
 from tests.processes import Cluster, open_cluster
 
@@ -92,6 +94,15 @@ class Screen:
                     return
 
 
+async def make_contacts(pool: Pool, *names: str) -> None:
+    """So that neither is shown the other's conversation as a request, whoever opens it first."""
+    users = [
+        user for name in names for (user,) in await pool.fetch("select id from users where username = %s", (name,))
+    ]
+    for user, other in permutations(users, 2):
+        await contacts.add(pool, user, other)
+
+
 async def test_two_people_talk_change_what_they_said_and_read_it_again(
     pool: Pool, redis_url: str, tmp_path: Path
 ) -> None:
@@ -102,6 +113,7 @@ async def test_two_people_talk_change_what_they_said_and_read_it_again(
         assert await alice.run("register", "alice") == ["registered and logged in as alice"]
         assert await bob.run("register", "bob") == ["registered and logged in as bob"]
         assert await bob.run("login", "bob") == ["logged in as bob"]
+        await make_contacts(pool, "alice", "bob")
         async with await alice.open("chat", "alice", "bob") as here:
             async with await bob.open("chat", "bob", "alice") as there:
                 await here.wait_line("-- bob is online")
@@ -134,8 +146,8 @@ async def test_a_chat_survives_a_gateway_that_is_killed_and_comes_back(
         alice = Terminal(cluster, url, tmp_path)
         for name in ("alice", "bob"):
             await alice.run("register", name)
+        await make_contacts(pool, "alice", "bob")
         async with await alice.open("chat", "alice", "bob") as here, await alice.open("chat", "bob", "alice") as there:
-            await there.type("I accept")
             await here.wait_line("-- bob is online")
             gateway.kill()
             for screen in (here, there):
