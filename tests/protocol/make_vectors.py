@@ -203,7 +203,7 @@ def ignored() -> Iterator[Vector]:
     item = as_map(full(Conversation))
     item[35][0][70] = {1: [2]}
     yield read_as("an unknown key of a participant", full(Conversation), data=reference(item))
-    item[40][99] = "later"
+    item[40][127] = "later"
     yield read_as("an unknown key of a last_message", full(Conversation), data=reference(item))
 
 

@@ -7,7 +7,7 @@ import { decode, encode } from '../codec.js'
 
 const BYTES = new Set([
   'conversation', 'message', 'sender', 'content', 'nonce', 'ephemeral_public_key', 'temp_id', 'user', 'device', 'cursor',
-  'actor',
+  'actor', 'asked_by',
 ])
 const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts'])
 
