@@ -198,7 +198,7 @@ def test_spec_states_the_limits_that_have_no_name() -> None:
         f"at most {limits.MAX_FRAGMENTS} fragments",
         f"larger than {limits.MAX_PAGE_BYTES} bytes",
         f"`count` is {limits.DEFAULT_COUNT} if it is absent",
-        f"over after {limits.TYPING_S:g} s",
+        f"after {limits.TYPING_S:g} s without another `typing`",
         f"sooner than {limits.TYPING_INTERVAL_S:g} s",
         f"`keep_alive_ms` ({limits.KEEP_ALIVE_S * 1000:g})",
         f"client has {limits.HELLO_TIMEOUT_S:g} s until",
