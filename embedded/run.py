@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import os
+import re
 import shlex
 import signal
 import sys
@@ -18,6 +19,9 @@ from embedded.procfile import RELEASE, Terminal, read_procfile, run_processes, r
 from embedded.redis import Redis
 
 DEFAULT_PORTS = {"PORT": 8000, "SOCKET_PORT": 8001}
+
+# In the part of a URL that says who asks, or as one of its parameters (`password=`, `sentinel_password=`).
+_PASSWORD = re.compile(r"//[^/?#]*:[^/?#]*@|password=")
 
 BANNER = """
 HTTP       {http}
@@ -77,16 +81,22 @@ def _run(commands: dict[str, str], var: Path) -> int:
             environment.setdefault("LOG_FORMAT", "console")  # the processes write to a pipe, and this to the terminal
         if RELEASE in commands:
             run_release(commands.pop(RELEASE), environment)
-        return run_processes(commands, environment, banner=_banner(chosen, started, var))
+        return run_processes(commands, environment, banner=_banner(chosen, _services(environment), var))
 
 
-def _banner(chosen: Mapping[str, int], started: Mapping[str, str], var: Path) -> str:
+def _services(environment: Mapping[str, str]) -> dict[str, str]:
+    """The URLs that another terminal has to name, but for those with a password: the user keeps these."""
+    urls = {name: environment.get(name) for name in ("DATABASE_URL", "REDIS_URL", "REDIS_JOBS_URL")}
+    return {name: url for name, url in urls.items() if url and not _PASSWORD.search(url)}
+
+
+def _banner(chosen: Mapping[str, int], services: Mapping[str, str], var: Path) -> str:
     """What to type next; it works as it stands, whatever ports were chosen."""
     http, socket = f"http://{LOOPBACK}:{chosen['PORT']}", f"ws://{LOOPBACK}:{chosen['SOCKET_PORT']}"
     is_default = chosen == DEFAULT_PORTS
     client = "" if is_default else f"ALO_HTTP_URL={http} ALO_SOCKET_URL={socket} "
-    services = "".join(f"{name}={shlex.quote(url)} " for name, url in started.items())
-    return BANNER.format(http=http, socket=socket, client=client, services=services, var=var)
+    named = "".join(f"{name}={shlex.quote(url)} " for name, url in services.items())
+    return BANNER.format(http=http, socket=socket, client=client, services=named, var=var)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from embedded_helpers import ROOT, eventually, is_alive, needs_linux, nothing_ru
 
 from embedded.ports import free_port, is_free
 from embedded.programs import take_back
-from embedded.run import _banner
+from embedded.run import _banner, _services
 from store.objects_url import parse_objects_url
 
 # Listens on the port that the variable names, if it does, and is ready then; drains for a while on SIGTERM.
@@ -266,6 +266,27 @@ def test_own_urls_are_used_and_no_service_is_started(runner: Runner) -> None:
     runner.wait()
     assert " ".join(NO_SERVICES.values()) in runner.output
     assert [path.name for path in runner.var.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, ""),
+        (NO_SERVICES, "DATABASE_URL=postgresql://nowhere.invalid/x REDIS_URL=redis://nowhere.invalid "),
+        ({"REDIS_JOBS_URL": "redis://h/1"}, "REDIS_JOBS_URL=redis://h/1 "),
+        (
+            {"REDIS_URL": "redis://:secret@h/0", "DATABASE_URL": "postgresql://u@h/d"},
+            "DATABASE_URL=postgresql://u@h/d ",
+        ),
+        ({"DATABASE_URL": "postgresql://h/d?user=u&password=secret", "OPS_TOKEN": "secret"}, ""),
+    ],
+)
+def test_the_command_for_jobs_names_services_of_the_environment_but_no_password(
+    given: dict[str, str], named: str
+) -> None:
+    banner = _banner({"PORT": 8000, "SOCKET_PORT": 8001}, _services(given), Path("var"))
+    assert f"\n  {named}.venv/bin/python -m jobs status\n" in banner
+    assert "secret" not in banner
 
 
 def test_one_process_that_ends_by_itself_stops_the_others_and_is_a_failure(runner: Runner) -> None:
