@@ -208,6 +208,29 @@ def test_spec_states_the_limits_that_have_no_name() -> None:
         assert stated in re.sub(r"\s+", " ", SPEC), stated
 
 
+def test_references_of_the_spec_lead_to_a_section() -> None:
+    there = set(re.findall(r"^(?:#+ )?(\d+(?:\.\d+){0,2})\.? ", SPEC, re.MULTILINE))
+    text = re.sub(r"^ {4}.*", "", SPEC, flags=re.MULTILINE)  # pseudocode and bytes
+    text = re.sub(r"RFC \d+,\s+section\s+[\d.]+|`[^`]*`|\d\.\d s\b", "", text)
+    named = re.findall(r"(?<![\d.])\d{1,2}(?:\.\d{1,2}){1,2}(?!\.?\d)|(?<=[Ss]ection )\d+", text)
+    assert len(named) > 150
+    assert set(named) <= there
+
+
+def test_the_chapter_for_clients_says_what_each_reply_and_push_does() -> None:
+    table = SPEC[SPEC.index("### 17.3") : SPEC.index("### 17.4")]
+    rows = " ".join(re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE))
+    shown = set(re.findall(r"`([a-z_]+)`", rows))
+    assert shown == {name_of(struct) for struct in (*REPLIES, *PUSHES)}
+
+
+def test_the_chapter_for_clients_names_each_field_of_a_conversation() -> None:
+    """Fields of it count by four different rules."""
+    table = SPEC[SPEC.index("### 17.3") : SPEC.index("### 17.4")]
+    [row] = re.findall(r"^\| `conversation` \|.*$", table, re.MULTILINE)
+    assert {*Conversation.__struct_fields__} == {*re.findall(r"`([a-z_]+)`", row)}
+
+
 def test_examples_of_the_spec_are_frames() -> None:
     """Each decodes, and what it decodes to encodes to the same bytes; each frame has one."""
     shown = set()
