@@ -115,7 +115,7 @@ def _free_ports(environment: Mapping[str, str]) -> dict[str, int]:
     for name, default in DEFAULT_PORTS.items():
         text = environment.get(name) or str(default)
         if not (text.isdecimal() and 0 < int(text) < 65536):
-            raise EmbeddedError(f"{name}={text} is no port: run {name}={default} make run.")
+            raise EmbeddedError(f"{name}={text}: a port must be 1 to 65535. Run {name}={default} make run.")
         port = int(text)
         other = port + 100 if port < 65_000 else default
         try:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from embedded_helpers import ROOT, eventually, is_alive, needs_linux, nothing_runs_in
 
+from embedded.errors import EmbeddedError
 from embedded.ports import free_port, is_free
 from embedded.programs import take_back
-from embedded.run import _banner, _services
+from embedded.run import _banner, _free_ports, _services
 from store.objects_url import parse_objects_url
 
 # Listens on the port that the variable names, if it does, and is ready then; drains for a while on SIGTERM.
@@ -321,6 +322,12 @@ def test_a_taken_port_is_one_sentence_that_says_what_to_do(runner: Runner) -> No
     assert runner.output == (
         f"Port {port} is taken: stop what is using it, or run SOCKET_PORT={port + 100} make run.\n"
     )
+
+
+@pytest.mark.parametrize("text", ["99999", "0", "-1", "web"])
+def test_a_number_that_cannot_be_a_port_is_refused_with_those_that_can(text: str) -> None:
+    with pytest.raises(EmbeddedError, match=rf"^PORT={text}: a port must be 1 to 65535\."):
+        _free_ports({"PORT": text})
 
 
 def test_only_one_runs_at_a_time(runner: Runner, folder: Path) -> None:
