@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 import trio
-from quart import Response, request
+from quart import Response, has_request_context, request, websocket
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -701,7 +701,9 @@ def _flag(name: str) -> bool:
 
 
 def _form() -> Form:
-    return "cbor" if bodies.CBOR in request.headers.get("Accept", "") else "json"
+    # A WebSocket handshake, which belongs to `socket` and finds nothing here, is answered outside of a request.
+    asked = request if has_request_context() else websocket
+    return "cbor" if bodies.CBOR in asked.headers.get("Accept", "") else "json"
 
 
 def _answer(body: Any, status: int = 200) -> Response:

@@ -17,6 +17,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from quart.testing import WebsocketResponseError
 from server_http import CBOR, Answer, open_api, say
 
 from embedded.postgres import Postgres
@@ -366,6 +367,24 @@ async def test_what_is_not_yours_looks_like_nothing(pool: Pool, redis_url: str, 
         ):
             answer = await spy.get(path)
             assert answer.code == ("method_not_allowed" if path == "/v1/users" else "not_found")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/socket", 404), ("/", 404), ("/v1/conversations", 405)])
+@both_forms
+async def test_a_websocket_handshake_is_refused_like_a_request(
+    pool: Pool, redis_url: str, form: str, path: str, status: int
+) -> None:
+    """It belongs to `socket`: a client that takes one port for the other must not fill the log."""
+    async with open_api(pool, redis_url, form) as api:
+        headers = {"Accept": CBOR if form == "cbor" else "*/*"}
+        with structlog.testing.capture_logs() as logs:
+            async with api.app.test_client().websocket(path, headers=headers) as websocket:
+                with pytest.raises(WebsocketResponseError) as refused:
+                    await websocket.receive()
+        response = refused.value.response
+        answer = Answer(response.status_code, response.headers, await response.get_data(as_text=False))
+    assert (answer.status, answer.code) == (status, "not_found" if status == 404 else "method_not_allowed")
+    assert [log for log in logs if log["log_level"] != "info"] == []
 
 
 @both_forms
