@@ -167,10 +167,24 @@ def test_no_lock_names_an_index(name: str) -> None:
     assert not re.search(r"://|index|links|pypi", (FOLDER / f"{name}.txt").read_text())
 
 
+def test_installers_called_by_make_keep_their_caches_in_the_environment() -> None:
+    """The README promises that make writes nothing outside of the checkout."""
+    variables = ["PIP_CACHE_DIR", "UV_CACHE_DIR"]
+    shown = subprocess.run(
+        ["make", "--silent", "--eval", f"show: ; @echo {' '.join(f'$${name}' for name in variables)}", "show"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert [(ROOT / path).relative_to(ROOT / ".venv" / "cache").name for path in shown] == ["pip", "uv"]
+
+
 def test_make_installs_from_the_locks() -> None:
     """All that is installed comes through `install`, and again when a lock has changed."""
     makefile = (ROOT / "Makefile").read_text()
-    assert not re.search(r"\bpip\b", makefile)
+    assert not re.search(r"\bpip [a-z]", makefile)
     for stamp, lock in (("run", "run"), ("dev", "dev")):
         assert re.search(
             rf"(?m)^\.venv/{stamp}\.installed: locks/{lock}\.txt \.venv/redis\.installed\n"
