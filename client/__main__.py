@@ -1,6 +1,6 @@
 """The command line: `python -m client --help`, which also says which variables of the environment count.
 
-A login is kept in `$XDG_CONFIG_HOME/alo-shield/NAME.json`, with mode 600.
+A login is kept in `$XDG_CONFIG_HOME/alo-shield/SERVER/NAME.json`, with mode 600, and shown to that server alone.
 
 Messages go out as plain UTF-8: this is a demonstration. The server takes content as opaque bytes, and a real client
 encrypts them.
@@ -132,7 +132,7 @@ async def log_in(arguments: argparse.Namespace) -> None:
 
 async def _log_in(http: HttpClient, username: str, password: str) -> None:
     device_name = platform.node() or "terminal"
-    login.save(username, await http.log_in(username, password, device_name))
+    login.save(http_url(), username, await http.log_in(username, password, device_name))
 
 
 async def chat(arguments: argparse.Namespace) -> None:
@@ -150,7 +150,7 @@ async def chat(arguments: argparse.Namespace) -> None:
             title = directory.title_of(conversation, credentials.user)
             show(f"{title}: type to send; /help lists the commands; /quit or Ctrl-D leaves")
     warn(NOT_ENCRYPTED)
-    keep = partial(login.save, arguments.name)
+    keep = partial(login.save, http_url(), arguments.name)
 
     async def decide(answer: Answer) -> None:
         # With the token of now: the chat may have renewed it.
@@ -209,10 +209,12 @@ def _summary(conversation: Conversation, credentials: Credentials) -> str:
 
 
 def load_login(username: str) -> Credentials:
-    """The login kept for that name."""
-    credentials = login.load(username)
+    """The login kept for that name at the server that the environment names."""
+    credentials = login.load(http_url(), username)
     if credentials is None:
-        raise CommandError(f"{username} is not logged in here; do so with: python -m client login {username}")
+        raise CommandError(
+            f"{username} is not logged in at {printable(http_url())}; do so with: python -m client login {username}"
+        )
     return credentials
 
 

@@ -1,4 +1,4 @@
-"""What the command line remembers between runs: one file for each name, readable by its owner alone."""
+"""What the command line remembers between runs: a file for each server and name, readable by its owner alone."""
 
 from __future__ import annotations
 
@@ -19,16 +19,23 @@ class _File(Struct, frozen=True):
     token: str
 
 
-def path_of(username: str) -> Path:
-    """`$XDG_CONFIG_HOME/alo-shield/NAME.json`, or below `~/.config`; the name is escaped, so it stays in there."""
+def path_of(server: str, username: str) -> Path:
+    """`$XDG_CONFIG_HOME/alo-shield/SERVER/NAME.json`, or below `~/.config`; both are escaped, so it stays in there.
+
+    :param server: its HTTP URL. Another server must not be shown the token, and may have the same names.
+    """
     base = os.environ.get("XDG_CONFIG_HOME")
     root = Path(base) if base else Path.home() / ".config"
-    return root / "alo-shield" / f"{quote(username, safe='')}.json"
+    return root / "alo-shield" / _escaped(server.rstrip("/")) / f"{_escaped(username)}.json"
 
 
-def save(username: str, credentials: Credentials) -> None:
+def _escaped(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass").replace(".", "%2E")
+
+
+def save(server: str, username: str, credentials: Credentials) -> None:
     """Remember a login in place of an earlier one; the token is never in a file that others may read."""
-    path = path_of(username)
+    path = path_of(server, username)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = msgspec.json.encode(_File(credentials.user.hex(), credentials.device.hex(), credentials.token))
     # Temporary files are made with mode 600, and renaming keeps that; half a file is never seen.
@@ -37,10 +44,10 @@ def save(username: str, credentials: Credentials) -> None:
     os.replace(file.name, path)
 
 
-def load(username: str) -> Credentials | None:
-    """The login of that name; None if there is none that can be read."""
+def load(server: str, username: str) -> Credentials | None:
+    """The login of that name at that server; None if there is none that can be read."""
     try:
-        file = msgspec.json.decode(path_of(username).read_bytes(), type=_File)
+        file = msgspec.json.decode(path_of(server, username).read_bytes(), type=_File)
         return Credentials(bytes.fromhex(file.user), bytes.fromhex(file.device), file.token)
-    except (FileNotFoundError, msgspec.DecodeError, ValueError):
+    except (OSError, msgspec.DecodeError, ValueError):
         return None

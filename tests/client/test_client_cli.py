@@ -118,7 +118,7 @@ def test_a_refusal_of_one_who_is_logged_in_is_one_line_and_status_1(
     response: httpx.Response,
     said: str,
 ) -> None:
-    login.save("ann", CREDENTIALS)
+    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
     serve(lambda _: response)
     assert main(arguments) == 1
     assert said in sentence(capsys)
@@ -128,7 +128,7 @@ def test_a_refusal_of_one_who_is_logged_in_is_one_line_and_status_1(
 def test_no_server_is_one_line_and_status_1(
     serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    login.save("ann", CREDENTIALS)
+    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
     serve(no_server)
     assert main(command) == 1
     assert "the server does not answer" in sentence(capsys)
@@ -253,7 +253,7 @@ def test_registering_also_logs_in(serve: Callable[[Respond], None], capsys: pyte
 
     serve(respond)
     assert main(["register", "ann"]) == 0
-    assert login.load("ann") == CREDENTIALS
+    assert login.load(DEFAULT_HTTP_URL, "ann") == CREDENTIALS
     assert capsys.readouterr().err == ""
 
 
@@ -271,7 +271,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 @pytest.fixture
 def logged_in(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A server that knows ann, who is logged in here, and bob."""
-    login.save("ann", CREDENTIALS)
+    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
     monkeypatch.setattr("client.__main__.HttpClient", lambda url, token=None: world.http().with_token(token or ""))
     return world
 

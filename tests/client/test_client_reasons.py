@@ -222,7 +222,7 @@ def test_a_wrong_address_is_one_sentence(
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("ALO_HTTP_URL", address or " ")
-    login.save("ann", CREDENTIALS)
+    login.save(address or " ", "ann", CREDENTIALS)
     assert main(["list", "ann"]) == 1
     said = capsys.readouterr().err
     assert fault_of(said.removesuffix("\n")) is None, said

@@ -90,27 +90,39 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 CREDENTIALS = Credentials(b"u" * 16, b"d" * 16, "token")
+SERVER = "http://127.0.0.1:8000"
 
 
 def test_a_login_is_kept_for_its_owner_alone(config: Path) -> None:
-    assert login.load("ann") is None
-    login.save("ann", Credentials(b"x" * 16, b"d" * 16, "old"))
-    login.save("ann", CREDENTIALS)
-    assert login.load("ann") == CREDENTIALS
-    assert [path.name for path in (config / "alo-shield").iterdir()] == ["ann.json"]
-    assert stat.S_IMODE((config / "alo-shield" / "ann.json").stat().st_mode) == 0o600
+    assert login.load(SERVER, "ann") is None
+    login.save(SERVER, "ann", Credentials(b"x" * 16, b"d" * 16, "old"))
+    login.save(SERVER, "ann", CREDENTIALS)
+    assert login.load(SERVER, "ann") == CREDENTIALS
+    [folder] = (config / "alo-shield").iterdir()
+    assert list(folder.iterdir()) == [login.path_of(SERVER, "ann")]
+    assert stat.S_IMODE(login.path_of(SERVER, "ann").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("other", ["http://127.0.0.1:9000", "https://127.0.0.1:8000", "http://chat.example", ".."])
+def test_a_login_is_of_one_server_and_kept_from_others(config: Path, other: str) -> None:
+    """`make run` on other ports is another server: it must not be shown the token, nor take the place of the first."""
+    login.save(SERVER, "ann", CREDENTIALS)
+    assert login.load(other, "ann") is None
+    login.save(other, "ann", Credentials(b"o" * 16, b"d" * 16, "other"))
+    assert login.load(SERVER, "ann") == login.load(SERVER + "/", "ann") == CREDENTIALS
+    assert {path.name for path in config.iterdir()} == {"alo-shield"}
 
 
 @pytest.mark.parametrize("name", ["../ann", "a/b", "..", ".", "/etc/passwd", "a\nb", "Ä"])
 def test_a_login_stays_in_its_folder_whatever_the_name(config: Path, name: str) -> None:
-    login.save(name, CREDENTIALS)
-    assert login.load(name) == CREDENTIALS
-    assert login.path_of(name).resolve().parent == config / "alo-shield"
+    login.save(SERVER, name, CREDENTIALS)
+    assert login.load(SERVER, name) == CREDENTIALS
+    assert login.path_of(SERVER, name).resolve().parent.parent == config / "alo-shield"
 
 
 def test_a_login_that_cannot_be_read_is_none(config: Path) -> None:
-    login.save("ann", CREDENTIALS)
-    login.path_of("ann").write_text('{"user": "zz"')
-    assert login.load("ann") is None
-    login.path_of("ann").write_text('{"user": "zz", "device": "zz", "token": "t"}')
-    assert login.load("ann") is None
+    login.save(SERVER, "ann", CREDENTIALS)
+    login.path_of(SERVER, "ann").write_text('{"user": "zz"')
+    assert login.load(SERVER, "ann") is None
+    login.path_of(SERVER, "ann").write_text('{"user": "zz", "device": "zz", "token": "t"}')
+    assert login.load(SERVER, "ann") is None
