@@ -13,7 +13,7 @@ import cbor2
 import msgspec
 import pytest
 import trio
-from server_http import CBOR, Api, open_api
+from server_http import CBOR, Api, open_api, say
 from server_node import RawClient, TestNode, open_node
 
 from client.http import Credentials
@@ -39,7 +39,7 @@ from protocol.frames import (
     Typing,
     Watch,
 )
-from store import contacts, outbox
+from store import contacts, conversations, marks, outbox, participants
 from store.pool import Pool
 from store.postgres import uuid
 from tests.people import make_contacts, new_direct, new_group, new_user
@@ -530,3 +530,31 @@ async def test_a_block_while_connected_takes_presence_away_as_going_offline_does
         [again, _] = await actor.ask(Watch(3, [side.target.user]))
         assert again == gone
         await actor.ask(Ping(4))
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+async def test_a_stay_that_has_ended_is_shown_once_to_whom_brings_the_user_back(pool: Pool, blocks: bool) -> None:
+    """Also where the user is withheld then, and when they come in earnest by what a contact does."""
+    side = await _side(pool, "stay", "contacts", "nothing")
+    actor, target, dave = side.actor, side.target, side.dave
+    group = await new_group(pool, actor, target, dave)
+    await make_contacts(pool, dave, target)
+    await participants.set_role(pool, actor.user, group, dave.user, "admin")
+    await say(pool, group, actor.user, b"one")
+    await participants.remove(pool, target.user, group, target.user)
+    if blocks:
+        await contacts.set_blocked(pool, target.user, actor.user, is_blocked=True)
+    await say(pool, group, actor.user, b"two")
+
+    async def shown() -> tuple[Any, Any]:
+        seen = await conversations.one(pool, actor.user, group)
+        former = [(each.user, each.since_seq, each.left_seq) for each in seen.former or ()]
+        return former, sorted((await marks.status(pool, actor.user, group, 1)).receipts)
+
+    expected = [(target.user, 0, 1)], sorted([(target.user, 0, 0), (dave.user, 0, 0)])
+    added = await participants.add(pool, actor.user, group, target.user)
+    assert (target.user in added.members) != blocks
+    assert await shown() == expected
+    if blocks:
+        assert target.user in (await participants.add(pool, dave.user, group, target.user)).members
+        assert await shown() == expected

@@ -51,9 +51,10 @@ begin
     first_seq := case when conversation.joiners_see_all then 0 else conversation.last_seq end;
     is_withheld := is_blocker or not is_known and exists (
         select from departures d where d.user_id = p_other and d.conversation_id = p_conversation and d.removed_by is null);
-    -- The stay that has ended remains shown. Who is withheld is told nothing, so their departure stays as it is.
+    -- The stay that has ended remains shown: in the departure itself while the user is withheld, who is told nothing. What a private
+    -- departure says is shown to nobody.
     select * into former from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
-    if former.left_seq > former.since_seq and not is_shown then
+    if former.left_seq > former.since_seq and not is_withheld and not former.is_private then
         insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
         values (p_conversation, p_other, former.since_seq, former.left_seq, former.delivered_seq, former.read_seq,
                 former.removed_by, former.departed)
