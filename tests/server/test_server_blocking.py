@@ -558,3 +558,43 @@ async def test_a_stay_that_has_ended_is_shown_once_to_whom_brings_the_user_back(
     if blocks:
         assert target.user in (await participants.add(pool, dave.user, group, target.user)).members
         assert await shown() == expected
+
+
+async def _name_an_administrator_and_go(world: World, side: Side) -> list[Any]:
+    """The actor makes the target of a group its administrator; what the actor and the bystander may do after that."""
+    made = await world.ask(
+        side,
+        side.actor,
+        "POST",
+        "/v1/conversations",
+        kind="group",
+        name="G",
+        participants=[side.target.user, side.bystander.user],
+    )
+    group = f"/v1/conversations/{UUID(bytes=made['conversation'])}"
+    path = f"{group}/participants"
+    found: list[Any] = []
+    for who, method, where, body in (
+        (side.actor, "PATCH", f"{path}/{UUID(bytes=side.target.user)}", {"role": "admin"}),
+        (side.actor, "PATCH", f"{path}/{UUID(bytes=side.actor.user)}", {"role": "member"}),
+        (side.actor, "PATCH", group, {"name": "H"}),
+        (side.bystander, "PATCH", group, {"name": "H"}),
+        (side.actor, "DELETE", f"{path}/{UUID(bytes=side.actor.user)}", {}),
+        (side.bystander, "PATCH", group, {"name": "H"}),
+    ):
+        await world.ask(side, who, method, where, **body)
+        seen = await conversations.one(world.pool, side.bystander.user, made["conversation"])
+        admins = {side.names[each.user] for each in seen.participants or () if each.is_admin}
+        found.append((admins, seen.name, seen.members_version))
+    return found
+
+
+async def test_an_administrator_who_is_withheld_is_one_to_the_others(pool: Pool, redis_url: str) -> None:
+    """As one who is offline: the last one may step down or leave, and nobody else becomes one."""
+    blocks, offline = [await _side(pool, each, "contacts", "nothing") for each in ("blocks", "offline")]
+    await contacts.set_blocked(pool, blocks.target.user, blocks.actor.user, is_blocked=True)
+    async with _worlds(pool, redis_url) as world:
+        shown, expected = [await _name_an_administrator_and_go(world, side) for side in (blocks, offline)]
+        assert shown == expected
+        assert _comparable(blocks) == _comparable(offline)
+        assert expected[-1][:2] == ({"target"}, "G")
