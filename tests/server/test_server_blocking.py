@@ -40,6 +40,7 @@ from protocol.frames import (
     Watch,
 )
 from store import contacts, conversations, marks, outbox, participants
+from store.conversations import STARTS_PER_DAY
 from store.pool import Pool
 from store.postgres import uuid
 from tests.people import make_contacts, new_direct, new_group, new_user
@@ -196,6 +197,23 @@ async def _add_again(world: World, side: Side, client: RawClient) -> None:
     await world.say(side, client, frame)
 
 
+async def _begin_with_contacts_alone(world: World, side: Side, client: RawClient) -> None:
+    """The target takes nothing from strangers, and the actor may begin nothing with strangers any more."""
+    await world.pool.fetch(
+        "select count_start(%s, %s) from generate_series(1, %s)",
+        (uuid(side.actor.user), STARTS_PER_DAY, STARTS_PER_DAY),
+    )
+    await _open_and_write(world, side, client)
+    await _make_group(world, side, client)
+    users = [side.bystander.user]
+    made = await world.ask(side, side.actor, "POST", "/v1/conversations", kind="group", name="G", participants=users)
+    side.group = made["conversation"]
+    side.names[side.group] = "another group"
+    path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
+    for _ in range(2):
+        await world.ask(side, side.actor, "POST", path, user=side.target.user)
+
+
 async def _know(world: World, side: Side, client: RawClient) -> None:
     path = f"/v1/contacts/{UUID(bytes=side.target.user)}"
     await world.ask(side, side.actor, "DELETE", path)
@@ -235,6 +253,7 @@ WAYS: Final[dict[str, Way]] = {
     "a new group": Way(_make_group, RELATIONS, needs="nothing"),
     "what is written in a new group": Way(_write_in_group, RELATIONS, needs="nothing"),
     "what an administrator does": Way(_rule_group, RELATIONS, needs="nothing"),
+    "what contacts alone may begin": Way(_begin_with_contacts_alone, needs="no strangers"),
     "being added again after leaving": Way(_add_again, ("strangers",), needs="group"),
 }
 CASES: Final = [(name, relation) for name, way in WAYS.items() for relation in way.relations]
@@ -251,6 +270,9 @@ async def _side(pool: Pool, name: str, relation: str, needs: str) -> Side:
     if needs == "direct":
         side.direct = await new_direct(pool, actor, target)
         side.names[side.direct] = "direct"
+    if needs == "no strangers":
+        setting = "update users set messages_from = 'contacts', groups_from = 'contacts' where id = %s"
+        await pool.fetch(setting, (uuid(target.user),))
     if needs == "group":
         side.group = await new_group(pool, actor, target, bystander)
         await pool.fetch("delete from contacts where user_id = %s", (uuid(target.user),))

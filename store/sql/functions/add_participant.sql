@@ -22,7 +22,7 @@ declare
 begin
     perform lock_starts(p_user, false);
     select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
-    is_known := is_contact(p_other, p_user);
+    is_known := has_added(p_other, p_user);
     is_blocker := is_blocked(p_other, p_user);
     is_shown := exists (select from withheld w where w.conversation_id = p_conversation and w.user_id = p_other);
     outcome := case
@@ -33,7 +33,7 @@ begin
         when exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'again'
         -- Who is withheld comes in earnest when a contact brings them.
-        when is_shown and not is_known then 'again'
+        when is_shown and (is_blocker or not is_known) then 'again'
         when setting is null then 'unknown'
         when not takes_from(setting, is_known) then 'refused'
         when not is_shown and (
