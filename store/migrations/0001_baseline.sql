@@ -77,11 +77,10 @@ create table contacts (
 create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;
 create index contacts_blockers on contacts (contact_id, user_id) where is_blocked;
 
--- How many conversations with strangers a user has begun, since when (decision 29).
+-- When a user has begun conversations with strangers, of late, in order: as many as may be in 24 hours (decision 29).
 create table starts (
     user_id uuid primary key references users,
-    since timestamptz not null default clock_timestamp(),
-    count int not null default 0
+    at timestamptz[] not null default '{}'
 ) with (fillfactor = 50);
 
 -- Conversations, participants and messages.
