@@ -65,13 +65,13 @@ create table contacts (
     contact_id uuid not null references users,
     is_contact boolean not null default true,
     is_blocked boolean not null default false,
-    -- Since when: who is blocked sees presence as it was then.
-    blocked_since timestamptz,
+    -- When the user was online last when the block began: who is blocked sees presence as it was then. Null: not known.
+    last_seen timestamptz,
     created timestamptz not null default clock_timestamp(),
     primary key (user_id, contact_id),
     check (user_id <> contact_id),
     check (is_contact or is_blocked),
-    constraint contacts_blocked_since check (is_blocked = (blocked_since is not null))
+    constraint contacts_last_seen check (is_blocked or last_seen is null)
 );
 -- Whom a user blocks, and who blocks a user: looked up with each list, and for each sign of typing.
 create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;

@@ -39,6 +39,7 @@ from protocol.frames import (
     Typing,
     Watch,
 )
+from server import presence
 from store import contacts, conversations, marks, outbox, participants
 from store.conversations import STARTS_PER_DAY
 from store.pool import Pool
@@ -534,7 +535,11 @@ async def test_what_the_blocker_does_is_not_told_to_whom_is_blocked(pool: Pool, 
             assert statuses.receipts == [(side.target.user, 3, 3)], "it has come as far as before the block"
 
 
-async def test_a_block_while_connected_takes_presence_away_as_going_offline_does(pool: Pool, redis_url: str) -> None:
+async def test_a_block_while_connected_takes_presence_away_as_going_offline_does(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the grace, in which whoever has gone is still shown online, also to who asks once more."""
+    monkeypatch.setattr(presence, "GRACE_S", 0.5)
     side = await _side(pool, "blocks", "contacts", "direct")
     async with (
         _worlds(pool, redis_url) as world,
@@ -547,11 +552,28 @@ async def test_a_block_while_connected_takes_presence_away_as_going_offline_does
             while not (await actor.ask(Watch(2, [side.target.user])))[0].is_online:
                 pass
         await world.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
+        blocked_at = trio.current_time()
+        [shown, _] = await actor.ask(Watch(3, [side.target.user]))
+        assert shown.is_online, "in the grace"
         gone = await actor.find(Presence)
+        assert trio.current_time() >= blocked_at + 0.4
         assert (gone.is_online, gone.last_seen is not None) == (False, True)
-        [again, _] = await actor.ask(Watch(3, [side.target.user]))
+        [again, _] = await actor.ask(Watch(4, [side.target.user]))
         assert again == gone
-        await actor.ask(Ping(4))
+        await actor.ask(Ping(5))
+
+
+async def test_a_block_by_a_user_who_is_offline_shows_nothing(pool: Pool, redis_url: str) -> None:
+    """Over HTTP alone nobody is online: when the user was online last stays what it was, and no push comes."""
+    side = await _side(pool, "blocks", "contacts", "direct")
+    async with _worlds(pool, redis_url) as world, world.nodes[0].open_websocket(side.actor.token) as actor:
+        await actor.ask(Sync(1, None))
+        [before, _] = await actor.ask(Watch(2, [side.target.user]))
+        await world.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
+        watching = world.nodes[0].gateway._node.presence
+        await wait_for(lambda: not watching.users(), what="the block has come to the node")
+        await actor.nothing_came()
+        assert (await actor.ask(Watch(3, [side.target.user])))[0] == before
 
 
 @pytest.mark.parametrize("blocks", [False, True])

@@ -1,9 +1,10 @@
 -- outcome: 'changed', 'again', 'unknown' (no such user). What was unread of who is blocked counts as read, on all devices, and what
 -- they ask is declined. Nothing is written that who is blocked is shown, or could tell the time of.
 --
+-- p_is_online: whether the user is online just now; to who is blocked, that ends here.
 -- shown: the user's conversations that show the other one, otherwise from now on. declined: those that are gone.
 create or replace function set_blocked(
-    p_user uuid, p_other uuid, p_is_blocked boolean,
+    p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean,
     out outcome text, out shown uuid[], out declined uuid[]
 ) language plpgsql as $$
 declare
@@ -21,10 +22,12 @@ begin
         outcome := 'again';
         return;
     end if;
-    insert into contacts (user_id, contact_id, is_contact, is_blocked, blocked_since)
-    values (p_user, p_other, not p_is_blocked, p_is_blocked, case when p_is_blocked then clock_timestamp() end)
+    insert into contacts (user_id, contact_id, is_contact, is_blocked, last_seen)
+    values (p_user, p_other, not p_is_blocked, p_is_blocked,
+            case when p_is_blocked and p_is_online then clock_timestamp()
+                 when p_is_blocked then (select l.at from last_seen l where l.user_id = p_user) end)
     on conflict (user_id, contact_id) do update
-    set is_blocked = excluded.is_blocked, blocked_since = excluded.blocked_since,
+    set is_blocked = excluded.is_blocked, last_seen = excluded.last_seen,
         -- Who is a contact is one again when the block ends; who never was becomes one.
         is_contact = contacts.is_contact or not p_is_blocked;
     -- In order of their ids, as everybody locks them.
