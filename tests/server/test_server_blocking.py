@@ -190,6 +190,16 @@ async def _rule_group(world: World, side: Side, client: RawClient) -> None:
     await world.ask(side, side.actor, "DELETE", f"{path}/{UUID(bytes=side.target.user)}")
 
 
+async def _bring_by_another(world: World, side: Side, client: RawClient) -> None:
+    """Somebody whom the target knows adds the target to a group that shows them already."""
+    await _make_group(world, side, client)
+    path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
+    await world.ask(side, side.actor, "PATCH", f"{path}/{UUID(bytes=side.bystander.user)}", role="admin")
+    for user in (side.target.user, side.bystander.user):
+        answer = await world.api.of(side.bystander.token).post(path, {"user": user})
+        assert answer.status == 204
+
+
 async def _add_again(world: World, side: Side, client: RawClient) -> None:
     """The target has left the group of the actor and dave."""
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
@@ -254,6 +264,7 @@ WAYS: Final[dict[str, Way]] = {
     "a new group": Way(_make_group, RELATIONS, needs="nothing"),
     "what is written in a new group": Way(_write_in_group, RELATIONS, needs="nothing"),
     "what an administrator does": Way(_rule_group, RELATIONS, needs="nothing"),
+    "a contact who brings the target as well": Way(_bring_by_another, RELATIONS, needs="a friend"),
     "what contacts alone may begin": Way(_begin_with_contacts_alone, needs="no strangers"),
     "being added again after leaving": Way(_add_again, ("strangers",), needs="group"),
 }
@@ -271,6 +282,8 @@ async def _side(pool: Pool, name: str, relation: str, needs: str) -> Side:
     if needs == "direct":
         side.direct = await new_direct(pool, actor, target)
         side.names[side.direct] = "direct"
+    if needs == "a friend":
+        await make_contacts(pool, bystander, target)
     if needs == "no strangers":
         setting = "update users set messages_from = 'contacts', groups_from = 'contacts' where id = %s"
         await pool.fetch(setting, (uuid(target.user),))
@@ -600,6 +613,8 @@ async def test_a_stay_that_has_ended_is_shown_once_to_whom_brings_the_user_back(
     assert (target.user in added.members) != blocks
     assert await shown() == expected
     if blocks:
+        assert not (await participants.add(pool, dave.user, group, target.user)).is_new, "the actor would see it"
+        await contacts.set_blocked(pool, target.user, actor.user, is_blocked=False)
         assert target.user in (await participants.add(pool, dave.user, group, target.user)).members
         assert await shown() == expected
 

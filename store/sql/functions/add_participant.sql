@@ -32,8 +32,10 @@ begin
         when not may_change(p_conversation, p_user) then 'forbidden'
         when exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'again'
-        -- Who is withheld comes in earnest when a contact brings them.
-        when is_shown and (is_blocker or not is_known) then 'again'
+        -- Who is withheld comes in earnest when a contact brings them; not to somebody whom they block, who would see them come.
+        when is_shown and (not is_known or exists (
+            select from contacts k join participants p on p.conversation_id = p_conversation and p.user_id = k.contact_id
+            where k.user_id = p_other and k.is_blocked)) then 'again'
         when setting is null then 'unknown'
         when not takes_from(setting, is_known) then 'refused'
         when not is_shown and (
