@@ -160,7 +160,7 @@ create table participants (
     own_lifetime_s int check (own_lifetime_s between 0 and 315360000),
     -- Who comes, or comes back, has another row: what was said before is read as history.
     added xid8 not null default pg_current_xact_id(),
-    -- The device whose mark moved delivered_seq last; null: none has, or what moved it last was a message of the user's own.
+    -- The device whose mark moved delivered_seq, or private_delivered_seq, last; null: none has, or what moved it last was a message of the user's own.
     delivered_by uuid,
     -- The other user who let this one take part, or gave the role, whichever was last.
     changed_by uuid references users,
