@@ -18,6 +18,7 @@ from server_node import RawClient, TestNode, open_node
 
 from client.http import Credentials
 from protocol.frames import (
+    Conversation,
     Delete,
     Edit,
     Frame,
@@ -657,3 +658,39 @@ async def test_an_administrator_who_is_withheld_is_one_to_the_others(pool: Pool,
         assert shown == expected
         assert _comparable(blocks) == _comparable(offline)
         assert expected[-1][:2] == ({"target"}, "G")
+
+
+@pytest.mark.parametrize(("before_s", "given_s"), [(0, 3600), (3600, 0)])
+async def test_a_lifetime_that_a_blocked_user_has_set_holds_for_both_when_the_block_ends(
+    pool: Pool, redis_url: str, before_s: int, given_s: int
+) -> None:
+    """It promises no more than what is so; and the user who was blocked is told nothing."""
+    side = await _side(pool, "ends", "contacts", "direct")
+    actor, target = side.actor, side.target
+    path = f"/v1/conversations/{UUID(bytes=side.direct)}"
+    contact = f"/v1/contacts/{UUID(bytes=actor.user)}"
+
+    async def shown() -> list[tuple[int | None, bytes | None]]:
+        seen = [await conversations.one(pool, who.user, side.direct) for who in (actor, target)]
+        return [(each.lifetime_s, each.actor) for each in seen]
+
+    async with (
+        _worlds(pool, redis_url) as world,
+        world.nodes[0].open_websocket(actor.token) as client,
+        world.nodes[1].open_websocket(target.token) as theirs,
+    ):
+        await world.ask(side, target, "PATCH", path, lifetime_s=before_s)
+        await world.ask(side, target, "PUT", contact, is_blocked=True)
+        await world.ask(side, actor, "PATCH", path, lifetime_s=given_s)
+        assert [each for each, _ in await shown()] == [given_s or None, before_s or None]
+        cursor = (await client.ask(Sync(1, None)))[-1].cursor
+        await theirs.ask(Sync(1, None))
+        before = (await shown())[0]
+        await world.ask(side, target, "PUT", contact, is_blocked=False)
+        told = await theirs.find(Conversation)
+        assert (told.conversation, told.lifetime_s) == (side.direct, given_s or None)
+        assert [each for each, _ in await shown()] == [given_s or None] * 2
+        assert (await shown())[0] == before
+        assert [type(each) for each in await client.ask(Sync(2, cursor))] == [Synced]
+    [(due,)] = await pool.fetch("select due is not null from expiries where conversation_id = %s", (uuid(side.direct),))
+    assert due == bool(given_s)

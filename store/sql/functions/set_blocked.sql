@@ -54,6 +54,19 @@ begin
         end loop;
     else
         perform open_withheld(direct, p_user);
+        -- What held for the other one alone holds for both: it would promise them of new messages what is not so. The user is told by
+        -- what is shown otherwise; to the other one nothing changes.
+        with own as (
+            select p.own_lifetime_s from participants p
+            where p.conversation_id = direct and p.user_id = p_other and p.own_lifetime_s is not null
+        ), no_longer as (
+            update participants p set own_lifetime_s = null
+            where p.conversation_id = direct and p.user_id = p_other and exists (select from own)
+        ), due as (
+            update expiries e set due = e.oldest + make_interval(secs => nullif(own.own_lifetime_s, 0))
+            from own where e.conversation_id = direct
+        )
+        update conversations c set lifetime_s = nullif(own.own_lifetime_s, 0), settings_by = p_other from own where c.id = direct;
     end if;
     -- Without the other one's display name from now on, or with it. Each is looked up: without statistics a table would be read
     -- from end to end.
