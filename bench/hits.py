@@ -163,9 +163,8 @@ async def _watch(
             if n == len(users) // 2:
                 filled = presence.statistics()
             connection: Any = _Watcher(user)
-            await presence.watch(
-                connection, [Watchable(each, False, None) for each in {popular.one() for _ in range(20)}]
-            )
+            watched = [Watchable(each, False, None) for each in {popular.one() for _ in range(20)}]
+            await presence.watch(connection, watched, trio.current_time())
         nursery.cancel_scope.cancel()
     statistics = presence.statistics()
     return statistics.hits - filled.hits, statistics.misses - filled.misses

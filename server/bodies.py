@@ -376,7 +376,8 @@ def list_body(found: list[Conversation], limit: int, form: Form, kind: str = "li
 def _size_of(conversation: Conversation) -> int:
     """About how many bytes it has in JSON, and not fewer than in CBOR."""
     people, last = conversation.participants or (), conversation.last_message
-    names = sum(len((each.display_name or "").encode()) for each in people)
+    # As they are escaped: a control character is six bytes.
+    names = sum(len(msgspec.json.encode(each.display_name)) for each in people)
     content = len(last.content) * 4 // 3 if isinstance(last, Message) else 0
     return 1200 + 300 * len(people) + names + content
 

@@ -25,6 +25,7 @@ from server.passwords import Passwords
 from store import accounts, contacts, conversations, emails, marks, messages, participants, profiles, quiet_hours
 from store import notifiers as notifiers_store
 from store.accounts import Account, Identity
+from store.directory import is_held
 from store.errors import (
     DeviceRevoked,
     GroupFull,
@@ -100,7 +101,7 @@ def create_app(
     _add_mail_links(app, pool)
     _add_notifiers(app, pool, offered)
     _add_quiet_hours(app, pool, announcements)
-    _add_contacts(app, pool, announcements)
+    _add_contacts(app, pool, redis, announcements)
     pages = Pages(pool)
     _add_conversations(app, pool, pages, announcements, starts_per_day)
     _add_messages(app, pool, pages)
@@ -327,7 +328,7 @@ def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
         return _answer({"token": new, "expires": expires}, 201)
 
 
-def _add_contacts(app: QuartTrio, pool: Pool, announcements: Announcements) -> None:
+def _add_contacts(app: QuartTrio, pool: Pool, redis: Redis, announcements: Announcements) -> None:
     @app.get("/v1/contacts")
     async def list_contacts() -> ResponseReturnValue:
         user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
@@ -345,7 +346,10 @@ def _add_contacts(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
         body = await _body(bodies.PutContact)
         with trio.CancelScope(shield=True):
             # One after the other, each told by itself: a device that counts the changes needs every number.
-            blocked = await contacts.set_blocked(pool, user, other.bytes, is_blocked=body.is_blocked)
+            is_online = body.is_blocked and await _is_online(redis, user)
+            blocked = await contacts.set_blocked(
+                pool, user, other.bytes, is_blocked=body.is_blocked, is_online=is_online
+            )
             if blocked is not None:
                 await announcements.contact_changed(user, other.bytes)
                 await announcements.blocked(user, other.bytes, blocked)
@@ -650,6 +654,14 @@ def _store_error(error: StoreError) -> Response:
         log.warning("request_refused", path=request.path, error=str(error))
         return _refuse(503, "unavailable", "try again", retry_after_s=RETRY_AFTER_S)
     return _fault(error)
+
+
+async def _is_online(redis: Redis, user: bytes) -> bool:
+    """Whether others see the user online; if Redis cannot say it, likely: whoever blocks somebody is looking."""
+    try:
+        return await is_held(redis, user)
+    except (Unavailable, RedisError):
+        return True
 
 
 async def _account(pool: Pool, username: str) -> Account | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import structlog
@@ -40,6 +41,10 @@ GRACE_S: Final = 5.0
 
 RECHECKED_AT_ONCE: Final = 1000
 """Pairs of a watcher and a user of whom one query asks whether that is still allowed: some 20 ms of Postgres."""
+
+CHANGED_S: Final = 60.0
+"""For so long a change of who may watch a user is remembered: a `watch` that is under way asks again. No look-up takes
+longer."""
 
 HINT_S: Final = 0.1
 """Arrivals and departures are gathered for so long: a herd is one hint, not thousands."""
@@ -91,6 +96,8 @@ class PresenceWatch:
         self._unwatched: set[bytes] = set()
         self._hinted: set[bytes] = set()
         self._rechecked: set[bytes] = set()
+        self._changed_at: dict[bytes, float] = {}
+        self._parting: set[tuple[bytes, bytes]] = set()
         self._moved: set[bytes] = set()
         self._hits = 0
         self._misses = 0
@@ -105,13 +112,22 @@ class PresenceWatch:
         """Whom this node watches."""
         return list(self._watched)
 
-    async def watch(self, connection: Connection, users: Iterable[Watchable]) -> None:
+    async def watch(self, connection: Connection, users: Iterable[Watchable], asked_at: float) -> None:
         """Watch these users and no others; how they are is offered to the connection before this returns.
 
+        :param asked_at: when it was asked who of them may be watched. If that has changed since, it is asked again.
         :raises Unavailable: if Redis cannot be reached; nothing has changed then.
         """
         asked = list(users)
-        wanted = frozenset(each.user for each in asked if not each.is_frozen)
+        # Who has begun to block the user just now is watched until the grace ends, as anybody who goes.
+        frozen = [
+            each
+            for each in asked
+            if each.is_frozen
+            and each.user not in connection.watched
+            and (connection.user, each.user) not in self._parting
+        ]
+        wanted = frozenset(each.user for each in asked if each not in frozen)
         states: dict[bytes, bool] = {}
         entered: list[bytes] = []
         known = sum(user in self._watched for user in wanted)
@@ -144,9 +160,13 @@ class PresenceWatch:
             watched.watchers.add(connection)
             shown = None if watched.is_online else seen.get(user)
             self._hub.offer(connection, encode(Presence(user, watched.is_online, shown)))
-        for each in asked:
-            if each.is_frozen:
-                self._hub.offer(connection, encode(Presence(each.user, False, each.last_seen)))
+        self.recheck(
+            each.user
+            for each in asked
+            if each.user in wanted and (each.is_frozen or self._changed_at.get(each.user, -inf) >= asked_at)
+        )
+        for each in frozen:
+            self._hub.offer(connection, encode(Presence(each.user, False, each.last_seen)))
 
     def _is_shown_online(self, user: bytes, states: dict[bytes, bool]) -> bool:
         return self._watched[user].is_online if user in self._watched else states[user]
@@ -173,7 +193,10 @@ class PresenceWatch:
 
     def recheck(self, users: Iterable[bytes]) -> None:
         """Who may watch these has changed. Atomic (no checkpoint)."""
-        self._rechecked.update(user for user in users if user in self._watched)
+        for user in users:
+            self._changed_at[user] = trio.current_time()
+            if user in self._watched:
+                self._rechecked.add(user)
         if self._rechecked:
             self._recheck.set()
 
@@ -182,9 +205,9 @@ class PresenceWatch:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow)
             nursery.start_soon(self._tell)
-            nursery.start_soon(self._recheck_watchers)
+            nursery.start_soon(self._recheck_watchers, nursery)
 
-    async def _recheck_watchers(self) -> None:
+    async def _recheck_watchers(self, nursery: trio.Nursery) -> None:
         while True:
             await self._recheck.wait()
             self._recheck = trio.Event()
@@ -198,21 +221,43 @@ class PresenceWatch:
             pairs = list(dict.fromkeys(pairs))
             try:
                 for start in range(0, len(pairs), RECHECKED_AT_ONCE):
-                    for gone in await unwatchable(self._pool, pairs[start : start + RECHECKED_AT_ONCE]):
-                        self._drop_watcher(*gone)
+                    for watcher, user, is_blocked, seen in await unwatchable(
+                        self._pool, pairs[start : start + RECHECKED_AT_ONCE]
+                    ):
+                        if is_blocked:
+                            self._part_nowait(nursery, watcher, user, seen)
+                        else:
+                            self._drop_watcher(watcher, user, Presence(user, False, None))
             except (StoreError, Error) as error:
                 log.warning("watchers_not_rechecked", error=str(error))
                 await trio.sleep(1)
                 self.recheck(users)
 
-    def _drop_watcher(self, watcher: bytes, user: bytes, last_seen: int | None) -> None:
-        """The watcher's devices are shown somebody who is offline, and nothing after that; of who blocks the watcher
-        when they were online last, as of anybody who goes. Atomic (no checkpoint)."""
+    def _part_nowait(self, nursery: trio.Nursery, watcher: bytes, user: bytes, last_seen: int | None) -> None:
+        """The watcher, whom the user blocks, sees no more of the user than of one who goes at this moment: one who is
+        online is seen to be offline after the grace, of one who is offline nothing is told. Atomic (no checkpoint)."""
+        if user in self._watched and not self._watched[user].is_online:
+            self._drop_watcher(watcher, user, None)
+        elif (watcher, user) not in self._parting:
+            self._parting.add((watcher, user))
+            nursery.start_soon(self._part, watcher, user, last_seen)
+
+    async def _part(self, watcher: bytes, user: bytes, last_seen: int | None) -> None:
+        try:
+            await trio.sleep(GRACE_S)
+        finally:
+            self._parting.discard((watcher, user))
+        is_shown = user in self._watched and self._watched[user].is_online
+        self._drop_watcher(watcher, user, Presence(user, False, last_seen) if is_shown else None)
+
+    def _drop_watcher(self, watcher: bytes, user: bytes, last: Presence | None) -> None:
+        """The watcher's devices are shown this, and nothing of the user after that. Atomic (no checkpoint)."""
         watched = self._watched.get(user)
         for connection in list(watched.watchers) if watched is not None else ():
             if connection.user == watcher:
-                connection.outbox.push_latest(user, encode(Presence(user, False, last_seen)))
-                connection.outbox.flush()
+                if last is not None:
+                    connection.outbox.push_latest(user, encode(last))
+                    connection.outbox.flush()
                 self.forget(connection, keep=connection.watched - {user})
 
     async def _last_seen(self, users: Iterable[bytes]) -> dict[bytes, int]:
@@ -235,6 +280,7 @@ class PresenceWatch:
             now = trio.current_time()
             if now >= polled_at + POLL_S:
                 polled_at, users = now, list(self._watched)
+                self._changed_at = {user: at for user, at in self._changed_at.items() if at > now - CHANGED_S}
             else:
                 due = [user for user, each in self._watched.items() if _is_over(each, now)]
                 users = [*due, *(user for user in self._hinted if user in self._watched)]

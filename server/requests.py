@@ -100,8 +100,9 @@ class Requests:
                 await self._set_typing(connection, frame)
                 return encode(Done(frame.request))
             case Watch():
+                asked_at = trio.current_time()
                 users = await watchable(self._pool, connection.user, frame.users)
-                await self._presence.watch(connection, users)
+                await self._presence.watch(connection, users, asked_at)
                 return encode(Done(frame.request))
             case Sync():
                 page = await self._catch_up(connection, frame)

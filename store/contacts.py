@@ -70,15 +70,18 @@ async def remove(pool: Pool, user: bytes, other: bytes) -> None:
     await pool.fetch(_sql.remove, {"user": uuid(user), "other": uuid(other)})
 
 
-async def set_blocked(pool: Pool, user: bytes, other: bytes, *, is_blocked: bool) -> Blocked | None:
+async def set_blocked(
+    pool: Pool, user: bytes, other: bytes, *, is_blocked: bool, is_online: bool = True
+) -> Blocked | None:
     """Block somebody, or no more; None: it was so.
 
     From the commit on, whatever the other does that would reach this user is answered as ever, and reaches nobody
     (`docs/blocking.md`).
 
+    :param is_online: whether the user is, as others see it; the other one is shown that it ends with the block.
     :raises UnknownUser: if there is no such user, or it is the same one.
     """
-    parameters = {"user": uuid(user), "other": uuid(other), "is_blocked": is_blocked}
+    parameters = {"user": uuid(user), "other": uuid(other), "is_blocked": is_blocked, "is_online": is_online}
     [(outcome, shown, declined)] = await pool.fetch(_sql.set_blocked, parameters)
     if outcome == "unknown":
         raise UnknownUser

@@ -129,6 +129,12 @@ async def locate(redis: Redis, users: Sequence[bytes]) -> list[tuple[bytes, ...]
     return await _locate(redis, _DIRECTORY, users)
 
 
+async def is_held(redis: Redis, user: bytes) -> bool:
+    """Whether a node that lives holds a device of this user."""
+    [nodes] = await locate(redis, [user])
+    return any([await redis.call("ZSCORE", _NODES, node) is not None for node in nodes])
+
+
 async def enter_watchers(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
     """From now on this node wants to know when one of these users comes or goes."""
     await _enter(redis, _WATCHERS, node, users)

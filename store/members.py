@@ -94,9 +94,9 @@ async def watchable(pool: Pool, user: bytes, users: Sequence[bytes]) -> list[Wat
     return [Watchable(*row) for row in rows]
 
 
-async def unwatchable(pool: Pool, pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, int | None]]:
-    """Those of pairs (user, watched user) in which the one may not watch the other's presence (any more); with when the
-    other was online last, if the user is told that: by somebody who blocks the user, and seems to have gone."""
+async def unwatchable(pool: Pool, pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bool, int | None]]:
+    """Those of pairs (user, watched user) in which the one may not watch the other's presence (any more); with whether
+    that is as the other one blocks the user, and is to seem offline, and if so when the other was online last."""
     parameters = {"user": uuids([user for user, _ in pairs]), "watched": uuids([watched for _, watched in pairs])}
     return [tuple(row) for row in await pool.fetch(_sql.unwatchable, parameters)]
 

@@ -65,23 +65,22 @@ create table contacts (
     contact_id uuid not null references users,
     is_contact boolean not null default true,
     is_blocked boolean not null default false,
-    -- Since when: who is blocked sees presence as it was then.
-    blocked_since timestamptz,
+    -- When the user was online last when the block began: who is blocked sees presence as it was then. Null: not known.
+    last_seen timestamptz,
     created timestamptz not null default clock_timestamp(),
     primary key (user_id, contact_id),
     check (user_id <> contact_id),
     check (is_contact or is_blocked),
-    constraint contacts_blocked_since check (is_blocked = (blocked_since is not null))
+    constraint contacts_last_seen check (is_blocked or last_seen is null)
 );
 -- Whom a user blocks, and who blocks a user: looked up with each list, and for each sign of typing.
 create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;
 create index contacts_blockers on contacts (contact_id, user_id) where is_blocked;
 
--- How many conversations with strangers a user has begun, since when (decision 29).
+-- When a user has begun conversations with strangers, of late, in order: as many as may be in 24 hours (decision 29).
 create table starts (
     user_id uuid primary key references users,
-    since timestamptz not null default clock_timestamp(),
-    count int not null default 0
+    at timestamptz[] not null default '{}'
 ) with (fillfactor = 50);
 
 -- Conversations, participants and messages.
@@ -161,7 +160,7 @@ create table participants (
     own_lifetime_s int check (own_lifetime_s between 0 and 315360000),
     -- Who comes, or comes back, has another row: what was said before is read as history.
     added xid8 not null default pg_current_xact_id(),
-    -- The device whose mark moved delivered_seq last; null: none has, or what moved it last was a message of the user's own.
+    -- The device whose mark moved delivered_seq, or private_delivered_seq, last; null: none has, or what moved it last was a message of the user's own.
     delivered_by uuid,
     -- The other user who let this one take part, or gave the role, whichever was last.
     changed_by uuid references users,

@@ -8,7 +8,7 @@ delete from contacts k where k.user_id = %(user)s::uuid and k.contact_id = %(oth
 
 -- name: set_blocked
 -- See set_blocked() in functions/.
-select outcome, shown, declined from set_blocked(%(user)s::uuid, %(other)s::uuid, %(is_blocked)s);
+select outcome, shown, declined from set_blocked(%(user)s::uuid, %(other)s::uuid, %(is_blocked)s, %(is_online)s);
 
 -- name: versions
 -- Which state the list of participants is in, of some conversations.

@@ -40,7 +40,8 @@ with given as (
                       else p.marked end,
         own_marked = case when p.private_delivered_seq < mark.private_delivered or p.private_read_seq < mark.private_read
                           then pg_current_xact_id() else p.own_marked end,
-        delivered_by = case when p.delivered_seq < mark.delivered then mark.device else p.delivered_by end
+        delivered_by = case when p.delivered_seq < mark.delivered or p.private_delivered_seq < mark.private_delivered
+                            then mark.device else p.delivered_by end
     from mark
     where p.conversation_id = mark.conversation_id and p.user_id = mark.user_id
       and (p.delivered_seq < mark.delivered or p.read_seq < mark.read

@@ -1,12 +1,12 @@
 -- name: watchable
 -- Those of some users whose presence a user may watch: who share a conversation that they have not merely been asked into, or
 -- have the user among their contacts, and show their presence; the user, too. Who blocks the user is shown as somebody who is
--- offline since then. Passed over is whom the user blocks.
-select u.id, blocker.since is not null, (extract(epoch from blocker.since) * 1000000)::bigint
+-- offline since before the block. Passed over is whom the user blocks.
+select u.id, blocker.id is not null, (extract(epoch from blocker.last_seen) * 1000000)::bigint
 from (select distinct unnest(%(users)s::uuid[])) given(id)
 cross join lateral (select u.id, u.shows_presence from users u where u.id = given.id limit 1) u
 left join lateral (
-    select b.blocked_since as since from contacts b
+    select b.user_id as id, b.last_seen from contacts b
     where b.user_id = u.id and b.contact_id = %(user)s::uuid and b.is_blocked limit 1
 ) blocker on true
 where (u.id = %(user)s::uuid or u.shows_presence)
@@ -17,14 +17,14 @@ where (u.id = %(user)s::uuid or u.shows_presence)
                    where me.user_id = %(user)s::uuid and (p.asked_by is null or p.user_id = %(user)s::uuid)));
 
 -- name: unwatchable
--- Of pairs (user, watched user) those in which the one may not watch the other's presence, or is shown somebody who is offline;
--- see watchable.
+-- Of pairs (user, watched user) those in which the one may not watch the other's presence, or is shown somebody who is offline
+-- (and whether it is the latter, and since when); see watchable.
 select given.user_id, given.watched_id,
-       case when allowed.is_shown then (extract(epoch from blocker.since) * 1000000)::bigint end
+       allowed.is_shown, case when allowed.is_shown then (extract(epoch from blocker.last_seen) * 1000000)::bigint end
 from unnest(%(user)s::uuid[], %(watched)s::uuid[]) given(user_id, watched_id)
 left join lateral (select u.id, u.shows_presence from users u where u.id = given.watched_id limit 1) u on true
 left join lateral (
-    select b.blocked_since as since from contacts b
+    select b.user_id as id, b.last_seen from contacts b
     where b.user_id = given.watched_id and b.contact_id = given.user_id and b.is_blocked limit 1
 ) blocker on true
 cross join lateral (
@@ -37,7 +37,7 @@ cross join lateral (
                         join participants p on p.conversation_id = me.conversation_id and p.user_id = u.id
                         where me.user_id = given.user_id and p.asked_by is null)), false) as is_shown
 ) allowed
-where not allowed.is_shown or blocker.since is not null;
+where not allowed.is_shown or blocker.id is not null;
 
 -- name: acquainted
 -- Who is shown a user in some list of participants: where not too many take part. The user, too.

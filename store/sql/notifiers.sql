@@ -22,7 +22,8 @@ delete from notifiers where id = %(notifier)s::uuid and user_id = %(user)s::uuid
 -- without a verified address, cannot. A row with no kind: there is none. No row: there is no such user.
 -- notifiers: only these; null: all. to_deployment: and the deployment's webhook.
 select w.is_undelivered, coalesce(w.unread_by, '{}'),
-       (extract(epoch from w.oldest) * 1000000)::bigint, (extract(epoch from w.newest) * 1000000)::bigint, w.delivered, w.read, c.unread, c.conversations,
+       (extract(epoch from w.oldest) * 1000000)::bigint, (extract(epoch from w.newest) * 1000000)::bigint, w.delivered, w.read,
+       c.unread + r.requests, c.conversations + r.requests,
        (extract(epoch from clock_timestamp()) * 1000000)::bigint, q.from_minute::bigint, q.until_minute::bigint, q.zone,
        n.kind, n.id, n.device_id, n.target, n.address,
        s.name, (extract(epoch from s.told) * 1000000)::bigint, s.times::bigint, s.unread, s.delivered, s.read,
@@ -30,6 +31,7 @@ select w.is_undelivered, coalesce(w.unread_by, '{}'),
 from users u
 cross join lateral waiting_of(u.id, make_interval(secs => %(read_after_s)s)) w
 cross join lateral unread_of(u.id) c
+cross join lateral requests_waiting(u.id) r(requests)
 left join quiet_hours q on q.user_id = u.id
 left join lateral (
     select n.kind, n.id, n.device_id, n.target::text, e.address, n.created

@@ -72,8 +72,8 @@ with oldest as (
         cross join lateral (
             select p.user_id from participants p
             where p.conversation_id = e.conversation_id and (e.user_id is null or p.user_id = e.user_id)
-              and count_base(p) < e.seq and e.seq <= p.delivered_seq
-              and wants_notices(p)
+              and count_base(p) < e.seq and e.seq <= greatest(p.delivered_seq, p.private_delivered_seq)
+              and wants_notices(p) and (p.asked_by is null or e.seq = p.asked_seq + 1)
             offset 0
         ) p
     ) w order by w.user_id
@@ -88,10 +88,14 @@ select (select count(*) from ended), (select count(*) from noticed);
 -- A user has something that was delivered and is unread, for less than the read window: it is looked at at the window's
 -- end. For a notice that was put off, and for which nothing is undelivered any more.
 insert into read_windows (conversation_id, seq, created, user_id)
-select p.conversation_id, p.delivered_seq, c.active_at, p.user_id
+select p.conversation_id, mark.seq, c.active_at, p.user_id
 from participants p
 cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c
+cross join lateral (
+    -- Of a request its first message alone.
+    select least(greatest(p.delivered_seq, p.private_delivered_seq), p.asked_seq + 1) as seq
+) mark
 where p.user_id = %(user)s::uuid and wants_notices(p)
-  and greatest(count_base(p), c.floor_seq) < p.delivered_seq
+  and greatest(count_base(p), c.floor_seq) < mark.seq
   and c.active_at > clock_timestamp() - make_interval(secs => %(window_s)s)
 order by c.active_at desc limit 1;

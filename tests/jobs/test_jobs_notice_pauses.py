@@ -420,6 +420,56 @@ async def test_delivery_before_a_notice_could_be_given_does_not_silence_it_for_g
     assert await talk.pool.fetch("select count(*) from read_windows") == [(0,)]
 
 
+async def ask_bob(talk: Talk) -> bytes:
+    stranger = await new_user(talk.pool, "stranger")
+    conversation, _ = await conversations.add_direct(talk.pool, stranger.user, talk.bob.user)
+    await send_message(talk.pool, conversation, stranger.user, b"first")
+    return conversation
+
+
+async def write_to_whom_one_blocks(talk: Talk) -> bytes:
+    await contacts.set_blocked(talk.pool, talk.alice.user, talk.bob.user, is_blocked=True)
+    await talk.say(b"hello")
+    return talk.conversation
+
+
+@pytest.mark.parametrize("comes", [ask_bob, write_to_whom_one_blocks])
+@pytest.mark.parametrize("is_put_off", [False, True])
+async def test_what_a_device_takes_in_private_is_told_to_the_others_as_well(
+    talk: Talk, comes: Callable[[Talk], Awaitable[bytes]], is_put_off: bool
+) -> None:
+    """In a request, and from somebody who blocks the user: a phone that stays silent would tell of the block."""
+    where = await comes(talk)
+    if is_put_off:
+        await talk.world.end_window(talk.bob)
+    await talk.mark(talk.bob, where=where)
+    await talk.world.later(A_WHILE_S)
+    assert talk.told == {}
+    await talk.world.later(READ_AFTER_S)
+    assert talk.told == told_in(set(EVERYWHERE) - {"desktop"}, 1)
+
+
+async def test_notice_of_a_request_counts_it_as_one_message_whatever_follows(talk: Talk) -> None:
+    where = await ask_bob(talk)
+    await talk.world.later(A_WHILE_S)
+    assert talk.told == told_in(EVERYWHERE, 1)
+    await talk.say(b"from a contact")
+    [(stranger,)] = await talk.pool.fetch("select sender_id from messages where conversation_id = %s", (uuid(where),))
+    for _ in range(3):
+        await send_message(talk.pool, where, stranger, b"more")
+    await talk.world.later(PAUSES_S[0])
+    assert talk.told == told_in(EVERYWHERE, 1, 2)
+    for _ in range(3):
+        await send_message(talk.pool, where, stranger, b"still more")
+        await talk.world.end_window(talk.bob)
+        await talk.world.later(PAUSES_S[-1])
+    assert talk.told == told_in(EVERYWHERE, 1, 2), "what follows in a request is no news"
+    await talk.mark(talk.phone, read=True, where=where)
+    await talk.say(b"once more")
+    await talk.world.later(A_WHILE_S)
+    assert talk.told == told_in(EVERYWHERE, 1, 2, 2)
+
+
 async def test_in_quiet_hours_the_other_devices_are_told_at_their_end(talk: Talk) -> None:
     await set_quiet_hours(talk.pool, talk.bob.user, night_now(lasts=600))
     await talk.say()

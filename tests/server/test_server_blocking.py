@@ -13,11 +13,12 @@ import cbor2
 import msgspec
 import pytest
 import trio
-from server_http import CBOR, Api, open_api
+from server_http import CBOR, Api, open_api, say
 from server_node import RawClient, TestNode, open_node
 
 from client.http import Credentials
 from protocol.frames import (
+    Conversation,
     Delete,
     Edit,
     Frame,
@@ -39,7 +40,9 @@ from protocol.frames import (
     Typing,
     Watch,
 )
-from store import contacts, outbox
+from server import presence
+from store import contacts, conversations, marks, outbox, participants
+from store.conversations import STARTS_PER_DAY
 from store.pool import Pool
 from store.postgres import uuid
 from tests.people import make_contacts, new_direct, new_group, new_user
@@ -188,12 +191,39 @@ async def _rule_group(world: World, side: Side, client: RawClient) -> None:
     await world.ask(side, side.actor, "DELETE", f"{path}/{UUID(bytes=side.target.user)}")
 
 
+async def _bring_by_another(world: World, side: Side, client: RawClient) -> None:
+    """Somebody whom the target knows adds the target to a group that shows them already."""
+    await _make_group(world, side, client)
+    path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
+    await world.ask(side, side.actor, "PATCH", f"{path}/{UUID(bytes=side.bystander.user)}", role="admin")
+    for user in (side.target.user, side.bystander.user):
+        answer = await world.api.of(side.bystander.token).post(path, {"user": user})
+        assert answer.status == 204
+
+
 async def _add_again(world: World, side: Side, client: RawClient) -> None:
     """The target has left the group of the actor and dave."""
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
     await world.ask(side, side.actor, "POST", path, user=side.target.user)
     frame = Send(side.request(), side.group, "text", b"back", None, None, b"b" * 8 + side.group[:8])
     await world.say(side, client, frame)
+
+
+async def _begin_with_contacts_alone(world: World, side: Side, client: RawClient) -> None:
+    """The target takes nothing from strangers, and the actor may begin nothing with strangers any more."""
+    await world.pool.fetch(
+        "select count_start(%s, %s) from generate_series(1, %s)",
+        (uuid(side.actor.user), STARTS_PER_DAY, STARTS_PER_DAY),
+    )
+    await _open_and_write(world, side, client)
+    await _make_group(world, side, client)
+    users = [side.bystander.user]
+    made = await world.ask(side, side.actor, "POST", "/v1/conversations", kind="group", name="G", participants=users)
+    side.group = made["conversation"]
+    side.names[side.group] = "another group"
+    path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
+    for _ in range(2):
+        await world.ask(side, side.actor, "POST", path, user=side.target.user)
 
 
 async def _know(world: World, side: Side, client: RawClient) -> None:
@@ -235,6 +265,8 @@ WAYS: Final[dict[str, Way]] = {
     "a new group": Way(_make_group, RELATIONS, needs="nothing"),
     "what is written in a new group": Way(_write_in_group, RELATIONS, needs="nothing"),
     "what an administrator does": Way(_rule_group, RELATIONS, needs="nothing"),
+    "a contact who brings the target as well": Way(_bring_by_another, RELATIONS, needs="a friend"),
+    "what contacts alone may begin": Way(_begin_with_contacts_alone, needs="no strangers"),
     "being added again after leaving": Way(_add_again, ("strangers",), needs="group"),
 }
 CASES: Final = [(name, relation) for name, way in WAYS.items() for relation in way.relations]
@@ -251,6 +283,11 @@ async def _side(pool: Pool, name: str, relation: str, needs: str) -> Side:
     if needs == "direct":
         side.direct = await new_direct(pool, actor, target)
         side.names[side.direct] = "direct"
+    if needs == "a friend":
+        await make_contacts(pool, bystander, target)
+    if needs == "no strangers":
+        setting = "update users set messages_from = 'contacts', groups_from = 'contacts' where id = %s"
+        await pool.fetch(setting, (uuid(target.user),))
     if needs == "group":
         side.group = await new_group(pool, actor, target, bystander)
         await pool.fetch("delete from contacts where user_id = %s", (uuid(target.user),))
@@ -512,7 +549,11 @@ async def test_what_the_blocker_does_is_not_told_to_whom_is_blocked(pool: Pool, 
             assert statuses.receipts == [(side.target.user, 3, 3)], "it has come as far as before the block"
 
 
-async def test_a_block_while_connected_takes_presence_away_as_going_offline_does(pool: Pool, redis_url: str) -> None:
+async def test_a_block_while_connected_takes_presence_away_as_going_offline_does(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the grace, in which whoever has gone is still shown online, also to who asks once more."""
+    monkeypatch.setattr(presence, "GRACE_S", 0.5)
     side = await _side(pool, "blocks", "contacts", "direct")
     async with (
         _worlds(pool, redis_url) as world,
@@ -525,8 +566,131 @@ async def test_a_block_while_connected_takes_presence_away_as_going_offline_does
             while not (await actor.ask(Watch(2, [side.target.user])))[0].is_online:
                 pass
         await world.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
+        blocked_at = trio.current_time()
+        [shown, _] = await actor.ask(Watch(3, [side.target.user]))
+        assert shown.is_online, "in the grace"
         gone = await actor.find(Presence)
+        assert trio.current_time() >= blocked_at + 0.4
         assert (gone.is_online, gone.last_seen is not None) == (False, True)
-        [again, _] = await actor.ask(Watch(3, [side.target.user]))
+        [again, _] = await actor.ask(Watch(4, [side.target.user]))
         assert again == gone
-        await actor.ask(Ping(4))
+        await actor.ask(Ping(5))
+
+
+async def test_a_block_by_a_user_who_is_offline_shows_nothing(pool: Pool, redis_url: str) -> None:
+    """Over HTTP alone nobody is online: when the user was online last stays what it was, and no push comes."""
+    side = await _side(pool, "blocks", "contacts", "direct")
+    async with _worlds(pool, redis_url) as world, world.nodes[0].open_websocket(side.actor.token) as actor:
+        await actor.ask(Sync(1, None))
+        [before, _] = await actor.ask(Watch(2, [side.target.user]))
+        await world.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
+        watching = world.nodes[0].gateway._node.presence
+        await wait_for(lambda: not watching.users(), what="the block has come to the node")
+        await actor.nothing_came()
+        assert (await actor.ask(Watch(3, [side.target.user])))[0] == before
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+async def test_a_stay_that_has_ended_is_shown_once_to_whom_brings_the_user_back(pool: Pool, blocks: bool) -> None:
+    """Also where the user is withheld then, and when they come in earnest by what a contact does."""
+    side = await _side(pool, "stay", "contacts", "nothing")
+    actor, target, dave = side.actor, side.target, side.dave
+    group = await new_group(pool, actor, target, dave)
+    await make_contacts(pool, dave, target)
+    await participants.set_role(pool, actor.user, group, dave.user, "admin")
+    await say(pool, group, actor.user, b"one")
+    await participants.remove(pool, target.user, group, target.user)
+    if blocks:
+        await contacts.set_blocked(pool, target.user, actor.user, is_blocked=True)
+    await say(pool, group, actor.user, b"two")
+
+    async def shown() -> tuple[Any, Any]:
+        seen = await conversations.one(pool, actor.user, group)
+        former = [(each.user, each.since_seq, each.left_seq) for each in seen.former or ()]
+        return former, sorted((await marks.status(pool, actor.user, group, 1)).receipts)
+
+    expected = [(target.user, 0, 1)], sorted([(target.user, 0, 0), (dave.user, 0, 0)])
+    added = await participants.add(pool, actor.user, group, target.user)
+    assert (target.user in added.members) != blocks
+    assert await shown() == expected
+    if blocks:
+        assert not (await participants.add(pool, dave.user, group, target.user)).is_new, "the actor would see it"
+        await contacts.set_blocked(pool, target.user, actor.user, is_blocked=False)
+        assert target.user in (await participants.add(pool, dave.user, group, target.user)).members
+        assert await shown() == expected
+
+
+async def _name_an_administrator_and_go(world: World, side: Side) -> list[Any]:
+    """The actor makes the target of a group its administrator; what the actor and the bystander may do after that."""
+    made = await world.ask(
+        side,
+        side.actor,
+        "POST",
+        "/v1/conversations",
+        kind="group",
+        name="G",
+        participants=[side.target.user, side.bystander.user],
+    )
+    group = f"/v1/conversations/{UUID(bytes=made['conversation'])}"
+    path = f"{group}/participants"
+    found: list[Any] = []
+    for who, method, where, body in (
+        (side.actor, "PATCH", f"{path}/{UUID(bytes=side.target.user)}", {"role": "admin"}),
+        (side.actor, "PATCH", f"{path}/{UUID(bytes=side.actor.user)}", {"role": "member"}),
+        (side.actor, "PATCH", group, {"name": "H"}),
+        (side.bystander, "PATCH", group, {"name": "H"}),
+        (side.actor, "DELETE", f"{path}/{UUID(bytes=side.actor.user)}", {}),
+        (side.bystander, "PATCH", group, {"name": "H"}),
+    ):
+        await world.ask(side, who, method, where, **body)
+        seen = await conversations.one(world.pool, side.bystander.user, made["conversation"])
+        admins = {side.names[each.user] for each in seen.participants or () if each.is_admin}
+        found.append((admins, seen.name, seen.members_version))
+    return found
+
+
+async def test_an_administrator_who_is_withheld_is_one_to_the_others(pool: Pool, redis_url: str) -> None:
+    """As one who is offline: the last one may step down or leave, and nobody else becomes one."""
+    blocks, offline = [await _side(pool, each, "contacts", "nothing") for each in ("blocks", "offline")]
+    await contacts.set_blocked(pool, blocks.target.user, blocks.actor.user, is_blocked=True)
+    async with _worlds(pool, redis_url) as world:
+        shown, expected = [await _name_an_administrator_and_go(world, side) for side in (blocks, offline)]
+        assert shown == expected
+        assert _comparable(blocks) == _comparable(offline)
+        assert expected[-1][:2] == ({"target"}, "G")
+
+
+@pytest.mark.parametrize(("before_s", "given_s"), [(0, 3600), (3600, 0)])
+async def test_a_lifetime_that_a_blocked_user_has_set_holds_for_both_when_the_block_ends(
+    pool: Pool, redis_url: str, before_s: int, given_s: int
+) -> None:
+    """It promises no more than what is so; and the user who was blocked is told nothing."""
+    side = await _side(pool, "ends", "contacts", "direct")
+    actor, target = side.actor, side.target
+    path = f"/v1/conversations/{UUID(bytes=side.direct)}"
+    contact = f"/v1/contacts/{UUID(bytes=actor.user)}"
+
+    async def shown() -> list[tuple[int | None, bytes | None]]:
+        seen = [await conversations.one(pool, who.user, side.direct) for who in (actor, target)]
+        return [(each.lifetime_s, each.actor) for each in seen]
+
+    async with (
+        _worlds(pool, redis_url) as world,
+        world.nodes[0].open_websocket(actor.token) as client,
+        world.nodes[1].open_websocket(target.token) as theirs,
+    ):
+        await world.ask(side, target, "PATCH", path, lifetime_s=before_s)
+        await world.ask(side, target, "PUT", contact, is_blocked=True)
+        await world.ask(side, actor, "PATCH", path, lifetime_s=given_s)
+        assert [each for each, _ in await shown()] == [given_s or None, before_s or None]
+        cursor = (await client.ask(Sync(1, None)))[-1].cursor
+        await theirs.ask(Sync(1, None))
+        before = (await shown())[0]
+        await world.ask(side, target, "PUT", contact, is_blocked=False)
+        told = await theirs.find(Conversation)
+        assert (told.conversation, told.lifetime_s) == (side.direct, given_s or None)
+        assert [each for each, _ in await shown()] == [given_s or None] * 2
+        assert (await shown())[0] == before
+        assert [type(each) for each in await client.ask(Sync(2, cursor))] == [Synced]
+    [(due,)] = await pool.fetch("select due is not null from expiries where conversation_id = %s", (uuid(side.direct),))
+    assert due == bool(given_s)

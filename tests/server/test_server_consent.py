@@ -364,13 +364,44 @@ async def test_how_many_strangers_a_user_may_address_is_bounded_exactly(pool: Po
     await contacts.add(pool, victims[0].user, spammer.user)
     await conversations.add_direct(pool, spammer.user, victims[0].user, **limit)
     async with open_api(pool, redis_url) as api:
-        await pool.fetch("update starts set count = 50")
+        await pool.fetch("update starts set at = array(select clock_timestamp() from generate_series(1, 50))")
         body = {"kind": "direct", "participants": [(await new_user(pool, "more")).user]}
         answer = await api.of(spammer.token).post("/v1/conversations", body)
         assert (answer.status, answer.code) == (429, "too_many_conversations")
         assert 86_000 < int(answer.headers["Retry-After"]) <= 86_400
-        await pool.fetch("update starts set since = since - interval '25 hours'")
+        await pool.fetch("update starts set at = array(select t - interval '25 hours' from unnest(at) t)")
         assert (await api.of(spammer.token).post("/v1/conversations", body)).status == 201
+
+
+async def test_no_24_hours_have_more_starts_than_the_limit(pool: Pool) -> None:
+    """Wherever they begin: one at first and the others a day later make place for one, and no more."""
+    spammer = await new_user(pool, "spammer")
+    victims = [(await new_user(pool, f"victim{n}")).user for n in range(7)]
+
+    async def begin(some: list[bytes]) -> int:
+        begun = 0
+        for victim in some:
+            try:
+                await conversations.add_direct(pool, spammer.user, victim, starts_per_day=3)
+                begun += 1
+            except TooManyStarts as error:
+                waits_s.append(error.wait_s)
+        return begun
+
+    async def later(hours: int) -> None:
+        moved = "update starts set at = array(select t - make_interval(hours => %s) from unnest(at) t)"
+        await pool.fetch(moved, (hours,))
+
+    waits_s: list[float] = []
+    assert await begin(victims[:1]) == 1
+    await later(23)
+    assert await begin(victims[1:4]) == 2
+    assert [round(each / 3600) for each in waits_s] == [1]
+    await later(2)
+    assert await begin(victims[3:]) == 1
+    assert [round(each / 3600) for each in waits_s] == [1, 22, 22, 22]
+    await later(22)
+    assert await begin(victims[4:]) == 2
 
 
 async def test_who_has_left_comes_back_by_a_contact_alone(pool: Pool) -> None:

@@ -156,7 +156,7 @@ async def test_a_block_and_the_making_of_the_conversation_do_not_miss_each_other
     alice, bob = pair
     async with connected(pool.url) as other, trio.open_nursery() as nursery:
         await other.query("begin")
-        await other.query("select set_blocked(%s, %s, true)", (uuid(alice.user), uuid(bob.user)))
+        await other.query("select set_blocked(%s, %s, true, true)", (uuid(alice.user), uuid(bob.user)))
         made: list[bytes] = []
 
         async def make() -> None:

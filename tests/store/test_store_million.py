@@ -62,7 +62,7 @@ insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq,
 insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq)
     select md5('c' || n)::uuid, md5('u' || (n * 3 + 2) % {USERS})::uuid, 0, 0, 0, 0
     from generate_series(0, {SHALLOW}, 4) n;
-update contacts set is_blocked = true, blocked_since = now() where ctid in (select ctid from contacts limit 500);
+update contacts set is_blocked = true, last_seen = now() where ctid in (select ctid from contacts limit 500);
 insert into last_seen (user_id, at) select id, now() from users;
 analyze;
 """

@@ -94,13 +94,13 @@ insert into outbox (conversation_id, seq) select conversation_id, seq from messa
 insert into read_windows (conversation_id, seq, created) select conversation_id, seq, created from messages;
 insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read, look)
     select user_id, id, '1-1', now(), 1, 1, 0, 0, now() + interval '1 hour' from notifiers;
-insert into contacts (user_id, contact_id, is_blocked, blocked_since)
+insert into contacts (user_id, contact_id, is_blocked, last_seen)
     select md5('u' || n)::uuid, md5('u' || (n + k) % {CONVERSATIONS // 5})::uuid, k = 5, case when k = 5 then now() end
     from generate_series(0, {CONVERSATIONS // 5 - 1}) n, generate_series(1, 5) k;
 insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq)
     select c.id, u.id, 0, 0, 0, 0 from (select id, row_number() over () as n from conversations limit 1000) c
     join (select id, row_number() over () as n from users) u on u.n = c.n % 900 + 1;
-insert into starts (user_id, count) select id, 1 from users;
+insert into starts (user_id, at) select id, array[now()] from users;
 insert into departures (user_id, conversation_id, since_seq, left_seq)
     select md5('u' || (n + 3) % {CONVERSATIONS // 5})::uuid, md5('c' || n)::uuid, 0, 5
     from generate_series(0, {CONVERSATIONS - 1}) n;

@@ -29,7 +29,7 @@ begin
         return;
     end if;
     select u.messages_from into setting from users u where u.id = p_other;
-    is_known := is_contact(p_other, p_user);
+    is_known := has_added(p_other, p_user);
     if setting is null then
         outcome := 'unknown';
         return;

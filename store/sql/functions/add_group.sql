@@ -17,7 +17,7 @@ begin
         select k.user_id from unnest(p_users) u(id)
         cross join lateral (
             select k.user_id from contacts k
-            where k.user_id = u.id and k.contact_id = p_admin and k.is_contact and not k.is_blocked limit 1
+            where k.user_id = u.id and k.contact_id = p_admin and k.is_contact limit 1
         ) k
     ) || p_admin;
     blockers := array(select b.user_id from contacts b where b.contact_id = p_admin and b.is_blocked and b.user_id = any(p_users));

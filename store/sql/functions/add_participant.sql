@@ -22,7 +22,7 @@ declare
 begin
     perform lock_starts(p_user, false);
     select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
-    is_known := is_contact(p_other, p_user);
+    is_known := has_added(p_other, p_user);
     is_blocker := is_blocked(p_other, p_user);
     is_shown := exists (select from withheld w where w.conversation_id = p_conversation and w.user_id = p_other);
     outcome := case
@@ -32,8 +32,10 @@ begin
         when not may_change(p_conversation, p_user) then 'forbidden'
         when exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'again'
-        -- Who is withheld comes in earnest when a contact brings them.
-        when is_shown and not is_known then 'again'
+        -- Who is withheld comes in earnest when a contact brings them; not to somebody whom they block, who would see them come.
+        when is_shown and (not is_known or exists (
+            select from contacts k join participants p on p.conversation_id = p_conversation and p.user_id = k.contact_id
+            where k.user_id = p_other and k.is_blocked)) then 'again'
         when setting is null then 'unknown'
         when not takes_from(setting, is_known) then 'refused'
         when not is_shown and (
@@ -51,9 +53,10 @@ begin
     first_seq := case when conversation.joiners_see_all then 0 else conversation.last_seq end;
     is_withheld := is_blocker or not is_known and exists (
         select from departures d where d.user_id = p_other and d.conversation_id = p_conversation and d.removed_by is null);
-    -- The stay that has ended remains shown. Who is withheld is told nothing, so their departure stays as it is.
+    -- The stay that has ended remains shown: in the departure itself while the user is withheld, who is told nothing. What a private
+    -- departure says is shown to nobody.
     select * into former from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
-    if former.left_seq > former.since_seq and not is_shown then
+    if former.left_seq > former.since_seq and not is_withheld and not former.is_private then
         insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
         values (p_conversation, p_other, former.since_seq, former.left_seq, former.delivered_seq, former.read_seq,
                 former.removed_by, former.departed)

@@ -1,16 +1,21 @@
--- A user begins a conversation with a stranger, or brings one into a group. Null, or the seconds until there may be another.
+-- A user begins a conversation with a stranger, or brings one into a group. Null, or the seconds until there may be another: in any
+-- p_window_s there are no more than p_limit.
 create or replace function count_start(p_user uuid, p_limit int, p_window_s float8 default 86400) returns float8 language plpgsql as $$
 declare
-    wait_s float8;
+    stamp timestamptz;
+    recent timestamptz[];
+    oldest timestamptz;
 begin
-    insert into starts as s (user_id, count) values (p_user, 0) on conflict do nothing;
-    -- Their own starts come one after the other from here on.
-    select extract(epoch from s.since + make_interval(secs => p_window_s) - clock_timestamp()) into wait_s
-    from starts s where s.user_id = p_user for no key update;
-    if wait_s <= 0 then
-        update starts s set since = clock_timestamp(), count = 1 where s.user_id = p_user and p_limit > 0;
-    else
-        update starts s set count = s.count + 1 where s.user_id = p_user and s.count < p_limit;
+    insert into starts as s (user_id) values (p_user) on conflict do nothing;
+    -- Their own starts come one after the other from here on, so the array is in order.
+    select s.at into recent from starts s where s.user_id = p_user for no key update;
+    stamp := clock_timestamp();
+    recent := array(select t from unnest(recent) t where t > stamp - make_interval(secs => p_window_s) order by t);
+    if cardinality(recent) < p_limit then
+        update starts s set at = recent || stamp where s.user_id = p_user;
+        return null;
     end if;
-    return case when not found then greatest(wait_s, 1) end;
+    -- When so many have become old that one less than the limit remain. A limit of 0 is looked at again a window later.
+    oldest := coalesce(recent[cardinality(recent) - p_limit + 1], stamp);
+    return greatest(extract(epoch from oldest - stamp) + p_window_s, 1);
 end $$;

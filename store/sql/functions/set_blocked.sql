@@ -1,9 +1,10 @@
 -- outcome: 'changed', 'again', 'unknown' (no such user). What was unread of who is blocked counts as read, on all devices, and what
 -- they ask is declined. Nothing is written that who is blocked is shown, or could tell the time of.
 --
+-- p_is_online: whether the user is online just now; to who is blocked, that ends here.
 -- shown: the user's conversations that show the other one, otherwise from now on. declined: those that are gone.
 create or replace function set_blocked(
-    p_user uuid, p_other uuid, p_is_blocked boolean,
+    p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean,
     out outcome text, out shown uuid[], out declined uuid[]
 ) language plpgsql as $$
 declare
@@ -21,10 +22,12 @@ begin
         outcome := 'again';
         return;
     end if;
-    insert into contacts (user_id, contact_id, is_contact, is_blocked, blocked_since)
-    values (p_user, p_other, not p_is_blocked, p_is_blocked, case when p_is_blocked then clock_timestamp() end)
+    insert into contacts (user_id, contact_id, is_contact, is_blocked, last_seen)
+    values (p_user, p_other, not p_is_blocked, p_is_blocked,
+            case when p_is_blocked and p_is_online then clock_timestamp()
+                 when p_is_blocked then (select l.at from last_seen l where l.user_id = p_user) end)
     on conflict (user_id, contact_id) do update
-    set is_blocked = excluded.is_blocked, blocked_since = excluded.blocked_since,
+    set is_blocked = excluded.is_blocked, last_seen = excluded.last_seen,
         -- Who is a contact is one again when the block ends; who never was becomes one.
         is_contact = contacts.is_contact or not p_is_blocked;
     -- In order of their ids, as everybody locks them.
@@ -51,6 +54,19 @@ begin
         end loop;
     else
         perform open_withheld(direct, p_user);
+        -- What held for the other one alone holds for both: it would promise them of new messages what is not so. The user is told by
+        -- what is shown otherwise; to the other one nothing changes.
+        with own as (
+            select p.own_lifetime_s from participants p
+            where p.conversation_id = direct and p.user_id = p_other and p.own_lifetime_s is not null
+        ), no_longer as (
+            update participants p set own_lifetime_s = null
+            where p.conversation_id = direct and p.user_id = p_other and exists (select from own)
+        ), due as (
+            update expiries e set due = e.oldest + make_interval(secs => nullif(own.own_lifetime_s, 0))
+            from own where e.conversation_id = direct
+        )
+        update conversations c set lifetime_s = nullif(own.own_lifetime_s, 0), settings_by = p_other from own where c.id = direct;
     end if;
     -- Without the other one's display name from now on, or with it. Each is looked up: without statistics a table would be read
     -- from end to end.

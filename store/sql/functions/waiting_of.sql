@@ -16,7 +16,8 @@ create or replace function waiting_of(
            coalesce(sum(each.delivered), 0)::bigint, coalesce(sum(each.read), 0)::bigint
     from (
         select p.delivered_by, top.created as oldest, bottom.created as newest,
-               top.created <= now() - p_read_after and top.seq <= p.delivered_seq as is_overdue,
+               top.created <= now() - p_read_after and top.seq <= greatest(p.delivered_seq, p.private_delivered_seq)
+               and (p.asked_by is null or top.seq <= p.asked_seq + 1) as is_overdue,
                greatest(mark.delivered, c.floor_seq) < c.last_seq and wants_notices(p)
                -- Of a request its first message alone.
                and (p.asked_by is null or mark.delivered <= p.asked_seq) and exists (
@@ -42,6 +43,7 @@ create or replace function waiting_of(
         left join lateral (
             select m.created from messages m
             where m.conversation_id = p.conversation_id and m.seq >= top.seq and is_waiting(m, p_user)
+              and (p.asked_by is null or m.seq <= greatest(p.asked_seq + 1, top.seq))
             order by m.seq desc limit 1
         ) bottom on true
         where p.user_id = p_user
