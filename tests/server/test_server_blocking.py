@@ -188,6 +188,16 @@ async def _rule_group(world: World, side: Side, client: RawClient) -> None:
     await world.ask(side, side.actor, "DELETE", f"{path}/{UUID(bytes=side.target.user)}")
 
 
+async def _hand_over(world: World, side: Side, client: RawClient) -> None:
+    """The actor makes the target the group's only administrator, and tries to rule on."""
+    await _make_group(world, side, client)
+    path = f"/v1/conversations/{UUID(bytes=side.group)}"
+    for user, role in ((side.target.user, "admin"), (side.actor.user, "member")):
+        await world.ask(side, side.actor, "PATCH", f"{path}/participants/{UUID(bytes=user)}", role=role)
+    await world.ask(side, side.actor, "PATCH", path, name="this")
+    await world.ask(side, side.actor, "DELETE", f"{path}/participants/{UUID(bytes=side.bystander.user)}")
+
+
 async def _add_again(world: World, side: Side, client: RawClient) -> None:
     """The target has left the group of the actor and dave."""
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
@@ -235,6 +245,7 @@ WAYS: Final[dict[str, Way]] = {
     "a new group": Way(_make_group, RELATIONS, needs="nothing"),
     "what is written in a new group": Way(_write_in_group, RELATIONS, needs="nothing"),
     "what an administrator does": Way(_rule_group, RELATIONS, needs="nothing"),
+    "becoming the only administrator": Way(_hand_over, RELATIONS, needs="nothing"),
     "being added again after leaving": Way(_add_again, ("strangers",), needs="group"),
 }
 CASES: Final = [(name, relation) for name, way in WAYS.items() for relation in way.relations]

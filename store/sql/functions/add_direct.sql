@@ -33,10 +33,10 @@ begin
     if setting is null then
         outcome := 'unknown';
         return;
-    elsif not takes_from(setting, is_known) then
+    elsif not takes_from(setting, seems_contact(p_other, p_user)) then
         outcome := 'refused';
         return;
-    elsif not is_known then
+    elsif not seems_contact(p_other, p_user) then
         wait_s := count_start(p_user, p_limit);
         if wait_s is not null then
             outcome := 'limited';

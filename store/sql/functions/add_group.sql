@@ -9,6 +9,7 @@ create or replace function add_group(
 ) language plpgsql as $$
 declare
     known uuid[];
+    seem_known uuid[];
     blockers uuid[];
     found_users int;
 begin
@@ -20,14 +21,21 @@ begin
             where k.user_id = u.id and k.contact_id = p_admin and k.is_contact and not k.is_blocked limit 1
         ) k
     ) || p_admin;
+    -- Nothing that the administrator is refused tells of a block.
+    seem_known := array(
+        select k.user_id from unnest(p_users) u(id)
+        cross join lateral (
+            select k.user_id from contacts k where k.user_id = u.id and k.contact_id = p_admin and k.is_contact limit 1
+        ) k
+    ) || p_admin;
     blockers := array(select b.user_id from contacts b where b.contact_id = p_admin and b.is_blocked and b.user_id = any(p_users));
-    select count(*), array_agg(u.id) filter (where u.id <> p_admin and not takes_from(u.groups_from, u.id = any(known)))
+    select count(*), array_agg(u.id) filter (where u.id <> p_admin and not takes_from(u.groups_from, u.id = any(seem_known)))
     into found_users, refused from users u where u.id = any(p_users);
     outcome := case
         when found_users < cardinality(p_users) then 'unknown'
         when refused is not null then 'refused'
         else 'made' end;
-    if outcome = 'made' and not p_users <@ known then
+    if outcome = 'made' and not p_users <@ seem_known then
         wait_s := count_start(p_admin, p_limit);
         if wait_s is not null then
             outcome := 'limited';

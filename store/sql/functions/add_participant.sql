@@ -35,11 +35,11 @@ begin
         -- Who is withheld comes in earnest when a contact brings them.
         when is_shown and not is_known then 'again'
         when setting is null then 'unknown'
-        when not takes_from(setting, is_known) then 'refused'
+        when not takes_from(setting, seems_contact(p_other, p_user)) then 'refused'
         when not is_shown and (
             select count(*) from shown_participants p where p.conversation_id = p_conversation) >= p_limit then 'full'
         else 'changed' end;
-    if outcome = 'changed' and not is_known then
+    if outcome = 'changed' and not seems_contact(p_other, p_user) then
         wait_s := count_start(p_user, p_starts);
         if wait_s is not null then
             outcome := 'limited';

@@ -1,6 +1,6 @@
 -- A participant leaves a group (p_user and p_other are the same), or an administrator removes one. See add_participant().
 -- If no administrator is left, the participant who has taken part for longest becomes one: of those who have accepted, or, if
--- none has, of those who are asked.
+-- none has, of those who are asked. An administrator who is withheld is one: nobody can tell.
 --
 -- outcome: 'changed', or why not: 'stranger', 'forbidden', 'unknown' (p_other takes no part). since_seq to read_seq: the stay that
 -- has ended. heir: the new administrator, if there is one. was_member: whether p_other has been told of the conversation.
@@ -50,7 +50,7 @@ begin
                 clock_timestamp())
         on conflict do nothing;
     end if;
-    if not exists (select from participants p where p.conversation_id = p_conversation and p.role = 'admin') then
+    if not exists (select from shown_participants p where p.conversation_id = p_conversation and p.role = 'admin') then
         update participants p set role = 'admin', changed_by = null, changed = pg_current_xact_id()
         where p.conversation_id = p_conversation and p.user_id = (
             select o.user_id from participants o where o.conversation_id = p_conversation

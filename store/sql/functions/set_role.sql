@@ -19,7 +19,7 @@ begin
             select from shown_participants p
             where p.conversation_id = p_conversation and p.user_id = p_other and p.role = p_role) then 'again'
         when p_role = 'member' and not exists (
-            select from participants p
+            select from shown_participants p
             where p.conversation_id = p_conversation and p.user_id <> p_other and p.role = 'admin') then 'last'
         else 'changed' end;
     if outcome = 'changed' then
