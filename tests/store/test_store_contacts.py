@@ -9,7 +9,7 @@ import trio
 from store_helpers import a_message, is_waiting_for, wait_until
 
 from client.http import Credentials
-from protocol.frames import Conversation, Message, Tombstone
+from protocol.frames import Conversation, Message, Participants, Tombstone
 from store import contacts, conversations, messages, outbox, participants, profiles, revisions
 from store.errors import LastAdministrator, NotAccepted, NotAnAdministrator, NotAParticipant, UnknownUser
 from store.members import MembersCache
@@ -204,3 +204,25 @@ async def test_what_a_contact_is_refused_tells_of_no_block(pool: Pool, is_blocke
     assert len((await conversations.one(pool, alice.user, group)).participants or ()) == 2
     with pytest.raises(NotAccepted):
         await conversations.add_direct(pool, carol.user, bob.user)
+
+
+async def test_a_participant_who_is_withheld_is_shown_without_a_name_to_who_blocks_them(pool: Pool) -> None:
+    """Bob blocks carol, who has declined: a device that resumes is told, as of any other participant."""
+    alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+    await profiles.change(pool, carol.user, display_name="Carol")
+    group = await conversations.add_group(pool, "Group", [alice.user, bob.user, carol.user], admin=alice.user)
+    await participants.decline(pool, carol.user, group)
+    for is_blocked in (True, False):
+        cursor = (await sync(pool, bob.user, None)).cursor
+        changed = await contacts.set_blocked(pool, bob.user, carol.user, is_blocked=is_blocked)
+        assert changed is not None
+        assert changed.shown == [group]
+        told = [
+            each
+            for each in (await sync(pool, bob.user, cursor)).pushes
+            if isinstance(each, Conversation | Participants)
+        ]
+        fresh = await conversations.one(pool, bob.user, group)
+        assert [each.participants for each in told] == [fresh.participants]
+        names = {each.user: each.display_name for each in fresh.participants or ()}
+        assert names[carol.user] == (None if is_blocked else "Carol")
