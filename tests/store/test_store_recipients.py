@@ -14,15 +14,15 @@ from store_helpers import a_message
 from client.http import Credentials
 from client.mailbox import Mailbox
 from protocol.frames import Conversation, Departed, Message, Synced, Tombstone
-from store import contacts, conversations, marks, messages, participants, retention, revisions
+from store import contacts, conversations, marks, members, messages, participants, retention, revisions
 from store.errors import NotTheSender
 from store.marks import Mark, mark
-from store.members import MembersCache
+from store.members import MembersCache, changed_since
 from store.messages import Committed, send
 from store.pool import Pool
-from store.sync import sync
+from store.sync import sync, tide
 from tests.ageing import age
-from tests.people import make_contacts, new_group, new_user
+from tests.people import make_contacts, new_direct, new_group, new_user
 
 NAMES = ("alice", "bob", "carol", "dave")
 
@@ -379,3 +379,57 @@ async def test_a_stay_without_messages_takes_the_place_of_no_other(pool: Pool, p
     [message] = device.messages(group)
     assert device.status(message) == "sent"
     assert {(each.since_seq, each.left_seq) for each in device.former(group)} == {(0, 1), (1, 1)}
+
+
+@pytest.mark.parametrize("most", [2, 3])
+async def test_a_node_that_looks_for_marks_counts_participants_who_are_withheld(
+    pool: Pool, people: list[Credentials], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Alice and bob take part, and carol has declined: of three, marks are told only where three are shown."""
+    monkeypatch.setattr(members, "MAX_SHOWN", most)
+    alice, bob, carol, _ = people
+    await make_contacts(pool, alice, bob)
+    group = await conversations.add_group(pool, "Group", [each.user for each in (alice, bob, carol)], admin=alice.user)
+    await participants.decline(pool, carol.user, group)
+    await say(pool, group, alice)
+    base = str((await tide(pool)).snapshot)
+    await mark(pool, [[Mark(bob.user, group, 1, 1)]])
+    [changed] = await changed_since(pool, [alice.user], base)
+    assert changed.marks == ([(bob.user, 1, 1, 1)] if most == 3 else [])
+    assert changed.counted_upto == (None if most == 3 else 1)
+
+
+async def test_a_node_that_looks_for_floors_tells_a_blocked_user_of_their_own_settings(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    """By the conversation as each user sees it: alice lets messages disappear for herself alone."""
+    alice, bob, *_ = people
+    talk = await new_direct(pool, alice, bob)
+    await say(pool, talk, alice, 2)
+    await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+    await participants.change_settings(pool, alice.user, talk, lifetime_s=3600)
+    base = str((await tide(pool)).snapshot)
+    await age(pool, talk, upto=1)
+    await retention.move_floors(pool, days=50, archives=False, limit=9)
+    [changed] = await changed_since(pool, [alice.user, bob.user], base)
+    assert changed.is_other
+
+
+async def test_who_wrote_what_is_gone_for_one_user_alone_has_come_so_far_for_a_device_that_never_got_it(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, *_ = people
+    talk = await new_direct(pool, alice, bob)
+    await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+    await participants.change_settings(pool, alice.user, talk, lifetime_s=3600)
+    device, fresh = Mailbox(alice.user), Mailbox(alice.user)
+    await catch_up(pool, device)
+    for who in (bob, alice):
+        await say(pool, talk, who)
+    await age(pool, talk)
+    await retention.move_floors(pool, days=0, archives=False, limit=9)
+    for each in (device, fresh):
+        await catch_up(pool, each)
+    assert device.participants(talk) == fresh.participants(talk)
+    assert device.head(talk) == fresh.head(talk)
+    assert {each.user: each.read_seq for each in fresh.participants(talk)} == {alice.user: 2, bob.user: 1}
