@@ -32,7 +32,7 @@ class People:
         self._people: dict[bytes, Participant] = {}
         self._versions: dict[bytes, int] = {}
         self._counts: dict[int, tuple[int, int, int]] = {}
-        self._stays: dict[tuple[bytes, int], Stay] = {}
+        self._stays: dict[tuple[bytes, int, int], Stay] = {}
 
     def take_all(self, participants: Iterable[Participant], version: int) -> None:
         """These take part and nobody else, as of this version."""
@@ -77,11 +77,11 @@ class People:
     def take_stays(self, stays: Iterable[Stay]) -> None:
         """These took part and have left, or were removed: what was sent to them meanwhile stays sent to them."""
         for each in stays:
-            held = self._stays.get((each.user, each.left_seq))
+            held = self._stays.get((each.user, each.since_seq, each.left_seq))
             if held is not None:
                 most = (_most(held.delivered_seq, each.delivered_seq), _most(held.read_seq, each.read_seq))
                 each = replace(each, delivered_seq=most[0], read_seq=most[1])
-            self._stays[each.user, each.left_seq] = each
+            self._stays[each.user, each.since_seq, each.left_seq] = each
 
     def mark(self, user: bytes, delivered: int | None, read: int | None) -> None:
         """Somebody has come so far."""

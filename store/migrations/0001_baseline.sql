@@ -190,7 +190,7 @@ create table departures (
     removed_by uuid references users,
     departed timestamptz not null default clock_timestamp(),
     changed xid8 not null default pg_current_xact_id(),
-    -- To the others the stay goes on: the user has declined, and is withheld.
+    -- The others see another end of the stay, or none yet: the user has declined, or is withheld.
     is_private boolean not null default false,
     primary key (user_id, conversation_id),
     check (since_seq <= left_seq)

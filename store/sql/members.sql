@@ -68,8 +68,12 @@ select c.id, unseen(c.members_changed, %(base)s::pg_snapshot) or who.is_changed,
 from mine
 join conversations c on c.id = mine.conversation_id
 cross join lateral (
-    select array_agg(p.user_id) as users, count(*) <= %(most)s and bool_or(p.is_changed) as is_changed,
-           count(*) > %(most)s and bool_or(p.has_moved) as is_counted,
+    select count(*) as size
+    from (select from shown_participants n where n.conversation_id = c.id limit %(most)s + 1) n
+) shown
+cross join lateral (
+    select array_agg(p.user_id) as users, shown.size <= %(most)s and bool_or(p.is_changed) as is_changed,
+           shown.size > %(most)s and bool_or(p.has_moved) as is_counted,
            array_agg(p.user_id) filter (where p.is_marked) as movers,
            array_agg(p.delivered_seq) filter (where p.is_marked) as delivered,
            array_agg(p.read_seq) filter (where p.is_marked) as read,
@@ -78,9 +82,11 @@ cross join lateral (
         select p.*,
                unseen(p.changed, %(base)s::pg_snapshot) or exists (
                    select from withheld w where w.conversation_id = c.id and unseen(w.changed, %(base)s::pg_snapshot)
-               ) as is_changed,
+               )
+               -- They see other settings than the other one.
+               or p.own_lifetime_s is not null and unseen(c.floor_changed, %(base)s::pg_snapshot) as is_changed,
                unseen(p.marked, %(base)s::pg_snapshot) as has_moved,
-               unseen(p.marked, %(base)s::pg_snapshot) and count(*) over () <= %(most)s as is_marked
+               unseen(p.marked, %(base)s::pg_snapshot) and shown.size <= %(most)s as is_marked
         from participants p where p.conversation_id = c.id
     ) p
 ) who

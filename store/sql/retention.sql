@@ -4,13 +4,19 @@ select looked_at, moved from move_floors(%(days)s::float8, %(archives)s, %(limit
 
 -- name: unannounced
 -- Conversations whose floor has moved and whose participants have not been told of it: what they are like now, and who takes
--- part.
-select c.id, c.name, c.floor_seq, c.members_version, c.joiners_see_all, c.lifetime_s, c.settings_by,
-       array(select p.user_id from participants p where p.conversation_id = c.id)
-from expiries e
+-- part. Users who have a lifetime of their own see other settings, and have a floor of their own, which may have moved alone: then
+-- there is nothing below the floor.
+select c.id, c.name, seen.floor_seq, c.members_version, c.joiners_see_all, seen.lifetime_s, seen.settings_by, seen.users
+from (select e.conversation_id from expiries e where not e.is_cleared and not e.is_announced limit %(limit)s) e
 cross join lateral (select * from conversations c where c.id = e.conversation_id limit 1) c
-where not e.is_cleared and not e.is_announced
-limit %(limit)s;
+cross join lateral (
+    select c.floor_seq, c.lifetime_s, c.settings_by,
+           array(select p.user_id from participants p where p.conversation_id = c.id and p.own_lifetime_s is null) as users
+    where exists (select from messages m where m.conversation_id = c.id and m.seq <= c.floor_seq)
+    union all
+    select greatest(p.joined_seq, c.floor_seq), nullif(p.own_lifetime_s, 0), p.user_id, array[p.user_id]
+    from participants p where p.conversation_id = c.id and p.own_lifetime_s is not null
+) seen;
 
 -- name: note_announced
 -- Their floors stay until what lies below is deleted, so it is those of which they were told.

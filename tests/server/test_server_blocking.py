@@ -201,6 +201,16 @@ async def _bring_by_another(world: World, side: Side, client: RawClient) -> None
         assert answer.status == 204
 
 
+async def _hand_over(world: World, side: Side, client: RawClient) -> None:
+    """The actor makes the target the group's only administrator, and tries to rule on."""
+    await _make_group(world, side, client)
+    path = f"/v1/conversations/{UUID(bytes=side.group)}"
+    for user, role in ((side.target.user, "admin"), (side.actor.user, "member")):
+        await world.ask(side, side.actor, "PATCH", f"{path}/participants/{UUID(bytes=user)}", role=role)
+    await world.ask(side, side.actor, "PATCH", path, name="this")
+    await world.ask(side, side.actor, "DELETE", f"{path}/participants/{UUID(bytes=side.bystander.user)}")
+
+
 async def _add_again(world: World, side: Side, client: RawClient) -> None:
     """The target has left the group of the actor and dave."""
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
@@ -267,6 +277,7 @@ WAYS: Final[dict[str, Way]] = {
     "what an administrator does": Way(_rule_group, RELATIONS, needs="nothing"),
     "a contact who brings the target as well": Way(_bring_by_another, RELATIONS, needs="a friend"),
     "what contacts alone may begin": Way(_begin_with_contacts_alone, needs="no strangers"),
+    "becoming the only administrator": Way(_hand_over, RELATIONS, needs="nothing"),
     "being added again after leaving": Way(_add_again, ("strangers",), needs="group"),
 }
 CASES: Final = [(name, relation) for name, way in WAYS.items() for relation in way.relations]

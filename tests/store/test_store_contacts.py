@@ -9,9 +9,9 @@ import trio
 from store_helpers import a_message, is_waiting_for, wait_until
 
 from client.http import Credentials
-from protocol.frames import Conversation, Message, Tombstone
-from store import contacts, conversations, messages, outbox, revisions
-from store.errors import NotAParticipant, UnknownUser
+from protocol.frames import Conversation, Message, Participants, Tombstone
+from store import contacts, conversations, messages, outbox, participants, profiles, revisions
+from store.errors import LastAdministrator, NotAccepted, NotAnAdministrator, NotAParticipant, UnknownUser
 from store.members import MembersCache
 from store.messages import Committed, send
 from store.pool import Pool
@@ -166,3 +166,63 @@ async def test_a_block_and_the_making_of_the_conversation_do_not_miss_each_other
         await wait_until(lambda: is_waiting_for(pool, "Lock", "add_direct"), "the conversation waits for the block")
         await other.query("commit")
     assert [each.members for each in await say(pool, made[0], bob)] == [(bob.user,)]
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+async def test_an_administrator_who_is_withheld_is_one_to_everybody_else(pool: Pool, is_blocked: bool) -> None:
+    """Whatever the others try is answered as if the blocker were there, and had not accepted yet."""
+    alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+    if is_blocked:
+        await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+    group = await conversations.add_group(pool, "Group", [alice.user, bob.user, carol.user], admin=alice.user)
+    with pytest.raises(LastAdministrator):
+        await participants.set_role(pool, alice.user, group, alice.user, "member")
+    await participants.set_role(pool, alice.user, group, bob.user, "admin")
+    assert (await participants.set_role(pool, alice.user, group, alice.user, "member")).is_new
+    for who in (alice, carol):
+        with pytest.raises(NotAnAdministrator):
+            await participants.change_settings(pool, who.user, group, name="Other")
+    assert (await participants.remove(pool, alice.user, group, alice.user)).heir is None
+    shown = (await conversations.one(pool, carol.user, group)).participants or ()
+    assert {each.user for each in shown if each.is_admin} == {bob.user}
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+async def test_what_a_contact_is_refused_tells_of_no_block(pool: Pool, is_blocked: bool) -> None:
+    """Bob takes conversations and groups from contacts alone, of whom alice is one."""
+    alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+    await contacts.add(pool, bob.user, alice.user)
+    await profiles.change(pool, bob.user, messages_from="contacts", groups_from="contacts")
+    if is_blocked:
+        await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+    group = await conversations.add_group(pool, "Group", [alice.user, bob.user], admin=alice.user, starts_per_day=0)
+    other = await conversations.add_group(pool, "Other", [alice.user], admin=alice.user)
+    assert (await participants.add(pool, alice.user, other, bob.user, starts_per_day=0)).is_new
+    assert (await conversations.add_direct(pool, alice.user, bob.user, starts_per_day=0))[1]
+    assert len(await conversations.list_of(pool, bob.user, limit=9)) == (0 if is_blocked else 3)
+    assert await conversations.list_of(pool, bob.user, limit=9, is_request=True) == []
+    assert len((await conversations.one(pool, alice.user, group)).participants or ()) == 2
+    with pytest.raises(NotAccepted):
+        await conversations.add_direct(pool, carol.user, bob.user)
+
+
+async def test_a_participant_who_is_withheld_is_shown_without_a_name_to_who_blocks_them(pool: Pool) -> None:
+    """Bob blocks carol, who has declined: a device that resumes is told, as of any other participant."""
+    alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+    await profiles.change(pool, carol.user, display_name="Carol")
+    group = await conversations.add_group(pool, "Group", [alice.user, bob.user, carol.user], admin=alice.user)
+    await participants.decline(pool, carol.user, group)
+    for is_blocked in (True, False):
+        cursor = (await sync(pool, bob.user, None)).cursor
+        changed = await contacts.set_blocked(pool, bob.user, carol.user, is_blocked=is_blocked)
+        assert changed is not None
+        assert changed.shown == [group]
+        told = [
+            each
+            for each in (await sync(pool, bob.user, cursor)).pushes
+            if isinstance(each, Conversation | Participants)
+        ]
+        fresh = await conversations.one(pool, bob.user, group)
+        assert [each.participants for each in told] == [fresh.participants]
+        names = {each.user: each.display_name for each in fresh.participants or ()}
+        assert names[carol.user] == (None if is_blocked else "Carol")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,16 +13,16 @@ from store_helpers import a_message
 
 from client.http import Credentials
 from client.mailbox import Mailbox
-from protocol.frames import Conversation, Message, Synced, Tombstone
-from store import conversations, marks, messages, participants, retention, revisions
+from protocol.frames import Conversation, Departed, Message, Synced, Tombstone
+from store import contacts, conversations, marks, members, messages, participants, retention, revisions
 from store.errors import NotTheSender
 from store.marks import Mark, mark
-from store.members import MembersCache
+from store.members import MembersCache, changed_since
 from store.messages import Committed, send
 from store.pool import Pool
-from store.sync import sync
+from store.sync import sync, tide
 from tests.ageing import age
-from tests.people import new_group, new_user
+from tests.people import make_contacts, new_direct, new_group, new_user
 
 NAMES = ("alice", "bob", "carol", "dave")
 
@@ -126,6 +126,7 @@ async def test_the_status_of_a_message_neither_falls_nor_rises_by_who_comes_and_
 ) -> None:
     with pool_of(database_url) as pool:
         people = [await new_user(pool, f"{name}{next(_numbers)}") for name in NAMES]
+        await make_contacts(pool, people[0], people[3])
         world = World(pool, people, await new_group(pool, *people[:3]))
         for step in steps:
             await world.do(*step)
@@ -253,3 +254,182 @@ async def shown_to(pool: Pool, user: bytes, group: bytes) -> list[Any]:
     assert around.messages == page.messages
     assert page.messages[-1] == last
     return page.messages
+
+
+Come = Callable[[Pool, Credentials, Credentials, bytes], Awaitable[None]]
+
+
+async def _is_removed(pool: Pool, alice: Credentials, bob: Credentials, group: bytes) -> None:
+    await participants.remove(pool, alice.user, group, bob.user)
+
+
+async def _leaves(pool: Pool, alice: Credentials, bob: Credentials, group: bytes) -> None:
+    await participants.remove(pool, bob.user, group, bob.user)
+
+
+async def _declines(pool: Pool, alice: Credentials, bob: Credentials, group: bytes) -> None:
+    await participants.decline(pool, bob.user, group)
+
+
+async def _is_added(pool: Pool, alice: Credentials, bob: Credentials, group: bytes) -> None:
+    await participants.add(pool, alice.user, group, bob.user)
+
+
+async def _knows(pool: Pool, alice: Credentials, bob: Credentials, group: bytes) -> None:
+    await contacts.add(pool, bob.user, alice.user)
+
+
+async def _forgets(pool: Pool, alice: Credentials, bob: Credentials, group: bytes) -> None:
+    await contacts.remove(pool, bob.user, alice.user)
+
+
+async def _blocks(pool: Pool, alice: Credentials, bob: Credentials, group: bytes) -> None:
+    await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+
+
+async def _unblocks(pool: Pool, alice: Credentials, bob: Credentials, group: bytes) -> None:
+    await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=False)
+
+
+# What becomes of bob, who has got the first two messages; alice writes before each step and after the last.
+COMINGS: dict[str, tuple[tuple[Come, bool], ...]] = {
+    "a stranger brings back a user who has left": ((_leaves, True), (_forgets, False), (_is_added, False)),
+    "and removes them, and a contact brings them back": (
+        *(
+            (_leaves, True),
+            (_forgets, False),
+            (_is_added, False),
+            (_is_removed, True),
+            (_knows, False),
+            (_is_added, False),
+        ),
+    ),
+    "a contact brings back a user who was withheld": (
+        *((_leaves, True), (_forgets, False), (_is_added, False), (_knows, False), (_is_added, False)),
+    ),
+    "a user who has declined is removed and comes back": (
+        *((_is_removed, True), (_forgets, False), (_is_added, False), (_declines, False), (_is_removed, True)),
+        *((_knows, False), (_is_added, False)),
+    ),
+    "the same, brought back by a stranger twice": (
+        *((_is_removed, True), (_forgets, False), (_is_added, False), (_declines, False), (_is_removed, True)),
+        *((_is_added, False), (_is_removed, True), (_is_added, False)),
+    ),
+    "a blocked user brings back the blocker": (
+        *((_is_removed, True), (_blocks, False), (_is_added, False), (_is_removed, True), (_unblocks, False)),
+        *((_is_added, False),),
+    ),
+    "a user blocks whose request it is": (
+        *((_is_removed, True), (_forgets, False), (_is_added, False), (_blocks, False), (_is_removed, True)),
+        *((_unblocks, False), (_is_added, False)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMINGS)
+async def test_a_user_is_a_recipient_once_with_marks_that_never_fall_whoever_is_withheld_meanwhile(
+    pool: Pool, people: list[Credentials], name: str
+) -> None:
+    alice, bob, *_ = people
+    group = await new_group(pool, alice, bob)
+    device = Mailbox(alice.user)
+    await say(pool, group, alice, 2)
+    await mark(pool, [[Mark(bob.user, group, 2, 1)]])
+    recipients: list[int] = [1, 1]
+    takes_part = True
+    for come, ends in COMINGS[name]:
+        await catch_up(pool, device)
+        await come(pool, alice, bob, group)
+        takes_part = not ends and (takes_part or come is _is_added)
+        await say(pool, group, alice)
+        recipients.append(int(takes_part))
+        counts = await marks.counts(pool, group, after=0, upto=99, limit=99)
+        told = {seq: (delivered, read, size) for seq, delivered, read, size in counts.get(alice.user, ())}
+        for seq, expected in enumerate(recipients, 1):
+            status = await marks.status(pool, alice.user, group, seq)
+            assert [user for user, *_ in status.receipts] == [bob.user] * expected, seq
+            assert told.get(seq, (0, 0, 0)) == (int(seq <= 2) * expected, int(seq == 1) * expected, expected), seq
+        former = (await conversations.one(pool, alice.user, group)).former or ()
+        assert len({(each.user, each.since_seq, each.left_seq) for each in former}) == len(former)
+        shown = await conversations.participant(pool, group, bob.user)
+        assert shown is None or (shown.delivered_seq, shown.read_seq) == (2, 1)
+    fresh = Mailbox(alice.user)
+    for each in (device, fresh):
+        await catch_up(pool, each)
+    assert device.participants(group) == fresh.participants(group)
+    for message in device.messages(group):
+        assert device.status(message) == fresh.status(message)
+
+
+async def test_a_stay_without_messages_takes_the_place_of_no_other(pool: Pool, people: list[Credentials]) -> None:
+    """Bob leaves, comes back, and leaves again before anybody has written: two stays that end with the same message."""
+    alice, bob, *_ = people
+    group = await new_group(pool, alice, bob)
+    await say(pool, group, alice)
+    device = Mailbox(alice.user)
+    await catch_up(pool, device)
+    for change in (participants.remove, participants.add, participants.remove):
+        membership = await change(pool, alice.user, group, bob.user)
+        if membership.stay is not None:
+            device.take(Departed(group, [bob.user], membership.version, None, [membership.stay]))
+        else:
+            device.learn(await conversations.one(pool, alice.user, group))
+    await mark(pool, [[Mark(bob.user, group, 1, 1)]])
+    assert (await marks.status(pool, alice.user, group, 1)).receipts == [(bob.user, 0, 0)]
+    [message] = device.messages(group)
+    assert device.status(message) == "sent"
+    assert {(each.since_seq, each.left_seq) for each in device.former(group)} == {(0, 1), (1, 1)}
+
+
+@pytest.mark.parametrize("most", [2, 3])
+async def test_a_node_that_looks_for_marks_counts_participants_who_are_withheld(
+    pool: Pool, people: list[Credentials], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Alice and bob take part, and carol has declined: of three, marks are told only where three are shown."""
+    monkeypatch.setattr(members, "MAX_SHOWN", most)
+    alice, bob, carol, _ = people
+    await make_contacts(pool, alice, bob)
+    group = await conversations.add_group(pool, "Group", [each.user for each in (alice, bob, carol)], admin=alice.user)
+    await participants.decline(pool, carol.user, group)
+    await say(pool, group, alice)
+    base = str((await tide(pool)).snapshot)
+    await mark(pool, [[Mark(bob.user, group, 1, 1)]])
+    [changed] = await changed_since(pool, [alice.user], base)
+    assert changed.marks == ([(bob.user, 1, 1, 1)] if most == 3 else [])
+    assert changed.counted_upto == (None if most == 3 else 1)
+
+
+async def test_a_node_that_looks_for_floors_tells_a_blocked_user_of_their_own_settings(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    """By the conversation as each user sees it: alice lets messages disappear for herself alone."""
+    alice, bob, *_ = people
+    talk = await new_direct(pool, alice, bob)
+    await say(pool, talk, alice, 2)
+    await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+    await participants.change_settings(pool, alice.user, talk, lifetime_s=3600)
+    base = str((await tide(pool)).snapshot)
+    await age(pool, talk, upto=1)
+    await retention.move_floors(pool, days=50, archives=False, limit=9)
+    [changed] = await changed_since(pool, [alice.user, bob.user], base)
+    assert changed.is_other
+
+
+async def test_who_wrote_what_is_gone_for_one_user_alone_has_come_so_far_for_a_device_that_never_got_it(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, *_ = people
+    talk = await new_direct(pool, alice, bob)
+    await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+    await participants.change_settings(pool, alice.user, talk, lifetime_s=3600)
+    device, fresh = Mailbox(alice.user), Mailbox(alice.user)
+    await catch_up(pool, device)
+    for who in (bob, alice):
+        await say(pool, talk, who)
+    await age(pool, talk)
+    await retention.move_floors(pool, days=0, archives=False, limit=9)
+    for each in (device, fresh):
+        await catch_up(pool, each)
+    assert device.participants(talk) == fresh.participants(talk)
+    assert device.head(talk) == fresh.head(talk)
+    assert {each.user: each.read_seq for each in fresh.participants(talk)} == {alice.user: 2, bob.user: 1}

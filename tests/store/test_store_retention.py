@@ -354,3 +354,39 @@ async def test_who_may_not_change_a_conversation_changes_nothing_of_when_it_is_l
     with pytest.raises(Refused):
         await participants.change_settings(pool, bob.user, talk, lifetime_s=60)
     assert await pool.fetch("select * from expiries order by 1") == before
+
+
+async def test_a_lifetime_of_ones_own_is_announced_to_that_user_alone(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """Alice is blocked, and lets messages disappear: her devices are told of her floor, and bob's of nothing. When the
+    floor of both moves, each is told the settings that they see."""
+    talk = await new_direct(pool, alice, bob)
+    await say(pool, talk, alice, 4)
+    await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+    await participants.change_settings(pool, alice.user, talk, lifetime_s=3600)
+    await age(pool, talk, upto=2)
+    await move(pool)
+    [told] = await unannounced(pool, limit=9)
+    assert told.users == [alice.user]
+    assert (told.settings.first_seq, told.settings.lifetime_s, told.settings.actor) == (3, 3600, alice.user)
+    assert (await conversations.one(pool, alice.user, talk)).first_seq == 3
+    assert (await conversations.one(pool, bob.user, talk)).first_seq == 1
+    await note_announced(pool, [talk])
+    assert await unannounced(pool, limit=9) == []
+    # Nothing is deleted by it, and the next look finds the conversation again.
+    for each in await uncleared(pool, limit=9):
+        assert not each.wants_archive
+        assert await clear(pool, each.conversation, limit=9) == 0
+    assert await uncleared(pool, limit=9) == []
+    assert await pool.fetch("select count(*) from messages") == [(4,)]
+    await age(pool, talk, upto=3)
+    assert (await move(pool, days=50)).moved == 1
+    seen = {user: each.settings for each in await unannounced(pool, limit=9) for user in each.users}
+    for who in (alice, bob):
+        own = await conversations.one(pool, who.user, talk)
+        told_settings = seen[who.user]
+        assert (told_settings.first_seq, told_settings.lifetime_s, told_settings.actor) == (
+            *(own.first_seq, own.lifetime_s, own.actor),
+        )
+        assert own.first_seq == 4

@@ -53,10 +53,9 @@ begin
     first_seq := case when conversation.joiners_see_all then 0 else conversation.last_seq end;
     is_withheld := is_blocker or not is_known and exists (
         select from departures d where d.user_id = p_other and d.conversation_id = p_conversation and d.removed_by is null);
-    -- The stay that has ended remains shown: in the departure itself while the user is withheld, who is told nothing. What a private
-    -- departure says is shown to nobody.
+    -- The stay that has ended remains shown, once: of a departure that is private, the others have seen the end already.
     select * into former from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
-    if former.left_seq > former.since_seq and not is_withheld and not former.is_private then
+    if former.left_seq > former.since_seq and not former.is_private then
         insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
         values (p_conversation, p_other, former.since_seq, former.left_seq, former.delivered_seq, former.read_seq,
                 former.removed_by, former.departed)
@@ -67,6 +66,8 @@ begin
         insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, changed_by)
         values (p_conversation, p_other, first_seq, conversation.last_seq, coalesce(former.delivered_seq, 0),
                 coalesce(former.read_seq, 0), p_user);
+        -- The user's own devices are told nothing; the others have the stay among those that have ended.
+        update departures d set is_private = true where d.user_id = p_other and d.conversation_id = p_conversation;
     else
         delete from withheld w where w.conversation_id = p_conversation and w.user_id = p_other returning * into held;
         delete from departures d where d.user_id = p_other and d.conversation_id = p_conversation;

@@ -14,6 +14,7 @@ declare
     upto bigint;
     next timestamptz;
     is_moved boolean;
+    is_own_moved boolean;
     e record;
     own record;
     own_upto bigint;
@@ -78,6 +79,7 @@ begin
             stamp);
         -- What somebody who is blocked has set holds for what they see themselves.
         own_due := null;
+        is_own_moved := false;
         for own in
             select p.user_id, greatest(p.joined_seq, upto) as floor_seq, make_interval(secs => p.own_lifetime_s) as lifetime
             from participants p where p.conversation_id = conversation.id and p.own_lifetime_s > 0 order by p.user_id
@@ -85,17 +87,22 @@ begin
             own_upto := least(
                 expired_upto(conversation.id, own.floor_seq, conversation.last_seq, stamp - own.lifetime), own.floor_seq + 5000);
             update participants p
-            set joined_seq = own_upto, own_changed = pg_current_xact_id(),
+            -- Told with all participants: how far who wrote what is gone has come, a device that has not got it would not learn.
+            set joined_seq = own_upto, own_changed = pg_current_xact_id(), own_shown = pg_current_xact_id(),
                 uncounted = case when p.uncounted = 0 then 0 else p.uncounted - uncounted_between(
                     p.conversation_id, p.user_id, count_base(p), greatest(count_base(p), own_upto)) end
             where p.conversation_id = conversation.id and p.user_id = own.user_id and own_upto > own.floor_seq;
+            is_own_moved := is_own_moved or own_upto > own.floor_seq;
             own_due := least(own_due, own.lifetime + coalesce((
                 select m.created from messages m where m.conversation_id = conversation.id and m.seq > own_upto order by m.seq limit 1
             ), stamp));
         end loop;
         update expiries x
-        set oldest = next, due = least(next + make_interval(secs => conversation.lifetime_s), own_due), is_announced = not is_moved,
-            wants_archive = is_moved and p_archives and conversation.lifetime_s is null, is_cleared = not is_moved
+        set oldest = next, due = least(next + make_interval(secs => conversation.lifetime_s), own_due),
+            is_announced = not (is_moved or is_own_moved),
+            wants_archive = is_moved and p_archives and conversation.lifetime_s is null,
+            -- Nothing lies below a floor that has not moved: the next look at it finds that.
+            is_cleared = not (is_moved or is_own_moved)
         where x.conversation_id = e.conversation_id;
         looked_at := looked_at + 1;
     end loop;

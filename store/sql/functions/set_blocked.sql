@@ -73,8 +73,8 @@ begin
     concerned := array(
         select p.conversation_id from participants p
         cross join lateral (
-            select from participants o where o.conversation_id = p.conversation_id and o.user_id = p_other limit 1
-        ) both_take_part
+            select from shown_participants o where o.conversation_id = p.conversation_id and o.user_id = p_other limit 1
+        ) are_shown
         where p.user_id = p_user
     );
     perform from participants p
