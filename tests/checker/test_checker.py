@@ -48,7 +48,7 @@ async def test_what_is_wrong_with_a_history_is_reported_by_name(pool: Pool, redi
     unreported = {}
     for name, (doctor, expected) in DOCTORINGS.items():
         found = {finding.check for finding in verify(doctor(outcome.history))}
-        if expected not in found:
+        if not found & {*expected.split("|")}:
             unreported[name] = found
     assert unreported == {}
     doctor, _ = DOCTORINGS["a device misses the last message"]

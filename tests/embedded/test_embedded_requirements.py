@@ -169,15 +169,15 @@ def test_no_lock_names_an_index(name: str) -> None:
 
 def test_installers_called_by_make_keep_their_caches_in_the_environment() -> None:
     """The README promises that make writes nothing outside of the checkout."""
-    variables = ["PIP_CACHE_DIR", "UV_CACHE_DIR"]
+    quoted = '"$$PIP_CACHE_DIR" "$$UV_CACHE_DIR"'
     shown = subprocess.run(
-        ["make", "--silent", "--eval", f"show: ; @echo {' '.join(f'$${name}' for name in variables)}", "show"],
+        ["make", "--silent", "--eval", f"show: ; @printf '%s\\n' {quoted}", "show"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=True,
-    ).stdout.split()
+    ).stdout.splitlines()
     assert [(ROOT / path).relative_to(ROOT / ".venv" / "cache").name for path in shown] == ["pip", "uv"]
 
 

@@ -512,7 +512,9 @@ def test_headers_that_promise_much_take_no_memory() -> None:
 
 def test_empty_fragments_take_no_memory() -> None:
     first, *rest = alike(b"", 100_001)
-    assert peak_bytes([first, *rest[:-1]], receiver(max_fragments=100_001)) < 2000
+    # Of several tries the least: another thread of the test's process may take memory meanwhile.
+    tries = (peak_bytes([first, *rest[:-1]], receiver(max_fragments=100_001)) for _ in range(3))
+    assert min(tries) < 2000
 
 
 def test_what_was_refused_or_closed_is_not_kept() -> None:

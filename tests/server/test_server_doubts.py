@@ -26,6 +26,7 @@ from client.mailbox import Mailbox
 from protocol.frames import Cursor, Presence, Push
 from server import doubts as doubts_module
 from server import tide as tide_module
+from server.presence import GRACE_S
 from store import conversations, members
 from store import pool as pool_module
 from store import postgres as postgres_module
@@ -333,7 +334,9 @@ async def test_a_watcher_is_shown_no_more_than_it_may_though_the_answer_to_the_w
         alice = scene.people["alice"].user
         assert scene.bob.presence == {alice: True}
         await lose_answer(scene, UNSEEN[name])
-        await wait_for(lambda: not scene.bob.presence[alice], what="Bob is shown that Alice is offline")
+        # A block is shown as going offline is: after the time in which a phone may change networks.
+        patience_s = GRACE_S + 5
+        await wait_for(lambda: not scene.bob.presence[alice], what="Alice is shown as offline", timeout_s=patience_s)
 
 
 @pytest.fixture
