@@ -371,13 +371,16 @@ class Mailbox:
         state = self._conversations.get(message.conversation)
         if state is None:
             return NOBODY.status(message.seq, message.sender)
-        is_counted = message.seq > state.last_seq - COUNTED
+        is_counted = isinstance(message, Message) and message.seq > state.last_seq - COUNTED
         return state.people.status(message.seq, message.sender, is_counted=is_counted)
 
     def counts(self, message: Entry) -> tuple[int, int] | None:
-        """To how many an own message has come, how many have read it; None where all marks are told, or not known."""
+        """To how many an own message has come, how many have read it; None where all marks are told, or not known.
+
+        Of a tombstone nobody counts any more: what was told before may be old.
+        """
         state = self._conversations.get(message.conversation)
-        if state is None or message.seq <= state.last_seq - COUNTED:
+        if state is None or isinstance(message, Tombstone) or message.seq <= state.last_seq - COUNTED:
             return None
         return state.people.counts(message.seq)
 

@@ -164,6 +164,16 @@ def test_where_many_take_part_the_status_goes_by_counts() -> None:
         assert mailbox.status(message(3, ME)) == status
 
 
+def test_where_many_take_part_nothing_is_shown_of_how_far_a_tombstone_has_come() -> None:
+    """A fresh device is told no counts of it, and a device that was told some before may not differ."""
+    mailbox = Mailbox(ME)
+    mailbox.learn(replace(told(1, person(ME)), participant_count=41))
+    mailbox.take(ReceiptCounts(TALK, [(3, 40, 40, 40)]))
+    gone = Tombstone(TALK, 3, b"m" * 16, 1, ME)
+    assert (mailbox.status(message(3, ME)), mailbox.counts(message(3, ME))) == ("read", (40, 40))
+    assert (mailbox.status(gone), mailbox.counts(gone)) == ("sent", None)
+
+
 def test_settings_count_by_version_and_the_unread_count_by_the_own_mark() -> None:
     mailbox = Mailbox(ME)
     mailbox.learn(told(2, person(ME, delivered=9, read=4), person(OTHER)))
