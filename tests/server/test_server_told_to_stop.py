@@ -47,6 +47,7 @@ sys.addaudithook(count)
 EARLY = (30, 100, 250, 400, 600, 800, 1000, 1200)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", STATUS_OF, ids=" ".join)
 async def test_a_process_that_is_told_to_stop_in_its_first_instants_ends_in_order(
     command: tuple[str, ...], tmp_path: Path, pool: Pool, redis_url: str
