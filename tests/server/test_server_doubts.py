@@ -354,6 +354,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 HOLE_S: Final = 4.0
 
 
+@pytest.mark.long  # its short deadlines need a machine that has time
 @pytest.mark.usefixtures("_quick")
 async def test_while_no_answer_comes_no_cursor_passes_what_was_committed_before_it_was_told(
     pool: Pool, redis_url: str

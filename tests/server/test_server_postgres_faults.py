@@ -108,7 +108,8 @@ async def test_fail_over_to_a_synchronous_standby(primary: Postgres, standby: St
     await in_thread(lambda: await_standby(primary))
     url = either(primary.port, standby.port)
     async with open_node(url, redis_url) as node:
-        refused, _ = await talk_through(node, url, lambda: in_thread(primary.kill), lambda: in_thread(standby.promote))
+        kill, promote = (lambda: in_thread(primary.kill)), (lambda: in_thread(standby.promote))
+        refused, _ = await talk_through(node, url, kill, promote, is_same_history=False)
         assert set(refused) <= LATE
 
 
