@@ -16,7 +16,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test check lint types bench faults fuzz js lock clean
+.PHONY: help run demo test again check lint types bench faults fuzz js lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -30,6 +30,9 @@ demo: .venv/run.installed  ## watch two people chat through a server that is kil
 # Four processes on two cores: tests wait for services and deadlines half of their time.
 test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal
+
+again: .venv/dev.installed  ## run the tests that have failed, once more and one after the other
+	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "long or not long"
 
 check: lint types test  ## run the linters, the type checker and the tests
 
