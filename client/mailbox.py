@@ -36,6 +36,7 @@ from protocol.frames import (
     Participant,
     Participants,
     Profile,
+    Push,
     ReceiptCounts,
     Receipts,
     Settings,
@@ -223,6 +224,19 @@ class Mailbox:
         if told.last_message is not None:
             entries.append(told.last_message)
         return logged + self.apply(entries) if entries else logged
+
+    def feed(self, push: Push) -> bool:
+        """Take a push of whatever kind; whether it says something of what is held."""
+        match push:
+            case Message() | Tombstone():
+                self.apply([push])
+            case Conversation():
+                self.learn(push)
+            case _ if isinstance(push, OtherPush):
+                self.take(push)
+            case _:
+                return False
+        return True
 
     def take(self, push: OtherPush) -> None:
         """Take note of anything else that was pushed of conversations and people."""

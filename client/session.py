@@ -33,24 +33,15 @@ from client.signs import Sign
 from protocol import ids, limits
 from protocol.codes import ErrorCode
 from protocol.frames import (
-    Contact,
-    Conversation,
     Cursor,
-    Departed,
     Lag,
     Message,
     Messages,
     Move,
-    OwnSettings,
-    Participants,
     Presence,
-    Profile,
     Push,
-    ReceiptCounts,
-    Receipts,
     Revised,
     Sent,
-    Settings,
     Tombstone,
     Typing,
 )
@@ -409,11 +400,6 @@ class Session:
 
     async def _on_push(self, push: Push) -> None:
         match push:
-            case Message() | Tombstone():
-                self._apply(push)
-            case Conversation():
-                self.mailbox.learn(push)
-                self._wake()
             case Lag():
                 self._resumes_until = -math.inf
                 self._is_stale = True
@@ -423,21 +409,11 @@ class Session:
                 self._wake()
             case Move():
                 self._link.move(push.retry_after_ms / 1000)
-            case (
-                Participants()
-                | Departed()
-                | Settings()
-                | Receipts()
-                | ReceiptCounts()
-                | Profile()
-                | OwnSettings()
-                | Contact()
-            ):
-                self.mailbox.take(push)
-                self._wake()
             case Presence() | Typing():
                 if self._on_sign is not None:
                     self._on_sign(push)
+            case _ if self.mailbox.feed(push):
+                self._wake()
 
     def _take_cursor(self, push: Cursor) -> None:
         """All that came before it is held: a page of what was asked for, or what was pushed."""

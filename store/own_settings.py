@@ -1,7 +1,7 @@
 """What a user has set that concerns nobody else, as the user's own devices are told it.
 
 Triggers see to it that each change, whoever makes it, raises a revision and is found by `sync`: those of
-`store/sql/functions/note_own_settings.sql`, `note_quiet_hours.sql` and `note_contact.sql`. A user may have thousands of
+`store/sql/functions/note_own_settings.sql` and `note_set_beside.sql`. A user may have thousands of
 contacts, so `sync` tells only how often they have changed: a device that holds another state reads the list.
 """
 

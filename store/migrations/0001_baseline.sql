@@ -20,7 +20,7 @@ create table users (
     -- Whether others see how far this user has read, and when the user is or was online.
     gives_receipts boolean not null default true,
     shows_presence boolean not null default true,
-    -- What the user has set for themselves (note_own_settings, note_quiet_hours), and whom they know (note_contact): how
+    -- What the user has set for themselves (note_own_settings, note_set_beside), and whom they know (note_set_beside): how
     -- often it has changed, and, of both, by which transaction last.
     settings_revision int not null default 0,
     contacts_revision int not null default 0,

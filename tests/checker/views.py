@@ -8,18 +8,8 @@ from client.connection import Connection, connect
 from client.mailbox import Entry, Mailbox
 from protocol import limits
 from protocol.frames import (
-    Contact,
-    Conversation,
-    Departed,
-    Message,
-    OwnSettings,
     Participant,
-    Participants,
-    Profile,
     Push,
-    ReceiptCounts,
-    Receipts,
-    Settings,
     Tombstone,
 )
 from tests.checker.history import ConversationView, MessageView, PersonView
@@ -78,34 +68,12 @@ def parts_of(entry: Entry) -> tuple[bytes | None, int, int | None]:
     return entry.content, entry.revision or 0, entry.edited
 
 
-def feed(mailbox: Mailbox, push: Push) -> None:
-    """Let a mailbox have a push, as a session does."""
-    match push:
-        case Message() | Tombstone():
-            mailbox.apply([push])
-        case Conversation():
-            mailbox.learn(push)
-        case (
-            Participants()
-            | Departed()
-            | Settings()
-            | Receipts()
-            | ReceiptCounts()
-            | Profile()
-            | OwnSettings()
-            | Contact()
-        ):
-            mailbox.take(push)
-        case _:
-            pass
-
-
 async def fetch(url: str, token: str, user: bytes) -> Mailbox:
     """What a device that held nothing holds when it has read everything; it marks nothing."""
     mailbox = Mailbox(user)
 
     async def on_push(push: Push) -> None:
-        feed(mailbox, push)
+        mailbox.feed(push)
 
     async with connect(url, token, on_push=on_push) as connection:
         more = True

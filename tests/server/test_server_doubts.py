@@ -32,7 +32,7 @@ from store import pool as pool_module
 from store import postgres as postgres_module
 from store.errors import Unavailable
 from store.pool import Pool
-from tests.checker.views import feed, fetch, view_of
+from tests.checker.views import fetch, view_of
 from tests.people import new_direct, new_group, new_user
 from tests.pg_proxy import Proxy, open_proxy
 
@@ -67,7 +67,7 @@ class Device:
             self.mailbox.synced(push)
             self.cursors += 1
         else:
-            feed(self.mailbox, push)
+            self.mailbox.feed(push)
 
     async def begin(self, connection: Connection) -> None:
         """Hold all that there is."""

@@ -13,7 +13,7 @@ begin
     on conflict (user_id, contact_id) do update set is_contact = true where not k.is_contact;
     outcome := case when found then 'added' else 'again' end;
     accepted := '{}';
-    if outcome = 'added' and is_contact(p_user, p_other) then
+    if outcome = 'added' and not is_blocked(p_user, p_other) then
         for asked in
             select p.conversation_id from participants p where p.user_id = p_user and p.asked_by = p_other
             order by p.conversation_id

@@ -31,12 +31,7 @@ begin
             deleted_by = nullif(p_user, old.sender_id)
         where m.conversation_id = p_conversation and m.seq = p_seq;
         perform note_revision(p_conversation, p_seq);
-        members := case when old.is_silent then array[p_user] else array(
-            select p.user_id from participants p
-            where p.conversation_id = p_conversation and p.joined_seq < p_seq and not exists (
-                select from hidden h
-                where h.user_id = p.user_id and h.conversation_id = p_conversation and h.seq = p_seq)
-        ) end;
+        members := holders_of(old);
         -- For the others it did not count before.
         perform note_uncounted(p_conversation, p_seq, members);
         actor := nullif(p_user, old.sender_id);

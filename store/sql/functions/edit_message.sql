@@ -61,13 +61,7 @@ begin
         on conflict do nothing
         returning hidden.user_id into hidden_for;
         perform note_uncounted(p_conversation, p_seq, array[hidden_for]);
-        members := case when old.is_silent then array[p_user] else (
-            select array_agg(p.user_id) from participants p
-            where p.conversation_id = p_conversation and p.joined_seq < p_seq and not exists (
-                select from hidden h
-                where h.user_id = p.user_id and h.conversation_id = p_conversation and h.seq = p_seq
-            )
-        ) end;
+        members := holders_of(old);
     end if;
     id := old.id;
     reply_to := old.reply_to;
