@@ -15,6 +15,7 @@ from server import hub
 from server.fanout import Fanout
 from store import contacts, conversations, members, messages
 from store.contacts import Added, Blocked
+from store.conversations import told_count
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import direct_mark
 from store.own_settings import own_settings_of
@@ -52,13 +53,13 @@ class Announcements:
             with self.telling():
                 if user in membership.members:
                     await self._tell_each(conversation, [user], is_new=True)
-                await self._tell_of(conversation, user, membership)
+                await self._tell_of(conversation, user, membership, await self._size(conversation))
 
     async def role_set(self, conversation: bytes, user: bytes, membership: Membership) -> None:
         """Somebody has become an administrator, or is none any more."""
         if membership.is_new:
             with self.telling():
-                await self._tell_of(conversation, user, membership)
+                await self._tell_of(conversation, user, membership, await self._size(conversation))
                 for seen in (await conversations.seen_by(self._pool, conversation, [user])).values():
                     own = [each for each in seen.participants or () if each.user == user]
                     self._push(Participants(conversation, own, membership.version, seen.participant_count), [user])
@@ -72,14 +73,13 @@ class Announcements:
         if stay is None:
             return
         with self.telling():
-            count = await self._count(conversation)
-            if count > MAX_SHOWN:
+            size = await self._size(conversation)
+            if size > MAX_SHOWN:
                 stay = replace(stay, delivered_seq=None, read_seq=None)
-            number = count if count > MAX_SHOWN else None
-            departed = Departed(conversation, [user], membership.version, number, [stay])
+            departed = Departed(conversation, [user], membership.version, told_count(size), [stay])
             # Who was withheld has long been told.
             self._push(departed, [*membership.members, *([user] if membership.was_member else [])])
-            if count == MAX_SHOWN:
+            if size == MAX_SHOWN:
                 await self._tell_each(conversation, membership.members)
             elif membership.heir is not None:
                 await self.role_set(conversation, membership.heir, membership)
@@ -90,8 +90,9 @@ class Announcements:
             return
         with self.telling():
             await self._tell_each(conversation, [user])
-            if await self._count(conversation) <= MAX_SHOWN:
-                await self._tell_of(conversation, user, membership)
+            size = await self._size(conversation)
+            if size <= MAX_SHOWN:
+                await self._tell_of(conversation, user, membership, size)
 
     def request_declined(self, user: bytes, departed: Departed) -> None:
         """The user takes no part: to the user's own devices, and nobody else."""
@@ -113,10 +114,9 @@ class Announcements:
     async def contact_added(self, user: bytes, added: Added) -> None:
         """Somebody is known by now, whose requests are none any more."""
         with self.telling():
-            for conversation in added.accepted:
+            for conversation, version in await conversations.members_versions(self._pool, added.accepted):
                 members = list(await messages.members(self._pool, conversation))
-                for seen in (await conversations.seen_by(self._pool, conversation, [user])).values():
-                    await self.request_accepted(conversation, user, Membership(True, members, seen.members_version))
+                await self.request_accepted(conversation, user, Membership(True, members, version))
 
     def settings_changed(self, user: bytes, settings: Settings, membership: Membership) -> None:
         """A conversation is another one, for this user and for the others."""
@@ -154,8 +154,8 @@ class Announcements:
         self._fanout.add_recheck(list(users))
         self._fanout.wake()
 
-    async def _tell_of(self, conversation: bytes, user: bytes, membership: Membership) -> None:
-        """Who has come, or is another one, to the others, who see the marks that others see.
+    async def _tell_of(self, conversation: bytes, user: bytes, membership: Membership, size: int) -> None:
+        """Tell the others of a participant who has come or changed, with the marks that others see.
 
         Whoever has just come may have read and written by now, told by nodes that have looked for what is new. A device
         that has heard of that before hearing of the new one will not hear of it again.
@@ -165,13 +165,12 @@ class Announcements:
             return  # Removed meanwhile, and that is told as well.
         others = [each for each in membership.members if each != user]
         blockers = await contacts.blockers(self._pool, user, others)
-        size = await self._count(conversation)
-        count = size if size > MAX_SHOWN else None
+        count = told_count(size)
         for told, nameless in ((shown, False), (replace(shown, display_name=None), True)):
             if users := [each for each in others if (each in blockers) == nameless]:
                 self._push(Participants(conversation, [told], membership.version, count), users)
 
-    async def _count(self, conversation: bytes) -> int:
+    async def _size(self, conversation: bytes) -> int:
         return await conversations.participant_count(self._pool, conversation)
 
     async def _tell_each(self, conversation: bytes, users: Sequence[bytes], *, is_new: bool = False) -> None:

@@ -142,11 +142,12 @@ class Fanout:
 
         :param since: when the first of what they may not have been told of may have been committed; None: just now.
         """
-        since = trio.current_time() if since is None else since
         if self.missed_since is None:
             log.warning("fan_out_missed", reason=reason)
-            self.missed_since = since
-        self.missed_since = min(self.missed_since, since)
+        self._miss_since(trio.current_time() if since is None else since)
+
+    def _miss_since(self, since: float) -> None:
+        self.missed_since = since if self.missed_since is None else min(self.missed_since, since)
 
     async def run(self) -> None:
         """Write until cancelled; what waits then is lost to the other nodes' live pushes, not to Postgres."""
@@ -221,13 +222,10 @@ class Fanout:
             entry = encode_catch_up(trio.current_time() - since)
             refused = await publish(self._redis, [(node, entry) for node in others])
         except BaseException:
-            self._miss_again(since)
+            self._miss_since(since)
             raise
         if refused:
-            self._miss_again(since)
-
-    def _miss_again(self, since: float) -> None:
-        self.missed_since = since if self.missed_since is None else min(self.missed_since, since)
+            self._miss_since(since)
 
     async def _recheck_entries(self, users: list[bytes]) -> list[tuple[bytes, bytes]]:
         of_node: defaultdict[bytes, list[bytes]] = defaultdict(list)

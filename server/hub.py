@@ -63,7 +63,7 @@ def push_of(
     if isinstance(message, Tombstone) or message.temp_id is None:
         return Push(conversation, seq, encode(message), users, origin)
     frame = encode(replace(message, temp_id=None))
-    return Push(conversation, seq, frame, users, origin, None, message.sender, message.temp_id)
+    return Push(conversation, seq, frame, users, origin, sender=message.sender, temp_id=message.temp_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,8 @@ class Sends:
             frame,
             committed.members,
             pending.connection,
-            None,
-            message.sender,
-            message.temp_id,
+            sender=message.sender,
+            temp_id=message.temp_id,
         )
         self._hub.push(push)
         self._fanout.add(push)

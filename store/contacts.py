@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from protocol import frames
 from store import sql
+from store.conversations import members_versions
 from store.errors import UnknownUser
 from store.pool import Pool
 from store.postgres import uuid, uuids
@@ -87,13 +88,7 @@ async def set_blocked(
         raise UnknownUser
     if outcome == "again":
         return None
-    return Blocked(shown or [], await versions(pool, declined) if declined else [])
-
-
-async def versions(pool: Pool, conversations: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """Which state the lists of participants of some conversations are in."""
-    rows = await pool.fetch(_sql.versions, {"conversations": uuids(conversations)})
-    return [(conversation, version) for conversation, version in rows]
+    return Blocked(shown or [], await members_versions(pool, declined) if declined else [])
 
 
 async def blockers(pool: Pool, user: bytes, users: Sequence[bytes]) -> set[bytes]:

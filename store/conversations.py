@@ -126,16 +126,8 @@ async def list_of(
     :param before: `active_at` and id of the last conversation of the page before.
     :param is_request: of those that are requests, instead of those that are none.
     """
-    active_at, conversation = before or (2**63 - 1, bytes(16))
-    parameters = {
-        "user": user,
-        "is_request": is_request,
-        "before": active_at,
-        "before_id": conversation,
-        "limit": limit,
-        **_MOST,
-    }
-    return [_conversation(row) for row in await pool.read(_PAGE, parameters)]
+    rows = await pool.read(_PAGE, _page(user, limit, before, is_request=is_request))
+    return [_conversation(row) for row in rows]
 
 
 ListVersion: TypeAlias = tuple[int, int, int, int]
@@ -150,16 +142,23 @@ async def list_version(pool: Pool, user: bytes) -> ListVersion | None:
 
 async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:
     """The first page of the list and the state that it is of, in one query; no state if the list is empty."""
-    parameters = {
+    rows = await pool.read(_FIRST_PAGE, _page(user, limit))
+    return [_conversation(row[:-4]) for row in rows], rows[0][-4:] if rows else None
+
+
+def _page(
+    user: bytes, limit: int, before: tuple[int, bytes] | None = None, *, is_request: bool = False
+) -> dict[str, Any]:
+    """The parameters of `_PAGE` and `_FIRST_PAGE`."""
+    active_at, conversation = before or (2**63 - 1, bytes(16))
+    return {
         "user": user,
-        "is_request": False,
-        "before": 2**63 - 1,
-        "before_id": bytes(16),
+        "is_request": is_request,
+        "before": active_at,
+        "before_id": conversation,
         "limit": limit,
         **_MOST,
     }
-    rows = await pool.read(_FIRST_PAGE, parameters)
-    return [_conversation(row[:-4]) for row in rows], rows[0][-4:] if rows else None
 
 
 async def some_of(
@@ -222,10 +221,21 @@ async def participant(pool: Pool, conversation: bytes, user: bytes) -> Participa
     return _participant(*rows[0]) if rows else None
 
 
+async def members_versions(pool: Pool, conversations: Sequence[bytes]) -> list[tuple[bytes, int]]:
+    """The version of the list of participants, of some conversations."""
+    rows = await pool.fetch(_sql.members_versions, {"conversations": uuids(conversations)})
+    return [(conversation, version) for conversation, version in rows]
+
+
 async def participant_count(pool: Pool, conversation: bytes) -> int:
     """How many take part in a conversation, as they are shown."""
     [(count,)] = await pool.fetch(_sql.participant_count, {"conversation": uuid(conversation)})
     return int(count)
+
+
+def told_count(size: int) -> int | None:
+    """The number of participants as the wire tells it: only while they are too many to be shown."""
+    return size if size > MAX_SHOWN else None
 
 
 def _conversation(row: tuple[Any, ...]) -> Conversation:
@@ -234,10 +244,9 @@ def _conversation(row: tuple[Any, ...]) -> Conversation:
     former = None if stays[0] is None else [stay_of(*values) for values in zip(*stays, strict=True)]
     participants = [] if columns[0] is None else [_participant(*values) for values in zip(*columns, strict=True)]
     last_message = message_of(row[1], *message) if message[0] is not None else None
-    count = size if size > MAX_SHOWN else None
-    settings = (version, joiners_see_all or None, lifetime_s, muted_until, own_revision)
+    settings = (version, joiners_see_all or None, lifetime_s, muted_until, own_revision, told_count(size))
     asked = (None if asked_by is None else True, asked_by)
-    return Conversation(*row[1:9], participants, last_message, *settings, count, *asked, uncounted, actor, former)  # type: ignore[call-arg]  # eight columns as declared
+    return Conversation(*row[1:9], participants, last_message, *settings, *asked, uncounted, actor, former)  # type: ignore[call-arg]  # eight columns as declared
 
 
 def _participant(

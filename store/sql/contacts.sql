@@ -10,10 +10,6 @@ delete from contacts k where k.user_id = %(user)s::uuid and k.contact_id = %(oth
 -- See set_blocked() in functions/.
 select outcome, shown, declined from set_blocked(%(user)s::uuid, %(other)s::uuid, %(is_blocked)s, %(is_online)s);
 
--- name: versions
--- Which state the list of participants is in, of some conversations.
-select c.id, c.members_version from conversations c where c.id = any(%(conversations)s::uuid[]);
-
 -- name: blockers
 -- Those of some users who block a user.
 select b.user_id from contacts b

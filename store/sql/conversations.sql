@@ -184,3 +184,7 @@ where p.conversation_id = %(conversation)s and p.user_id = %(user)s
 -- name: participant_count
 -- How many take part in a conversation, as they are shown.
 select count(*) from shown_participants p where p.conversation_id = %(conversation)s::uuid;
+
+-- name: members_versions
+-- The version of the list of participants, of some conversations.
+select c.id, c.members_version from conversations c where c.id = any(%(conversations)s::uuid[]);

@@ -267,7 +267,7 @@ class Traffic:
             lambda: participants.accept(pool, user, here),
             lambda: participants.decline(pool, user, here),
             lambda: contacts.blockers(pool, user, [self.other]),
-            lambda: contacts.versions(pool, [here]),
+            lambda: conversations.members_versions(pool, [here]),
             lambda: profiles.shown_to(pool, user, self.other),
             lambda: messages.typing_to(pool, here, user),
             lambda: conversations.add_group(pool, "g", [user], admin=user),
