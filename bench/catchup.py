@@ -36,7 +36,7 @@ from bench.workload import Chat, body
 from protocol.frames import Key, Type
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
-from store.pool import Pool
+from store.postgres.pool import Pool
 from store.sync import sync
 
 CASES: Final = ((0, 1), (1, 1), (100, 100), (100, 1), (10_000, 1), (10_000, 100))

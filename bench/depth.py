@@ -31,7 +31,7 @@ from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from bench.summary import spread
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, history, send
-from store.pool import Pool
+from store.postgres.pool import Pool
 
 MOST: Final = 1.2
 """How much dearer the large one may be."""

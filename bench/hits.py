@@ -26,14 +26,14 @@ import trio
 
 from bench.ours import Ours
 from bench.program import FOLDER, print_line, run_alone, say, shared_services
-from server.hub import Hub
-from server.pages import Pages
-from server.presence import PresenceWatch
+from server.cluster.presence import PresenceWatch
+from server.delivery.hub import Hub
+from server.http.pages import Pages
 from store.marks import Mark, mark
 from store.members import MembersCache, Watchable
 from store.messages import Committed, NewMessage, send
-from store.pool import Pool
-from store.redis import Redis
+from store.postgres.pool import Pool
+from store.redis.client import Redis
 
 WANTED: Final = {"list": 0.80, "metadata": 0.85, "history": 0.70, "presence": 0.90}
 """What the plan wanted of its caches, at least."""

@@ -21,7 +21,7 @@ from bench.processes import LOOPBACK, accepts, free_port, run, running
 from bench.servers import Endpoint, Server
 from bench.workload import Chat, Member
 from store import accounts, contacts, conversations
-from store.pool import Pool
+from store.postgres.pool import Pool
 
 _REPOSITORY: Final = Path(__file__).parent.parent
 NO_WAIT: Final = "?options=-csynchronous_commit%3Doff"

@@ -36,16 +36,16 @@ import trio
 
 from bench.cpu import CpuMeter, used
 from bench.recorder import milliseconds
-from jobs import streams
-from jobs.job import Job
-from jobs.queue import Queue, volatile_id
-from jobs.streams import MAX_HANDED, Limits, Stream
-from jobs.task import Handler, Task
-from jobs.worker import Worker
-from store.config import Config
-from store.log import configure_logging
-from store.pool import Pool
-from store.redis import Redis
+from jobs.engine import streams
+from jobs.engine.job import Job
+from jobs.engine.queue import Queue, volatile_id
+from jobs.engine.streams import MAX_HANDED, Limits, Stream
+from jobs.engine.task import Handler, Task
+from jobs.engine.worker import Worker
+from runtime.config import Config
+from runtime.log import configure_logging
+from store.postgres.pool import Pool
+from store.redis.client import Redis
 
 CASES: Final = ("add1", "add64", "bulk", "proc1", "proc32", "lat", "memory")
 KINDS: Final = ("volatile", "durable")

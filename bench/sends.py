@@ -29,12 +29,12 @@ from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from bench.recorder import Recorder, milliseconds
 from bench.summary import spread
 from bench.workload import Body, Chat, body
-from store.config import Config
+from runtime.config import Config
+from store.batching.two_lanes import Lanes
 from store.errors import Locked
-from store.lanes import Lanes
 from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
-from store.pool import Pool
+from store.postgres.pool import Pool
 
 METRICS: Final = (
     "acked_per_s",
@@ -78,7 +78,7 @@ class PlacedSend(NamedTuple):
 def lanes_of(
     pool: Pool, settle: Callable[[list[PlacedSend], list[Outcome | Locked]], None]
 ) -> Lanes[PlacedSend, Outcome]:
-    """The store's part of a send, wired as `server.sends` does it. Nothing else here knows how that is."""
+    """The store's part of a send, wired as `server.gateway.sends` does it. Nothing else here knows how that is."""
     members = MembersCache()
 
     async def commit(batch: list[PlacedSend], lock_wait_s: float) -> list[Outcome | Locked]:

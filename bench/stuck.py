@@ -23,7 +23,7 @@ from bench.ours import Ours
 from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from bench.summary import ratios, spread
 from bench.workload import Chat
-from server.outbox import MAX_BYTES
+from server.transport.outbox import MAX_BYTES
 
 METRICS: Final = ("delivery_p50_ms", "delivery_p99_ms", "ack_p50_ms", "ack_p99_ms", "server_us_per_send")
 P99: Final = "delivery_p99_ms"

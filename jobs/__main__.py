@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from store.early_signals import exit_when_told
+from runtime.early_signals import exit_when_told
 
 if __name__ == "__main__":
     # A command that is broken off has perhaps not done what it was to do; a worker has done its part.
@@ -16,16 +16,16 @@ from typing import TypeAlias
 
 import trio
 
-from jobs.catalogue import open_tasks
-from jobs.commands import CommandError, Commands, Rows
-from jobs.streams import PRIORITIES
-from jobs.tables import as_json, as_table
-from jobs.worker import Worker
-from store.config import Config
+from jobs.cli.commands import CommandError, Commands, Rows
+from jobs.cli.tables import as_json, as_table
+from jobs.engine.streams import PRIORITIES
+from jobs.engine.worker import Worker
+from jobs.tasks.registry import open_tasks
+from runtime.config import Config
+from runtime.process import run_process
 from store.errors import StoreError
-from store.pool import Pool
-from store.process import run_process
-from store.redis import Redis, RedisError
+from store.postgres.pool import Pool
+from store.redis.client import Redis, RedisError
 
 Ask: TypeAlias = Callable[[Commands, argparse.Namespace], Awaitable[Rows]]
 

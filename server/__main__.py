@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from store.early_signals import exit_when_told
+from runtime.early_signals import exit_when_told
 
 if __name__ == "__main__":
     exit_when_told(0)
 
 import sys
 
-from server.gateway import SocketGateway
-from server.listener import PortTaken
-from server.web import serve_web
-from store.config import Config
-from store.process import run_process
+from runtime.config import Config
+from runtime.process import run_process
+from server.gateway.process import SocketGateway
+from server.http.process import serve_web
+from server.transport.listener import PortTaken
 
 
 async def _serve_socket(config: Config) -> None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from store.early_signals import exit_when_told
+from runtime.early_signals import exit_when_told
 
 if __name__ == "__main__":
     # What is broken off here is not done: a release that has not migrated must not be followed by what needs that.
@@ -15,13 +15,13 @@ from uuid import UUID
 
 import structlog
 
-from store.archive_command import USAGE, print_archive
-from store.config import Config
+from runtime.config import Config
+from runtime.process import run_process
+from store.cli.archive import USAGE, print_archive
+from store.cli.restored import restored
 from store.errors import StoreError
-from store.migrate import migrate
-from store.pool import Pool
-from store.process import run_process
-from store.restored import restored
+from store.postgres.migrate import migrate
+from store.postgres.pool import Pool
 
 
 async def _release(config: Config) -> None:

@@ -10,11 +10,11 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.columns import BIGINT, BYTEA, UUID
 from store.errors import DeviceRevoked, TokenExpired, TokenUnknown, UnknownDevice, UnknownUser, UsernameTaken
-from store.pool import Pool
-from store.postgres import UniqueViolation, uuid
-from store.statement import Statement
+from store.postgres.columns import BIGINT, BYTEA, UUID
+from store.postgres.driver import UniqueViolation, uuid
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 
 _sql = sql.load("accounts")
 _DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"token_hash": BYTEA}, (UUID, UUID, BIGINT, BIGINT, BIGINT))

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from store import sql
 from store.latencies import percentile_ms
-from store.pool import Pool
+from store.postgres.pool import Pool
 
 _sql = sql.load("analytics")
 

@@ -14,8 +14,8 @@ import structlog
 import trio
 
 from store.errors import StoreError
-from store.pool import Pool
-from store.postgres import Error
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ from protocol import frames
 from store import sql
 from store.conversations import members_versions
 from store.errors import UnknownUser
-from store.pool import Pool
-from store.postgres import uuid, uuids
+from store.postgres.driver import uuid, uuids
+from store.postgres.pool import Pool
 
 _sql = sql.load("contacts")
 

@@ -9,12 +9,12 @@ from typing import Any, Final, TypeAlias
 from protocol.frames import Conversation, Participant
 from protocol.limits import MAX_FORMER, MAX_SHOWN, MAX_UNCOUNTED
 from store import sql
-from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS, UUID, UUIDS
 from store.errors import NotAccepted, NotAParticipant, TooManyStarts, UnknownUser
-from store.pool import Pool
-from store.postgres import uuid, uuids
+from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS, UUID, UUIDS
+from store.postgres.driver import uuid, uuids
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 from store.rows import message_of, stay_of
-from store.statement import Statement
 
 _sql = sql.load("conversations")
 _PARTICIPANT: Final = (UUID, BIGINT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, TEXT, UUID)

@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from store import sql
 from store.errors import TooManyMails, UnknownZone, UnsubscribeUnknown, VerificationExpired, VerificationUnknown
-from store.pool import Pool
-from store.postgres import uuid
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
 
 _sql = sql.load("emails")
 
@@ -105,7 +105,7 @@ async def put(
     """Set a user's address, and what is wanted there. Unless it is verified, the job that sends a mail there is
     enqueued in the same transaction.
 
-    :param address: in the spelling of `store.email_address.normal`.
+    :param address: in the spelling of `runtime.email_address.normal`.
     :raises TooManyMails: if such mails were asked for too often; nothing was set.
     :raises UnknownZone: if Postgres knows no such time zone; nothing was set.
     """

@@ -210,7 +210,7 @@ class ObjectTooLarge(Refused):
 
 
 class BadKey(Refused):
-    """This is no key of an object: see `store.objects.Objects` for what is one."""
+    """This is no key of an object: see `store.objects.interface.Objects` for what is one."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"{key[:100]!r} is no key of an object")

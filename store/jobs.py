@@ -1,4 +1,4 @@
-"""Jobs in Postgres, from their enqueuer's commit until they have ended. Redis carries their numbers (jobs.streams)."""
+"""Jobs in Postgres, from their enqueuer's commit until they end. Redis carries their numbers (jobs.engine.streams)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS
 from store.errors import BadJob
-from store.pool import Pool
-from store.postgres import Error, bigints, is_bad_value, texts
-from store.statement import Statement
+from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS
+from store.postgres.driver import Error, bigints, is_bad_value, texts
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 
 _sql = sql.load("jobs")
 _ENQUEUE_PLAIN: Final = Statement(
@@ -54,8 +54,9 @@ LEASE_S: Final = 60.0
 """How long a job may wait in Redis without a sign of life before it is handed in once more."""
 
 CLAIM_S: Final = 8.0
-"""How long a running job stays its worker's without a sign of life; it gives one every `jobs.heartbeat.BEAT_S`. Less
-than `jobs.streams.TAKE_OVER_AFTER_S`: whoever takes its entry over finds it free."""
+"""How long a running job stays its worker's without a sign of life; it gives one every
+`jobs.engine.heartbeat.BEAT_S`. Less than `jobs.engine.streams.TAKE_OVER_AFTER_S`: whoever takes its entry over finds it
+free."""
 
 MAX_UNREADABLE_BYTES: Final = 4096
 """Of a payload that is none, for whoever looks into it."""

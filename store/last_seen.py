@@ -8,11 +8,11 @@ from typing import Final
 import structlog
 
 from store import sql
-from store.columns import BIGINT, BIGINTS, UUID, UUIDS
 from store.errors import StoreError
-from store.pool import Pool
-from store.postgres import RETRYABLE, Error
-from store.statement import Statement
+from store.postgres.columns import BIGINT, BIGINTS, UUID, UUIDS
+from store.postgres.driver import RETRYABLE, Error
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 
 log = structlog.get_logger(__name__)
 _sql = sql.load("last_seen")

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from store import sql
-from store.columns import BIGINTS
-from store.pool import Pool
-from store.statement import Statement
+from store.postgres.columns import BIGINTS
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 
 _sql = sql.load("analytics")
 _ADD: Final = Statement(_sql.add_latencies, {"days": BIGINTS, "buckets": BIGINTS, "counts": BIGINTS})

@@ -10,12 +10,12 @@ from msgspec import Struct
 
 from protocol.limits import MAX_SHOWN
 from store import sql
-from store.columns import BIGINT, BIGINTS, BOOL, UUID, UUIDS
 from store.errors import Locked, NotAParticipant, Overloaded, StoreError, Unavailable, UnknownMessage
 from store.messages import members
-from store.pool import Pool
-from store.postgres import RETRYABLE, Error
-from store.statement import Statement
+from store.postgres.columns import BIGINT, BIGINTS, BOOL, UUID, UUIDS
+from store.postgres.driver import RETRYABLE, Error
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 
 log = structlog.get_logger(__name__)
 _sql = sql.load("marks")

@@ -16,8 +16,8 @@ from msgspec import Struct
 from protocol.frames import Departed, Settings
 from protocol.limits import MAX_SHOWN
 from store import sql
-from store.pool import Pool
-from store.postgres import uuid, uuids
+from store.postgres.driver import uuid, uuids
+from store.postgres.pool import Pool
 from store.rows import departed_of
 
 _sql = sql.load("members")

@@ -15,7 +15,6 @@ from protocol import ids
 from protocol.frames import Message, Tombstone
 from protocol.limits import TEMP_ID_DAYS
 from store import sql
-from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, BYTEAS, INT, TEXT, TEXTS, UUID, UUIDS
 from store.errors import (
     Locked,
     NotAParticipant,
@@ -27,10 +26,11 @@ from store.errors import (
     UnknownMessage,
 )
 from store.members import MembersCache
-from store.pool import Pool
-from store.postgres import RETRYABLE, Error, byteas, uuid, uuids
+from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, BYTEAS, INT, TEXT, TEXTS, UUID, UUIDS
+from store.postgres.driver import RETRYABLE, Error, byteas, uuid, uuids
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 from store.rows import message_of
-from store.statement import Statement
 
 log = structlog.get_logger(__name__)
 _sql = sql.load("messages")

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from store import sql
 from store.errors import DeviceRevoked, TooManyNotifiers, UnknownNotifier
-from store.pool import Pool
-from store.postgres import uuid, uuids
+from store.postgres.driver import uuid, uuids
+from store.postgres.pool import Pool
 from store.quiet_hours import QuietHours
 
 _sql = sql.load("notifiers")

@@ -13,9 +13,9 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.objects import Entry
-from store.pool import Pool
-from store.postgres import bigints, texts, uuid, uuids
+from store.objects.interface import Entry
+from store.postgres.driver import bigints, texts, uuid, uuids
+from store.postgres.pool import Pool
 
 _sql = sql.load("orphans")
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from store import sql
-from store.pool import Pool
-from store.postgres import uuid
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
 
 _sql = sql.load("outbox")
 

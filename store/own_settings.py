@@ -13,8 +13,8 @@ from typing import Any
 from protocol.frames import OwnSettings
 from store import sql
 from store.errors import UnknownUser
-from store.pool import Pool
-from store.postgres import uuids
+from store.postgres.driver import uuids
+from store.postgres.pool import Pool
 
 _sql = sql.load("own_settings")
 

@@ -25,8 +25,8 @@ from store.errors import (
     TooManyStarts,
     UnknownUser,
 )
-from store.pool import Pool
-from store.postgres import uuid
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
 
 _sql = sql.load("participants")
 _REFUSED: Final[dict[str, type[Refused]]] = {

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from store import sql
 from store.errors import UnknownUser
-from store.pool import Pool
-from store.postgres import uuid
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
 
 _sql = sql.load("profiles")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from store import sql
-from store.pool import Pool
-from store.postgres import uuid
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
 
 _sql = sql.load("quiet_hours")
 

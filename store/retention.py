@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from protocol.frames import Message, Settings, Tombstone
 from store import sql
-from store.pool import Pool
-from store.postgres import uuid, uuids
+from store.postgres.driver import uuid, uuids
+from store.postgres.pool import Pool
 from store.rows import message_of
 
 _sql = sql.load("retention")

@@ -18,8 +18,8 @@ from store.errors import (
     RevisionConflict,
     UnknownMessage,
 )
-from store.pool import Pool
-from store.postgres import uuid, uuids
+from store.postgres.driver import uuid, uuids
+from store.postgres.pool import Pool
 from store.rows import message_of
 
 _sql = sql.load("revisions")

@@ -1,4 +1,4 @@
-"""Schedules in Postgres: when each is due next, by Postgres' clock. `jobs.scheduler` knows what their rules mean."""
+"""Schedules in Postgres: when each is due next, by Postgres' clock. `jobs.engine.scheduler` knows their rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from store import sql
-from store.pool import Pool
+from store.postgres.pool import Pool
 
 _sql = sql.load("schedules")
 

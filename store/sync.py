@@ -3,10 +3,10 @@
 A cursor holds a snapshot of Postgres: which transactions had been committed. New is whatever was written by any other
 (`docs/decisions/0009-a-cursor-is-a-snapshot.md`). It belongs to a user and a history, and to nothing else.
 
-While a device is connected its cursor is moved forward (`server.tide`): `cursor_of` makes one of a snapshot of `tide`
-for a device that everything it sees was offered to. Marks are pushed only to the authors whose messages they pass
-(decision 17), so such a cursor passes all changes but those of marks: it keeps the number up to which the device was
-told of everybody's marks by its last `sync`.
+While a device is connected its cursor is moved forward (`server.cluster.cursor_advance`): `cursor_of` makes one of a
+snapshot of `tide` for a device that everything it sees was offered to. Marks are pushed only to the authors whose
+messages they pass (decision 17), so such a cursor passes all changes but those of marks: it keeps the number up to
+which the device was told of everybody's marks by its last `sync`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from msgspec.structs import replace
 from protocol.frames import Conversation, Departed, Message, OwnSettings, Participants, ReceiptCounts, Tombstone
 from protocol.limits import COUNTED, CURSOR_DAYS, MAX_SHOWN
 from store import sql
-from store.columns import BIGINT, BIGINTS, BOOL, BYTEA, INT, TEXT, TEXTS, UUID, UUIDS
 from store.conversations import some_of
 from store.errors import ExpiredCursor, ForeignCursor
 from store.own_settings import own_settings_of_all
-from store.pool import Pool
-from store.postgres import uuid, uuids
+from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, INT, TEXT, TEXTS, UUID, UUIDS
+from store.postgres.driver import uuid, uuids
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 from store.rows import departed_of, message_of
-from store.statement import Statement
 
 _sql = sql.load("sync")
 _CHANGED: Final = Statement(

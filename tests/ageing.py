@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from store.pool import Pool
-from store.postgres import uuid
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
 
 
 async def age(pool: Pool, conversation: bytes, *, upto: int = 2**62) -> None:

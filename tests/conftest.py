@@ -23,8 +23,8 @@ import trio
 from embedded.postgres import NOT_DURABLE, Postgres
 from embedded.redis import Redis
 from embedded.services import Services, services
-from store.migrate import migrate
-from store.pool import Pool
+from store.postgres.migrate import migrate
+from store.postgres.pool import Pool
 from tests.cddl import pycddl
 from tests.faults import flush_redis
 from tests.memory import in_memory

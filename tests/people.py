@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from client.http import Credentials
 from store import accounts, conversations
-from store.pool import Pool
-from store.postgres import uuid, uuids
+from store.postgres.driver import uuid, uuids
+from store.postgres.pool import Pool
 
 TOKEN_LIFETIME_S = 90 * 24 * 3600.0
 

@@ -14,23 +14,23 @@ from typing import Any
 import pytest
 
 from store.errors import StoreError, Unavailable
-from store.redis import RedisError
+from store.redis.client import RedisError
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "server", "store")
+PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "runtime", "server", "store")
 
 DRIVERS = {
-    "psycopg": {"store/postgres.py"},
-    "hiredis": {"store/redis.py", "store/redis_server.py"},
-    "redis": {"store/redis_url.py"},
-    "trio_websocket": {"server/handshake.py", "client/connection.py"},
-    "quart": {"server/http.py"},
-    "quart_trio": {"server/http.py"},
-    "hypercorn": {"server/web.py"},
-    "argon2": {"server/passwords.py"},
+    "psycopg": {"store/postgres/driver.py"},
+    "hiredis": {"store/redis/client.py", "store/redis/servers.py"},
+    "redis": {"store/redis/url.py"},
+    "trio_websocket": {"server/transport/handshake.py", "client/connection.py"},
+    "quart": {"server/http/app.py"},
+    "quart_trio": {"server/http/app.py"},
+    "hypercorn": {"server/http/process.py"},
+    "argon2": {"server/http/passwords.py"},
     "jinja2": {"jobs/mail/wording.py"},
     "smtplib": {"jobs/mail/smtp.py"},
-    "idna": {"store/email_address.py"},
+    "idna": {"runtime/email_address.py"},
     "http_ece": {"jobs/notifiers/web_push.py"},
     "py_vapid": {"jobs/notifiers/web_push.py"},
     "httpcore": {"jobs/notifiers/guard.py"},
@@ -82,7 +82,7 @@ def test_protocol_imports_nothing_that_does_io() -> None:
         assert imports_of(file) <= allowed, file
 
 
-FOR_OPERATORS = {"server/proxies.py"}
+FOR_OPERATORS = {"server/transport/proxies.py"}
 """What these say of a wrong setting or proxy is read by an operator, in a log."""
 
 

@@ -32,9 +32,9 @@ from protocol.frames import (
     name_of,
 )
 from protocol.session import TRANSITIONS, State
-from store.config import Config
+from runtime.config import Config
 from tests.protocol.make_states import diagram
-from tests.protocol.protocol_strategies import RECORDS, Record, as_map, full
+from tests.protocol.strategies import RECORDS, Record, as_map, full
 
 ROOT = Path(__file__).parent.parent
 SPEC = (ROOT / "protocol" / "SPEC.md").read_text()

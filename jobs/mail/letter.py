@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Final
 
 from jobs.mail.wording import Wording
-from store.email_address import Sender
+from runtime.email_address import Sender
 
 _PARTS: Final = SMTP.clone(cte_type="7bit", max_line_length=76)
 """Not every server takes 8 bits, and encoded lines have at most 76 characters (RFC 2045, section 6.7)."""
@@ -29,7 +29,7 @@ def message_id(sender: Sender, key: str) -> str:
 
 def write(sender: Sender, to: str, wording: Wording, *, id: str, unsubscribe: str) -> EmailMessage:
     """
-    :param to: an address in the spelling of `store.email_address.normal`.
+    :param to: an address in the spelling of `runtime.email_address.normal`.
     :param id: from `message_id`.
     :param unsubscribe: a link that ends such mails with one POST (RFC 8058); empty for none.
     """

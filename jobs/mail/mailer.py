@@ -6,12 +6,12 @@ import secrets
 
 import structlog
 
-from jobs.job import GiveUp
+from jobs.engine.job import GiveUp
 from jobs.mail import letter
 from jobs.mail.smtp import Smtp
 from jobs.mail.wording import word
-from store.email_address import BadAddress, normal, sender
-from store.smtp_url import parse_smtp_url
+from runtime.email_address import BadAddress, normal, sender
+from runtime.smtp_url import parse_smtp_url
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ class Mailer:
     :param url: SMTP_URL; empty for none: that a mail is not sent is logged, and counts as done.
     :param mail_from: MAIL_FROM.
     :param public_url: PUBLIC_URL; links begin with it.
-    :raises ValueError: if one of them cannot be used; `store.config` has seen to it that they can.
+    :raises ValueError: if one of them cannot be used; `runtime.config` has seen to it that they can.
     """
 
     def __init__(self, url: str, *, mail_from: str, public_url: str) -> None:

@@ -15,8 +15,8 @@ from typing import Final
 
 import trio
 
-from jobs.job import GiveUp
-from store.smtp_url import SmtpUrl
+from jobs.engine.job import GiveUp
+from runtime.smtp_url import SmtpUrl
 
 MAX_THREADS: Final = 8
 """Conversations at a time in one worker; mail servers take some ten from one client. The rest wait for their turn."""

@@ -17,7 +17,7 @@ from jobs.notifiers.http2 import LoneStreams
 from jobs.notifiers.notifier import Notice, Notifier, NotifyError
 from jobs.notifiers.web_push import WebPush
 from jobs.notifiers.webhook import Webhook
-from store.config import Config, ConfigError
+from runtime.config import Config, ConfigError
 from store.notifiers import Target, WebhookTarget, kind_of
 
 

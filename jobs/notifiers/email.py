@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from jobs.job import GiveUp
+from jobs.engine.job import GiveUp
 from jobs.notifiers.notifier import TYPE, Notice, NotifyError
 from store.notifiers import EmailTarget
 

@@ -44,14 +44,13 @@ def writes(sql: str) -> bool:
 def _volatile_functions() -> frozenset[str]:
     """Those of ours that are declared neither stable nor immutable. Postgres lets no other one write."""
     found: dict[str, bool] = {}
-    store = resources.files(__name__.rpartition(".")[0])
-    for text in _texts(store):
+    for text in _texts(resources.files(__name__)):
         for name, head in _FUNCTION.findall(_COMMENT.sub("", text)):
             found[name.lower()] = not re.search(r"\b(?:stable|immutable)\b", head, re.IGNORECASE)
     return frozenset(name for name, is_volatile in found.items() if is_volatile)
 
 
-def _texts(store: Traversable) -> list[str]:
-    folders = [store / "migrations", store / "sql" / "functions"]
+def _texts(sql: Traversable) -> list[str]:
+    folders = [sql / "migrations", sql / "functions"]
     files = [file for folder in folders if folder.is_dir() for file in folder.iterdir() if file.name.endswith(".sql")]
     return [file.read_text() for file in sorted(files, key=lambda file: file.name)]

@@ -15,8 +15,8 @@ from pathlib import Path
 import trio
 
 from embedded.services import services
-from store.migrate import migrate
-from store.pool import Pool
+from store.postgres.migrate import migrate
+from store.postgres.pool import Pool
 from tests.checker.plan import make_plan
 from tests.checker.run import Outcome, run
 

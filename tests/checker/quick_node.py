@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from server import tide
 from server.__main__ import main
+from server.cluster import cursor_advance
 
 if __name__ == "__main__":
-    tide.SETTLE_S, tide.INTERVAL_S = 10.0, 11.0  # type: ignore[misc]  # constants, but for this
+    cursor_advance.SETTLE_S, cursor_advance.INTERVAL_S = 10.0, 11.0  # type: ignore[misc]  # constants, but for this
     sys.exit(main())

@@ -9,8 +9,8 @@ from typing import Final
 
 import trio
 
-from store.pool import Pool
-from store.postgres import uuid
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
 from tests.checker.checks import Finding, differences, verify
 from tests.checker.devices import Device
 from tests.checker.history import Acked, Edited, Fault, History, Stored, View, When

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from store.pool import Pool
+from store.postgres.pool import Pool
 from tests.checker.__main__ import report
 from tests.checker.checks import verify
 from tests.checker.doctored import DOCTORINGS, GROUP, small_plan

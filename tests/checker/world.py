@@ -15,11 +15,11 @@ import httpx
 import trio
 
 from client.http import Credentials
-from jobs.retention import Retention
+from jobs.tasks.retention import Retention
 from store import accounts, conversations
 from store.errors import Unavailable
-from store.pool import Pool
-from store.redis import Redis
+from store.postgres.pool import Pool
+from store.redis.client import Redis
 from store.retention import move_floors, unannounced
 from tests.checker.devices import Device, Recorder, listen, picked
 from tests.checker.history import Blocked, Fault, Member, Opened, Shown

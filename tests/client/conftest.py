@@ -2,7 +2,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
-from client_world import World
+
+from tests.client.client_world import World
 
 
 @pytest.fixture

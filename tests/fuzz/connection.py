@@ -1,4 +1,4 @@
-"""`server.connection.Connection`, alive: on a real socket, with the rest of the node a double that answers at once.
+"""`Connection` of `server.gateway.connection`, alive: on a real socket, beside doubles that answer at once.
 
 Whatever the client writes, in whatever pieces, and however it leaves: the connection stays open or ends, `run` raises
 nothing, nothing is left behind, nothing is logged as an error, and what the client reads is valid to the last byte.
@@ -22,7 +22,7 @@ from protocol.codec import decode_from_server, encode
 from protocol.codes import CloseCode
 from protocol.frames import Done, Hello, MarkDelivered, MarkRead, Message, Request, Send, Sent, Welcome
 from protocol.websocket import BINARY, CLOSE, FINAL, MAX_CONTROL_BYTES, PING, PONG, is_sendable
-from server.connection import Connection
+from server.gateway.connection import Connection
 from store.errors import Overloaded, Unavailable
 from tests.fuzz.mutators import client_frame
 from tests.fuzz.plan import Plan, read_plan
@@ -69,7 +69,7 @@ class Who(NamedTuple):
 
 
 class Node:
-    """The smallest gateway (`server.connection.Gateway`): everybody is let in, everything is answered at once."""
+    """The smallest `Gateway` of `server.gateway.connection`: everybody is let in, everything is answered at once."""
 
     def __init__(self, flags: int) -> None:
         self._flags = flags

@@ -1,10 +1,10 @@
-"""`server.proxies`: a verdict on a PROXY header stands once it is given; a forwarded address is one, or the peer's."""
+"""`server.transport.proxies`: a verdict on a PROXY header stands; a forwarded address is one, or the peer's."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
 
-from server.proxies import (
+from server.transport.proxies import (
     MAX_HOPS,
     V1_MAX_BYTES,
     V2_MAX_BYTES,

@@ -6,20 +6,21 @@ from typing import Any
 
 import pytest
 import trio
-from jobs_helpers import Hook, Recorder, open_hook
-from push_services import Trust, make_trust
 
-from jobs import catalogue, heartbeat, relay, scheduler, streams, surroundings, taker
-from jobs import worker as worker_module
-from jobs.catalogue import open_tasks
-from jobs.queue import Queue
-from jobs.task import Backoff, Task
-from jobs.worker import Worker
+from jobs.engine import fetcher, heartbeat, monitor, relay, scheduler, streams
+from jobs.engine import worker as worker_module
+from jobs.engine.queue import Queue
+from jobs.engine.task import Backoff, Task
+from jobs.engine.worker import Worker
+from jobs.tasks import registry
+from jobs.tasks.registry import open_tasks
+from runtime.config import Config
 from store import jobs as jobs_module
 from store import notifiers
-from store.config import Config
-from store.pool import Pool
-from store.redis import Redis
+from store.postgres.pool import Pool
+from store.redis.client import Redis
+from tests.jobs.jobs_world import Hook, Recorder, open_hook
+from tests.jobs.push_services import Trust, make_trust
 
 
 @pytest.fixture
@@ -57,13 +58,13 @@ def recorder() -> Recorder:
 @pytest.fixture
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds or minutes in earnest takes parts of a second here."""
-    monkeypatch.setattr(catalogue, "NOTICE_BACKOFF", Backoff(0.05, 1))
+    monkeypatch.setattr(registry, "NOTICE_BACKOFF", Backoff(0.05, 1))
     monkeypatch.setattr(relay, "POLL_S", 0.05)
     monkeypatch.setattr(relay, "LOOK_S", 0.05)
     monkeypatch.setattr(notifiers, "LOOK_LEAST_S", 0.05)
     monkeypatch.setattr(scheduler, "POLL_S", 0.05)
-    monkeypatch.setattr(surroundings, "POLL_S", 0.05)
-    monkeypatch.setattr(taker, "LOOK_S", 0.05)
+    monkeypatch.setattr(monitor, "POLL_S", 0.05)
+    monkeypatch.setattr(fetcher, "LOOK_S", 0.05)
     monkeypatch.setattr(streams, "BLOCK_MS", 50)
 
 

@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from client.http import Credentials
-from jobs.job import GiveUp, Job, Snooze
-from jobs.notices import Notices
+from jobs.engine.job import GiveUp, Job, Snooze
+from jobs.engine.task import Task
 from jobs.notifiers.configured import Notifiers
 from jobs.notifiers.email import Email
 from jobs.notifiers.notifier import Notice, NotifyError
-from jobs.task import Task
+from jobs.tasks.notices import Notices
+from runtime.config import Config
 from store import notifiers as store
 from store import outbox
-from store.config import Config
 from store.notifiers import Target, WebhookTarget
-from store.pool import Pool
-from store.postgres import uuid
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
 from store.quiet_hours import QuietHours
 
 WINDOW_S, READ_AFTER_S = Config().offline_notice_after_s, Config().read_notice_after_s

@@ -28,14 +28,14 @@ import structlog
 import trio
 
 from embedded.services import services
-from jobs.queue import Queue
-from jobs.task import Task
+from jobs.engine.queue import Queue
+from jobs.engine.task import Task
 from store import jobs
 from store.errors import StoreError
-from store.migrate import migrate
-from store.pool import Pool
-from store.postgres import Error, connected
-from store.redis import Redis
+from store.postgres.driver import Error, connected
+from store.postgres.migrate import migrate
+from store.postgres.pool import Pool
+from store.redis.client import Redis
 from tests.faults import flush_redis
 from tests.jobs.some_worker import HOPELESS, Runs, tasks_of
 from tests.processes import Cluster, Process, open_cluster

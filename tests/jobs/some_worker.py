@@ -22,13 +22,13 @@ import structlog
 import trio
 import trio.lowlevel
 
-from jobs import crew, heartbeat, settling, streams
-from jobs.job import GiveUp, Job, Snooze
-from jobs.task import Backoff, Task
-from jobs.worker import Worker
+from jobs.engine import acknowledger, heartbeat, runner, streams
+from jobs.engine.job import GiveUp, Job, Snooze
+from jobs.engine.task import Backoff, Task
+from jobs.engine.worker import Worker
+from runtime.config import Config
+from runtime.process import run_process
 from store import jobs
-from store.config import Config
-from store.process import run_process
 
 log = structlog.get_logger(__name__)
 
@@ -89,9 +89,9 @@ async def _pause() -> None:
 def pause_at(where: str) -> None:
     """From the next time on that this process comes there, it goes no further."""
     before = {
-        "taken": [(crew.Crew, "begin")],
-        "done": [(settling.Settling, "_settle_durable"), (settling.Settling, "_settle_volatile")],
-        "settled": [(settling.Settling, "_finish")],
+        "taken": [(runner.Crew, "begin")],
+        "done": [(acknowledger.Settling, "_settle_durable"), (acknowledger.Settling, "_settle_volatile")],
+        "settled": [(acknowledger.Settling, "_finish")],
     }
     after = {"claimed": "claim", "relayed": "relay"}
     for owner, name in before.get(where, []):

@@ -15,9 +15,6 @@ from typing import Any
 
 import cbor2
 from msgspec.structs import replace
-from protocol_faults import WRONG
-from protocol_meaning import meaning
-from protocol_strategies import as_map, bare, full, head, optional_fields, reference, reference_frame
 
 from protocol.frames import (
     PUSHES,
@@ -50,6 +47,9 @@ from protocol.frames import (
     Watch,
     Welcome,
 )
+from tests.protocol.meaning import meaning
+from tests.protocol.strategies import as_map, bare, full, head, optional_fields, reference, reference_frame
+from tests.protocol.wrong_frames import WRONG
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 MAX_BYTES = 6000

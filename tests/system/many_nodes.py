@@ -16,8 +16,8 @@ from client.http import Credentials
 from client.session import Session, open_session
 from client.signs import Sign
 from protocol.frames import Message, Presence, Push, Sent
-from store.pool import Pool
-from store.postgres import uuid
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
 from tests.processes import Cluster, Process
 from tests.waiting import wait_for
 

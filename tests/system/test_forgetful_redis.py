@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import trio
-from many_nodes import RedisView, Watcher, listening, start_nodes, talking, wait_pushed, watching
 
 from embedded.redis import Redis
-from server.presence import GRACE_S, POLL_S
-from store.pool import Pool
+from server.cluster.presence import GRACE_S, POLL_S
+from store.postgres.pool import Pool
 from tests.faults import flush_redis
 from tests.people import new_device, new_group, new_user
 from tests.processes import open_cluster
+from tests.system.many_nodes import RedisView, Watcher, listening, start_nodes, talking, wait_pushed, watching
 from tests.waiting import wait_for
 
 WHOLE_S = 5.0

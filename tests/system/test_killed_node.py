@@ -7,19 +7,19 @@ from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import trio
-from many_nodes import RedisView, listening, seqs, start_nodes, watching
 
 from client.connection import connect
 from client.mailbox import Entry
 from client.session import Session, open_session
 from embedded.redis import Redis
 from protocol.frames import Sent
-from server.presence import GRACE_S, POLL_S
-from store.directory import LEASE_S
-from store.pool import Pool
-from store.postgres import uuid
+from server.cluster.presence import GRACE_S, POLL_S
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
+from store.redis.directory import LEASE_S
 from tests.people import new_device, new_group, new_user
 from tests.processes import open_cluster
+from tests.system.many_nodes import RedisView, listening, seqs, start_nodes, watching
 from tests.waiting import wait_for
 
 RECOVERED_S = 20.0

@@ -13,9 +13,9 @@ import trio.testing
 
 from embedded.ports import free_port
 from embedded.process import LINUX
-from server.listener import accept_connections, listen
-from store.open_files import EVERY_S, MACOS_MOST, AcceptFailures, raise_limit
-from store.pool import Pool
+from runtime.open_files import EVERY_S, MACOS_MOST, AcceptFailures, raise_limit
+from server.transport.listener import accept_connections, listen
+from store.postgres.pool import Pool
 from tests.processes import open_cluster
 
 SOFT, HARD = 48, 160

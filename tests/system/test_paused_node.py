@@ -10,15 +10,15 @@ from uuid import uuid4
 
 import pytest
 import trio
-from many_nodes import RedisView, listening, seqs, start_nodes, talking, wait_pushed
 
 from client.connection import connect
 from client.session import open_session
 from embedded.redis import Redis
-from store.directory import LEASE_S
-from store.pool import Pool
+from store.postgres.pool import Pool
+from store.redis.directory import LEASE_S
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.processes import open_cluster
+from tests.system.many_nodes import RedisView, listening, seqs, start_nodes, talking, wait_pushed
 from tests.waiting import wait_for
 
 NOTICED_S = LEASE_S + 5

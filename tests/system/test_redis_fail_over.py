@@ -14,9 +14,9 @@ from client.errors import RequestRefused
 from client.http import Credentials
 from embedded.redis import Redis as RedisServer
 from protocol.frames import Message, Push
-from store.pool import Pool
-from store.postgres import uuid
-from store.redis import Redis
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
+from store.redis.client import Redis
 from tests.people import new_direct, new_user
 from tests.processes import open_cluster
 from tests.sentinel import Watched

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 import trio
-from many_nodes import ACKED_S, start_nodes, talking
 
 from client.session import open_session
-from store.pool import Pool
+from store.postgres.pool import Pool
 from tests.people import new_group, new_user
 from tests.processes import open_cluster
+from tests.system.many_nodes import ACKED_S, start_nodes, talking
 
 EXIT_S = 25.0
 """What the process managers are told (P10)."""

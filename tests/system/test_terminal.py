@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from store import contacts
-from store.pool import Pool
+from store.postgres.pool import Pool
 from tests.processes import Cluster, open_cluster
 
 PATIENCE_S = 60.0

@@ -12,7 +12,7 @@ from client.mailbox import Entry, Mailbox
 from client.session import open_session
 from client.signs import Sign
 from protocol.frames import Message, Presence, Push, Tombstone, Typing
-from store.pool import Pool
+from store.postgres.pool import Pool
 from tests.faults import flush_redis
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.processes import open_cluster

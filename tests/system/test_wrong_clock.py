@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import pytest
 import trio
-from many_nodes import Node, RedisView, start_node, watching
 
 from client.connection import Connection, connect
 from client.errors import ConnectionLost, RequestRefused
@@ -25,13 +24,14 @@ from embedded.postgres import Postgres
 from protocol import ids
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import Ping, Pong, Sent
-from server.presence import GRACE_S, POLL_S
-from store.directory import LEASE_S
+from server.cluster.presence import GRACE_S, POLL_S
 from store.last_seen import last_seen
 from store.messages import TEMP_ID_DAYS
-from store.pool import Pool
+from store.postgres.pool import Pool
+from store.redis.directory import LEASE_S
 from tests.people import TOKEN_LIFETIME_S, new_device, new_direct, new_user
 from tests.processes import open_cluster
+from tests.system.many_nodes import Node, RedisView, start_node, watching
 from tests.waiting import wait_for
 
 WRONG_S = 1800.0

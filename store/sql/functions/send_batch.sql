@@ -14,7 +14,7 @@ create or replace function send_batch(
     n bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, members uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
 -- Planning the statement below costs more than running it, and its arguments do not change the plan; see
--- Connection.query in store/postgres.py for how a plan that was made while the tables were small is got rid of.
+-- Connection.query in store/postgres/driver.py for how a plan that was made while the tables were small is got rid of.
 declare
     stamp timestamptz;
     held uuid[];

@@ -1,0 +1,152 @@
+"""What has ended is written: in batches, to Postgres and then to Redis, so that a job is gone from Redis only once it
+is gone from Postgres, or is due there again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import structlog
+import trio
+
+from jobs.engine import streams
+from jobs.engine.queue import key_of, said_of
+from jobs.engine.run import Run
+from store import jobs
+from store.batching.group_commit import Batcher
+from store.errors import StoreError
+from store.jobs import Settled
+from store.postgres.driver import Error, is_bad_value
+from store.postgres.pool import Pool
+from store.redis.client import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+RETRY_S: Final = 0.25
+MAX_RETRY_S: Final = 2.0
+"""Between attempts to write to a Postgres that cannot be reached."""
+
+
+class Settling:
+    """Run `run` in a nursery.
+
+    :param worker: its id, which claims bear.
+    :param on_settled: called for each run once it has been dealt with, or given up.
+    """
+
+    def __init__(self, pool: Pool, redis: Redis, worker: str, on_settled: Callable[[Run], None]) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._worker = worker
+        self._on_settled = on_settled
+        self._durable = self._batcher("jobs that have ended", self._settle_durable)
+        self._volatile = self._batcher("volatile jobs that have ended", self._settle_volatile)
+
+    def _batcher(self, name: str, write: Callable[[list[Run]], Awaitable[None]]) -> Batcher[Run, None]:
+        async def commit(runs: list[Run]) -> list[None]:
+            await write([run for run in runs if run.ending is not None])
+            return [None] * len(runs)
+
+        def settle(runs: list[Run], _: list[None]) -> None:
+            for run in runs:
+                self._on_settled(run)
+
+        return Batcher(name, commit, settle, lambda _: 1)
+
+    def submit(self, run: Run) -> None:
+        """A run has ended. Atomic (no checkpoint). The caller bounds how many are not settled."""
+        batcher = self._volatile if run.entry.durable is None else self._durable
+        batcher.submit_nowait(run)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._durable.run)
+            nursery.start_soon(self._volatile.run)
+
+    async def wait_idle(self) -> None:
+        """Return once everything that was submitted has been dealt with."""
+        await self._durable.wait_idle()
+        await self._volatile.wait_idle()
+
+    async def _settle_durable(self, runs: list[Run]) -> None:
+        settled = [
+            Settled(run.entry.durable, run.version, run.ending)
+            for run in runs
+            if run.entry.durable is not None and run.ending is not None  # as `_batcher` has seen to
+        ]
+        if settled:
+            await self._insist(settled)
+        await self._finish(runs)
+
+    async def _insist(self, settled: Sequence[Settled]) -> None:
+        delay_s = RETRY_S
+        while True:
+            try:
+                await jobs.settle(self._pool, settled, self._worker)
+            except (StoreError, Error) as error:
+                if isinstance(error, Error) and is_bad_value(error):
+                    await self._one_by_one(settled, error)
+                    return
+                log.warning("endings_not_written", jobs=len(settled), error=str(error), retry_in_s=delay_s)
+                await trio.sleep(delay_s)
+                delay_s = min(2 * delay_s, MAX_RETRY_S)
+            else:
+                return
+
+    async def _one_by_one(self, settled: Sequence[Settled], error: Error) -> None:
+        """One of these cannot be written, ever: the others are. That one's claim ends, and it runs once more."""
+        if len(settled) == 1:
+            log.error("ending_cannot_be_written", job=settled[0].id, error=str(error))
+            return
+        for each in settled:
+            await self._insist([each])
+
+    async def _settle_volatile(self, runs: list[Run]) -> None:
+        # What has ended well goes first: that makes room in a Redis that is full.
+        good = ("done", "cancelled")
+        await self._finish([run for run in runs if run.ending and run.ending.outcome in good])
+        rest = [run for run in runs if run.ending and run.ending.outcome not in good]
+        await self._finish([run for run in rest if await self._followed_up(run)])
+
+    async def _followed_up(self, run: Run) -> bool:
+        """Write what follows from a run that is not the last, or failed for good. If that cannot be written, the entry
+        stays, and is taken over in some seconds."""
+        entry, ending = run.entry, run.ending
+        assert ending is not None
+        try:
+            if ending.is_death:
+                where = (entry.job, entry.stream.task, entry.payload, entry.stream.priority)
+                attempts = run.attempt - (ending.outcome == "lost")
+                await jobs.bury_volatile(self._pool, *where, attempts, ending)
+            else:
+                failed = run.attempt if ending.outcome == "retry" else run.attempt - 1
+                fields = streams.volatile_fields(entry.job, entry.payload, failed, entry.key)
+                await streams.add_later(self._redis, entry.stream, fields, ending.delay_s)
+        except (StoreError, RedisError, Error) as error:
+            log.warning("ending_not_written", job=run.id, task=run.task.name, error=str(error))
+            return False
+        return True
+
+    async def _finish(self, runs: Sequence[Run]) -> None:
+        try:
+            await self._redis.pipeline([command for run in runs for command in _last_words(run)])
+            await streams.finish(self._redis, [(run.entry.stream, run.entry.id) for run in runs])
+        except (StoreError, RedisError) as error:
+            # They are taken over later: durable ones are found gone then, volatile ones run once more.
+            log.warning("entries_not_finished", jobs=len(runs), error=str(error))
+
+
+def _last_words(run: Run) -> list[tuple[Any, ...]]:
+    """What else is to be said to Redis of a run that has ended; if it does not take it, nothing is lost that was
+    promised."""
+    if run.ending is None or run.ending.outcome in ("retry", "snoozed"):
+        return []
+    commands: list[tuple[Any, ...]] = []
+    if run.entry.key:
+        commands.append(("DEL", key_of(run.task.name, run.entry.key)))
+    if run.task.keep_result_s:
+        name, outcome = said_of(run.id), "failed" if run.ending.is_death else run.ending.outcome
+        commands.append(("HSET", name, "outcome", outcome, "attempt", run.attempt, "result", run.result))
+        commands.append(("PEXPIRE", name, round(run.task.keep_result_s * 1000)))
+    return commands

@@ -1,0 +1,182 @@
+"""Takes entries from the streams, as many as may run, and hands them to the crew."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
+
+import structlog
+import trio
+
+from jobs.engine import streams
+from jobs.engine.monitor import Surroundings
+from jobs.engine.runner import Crew
+from jobs.engine.streams import Limits, Stream, Taken
+from jobs.engine.task import Task
+from store.errors import StoreError
+from store.redis.client import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+LOOK_S: Final = 0.2
+"""How often a task with a limit of its own is looked at while nothing else comes: a stream cannot be waited for that
+may not be read now."""
+
+RETRY_S: Final = 0.25
+
+REGROUP_S: Final = 1.0
+"""How often to try to make the groups for which a full Redis has no room."""
+
+LOWEST_FIRST: Final = 16
+"""One look of so many begins with the lowest priority: what comes before it may hold it up, but not for good."""
+
+
+class Taker:
+    """
+    :param surroundings: knows what is paused.
+    :param on_flushed: called when Redis is found to have lost what was in it, by the one worker that is to see to it.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        worker: str,
+        tasks: Mapping[str, Task],
+        crew: Crew,
+        surroundings: Surroundings,
+        on_flushed: Callable[[], None],
+    ) -> None:
+        self._redis = redis
+        self._worker = worker
+        self._limits = {name: _limits_of(task) for name, task in tasks.items()}
+        self._crew = crew
+        self._surroundings = surroundings
+        self._on_flushed = on_flushed
+        self._groupless: set[Stream] = set()
+        self._groups_at = 0.0
+        self._has_begun = False
+        self._turn = 0
+        self._is_stopping = False
+        self._waiting = trio.CancelScope()
+        self._take_over_at = 0.0
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns within `streams.BLOCK_MS`, or when what it has taken has begun."""
+        self._is_stopping = True
+        self._waiting.cancel()
+
+    async def run(self) -> None:
+        """Until told to stop. Cancelling it may leave an entry that Redis has given to this worker already; others
+        take it over."""
+        await self._unless_stopped(self._surroundings.wait_known)
+        while not self._is_stopping:
+            try:
+                await self._unless_stopped(self._redis.wait_connected)
+                if not self._is_stopping:
+                    await self._take_on()
+            except (StoreError, RedisError) as error:
+                if not str(error).startswith("NOGROUP"):
+                    log.warning("queue_lost", error=str(error))
+                    await trio.sleep(RETRY_S)
+
+    async def _unless_stopped(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Wait for something, by which nothing is taken."""
+        with trio.CancelScope() as self._waiting:
+            if self._is_stopping:
+                self._waiting.cancel()
+            await wait()
+
+    async def _take_on(self) -> None:
+        async with self._redis.blocking() as call:
+            await self._make_groups()
+            while True:
+                await self._unless_stopped(self._crew.wait_room)
+                if self._is_stopping:
+                    return
+                room = self._crew.room
+                if trio.current_time() >= self._take_over_at:
+                    await self._take_over(room)
+                    continue
+                taken = await self._take_what_is_there(room)
+                if not taken.entries and not taken.bad:
+                    taken = await self._wait_for_more(call)
+                await self._begin(taken)
+
+    async def _take_over(self, room: int) -> None:
+        taken = await streams.take_over(self._redis, self._worker, self._open(), room)
+        if len(taken.entries) + len(taken.bad) < room:
+            # Else there may be more, and what is oldest comes first.
+            self._take_over_at = trio.current_time() + streams.TAKE_OVER_AFTER_S / 4
+        _log_taken_over(taken)
+        await self._begin(taken)
+
+    async def _make_groups(self) -> None:
+        self._groups_at = trio.current_time() + REGROUP_S
+        self._groupless = set(await streams.make_groups(self._redis, streams.streams_of(self._limits)))
+        if self._groupless:
+            log.error("redis_is_full", note="jobs of these cannot be taken", tasks=sorted(_tasks_of(self._groupless)))
+        if await streams.begin_epoch(self._redis):
+            if self._has_begun:
+                log.warning("redis_was_flushed", note="jobs are handed in anew")
+            self._on_flushed()
+        self._has_begun = True
+
+    def _open(self) -> dict[str, Limits]:
+        paused = self._surroundings.paused
+        return {task: limits for task, limits in self._limits.items() if task not in paused}
+
+    async def _take_what_is_there(self, room: int) -> Taken:
+        open_ = list(self._open().items())
+        if not open_:
+            return Taken([], [], [])
+        # Tasks of one priority take turns, so that one with many jobs does not hold up the others.
+        self._turn += 1
+        first = self._turn % len(open_)
+        in_turn = dict(open_[first:] + open_[:first])
+        is_lowest_first = self._turn % LOWEST_FIRST == 0
+        taken = await streams.take(self._redis, self._worker, in_turn, room, lowest_first=is_lowest_first)
+        if not self._groupless.issuperset(taken.groupless) or (
+            self._groupless and trio.current_time() >= self._groups_at
+        ):
+            await self._make_groups()
+        return taken
+
+    async def _wait_for_more(self, call: Callable[..., Any]) -> Taken:
+        open_ = self._open()
+        free = [task for task, limits in open_.items() if limits.are_none]
+        is_to_look = len(free) < len(open_)
+        readable = [each for each in streams.streams_of(free) if each not in self._groupless]
+        wait_ms = min(streams.BLOCK_MS, round(LOOK_S * 1000)) if is_to_look else streams.BLOCK_MS
+        if not readable:
+            await trio.sleep(wait_ms / 1000)
+            return Taken([], [], [])
+        return await streams.wait_take(call, self._worker, readable, wait_ms)
+
+    async def _begin(self, taken: Taken) -> None:
+        if taken.bad:
+            for _, _, what in taken.bad:
+                log.error("entry_is_no_job", error=what)
+            await streams.finish(self._redis, [(stream, id) for stream, id, _ in taken.bad])
+        rest, taken_at = taken.entries, trio.current_time()
+        while rest:
+            # More than there is room for, if several streams had something at the same moment.
+            room = await self._crew.wait_room()
+            if trio.current_time() - taken_at > streams.TAKE_OVER_AFTER_S / 2:
+                log.info("jobs_left_to_another_worker", jobs=len(rest))
+                return
+            await self._crew.begin(rest[:room])
+            rest = rest[room:]
+
+
+def _tasks_of(groupless: Iterable[Stream]) -> set[str]:
+    return {stream.task for stream in groupless}
+
+
+def _limits_of(task: Task) -> Limits:
+    starts, period_s = task.rate or (0, 0.0)
+    return Limits(task.concurrency, starts, period_s)
+
+
+def _log_taken_over(taken: Taken) -> None:
+    for entry in taken.entries:
+        log.info("job_taken_over", task=entry.stream.task, job=entry.job or entry.durable, entry=entry.id.decode())

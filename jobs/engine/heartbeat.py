@@ -1,0 +1,75 @@
+"""Says again and again that this worker is alive, and learns which of its jobs it is to stop."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+import trio
+
+from jobs.engine import streams
+from jobs.engine.run import Run
+from jobs.engine.runner import Crew
+from store import jobs
+from store.errors import StoreError
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
+from store.redis.client import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+BEAT_S: Final = 2.0
+"""A fifth of `streams.TAKE_OVER_AFTER_S`, a quarter of `jobs.CLAIM_S`: three may fail."""
+
+MAX_BEATS: Final = 500
+"""Entries of one script."""
+
+
+async def beat_forever(pool: Pool, redis: Redis, worker: str, crew: Crew) -> None:
+    """Until cancelled. Each service by itself: one that is slow to answer does not keep the other waiting."""
+
+    async def beat_redis() -> None:
+        while True:
+            await _beat_redis(redis, worker, crew.held)
+            await trio.sleep(BEAT_S)
+
+    async def beat_postgres() -> None:
+        while True:
+            await trio.sleep(BEAT_S)
+            await _beat_postgres(pool, worker, crew.held)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat_redis)
+        nursery.start_soon(beat_postgres)
+
+
+async def _beat_redis(redis: Redis, worker: str, held: list[Run]) -> None:
+    try:
+        await streams.announce(redis, worker)
+        for at in range(0, len(held), MAX_BEATS):
+            some = held[at : at + MAX_BEATS]
+            answers = await streams.beat(redis, worker, [run.entry for run in some])
+            for run, answer in zip(some, answers, strict=True):
+                if answer == 2:
+                    run.stop("cancelled")
+                elif answer == 0 and run.entry.durable is None:
+                    # Or it has just been finished; then this does nothing. A durable one is its claim's, in Postgres.
+                    run.stop("lost")
+    except (StoreError, RedisError) as error:
+        log.warning("no_sign_of_life", service="Redis", error=str(error))
+
+
+async def _beat_postgres(pool: Pool, worker: str, held: list[Run]) -> None:
+    of_id = {run.entry.durable: run for run in held if run.entry.durable is not None and run.ending is None}
+    if not of_id:
+        return
+    try:
+        still = await jobs.beat(pool, [id for id in of_id if id is not None], worker)
+    except (StoreError, Error) as error:
+        log.warning("no_sign_of_life", service="Postgres", error=str(error))
+        return
+    for id, run in of_id.items():
+        if still.get(id or 0) is None:
+            run.stop("lost")
+        elif still[id or 0]:
+            run.stop("cancelled")

@@ -1,0 +1,71 @@
+"""What the worker counts, for Prometheus.
+
+| name | what |
+|---|---|
+| `alo_job_wait_seconds{task}` | from being due to the beginning of a run |
+| `alo_job_run_seconds{task}` | of runs |
+| `alo_job_runs_total{task, outcome}` | of runs: done, retry, snoozed, dead, cancelled, left (to another worker) |
+| `alo_jobs{task, state}` | durable jobs: waiting, delayed, running, dead |
+| `alo_jobs_in_redis{task}` | entries in Redis: volatile jobs, and durable ones that are handed in or run |
+| `alo_job_oldest_seconds{task}` | since when the oldest job that waits has been due; 0 if none waits |
+| `alo_task_paused{task}` | 1 while a task is paused |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from jobs.engine.run import Run
+from store.jobs import TaskStatus
+
+_BUCKETS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600)
+
+
+class Metrics:
+    """The metrics of one worker.
+
+    :param tasks: names; so all have a figure from the start.
+    """
+
+    def __init__(self, tasks: Iterable[str]) -> None:
+        self.registry = CollectorRegistry()
+        to = self.registry
+        waits = Histogram("alo_job_wait_seconds", "Due to begun", ["task"], buckets=_BUCKETS_S, registry=to)
+        runs = Histogram("alo_job_run_seconds", "Of runs", ["task"], buckets=_BUCKETS_S, registry=to)
+        self._ended = Counter("alo_job_runs_total", "Runs that have ended", ["task", "outcome"], registry=to)
+        self._jobs = Gauge("alo_jobs", "Durable jobs", ["task", "state"], registry=to)
+        self._in_redis = Gauge("alo_jobs_in_redis", "Entries in Redis", ["task"], registry=to)
+        self._oldest = Gauge("alo_job_oldest_seconds", "Age of the oldest that waits", ["task"], registry=to)
+        self._paused = Gauge("alo_task_paused", "Whether a task is paused", ["task"], registry=to)
+        self._waits = {task: waits.labels(task) for task in tasks}
+        self._runs = {task: runs.labels(task) for task in tasks}
+        self._done = {task: self._ended.labels(task, "done") for task in tasks}
+
+        self.looked_at([], {})
+
+    def started(self, run: Run) -> None:
+        self._waits[run.task.name].observe(run.entry.waited_ms / 1000)
+
+    def ended(self, run: Run, seconds: float) -> None:
+        task, ending = run.task.name, run.ending
+        outcome = "left" if ending is None else "dead" if ending.is_death else ending.outcome
+        self._runs[task].observe(seconds)
+        if outcome == "done":
+            self._done[task].inc()
+        else:
+            self._ended.labels(task, outcome).inc()
+
+    def looked_at(self, status: Iterable[TaskStatus], in_redis: dict[str, int]) -> None:
+        """What is in Postgres and in Redis now."""
+        found = {each.task: each for each in status}
+        # Tasks of the catalogue alone: labels that come and go would stay for ever.
+        for task in self._waits:
+            each = found.get(task) or TaskStatus(task)
+            for state in ("waiting", "delayed", "running", "dead"):
+                self._jobs.labels(task, state).set(getattr(each, state))
+            self._oldest.labels(task).set(each.oldest_s or 0)
+            self._paused.labels(task).set(each.is_paused)
+            self._in_redis.labels(task).set(in_redis.get(task, 0))

@@ -1,0 +1,40 @@
+"""Where Prometheus fetches the figures: `GET /metrics`."""
+
+from __future__ import annotations
+
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
+
+import structlog
+import trio
+from prometheus_client import CollectorRegistry, start_http_server
+
+from runtime.config import ConfigError
+
+log = structlog.get_logger(__name__)
+
+
+async def serve_metrics(
+    host: str, port: int, registry: CollectorRegistry, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve until cancelled. The library's own server, in a thread of its own: it only reads.
+
+    :raises ConfigError: if the port cannot be listened on.
+    """
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConfigError(f"METRICS_PORT {port} on {host}: {error.strerror}; set another one, or 0") from None
+    log.info("serving_metrics", host=host, port=server.server_port)
+    try:
+        task_status.started(server.server_port)
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_close, server, thread)
+
+
+def _close(server: WSGIServer, thread: Thread) -> None:
+    server.shutdown()
+    server.server_close()
+    thread.join()

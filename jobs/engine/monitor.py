@@ -1,0 +1,61 @@
+"""What a worker has to know of the rest: which tasks are paused, and, for the metrics, how many jobs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+import trio
+
+from jobs.engine import streams
+from jobs.engine.metrics import Metrics
+from store import jobs
+from store.errors import StoreError
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
+from store.redis.client import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 1.0
+"""How often to ask what is paused: so a pause may come this much late."""
+
+COUNT_S: Final = 15.0
+"""How often to count jobs; a scrape of metrics comes about as often."""
+
+
+class Surroundings:
+    """Run `run` in a nursery.
+
+    :ivar paused: tasks that are paused, as far as is known; kept while Postgres cannot be asked.
+    """
+
+    def __init__(self, pool: Pool, redis: Redis, tasks: Iterable[str], metrics: Metrics) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._tasks = list(tasks)
+        self._metrics = metrics
+        self.paused: set[str] = set()
+        self._known = trio.Event()
+
+    async def wait_known(self) -> None:
+        """Return once Postgres has said what is paused: a worker that starts is not to begin what is not wanted."""
+        await self._known.wait()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        count_at = 0.0
+        while True:
+            try:
+                self.paused = await jobs.pauses(self._pool)
+                self._known.set()
+                if trio.current_time() >= count_at:
+                    count_at = trio.current_time() + COUNT_S
+                    self._metrics.looked_at(await jobs.status(self._pool), await self._count_entries())
+            except (StoreError, RedisError, Error) as error:
+                log.warning("not_counted", error=str(error))
+            await trio.sleep(POLL_S)
+
+    async def _count_entries(self) -> dict[str, int]:
+        return await streams.lengths_by_task(self._redis, self._tasks) if self._redis.is_connected else {}

@@ -1,0 +1,164 @@
+"""From Postgres to Redis: ends the windows that notices wait for, and hands over what is due; in Redis, volatile jobs
+whose time has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+import trio
+
+from jobs.engine import streams
+from jobs.engine.streams import Stream
+from jobs.engine.task import Task
+from store import jobs, notifiers, outbox
+from store.errors import StoreError
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
+from store.redis.client import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 0.5
+"""How often to look; so a job may begin this much after it is due. Earlier, if it is known when the next one is."""
+
+FULL_S: Final = 0.05
+"""How often to look while more is due than Redis is to hold."""
+
+
+LOOK_S: Final = 2.0
+"""How often to look for notices that have become pointless."""
+
+LOOK_BATCH: Final = 200
+"""Of one query; the marks of so many users are read in it, some 20 ms for all of them."""
+
+
+class Relay:
+    """Run `run` in a nursery. Any number of workers may do this at once.
+
+    :param window_s: how long a message may stay undelivered before its recipients are notified.
+    :param read_window_s: how long one that was delivered may stay unread before the recipients' other devices are.
+    """
+
+    def __init__(
+        self, pool: Pool, redis: Redis, tasks: Mapping[str, Task], *, window_s: float, read_window_s: float
+    ) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._streams = streams.streams_of(tasks)
+        self._tasks = list(tasks)
+        self._window_s = window_s
+        self._read_window_s = read_window_s
+        self._clock_behind_s: float | None = None
+        self._is_flushed = False
+        self._is_refused = False
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._decide_forever)
+            nursery.start_soon(self._look_again_forever)
+            nursery.start_soon(self._hand_in_forever)
+            nursery.start_soon(self._promote_forever)
+
+    def after_flush(self) -> None:
+        """Redis has lost what was in it: hand it in once more."""
+        self._is_flushed = True
+
+    async def _give_back_all(self) -> None:
+        await jobs.give_back_all(self._pool)
+        self._is_flushed = False
+
+    async def _decide_forever(self) -> None:
+        while True:
+            decided = ended = 0
+            try:
+                decided, noticed = await outbox.decide(self._pool, window_s=self._window_s)
+                if noticed:
+                    log.info("window_ended", messages=decided, users=noticed)
+                ended, noticed = await outbox.end_read_windows(self._pool, window_s=self._read_window_s)
+                if noticed:
+                    log.info("read_window_ended", messages=ended, users=noticed)
+            except (StoreError, Error) as error:
+                log.warning("relay_waits", error=str(error))
+            if max(decided, ended) < outbox.BATCH:
+                await trio.sleep(min(POLL_S, self._window_s))
+
+    async def _look_again_forever(self) -> None:
+        """See to it that notices which have become pointless are withdrawn."""
+        while True:
+            looked_at = 0
+            try:
+                looked_at, pointless = await notifiers.look_again(self._pool, limit=LOOK_BATCH)
+                if pointless:
+                    log.info("notices_pointless", looked_at=looked_at, notices=pointless)
+            except (StoreError, Error) as error:
+                log.warning("relay_waits", error=str(error))
+            if looked_at < LOOK_BATCH:
+                await trio.sleep(LOOK_S)
+
+    async def _hand_in_forever(self) -> None:
+        while True:
+            wait_s = POLL_S
+            try:
+                # What is relayed is leased: without Redis it would be for nothing, and late once Redis is back.
+                if self._redis.is_connected:
+                    if self._is_flushed:
+                        await self._give_back_all()
+                    wait_s = await self._hand_in()
+            except (StoreError, RedisError, Error) as error:
+                log.warning("relay_waits", error=str(error))
+            await trio.sleep(wait_s)
+
+    async def _hand_in(self) -> float:
+        """Hand in what is due and has room; in how many seconds to look again."""
+        lengths = await streams.lengths(self._redis, self._streams)
+        # Of a Redis that took nothing a little is asked first.
+        most = streams.MAX_HANDED if not self._is_refused else 1
+        rooms = [
+            (stream.task, stream.priority, min(streams.MAX_HANDED - length, most))
+            for stream, length in zip(self._streams, lengths, strict=True)
+            if length < streams.MAX_HANDED
+        ]
+        due = await jobs.relay(self._pool, rooms)
+        if due:
+            await self._add(due)
+            return 0 if len(rooms) == len(self._streams) else FULL_S
+        now_ms, due_ms = await jobs.next_due(self._pool, self._tasks)
+        await self._watch_clock(now_ms)
+        if due_ms is None:
+            return POLL_S
+        # Due already: there is no room for it, or somebody else hands it in.
+        return min(POLL_S, (due_ms - now_ms) / 1000) if due_ms > now_ms else FULL_S
+
+    async def _add(self, due: list[jobs.Due]) -> None:
+        entries = [(Stream(job.task, job.priority), streams.durable_fields(job.id, job.waited_ms)) for job in due]
+        self._is_refused = True
+        try:
+            await streams.add(self._redis, entries)
+            self._is_refused = False
+        except (StoreError, RedisError) as error:
+            log.error("jobs_wait_in_postgres", jobs=len(due), error=str(error))
+            await jobs.give_back(self._pool, [job.id for job in due])
+            await trio.sleep(POLL_S)
+
+    async def _watch_clock(self, now_ms: int) -> None:
+        behind_s = trio.current_time() - now_ms / 1000
+        before_s, self._clock_behind_s = self._clock_behind_s, behind_s
+        if before_s is None:
+            # It may have gone back while nobody looked.
+            await jobs.mend_clock(self._pool)
+        elif behind_s - before_s > jobs.CLOCK_SLACK_S:
+            log.warning("clock_of_postgres_went_back", seconds=round(behind_s - before_s, 1))
+            await jobs.mend_clock(self._pool)
+
+    async def _promote_forever(self) -> None:
+        while True:
+            wait_s: float | None = None
+            try:
+                if self._redis.is_connected:
+                    wait_s = await streams.promote(self._redis)
+            except (StoreError, RedisError) as error:
+                log.warning("volatile_jobs_wait", error=str(error))
+            await trio.sleep(POLL_S if wait_s is None else min(POLL_S, wait_s))

@@ -1,0 +1,123 @@
+"""One run of a job: from its payload to how it ended."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from jobs.engine.job import GiveUp, Job, Snooze
+from jobs.engine.streams import Entry
+from jobs.engine.task import BadPayload, Task
+from store.jobs import Ending
+
+MAX_REASON: Final = 500
+MAX_TRACEBACK: Final = 20_000
+"""Characters that are kept of what went wrong; of a traceback its end, which says where."""
+
+MAX_DELAY_S: Final = 366 * 86_400.0
+"""The longest that a job is put off: what a handler means by infinity, in a number that can be written."""
+
+DONE: Final = Ending("done")
+CANCELLED: Final = Ending("cancelled")
+PUT_BACK: Final = Ending("snoozed")
+"""The worker stops: another one is to begin at once, and this run does not count."""
+
+
+class Run:
+    """A job that runs here, or has ended and is still to be settled.
+
+    :ivar payload: its arguments.
+    :ivar attempt: number of this run.
+    :ivar version: of a durable job; see `store.jobs.Claimed`.
+    :ivar ending: how it has ended; None while it runs, and if that is for another worker to say.
+    :ivar wish: why it is being stopped: "cancelled", "lost" (another worker has it) or "stopped" (the worker ends);
+        empty: it is not.
+    """
+
+    __slots__ = ("attempt", "ending", "entry", "id", "payload", "result", "scope", "task", "version", "wish")
+
+    def __init__(self, task: Task, entry: Entry, payload: bytes, attempt: int, version: int = 0) -> None:
+        self.task = task
+        self.entry = entry
+        self.payload = payload
+        self.attempt = attempt
+        self.version = version
+        self.id = entry.job if entry.durable is None else str(entry.durable)
+        self.scope: trio.CancelScope | None = None
+        self.ending: Ending | None = None
+        self.wish = ""
+        self.result: bytes = b""
+
+    def stop(self, wish: str) -> None:
+        """Cancel it. Atomic (no checkpoint)."""
+        if not self.wish:
+            self.wish = wish
+            if self.scope is not None:
+                self.scope.cancel()
+
+    async def run(self, job: Job) -> None:
+        """Run the handler, to whatever end."""
+        self.ending = await self._run(job)
+
+    async def _run(self, job: Job) -> Ending | None:
+        if not self.wish and self.attempt > self.task.attempts:
+            return self._lost_too_often()
+        ending = await self._attempt(job) if not self.wish else None
+        # What it raises while it is being stopped is no failure of its own.
+        if not self.wish or ending is DONE:
+            return ending
+        return {"cancelled": CANCELLED, "stopped": PUT_BACK}.get(self.wish)
+
+    def _lost_too_often(self) -> Ending:
+        reason = f"its worker died, or was cut off, in attempt {self.attempt - 1}, the last one"
+        return Ending("lost", reason=reason)
+
+    async def _attempt(self, job: Job) -> Ending:
+        try:
+            # One scope for both: its being stopped, and its taking too long. What is raised on the way out is its own.
+            with trio.move_on_after(self.task.timeout_s) as self.scope:
+                self._keep(await self.task.call(job, self.payload))
+                return DONE
+        except Snooze as snooze:
+            return Ending("snoozed", delay_s=_bounded(snooze.delay_s))
+        except BadPayload as error:
+            return Ending("dead", reason=_text(str(error), MAX_REASON))
+        except GiveUp as error:
+            return Ending("dead", reason=_text(str(error), MAX_REASON), traceback=_traceback(error))
+        except Exception as error:  # noqa: BLE001  (whatever a handler raises is told, and tried again)
+            return self._failed(_one_line(error), _traceback(error))
+        return self._failed(f"not done within {self.task.timeout_s:g} s", None)
+
+    def _keep(self, result: Any) -> None:
+        if self.task.keep_result_s and result is not None:
+            self.result = msgspec.json.encode(result)
+
+    def _failed(self, reason: str, traceback_: str | None) -> Ending:
+        reason = _text(reason, MAX_REASON)
+        if self.attempt >= self.task.attempts:
+            return Ending("dead", reason=reason, traceback=traceback_)
+        return Ending("retry", _bounded(self.task.backoff.delay_s(self.attempt)), reason, traceback_)
+
+
+def _bounded(delay_s: float) -> float:
+    return min(max(0.0, delay_s), MAX_DELAY_S)
+
+
+def _one_line(error: Exception) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  (it is the handler's error, and so is its text)
+        text = "(its text could not be had)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _traceback(error: Exception) -> str:
+    return _text("".join(traceback.format_exception(error))[-MAX_TRACEBACK:], MAX_TRACEBACK)
+
+
+def _text(text: str, most: int) -> str:
+    """As Postgres takes it: without NUL and lone surrogates."""
+    return text[:most].replace("\0", "\\0").encode(errors="backslashreplace").decode()

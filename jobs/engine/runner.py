@@ -1,0 +1,199 @@
+"""The runs of one worker: begun as entries come, each a task of Trio, until they are settled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+import trio
+
+from jobs.engine import streams
+from jobs.engine.acknowledger import Settling
+from jobs.engine.job import Job
+from jobs.engine.metrics import Metrics
+from jobs.engine.queue import said_of
+from jobs.engine.run import Run
+from jobs.engine.streams import Entry, Stream
+from jobs.engine.task import Task
+from store import jobs
+from store.errors import StoreError, Unavailable
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
+from store.redis.client import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+MAX_UNSETTLED: Final = 1000
+"""Runs that have ended and are not written yet; with more, nothing is taken."""
+
+CLAIM_PAUSES_S: Final = (0.25, 0.25, 0.25)
+"""After each failed attempt to claim: a deadlock is over by the next one. If Postgres is away there is no next one:
+others have their turn, such as volatile jobs, which do without it."""
+
+PROGRESS_S: Final = 3600
+"""How long what a job says about how far it is may be read."""
+
+
+class Crew:
+    """Runs jobs, at most `size` at a time. Run `run` in a nursery.
+
+    :param tasks: by name.
+    :param worker: its id.
+    """
+
+    def __init__(
+        self, pool: Pool, redis: Redis, worker: str, tasks: Mapping[str, Task], size: int, metrics: Metrics
+    ) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._worker = worker
+        self._tasks = tasks
+        self._size = size
+        self._metrics = metrics
+        self._settling = Settling(pool, redis, worker, self._settled)
+        self._held: dict[tuple[Stream, bytes], Run] = {}
+        self._running = 0
+        self._changed = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._settling.run)
+            task_status.started()
+            await trio.sleep_forever()
+
+    @property
+    def held(self) -> list[Run]:
+        """Runs that go on, or are not settled: what this worker has to say that it is alive for."""
+        return list(self._held.values())
+
+    @property
+    def room(self) -> int:
+        """How many more may run now."""
+        if len(self._held) - self._running >= MAX_UNSETTLED:
+            return 0
+        return self._size - self._running
+
+    async def wait_room(self) -> int:
+        """Return once there is room for at least one more; how many."""
+        while self.room <= 0:
+            await self._changed.wait()
+        return self.room
+
+    async def wait_idle(self) -> None:
+        """Return once nothing runs and everything has been settled."""
+        while self._held:
+            await self._changed.wait()
+
+    def stop_all(self) -> None:
+        """Break off what runs; other workers are to begin it anew."""
+        for run in self.held:
+            run.stop("stopped")
+
+    async def begin(self, entries: Sequence[Entry]) -> None:
+        """Run the jobs of these entries, as long as they are still to be run and by nobody else.
+
+        Entries that cannot be claimed now stay pending, and are looked at again when they are taken over.
+        """
+        # What this worker failed to say a sign of life for comes round to itself as well.
+        entries = [entry for entry in entries if (entry.stream, entry.id) not in self._held]
+        durable = [entry for entry in entries if entry.durable is not None]
+        volatile = [entry for entry in entries if entry.durable is None]
+        if volatile:
+            await self._begin_volatile(volatile)
+        if durable:
+            await self._begin_durable(durable)
+
+    async def _begin_volatile(self, entries: Sequence[Entry]) -> None:
+        unwanted: set[str] = set()
+        try:
+            unwanted = await streams.cancelled_of(self._redis, [entry.job for entry in entries])
+        except (StoreError, RedisError) as error:
+            # Then they begin, and are stopped with the next sign of life.
+            log.warning("cancelled_not_known", error=str(error))
+        for entry in entries:
+            run = Run(self._tasks[entry.stream.task], entry, entry.payload, entry.attempt + 1)
+            if entry.job in unwanted:
+                run.stop("cancelled")
+            self._start(run)
+
+    async def _begin_durable(self, entries: Sequence[Entry]) -> None:
+        ids = list(dict.fromkeys(entry.durable for entry in entries if entry.durable is not None))
+        claimed = await self._claim(ids)
+        if claimed is None:
+            return
+        over = []
+        for entry in entries:
+            found = claimed.pop(entry.durable or 0, "gone")
+            if not isinstance(found, str) and found.task in self._tasks:
+                self._start(Run(self._tasks[found.task], entry, found.payload, found.attempt, found.version))
+                continue
+            if not isinstance(found, str):
+                log.error("job_of_an_unknown_task", job=found.id, task=found.task, entry=entry.stream.name)
+            over.append((entry.stream, entry.id))
+        if over:
+            # Nothing is to be done for them here; those that have not ended come back by themselves.
+            try:
+                await streams.finish(self._redis, over)
+            except (StoreError, RedisError) as error:
+                log.warning("entries_not_finished", jobs=len(over), error=str(error))
+
+    async def _claim(self, ids: Sequence[int]) -> dict[int, jobs.Claimed | str] | None:
+        for pause_s in CLAIM_PAUSES_S:
+            try:
+                return await jobs.claim(self._pool, ids, self._worker)
+            except (StoreError, Error) as error:
+                log.warning("jobs_not_claimed", jobs=len(ids), error=" ".join(str(error).split()))
+                await trio.sleep(pause_s)
+                if isinstance(error, Unavailable):
+                    break
+        return None
+
+    def _start(self, run: Run) -> None:
+        self._held[run.entry.stream, run.entry.id] = run
+        self._running += 1
+        self._metrics.started(run)
+        self._nursery.start_soon(self._run, run)
+
+    async def _run(self, run: Run) -> None:
+        structlog.contextvars.bind_contextvars(job=run.id, task=run.task.name, attempt=run.attempt)
+        begun = trio.current_time()
+
+        async def report(progress: str) -> None:
+            await self._report(run, progress)
+
+        await run.run(Job(run.id, run.task.name, run.attempt, report, run.version))
+        self._running -= 1
+        seconds = trio.current_time() - begun
+        self._metrics.ended(run, seconds)
+        _log_end(run, seconds)
+        self._settling.submit(run)
+        self._wake()
+
+    async def _report(self, run: Run, progress: str) -> None:
+        name, said = said_of(run.id), progress.encode(errors="replace")
+        try:
+            await self._redis.pipeline([("HSET", name, "progress", said), ("EXPIRE", name, PROGRESS_S)])
+        except (StoreError, RedisError) as error:
+            log.warning("progress_not_told", error=str(error))
+
+    def _settled(self, run: Run) -> None:
+        del self._held[run.entry.stream, run.entry.id]
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def _log_end(run: Run, seconds: float) -> None:
+    ending = run.ending
+    if ending is None:
+        log.warning("job_left_to_another_worker", run_s=round(seconds, 3))
+    elif ending.is_death:
+        log.error("job_dead", reason=ending.reason, traceback=ending.traceback)
+    elif ending.outcome == "retry":
+        log.warning("job_failed", reason=ending.reason, retry_in_s=round(ending.delay_s, 2), run_s=round(seconds, 3))
+    else:
+        log.debug("job_" + ending.outcome, run_s=round(seconds, 3))

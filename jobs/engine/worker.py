@@ -1,0 +1,131 @@
+"""The process `worker`: relays jobs from Postgres to Redis, fires schedules, takes jobs and runs them.
+
+The nesting of nurseries is the order of shutdown: first nothing more is taken, then what runs is finished, then this
+worker leaves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import structlog
+import trio
+
+from jobs.engine import streams
+from jobs.engine.fetcher import Taker
+from jobs.engine.heartbeat import beat_forever
+from jobs.engine.metrics import Metrics
+from jobs.engine.metrics_port import serve_metrics
+from jobs.engine.monitor import Surroundings
+from jobs.engine.relay import Relay
+from jobs.engine.runner import Crew
+from jobs.engine.scheduler import fire_forever
+from jobs.engine.task import Task
+from jobs.tasks.registry import open_tasks
+from runtime.config import Config
+from runtime.process import tell_ready
+from runtime.signals import watch_signals
+from store.errors import StoreError
+from store.postgres.migrate import wait_migrated
+from store.postgres.pool import Pool
+from store.redis.client import Redis, RedisError
+
+log = structlog.get_logger(__name__)
+
+DRAIN_S: Final = 15.0
+"""For running jobs when the process is told to stop. What does not end is put back, for another worker."""
+
+PUT_BACK_S: Final = 3.0
+"""For saying so. After both nobody waits for Postgres any more, but for 2 s in which a query that is broken off may
+end."""
+
+STOP_S: Final = 22.0
+"""From being told to stop: nothing at all is waited for after this. Process managers kill after 25 s."""
+
+
+class Worker:
+    """One worker process.
+
+    :param catalogue: the tasks with what they need; by default all of the product's.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Callable[[Config, Pool], AbstractAsyncContextManager[dict[str, Task]]] = open_tasks,
+    ) -> None:
+        self._config = config
+        self._catalogue = catalogue
+        self._pool = Pool(config.database_url, config.database_pool)
+        self._redis = Redis(config.jobs_url)
+        self._id = os.urandom(8).hex()
+        self._terminated = trio.Event()
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT; jobs that run are finished first."""
+        try:
+            async with self._catalogue(self._config, self._pool) as tasks, trio.open_nursery() as services:
+                await services.start(watch_signals, self._terminated)
+                await services.start(self._redis.run)
+                # Both edges wait for their service by themselves; only the log should say so from the start.
+                services.start_soon(wait_migrated, self._pool)
+                services.start_soon(self._pool.end_after, self._terminated, DRAIN_S + PUT_BACK_S)
+                metrics = Metrics(tasks)
+                if self._config.metrics_port:
+                    await services.start(serve_metrics, self._config.host, self._config.metrics_port, metrics.registry)
+                await self._work(tasks, metrics)
+                services.cancel_scope.cancel()
+        finally:
+            self._pool.close()
+        log.info("stopped")
+
+    async def _work(self, tasks: dict[str, Task], metrics: Metrics) -> None:
+        config, size = self._config, self._config.worker_concurrency
+        crew = Crew(self._pool, self._redis, self._id, tasks, size, metrics)
+        windows_s = config.offline_notice_after_s, config.read_notice_after_s
+        relay = Relay(self._pool, self._redis, tasks, window_s=windows_s[0], read_window_s=windows_s[1])
+        surroundings = Surroundings(self._pool, self._redis, tasks, metrics)
+        taker = Taker(self._redis, self._id, tasks, crew, surroundings, relay.after_flush)
+        async with trio.open_nursery() as settling:
+            await settling.start(crew.run)
+            settling.start_soon(beat_forever, self._pool, self._redis, self._id, crew)
+            async with trio.open_nursery() as taking:
+                taking.start_soon(taker.run)
+                async with trio.open_nursery() as relaying:
+                    relaying.start_soon(relay.run)
+                    relaying.start_soon(fire_forever, self._pool, tasks)
+                    relaying.start_soon(surroundings.run)
+                    log.info("working", worker=self._id, tasks=sorted(tasks), concurrency=size)
+                    relaying.start_soon(self._tell_ready)
+                    await self._terminated.wait()
+                    relaying.cancel_scope.cancel()
+                told_at = trio.current_time()
+                # Redis may have given it something that it has not begun: that is run as well.
+                taker.stop()
+                deadline = told_at + DRAIN_S
+                taking.cancel_scope.deadline = deadline
+            await self._drain(crew, deadline)
+            settling.cancel_scope.cancel()
+        await self._by(told_at + STOP_S, lambda: streams.leave(self._redis, self._id, tasks))
+
+    async def _tell_ready(self) -> None:
+        await self._redis.wait_connected()
+        tell_ready(self._config)
+
+    async def _drain(self, crew: Crew, deadline: float) -> None:
+        with trio.move_on_at(deadline):
+            await crew.wait_idle()
+        crew.stop_all()
+        await self._by(deadline + PUT_BACK_S, crew.wait_idle)
+
+    async def _by(self, deadline: float, do: Callable[[], Awaitable[Any]]) -> None:
+        with trio.move_on_at(deadline) as scope:
+            try:
+                await do()
+            except (StoreError, RedisError) as error:
+                log.warning("not_left_in_order", error=str(error))
+        if scope.cancelled_caught:
+            log.warning("not_left_in_order", note="what is left is taken over by other workers")

@@ -1,0 +1,97 @@
+"""The tasks that send mail: `verify_email`, `new_device`, `digests` and `digest`.
+
+Their payloads are ids; what a mail says is looked up when it is written, and so is whether it is still wanted.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from jobs.engine.job import Job
+from jobs.mail.mailer import Mailer
+from jobs.mail.wording import without_links
+from store import emails
+from store.postgres.pool import Pool
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 200
+"""Users of one query of `digests`: their conversations are counted in it, some 20 ms for all of them."""
+
+
+class MailTasks:
+    """The handlers, with what they need."""
+
+    def __init__(self, pool: Pool, mailer: Mailer) -> None:
+        self._pool = pool
+        self._mailer = mailer
+
+    async def verify_email(self, job: Job, user: UUID) -> None:
+        """Ask whoever reads what is sent to a user's address whether it is theirs. Who cannot is told no more there,
+        and nothing of whose account it is: names can be chosen to be read by strangers.
+
+        :raises GiveUp, NotSent: see `Mailer.send`.
+        """
+        mail = await emails.verification(self._pool, user.bytes)
+        if mail is None:
+            log.info("mail_not_needed")
+            return
+        link = self._mailer.link(f"/v1/email/verifications/{mail.token}")
+        await self._mailer.send(mail.address, "verify_email", key=f"{job.id} {mail.token}", link=link)
+
+    async def new_device(self, job: Job, user: UUID, device: UUID) -> None:
+        """Tell a user of a device that somebody has logged in with.
+
+        :raises GiveUp, NotSent: see `Mailer.send`.
+        """
+        mail = await emails.device_notice(self._pool, user.bytes, device.bytes)
+        if mail is None:
+            log.info("mail_not_needed")
+            return
+        await self._mailer.send(
+            mail.address,
+            "new_device",
+            key=f"{job.id} {device}",
+            username=mail.username,
+            device_name=without_links(mail.device_name) or "a device without a name",
+            at=mail.at,
+            zone=mail.zone,
+        )
+
+    async def digests(self, job: Job) -> None:
+        """Enqueue a digest for each user whose hour has come, if something is unread; in batches, until none is due."""
+        if not self._mailer.is_configured:
+            log.info("mail_not_sent", template="digest", hint="set SMTP_URL, MAIL_FROM and PUBLIC_URL")
+            return
+        users = mails = 0
+        while True:
+            looked_at, asked = await emails.ask_digests(self._pool, limit=BATCH)
+            users, mails = users + looked_at, mails + asked
+            if looked_at < BATCH:
+                break
+            await job.report(f"{users} users, {mails} digests")
+        if users:
+            log.info("digests_due", users=users, digests=mails)
+
+    async def digest(self, job: Job, user: UUID) -> None:
+        """Tell a user how much is unread, if anything still is: numbers, and neither content nor names.
+
+        :raises GiveUp, NotSent: see `Mailer.send`.
+        """
+        mail = await emails.digest(self._pool, user.bytes)
+        if mail is None:
+            log.info("mail_not_needed")
+            return
+        await self._mailer.send(
+            mail.address,
+            "digest",
+            key=f"{job.id} {user}",
+            unsubscribe=self._mailer.link(f"/v1/unsubscribe/{mail.token}"),
+            username=mail.username,
+            unread=str(mail.unread),
+            conversations=str(mail.conversations),
+        )
+        await emails.digest_sent(self._pool, user.bytes, mail.address)

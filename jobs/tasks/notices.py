@@ -1,0 +1,176 @@
+"""The tasks that tell a user who is away that something waits: how much, nothing else, and once until the user is back.
+
+`offline_notice` looks which notifiers of the user are to be told, and when, and hands out a job `notify` for each of
+them, so that one that fails neither repeats nor delays the others. `notify` looks again as late as it can, and tells
+its notifier, or withdraws what it was told. `jobs.tasks.pauses` decides for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from jobs.engine.job import GiveUp, Job, Snooze
+from jobs.notifiers.configured import Notifiers
+from jobs.notifiers.notifier import TYPE, Notice, NotifyError, TargetGone
+from jobs.tasks.pauses import delay_s, is_pointless, next_notice
+from jobs.tasks.quiet import quiet_for_s
+from store import notifiers as store
+from store import outbox
+from store.notifiers import EmailTarget, LastNotice, Prospect, Target, Way
+from store.postgres.pool import Pool
+
+log = structlog.get_logger(__name__)
+
+MAX_RETRY_AFTER_S: Final = 3600.0
+"""A service that asks to be left alone for longer is asked again after this; and after `PATIENCE_S` of failures such
+answers count as attempts, so that every notice comes to an end."""
+
+PATIENCE_S: Final = 6 * 3600.0
+
+MIN_RETRY_AFTER_S: Final = 30.0
+"""Who says "in a second" says it to all: such an answer costs no attempt, so it must not cost many calls."""
+
+FORGET_AFTER_S: Final = 14 * 86400.0
+"""A user's notifier that has failed for so long, and `FORGET_AFTER` times, is forgotten: nobody looks after it."""
+
+FORGET_AFTER: Final = 20
+"""More attempts than one notice gets: one notice a fortnight after another, both on a bad day, are no reason."""
+
+
+class Notices:
+    """
+    :param notifiers: see `jobs.notifiers.configured.open_notifiers`.
+    :param read_after_s: the read window.
+    :param pauses_s: see `jobs.tasks.pauses.delay_s`.
+    """
+
+    def __init__(self, pool: Pool, notifiers: Notifiers, *, read_after_s: float, pauses_s: Sequence[float]) -> None:
+        self._pool = pool
+        self._notifiers = notifiers
+        self._read_after_s = read_after_s
+        self._pauses_s = pauses_s
+
+    async def offline_notice(self, job: Job, user: UUID) -> None:
+        """The task at the end of a window: what waits is undelivered, or unread for long, so notifiers are told.
+
+        Once more, it hands out the same notice, which each notifier takes once.
+
+        :raises Snooze: in the user's quiet hours, until their end.
+        """
+        has_deployment = self._notifiers.has_deployment
+        prospect = await store.look(
+            self._pool, user.bytes, read_after_s=self._read_after_s, to_deployment=has_deployment
+        )
+        if prospect is None or not (prospect.is_undelivered or prospect.unread_by):
+            await self._nothing_to_tell(job, user, prospect)
+            return
+        _respect_quiet_hours(prospect)
+        if not prospect.ways:
+            # Nobody to tell: the log is where an operator finds out.
+            log.info("offline_notice", type=TYPE, notice=f"{job.id}-{job.version}", user=str(user))
+            return
+        delays_s = {way.notifier: delay_s(prospect, way, self._pauses_s) for way in prospect.ways}
+        told = {notifier: delay_s for notifier, delay_s in delays_s.items() if delay_s is not None}
+        if told:
+            await store.hand_out(self._pool, user.bytes, job=int(job.id), delays_s=told)
+
+    async def notify(self, job: Job, notifier: UUID | None, user: UUID, notice: str) -> None:
+        """The task for one notifier: looks whether the notice is still wanted, and sends it; or withdraws the last one,
+        if everything that it was about is read.
+
+        :param notifier: None for the deployment's webhook.
+        :param notice: its name.
+        :raises Snooze: in quiet hours, in the pause after the last notice, or if the service asks to be left alone.
+        :raises NotifyError: if it was not taken.
+        :raises GiveUp: if it never will be.
+        """
+        prospect = await store.look(
+            self._pool,
+            user.bytes,
+            read_after_s=self._read_after_s,
+            notifiers=[notifier.bytes] if notifier else [],
+            to_deployment=notifier is None,
+        )
+        way = prospect.ways[0] if prospect and prospect.ways else None
+        if prospect is None or way is None:
+            log.info("notice_not_needed", job=job.id, notifier=str(notifier))
+            return
+        wait_s = delay_s(prospect, way, self._pauses_s)
+        if wait_s is None or (way.last and way.last.name == notice):
+            if way.last and way.last.is_shown and is_pointless(prospect, way.last):
+                await self._withdraw(job, user, way, way.last)
+            else:
+                await self._nothing_to_tell(job, user, prospect)
+            return
+        _respect_quiet_hours(prospect)
+        if wait_s > 0:
+            raise Snooze(wait_s)
+        await self._tell(job, user, prospect, way, notice)
+
+    async def _tell(self, job: Job, user: UUID, prospect: Prospect, way: Way, name: str) -> None:
+        notice = Notice(name, user, prospect.unread, prospect.conversations)
+        if await self._is_taken(job, way, notice):
+            is_withdrawable = not isinstance(way.target, EmailTarget)
+            last = next_notice(prospect, way, name, is_withdrawable=is_withdrawable)
+            await store.took(self._pool, user.bytes, way, last)
+            log.info("notified", job=job.id, attempt=job.attempt, notifier=_name(way))
+
+    async def _withdraw(self, job: Job, user: UUID, way: Way, last: LastNotice) -> None:
+        if await self._is_taken(job, way, Notice(last.name, user, is_withdrawn=True)):
+            await store.withdrew(self._pool, user.bytes, way.notifier, last.name)
+            log.info("notice_withdrawn", job=job.id, attempt=job.attempt, notifier=_name(way))
+
+    async def _is_taken(self, job: Job, way: Way, notice: Notice) -> bool:
+        """Whether the notifier took it; if not, it is gone.
+
+        :raises Snooze, NotifyError, GiveUp: as `notify`.
+        """
+        try:
+            await self._notifiers.notify(way.target, notice)
+        except TargetGone as gone:
+            if way.notifier is None or way.target is None:
+                raise
+            log.info("notifier_gone", notifier=_name(way), reason=str(gone))
+            await store.forget(self._pool, way.notifier, way.target)
+            return False
+        except NotifyError as error:
+            if way.notifier is None or way.target is None:
+                raise
+            await self._failed(way.notifier, way.target, error)
+            return False
+        return True
+
+    async def _failed(self, notifier: bytes, target: Target, error: NotifyError) -> None:
+        """Returns only if the notifier is forgotten."""
+        failing_s, failures = await store.failed(self._pool, notifier, str(error))
+        if failing_s >= FORGET_AFTER_S and failures >= FORGET_AFTER:
+            log.info("notifier_forgotten", notifier=str(UUID(bytes=notifier)), failures=failures, reason=str(error))
+            await store.forget(self._pool, notifier, target)
+            return
+        if error.is_final:
+            raise GiveUp(str(error))
+        if error.retry_after_s is not None and failing_s < PATIENCE_S:
+            raise Snooze(min(max(error.retry_after_s, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S))
+        raise error
+
+    async def _nothing_to_tell(self, job: Job, user: UUID, prospect: Prospect | None) -> None:
+        log.info("notice_not_needed", job=job.id)
+        if prospect is not None and prospect.unread and not prospect.is_undelivered:
+            # It was delivered before this job's turn, and no read window was opened for it.
+            await outbox.wait_for_read(self._pool, user.bytes, window_s=self._read_after_s)
+
+
+def _respect_quiet_hours(prospect: Prospect) -> None:
+    """
+    :raises Snooze: in quiet hours, until their end.
+    """
+    if quiet_s := quiet_for_s(prospect.quiet, prospect.now):
+        raise Snooze(quiet_s)
+
+
+def _name(way: Way) -> str:
+    return "deployment" if way.notifier is None else str(UUID(bytes=way.notifier))

@@ -1,0 +1,111 @@
+"""All tasks there are, each with how its jobs are to be run: the one place where tasks get what they need."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from jobs.engine.task import Backoff, Cron, Every, Task
+from jobs.mail.mailer import Mailer
+from jobs.notifiers.configured import Notifiers, open_notifiers
+from jobs.tasks.analytics import INTERVAL_S as FIGURES_S
+from jobs.tasks.analytics import Analytics
+from jobs.tasks.batches import TIMEOUT_S
+from jobs.tasks.forget import Forgetting
+from jobs.tasks.mail import MailTasks
+from jobs.tasks.notices import Notices
+from jobs.tasks.orphans import Orphans
+from jobs.tasks.retention import INTERVAL_S, Retention
+from jobs.tasks.retention import TIMEOUT_S as RETENTION_TIMEOUT_S
+from runtime.config import Config
+from store.objects.interface import Objects
+from store.objects.url import open_objects
+from store.postgres.pool import Pool
+from store.redis.client import Redis
+
+BUS_PATIENCE_S: Final = 1.0
+"""For the first connection to the Redis that nodes read from: a worker that starts says that it works after it."""
+
+NOTICE_ATTEMPTS: Final = 12
+NOTICE_BACKOFF: Final = Backoff(1, 600)
+"""About an hour of attempts in all; then an operator has to look."""
+
+MAIL_BACKOFF: Final = Backoff(10, 1800)
+"""With 12 attempts about two hours: a mail server may be away for one, and a digest is not to come after the next."""
+
+
+@asynccontextmanager
+async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Task], None]:
+    """The tasks by name, and what they share for as long as they are used. Nothing is asked of anybody yet."""
+    bus = Redis(config.bus_url)
+    mailer = Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url)
+    async with (
+        open_notifiers(config, mailer if mailer.is_configured else None) as notifiers,
+        open_objects(config.object_store_url) as objects,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(bus.run)
+        with trio.move_on_after(BUS_PATIENCE_S):
+            await bus.wait_connected()
+        tasks = [
+            *_notices(config, pool, notifiers),
+            *_mails(pool, mailer),
+            *_clean_up(pool, objects),
+            _retention(config, pool, bus, objects),
+            *_figures(pool, objects),
+        ]
+        yield {task.name: task for task in tasks}
+        nursery.cancel_scope.cancel()
+
+
+def _notices(config: Config, pool: Pool, notifiers: Notifiers) -> list[Task]:
+    notices = Notices(pool, notifiers, read_after_s=config.read_notice_after_s, pauses_s=config.notice_pauses)
+    return [
+        Task(notices.offline_notice, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=30),
+        # A mail may take 40 s.
+        Task(notices.notify, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=60),
+    ]
+
+
+def _mails(pool: Pool, mailer: Mailer) -> list[Task]:
+    mails = MailTasks(pool, mailer)
+    return [
+        Task(mails.verify_email, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.new_device, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.digest, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.digests, attempts=1, timeout_s=300, concurrency=1, schedule=Every(300)),
+    ]
+
+
+def _clean_up(pool: Pool, objects: Objects | None) -> list[Task]:
+    """What is missed is made up for by the next run."""
+    forgetting, orphans = Forgetting(pool), Orphans(pool, objects)
+    return [
+        Task(forgetting.forget, attempts=1, schedule=Every(60), timeout_s=TIMEOUT_S, concurrency=1),
+        Task(forgetting.expired_tokens, attempts=3, schedule=Cron("15 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
+        Task(orphans.orphaned_attachments, attempts=3, schedule=Every(600), timeout_s=TIMEOUT_S, concurrency=1),
+        Task(orphans.orphaned_objects, attempts=5, schedule=Cron("45 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
+    ]
+
+
+def _figures(pool: Pool, objects: Objects | None) -> list[Task]:
+    figures = Analytics(pool, objects)
+    return [
+        Task(figures.analytics, attempts=3, schedule=Every(FIGURES_S), timeout_s=300, concurrency=1),
+        Task(figures.recount, attempts=3, timeout_s=300),
+    ]
+
+
+def _retention(config: Config, pool: Pool, bus: Redis, objects: Objects | None) -> Task:
+    retention = Retention(pool, bus, objects if config.retention_archives else None, days=config.retention_days)
+    return Task(
+        retention.retention,
+        attempts=5,
+        backoff=Backoff(1, INTERVAL_S),
+        schedule=Every(INTERVAL_S),
+        timeout_s=RETENTION_TIMEOUT_S,
+        concurrency=1,
+    )

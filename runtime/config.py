@@ -1,0 +1,271 @@
+"""Every environment variable that the processes read, with its default. README.md prints this table."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+from protocol.limits import MAX_ADDRESS_CONNECTIONS
+from runtime.email_address import sender_fault
+from runtime.smtp_url import smtp_url_fault
+from store.objects.url import objects_url_fault
+from store.postgres.driver import is_url
+from store.redis.url import redis_url_fault
+
+
+class ConfigError(Exception):
+    """A variable has a value that cannot be used; the text names the variable and what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The configuration of one process. Field `x_y` is read from the variable `X_Y`."""
+
+    host: str = "127.0.0.1"
+    """Address that `web` and `socket` listen on; 0.0.0.0 to be reached from elsewhere."""
+    port: int = 8000
+    """Port of `web` (HTTP)."""
+    socket_port: int = 8001
+    """Port of `socket` (WebSocket)."""
+    database_url: str = "postgresql://postgres@127.0.0.1:5432/postgres"
+    """Postgres 15 or newer itself, not a connection pooler, as a libpq URL or DSN; several hosts allowed."""
+    database_pool: int = 8
+    """Postgres connections of one process."""
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Redis 6.2 or newer: redis://, rediss:// (TLS), unix:// or redis+sentinel:// (`store.redis.url`)."""
+    redis_bus_url: str = ""
+    """Redis for what nodes tell each other (`socket`, `web`); empty: that of REDIS_URL."""
+    redis_jobs_url: str = ""
+    """Redis for the job queue (`worker`); empty: that of REDIS_URL."""
+    object_store_url: str = dataclasses.field(default="", repr=False)
+    """Archives and attachments: file:/// or s3:// (`store.objects.url`); empty: none are kept."""
+    token_lifetime_s: float = 90 * 86400.0
+    """How long a token is good, unless it is refreshed."""
+    trusted_proxies: str = ""
+    """Load balancers that say for whom they speak (PROXY protocol, X-Forwarded-For): addresses and networks."""
+    max_address_connections: int = MAX_ADDRESS_CONNECTIONS
+    """Connections of one address (one /64 of IPv6) to one `socket` process."""
+    worker_concurrency: int = 32
+    """Jobs that one `worker` runs at a time."""
+    metrics_port: int = 0
+    """Port of `worker` for Prometheus, on HOST; 0: none."""
+    offline_notice_url: str = ""
+    """Webhook that is told of users who have undelivered messages; empty: they are logged."""
+    offline_notice_after_s: float = 10.0
+    """Debounce window: how long a message may stay undelivered before its recipients are notified."""
+    read_notice_after_s: float = 120.0
+    """Read window: how long a message that one device has may stay unread before the other devices are notified."""
+    notice_pauses_s: str = "60,600,3600,21600,86400"
+    """Pauses after the first, second, ... notice to a notifier whose user takes and reads nothing; the last repeats."""
+    smtp_url: str = ""
+    """Mail server: smtp:// (with STARTTLS) or smtps:// (`runtime.smtp_url`); empty: no mail is sent."""
+    mail_from: str = ""
+    """Whom mail is from: ADDRESS, or NAME <ADDRESS>."""
+    public_url: str = ""
+    """Where `web` is reached from outside: what links in mails begin with."""
+    new_conversations_per_day: int = 50
+    """Conversations with strangers that a user may begin in 24 hours; each stranger added to a group is one, too."""
+    retention_days: float = 0.0
+    """For how long messages are kept, in days; 0: for ever. Where a conversation has a lifetime, the shorter counts."""
+    retention_archives: int = 0
+    """1: what RETENTION_DAYS removes is archived in the object store before; what disappears by a lifetime never is."""
+    ops_token: str = ""
+    """What operators show to the ops API of `web`; empty: there is none."""
+    offline_notice_secret: str = ""
+    """Signs what OFFLINE_NOTICE_URL gets: whsec_ and base64 of 24 to 64 bytes; empty: not signed."""
+    notifier_networks: str = ""
+    """Networks, separated by commas, that users' webhooks may be in although they are not on the Internet."""
+    vapid_private_key: str = ""
+    """For Web Push: the 32 bytes of a P-256 key in base64url; empty: users have no Web Push."""
+    vapid_contact: str = ""
+    """A mailto: or https: URL, for push services whose operators want a word."""
+    apns_key: str = ""
+    """For Apple's push service: a .p8 key (PEM), or the path of its file; empty: users have no APNs."""
+    apns_key_id: str = ""
+    """The id of that key."""
+    apns_team_id: str = ""
+    """The id of the account that it belongs to."""
+    apns_topic: str = ""
+    """The bundle id of the app."""
+    apns_url: str = "https://api.push.apple.com"
+    """The service, or its sandbox."""
+    fcm_credentials: str = ""
+    """For Firebase Cloud Messaging: the JSON of a service account, or its file's path; empty: users have no FCM."""
+    fcm_url: str = "https://fcm.googleapis.com"
+    """The service."""
+    log_level: str = "info"
+    """debug, info, warning or error. Logs go to stderr."""
+    log_format: str = ""
+    """json: an object a line; console: for people, in colour. Empty: console on a terminal, json elsewhere."""
+    ready_line: str = ""
+    """Written to stderr, as a line by itself, once the process serves; empty: nothing is."""
+
+    @property
+    def bus_url(self) -> str:
+        return self.redis_bus_url or self.redis_url
+
+    @property
+    def jobs_url(self) -> str:
+        return self.redis_jobs_url or self.redis_url
+
+    @property
+    def notice_pauses(self) -> list[float]:
+        return [float(text) for text in self.notice_pauses_s.split(",")]
+
+    @property
+    def notifier_networks_allowed(self) -> list[IPv4Network | IPv6Network]:
+        return [ip_network(text.strip()) for text in self.notifier_networks.split(",") if text.strip()]
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Config:
+        """
+        :raises ConfigError: if a number is not one, or out of range, or a URL not of a kind that can be used.
+        """
+        values: dict[str, object] = {}
+        for field in fields(cls):
+            name = field.name.upper()
+            text = environment.get(name, "")
+            if not text:
+                continue
+            convert = {"int": int, "float": float, "str": str}[str(field.type)]
+            try:
+                values[field.name] = convert(text)
+            except ValueError:
+                raise ConfigError(f"{name} must be a number, not {text!r}") from None
+        config = cls(**values)  # type: ignore[arg-type]
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        for name, what, is_good in self._rules():
+            if not is_good:
+                raise ConfigError(f"{name} {what}")
+
+    def _rules(self) -> Iterator[tuple[str, str, bool]]:
+        """Of each variable with bounds: what it must be, and whether it is."""
+        port = "must be a port number, 0 to 65535"
+        yield "PORT", port, 0 <= self.port <= 65535
+        yield "SOCKET_PORT", port, 0 <= self.socket_port <= 65535
+        pool = "must be at least 2: one connection commits sends, the others serve the rest"
+        yield "DATABASE_POOL", pool, self.database_pool >= 2
+        yield "MAX_ADDRESS_CONNECTIONS", "must be at least 1", self.max_address_connections >= 1
+        starts = "must be 0 (none at all) to 1000000"
+        yield "NEW_CONVERSATIONS_PER_DAY", starts, 0 <= self.new_conversations_per_day <= 1_000_000
+        yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000
+        yield "METRICS_PORT", port, 0 <= self.metrics_port <= 65535
+        lifetime = "must be more than 0 and at most ten years"
+        yield "TOKEN_LIFETIME_S", lifetime, 0 < self.token_lifetime_s <= 3650 * 86400
+        window = "must be more than 0 and less than a day"
+        yield "OFFLINE_NOTICE_AFTER_S", window, 0 < self.offline_notice_after_s < 86400
+        yield "READ_NOTICE_AFTER_S", window, 0 < self.read_notice_after_s < 86400
+        pauses = "must be 1 to 20 numbers of seconds, separated by commas, none less than the one before, up to 30 days"
+        yield "NOTICE_PAUSES_S", pauses, _are_pauses(self.notice_pauses_s)
+        database = "must be a libpq URL (postgresql://...) or DSN, with one port or a port per host"
+        yield "DATABASE_URL", database, is_url(self.database_url)
+        for name, url in (
+            ("REDIS_URL", self.redis_url),
+            ("REDIS_BUS_URL", self.bus_url),
+            ("REDIS_JOBS_URL", self.jobs_url),
+        ):
+            fault = redis_url_fault(url)
+            yield name, fault, not fault
+        fault = objects_url_fault(self.object_store_url)
+        yield "OBJECT_STORE_URL", fault, not fault
+        days = "must be 0 (for ever), or 0.001 to 3650 days"
+        yield "RETENTION_DAYS", days, self.retention_days == 0 or 0.001 <= self.retention_days <= 3650
+        yield "RETENTION_ARCHIVES", "must be 0 or 1", self.retention_archives in (0, 1)
+        where = "needs OBJECT_STORE_URL: where the archives are to go"
+        yield "RETENTION_ARCHIVES", where, not self.retention_archives or bool(self.object_store_url)
+        hook = "must be an http:// or https:// URL, or empty"
+        yield (
+            "OFFLINE_NOTICE_URL",
+            hook,
+            not self.offline_notice_url or _has_scheme(self.offline_notice_url, "http", "https"),
+        )
+        yield from self._mail_rules()
+        shown = "must be at least 16 characters of ASCII without spaces, or empty"
+        yield "OPS_TOKEN", shown, not self.ops_token or (len(self.ops_token) >= 16 and _is_visible(self.ops_token))
+        yield from self._notifier_rules()
+        levels = "must be debug, info, warning or error"
+        yield "LOG_LEVEL", levels, self.log_level in ("debug", "info", "warning", "error")
+        yield "LOG_FORMAT", "must be json, console or empty", self.log_format in ("json", "console", "")
+
+    def _mail_rules(self) -> Iterator[tuple[str, str, bool]]:
+        fault = smtp_url_fault(self.smtp_url) if self.smtp_url else ""
+        yield "SMTP_URL", fault, not fault
+        fault = sender_fault(self.mail_from) if self.mail_from or self.smtp_url else ""
+        yield "MAIL_FROM", fault, not fault
+        link = "must be an http:// or https:// URL of at most 200 characters, without a query, wherever mail is sent"
+        is_good = _has_scheme(self.public_url, "http", "https") and not set(self.public_url) & set('?# <>"')
+        is_short = self.public_url.isascii() and len(self.public_url) <= 200
+        yield "PUBLIC_URL", link, is_good and is_short if self.public_url or self.smtp_url else True
+
+    def _notifier_rules(self) -> Iterator[tuple[str, str, bool]]:
+        signs = "must be whsec_ and base64 of 24 to 64 bytes, or empty"
+        yield "OFFLINE_NOTICE_SECRET", signs, not self.offline_notice_secret or _is_secret(self.offline_notice_secret)
+        networks = "must be addresses and networks, separated by commas, or empty"
+        yield "NOTIFIER_NETWORKS", networks, _are_networks(self.notifier_networks)
+        key = "must be the 32 bytes of a P-256 key in base64url, or empty"
+        yield "VAPID_PRIVATE_KEY", key, not self.vapid_private_key or len(_base64url(self.vapid_private_key)) == 32
+        contact = "must be a mailto: or https: URL; VAPID_PRIVATE_KEY needs one"
+        has_contact = self.vapid_contact.startswith(("mailto:", "https://"))
+        yield "VAPID_CONTACT", contact, has_contact or (not self.vapid_contact and not self.vapid_private_key)
+        for name, value in (
+            ("APNS_KEY_ID", self.apns_key_id),
+            ("APNS_TEAM_ID", self.apns_team_id),
+            ("APNS_TOPIC", self.apns_topic),
+        ):
+            yield name, "must be set: APNS_KEY needs it", bool(value or not self.apns_key)
+        service = "must be an https:// URL"
+        yield "APNS_URL", service, _has_scheme(self.apns_url, "https")
+        yield "FCM_URL", service, _has_scheme(self.fcm_url, "https")
+
+
+def _are_pauses(text: str) -> bool:
+    try:
+        pauses = [float(each) for each in text.split(",")]
+    except ValueError:
+        return False
+    is_growing = all(one <= next_one for one, next_one in pairwise(pauses))
+    return len(pauses) <= 20 and is_growing and pauses[0] > 0 and pauses[-1] <= 30 * 86400
+
+
+def _is_secret(text: str) -> bool:
+    try:
+        return text.startswith("whsec_") and 24 <= len(b64decode(text.removeprefix("whsec_"), validate=True)) <= 64
+    except ValueError:
+        return False
+
+
+def _base64url(text: str) -> bytes:
+    """What it encodes; nothing if it does not."""
+    try:
+        return b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        return b""
+
+
+def _are_networks(text: str) -> bool:
+    try:
+        return all(ip_network(each.strip()) for each in text.split(",") if each.strip())
+    except ValueError:
+        return False
+
+
+def _has_scheme(url: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (raises if it is no number)
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.netloc or parts.path)
+
+
+def _is_visible(text: str) -> bool:
+    return all("!" <= character <= "~" for character in text)

@@ -1,0 +1,49 @@
+"""Running one process: from its configuration to its exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from runtime.config import Config, ConfigError
+from runtime.log import configure_logging
+from runtime.open_files import raise_limit
+from store.errors import PoolerRefused
+
+
+def run_process(
+    name: str, main: Callable[[Config], Awaitable[object]], *told: type[Exception], level: str = ""
+) -> None:
+    """Run a process to its end. What an operator has to change ends it with a sentence, all else with a traceback.
+
+    :param told: such errors, besides those of the configuration.
+    :param level: of the log, instead of the configured one.
+    """
+    try:
+        config = Config.from_environment()
+        configure_logging(name, level or config.log_level, config.log_format)
+        raise_limit()
+        trio.run(main, config)
+    except BaseExceptionGroup as group:
+        errors, rest = group.split(lambda error: isinstance(error, (ConfigError, PoolerRefused, *told)))
+        if errors is None or rest is not None:
+            raise
+        sys.exit(str(_first(errors)))
+    except Exception as error:
+        if not isinstance(error, (ConfigError, PoolerRefused, *told)):
+            raise
+        sys.exit(str(error))
+
+
+def tell_ready(config: Config) -> None:
+    """Tell the runner that has started this process that it serves, and has logged all that it logs at a start."""
+    if config.ready_line:
+        sys.stderr.write(f"{config.ready_line}\n")
+        sys.stderr.flush()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

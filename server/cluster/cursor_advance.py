@@ -1,0 +1,124 @@
+"""The cursors of connected devices move forward: so who comes back is told again of half a minute at most.
+
+A snapshot of Postgres is taken, and waited for until everything that it sees has been offered here, or a gap was
+noticed (`server.cluster.node`). Then it is looked up whether something was lost without a sign
+(`server.cluster.missed_pushes`). Whoever has been told of everything up to the snapshot, by the last `sync` and what
+was pushed since, gets it as their cursor. One snapshot for each node, whatever the number of devices. Marks are not
+pushed to everybody, so a cursor keeps how far its connection was told of them by the last `sync`.
+
+The same look notices that Postgres' history has become another one, after a fail-over or when a back-up was restored:
+then what was pushed is no measure for what comes, and devices are asked to sync, which tells them to begin anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, TypeAlias
+
+import structlog
+import trio
+
+from protocol.codec import encode
+from protocol.frames import Cursor
+from server.delivery.hub import Hub
+from store.errors import StoreError
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
+from store.redis.client import RedisError
+from store.sync import Tide, cursor_of, tide
+
+log = structlog.get_logger(__name__)
+
+SETTLE_S: Final = 20.0
+"""From a commit to its push here, or to a sign that there was a gap, takes less: at most 12 s until the outcome of the
+commit is known, or not, and 3 s until the other nodes are asked to look for it (`server.cluster.unknown_outcomes`); 5 s
+until a node that is in trouble is missed, or a write to Redis has failed; and some heartbeats."""
+
+INTERVAL_S: Final = 30.0
+"""From one snapshot to the next."""
+
+Check: TypeAlias = Callable[[Sequence[bytes], Tide, float, float], Awaitable[None]]
+
+
+class TideKeeper:
+    """Moves the cursors of this node's connections. Run `run` in a nursery.
+
+    :param gaps: how many gaps have been noticed here; a gap that is being looked at counts as a new one all the time.
+    :param check: looks whether devices of some users lack something, and asks those to fetch it (`missed_pushes`).
+    :ivar settled: everything that this sees has been offered to the connections that were here then; None before
+        `begin`.
+    """
+
+    def __init__(self, pool: Pool, hub: Hub, gaps: Callable[[], float], check: Check) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._gaps = gaps
+        self._check = check
+        self._checked_at = trio.current_time()
+        self._history: str | None = None
+        self._on_new_history: list[Callable[[], None]] = []
+        self._begun = trio.Event()
+        self.settled: Tide | None = None
+
+    async def begin(self) -> None:
+        """Return once a first snapshot has been taken: before anybody is let in, so that all sync after it."""
+        while self.settled is None:
+            try:
+                self.settled = await self._look()
+            except (StoreError, Error) as error:
+                log.warning("cursors_not_moved", error=str(error))
+                await trio.sleep(1)
+        self._begun.set()
+
+    def when_history_changes(self, forget: Callable[[], None]) -> None:
+        """Have this called when Postgres' history has become another one: what was kept of the former one is wrong."""
+        self._on_new_history.append(forget)
+
+    async def run(self) -> None:
+        """Until cancelled; begins once `begin` has returned."""
+        await self._begun.wait()
+        while True:
+            try:
+                await self._move_once()
+            except (StoreError, RedisError, Error) as error:
+                log.warning("cursors_not_moved", error=str(error))
+                await trio.sleep(1)
+
+    async def _move_once(self) -> None:
+        gaps = self._gaps()
+        asked_at = trio.current_time()
+        taken = await self._look()
+        taken_at = trio.current_time()
+        await trio.sleep(SETTLE_S)
+        if self._gaps() == gaps and (await self._look()).history == taken.history:
+            users = [user for user in self._hub.users() if self._have_news(user, taken_at)]
+            await self._check(users, taken, asked_at, self._checked_at)
+            if self._gaps() == gaps:
+                self._checked_at = asked_at
+                self.settled = taken
+                self._move(users, taken, taken_at)
+        await trio.sleep(INTERVAL_S - SETTLE_S)
+
+    async def _look(self) -> Tide:
+        found = await tide(self._pool)
+        if self._history not in (None, found.history):
+            log.warning("history_changed", connections=self._hub.statistics().connections)
+            self.settled = found
+            for forget in self._on_new_history:
+                forget()
+            self._hub.begin_anew()
+            self._hub.flush()
+        self._history = found.history
+        return found
+
+    def _have_news(self, user: bytes, taken_at: float) -> bool:
+        return any(client.outbox.holds_all_before(taken_at) for client in self._hub.of(user))
+
+    def _move(self, users: Iterable[bytes], taken: Tide, taken_at: float) -> None:
+        """Tell those who have been told of everything. Atomic (no checkpoint)."""
+        for user in users:
+            for client in self._hub.of(user):
+                outbox = client.outbox
+                if outbox.holds_all_before(taken_at):
+                    outbox.push_cursor(encode(Cursor(cursor_of(user, taken, outbox.marks), False)))
+                    outbox.flush()

@@ -1,0 +1,374 @@
+"""Who is online, for those who watch.
+
+A user is online while some node that lives has a device of theirs in the directory (`store.redis.directory`). Each node
+knows which users its own connections watch, and finds out about these by itself: it looks all of them up every
+`POLL_S`, and those about whom another node has given a hint at once. So a lost hint, a dead node or a forgetful Redis
+makes a change late, and nothing else. Who seems to be gone counts as online for `GRACE_S` more: a phone that changes
+networks, a node that restarts and FLUSHALL show nobody anything. Who is offline is shown with when they were online
+last, unless that is not known. Whom somebody may watch is asked when they begin to, and again when it may have changed
+(`recheck`).
+
+Everything that decides is synchronous; only the look-ups wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+import structlog
+import trio
+
+from protocol.codec import encode
+from protocol.frames import Presence
+from server.delivery.fanout import encode_hint
+from server.delivery.hub import Hub
+from server.gateway.connection import Connection
+from store.errors import StoreError, Unavailable
+from store.last_seen import last_seen
+from store.members import Watchable, unwatchable
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
+from store.redis.bus import publish
+from store.redis.client import Redis, RedisError
+from store.redis.directory import enter_watchers, leave_watchers, locate, locate_watchers
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 5.0
+GRACE_S: Final = 5.0
+
+RECHECKED_AT_ONCE: Final = 1000
+"""Pairs of a watcher and a user of whom one query asks whether that is still allowed: some 20 ms of Postgres."""
+
+CHANGED_S: Final = 60.0
+"""For so long a change of who may watch a user is remembered: a `watch` that is under way asks again. No look-up takes
+longer."""
+
+HINT_S: Final = 0.1
+"""Arrivals and departures are gathered for so long: a herd is one hint, not thousands."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceStatistics:
+    """A snapshot of the counters since the start.
+
+    :ivar hits, misses: users whom a connection began to watch, and whether another one here watched them already.
+    """
+
+    watched: int
+    hits: int
+    misses: int
+
+
+class _Watched:
+    """A user whom some connection here watches."""
+
+    __slots__ = ("absent_since", "is_online", "watchers")
+
+    def __init__(self) -> None:
+        self.watchers: set[Connection] = set()
+        self.is_online = False
+        self.absent_since: float | None = None
+
+
+class PresenceWatch:
+    """The presence that this node's connections watch, and hints for other nodes.
+
+    :param live_nodes: the ids of the nodes that live, this one included.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        pool: Pool,
+        node: bytes,
+        hub: Hub,
+        live_nodes: Callable[[], frozenset[bytes]],
+    ) -> None:
+        self._redis = redis
+        self._pool = pool
+        self._node = node
+        self._hub = hub
+        self._live_nodes = live_nodes
+        self._watched: dict[bytes, _Watched] = {}
+        self._unwatched: set[bytes] = set()
+        self._hinted: set[bytes] = set()
+        self._rechecked: set[bytes] = set()
+        self._changed_at: dict[bytes, float] = {}
+        self._parting: set[tuple[bytes, bytes]] = set()
+        self._moved: set[bytes] = set()
+        self._hits = 0
+        self._misses = 0
+        self._wake = trio.Event()
+        self._move = trio.Event()
+        self._recheck = trio.Event()
+
+    def statistics(self) -> PresenceStatistics:
+        return PresenceStatistics(len(self._watched), self._hits, self._misses)
+
+    def users(self) -> list[bytes]:
+        """Whom this node watches."""
+        return list(self._watched)
+
+    async def watch(self, connection: Connection, users: Iterable[Watchable], asked_at: float) -> None:
+        """Watch these users and no others; how they are is offered to the connection before this returns.
+
+        :param asked_at: when it was asked who of them may be watched. If that has changed since, it is asked again.
+        :raises Unavailable: if Redis cannot be reached; nothing has changed then.
+        """
+        asked = list(users)
+        # Who has begun to block the user just now is watched until the grace ends, as anybody who goes.
+        frozen = [
+            each
+            for each in asked
+            if each.is_frozen
+            and each.user not in connection.watched
+            and (connection.user, each.user) not in self._parting
+        ]
+        wanted = frozenset(each.user for each in asked if each not in frozen)
+        states: dict[bytes, bool] = {}
+        entered: list[bytes] = []
+        known = sum(user in self._watched for user in wanted)
+        seen: dict[bytes, int | None] = {}
+        while True:
+            # Whom somebody here watches need not be looked up; should that end meanwhile, they are all the same.
+            new = [user for user in wanted if user not in self._watched and user not in states]
+            if new:
+                # Entered before it is looked up: who changes after the look-up sends a hint here.
+                await enter_watchers(self._redis, self._node, new)
+                entered += new
+                states |= await self._look_up(new)
+                continue
+            offline = [user for user in wanted if user not in seen and not self._is_shown_online(user, states)]
+            if not offline:
+                break
+            seen |= dict.fromkeys(offline) | await self._last_seen(offline)
+        self._hits += known
+        self._misses += len(wanted) - known
+        if connection.outbox.cut_reason is not None:
+            self._unwatched.update(entered)
+            return
+        self.forget(connection, keep=wanted)
+        connection.watched = wanted
+        for user in wanted:
+            watched = self._watched.get(user)
+            if watched is None:
+                watched = self._watched[user] = _Watched()
+                watched.is_online = states[user]
+            watched.watchers.add(connection)
+            shown = None if watched.is_online else seen.get(user)
+            self._hub.offer(connection, encode(Presence(user, watched.is_online, shown)))
+        self.recheck(
+            each.user
+            for each in asked
+            if each.user in wanted and (each.is_frozen or self._changed_at.get(each.user, -inf) >= asked_at)
+        )
+        for each in frozen:
+            self._hub.offer(connection, encode(Presence(each.user, False, each.last_seen)))
+
+    def _is_shown_online(self, user: bytes, states: dict[bytes, bool]) -> bool:
+        return self._watched[user].is_online if user in self._watched else states[user]
+
+    def forget(self, connection: Connection, *, keep: frozenset[bytes] = frozenset()) -> None:
+        """The connection watches nobody but these any more. Atomic (no checkpoint)."""
+        for user in connection.watched - keep:
+            watched = self._watched[user]
+            watched.watchers.discard(connection)
+            if not watched.watchers:
+                del self._watched[user]
+                self._unwatched.add(user)
+        connection.watched &= keep
+
+    def moved(self, user: bytes) -> None:
+        """The user's first device has come to this node, or the last one gone. Atomic (no checkpoint)."""
+        self._moved.add(user)
+        self._move.set()
+
+    def hear(self, users: Iterable[bytes]) -> None:
+        """Another node says that these may have come or gone. Atomic (no checkpoint)."""
+        self._hinted.update(users)
+        self._wake.set()
+
+    def recheck(self, users: Iterable[bytes]) -> None:
+        """Who may watch these has changed. Atomic (no checkpoint)."""
+        for user in users:
+            self._changed_at[user] = trio.current_time()
+            if user in self._watched:
+                self._rechecked.add(user)
+        if self._rechecked:
+            self._recheck.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow)
+            nursery.start_soon(self._tell)
+            nursery.start_soon(self._recheck_watchers, nursery)
+
+    async def _recheck_watchers(self, nursery: trio.Nursery) -> None:
+        while True:
+            await self._recheck.wait()
+            self._recheck = trio.Event()
+            users, self._rechecked = self._rechecked, set()
+            pairs = [
+                (connection.user, user)
+                for user in users
+                if user in self._watched
+                for connection in self._watched[user].watchers
+            ]
+            pairs = list(dict.fromkeys(pairs))
+            try:
+                for start in range(0, len(pairs), RECHECKED_AT_ONCE):
+                    for watcher, user, is_blocked, seen in await unwatchable(
+                        self._pool, pairs[start : start + RECHECKED_AT_ONCE]
+                    ):
+                        if is_blocked:
+                            self._part_nowait(nursery, watcher, user, seen)
+                        else:
+                            self._drop_watcher(watcher, user, Presence(user, False, None))
+            except (StoreError, Error) as error:
+                log.warning("watchers_not_rechecked", error=str(error))
+                await trio.sleep(1)
+                self.recheck(users)
+
+    def _part_nowait(self, nursery: trio.Nursery, watcher: bytes, user: bytes, last_seen: int | None) -> None:
+        """The watcher, whom the user blocks, sees no more of the user than of one who goes at this moment: one who is
+        online is seen to be offline after the grace, of one who is offline nothing is told. Atomic (no checkpoint)."""
+        if user in self._watched and not self._watched[user].is_online:
+            self._drop_watcher(watcher, user, None)
+        elif (watcher, user) not in self._parting:
+            self._parting.add((watcher, user))
+            nursery.start_soon(self._part, watcher, user, last_seen)
+
+    async def _part(self, watcher: bytes, user: bytes, last_seen: int | None) -> None:
+        try:
+            await trio.sleep(GRACE_S)
+        finally:
+            self._parting.discard((watcher, user))
+        is_shown = user in self._watched and self._watched[user].is_online
+        self._drop_watcher(watcher, user, Presence(user, False, last_seen) if is_shown else None)
+
+    def _drop_watcher(self, watcher: bytes, user: bytes, last: Presence | None) -> None:
+        """The watcher's devices are shown this, and nothing of the user after that. Atomic (no checkpoint)."""
+        watched = self._watched.get(user)
+        for connection in list(watched.watchers) if watched is not None else ():
+            if connection.user == watcher:
+                if last is not None:
+                    connection.outbox.push_latest(user, encode(last))
+                    connection.outbox.flush()
+                self.forget(connection, keep=connection.watched - {user})
+
+    async def _last_seen(self, users: Iterable[bytes]) -> dict[bytes, int]:
+        """When those were online last of whom it is known."""
+        offline = list(users)
+        if not offline:
+            return {}
+        try:
+            return await last_seen(self._pool, offline)
+        except (StoreError, Error) as error:
+            log.warning("last_seen_not_read", error=str(error))
+            return {}
+
+    async def _follow(self) -> None:
+        polled_at = 0.0
+        while True:
+            with trio.move_on_after(self._pause(polled_at)):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            now = trio.current_time()
+            if now >= polled_at + POLL_S:
+                polled_at, users = now, list(self._watched)
+                self._changed_at = {user: at for user, at in self._changed_at.items() if at > now - CHANGED_S}
+            else:
+                due = [user for user, each in self._watched.items() if _is_over(each, now)]
+                users = [*due, *(user for user in self._hinted if user in self._watched)]
+            self._hinted.clear()
+            try:
+                await self._clean_up()
+                if users:
+                    await self._show(self._settle(await self._look_up(users)))
+            except (Unavailable, RedisError) as error:
+                log.warning("presence_not_looked_up", error=str(error))
+                # Who was gone before the outage may have been back since: the grace begins anew.
+                for each in self._watched.values():
+                    each.absent_since = None
+                await trio.sleep(1)
+
+    def _pause(self, polled_at: float) -> float:
+        now = trio.current_time()
+        ends = [each.absent_since + GRACE_S for each in self._watched.values() if each.absent_since is not None]
+        return max(0.0, min([polled_at + POLL_S, *ends]) - now)
+
+    async def _tell(self) -> None:
+        while True:
+            await self._move.wait()
+            await trio.sleep(HINT_S)
+            self._move = trio.Event()
+            users, self._moved = list(self._moved), set()
+            self.hear(user for user in users if user in self._watched)
+            if self._live_nodes() <= {self._node}:
+                continue
+            try:
+                where = await locate_watchers(self._redis, users)
+                of_nodes: dict[bytes, list[bytes]] = {}
+                for user, nodes in zip(users, where, strict=True):
+                    for node in nodes:
+                        if node != self._node:
+                            of_nodes.setdefault(node, []).append(user)
+                if of_nodes:
+                    await publish(self._redis, [(node, encode_hint(some)) for node, some in of_nodes.items()])
+            except (Unavailable, RedisError) as error:
+                log.warning("presence_not_told", error=str(error))  # They find out when they poll.
+
+    async def _look_up(self, users: list[bytes]) -> dict[bytes, bool]:
+        elsewhere = [user for user in users if not self._hub.holds(user)]
+        nodes = self._live_nodes()
+        where = await locate(self._redis, elsewhere) if nodes - {self._node} else [()] * len(elsewhere)
+        found = {user: not nodes.isdisjoint(there) for user, there in zip(elsewhere, where, strict=True)}
+        # Who is here is known without asking, and may have come meanwhile.
+        return {user: self._hub.holds(user) or found.get(user, False) for user in users}
+
+    def _settle(self, states: dict[bytes, bool]) -> list[bytes]:
+        """Take note of what was found; those of whom watchers are to be told."""
+        changed = []
+        now = trio.current_time()
+        for user, is_online in states.items():
+            watched = self._watched.get(user)
+            if watched is None:
+                continue
+            if is_online or not watched.is_online:
+                watched.absent_since = None
+            elif watched.absent_since is None:
+                watched.absent_since = now
+            if is_online != watched.is_online and (is_online or _is_over(watched, now)):
+                watched.is_online = is_online
+                watched.absent_since = None
+                changed.append(user)
+        return changed
+
+    async def _show(self, changed: list[bytes]) -> None:
+        seen = await self._last_seen(
+            user for user in changed if user in self._watched and not self._watched[user].is_online
+        )
+        for user in changed:
+            watched = self._watched.get(user)
+            if watched is None:
+                continue
+            frame = encode(Presence(user, watched.is_online, None if watched.is_online else seen.get(user)))
+            for connection in watched.watchers:
+                connection.outbox.push_latest(user, frame)
+                connection.outbox.flush()
+
+    async def _clean_up(self) -> None:
+        """Other nodes need not tell us any more of those whom nobody here watches."""
+        gone = [user for user in self._unwatched if user not in self._watched]
+        self._unwatched.clear()
+        if gone:
+            await leave_watchers(self._redis, self._node, gone)
+
+
+def _is_over(watched: _Watched, now: float) -> bool:
+    return watched.absent_since is not None and now >= watched.absent_since + GRACE_S

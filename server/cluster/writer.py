@@ -1,0 +1,64 @@
+"""A process that commits what clients see and holds no clients: it tells the nodes, and is missed if it dies.
+
+Between a commit and its push a process may be killed. Nodes notice that by its lease, as they do with one another, and
+look for what they may not have been told of (`server.cluster.node`).
+"""
+
+from __future__ import annotations
+
+import os
+
+import structlog
+import trio
+
+from server.cluster.unknown_outcomes import Doubts
+from server.delivery.fanout import Fanout
+from store.errors import StoreError, Unavailable
+from store.postgres.pool import Pool
+from store.redis.client import Redis, RedisError
+from store.redis.directory import HEARTBEAT_S, NODE_BYTES, beat_writer, sign_off_writer
+
+log = structlog.get_logger(__name__)
+
+
+class Writer:
+    """This process among the nodes. Run `run` in a nursery."""
+
+    def __init__(self, redis: Redis, pool: Pool) -> None:
+        self._redis = redis
+        self.id = os.urandom(NODE_BYTES)
+        self.fanout = Fanout(redis, self.id, lambda: False)
+        self._doubts = Doubts(pool.url, self._tell_doubts)
+        pool.on_doubt = self._doubts.note
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_lease)
+            nursery.start_soon(self.fanout.run)
+            nursery.start_soon(self._doubts.run)
+
+    def _tell_doubts(self, since: float) -> None:
+        self.fanout.miss("the outcome of a write is not known", since=since)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await self._redis.wait_connected()
+            try:
+                while True:
+                    await self.fanout.tell_missed(await beat_writer(self._redis, self.id))
+                    await trio.sleep(HEARTBEAT_S)
+            except (Unavailable, RedisError) as error:
+                log.warning("lease_not_kept", error=str(error))
+                await trio.sleep(HEARTBEAT_S / 4)
+
+    async def sign_off(self) -> None:
+        """Leave in good order if everything that was committed has been told; else the lease ends, and nodes look for
+        it."""
+        await self.fanout.wait_idle()
+        try:
+            await self.fanout.tell_missed(await beat_writer(self._redis, self.id))
+            if self.fanout.missed_since is None and not self._doubts.are_open:
+                await sign_off_writer(self._redis, self.id)
+        except StoreError as error:
+            log.warning("not_signed_off", error=str(error))

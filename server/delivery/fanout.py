@@ -1,0 +1,236 @@
+"""Pushes for users who are connected to other nodes: one stream entry for each node that holds a recipient, per pass.
+
+What cannot be written (Redis is gone, or full) is not kept: the messages are in Postgres. Instead the other nodes are
+told to catch up as soon as Redis can be written to again; should this node die before that, they notice its lease
+ending and catch up as well (`server.cluster.node`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Final, NamedTuple
+
+import cbor2
+import structlog
+import trio
+
+from server.delivery.hub import Push
+from store.errors import Unavailable
+from store.redis.bus import PUSHES, Addressed, entries_of, publish
+from store.redis.client import Redis, RedisError
+from store.redis.directory import locate, locate_watchers
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING: Final = 50_000
+"""Pushes that wait for Redis; about 20 MB. Beyond that the other nodes are told to catch up instead."""
+
+MAX_PASSES: Final = 4
+"""That wait to be written, looked up already."""
+
+MAX_PASS: Final = 512
+MAX_PASS_BYTES: Final = 512 * 1024
+"""Pushes of one pass, and their frames: bound the size of a stream entry, and what its receiver pushes at once."""
+
+CATCH_UP: Final = 2
+HINT: Final = 3
+RECHECK: Final = 4
+
+
+class CatchUp(NamedTuple):
+    """Another node asks: look for what you may have missed in the last `ago_s` seconds."""
+
+    ago_s: float
+
+
+class Hint(NamedTuple):
+    """Another node says: these users have come there, or gone."""
+
+    users: list[bytes]
+
+
+class Recheck(NamedTuple):
+    """A process says: who may watch these users' presence has changed."""
+
+    users: list[bytes]
+
+
+def encode_catch_up(ago_s: float) -> bytes:
+    return cbor2.dumps([CATCH_UP, ago_s])
+
+
+def encode_hint(users: list[bytes]) -> bytes:
+    return cbor2.dumps([HINT, b"".join(users)])
+
+
+def encode_recheck(users: list[bytes]) -> bytes:
+    return cbor2.dumps([RECHECK, b"".join(users)])
+
+
+def decode_entry(entry: bytes) -> Iterator[Push | CatchUp | Hint | Recheck]:
+    """What another node wrote."""
+    kind, body = cbor2.loads(entry)
+    if kind == CATCH_UP:
+        yield CatchUp(body)
+    elif kind == HINT:
+        yield Hint(_split(body))
+    elif kind == RECHECK:
+        yield Recheck(_split(body))
+    elif kind == PUSHES:
+        # Of other kinds, which a later version may write, the next catching up or poll tells the rest.
+        for conversation, seq, frame, key, joined, *own in body:
+            yield Push(conversation, seq, frame, _split(joined), None, key, *own)
+
+
+def _split(users: bytes) -> list[bytes]:
+    return [users[at : at + 16] for at in range(0, len(users), 16)]
+
+
+class _Pass(NamedTuple):
+    """What is written together.
+
+    :ivar entries: pairs (node, stream entry).
+    :ivar counts: whether other nodes have to catch up if it cannot be written.
+    :ivar refused: why it cannot be.
+    """
+
+    entries: list[tuple[bytes, bytes]]
+    counts: bool
+    refused: str = ""
+
+
+class Fanout:
+    """Takes the pushes of each pass and writes them for the nodes concerned.
+
+    :param is_alone: asked, after a message's commit, whether there is any other node to write to.
+    """
+
+    def __init__(self, redis: Redis, node: bytes, is_alone: Callable[[], bool]) -> None:
+        self._redis = redis
+        self._node = node
+        self._is_alone = is_alone
+        self._waiting: deque[Push] = deque()
+        self._rechecks: set[bytes] = set()
+        self._writing = 0
+        self._wake = trio.Event()
+        self._idle = trio.Event()
+        self.missed_since: float | None = None
+        """When the first push was lost that the other nodes have not been told of."""
+
+    def add(self, push: Push) -> None:
+        """Take a push for the next pass. Atomic (no checkpoint)."""
+        if self._is_alone():
+            return
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(push)
+        elif push.key is None:
+            self.miss("too many pushes wait for Redis")
+
+    def add_recheck(self, users: Iterable[bytes]) -> None:
+        """Other nodes are to look again who may watch these users' presence. Atomic (no checkpoint)."""
+        if not self._is_alone():
+            self._rechecks.update(users)
+
+    def wake(self) -> None:
+        """A pass of the server is complete: begin to write."""
+        if self._waiting or self._rechecks:
+            self._wake.set()
+
+    def miss(self, reason: str, *, since: float | None = None) -> None:
+        """Some push could not be written: the other nodes have to catch up.
+
+        :param since: when the first of what they may not have been told of may have been committed; None: just now.
+        """
+        if self.missed_since is None:
+            log.warning("fan_out_missed", reason=reason)
+        self._miss_since(trio.current_time() if since is None else since)
+
+    def _miss_since(self, since: float) -> None:
+        self.missed_since = since if self.missed_since is None else min(self.missed_since, since)
+
+    async def run(self) -> None:
+        """Write until cancelled; what waits then is lost to the other nodes' live pushes, not to Postgres."""
+        send, receive = trio.open_memory_channel[_Pass](MAX_PASSES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._publish_in_order, receive)
+            while True:
+                if not (self._waiting or self._rechecks):
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                rechecks, self._rechecks = list(self._rechecks), set()
+                self._writing += 1
+                await send.send(await self._address(self._take(), rechecks))
+
+    async def _publish_in_order(self, passes: trio.MemoryReceiveChannel[_Pass]) -> None:
+        """One pass is looked up while the one before is written, and none overtakes another."""
+        async for each in passes:
+            refused = each.refused
+            if not refused and each.entries:
+                try:
+                    refused = "Redis refused an entry" if await publish(self._redis, each.entries) else ""
+                except (Unavailable, RedisError) as error:
+                    refused = str(error)
+            if refused and each.counts:
+                self.miss(refused)
+            self._writing -= 1
+            if not (self._writing or self._waiting or self._rechecks):
+                self._idle.set()
+
+    def _take(self) -> list[Push]:
+        pushes: list[Push] = []
+        size = 0
+        while self._waiting and len(pushes) < MAX_PASS and size < MAX_PASS_BYTES:
+            push = self._waiting.popleft()
+            size += len(push.frame)
+            pushes.append(push)
+        return pushes
+
+    async def wait_idle(self) -> None:
+        """Return once everything has been written."""
+        while self._waiting or self._rechecks or self._writing:
+            if self._idle.is_set():
+                self._idle = trio.Event()
+            await self._idle.wait()
+
+    async def _address(self, pushes: list[Push], rechecks: list[bytes]) -> _Pass:
+        """Which nodes hold somebody whom these pushes are for."""
+        # Ephemeral pushes are not worth catching up on, which would not bring them anyway.
+        counts = bool(rechecks) or any(push.key is None for push in pushes)
+        try:
+            users = list({user for push in pushes for user in push.users})
+            where = dict(zip(users, await locate(self._redis, users), strict=True))
+            addressed = (
+                Addressed(each.conversation, each.seq, each.frame, each.key, each.users, each.sender, each.temp_id)
+                for each in pushes
+            )
+            entries = [*entries_of(addressed, where, own=self._node), *await self._recheck_entries(rechecks)]
+        except (Unavailable, RedisError) as error:
+            return _Pass([], counts, str(error))
+        return _Pass(entries, counts)
+
+    async def tell_missed(self, others: Collection[bytes]) -> None:
+        """If something was missed, ask these nodes to catch up.
+
+        :raises Unavailable: if Redis cannot be reached; then they are to be asked again.
+        """
+        since = self.missed_since
+        if since is None:
+            return
+        self.missed_since = None
+        try:
+            entry = encode_catch_up(trio.current_time() - since)
+            refused = await publish(self._redis, [(node, entry) for node in others])
+        except BaseException:
+            self._miss_since(since)
+            raise
+        if refused:
+            self._miss_since(since)
+
+    async def _recheck_entries(self, users: list[bytes]) -> list[tuple[bytes, bytes]]:
+        of_node: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for user, nodes in zip(users, await locate_watchers(self._redis, users), strict=True):
+            for node in nodes:
+                if node != self._node:
+                    of_node[node].append(user)
+        return [(node, encode_recheck(some)) for node, some in of_node.items()]

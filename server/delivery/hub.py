@@ -1,0 +1,238 @@
+"""Which connections each user has on this node, and pushes to them.
+
+Everything here is synchronous: a push is offered to all its connections in one pass that nothing interrupts, and no
+connection can come or go in the middle of it. `flush` sends what a pass has offered, one system call a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import trio
+from msgspec.structs import replace
+
+from protocol.codec import encode, with_temp_id
+from protocol.codes import CloseCode
+from protocol.frames import Message, Tombstone
+from server.delivery.sequencer import Hole, Sequencer
+from server.transport.outbox import Outbox
+
+
+class Client(Protocol):
+    """What the hub needs of a connection."""
+
+    user: bytes
+    device: bytes
+    outbox: Outbox
+    registered_at: float
+
+    def close(self, code: CloseCode, detail: str) -> None: ...
+
+
+class Push(NamedTuple):
+    """A push on its way to the devices here.
+
+    :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
+    :ivar frame: encoded once for all.
+    :ivar users: who gets it: participants, or those of them whom the sending node found here.
+    :ivar origin: the connection that sent it and has its reply, so does not get the push.
+    :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
+    :ivar temp_id: of a message: the devices of its sender get it, too. The frame, which all others get, has none.
+    """
+
+    conversation: bytes
+    seq: int
+    frame: bytes
+    users: Iterable[bytes]
+    origin: Client | None = None
+    key: bytes | None = None
+    sender: bytes = b""
+    temp_id: bytes | None = None
+
+
+def push_of(
+    message: Message | Tombstone, users: Iterable[bytes], *, seq: int = 0, origin: Client | None = None
+) -> Push:
+    """The push of a message as its sender sees it.
+
+    :param seq: if it is new.
+    """
+    conversation = message.conversation
+    if isinstance(message, Tombstone) or message.temp_id is None:
+        return Push(conversation, seq, encode(message), users, origin)
+    frame = encode(replace(message, temp_id=None))
+    return Push(conversation, seq, frame, users, origin, sender=message.sender, temp_id=message.temp_id)
+
+
+@dataclass(frozen=True, slots=True)
+class HubStatistics:
+    """A snapshot."""
+
+    users: int
+    connections: int
+    offered: int
+
+
+class Hub:
+    """The connections of this node, by user.
+
+    :param on_message: told of each new message that is pushed, and of the connections that it was offered to.
+    """
+
+    def __init__(self, on_message: Callable[[Push, list[Client]], None] = lambda _, __: None) -> None:
+        self._on_message = on_message
+        self._clients: dict[bytes, list[Client]] = {}
+        self._touched: list[Outbox] = []
+        self._sequencer: Sequencer[Push] = Sequencer()
+        self._connections = 0
+        self._offered = 0
+        self.hole_seen = trio.Event()
+
+    def add(self, client: Client) -> bool:
+        """From now on pushes are offered to this connection; true if it is the user's first here."""
+        client.registered_at = trio.current_time()
+        clients = self._clients.setdefault(client.user, [])
+        clients.append(client)
+        self._connections += 1
+        return len(clients) == 1
+
+    def remove(self, client: Client) -> bool:
+        """The connection has ended; true if it was the user's last here."""
+        clients = self._clients[client.user]
+        clients.remove(client)
+        self._connections -= 1
+        if clients:
+            return False
+        del self._clients[client.user]
+        return True
+
+    def of(self, user: bytes) -> list[Client]:
+        """The user's connections here; a copy."""
+        return list(self._clients.get(user, ()))
+
+    def count(self, user: bytes) -> int:
+        return len(self._clients.get(user, ()))
+
+    def holds(self, user: bytes) -> bool:
+        return user in self._clients
+
+    def users(self) -> list[bytes]:
+        return list(self._clients)
+
+    def offer(self, client: Client, frame: bytes) -> None:
+        """A reply for one connection, with the next flush."""
+        client.outbox.offer(frame)
+        self._touch(client.outbox)
+
+    def push(self, push: Push) -> None:
+        """A push for all connections of its users; a new message in `seq` order within its conversation."""
+        targets = self._targets(push)
+        if not push.seq:
+            self._offer_all(push, targets)
+            return
+        if not targets and not self._sequencer.follows(push.conversation):
+            return
+
+        def is_stale(last_at: float) -> bool:
+            return all(target.registered_at > last_at for target in targets)
+
+        ready = self._sequencer.offer(push.conversation, push.seq, push, trio.current_time(), is_stale)
+        for each in ready:
+            offered = targets if each is push else self._targets(each)
+            self._offer_all(each, offered)
+            self._on_message(each, offered)
+        if self._sequencer.has_holes:
+            self.hole_seen.set()
+
+    def skip(self, hole: Hole) -> None:
+        """The hole cannot be filled: push what was held behind it."""
+        for each in self._sequencer.skip(hole, trio.current_time()):
+            self._offer_all(each, self._targets(each))
+
+    def has_pushed(self, conversation: bytes, seq: int) -> bool:
+        """Whether a message of a conversation that is followed here has been pushed, as all before it have."""
+        span = self._sequencer.span(conversation)
+        return span is not None and span[0] <= seq <= span[1]
+
+    def span(self, conversation: bytes) -> tuple[int, int] | None:
+        """From where and up to where a conversation was pushed here without a hole; None if not known."""
+        return self._sequencer.span(conversation)
+
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether a conversation of which the span is not known may have been pushed here all the same."""
+        return self._sequencer.has_forgotten
+
+    def begin_at(self, conversation: bytes, seq: int) -> None:
+        """What lies between `seq` and the beginning of that span has been pushed, too."""
+        self._sequencer.begin_at(conversation, seq)
+
+    def forget(self, conversation: bytes) -> None:
+        self._sequencer.forget(conversation)
+
+    def has_synced(self, user: bytes) -> bool:
+        """Whether one of the user's connections here was told of everything once."""
+        return any(client.outbox.has_synced for client in self._clients.get(user, ()))
+
+    def push_to_synced(self, user: bytes, frame: bytes) -> None:
+        """A push for those connections of a user that were told of everything once; the others find it by `sync`."""
+        for client in self._clients.get(user, ()):
+            if client.outbox.has_synced:
+                client.outbox.push(frame)
+                self._touch(client.outbox)
+
+    def begin_anew(self) -> None:
+        """Nothing that was pushed is a measure for what comes: forget it, and have all devices fetch what is new."""
+        self._sequencer = Sequencer()
+        for clients in self._clients.values():
+            for client in clients:
+                client.outbox.lag()
+                self._touch(client.outbox)
+
+    def holes_due(self) -> list[Hole]:
+        if not self._sequencer.has_holes:
+            self.hole_seen = trio.Event()
+        return self._sequencer.holes_due(trio.current_time())
+
+    def flush(self) -> None:
+        """Send what was offered since the last flush."""
+        touched, self._touched = self._touched, []
+        for outbox in touched:
+            outbox.is_touched = False
+            outbox.flush()
+
+    def statistics(self) -> HubStatistics:
+        return HubStatistics(len(self._clients), self._connections, self._offered)
+
+    def _targets(self, push: Push) -> list[Client]:
+        clients, origin = self._clients, push.origin
+        return [client for user in push.users for client in clients.get(user, ()) if client is not origin]
+
+    def _offer_all(self, push: Push, targets: list[Client]) -> None:
+        frame, key = push.frame, push.key
+        self._offered += len(targets)
+        sender, own = push.sender, self._own_frame(push)
+        for client in targets:
+            outbox = client.outbox
+            if key is None:
+                outbox.push(frame if own is None or client.user != sender else own)
+            else:
+                outbox.push_latest(key, frame)
+            if not outbox.is_touched:
+                self._touch(outbox)
+
+    def _own_frame(self, push: Push) -> bytes | None:
+        """What devices of the message's sender get; None if there is none but the one that sent it."""
+        if push.temp_id is None:
+            return None
+        clients = self._clients.get(push.sender)
+        if clients is None or (len(clients) == 1 and clients[0] is push.origin):
+            return None
+        return with_temp_id(push.frame, push.temp_id)
+
+    def _touch(self, outbox: Outbox) -> None:
+        if not outbox.is_touched:
+            outbox.is_touched = True
+            self._touched.append(outbox)

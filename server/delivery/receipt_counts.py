@@ -1,0 +1,78 @@
+"""Receipts where many take part: how many have a message, and how many have read it, told to its author now and then.
+
+Marks of such a conversation are gathered for `INTERVAL_S`; then one query counts, for the latest of the messages that
+they have passed. So what a message to 1,000 people costs grows with the time that they take to read it, not with their
+number.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+import trio
+
+from protocol.codec import encode
+from protocol.frames import ReceiptCounts
+from server.delivery.fanout import Fanout
+from server.delivery.hub import Hub, Push
+from store.errors import StoreError
+from store.marks import Moved, counts
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S: Final = 2.0
+"""The first reader is told of at once, others after this; nobody watches a number that moves faster."""
+
+MAX_MESSAGES: Final = 20
+"""That are counted at once, the latest that marks have passed; of earlier ones a client asks (`status`)."""
+
+
+class ReceiptCounter:
+    """The conversations of many whose marks have moved here: of each, the messages that they have passed since the last
+    count."""
+
+    def __init__(self, pool: Pool, hub: Hub, fanout: Fanout) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._fanout = fanout
+        self._spans: dict[bytes, tuple[int, int]] = {}
+        self._moved = trio.Event()
+
+    def note(self, moved: Moved) -> None:
+        """Marks have moved in a conversation of many. Atomic (no checkpoint)."""
+        self._note(moved.conversation, moved.after, moved.delivered)
+
+    def note_latest(self, conversation: bytes, upto: int) -> None:
+        """Marks may have moved in a conversation of many, nobody knows how far. Atomic (no checkpoint)."""
+        self._note(conversation, 0, upto)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._moved.wait()
+            self._moved = trio.Event()
+            spans, self._spans = self._spans, {}
+            for conversation, (after, upto) in spans.items():
+                try:
+                    await self._tell(conversation, after, upto)
+                except (StoreError, Error) as error:
+                    log.warning("receipts_not_counted", conversation=conversation.hex(), error=str(error))
+                    self._note(conversation, after, upto)
+            await trio.sleep(INTERVAL_S)
+
+    def _note(self, conversation: bytes, after: int, upto: int) -> None:
+        first, last = self._spans.get(conversation, (after, upto))
+        self._spans[conversation] = (min(after, first), max(upto, last))
+        self._moved.set()
+
+    async def _tell(self, conversation: bytes, after: int, upto: int) -> None:
+        found = await counts(self._pool, conversation, after=after, upto=upto, limit=MAX_MESSAGES)
+        for author, told in found.items():
+            push = Push(conversation, 0, encode(ReceiptCounts(conversation, told)), (author,))
+            self._hub.push(push)
+            self._fanout.add(push)
+        self._hub.flush()
+        self._fanout.wake()

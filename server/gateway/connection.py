@@ -1,0 +1,475 @@
+"""One client's connection, from accepting it to its end.
+
+One task serves it: it reads, waits for nothing but the wire, and hands requests to batches, which answer them through
+the outbox. What has to be looked up (history, lists, edits) waits in the connection's own queue, and is served one by
+one by a second task that lives only as long as there is some. One place writes: the outbox. One place closes: `run`,
+and everything ends there because it has left the nursery that holds the connection's other tasks (greeting, serving
+its queue, waiting for a slow peer) before it closes the socket.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from protocol import limits, websocket
+from protocol.codec import decode_from_client, encode, with_fields
+from protocol.codes import CloseCode, ErrorCode
+from protocol.errors import RemoteProtocolError, RequestError
+from protocol.frames import Bye, Done, Hello, MarkDelivered, MarkRead, Move, Ping, Pong, Request, Send, Welcome
+from protocol.limits import Limit
+from protocol.session import Session, State, agreed_version
+from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
+from server.gateway.replies import error_reply, store_error_reply
+from server.transport.admission import Rate, TokenBucket
+from server.transport.handshake import open_websocket
+from server.transport.outbox import Outbox
+from server.transport.proxies import InvalidProxyHeader, parse_proxy_header
+from server.transport.stream import ClientStream
+from store.accounts import Identity
+from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenUnknown, Unavailable
+
+log = structlog.get_logger(__name__)
+
+CLOSE_TIMEOUT_S: Final = 1.0
+"""For the peer to take our close frame, and again for its half of the end; then the socket is closed without it."""
+
+RATE: Final = Rate(limits.MAX_REQUESTS_PER_S, limits.MAX_REQUESTS_AT_ONCE)
+
+
+class Gateway(Protocol):
+    """What a connection needs of the node it is on.
+
+    :ivar told: the features and limits of every `welcome`, encoded.
+    """
+
+    told: tuple[int, bytes]
+
+    def trusts(self, address: str) -> bool:
+        """Whether this peer is a proxy that says for whom it speaks."""
+
+    def forwarded(self, address: str, forwarded_for: list[str]) -> str:
+        """Whose request it is that this address has passed on."""
+
+    def admit(self, connection: Connection) -> bytes | None:
+        """Count the connection for its address; None, or what to write if that has too many."""
+
+    async def identify(self, connection: Connection, token: str) -> Identity:
+        """Who has this token. From here on it counts as a newcomer, until it has been told what is new, or a moment.
+        Raises TokenUnknown, TokenExpired, DeviceRevoked, or another StoreError."""
+
+    def has_room(self, user: bytes) -> bool:
+        """Whether the user may have one more connection here."""
+
+    async def register(self, connection: Connection) -> None:
+        """From when this returns, on all nodes, the user's pushes are offered here. Raises Unavailable."""
+
+    def count_client(self, name: str | None) -> str:
+        """Count a connection by the client's name; under which name it counts, until `leave`."""
+
+    async def wait_turn(self) -> None:
+        """Return soon: so that thousands who go at once do not all take their leave before anybody else has a turn."""
+
+    def leave(self, connection: Connection) -> None:
+        """The connection has ended. Undoes `admit`, `register` and `count_client`, whichever has been done."""
+
+    def now_us(self) -> int:
+        """The time by Postgres' clock, in microseconds since 1970."""
+
+    def take_token(self, user: bytes, now: float) -> float:
+        """Count a request of this user; 0, or in how many seconds there may be one."""
+
+    def send_nowait(self, connection: Connection, frame: Send) -> None:
+        """Raises StoreError if it is refused."""
+
+    def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
+        """Raises StoreError if it is refused."""
+
+    async def answer(self, connection: Connection, frame: Request) -> bytes:
+        """Serve a request of any other kind; what to reply. Raises nothing but `trio.Cancelled`."""
+
+
+class Connection:
+    """One client.
+
+    :param sock: an accepted, non-blocking socket; owned from here on.
+    :param address: of the peer; `address` becomes that of the client, if the peer is a trusted proxy.
+    :ivar client: the name under which the connection is counted; None before the welcome.
+    :ivar heard_at: when the last bytes came, by Trio's clock.
+    :ivar typing: what the gateway last passed on of the user's typing here.
+    """
+
+    __slots__ = (
+        "_bye",
+        "_closing",
+        "_gateway",
+        "_idle",
+        "_is_open",
+        "_nursery",
+        "_queue",
+        "_requests",
+        "_scope",
+        "_session",
+        "_sock",
+        "_stream",
+        "address",
+        "client",
+        "counted_as",
+        "device",
+        "heard_at",
+        "in_flight",
+        "outbox",
+        "pinged_at",
+        "registered_at",
+        "slot",
+        "typing",
+        "user",
+        "watched",
+    )
+
+    def __init__(self, gateway: Gateway, sock: socket.socket, address: str) -> None:
+        self._gateway = gateway
+        self._sock = sock
+        self._stream = ClientStream(sock)
+        self._session = Session()
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._closing: tuple[int, str] | None = None
+        self._is_open = False
+        self._bye: int | None = None
+        self._requests = TokenBucket(RATE)
+        self._queue: deque[Request] | None = None
+        self._idle: trio.Event | None = None
+        self.address = address
+        self.client: str | None = None
+        self.counted_as: str | None = None
+        self.heard_at = 0.0
+        self.in_flight = 0
+        self.registered_at = 0.0
+        self.pinged_at = -math.inf
+        self.slot = 0
+        self.typing: tuple[bytes, bool, float] | None = None
+        self.watched: frozenset[bytes] = frozenset()
+        self.user = b""
+        self.device = b""
+        self.outbox = Outbox(sock, self._start_soon, self._end)
+
+    async def run(self) -> None:
+        """Serve until either side ends it. Raises nothing but `trio.Cancelled`."""
+        # The deadline runs from accept to hello, so that no half-open handshake of any kind keeps a task; then it is
+        # when the token expires.
+        self._scope.deadline = trio.current_time() + limits.HELLO_TIMEOUT_S
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    with self._scope:
+                        await self._serve()
+                    if self._scope.cancelled_caught and self._closing is None:
+                        self._closing = self._overdue()
+                    await self._say_goodbye()
+                    nursery.cancel_scope.cancel()
+                finally:
+                    # Before the nursery closes: a push that comes later finds no nursery for the outbox's task.
+                    self.outbox.cut("closed")
+        except* trio.BrokenResourceError:
+            pass  # The peer has gone; how it goes is its business.
+        finally:
+            self._gateway.leave(self)
+            self._tell_idle()
+            await self._leave()
+
+    def close(self, code: CloseCode, detail: str) -> None:
+        """End the connection soon, telling the peer why. Atomic (no checkpoint)."""
+        if self._closing is None:
+            self._closing = (code.value, detail)
+        self._end()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is about to be closed: what is in flight is to be answered soon."""
+        return self._session.state is State.DRAINING
+
+    def drain(self) -> None:
+        """Refuse requests from now on; those in flight are still answered."""
+        self._session.drain()
+
+    async def wait_idle(self) -> None:
+        """Return once no request is in flight, or the connection has ended."""
+        while self.in_flight and self.outbox.cut_reason is None:
+            if self._idle is None:
+                self._idle = trio.Event()
+            await self._idle.wait()
+
+    def move(self, in_s: float) -> None:
+        """Tell the client to connect anew after so long; if it has been welcomed. Atomic (no checkpoint)."""
+        if self._session.state is State.OPEN and self._closing is None:
+            self.outbox.offer(encode(Move(round(in_s * 1000))))
+            self.outbox.flush()
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life. Atomic (no checkpoint)."""
+        if self._closing is None:
+            self.outbox.send_raw(ping_frame(b""))
+
+    def expire_in(self, seconds: float) -> None:
+        """The token is good for so long from now on."""
+        self._scope.deadline = trio.current_time() + seconds
+
+    def _overdue(self) -> tuple[int, str]:
+        if self._session.state in (State.NEW, State.GREETING):
+            return CloseCode.HELLO_TIMEOUT.value, f"no hello within {limits.HELLO_TIMEOUT_S:g} s"
+        return CloseCode.TOKEN_EXPIRED.value, "the token has expired: log in again"
+
+    def _end(self) -> None:
+        self._scope.cancel()
+
+    def _start_soon(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(task, *args)
+
+    async def _serve(self) -> None:
+        first = await self._find_address()
+        if first is None:
+            return
+        data = await open_websocket(first, self._stream.receive_some, self.outbox.send_raw, self._admit_forwarded)
+        if data is None:
+            return
+        self._is_open = True
+        receiver = WebSocketReceiver(limits.MAX_WEBSOCKET_MESSAGE_BYTES, limits.MAX_FRAGMENTS)
+        data = data or await self._stream.receive_some()
+        while data:
+            self.heard_at = trio.current_time()
+            try:
+                self._take(receiver, data)
+            except WebSocketError as error:
+                self._closing = self._closing or (error.close_code, error.detail)
+            if self._closing is not None:
+                return
+            if self.outbox.is_full:
+                await self.outbox.wait_room()
+            data = await self._stream.receive_some()
+        await self._gateway.wait_turn()
+
+    async def _find_address(self) -> bytes | None:
+        """Whom this connection counts for; the first bytes of its request, or None if it is refused."""
+        if not self._gateway.trusts(self.address):
+            crowded = self._gateway.admit(self)
+            if crowded is None:
+                return b""
+            self.outbox.send_raw(crowded)
+            return None
+        data = b""
+        try:
+            while (header := parse_proxy_header(data)) is None:
+                more = await self._stream.receive_some()
+                if not more:
+                    return None
+                data += more
+        except InvalidProxyHeader as error:
+            log.warning("proxy_header_invalid", peer=self.address, error=str(error))
+            return None
+        if header.address is not None:
+            self.address = header.address
+        return data[header.size :]
+
+    def _admit_forwarded(self, forwarded_for: list[str]) -> bytes | None:
+        """None if the request may be accepted, by what its proxies say of where it comes from; else what to write."""
+        if self.counted_as is not None:
+            return None
+        self.address = self._gateway.forwarded(self.address, forwarded_for)
+        return self._gateway.admit(self)
+
+    def _take(self, receiver: WebSocketReceiver, data: bytes) -> None:
+        """Serve what these bytes complete. Atomic (no checkpoint).
+
+        :raises WebSocketError: if they break the rules of WebSocket; what came before is served.
+        """
+        pongs = b""
+        try:
+            for event in receiver.receive(data):
+                if self._closing is not None:
+                    return
+                match event:
+                    case bytes():
+                        self._take_message(event)
+                    case websocket.Ping(payload):
+                        pongs += pong_frame(payload)
+                    case websocket.Close(code, _):
+                        self._closing = (CloseCode.BYE.value if code is None else code, "")
+                    case websocket.Pong():
+                        pass
+        finally:
+            self.outbox.flush()
+            if pongs:
+                self.outbox.send_raw(pongs)
+
+    def _take_message(self, message: bytes) -> None:
+        try:
+            for frame in decode_from_client(message):
+                self._receive(frame)
+        except RemoteProtocolError as error:
+            self.close(error.close_code, error.detail)
+
+    def _receive(self, frame: Request | RequestError) -> None:
+        try:
+            if self._session.state is State.OPEN and type(frame) is not Bye:
+                self._check_rate(frame.request)
+            if isinstance(frame, RequestError):
+                raise frame
+            self._session.receive(frame)
+            match frame:
+                case Send():
+                    self._count(frame.request)
+                    self._gateway.send_nowait(self, frame)
+                case MarkDelivered() | MarkRead():
+                    self._count(frame.request)
+                    self._gateway.mark_nowait(self, frame)
+                case Ping():
+                    self.outbox.offer(encode(Pong(frame.request, self._gateway.now_us())))
+                case Bye():
+                    self._bye = frame.request
+                    self._leave_if_idle()
+                case Hello():
+                    self._start_soon(self._greet, frame)
+                case _:
+                    self._count(frame.request)
+                    self._enqueue(frame)
+        except RequestError as error:
+            self.outbox.offer(encode(error_reply(error)))
+        except StoreError as error:
+            self.outbox.offer(encode(store_error_reply(frame.request, error)))
+            self.answered()
+
+    def _check_rate(self, request: int) -> None:
+        wait_s, limit = self._requests.take(self.heard_at), limits.REQUESTS_PER_CONNECTION
+        if not wait_s:
+            wait_s, limit = self._gateway.take_token(self.user, self.heard_at), limits.REQUESTS_PER_USER
+        if wait_s:
+            raise _beyond(limit, request, ErrorCode.RATE_LIMITED, retry_after_ms=math.ceil(wait_s * 1000))
+
+    def _count(self, request: int) -> None:
+        if self.in_flight >= limits.MAX_IN_FLIGHT:
+            raise _beyond(limits.REQUESTS_IN_FLIGHT, request, ErrorCode.TOO_MANY_IN_FLIGHT)
+        self.in_flight += 1
+
+    def answered(self) -> None:
+        """The reply to one request in flight has been offered. Atomic (no checkpoint)."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._tell_idle()
+            self._leave_if_idle()
+
+    def _tell_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.set()
+            self._idle = None
+
+    def _leave_if_idle(self) -> None:
+        if self._bye is not None and not self.in_flight and self._closing is None:
+            self.outbox.offer(encode(Done(self._bye)))
+            self.close(CloseCode.BYE, "")
+
+    def _enqueue(self, frame: Request) -> None:
+        if self._queue is None:
+            self._queue = deque((frame,))
+            self._start_soon(self._work_off)
+        else:
+            self._queue.append(frame)
+
+    async def _work_off(self) -> None:
+        """Serve what is in the queue, in order; then it ends."""
+        while self._queue:
+            # A page goes to who has room for it: so no client holds more than one of them in memory here.
+            await self.outbox.wait_room()
+            reply = await self._gateway.answer(self, self._queue.popleft())
+            self.outbox.offer(reply)
+            self.answered()
+            self.outbox.flush()
+        self._queue = None
+
+    async def _greet(self, hello: Hello) -> None:
+        version = agreed_version(hello.version)
+        if version is None:
+            detail = f"the client speaks version {hello.version}; this server serves {limits.OLDEST_VERSION} and later"
+            self.close(CloseCode.UNSUPPORTED_VERSION, detail)
+            return
+        try:
+            identity = await self._gateway.identify(self, hello.token)
+            if not self._gateway.has_room(identity.user):
+                limit = limits.CONNECTIONS_PER_USER
+                self.close(CloseCode.TOO_MANY_CONNECTIONS, f"limit {limit.name}: {limit.value}")
+                return
+            self.user, self.device = identity.user, identity.device
+            # Pushes may be offered from the moment of registering; they are held until the welcome.
+            self.outbox.hold()
+            await self._gateway.register(self)
+        except (TokenUnknown, TokenExpired, DeviceRevoked) as error:
+            code = _TOKEN_CODES[type(error)]
+            self.close(code, code.info.meaning)
+            return
+        except (Unavailable, Overloaded) as error:
+            log.warning("hello_refused", error=str(error))
+            self.close(CloseCode.UNAVAILABLE, "try again")
+            return
+        except Exception:  # the boundary: a fault here is told to the client, and to nobody else
+            log.exception("hello_failed")
+            self.close(CloseCode.SERVER_ERROR, "a fault of the server")
+            return
+        if self._session.state is State.DRAINING:
+            return  # The node began to stop meanwhile; the connection is about to be told.
+        self._session.welcome()
+        self.expire_in((identity.expires - identity.now) / 1e6)
+        welcome = Welcome(
+            hello.request,
+            identity.now,
+            self.user,
+            self.device,
+            version,
+            identity.expires,
+            int(limits.KEEP_ALIVE_S * 1000),
+        )
+        self.outbox.release(with_fields(encode(welcome), self._gateway.told))
+        self.client = self._gateway.count_client(hello.client)
+        log.debug("welcomed", client=hello.client, version=version)
+        if hello.cursor is not None:
+            # It has had its reply: what follows is on nobody's account but the connection's.
+            self.in_flight += 1
+            self._enqueue(hello)
+
+    async def _say_goodbye(self) -> None:
+        """Tell the peer why, if it can still be told; nothing is waited for but the kernel."""
+        if self._is_open and self._closing is not None and self.outbox.cut_reason is None:
+            self.outbox.end(close_frame(*self._closing))
+        with trio.move_on_after(CLOSE_TIMEOUT_S):
+            await self.outbox.wait_flushed()
+
+    async def _leave(self) -> None:
+        is_orderly = self.outbox.cut_reason == "closed"
+        try:
+            # Who was silent for so long is not waited for.
+            if is_orderly and (self._closing is None or self._closing[0] != CloseCode.SILENT.value):
+                with trio.move_on_after(CLOSE_TIMEOUT_S):
+                    await self._stream.linger()
+        finally:
+            if is_orderly:
+                self._stream.close()
+            else:
+                self._stream.reset()
+
+
+_TOKEN_CODES: Final[dict[type[StoreError], CloseCode]] = {
+    TokenUnknown: CloseCode.UNAUTHENTICATED,
+    TokenExpired: CloseCode.TOKEN_EXPIRED,
+    DeviceRevoked: CloseCode.DEVICE_REVOKED,
+}
+
+
+def _beyond(limit: Limit, request: int, code: ErrorCode, *, retry_after_ms: int | None = None) -> RequestError:
+    return RequestError(request, code, f"limit {limit.name}: {limit.shown}", limit=limit, retry_after_ms=retry_after_ms)

@@ -1,0 +1,134 @@
+"""`mark_delivered` and `mark_read`: from the request through a batch to the reply and the receipts.
+
+Receipts go to those who wrote what the marks have passed, and to the reader's own devices: one push for each
+conversation and batch, whatever the number of marks in it. Where many take part they are counted instead
+(`server.delivery.receipt_counts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import trio
+
+from protocol.codec import encode
+from protocol.frames import Done, MarkDelivered, MarkRead, Receipts
+from server.delivery.fanout import Fanout
+from server.delivery.hub import Hub, Push
+from server.gateway.connection import Connection
+from server.gateway.replies import store_error_reply
+from server.transport.outbox import Outbox
+from store.batching.group_commit import Batcher
+from store.errors import StoreError
+from store.marks import Mark, Moved, mark
+from store.postgres.pool import Pool
+
+INTERVAL_S: Final = 0.05
+BUSY_INTERVAL_S: Final = 0.1
+"""From one commit of marks to the next, and after one of more than `FEW`. A mark that comes after a pause is committed
+at once. A commit for each would cost Postgres as much as a message does, and nobody waits for a mark."""
+
+FEW: Final = 4
+"""Replies of one batch that are sent at once, each with a system call of its own. More of them wait for `INTERVAL_S`:
+in a busy chat most leave with a push."""
+
+
+class PendingMarks(NamedTuple):
+    """Marks between their request and its reply."""
+
+    connection: Connection
+    request: int
+    marks: list[Mark]
+
+
+class Marks:
+    """All up-to marks of this node, written in batches.
+
+    :param count: called with what has moved where too many take part for receipts.
+    """
+
+    def __init__(self, pool: Pool, hub: Hub, fanout: Fanout, count: Callable[[Moved], None]) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._fanout = fanout
+        self._count = count
+        self._moved: list[Moved] = []
+        self._unflushed: list[Outbox] = []
+        self._settled = trio.Event()
+        self.batcher: Batcher[PendingMarks, StoreError | None] = Batcher(
+            "the marks queue",
+            self._commit,
+            self._settle,
+            lambda pending: 64 * len(pending.marks),
+            source_of=lambda pending: pending.connection,
+            interval_s=lambda items: BUSY_INTERVAL_S if items > FEW else INTERVAL_S,
+        )
+
+    def submit_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
+        """
+        :raises Overloaded: if too many requests wait already.
+        """
+        is_read = isinstance(frame, MarkRead)
+        user, device = connection.user, connection.device
+        marks = [Mark(user, of, seq, seq if is_read else 0, device) for of, seq in frame.marks]
+        self.batcher.submit_nowait(PendingMarks(connection, frame.request, marks))
+
+    async def _commit(self, batch: list[PendingMarks]) -> list[StoreError | None]:
+        marked = await mark(self._pool, [pending.marks for pending in batch])
+        self._moved += marked.moved
+        return marked.outcomes
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.batcher.run)
+            nursery.start_soon(self._flush_in_time)
+
+    def _settle(self, batch: list[PendingMarks], outcomes: list[StoreError | None]) -> None:
+        moved, self._moved = self._moved, []
+        # Before the replies: who marks sees what came of it by then.
+        for push in self._pushes(moved):
+            self._hub.push(push)
+            self._fanout.add(push)
+        for pending, error in zip(batch, outcomes, strict=True):
+            reply = Done(pending.request) if error is None else store_error_reply(pending.request, error)
+            pending.connection.outbox.offer(encode(reply))
+            pending.connection.answered()
+        self._hub.flush()
+        self._fanout.wake()
+        outboxes = [pending.connection.outbox for pending in batch]
+        if len(outboxes) <= FEW:
+            for outbox in outboxes:
+                outbox.flush()
+        else:
+            self._unflushed += outboxes
+            self._settled.set()
+
+    def _pushes(self, moved: list[Moved]) -> list[Push]:
+        """Who is to be told what, one push for each conversation and for each reader."""
+        told: dict[bytes, tuple[list[tuple[bytes, int, int]], set[bytes]]] = {}
+        pushes: list[Push] = []
+        for each in moved:
+            if each.authors is None:
+                self._count(each)
+            elif each.authors:
+                receipts, authors = told.setdefault(each.conversation, ([], set()))
+                receipts.append((each.user, each.delivered, each.read))
+                authors.update(each.authors)
+            if each.is_read:
+                own = Receipts(each.conversation, [(each.user, each.own_delivered, each.own_read)])
+                pushes.append(Push(each.conversation, 0, encode(own), (each.user,)))
+        for conversation, (receipts, authors) in told.items():
+            pushes.append(Push(conversation, 0, encode(Receipts(conversation, receipts)), authors))
+        return pushes
+
+    async def _flush_in_time(self) -> None:
+        """Send the replies that have met no push meanwhile; in a busy chat they need no system call of their own."""
+        while True:
+            await self._settled.wait()
+            self._settled = trio.Event()
+            await trio.sleep(INTERVAL_S)
+            unflushed, self._unflushed = self._unflushed, []
+            for outbox in unflushed:
+                outbox.flush()

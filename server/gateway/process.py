@@ -1,0 +1,337 @@
+"""The process `socket`: wires the parts together; the nesting of its nurseries is the order of shutdown.
+
+Outermost what everything needs (Redis, batches, the node's lease), inside it the connections, innermost the listener.
+On SIGTERM the listener ends first; then clients are told to move, and are served until they have; then what is in
+flight is answered, the connections that are left are told to go, and last the node signs off.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from contextlib import closing
+from typing import Final
+
+import structlog
+import trio
+
+from protocol import features, limits
+from protocol.codec import encode_fields
+from protocol.codes import CloseCode
+from protocol.frames import Hello, MarkDelivered, MarkRead, Request, Send, Sync, Welcome
+from runtime.config import Config, ConfigError
+from runtime.process import tell_ready
+from runtime.signals import watch_signals
+from server.cluster.node import Node
+from server.delivery.hub import Hub
+from server.gateway.clients import Clients
+from server.gateway.connection import Connection
+from server.gateway.delivery_times import DeliveryTimes
+from server.gateway.last_seen import LastSeen
+from server.gateway.marks import Marks
+from server.gateway.readers import Readers
+from server.gateway.requests import Requests
+from server.gateway.revocations import Revocations
+from server.gateway.sends import Sends
+from server.transport.admission import Arrivals, ConnectionCounts, Rate, TokenBuckets
+from server.transport.handshake import refused_address
+from server.transport.keepalive import KeepAlive
+from server.transport.listener import accept_connections, listen
+from server.transport.proxies import TrustedProxies, address_key, forwarded_address
+from store.accounts import Identity, device_by_token
+from store.clock import Clock
+from store.errors import StoreError, Unavailable
+from store.members import MembersCache
+from store.postgres.migrate import wait_migrated
+from store.postgres.pool import Pool
+from store.redis.client import Redis
+
+log = structlog.get_logger(__name__)
+
+MOVE_S: Final = 6.0
+"""For connections to move to other nodes, one by one."""
+
+MOVE_SPREAD_S: Final = 5.0
+MOVE_STEP_S: Final = 0.003
+"""Each is told another moment: so many seconds for each connection here, some 300 of them a second, which is what one
+node can greet; but no longer than the whole may take."""
+
+SUCCESSOR_S: Final = 2.0
+"""With no other node they come back to the same address, where a successor needs about as long to start."""
+
+ANSWER_TIMEOUT_S: Final = 11.0
+"""For what is in flight when the process is told to stop; a commit may take 10 s."""
+
+READ_S: Final = 0.25
+"""What clients had written before they could know lies in the kernel: it is read, and refused, in this time."""
+
+SIGN_OFF_TIMEOUT_S: Final = 3.0
+"""For writing when the last users were here, and how long deliveries took."""
+
+POSTGRES_S: Final = 20.0
+"""From being told to stop: until then Postgres is waited for. A query that is broken off may take 2 s to end."""
+
+STOP_S: Final = 22.0
+"""From being told to stop: nothing at all is waited for after this, whatever the sum of the waits before. Process
+managers kill after 25 s."""
+
+GOODBYE_TIMEOUT_S: Final = 3.0
+"""For telling the connections to go."""
+
+MAX_ARRIVING: Final = 16
+"""Newcomers that are seen to at once, from their hello until what they missed is on its way; until then nobody else is
+let in, and those who are here have their turn in between. Who is silent does not count, so nobody can hold others up. A
+herd that is let in at once is served so late that it has given up by then, and comes again."""
+
+LEAVING_AT_ONCE: Final = 16
+"""Connections that have ended are done with in between the others' turns, so many at a time: each takes 0.2 ms."""
+
+ARRIVAL_S: Final = 1.0
+"""Who has not asked for what is new by then holds nobody up any more."""
+
+MAX_BUCKETS: Final = 100_000
+"""Users whose rate is remembered; a bucket is full, and forgotten, 4 s after its user has paused. About 20 MB."""
+
+
+class SocketGateway:
+    """One node: its connections and all that serves them."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        try:
+            self._trusted = TrustedProxies.parse(config.trusted_proxies)
+        except ValueError as error:
+            raise ConfigError(f"TRUSTED_PROXIES: {error}") from None
+        self._pool = Pool(config.database_url, config.database_pool)
+        self._redis = Redis(config.bus_url)
+        self._clock = Clock(self._pool)
+        self._delivery_times = DeliveryTimes(self._pool, self._clock.now_us)
+        self._hub = Hub(self._delivery_times.pushed)
+        self._node = Node(self._redis, self._pool, self._hub)
+        self._last_seen = LastSeen(self._pool, self._hub, self._clock.now_us)
+        self._readers = Readers(self._pool)
+        members = MembersCache()
+        self._node.tide.when_history_changes(members.forget)
+        self._sends = Sends(self._pool, members, self._hub, self._node.fanout, self._clock)
+        self._marks = Marks(self._pool, self._hub, self._node.fanout, self._node.receipt_counter.note)
+        self._requests = Requests(
+            self._pool,
+            self._hub,
+            self._node.fanout,
+            self._node.presence,
+            token_lifetime_s=config.token_lifetime_s,
+        )
+        self._revocations = Revocations(self._pool, self._hub)
+        self._keep_alive = KeepAlive()
+        self._addresses: ConnectionCounts[str] = ConnectionCounts(config.max_address_connections)
+        self._rates: TokenBuckets[bytes] = TokenBuckets(
+            Rate(limits.MAX_USER_REQUESTS_PER_S, limits.MAX_USER_REQUESTS_AT_ONCE), MAX_BUCKETS
+        )
+        self._arrivals: Arrivals[Connection] = Arrivals(MAX_ARRIVING, ARRIVAL_S)
+        self._clients = Clients()
+        told = limits.told(**{limits.CONNECTIONS_PER_ADDRESS.name: config.max_address_connections})
+        self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, features.NAMES, told), ("features", "limits"))
+        self._turns = trio.Semaphore(LEAVING_AT_ONCE)
+        self._connections: set[Connection] = set()
+        self._all_gone = trio.Event()
+        self._terminated = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. Started, with its port, once it accepts connections.
+
+        :raises PortTaken: if somebody else listens on the port.
+        """
+        with closing(self._pool), closing(listen(self._config.host, self._config.socket_port)) as sock:
+            async with trio.open_nursery() as services:
+                await services.start(watch_signals, self._terminated)
+                await services.start(self._redis.run)
+                services.start_soon(self._node.run)
+                services.start_soon(self._sends.lanes.run)
+                services.start_soon(self._marks.run)
+                services.start_soon(self._last_seen.run)
+                services.start_soon(self._readers.run)
+                services.start_soon(self._delivery_times.run)
+                services.start_soon(self._clock.run)
+                services.start_soon(self._keep_alive.run)
+                services.start_soon(self._revocations.run)
+                services.start_soon(self._arrivals.run)
+                services.start_soon(self._pool.end_after, self._terminated, POSTGRES_S)
+                if await self._wait_ready():
+                    async with trio.open_nursery() as connections:
+                        task_status.started(sock.getsockname()[1])
+                        await self._accept_until_terminated(sock, connections)
+                        ends_at = trio.current_time() + STOP_S
+                        with trio.move_on_at(ends_at):
+                            await self._move_away()
+                            await self._drain()
+                        connections.cancel_scope.cancel()
+                    with trio.move_on_at(ends_at):
+                        await self._sign_off()
+                services.cancel_scope.cancel()
+        log.info("stopped")
+
+    async def _wait_ready(self) -> bool:
+        """Wait for Postgres and Redis; false if told to stop meanwhile."""
+        ready = False
+
+        async def wait() -> None:
+            nonlocal ready
+            await wait_migrated(self._pool)
+            await self._clock.wait_measured()
+            await self._node.ready.wait()
+            await self._node.tide.begin()
+            ready = True
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await self._terminated.wait()
+            nursery.cancel_scope.cancel()
+        return ready
+
+    async def _accept_until_terminated(self, sock: socket.socket, connections: trio.Nursery) -> None:
+        async with trio.open_nursery() as listening:
+            listening.start_soon(accept_connections, sock, connections, self._serve, self._arrivals.wait_open)
+            log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self._node.id.hex())
+            if self._config.ready_line:
+                listening.start_soon(self._tell_ready)
+            await self._terminated.wait()
+            listening.cancel_scope.cancel()
+        sock.close()
+
+    async def _tell_ready(self) -> None:
+        await self._node.settled.wait()
+        tell_ready(self._config)
+
+    async def _serve(self, sock: socket.socket, address: str) -> None:
+        connection = Connection(self, sock, address)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._all_gone.set()
+
+    async def _move_away(self) -> None:
+        """Have the clients connect elsewhere; they are served here until they have."""
+        connections, is_last = list(self._connections), not self._node.has_others()
+        log.info("moving", connections=len(connections), is_last=is_last, clients=self._clients.statistics())
+        longest_s = len(connections) * MOVE_STEP_S
+        for connection in connections:
+            if is_last:
+                connection.move(SUCCESSOR_S + random.uniform(0, longest_s))  # noqa: S311
+            else:
+                connection.move(random.uniform(0, min(longest_s, MOVE_SPREAD_S)))  # noqa: S311
+        if connections and not is_last:
+            await self._wait_all_gone(MOVE_S)
+
+    async def _wait_all_gone(self, timeout_s: float) -> None:
+        if self._connections:
+            self._all_gone = trio.Event()
+            with trio.move_on_after(timeout_s):
+                await self._all_gone.wait()
+
+    async def _drain(self) -> None:
+        log.info("draining", connections=len(self._connections))
+        for connection in self._connections:
+            connection.drain()
+        with trio.move_on_after(ANSWER_TIMEOUT_S) as scope:
+            await trio.sleep(READ_S)
+            for connection in list(self._connections):
+                await connection.wait_idle()
+            await self._node.fanout.wait_idle()
+        if scope.cancelled_caught:
+            log.error("requests_unanswered", requests=sum(each.in_flight for each in self._connections))
+        for connection in list(self._connections):
+            connection.close(CloseCode.GOING_AWAY, "this node is stopping: connect again")
+        await self._wait_all_gone(GOODBYE_TIMEOUT_S)
+
+    def now_us(self) -> int:
+        return self._clock.now_us()
+
+    async def _sign_off(self) -> None:
+        with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
+            await self._last_seen.wait_idle()
+            await self._delivery_times.flush()
+        try:
+            await self._node.sign_off()
+        except StoreError as error:
+            log.warning("not_signed_off", error=str(error))
+
+    def trusts(self, address: str) -> bool:
+        return address in self._trusted
+
+    def forwarded(self, address: str, forwarded_for: list[str]) -> str:
+        return forwarded_address(address, forwarded_for, self._trusted)
+
+    def admit(self, connection: Connection) -> bytes | None:
+        key = address_key(connection.address)
+        if not self._addresses.enter(key):
+            return refused_address(self._config.max_address_connections)
+        connection.counted_as = key
+        return None
+
+    async def identify(self, connection: Connection, token: str) -> Identity:
+        self._arrivals.enter(connection)
+        return await device_by_token(self._pool, token)
+
+    def has_room(self, user: bytes) -> bool:
+        return self._hub.count(user) < limits.MAX_USER_CONNECTIONS
+
+    async def register(self, connection: Connection) -> None:
+        if self._hub.add(connection):
+            self._last_seen.note(connection.user)
+        self._keep_alive.add(connection)
+        # For every device, not only the first: another's entry may still be under way.
+        await self._node.enter(connection.user)
+
+    def count_client(self, name: str | None) -> str:
+        return self._clients.enter(name)
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """Open connections by the names of their clients."""
+        return {"clients": self._clients.statistics()}
+
+    async def wait_turn(self) -> None:
+        async with self._turns:
+            await trio.lowlevel.checkpoint()
+
+    def leave(self, connection: Connection) -> None:
+        self._arrivals.leave(connection)
+        if connection.counted_as is not None:
+            self._addresses.leave(connection.counted_as)
+            connection.counted_as = None
+        if connection.client is not None:
+            self._clients.leave(connection.client)
+            connection.client = None
+        if connection.registered_at:
+            self._delivery_times.left(connection)
+            self._keep_alive.remove(connection)
+            self._node.presence.forget(connection)
+            if self._hub.remove(connection):
+                self._node.depart(connection.user)
+                self._last_seen.note(connection.user)
+
+    def take_token(self, user: bytes, now: float) -> float:
+        return self._rates.take(user, now)
+
+    def send_nowait(self, connection: Connection, frame: Send) -> None:
+        # Without Redis a message would reach Postgres but, for a while, not the recipients on other nodes.
+        if not self._redis.is_connected:
+            raise Unavailable("Redis", self._redis.where, "not connected")
+        self._sends.submit_nowait(connection, frame)
+        self._delivery_times.sent(connection, frame.conversation)
+        self._readers.note(connection.user)
+
+    def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
+        self._marks.submit_nowait(connection, frame)
+        self._delivery_times.marked(connection, frame)
+        if isinstance(frame, MarkRead):
+            self._readers.note(connection.user)
+
+    async def answer(self, connection: Connection, frame: Request) -> bytes:
+        reply = await self._requests.answer(connection, frame)
+        if isinstance(frame, (Hello, Sync)):
+            self._arrivals.leave(connection)
+        return reply

@@ -1,0 +1,76 @@
+"""Error replies: what a client is told when a request is refused."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import structlog
+
+from protocol.codes import ErrorCode
+from protocol.errors import RequestError
+from protocol.frames import Error
+from store.errors import (
+    DeviceRevoked,
+    ExpiredCursor,
+    ForeignCursor,
+    Locked,
+    MessageDeleted,
+    NotAParticipant,
+    NotTheSender,
+    Overloaded,
+    RevisionConflict,
+    StoreError,
+    TempIdConflict,
+    TempIdExpired,
+    TokenExpired,
+    TokenUnknown,
+    Unavailable,
+    UnknownMessage,
+)
+from store.redis.client import RedisError
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_MS: Final = 500
+"""What a client is told to wait before it repeats a refused request, where nothing better is known."""
+
+_CODES: Final[dict[type[Any], ErrorCode]] = {
+    Unavailable: ErrorCode.UNAVAILABLE,
+    RedisError: ErrorCode.UNAVAILABLE,
+    Overloaded: ErrorCode.OVERLOADED,
+    Locked: ErrorCode.OVERLOADED,
+    NotAParticipant: ErrorCode.NOT_A_PARTICIPANT,
+    TempIdConflict: ErrorCode.TEMP_ID_CONFLICT,
+    TempIdExpired: ErrorCode.TEMP_ID_EXPIRED,
+    UnknownMessage: ErrorCode.UNKNOWN_MESSAGE,
+    NotTheSender: ErrorCode.NOT_THE_SENDER,
+    MessageDeleted: ErrorCode.MESSAGE_DELETED,
+    RevisionConflict: ErrorCode.REVISION_CONFLICT,
+    ForeignCursor: ErrorCode.CURSOR_FOREIGN,
+    ExpiredCursor: ErrorCode.CURSOR_EXPIRED,
+    TokenUnknown: ErrorCode.UNAUTHENTICATED,
+    TokenExpired: ErrorCode.UNAUTHENTICATED,
+    DeviceRevoked: ErrorCode.UNAUTHENTICATED,
+}
+
+
+def error_reply(error: RequestError) -> Error:
+    """What a client is told of a request that the protocol refuses."""
+    limit = error.limit
+    return Error(
+        error.request,
+        error.code.value,
+        error.detail or error.code.info.meaning,
+        (error.retry_after_ms or RETRY_AFTER_MS) if error.code.info.retry else None,
+        limit and limit.name,
+        limit and limit.value,
+    )
+
+
+def store_error_reply(request: int, error: StoreError) -> Error:
+    """What a client is told of an error of the store: enough to act on, nothing of the inside."""
+    code = next((_CODES[each] for each in type(error).__mro__ if each in _CODES), ErrorCode.INTERNAL)
+    if code is ErrorCode.INTERNAL:
+        # Which the client is told has been logged.
+        log.error("request_failed", error=repr(error))
+    return error_reply(RequestError(request, code, ""))

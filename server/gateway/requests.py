@@ -1,0 +1,249 @@
+"""Requests that have to be looked up, each answered by itself: editing and deleting, reading, typing, watching, tokens.
+
+Sends and marks, of which there are many, go through batches instead (`server.gateway.sends`, `server.gateway.marks`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+import trio
+
+from protocol import limits
+from protocol.codec import encode
+from protocol.codes import ErrorCode
+from protocol.errors import RequestError
+from protocol.frames import (
+    Conversation,
+    Conversations,
+    Cursor,
+    Delete,
+    Done,
+    Edit,
+    Hello,
+    History,
+    Lag,
+    List,
+    Messages,
+    Refresh,
+    Refreshed,
+    Reply,
+    Request,
+    Revised,
+    SetTyping,
+    Status,
+    Statuses,
+    Sync,
+    Synced,
+    Tombstone,
+    Typing,
+    Watch,
+    name_of,
+)
+from server.cluster.presence import PresenceWatch
+from server.delivery.fanout import Fanout
+from server.delivery.hub import Hub, Push, push_of
+from server.gateway.connection import Connection
+from server.gateway.replies import error_reply, store_error_reply
+from server.transport.outbox import ROOM_BYTES, Whole
+from store import accounts, conversations, messages, revisions
+from store.errors import ForeignCursor, StoreError
+from store.marks import status
+from store.members import watchable
+from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
+from store.postgres.pool import Pool
+from store.redis.client import RedisError
+from store.sync import SyncPage, sync
+
+log = structlog.get_logger(__name__)
+
+_LIST: Final = "list"
+_REQUESTS: Final = "requests"
+
+
+class Requests:
+    """Answers requests one by one.
+
+    :param token_lifetime_s: of tokens that are made here.
+    """
+
+    def __init__(
+        self, pool: Pool, hub: Hub, fanout: Fanout, presence: PresenceWatch, *, token_lifetime_s: float
+    ) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._fanout = fanout
+        self._presence = presence
+        self._token_lifetime_s = token_lifetime_s
+
+    async def answer(self, connection: Connection, frame: Request) -> bytes:
+        """What to reply, encoded. Raises nothing but `trio.Cancelled`: then the outcome is unknown, as ever."""
+        try:
+            return await self._serve(connection, frame)
+        except StoreError as error:
+            if isinstance(error, RedisError):
+                # Its text is Redis' own, and an operator's business: its memory is full, say.
+                log.warning("request_refused", request=name_of(frame), error=str(error))
+            return encode(store_error_reply(frame.request, error))
+        except Exception:  # the boundary: a fault here is told to the client, and to nobody else
+            log.exception("request_failed", request=name_of(frame))
+            return encode(error_reply(RequestError(frame.request, ErrorCode.INTERNAL, "")))
+
+    async def _serve(self, connection: Connection, frame: Request) -> bytes:
+        match frame:
+            case Edit():
+                return encode(await self._edit(connection, frame))
+            case Delete():
+                return encode(await self._delete(connection, frame))
+            case SetTyping():
+                await self._set_typing(connection, frame)
+                return encode(Done(frame.request))
+            case Watch():
+                asked_at = trio.current_time()
+                users = await watchable(self._pool, connection.user, frame.users)
+                await self._presence.watch(connection, users, asked_at)
+                return encode(Done(frame.request))
+            case Sync():
+                page = await self._catch_up(connection, frame)
+                return _whole(page, Synced(frame.request, page.cursor, page.more))
+            case Hello():
+                return await self._resume(connection, frame)
+            case Status() | History() | List():
+                return encode(await self._look_up(connection, frame))
+            case Refresh():
+                lifetime_s = self._token_lifetime_s
+                token, expires, now = await accounts.refresh_token(
+                    self._pool, connection.device, frame.token, lifetime_s=lifetime_s
+                )
+                connection.expire_in((expires - now) / 1e6)
+                return encode(Refreshed(frame.request, token, expires))
+        raise AssertionError(f"{name_of(frame)} is served elsewhere")
+
+    async def _look_up(self, connection: Connection, frame: Status | History | List) -> Reply:
+        match frame:
+            case Status():
+                found = await status(self._pool, connection.user, frame.conversation, frame.seq)
+                return Statuses(frame.request, found.receipts)
+            case History():
+                return await self._history(connection, frame)
+            case List():
+                return await self._list(connection, frame)
+
+    async def _edit(self, connection: Connection, frame: Edit) -> Reply:
+        change, revision, edited = await revisions.edit(
+            self._pool,
+            connection.user,
+            frame.conversation,
+            frame.seq,
+            frame.revision,
+            frame.content_type,
+            frame.content,
+            frame.nonce,
+            frame.ephemeral_public_key,
+        )
+        self._push_change(connection, change)
+        return Revised(frame.request, revision, edited)
+
+    async def _delete(self, connection: Connection, frame: Delete) -> Reply:
+        delete = revisions.delete_for_everyone if frame.for_everyone else revisions.delete_for_me
+        self._push_change(connection, await delete(self._pool, connection.user, frame.conversation, frame.seq))
+        return Done(frame.request)
+
+    def _push_change(self, connection: Connection, change: revisions.Change) -> None:
+        if change.is_new:
+            message = change.message
+            self._push(push_of(message, change.members, origin=connection))
+            if change.hidden_for is not None:
+                stone = Tombstone(message.conversation, message.seq, message.message, message.created, message.sender)
+                self._push(Push(message.conversation, 0, encode(stone), [change.hidden_for]))
+
+    def _push(self, push: Push) -> None:
+        self._hub.push(push)
+        self._hub.flush()
+        self._fanout.add(push)
+        self._fanout.wake()
+
+    async def _set_typing(self, connection: Connection, frame: SetTyping) -> None:
+        said, last = (frame.conversation, frame.is_typing), connection.typing
+        if last and last[:2] == said and trio.current_time() < last[2] + limits.TYPING_INTERVAL_S:
+            return
+        others = await messages.typing_to(self._pool, frame.conversation, connection.user)
+        connection.typing = (*said, trio.current_time())
+        typing = encode(Typing(frame.conversation, connection.user, frame.is_typing))
+        key = frame.conversation + connection.user
+        self._push(Push(frame.conversation, 0, typing, others, connection, key))
+
+    async def _catch_up(self, connection: Connection, frame: Sync | Hello) -> SyncPage:
+        """The last of the pages that were asked for; those before it have been offered.
+
+        One is read when the client has room for it: it takes half an outbox at most, so that pushes find room, too.
+        """
+        outbox, cursor = connection.outbox, frame.cursor
+        for _ in range((frame.pages or 1) - 1):
+            page = await self._page(connection, cursor, frame.count)
+            if not page.more or connection.is_draining or outbox.cut_reason is not None:
+                return page
+            outbox.offer(_whole(page, Cursor(page.cursor, True)))
+            outbox.flush()
+            cursor = page.cursor
+            await outbox.wait_room(ROOM_BYTES)
+        return await self._page(connection, cursor, frame.count)
+
+    async def _page(self, connection: Connection, cursor: bytes | None, newest: int | None) -> SyncPage:
+        # First pushes, then the look-up: what is committed in between comes twice, and nothing is missed.
+        connection.outbox.resume()
+        page = await sync(self._pool, connection.user, cursor, newest=newest)
+        if not page.more:
+            connection.outbox.note_synced(page.marks)
+        return page
+
+    async def _resume(self, connection: Connection, frame: Hello) -> bytes:
+        """What is new since the cursor in the hello; it is no request, so who cannot be told is asked to sync."""
+        try:
+            page = await self._catch_up(connection, frame)
+        except StoreError as error:
+            log.info("not_resumed", error=type(error).__name__)
+            return encode(Lag([]))
+        return _whole(page, Cursor(page.cursor, page.more))
+
+    async def _history(self, connection: Connection, frame: History) -> Reply:
+        page = await messages.history(
+            self._pool,
+            connection.user,
+            frame.conversation,
+            limit=frame.count or limits.DEFAULT_COUNT,
+            before=frame.before,
+            after=frame.after,
+            max_bytes=limits.MAX_PAGE_BYTES,
+        )
+        return Messages(frame.request, page.more, page.messages, page.first_seq)
+
+    async def _list(self, connection: Connection, frame: List) -> Reply:
+        before = None
+        kind, is_request = (_REQUESTS, True) if frame.is_request else (_LIST, False)
+        if frame.cursor is not None:
+            try:
+                active_at, conversation = decode_cursor(frame.cursor, kind, int, bytes)
+            except InvalidCursor:
+                raise ForeignCursor from None
+            before = (active_at, conversation)
+        count = frame.count or limits.DEFAULT_COUNT
+        found = await conversations.list_of(
+            self._pool, connection.user, limit=count + 1, before=before, is_request=is_request
+        )
+        page: list[Conversation] = []
+        size = 0
+        for conversation in found[:count]:
+            size += len(encode(conversation))
+            if page and size > limits.MAX_PAGE_BYTES:
+                break
+            page.append(conversation)
+        cursor = None
+        if len(found) > len(page):
+            cursor = encode_cursor(kind, page[-1].active_at, page[-1].conversation)
+        return Conversations(frame.request, cursor, page)
+
+
+def _whole(page: SyncPage, last: Synced | Cursor) -> Whole:
+    return Whole(b"".join([*map(encode, page.pushes), encode(last)]))

@@ -1,0 +1,51 @@
+"""Devices that their user has revoked are cut off, on every node, within a second.
+
+Each node asks Postgres twice a second which devices were revoked lately: one look into an index that is almost empty.
+That needs no message that could be lost, and after an outage a node asks for all of the time that it missed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+import trio
+
+from protocol.codes import CloseCode
+from server.delivery.hub import Hub
+from store.accounts import revoked_since
+from store.errors import StoreError
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 0.5
+
+MARGIN_S: Final = 15.0
+"""A revocation's time is taken before its commit, which may take as long as a query may, 10 s."""
+
+
+class Revocations:
+    """Closes the connections of revoked devices."""
+
+    def __init__(self, pool: Pool, hub: Hub) -> None:
+        self._pool = pool
+        self._hub = hub
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        asked_at = trio.current_time()
+        while True:
+            await trio.sleep(POLL_S)
+            now = trio.current_time()
+            try:
+                revoked = await revoked_since(self._pool, ago_s=now - asked_at + MARGIN_S)
+            except (StoreError, Error) as error:
+                log.warning("revocations_not_read", error=str(error))
+                continue
+            asked_at = now
+            for user, device in revoked:
+                for client in self._hub.of(user):
+                    if client.device == device:
+                        client.close(CloseCode.DEVICE_REVOKED, CloseCode.DEVICE_REVOKED.info.meaning)

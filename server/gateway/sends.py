@@ -1,0 +1,111 @@
+"""`send`: from the request through the group commit to the reply, the pushes here and the fan-out elsewhere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from protocol.codec import encode
+from protocol.frames import Message, Send, Sent
+from server.delivery.fanout import Fanout
+from server.delivery.hub import Hub, Push
+from server.gateway.connection import Connection
+from server.gateway.replies import store_error_reply
+from store.batching.two_lanes import Lanes
+from store.clock import Clock
+from store.errors import Locked
+from store.members import MembersCache
+from store.messages import Committed, NewMessage, Outcome, send
+from store.postgres.pool import Pool
+
+
+class PendingSend(NamedTuple):
+    """A send between its request and its reply."""
+
+    connection: Connection
+    request: int
+    message: NewMessage
+
+
+class Sends:
+    """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait."""
+
+    def __init__(self, pool: Pool, members: MembersCache, hub: Hub, fanout: Fanout, clock: Clock) -> None:
+        self._pool = pool
+        self._members = members
+        self._hub = hub
+        self._fanout = fanout
+        self._clock = clock
+        self.lanes: Lanes[PendingSend, Outcome] = Lanes(
+            "the send queue",
+            self._commit,
+            self._settle,
+            lambda pending: len(pending.message.content) + 256,
+            source_of=lambda pending: pending.connection,
+            key_of=lambda pending: pending.message.conversation,
+        )
+
+    def submit_nowait(self, connection: Connection, frame: Send) -> None:
+        """
+        :raises Overloaded: if too many sends wait already.
+        """
+        message = NewMessage(
+            frame.conversation,
+            connection.user,
+            frame.temp_id,
+            frame.content_type,
+            frame.content,
+            frame.nonce,
+            frame.ephemeral_public_key,
+            frame.reply_to,
+        )
+        self.lanes.submit_nowait(PendingSend(connection, frame.request, message))
+
+    async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Outcome | Locked]:
+        messages = [pending.message for pending in batch]
+        now_ms = self._clock.now_ms()
+        return [*await send(self._pool, self._members, messages, lock_wait_s=lock_wait_s, now_ms=now_ms)]
+
+    def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
+        """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Committed):
+                self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
+                if outcome.is_new:
+                    self._deliver(pending, outcome)
+            else:
+                self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
+            pending.connection.answered()
+        self._hub.flush()
+        self._fanout.wake()
+
+    def _deliver(self, pending: PendingSend, committed: Committed) -> None:
+        message = pending.message
+        frame = encode(
+            Message(
+                message.conversation,
+                committed.seq,
+                committed.message,
+                committed.created,
+                message.sender,
+                message.content_type,
+                message.content,
+                message.nonce,
+                message.ephemeral_public_key,
+                reply_to=message.reply_to,
+            )
+        )
+        push = Push(
+            message.conversation,
+            committed.seq,
+            frame,
+            committed.members,
+            pending.connection,
+            sender=message.sender,
+            temp_id=message.temp_id,
+        )
+        self._hub.push(push)
+        self._fanout.add(push)
+
+
+def _sent(request: int, committed: Committed) -> Sent:
+    return Sent(request, committed.seq, committed.message, committed.created)

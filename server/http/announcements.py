@@ -1,0 +1,186 @@
+"""What the HTTP interface changes about conversations and people, told to the devices concerned, on whatever node."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from msgspec.structs import replace
+
+from protocol.codec import encode
+from protocol.frames import Departed, Participants, Profile, Push, Receipts, Settings
+from protocol.limits import MAX_SHOWN
+from server.delivery import hub
+from server.delivery.fanout import Fanout
+from store import contacts, conversations, members, messages
+from store.contacts import Added, Blocked
+from store.conversations import told_count
+from store.errors import NotAParticipant, UnknownUser
+from store.marks import direct_mark
+from store.own_settings import own_settings_of
+from store.participants import Membership
+from store.postgres.pool import Pool
+
+_OF_NO_CONVERSATION: Final = bytes(16)
+
+
+class Announcements:
+    """Pushes for what has been committed just now. Who is not reached by them finds it with the next `sync`."""
+
+    def __init__(self, pool: Pool, fanout: Fanout) -> None:
+        self._pool = pool
+        self._fanout = fanout
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Around what is looked up after a commit, to tell of it. If that fails the nodes look for the change by
+        themselves: whoever repeats the request changes nothing any more, and so tells nobody."""
+        try:
+            yield
+        except BaseException:
+            self._fanout.miss("a change was committed that could not be told")
+            raise
+
+    async def conversation_made(self, conversation: bytes, users: Iterable[bytes]) -> None:
+        """A conversation is new for these users, of whom each sees it in another way."""
+        with self.telling():
+            await self._tell_each(conversation, list(users), is_new=True)
+
+    async def participant_added(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """Somebody takes part from now on, or seems to: the others are told who, the new one of the conversation."""
+        if membership.is_new:
+            with self.telling():
+                if user in membership.members:
+                    await self._tell_each(conversation, [user], is_new=True)
+                await self._tell_of(conversation, user, membership, await self._size(conversation))
+
+    async def role_set(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """Somebody has become an administrator, or is none any more."""
+        if membership.is_new:
+            with self.telling():
+                await self._tell_of(conversation, user, membership, await self._size(conversation))
+                for seen in (await conversations.seen_by(self._pool, conversation, [user])).values():
+                    own = [each for each in seen.participants or () if each.user == user]
+                    self._push(Participants(conversation, own, membership.version, seen.participant_count), [user])
+
+    async def participant_removed(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """A user takes part no more; another one may have become the administrator by that.
+
+        If the others are few enough by that, they are shown each other again.
+        """
+        stay = membership.stay
+        if stay is None:
+            return
+        with self.telling():
+            size = await self._size(conversation)
+            if size > MAX_SHOWN:
+                stay = replace(stay, delivered_seq=None, read_seq=None)
+            departed = Departed(conversation, [user], membership.version, told_count(size), [stay])
+            # Who was withheld has long been told.
+            self._push(departed, [*membership.members, *([user] if membership.was_member else [])])
+            if size == MAX_SHOWN:
+                await self._tell_each(conversation, membership.members)
+            elif membership.heir is not None:
+                await self.role_set(conversation, membership.heir, membership)
+
+    async def request_accepted(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+        """A request is none any more: to the user's own devices; how far messages were delivered, to the others."""
+        if not membership.is_new:
+            return
+        with self.telling():
+            await self._tell_each(conversation, [user])
+            size = await self._size(conversation)
+            if size <= MAX_SHOWN:
+                await self._tell_of(conversation, user, membership, size)
+
+    def request_declined(self, user: bytes, departed: Departed) -> None:
+        """The user takes no part: to the user's own devices, and nobody else."""
+        self._push(departed, [user])
+
+    async def blocked(self, user: bytes, other: bytes, blocked: Blocked) -> None:
+        """Somebody is blocked, or no more: to the user's own devices, and nobody else. Presence is looked at again."""
+        with self.telling():
+            for conversation, version in blocked.declined:
+                self.request_declined(user, Departed(conversation, [user], version))
+            for start in range(0, len(blocked.shown), 50):
+                for seen in await conversations.some_of(self._pool, user, blocked.shown[start : start + 50]):
+                    self._push(replace(seen, last_message=None), [user])
+            # What was unread of somebody who is blocked counts as read from now on.
+            for conversation, delivered, read in await direct_mark(self._pool, user, other):
+                self._push(Receipts(conversation, [(user, delivered, read)]), [user])
+        self.presence_shown_otherwise([user, other])
+
+    async def contact_added(self, user: bytes, added: Added) -> None:
+        """Somebody is known by now, whose requests are none any more."""
+        with self.telling():
+            for conversation, version in await conversations.members_versions(self._pool, added.accepted):
+                members = list(await messages.members(self._pool, conversation))
+                await self.request_accepted(conversation, user, Membership(True, members, version))
+
+    def settings_changed(self, user: bytes, settings: Settings, membership: Membership) -> None:
+        """A conversation is another one, for this user and for the others."""
+        if membership.is_new:
+            self._push(settings, [user])
+            self._push(membership.others_settings or settings, [each for each in membership.members if each != user])
+
+    async def profile_changed(self, profile: Profile) -> None:
+        """A user is shown otherwise: to all who share a conversation in which names are shown; without the name to who
+        blocks the user, whose devices have to know of the revision alone."""
+        with self.telling():
+            users = await members.acquainted(self._pool, profile.user)
+            blockers = await contacts.blockers(self._pool, profile.user, users)
+            self._push(profile, [each for each in users if each not in blockers])
+            self._push(replace(profile, display_name=None), blockers)
+
+    async def own_settings_changed(self, user: bytes) -> None:
+        """A user has set something for themselves: to their own devices."""
+        with self.telling():
+            self._push(await own_settings_of(self._pool, user), [user])
+
+    async def contact_changed(self, user: bytes, other: bytes) -> None:
+        """Somebody is a contact of the user's, or blocked, or no more: to the user's own devices."""
+        with self.telling(), suppress(UnknownUser):
+            self._push(await contacts.told(self._pool, user, other), [user])
+
+    async def muted(self, user: bytes, conversation: bytes) -> None:
+        """A user wants no notices of a conversation, or does so again: to their own devices."""
+        with self.telling(), suppress(NotAParticipant):
+            seen = await conversations.one(self._pool, user, conversation)
+            self._push(replace(seen, participants=None, last_message=None), [user])
+
+    def presence_shown_otherwise(self, users: Iterable[bytes]) -> None:
+        """These users are to be shown to others than before: the nodes look again who may watch them."""
+        self._fanout.add_recheck(list(users))
+        self._fanout.wake()
+
+    async def _tell_of(self, conversation: bytes, user: bytes, membership: Membership, size: int) -> None:
+        """Tell the others of a participant who has come or changed, with the marks that others see.
+
+        Whoever has just come may have read and written by now, told by nodes that have looked for what is new. A device
+        that has heard of that before hearing of the new one will not hear of it again.
+        """
+        shown = await conversations.participant(self._pool, conversation, user)
+        if shown is None:
+            return  # Removed meanwhile, and that is told as well.
+        others = [each for each in membership.members if each != user]
+        blockers = await contacts.blockers(self._pool, user, others)
+        count = told_count(size)
+        for told, nameless in ((shown, False), (replace(shown, display_name=None), True)):
+            if users := [each for each in others if (each in blockers) == nameless]:
+                self._push(Participants(conversation, [told], membership.version, count), users)
+
+    async def _size(self, conversation: bytes) -> int:
+        return await conversations.participant_count(self._pool, conversation)
+
+    async def _tell_each(self, conversation: bytes, users: Sequence[bytes], *, is_new: bool = False) -> None:
+        """A conversation as it is now, to each of these users as they see it; with the last message, if it is new."""
+        for user, seen in (await conversations.seen_by(self._pool, conversation, users)).items():
+            self._push(seen if is_new else replace(seen, last_message=None), [user])
+
+    def _push(self, frame: Push, users: Collection[bytes]) -> None:
+        if not users:
+            return
+        conversation = getattr(frame, "conversation", _OF_NO_CONVERSATION)
+        self._fanout.add(hub.Push(conversation, 0, encode(frame), list(users)))
+        self._fanout.wake()

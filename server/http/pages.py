@@ -1,0 +1,65 @@
+"""The pages that are read most, kept as they went out: the first of a user's list, the newest of a conversation.
+
+Each is checked against Postgres on every use (`server.http.versioned_cache`): what was acknowledged before a request is
+in its answer. A page is used only while no other connection to Postgres was made: versions are numbers of transactions,
+which begin again when a back-up is restored, and nothing is restored while anybody is connected.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from server.http import bodies
+from server.http.bodies import Form
+from server.http.versioned_cache import CacheStatistics, VersionedCache
+from store import conversations, messages
+from store.postgres.pool import Pool
+
+MAX_LIST_BYTES: Final = 64 * 1024 * 1024
+MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
+"""Of one process: each some 2,000 pages of 50."""
+
+
+class Pages:
+    """First pages as bodies of answers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lists: VersionedCache[bytes] = VersionedCache("list", MAX_LIST_BYTES)
+        self._histories: VersionedCache[bytes] = VersionedCache("history", MAX_HISTORY_BYTES)
+
+    async def first_of_list(self, user: bytes, limit: int, form: Form) -> bytes:
+        """The first page of a user's conversations. Raises what the store raises."""
+        key = (user, limit, form)
+        if key in self._lists:
+            version = await conversations.list_version(self._pool, user)
+            body = self._lists.get(key, (version, self._pool.connects))
+            if body is not None:
+                return body
+        else:
+            self._lists.missed()
+        page, version = await conversations.first_page(self._pool, user, limit=limit + 1)
+        body = bodies.encode(bodies.list_body(page, limit, form), form)
+        if version is not None:
+            self._lists.put(key, (version, self._pool.connects), body, len(body))
+        return body
+
+    async def newest_of(self, user: bytes, conversation: bytes, limit: int, form: Form) -> bytes:
+        """The newest messages of a conversation.
+
+        :raises NotAParticipant: if the user may not see it.
+        """
+        version = await messages.history_version(self._pool, user, conversation)
+        key = (conversation, user if version.is_personal else version.floor, limit, form)
+        current = (version if version.is_personal else version.changed, self._pool.connects)
+        body = self._histories.get(key, current)
+        if body is None:
+            page = await messages.history(
+                self._pool, user, conversation, limit=limit, max_bytes=bodies.MAX_CONTENT_BYTES
+            )
+            body = bodies.encode(bodies.history_body(page, conversation, "before", form), form)
+            self._histories.put(key, current, body, len(body))
+        return body
+
+    def statistics(self) -> list[CacheStatistics]:
+        return [self._lists.statistics(), self._histories.statistics()]

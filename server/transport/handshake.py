@@ -1,0 +1,147 @@
+"""The opening handshake of a WebSocket, on the server's side: the one file here that meets trio-websocket.
+
+A request of the form that all clients use is answered by `server.transport.upgrade`; anything else trio-websocket
+checks, and answers. What follows is read by `protocol.websocket`. So a connection needs neither the task nor the
+parsers of trio-websocket once it is open (docs/decisions/0008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+import trio
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, wrap_server_stream
+from wsproto.utilities import ProtocolError
+
+from protocol import limits
+from server.transport.upgrade import plain_upgrade
+
+log = structlog.get_logger(__name__)
+
+MAX_REQUEST_BYTES: Final = 16 * 1024
+"""Request line and headers. Browsers and proxies send one or two KB; h11 draws the line at the same place."""
+
+_END: Final = b"\r\n\r\n"
+
+
+ADDRESS_RETRY_AFTER_S: Final = 60
+"""What an address that has too many connections is told to wait."""
+
+
+def refused_address(limit: int) -> bytes:
+    """The answer to a request, or instead of one, from an address that has `limit` connections."""
+    body = b"limit %s: %d connections from one address to this node.\n" % (
+        limits.CONNECTIONS_PER_ADDRESS.name.encode(),
+        limit,
+    )
+    return b"\r\n".join(
+        (
+            b"HTTP/1.1 429 Too Many Requests",
+            b"Retry-After: %d" % ADDRESS_RETRY_AFTER_S,
+            b"Content-Type: text/plain",
+            b"Connection: close",
+            b"Content-Length: %d" % len(body),
+            b"",
+            body,
+        )
+    )
+
+
+async def open_websocket(
+    first: bytes,
+    read: Callable[[], Awaitable[bytes]],
+    write: Callable[[bytes], None],
+    admit: Callable[[list[str]], bytes | None],
+) -> bytes | None:
+    """Read the request, write the answer.
+
+    :param first: the beginning of the request, as far as it was read already.
+    :param read: some bytes of the client, b"" when there are no more; cancelled only while it waits.
+    :param admit: asked with the values of X-Forwarded-For; None, or what to write instead of an answer.
+    :returns: what the client sent after its request; None if there is no WebSocket now, whatever the reason.
+    :raises trio.BrokenResourceError: if the connection was lost meanwhile.
+    """
+    head, after = await _read_head(first, read)
+    upgrade = plain_upgrade(head)
+    if upgrade is not None:
+        crowded = admit(upgrade.forwarded_for)
+        write(upgrade.answer if crowded is None else crowded)
+        return after if crowded is None else None
+    stream = _RequestStream(head, write)
+    is_open = False
+    try:
+        async with trio.open_nursery() as reading:
+            stream.end = reading.cancel_scope.cancel
+            request = await wrap_server_stream(reading, stream)
+            refusal = _refusal(request)
+            crowded = admit(_forwarded_for(request))
+            if crowded is not None:
+                write(crowded)
+            elif refusal is None:
+                await request.accept(subprotocol=limits.SUBPROTOCOL)
+                is_open = True
+            else:
+                status, detail = refusal
+                await request.reject(status, extra_headers=[(b"content-type", b"text/plain")], body=detail.encode())
+            reading.cancel_scope.cancel()
+    except* (ConnectionClosed, HandshakeError):
+        pass  # It was no handshake; where there is an answer to that, trio-websocket has written it.
+    except* (ProtocolError, UnicodeError) as errors:
+        log.info("handshake_failed", errors=[repr(error) for error in errors.exceptions])
+    return after if is_open else None
+
+
+async def _read_head(first: bytes, read: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bytes]:
+    """A request up to its empty line, and what came after it; nothing, if it is none."""
+    head = bytearray()
+    while _END not in head:
+        data, first = first or await read(), b""
+        # A TLS hello begins with 22; nothing but a letter begins a request.
+        if not data or (not head and not data[:1].isalpha()) or len(head) > MAX_REQUEST_BYTES:
+            return b"", b""
+        head += data
+    end = head.index(_END) + len(_END)
+    return bytes(head[:end]), bytes(head[end:])
+
+
+class _RequestStream(trio.abc.Stream):
+    """What trio-websocket sees: one request, and nothing after it."""
+
+    def __init__(self, head: bytes, write: Callable[[bytes], None]) -> None:
+        self._head = head
+        self._write = write
+        self._is_read = False
+        self.end: Callable[[], None] = lambda: None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._is_read:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        self._is_read = True
+        return self._head
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self._write(bytes(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """trio-websocket gives up, and has said why; the socket is closed elsewhere."""
+        self.end()
+        await trio.lowlevel.checkpoint()
+
+
+def _refusal(request: WebSocketRequest) -> tuple[int, str] | None:
+    if request.path.partition("?")[0] != limits.SOCKET_PATH:
+        return 404, f"The WebSocket is at {limits.SOCKET_PATH}.\n"
+    if limits.SUBPROTOCOL not in request.proposed_subprotocols:
+        return 400, f"Ask for the subprotocol {limits.SUBPROTOCOL} (Sec-WebSocket-Protocol).\n"
+    return None
+
+
+def _forwarded_for(request: WebSocketRequest) -> list[str]:
+    return [value.decode("latin-1") for name, value in request.headers if name.lower() == b"x-forwarded-for"]

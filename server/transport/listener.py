@@ -1,0 +1,93 @@
+"""Accepting sockets. Whatever goes wrong with one connection ends there: logged, not passed on."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+import trio
+
+from runtime.open_files import AcceptFailures
+
+log = structlog.get_logger(__name__)
+
+BACKLOG: Final = 1024
+"""Connections that the kernel accepts ahead of us: a reconnecting herd comes faster than one task switch each."""
+
+AT_ONCE: Final = 4
+"""Connections that are accepted before everybody else has their turn: a herd of 10,000 that is accepted in one piece is
+served in one piece, all of them too late."""
+
+Serve = Callable[[socket.socket, str], Awaitable[None]]
+
+
+class PortTaken(Exception):
+    """Somebody else listens there; the text says what to do."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening, non-blocking TCP socket.
+
+    :raises PortTaken: if the port is in use.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(f"Port {port} is taken: stop what is using it, or set another port.") from None
+        raise
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+async def accept_connections(
+    listening: socket.socket, nursery: trio.Nursery, serve: Serve, wait_calm: Callable[[], Awaitable[None]]
+) -> None:
+    """Start `serve(socket, address)` in `nursery` for each connection, until cancelled.
+
+    :param wait_calm: awaited before some more are accepted; the others wait in the kernel.
+    """
+    failures = AcceptFailures(trio.current_time)
+    while True:
+        await trio.lowlevel.wait_readable(listening)
+        await wait_calm()
+        try:
+            for _ in range(AT_ONCE):
+                sock, address = listening.accept()
+                _configure(sock)
+                nursery.start_soon(_serve_guarded, serve, sock, address[0])
+        except BlockingIOError:
+            continue
+        except ConnectionError:
+            continue  # It was gone before we took it.
+        except OSError as error:
+            # Out of file descriptors or memory: those who are here matter more than those who knock.
+            failures.note(error)
+            await trio.sleep(0.1)
+
+
+async def _serve_guarded(serve: Serve, sock: socket.socket, address: str) -> None:
+    try:
+        await serve(sock, address)
+    except Exception:
+        log.exception("connection_failed", address=address)
+    finally:
+        sock.close()
+
+
+def _configure(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A peer that vanished without a word is found by the kernel, at no cost to us.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,113 @@
+"""Group commit: what queued while one commit was under way goes out as the next one. No timers where anybody waits.
+
+Under light load a batch has one item and costs no waiting; under heavy load batches grow until the commit rate and
+the arrival rate meet. A failing commit is settled like any other, so every item that was accepted gets exactly one
+outcome.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import trio
+
+from store.batching.fair_queue import FairQueue
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatistics:
+    """A snapshot of a batcher's counters since its start."""
+
+    queued: int
+    committing: int
+    batches: int
+    items: int
+
+
+class Batcher(Generic[Item, Outcome]):
+    """One queue, one commit at a time.
+
+    :param name: for messages to operators.
+    :param commit: writes a batch in one transaction and returns one outcome for each item, errors among them. Raises
+        nothing but `trio.Cancelled`.
+    :param settle: told of each batch and its outcomes, in one call, synchronously: the place to answer everybody.
+    :param size_of: bytes of an item, for the bounds.
+    :param source_of: who queues an item: batches are fair between sources. By default all are one.
+    :param diverted: asked for each item when its turn has come: true if somebody else has taken it.
+    :param patience_s: how long the first item waits for company; only for what nobody waits for.
+    :param interval_s: from the beginning of a batch of so many items to that of the next at least. What comes after a
+        pause of as long goes out at once; when much comes, the number of commits has a bound, and each has more to do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        commit: Callable[[list[Item]], Awaitable[list[Outcome]]],
+        settle: Callable[[list[Item], list[Outcome]], None],
+        size_of: Callable[[Item], int],
+        *,
+        source_of: Callable[[Item], Hashable] = lambda _: None,
+        diverted: Callable[[Item], bool] = lambda _: False,
+        patience_s: float = 0,
+        interval_s: Callable[[int], float] | None = None,
+    ) -> None:
+        self._commit = commit
+        self._settle = settle
+        self._diverted = diverted
+        self._patience_s = patience_s
+        self._interval_s = interval_s
+        self._next_at = -math.inf
+        self._queue = FairQueue(name, size_of, source_of)
+        self._committing = 0
+        self._batches = 0
+        self._items = 0
+        self._wake = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
+
+    def submit_nowait(self, item: Item) -> None:
+        """Queue an item for the next commit. Atomic (no checkpoint).
+
+        :raises Overloaded: if too much waits already; the item was not taken.
+        """
+        self._queue.put(item)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Commit until cancelled. What is queued or under way then gets no outcome: drain first, with `wait_idle`."""
+        while True:
+            if not self._queue:
+                self._idle.set()
+                self._wake = trio.Event()
+                await self._wake.wait()
+            if self._patience_s:
+                await trio.sleep(self._patience_s)
+            if trio.current_time() < self._next_at:
+                await trio.sleep_until(self._next_at)
+            batch = self._queue.take(self._diverted)
+            if not batch:
+                continue
+            if self._interval_s is not None:
+                self._next_at = trio.current_time() + self._interval_s(len(batch))
+            self._committing = len(batch)
+            self._batches += 1
+            self._items += len(batch)
+            outcomes = await self._commit(batch)
+            self._committing = 0
+            self._settle(batch, outcomes)
+
+    async def wait_idle(self) -> None:
+        """Return once nothing is queued or under way."""
+        while self._queue or self._committing:
+            if self._idle.is_set():
+                self._idle = trio.Event()
+            await self._idle.wait()
+
+    def statistics(self) -> BatchStatistics:
+        return BatchStatistics(len(self._queue), self._committing, self._batches, self._items)

@@ -1,0 +1,96 @@
+"""OBJECT_STORE_URL: which object store there is.
+
+| form | |
+|---|---|
+| `file:///PATH` | a folder; of several machines only if all see the same one |
+| `s3://KEY:SECRET@HOST[:PORT]/BUCKET` | a bucket of an S3-compatible service; the bucket is there already |
+
+`KEY` and `SECRET` are percent-encoded. `?region=` is `auto` by default, as Cloudflare R2 has it; AWS wants its own.
+`?tls=false` is for a service on this machine. Certificates are checked against the system's authorities, or those of
+SSL_CERT_FILE.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+import httpx
+
+from store.objects.folder import Folder
+from store.objects.interface import Objects
+from store.objects.s3 import CONNECTIONS, S3, Bucket
+
+_FILE: Final = re.compile(r"file://(?:localhost)?(/[^?#\0]*)")
+_S3: Final = re.compile(
+    r"s3://(?P<key>[^/?#:@]+):(?P<secret>[^/?#:@]+)@(?P<host>(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?)"
+    r"/(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?(?:\?(?P<query>[^#]*))?"
+)
+_QUERY: Final = re.compile(r"region=(?P<region>[A-Za-z0-9-]+)|tls=(?P<tls>true|false)")
+
+
+def objects_url_fault(url: str) -> str:
+    """What is wrong with a URL; empty if nothing is. It repeats nothing of it: any part may be the secret."""
+    try:
+        parse_objects_url(url)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def parse_objects_url(url: str) -> Path | Bucket | None:
+    """The folder or the bucket that a URL names; None for an empty one.
+
+    :raises ValueError: the text says what the URL should be, and repeats nothing of it.
+    """
+    if not url:
+        return None
+    if folder := _FILE.fullmatch(url):
+        return Path(unquote(folder[1]))
+    found = _S3.fullmatch(url)
+    if found is None:
+        raise ValueError(
+            "must be file:///PATH, or s3://KEY:SECRET@HOST[:PORT]/BUCKET with special characters of KEY and SECRET"
+            " percent-encoded, or empty"
+        )
+    if int(found["port"] or 0) > 65535:
+        raise ValueError("has a port that is none: 0 to 65535 are")
+    region, tls = "auto", "true"
+    for each in filter(None, (found["query"] or "").split("&")):
+        option = _QUERY.fullmatch(each)
+        if option is None:
+            raise ValueError("has a query that is not known: region=NAME and tls=false are")
+        region, tls = option["region"] or region, option["tls"] or tls
+    return Bucket(
+        host=found["host"],
+        name=found["bucket"],
+        region=region,
+        access_key=unquote(found["key"]),
+        secret_key=unquote(found["secret"]),
+        tls=tls == "true",
+    )
+
+
+@asynccontextmanager
+async def open_objects(url: str) -> AsyncGenerator[Objects | None, None]:
+    """The object store of this URL for the length of the block; None for an empty URL. A service is not asked yet.
+
+    :raises ValueError: if the URL is not one.
+    :raises ObjectStoreRefused: if the folder cannot be made.
+    """
+    place = parse_objects_url(url)
+    if place is None:
+        yield None
+    elif isinstance(place, Path):
+        folder = Folder(place)
+        await folder.start()
+        yield folder
+    else:
+        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+        # The deadlines are ours, for whole calls: httpx' own are for each read.
+        async with httpx.AsyncClient(limits=limits, timeout=None) as client:  # noqa: S113
+            yield S3(place, client)

@@ -1,0 +1,562 @@
+"""psycopg on Trio: the one file that meets the driver.
+
+psycopg describes its I/O as generators that yield what they wait for; its own asynchronous edge is for asyncio. Here
+Trio does the waiting, so a query costs one task switch and no thread. Everything above the waiting (adaptation,
+prepared statements, error classes) is psycopg's own.
+
+Ids are 16 raw `bytes` everywhere in Python. `uuid` marks one as a parameter; `uuids`, `byteas`, `texts` and `bigints`
+are whole columns (`store.postgres.columns`). Statements of the hot path (`store.postgres.statement`) go past psycopg's
+cursors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+import psycopg
+import structlog
+import trio
+from psycopg import errors as driver_errors
+from psycopg.abc import Buffer, PQGen, PQGenConn
+from psycopg.adapt import AdaptersMap, Dumper, Loader
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
+from psycopg.pq.abc import PGresult
+from psycopg.waiting import Ready, Wait
+
+from store.errors import Locked, PoolerRefused, StoreError, Unavailable
+from store.postgres.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, Type
+from store.postgres.statement import Statement
+
+log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+_Rows: TypeAlias = list[tuple[Any, ...]]
+Read: TypeAlias = tuple[Statement, list[bytes | None]]
+"""A statement of the hot path that changes nothing, and its parameters, encoded."""
+
+CONNECT_TIMEOUT_S: Final = 3.0
+"""For one attempt at one address, names resolved; a local connect takes 5 ms, TLS across a continent 0.5 s."""
+
+FIRST_REPLAN: Final = 8
+"""Queries of a connection after which plans are made anew for the first time; then at each doubling."""
+
+LOCK_TIMEOUT_S: Final = 1.0
+"""For a lock, in whatever has no deadline of its own for it: commits hold theirs for milliseconds, and who waits longer
+should know why, and let others have the connection."""
+
+CANCEL_TIMEOUT_S: Final = 2.0
+"""How long a cancelled query may hold its task while Postgres is asked to stop it; then the connection is closed."""
+
+DEFAULTS: Final = {
+    # A peer that vanished (cut cable, frozen host) is found by the kernel, not waited for.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+    "application_name": "alo-shield",
+    # Every process writes. After a fail-over the old primary may come back as a standby, under the address that is
+    # tried first; Postgres 14 and newer say so while connecting, so that asking costs nothing.
+    "target_session_attrs": "read-write",
+}
+
+RETRYABLE: Final = (
+    driver_errors.UniqueViolation,
+    driver_errors.DeadlockDetected,
+    driver_errors.SerializationFailure,
+)
+"""Nothing was committed, and the same statement may succeed at once, on a new snapshot."""
+
+Error = psycopg.Error
+UniqueViolation = driver_errors.UniqueViolation
+ForeignKeyViolation = driver_errors.ForeignKeyViolation
+InvalidCatalogName = driver_errors.InvalidCatalogName
+
+
+class Backend(NamedTuple):
+    """The process of Postgres that serves a connection.
+
+    :ivar pid: its number, which another one may have when it has ended.
+    :ivar began: when it began, in microseconds since 1970; both together name no other process of this server.
+    """
+
+    pid: int
+    began: int
+
+
+class uuid(bytes):  # noqa: N801  (reads as the Postgres type that it is)
+    """One id, as a parameter: plain bytes would be a bytea."""
+
+    __slots__ = ()
+
+
+class _Column:
+    """A whole column, as a parameter; None is NULL."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = values
+
+
+class uuids(_Column):  # noqa: N801
+    """uuid[] of 16-byte values."""
+
+
+class byteas(_Column):  # noqa: N801
+    """bytea[]"""
+
+
+class texts(_Column):  # noqa: N801
+    """text[]"""
+
+
+class bigints(_Column):  # noqa: N801
+    """bigint[]"""
+
+
+class _UuidDumper(Dumper):
+    format = Format.BINARY
+    oid = 2950
+
+    def dump(self, obj: Any) -> Buffer:
+        return bytes(obj)
+
+
+class _UuidLoader(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)
+
+
+def _column_dumper(type_: Type) -> type[Dumper]:
+    class ColumnDumper(Dumper):
+        format = Format.BINARY
+        oid = type_.oid
+
+        def dump(self, obj: Any) -> Buffer:
+            return type_.encode(obj.values)
+
+    return ColumnDumper
+
+
+def _adapters() -> AdaptersMap:
+    adapters = AdaptersMap(psycopg.adapters)
+    adapters.register_dumper(uuid, _UuidDumper)
+    adapters.register_dumper(uuids, _column_dumper(UUIDS))
+    adapters.register_dumper(byteas, _column_dumper(BYTEAS))
+    adapters.register_dumper(texts, _column_dumper(TEXTS))
+    adapters.register_dumper(bigints, _column_dumper(BIGINTS))
+    adapters.register_loader("uuid", _UuidLoader)
+    return adapters
+
+
+_ADAPTERS: Final = _adapters()
+
+
+class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """One Postgres connection in autocommit mode. Use by one task at a time; `store.postgres.pool` sees to that.
+
+    Cancelling any method while a query runs asks Postgres to cancel it, for at most `CANCEL_TIMEOUT_S`; afterwards
+    the connection is either idle and usable, or closed.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lock = trio.Lock()  # type: ignore[assignment]  # psycopg asks for `async with`, which this has
+        self.where = ""
+        self.backend = Backend(0, 0)
+        self.commit_doubted = False
+        self._queries = 0
+        self._prepared_names: set[bytes] = set()
+        self.add_notice_handler(self._notice)
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        # "canceling wait for synchronous replication": committed here, perhaps not on the standby. It is a warning,
+        # and execute() returns without an error.
+        if diagnostic.sqlstate == "01000" and diagnostic.severity_nonlocalized == "WARNING":
+            self.commit_doubted = True
+
+    async def wait(self, gen: PQGen[_T], interval: float = 0, timeout: float | None = None) -> _T:
+        """Drive a psycopg generator that works on this connection's socket."""
+        try:
+            return await _drive(gen, self.pgconn.socket)
+        except trio.Cancelled:
+            await self._settle_cancelled(gen)
+            raise
+
+    async def _settle_cancelled(self, gen: PQGen[Any]) -> None:
+        if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+            return
+        with trio.move_on_after(CANCEL_TIMEOUT_S, shield=True) as scope:
+            try:
+                await _drive_connecting(self._cancel_gen())
+                await _drive(gen, self.pgconn.socket, resumed=True)
+            except driver_errors.QueryCanceled:
+                return
+            except psycopg.Error:
+                self.pgconn.finish()
+        if scope.cancelled_caught:
+            self.pgconn.finish()
+
+    async def query(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement in a transaction of its own; its rows, once the commit has succeeded.
+
+        psycopg returns only after ReadyForQuery, which Postgres sends after the commit: a constraint that is checked
+        at commit fails here. A commit of which the standby's confirmation was not waited for fails here as well.
+
+        :raises Unavailable: if the connection was lost or the commit is in doubt: the outcome is unknown. Or if the
+            server takes no writes any more: nothing was done, and the connection is closed.
+        :raises Locked: if a lock was waited for longer than `lock_timeout` says, or in a circle; nothing was done.
+        :raises Error: any other error of Postgres; nothing was done.
+        """
+        try:
+            await self._begin()
+            cursor = self.cursor(binary=True)
+            await cursor.execute(sql.encode(), parameters)
+            rows = await cursor.fetchall() if cursor.description else []
+        except (driver_errors.DeadlockDetected, driver_errors.SerializationFailure) as error:
+            # Whoever runs a batch tries it again at once (`RETRYABLE`); of a single statement the caller's caller does.
+            raise Locked(_one_line(error)) from error
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            self._raise_mapped(error)
+            raise
+        self._check_confirmed()
+        return rows
+
+    async def run(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
+        """Run a statement of the hot path; in all else like `query`."""
+        return await self.run_encoded(statement, encode(statement, values))
+
+    async def run_encoded(self, statement: Statement, parameters: list[bytes | None]) -> _Rows:
+        """The same, with its parameters encoded already."""
+        try:
+            await self._begin()
+            if statement.name not in self._prepared_names:
+                await self._prepare(statement)
+            self.pgconn.send_query_prepared(statement.name, parameters, statement.formats, Format.BINARY)
+            result = _checked(await self.wait(psycopg.generators.execute(self.pgconn)))
+        except psycopg.Error as error:
+            self._raise_mapped(error)
+            raise
+        self._check_confirmed()
+        return _rows(result, statement)
+
+    async def run_all(self, reads: Sequence[Read]) -> list[_Rows | Exception]:
+        """Run several reads in one round trip, each in a transaction of its own: the rows of each, or its error.
+
+        Cancelled while they run, it closes the connection.
+
+        :raises Unavailable: if the connection was lost.
+        """
+        try:
+            for statement, _ in reads:
+                await self._begin()
+                if statement.name not in self._prepared_names:
+                    await self._prepare(statement)
+            self.pgconn.enter_pipeline_mode()
+            for statement, parameters in reads:
+                self.pgconn.send_query_prepared(statement.name, parameters, statement.formats, Format.BINARY)
+                self.pgconn.pipeline_sync()
+            results = await _drive(_pipelined(self.pgconn, len(reads)), self.pgconn.socket)
+            self.pgconn.exit_pipeline_mode()
+        except psycopg.Error as error:
+            self._raise_mapped(error)
+            raise
+        except trio.Cancelled:
+            self.close_now()
+            raise
+        return [self._outcome(result, statement) for result, (statement, _) in zip(results, reads, strict=True)]
+
+    def _outcome(self, result: PGresult, statement: Statement) -> _Rows | Exception:
+        if result.status == ExecStatus.TUPLES_OK:
+            return _rows(result, statement)
+        error = driver_errors.error_from_result(result, encoding="utf-8")
+        try:
+            self._raise_mapped(error)
+        except StoreError as mapped:
+            return mapped
+        return error
+
+    async def _prepare(self, statement: Statement) -> None:
+        self.pgconn.send_prepare(statement.name, statement.sql, statement.oids)
+        # There already, if that was cancelled before when Postgres had done it.
+        with suppress(driver_errors.DuplicatePreparedStatement):
+            _checked(await self.wait(psycopg.generators.execute(self.pgconn)))
+        self._prepared_names.add(statement.name)
+
+    async def _begin(self) -> None:
+        self.commit_doubted = False
+        self._queries += 1
+        if self._queries >= FIRST_REPLAN and self._queries & (self._queries - 1) == 0:
+            await self._discard_plans()
+
+    def _raise_mapped(self, error: psycopg.Error | UnicodeEncodeError) -> None:
+        """Raise what callers are to see instead; return if that is the error itself."""
+        if isinstance(error, UnicodeEncodeError):
+            # A lone surrogate. Nothing was sent; callers see it as they see a NUL, which Postgres itself refuses.
+            raise driver_errors.DataError(_one_line(error)) from error
+        if isinstance(error, driver_errors.LockNotAvailable):
+            raise Locked(_one_line(error)) from error
+        if isinstance(error, driver_errors.ReadOnlySqlTransaction):
+            # It was the primary when we connected; whoever connects anew finds the one that is it now.
+            self.close_now()
+            raise Unavailable("Postgres", self.where, "it takes no writes any more") from error
+        # Postgres ends sessions for reasons that are no fault of the connection, and named as such: a transaction that
+        # took too long.
+        is_lost = self.pgconn.status == ConnStatus.BAD
+        is_connection = is_lost or isinstance(error, (driver_errors.OperationalError, driver_errors.InterfaceError))
+        if is_connection and not isinstance(error, RETRYABLE):
+            raise Unavailable("Postgres", self.where, _one_line(error)) from error
+
+    def _check_confirmed(self) -> None:
+        if self.commit_doubted:
+            raise Unavailable("Postgres", self.where, "committed, but the standby did not confirm it")
+
+    async def _discard_plans(self) -> None:
+        """Forget plans that were made while the tables were smaller.
+
+        A prepared statement keeps the plan of its first runs until somebody analyses the tables: begun on empty
+        tables, it goes on reading them from end to end while they fill. Plans are made anew after 8, 16, 32 and so
+        on queries, so they are never older than half of what this connection has written.
+        """
+        with suppress(psycopg.Error):  # A lost connection shows itself with the query that follows.
+            await self.cursor().execute("discard plans")
+
+    async def script(self, text: str) -> None:
+        """Run several statements, without parameters, in one transaction.
+
+        :raises Unavailable: if the connection was lost: the outcome is unknown.
+        :raises Locked: if a lock was waited for longer than `lock_timeout` says; nothing was done.
+        :raises Error: if one of them fails; nothing was done.
+        """
+        try:
+            await self.wait(self._script(text.encode()))
+        except psycopg.Error as error:
+            self._raise_mapped(error)
+            raise
+
+    def _script(self, text: bytes) -> PQGen[None]:
+        self.pgconn.send_query(text)
+        for result in (yield from psycopg.generators.execute(self.pgconn)):
+            if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY):
+                raise driver_errors.error_from_result(result)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether another task could use this connection now."""
+        return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
+
+    def close_now(self) -> None:
+        """Close without any I/O to wait for."""
+        self.pgconn.finish()
+
+
+async def connect(url: str, *, preferred: str = "") -> Connection:
+    """A new connection: the first host of `url` that answers, each tried for `CONNECT_TIMEOUT_S`.
+
+    :param url: libpq URL or DSN; several hosts and `target_session_attrs` work. Unless that says otherwise, a server
+        that takes no writes is passed over.
+    :param preferred: tried first, if it is among them: `where` of the last connection that came about, since a host
+        that accepts and stays silent would cost each new one its whole patience.
+    :raises Unavailable: if no host answers as asked.
+    :raises PoolerRefused: if what answers is no Postgres, but a pooler of connections to one.
+    """
+    failures = []
+    for attempt in sorted(_attempts(url), key=lambda attempt: where_of(attempt) != preferred):
+        where = where_of(attempt)
+        try:
+            with trio.fail_after(CONNECT_TIMEOUT_S):
+                resolved = make_conninfo("", **await _resolved(attempt))
+                connection = await _drive_connecting(Connection._connect_gen(resolved))
+                await _begin_session(connection, where)
+        except trio.TooSlowError:
+            failures.append(f"{where}: no answer within {CONNECT_TIMEOUT_S:g} s")
+        except (psycopg.Error, OSError) as error:
+            failures.append(f"{where}: {_one_line(error)}")
+        else:
+            return connection
+    raise Unavailable("Postgres", where_of(conninfo_to_dict(url)), "; ".join(failures))
+
+
+def _pipelined(pgconn: Any, count: int) -> PQGen[list[PGresult]]:
+    """Send what is in the pipeline; the one result of each statement."""
+    yield from psycopg.generators.send(pgconn)
+    results: list[PGresult] = []
+    while len(results) < count:
+        # A statement has one result and the end of its results (None), then comes its sync.
+        result = yield from psycopg.generators.fetch(pgconn)
+        if result is None:
+            raise driver_errors.OperationalError("the connection was lost in a pipeline")
+        results.append(result)
+        while (yield from psycopg.generators.fetch(pgconn)) is not None:
+            pass
+        yield from psycopg.generators.fetch(pgconn)
+    return results
+
+
+async def _begin_session(connection: Connection, where: str) -> None:
+    """Set it up, and find out who answers: a pooler makes up the process id that it tells at connecting."""
+    connection._autocommit = True
+    connection._adapters = _ADAPTERS
+    connection.prepare_threshold = 0
+    connection.where = where
+    try:
+        cursor = connection.cursor(binary=True)
+        setting = f"{round(LOCK_TIMEOUT_S * 1000)}ms"
+        # Not prepared: behind a pooler the name would be another session's.
+        question = (
+            "select pg_backend_pid(), set_config('lock_timeout', %s, false),"
+            " (select (extract(epoch from a.backend_start) * 1000000)::bigint"
+            " from pg_stat_get_activity(pg_backend_pid()) a)"
+        )
+        await cursor.execute(question, (setting,), prepare=False)
+        [(pid, _, began)] = await cursor.fetchall()
+    except BaseException:
+        connection.close_now()
+        raise
+    if pid != connection.pgconn.backend_pid:
+        connection.close_now()
+        raise PoolerRefused(where)
+    connection.backend = Backend(pid, began or 0)
+
+
+def encode(statement: Statement, values: Mapping[str, Any]) -> list[bytes | None]:
+    """The parameters of a statement.
+
+    :raises Error: if a text has a lone surrogate; callers see it as they see a NUL, which Postgres itself refuses.
+    """
+    try:
+        return statement.encode(values)
+    except UnicodeEncodeError as error:
+        raise driver_errors.DataError(_one_line(error)) from error
+
+
+def _checked(results: list[PGresult]) -> PGresult:
+    """The first result, if all are good: an error at commit comes as a second one, after the rows."""
+    for result in results:
+        if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+            raise driver_errors.error_from_result(result, encoding="utf-8")
+    return results[0]
+
+
+def _rows(result: PGresult, statement: Statement) -> list[tuple[Any, ...]]:
+    get = result.get_value
+    decoders = list(enumerate(statement.decoders))
+    return [
+        tuple([None if (value := get(row, at)) is None else decode(value) for at, decode in decoders])
+        for row in range(result.ntuples)
+    ]
+
+
+def is_url(url: str) -> bool:
+    """Whether `connect` can make sense of it; what libpq says of one that is none would show its password."""
+    try:
+        for attempt in _attempts(url):
+            int(attempt.get("port") or 0)
+    except (psycopg.Error, ValueError):
+        return False
+    return True
+
+
+def is_bad_value(error: psycopg.Error) -> bool:
+    """Whether it is the values that Postgres cannot take (NUL in a text, what is no JSON, a broken check): to try again
+    does not help."""
+    return isinstance(error, (driver_errors.DataError, driver_errors.CheckViolation))
+
+
+def where_of(parameters: dict[str, Any] | str) -> str:
+    """Host and port for messages; never the password."""
+    if isinstance(parameters, str):
+        parameters = conninfo_to_dict(parameters)
+    host = parameters.get("host") or parameters.get("hostaddr") or "the local socket"
+    return f"{host}:{parameters.get('port') or 5432}"
+
+
+def _attempts(url: str) -> list[dict[str, Any]]:
+    parameters = {**DEFAULTS, **conninfo_to_dict(url)}
+    hosts = str(parameters.get("host") or "").split(",")
+    ports = str(parameters.get("port") or "").split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    return [{**parameters, "host": host or None, "port": port or None} for host, port in zip(hosts, ports, strict=True)]
+
+
+async def _resolved(attempt: dict[str, Any]) -> dict[str, Any]:
+    """libpq resolves names with a blocking call, so it gets an address."""
+    host = attempt.get("host")
+    if not host or host.startswith(("/", "@")) or attempt.get("hostaddr"):
+        return attempt
+    found = await trio.socket.getaddrinfo(host, attempt.get("port") or 5432, type=trio.socket.SOCK_STREAM)
+    return {**attempt, "hostaddr": found[0][4][0]}
+
+
+async def _drive(gen: PQGen[_T], fileno: int, *, resumed: bool = False) -> _T:
+    try:
+        # A generator whose wait was cancelled goes on as after one in which nothing became ready.
+        wanted = gen.send(Ready.NONE) if resumed else next(gen)
+        while True:
+            wanted = gen.send(await _wait_ready(wanted, fileno))
+    except StopIteration as stop:
+        result: _T = stop.value
+        return result
+
+
+async def _drive_connecting(gen: PQGenConn[_T]) -> _T:
+    # While connecting, the socket may change from one step to the next.
+    try:
+        fileno, wanted = next(gen)
+        while True:
+            fileno, wanted = gen.send(await _wait_ready(wanted, fileno))
+    except StopIteration as stop:
+        result: _T = stop.value
+        return result
+    except trio.Cancelled:
+        gen.close()
+        raise
+
+
+async def _wait_ready(wanted: Wait, fileno: int) -> Ready:
+    if wanted == Wait.R:
+        await trio.lowlevel.wait_readable(fileno)
+        return Ready.R
+    if wanted == Wait.W:
+        await trio.lowlevel.wait_writable(fileno)
+        return Ready.W
+    return await _wait_either(fileno)
+
+
+async def _wait_either(fileno: int) -> Ready:
+    ready = 0
+
+    async def wait_one(wait: Any, flag: Ready) -> None:
+        nonlocal ready
+        await wait(fileno)
+        ready |= flag
+        nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_one, trio.lowlevel.wait_readable, Ready.R)
+            nursery.start_soon(wait_one, trio.lowlevel.wait_writable, Ready.W)
+    except BaseExceptionGroup:
+        # Cancelled, the nursery raises a group of both tasks' Cancelled; callers settle on a plain one.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise
+    return Ready(ready)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncGenerator[Connection, None]:
+    """A connection for one purpose, closed at the end; for migrations and tests."""
+    connection = await connect(url)
+    try:
+        yield connection
+    finally:
+        connection.close_now()

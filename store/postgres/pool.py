@@ -1,0 +1,273 @@
+"""A bounded pool of Postgres connections: last used, first out; no background tasks.
+
+A connection goes back only if it is idle; anything else (a cancelled query that Postgres did not stop, a lost peer) is
+closed, and the next user connects anew. So the pool heals by itself: after a restart of Postgres each dead connection
+costs one failed query.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+import structlog
+import trio
+
+from store import sql as sql_files
+from store.errors import Overloaded, Unavailable
+from store.postgres.driver import Backend, Connection, Read, connect, where_of
+from store.postgres.reads import MAX_READING, Reads
+from store.postgres.statement import Statement
+
+log = structlog.get_logger(__name__)
+_Rows: TypeAlias = list[tuple[Any, ...]]
+_T = TypeVar("_T")
+
+MAX_WAITING: Final = 1024
+"""Callers that wait for a connection; the next gets `Overloaded`. At 1 ms a query and 8 connections: 0.13 s of work."""
+
+WAIT_TIMEOUT_S: Final = 5.0
+"""For a free connection; longer, and the caller's own client has given up."""
+
+QUERY_TIMEOUT_S: Final = 10.0
+"""For one query of `fetch`; our slowest takes milliseconds, so more than this means that Postgres is stuck."""
+
+
+class Doubt(NamedTuple):
+    """A write whose outcome is not known: it may have been committed, or may be so yet.
+
+    :ivar began: when it was sent, by Trio's clock.
+    :ivar backend: the process of Postgres that may still be at it; None if there is none.
+    """
+
+    began: float
+    backend: Backend | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """A snapshot of a pool's counters since its start."""
+
+    size: int
+    in_use: int
+    idle: int
+    waiting: int
+    connects: int
+    discarded: int
+
+
+class Pool:
+    """Connections to one Postgres, at most `size` at a time.
+
+    :param url: libpq URL or DSN.
+    :ivar connects: how many connections were made.
+    :ivar on_doubt: called with each write whose outcome is not known: its connection was lost, its answer did not come
+        in time, its standby did not confirm it, or the task was cancelled. Synchronous; it must not raise.
+    """
+
+    def __init__(self, url: str, size: int) -> None:
+        self.url = url
+        self.on_doubt: Callable[[Doubt], None] = lambda _: None
+        self._ends_at = math.inf
+        self._scopes: set[trio.CancelScope] = set()
+        self._size = size
+        self._free = trio.CapacityLimiter(size)
+        self._idle: list[Connection] = []
+        self.reads = Reads(self._run_reads, max(1, min(MAX_READING, size - 1)))
+        self._last_where = ""
+        self.connects = 0
+        self._discarded = 0
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection, None]:
+        """A connection for this task alone.
+
+        :raises Overloaded: if too many tasks wait already, or none became free within `WAIT_TIMEOUT_S`.
+        :raises Unavailable: if Postgres cannot be reached.
+        """
+        borrower = await self._wait_turn()
+        try:
+            connection = self._take_idle() or await self._connect()
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+        finally:
+            self._free.release_on_behalf_of(borrower)
+
+    async def fetch(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> _Rows:
+        """Run one statement, in a transaction of its own, and return its rows after the commit.
+
+        :raises Overloaded: if no connection became free.
+        :raises Unavailable: if Postgres cannot be reached, or did not answer in time; the outcome is unknown.
+        """
+        return await self._with_deadline(lambda connection: connection.query(sql, parameters), sql)
+
+    async def run(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
+        """Run a statement of the hot path; in all else like `fetch`."""
+        return await self._with_deadline(lambda connection: connection.run(statement, values), statement.text)
+
+    async def read(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
+        """Run a read of the hot path; those that queue up together share a round trip. In all else like `run`."""
+        return await self.reads.fetch(statement, values)
+
+    async def _run_reads(self, take: Callable[[], list[Read]]) -> list[_Rows | Exception]:
+        taken: list[Read] = []
+
+        async def run(connection: Connection) -> list[_Rows | Exception]:
+            taken.extend(take())
+            if len(taken) > 1:
+                return await connection.run_all(taken)
+            return [await connection.run_encoded(*read) for read in taken]
+
+        return await self._with_deadline(run)
+
+    async def _with_deadline(self, query: Callable[[Connection], Awaitable[_T]], sql: str = "") -> _T:
+        """
+        :param sql: what the query runs, if that may be a write.
+        """
+        # Not by way of `connection`: this is the hot path, and each context manager in it costs.
+        borrower = await self._wait_turn()
+        try:
+            connection = self._take_idle() or await self._connect()
+            began = trio.current_time()
+            scope = trio.CancelScope(deadline=began + QUERY_TIMEOUT_S)
+            try:
+                self._end_in_time(scope)
+                with scope:
+                    return await query(connection)
+                raise Unavailable("Postgres", connection.where, f"no answer within {scope.deadline - began:.3g} s")
+            except Unavailable:
+                # If neither is so, Postgres itself has said that nothing was done: its disk is full, say.
+                if scope.cancelled_caught or connection.commit_doubted or not connection.is_idle:
+                    self._doubt(sql, connection, began)
+                raise
+            except trio.Cancelled:
+                self._doubt(sql, connection, began)
+                raise
+            finally:
+                self._scopes.discard(scope)
+                self._give_back(connection)
+        finally:
+            self._free.release_on_behalf_of(borrower)
+
+    def end_by(self, deadline: float) -> None:
+        """Nothing may wait for Postgres any more when this time has come; the process is told to stop. Atomic (no
+        checkpoint).
+
+        Who waits for others, and therefore cannot be cancelled, ends by then, too: some reads, and requests that write.
+        To it comes, for all together, how long a query that is broken off may take to end (`CANCEL_TIMEOUT_S`).
+        """
+        self._ends_at = deadline
+        for scope in self._scopes:
+            scope.deadline = min(scope.deadline, deadline)
+
+    async def end_after(self, told: trio.Event, seconds: float) -> None:
+        """End so many seconds after the process was told to stop."""
+        await told.wait()
+        self.end_by(trio.current_time() + seconds)
+
+    def _end_in_time(self, scope: trio.CancelScope) -> None:
+        """
+        :raises Unavailable: if it is time already. Nothing was sent.
+        """
+        if trio.current_time() >= self._ends_at:
+            raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
+        scope.deadline = min(scope.deadline, self._ends_at)
+        self._scopes.add(scope)
+
+    @contextmanager
+    def _ending_in_time(self) -> Iterator[None]:
+        """Around what waits for something other than a query."""
+        scope = trio.CancelScope()
+        try:
+            self._end_in_time(scope)
+            with scope:
+                yield
+        finally:
+            self._scopes.discard(scope)
+        if scope.cancelled_caught:
+            raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
+
+    def _doubt(self, sql: str, connection: Connection, began: float) -> None:
+        """The one place that notes what may have been committed though its writer was not told so."""
+        if sql_files.writes(sql):
+            # A connection that is idle has no statement under way: what it was asked last has ended, either way.
+            self.on_doubt(Doubt(began, None if connection.is_idle else connection.backend))
+
+    async def _wait_turn(self) -> object:
+        """Whoever holds a connection is known by the object returned, to be released in the end."""
+        borrower = object()
+        try:
+            self._free.acquire_on_behalf_of_nowait(borrower)
+        except trio.WouldBlock:
+            await self._wait_long(borrower)
+        return borrower
+
+    async def _wait_long(self, borrower: object) -> None:
+        if self._free.statistics().tasks_waiting >= MAX_WAITING:
+            raise Overloaded("the Postgres pool", MAX_WAITING)
+        with self._ending_in_time(), trio.move_on_after(WAIT_TIMEOUT_S) as scope:
+            await self._free.acquire_on_behalf_of(borrower)
+        if scope.cancelled_caught:
+            raise Overloaded("the Postgres pool", self._free.statistics().tasks_waiting)
+
+    async def wait_ready(self) -> None:
+        """Return once Postgres answers; until then say every few seconds which one is missing.
+
+        :raises PoolerRefused: if a pooler answers in its place: to wait would not help.
+        """
+        delay_s = 0.1
+        while True:
+            try:
+                await self.fetch("select 1")
+            except (Unavailable, Overloaded) as error:
+                log.warning("waiting_for_postgres", error=str(error), retry_in_s=delay_s)
+                await trio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 3.0)
+            else:
+                return
+
+    def statistics(self) -> PoolStatistics:
+        free = self._free.statistics()
+        return PoolStatistics(
+            size=self._size,
+            in_use=free.borrowed_tokens,
+            idle=len(self._idle),
+            waiting=free.tasks_waiting,
+            connects=self.connects,
+            discarded=self._discarded,
+        )
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed by their users' ends."""
+        while self._idle:
+            self._idle.pop().close_now()
+
+    async def _connect(self) -> Connection:
+        with self._ending_in_time():
+            connection = await connect(self.url, preferred=self._last_where)
+        self._last_where = connection.where
+        self.connects += 1
+        return connection
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_idle:
+                return connection
+            self._discard(connection)
+        return None
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.is_idle:
+            self._idle.append(connection)
+        else:
+            self._discard(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        self._discarded += 1
+        connection.close_now()

@@ -1,0 +1,152 @@
+"""What nodes tell each other: one Redis stream for each node, which only it reads and only it creates.
+
+A writer never creates a stream (NOMKSTREAM): an entry for a node that is gone vanishes instead of lying there for
+ever. Streams are bounded; a node that fell so far behind that entries were cut off notices by its first entry, which it
+keeps until it has read a later one (`store.redis.directory.beat`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import cbor2
+
+from store.redis.client import Redis, RedisError
+
+Position: TypeAlias = tuple[int, int]
+"""The id of a stream entry: milliseconds by Redis' clock, and a counter."""
+
+MAX_ENTRIES: Final = 10_000
+"""Of one node's stream, about. An entry is one pass of one node; at 500 passes a second 20 s of a node's absence."""
+
+BLOCK_MS: Final = 1000
+"""A blocked read that would never return (its stream was flushed, Redis' clock jumped) is asked again after this."""
+
+MAX_READ: Final = 256
+"""Entries of one read."""
+
+
+PUSHES: Final = 1
+"""What an entry of pushes begins with; other kinds are between nodes alone (`server.delivery.fanout`)."""
+
+
+class Addressed(NamedTuple):
+    """A push, and whom it is for.
+
+    :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
+    :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
+    :ivar temp_id: of a message, for the devices of its sender alone.
+    """
+
+    conversation: bytes
+    seq: int
+    frame: bytes
+    key: bytes | None
+    users: Iterable[bytes]
+    sender: bytes = b""
+    temp_id: bytes | None = None
+
+
+def entries_of(
+    pushes: Iterable[Addressed], where: Mapping[bytes, Iterable[bytes]], *, own: bytes = b""
+) -> Iterator[tuple[bytes, bytes]]:
+    """One entry for each node that holds somebody whom these pushes are for: pairs (node, entry).
+
+    :param where: of each user the nodes that hold them.
+    :param own: a node that is left out.
+    """
+    by_node: defaultdict[bytes, list[Addressed]] = defaultdict(list)
+    for push in pushes:
+        there: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for user in push.users:
+            for node in where[user]:
+                if node != own:
+                    there[node].append(user)
+        for node, users in there.items():
+            by_node[node].append(push._replace(users=users))
+    for node, addressed in by_node.items():
+        yield node, _encode_pushes(addressed)
+
+
+def _encode_pushes(pushes: Iterable[Addressed]) -> bytes:
+    """An entry: pushes, each with those of its users whom the receiving node holds."""
+    return cbor2.dumps([PUSHES, [[*push[:4], b"".join(push.users), *_own(push)] for push in pushes]])
+
+
+def _own(push: Addressed) -> tuple[bytes, ...]:
+    """What only the devices of a message's sender get, if some are there."""
+    return (push.sender, push.temp_id) if push.temp_id is not None and push.sender in push.users else ()
+
+
+def stream_of(node: bytes) -> bytes:
+    return b"alo:bus:" + node
+
+
+def parse_position(entry_id: bytes) -> Position:
+    ms, _, counter = entry_id.partition(b"-")
+    return int(ms), int(counter)
+
+
+def format_position(position: Position) -> str:
+    ms, counter = position
+    return f"{ms}-{counter}"
+
+
+class Inbox:
+    """This node's stream, as its reader.
+
+    :ivar position: up to where it has been read.
+    """
+
+    def __init__(self, redis: Redis, node: bytes) -> None:
+        self._redis = redis
+        self._node = node
+        self.position: Position = (0, 0)
+
+    async def open(self) -> None:
+        """Create the stream anew, empty but for one entry that marks its beginning; reading goes on from there.
+
+        :raises Unavailable: if Redis cannot be reached.
+        """
+        stream = stream_of(self._node)
+        _, entry_id = await self._redis.pipeline([("DEL", stream), ("XADD", stream, "*", "epoch", os.urandom(8))])
+        if isinstance(entry_id, RedisError):
+            raise entry_id
+        self.position = parse_position(entry_id)
+
+    async def follow(self, handle: Callable[[list[bytes]], None]) -> None:
+        """Hand on what others write, in order, some entries at a time. Ends only by an error or by being cancelled.
+
+        :raises Unavailable: when the connection to Redis is lost. Follow again once it is back.
+        """
+        async with self._redis.blocking() as call:
+            read = ("XREAD", "COUNT", MAX_READ, "BLOCK", BLOCK_MS, "STREAMS", stream_of(self._node))
+            while True:
+                reply = await call(*read, format_position(self.position), wait_s=BLOCK_MS / 1000)
+                if reply:
+                    handle(self._take(reply[0][1]))
+
+    def _take(self, entries: list[Any]) -> list[bytes]:
+        taken = []
+        for entry_id, fields in entries:
+            self.position = parse_position(entry_id)
+            if fields[0] == b"d":
+                taken.append(fields[1])
+        return taken
+
+
+async def publish(redis: Redis, entries: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """Write to other nodes' streams.
+
+    :param entries: pairs (node, entry).
+    :returns: the nodes whose entry Redis refused (memory full): they have to be told to catch up.
+    :raises Unavailable: if Redis cannot be reached: some may have been written, all have to be told to catch up.
+    """
+    commands = [
+        ("XADD", stream_of(node), "NOMKSTREAM", "MAXLEN", "~", MAX_ENTRIES, "*", b"d", entry) for node, entry in entries
+    ]
+    replies = await redis.pipeline(commands)
+    return [node for (node, _), reply in zip(entries, replies, strict=True) if isinstance(reply, RedisError)]

@@ -1,0 +1,35 @@
+"""Lua scripts in Redis, called by their digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from store.redis.client import Redis, RedisError
+from store.redis.servers import Argument
+
+
+class Script:
+    """One script of `jobs/engine/lua/`.
+
+    :param name: of the file, without its ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._text = resources.files("jobs.engine.lua").joinpath(f"{name}.lua").read_text()
+        # Redis names scripts by this digest; nothing is protected by it.
+        self._digest = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324
+
+    async def run(self, redis: Redis, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:
+        """
+        :raises Unavailable: if Redis cannot be reached; the script may have run.
+        :raises RedisError: if it refuses.
+        """
+        try:
+            return await redis.call("EVALSHA", self._digest, len(keys), *keys, *arguments)
+        except RedisError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        return await redis.call("EVAL", self._text, len(keys), *keys, *arguments)

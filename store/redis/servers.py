@@ -1,0 +1,226 @@
+"""The way to a Redis that takes writes: ask the sentinels which one it is, connect, prove who one is.
+
+As the guidelines for clients of Sentinel say (https://redis.io/docs/latest/develop/reference/sentinel-clients/):
+sentinels are asked in turn, the one that answered first the next time, and the server is asked whether it is a master
+before it is believed to be one: sentinels hear of a fail-over one after the other, and a former master may be back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from ssl import SSLCertVerificationError, SSLError
+from typing import Any, Final, TypeAlias
+
+import hiredis
+import trio
+
+from store.errors import StoreError, Unavailable
+from store.redis.url import TLS, Address, Login, RedisUrl
+
+CONNECT_TIMEOUT_S: Final = 3.0
+"""For a connection to a server, until it has answered the greeting."""
+
+SENTINEL_TIMEOUT_S: Final = 1.0
+"""For the answer of one sentinel. It does nothing that takes time; another one may be quicker."""
+
+MASTER_CHECK_S: Final = 1.0
+"""How often a sentinel is asked whether the master is still the master: for so long nodes may be on different ones."""
+
+Argument: TypeAlias = bytes | str | int | float
+Command: TypeAlias = Sequence[Argument]
+_pack: Callable[..., bytes] = hiredis.pack_command
+
+
+class RedisError(StoreError):
+    """Redis answered a command with an error; the text is Redis' own."""
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether a replica was asked to write."""
+        text = str(self)
+        # From within a script Redis 6 puts it at the end of a sentence.
+        return text.startswith("READONLY ") or "-READONLY " in text
+
+
+def pack(commands: Sequence[Command]) -> bytes:
+    """
+    :raises TypeError: if an argument is of no type that Redis knows.
+    """
+    return b"".join([_pack(tuple(command)) for command in commands])
+
+
+class Servers:
+    """Those that a URL leads to."""
+
+    def __init__(self, url: RedisUrl) -> None:
+        self.where = str(url)
+        self._url = url
+        self._sentinels = list(url.addresses)
+
+    async def find(self) -> Address:
+        """Where to connect: the one server there is, or the master that the first sentinel to answer names.
+
+        :raises Unavailable: if no sentinel names one; the text has the reason of each.
+        """
+        if not self._url.service:
+            return self._url.addresses[0]
+        reasons = []
+        for sentinel in list(self._sentinels):
+            try:
+                async with self._asked(sentinel) as name_master:
+                    address = await name_master()
+            except (Unavailable, RedisError) as error:
+                reasons.append(f"{sentinel}: {error.detail if isinstance(error, Unavailable) else error}")
+                continue
+            self._sentinels.remove(sentinel)
+            self._sentinels.insert(0, sentinel)
+            return address
+        raise Unavailable("Redis", self.where, f"no sentinel names a master ({'; '.join(reasons)})")
+
+    async def open(self, address: Address) -> trio.abc.Stream:
+        """Connect to that server, log in, and see that it is a master, if sentinels have said so.
+
+        :raises Unavailable: if that takes too long or fails, or it is no master.
+        :raises RedisError: if it refuses to let us in.
+        """
+        with _deadline("Redis", address, CONNECT_TIMEOUT_S):
+            stream = await _connect(address, self._url.tls)
+            try:
+                await self._greet(stream, address)
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+            return stream
+
+    async def wait_moved(self, address: Address) -> None:
+        """Return once another server is the master, by a sentinel's word and its own.
+
+        One that is demoted closes its connections, or says so when it is written to. Until then it takes writes: for
+        10 s and longer if it was well (an operator's SENTINEL FAILOVER), or cut off from the sentinels.
+        """
+        if not self._url.service:
+            await trio.sleep_forever()
+        while True:
+            try:
+                async with self._asked(self._sentinels[0]) as name_master:
+                    while (named := await name_master()) == address:  # noqa: ASYNC110
+                        await trio.sleep(MASTER_CHECK_S)
+                await trio.aclose_forcefully(await self.open(named))
+            except (Unavailable, RedisError):
+                self._sentinels.append(self._sentinels.pop(0))
+                await trio.sleep(MASTER_CHECK_S)
+            else:
+                return
+
+    async def _greet(self, stream: trio.abc.Stream, address: Address) -> None:
+        await _log_in(stream, self._url.login)
+        if self._url.database:
+            await _ask(stream, ("SELECT", self._url.database))
+        await _say_name(stream)
+        if self._url.service:
+            match await _ask(stream, ("ROLE",)):
+                case [b"master", *_]:
+                    return
+            raise Unavailable("Redis", str(address), "a sentinel calls it the master, it does not (yet)")
+
+    @asynccontextmanager
+    async def _asked(self, sentinel: Address) -> AsyncGenerator[Callable[[], Awaitable[Address]], None]:
+        """A connection to this sentinel; yields what asks it for the master."""
+        with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):
+            stream = await _connect(sentinel, self._url.sentinel_tls)
+
+        async def name_master() -> Address:
+            with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):
+                named = await _ask(stream, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.service))
+            match named:
+                case [bytes() as host, bytes() as port] if port.isdigit():
+                    return Address(host.decode(errors="replace"), int(port))
+                case None:
+                    raise Unavailable("Sentinel", str(sentinel), f"knows no service {self._url.service}")
+            raise Unavailable("Sentinel", str(sentinel), "gives an answer that is no address")
+
+        try:
+            with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):
+                await _log_in(stream, self._url.sentinel_login)
+            yield name_master
+        finally:
+            await trio.aclose_forcefully(stream)
+
+
+@contextmanager
+def _deadline(service: str, address: Address, timeout_s: float) -> Iterator[None]:
+    """What takes too long, or goes wrong with a connection, is `Unavailable`."""
+    try:
+        with trio.fail_after(timeout_s):
+            yield
+    except trio.TooSlowError:
+        raise Unavailable(service, str(address), f"no answer within {timeout_s:g} s") from None
+    except (OSError, trio.BrokenResourceError, hiredis.ProtocolError) as error:
+        raise Unavailable(service, str(address), _detail(error)) from error
+
+
+async def _connect(address: Address, tls: TLS | None) -> trio.abc.Stream:
+    if address.port is None:
+        return await trio.open_unix_socket(address.host)
+    plain = await trio.open_tcp_stream(address.host, address.port)
+    if tls is None:
+        return plain
+    try:
+        # Read anew for each connection: certificates are renewed while a process runs.
+        stream = trio.SSLStream(plain, tls.context(), server_hostname=address.host)
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(plain)
+        raise
+    return stream
+
+
+def _detail(error: Exception) -> str:
+    """What an operator is told."""
+    cause = error.__cause__ or error
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]  # of each address that a name has
+    if isinstance(cause, SSLCertVerificationError):
+        return f"its certificate is not accepted: {cause.verify_message}"
+    if isinstance(cause, SSLError):
+        return f"no TLS with it: {cause.reason or cause}"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(error) or type(cause).__name__
+
+
+async def _log_in(stream: trio.abc.Stream, login: Login) -> None:
+    if not login.username and not login.password:
+        return
+    command = ("AUTH", login.username, login.password) if login.username else ("AUTH", login.password)
+    try:
+        await _ask(stream, command)
+    except RedisError as error:
+        # A server that does not know the command repeats what came with it.
+        raise RedisError(str(error).partition(", with args")[0]) from None
+
+
+async def _say_name(stream: trio.abc.Stream) -> None:
+    """For CLIENT LIST; a user who may not do that gets on without."""
+    try:
+        await _ask(stream, ("CLIENT", "SETNAME", "alo-shield"))
+    except RedisError as error:
+        if not str(error).startswith("NOPERM"):
+            raise
+
+
+async def _ask(stream: trio.abc.Stream, command: Command) -> Any:
+    """Ask on a stream that nobody else uses, and wait for the answer."""
+    await stream.send_all(pack([command]))
+    reader = hiredis.Reader(replyError=RedisError)
+    while (reply := reader.gets()) is False:
+        data = await stream.receive_some()
+        if not data:
+            raise trio.BrokenResourceError("it closed the connection")
+        reader.feed(bytes(data))
+    if reader.has_data():
+        raise hiredis.ProtocolError("a reply came that nobody had asked for")
+    if isinstance(reply, RedisError):
+        raise reply
+    return reply

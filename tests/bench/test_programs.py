@@ -1,0 +1,131 @@
+"""What the programs make of their runs, and what they read from the kernel."""
+
+import os
+import socket
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from bench.bystander import has_peer
+from bench.fanout import loads, per_delivery, summarize_fanout
+from bench.memory import PeakWatch, resident_bytes
+from bench.stuck import summarize_stuck
+from bench.wire import Exchange, compare_bytes, figures
+from server.transport.outbox import MAX_BYTES
+
+MIB = 2**20
+
+
+def stuck_run(round_: int, *, stuck: bool, p99: float, peak: int, valid: bool = True) -> dict[str, Any]:
+    cuts = [20.0] if stuck else []
+    return {
+        "round": round_,
+        "stuck": stuck,
+        "valid": valid,
+        "delivery_p99_ms": p99,
+        "rss_peak_bytes": peak,
+        "cut_after_s": cuts,
+    }
+
+
+@pytest.mark.parametrize(("factor", "is_within"), [(1.24, True), (1.25, False)])
+def test_a_stuck_reader_is_compared_with_its_own_round(factor: float, is_within: bool) -> None:
+    runs = [
+        stuck_run(round_, stuck=stuck, p99=p99 * (factor if stuck else 1), peak=100 * MIB + (MAX_BYTES - 1) * stuck)
+        for round_, p99 in ((1, 8.0), (2, 80.0))
+        for stuck in (True, False)
+    ]
+    runs.append(stuck_run(3, stuck=True, p99=1000.0, peak=2**40, valid=False))
+    *_, requirement = summarize_stuck(runs)
+    assert requirement == {
+        "kind": "requirement",
+        "invalid_runs": 1,
+        "cut": 2,
+        "p99_within_25_percent": is_within,
+        "memory_below_limit": True,
+    }
+
+
+def test_a_stuck_reader_that_costs_its_whole_limit_costs_too_much() -> None:
+    runs = [stuck_run(1, stuck=stuck, p99=8.0, peak=100 * MIB + MAX_BYTES * stuck) for stuck in (True, False)]
+    *_, memory, requirement = summarize_stuck(runs)
+    assert memory["cost"]["median"] == memory["limit"] == MAX_BYTES
+    assert requirement["memory_below_limit"] is False
+
+
+def test_the_open_loop_of_each_size_delivers_as_much() -> None:
+    assert loads(20, 3800.0) == "closed,200"
+    assert loads(200, 3980.0) == "closed,20"
+    assert loads(200, None) == "closed"
+
+
+def test_cpu_is_shared_out_among_deliveries() -> None:
+    line = {
+        "valid": True,
+        "acked_per_s": 100.0,
+        "delivered_per_s": 1900.0,
+        "server_us_per_send": 190.0,
+        "web_us_per_send": 19.0,
+        "worker_us_per_send": 38.0,
+    }
+    assert per_delivery(line) == {"server_us_per_delivery": 10.0, "processes_us_per_delivery": 13.0}
+    assert per_delivery({"valid": False, "load": "closed"}) == {}
+
+
+def fanout_run(server: str, members: int, cpu: float) -> dict[str, Any]:
+    return {
+        "round": 1,
+        "members": members,
+        "load": "closed",
+        "server": server,
+        "valid": True,
+        "server_us_per_delivery": cpu,
+    }
+
+
+def test_fan_out_is_judged_for_each_size() -> None:
+    runs = [
+        *(fanout_run("alo", 20, 12.5), fanout_run("ws", 20, 10.0)),
+        *(fanout_run("alo", 200, 12.6), fanout_run("ws", 200, 10.0)),
+        fanout_run("alo", 2, 1.0),
+    ]
+    verdicts = {
+        line["members"]: (line["cpu_at_most_1.25"], line["cpu_below_1"])
+        for line in summarize_fanout(runs)
+        if line["kind"] == "requirement"
+    }
+    assert verdicts == {20: (True, False), 200: (False, False), 2: (None, None)}
+
+
+def test_marks_are_no_part_of_a_message() -> None:
+    ours = Exchange(send=324.0, ack=41.0, push=344.0, mark=39.0)
+    assert figures(ours)["message_bytes"] == 709.0
+    verdict = compare_bytes({"alo": ours, "sio-redis": Exchange(700.0, 400.0, 318.0)}, 1000)
+    assert (verdict["ours_to_plan"], verdict["bytes_at_most_half"]) == (0.5, True)
+    assert compare_bytes({"alo": ours}, 1000)["bytes_at_most_half"] is None
+    assert compare_bytes({"alo": ours}, 200)["plan_measured_now"] is False
+
+
+def test_the_peak_outlives_what_caused_it() -> None:
+    with PeakWatch(os.getpid()) as watch:
+        before = resident_bytes(os.getpid())
+        ballast = b"\x01" * (64 * MIB)
+        while watch.peak_bytes < before + 60 * MIB:
+            pass
+        del ballast
+    assert watch.peak_bytes - resident_bytes(os.getpid()) > 60 * MIB
+
+
+def test_a_connection_has_no_peer_once_that_has_closed_it_behind_unread_bytes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as reader:
+        reader.connect(listener.getsockname())
+        port = reader.getsockname()[1]
+        server, _ = listener.accept()
+        with server:
+            server.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    server.send(bytes(65536))
+            assert has_peer(port)
+        assert not has_peer(port)

@@ -1,0 +1,266 @@
+"""Who takes part and how far they have come is the same in the end, in whatever order and however often it is told."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from client.mailbox import Mailbox
+from client.people import People
+from protocol.frames import (
+    Conversation,
+    Departed,
+    Message,
+    Participant,
+    Participants,
+    Profile,
+    ReceiptCounts,
+    Receipts,
+    Settings,
+    Stay,
+    Synced,
+    Tombstone,
+)
+from tests.client.client_world import ME, OTHER, TALK
+
+ANN, BOB, CEC = (name * 16 for name in (b"a", b"b", b"c"))
+
+
+def person(
+    user: bytes, *, joined: int = 0, since: int | None = None, delivered: int | None = 0, read: int | None = 0
+) -> Participant:
+    return Participant(user, None, user.decode()[:3], joined, delivered, read, since_seq=since)
+
+
+def told(version: int, *participants: Participant, first_seq: int = 1, last_seq: int = 9) -> Conversation:
+    return Conversation(TALK, 1, "group", f"v{version}", first_seq, last_seq, 0, 1, list(participants), None, version)
+
+
+@st.composite
+def histories(
+    draw: st.DrawFn,
+) -> tuple[list[Participants | Departed | Conversation | Receipts | Profile], Conversation]:
+    """What happened to a group, each change told by itself and sometimes as a whole; and how it is in the end."""
+    people = {ANN: person(ANN)}
+    profiles: dict[bytes, Profile] = {}
+    events: list[Participants | Departed | Conversation | Receipts | Profile] = []
+    version, names, last_seq = 1, 0, 5
+    for _ in range(draw(st.integers(1, 12))):
+        user = draw(st.sampled_from([ANN, BOB, CEC]))
+        match draw(st.sampled_from(["join", "leave", "role", "mark", "rename", "whole"])):
+            case "join" if user not in people:
+                version += 1
+                # What was there before counts as read, so marks never go back.
+                people[user] = person(user, joined=draw(st.integers(0, 5)), delivered=last_seq, read=last_seq)
+                if (known := profiles.get(user)) is not None:
+                    # A profile is its user's: who comes back has the one with which they left.
+                    people[user] = replace(people[user], revision=known.revision, display_name=known.display_name)
+                events.append(Participants(TALK, [people[user]], version))
+            case "leave" if user in people and len(people) > 1:
+                version += 1
+                del people[user]
+                events.append(Departed(TALK, [user], version))
+            case "role" if user in people:
+                version += 1
+                people[user] = replace(people[user], is_admin=None if people[user].is_admin else True)
+                events.append(Participants(TALK, [people[user]], version))
+            case "mark" if user in people:
+                held = people[user]
+                delivered = max(held.delivered_seq or 0, draw(st.integers(5, 9)))
+                read = min(max(held.read_seq or 0, draw(st.integers(5, 9))), delivered)
+                last_seq = max(last_seq, delivered)
+                people[user] = replace(held, delivered_seq=delivered, read_seq=read)
+                events.append(Receipts(TALK, [(user, delivered, read)]))
+            case "rename" if user in people:
+                names += 1
+                people[user] = replace(people[user], revision=names, display_name=f"name {names}")
+                profiles[user] = Profile(user, names, people[user].username, f"name {names}")
+                events.append(profiles[user])
+            case "whole":
+                events.append(told(version, *people.values()))
+    return events, told(version, *people.values())
+
+
+@settings(deadline=None)  # a busy machine is no fault
+@given(histories(), st.randoms(use_true_random=False))
+def test_in_any_order_it_ends_as_it_is(
+    history: tuple[list[Participants | Departed | Conversation | Receipts | Profile], Conversation], chance: object
+) -> None:
+    """The last word comes somewhere among the others, as the answer to a `sync` that was read meanwhile would."""
+    events, last = history
+    every = [*events, *events[::2]]
+    chance.shuffle(every)  # type: ignore[attr-defined]
+    every.insert(chance.randrange(len(every) + 1), last)  # type: ignore[attr-defined]
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(0, person(ANN)))
+    for event in every:
+        mailbox.learn(event) if isinstance(event, Conversation) else mailbox.take(event)
+    assert mailbox.participants(TALK) == sorted(last.participants or (), key=lambda each: each.user)
+
+
+def test_a_conversation_that_was_left_comes_back_by_a_later_version_alone() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.synced(Synced(1, b"cursor", False))
+    mailbox.learn(told(3, person(ME), person(OTHER)))
+    mailbox.take(Departed(TALK, [ME], 4))
+    assert mailbox.conversations() == []
+    mailbox.learn(told(3, person(ME), person(OTHER)))
+    assert mailbox.apply([message(1)]) == []
+    assert (mailbox.conversations(), mailbox.unknown()) == ([], set())
+    mailbox.learn(told(5, person(ME, joined=9), person(OTHER), first_seq=10))
+    assert mailbox.conversations() == [TALK]
+    assert [each.seq for each in mailbox.apply([message(1), message(10)])] == [10], "not what was said without them"
+    mailbox.take(Departed(TALK, [ME], 4))
+    assert mailbox.conversations() == [TALK], "that was before"
+
+
+def message(seq: int, sender: bytes = OTHER) -> Message:
+    return Message(TALK, seq, seq.to_bytes(16), seq, sender, "text", b"x", None, None)
+
+
+def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> None:
+    people = People(ME)
+    people.take_all([person(ME), person(BOB), person(CEC, joined=5, delivered=5, read=5)], 1)
+    assert people.status(6, ME) == "sent"
+    people.mark(BOB, 6, 2)
+    assert people.status(6, ME) == "sent"
+    assert people.status(5, ME) == "delivered", "who joined later does not count"
+    people.mark(CEC, 6, 6)
+    assert people.status(6, ME) == "delivered"
+    people.has_written(BOB, 8)
+    assert people.status(6, ME) == "read", "who writes has read"
+    people.mark(BOB, 1, 1)
+    assert people.status(6, ME) == "read", "marks never go back"
+
+
+def test_who_has_left_remains_a_recipient_with_the_marks_at_the_end_of_the_stay() -> None:
+    """And whoever comes, or comes back, is none of what was sent meanwhile."""
+    for order in permutations(range(3)):
+        mailbox = Mailbox(ME)
+        mailbox.learn(told(1, person(ME), person(BOB, delivered=9, read=9), person(CEC, delivered=4, read=3)))
+        stay = Stay(CEC, 5, 3, 0, BOB, 7)
+        back = person(CEC, since=8, delivered=5, read=3)
+        steps = [
+            lambda: mailbox.take(Departed(TALK, [CEC], 2, former=[Stay(CEC, None, None, 0, BOB, 7)])),  # noqa: B023
+            lambda: mailbox.learn(replace(told(3, person(ME), person(BOB), back), former=[stay])),  # noqa: B023
+            lambda: mailbox.take(Departed(TALK, [CEC], 2, former=[stay])),  # noqa: B023
+        ]
+        for step in order:
+            steps[step]()
+        statuses = [mailbox.status(message(seq, ME)) for seq in (3, 5, 6, 7, 8, 9)]
+        assert statuses == ["read", "delivered", "sent", "sent", "read", "sent"], order
+        assert mailbox.former(TALK) == [stay]
+
+
+def test_where_many_take_part_the_status_goes_by_counts() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.learn(replace(told(1, person(ME)), participant_count=41))
+    for delivered, read, status in ((39, 5, "sent"), (40, 39, "delivered"), (12, 40, "read"), (1, 1, "read")):
+        mailbox.take(ReceiptCounts(TALK, [(3, delivered, read, 40)]))
+        assert mailbox.status(message(3, ME)) == status
+
+
+def test_where_many_take_part_nothing_is_shown_of_how_far_a_tombstone_has_come() -> None:
+    """A fresh device is told no counts of it, and a device that was told some before may not differ."""
+    mailbox = Mailbox(ME)
+    mailbox.learn(replace(told(1, person(ME)), participant_count=41))
+    mailbox.take(ReceiptCounts(TALK, [(3, 40, 40, 40)]))
+    gone = Tombstone(TALK, 3, b"m" * 16, 1, ME)
+    assert (mailbox.status(message(3, ME)), mailbox.counts(message(3, ME))) == ("read", (40, 40))
+    assert (mailbox.status(gone), mailbox.counts(gone)) == ("sent", None)
+
+
+def test_settings_count_by_version_and_the_unread_count_by_the_own_mark() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(2, person(ME, delivered=9, read=4), person(OTHER)))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.name, head.unread_count) == ("v2", 5)
+    mailbox.take(Settings(TALK, "old", 1, 1))
+    mailbox.take(Settings(TALK, "new", 8, 3, True))
+    mailbox.take(Receipts(TALK, [(ME, 9, 8)]))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.name, head.joiners_see_all, head.first_seq, head.unread_count) == ("new", True, 8, 1)
+
+
+GONE = [Tombstone(TALK, seq, b"m" * 16, seq, OTHER) for seq in (3, 5, 8)]
+
+
+@pytest.mark.parametrize("order", [*permutations(range(4))])
+def test_tombstones_never_count_as_unread_held_or_told_in_any_order(order: tuple[int, ...]) -> None:
+    """Nor twice: of 9 messages, read up to 2, four are gone, two of which this device holds."""
+    mailbox = Mailbox(ME)
+    steps = [
+        lambda: mailbox.learn(replace(told(1, person(ME, read=2)), uncounted_seqs=[3, 4, 8])),
+        lambda: mailbox.apply(GONE[:2]),
+        lambda: mailbox.apply([GONE[1], message(6, OTHER)]),
+        lambda: mailbox.learn(replace(told(1, person(ME, read=2)), uncounted_seqs=[2, 3])),
+    ]
+    for step in order:
+        steps[step]()
+    assert unread(mailbox) == 7 - 4
+    mailbox.take(Receipts(TALK, [(ME, 9, 4)]))
+    assert unread(mailbox) == 5 - 2
+    mailbox.apply(GONE)
+    mailbox.take(Settings(TALK, "v1", 7, 1))
+    assert unread(mailbox) == 3 - 1
+    mailbox.apply([message(11, OTHER), Tombstone(TALK, 10, b"m" * 16, 1, OTHER)])
+    assert unread(mailbox) == 5 - 2
+
+
+def test_what_was_said_before_this_user_joined_does_not_count_though_it_can_be_read() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(1, person(ME, since=7), person(OTHER)))
+    assert unread(mailbox) == 2
+    mailbox.learn(told(2, person(ME, since=9), person(OTHER)))
+    assert unread(mailbox) == 0
+
+
+def unread(mailbox: Mailbox) -> int:
+    head = mailbox.head(TALK)
+    assert head is not None
+    return head.unread_count
+
+
+def test_of_many_participants_the_own_alone_is_held_and_their_number() -> None:
+    """What was told of the others before, or comes late, is not: a fresh device would not have it."""
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(1, person(ME), person(BOB)))
+    mailbox.take(Participants(TALK, [person(CEC)], 2, 33))
+    mailbox.take(Participants(TALK, [person(BOB)], 1))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.participants, head.participant_count) == ([person(ME)], 33)
+    mailbox.take(Departed(TALK, [BOB], 3))
+    mailbox.learn(told(3, person(ME), person(CEC)))
+    mailbox.take(Participants(TALK, [person(BOB)], 2, 33))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.participants, head.participant_count) == ([person(CEC), person(ME)], None)
+
+
+def test_a_request_that_was_accepted_is_none_again_at_one_version() -> None:
+    """By a frame, or by what the user has written on whatever device, in whatever order they come."""
+    asked = replace(told(1, person(ME), person(BOB)), is_request=True, asked_by=BOB)
+    accepted = told(1, person(ME), person(BOB))
+    own = message(10, ME)
+    for steps in ([asked, accepted, asked], [asked, own, asked], [accepted, asked], [asked, message(11), own, asked]):
+        mailbox = Mailbox(ME)
+        for step in steps:
+            if isinstance(step, Conversation):
+                mailbox.learn(step)
+            else:
+                mailbox.apply([step])
+        head = mailbox.head(TALK)
+        assert head is not None
+        assert (head.is_request, head.asked_by) == (None, None)
+    mailbox.learn(replace(asked, members_version=2))
+    mailbox.apply([message(3, ME), message(12)])
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert head.asked_by == BOB, "asked anew; what was written before is no answer"

@@ -1,0 +1,675 @@
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from client.connection import CLOSE_TIMEOUT_S
+from client.errors import ConnectionLost, OutcomeUnknown, RequestRefused, Unreachable
+from client.http import Credentials
+from client.mailbox import Mailbox
+from client.session import HOLE_PATIENCE_S, MARK_INTERVAL_S, Session, open_session
+from client.signs import Sign
+from protocol import limits
+from protocol.codes import CloseCode
+from protocol.errors import LocalProtocolError
+from protocol.frames import (
+    Bye,
+    Cursor,
+    Delete,
+    Edit,
+    Frame,
+    Hello,
+    History,
+    Lag,
+    MarkDelivered,
+    Message,
+    Move,
+    Presence,
+    Refresh,
+    Request,
+    Send,
+    Sync,
+    Tombstone,
+    Typing,
+    Watch,
+)
+from tests.client.client_world import (
+    CREDENTIALS,
+    GATEWAY,
+    GROUP,
+    HOUR_US,
+    ME,
+    OTHER,
+    SECOND_GATEWAY,
+    TALK,
+    Link,
+    World,
+    close,
+    message,
+    no_reply,
+    refuse,
+)
+from tests.waiting import wait_for
+
+URLS = [GATEWAY, SECOND_GATEWAY]
+PATIENCE_S = 120.0
+
+
+async def take(session: Session, count: int) -> list[Message | Tombstone]:
+    """The next messages; fails if they don't come."""
+    with trio.fail_after(PATIENCE_S):
+        return [await anext(session.messages) for _ in range(count)]
+
+
+def equals_a_fresh_fetch(session: Session, world: World) -> bool:
+    return all(list(session.mailbox.messages(key)) == held for key, held in world.history.items())
+
+
+async def test_a_device_that_holds_nothing_begins_with_the_last_messages(
+    world: World, autojump_clock: MockClock
+) -> None:
+    conversations = [bytes([number]) * 16 for number in range(5)]
+    last = [[world.store(conversation) for _ in range(3)][-1] for conversation in conversations]
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        assert sorted(await take(session, 5), key=key_of) == sorted(last, key=key_of)
+        assert session.mailbox.older_before(conversations[0]) == 3
+        assert await session.load_older(conversations[0], 10)
+        assert list(session.mailbox.messages(conversations[0])) == world.history[conversations[0]]
+        assert not await session.load_older(conversations[0], 10)
+
+
+def key_of(entry: Message | Tombstone) -> tuple[bytes, int]:
+    return entry.conversation, entry.seq
+
+
+@pytest.mark.parametrize(("messages", "syncs"), [(3, 0), (30, 4)])
+async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(
+    world: World, autojump_clock: MockClock, messages: int, syncs: int
+) -> None:
+    """16 of them for each round trip, the hello's among them."""
+    conversations = [bytes([number]) * 16 for number in range(5)]
+    mailbox = Mailbox(ME)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        await session.wait_caught_up()
+    world.page = 2
+    for conversation in conversations:
+        for _ in range(messages):
+            world.store(conversation)
+    asked = len(world.requests)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        await session.wait_caught_up()
+        assert len(await take(session, 5 * messages)) == 5 * messages
+        assert equals_a_fresh_fetch(session, world)
+    assert [type(frame) for frame in world.requests[asked:] if not isinstance(frame, MarkDelivered)] == [
+        Hello,
+        *[Sync] * syncs,
+        Bye,
+    ]
+
+
+async def test_who_resumes_knows_at_once_that_nothing_is_missing(world: World, autojump_clock: MockClock) -> None:
+    """The race: what is pushed right behind `welcome` is read before anybody knows of the connection."""
+    mailbox = Mailbox(ME)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        await session.wait_caught_up()
+    world.store(TALK)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        began = trio.current_time()
+        await session.wait_caught_up()
+        assert trio.current_time() == began
+        assert equals_a_fresh_fetch(session, world)
+
+
+async def test_edits_and_deletions_take_the_place_of_what_is_held(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for _ in range(3):
+            await world.post(TALK)
+        await take(session, 3)
+        live = world.change(TALK, 1, b"edited")
+        await world.push(live)
+        assert await take(session, 1) == [live]
+        await world.link.close(CloseCode.GOING_AWAY)
+        missed = [world.change(TALK, 2, None), world.change(TALK, 3, b"late")]
+        assert await take(session, 2) == missed
+        assert equals_a_fresh_fetch(session, world)
+
+
+async def test_own_edits_and_deletions_are_held_at_once_and_survive_a_lost_reply(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.faults[Edit].append(close(CloseCode.SERVER_ERROR))
+    world.faults[Delete].append(refuse("unavailable", 50))
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for content in (b"frist", b"second"):
+            await session.send(TALK, content, content_type="text/plain")
+        await session.wait_caught_up()
+        first, second = session.mailbox.messages(TALK)
+        assert isinstance(first, Message)
+        assert (await session.edit(first, b"first")).revision == 1
+        await session.delete(second, for_everyone=True)
+        held = session.mailbox.messages(TALK)
+        assert isinstance(held[0], Message)
+        assert (held[0].content, held[0].revision) == (b"first", 1)
+        assert isinstance(held[1], Tombstone)
+
+
+async def test_lag_is_answered_by_sync(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        world.is_deaf = True
+        missed = [await world.post(TALK) for _ in range(3)]
+        await world.link.say(Lag([(TALK, 3)]))
+        assert await take(session, 3) == missed
+
+
+async def test_a_cursor_of_another_history_is_dropped_with_all_that_came_by_it(
+    world: World, autojump_clock: MockClock
+) -> None:
+    mailbox = Mailbox(ME)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        await session.wait_caught_up()
+        await world.post(GROUP)
+        await take(session, 1)
+    world.epoch, world.history, world._changes = 1, {}, []
+    last = world.store(TALK)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        assert await take(session, 1) == [last]
+        await session.wait_caught_up()
+        assert not session.mailbox.messages(GROUP)
+    assert [frame.cursor is None for frame in world.requests if isinstance(frame, Sync)] == [True, False, False, True]
+
+
+async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.lifetime_us = HOUR_US
+    kept: list[Credentials] = []
+    world.faults[Refresh].append(refuse("unavailable", 50))
+    async with open_session(URLS, CREDENTIALS, on_token=kept.append) as session:
+        await session.wait_caught_up()
+        await trio.sleep(2 * 3600)
+        assert world.dialled == [GATEWAY], "the connection lives on"
+        latest = kept[-1].token
+        await world.link.close(CloseCode.GOING_AWAY)
+        await trio.sleep(60)
+    assert [each.token for each in kept] == world.tokens[1:]
+    assert 2 <= len(kept) <= 5
+    assert [frame.token for frame in world.requests if isinstance(frame, Hello)] == ["token", latest]
+
+
+async def test_a_push_arrives(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        pushed = await world.post(TALK, b"hello")
+        assert await take(session, 1) == [pushed]
+
+
+async def test_duplicates_and_overtaking_pushes_arrive_once_and_in_order(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        asked = len(world.requests)
+        stored = [world.store(TALK) for _ in range(3)]
+        await world.push(stored[2], stored[0], stored[2], stored[0], stored[1])
+        assert await take(session, 3) == stored
+        await trio.sleep(10 * HOLE_PATIENCE_S)
+        assert not [frame for frame in world.requests[asked:] if isinstance(frame, History)], "it closed by itself"
+
+
+async def test_a_hole_that_lasts_is_fetched(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        first = await world.post(TALK)
+        assert await take(session, 1) == [first]
+        lost = world.store(TALK)
+        before = trio.current_time()
+        third = await world.post(TALK)
+        assert await take(session, 2) == [lost, third]
+        assert trio.current_time() - before == pytest.approx(HOLE_PATIENCE_S)
+
+
+async def test_a_push_of_an_unknown_conversation_is_looked_up(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for _ in range(4):
+            world.store(GROUP)
+        world.first_seq[GROUP] = 3
+        await world.push(world.history[GROUP][3])
+        assert [held.seq for held in await take(session, 2)] == [3, 4]
+
+
+async def test_a_conversation_that_is_not_ours_to_see_holds_nothing_up(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.push(message(GROUP, 5))
+        pushed = await world.post(TALK)
+        assert await take(session, 1) == [pushed]
+        await trio.sleep(60)
+        assert not session.mailbox.messages(GROUP)
+        assert await world.post(TALK) in await take(session, 1)
+        assert len([frame for frame in world.requests if isinstance(frame, Sync)]) < 40
+
+
+async def test_a_hole_that_history_does_not_show_yet_is_asked_for_less_and_less(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.post(TALK)
+        await world.push(message(TALK, 3))
+        asked = len(world.requests)
+        await trio.sleep(60)
+        assert 3 < len([frame for frame in world.requests[asked:] if isinstance(frame, History)]) < 40
+        world.store(TALK)
+        world.store(TALK)
+        assert len(await take(session, 3)) == 3
+
+
+async def test_own_sends_enter_the_mailbox(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        sent = await session.send(TALK, b"mine", content_type="text/plain")
+        [own] = await take(session, 1)
+        assert (own.seq, own.message, own.sender, own.content) == (sent.seq, sent.message, ME, b"mine")
+        assert equals_a_fresh_fetch(session, world)
+
+
+async def test_a_send_whose_reply_is_lost_for_good_ends_when_its_message_comes(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """It is told by its temp_id, which nobody but the sender's devices is told."""
+
+    def store_and_say_nothing(link: Link, frame: Request) -> list[Frame]:
+        assert isinstance(frame, Send)
+        if not is_stored.is_set():
+            world.store(TALK, ME, frame.content, frame.temp_id)
+            is_stored.set()
+        return []
+
+    is_stored = trio.Event()
+
+    world.faults[Send].extend([store_and_say_nothing] * 100)
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+
+        async def be_told() -> None:
+            await is_stored.wait()
+            await world.link.close(CloseCode.SERVER_ERROR)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(be_told)
+            sent = await session.send(TALK, b"mine", content_type="text/plain")
+        assert sent.seq == 1
+        assert session.mailbox.sending == {}
+        [own] = await take(session, 1)
+        assert own.message == sent.message
+        assert equals_a_fresh_fetch(session, world)
+        world.faults[Send].clear()
+        await session.send(TALK, b"another", content_type="text/plain")
+        assert [each.seq for each in session.mailbox.messages(TALK)] == [1, 2], "and not one twice"
+
+
+async def test_after_a_loss_the_next_gateway_is_tried_and_nothing_is_missing(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.link.close(CloseCode.GOING_AWAY)
+        missed = world.store(TALK)
+        assert await take(session, 1) == [missed]
+    assert world.dialled == URLS
+
+
+async def test_gateways_that_are_down_are_passed_over(world: World, autojump_clock: MockClock) -> None:
+    world.down.add(GATEWAY)
+    async with open_session(URLS, CREDENTIALS) as session:
+        with trio.fail_after(PATIENCE_S):
+            await session.wait_online()
+        assert world.link.url == SECOND_GATEWAY
+
+
+async def test_the_waits_between_tries_grow(world: World, autojump_clock: MockClock) -> None:
+    world.down.update(URLS)
+    async with open_session(URLS, CREDENTIALS):
+        await trio.sleep(600)
+    assert 600 / 60 < len(world.dialled) < 100
+
+
+@pytest.mark.parametrize("fault", [close(CloseCode.GOING_AWAY), no_reply, refuse("unavailable", 50)])
+async def test_a_send_is_repeated_with_the_same_temp_id_until_it_is_acknowledged(
+    world: World, autojump_clock: MockClock, fault: object
+) -> None:
+    world.faults[Send].extend([fault, fault])  # type: ignore[list-item]
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.send(TALK, b"once")
+    sends = [frame for frame in world.requests if isinstance(frame, Send)]
+    assert len(sends) == 3
+    assert len({frame.temp_id for frame in sends}) == 1
+
+
+async def test_a_send_whose_reply_was_lost_is_stored_and_shown_once(world: World, autojump_clock: MockClock) -> None:
+    def serve_and_die(link: Link, frame: Request) -> CloseCode:
+        world._reply(link, frame)
+        return CloseCode.SERVER_ERROR
+
+    world.faults[Send].append(serve_and_die)
+    async with open_session(URLS, CREDENTIALS) as session:
+        sent = await session.send(TALK, b"once")
+        await session.wait_caught_up()
+        assert [held.message for held in await take(session, 1)] == [sent.message]
+        assert len(session.mailbox.log) == len(world.history[TALK]) == 1
+
+
+async def test_a_send_that_is_refused_for_good_raises_at_once(world: World, autojump_clock: MockClock) -> None:
+    world.faults[Send].append(refuse("not_a_participant"))
+    async with open_session(URLS, CREDENTIALS) as session:
+        with pytest.raises(RequestRefused, match="not_a_participant"):
+            await session.send(TALK, b"")
+    assert len([frame for frame in world.requests if isinstance(frame, Send)]) == 1
+
+
+async def test_a_send_that_breaks_the_protocol_raises_at_once(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        with pytest.raises(LocalProtocolError):
+            await session.send(TALK, bytes(limits.MAX_CONTENT_BYTES + 1))
+        await session.send(TALK, b"")
+
+
+async def test_no_acknowledgement_in_time_means_that_the_outcome_is_unknown(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.faults[Send].extend([no_reply] * 10)
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_online()
+        before = trio.current_time()
+        with pytest.raises(OutcomeUnknown) as caught:
+            await session.send(TALK, b"", temp_id=b"i" * 16, timeout_s=40)
+        assert caught.value.temp_id == b"i" * 16
+        assert trio.current_time() - before == pytest.approx(40)
+
+
+async def test_no_connection_in_time_means_that_nothing_was_sent(world: World, autojump_clock: MockClock) -> None:
+    world.down.update(URLS)
+    async with open_session(URLS, CREDENTIALS) as session:
+        with pytest.raises(Unreachable, match="nothing was sent"):
+            await session.send(TALK, b"", timeout_s=40)
+
+
+@pytest.mark.parametrize(
+    ("code", "most_s"),
+    [
+        (CloseCode.GOING_AWAY, 2.0),
+        (CloseCode.SERVER_ERROR, 5.0),
+        (CloseCode.UNAVAILABLE, 5.0),
+        (CloseCode.TOO_MANY_CONNECTIONS, 60.0),
+    ],
+)
+async def test_a_close_code_says_how_long_to_wait(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: CloseCode, most_s: float
+) -> None:
+    ranges: list[float] = []
+
+    def longest(_: float, most: float) -> float:
+        ranges.append(most)
+        return most
+
+    monkeypatch.setattr("client.backoff._random.uniform", longest)
+    world.faults[Hello].append(close(code))
+    before = trio.current_time()
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_online()
+        assert trio.current_time() - before == pytest.approx(most_s)
+    assert ranges[0] == most_s, "a random time up to it"
+
+
+async def test_a_close_code_that_forbids_reconnecting_ends_the_session(world: World, autojump_clock: MockClock) -> None:
+    world.faults[MarkDelivered].append(close(CloseCode.UNAUTHENTICATED))
+    world.store(TALK)
+    with pytest.raises(ConnectionLost) as caught:
+        async with open_session(URLS, CREDENTIALS):
+            await trio.sleep_forever()
+    assert caught.value.close_code == CloseCode.UNAUTHENTICATED.value
+    assert world.dialled == [GATEWAY]
+
+
+async def test_catching_up_is_repeated_while_it_fails(world: World, autojump_clock: MockClock) -> None:
+    world.store(TALK)
+    world.faults[Sync].extend([no_reply, refuse("unavailable", 100), close(CloseCode.SERVER_ERROR), refuse("internal")])
+    async with open_session(URLS, CREDENTIALS) as session:
+        with trio.fail_after(600):
+            await session.wait_caught_up()
+        assert equals_a_fresh_fetch(session, world)
+
+
+async def test_what_was_read_is_marked_once(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for _ in range(3):
+            session.mark_read(TALK, (await world.post(TALK)).seq)
+        await trio.sleep(60)
+    assert world.read == [{TALK: 3}]
+    assert world.marks == [{TALK: 3}]
+
+
+async def test_marks_are_coalesced_over_time_and_conversations(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for _ in range(10):
+            await world.post(TALK)
+            await world.post(GROUP)
+        await trio.sleep(2 * MARK_INTERVAL_S)
+        assert world.marks == [{TALK: 10, GROUP: 10}]
+        await trio.sleep(60)
+        assert len(world.marks) == 1
+
+
+async def test_marks_never_go_past_a_hole(world: World, autojump_clock: MockClock) -> None:
+    world.faults[History].extend([no_reply] * 5)
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.post(TALK)
+        await world.push(message(TALK, 3))
+        await trio.sleep(2 * MARK_INTERVAL_S)
+        assert world.marks == [{TALK: 1}]
+
+
+async def test_marks_that_were_lost_are_sent_again(world: World, autojump_clock: MockClock) -> None:
+    world.faults[MarkDelivered].extend([close(CloseCode.GOING_AWAY), refuse("overloaded", 100)])
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.post(TALK)
+        await trio.sleep(30)
+    assert world.marks == [{TALK: 1}]
+
+
+async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.page = 3
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for number in range(60):
+            conversation = (TALK, GROUP)[number % 2]
+            match number % 10:
+                case 2:
+                    world.is_deaf = True
+                case 5:
+                    world.is_deaf = False
+                case 7 if session.is_online:
+                    await world.link.close(CloseCode.SERVER_ERROR)
+                case 8:
+                    world.change(conversation, 1, b"%d" % number)
+                    await session.send(conversation, b"mine", content_type="text/plain")
+            await world.post(conversation)
+            await trio.sleep(0.1)
+        world.is_deaf = False
+        await world.post(TALK)
+        await world.post(GROUP)
+        await take(session, sum(map(len, world.history.values())))
+        await world.link.close(CloseCode.SERVER_ERROR)
+        await wait_all_tasks_blocked()
+        await session.wait_caught_up()
+        assert equals_a_fresh_fetch(session, world)
+        assert {held.sender for held in session.mailbox.log} == {ME, OTHER}
+
+
+async def test_who_is_watched_is_watched_on_every_connection(world: World, autojump_clock: MockClock) -> None:
+    send, signs = trio.open_memory_channel[Sign](10)
+    async with open_session(URLS, CREDENTIALS, on_sign=send.send_nowait) as session:
+        await session.wait_caught_up()
+        session.watch([OTHER])
+        assert await signs.receive() == Presence(OTHER, False)
+        await world.push(Typing(TALK, OTHER, True))
+        assert await signs.receive() == Typing(TALK, OTHER, True)
+        world.online.add(OTHER)
+        await world.link.close(CloseCode.GOING_AWAY)
+        assert await signs.receive() == Presence(OTHER, True)
+    assert len([frame for frame in world.requests if isinstance(frame, Watch)]) == 2
+
+
+@pytest.mark.parametrize("fault", [close(CloseCode.SERVER_ERROR), no_reply, refuse("unavailable", 50)])
+async def test_watching_is_repeated_while_it_fails(world: World, autojump_clock: MockClock, fault: object) -> None:
+    send, signs = trio.open_memory_channel[Sign](10)
+    world.faults[Watch].extend([fault] * 6)  # type: ignore[list-item]
+    async with open_session(URLS, CREDENTIALS, on_sign=send.send_nowait) as session:
+        session.watch([OTHER])
+        with trio.fail_after(10 * PATIENCE_S):
+            assert await signs.receive() == Presence(OTHER, False)
+
+
+async def test_the_latest_who_are_watched_count(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        session.watch([bytes([number % 256, number // 256]) * 8 for number in range(limits.MAX_WATCHED + 1)])
+        session.watch([OTHER])
+        await session.wait_caught_up()
+        await wait_all_tasks_blocked()
+        session.watch([])
+        await wait_all_tasks_blocked()
+    assert [frame.users for frame in world.requests if isinstance(frame, Watch)] == [[OTHER], []]
+
+
+async def test_a_server_that_knows_no_presence_is_asked_once(world: World, autojump_clock: MockClock) -> None:
+    world.faults[Watch].append(refuse("unknown_frame"))
+    async with open_session(URLS, CREDENTIALS) as session:
+        session.watch([OTHER])
+        await trio.sleep(600)
+    assert len([frame for frame in world.requests if isinstance(frame, Watch)]) == 1
+
+
+async def test_leaving_the_block_says_the_marks_that_are_due(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        session.mark_read(TALK, (await world.post(TALK)).seq)
+        await take(session, 1)
+    assert world.marks == world.read == [{TALK: 1}]
+
+
+async def test_marks_that_get_no_reply_hold_up_nobody_who_leaves(world: World, autojump_clock: MockClock) -> None:
+    world.faults[MarkDelivered].extend([no_reply] * 2)
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.post(TALK)
+        await take(session, 1)
+        before = trio.current_time()
+    assert trio.current_time() - before < 2 * CLOSE_TIMEOUT_S
+    await wait_all_tasks_blocked()
+    assert isinstance(world.requests[-1], Bye)
+
+
+async def test_leaving_the_block_says_bye(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_online()
+    await wait_all_tasks_blocked()
+    assert isinstance(world.requests[-1], Bye)
+
+
+async def test_a_move_is_made_before_the_break(world: World, autojump_clock: MockClock) -> None:
+    """Connected at all times: the old connection is left when the next one is there, and nothing is missed."""
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.post(TALK)
+        await take(session, 1)
+        old = world.link
+        await old.say(Move(2000))
+        await trio.sleep(1.9)
+        assert len(world.links) == 1
+        world.store(TALK)
+        with trio.fail_after(PATIENCE_S):
+            while len(world.links) < 2 or not has_said_goodbye(old):
+                await trio.sleep(0.01)
+                assert session.is_online
+        assert (old.url, world.link.url) == (GATEWAY, SECOND_GATEWAY)
+        assert [type(frame) for frame in old.batches[-1]] == [Bye], "in good order"
+        await take(session, 1)
+        await session.wait_caught_up()
+        assert equals_a_fresh_fetch(session, world)
+
+
+async def test_a_move_to_where_nobody_is_leaves_all_as_it_is_until_somebody_is(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world.down = {SECOND_GATEWAY}
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        old = world.link
+        await old.say(Move(10))
+        await trio.sleep(60)
+        assert session.is_online
+        assert world.dialled.count(SECOND_GATEWAY) >= 1
+        assert world.link is not old, "by turns it comes to the first one again"
+        assert has_said_goodbye(old)
+
+
+def has_said_goodbye(link: Link) -> bool:
+    return isinstance(link.batches[-1][-1], Bye)
+
+
+async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(world: World, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        for _ in range(3):
+            await world.post(TALK)
+        await take(session, 3)
+        moved = world._cursor(len(world._changes))
+        await world.push(Cursor(moved, False))
+        await wait_all_tasks_blocked()
+        assert session.mailbox.cursor == moved
+        await world.link.websocket.aclose()
+        await trio.sleep(60)
+        hellos = [frame for frame in world.requests if isinstance(frame, Hello)]
+        assert [hello.cursor for hello in hellos] == [None, moved]
+        later = world.requests[world.requests.index(hellos[1]) :]
+        assert not any(isinstance(frame, Sync) for frame in later), "what is new came by itself"
+
+
+async def test_what_is_new_and_does_not_come_by_itself_is_asked_for(world: World, autojump_clock: MockClock) -> None:
+    """The server's history is another one: it says so when it is asked."""
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.wait_caught_up()
+        await world.post(TALK)
+        await take(session, 1)
+        world.epoch += 1
+        await world.link.websocket.aclose()
+        with trio.fail_after(PATIENCE_S):
+            while world.link.closed is not None or len(world.links) < 2:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+            await session.wait_caught_up()
+        syncs = [frame.cursor for frame in world.requests if isinstance(frame, Sync)]
+        assert syncs[0] is None
+        assert syncs[-1] is None
+        assert equals_a_fresh_fetch(session, world)
+
+
+async def test_a_session_says_its_name_on_each_connection_and_knows_what_the_server_can_do(world: World) -> None:
+    world.told = {"features": ["edit"], "limits": [("marks", 9)]}
+    async with open_session([GATEWAY], CREDENTIALS, client="robot/7") as session:
+        assert (session.features, session.limits) == (frozenset(), {})
+        await session.wait_online()
+        assert (session.features, session.limits) == ({"edit"}, {"marks": 9})
+        await world.link.close(CloseCode.GOING_AWAY)
+        await wait_for(lambda: len(world.links) == 2 and session.is_online, what="connected anew")
+    assert [frame.client for frame in world.requests if isinstance(frame, Hello)] == ["robot/7"] * 2

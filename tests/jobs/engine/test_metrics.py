@@ -1,0 +1,79 @@
+"""What Prometheus gets of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from jobs.engine.job import Job
+from jobs.engine.metrics import Metrics
+from jobs.engine.metrics_port import serve_metrics
+from jobs.engine.queue import Queue
+from jobs.engine.task import Task
+from runtime.config import ConfigError
+from store.jobs import TaskStatus
+from tests.jobs.jobs_world import wait_until
+
+StartWorker = Callable[..., Awaitable[Any]]
+
+
+async def sums(job: Job, first: int, second: int) -> int:
+    if not second:
+        raise ValueError("nothing to add")
+    return first + second
+
+
+async def test_runs_waits_and_outcomes_are_counted_by_task(
+    queue: Queue, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Metrics] = []
+
+    def kept(tasks: Any) -> Metrics:
+        made.append(Metrics(tasks))
+        return made[-1]
+
+    monkeypatch.setattr("jobs.engine.worker.Metrics", kept)
+    task = Task(sums, attempts=1)
+    await start_worker(task)
+    for second in (1, 2, 0):
+        await queue.enqueue(task, {"first": 1, "second": second})
+
+    def value(name: str, **labels: str) -> float:
+        return made[0].registry.get_sample_value(name, {"task": "sums", **labels}) or 0
+
+    async def counted() -> bool:
+        return [value("alo_job_runs_total", outcome=outcome) for outcome in ("done", "dead")] == [2, 1]
+
+    await wait_until(counted, "two are done, one is dead")
+    assert value("alo_job_run_seconds_count") == value("alo_job_wait_seconds_count") == 3
+    assert value("alo_job_wait_seconds_sum") < 60
+
+
+def test_depth_and_age_of_the_oldest_are_those_of_the_last_look() -> None:
+    metrics = Metrics(["sums"])
+    metrics.looked_at([TaskStatus("sums", 5, 1, 2, 3, 12.5, True)], {"sums": 7})
+    metrics.looked_at([TaskStatus("sums", 4, 1, 2, 3, 2.5, False)], {"sums": 6})
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, {"task": "sums", **labels})
+
+    states = ("waiting", "delayed", "running", "dead")
+    assert [value("alo_jobs", state=state) for state in states] == [4, 1, 2, 3]
+    assert value("alo_job_oldest_seconds") == 2.5
+    assert value("alo_task_paused") == 0
+    assert value("alo_jobs_in_redis") == 6
+
+
+async def test_they_are_served_over_http_until_the_end(nursery: trio.Nursery) -> None:
+    metrics = Metrics(["sums"])
+    port = await nursery.start(serve_metrics, "127.0.0.1", 0, metrics.registry)
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+    assert 'alo_jobs_in_redis{task="sums"} 0.0' in answer.text
+    with pytest.raises(ConfigError, match="METRICS_PORT"):
+        await serve_metrics("127.0.0.1", port, metrics.registry)
+    nursery.cancel_scope.cancel()

@@ -1,0 +1,71 @@
+"""How a run ends when it is stopped, or takes too long."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from jobs.engine.job import Job
+from jobs.engine.run import Run
+from jobs.engine.streams import Entry, Stream
+from jobs.engine.task import Task
+
+
+async def _report(_: str) -> None:
+    pass
+
+
+async def run_with(task: Task, wish: str) -> Run:
+    """A run that is stopped once nothing goes on any more."""
+    run = Run(task, Entry(Stream(task.name, 1), b"1-0", 1, "", b"", 0, "", 0), b"{}", 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run.run, Job(run.id, task.name, 1, _report))
+        if wish:
+            await trio.testing.wait_all_tasks_blocked()
+            run.stop(wish)
+    return run
+
+
+async def hang(job: Job) -> None:
+    await trio.sleep_forever()
+
+
+async def break_on_the_way_out(job: Job) -> None:
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("cannot close")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail)
+        nursery.start_soon(trio.sleep_forever)
+
+
+@pytest.mark.parametrize(
+    ("wish", "outcome"), [("", "retry"), ("cancelled", "cancelled"), ("stopped", "snoozed"), ("lost", None)]
+)
+async def test_a_run_that_is_stopped_ends_as_is_wished_and_one_that_takes_too_long_has_failed(
+    wish: str, outcome: str | None, autojump_clock: trio.testing.MockClock
+) -> None:
+    run = await run_with(Task(hang, timeout_s=5), wish)
+    assert (run.ending.outcome if run.ending else None) == outcome
+    assert wish or (run.ending is not None and run.ending.reason == "not done within 5 s")
+
+
+async def test_what_is_raised_when_time_is_up_fails_the_run_and_nothing_else(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    run = await run_with(Task(break_on_the_way_out, timeout_s=5), "")
+    assert run.ending is not None
+    assert run.ending.outcome == "retry"
+    assert "cannot close" in (run.ending.traceback or "")
+
+
+async def test_what_is_raised_while_a_run_is_stopped_is_no_failure_of_its_own(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    run = await run_with(Task(break_on_the_way_out, timeout_s=5), "stopped")
+    assert run.ending is not None
+    assert run.ending.outcome == "snoozed"

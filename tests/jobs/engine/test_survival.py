@@ -1,0 +1,282 @@
+"""Nothing is lost with a worker, with Redis, or with one bad entry (P8)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from client.http import Credentials
+from embedded.redis import Redis as RedisServer
+from jobs.engine import streams
+from jobs.engine.streams import GROUP, Stream
+from store import jobs as jobs_module
+from store import outbox
+from store.postgres.pool import Pool
+from store.redis.client import Redis
+from tests.faults import flush_redis
+from tests.jobs.jobs_world import Hook, outbox_empty, outbox_rows, send_message, wait_until
+from tests.people import new_direct, new_user
+from tests.processes import open_cluster
+
+StartWorker = Callable[..., Awaitable[Any]]
+NOTICES = Stream("offline_notice", 1)
+STREAM = NOTICES.name
+NOTIFY = Stream("notify", 1).name
+
+
+@pytest.fixture
+async def people(pool: Pool) -> list[Credentials]:
+    return [await new_user(pool, name) for name in ("alice", "bob")]
+
+
+async def send_one(pool: Pool, people: list[Credentials]) -> None:
+    alice, bob = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+
+
+async def stream_empty(redis: Redis) -> None:
+    async def empty() -> bool:
+        for stream in (STREAM, NOTIFY):
+            length, pending = await redis.pipeline([("XLEN", stream), ("XPENDING", stream, GROUP)])
+            if length or pending[0]:
+                return False
+        return True
+
+    await wait_until(empty, "nothing is left in the queue, and nothing pending")
+
+
+@pytest.mark.usefixtures("_quick_take_over")
+async def test_worker_killed_while_the_webhook_hangs_is_succeeded_by_another(
+    pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    """SIGKILL, for real; within the time after which a worker is given up."""
+    settings = {"OFFLINE_NOTICE_URL": hook.url, "OFFLINE_NOTICE_AFTER_S": "0.1"}
+    async with open_cluster(pool.url, redis_url, **settings) as cluster:
+        victim = await cluster.start_worker()
+        hook.hanging = trio.Event()
+        await send_one(pool, people)
+        await hook.wait_calls(1)
+        victim.kill()
+        assert await victim.wait() == -signal.SIGKILL
+        hook.hanging = None
+        assert await outbox_rows(pool) == 1
+        await start_worker()
+        await hook.wait_calls(2)
+        await outbox_empty(pool)
+    assert len(set(hook.got)) == 1
+
+
+async def test_worker_that_is_told_to_stop_ends_well_within_its_time_and_answers_for_what_runs(
+    pool: Pool, redis_url: str, hook: Hook, people: list[Credentials]
+) -> None:
+    settings = {"OFFLINE_NOTICE_URL": hook.url, "OFFLINE_NOTICE_AFTER_S": "0.1"}
+    async with open_cluster(pool.url, redis_url, **settings) as cluster:
+        worker = await cluster.start_worker()
+        hook.hanging = trio.Event()
+        await send_one(pool, people)
+        await hook.wait_calls(1)
+        worker.signal(signal.SIGTERM)
+        await worker.wait_event("told_to_stop")
+        hook.hanging.set()
+        with trio.fail_after(10):
+            assert await worker.wait() == 0
+    assert await outbox_rows(pool) == 0
+    assert len(hook.got) == 1
+
+
+@pytest.mark.usefixtures("_quick_take_over")
+async def test_job_of_a_worker_that_was_cut_off_is_taken_over(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
+) -> None:
+    hook.hanging = trio.Event()
+    _, victim = await start_worker()
+    await send_one(pool, people)
+    await hook.wait_calls(1)
+    victim.cancel()
+    hook.hanging = None
+    await start_worker()
+    await outbox_empty(pool)
+    await stream_empty(redis)
+    assert len(hook.got) == 2
+
+
+@pytest.mark.usefixtures("_quick_take_over")
+async def test_more_jobs_of_the_dead_than_one_look_finds_are_all_taken_over(
+    pool: Pool, start_worker: StartWorker, redis: Redis
+) -> None:
+    """And those of them that were trimmed away, of which Redis keeps only the number, do no harm."""
+    await streams.make_groups(redis, [NOTICES])
+    await streams.add(redis, [(NOTICES, streams.durable_fields(job)) for job in range(1, 201)])
+    await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "COUNT", 200, "STREAMS", STREAM, ">")
+    gone = await redis.call("XRANGE", STREAM, "-", "+", "COUNT", 20)
+    await redis.call("XDEL", STREAM, *[entry for entry, _ in gone])
+    await start_worker()
+    await stream_empty(redis)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("j", "x"),
+        ("j", ""),
+        ("other", "1"),
+        ("j", str(2**70)),
+        ("j", "-1"),
+        ("v", "x"),
+        ("v", "x", "p", "{}", "a", "many"),
+        ("", ""),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("when", ["new", "pending"])
+@pytest.mark.usefixtures("_quick_take_over")
+async def test_entry_that_is_no_job_holds_up_nobody(
+    pool: Pool,
+    hook: Hook,
+    people: list[Credentials],
+    start_worker: StartWorker,
+    redis: Redis,
+    fields: tuple[str, ...],
+    when: str,
+) -> None:
+    """Met as a new entry or as a dead worker's: the worker lives on, and the entry goes."""
+    await streams.make_groups(redis, [NOTICES])
+    await redis.call("XADD", STREAM, "*", *fields)
+    if when == "pending":
+        await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "STREAMS", STREAM, ">")
+    await send_one(pool, people)
+    await start_worker()
+    await outbox_empty(pool)
+    assert len(hook.got) == 1
+    await stream_empty(redis)
+
+
+async def test_redis_flushed_between_relay_and_take_loses_nothing(
+    pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
+) -> None:
+    """Whoever finds Redis new has all of it handed in anew, whatever its lease says."""
+    await send_one(pool, people)
+    await outbox.decide(pool, window_s=0)
+    [due] = await jobs_module.relay(pool, [("offline_notice", 1, 10)])
+    await streams.add(redis, [(NOTICES, streams.durable_fields(due.id))])
+    flush_redis(redis_url)
+    assert await jobs_module.relay(pool, [("offline_notice", 1, 10)]) == []
+    await start_worker()
+    await outbox_empty(pool)
+    assert len(hook.got) == 1
+
+
+async def test_entry_that_redis_lost_alone_is_handed_in_after_its_lease(
+    pool: Pool,
+    hook: Hook,
+    people: list[Credentials],
+    start_worker: StartWorker,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after a crash of Redis, which has not written its last second to disk."""
+    monkeypatch.setattr(jobs_module, "LEASE_S", 0.5)
+    await redis.call("SET", streams.EPOCH, "the same")
+    await send_one(pool, people)
+    await outbox.decide(pool, window_s=0)
+    assert len(await jobs_module.relay(pool, [("offline_notice", 1, 10)])) == 1
+    await start_worker()
+    await outbox_empty(pool)
+    assert len(hook.got) == 1
+
+
+async def test_redis_flushed_under_a_waiting_worker_makes_the_group_anew(
+    pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
+) -> None:
+    """Its read is blocked on a stream that is gone; what is handed in before the new group is there counts."""
+    await start_worker(notice_pauses_s="0.05")
+
+    async def blocked() -> bool:
+        return b"blocked_clients:1" in await redis.call("INFO", "clients")
+
+    for _ in range(3):
+        await wait_until(blocked, "the worker waits for a job")
+        flush_redis(redis_url)
+        await send_one(pool, people)
+        await outbox_empty(pool)
+    assert len(hook.got) == 3
+
+
+async def test_redis_away_while_relaying_is_waited_for(
+    pool: Pool, own_redis: RedisServer, hook: Hook, people: list[Credentials], start_worker: StartWorker
+) -> None:
+    """And the notice comes soon after, not only when a lease that was taken for nothing has ended."""
+    worker, _ = await start_worker(redis=own_redis.url)
+    await worker._redis.wait_connected()
+    await trio.to_thread.run_sync(own_redis.kill)
+    await send_one(pool, people)
+
+    async def decided() -> bool:
+        return bool(await pool.fetch("select 1 from jobs where task = 'offline_notice'"))
+
+    await wait_until(decided, "the window has ended")
+    await trio.to_thread.run_sync(own_redis.start)
+    await outbox_empty(pool)
+    assert len(hook.got) == 1
+
+
+async def test_redis_without_memory_holds_the_notice_up_and_no_longer(
+    pool: Pool,
+    own_redis: RedisServer,
+    hook: Hook,
+    people: list[Credentials],
+    start_worker: StartWorker,
+    log_output: list[dict[str, Any]],
+) -> None:
+    """XADD fails then, reading goes on: the row stays, and comes round."""
+    worker, _ = await start_worker(redis=own_redis.url)
+    await worker._redis.wait_connected()
+    await worker._redis.call("CONFIG", "SET", "maxmemory", 1)
+    await send_one(pool, people)
+
+    async def decided() -> bool:
+        return bool(await pool.fetch("select 1 from jobs where task = 'offline_notice'"))
+
+    await wait_until(decided, "the window has ended")
+
+    async def refused() -> bool:
+        return any(line["event"] == "jobs_wait_in_postgres" for line in log_output)
+
+    await wait_until(refused, "it was handed over in vain, loudly")
+    await worker._redis.call("CONFIG", "SET", "maxmemory", 0)
+    await outbox_empty(pool)
+    assert len(hook.got) == 1
+
+
+async def test_postgres_connections_lost_under_a_worker_cost_nothing(
+    pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
+) -> None:
+    """Terminated while the webhook is called: the ending is written with another connection."""
+    hook.hanging = trio.Event()
+    await start_worker()
+    await send_one(pool, people)
+    await hook.wait_calls(1)
+    await pool.fetch(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where pid <> pg_backend_pid() and datname = current_database()"
+    )
+    hook.hanging.set()
+    await outbox_empty(pool)
+    await stream_empty(redis)
+    assert len(hook.got) == 1
+
+
+async def test_leaving_does_not_forget_what_is_pending(redis: Redis) -> None:
+    """A consumer that is deleted takes its pending entries with it: nobody could take them over."""
+    await streams.make_groups(redis, streams.streams_of(["offline_notice"]))
+    await streams.add(redis, [(NOTICES, streams.durable_fields(1))])
+    [[_, [(entry, _)]]] = await redis.call("XREADGROUP", "GROUP", GROUP, "worker", "STREAMS", STREAM, ">")
+    await streams.leave(redis, "worker", ["offline_notice"])
+    assert (await redis.call("XPENDING", STREAM, GROUP))[0] == 1
+    await streams.finish(redis, [(NOTICES, entry)])
+    await streams.leave(redis, "worker", ["offline_notice"])
+    assert await redis.call("XINFO", "CONSUMERS", STREAM, GROUP) == []

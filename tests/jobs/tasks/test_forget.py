@@ -1,0 +1,208 @@
+"""A worker forgets temp_ids, changes and tokens that are old enough, and only those."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from jobs.engine.job import Job
+from jobs.tasks import batches
+from jobs.tasks import forget as forget_module
+from jobs.tasks.forget import Forgetting
+from protocol.limits import CURSOR_DAYS, TEMP_ID_DAYS
+from store import accounts, messages, revisions
+from store.accounts import TOKEN_KEPT_DAYS
+from store.errors import DeviceRevoked, StoreError, TokenExpired, TokenUnknown
+from store.members import MembersCache
+from store.messages import Committed, NewMessage, send
+from store.postgres.driver import connected, uuid
+from store.postgres.pool import Pool
+from store.revisions import forget_revisions
+from tests.jobs.jobs_world import send_message, wait_until
+from tests.people import new_device, new_direct, new_user
+
+KEYS = f"""
+insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
+select gen_random_uuid(),
+       (lpad(to_hex((extract(epoch from t) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8'
+        || substr(md5(n::text), 4, 15))::uuid,
+       gen_random_uuid(), 'x', n, gen_random_uuid(), t
+from generate_series(1, 5000) n,
+     lateral (
+         select now() - make_interval(days => case when n <= 4990 then {TEMP_ID_DAYS + 3} else 1 end, secs => n)
+     ) as _ (t)
+"""
+
+
+class Reports:
+    """A job, and what it reports."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.job = Job("1", "forget", 1, self._report)
+
+    async def _report(self, progress: str) -> None:
+        self.said.append(progress)
+
+
+@pytest.fixture
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "PAUSE_S", 0.0)
+
+
+async def test_a_worker_forgets_old_temp_ids_in_batches(
+    pool: Pool, start_worker: Callable[..., Awaitable[Any]]
+) -> None:
+    await pool.fetch(KEYS)
+    await start_worker()
+
+    async def are_forgotten() -> bool:
+        return await pool.fetch("select count(*) from sends") == [(10,)]
+
+    await wait_until(are_forgotten, "only the young keys are left")
+
+
+@pytest.mark.usefixtures("_hurried")
+async def test_one_run_forgets_all_that_is_old_in_batches(pool: Pool) -> None:
+    """With two at once, as a lost sign of life makes them."""
+    await pool.fetch(KEYS)
+    await pool.fetch(
+        "insert into revisions (conversation_id, seq, at)"
+        f" values (gen_random_uuid(), 1, now() - interval '{CURSOR_DAYS + 3} days'), (gen_random_uuid(), 2, now())"
+    )
+    runs = [Reports(), Reports()]
+    async with trio.open_nursery() as nursery:
+        for run in runs:
+            nursery.start_soon(Forgetting(pool).forget, run.job)
+    assert await pool.fetch("select count(*) from sends") == [(10,)]
+    assert await pool.fetch("select seq from revisions") == [(2,)]
+    assert max(len(run.said) for run in runs) >= 2, "more than one batch"
+
+
+async def test_run_ends_when_its_time_is_up_and_the_next_one_goes_on(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "MAX_RUN_S", 0.0)
+    monkeypatch.setattr(forget_module, "BATCH", 2000)
+    await pool.fetch(KEYS)
+    left = []
+    for _ in range(3):
+        await Forgetting(pool).forget(Reports().job)
+        [(count,)] = await pool.fetch("select count(*) from sends")
+        left.append(count)
+    assert left == [3000, 1000, 10]
+
+
+async def test_changes_that_no_cursor_asks_for_are_forgotten(pool: Pool) -> None:
+    """The messages stay as they are; a cursor that could ask for them has expired by then."""
+    await pool.fetch(
+        "insert into revisions (conversation_id, seq, at)"
+        " select gen_random_uuid(), n, now() - make_interval(days => n) from generate_series(1, 200) n"
+    )
+    assert await forget_revisions(pool, limit=60) == 60
+    assert await forget_revisions(pool, limit=60) == 200 - CURSOR_DAYS - 2 + 1 - 60
+    assert await pool.fetch("select max(seq), count(*) from revisions") == [(CURSOR_DAYS + 1, CURSOR_DAYS + 1)]
+
+
+OLD = TOKEN_KEPT_DAYS + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "before", "is_forgotten"),
+    [
+        (f"expires = now() - interval '{OLD} days'", TokenExpired, True),
+        (f"revoked = now() - interval '{OLD} days'", DeviceRevoked, True),
+        (f"expires = now() - interval '{OLD - 2} days'", TokenExpired, False),
+        (f"revoked = now() - interval '{OLD - 2} days'", DeviceRevoked, False),
+        # Revoked lately, though it would have expired long ago.
+        (f"expires = now() - interval '{OLD} days', revoked = now()", DeviceRevoked, True),
+    ],
+    ids=["expired", "revoked", "expired lately", "revoked lately", "expired, then revoked"],
+)
+async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
+    pool: Pool, change: str, before: type[StoreError], is_forgotten: bool
+) -> None:
+    """Whoever shows it was told why it is void; from then on it is any unknown token. Nothing is left to tell it by."""
+    alice = await new_user(pool, "alice")
+    other = await new_device(pool, alice.user, "good")
+    await pool.fetch(f"update devices set {change} where id = %s", (uuid(alice.device),))
+    with pytest.raises(before):
+        await accounts.device_by_token(pool, alice.token)
+    await Forgetting(pool).expired_tokens(Reports().job)
+    with pytest.raises(TokenUnknown if is_forgotten else before):
+        await accounts.device_by_token(pool, alice.token)
+    assert (await accounts.device_by_token(pool, other.token)).device == other.device
+    rows = await pool.fetch("select id, token_hash is null, name = '' from devices where name <> 'good'")
+    assert rows == [(alice.device, is_forgotten, is_forgotten)]
+
+
+async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: Pool) -> None:
+    alice = await new_user(pool, "alice")
+    new, _, _ = await accounts.refresh_token(pool, alice.device, alice.token, lifetime_s=90 * 86400)
+    await Forgetting(pool).expired_tokens(Reports().job)
+    assert (await accounts.device_by_token(pool, alice.token)).device == alice.device
+    await pool.fetch(f"update devices set former_expires = now() - interval '{OLD} days'")
+    await Forgetting(pool).expired_tokens(Reports().job)
+    assert await pool.fetch("select former_token_hash, former_expires from devices") == [(None, None)]
+    with pytest.raises(TokenUnknown):
+        await accounts.device_by_token(pool, alice.token)
+    assert (await accounts.device_by_token(pool, new)).device == alice.device
+
+
+@pytest.mark.usefixtures("_hurried")
+async def test_tokens_are_forgotten_in_batches_which_pass_over_who_is_locked(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody revokes a device just now: it is not waited for, and the next run finds it."""
+    monkeypatch.setattr(forget_module, "TOKENS", 2)
+    alice = await new_user(pool, "alice")
+    for _ in range(6):
+        await new_device(pool, alice.user)
+    await pool.fetch(f"update devices set expires = now() - interval '{OLD} days'")
+    reports = Reports()
+    async with connected(pool.url) as connection:
+        await connection.query("begin")
+        await connection.query("update devices set revoked = now() where id = %s", (uuid(alice.device),))
+        with trio.fail_after(5):
+            await Forgetting(pool).expired_tokens(reports.job)
+        await connection.query("rollback")
+    assert reports.said == ["2 tokens", "4 tokens", "6 tokens"]
+    assert await pool.fetch("select id from devices where token_hash is not null") == [(alice.device,)]
+    await Forgetting(pool).expired_tokens(Reports().job)
+    assert await pool.fetch("select 1 from devices where token_hash is not null") == []
+
+
+BATCHES: dict[str, tuple[str, dict[str, int]]] = {
+    "tokens": (accounts._sql.forget_tokens, {"days": TOKEN_KEPT_DAYS}),
+    "former tokens": (accounts._sql.forget_former_tokens, {"days": TOKEN_KEPT_DAYS}),
+    "keys of sends": (messages._sql.forget_temp_ids, {"days": TEMP_ID_DAYS}),
+    "changes": (revisions._sql.forget, {"days": CURSOR_DAYS}),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+async def test_send_goes_through_while_a_batch_is_being_forgotten(pool: Pool, name: str) -> None:
+    """By a user whose rows are locked by the batch, to the conversation that they are about."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    await send_message(pool, conversation, alice.user, b"1", b"2")
+    await revisions.delete_for_everyone(pool, alice.user, conversation, 1)
+    await revisions.delete_for_everyone(pool, alice.user, conversation, 2)
+    await pool.fetch(
+        f"update devices set expires = now() - interval '{OLD} days', former_token_hash = token_hash,"
+        f" former_expires = now() - interval '{OLD} days'"
+    )
+    await pool.fetch("update sends set created = created - interval '1 year'")
+    await pool.fetch("update revisions set at = at - interval '1 year'")
+    query, parameters = BATCHES[name]
+    async with connected(pool.url) as connection:
+        await connection.query("begin")
+        assert await connection.query(query, {**parameters, "limit": 100}) == [(2,)]
+        message = NewMessage(conversation, alice.user, bytes(16), "text", b"now", None, None)
+        with trio.fail_after(5):
+            [outcome] = await send(pool, MembersCache(), [message], lock_wait_s=1)
+        assert isinstance(outcome, Committed)
+        await connection.query("rollback")

@@ -1,0 +1,406 @@
+"""Who is told, through what, and when not: the tasks of offline notices, job by job, on a real Postgres."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+import structlog
+
+from client.http import Credentials
+from jobs.engine.job import GiveUp, Job, Snooze
+from jobs.notifiers.configured import Notifiers
+from jobs.notifiers.notifier import Notice, NotifyError, TargetGone
+from jobs.tasks import notices as notices_module
+from protocol.frames import Message
+from store import accounts, emails, participants
+from store import notifiers as store
+from store.marks import Mark, mark
+from store.notifiers import ApnsTarget, EmailTarget, FcmTarget, Target, WebhookTarget
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
+from store.quiet_hours import QuietHours, set_quiet_hours
+from store.sync import sync
+from tests.jobs.jobs_world import send_message
+from tests.jobs.notice_world import Recorder, World, night_now, silent
+from tests.people import new_device, new_direct, new_group, new_user
+
+FIRST, SECOND = WebhookTarget("https://first.example/", "whsec_"), WebhookTarget("https://second.example/", "whsec_")
+
+
+@pytest.fixture
+def world(pool: Pool) -> World:
+    return World(pool)
+
+
+@pytest.fixture
+async def people(pool: Pool) -> list[Credentials]:
+    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+
+
+async def delivered(pool: Pool, user: Credentials, conversation: bytes) -> None:
+    assert (await mark(pool, [[Mark(user.user, conversation, 2**40)]])).outcomes == [None]
+
+
+async def test_each_notifier_of_a_user_gets_one_notice_for_a_window(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    """However many messages and conversations, and nobody else's notifier."""
+    alice, bob, carol = people
+    for user, target in ((bob, FIRST), (bob, SECOND), (bob, ApnsTarget("a1b2")), (carol, FcmTarget("carols"))):
+        device = user.device if isinstance(target, ApnsTarget | FcmTarget) else None
+        await store.add(pool, user.user, target, device=device)
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user, b"1", b"2")
+    await send_message(pool, await new_group(pool, carol, bob), carol.user, b"3")
+    await world.notice(bob)
+    assert world.recorder.places == ["a1b2", "https://first.example/", "https://second.example/"]
+    assert {notice.user for _, notice in world.recorder.told} == {UUID(bytes=bob.user)}
+    assert len({notice.id for _, notice in world.recorder.told}) == 1
+    assert await world.waiting() == []
+
+
+async def test_notifier_that_fails_neither_repeats_nor_delays_the_others(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    for target in (FIRST, SECOND):
+        await store.add(pool, bob.user, target)
+    world.recorder.faults[FIRST.url] = [NotifyError("status 500"), NotifyError("status 501")]
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await world.notice(bob)
+    assert world.recorder.places == [SECOND.url]
+    for _ in range(2):
+        await world.hurry()
+        await world.run_due()
+    assert world.recorder.places == [FIRST.url, SECOND.url]
+    [(_, first), (_, second)] = world.recorder.told
+    assert first == second
+
+
+@pytest.mark.parametrize("when", ["before the window's end", "before the notifier's turn", "between two attempts"])
+async def test_notice_is_cancelled_if_the_messages_were_delivered_meanwhile(
+    world: World, pool: Pool, people: list[Credentials], when: str
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    conversation = await new_direct(pool, alice, bob)
+    await send_message(pool, conversation, alice.user)
+    await world.end_window(bob)
+    if when != "before the window's end":
+        await world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=bob.user))
+        await pool.fetch("delete from jobs where task = 'offline_notice'")
+    if when == "between two attempts":
+        world.recorder.faults[FIRST.url] = [NotifyError("status 500")]
+        await world.run_due()
+        await world.hurry()
+    await delivered(pool, bob, conversation)
+    assert [outcome for _, outcome in await world.run_due()] == ["done"]
+    assert world.recorder.told == []
+    assert await world.waiting() == []
+
+
+async def test_who_comes_back_gets_everything_by_resume_and_is_not_told_again(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    """The notice carries nothing, so nothing depends on it."""
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    conversation = await new_direct(pool, alice, bob)
+    held = await sync(pool, bob.user, None)
+    assert not held.more
+    await send_message(pool, conversation, alice.user, b"1", b"2")
+    await world.notice(bob)
+    await send_message(pool, conversation, alice.user, b"3")
+    page = await sync(pool, bob.user, held.cursor)
+    assert [push.content for push in page.pushes if isinstance(push, Message)] == [b"1", b"2", b"3"]
+    await delivered(pool, bob, conversation)
+    await world.notice(bob)
+    assert len(world.recorder.told) == 1
+
+
+async def test_what_is_muted_or_may_not_be_read_is_not_noticed(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    muted, hidden = await new_direct(pool, alice, bob), await new_group(pool, alice, bob)
+    await participants.mute(pool, bob.user, muted, seconds=3600)
+    await send_message(pool, muted, alice.user)
+    last = await send_message(pool, hidden, alice.user)
+    await pool.fetch("update conversations set floor_seq = %s where id = %s", (last, uuid(hidden)))
+    await world.notice(bob)
+    assert world.recorder.told == []
+    await participants.mute(pool, bob.user, muted, seconds=0)
+    await world.notice(bob)
+    assert world.recorder.places == [FIRST.url]
+
+
+@pytest.mark.parametrize("begin", ["before the window's end", "before the notifier's turn"])
+async def test_in_quiet_hours_a_notice_waits_for_their_end(
+    world: World, pool: Pool, people: list[Credentials], begin: str
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await world.end_window(bob)
+    if begin != "before the window's end":
+        await world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=bob.user))
+        await pool.fetch("delete from jobs where task = 'offline_notice'")
+    await set_quiet_hours(pool, bob.user, night_now(lasts=60))
+    [(_, outcome)] = await world.run_due()
+    assert isinstance(outcome, Snooze)
+    assert 58 * 60 < outcome.delay_s <= 60 * 60
+    if begin == "before the window's end":
+        # Messages of later windows wait with it.
+        await world.end_window(bob)
+    assert await world.run_due() == []
+    await pool.fetch("delete from quiet_hours")
+    await world.hurry()
+    await world.run_due()
+    assert world.recorder.places == [FIRST.url]
+
+
+@pytest.mark.parametrize("other", [None, QuietHours(0, 1, "UTC")], ids=["none", "others"])
+async def test_notice_that_waits_for_the_end_of_quiet_hours_looks_again_when_they_are_changed(
+    world: World, pool: Pool, people: list[Credentials], other: QuietHours | None
+) -> None:
+    alice, bob, carol = people
+    for user in (bob, carol):
+        await store.add(pool, user.user, FIRST if user is bob else SECOND)
+        await set_quiet_hours(pool, user.user, night_now(lasts=600))
+        await send_message(pool, await new_direct(pool, alice, user), alice.user)
+        await world.notice(user)
+    if other is not None:
+        now = datetime.now(UTC)
+        minute = (now.hour * 60 + now.minute + 720) % 1440
+        other = QuietHours(minute, (minute + 1) % 1440, "UTC")
+    await set_quiet_hours(pool, bob.user, other)
+    await world.run_due()
+    assert world.recorder.places == [FIRST.url]
+    [(_, left_s)] = await world.waiting()
+    assert left_s > 9 * 3600
+
+
+async def test_repetition_of_a_window_tells_nobody_twice_and_the_next_window_does(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    """A worker that dies between handing out and ending its job leaves the job to another."""
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    conversation = await new_direct(pool, alice, bob)
+    await send_message(pool, conversation, alice.user)
+    await world.end_window(bob)
+    [(job,)] = await pool.fetch("select id from jobs")
+    for _ in range(2):
+        await world.notices.offline_notice(Job(str(job), "offline_notice", 1, silent), UUID(bytes=bob.user))
+        await pool.fetch("update jobs set due = 'infinity' where task = 'offline_notice'")
+        await world.run_due()
+    assert len(world.recorder.told) == 1
+    # More comes while the job runs, after the user was back: it runs once more, under the same id.
+    await delivered(pool, bob, conversation)
+    await send_message(pool, conversation, alice.user)
+    await world.end_window(bob)
+    await world.hurry()
+    await world.run_due()
+    assert len({notice.id for _, notice in world.recorder.told}) == len(world.recorder.told) == 2
+
+
+async def test_windows_of_a_notifier_that_is_away_are_one_notice_when_it_is_back(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    conversation = await new_direct(pool, alice, bob)
+    world.recorder.faults[FIRST.url] = [NotifyError("away")] * 3
+    for _ in range(3):
+        await send_message(pool, conversation, alice.user)
+        await world.end_window(bob)
+        await world.hurry()
+        await world.run_due()
+    assert [task for task, _ in await world.waiting()] == ["notify"]
+    await world.hurry()
+    await world.run_due()
+    assert len(world.recorder.told) == 1
+
+
+async def test_target_that_is_gone_is_forgotten_unless_there_is_another_by_then(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    await store.add(pool, bob.user, SECOND)
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    renewed = WebhookTarget(SECOND.url, "whsec_another")
+
+    class Renewing(Recorder):
+        async def notify(self, target: Target, notice: Notice) -> None:
+            if target == SECOND:
+                await store.add(pool, bob.user, renewed)
+            raise TargetGone("status 410")
+
+    recorder = Renewing()
+    world.notices._notifiers = Notifiers({"webhook": recorder}, None)
+    await world.end_window(bob)
+    assert [outcome for _, outcome in await world.run_due()] == ["done"] * 3
+    assert [each.target for each in await store.notifiers_of(pool, bob.user)] == [renewed]
+
+
+async def test_failures_are_kept_for_the_user_to_see_until_a_notice_is_taken(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    world.recorder.faults[FIRST.url] = [NotifyError("status 500"), NotifyError("status 501\0" + "x" * 1000)]
+    await world.notice(bob)
+    [first] = await store.notifiers_of(pool, bob.user)
+    assert (first.last_error, first.failing_since is not None) == ("status 500", True)
+    await world.hurry()
+    await world.run_due()
+    [second] = await store.notifiers_of(pool, bob.user)
+    assert second.failing_since == first.failing_since
+    assert second.last_error is not None
+    assert second.last_error.startswith("status 501x")
+    await world.hurry()
+    await world.run_due()
+    [third] = await store.notifiers_of(pool, bob.user)
+    assert (third.failing_since, third.last_error) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "delay_s"), [(1, notices_module.MIN_RETRY_AFTER_S), (120, 120), (86400, 3600)]
+)
+async def test_service_that_asks_to_be_left_alone_is_and_that_is_no_failed_attempt(
+    world: World, pool: Pool, people: list[Credentials], retry_after_s: float, delay_s: float
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    world.recorder.faults[FIRST.url] = [NotifyError("status 429", retry_after_s=retry_after_s) for _ in range(2)]
+    await world.end_window(bob)
+    outcomes = await world.run_due()
+    assert isinstance(outcomes[-1][1], Snooze)
+    assert outcomes[-1][1].delay_s == delay_s
+    # But not for ever: every notice comes to an end.
+    await pool.fetch("update notifiers set failing_since = failing_since - interval '6 hours'")
+    await world.hurry()
+    [(_, outcome)] = await world.run_due()
+    assert isinstance(outcome, NotifyError)
+
+
+async def test_refusal_that_no_attempt_would_change_ends_the_job_and_keeps_the_notifier(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    world.recorder.faults[FIRST.url] = [NotifyError("status 403", is_final=True)]
+    await world.end_window(bob)
+    outcomes = await world.run_due()
+    assert isinstance(outcomes[-1][1], GiveUp)
+    assert [each.last_error for each in await store.notifiers_of(pool, bob.user)] == ["status 403"]
+
+
+async def test_notifier_that_has_failed_for_a_fortnight_and_often_is_forgotten(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, FIRST)
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    world.recorder.faults[FIRST.url] = [NotifyError("status 500")] * 3
+    await world.notice(bob)
+    await pool.fetch("update notifiers set failing_since = failing_since - interval '15 days'")
+    await world.hurry()
+    await world.run_due()
+    assert len(await store.notifiers_of(pool, bob.user)) == 1
+    await pool.fetch("update notifiers set failures = 19")
+    await world.hurry()
+    assert await world.run_due() == [("notify", "done")]
+    assert await store.notifiers_of(pool, bob.user) == []
+
+
+async def test_without_notifiers_and_webhook_the_log_says_who_was_to_be_told(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await world.end_window(bob)
+    with structlog.testing.capture_logs() as logs:
+        await world.run_due()
+    assert [entry["user"] for entry in logs if entry["event"] == "offline_notice"] == [str(UUID(bytes=bob.user))]
+
+
+async def test_deployments_webhook_is_told_of_each_user_besides_their_own_notifiers(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    """One user's failure is not in the way of another's."""
+    world = World(pool, deployment="https://deployment.example/")
+    alice, bob, carol = people
+    await store.add(pool, bob.user, FIRST)
+    for user in (bob, carol):
+        await send_message(pool, await new_direct(pool, alice, user), alice.user)
+        await world.end_window(user)
+    world.recorder.faults["https://deployment.example/"] = [NotifyError("status 500")]
+    await world.run_due()
+    await world.hurry()
+    await world.run_due()
+    told = [(place, notice.user.bytes) for place, notice in world.recorder.told]
+    assert sorted(told) == sorted(
+        [
+            (FIRST.url, bob.user),
+            ("https://deployment.example/", bob.user),
+            ("https://deployment.example/", carol.user),
+        ]
+    )
+
+
+async def test_notice_goes_to_the_address_that_the_user_has_verified_at_that_time(
+    world: World, pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, _ = people
+    await store.add(pool, bob.user, EmailTarget())
+    conversation = await new_direct(pool, alice, bob)
+    settings = {"wants_digest": False, "wants_device_notice": False, "digest_hour": 8, "zone": "UTC"}
+    for address, is_verified in (("", False), ("old@alo.example", True), ("new@alo.example", False)):
+        if address:
+            await emails.put(pool, bob.user, address, **settings)
+        if is_verified:
+            mail = await emails.verification(pool, bob.user)
+            assert mail is not None
+            await emails.verify(pool, mail.token)
+        await send_message(pool, conversation, alice.user)
+        await pool.fetch("delete from jobs where task = 'verify_email'")
+        await world.notice(bob)
+    assert [(to, template, values) for to, template, values in world.mailer.sent] == [
+        ("old@alo.example", "offline_notice", {"unread": "2", "conversations": "1"})
+    ]
+
+
+async def test_device_that_was_revoked_is_told_nothing(world: World, pool: Pool, people: list[Credentials]) -> None:
+    """Even where its notice had been handed out already."""
+    alice, bob, _ = people
+    phone = await new_device(pool, bob.user)
+    await store.add(pool, bob.user, ApnsTarget("a1b2"), device=phone.device)
+    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await world.end_window(bob)
+    await world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=bob.user))
+    await accounts.revoke_device(pool, bob.user, phone.device)
+    await world.run_due()
+    assert world.recorder.told == []
+    assert await store.notifiers_of(pool, bob.user) == []
+
+
+async def test_notice_for_a_user_or_notifier_that_is_not_there_ends(world: World) -> None:
+    nobody, job = UUID(int=1), Job("1", "notify", 1, silent)
+    await world.notices.offline_notice(job, nobody)
+    await world.notices.notify(job, nobody, nobody, "1-1")
+
+
+def test_payload_says_who_and_where_to_and_nothing_of_what_was_sent(world: World) -> None:
+    """What the handlers take is all that a job can carry."""
+    fields = {name: set(task._names) for name, task in world.tasks.items()}
+    assert fields == {
+        "offline_notice": {"user"},
+        "notify": {"notifier", "user", "notice"},
+    }

@@ -1,0 +1,366 @@
+"""Files that nothing refers to are removed, and no others; whoever crashes meanwhile loses and breaks nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from client.http import Credentials
+from jobs.engine.job import Job, Snooze
+from jobs.tasks import batches
+from jobs.tasks import orphans as orphans_module
+from jobs.tasks.orphans import Orphans
+from store import orphans
+from store.errors import Unavailable
+from store.members import MembersCache
+from store.messages import Committed, NewMessage, send
+from store.objects.folder import Folder
+from store.postgres.driver import Error, connected, uuid, uuids
+from store.postgres.pool import Pool
+from store.revisions import delete_for_everyone, delete_for_me, edit
+from tests.jobs.jobs_world import send_message
+from tests.people import new_direct, new_user
+
+HOURS_25 = 25 * 3600.0
+
+
+async def _no_report(progress: str) -> None:
+    pass
+
+
+JOB = Job("1", "orphans", 1, _no_report)
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "PAUSE_S", 0.0)
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> Folder:
+    folder = Folder(tmp_path)
+    await folder.start()
+    return folder
+
+
+@pytest.fixture
+async def alice(pool: Pool) -> Credentials:
+    return await new_user(pool, "alice")
+
+
+@pytest.fixture
+async def conversation(pool: Pool, alice: Credentials) -> bytes:
+    return await new_direct(pool, alice, await new_user(pool, "bob"))
+
+
+class Files:
+    """Attachments, and the objects in the folder.
+
+    :param path: of the folder.
+    """
+
+    def __init__(self, pool: Pool, folder: Folder, path: Path, user: bytes) -> None:
+        self._pool = pool
+        self._folder = folder
+        self._path = path
+        self._user = user
+
+    async def put(self, key: str, *, age_s: float = 0.0) -> str:
+        await self._folder.put(key, b"ciphertext", "application/octet-stream")
+        os.utime(self._path / key, (time.time() - age_s,) * 2)
+        return key
+
+    async def upload(
+        self, name: str, *, age_s: float = 0.0, message: tuple[bytes, int] | None = None, has_thumbnail: bool = False
+    ) -> str:
+        """An attachment with its object; the key of that."""
+        key = await self.put(f"attachments/{name}", age_s=age_s)
+        thumbnail = await self.put(f"attachments/{name}.small", age_s=age_s) if has_thumbnail else None
+        conversation, seq = message or (None, None)
+        await self._pool.fetch(
+            "insert into attachments (id, user_id, object_key, size_bytes, mime_type, thumbnail_key, conversation_id,"
+            " seq, created) values (%s, %s, %s, 10, 'image/jpeg', %s, %s, %s, now() - make_interval(secs => %s))",
+            (
+                uuid(uuid4().bytes),
+                uuid(self._user),
+                key,
+                thumbnail,
+                uuid(conversation) if conversation else None,
+                seq,
+                age_s,
+            ),
+        )
+        return key
+
+    async def objects(self) -> list[str]:
+        return [entry.key.rpartition("/")[2] for entry in await self._folder.list("attachments/")]
+
+    async def rows(self) -> list[str]:
+        rows = await self._pool.fetch("select object_key from attachments order by object_key")
+        return [key.rpartition("/")[2] for (key,) in rows]
+
+
+@pytest.fixture
+def files(pool: Pool, folder: Folder, tmp_path: Path, alice: Credentials) -> Files:
+    return Files(pool, folder, tmp_path, alice.user)
+
+
+async def test_upload_that_no_message_took_for_a_day_is_removed_with_its_thumbnail(
+    pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
+) -> None:
+    seq = await send_message(pool, conversation, alice.user, b"with a file")
+    await files.upload("unused", age_s=HOURS_25, has_thumbnail=True)
+    await files.upload("unused-without-thumbnail", age_s=HOURS_25)
+    await files.upload("young", has_thumbnail=True)
+    await files.upload("used", age_s=HOURS_25, message=(conversation, seq), has_thumbnail=True)
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert await files.objects() == ["used", "used.small", "young", "young.small"]
+    assert await files.rows() == ["used", "young"]
+
+
+async def test_attachment_of_a_message_that_is_deleted_for_everyone_is_removed_at_once(
+    pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
+) -> None:
+    """However young. One whose message was edited, or is gone for one user alone, stays."""
+    await send_message(pool, conversation, alice.user, b"1", b"2", b"3")
+    for seq in (1, 2, 3):
+        await files.upload(f"of-{seq}", message=(conversation, seq))
+    await files.upload("another-of-1", message=(conversation, 1))
+    await delete_for_everyone(pool, alice.user, conversation, 1)
+    await edit(pool, alice.user, conversation, 2, 0, "text", b"other", None, None)
+    await delete_for_me(pool, alice.user, conversation, 3)
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert await files.objects() == await files.rows() == ["of-2", "of-3"]
+
+
+async def test_attachment_of_a_message_below_the_floor_is_removed_at_once(
+    pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
+) -> None:
+    await send_message(pool, conversation, alice.user, b"1", b"2", b"3")
+    for seq in (1, 2, 3):
+        await files.upload(f"of-{seq}", message=(conversation, seq))
+    await pool.fetch("update conversations set floor_seq = 2")
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert await files.objects() == await files.rows() == ["of-3"]
+
+
+async def test_attachment_that_is_set_free_with_its_message_is_removed_at_once(
+    pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
+) -> None:
+    """As retention does, which deletes the message."""
+    await send_message(pool, conversation, alice.user, b"1")
+    await files.upload("of-1", message=(conversation, 1))
+    await pool.fetch("update attachments set conversation_id = null, seq = null")
+    await pool.fetch("delete from messages")
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert await files.objects() == await files.rows() == []
+
+
+async def test_look_below_floors_goes_on_where_it_was_and_begins_anew(
+    pool: Pool, files: Files, conversation: bytes, alice: Credentials
+) -> None:
+    conversations = [conversation] + [await new_direct(pool, alice, await new_user(pool, f"user{n}")) for n in range(4)]
+    for each in conversations:
+        await send_message(pool, each, alice.user, b"1", b"2")
+        for name in ("one", "two"):
+            await files.upload(f"{name}-of-{each.hex()}", message=(each, 1))
+        await files.upload(f"last-of-{each.hex()}", message=(each, 2))
+    after, seen = "", []
+    for _ in range(3):
+        after, count = await orphans.detach(pool, after, limit=2)
+        seen.append((after, count))
+    ordered = sorted(each.hex() for each in conversations)
+    assert seen == [(ordered[1], 2), (ordered[3], 2), ("", 1)]
+    assert len(await files.rows()) == 15
+    assert await pool.fetch("select 1 from attachments where conversation_id is null") == []
+    await pool.fetch("update conversations set floor_seq = 1")
+    await orphans.detach(pool, ordered[2], limit=2)
+    assert await pool.fetch("select count(*) from attachments where conversation_id is null") == [(4,)]
+
+
+class Flaky(Folder):
+    """Deletes so many objects, then fails.
+
+    :ivar left: how many it deletes.
+    """
+
+    def __init__(self, path: Path, left: int) -> None:
+        super().__init__(path)
+        self.left = left
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await super().delete(keys[: self.left])
+        self.left -= len(keys)
+        if self.left < 0:
+            raise Unavailable("the object store", "somewhere", "status 503")
+
+
+async def test_objects_go_first_and_while_they_cannot_be_deleted_the_rows_stay(
+    pool: Pool, folder: Folder, files: Files, tmp_path: Path
+) -> None:
+    """A row that went first would leave objects that nobody knows of."""
+    for n in range(4):
+        await files.upload(f"unused-{n}", age_s=HOURS_25)
+    flaky = Flaky(tmp_path, left=2)
+    with pytest.raises(Unavailable):
+        await Orphans(pool, flaky).orphaned_attachments(JOB)
+    assert len(await files.objects()) == 2
+    assert len(await files.rows()) == 4
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert await files.objects() == await files.rows() == []
+
+
+async def test_crash_after_the_objects_and_before_the_rows_is_made_good(
+    pool: Pool, folder: Folder, files: Files
+) -> None:
+    await files.upload("unused", age_s=HOURS_25, has_thumbnail=True)
+    [doomed] = await orphans.doom(pool, limit=10)
+    assert doomed.keys == ("attachments/unused", "attachments/unused.small")
+    await folder.delete(doomed.keys)
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert await files.rows() == []
+
+
+async def test_key_that_is_none_does_not_keep_the_others(pool: Pool, folder: Folder, files: Files) -> None:
+    await files.upload("unused", age_s=HOURS_25, has_thumbnail=True)
+    await pool.fetch("update attachments set object_key = '../a key of long ago'")
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert await files.objects() == ["unused"]
+    assert await files.rows() == []
+
+
+async def test_doomed_attachment_becomes_part_of_no_message(
+    pool: Pool, files: Files, conversation: bytes, alice: Credentials
+) -> None:
+    """Its object may be gone by then: an error, and no message with a file that is not there."""
+    await send_message(pool, conversation, alice.user, b"1")
+    await files.upload("unused", age_s=HOURS_25)
+    await orphans.doom(pool, limit=10)
+    with pytest.raises(Error, match="attachments_doomed"):
+        await pool.fetch("update attachments set conversation_id = %s, seq = 1", (uuid(conversation),))
+
+
+async def test_attachment_that_a_message_just_takes_is_passed_over(
+    pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
+) -> None:
+    """At the last moment: it is neither waited for nor removed."""
+    await send_message(pool, conversation, alice.user, b"1")
+    await files.upload("taken", age_s=HOURS_25)
+    await files.upload("unused", age_s=HOURS_25)
+    async with connected(pool.url) as connection:
+        await connection.query("begin")
+        await connection.query(
+            "update attachments set conversation_id = %s, seq = 1 where object_key = 'attachments/taken'",
+            (uuid(conversation),),
+        )
+        with trio.fail_after(5):
+            await Orphans(pool, folder).orphaned_attachments(JOB)
+        await connection.query("commit")
+    assert await files.rows() == ["taken"]
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert await files.objects() == ["taken"]
+
+
+async def test_several_workers_at_once_do_it_once(
+    pool: Pool, folder: Folder, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans_module, "BATCH", 7)
+    for n in range(60):
+        await files.upload(f"unused-{n}", age_s=HOURS_25)
+        await files.put(f"attachments/unknown-{n}", age_s=HOURS_25)
+    await files.upload("young")
+    with capture_logs():
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(Orphans(pool, folder).orphaned_attachments, JOB)
+                nursery.start_soon(Orphans(pool, folder).orphaned_objects, JOB)
+    assert await files.rows() == await files.objects() == ["young"]
+
+
+def a_send(conversation: bytes, sender: bytes) -> NewMessage:
+    return NewMessage(conversation, sender, uuid4().bytes, "text", b"now", None, None)
+
+
+BATCHES: dict[str, tuple[str, dict[str, Any]]] = {
+    "dooming": (orphans._sql.doom, {"unused_s": orphans.UNUSED_S, "limit": 100}),
+    "detaching": (orphans._sql.detach, {"after": uuid(bytes(16)), "limit": 100, "each": 100}),
+    "removing": (orphans._sql.remove, {}),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+async def test_send_goes_through_while_a_batch_is_under_way(
+    pool: Pool, files: Files, conversation: bytes, alice: Credentials, name: str
+) -> None:
+    """To the conversation whose attachments the batch is about, by a sender whose uploads it removes."""
+    seq = await send_message(pool, conversation, alice.user, b"1", b"2")
+    await files.upload("unused", age_s=HOURS_25)
+    await files.upload("below", message=(conversation, 1))
+    await files.upload("above", message=(conversation, seq))
+    await pool.fetch("update conversations set floor_seq = 1")
+    query, parameters = BATCHES[name]
+    if name == "removing":
+        parameters = {"ids": uuids([doomed.id for doomed in await orphans.doom(pool, limit=100)])}
+    async with connected(pool.url) as connection:
+        await connection.query("begin")
+        await connection.query(query, parameters)
+        with trio.fail_after(5):
+            [outcome] = await send(pool, MembersCache(), [a_send(conversation, alice.user)], lock_wait_s=1)
+        assert isinstance(outcome, Committed)
+        assert outcome.seq == 3
+        [(locks,)] = await pool.fetch(
+            "select count(*) from pg_locks l join pg_class c on c.oid = l.relation"
+            " where c.relname = 'attachments' and l.mode = 'RowExclusiveLock'"
+        )
+        assert locks, "the batch was under way"
+        await connection.query("rollback")
+
+
+async def test_object_that_no_row_knows_is_removed_after_a_day(
+    pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
+) -> None:
+    """Its upload crashed. Objects and thumbnails of attachments stay, as does all that is no attachment."""
+    seq = await send_message(pool, conversation, alice.user, b"1")
+    await files.upload("used", age_s=HOURS_25, message=(conversation, seq), has_thumbnail=True)
+    await files.put("attachments/unknown", age_s=HOURS_25)
+    await files.put("attachments/unknown-and-young", age_s=23 * 3600)
+    archive = await files.put("archive/unknown", age_s=HOURS_25)
+    await Orphans(pool, folder).orphaned_objects(JOB)
+    assert await files.objects() == ["unknown-and-young", "used", "used.small"]
+    assert [entry.key for entry in await folder.list("archive/")] == [archive]
+
+
+async def test_sweep_that_takes_too_long_goes_on_where_it_was(
+    pool: Pool, folder: Folder, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another worker too; at its end it begins anew."""
+    monkeypatch.setattr(orphans_module, "PAGE", 2)
+    monkeypatch.setattr(batches, "MAX_RUN_S", 0.0)
+    for n in range(5):
+        await files.put(f"attachments/{n}", age_s=HOURS_25)
+    left = []
+    for _ in range(2):
+        with pytest.raises(Snooze):
+            await Orphans(pool, folder).orphaned_objects(JOB)
+        left.append(await files.objects())
+    await files.put("attachments/0", age_s=HOURS_25)
+    await Orphans(pool, folder).orphaned_objects(JOB)
+    assert left == [["2", "3", "4"], ["4"]]
+    assert await files.objects() == ["0"], "it does not look back"
+    await Orphans(pool, folder).orphaned_objects(JOB)
+    assert await files.objects() == []
+
+
+async def test_without_an_object_store_nothing_is_removed(pool: Pool, files: Files) -> None:
+    await files.upload("unused", age_s=HOURS_25)
+    await Orphans(pool, None).orphaned_attachments(JOB)
+    await Orphans(pool, None).orphaned_objects(JOB)
+    assert await files.rows() == ["unused"]

@@ -1,0 +1,152 @@
+"""The grammar in `protocol/alo.cddl` allows what the codec reads, by a validator that knows nothing of the codec."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+
+from protocol.codec import decode_from_client, decode_from_server
+from protocol.errors import RemoteProtocolError, RequestError
+from protocol.frames import (
+    PUSHES,
+    REPLIES,
+    REQUESTS,
+    Conversation,
+    Frame,
+    Key,
+    Message,
+    Participant,
+    Push,
+    Reply,
+    Request,
+    Stay,
+    Tombstone,
+)
+from tests.cddl import InvalidFrame, accepts, check_from_client, check_from_server, rule_of
+from tests.protocol.strategies import (
+    RECORDS,
+    as_map,
+    bare,
+    from_server,
+    full,
+    optional_fields,
+    reference_frame,
+    requests,
+)
+
+VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
+CHECKS = {"from_client": check_from_client, "from_server": check_from_server}
+
+OF_LATER_VERSIONS = ("an unknown frame", "an unknown push", "an unknown reply", "a type beyond", "optional fields")
+"""What a receiver passes over, and the grammar of this version does not have. (Null is as good as absent.)"""
+
+BEYOND_A_GRAMMAR = (
+    "no bytes",
+    "4097 frames",
+    "24 fields",
+    "levels",
+    "longer than need be",
+    "indefinite length",
+    "tag in a field",
+    "shared value",
+    "bignum",
+    "twice",
+    "keys in a field",
+    "as key in a field",
+    " with NUL",
+)
+"""What `alo.cddl` says that it does not say: how values are encoded, what is in unknown fields, what texts may hold."""
+
+
+def vectors(name: str) -> list[Any]:
+    found = json.loads((VECTORS / f"{name}.json").read_text())
+    return [pytest.param(vector, id=vector["name"]) for vector in found if "state" not in vector]
+
+
+def fits(direction: str, data: bytes) -> bool:
+    try:
+        CHECKS[direction](data)
+    except (InvalidFrame, cbor2.CBORDecodeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("vector", vectors("valid"))
+def test_valid_vectors_fit_the_grammar_of_their_direction_alone(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["hex"])
+    assert [direction for direction in CHECKS if fits(direction, data)] == [vector["direction"]]
+
+
+@pytest.mark.parametrize("vector", vectors("ignored"))
+def test_what_is_read_all_the_same_fits_unless_it_is_of_a_later_version(vector: dict[str, Any]) -> None:
+    is_later = vector["name"].startswith(OF_LATER_VERSIONS)
+    assert fits(vector["direction"], bytes.fromhex(vector["hex"])) != is_later
+
+
+@pytest.mark.parametrize("vector", vectors("invalid"))
+def test_invalid_vectors_do_not_fit_unless_it_is_beyond_a_grammar(vector: dict[str, Any]) -> None:
+    is_beyond = any(what in vector["name"] for what in BEYOND_A_GRAMMAR)
+    assert fits(vector["direction"], bytes.fromhex(vector["hex"])) == is_beyond
+
+
+@given(requests)
+def test_any_request_fits(frame: Request) -> None:
+    check_from_client(reference_frame(frame))
+
+
+@given(from_server)
+def test_any_frame_of_a_server_fits(frame: Reply | Push) -> None:
+    check_from_server(reference_frame(frame))
+
+
+@pytest.mark.parametrize("struct", [*REQUESTS, *REPLIES, *PUSHES])
+def test_a_frame_fits_its_own_rule_and_no_other(struct: type[Frame]) -> None:
+    for frame in (bare(struct), full(struct)):
+        found = [each for each in (*REQUESTS, *REPLIES, *PUSHES) if accepts(rule_of(each.TYPE), reference_frame(frame))]
+        assert found == [struct]
+
+
+ID = bytes(16)
+VALUES = [
+    *(None, True, False, 0.0, 1.5, cbor2.undefined),
+    *(-(2**64), -1, 0, 1, 100, 101, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1),
+    *(bytes(n) for n in (0, 1, 8, 15, 16, 17, 64, 65, 1024, 1025, 2048, 2049, 65536, 65537)),
+    *("é" * n for n in (0, 1, 8, 9, 16, 17, 32, 33, 64, 128, 129, 256, 257, 512, 513)),
+    *([[], [[]], [None], [1], ["a"], [ID], [ID, ID], [ID, 1], [{}], [{0: 128}], [True], [bytes(15)], ["a" * 16]]),
+    *([[ID, 1]], [[ID, 1]] * 256, [[ID, 1]] * 257, [[ID]], [[ID, 1, 1]], [[ID, -1]], [[1, ID]], [[ID, 2**63]]),
+    *([ID] * 256, [ID] * 257, [[ID, True]], [["a" * 16, 1]], [[ID, bytes(1)]], [[ID, 1], ID], [{0: ID, 1: 1}]),
+    *("app/1.0", "two words", "a" * 65, ["edit"], ["edit"] * 257, [[]] * 2, ["é" * 17], [["a", 1]], [["a", 1]] * 257),
+    *([["a", -1]], [["a", 2**32]], [["a"]], [["a", 1, 1]], [[1, "a"]], [["", 1]], [["a" * 65, 1]], [["a", True]]),
+    *({}, {0: 128}, {0: 130}, {0: 1, 1: 7}, {16: ID}, {"a": 1}),
+    *(as_map(full(struct)) for struct in RECORDS),
+    *([as_map(full(struct))] for struct in RECORDS),
+    *([as_map(full(struct))] * 101 for struct in (Message, Tombstone, Conversation)),
+    *([as_map(full(Participant))] * count for count in (1000, 1001)),
+    *([as_map(full(Stay))] * count for count in (100, 101)),
+]
+
+
+@pytest.mark.parametrize("struct", [*REQUESTS, *REPLIES, *PUSHES])
+def test_grammar_and_codec_agree_on_what_may_be_in_a_field(struct: type[Frame]) -> None:
+    """For null they do not: it counts as absent, and the grammar has fields that are there or not."""
+    direction, decode = (
+        ("from_client", decode_from_client) if struct in REQUESTS else ("from_server", decode_from_server)
+    )
+    for field in struct.__struct_fields__:
+        for value in VALUES:
+            message = cbor2.dumps(as_map(full(struct)) | {int(Key[field.upper()]): value})
+            is_absent = value is None and field in optional_fields(struct)
+            assert (fits(direction, message) or is_absent) == is_read(decode, message), (field, value)
+
+
+def is_read(decode: Callable[[bytes], Iterable[Any]], message: bytes) -> bool:
+    try:
+        return not any(isinstance(frame, RequestError) for frame in decode(message))
+    except RemoteProtocolError:
+        return False

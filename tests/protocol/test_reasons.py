@@ -1,0 +1,88 @@
+"""Why a frame or a connection is refused is said in the words of SPEC.md, never in those of Python."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from protocol.codec import decode_from_client, decode_from_server
+from protocol.codes import CLOSES, ERRORS
+from protocol.errors import RemoteProtocolError, RequestError
+from protocol.frames import PUSHES, REPLIES, REQUESTS, Frame, Request, name_of
+from protocol.session import Session, State
+from protocol.websocket import WebSocketError, WebSocketReceiver
+from tests.protocol.strategies import cbor_items, frame_like, full, mutated
+from tests.sentences import fault_of
+
+VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
+DECODERS = {"from_client": decode_from_client, "from_server": decode_from_server}
+
+
+def reasons_for(direction: str, data: bytes) -> list[str]:
+    """What is said of a WebSocket message: details of errors, and the reason of a close."""
+    said = []
+    try:
+        said += [frame.detail for frame in DECODERS[direction](data) if isinstance(frame, RequestError)]
+    except RemoteProtocolError as error:
+        said.append(error.detail)
+    return said
+
+
+def check(said: list[str]) -> None:
+    for sentence in said:
+        assert fault_of(sentence) is None, (sentence, fault_of(sentence))
+        assert len(sentence.encode()) <= 1024
+
+
+INVALID = [each for each in json.loads((VECTORS / "invalid.json").read_text()) if "state" not in each]
+
+
+@pytest.mark.parametrize("vector", INVALID, ids=lambda vector: vector["name"])
+def test_what_is_said_of_each_invalid_vector(vector: dict[str, str]) -> None:
+    said = reasons_for(vector["direction"], bytes.fromhex(vector["hex"]))
+    assert said
+    check(said)
+
+
+@given(frame_like() | mutated() | cbor_items)
+def test_what_is_said_of_anything_else(data: bytes) -> None:
+    for direction in DECODERS:
+        check(reasons_for(direction, data))
+
+
+@pytest.mark.parametrize(("state", "kind"), list(itertools.product(State, REQUESTS)))
+def test_what_is_said_of_a_frame_in_the_wrong_state(state: State, kind: type[Request]) -> None:
+    assert all(name_of(kind) in sentence for sentence in refusals(state, kind))
+    check(refusals(state, kind))
+
+
+def refusals(state: State, kind: type[Request]) -> list[str]:
+    session = Session()
+    session.state = state
+    try:
+        session.receive(full(kind))
+    except (RequestError, RemoteProtocolError) as error:
+        return [error.detail]
+    return []
+
+
+@pytest.mark.parametrize("kind", [*REQUESTS, *REPLIES, *PUSHES])
+def test_a_frame_has_the_name_that_it_has_in_the_specification(kind: type[Frame]) -> None:
+    assert name_of(kind) == name_of(full(kind))
+    assert name_of(kind).upper() == kind.TYPE.name
+
+
+def test_what_codes_mean() -> None:
+    check([info.meaning for info in (*ERRORS.values(), *CLOSES.values())])
+
+
+@given(mutated())
+def test_what_is_said_of_bytes_that_are_no_websocket(data: bytes) -> None:
+    try:
+        list(WebSocketReceiver(64, 4).receive(data))
+    except WebSocketError as error:
+        check([error.detail])

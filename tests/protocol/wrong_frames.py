@@ -1,0 +1,142 @@
+"""What a field must not be: values beyond its bounds and of other types, some of which equal good ones in Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+
+from protocol.frames import Conversation, Key, Message, Participant, Stay, Typing
+from tests.protocol.strategies import as_map, full
+
+NO_ID: list[Any] = [b"c" * 15, b"c" * 17, "c" * 16, 5, b"", []]
+NO_SEQ: list[Any] = [-1, 2**63, True, 1.0, "1", b"\x01", [1]]
+NO_TIME = NO_SEQ
+NO_MS: list[Any] = [-1, 2**32, True, 1.0, "1"]
+NO_BOOL: list[Any] = [0, 1, "true", b"", [], cbor2.undefined]
+NO_MARKS: list[Any] = [
+    {},
+    [[b"c" * 16, 1]] * 257,
+    [[b"c" * 16]],
+    [[b"c" * 16, 1, 1]],
+    [[b"c" * 16, -1]],
+    [[b"c" * 16, 2**63]],
+    [[b"c" * 16, True]],
+    [[b"c" * 15, 1]],
+    [[1, b"c" * 16]],
+    [b"c" * 16, 1],
+    [None],
+]
+
+
+NO_RECEIPT: list[Any] = [
+    *([b"u" * 16, 1], [b"u" * 16, 1, 1, 1], [b"u" * 15, 1, 1], [b"u" * 16, -1, 1], [b"u" * 16, 1, 2**63]),
+    *([b"u" * 16, 1, True], [1, 1, b"u" * 16], None, 5),
+]
+NO_COUNTS: list[Any] = [
+    *([1, 1, 1], [1, 1, 1, 1, 1], [-1, 1, 1, 1], [1, True, 1, 1], [1, 1, 2**63, 1], [1, 1, 1, -1]),
+    *([b"u" * 16, 1, 1, 1], None, 5),
+]
+
+
+def no_bytes(least: int, most: int) -> list[Any]:
+    return [bytes(most + 1), *([b""] * least), "text", 5, False, []]
+
+
+def no_text(most: int) -> list[Any]:
+    return ["", "a" * (most + 1), "é" * (most // 2 + 1), "a\0b", b"text", 5, True, []]
+
+
+def no_frames(*others: type[Any]) -> list[Any]:
+    """In place of an array of frames."""
+    wrong = [{}, {0: 2}, {0: True}, {0: 128.0}, {0: "message"}, {"a": 1}, {False: 128}, 5, None, []]
+    return [5, {}, "text", *([each] for each in wrong), *([as_map(full(struct))] for struct in others)]
+
+
+WRONG: dict[Key, list[Any]] = {
+    Key.REQUEST: [],
+    Key.CONVERSATION: NO_ID,
+    Key.SEQ: NO_SEQ,
+    Key.MESSAGE: NO_ID,
+    Key.CREATED: NO_TIME,
+    Key.SENDER: NO_ID,
+    Key.CONTENT_TYPE: no_text(64),
+    Key.CONTENT: no_bytes(0, 65536),
+    Key.NONCE: no_bytes(0, 64),
+    Key.EPHEMERAL_PUBLIC_KEY: no_bytes(0, 2048),
+    Key.TEMP_ID: NO_ID,
+    Key.CODE: no_text(64),
+    Key.DETAIL: no_text(1024),
+    Key.RETRY_AFTER_MS: NO_MS,
+    Key.TOKEN: no_text(256),
+    Key.USER: NO_ID,
+    Key.DEVICE: NO_ID,
+    Key.VERSION: [-1, 2**16, True, 1.0, "1"],
+    Key.MARKS: [[], *NO_MARKS],
+    Key.REVISION: [-1, 2**31, True, 1.0],
+    Key.EDITED: NO_TIME,
+    Key.CURSOR: no_bytes(1, 1024),
+    Key.MORE: NO_BOOL,
+    Key.COUNT: [0, 101, -1, True, 1.0],
+    Key.PAGES: [0, 65, -1, True, 1.0],
+    Key.BEFORE: NO_SEQ,
+    Key.AFTER: NO_SEQ,
+    Key.MESSAGES: [*no_frames(Conversation, Typing), [as_map(full(Message))] * 101],
+    Key.CONVERSATIONS: [*no_frames(Message), [as_map(full(Conversation))] * 101],
+    Key.KIND: no_text(16),
+    Key.NAME: no_text(512),
+    Key.FIRST_SEQ: NO_SEQ,
+    Key.LAST_SEQ: NO_SEQ,
+    Key.UNREAD_COUNT: NO_SEQ,
+    Key.ACTIVE_AT: NO_TIME,
+    Key.PARTICIPANTS: [*no_frames(), [as_map(full(Participant))] * 1001],
+    Key.USERNAME: no_text(32),
+    Key.JOINED_SEQ: NO_SEQ,
+    Key.DELIVERED_SEQ: NO_SEQ,
+    Key.READ_SEQ: NO_SEQ,
+    Key.LAST_MESSAGE: [5, [], {}, {0: 2}, {0: 128.0}, {False: 128}, as_map(full(Conversation))],
+    Key.USERS: [{}, 5, [b"c" * 16] * 257, *([each] for each in NO_ID)],
+    Key.IS_ONLINE: NO_BOOL,
+    Key.IS_TYPING: NO_BOOL,
+    Key.FOR_EVERYONE: NO_BOOL,
+    Key.HEADS: NO_MARKS,
+    Key.EXPIRES: NO_TIME,
+    Key.KEEP_ALIVE_MS: NO_MS,
+    Key.LIMIT: no_text(64),
+    Key.LIMIT_VALUE: NO_MS,
+    Key.REPLY_TO: NO_SEQ,
+    Key.MEMBERS_VERSION: NO_SEQ,
+    Key.IS_ADMIN: NO_BOOL,
+    Key.DISPLAY_NAME: no_text(512),
+    Key.JOINERS_SEE_ALL: NO_BOOL,
+    Key.RECEIPTS: [5, {}, [[b"u" * 16, 1, 1]] * 1001, *([each] for each in NO_RECEIPT)],
+    Key.COUNTS: [5, {}, [[1, 1, 1, 1]] * 101, *([each] for each in NO_COUNTS)],
+    Key.LAST_SEEN: NO_TIME,
+    Key.LIFETIME_S: NO_MS,
+    Key.GIVES_RECEIPTS: NO_BOOL,
+    Key.SHOWS_PRESENCE: NO_BOOL,
+    Key.QUIET_HOURS: [5, {}, "UTC", [1, 2], [1, 2, "UTC", 3], [1440, 2, "UTC"], [1, -1, "UTC"], [1, 2, ""], [1, 2, 3]],
+    Key.CONTACTS_REVISION: [-1, 2**31, True, 1.0],
+    Key.IS_CONTACT: NO_BOOL,
+    Key.IS_BLOCKED: NO_BOOL,
+    Key.MUTED_UNTIL: NO_TIME,
+    Key.OWN_REVISION: [-1, 2**31, True, 1.0],
+    Key.PARTICIPANT_COUNT: NO_MS,
+    Key.IS_REQUEST: NO_BOOL,
+    Key.ASKED_BY: NO_ID,
+    Key.MESSAGES_FROM: no_text(16),
+    Key.GROUPS_FROM: no_text(16),
+    Key.CLIENT: ["", "a" * 65, "two words", "tab\t", "del\x7f", "accént", b"text", 5, True, []],
+    Key.FEATURES: [5, {}, "edit", ["edit"] * 257, *([each] for each in no_text(32)), [None]],
+    Key.LIMITS: [
+        *(5, {}, [["a", 1]] * 257, [["a"]], [["a", 1, 1]], [[1, "a"]], [None], ["a", 1], [{"a": 1}]),
+        *([["a", each]] for each in NO_MS),
+        *([[each, 1]] for each in no_text(64)),
+    ],
+    Key.SINCE_SEQ: NO_SEQ,
+    Key.UNCOUNTED_SEQS: [5, {}, [1] * 257, *([each] for each in NO_SEQ)],
+    Key.ACTOR: NO_ID,
+    Key.FORMER: [*no_frames(), [as_map(full(Stay))] * 101],
+    Key.LEFT_SEQ: NO_SEQ,
+}
+"""Field -> values it is refused for. A frame with a wrong request number cannot even be answered."""

@@ -1,0 +1,216 @@
+"""The environment, variable by variable: what is read, and what is refused under the variable's name."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from runtime.config import Config, ConfigError
+
+SECRET = "whsec_" + "A" * 32
+VAPID_KEY = "A" * 42 + "E"
+
+GOOD = {
+    "HOST": ("0.0.0.0", "0.0.0.0"),
+    "PORT": ("0", 0),
+    "SOCKET_PORT": ("65535", 65535),
+    "DATABASE_URL": ("postgresql://a:b@c,d/e", "postgresql://a:b@c,d/e"),
+    "DATABASE_POOL": ("2", 2),
+    "REDIS_URL": ("rediss://h:1/2", "rediss://h:1/2"),
+    "REDIS_BUS_URL": ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+    "REDIS_JOBS_URL": ("redis+sentinel://a,b:1/chat", "redis+sentinel://a,b:1/chat"),
+    "OBJECT_STORE_URL": ("s3://key:a%2Fb@h:9000/chat", "s3://key:a%2Fb@h:9000/chat"),
+    "TOKEN_LIFETIME_S": ("3600", 3600.0),
+    "TRUSTED_PROXIES": ("10.0.0.0/8", "10.0.0.0/8"),
+    "MAX_ADDRESS_CONNECTIONS": ("5", 5),
+    "WORKER_CONCURRENCY": ("4", 4),
+    "METRICS_PORT": ("9100", 9100),
+    "OFFLINE_NOTICE_URL": ("https://h/x", "https://h/x"),
+    "OFFLINE_NOTICE_AFTER_S": ("0.5", 0.5),
+    "READ_NOTICE_AFTER_S": ("60", 60.0),
+    "NOTICE_PAUSES_S": ("30, 30,3600", "30, 30,3600"),
+    "SMTP_URL": ("smtps://a:b@h", "smtps://a:b@h"),
+    "MAIL_FROM": ("ALO <a@b.example>", "ALO <a@b.example>"),
+    "PUBLIC_URL": ("https://h/alo", "https://h/alo"),
+    "NEW_CONVERSATIONS_PER_DAY": ("0", 0),
+    "RETENTION_DAYS": ("30.5", 30.5),
+    "RETENTION_ARCHIVES": ("0", 0),
+    "OPS_TOKEN": ("0123456789abcdef", "0123456789abcdef"),
+    "OFFLINE_NOTICE_SECRET": (SECRET, SECRET),
+    "NOTIFIER_NETWORKS": ("10.0.0.0/8, ::1", "10.0.0.0/8, ::1"),
+    "VAPID_PRIVATE_KEY": (VAPID_KEY, VAPID_KEY),
+    "VAPID_CONTACT": ("mailto:ops@h", "mailto:ops@h"),
+    "APNS_KEY": ("/run/key.p8", "/run/key.p8"),
+    "APNS_KEY_ID": ("KEYIDKEYID", "KEYIDKEYID"),
+    "APNS_TEAM_ID": ("TEAMIDTEAM", "TEAMIDTEAM"),
+    "APNS_TOPIC": ("app.h", "app.h"),
+    "APNS_URL": ("https://h", "https://h"),
+    "FCM_CREDENTIALS": ("/run/fcm.json", "/run/fcm.json"),
+    "FCM_URL": ("https://h", "https://h"),
+    "LOG_LEVEL": ("debug", "debug"),
+    "LOG_FORMAT": ("console", "console"),
+    "READY_LINE": ("ready", "ready"),
+}
+NEEDED = {
+    "SMTP_URL": {"MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"},
+    "VAPID_PRIVATE_KEY": {"VAPID_CONTACT": "mailto:ops@h"},
+    "APNS_KEY": {"APNS_KEY_ID": "KEYIDKEYID", "APNS_TEAM_ID": "TEAMIDTEAM", "APNS_TOPIC": "app.h"},
+}
+"""What must be set besides."""
+
+
+def test_every_variable_is_known_here() -> None:
+    assert {field.name.upper() for field in fields(Config)} == set(GOOD)
+
+
+def test_nothing_set_is_the_defaults() -> None:
+    assert Config.from_environment({}) == Config()
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_variable_is_read_into_its_field_alone(name: str) -> None:
+    text, value = GOOD[name]
+    needed = NEEDED.get(name, {})
+    config = Config.from_environment({name: text, "UNRELATED": "x", **needed})
+    for field in fields(Config):
+        if field.name.upper() not in needed:
+            assert getattr(config, field.name) == (value if field.name == name.lower() else field.default)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("VAPID_PRIVATE_KEY", "VAPID_CONTACT"),
+        ("APNS_KEY", "APNS_KEY_ID"),
+        ("APNS_KEY", "APNS_TEAM_ID"),
+        ("APNS_KEY", "APNS_TOPIC"),
+    ],
+)
+def test_variable_that_is_needed_by_another_is_named_when_it_is_missing(name: str, missing: str) -> None:
+    given = {name: GOOD[name][0], **NEEDED[name]}
+    del given[missing]
+    with pytest.raises(ConfigError, match=f"^{missing} .*{name}"):
+        Config.from_environment(given)
+
+
+def test_bus_and_jobs_share_a_redis_unless_told_otherwise() -> None:
+    shared = Config.from_environment({"REDIS_URL": "redis://shared"})
+    assert (shared.bus_url, shared.jobs_url) == ("redis://shared", "redis://shared")
+    apart = Config.from_environment({"REDIS_BUS_URL": "redis://bus", "REDIS_JOBS_URL": "redis://jobs"})
+    assert (apart.bus_url, apart.jobs_url) == ("redis://bus", "redis://jobs")
+
+
+def test_archives_need_somewhere_to_go() -> None:
+    both = {"RETENTION_ARCHIVES": "1", "OBJECT_STORE_URL": "file:///archives"}
+    assert Config.from_environment(both).retention_archives == 1
+    with pytest.raises(ConfigError, match="RETENTION_ARCHIVES needs OBJECT_STORE_URL"):
+        Config.from_environment({"RETENTION_ARCHIVES": "1"})
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_empty_variable_is_like_none(name: str) -> None:
+    assert Config.from_environment({name: ""}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PORT", "http"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "80.5"),
+        ("SOCKET_PORT", "65536"),
+        ("SOCKET_PORT", "0x50"),
+        ("DATABASE_URL", "postgres"),
+        ("DATABASE_URL", "mysql://user:secret@h/db"),
+        ("DATABASE_URL", "postgresql://h:port/db"),
+        ("DATABASE_URL", "host=a,b port=1,2,3 password=secret"),
+        ("DATABASE_POOL", "1"),
+        ("DATABASE_POOL", "0"),
+        ("DATABASE_POOL", "many"),
+        ("TOKEN_LIFETIME_S", "0"),
+        ("TOKEN_LIFETIME_S", "-1"),
+        ("TOKEN_LIFETIME_S", "nan"),
+        ("TOKEN_LIFETIME_S", "inf"),
+        ("TOKEN_LIFETIME_S", "90d"),
+        ("MAX_ADDRESS_CONNECTIONS", "0"),
+        ("MAX_ADDRESS_CONNECTIONS", "few"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "http://:secret@localhost"),
+        ("REDIS_URL", "redis://h:port/0"),
+        ("REDIS_BUS_URL", "redis://:secret#@h"),
+        ("REDIS_JOBS_URL", "redis+sentinel://:secret@h"),
+        ("REDIS_JOBS_URL", "rediss://:secret@h?ssl_ca_certs=/nowhere/ca.pem"),
+        ("OBJECT_STORE_URL", "/var/objects"),
+        ("OBJECT_STORE_URL", "file://host/var/objects"),
+        ("OBJECT_STORE_URL", "https://key:secret@h/bucket"),
+        ("OBJECT_STORE_URL", "s3://key:secret@h"),
+        ("OBJECT_STORE_URL", "s3://key:secret/@h/bucket"),
+        ("OBJECT_STORE_URL", "s3://key:secret@h:65536/bucket"),
+        ("OBJECT_STORE_URL", "s3://key:secret@h/Bucket"),
+        ("OBJECT_STORE_URL", "s3://key:secret@h/bucket?region=a b"),
+        ("OBJECT_STORE_URL", "s3://key:secret@h/bucket?tls=no"),
+        ("NEW_CONVERSATIONS_PER_DAY", "-1"),
+        ("NEW_CONVERSATIONS_PER_DAY", "1000001"),
+        ("RETENTION_DAYS", "-1"),
+        ("RETENTION_DAYS", "nan"),
+        ("RETENTION_DAYS", "3651"),
+        ("RETENTION_ARCHIVES", "2"),
+        ("RETENTION_ARCHIVES", "yes"),
+        ("OFFLINE_NOTICE_URL", "hook.example/notices"),
+        ("OFFLINE_NOTICE_URL", "ftp://hook.example"),
+        ("OFFLINE_NOTICE_AFTER_S", "0"),
+        ("OFFLINE_NOTICE_AFTER_S", "-1"),
+        ("OFFLINE_NOTICE_AFTER_S", "86400"),
+        ("OFFLINE_NOTICE_AFTER_S", "nan"),
+        ("OFFLINE_NOTICE_AFTER_S", "inf"),
+        ("OFFLINE_NOTICE_AFTER_S", "soon"),
+        ("READ_NOTICE_AFTER_S", "0"),
+        ("READ_NOTICE_AFTER_S", "86400"),
+        ("NOTICE_PAUSES_S", "60,"),
+        ("NOTICE_PAUSES_S", "0,60"),
+        ("NOTICE_PAUSES_S", "60,30"),
+        ("NOTICE_PAUSES_S", "60,nan,60"),
+        ("NOTICE_PAUSES_S", "60,inf"),
+        ("NOTICE_PAUSES_S", ",".join(["60"] * 21)),
+        ("SMTP_URL", "http://secret@h"),
+        ("SMTP_URL", "smtp://a:secret@h?tls=none"),
+        ("SMTP_URL", "smtp://h?ca=/nowhere/ca.pem"),
+        ("MAIL_FROM", "ALO"),
+        ("MAIL_FROM", "ALO <a@b.example>\r\nBcc: secret@h"),
+        ("PUBLIC_URL", "chat.example"),
+        ("PUBLIC_URL", "https://h/?secret"),
+        ("PUBLIC_URL", "https://h/<secret>"),
+        ("PUBLIC_URL", f"https://h/{'x' * 200}"),
+        ("OPS_TOKEN", "secret"),
+        ("OPS_TOKEN", "secret and more words"),
+        ("OPS_TOKEN", "secret-with-an-umläut"),
+        ("OFFLINE_NOTICE_SECRET", "secret"),
+        ("OFFLINE_NOTICE_SECRET", "whsec_secret"),
+        ("OFFLINE_NOTICE_SECRET", "whsec_" + "A" * 88 + "AAAA"),
+        ("NOTIFIER_NETWORKS", "home"),
+        ("NOTIFIER_NETWORKS", "10.0.0.1/8"),
+        ("VAPID_PRIVATE_KEY", "secret"),
+        ("VAPID_PRIVATE_KEY", "A" * 44),
+        ("VAPID_CONTACT", "ops@h"),
+        ("APNS_URL", "http://h"),
+        ("FCM_URL", "h"),
+        ("LOG_LEVEL", "INFO"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "pretty"),
+    ],
+)
+def test_value_that_cannot_be_used_is_refused_by_name_without_its_secrets(name: str, text: str) -> None:
+    """At the start, and not with a traceback when it is first used."""
+    with pytest.raises(ConfigError, match=f"^{name} ") as caught:
+        Config.from_environment({name: text})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["MAIL_FROM", "PUBLIC_URL"])
+def test_mail_server_without_a_sender_or_a_place_for_links_is_refused(missing: str) -> None:
+    mail = {"SMTP_URL": "smtp://h", "MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"}
+    Config.from_environment(mail)
+    with pytest.raises(ConfigError, match=f"^{missing} must be "):
+        Config.from_environment(mail | {missing: ""})

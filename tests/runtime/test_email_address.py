@@ -1,0 +1,89 @@
+"""E-mail addresses: what is one, in which spelling, and what is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.email_address import BadAddress, Sender, normal, sender
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("a@b.example", "a@b.example"),
+        ("A.b+c_d-e/f!#$%&'*=?^`{|}~@B.EXAMPLE", "A.b+c_d-e/f!#$%&'*=?^`{|}~@b.example"),
+        ("a@Straße.example", "a@xn--strae-oqa.example"),
+        ("a@b。example", "a@b.example"),
+        ("a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
+        ("ju\u0308rgen@b.example", "j\u00fcrgen@b.example"),
+        (f"{'a' * 64}@b.example", f"{'a' * 64}@b.example"),
+    ],
+)
+def test_address_has_one_spelling(text: str, address: str) -> None:
+    assert normal(text) == address
+    assert normal(address) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "a",
+            "@",
+            "a@",
+            "@b.example",
+            "a@b",
+            "a@b.",
+            "a@.example",
+            "a@b..example",
+            "a@b.example.",
+            "a@-b.example",
+        ),
+        *("a@1.2.3.4", "a@[1.2.3.4]", "a@b_c.example", "a@b c.example", f"a@{'b' * 64}.example"),
+        *(
+            "a b@c.example",
+            "a..b@c.example",
+            ".a@c.example",
+            "a.@c.example",
+            '"a"@b.example',
+            "a@b@c.example",
+            "a,b@c.de",
+        ),
+        *(
+            "a@b.example\n",
+            "a\r\n@b.example",
+            "a\0@b.example",
+            "a\u2028@b.example",
+            "a\u00a0b@c.example",
+            "\ud800@b.de",
+        ),
+        *("<a@b.example>", "a@b.example, c@d.example", "a(x)@b.example", "a\u200b@b.example"),
+        *(f"{'a' * 65}@b.example", f"{'é' * 33}@b.example", f"a@{'b.' * 130}example"),
+    ],
+)
+def test_what_is_none_is_refused_without_being_repeated(text: str) -> None:
+    with pytest.raises(BadAddress, match=r"^must have ") as caught:
+        normal(text)
+    assert len(text) < 3 or text not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a@b.example", Sender("", "a@b.example")),
+        ("<a@b.example>", Sender("", "a@b.example")),
+        ("ALO Shield <a@b.example>", Sender("ALO Shield", "a@b.example")),
+        ('"ALO, Schild: ä" <a@bücher.example>', Sender("ALO, Schild: ä", "a@xn--bcher-kva.example")),
+    ],
+)
+def test_sender_may_have_a_name(text: str, expected: Sender) -> None:
+    assert sender(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ALO", "ALO <>", "ALO <a@b.example> x", "ALO\n<a@b.example>", "A <a@b.example>\r\nX: y"]
+)
+def test_sender_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadAddress):
+        sender(text)

@@ -1,0 +1,69 @@
+"""What lasts is logged once a minute, with how often it came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from runtime.log_limit import INTERVAL_S, MAX_EVENTS, MAX_LINES, LogLimit
+
+
+class Log:
+    """What is written by way of a limit, on a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.limit = LogLimit(lambda: self.now)
+
+    def write(self, event: str, method: str = "warning", **fields: Any) -> dict[str, Any] | None:
+        line = {"event": event, "level": method, "timestamp": str(self.now), **fields}
+        try:
+            return dict(self.limit(None, method, line))
+        except structlog.DropEvent:
+            return None
+
+
+def test_the_same_line_is_written_once_a_minute_with_how_often_it_came() -> None:
+    log = Log()
+    assert log.write("lease_not_kept", error="full") is not None
+    for _ in range(420):
+        log.now += 1 / 7.1
+        assert log.write("lease_not_kept", error="full") is None
+    log.now = INTERVAL_S
+    line = log.write("lease_not_kept", error="full")
+    assert line is not None
+    assert line["suppressed"] == 420
+    log.now += INTERVAL_S
+    again = log.write("lease_not_kept", error="full")
+    assert again is not None
+    assert "suppressed" not in again
+
+
+def test_what_differs_is_written_as_far_as_there_is_room_and_does_not_silence_other_events() -> None:
+    log = Log()
+    written = [log.write("request_refused", path=f"/{number}") for number in range(100)]
+    assert sum(line is not None for line in written) == MAX_LINES
+    assert log.write("node_vanished", node="a") is not None
+    assert log.write("request_refused", "error", path="/") is not None, "of another level it is another event"
+    assert log.write("waiting_for_redis", error="gone", retry_in_s=1) is not None
+    assert log.write("waiting_for_redis", error="gone", retry_in_s=2) is None, "the pause is no difference"
+
+
+def test_what_is_no_trouble_is_never_left_out() -> None:
+    log = Log()
+    assert all(log.write("caught_up", "info", messages=0) for _ in range(100))
+
+
+def test_two_faults_with_one_name_are_told_apart_by_their_tracebacks() -> None:
+    log = Log()
+    for traceback in ("Traceback: one", "Traceback: other"):
+        assert log.write("request_failed", "error", exception=traceback) is not None
+        assert log.write("request_failed", "error", exception=traceback) is None
+
+
+def test_what_it_keeps_is_bounded() -> None:
+    log = Log()
+    for number in range(MAX_EVENTS + 5):
+        log.write(f"event {number}")
+    assert len(log.limit._events) == MAX_EVENTS

@@ -1,0 +1,147 @@
+"""A node that missed something pushes it from Postgres, whatever came live meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+
+import server.cluster.node
+from protocol.codec import encode
+from protocol.frames import Message, ReceiptCounts, Sync, Tombstone
+from server.delivery.hub import Push
+from store import contacts, revisions
+from store.marks import Mark, mark
+from store.members import MembersCache
+from store.messages import Committed, Moved, NewMessage, send
+from store.postgres.pool import Pool
+from tests.people import new_direct, new_group, new_user
+from tests.server.node_world import open_node, wait_for
+
+
+async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) -> list[Message]:
+    """Messages that some other node has committed."""
+    batch = [NewMessage(conversation, sender, bytes([n]) * 16, "text", b"%d" % n, None, None) for n in range(count)]
+    messages = []
+    for each, outcome in zip(batch, await send(pool, MembersCache(), batch), strict=True):
+        assert isinstance(outcome, Committed)
+        messages.append(
+            Message(
+                conversation, outcome.seq, outcome.message, outcome.created, sender, "text", each.content, None, None
+            )
+        )
+    return messages
+
+
+@pytest.mark.parametrize("live", [[], [4], [4, 5, 6], [6], [1, 2], [3]])
+async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_live(
+    pool: Pool, redis_url: str, live: list[int]
+) -> None:
+    """What comes live while a node is catching up says nothing of what had come before it: it once hid the rest."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
+        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        await client.send(Sync(1, None))
+        await client.read(2)
+        messages = await committed(pool, conversation, alice.user, 6)
+        for seq in live:
+            hub = node.gateway._hub
+            hub.push(Push(conversation, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
+            hub.flush()
+        node.gateway._node.note_gap(1.0)
+        seen = [push.seq for push in await client.read(6) if isinstance(push, Message)]
+        assert sorted(seen) == [1, 2, 3, 4, 5, 6]
+        node.gateway._node.note_gap(1.0)
+        await wait_for(
+            lambda: sum(line["event"] == "caught_up" for line in node.logs) == 3, what="it has caught up once more"
+        )
+        [last] = await committed(pool, conversation, bob.user, 1)
+        node.gateway._node.note_gap(1.0)
+        assert [push.seq for push in await client.read(1)] == [7]  # type: ignore[union-attr]
+        assert last.seq == 7
+
+
+@pytest.mark.parametrize("reason", ["blocked", "deleted"])
+async def test_what_is_gone_for_somebody_is_no_content_to_them_when_their_node_catches_up(
+    pool: Pool, redis_url: str, reason: str
+) -> None:
+    """An edit by somebody whom they block, or a message that they have deleted for themselves."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    await committed(pool, conversation, alice.user, 3)
+    if reason == "blocked":
+        await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+        await revisions.edit(pool, alice.user, conversation, 2, 0, "text", b"heard by nobody", None, None)
+    else:
+        await revisions.delete_for_me(pool, bob.user, conversation, 2)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
+        node.gateway._node.note_gap(60.0)
+        pushes = await client.read(4)
+        assert {type(push) for push in pushes if getattr(push, "seq", 0) == 2} == {Tombstone}
+        assert [push.seq for push in pushes if isinstance(push, Message)] == [1, 3]
+
+
+async def test_time_that_passes_before_a_gap_is_looked_into_belongs_to_it(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the node waits for Postgres, or catches up with something else, the gap moves into the past."""
+    monkeypatch.setattr(server.node, "MARGIN_S", 0.0)
+    real, asked, is_held, let_go = server.cluster.node.recent, list[float](), trio.Event(), trio.Event()
+
+    async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[Moved]:
+        asked.append(ago_s)
+        if not is_held.is_set():
+            is_held.set()
+            await let_go.wait()
+        return await real(pool, users, ago_s=ago_s)
+
+    alice = await new_user(pool, "alice")
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token):
+        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        monkeypatch.setattr(server.node, "recent", recent)
+        node.gateway._node.note_gap(0)
+        await is_held.wait()
+        node.gateway._node.note_gap(5.0)
+        noted_at = trio.current_time()
+        await trio.lowlevel.checkpoint()
+        let_go_at = trio.current_time()
+        let_go.set()
+        await wait_for(lambda: len(asked) == 2, what="the second gap is looked into")
+    assert asked[1] > 5.0 + let_go_at - noted_at > 5.0
+
+
+async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_catches_up(
+    pool: Pool, redis_url: str
+) -> None:
+    """Where too many take part for receipts: marks that some other node has committed."""
+    alice, *others = [await new_user(pool, f"user{number}") for number in range(34)]
+    group = await new_group(pool, alice, *others)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
+        await client.ask(Sync(1, None))
+        await committed(pool, group, alice.user, 2)
+        await mark(pool, [[Mark(other.user, group, 2, 1)] for other in others[:5]])
+        node.gateway._node.note_gap(1.0)
+        assert await client.find(ReceiptCounts) == ReceiptCounts(group, [(1, 5, 5, 33), (2, 5, 0, 33)])
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_of_what_a_node_missed_the_senders_devices_are_told_the_temp_id_and_nobody_else(
+    pool: Pool, redis_url: str, edited: bool
+) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    async with (
+        open_node(pool.url, redis_url) as node,
+        node.open_websocket(alice.token) as own,
+        node.open_websocket(bob.token) as other,
+    ):
+        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        await committed(pool, conversation, alice.user, 1)
+        if edited:
+            await revisions.edit(pool, alice.user, conversation, 1, 0, "text", b"other", None, None)
+        node.gateway._node.note_gap(1.0)
+        for client, temp_id in ((own, bytes(16)), (other, None)):
+            pushes = await client.read(1 + edited)
+            assert [push.temp_id for push in pushes if isinstance(push, Message)] == [temp_id] * (1 + edited)

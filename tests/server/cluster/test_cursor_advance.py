@@ -1,0 +1,192 @@
+"""A connected device's cursor moves forward, and never past anything that was not offered to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+import trio
+
+from client.http import Credentials
+from protocol.frames import (
+    Conversation,
+    Cursor,
+    Error,
+    Hello,
+    Lag,
+    MarkDelivered,
+    Message,
+    Participants,
+    Ping,
+    Pong,
+    Send,
+    Sync,
+    Synced,
+    Welcome,
+)
+from server.cluster import cursor_advance
+from store.cli.restored import begin_history
+from store.postgres.pool import Pool
+from tests.people import new_device, new_direct, new_group, new_user
+from tests.server.http_world import say
+from tests.server.node_world import RawClient, TestNode, open_node, wait_for
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty and thirty seconds are for clusters in trouble."""
+    monkeypatch.setattr(cursor_advance, "SETTLE_S", 0.3)
+    monkeypatch.setattr(cursor_advance, "INTERVAL_S", 0.4)
+
+
+@pytest.fixture
+async def people(pool: Pool) -> list[Credentials]:
+    return [await new_user(pool, name) for name in ("alice", "bob")]
+
+
+@asynccontextmanager
+async def talking(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> AsyncGenerator[tuple[TestNode, RawClient, RawClient, bytes], None]:
+    """A writer, and a reader who has synced; the node has looked for what it missed while it started."""
+    writer, reader = people
+    direct = await new_direct(pool, writer, reader)
+    async with open_node(pool.url, redis_url) as node:
+        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
+        async with node.open_websocket(writer.token) as writes, node.open_websocket(reader.token) as reads:
+            assert isinstance((await reads.ask(Sync(1, None)))[-1], Synced)
+            yield node, writes, reads, direct
+
+
+async def send(client: RawClient, conversation: bytes) -> None:
+    await client.ask(Send(5, conversation, "text", b"x", None, None, uuid4().bytes))
+
+
+async def test_who_was_pushed_something_gets_a_cursor_that_covers_it_and_then_none_until_more_comes(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    async with talking(pool, redis_url, people) as (node, writes, reads, direct):
+        await send(writes, direct)
+        assert (await reads.find(Message)).seq == 1
+        cursor = await reads.find(Cursor)
+        while True:
+            # The first may be of a moment before the message.
+            frames = await reads.ask(Sync(2, cursor.cursor))
+            if not any(isinstance(frame, Message) for frame in frames):
+                break
+            await send(writes, direct)
+            cursor = await reads.find(Cursor)
+        settled = node.gateway._node.tide.settled
+        await wait_for(lambda: node.gateway._node.tide.settled is not settled, what="another look")
+        settled = node.gateway._node.tide.settled
+        await wait_for(lambda: node.gateway._node.tide.settled is not settled, what="and another one")
+        [only] = await writes.ask(Ping(9))
+        assert isinstance(only, Pong), "who has not synced has no cursor to move"
+
+
+async def test_while_something_may_be_missing_no_cursor_moves(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    async with talking(pool, redis_url, people) as (node, writes, reads, direct):
+        settled = node.gateway._node.tide.settled
+        with trio.move_on_after(2):
+            while True:
+                # A gap that is noticed again and again.
+                node.gateway._node.note_gap(0)
+                await send(writes, direct)
+                await trio.sleep(0.05)
+        assert node.gateway._node.tide.settled is settled
+        frames = await reads.ask(Ping(9))
+        assert not any(isinstance(frame, Cursor) for frame in frames)
+        await send(writes, direct)
+        assert isinstance(await reads.find(Cursor), Cursor), "afterwards they move again"
+
+
+async def test_a_hello_with_a_cursor_is_followed_by_what_is_new(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    """One round trip; a cursor that is no good is answered by an invitation to sync, which says why."""
+    writer, reader = people
+    async with talking(pool, redis_url, people) as (node, writes, reads, direct):
+        synced = (await reads.ask(Sync(2, None)))[-1]
+        assert isinstance(synced, Synced)
+        await send(writes, direct)
+        await say(pool, direct, writer.user, b"y")
+        async with node.open_websocket() as back:
+            await back.send(Hello(7, reader.token, 1, synced.cursor))
+            frames = await back.read(5)
+            kinds = [type(frame) for frame in frames if not isinstance(frame, Participants)]
+            assert kinds == [Welcome, Conversation, Message, Message, Cursor]
+            last = frames[-1]
+            assert isinstance(last, Cursor)
+            assert not last.more
+            [nothing] = await back.ask(Sync(8, last.cursor))
+            assert isinstance(nothing, Synced)
+        async with node.open_websocket() as foreign:
+            await foreign.send(Hello(7, writer.token, 1, synced.cursor))
+            frames = await foreign.read(2)
+            assert [type(frame) for frame in frames] == [Welcome, Lag]
+            [refused] = await foreign.ask(Sync(8, synced.cursor))
+            assert isinstance(refused, Error)
+            assert refused.code == "cursor_foreign"
+
+
+async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    """After a fail-over, or a restored backup: what was pushed is no measure for what comes."""
+    async with talking(pool, redis_url, people) as (node, writes, reads, direct):
+        await send(writes, direct)
+        await reads.find(Message)
+        assert node.gateway._hub.span(direct) is not None
+        assert node.gateway._sends._members.statistics().conversations == 1
+        await begin_history(pool.url)
+        assert await reads.find(Lag) == Lag([])
+        assert node.gateway._hub.span(direct) is None
+        assert node.gateway._sends._members.statistics().conversations == 0, "a version names another list now"
+        [refused] = await reads.ask(Sync(2, (await _cursor(reads)).cursor))
+        assert isinstance(refused, Synced), "a new cursor is good"
+
+
+@pytest.mark.parametrize("who", ["a third participant", "the same user"])
+async def test_a_cursor_that_was_moved_while_connected_brings_the_marks_that_were_not_pushed(
+    pool: Pool, redis_url: str, people: list[Credentials], who: str
+) -> None:
+    """Receipts go to the authors of what the marks pass; everybody else learns of the marks by resuming."""
+    alice, bob = people
+    carol = await new_user(pool, "carol")
+    group = await new_group(pool, alice, bob, carol)
+    async with open_node(pool.url, redis_url) as node:
+        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
+        reader = carol if who == "a third participant" else await new_device(pool, alice.user)
+        async with (
+            node.open_websocket(alice.token) as marks,
+            node.open_websocket(bob.token) as writes,
+            node.open_websocket(reader.token) as reads,
+        ):
+            await reads.ask(Sync(1, None))
+            await send(writes, group)
+            await reads.find(Message)
+            await marks.ask(MarkDelivered(2, [(group, 1)]))
+            cursor = await reads.find(Cursor)
+            settled = node.gateway._node.tide.settled
+            await send(writes, group)
+            await reads.find(Message)
+            await wait_for(lambda: node.gateway._node.tide.settled is not settled, what="a look after the mark")
+            cursor = await reads.find(Cursor)
+            frames = await reads.ask(Sync(3, cursor.cursor))
+        told = {
+            each.user: each.delivered_seq
+            for frame in frames
+            if isinstance(frame, Participants)
+            for each in frame.participants
+        }
+        assert told[alice.user] == 1
+
+
+async def _cursor(client: RawClient) -> Synced:
+    synced = (await client.ask(Sync(3, None)))[-1]
+    assert isinstance(synced, Synced)
+    return synced

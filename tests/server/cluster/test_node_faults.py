@@ -1,0 +1,102 @@
+"""A node beside the others: what it must not believe of itself when it was away, or is about to go."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import trio
+
+import server.cluster.node
+import server.delivery.fanout
+from client.connection import connect
+from protocol.frames import Push
+from store.errors import Unavailable
+from store.postgres.pool import Pool
+from store.redis.bus import Position, stream_of
+from store.redis.client import Redis
+from store.redis.directory import LEASE_S, Beat
+from tests.people import new_direct, new_user
+from tests.server.node_world import TestNode, open_node, wait_for
+
+
+async def wait_settled(node: TestNode) -> None:
+    """Until it has looked up what was there before it: that would bring anything. Of several, one after the other."""
+    await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has settled")
+
+
+async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how_long_it_was_away(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The race: the answer lies in the kernel when the process is stopped. It tells of the time before the pause.
+
+    With a smaller margin added to each gap, so that three seconds do for a minute. It is not zero: the message is
+    written a moment after the heartbeat, and looked for a moment after the gap is measured.
+    """
+    monkeypatch.setattr(server.node, "MARGIN_S", 1.0)
+    real, is_paused, resumed = server.cluster.node.beat, False, trio.Event()
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    pushes: list[Push] = []
+
+    async def on_push(push: Push) -> None:
+        pushes.append(push)
+
+    async with AsyncExitStack() as stack:
+        paused = await stack.enter_async_context(open_node(pool.url, redis_url))
+        await wait_settled(paused)
+        here = await stack.enter_async_context(open_node(pool.url, redis_url))
+        await wait_settled(here)
+        node = paused.gateway._node
+
+        async def beat(redis: Redis, id_: bytes, position: Position) -> Beat:
+            nonlocal is_paused
+            found = await real(redis, id_, position)
+            if id_ == node.id and not resumed.is_set():
+                is_paused = True
+                await resumed.wait()
+            return found
+
+        async with connect(here.url, alice.token) as sender, connect(paused.url, bob.token, on_push=on_push):
+            monkeypatch.setattr(server.node, "beat", beat)
+            await wait_for(lambda: is_paused, what="a heartbeat is under way")
+            # As whoever beats next does when the lease has ended.
+            await here.gateway._redis.pipeline([("ZREM", "alo:nodes", node.id), ("DEL", stream_of(node.id))])
+            await sender.send(conversation, b"x", temp_id=uuid4().bytes)
+            await trio.sleep(3)
+            assert pushes == []
+            resumed.set()
+            await wait_for(lambda: pushes, what="what came during the pause", timeout_s=LEASE_S + 15)
+
+
+async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_in_good_order(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The race: told to stop between a fan-out that failed and the heartbeat that would tell the others of it."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    pushes: list[Push] = []
+
+    async def on_push(push: Push) -> None:
+        pushes.append(push)
+
+    async def refuse(*_: Any) -> list[bytes]:
+        raise Unavailable("Redis", "nowhere", "cut")
+
+    async with open_node(pool.url, redis_url) as there, connect(there.url, bob.token, on_push=on_push):
+        await wait_settled(there)
+        async with open_node(pool.url, redis_url) as leaving:
+            await wait_settled(leaving)
+            monkeypatch.setattr(leaving.gateway._node, "_beat", trio.sleep_forever)
+            await trio.sleep(server.cluster.node.HEARTBEAT_S)  # The one under way, if any, is over.
+            async with connect(leaving.url, alice.token) as sender:
+                with monkeypatch.context() as cut:
+                    cut.setattr(server.fanout, "publish", refuse)
+                    await sender.send(conversation, b"x", temp_id=uuid4().bytes)
+                    await wait_for(lambda: leaving.gateway._node.fanout.missed_since, what="the fan-out fails")
+                leaving.gateway._terminated.set()
+                await sender.wait_lost()
+            await wait_for(lambda: {"event": "stopped", "log_level": "info"} in leaving.logs, what="it has ended")
+        await wait_for(lambda: pushes, what="what it had told nobody", timeout_s=LEASE_S + 5)

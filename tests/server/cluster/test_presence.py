@@ -1,0 +1,65 @@
+"""Presence across nodes: who is connected to any of them is online, for those who watch on any other."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.frames import Done, Presence, Watch
+from server.cluster import presence
+from store.postgres.pool import Pool
+from store.redis.directory import LEASE_S
+from tests.people import new_direct, new_user
+from tests.server import node_world
+from tests.server.node_world import RawClient, open_node, wait_for
+
+
+async def told(client: RawClient) -> bool:
+    [push] = await client.read(1)
+    assert isinstance(push, Presence), push
+    return push.is_online
+
+
+async def test_a_user_on_another_node_is_online_from_the_first_device_to_the_last(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told at once: a poll is half a minute away here."""
+    monkeypatch.setattr(presence, "GRACE_S", 0.3)
+    monkeypatch.setattr(presence, "POLL_S", 30.0)
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    await new_direct(pool, alice, bob)
+    async with (
+        open_node(pool.url, redis_url) as here,
+        open_node(pool.url, redis_url) as there,
+        here.open_websocket(alice.token) as watcher,
+    ):
+        node = there.gateway._node.id
+        await wait_for(lambda: node in here.gateway._node.live_nodes(), what="the nodes know of each other")
+        await watcher.send(Watch(1, [bob.user]))
+        assert await watcher.read(2) == [Presence(bob.user, False), Done(1)]
+        async with there.open_websocket(bob.token):
+            assert await told(watcher) is True
+            async with there.open_websocket(bob.token), here.open_websocket(bob.token):
+                pass
+        assert await told(watcher) is False
+        async with here.open_websocket(bob.token):
+            assert await told(watcher) is True
+
+
+async def test_a_user_whose_node_has_died_is_offline_when_its_lease_has_ended(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody gave a hint; the poll finds it out."""
+    monkeypatch.setattr(presence, "GRACE_S", 0.3)
+    monkeypatch.setattr(presence, "POLL_S", 0.2)
+    monkeypatch.setattr(node_world, "PATIENCE_S", LEASE_S + 10)
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    await new_direct(pool, alice, bob)
+    async with open_node(pool.url, redis_url) as here, here.open_websocket(alice.token) as watcher:
+        async with open_node(pool.url, redis_url) as there, there.open_websocket(bob.token):
+            await watcher.send(Watch(1, [bob.user]))
+            frames = await watcher.read(2)
+            if frames == [Presence(bob.user, False), Done(1)]:  # before the nodes knew of each other
+                assert await told(watcher) is True
+            # As a killed process: no sign of life any more, and nothing is signed off.
+            monkeypatch.setattr(there.gateway._node, "depart", lambda _: None)
+        assert await told(watcher) is False

@@ -1,0 +1,421 @@
+"""A write whose outcome was not known is found and told, whatever it was: on its node, on others, and by resuming (P4).
+
+Postgres commits, its answer is lost, and whoever wrote repeats it until it is acknowledged. The repetition changes
+nothing, so it tells nobody; what the first one has changed has to come out all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import cbor2
+import pytest
+import trio
+
+from client.connection import Connection, connect
+from client.errors import NoReply, RequestRefused
+from client.http import Credentials
+from client.mailbox import Mailbox
+from protocol.frames import Cursor, Presence, Push
+from server.cluster import cursor_advance as tide_module
+from server.cluster import unknown_outcomes as doubts_module
+from server.cluster.presence import GRACE_S
+from store import conversations, members
+from store.errors import Unavailable
+from store.postgres import driver as postgres_module
+from store.postgres import pool as pool_module
+from store.postgres.pool import Pool
+from tests.checker.views import fetch, view_of
+from tests.people import new_direct, new_group, new_user
+from tests.pg_proxy import Proxy, open_proxy
+from tests.server.http_world import CBOR, Api, open_api, say
+from tests.server.node_world import TestNode, open_node, wait_for
+
+
+class Refused503(Exception):
+    """An HTTP request is to be repeated."""
+
+
+class Device:
+    """A device that applies what it is pushed.
+
+    :ivar presence: whom it watches, as it shows them.
+    """
+
+    def __init__(self, name: str, owner: Credentials, node: TestNode) -> None:
+        self.name = name
+        self.owner = owner
+        self.node = node
+        self.mailbox = Mailbox(owner.user)
+        self.presence: dict[bytes, bool] = {}
+        self.cursors = 0
+
+    @asynccontextmanager
+    async def connected(self, cursor: bytes | None = None) -> AsyncGenerator[Connection]:
+        async with connect(self.node.url, self.owner.token, on_push=self._take, cursor=cursor) as connection:
+            yield connection
+
+    async def _take(self, push: Push) -> None:
+        if isinstance(push, Presence):
+            self.presence[push.user] = push.is_online
+        elif isinstance(push, Cursor):
+            self.mailbox.synced(push)
+            self.cursors += 1
+        else:
+            self.mailbox.feed(push)
+
+    async def begin(self, connection: Connection) -> None:
+        """Hold all that there is."""
+        self.mailbox = await fetch(self.node.url, self.owner.token, self.owner.user)
+        self.mailbox.synced(await connection.sync(self.mailbox.cursor))
+
+    def shown(self) -> Any:
+        return view_of(self.mailbox, bytes.hex)
+
+    async def wait_true(self, what: str, *, timeout_s: float = 10.0) -> None:
+        """Return once it shows what a device shows that has just fetched everything."""
+        with trio.move_on_after(timeout_s):
+            while True:
+                if self.shown() == await self._fresh():
+                    return
+                await trio.sleep(0.05)
+        assert self.shown() == await self._fresh(), f"{what}: {self.name} shows something else"
+
+    async def _fresh(self) -> Any:
+        return view_of(await fetch(self.node.url, self.owner.token, self.owner.user), bytes.hex)
+
+
+class Scene(NamedTuple):
+    """
+    :ivar proxy: between Postgres and the node and the web process that are written through.
+    :ivar pool: past it.
+    :ivar bob: on the other node; watches Alice.
+    """
+
+    proxy: Proxy
+    pool: Pool
+    writer: Connection
+    api: Api
+    devices: list[Device]
+    bob: Device
+    people: dict[str, Credentials]
+    direct: bytes
+    group: bytes
+    left: bytes
+
+
+@asynccontextmanager
+async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
+    """Alice writes through a node and a web process whose way to Postgres may fail; she and Bob have devices there and
+    on another node."""
+    people = {name: await new_user(pool, name) for name in ("alice", "bob", "carol", "dave")}
+    alice, bob, carol = (people[name] for name in ("alice", "bob", "carol"))
+    direct = await new_direct(pool, alice, bob)
+    group, left = await new_group(pool, alice, bob, carol), await new_group(pool, alice, bob)
+    await say(pool, direct, alice.user, b"1", b"2", b"3")
+    await say(pool, group, bob.user, b"1", b"2", b"3")
+    port = int(pool.url.rpartition(":")[2].partition("/")[0])
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(open_proxy(port))
+        url = proxy.url(pool.url)
+        near = await stack.enter_async_context(open_node(url, redis_url))
+        far = await stack.enter_async_context(open_node(pool.url, redis_url))
+        api_pool = stack.enter_context(closing(Pool(url, 4)))
+        api = await stack.enter_async_context(open_api(api_pool, redis_url, "cbor"))
+        # Each node looks for what it missed while it started; what it finds later it has another reason to look for.
+        looks = lambda: sum(line["event"] == "caught_up" for line in (*near.logs, *far.logs))  # noqa: E731
+        await wait_for(lambda: looks() >= 2, what="both have looked")
+        devices = [
+            Device("Alice's, on the same node", alice, near),
+            Device("Bob's, on the same node", bob, near),
+            Device("Alice's, on another node", alice, far),
+            Device("Bob's, on another node", bob, far),
+        ]
+        for device in devices:
+            connection = await stack.enter_async_context(device.connected())
+            await device.begin(connection)
+            if device is devices[3]:
+                await connection.watch([alice.user])
+        writer = await stack.enter_async_context(connect(near.url, alice.token))
+        yield Scene(proxy, pool, writer, api.of(alice.token), devices, devices[3], people, direct, group, left)
+
+
+async def ask(api: Api, method: str, path: str, **body: Any) -> None:
+    data = cbor2.dumps(body) if body else b""
+    answer = await api.request(method, path, data=data, headers={"Content-Type": CBOR})
+    if answer.status >= 500:
+        raise Refused503
+    # Who is to be removed, and has been by the first attempt, is not found by the next one.
+    assert answer.status < 300 or (method, answer.status) == ("DELETE", 404), answer.body
+
+
+def group_path(scene: Scene, which: bytes, *rest: str) -> str:
+    return "/".join(["/v1/conversations", str(UUID(bytes=which)), *rest])
+
+
+def of(scene: Scene, name: str) -> str:
+    return str(UUID(bytes=scene.people[name].user))
+
+
+class Write(NamedTuple):
+    """
+    :ivar statement: part of the one that commits it.
+    :ivar committed: a query that has a row once it is.
+    """
+
+    do: Callable[[Scene], Awaitable[Any]]
+    statement: str
+    committed: str
+
+
+WRITES: Final = {
+    "send": Write(
+        lambda s: s.writer.send(s.direct, b"lost", temp_id=b"lost" * 4),
+        "from send_batch(",
+        "select from messages where content = 'lost'",
+    ),
+    "edit": Write(
+        lambda s: s.writer.edit(s.direct, 1, b"edited", revision=0),
+        "edit_message(",
+        "select from messages where content = 'edited'",
+    ),
+    "delete for everyone": Write(
+        lambda s: s.writer.delete(s.direct, 2, for_everyone=True),
+        "delete_message(",
+        "select from messages where deleted is not null",
+    ),
+    "delete for me": Write(
+        lambda s: s.writer.delete(s.direct, 3, for_everyone=False), "hide_message(", "select from hidden"
+    ),
+    "mark delivered": Write(
+        lambda s: s.writer.mark_delivered([(s.group, 2)]),
+        "update participants p",
+        "select from participants p join users u on u.id = p.user_id where u.username = 'alice' and delivered_seq > 1",
+    ),
+    "mark read": Write(
+        lambda s: s.writer.mark_read([(s.group, 3)]),
+        "update participants p",
+        "select from participants p join users u on u.id = p.user_id where u.username = 'alice' and read_seq = 3",
+    ),
+    "new direct conversation": Write(
+        lambda s: ask(s.api, "POST", "/v1/conversations", kind="direct", participants=[s.people["dave"].user]),
+        "add_direct(",
+        "select from participants p join users u on u.id = p.user_id where u.username = 'dave'",
+    ),
+    "new group": Write(
+        lambda s: ask(s.api, "POST", "/v1/conversations", kind="group", name="N", participants=[s.people["bob"].user]),
+        "add_group(",
+        "select from conversations where name = 'N'",
+    ),
+    "add participant": Write(
+        lambda s: ask(s.api, "POST", group_path(s, s.group, "participants"), user=s.people["dave"].user),
+        "add_participant(",
+        "select from participants p join users u on u.id = p.user_id join conversations c on c.id = p.conversation_id"
+        " where u.username = 'dave' and c.kind = 'group'",
+    ),
+    "role": Write(
+        lambda s: ask(s.api, "PATCH", group_path(s, s.group, "participants", of(s, "bob")), role="admin"),
+        "set_role(",
+        "select from participants p join users u on u.id = p.user_id where u.username = 'bob' and p.role = 'admin'",
+    ),
+    "settings": Write(
+        lambda s: ask(s.api, "PATCH", group_path(s, s.group), name="Renamed", joiners_see_all=True),
+        "change_conversation(",
+        "select from conversations where name = 'Renamed'",
+    ),
+    "lifetime": Write(
+        lambda s: ask(s.api, "PATCH", group_path(s, s.direct), lifetime_s=86_400 * 30),
+        "change_conversation(",
+        "select from conversations where lifetime_s is not null",
+    ),
+    "profile": Write(
+        lambda s: ask(s.api, "PATCH", "/v1/profile", display_name="Alice A."),
+        "set_profile(",
+        "select from users where display_name = 'Alice A.'",
+    ),
+    "remove participant": Write(
+        lambda s: ask(s.api, "DELETE", group_path(s, s.group, "participants", of(s, "carol"))),
+        "remove_participant(",
+        "select from departures d join users u on u.id = d.user_id where u.username = 'carol'",
+    ),
+    "leave": Write(
+        lambda s: ask(s.api, "DELETE", group_path(s, s.left, "participants", of(s, "alice"))),
+        "remove_participant(",
+        "select from departures d join users u on u.id = d.user_id where u.username = 'alice'",
+    ),
+}
+"""Every kind of write that devices are shown something of as conversations, messages, marks and people."""
+
+UNSEEN: Final = {
+    "hide presence": Write(
+        lambda s: ask(s.api, "PATCH", "/v1/profile", shows_presence=False),
+        "set_profile(",
+        "select from users where not shows_presence",
+    ),
+    "block": Write(
+        lambda s: ask(s.api, "PUT", f"/v1/contacts/{of(s, 'bob')}", is_blocked=True),
+        "set_blocked(",
+        "select from contacts where is_blocked",
+    ),
+}
+"""Whom a watcher is shown no more after it."""
+
+
+async def insist(scene: Scene, write: Write) -> None:
+    """Repeat it until it is acknowledged."""
+    while True:
+        try:
+            return await write.do(scene)
+        except (RequestRefused, NoReply, Refused503):
+            await trio.sleep(0.05)
+
+
+@contextmanager
+def losing(scene: Scene, statements: Collection[str]) -> Iterator[list[str]]:
+    """The first answer to each of these is lost; yields those that were."""
+    run, lost = Pool._with_deadline, list[str]()
+
+    async def run_lossy(self: Pool, query: Callable[[Any], Awaitable[Any]], sql: str = "") -> Any:
+        async def query_lossy(connection: Any) -> Any:
+            for each in statements:
+                if self.url != scene.pool.url and each in sql and each not in lost:
+                    lost.append(each)
+                    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as dup:
+                        scene.proxy.lose_answer(dup.getsockname()[1])
+            return await query(connection)
+
+        return await run(self, query_lossy, sql)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pool, "_with_deadline", run_lossy)
+        yield lost
+
+
+async def lose_answer(scene: Scene, write: Write) -> None:
+    """The write is committed, its answer is lost with the connection, and it is acknowledged when it is repeated."""
+    with losing(scene, [write.statement]) as lost, trio.fail_after(10):
+        await insist(scene, write)
+        assert lost == [write.statement]
+
+
+async def wait_committed(pool: Pool, write: Write) -> None:
+    with trio.fail_after(5):
+        while True:
+            if await pool.fetch(f"select exists ({write.committed})") == [(True,)]:
+                return
+            await trio.sleep(0.005)
+
+
+async def test_what_every_kind_of_write_has_changed_is_told_though_its_answer_was_lost(
+    pool: Pool, redis_url: str
+) -> None:
+    async with open_scene(pool, redis_url) as scene:
+        held = scene.bob.mailbox.cursor
+        for name, write in WRITES.items():
+            await lose_answer(scene, write)
+            for device in scene.devices:
+                await device.wait_true(name)
+        resumed = Device("Bob's, which resumes", scene.people["bob"], scene.bob.node)
+        resumed.mailbox = await fetch(scene.bob.node.url, resumed.owner.token, resumed.owner.user)
+        async with resumed.connected(held):
+            await resumed.wait_true("all of them")
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+async def test_a_watcher_is_shown_no_more_than_it_may_though_the_answer_to_the_write_was_lost(
+    pool: Pool, redis_url: str, name: str
+) -> None:
+    async with open_scene(pool, redis_url) as scene:
+        alice = scene.people["alice"].user
+        assert scene.bob.presence == {alice: True}
+        await lose_answer(scene, UNSEEN[name])
+        # A block is shown as going offline is: after the time in which a phone may change networks.
+        patience_s = GRACE_S + 5
+        await wait_for(lambda: not scene.bob.presence[alice], what="Alice is shown as offline", timeout_s=patience_s)
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of all times, or less: what is given up after 10 s, and the cursors that wait for that."""
+    monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(postgres_module, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(doubts_module, "FIRST_LOOK_S", 0.2)
+    monkeypatch.setattr(doubts_module, "LOOK_S", 0.5)
+    monkeypatch.setattr(tide_module, "SETTLE_S", 3.0)
+    monkeypatch.setattr(tide_module, "INTERVAL_S", 3.2)
+
+
+HOLE_S: Final = 4.0
+
+
+@pytest.mark.long  # its short deadlines need a machine that has time
+@pytest.mark.usefixtures("_quick")
+async def test_while_no_answer_comes_no_cursor_passes_what_was_committed_before_it_was_told(
+    pool: Pool, redis_url: str
+) -> None:
+    """For longer than cursors wait; one device goes as soon as its cursor has moved, and resumes with it."""
+    async with open_scene(pool, redis_url) as scene, trio.open_nursery() as nursery:
+        far, is_over = scene.bob.node, trio.Event()
+        nursery.start_soon(chat, scene, far, is_over)
+        leaver = Device("Alice's, which resumes", scene.people["alice"], far)
+        async with leaver.connected() as connection:
+            await leaver.begin(connection)
+            async with trio.open_nursery() as writing:
+                scene.proxy.breaks_off = False
+                with losing(scene, [each.statement for each in WRITES.values()]):
+                    for write in WRITES.values():
+                        writing.start_soon(insist, scene, write)
+                    for write in WRITES.values():
+                        await wait_committed(scene.pool, write)
+                    scene.proxy.is_deaf = True
+                    moved = leaver.cursors
+                    await trio.sleep(HOLE_S)
+                    scene.proxy.is_deaf = False
+            await wait_for(lambda: leaver.cursors > moved, what="its cursor moves", timeout_s=15)
+            cursor = leaver.mailbox.cursor
+        is_over.set()
+        for device in scene.devices:
+            await device.wait_true("all of them")
+        async with leaver.connected(cursor):
+            await leaver.wait_true("all of them")
+
+
+async def chat(scene: Scene, node: TestNode, is_over: trio.Event) -> None:
+    """News for everybody's cursors."""
+    async with connect(node.url, scene.people["bob"].token) as connection:
+        while not is_over.is_set():
+            with suppress(RequestRefused, NoReply):
+                await connection.send(scene.direct, b"news", temp_id=os.urandom(16))
+            await trio.sleep(0.1)
+
+
+@pytest.mark.parametrize("name", ["add participant", "role", "profile", "new direct conversation"])
+async def test_what_could_not_be_told_after_its_commit_is_looked_for(
+    pool: Pool, redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom to tell, and what, has to be looked up; the request is repeated, and there is nothing to tell then."""
+    failures: list[str] = []
+
+    def failing_once(look_up: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def look_up_in_vain(*arguments: Any) -> Any:
+            if not failures:
+                failures.append(name)
+                raise Unavailable("Postgres", "", "gone for a moment")
+            return await look_up(*arguments)
+
+        return look_up_in_vain
+
+    async with open_scene(pool, redis_url) as scene:
+        for look_up in ("one", "seen_by", "participant"):
+            monkeypatch.setattr(conversations, look_up, failing_once(getattr(conversations, look_up)))
+        monkeypatch.setattr(members, "acquainted", failing_once(members.acquainted))
+        await insist(scene, WRITES[name])
+        assert failures
+        for device in scene.devices:
+            await device.wait_true(name)

@@ -1,0 +1,114 @@
+"""Fan-out writes one entry per pass, and only for the nodes that hold a recipient (P12)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import trio
+
+from server.delivery.fanout import CatchUp, Fanout, decode_entry, encode_catch_up
+from server.delivery.hub import Push
+from store.redis.bus import Inbox, stream_of
+from store.redis.client import Redis
+from store.redis.directory import beat, enter
+
+HERE, THERE, ELSEWHERE = b"node-aaa", b"node-bbb", b"node-ccc"
+ALICE, BOB, CAROL, DAVE = (name * 16 for name in (b"a", b"b", b"c", b"d"))
+CHAT = b"t" * 16
+
+
+@pytest.fixture
+async def redis(redis_url: str, nursery: trio.Nursery) -> Redis:
+    redis = Redis(redis_url)
+    await nursery.start(redis.run)
+    await redis.wait_connected()
+    return redis
+
+
+async def _nodes(redis: Redis) -> None:
+    """Bob and Carol on THERE, Carol also HERE, Dave nowhere; ELSEWHERE lives and holds nobody."""
+    for node in (HERE, THERE, ELSEWHERE):
+        inbox = Inbox(redis, node)
+        await inbox.open()
+        await beat(redis, node, inbox.position)
+    await enter(redis, THERE, [BOB, CAROL])
+    await enter(redis, HERE, [ALICE, CAROL])
+
+
+async def _entries(redis: Redis, node: bytes) -> list[list[Push | CatchUp]]:
+    found = await redis.call("XRANGE", stream_of(node), "-", "+")
+    return [list(decode_entry(fields[1])) for _, fields in found if fields[0] == b"d"]
+
+
+async def test_only_nodes_that_hold_a_recipient_are_written_to(redis: Redis, nursery: trio.Nursery) -> None:
+    """One entry for the whole pass; each push names the users that the receiving node holds, and no others."""
+    await _nodes(redis)
+    fanout = Fanout(redis, HERE, lambda: False)
+    fanout.add(Push(CHAT, 1, b"first", (ALICE, BOB, DAVE)))
+    fanout.add(Push(CHAT, 2, b"second", (ALICE, BOB, CAROL)))
+    fanout.add(Push(CHAT, 3, b"third", (ALICE, DAVE)))
+    fanout.wake()
+    nursery.start_soon(fanout.run)
+    await fanout.wait_idle()
+    [[first, second]] = await _entries(redis, THERE)
+    assert first == Push(CHAT, 1, b"first", [BOB])
+    assert (second.conversation, second.seq, second.frame, set(second.users)) == (CHAT, 2, b"second", {BOB, CAROL})
+    assert await _entries(redis, ELSEWHERE) == []
+    assert await _entries(redis, HERE) == [], "what is pushed here needs no stream"
+
+
+async def test_each_node_that_holds_a_recipient_is_written_to(redis: Redis, nursery: trio.Nursery) -> None:
+    """Also where one user has devices on several, beside this one: each of them has the push, and who it is for."""
+    await _nodes(redis)
+    await enter(redis, ELSEWHERE, [BOB, DAVE])
+    await enter(redis, HERE, [BOB])
+    fanout = Fanout(redis, HERE, lambda: False)
+    fanout.add(Push(CHAT, 1, b"to bob", (ALICE, BOB)))
+    fanout.add(Push(CHAT, 2, b"to all", (ALICE, BOB, CAROL, DAVE)))
+    fanout.wake()
+    nursery.start_soon(fanout.run)
+    await fanout.wait_idle()
+    for node, to_all in ((THERE, {BOB, CAROL}), (ELSEWHERE, {BOB, DAVE})):
+        [[first, second]] = await _entries(redis, node)
+        assert first == Push(CHAT, 1, b"to bob", [BOB])
+        assert set(second.users) == to_all
+    assert await _entries(redis, HERE) == []
+
+
+async def test_alone_nothing_is_looked_up_or_written(redis: Redis, nursery: trio.Nursery) -> None:
+    await _nodes(redis)
+    fanout = Fanout(redis, HERE, lambda: True)
+    fanout.add(Push(CHAT, 1, b"first", (ALICE, BOB)))
+    fanout.wake()
+    nursery.start_soon(fanout.run)
+    await fanout.wait_idle()
+    assert await _entries(redis, THERE) == []
+
+
+async def test_what_cannot_be_written_is_remembered_as_missed(nursery: trio.Nursery) -> None:
+    """Without Redis the pushes are dropped, and the other nodes will have to be told to catch up."""
+    fanout = Fanout(Redis("redis://127.0.0.1:1/0"), HERE, lambda: False)
+    fanout.add(Push(CHAT, 1, b"first", (BOB,)))
+    fanout.wake()
+    nursery.start_soon(fanout.run)
+    await fanout.wait_idle()
+    assert fanout.missed_since is not None
+
+
+def test_a_request_to_catch_up_survives_the_stream() -> None:
+    assert list(decode_entry(encode_catch_up(2.5))) == [CatchUp(2.5)]
+
+
+async def test_a_pass_is_bounded_in_bytes(redis: Redis, nursery: trio.Nursery) -> None:
+    """Large frames are spread over several entries, in order."""
+    await _nodes(redis)
+    fanout = Fanout(redis, HERE, lambda: False)
+    frame = os.urandom(200_000)
+    for seq in range(1, 8):
+        fanout.add(Push(CHAT, seq, frame, (BOB,)))
+    fanout.wake()
+    nursery.start_soon(fanout.run)
+    await fanout.wait_idle()
+    entries = await _entries(redis, THERE)
+    assert [[push.seq for push in entry] for entry in entries] == [[1, 2, 3], [4, 5, 6], [7]]

@@ -1,0 +1,216 @@
+"""Pushes to the connections of this node: whom they reach, in which order, and what changes in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from server.delivery.hub import Hub, Push
+from server.delivery.sequencer import PATIENCE_S
+from server.transport.outbox import MAX_BYTES, Outbox
+from tests.server.sockets import Ends
+
+ALICE, BOB, CAROL = b"a" * 16, b"b" * 16, b"c" * 16
+TALK = b"t" * 16
+
+
+@dataclass(eq=False)
+class Device:
+    """A client of the hub, on one end of a socket pair."""
+
+    user: bytes
+    ends: Ends
+    registered_at: float = 0.0
+
+    @property
+    def outbox(self) -> Outbox:
+        return self.ends.outbox
+
+    def messages(self) -> list[bytes]:
+        """What has arrived at the other end, one item a WebSocket message."""
+        return self.ends.peer.messages_nowait()
+
+
+class Room:
+    """A hub and devices that are closed in the end."""
+
+    def __init__(self) -> None:
+        self.hub = Hub()
+        self.devices: list[Device] = []
+
+    def enter(self, user: bytes) -> Device:
+        device = Device(user, Ends(None))
+        self.devices.append(device)
+        self.hub.add(device)
+        return device
+
+    def push(self, seq: int, *users: bytes, origin: Device | None = None) -> None:
+        self.hub.push(Push(TALK, seq, b"<%d>" % seq, users, origin))
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    room = Room()
+    yield room
+    for device in room.devices:
+        device.ends.close()
+
+
+async def test_all_devices_of_all_participants_get_a_push_but_not_its_origin(room: Room) -> None:
+    phone, laptop, bob, carol = (room.enter(user) for user in (ALICE, ALICE, BOB, CAROL))
+    room.push(1, ALICE, BOB, origin=phone)
+    room.hub.flush()
+    assert [device.messages() for device in (phone, laptop, bob, carol)] == [[], [b"<1>"], [b"<1>"], []]
+
+
+async def test_a_pass_is_one_system_call_for_each_connection(room: Room) -> None:
+    """Replies and pushes to one connection, of several conversations, leave together, in the order offered."""
+    alice, bob = room.enter(ALICE), room.enter(BOB)
+    for number in range(50):
+        room.hub.offer(alice, b"[%d]" % number)
+        room.hub.push(Push(bytes([number]) * 16, 1, b"<%d>" % number, (ALICE, BOB), alice if number % 2 else None))
+    assert (alice.ends.sock.sends, bob.ends.sock.sends) == (0, 0)
+    room.hub.flush()
+    room.hub.flush()
+    assert (alice.ends.sock.sends, bob.ends.sock.sends) == (1, 1)
+    expected = b"".join(b"[%d]" % n + (b"" if n % 2 else b"<%d>" % n) for n in range(50))
+    assert alice.messages() == [expected]
+    assert bob.messages() == [b"".join(b"<%d>" % n for n in range(50))]
+
+
+async def test_a_connection_that_goes_between_push_and_flush_harms_nobody(room: Room) -> None:
+    alice, bob = room.enter(ALICE), room.enter(BOB)
+    room.push(1, ALICE, BOB)
+    assert room.hub.remove(alice) is True
+    alice.outbox.cut("closed")
+    alice.ends.ours.close()
+    room.hub.flush()
+    assert bob.messages() == [b"<1>"]
+    room.push(2, ALICE, BOB)
+    room.hub.flush()
+    assert bob.messages() == [b"<2>"]
+
+
+async def test_a_connection_that_ends_in_the_middle_of_a_pass_harms_nobody(room: Room) -> None:
+    """A full outbox is flushed from inside the loop over the connections of a push, and finds that the peer is gone."""
+    first, second, bob = room.enter(ALICE), room.enter(ALICE), room.enter(BOB)
+
+    def leave() -> None:
+        room.hub.remove(first)
+
+    first.ends.outbox._on_cut = leave
+    first.outbox.offer(bytes(MAX_BYTES))
+    first.ends.ours.close()
+    room.push(1, ALICE, BOB)
+    room.push(2, ALICE, BOB)
+    room.hub.flush()
+    assert first.outbox.cut_reason == "connection_lost"
+    assert [device.messages() for device in (second, bob)] == [[b"<1><2>"], [b"<1><2>"]]
+    assert room.hub.statistics().connections == 2
+
+
+async def test_the_first_and_the_last_device_of_a_user_are_told_apart(room: Room) -> None:
+    """The directory names the user from the first to the last."""
+    hub = room.hub
+    phone = room.enter(ALICE)
+    laptop = Device(ALICE, Ends(None))
+    room.devices.append(laptop)
+    assert hub.add(laptop) is False
+    assert hub.remove(phone) is False
+    assert hub.holds(ALICE)
+    assert hub.remove(laptop) is True
+    assert not hub.holds(ALICE)
+    assert hub.users() == []
+    assert hub.add(phone) is True
+
+
+async def test_pushes_are_in_order_and_what_is_missing_is_waited_for(room: Room, autojump_clock: MockClock) -> None:
+    bob = room.enter(BOB)
+    for seq in (1, 3, 4):
+        room.push(seq, BOB)
+    room.hub.flush()
+    assert bob.messages() == [b"<1>"]
+    assert room.hub.hole_seen.is_set()
+    room.push(2, BOB)
+    room.hub.flush()
+    assert bob.messages() == [b"<2><3><4>"]
+    assert room.hub.holes_due() == []
+    assert not room.hub.hole_seen.is_set()
+
+
+async def test_a_hole_that_cannot_be_filled_is_skipped(room: Room, autojump_clock: MockClock) -> None:
+    bob = room.enter(BOB)
+    for seq in (1, 3):
+        room.push(seq, BOB)
+    await trio.sleep(PATIENCE_S)
+    [hole] = room.hub.holes_due()
+    assert (hole.after, hole.before) == (1, 3)
+    room.hub.skip(hole)
+    room.hub.flush()
+    assert bob.messages() == [b"<1><3>"]
+
+
+async def test_who_came_after_the_last_message_does_not_wait_for_what_was_before(
+    room: Room, autojump_clock: MockClock
+) -> None:
+    """Messages went by while nobody of the conversation was here: no hole."""
+    bob = room.enter(BOB)
+    room.push(1, BOB)
+    room.hub.flush()
+    room.hub.remove(bob)
+    await trio.sleep(1)
+    again = room.enter(BOB)
+    room.push(7, BOB)
+    room.hub.flush()
+    assert again.messages() == [b"<7>"]
+    assert bob.messages() == [b"<1>"]
+
+
+async def test_one_who_was_here_all_the_time_is_waited_for_with(room: Room, autojump_clock: MockClock) -> None:
+    """Of two recipients one came later: the other can have missed something, so both wait for it."""
+    bob = room.enter(BOB)
+    room.push(1, BOB, CAROL)
+    await trio.sleep(1)
+    carol = room.enter(CAROL)
+    room.push(3, BOB, CAROL)
+    room.hub.flush()
+    assert carol.messages() == []
+    room.push(2, BOB, CAROL)
+    room.hub.flush()
+    assert bob.messages() == [b"<1>", b"<2><3>"]
+    assert carol.messages() == [b"<2><3>"]
+
+
+async def test_the_origin_of_a_held_push_is_still_left_out(room: Room) -> None:
+    """Its reply is the ack; the push may be handed on much later, by another message's coming."""
+    alice, bob = room.enter(ALICE), room.enter(BOB)
+    room.push(1, ALICE, BOB)
+    room.push(3, ALICE, BOB, origin=alice)
+    room.push(2, ALICE, BOB)
+    room.hub.flush()
+    assert alice.messages() == [b"<1><2>"]
+    assert bob.messages() == [b"<1><2><3>"]
+
+
+async def test_duplicates_are_pushed_once(room: Room) -> None:
+    """The same message comes by the bus and by catching up after a gap."""
+    bob = room.enter(BOB)
+    for seq in (1, 2, 1, 2, 3, 2):
+        room.push(seq, BOB)
+    room.hub.flush()
+    assert bob.messages() == [b"<1><2><3>"]
+
+
+async def test_nobody_here_is_nothing_to_follow(room: Room) -> None:
+    """A conversation of which nobody is here costs no memory, and begins in order when somebody comes."""
+    room.push(1, BOB)
+    room.push(9, BOB)
+    assert room.hub.span(TALK) is None
+    bob = room.enter(BOB)
+    room.push(12, BOB)
+    room.hub.flush()
+    assert bob.messages() == [b"<12>"]

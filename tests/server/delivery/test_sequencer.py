@@ -1,0 +1,216 @@
+"""Order within a conversation, whatever order messages reach the node in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.delivery import sequencer
+from server.delivery.sequencer import PATIENCE_S, Hole, Sequencer
+
+TALK, OTHER = b"c" * 16, b"d" * 16
+
+
+def never(_: float) -> bool:
+    return False
+
+
+def always(_: float) -> bool:
+    return True
+
+
+def head(sequencer: Sequencer[int]) -> int | None:
+    span = sequencer.span(TALK)
+    return span and span[1]
+
+
+@dataclass
+class Follower:
+    """A sequencer with what it handed on for one conversation, and the rules that hold at every moment."""
+
+    sequencer: Sequencer[int] = field(default_factory=Sequencer)
+    handed: list[int] = field(default_factory=list)
+    first: int | None = None
+    now: float = 100.0
+
+    def offer(self, seq: int) -> None:
+        if self.first is None:
+            self.first = seq
+        ready = self.sequencer.offer(TALK, seq, seq, self.now, never)
+        if seq < self.first:
+            assert ready == [seq], "before the beginning: the client sorts it in"
+        else:
+            self._take(ready)
+
+    def give_up(self) -> None:
+        self.now += PATIENCE_S
+        for hole in self.sequencer.holes_due(self.now):
+            self._take(self.sequencer.skip(hole, self.now))
+
+    def _take(self, ready: list[int]) -> None:
+        self.handed += ready
+        assert self.handed == sorted(set(self.handed)), "in order, and once"
+        assert head(self.sequencer) == self.handed[-1]
+
+
+steps = st.lists(st.integers(1, 30) | st.just("give up"), min_size=1, max_size=60)
+
+
+@given(steps)
+def test_any_interleaving_is_handed_on_in_order_and_once(steps: list[int | str]) -> None:
+    """Overtaking, repetition, holes that are filled late or given up: from the first message on, each once, upwards."""
+    follower = Follower()
+    for step in steps:
+        if isinstance(step, int):
+            follower.offer(step)
+        else:
+            follower.give_up()
+
+
+@given(st.permutations(range(2, 20)), st.lists(st.integers(1, 19), max_size=20))
+def test_what_came_once_in_any_order_is_handed_on_whole(order: list[int], again: list[int]) -> None:
+    follower = Follower()
+    follower.offer(1)
+    for seq in order:
+        follower.offer(seq)
+    for seq in again:
+        follower.offer(seq)
+    assert follower.handed == list(range(1, 20))
+    assert not follower.sequencer.has_holes
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=20))
+def test_every_hole_is_named_until_all_is_handed_on(seqs: list[int]) -> None:
+    """Giving up hole after hole ends, and ends with everything that came: nothing is held for ever."""
+    follower = Follower()
+    follower.offer(1)
+    for seq in seqs:
+        follower.offer(seq)
+    held = sorted(set(seqs) - set(follower.handed))
+    while follower.sequencer.has_holes:
+        head = follower.handed[-1]
+        follower.now += PATIENCE_S
+        assert follower.sequencer.holes_due(follower.now) == [Hole(TALK, head, held[0])]
+        follower._take(follower.sequencer.skip(Hole(TALK, head, held[0]), follower.now))
+        held = sorted(set(seqs) - set(follower.handed))
+    assert not held
+
+
+def test_a_hole_is_due_after_patience_and_again_only_after_as_long() -> None:
+    """Else every message behind a hole would fetch it anew."""
+    sequencer: Sequencer[int] = Sequencer()
+    for seq in (1, 3, 7):
+        sequencer.offer(TALK, seq, seq, 0.0, never)
+    assert sequencer.holes_due(PATIENCE_S * 0.9) == []
+    assert sequencer.holes_due(PATIENCE_S) == [Hole(TALK, 1, 3)]
+    assert sequencer.holes_due(PATIENCE_S * 1.9) == []
+    assert sequencer.holes_due(PATIENCE_S * 2) == [Hole(TALK, 1, 3)]
+
+
+def test_a_hole_that_was_filled_meanwhile_is_not_skipped() -> None:
+    """The fetch of a hole takes a while; what filled it in that time must not be handed on again or jumped over."""
+    sequencer: Sequencer[int] = Sequencer()
+    sequencer.offer(TALK, 1, 1, 0.0, never)
+    sequencer.offer(TALK, 3, 3, 0.0, never)
+    [hole] = sequencer.holes_due(PATIENCE_S)
+    assert sequencer.offer(TALK, 2, 2, 0.0, never) == [2, 3]
+    assert sequencer.offer(TALK, 5, 5, 0.0, never) == []
+    assert sequencer.skip(hole, 1.0) == []
+    assert head(sequencer) == 3
+    assert sequencer.offer(TALK, 4, 4, 0.0, never) == [4, 5]
+
+
+def test_holes_of_several_conversations_are_named_apart() -> None:
+    sequencer: Sequencer[int] = Sequencer()
+    for talk, seqs in ((TALK, (1, 3)), (OTHER, (5, 9))):
+        for seq in seqs:
+            sequencer.offer(talk, seq, seq, 0.0, never)
+    assert set(sequencer.holes_due(PATIENCE_S)) == {Hole(TALK, 1, 3), Hole(OTHER, 5, 9)}
+
+
+def test_a_hole_that_nobody_here_can_have_missed_begins_order_anew() -> None:
+    """All who get the message connected after the last one: they read what was before."""
+    sequencer: Sequencer[int] = Sequencer()
+    asked: list[float] = []
+    sequencer.offer(TALK, 1, 1, 5.0, never)
+    assert sequencer.offer(TALK, 9, 9, 7.0, lambda at: asked.append(at) or True) == [9]  # type: ignore[func-returns-value]
+    assert asked == [5.0]
+    assert not sequencer.has_holes
+    assert head(sequencer) == 9
+    assert sequencer.offer(TALK, 5, 5, 7.0, never) == [5], "from before the beginning: handed on as it comes"
+    assert sequencer.offer(TALK, 9, 9, 7.0, never) == []
+
+
+def test_what_is_held_already_is_not_left_behind_by_a_new_beginning() -> None:
+    """Somebody who is connected still waits for the held message."""
+    sequencer: Sequencer[int] = Sequencer()
+    sequencer.offer(TALK, 1, 1, 0.0, never)
+    sequencer.offer(TALK, 3, 3, 0.0, never)
+    assert sequencer.offer(TALK, 5, 5, 0.0, always) == []
+    assert sequencer.offer(TALK, 2, 2, 0.0, always) == [2, 3]
+
+
+def test_in_order_nobody_is_asked_for_staleness() -> None:
+    sequencer: Sequencer[int] = Sequencer()
+
+    def fail(_: float) -> bool:
+        raise AssertionError
+
+    assert [sequencer.offer(TALK, seq, seq, 0.0, fail) for seq in (4, 5, 5, 3)] == [[4], [5], [], [3]]
+
+
+def test_the_quietest_conversation_is_forgotten_with_its_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgotten, not held for ever: its next message begins order anew."""
+    monkeypatch.setattr(sequencer, "MAX_CONVERSATIONS", 3)
+    following: Sequencer[int] = Sequencer()
+    talks = [bytes([n]) * 16 for n in range(5)]
+    following.offer(talks[0], 1, 1, 0.0, never)
+    following.offer(talks[0], 3, 3, 0.0, never)
+    for talk in talks[1:3]:
+        following.offer(talk, 1, 1, 0.0, never)
+    following.offer(talks[1], 2, 2, 0.0, never)
+    assert not following.has_forgotten
+    following.offer(talks[3], 1, 1, 0.0, never)
+    assert following.has_forgotten
+    assert [following.follows(talk) for talk in talks] == [False, True, True, True, False]
+    assert not following.has_holes
+    assert following.holes_due(10.0) == []
+    following.offer(talks[4], 1, 1, 0.0, never)
+    assert [following.follows(talk) for talk in talks] == [False, True, False, True, True], "the longest quiet goes"
+    assert following.offer(talks[0], 9, 9, 0.0, never) == [9]
+
+
+def test_a_hole_with_too_much_behind_it_is_due_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequencer, "MAX_HELD", 3)
+    following: Sequencer[int] = Sequencer()
+    for seq in (1, 3, 4):
+        following.offer(TALK, seq, seq, 0.0, never)
+    assert following.holes_due(0.0) == []
+    following.offer(TALK, 5, 5, 0.0, never)
+    assert following.holes_due(0.0) == [Hole(TALK, 1, 3)]
+
+
+def test_forgetting_a_conversation_forgets_its_hole() -> None:
+    following: Sequencer[int] = Sequencer()
+    for seq in (1, 3):
+        following.offer(TALK, seq, seq, 0.0, never)
+    following.forget(TALK)
+    assert (following.has_holes, following.follows(TALK), following.span(TALK)) == (False, False, None)
+    assert following.skip(Hole(TALK, 1, 3), 0.0) == []
+    following.forget(TALK)
+
+
+def test_what_was_handed_on_from_before_the_beginning_belongs_to_it() -> None:
+    sequencer: Sequencer[int] = Sequencer()
+    assert sequencer.offer(TALK, 5, 5, 0.0, lambda _: False) == [5]
+    assert sequencer.offer(TALK, 3, 3, 0.0, lambda _: False) == [3]
+    assert sequencer.span(TALK) == (5, 5)
+    sequencer.begin_at(TALK, 3)
+    sequencer.begin_at(TALK, 4)
+    assert sequencer.span(TALK) == (3, 5)
+    assert sequencer.offer(TALK, 4, 4, 0.0, lambda _: False) == []
+    sequencer.begin_at(b"another one", 1)
+    assert sequencer.span(b"another one") is None

@@ -1,0 +1,109 @@
+"""Limits on what one user or one address may have: each is named, with its value, and nobody else notices."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from protocol import limits
+from protocol.codes import CloseCode, ErrorCode
+from protocol.frames import Conversations, Error, Hello, List
+from server.gateway import connection
+from server.transport.admission import Rate
+from store.postgres.pool import Pool
+from tests.people import new_user
+from tests.server.node_world import RawClient, TestNode, open_node, wait_for
+
+
+async def ends_with(node: TestNode, token: str) -> tuple[int | None, str | None]:
+    async with node.open_websocket() as client:
+        await client.send(Hello(0, token, 1))
+        return await client.wait_end(), client.close_reason
+
+
+async def test_a_user_has_so_many_connections_and_another_once_one_has_gone(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_USER_CONNECTIONS", 2)
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    async with open_node(pool.url, redis_url) as node:
+        async with node.open_websocket(alice.token), node.open_websocket(alice.token):
+            code, reason = await ends_with(node, alice.token)
+            assert code == CloseCode.TOO_MANY_CONNECTIONS.value
+            assert reason is not None
+            assert "connections_per_user" in reason
+            async with node.open_websocket(bob.token):
+                pass
+        await wait_for(lambda: node.gateway._hub.count(alice.user) == 0, what="they have gone")
+        async with node.open_websocket(alice.token):
+            pass
+
+
+async def test_an_address_has_so_many_connections_and_another_once_one_has_gone(pool: Pool, redis_url: str) -> None:
+    alice = await new_user(pool, "alice")
+    async with open_node(pool.url, redis_url, max_address_connections=2) as node:
+        async with node.open_websocket(alice.token), node.open_websocket():
+            async with node.open_raw() as refused:
+                await refused.handshake()
+                assert refused.status == 429
+            assert len(node.gateway._connections) <= 3
+        await wait_for(lambda: not node.gateway._connections, what="they have gone")
+        async with node.open_websocket(alice.token):
+            pass
+
+
+async def test_behind_a_trusted_proxy_the_address_is_the_clients_own(pool: Pool, redis_url: str) -> None:
+    async with (
+        open_node(pool.url, redis_url, max_address_connections=1, trusted_proxies="127.0.0.1") as node,
+        behind_proxy(node, "192.0.2.1") as one,
+        behind_proxy(node, "192.0.2.2") as other,
+        behind_proxy(node, "192.0.2.1") as refused,
+    ):
+        assert [each.status for each in (one, other, refused)] == [101, 101, 429]
+
+
+@asynccontextmanager
+async def behind_proxy(node: TestNode, address: str) -> AsyncGenerator[RawClient, None]:
+    """A client whom a load balancer announces with a PROXY header."""
+    async with node.open_raw() as client:
+        await client.write(f"PROXY TCP4 {address} 127.0.0.1 5555 8001\r\n".encode())
+        await client.handshake()
+        yield client
+
+
+@pytest.mark.parametrize("limit", ["requests_per_connection", "requests_per_user"])
+async def test_requests_beyond_a_rate_are_refused_with_the_limit_its_value_and_when_to_retry(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """Beyond a burst, that is; who waits as long as was said is served."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    if limit == "requests_per_connection":
+        monkeypatch.setattr(connection, "RATE", Rate(2, 10))
+    else:
+        monkeypatch.setattr(limits, "MAX_USER_REQUESTS_PER_S", 2)
+        monkeypatch.setattr(limits, "MAX_USER_REQUESTS_AT_ONCE", 10)
+    async with (
+        open_node(pool.url, redis_url) as node,
+        node.open_websocket(alice.token) as client,
+        node.open_websocket(alice.token) as same,
+        node.open_websocket(bob.token) as other,
+    ):
+        await client.send(*[List(n, None, 1) for n in range(12)])
+        replies = await client.read(12)
+        [*_, error] = [reply for reply in replies if isinstance(reply, Error)]
+        assert len(replies) == 12
+        assert (error.code, error.limit) == (ErrorCode.RATE_LIMITED.value, limit)
+        assert error.limit_value == {each.name: each.value for each in limits.NAMED}[limit]
+        assert error.retry_after_ms is not None
+        assert 0 < error.retry_after_ms <= 500
+        for each, is_served in ((same, limit == "requests_per_connection"), (other, True)):
+            await each.send(List(1, None, 1))
+            [reply] = await each.read(1)
+            assert isinstance(reply, Conversations if is_served else Error)
+        await trio.sleep(error.retry_after_ms / 1000)
+        await client.send(List(1, None, 1))
+        [reply] = await client.read(1)
+        assert isinstance(reply, Conversations)

@@ -1,0 +1,103 @@
+"""Requests over the socket, each with what follows from it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from uuid import uuid4
+
+from msgspec.structs import replace
+
+from protocol import ids
+from protocol.codec import encode
+from protocol.frames import Bye, Done, Error, MarkDelivered, MarkRead, Ping, Pong, Send, Sent
+from store.conversations import one
+from store.postgres.pool import Pool
+from tests.people import new_direct, new_user
+from tests.server.node_world import open_node, undisturbed
+
+
+def new_send(request: int, conversation: bytes) -> Send:
+    return Send(request, conversation, "text", b"x", None, None, uuid4().bytes)
+
+
+async def test_mark_read_moves_the_unread_count_for_whoever_reads_it_next(pool: Pool, redis_url: str) -> None:
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        reader = await new_user(pool, "reader")
+        conversation = await new_direct(pool, somebody, reader)
+        async with node.open_websocket(somebody.token) as writer:
+            await writer.send(*[new_send(n, conversation) for n in range(3)])
+            assert [type(reply) for reply in await writer.read(3)] == [Sent] * 3
+        async with node.open_websocket(reader.token) as client:
+            for request, marking, unread in (
+                (1, MarkDelivered(1, [(conversation, 3)]), 3),
+                (2, MarkRead(2, [(conversation, 2)]), 1),
+                (3, MarkRead(3, [(conversation, 1)]), 1),
+                (4, MarkRead(4, [(conversation, 9)]), 0),
+            ):
+                await client.send(marking)
+                # The node may just be catching up, and push once more what was sent before.
+                while Done(request) not in await client.read(1):
+                    pass
+                assert (await one(pool, reader.user, conversation)).unread_count == unread
+
+
+async def test_a_temp_id_that_is_an_old_uuid_of_version_7_is_refused_on_a_fresh_server(
+    pool: Pool, redis_url: str
+) -> None:
+    """Alone and among others; what is younger than 30 days, or holds no time, is stored."""
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
+        now_ms = time.time_ns() // 1_000_000
+        ages = (31, 100, 400, 29, 0)
+        temp_ids = [ids.uuid7(now_ms - days * 86_400_000, secrets.token_bytes(ids.NOISE_BYTES)) for days in ages]
+        sends = [replace(new_send(n, conversation), temp_id=temp_id) for n, temp_id in enumerate(temp_ids)]
+        sends.append(new_send(5, conversation))
+        async with node.open_websocket(somebody.token) as client:
+            for _ in range(2):
+                await client.send(*sends)
+                replies = {reply.request: reply for reply in await client.read(6) if isinstance(reply, (Error, Sent))}
+                assert [replies[n].code for n in range(3)] == ["temp_id_expired"] * 3
+                assert [replies[n].seq for n in range(3, 6)] == [1, 2, 3]
+            [alone] = await client.ask(sends[1])
+            assert isinstance(alone, Error)
+            assert alone.code == "temp_id_expired"
+
+
+async def test_ping_is_answered_with_the_time_while_sends_are_pending(pool: Pool, redis_url: str) -> None:
+    """All in one message: the pong comes before the replies that have to wait for a commit."""
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
+        async with node.open_websocket(somebody.token) as client:
+            before = time.time_ns() // 1000
+            await client.send(*[new_send(n, conversation) for n in range(1000)], Ping(7000))
+            [pong, *_] = await client.read(1)
+            assert isinstance(pong, Pong)
+            assert pong.request == 7000
+            assert before <= pong.created <= time.time_ns() // 1000
+
+
+async def test_bye_is_answered_after_everything_else_and_then_the_server_closes(pool: Pool, redis_url: str) -> None:
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
+        for pending in (0, 20):
+            async with node.open_websocket(somebody.token) as client:
+                await client.send(*[new_send(n, conversation) for n in range(pending)], Bye(99))
+                replies = await client.read(pending + 1)
+                assert [type(reply) for reply in replies] == [Sent] * pending + [Done]
+                assert replies[-1] == Done(99)
+                assert await client.wait_end() == 1000
+
+
+async def test_what_comes_after_bye_is_refused(pool: Pool, redis_url: str) -> None:
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
+        conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
+        async with node.open_websocket(somebody.token) as client:
+            await client.send(new_send(1, conversation), Bye(2), new_send(3, conversation), encode(Ping(4)))
+            replies = {reply.request: reply for reply in await client.read(4) if not hasattr(reply, "conversation")}
+            assert isinstance(replies[1], Sent)
+            assert replies[2] == Done(2)
+            for refused in (replies[3], replies[4]):
+                assert isinstance(refused, Error)
+                assert refused.code == "unexpected_frame"
+            assert await client.wait_end() == 1000

@@ -1,0 +1,167 @@
+"""Cached pages are what a process without a cache answers, after every kind of change, on every process (P6)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import msgspec
+import pytest
+
+from client.http import Credentials
+from server.http.pages import Pages
+from server.http.versioned_cache import VersionedCache
+from store import contacts, participants, revisions
+from store.errors import NotAParticipant, Unavailable
+from store.marks import Mark, mark
+from store.members import MembersCache
+from store.messages import Committed, NewMessage, send
+from store.postgres.driver import connected
+from store.postgres.pool import Pool
+from tests.people import new_direct, new_group, new_user
+
+
+class World:
+    """Two people, a stranger, their conversations, and processes that have all pages in their caches."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.processes = [Pages(pool), Pages(pool)]
+        self.sent = 0
+
+    async def begin(self) -> None:
+        self.alice, self.bob, self.carol = [await new_user(self.pool, name) for name in ("alice", "bob", "carol")]
+        self.direct = await new_direct(self.pool, self.alice, self.bob)
+        self.group = await new_group(self.pool, self.alice, self.bob)
+        for conversation in (self.direct, self.group):
+            for sender in (self.alice, self.bob, self.alice):
+                await self.say(conversation, sender)
+
+    async def say(self, conversation: bytes, sender: Credentials) -> None:
+        self.sent += 1
+        temp_id = self.sent.to_bytes(16, "big")
+        message = NewMessage(conversation, sender.user, temp_id, "text", b"%d" % self.sent, None, None)
+        [outcome] = await send(self.pool, MembersCache(), [message])
+        assert isinstance(outcome, Committed)
+
+    async def shown(self, pages: Pages) -> list[bytes | None]:
+        """Every first page of everybody."""
+        found: list[bytes | None] = []
+        for person in (self.alice, self.bob, self.carol):
+            found.append(await pages.first_of_list(person.user, 10, "json"))
+            for conversation in (self.direct, self.group):
+                try:
+                    found.append(await pages.newest_of(person.user, conversation, 10, "json"))
+                except NotAParticipant:
+                    found.append(None)
+        return found
+
+
+Change = Callable[[World], Awaitable[object]]
+CHANGES: dict[str, Change] = {
+    "the other sends": lambda w: w.say(w.direct, w.bob),
+    "one sends": lambda w: w.say(w.direct, w.alice),
+    "one reads": lambda w: mark(w.pool, [[Mark(w.bob.user, w.group, 3, 3)]]),
+    "one has it": lambda w: mark(w.pool, [[Mark(w.bob.user, w.group, 3)]]),
+    "an edit of the last": lambda w: revisions.edit(w.pool, w.alice.user, w.direct, 3, 0, "text", b"x", None, None),
+    "an edit of an earlier one": lambda w: revisions.edit(w.pool, w.bob.user, w.group, 2, 0, "text", b"x", None, None),
+    "a deletion for all": lambda w: revisions.delete_for_everyone(w.pool, w.alice.user, w.group, 3),
+    "a deletion for one": lambda w: revisions.delete_for_me(w.pool, w.bob.user, w.group, 3),
+    "a deletion for one in the direct one": lambda w: revisions.delete_for_me(w.pool, w.bob.user, w.direct, 2),
+    "somebody joins": lambda w: participants.add(w.pool, w.alice.user, w.group, w.carol.user),
+    "one leaves": lambda w: participants.remove(w.pool, w.bob.user, w.group, w.bob.user),
+    "one is removed": lambda w: participants.remove(w.pool, w.alice.user, w.group, w.bob.user),
+    "a new group": lambda w: new_group(w.pool, w.alice, w.carol),
+    "a new direct one": lambda w: new_direct(w.pool, w.carol, w.bob),
+    "a block": lambda w: contacts.set_blocked(w.pool, w.bob.user, w.alice.user, is_blocked=True),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_after_a_change_every_process_answers_as_one_without_a_cache(pool: Pool, name: str) -> None:
+    world = World(pool)
+    await world.begin()
+    for pages in world.processes:
+        assert await world.shown(pages) == await world.shown(Pages(pool))
+    before = await world.shown(world.processes[0])
+    await CHANGES[name](world)
+    expected = await world.shown(Pages(pool))
+    assert expected != before, "the change can be seen"
+    for pages in world.processes:
+        assert await world.shown(pages) == expected
+
+
+async def test_all_changes_one_after_the_other_are_seen_too(pool: Pool) -> None:
+    world = World(pool)
+    await world.begin()
+    for name in reversed(CHANGES):
+        try:
+            await CHANGES[name](world)
+        except NotAParticipant:
+            continue  # who has left before
+        expected = await world.shown(Pages(pool))
+        for pages in world.processes:
+            assert await world.shown(pages) == expected, name
+    silent = [msgspec.json.decode(page)["messages"] for page in expected if page and b'"messages"' in page]
+    assert any(message["is_deleted"] for page in silent for message in page)
+
+
+async def test_what_has_not_changed_is_read_once(pool: Pool) -> None:
+    """A group's history once for all who see the same of it; a direct one and a list for each by themselves."""
+    world = World(pool)
+    await world.begin()
+    pages = Pages(pool)
+    for _ in range(5):
+        await world.shown(pages)
+    lists, histories = pages.statistics()
+    # The list of who takes part in nothing is not kept.
+    assert (lists.name, lists.values, lists.hits, lists.misses) == ("list", 2, 8, 7)
+    assert (histories.name, histories.values, histories.hits, histories.misses) == ("history", 3, 17, 3)
+
+
+async def test_once_postgres_was_restored_equal_versions_count_for_nothing(pool: Pool) -> None:
+    """Numbers of transactions are given out anew then: a page of the same version may show other messages."""
+    world = World(pool)
+    await world.begin()
+    pages = world.processes[0]
+    before = await world.shown(pages)
+    async with connected(pool.url) as elsewhere:
+        await elsewhere.query(
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+            " and datname = current_database()"
+        )
+        await elsewhere.query("update messages set content = 'of the back-up'")
+    with suppress(Unavailable):
+        await world.shown(pages)
+    after = await world.shown(pages)
+    assert after == await world.shown(Pages(pool)) != before
+
+
+async def test_forms_and_limits_do_not_get_each_others_pages(pool: Pool) -> None:
+    world = World(pool)
+    await world.begin()
+    pages = world.processes[0]
+    user = world.alice.user
+    for _ in range(2):
+        assert len(msgspec.json.decode(await pages.first_of_list(user, 1, "json"))["conversations"]) == 1
+        assert len(msgspec.json.decode(await pages.first_of_list(user, 9, "json"))["conversations"]) == 2
+        assert (await pages.first_of_list(user, 9, "cbor"))[:1] == b"\xa2"
+        assert len(msgspec.json.decode(await pages.newest_of(user, world.direct, 2, "json"))["messages"]) == 2
+        assert (await pages.newest_of(user, world.direct, 2, "cbor"))[:1] == b"\xa2"
+
+
+def test_a_cache_is_bounded_and_counts() -> None:
+    cache: VersionedCache[str] = VersionedCache("c", 10)
+    cache.put("a", 1, "A", 4)
+    cache.put("b", 1, "B", 4)
+    assert (cache.get("a", 1), cache.get("a", 2), cache.get("x", 1)) == ("A", None, None)
+    cache.put("c", 1, "C", 4)
+    assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
+    cache.put("a", 2, "AA", 6)
+    assert (cache.get("a", 2), cache.get("c", 1)) == ("AA", "C")
+    cache.put("huge", 1, "H", 11)
+    cache.put("a", 3, "huge", 11)
+    assert ("huge" in cache, "a" in cache) == (False, False)
+    statistics = cache.statistics()
+    assert (statistics.values, statistics.bytes) == (1, 4)
+    assert (statistics.hits, statistics.misses, statistics.stale) == (3, 2, 1)

@@ -1,0 +1,151 @@
+"""The HTTP interface in this process, asked in both of its forms."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import cbor2
+import msgspec
+import trio
+from quart_trio import QuartTrio
+
+from server.cluster.writer import Writer
+from server.http.announcements import Announcements
+from server.http.app import create_app
+from store.members import MembersCache
+from store.messages import Committed, NewMessage, send
+from store.postgres.pool import Pool
+from store.redis.client import Redis
+from tests.people import TOKEN_LIFETIME_S
+
+CBOR = "application/cbor"
+
+
+class Answer:
+    """An answer, with ids as 16 bytes and byte fields as bytes, whatever form it came in."""
+
+    def __init__(self, status: int, headers: Any, data: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.data = data
+        if status == 204:
+            assert data == b""
+            self.body = None
+        elif headers.get("Content-Type") == CBOR:
+            self.body = cbor2.loads(data)
+        else:
+            assert headers.get("Content-Type") == "application/json", (status, headers, data)
+            self.body = _natural(msgspec.json.decode(data))
+
+    @property
+    def code(self) -> str:
+        """Of an error; also checks what all errors have in common."""
+        error = self.body["error"]
+        assert self.status >= 400
+        assert error["detail"]
+        assert (
+            ("retry_after_ms" in error) == ("Retry-After" in self.headers) == (self.status >= 500 or self.status == 429)
+        )
+        return str(error["code"])
+
+
+_IDS = {"user", "asked_by", "device", "conversation", "message", "sender", "notifier"}
+_BYTES = {"content", "nonce", "ephemeral_public_key"}
+
+
+def _natural(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_natural(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    made = {}
+    for key, each in value.items():
+        if key in _IDS and isinstance(each, str):
+            made[key] = UUID(each).bytes
+        elif key in _BYTES and each is not None:
+            made[key] = b64decode(each, validate=True)
+        else:
+            made[key] = _natural(each)
+    return made
+
+
+class Api:
+    """Somebody who asks.
+
+    :param form: "json" or "cbor".
+    """
+
+    def __init__(self, app: QuartTrio, form: str = "json", token: str = "") -> None:
+        self.app = app
+        self.form = form
+        self.token = token
+
+    def of(self, token: str) -> Api:
+        """The same form, as the owner of this token."""
+        return Api(self.app, self.form, token)
+
+    async def get(self, path: str, **query: Any) -> Answer:
+        return await self.request("GET", path, **({"query_string": query} if query else {}))
+
+    async def post(self, path: str, body: Any) -> Answer:
+        if self.form == "cbor":
+            return await self.request("POST", path, data=cbor2.dumps(body), headers={"Content-Type": CBOR})
+        return await self.request(
+            "POST", path, data=msgspec.json.encode(_with_texts(body)), headers={"Content-Type": "application/json"}
+        )
+
+    async def request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **what: Any) -> Answer:
+        headers = dict(headers or {})
+        if self.form == "cbor":
+            headers.setdefault("Accept", CBOR)
+        if self.token:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        response = await self.app.test_client().open(path, method=method, headers=headers, **what)
+        return Answer(response.status_code, response.headers, await response.get_data())
+
+
+def _with_texts(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return str(UUID(bytes=value)) if len(value) == 16 else value
+    if isinstance(value, list):
+        return [_with_texts(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _with_texts(each) for key, each in value.items()}
+    return value
+
+
+@asynccontextmanager
+async def open_api(pool: Pool, redis_url: str, form: str = "json", *, ops_token: str = "") -> AsyncGenerator[Api, None]:
+    redis = Redis(redis_url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(redis.run)
+        writer = Writer(redis, pool)
+        nursery.start_soon(writer.run)
+        announcements = Announcements(pool, writer.fanout)
+        app = create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, ops_token=ops_token)
+        yield Api(app, form)
+        nursery.cancel_scope.cancel()
+
+
+async def say(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes) -> list[Committed]:
+    """Messages, straight into the store."""
+    batch = [
+        NewMessage(
+            conversation,
+            sender,
+            bytes([n]) + conversation[:7] + content.rjust(8, b"\0")[-8:],
+            "text",
+            content,
+            None,
+            b"key",
+        )
+        for n, content in enumerate(contents)
+    ]
+    outcomes = await send(pool, MembersCache(), batch)
+    committed = [outcome for outcome in outcomes if isinstance(outcome, Committed)]
+    assert len(committed) == len(contents), outcomes
+    return committed

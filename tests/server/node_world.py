@@ -1,0 +1,317 @@
+"""A gateway in this process, on real sockets, with people who chat through it while others misbehave."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import structlog
+import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Pong,
+    RejectConnection,
+    RejectData,
+    Request,
+)
+
+from client.connection import connect
+from client.http import Credentials
+from protocol import limits
+from protocol.codec import decode_from_server, encode
+from protocol.frames import Frame, Hello, Message, Ping, Push, Reply
+from protocol.frames import Pong as PongReply
+from runtime.config import Config
+from server.gateway.process import SocketGateway
+from store.postgres.pool import Pool
+from tests.cddl import check_from_server
+from tests.people import new_direct, new_user
+from tests.waiting import PATIENCE_S, wait_for
+
+_F = TypeVar("_F")
+
+
+class RawClient:
+    """A WebSocket client that can say anything at all, and reports all that it hears.
+
+    :ivar status: of the HTTP answer; None before it.
+    :ivar close_code: of the close frame that came; None if the connection ended without one.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._websocket = WSConnection(ConnectionType.CLIENT)
+        self._events: list[Event] = []
+        self._parts = b""
+        self.status: int | None = None
+        self.close_code: int | None = None
+        self.close_reason: str | None = None
+        self.pongs: list[bytes] = []
+        self.answers_close = True
+
+    async def write(self, raw: bytes) -> None:
+        """These bytes, as they are."""
+        await self.stream.send_all(raw)
+
+    async def handshake(
+        self, *, path: str = limits.SOCKET_PATH, subprotocols: tuple[str, ...] = (limits.SUBPROTOCOL,)
+    ) -> None:
+        await self.write(self._websocket.send(Request(host="test", target=path, subprotocols=list(subprotocols))))
+        with trio.fail_after(PATIENCE_S):
+            while self.status is None:
+                assert await self._receive(), "no answer to the handshake"
+
+    def message(self, payload: bytes, *, finished: bool = True) -> bytes:
+        """A masked binary message, or a part of one, as bytes."""
+        return self._websocket.send(BytesMessage(data=payload, message_finished=finished))
+
+    async def send(self, *frames: Frame | bytes) -> None:
+        """One message of these frames."""
+        payload = b"".join(frame if isinstance(frame, bytes) else encode(frame) for frame in frames)
+        await self.write(self.message(payload))
+
+    async def hello(self, token: str) -> None:
+        await self.send(Hello(0, token, limits.PROTOCOL_VERSION))
+        await self.read(1)
+
+    async def read(self, count: int) -> list[Reply | Push]:
+        """That many frames, and those that came in the same messages.
+
+        All must fit the grammar in alo.cddl, and be in the one encoding that the specification allows a server.
+        """
+        frames: list[Reply | Push] = []
+        with trio.fail_after(PATIENCE_S):
+            while len(frames) < count:
+                for event in await self._take():
+                    assert isinstance(event, BytesMessage), f"after {len(frames)} frames: {event}, {self.close_reason}"
+                    self._parts += event.data
+                    if event.message_finished:
+                        check_from_server(self._parts)
+                        message = list(decode_from_server(self._parts))
+                        assert b"".join(map(encode, message)) == self._parts
+                        frames += message
+                        self._parts = b""
+        return frames
+
+    async def ask(self, frame: Frame) -> list[Reply | Push]:
+        """Send a request; everything that came until its reply, the reply last."""
+        await self.send(frame)
+        frames: list[Reply | Push] = []
+        while True:
+            for each in await self.read(1):
+                frames.append(each)
+                if getattr(each, "request", None) == frame.request:  # type: ignore[union-attr]
+                    assert each is frames[-1]
+                    return frames
+
+    async def nothing_came(self) -> None:
+        """A request is answered, and nothing comes before its reply."""
+        [only] = await self.ask(Ping(77))
+        assert isinstance(only, PongReply)
+
+    async def find(self, type_: type[_F]) -> _F:
+        """The next frame of this type; what comes before it, or with it, is passed over."""
+        while True:
+            for each in await self.read(1):
+                if isinstance(each, type_):
+                    return each
+
+    async def wait_end(self, *, timeout_s: float = PATIENCE_S) -> int | None:
+        """Read until the other side has closed the TCP connection; the close code that came, if any."""
+        with trio.fail_after(timeout_s):
+            while await self._receive():
+                pass
+        return self.close_code
+
+    async def _take(self) -> list[Event]:
+        while not self._events:
+            assert await self._receive(), f"closed with {self.close_code} {self.close_reason}"
+        events, self._events = self._events, []
+        return events
+
+    async def _receive(self) -> bool:
+        """Some more from the other side; false if there is no more."""
+        try:
+            data = await self.stream.receive_some()
+        except trio.BrokenResourceError:
+            return False
+        if not data:
+            return False
+        self._websocket.receive_data(bytes(data))
+        for event in self._websocket.events():
+            await self._note(event)
+        return True
+
+    async def _note(self, event: Event) -> None:
+        match event:
+            case AcceptConnection():
+                self.status = 101
+            case RejectConnection():
+                self.status = event.status_code
+            case RejectData():
+                pass
+            case Pong():
+                self.pongs.append(bytes(event.payload))
+            case CloseConnection():
+                self.close_code, self.close_reason = event.code, event.reason
+                if self.answers_close:
+                    try:
+                        await self.write(self._websocket.send(event.response()))
+                    except (trio.BrokenResourceError, trio.BusyResourceError):
+                        return  # It is gone, or another task of the test is writing.
+            case _:
+                self._events.append(event)
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset."""
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.stream.socket.close()
+
+
+class Chat:
+    """Two people who write to each other all the time. Each message has to arrive in time, in order, once."""
+
+    def __init__(self, pool: Pool, node: TestNode) -> None:
+        self._pool = pool
+        self._node = node
+        self.exchanges = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        name = secrets.token_hex(4)
+        alice, bob = await new_user(self._pool, f"a{name}"), await new_user(self._pool, f"b{name}")
+        conversation = await new_direct(self._pool, alice, bob)
+        send, receive = trio.open_memory_channel[Push](100)
+        async with connect(self._node.url, alice.token) as talks, connect(self._node.url, bob.token, on_push=send.send):
+            while True:
+                content = b"%d" % self.exchanges
+                with trio.fail_after(PATIENCE_S):
+                    sent = await talks.send(conversation, content, temp_id=uuid4().bytes)
+                    push = await receive.receive()
+                assert isinstance(push, Message)
+                assert (push.content, push.seq, sent.seq) == (content, self.exchanges + 1, self.exchanges + 1)
+                self.exchanges += 1
+                if self.exchanges == 1:
+                    task_status.started()
+
+    async def wait_exchange(self) -> None:
+        """Return after one more message has been sent and has arrived, all of it from now on."""
+        goal = self.exchanges + 2
+        await wait_for(lambda: self.exchanges >= goal, what="the bystanders chat")
+
+
+class TestNode:
+    """A gateway and what its inside looks like from a test."""
+
+    __test__ = False
+
+    def __init__(self, gateway: SocketGateway, port: int, logs: list[MutableMapping[str, Any]]) -> None:
+        self.gateway = gateway
+        self.port = port
+        self.url = f"ws://127.0.0.1:{port}"
+        self.logs = logs
+
+    @asynccontextmanager
+    async def open_raw(self) -> AsyncIterator[RawClient]:
+        """A TCP connection on which nothing has been said."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        client = RawClient(stream)
+        try:
+            yield client
+        finally:
+            if stream.socket.fileno() >= 0:
+                await trio.aclose_forcefully(stream)
+
+    @asynccontextmanager
+    async def open_websocket(self, token: str | None = None) -> AsyncIterator[RawClient]:
+        """After the WebSocket handshake, and welcomed if there is a token."""
+        async with self.open_raw() as client:
+            await client.handshake()
+            if token is not None:
+                await client.hello(token)
+            yield client
+
+    def footprint(self) -> dict[str, int]:
+        """What a connection that has ended may not leave behind. The pool's connections to Postgres come and go."""
+        pool = self.gateway._pool.statistics()
+        hub = self.gateway._hub.statistics()
+        return {
+            "connections": len(self.gateway._connections),
+            "registered": hub.connections,
+            "users": hub.users,
+            "tasks": sum(1 for _ in _tasks(trio.lowlevel.current_root_task())),
+            "fds": len(list(Path("/proc/self/fd").iterdir())) - (pool.connects - pool.discarded),
+        }
+
+    async def wait_footprint(self, before: dict[str, int], *, timeout_s: float = PATIENCE_S) -> None:
+        with trio.move_on_after(timeout_s):
+            await wait_for(lambda: self.footprint() == before, what="nothing is left behind", timeout_s=2 * timeout_s)
+        assert self.footprint() == before
+
+    def faults(self) -> list[MutableMapping[str, Any]]:
+        """Logged errors: there is no traceback for anything that a client can do."""
+        return [line for line in self.logs if line["log_level"] in ("error", "critical")]
+
+
+def _tasks(task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
+    if task is None:
+        return
+    yield task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from _tasks(child)
+
+
+@asynccontextmanager
+async def open_node(database_url: str, redis_url: str, **settings: Any) -> AsyncGenerator[TestNode, None]:
+    """A gateway; ended by force at the end of the block. Nothing that happened may have been logged as an error."""
+    config = Config(database_url=database_url, redis_url=redis_url, socket_port=0, **settings)
+    gateway = SocketGateway(config)
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            port = await nursery.start(gateway.run)
+            node = TestNode(gateway, port, logs)
+            yield node
+            nursery.cancel_scope.cancel()
+        assert node.faults() == [], node.faults()
+
+
+@asynccontextmanager
+async def open_chat(pool: Pool, node: TestNode) -> AsyncGenerator[Chat, None]:
+    """Bystanders: they chat until the end of the block, and once more after everything."""
+    async with trio.open_nursery() as nursery:
+        chat = Chat(pool, node)
+        await nursery.start(chat.run)
+        yield chat
+        await chat.wait_exchange()
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def undisturbed(
+    pool: Pool, node: TestNode, *, timeout_s: float = PATIENCE_S
+) -> AsyncGenerator[Credentials, None]:
+    """Whatever the block does to the node: bystanders chat on, and afterwards nothing of it is left there.
+
+    Yields somebody whose token is good.
+    """
+    somebody = await new_user(pool, f"m{secrets.token_hex(4)}")
+    async with open_chat(pool, node) as chat:
+        before = node.footprint()
+        yield somebody
+        await chat.wait_exchange()
+        await node.wait_footprint(before, timeout_s=timeout_s)
+
+
+def on_linux() -> bool:
+    return os.path.exists("/proc/self/fd")

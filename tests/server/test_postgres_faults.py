@@ -1,0 +1,380 @@
+"""Postgres is killed, fails over, is far away, full or locked: sends succeed or are to be retried, and none is lost.
+
+`talk_through` (test_server_outages) checks each time that what was acknowledged is there once, in order, and pushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+import trio
+
+from client.connection import Connection, connect
+from client.errors import NoReply, RequestRefused
+from embedded.ports import LOOPBACK
+from embedded.postgres import NOT_DURABLE, Postgres
+from protocol.codes import ErrorCode
+from protocol.frames import Sent
+from store.errors import ForeignCursor, PoolerRefused
+from store.members import MembersCache
+from store.messages import Committed, NewMessage, history, send
+from store.postgres import driver as postgres_module
+from store.postgres import pool as pool_module
+from store.postgres.driver import connect as connect_postgres
+from store.postgres.pool import Pool
+from store.sync import sync
+from tests.conftest import migrated_postgres
+from tests.memory import in_memory
+from tests.pg_proxy import open_proxy
+from tests.processes import open_cluster
+from tests.server.node_world import open_node, wait_for
+from tests.server.test_outages import retry, talk_through, two_who_chat
+from tests.standby import Standby, await_standby
+
+NOT_FSYNCED = {**NOT_DURABLE, "synchronous_commit": "on"}
+LATE = {ErrorCode.UNAVAILABLE.value, ErrorCode.OVERLOADED.value}
+
+
+async def in_thread(call: object) -> None:
+    assert callable(call)
+    await trio.to_thread.run_sync(call)
+
+
+@pytest.fixture
+def durable_postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """One that waits for the disk at each commit."""
+    with migrated_postgres(tmp_path / "durable", {}) as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def primary(tmp_path: Path) -> Iterator[Postgres]:
+    """One whose commits wait for its standby, if it has to have one."""
+    with in_memory(tmp_path) as folder, migrated_postgres(folder / "primary", NOT_FSYNCED) as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def standby(primary: Postgres, tmp_path: Path) -> Iterator[Standby]:
+    with in_memory(tmp_path) as folder:
+        standby = Standby(folder / "standby", primary, settings=NOT_FSYNCED)
+        standby.start()
+        try:
+            yield standby
+        finally:
+            standby.stop()
+
+
+def either(*hosts: int) -> str:
+    """A DSN of several hosts, of which the one that takes writes is wanted."""
+    where = ",".join(f"{LOOPBACK}:{port}" for port in hosts)
+    return f"postgresql://postgres@{where}/postgres?target_session_attrs=read-write"
+
+
+async def insist(sender: Connection, conversation: bytes, content: bytes, temp_id: bytes) -> tuple[Sent, set[str]]:
+    """The acknowledgement, and the codes of the refusals before it."""
+    refusals: set[str] = set()
+    while True:
+        try:
+            return await sender.send(conversation, content, temp_id=temp_id), refusals
+        except RequestRefused as error:
+            refusals.add(error.code)
+
+
+async def wait_committed(pool: Pool, messages: int) -> None:
+    with trio.fail_after(5):
+        while True:
+            if await pool.fetch("select count(*) from messages") == [(messages,)]:
+                return
+            await trio.sleep(0.005)
+
+
+async def test_kill_9_and_recovery(durable_postgres: Postgres, redis_url: str) -> None:
+    async with open_node(durable_postgres.url, redis_url) as node:
+
+        async def kill() -> None:
+            await in_thread(durable_postgres.kill)
+
+        refused, _ = await talk_through(node, durable_postgres.url, kill, lambda: in_thread(durable_postgres.start))
+        assert set(refused) <= LATE
+
+
+async def test_fail_over_to_a_synchronous_standby(primary: Postgres, standby: Standby, redis_url: str) -> None:
+    """All that was acknowledged is there, and sends go on by themselves within 10 s of the promotion (P1)."""
+    await in_thread(lambda: await_standby(primary))
+    url = either(primary.port, standby.port)
+    async with open_node(url, redis_url) as node:
+        kill, promote = (lambda: in_thread(primary.kill)), (lambda: in_thread(standby.promote))
+        refused, _ = await talk_through(node, url, kill, promote, is_same_history=False)
+        assert set(refused) <= LATE
+
+
+async def test_the_standby_as_first_host_is_passed_over(primary: Postgres, standby: Standby, redis_url: str) -> None:
+    pool = Pool(either(standby.port, primary.port), 2)
+    alice, _, conversation = await two_who_chat(pool)
+    async with open_node(pool.url, redis_url) as node, connect(node.url, alice.token) as sender:
+        assert (await sender.send(conversation, b"x", temp_id=uuid4().bytes)).seq == 1
+    pool.close()
+
+
+async def commit(pool: Pool, conversation: bytes, sender: bytes, content: bytes) -> Committed:
+    message = NewMessage(conversation, sender, uuid4().bytes, "text", content, None, None)
+    [outcome] = await send(pool, MembersCache(), [message])
+    assert isinstance(outcome, Committed), outcome
+    return outcome
+
+
+async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_received(
+    primary: Postgres, standby: Standby
+) -> None:
+    """Told honestly (docs/guarantees.md): exactly that is lost, and a device that has seen it is told to begin anew."""
+    url = either(primary.port, standby.port)
+    pool = Pool(url, 2)
+    alice, bob, conversation = await two_who_chat(pool)
+    kept = [await commit(pool, conversation, alice.user, b"kept %d" % n) for n in range(3)]
+    before = (await sync(pool, bob.user, None)).cursor
+    with psycopg.connect(primary.url, autocommit=True) as connection:
+        lsn = connection.execute("select pg_current_wal_lsn()").fetchone()
+        with psycopg.connect(standby.url, autocommit=True) as other:
+            arrived = "select pg_last_wal_replay_lsn() >= %s"
+            await wait_for(lambda: other.execute(arrived, lsn).fetchone() == (True,), what="the standby has all")
+    await in_thread(standby.cut_off)
+    for n in range(5):
+        await commit(pool, conversation, alice.user, b"lost %d" % n)
+    after = (await sync(pool, bob.user, before)).cursor
+    await in_thread(primary.kill)
+    await in_thread(standby.promote)
+    pool.close()
+    pool = Pool(url, 2)
+    page = await history(pool, bob.user, conversation, limit=99, after=0)
+    assert [message.message for message in page.messages] == [each.message for each in kept]
+    with pytest.raises(ForeignCursor):
+        await sync(pool, bob.user, after)
+    for n in range(12):
+        assert (await commit(pool, conversation, alice.user, b"new")).seq == 4 + n
+    with pytest.raises(ForeignCursor):
+        await sync(pool, bob.user, after)  # Its transactions have been overtaken meanwhile; the timeline has not.
+    fresh = await sync(pool, bob.user, None)
+    assert not (await sync(pool, bob.user, fresh.cursor)).pushes
+    pool.close()
+
+
+async def test_without_its_synchronous_standby_nothing_is_acknowledged_and_the_retry_finds_the_one_message(
+    primary: Postgres, standby: Standby, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retries find it committed and are not acknowledged either, until the standby has it: fail-over then keeps it."""
+    pool = Pool(either(primary.port, standby.port), 2)
+    alice, _, conversation = await two_who_chat(pool)
+    await in_thread(lambda: await_standby(primary))
+    monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.5)
+    async with open_node(primary.url, redis_url) as node, connect(node.url, alice.token) as sender:
+        await in_thread(standby.kill)
+        temp_id = uuid4().bytes
+        for _ in range(3):
+            with pytest.raises(RequestRefused) as refused:
+                await sender.send(conversation, b"x", temp_id=temp_id)
+            assert refused.value.code == ErrorCode.UNAVAILABLE.value
+            assert await pool.fetch("select count(*), max(seq) from messages") == [(1, 1)]
+        await in_thread(standby.start)
+        with trio.fail_after(15):
+            sent, refusals = await insist(sender, conversation, b"x", temp_id)
+        assert sent.seq == 1
+        assert refusals <= LATE
+        pool.close()  # What it keeps open would not outlive the primary.
+        await in_thread(primary.kill)
+    await in_thread(standby.promote)
+    assert await pool.fetch("select id, seq from messages") == [(sent.message, 1)]
+    pool.close()
+
+
+async def test_a_primary_that_takes_no_writes_any_more_is_left(own_postgres: Postgres, redis_url: str) -> None:
+    """As a fail-over manager does it: the open connections fail as retryable, new ones find where to write."""
+    pool = Pool(own_postgres.url, 2)
+    alice, _, conversation = await two_who_chat(pool)
+    async with (
+        open_node(f"{own_postgres.url}?target_session_attrs=read-write", redis_url) as node,
+        connect(node.url, alice.token) as sender,
+    ):
+        await sender.send(conversation, b"x", temp_id=uuid4().bytes)
+        await pool.fetch("alter system set default_transaction_read_only = on")
+        await pool.fetch("select pg_reload_conf()")
+        refused: list[str] = []
+
+        async def send_on() -> None:
+            while len(refused) < 3:  # A backend reads its settings anew some time after it was told to.
+                await retry(sender, conversation, b"y", refused)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_on)
+            await wait_for(lambda: len(refused) >= 3, what="refusals", timeout_s=10)
+            with psycopg.connect(f"{own_postgres.url}?options=-cdefault_transaction_read_only%3Doff") as admin:
+                admin.autocommit = True
+                admin.execute("alter system reset default_transaction_read_only")
+                admin.execute("select pg_reload_conf()")
+        assert set(refused) <= LATE
+    pool.close()
+
+
+async def test_all_connections_terminated_again_and_again(pool: Pool, redis_url: str) -> None:
+    kill = (
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and application_name <> 'killer'"
+    )
+    async with open_node(pool.url, redis_url) as node, trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+
+        async def kill_all() -> None:
+            with scope, psycopg.connect(pool.url, autocommit=True, application_name="killer") as killer:
+                while True:
+                    killer.execute(kill)
+                    await trio.sleep(0.05)
+
+        async def start_killing() -> None:
+            nursery.start_soon(kill_all)
+
+        async def stop_killing() -> None:
+            scope.cancel()
+
+        refused, _ = await talk_through(node, pool.url, start_killing, stop_killing)
+        assert set(refused) <= LATE
+
+
+async def test_a_full_pool_refuses_in_time_and_heals(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever holds the connections, a request is answered: too much at once, or too late."""
+    monkeypatch.setattr(pool_module, "WAIT_TIMEOUT_S", 0.2)
+    async with open_node(pool.url, redis_url, database_pool=2) as node, trio.open_nursery() as nursery:
+        gateway_pool, is_over = node.gateway._pool, trio.Event()
+
+        async def hold() -> None:
+            async with gateway_pool.connection():
+                await is_over.wait()
+
+        async def hold_all() -> None:
+            for _ in range(2):
+                nursery.start_soon(hold)
+
+        async def let_go() -> None:
+            is_over.set()
+
+        refused, _ = await talk_through(node, pool.url, hold_all, let_go)
+        assert set(refused) == {ErrorCode.OVERLOADED.value}
+
+
+async def test_reads_are_refused_in_time_while_the_pool_is_full(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They queue by themselves, apart from sends."""
+    monkeypatch.setattr(pool_module, "WAIT_TIMEOUT_S", 0.2)
+    alice, _, conversation = await two_who_chat(pool)
+    async with open_node(pool.url, redis_url, database_pool=2) as node, connect(node.url, alice.token) as reader:
+        gateway_pool = node.gateway._pool
+        async with gateway_pool.connection(), gateway_pool.connection():
+            for read in (reader.list_conversations, lambda: reader.history(conversation), lambda: reader.sync(None)):
+                with trio.fail_after(2), pytest.raises(RequestRefused) as refused:
+                    await read()
+                assert refused.value.code == ErrorCode.OVERLOADED.value
+                assert refused.value.retry_after_ms is not None
+        assert [each.conversation for each in (await reader.list_conversations()).conversations] == [conversation]
+
+
+async def test_a_slow_network_slows_down_and_loses_nothing(own_postgres: Postgres, redis_url: str) -> None:
+    """50 ms each way; sends that wait for each other share commits, so there are many in one."""
+    async with open_proxy(own_postgres.port) as proxy:
+        proxy.delay_s = 0.05
+        pool = Pool(own_postgres.url, 2)
+        alice, _, conversation = await two_who_chat(pool)
+        async with open_node(proxy.url(own_postgres.url), redis_url) as node, connect(node.url, alice.token) as sender:
+            acks: list[int] = []
+
+            async def say(n: int) -> None:
+                sent = await sender.send(conversation, b"%d" % n, temp_id=uuid4().bytes, timeout_s=10)
+                acks.append(sent.seq)
+
+            async with trio.open_nursery() as nursery:
+                for n in range(200):
+                    nursery.start_soon(say, n)
+            assert sorted(acks) == list(range(1, 201))
+            assert node.gateway._sends.lanes.statistics().fast.batches <= 20
+        pool.close()
+
+
+async def test_a_network_that_falls_silent_is_given_up_in_time(
+    own_postgres: Postgres, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(postgres_module, "CONNECT_TIMEOUT_S", 0.5)
+    async with open_proxy(own_postgres.port) as proxy:
+        url = proxy.url(own_postgres.url)
+
+        async def fall_silent() -> None:
+            proxy.is_deaf = True
+
+        async def speak_again() -> None:
+            proxy.is_deaf = False
+
+        async with open_node(url, redis_url) as node:
+            refused, _ = await talk_through(node, own_postgres.url, fall_silent, speak_again)
+            assert set(refused) <= LATE
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_by_its_temp_id(own_postgres: Postgres, redis_url: str) -> None:
+    """The connection breaks after Postgres has committed: we do not know, and the retry does."""
+    pool = Pool(own_postgres.url, 2)
+    alice, _, conversation = await two_who_chat(pool)
+    async with open_proxy(own_postgres.port) as proxy:
+        url = proxy.url(own_postgres.url)
+        async with open_node(url, redis_url) as node, connect(node.url, alice.token) as sender:
+            await sender.send(conversation, b"0", temp_id=uuid4().bytes)
+            for turn in range(1, 4):
+                temp_id, refused = uuid4().bytes, []
+
+                async def try_it(temp_id: bytes = temp_id, refused: list[str] = refused, turn: int = turn) -> None:
+                    try:
+                        await sender.send(conversation, b"%d" % turn, temp_id=temp_id)
+                    except (RequestRefused, NoReply) as error:
+                        refused.append(str(getattr(error, "code", "")))
+
+                proxy.is_deaf = True
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(try_it)
+                    await wait_committed(pool, turn + 1)
+                    await proxy.cut()
+                    proxy.is_deaf = False
+                assert refused == [ErrorCode.UNAVAILABLE.value]
+                with trio.fail_after(10):
+                    again, refusals = await insist(sender, conversation, b"%d" % turn, temp_id)
+                assert again.seq == turn + 1
+                assert refusals <= LATE
+            assert await pool.fetch("select count(*), max(seq) from messages") == [(4, 4)]
+    pool.close()
+
+
+def as_pooler(piece: bytes) -> bytes:
+    """BackendKeyData ('K', length 12, process id, secret) with a process id that is made up."""
+    at = piece.find(b"K\x00\x00\x00\x0c")
+    return piece if at < 0 else piece[: at + 5] + b"\x7f\xff\xff\x00" + piece[at + 9 :]
+
+
+async def test_a_connection_pooler_in_front_is_refused_by_name(own_postgres: Postgres, redis_url: str) -> None:
+    """By every process, with a sentence and no traceback: it could not keep what is promised."""
+    async with open_proxy(own_postgres.port) as proxy:
+        proxy.change = as_pooler
+        url = proxy.url(own_postgres.url)
+        with pytest.raises(PoolerRefused, match=f"PgBouncer, answers at 127.0.0.1:{proxy.port}"):
+            await connect_postgres(url)
+        with pytest.raises(PoolerRefused):
+            await Pool(url, 2).wait_ready()
+        async with open_cluster(url, redis_url) as cluster:
+            socket, _ = await cluster.start_socket(wait=False)
+            with trio.fail_after(20):
+                assert await socket.wait() == 1
+            sentence = "a connection pooler, such as PgBouncer"
+            await wait_for(lambda: any(sentence in line for line in socket.raw), what="the sentence")
+            assert not any("Traceback" in line for line in socket.raw)

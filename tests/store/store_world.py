@@ -1,0 +1,105 @@
+"""What the tests of the store share: waiting for what can be seen, a server that stays silent, messages to send."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from uuid import uuid4
+
+import trio
+
+from store.messages import NewMessage
+from store.postgres.pool import Pool
+from store.redis.client import Redis
+
+DEADLINE_S = 10.0
+"""For what takes milliseconds; a busy machine may take its time."""
+
+
+async def wait_until(condition: Callable[[], Awaitable[Any]], what: str, *, timeout_s: float = DEADLINE_S) -> Any:
+    """Look until the condition holds, and return its value; fails after the deadline, saying what was missing."""
+    with trio.move_on_after(timeout_s):
+        while True:
+            if value := await condition():
+                return value
+            await trio.sleep(0.005)
+    raise AssertionError(f"not within {timeout_s:g} s: {what}")
+
+
+@contextmanager
+def no_longer_than(seconds: float):  # type: ignore[no-untyped-def]
+    """Fails if the block takes longer; the margin for a busy machine is the caller's."""
+    began = trio.current_time()
+    yield
+    took = trio.current_time() - began
+    assert took <= seconds, f"took {took:.2f} s"
+
+
+@asynccontextmanager
+async def running(url: str, *, connected: bool = True) -> AsyncGenerator[Redis, None]:
+    """A client of this Redis, connected unless it is not to be waited for."""
+    redis = Redis(url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(redis.run)
+        if connected:
+            with trio.fail_after(DEADLINE_S):
+                await redis.wait_connected()
+        yield redis
+        nursery.cancel_scope.cancel()
+
+
+class SilentServer:
+    """Accepts connections and says nothing.
+
+    :ivar port: where it listens.
+    :ivar accepted: set when somebody has connected.
+    :ivar left: set when somebody who had connected has closed.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.accepted = trio.Event()
+        self.left = trio.Event()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        self.accepted.set()
+        try:
+            while await stream.receive_some():
+                pass
+        except trio.BrokenResourceError:
+            pass
+        self.left.set()
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncGenerator[SilentServer, None]:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = SilentServer(listeners[0].socket.getsockname()[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, server.serve, listeners)
+        yield server
+        nursery.cancel_scope.cancel()
+
+
+def a_message(conversation: bytes, sender: bytes, content: bytes = b"ciphertext", **changes: Any) -> NewMessage:
+    """A send with a fresh temp_id, unless one is given."""
+    values: dict[str, Any] = {
+        "temp_id": uuid4().bytes,
+        "content_type": "text",
+        "content": content,
+        "nonce": b"n" * 24,
+        "ephemeral_public_key": None,
+        **changes,
+    }
+    return NewMessage(conversation=conversation, sender=sender, **values)
+
+
+async def is_waiting_for(pool: Pool, event_type: str, query_part: str) -> bool:
+    """Whether some other connection waits for this type of event in a query with this text."""
+    rows = await pool.fetch(
+        "select count(*) from pg_stat_activity where state = 'active' and wait_event_type = %s"
+        " and query like %s and pid <> pg_backend_pid()",
+        (event_type, f"%{query_part}%"),
+    )
+    return bool(rows[0][0])

@@ -1,0 +1,72 @@
+"""States that cannot be: Postgres refuses them, whoever writes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.postgres.driver import Error
+from store.postgres.pool import Pool
+from tests.people import new_direct, new_group, new_user
+
+IMPOSSIBLE = {
+    "a contact of oneself": "insert into contacts (user_id, contact_id) values ('{alice}', '{alice}')",
+    "a contact that is nobody": "insert into contacts (user_id, contact_id) values ('{alice}', gen_random_uuid())",
+    "a second direct conversation": (
+        "insert into conversations (id, kind, direct_low, direct_high) select gen_random_uuid(), kind, direct_low,"
+        " direct_high from conversations where kind = 'direct'"
+    ),
+    "a direct conversation the wrong way round": (
+        "update conversations set direct_low = direct_high, direct_high = direct_low where kind = 'direct'"
+    ),
+    "a group that somebody blocks in": "update conversations set low_blocks = true where kind = 'group'",
+    "a group without a name": "update conversations set name = null where kind = 'group'",
+    "a participant of an unknown role": "update participants set role = 'king'",
+    "a participant who is nobody": (
+        "insert into participants (conversation_id, user_id) values ('{group}', gen_random_uuid())"
+    ),
+    "read, but not delivered": "update participants set read_seq = 1",
+    "a mark below nothing": "update participants set private_read_seq = -1",
+    "a participant from before the first message": "update participants set since_seq = -1",
+    "left before joining": (
+        "insert into departures (user_id, conversation_id, since_seq, left_seq) values ('{alice}', '{group}', 2, 1)"
+    ),
+    "a message before the first": "insert into messages {message} values ('{group}', 0, {rest}, null, null)",
+    "an answer to what is not there yet": "insert into messages {message} values ('{group}', 1, {rest}, 1, null)",
+    "a deleted message with content": "insert into messages {message} values ('{group}', 1, {rest}, null, now())",
+    "a verified address that is none": "insert into emails (user_id, verified) values ('{alice}', now())",
+    "an address without tokens": "insert into emails (user_id, address) values ('{alice}', 'a@b.example')",
+    "a digest to an unverified address": "insert into emails (user_id, next_digest) values ('{alice}', now())",
+    "a second key of mails": "insert into mail_key (key) select key from mail_key",
+    "an attachment of half a message": (
+        "insert into attachments (id, user_id, object_key, size_bytes, mime_type, seq)"
+        " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', 1)"
+    ),
+    "an attachment of no message": (
+        "insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq)"
+        " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', '{group}', 99)"
+    ),
+    "a doomed attachment of a message": (
+        "with sent as (insert into messages {message} values ('{group}', 1, {rest}, null, null))"
+        " insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq, doomed)"
+        " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', '{group}', 1, now())"
+    ),
+    "an attachment of no size": (
+        "insert into attachments (id, user_id, object_key, size_bytes, mime_type)"
+        " values (gen_random_uuid(), '{alice}', 'k', 0, 'a/b')"
+    ),
+}
+"""What each statement would make; all else about it is as it should be."""
+
+MESSAGE = "(conversation_id, seq, id, sender_id, created, content_type, content, reply_to, deleted)"
+REST = "gen_random_uuid(), '{alice}', now(), 'text', 'x'"
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+async def test_what_cannot_be_is_refused(pool: Pool, name: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    await new_direct(pool, alice, bob)
+    ids = {"alice": alice.user.hex(), "group": (await new_group(pool, alice, bob)).hex()}
+    statement = IMPOSSIBLE[name].format(**ids, message=MESSAGE, rest=REST.format(**ids))
+    with pytest.raises(Error) as refused:
+        await pool.fetch(statement)
+    assert (refused.value.sqlstate or "")[:2] == "23", "a constraint, and no mistake of the statement"

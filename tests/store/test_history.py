@@ -1,0 +1,240 @@
+"""A restored back-up is another history: devices that hold more than it begin anew (P1, P4)."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+import trio
+
+from client.http import Credentials
+from embedded.postgres import NOT_DURABLE, Postgres
+from embedded.programs import find_postgres
+from protocol.frames import Conversation
+from store import messages
+from store.cli.restored import NotMigrated, begin_history
+from store.errors import ForeignCursor
+from store.members import MembersCache
+from store.postgres.migrate import migrate
+from store.postgres.pool import Pool
+from store.sync import SyncPage, sync
+from tests.conftest import database_of
+from tests.memory import in_memory
+from tests.people import new_direct, new_user
+from tests.store.store_world import a_message
+
+DATABASE = "chat"
+
+
+class Place:
+    """A cluster that holds the product's database, what was saved of it, and a second cluster.
+
+    :ivar url: of the database that devices reach, from now on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self._dump = folder / "dump"
+        self._other = Postgres(folder / "other", settings=NOT_DURABLE)
+        self._postgres = self._start(Postgres(folder / "own", settings=NOT_DURABLE))
+        self._in_cluster(f"create database {DATABASE}")
+        trio.run(migrate, self.url)
+
+    @property
+    def url(self) -> str:
+        return database_of(self._postgres, DATABASE)
+
+    def _start(self, postgres: Postgres) -> Postgres:
+        postgres.start()
+        self._stack.callback(postgres.stop)
+        return postgres
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def save_dump(self) -> None:
+        self._run("pg_dump", "--format", "custom", "--file", str(self._dump), self.url)
+
+    def save_folder(self) -> None:
+        self._postgres.stop()
+        shutil.copytree(self._postgres.data, self._other.data, symlinks=True)
+        self._postgres.start()
+
+    def save_database(self) -> None:
+        self._in_cluster(f"create database saved template {DATABASE}")
+
+    def restore_dump(self) -> None:
+        self._in_cluster(f"drop database {DATABASE} with (force)", f"create database {DATABASE}")
+        self._run("pg_restore", "--dbname", self.url, str(self._dump))
+
+    def restore_dump_in_place(self) -> None:
+        self._run("pg_restore", "--clean", "--if-exists", "--dbname", self.url, str(self._dump))
+
+    def restore_dump_elsewhere(self) -> None:
+        self._postgres = self._start(self._other)
+        self._in_cluster(f"create database {DATABASE}")
+        self._run("pg_restore", "--dbname", self.url, str(self._dump))
+
+    def restore_database(self) -> None:
+        self._in_cluster(f"drop database {DATABASE} with (force)", f"alter database saved rename to {DATABASE}")
+
+    def restore_folder(self) -> None:
+        self._postgres = self._start(self._other)
+
+    def tell(self) -> str:
+        """What the operator's command prints."""
+        command = [sys.executable, "-m", "store", "restored"]
+        told = subprocess.run(command, env={"DATABASE_URL": self.url}, capture_output=True, text=True, timeout=60)
+        assert told.returncode == 0, told.stderr
+        return told.stdout
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run([find_postgres().path.with_name(program), *arguments], check=True, timeout=60)
+
+    def _in_cluster(self, *statements: str) -> None:
+        with psycopg.connect(self._postgres.url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with in_memory(tmp_path) as folder:
+        place = Place(folder)
+        yield place
+        place.close()
+
+
+@pytest.fixture
+async def alice(pool: Pool) -> Credentials:
+    return await new_user(pool, "alice")
+
+
+class Talk:
+    """Two people, of whom one has a device that keeps its cursor."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.cursor: bytes | None = None
+
+    async def begin(self) -> None:
+        pool = Pool(self._place.url, 2)
+        self.alice, self.bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+        self.direct = await new_direct(pool, self.alice, self.bob)
+        pool.close()
+
+    async def say(self, count: int) -> None:
+        pool = Pool(self._place.url, 2)
+        batch = [a_message(self.direct, self.bob.user, b"%d" % n) for n in range(count)]
+        outcomes = await messages.send(pool, MembersCache(), batch)
+        assert all(isinstance(outcome, messages.Committed) for outcome in outcomes)
+        pool.close()
+
+    async def sync(self, *, anew: bool = False) -> SyncPage:
+        pool = Pool(self._place.url, 2)
+        try:
+            page = await sync(pool, self.alice.user, None if anew else self.cursor)
+        finally:
+            pool.close()
+        self.cursor = page.cursor
+        return page
+
+
+Way = tuple[Callable[[Place], None], Callable[[Place], None]]
+ASKED: dict[str, Way] = {
+    "a dump, into a database of the same name": (Place.save_dump, Place.restore_dump),
+    "a dump, into the same database": (Place.save_dump, Place.restore_dump_in_place),
+    "a dump, into another cluster": (Place.save_dump, Place.restore_dump_elsewhere),
+    "a copy of the database": (Place.save_database, Place.restore_database),
+    "a copy of the data directory": (Place.save_folder, Place.restore_folder),
+}
+NEEDS_COMMAND = {"a copy of the data directory"}
+
+
+@pytest.mark.parametrize("way", ASKED)
+def test_a_device_that_holds_more_than_the_back_up_begins_anew(place: Place, way: str) -> None:
+    save, restore = ASKED[way]
+    talk = Talk(place)
+    trio.run(talk.begin)
+    trio.run(talk.say, 2)
+    save(place)
+    trio.run(talk.say, 3)
+    trio.run(talk.sync)
+    restore(place)
+    trio.run(talk.say, 1)
+    if way in NEEDS_COMMAND:
+        # What differs is nowhere in it: a copy is the same to the last byte.
+        trio.run(talk.sync)
+        assert "anew" in place.tell()
+    with pytest.raises(ForeignCursor):
+        trio.run(talk.sync)
+    [_, told] = trio.run(lambda: talk.sync(anew=True)).pushes
+    assert isinstance(told, Conversation)
+    assert told.last_seq == 3
+    trio.run(talk.say, 1)
+    assert [getattr(push, "seq", None) for push in trio.run(talk.sync).pushes][-1] == 4
+
+
+def test_after_the_command_nothing_from_another_cluster_is_told_with_each_sync(place: Place) -> None:
+    """Its transactions had numbers that the new cluster gives out later."""
+    talk = Talk(place)
+    trio.run(talk.begin)
+    for _ in range(300):
+        trio.run(talk.say, 1)
+    place.save_dump()
+    place.restore_dump_elsewhere()
+    trio.run(lambda: talk.sync(anew=True))
+    assert trio.run(talk.sync).pushes != [], "told again, and again"
+    told = place.tell()
+    assert re.search(r"^messages: \d+ rows had", told, re.MULTILINE)
+    trio.run(lambda: talk.sync(anew=True))
+    assert trio.run(talk.sync).pushes == []
+    assert "rows" not in place.tell(), "the second time there is nothing left to do"
+
+
+async def test_the_command_may_be_run_twice_and_each_time_devices_begin_anew(pool: Pool, alice: Credentials) -> None:
+    seen = set()
+    for _ in range(2):
+        cursor = (await sync(pool, alice.user, None)).cursor
+        history, rows = await begin_history(pool.url)
+        assert rows == {}
+        seen.add(history)
+        with pytest.raises(ForeignCursor):
+            await sync(pool, alice.user, cursor)
+    assert len(seen) == 2
+
+
+async def test_a_database_that_is_not_migrated_is_refused_with_a_sentence(pool: Pool) -> None:
+    for change in ("delete from function_sets", "drop table migrations"):
+        await pool.fetch(change)
+        with pytest.raises(NotMigrated, match="store migrate"):
+            await begin_history(pool.url)
+
+
+async def test_a_role_that_may_not_read_the_system_identifier_syncs_all_the_same(
+    pool: Pool, alice: Credentials
+) -> None:
+    before = (await sync(pool, alice.user, None)).cursor
+    await pool.fetch("revoke execute on function pg_control_system() from public")
+    name = "r" + alice.user.hex()
+    await pool.fetch(f"create role {name} login")
+    await pool.fetch(f"grant select, insert, update, delete on all tables in schema public to {name}")
+    other = Pool(pool.url.replace("postgres@", f"{name}@"), 1)
+    try:
+        page = await sync(other, alice.user, None)
+        await sync(other, alice.user, page.cursor)
+        with pytest.raises(ForeignCursor):
+            await sync(other, alice.user, before)
+    finally:
+        other.close()
+        await pool.fetch(f"drop owned by {name}")
+        await pool.fetch(f"drop role {name}")
+        await pool.fetch("grant execute on function pg_control_system() to public")

@@ -1,0 +1,210 @@
+"""Marks of delivery: up to the last message, never back, and only one's own."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+
+from client.http import Credentials
+from store.errors import Locked, Unavailable
+from store.marks import Mark, mark
+from store.members import MembersCache
+from store.messages import send
+from store.postgres.driver import connected, uuid
+from store.postgres.pool import Pool
+from tests.people import new_direct, new_group, new_user
+from tests.store.store_world import a_message
+
+
+@pytest.fixture
+async def people(pool: Pool) -> list[Credentials]:
+    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+
+
+@pytest.fixture
+async def group(pool: Pool, people: list[Credentials]) -> bytes:
+    """A group of all, with ten messages of the first."""
+    return await filled_group(pool, people)
+
+
+async def filled_group(pool: Pool, people: list[Credentials]) -> bytes:
+    group = await new_group(pool, *people)
+    await send(pool, MembersCache(), [a_message(group, people[0].user) for _ in range(10)])
+    return group
+
+
+async def delivered(pool: Pool) -> dict[tuple[bytes, bytes], int]:
+    rows = await pool.fetch("select conversation_id, user_id, delivered_seq from participants")
+    return {(conversation, user): seq for conversation, user, seq in rows}
+
+
+async def test_mark_never_goes_back_nor_beyond_the_last_message(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    bob = people[1].user
+    for seq, expected in ((3, 3), (2, 3), (0, 3), (7, 7), (2**63 - 1, 10), (1, 10)):
+        assert (await mark(pool, [[Mark(bob, group, seq)]])).outcomes == [None]
+        assert (await delivered(pool))[group, bob] == expected
+
+
+async def read(pool: Pool) -> dict[tuple[bytes, bytes], tuple[int, int]]:
+    rows = await pool.fetch("select conversation_id, user_id, delivered_seq, read_seq from participants")
+    return {(conversation, user): (delivered, read) for conversation, user, delivered, read in rows}
+
+
+async def test_what_is_read_is_delivered_and_neither_mark_goes_back(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    bob = people[1].user
+    steps = [
+        (Mark(bob, group, 4), (4, 0)),
+        (Mark(bob, group, 3, 3), (4, 3)),
+        (Mark(bob, group, 2, 2), (4, 3)),
+        (Mark(bob, group, 9), (9, 3)),
+        (Mark(bob, group, 6, 6), (9, 6)),
+        (Mark(bob, group, 2**63 - 1, 2**63 - 1), (10, 10)),
+    ]
+    for given, expected in steps:
+        assert (await mark(pool, [[given]])).outcomes == [None]
+        assert (await read(pool))[group, bob] == expected
+
+
+async def test_device_that_moved_the_delivered_mark_last_is_known(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    """One that brings nothing new, or only says what was read, is not noted."""
+    bob, phone, desktop = people[1].user, b"p" * 16, b"d" * 16
+    steps = [
+        (Mark(bob, group, 4, 0, phone), phone),
+        (Mark(bob, group, 4, 0, desktop), phone),
+        (Mark(bob, group, 2, 2, desktop), phone),
+        (Mark(bob, group, 5, 0, desktop), desktop),
+        (Mark(bob, group, 7, 7, phone), phone),
+        (Mark(bob, group, 8), None),
+    ]
+    for given, expected in steps:
+        assert (await mark(pool, [[given]])).outcomes == [None]
+        noted = "select delivered_by from participants where conversation_id = %s and user_id = %s"
+        assert await pool.fetch(noted, (uuid(group), uuid(bob))) == [(expected,)]
+
+
+async def test_marks_where_the_user_takes_no_part_are_dropped_without_a_word(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    eve = await new_user(pool, "eve")
+    before = await delivered(pool)
+    request = [Mark(eve.user, group, 5), Mark(people[1].user, b"?" * 16, 5), Mark(b"?" * 16, group, 5)]
+    assert (await mark(pool, [request, request])).outcomes == [None, None]
+    assert await delivered(pool) == before
+
+
+async def test_batch_with_the_same_mark_many_times_takes_the_highest(
+    pool: Pool, people: list[Credentials], group: bytes
+) -> None:
+    other = await filled_group(pool, people)
+    _, bob, carol = (person.user for person in people)
+    batch = [
+        [Mark(bob, group, 4), Mark(bob, group, 2), Mark(carol, group, 1)],
+        [],
+        [Mark(bob, group, 6), Mark(bob, group, 6), Mark(bob, other, 99), Mark(carol, group, 9), Mark(carol, group, 3)],
+    ]
+    assert (await mark(pool, batch)).outcomes == [None] * 3
+    marks = await delivered(pool)
+    assert (marks[group, bob], marks[other, bob], marks[group, carol], marks[other, carol]) == (6, 10, 9, 0)
+
+
+async def test_nothing_to_mark_is_nothing_to_do(pool: Pool) -> None:
+    assert (await mark(pool, [[]])).outcomes == [None]
+
+
+async def test_concurrent_batches_end_with_the_highest_marks(pool: Pool, people: list[Credentials]) -> None:
+    """Overlapping rows in any order, and sends that move the same rows: deadlocks among them are retried."""
+    groups = [await filled_group(pool, people) for _ in range(6)]
+    users = [person.user for person in people]
+    told = await delivered(pool)
+    errors: list[object] = []
+
+    async def mark_at_random(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(8):
+            marks = [
+                Mark(chance.choice(users), chance.choice(groups), chance.randint(0, 10))
+                for _ in range(chance.randint(1, 30))
+            ]
+            errors.extend(filter(None, (await mark(pool, [marks])).outcomes))
+            for one in marks:
+                told[one.conversation, one.user] = max(told[one.conversation, one.user], one.delivered)
+
+    async def talk() -> None:
+        for _ in range(8):
+            await send(pool, MembersCache(), [a_message(group, users[0]) for group in groups])
+
+    async with trio.open_nursery() as nursery:
+        for seed in range(6):
+            nursery.start_soon(mark_at_random, seed)
+        nursery.start_soon(talk)
+    assert errors == []
+    marks = await delivered(pool)
+    for group in groups:
+        assert marks[group, users[0]] == 18
+        assert all(marks[group, user] >= told[group, user] for user in users)
+
+
+async def test_marks_and_sends_of_several_nodes_do_not_deadlock(
+    pool: Pool, database_url: str, people: list[Credentials]
+) -> None:
+    """A deadlock is retried, but found only after a second, in which that node acknowledges nothing."""
+    users = [person.user for person in people]
+    groups = [await new_group(pool, *people) for _ in range(100)]
+    nodes = [Pool(database_url, 1) for _ in range(4)]
+
+    async def mark_all(node: Pool, chance: random.Random) -> None:
+        marks = [Mark(user, group, 2**40) for group in groups for user in users]
+        for _ in range(50):
+            assert (await mark(node, [chance.sample(marks, len(marks))])).outcomes == [None]
+
+    async def talk(node: Pool, sender: bytes, chance: random.Random) -> None:
+        for _ in range(50):
+            await send(node, MembersCache(), [a_message(group, sender) for group in chance.sample(groups, len(groups))])
+
+    async with trio.open_nursery() as nursery:
+        for i, work in enumerate((mark_all, mark_all)):
+            nursery.start_soon(work, nodes[i], random.Random(i))
+        for i in (2, 3):
+            nursery.start_soon(talk, nodes[i], users[i - 2], random.Random(i))
+    for node in nodes:
+        await node.fetch("select pg_stat_force_next_flush()")
+        node.close()
+    await pool.fetch("select pg_stat_force_next_flush()")
+    assert await pool.fetch("select deadlocks from pg_stat_database where datname = current_database()") == [(0,)]
+
+
+async def test_unreachable_postgres_is_unavailable_for_each_request() -> None:
+    outcomes = (await mark(Pool("postgresql://nobody@127.0.0.1:1/none", 1), [[], [Mark(b"u", b"c", 1)]])).outcomes
+    assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
+
+
+async def test_a_row_that_stays_locked_fails_its_own_marks_and_no_others(pool: Pool) -> None:
+    """And the batch after that: one request has both a locked and an unlocked one."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    held, free = await new_direct(pool, alice, bob), await new_group(pool, alice, bob)
+    await send(pool, MembersCache(), [a_message(each, alice.user) for each in (held, free)])
+    batch = [
+        [Mark(bob.user, held, 1)],
+        [Mark(bob.user, free, 1, 1)],
+        [Mark(bob.user, held, 1), Mark(alice.user, free, 2)],
+    ]
+    async with connected(pool.url) as other:
+        await other.query("begin")
+        await other.query("select from participants where conversation_id = %s for update", (uuid(held),))
+        with trio.fail_after(5):
+            outcomes = (await mark(pool, batch)).outcomes
+        assert [type(outcome) for outcome in outcomes] == [Locked, type(None), Locked]
+        await other.query("rollback")
+    marks = "select delivered_seq, read_seq from participants where conversation_id = %s and user_id = %s"
+    assert await pool.fetch(marks, (uuid(free), uuid(bob.user))) == [(1, 1)]
+    assert await pool.fetch(marks, (uuid(held), uuid(bob.user))) == [(0, 0)]
+    assert (await mark(pool, batch)).outcomes == [None, None, None]
+    assert await pool.fetch(marks, (uuid(held), uuid(bob.user))) == [(1, 0)]

@@ -1,0 +1,197 @@
+"""What a user has set can be read, and is told to the user's own devices by cursor, and to nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from msgspec.structs import replace
+
+from client.http import Credentials
+from client.mailbox import Mailbox
+from protocol.frames import Contact, Conversation, OwnSettings, Synced
+from store import contacts, conversations, participants, profiles
+from store.own_settings import changed_since, own_settings_of
+from store.postgres.pool import Pool
+from store.quiet_hours import QuietHours, set_quiet_hours
+from store.sync import SyncPush, sync
+from tests.people import new_user
+
+NIGHT = QuietHours(1320, 420, "Europe/Berlin")
+
+
+class World:
+    """Alice, whose settings change; bob, who has talked with her, and carol, who takes part in a group with both."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    async def begin(self) -> None:
+        self.alice, self.bob, self.carol = [await new_user(self.pool, name) for name in ("alice", "bob", "carol")]
+        # The others know Alice, who has no contacts yet.
+        for other in (self.bob, self.carol):
+            await contacts.add(self.pool, other.user, self.alice.user)
+        self.direct, _ = await conversations.add_direct(self.pool, self.alice.user, self.bob.user)
+        users = [self.alice.user, self.bob.user, self.carol.user]
+        self.group = await conversations.add_group(self.pool, "Group", users, admin=self.alice.user)
+
+    async def show(self, **shown: bool) -> None:
+        both = {"gives_receipts": None, "shows_presence": None, **shown}
+        await profiles.change(self.pool, self.alice.user, display_name=None, **both)
+
+    async def mute(self, conversation: bytes, seconds: float) -> None:
+        await participants.mute(self.pool, self.alice.user, conversation, seconds=seconds)
+
+    async def block(self, other: Credentials, *, is_blocked: bool) -> None:
+        await contacts.set_blocked(self.pool, self.alice.user, other.user, is_blocked=is_blocked)
+
+
+class Device:
+    """What a client keeps: the reference client's mailbox; its contacts are read as the server lists them."""
+
+    def __init__(self, pool: Pool, user: bytes) -> None:
+        self._pool = pool
+        self._user = user
+        self.mailbox = Mailbox(user)
+
+    async def catch_up(self) -> list[SyncPush]:
+        told: list[SyncPush] = []
+        more = True
+        while more:
+            page = await sync(self._pool, self._user, self.mailbox.cursor)
+            for push in page.pushes:
+                if isinstance(push, Conversation):
+                    self.mailbox.learn(push)
+                elif isinstance(push, OwnSettings):
+                    self.mailbox.take(push)
+            self.mailbox.synced(Synced(1, page.cursor, page.more))
+            told += page.pushes
+            more = page.more
+        if self.mailbox.own.are_contacts_stale:
+            await self._read_contacts()
+        return told
+
+    async def _read_contacts(self) -> None:
+        listed = await contacts.list_of(self._pool, self._user, limit=100)
+        told = [
+            Contact(each.user, each.username, each.display_name, listed.revision, True, each.is_blocked)
+            for each in listed.contacts
+        ]
+        self.mailbox.own.take_contacts(told, listed.revision)
+
+    @property
+    def shown(self) -> object:
+        own = self.mailbox.own
+        heads = {each: self.mailbox.head(each) for each in self.mailbox.conversations()}
+        mutes = {each: (head.muted_until, head.own_revision) for each, head in heads.items() if head is not None}
+        listed = {user: replace(each, contacts_revision=0) for user, each in own.contacts.items()}
+        return own.settings, own.contacts_revision, listed, mutes
+
+
+Change = Callable[[World], Awaitable[object]]
+CHANGES: dict[str, Change] = {
+    "no receipts": lambda w: w.show(gives_receipts=False),
+    "no presence": lambda w: w.show(shows_presence=False),
+    "quiet hours": lambda w: set_quiet_hours(w.pool, w.alice.user, NIGHT),
+    "other quiet hours": lambda w: set_quiet_hours(w.pool, w.alice.user, replace(NIGHT, from_minute=1300)),
+    "no quiet hours": lambda w: set_quiet_hours(w.pool, w.alice.user, None),
+    "a contact": lambda w: contacts.add(w.pool, w.alice.user, w.carol.user),
+    "no contact": lambda w: contacts.remove(w.pool, w.alice.user, w.carol.user),
+    "a block": lambda w: w.block(w.carol, is_blocked=True),
+    "no block": lambda w: w.block(w.carol, is_blocked=False),
+    "muted": lambda w: w.mute(w.direct, 3600),
+    "muted for longer": lambda w: w.mute(w.direct, 7200),
+    "muted no more": lambda w: w.mute(w.direct, 0),
+    "a group muted": lambda w: w.mute(w.group, 60),
+    "receipts again": lambda w: w.show(gives_receipts=True),
+}
+
+
+async def test_after_each_change_a_device_that_resumes_shows_what_a_fresh_one_shows(pool: Pool) -> None:
+    world = World(pool)
+    await world.begin()
+    resumes, away = Device(pool, world.alice.user), Device(pool, world.alice.user)
+    others = [Device(pool, each.user) for each in (world.bob, world.carol)]
+    for device in (resumes, away, *others):
+        await device.catch_up()
+    for name, change in CHANGES.items():
+        before = resumes.shown
+        await change(world)
+        await resumes.catch_up()
+        fresh = Device(pool, world.alice.user)
+        await fresh.catch_up()
+        assert resumes.shown == fresh.shown != before, name
+        assert await resumes.catch_up() == [], "told once"
+        for other in others:
+            assert await other.catch_up() == [], f"nobody else learns of it: {name}"
+    await away.catch_up()
+    assert away.shown == resumes.shown
+
+
+async def test_what_is_set_as_it_was_is_told_nobody(pool: Pool) -> None:
+    world = World(pool)
+    await world.begin()
+    for name in ("no receipts", "quiet hours", "a contact", "a block"):
+        await CHANGES[name](world)
+    device = Device(pool, world.alice.user)
+    await device.catch_up()
+    for name in ("no receipts", "quiet hours", "a contact", "a block"):
+        await CHANGES[name](world)
+        assert await device.catch_up() == [], name
+
+
+async def test_a_node_that_has_missed_something_finds_it(pool: Pool) -> None:
+    world = World(pool)
+    await world.begin()
+    users = [world.alice.user, world.bob.user]
+    for name, change in CHANGES.items():
+        [(base,)] = await pool.fetch("select pg_current_snapshot()::text")
+        assert await changed_since(pool, users, base) == ({}, [])
+        await change(world)
+        settings, told = await changed_since(pool, users, base)
+        # A conversation with somebody who is blocked is another one, too: it shows no display name.
+        changed = [world.direct] if name.startswith("muted") else [world.group] * ("muted" in name or "block" in name)
+        assert told == [(world.alice.user, each) for each in changed], name
+        own = {} if "muted" in name else {world.alice.user: await own_settings_of(pool, world.alice.user)}
+        assert settings == own, name
+
+
+async def test_who_comes_back_to_a_group_has_not_muted_it(pool: Pool) -> None:
+    world = World(pool)
+    await world.begin()
+    await participants.set_role(pool, world.alice.user, world.group, world.bob.user, "admin")
+    for _ in range(3):
+        await world.mute(world.group, 3600)
+    device = Device(pool, world.alice.user)
+    await device.catch_up()
+    await participants.remove(pool, world.bob.user, world.group, world.alice.user)
+    await participants.add(pool, world.bob.user, world.group, world.alice.user)
+    assert (await conversations.one(pool, world.alice.user, world.group)).muted_until is None
+    await device.catch_up()
+    fresh = Device(pool, world.alice.user)
+    await fresh.catch_up()
+    assert device.shown == fresh.shown
+
+
+async def test_the_first_page_of_the_list_is_another_one_once_something_is_muted(pool: Pool) -> None:
+    world = World(pool)
+    await world.begin()
+    before = await conversations.list_version(pool, world.alice.user)
+    others = await conversations.list_version(pool, world.bob.user)
+    await world.mute(world.direct, 3600)
+    assert await conversations.list_version(pool, world.alice.user) != before
+    assert await conversations.list_version(pool, world.bob.user) == others
+
+
+@pytest.mark.parametrize("limit", [1, 2, 9])
+async def test_pages_of_contacts_say_of_which_list_they_are(pool: Pool, limit: int) -> None:
+    world = World(pool)
+    await world.begin()
+    assert await contacts.list_of(pool, world.alice.user, limit=limit) == contacts.Contacts(0, [])
+    for other in (world.bob, world.carol):
+        await contacts.add(pool, world.alice.user, other.user)
+    page = await contacts.list_of(pool, world.alice.user, limit=limit)
+    assert (page.revision, len(page.contacts)) == (2, min(limit, 2))
+    await contacts.remove(pool, world.alice.user, world.bob.user)
+    last = await contacts.list_of(pool, world.alice.user, limit=limit, after=b"\xff" * 16)
+    assert last == contacts.Contacts(3, []), "an empty page, too"

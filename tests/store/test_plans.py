@@ -1,0 +1,468 @@
+"""Plans of all statements: no table that grows is read from end to end, whatever it held when the plan was made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from protocol import ids
+from store import (
+    accounts,
+    analytics,
+    contacts,
+    conversations,
+    emails,
+    jobs,
+    last_seen,
+    marks,
+    members,
+    messages,
+    notifiers,
+    orphans,
+    outbox,
+    own_settings,
+    participants,
+    profiles,
+    quiet_hours,
+    retention,
+    revisions,
+    sql,
+)
+from store.errors import Refused
+from store.latencies import add_latencies
+from store.marks import Mark, mark
+from store.members import MembersCache
+from store.messages import send
+from store.objects.interface import Entry
+from store.postgres.backends import end_backends
+from store.postgres.driver import Backend, Connection, ForeignKeyViolation, connected, uuid
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
+from store.sync import _COUNTS, sync, tide
+from tests.store.store_world import a_message
+
+WAY = notifiers.Way(None, None, None, None)
+LAST = notifiers.LastNotice("1-1", 0, 1, 1, 0, 0, True)
+
+CONVERSATIONS = 5_000
+MESSAGES = 50_000
+
+FILL = f"""
+insert into users (id, username, password_hash, created)
+    select md5('u' || n)::uuid, 'user' || n, 'x', now() - make_interval(hours => n)
+    from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
+insert into devices (id, user_id, name, token_hash)
+    select md5('d' || n)::uuid, md5('u' || n)::uuid, 'd', sha256(convert_to(n::text, 'UTF8'))
+    from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
+insert into notifiers (id, user_id, kind, target, target_hash)
+    select md5('n' || n)::uuid, md5('u' || n % {CONVERSATIONS // 5})::uuid, 'webhook',
+           '{{"kind": "webhook", "url": "x"}}', sha256(convert_to(n::text, 'UTF8'))
+    from generate_series(0, {CONVERSATIONS - 1}) n;
+insert into jobs (task, key) select 'other', n from generate_series(0, {CONVERSATIONS - 1}) n;
+insert into conversations (id, kind, name, last_seq)
+    select md5('c' || n)::uuid, 'group', 'g', {MESSAGES // CONVERSATIONS}
+    from generate_series(0, {CONVERSATIONS - 1}) n;
+insert into participants (conversation_id, user_id)
+    select md5('c' || n)::uuid, md5('u' || (n + k * 7) % {CONVERSATIONS // 5})::uuid
+    from generate_series(0, {CONVERSATIONS - 1}) n, generate_series(0, 1) k;
+-- In a few of them many take part.
+insert into participants (conversation_id, user_id)
+    select md5('c' || n)::uuid, md5('u' || n + 100 + k)::uuid from generate_series(0, 20) n, generate_series(0, 39) k
+    on conflict do nothing;
+insert into messages (conversation_id, seq, id, sender_id, created, content_type, content)
+    select md5('c' || n % {CONVERSATIONS})::uuid, n / {CONVERSATIONS} + 1, gen_random_uuid(),
+           md5('u' || n % {CONVERSATIONS // 5})::uuid, clock_timestamp() - interval '1 day', 'text', 'x'
+    from generate_series(0, {MESSAGES - 1}) n;
+insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
+    select sender_id, gen_random_uuid(), conversation_id, 'x', seq, id, created from messages;
+insert into revisions (conversation_id, seq, at) select conversation_id, seq, created from messages;
+insert into hidden (user_id, conversation_id, seq, at) select sender_id, conversation_id, seq, created from messages;
+insert into emails (user_id, address, verified, wants_digest, next_digest, seed, verification_hash,
+                    verification_expires, unsubscribe_hash)
+    select id, username || '@example.org', now(), true, now() + interval '1 day', id, sha256(uuid_send(id)), now(),
+           sha256(uuid_send(id)) from users;
+insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq)
+    select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', m.conversation_id, m.seq
+    from messages m where m.seq = 1;
+insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
+insert into read_windows (conversation_id, seq, created) select conversation_id, seq, created from messages;
+insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read, look)
+    select user_id, id, '1-1', now(), 1, 1, 0, 0, now() + interval '1 hour' from notifiers;
+insert into contacts (user_id, contact_id, is_blocked, last_seen)
+    select md5('u' || n)::uuid, md5('u' || (n + k) % {CONVERSATIONS // 5})::uuid, k = 5, case when k = 5 then now() end
+    from generate_series(0, {CONVERSATIONS // 5 - 1}) n, generate_series(1, 5) k;
+insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq)
+    select c.id, u.id, 0, 0, 0, 0 from (select id, row_number() over () as n from conversations limit 1000) c
+    join (select id, row_number() over () as n from users) u on u.n = c.n % 900 + 1;
+insert into starts (user_id, at) select id, array[now()] from users;
+insert into departures (user_id, conversation_id, since_seq, left_seq)
+    select md5('u' || (n + 3) % {CONVERSATIONS // 5})::uuid, md5('c' || n)::uuid, 0, 5
+    from generate_series(0, {CONVERSATIONS - 1}) n;
+insert into stays (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq, departed)
+    select user_id, conversation_id, 0, 5, 5, 5, now() from departures;
+insert into dead_jobs (id, task, payload, attempts, reason)
+    select -n, 'other', '{{}}', 1, 'x' from generate_series(1, {CONVERSATIONS}) n;
+insert into last_seen (user_id, at) select id, now() from users on conflict do nothing;
+insert into quiet_hours select id, 0, 60, 'UTC' from users on conflict do nothing;
+insert into activity
+    select (now() at time zone 'UTC')::date - n, u.id from users u, generate_series(0, 9) n on conflict do nothing;
+insert into analytics
+    select (now() at time zone 'UTC')::date - n, 'metric' || k, 1
+    from generate_series(1, 1000) n, generate_series(1, 5) k on conflict do nothing;
+insert into latencies
+    select (now() at time zone 'UTC')::date - n, k, 1 from generate_series(1, 1000) n, generate_series(1, 5) k
+    on conflict do nothing;
+update conversations set lifetime_s = 60 where id < '20000000-0000-0000-0000-000000000000';
+update expiries e
+    set oldest = e.oldest - interval '1 day', due = e.oldest - interval '1 day' + make_interval(secs => c.lifetime_s)
+    from conversations c where c.id = e.conversation_id;
+"""
+
+
+@pytest.fixture
+def single(database_url: str) -> Iterator[Pool]:
+    """One connection, so that its prepared statements and their plans are those that are looked at."""
+    pool = Pool(database_url, 1)
+    yield pool
+    pool.close()
+
+
+async def fill(pool: Pool) -> None:
+    async with connected(pool.url) as connection:
+        await connection.script(FILL)
+
+
+async def rows_read_in_sequence(pool: Pool) -> dict[str, int]:
+    await pool.fetch("select pg_stat_force_next_flush()")
+    await pool.fetch("select 1")
+    rows = await pool.fetch("select relname, seq_tup_read from pg_stat_user_tables where schemaname = 'public'")
+    return dict(rows)
+
+
+class Traffic:
+    """All statements, on users and conversations that change from turn to turn."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.cache = MembersCache()
+        self.turn = 0
+
+    async def all_once(self) -> None:
+        [(user, here, there, self.other)] = await self.pool.fetch(
+            "select md5('u' || %(n)s)::uuid, md5('c' || %(n)s)::uuid, md5('c' || %(m)s)::uuid, md5('u' || %(o)s)::uuid",
+            {"n": self.turn % 1000, "m": self.turn % 1000 + 1000, "o": (self.turn + 50) % 1000},
+        )
+        for statement in self.statements(user, here, there):
+            with suppress(Refused, ForeignKeyViolation):  # on empty tables, or not this user's
+                await statement()
+        self.turn += 1
+
+    async def sync(self, user: bytes, here: bytes) -> None:
+        """As on a device that is new, then that has missed messages, and what has become of conversations."""
+        cursor: bytes | None = None
+        while True:
+            page = await sync(self.pool, user, cursor)
+            cursor = page.cursor
+            if not page.more:
+                break
+        await send(self.pool, self.cache, [a_message(here, user)])
+        await self.pool.fetch(
+            "update departures set changed = pg_current_xact_id() where user_id = %(user)s::uuid", {"user": uuid(user)}
+        )
+        await sync(self.pool, user, cursor)
+
+    async def clear(self) -> None:
+        """Of conversations whose messages' time has come, a batch each."""
+        await retention.note_announced(
+            self.pool, [each.settings.conversation for each in await retention.unannounced(self.pool, limit=9)]
+        )
+        for each in await retention.uncleared(self.pool, limit=2):
+            await retention.below(self.pool, each.conversation, limit=4)
+            await retention.clear(self.pool, each.conversation, limit=4)
+
+    def statements(self, user: bytes, here: bytes, there: bytes) -> list[Callable[[], Awaitable[object]]]:
+        pool = self.pool
+        return [
+            lambda: send(pool, self.cache, [a_message(here, user), a_message(there, user)]),
+            lambda: send(pool, self.cache, [a_message(here, user) for _ in range(64)]),
+            lambda: mark(pool, [[Mark(user, here, 5), Mark(user, there, 5)]]),
+            lambda: messages.history(pool, user, here, limit=20),
+            lambda: messages.history(pool, user, here, limit=20, after=2),
+            lambda: messages.range_of(pool, here, after=2, upto=5, limit=10),
+            lambda: messages.members(pool, here),
+            lambda: messages.recent(pool, [user], ago_s=5),
+            lambda: conversations.list_of(pool, user, limit=20),
+            lambda: conversations.one(pool, user, here),
+            lambda: accounts.device_by_token(pool, "token"),
+            lambda: accounts.refresh_token(pool, user, "token", lifetime_s=60),
+            lambda: accounts.devices_of(pool, user),
+            lambda: accounts.revoked_since(pool, ago_s=1),
+            lambda: members.watchable(pool, user, [user, here]),
+            lambda: members.unwatchable(pool, [(user, here), (here, user)]),
+            lambda: revisions.edit(pool, user, here, 1, 0, "text", b"x", None, None),
+            lambda: revisions.delete_for_everyone(pool, user, here, 1),
+            lambda: revisions.delete_for_me(pool, user, here, 2),
+            lambda: revisions.revised_since(pool, [user], ago_s=5),
+            lambda: revisions.hidden_from(pool, [user], here, first=1, last=5),
+            lambda: self.sync(user, here),
+            lambda: accounts.add_user(pool, f"new{self.turn}", "x"),
+            lambda: emails.settings_of(pool, user),
+            lambda: emails.verify(pool, "token"),
+            lambda: emails.unsubscribe(pool, "token"),
+            lambda: emails.verification(pool, user),
+            lambda: emails.device_notice(pool, user, user),
+            lambda: emails.ask_digests(pool, limit=10),
+            lambda: emails.digest(pool, user),
+            lambda: last_seen.touch(pool, [user, here]),
+            lambda: outbox.decide(pool, window_s=3600),
+            lambda: jobs.relay(pool, [("digest", priority, 10) for priority in range(3)]),
+            lambda: jobs.claim(pool, [1, 2], "worker"),
+            lambda: jobs.beat(pool, [1, 2], "worker"),
+            lambda: jobs.settle(pool, [jobs.Settled(1, 1, jobs.Ending("done"))], "worker"),
+            lambda: jobs.next_due(pool, ["digest", "offline_notice"]),
+            lambda: jobs.state(pool, 1),
+            lambda: jobs.dead(pool, task="digest"),
+            lambda: retention.move_floors(pool, days=0.5, archives=False, limit=2),
+            lambda: retention.unannounced(pool, limit=2),
+            lambda: self.clear(),
+            lambda: accounts.forget_tokens(pool, limit=10),
+            lambda: orphans.doom(pool, limit=10),
+            lambda: orphans.detach(pool, "", limit=10),
+            lambda: orphans.unknown_objects(pool, [Entry(f"attachments/{self.turn}", 1, 1)]),
+            lambda: outbox.end_read_windows(pool, window_s=3600),
+            lambda: outbox.wait_for_read(pool, user, window_s=3600),
+            lambda: notifiers.look(pool, user, read_after_s=60, to_deployment=True),
+            lambda: notifiers.hand_out(pool, user, job=1, delays_s={None: 0, here: 60}),
+            lambda: notifiers.took(pool, user, WAY, LAST),
+            lambda: notifiers.withdrew(pool, user, None, "1-1"),
+            lambda: notifiers.look_again(pool, limit=5),
+            lambda: notifiers.look_soon(pool, [user, here]),
+            lambda: notifiers.notifiers_of(pool, user),
+            lambda: notifiers.add(pool, user, notifiers.FcmTarget("token"), device=user),
+            lambda: notifiers.failed(pool, user, "x"),
+            lambda: notifiers.forget(pool, user, notifiers.FcmTarget("token")),
+            lambda: notifiers.remove(pool, user, user),
+            lambda: accounts.user_by_name(pool, f"user{self.turn}"),
+            lambda: accounts.add_device(pool, user, "d", lifetime_s=60),
+            lambda: accounts.revoke_device(pool, user, user),
+            lambda: self.figures(),
+            lambda: contacts.add(pool, user, here),
+            lambda: contacts.remove(pool, user, here),
+            lambda: contacts.set_blocked(pool, user, self.other, is_blocked=self.turn % 2 == 0),
+            lambda: contacts.list_of(pool, user, limit=10),
+            lambda: contacts.told(pool, user, self.other),
+            lambda: marks.direct_mark(pool, user, self.other),
+            lambda: conversations.add_direct(pool, user, self.other),
+            lambda: conversations.add_group(pool, "New", [user], admin=user),
+            lambda: conversations.participants_of(pool, user, here, limit=10),
+            lambda: conversations.participant(pool, here, user),
+            lambda: conversations.participant_count(pool, here),
+            lambda: conversations.seen_by(pool, here, [user, self.other]),
+            lambda: participants.accept(pool, user, here),
+            lambda: participants.decline(pool, user, here),
+            lambda: contacts.blockers(pool, user, [self.other]),
+            lambda: conversations.members_versions(pool, [here]),
+            lambda: profiles.shown_to(pool, user, self.other),
+            lambda: messages.typing_to(pool, here, user),
+            lambda: conversations.add_group(pool, "g", [user], admin=user),
+            lambda: conversations.list_version(pool, user),
+            lambda: emails.put(
+                pool,
+                user,
+                f"e{self.turn}@example.org",
+                wants_digest=True,
+                wants_device_notice=True,
+                digest_hour=8,
+                zone="UTC",
+            ),
+            lambda: emails.digest_sent(pool, user, "x"),
+            lambda: emails.remove(pool, user),
+            lambda: jobs.enqueue(pool, "digest", b"{}", key=str(self.turn)),
+            lambda: jobs.enqueue_plain(pool, "digest", [b"{}"]),
+            lambda: jobs.give_back(pool, [1, 2]),
+            lambda: jobs.bury_volatile(pool, f"v{self.turn}", "digest", b"{}", 1, 1, jobs.Ending("dead", reason="x")),
+            lambda: jobs.cancel(pool, 1),
+            lambda: jobs.replay(pool, task="digest", limit=10),
+            lambda: jobs.discard(pool, job=-self.turn - 1, limit=10),
+            lambda: jobs.forget_dead(pool, days=90, limit=10),
+            lambda: jobs.pauses(pool),
+            lambda: jobs.pause(pool, "digest"),
+            lambda: jobs.resume(pool, "digest"),
+            lambda: last_seen.last_seen(pool, [user]),
+            lambda: marks.counts(pool, here, after=0, upto=5, limit=10),
+            lambda: marks.status(pool, user, here, 5),
+            lambda: marks.direct_mark(pool, user, self.other),
+            lambda: messages.expected(pool, [user], here, after=0, upto=5),
+            lambda: end_backends(pool.url, [Backend(2**22 + self.turn, 0)]),  # no process has this number
+            lambda: pool.read(_COUNTS, {"conversations": [here], "user": user, "counted": 50}),
+            lambda: self.changes(user),
+            lambda: send(pool, self.cache, [a_message(here, user, temp_id=ids.uuid7(self.turn, bytes(10)))]),
+            lambda: messages.history_version(pool, user, here),
+            lambda: messages.history_around(pool, user, here, around=3, limit=4),
+            lambda: messages.forget_temp_ids(pool, limit=10),
+            lambda: revisions.forget_revisions(pool, limit=10),
+            lambda: orphans.remove(pool, [orphans.Doomed(user, ())]),
+            lambda: self.sweep(),
+            lambda: participants.add(pool, user, here, self.other),
+            lambda: participants.set_role(pool, user, here, self.other, "admin"),
+            lambda: participants.change_settings(pool, user, here, name="other"),
+            lambda: participants.mute(pool, user, here, seconds=60),
+            lambda: participants.remove(pool, user, here, self.other),
+            lambda: profiles.settings_of(pool, user),
+            lambda: profiles.change(pool, user, display_name=f"n{self.turn}", gives_receipts=None, shows_presence=None),
+            lambda: quiet_hours.quiet_hours_of(pool, user),
+            lambda: quiet_hours.set_quiet_hours(pool, user, quiet_hours.QuietHours(1, 2, "UTC")),
+            lambda: quiet_hours.set_quiet_hours(pool, user, None),
+        ]
+
+    async def figures(self) -> None:
+        pool, today = self.pool, await analytics.today(self.pool)
+        await analytics.unclosed(pool)
+        await analytics.count_day(pool, today)
+        await analytics.close_day(pool, today - timedelta(days=1000))
+        await analytics.has_objects(pool)
+        await analytics.note_objects(pool, 1)
+        await analytics.forget_activity(pool)
+        await analytics.days(pool, today, today)
+        await add_latencies(pool, {(20_000, 1): 1})
+
+    async def changes(self, user: bytes) -> None:
+        """What a node looks for after a gap."""
+        [(base,)] = await self.pool.fetch("select pg_current_snapshot()::text")
+        await members.changed_since(self.pool, [user], base)
+        await members.departed_since(self.pool, [user], base)
+        await members.acquainted(self.pool, user)
+        await members.unwatchable(self.pool, [(user, self.other)])
+        await own_settings.changed_since(self.pool, [user], base)
+        await tide(self.pool)
+
+    async def sweep(self) -> None:
+        at = await orphans.position(self.pool, "some")
+        await orphans.move(self.pool, "some", at, "1")
+
+
+async def tables_read_in_sequence(pool: Pool, traffic: Traffic) -> set[str]:
+    """Those of which a turn of all statements reads more than a few rows in sequence."""
+    before = await rows_read_in_sequence(pool)
+    for _ in range(8):
+        await traffic.all_once()
+    after = await rows_read_in_sequence(pool)
+    return {table for table in after if after[table] - before[table] > 100}
+
+
+async def test_full_tables_are_not_read_from_end_to_end(single: Pool) -> None:
+    await fill(single)
+    await single.fetch("analyze")
+    assert await tables_read_in_sequence(single, Traffic(single)) == set()
+
+
+READ_WITHOUT_STATISTICS = {"conversations", "expiries"}
+"""Where the plan hangs on how many rows match: until autovacuum comes round, a minute after an import."""
+
+
+async def test_what_grows_fastest_is_not_read_from_end_to_end_even_without_statistics(single: Pool) -> None:
+    """As after an import, until autovacuum comes round."""
+    await fill(single)
+    found = await tables_read_in_sequence(single, Traffic(single))
+    assert found <= READ_WITHOUT_STATISTICS
+
+
+async def test_plans_made_on_empty_tables_do_not_outlive_them(single: Pool) -> None:
+    """Prepared statements, and those within send_batch(), keep their plans: begun empty, they are planned anew."""
+    traffic = Traffic(single)
+    for _ in range(8):
+        await traffic.all_once()
+    await fill(single)
+    for _ in range(10):  # more than as many queries again
+        await traffic.all_once()
+    found = await tables_read_in_sequence(single, traffic)
+    assert found <= READ_WITHOUT_STATISTICS
+
+
+SMALL = {
+    "function_sets": "a row for each set of functions that was applied",
+    "history": "one row",
+    "mail_key": "one row",
+    "migrations": "a row for each numbered file",
+    "paused_tasks": "a row for each task at most",
+    "progress": "a row for each piece of work",
+    "schedules": "a row for each schedule",
+    "sweeps": "a row for each piece of work",
+}
+"""Tables that do not grow: they may be read from end to end, and need not be full here."""
+
+
+async def test_every_table_that_grows_is_full_here(single: Pool) -> None:
+    """On an empty table every plan is a good one."""
+    await fill(single)
+    tables = await single.fetch(
+        "select relname::text from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace"
+    )
+    counts = {table: (await single.fetch(f"select count(*) from {table}"))[0][0] for (table,) in tables}
+    assert {table for table, count in counts.items() if count < 900} == set(SMALL)
+
+
+UNSEEN = {
+    "analytics.note_storage": "reads the catalogue",
+    "marks.behind": "of marks whose conversations are locked",
+    "history.begin": "an operator's, who has stopped everything else",
+    "history.current": "an operator's",
+    "jobs.give_back_all": "all jobs of a Redis that has forgotten them",
+    "jobs.mend_clock": "after the clock went back",
+    "jobs.status": "an operator's, who wants to know of all",
+    "schedules.all": "a small table",
+    "schedules.declare": "a small table",
+    "schedules.fire": "a small table",
+    "schedules.mend": "a small table",
+    "schedules.now": "no table",
+    "schedules.pause": "a small table",
+    "schedules.remove": "a small table",
+    "schedules.resume": "a small table",
+}
+"""Statements that are not run here, and why."""
+
+
+async def test_every_statement_is_run_here(single: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is new in store/sql/ is looked at, or named above."""
+    run: set[str] = set()
+    query, run_encoded, run_all = Connection.query, Connection.run_encoded, Connection.run_all
+
+    async def noted_query(self: Connection, sql: str, parameters: Any = ()) -> Any:
+        run.add(shape(sql))
+        return await query(self, sql, parameters)
+
+    async def noted_run(self: Connection, statement: Statement, parameters: Any) -> Any:
+        run.add(shape(statement.sql.decode()))
+        return await run_encoded(self, statement, parameters)
+
+    async def noted_all(self: Connection, reads: Any) -> Any:
+        run.update(shape(statement.sql.decode()) for statement, _ in reads)
+        return await run_all(self, reads)
+
+    monkeypatch.setattr(Connection, "query", noted_query)
+    monkeypatch.setattr(Connection, "run_all", noted_all)
+    monkeypatch.setattr(Connection, "run_encoded", noted_run)
+    await fill(single)
+    traffic = Traffic(single)
+    for _ in range(3):
+        await traffic.all_once()
+    files = sorted(file.name.removesuffix(".sql") for file in resources.files(sql).iterdir() if file.is_file())
+    unseen = {
+        f"{file}.{name}"
+        for file in files
+        if file != "__init__.py"
+        for name, text in vars(sql.load(file)).items()
+        if not any(shape(text) in each for each in run)
+    }
+    assert unseen == set(UNSEEN)
+
+
+def shape(text: str) -> str:
+    """A statement without what its parameters are called."""
+    return re.sub(r"%\(\w+\)s|\$\d+", "?", text).rstrip(";")

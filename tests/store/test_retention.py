@@ -1,0 +1,392 @@
+"""Floors by time: whose time has come is found, nobody is shown it any more, and it is deleted."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from client.http import Credentials
+from protocol.frames import Message
+from store import contacts, conversations, marks, messages, notifiers, participants, retention, revisions
+from store.errors import NotAnAdministrator, NotAParticipant, Refused, UnknownMessage
+from store.marks import Mark, mark
+from store.members import MembersCache
+from store.messages import Committed, send
+from store.postgres.driver import connected, uuid
+from store.postgres.pool import Pool
+from store.retention import Moves, below, clear, move_floors, note_announced, unannounced, uncleared
+from tests.ageing import age
+from tests.people import new_direct, new_group, new_user
+from tests.store.store_world import a_message
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+async def alice(pool: Pool) -> Credentials:
+    return await new_user(pool, "alice")
+
+
+@pytest.fixture
+async def bob(pool: Pool) -> Credentials:
+    return await new_user(pool, "bob")
+
+
+@pytest.fixture
+async def talk(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    """Five messages of bob's, the first three 100 days old."""
+    talk = await new_group(pool, alice, bob)
+    await say(pool, talk, bob, 5)
+    await age(pool, talk, upto=3)
+    return talk
+
+
+async def say(pool: Pool, talk: bytes, who: Credentials, count: int = 1) -> list[Committed]:
+    batch = [a_message(talk, who.user, b"%d" % n) for n in range(count)]
+    sent = await send(pool, MembersCache(), batch)
+    assert all(isinstance(each, Committed) for each in sent), sent
+    return [each for each in sent if isinstance(each, Committed)]
+
+
+async def move(pool: Pool, *, days: float = 0, archives: bool = False) -> Moves:
+    return await move_floors(pool, days=days, archives=archives, limit=10)
+
+
+async def clear_all(pool: Pool, *, batch: int = 500) -> list[int]:
+    """What each deletion found."""
+    moved = await unannounced(pool, limit=100)
+    await note_announced(pool, [each.settings.conversation for each in moved])
+    deleted = []
+    while left := await uncleared(pool, limit=100):
+        deleted += [await clear(pool, each.conversation, limit=batch) for each in left]
+    return deleted
+
+
+async def floor_of(pool: Pool, talk: bytes) -> int:
+    [(floor,)] = await pool.fetch("select floor_seq from conversations where id = %s", (uuid(talk),))
+    return int(floor)
+
+
+@pytest.mark.parametrize(
+    ("lifetime_days", "kept_days", "floor"),
+    [(0, 0, 0), (50, 0, 3), (0, 50, 3), (50, 200, 3), (200, 50, 3), (200, 0, 0)],
+)
+async def test_the_shorter_of_the_two_times_counts(
+    pool: Pool, alice: Credentials, talk: bytes, lifetime_days: int, kept_days: int, floor: int
+) -> None:
+    await participants.change_settings(pool, alice.user, talk, lifetime_s=lifetime_days * DAY_S)
+    await move(pool, days=kept_days)
+    assert await floor_of(pool, talk) == floor
+
+
+async def test_below_a_floor_there_is_nothing_whether_deleted_yet_or_not(
+    pool: Pool, alice: Credentials, bob: Credentials, talk: bytes
+) -> None:
+    await mark(pool, [[Mark(alice.user, talk, 1, 1)]])
+    await move(pool, days=50)
+    for _ in range(2):
+        assert [each.seq for each in (await messages.history(pool, alice.user, talk, limit=9)).messages] == [5, 4]
+        page = await messages.history(pool, alice.user, talk, limit=9, after=1)
+        assert ([each.seq for each in page.messages], page.first_seq) == ([4, 5], 4)
+        around = await messages.history_around(pool, alice.user, talk, around=2, limit=9)
+        assert ([each.seq for each in around.messages], around.has_older) == ([4, 5], False)
+        assert [each.seq for each, _ in await messages.range_of(pool, talk, after=0, upto=9, limit=9)] == [4, 5]
+        shown = await conversations.one(pool, alice.user, talk)
+        assert (shown.first_seq, shown.last_seq, shown.unread_count) == (4, 5, 2)
+        assert (await messages.history_version(pool, alice.user, talk)).floor == 3
+        for act in acts_on(pool, bob, talk):
+            with pytest.raises(UnknownMessage):
+                await act(3)
+        await revisions.edit(pool, bob.user, talk, 4, await revision_of(pool, talk, 4), "text", b"x", None, None)
+        replies = [a_message(talk, alice.user, reply_to=seq) for seq in (3, 4)]
+        assert isinstance((await send(pool, MembersCache(), replies[:1]))[0], UnknownMessage)
+        outcomes = await send(pool, MembersCache(), [*replies[:1], a_message(talk, bob.user, reply_to=2)])
+        assert [type(each) for each in outcomes] == [UnknownMessage, UnknownMessage]
+        await clear_all(pool)
+    assert await pool.fetch("select array_agg(seq order by seq) from messages") == [([4, 5],)]
+
+
+def acts_on(pool: Pool, who: Credentials, talk: bytes) -> list[Callable[[int], Awaitable[object]]]:
+    return [
+        lambda seq: revisions.edit(pool, who.user, talk, seq, 0, "text", b"x", None, None),
+        lambda seq: revisions.delete_for_everyone(pool, who.user, talk, seq),
+        lambda seq: revisions.delete_for_me(pool, who.user, talk, seq),
+        lambda seq: marks.status(pool, who.user, talk, seq),
+    ]
+
+
+async def revision_of(pool: Pool, talk: bytes, seq: int) -> int:
+    [(revision,)] = await pool.fetch(
+        "select revision from messages where conversation_id = %s and seq = %s", (uuid(talk), seq)
+    )
+    return int(revision)
+
+
+async def test_a_conversation_whose_last_message_is_gone_has_none_and_nothing_unread(
+    pool: Pool, alice: Credentials, talk: bytes, bob: Credentials
+) -> None:
+    await age(pool, talk)
+    before = await conversations.list_version(pool, alice.user)
+    await move(pool, days=50)
+    assert await conversations.list_version(pool, alice.user) != before, "a page that is kept is another one"
+    [shown] = await conversations.list_of(pool, alice.user, limit=9)
+    assert (shown.first_seq, shown.last_seq, shown.unread_count, shown.last_message) == (6, 5, 0, None)
+    assert [each.seq for each in await say(pool, talk, bob)] == [6]
+    [shown] = await conversations.list_of(pool, alice.user, limit=9)
+    assert shown.last_message is not None
+    assert (shown.last_message.seq, shown.unread_count) == (6, 1)
+
+
+async def test_nobody_is_notified_of_what_is_gone(pool: Pool, alice: Credentials, talk: bytes) -> None:
+    before = await notifiers.look(pool, alice.user, read_after_s=60)
+    await age(pool, talk)
+    await move(pool, days=50)
+    after = await notifiers.look(pool, alice.user, read_after_s=60)
+    assert before is not None
+    assert after is not None
+    assert (before.is_undelivered, after.is_undelivered) == (True, False)
+
+
+async def test_what_refers_to_deleted_messages_goes_with_them_and_attachments_are_set_free(
+    pool: Pool, alice: Credentials, bob: Credentials, talk: bytes
+) -> None:
+    for seq in (1, 4):
+        await revisions.edit(pool, bob.user, talk, seq, 0, "text", b"x", None, None)
+    for seq in (2, 5):
+        await revisions.delete_for_me(pool, alice.user, talk, seq)
+        await pool.fetch(
+            "insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq)"
+            " values (gen_random_uuid(), %s, %s, 1, 'a/b', %s, %s)",
+            (uuid(bob.user), f"key {seq}", uuid(talk), seq),
+        )
+    await move(pool, days=50)
+    assert await clear_all(pool, batch=2) == [2, 1]
+    assert await pool.fetch("select array_agg(seq) from revisions") == [([4],)]
+    assert await pool.fetch("select array_agg(seq) from hidden") == [([5],)]
+    assert await pool.fetch("select object_key, seq from attachments order by 1") == [("key 2", None), ("key 5", 5)]
+    assert await pool.fetch("select count(*) from sends") == [(5,)]
+
+
+async def test_a_retry_of_a_send_whose_message_is_gone_gets_its_first_ack(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    talk = await new_direct(pool, alice, bob)
+    message = a_message(talk, bob.user)
+    [first] = await send(pool, MembersCache(), [message])
+    await age(pool, talk)
+    await move(pool, days=50)
+    await clear_all(pool)
+    [again] = await send(pool, MembersCache(), [message])
+    assert isinstance(first, Committed)
+    assert isinstance(again, Committed)
+    assert (again.seq, again.message, again.created, again.is_new) == (1, first.message, first.created, False)
+
+
+async def test_each_is_looked_at_when_its_time_may_have_come_and_not_before(
+    pool: Pool, alice: Credentials, bob: Credentials, talk: bytes
+) -> None:
+    assert await move(pool, days=50) == Moves(1, 1)
+    assert await move(pool, days=50) == Moves(0, 0)
+    await clear_all(pool)
+    assert await move(pool, days=50) == Moves(0, 0)
+    await age(pool, talk)
+    assert await move(pool, days=50) == Moves(1, 1)
+    await clear_all(pool)
+    await pool.fetch("update expiries set oldest = oldest - interval '100 days'")
+    assert await move(pool, days=50) == Moves(1, 0), "there has been no message since"
+    assert await move(pool, days=50) == Moves(0, 0)
+    await say(pool, talk, bob)
+    await age(pool, talk)
+    assert await move(pool, days=50) == Moves(1, 1), "a message that came while there was none"
+
+
+async def test_a_lifetime_holds_from_when_it_is_set_for_what_was_there_and_until_it_is_taken_away(
+    pool: Pool, alice: Credentials, talk: bytes
+) -> None:
+    assert await move(pool) == Moves(0, 0)
+    membership, settings = await participants.change_settings(pool, alice.user, talk, lifetime_s=50 * DAY_S)
+    assert (membership.is_new, settings.lifetime_s, settings.first_seq) == (True, 50 * DAY_S, 1)
+    assert (await conversations.one(pool, alice.user, talk)).lifetime_s == 50 * DAY_S
+    assert not (await participants.change_settings(pool, alice.user, talk, lifetime_s=50 * DAY_S))[0].is_new
+    assert await move(pool) == Moves(1, 1)
+    await clear_all(pool)
+    _, settings = await participants.change_settings(pool, alice.user, talk, lifetime_s=0)
+    assert (settings.lifetime_s, settings.first_seq) == (None, 4)
+    await age(pool, talk)
+    assert await move(pool) == Moves(0, 0)
+
+
+async def test_of_a_group_administrators_set_the_lifetime_and_of_two_either(
+    pool: Pool, alice: Credentials, bob: Credentials, talk: bytes
+) -> None:
+    direct = await new_direct(pool, alice, bob)
+    carol = await new_user(pool, "carol")
+    with pytest.raises(NotAnAdministrator):
+        await participants.change_settings(pool, bob.user, talk, lifetime_s=60)
+    for each in (talk, direct):
+        with pytest.raises(NotAParticipant):
+            await participants.change_settings(pool, carol.user, each, lifetime_s=60)
+    for seconds, each in ((60, alice), (90, bob)):
+        membership, settings = await participants.change_settings(pool, each.user, direct, lifetime_s=seconds)
+        assert (sorted(membership.members), settings.lifetime_s) == (sorted([alice.user, bob.user]), seconds)
+    with pytest.raises(NotAParticipant):
+        await participants.change_settings(pool, alice.user, direct, name="Two")
+
+
+async def test_who_is_blocked_lets_disappear_what_they_see_themselves(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """Else the messages of one who is molested would go by the hand of the other, who would notice if nothing went."""
+    direct = await new_direct(pool, alice, bob)
+    await say(pool, direct, alice, 5)
+    await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
+    for lifetime_s in (0, 86400, 60):
+        membership, settings = await participants.change_settings(pool, bob.user, direct, lifetime_s=lifetime_s)
+        assert membership.is_new == (lifetime_s > 0)
+        assert (
+            settings.lifetime_s == (await conversations.one(pool, bob.user, direct)).lifetime_s == (lifetime_s or None)
+        )
+        assert (await conversations.one(pool, alice.user, direct)).lifetime_s is None
+        if membership.others_settings is not None:
+            assert membership.others_settings.lifetime_s is None
+    await pool.fetch("update messages set created = created - interval '61 s' where seq <= 3")
+    await pool.fetch("update expiries set oldest = oldest - interval '61 s', due = due - interval '61 s'")
+    await move(pool)
+    shown = [await conversations.one(pool, each.user, direct) for each in (alice, bob)]
+    assert [each.first_seq for each in shown] == [1, 4]
+    assert {each.joined_seq for seen in shown for each in seen.participants or ()} == {0}
+    [(left,)] = await pool.fetch("select count(*) from expiries where due < clock_timestamp()")
+    assert left == 0, "it is not looked at again before the next message's time has come"
+    await participants.change_settings(pool, alice.user, direct, lifetime_s=3600)
+    for each in (alice, bob):
+        assert (await conversations.one(pool, each.user, direct)).lifetime_s == 3600, "what both are shown comes last"
+
+
+async def test_a_conversation_that_is_locked_is_passed_over_and_comes_next_time(pool: Pool, talk: bytes) -> None:
+    async with connected(pool.url) as other:
+        await other.query("begin")
+        await other.query("select from conversations where id = %s for no key update", (uuid(talk),))
+        assert await move(pool, days=50) == Moves(0, 0)
+        await other.query("rollback")
+    assert await move(pool, days=50) == Moves(1, 1)
+
+
+async def test_a_message_is_sent_while_a_batch_is_being_deleted(pool: Pool, talk: bytes, bob: Credentials) -> None:
+    await move(pool, days=50)
+    await note_announced(pool, [talk])
+    async with connected(pool.url) as other:
+        await other.query("begin")
+        # The statement itself, in a transaction that stays open.
+        assert await other.query(retention._sql.clear, {"conversation": uuid(talk), "upto": None, "limit": 9}) == [(3,)]
+        [sent] = await send(pool, MembersCache(), [a_message(talk, bob.user)], lock_wait_s=0)
+        assert isinstance(sent, Committed), "it met no lock"
+        await revisions.edit(pool, bob.user, talk, sent.seq, 0, "text", b"x", None, None)
+        assert await clear(pool, talk, limit=9) == 0, "somebody else is at it"
+        await other.query("rollback")
+    assert await clear(pool, talk, limit=9) == 3
+
+
+async def test_the_floor_stays_until_what_lies_below_is_deleted(pool: Pool, talk: bytes) -> None:
+    """So what is to be archived is the same however often it is begun."""
+    await move(pool, days=50, archives=True)
+    await age(pool, talk)
+    assert await move(pool, days=50) == Moves(0, 0)
+    assert [each.seq for each in await below(pool, talk, limit=2)] == [1, 2]
+    assert await uncleared(pool, limit=9) == [], "those who take part are told first"
+    await note_announced(pool, [talk])
+    assert [each.wants_archive for each in await uncleared(pool, limit=9)] == [True]
+    assert await clear(pool, talk, limit=9, upto=2) == 2
+    assert [each.seq for each in await below(pool, talk, limit=9)] == [3]
+    assert await clear(pool, talk, limit=9, upto=2) == 0
+    assert await clear(pool, talk, limit=9) == 1
+    assert await uncleared(pool, limit=9) == []
+    assert await move(pool, days=50) == Moves(1, 1)
+
+
+async def test_what_a_conversation_lets_disappear_is_never_archived(
+    pool: Pool, alice: Credentials, talk: bytes
+) -> None:
+    """Not even if the deployment would keep it for less."""
+    await participants.change_settings(pool, alice.user, talk, lifetime_s=80 * DAY_S)
+    await move(pool, days=50, archives=True)
+    await note_announced(pool, [talk])
+    assert [each.wants_archive for each in await uncleared(pool, limit=9)] == [False]
+
+
+async def test_what_is_read_for_an_archive_is_bounded_in_bytes(
+    pool: Pool, talk: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.retention.MAX_BATCH_BYTES", 2)
+    await move(pool, days=50)
+    assert [each.seq for each in await below(pool, talk, limit=9)] == [1, 2]
+    monkeypatch.setattr("store.retention.MAX_BATCH_BYTES", 0)
+    [first] = await below(pool, talk, limit=9)
+    assert isinstance(first, Message)
+    assert first.content == b"0"
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_last_message_whose_time_has_come_is_found_wherever_it_is(pool: Pool, seed: int) -> None:
+    chance = random.Random(seed)
+    talk = secrets.token_bytes(16)
+    last = chance.randint(1, 300)
+    floor = chance.randint(0, last)
+    await pool.fetch(
+        "insert into messages (conversation_id, seq, id, sender_id, created, content_type, content)"
+        " select %s, n, gen_random_uuid(), gen_random_uuid(), to_timestamp(n / 3), 'text', ''"
+        " from generate_series(%s::int, %s::int) n",
+        (uuid(talk), floor + 1, last),
+    )
+    for until in {0, *range(0, last // 3 + 2, 7)}:
+        [(found,)] = await pool.fetch(
+            "select expired_upto(%s, %s, %s, to_timestamp(%s))", (uuid(talk), floor, last, until)
+        )
+        assert found == max(floor, min(last, 3 * until + 2)), (floor, last, until)
+
+
+async def test_who_may_not_change_a_conversation_changes_nothing_of_when_it_is_looked_at(
+    pool: Pool, bob: Credentials, talk: bytes
+) -> None:
+    before = await pool.fetch("select * from expiries order by 1")
+    with pytest.raises(Refused):
+        await participants.change_settings(pool, bob.user, talk, lifetime_s=60)
+    assert await pool.fetch("select * from expiries order by 1") == before
+
+
+async def test_a_lifetime_of_ones_own_is_announced_to_that_user_alone(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """Alice is blocked, and lets messages disappear: her devices are told of her floor, and bob's of nothing. When the
+    floor of both moves, each is told the settings that they see."""
+    talk = await new_direct(pool, alice, bob)
+    await say(pool, talk, alice, 4)
+    await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+    await participants.change_settings(pool, alice.user, talk, lifetime_s=3600)
+    await age(pool, talk, upto=2)
+    await move(pool)
+    [told] = await unannounced(pool, limit=9)
+    assert told.users == [alice.user]
+    assert (told.settings.first_seq, told.settings.lifetime_s, told.settings.actor) == (3, 3600, alice.user)
+    assert (await conversations.one(pool, alice.user, talk)).first_seq == 3
+    assert (await conversations.one(pool, bob.user, talk)).first_seq == 1
+    await note_announced(pool, [talk])
+    assert await unannounced(pool, limit=9) == []
+    # Nothing is deleted by it, and the next look finds the conversation again.
+    for each in await uncleared(pool, limit=9):
+        assert not each.wants_archive
+        assert await clear(pool, each.conversation, limit=9) == 0
+    assert await uncleared(pool, limit=9) == []
+    assert await pool.fetch("select count(*) from messages") == [(4,)]
+    await age(pool, talk, upto=3)
+    assert (await move(pool, days=50)).moved == 1
+    seen = {user: each.settings for each in await unannounced(pool, limit=9) for user in each.users}
+    for who in (alice, bob):
+        own = await conversations.one(pool, who.user, talk)
+        told_settings = seen[who.user]
+        assert (told_settings.first_seq, told_settings.lifetime_s, told_settings.actor) == (
+            *(own.first_seq, own.lifetime_s, own.actor),
+        )
+        assert own.first_seq == 4

@@ -1,0 +1,295 @@
+"""Unread counts against a query that counts messages, whatever is sent, deleted, hidden, blocked and marked at once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+
+import pytest
+import trio
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from client.http import Credentials
+from store import contacts, conversations, notifiers, outbox, participants, profiles, revisions
+from store.errors import Refused
+from store.marks import Mark, mark
+from store.members import MembersCache
+from store.messages import Committed, send
+from store.postgres.driver import connected, uuid, uuids
+from store.postgres.pool import Pool
+from store.retention import clear, move_floors, note_announced, unannounced, uncleared
+from tests.ageing import age
+from tests.people import new_direct, new_group, new_user
+from tests.store.store_world import a_message, is_waiting_for, wait_until
+
+COUNTED = """
+select p.user_id, p.conversation_id, unread_count(c, p), p.uncounted, (
+    select count(*) from messages m
+    where m.conversation_id = c.id and m.seq > greatest(p.read_seq, p.private_read_seq, p.since_seq, c.floor_seq)
+      and m.sender_id <> p.user_id and m.deleted is null and not m.is_silent and not exists (
+          select from hidden h where (h.user_id, h.conversation_id, h.seq) = (p.user_id, c.id, m.seq))
+), (
+    select count(*) from messages m
+    where m.conversation_id = c.id and m.seq > greatest(p.read_seq, p.private_read_seq, p.since_seq, c.floor_seq)
+)
+from participants p join conversations c on c.id = p.conversation_id where c.id = any(%s)
+"""
+USERS = 3
+NODES = 3
+
+
+@dataclass(frozen=True)
+class Op:
+    """One thing that a user does in the group (`where` 0) or in the direct conversation of users 0 and 1.
+
+    :ivar back: how far from the last message is the one that it is done to.
+    """
+
+    what: str
+    user: int
+    where: int
+    node: int
+    back: int
+
+
+ops = st.builds(
+    Op,
+    st.sampled_from(
+        [
+            *("send", "send", "batch", "delete", "delete", "hide", "edit", "read", "deliver", "block", "toggle"),
+            *("floor", "private", "clear"),
+        ]
+    ),
+    st.integers(0, USERS - 1),
+    st.integers(0, 1),
+    st.integers(0, NODES - 1),
+    st.integers(0, 5),
+)
+rounds = st.lists(st.lists(ops, min_size=1, max_size=6), min_size=1, max_size=10)
+
+
+class World:
+    """A group and a direct conversation, and several nodes that change them."""
+
+    def __init__(self, pools: Sequence[Pool], users: list[bytes], group: bytes, direct: bytes) -> None:
+        self.pools = pools
+        self.users = users
+        self.talks = (group, direct)
+        self.last = {group: 0, direct: 0}
+        self.inside = set(range(USERS))
+        self.blocked = {0: False, 1: False}
+
+    async def run_round(self, round_: list[Op]) -> None:
+        toggled: set[int] = set()
+        async with trio.open_nursery() as nursery:
+            for op in round_:
+                if op.what == "toggle":
+                    # Number 0 is the administrator, and stays.
+                    if op.user and op.user not in toggled:
+                        toggled.add(op.user)
+                        nursery.start_soon(self.toggle, op)
+                else:
+                    nursery.start_soon(self.do, op)
+        self.inside ^= toggled
+        await self.check()
+
+    async def toggle(self, op: Op) -> None:
+        change = participants.remove if op.user in self.inside else participants.add
+        await change(self.pools[op.node], self.users[0], self.talks[0], self.users[op.user])
+
+    async def do(self, op: Op) -> None:
+        pool, user, talk = self.pools[op.node], self.users[op.user], self.talks[op.where]
+        seq = max(self.last[talk] - op.back, 1)
+        acts: dict[str, Callable[[], Awaitable[object]]] = {
+            "send": lambda: self.send(pool, talk, user),
+            "batch": lambda: self.send(pool, talk, *self.users, user, self.users[0]),
+            "delete": lambda: revisions.delete_for_everyone(pool, user, talk, seq),
+            "hide": lambda: revisions.delete_for_me(pool, user, talk, seq),
+            "edit": lambda: revisions.edit(pool, user, talk, seq, 0, "text", b"other", None, None),
+            "read": lambda: mark(pool, [[Mark(user, talk, seq, seq)]]),
+            "deliver": lambda: mark(pool, [[Mark(user, talk, seq)]]),
+            "block": lambda: self.block(pool, op.user),
+            "private": lambda: profiles.change(
+                pool, user, display_name=None, gives_receipts=op.back % 2 == 0, shows_presence=None
+            ),
+            "floor": lambda: self.move_floor(pool, talk, seq),
+            "clear": lambda: self.clear(pool),
+        }
+        with suppress(Refused):
+            await acts[op.what]()
+
+    async def send(self, pool: Pool, talk: bytes, *senders: bytes) -> None:
+        for outcome in await send(pool, MembersCache(), [a_message(talk, sender) for sender in senders]):
+            if isinstance(outcome, Committed):
+                self.last[talk] = max(self.last[talk], outcome.seq)
+
+    async def block(self, pool: Pool, user: int) -> None:
+        if user in self.blocked:
+            self.blocked[user] = not self.blocked[user]
+            await contacts.set_blocked(pool, self.users[user], self.users[1 - user], is_blocked=self.blocked[user])
+
+    async def move_floor(self, pool: Pool, talk: bytes, seq: int) -> None:
+        await age(pool, talk, upto=seq)
+        await move_floors(pool, days=50, archives=False, limit=10)
+
+    async def clear(self, pool: Pool) -> None:
+        await note_announced(pool, [each.settings.conversation for each in await unannounced(pool, limit=9)])
+        for each in await uncleared(pool, limit=9):
+            await clear(pool, each.conversation, limit=3)
+
+    async def check(self) -> None:
+        pool = self.pools[0]
+        rows = await pool.fetch(COUNTED, (uuids(self.talks),))
+        shown: dict[bytes, int] = dict.fromkeys(self.users, 0)
+        for user, conversation, unread, uncounted, counted, above in rows:
+            assert (unread, uncounted) == (counted, above - counted)
+            assert (await conversations.one(pool, user, conversation)).unread_count == counted
+            shown[user] += counted
+        for user in self.users:
+            assert sum(each.unread_count for each in await conversations.list_of(pool, user, limit=9)) == shown[user]
+            [(digest,)] = await pool.fetch("select unread from unread_of(%s)", (uuid(user),))
+            assert digest == shown[user]
+
+
+DELETED_AND_HIDDEN = [
+    [Op("send", 0, 0, 0, 0)],
+    [Op("hide", 1, 0, 0, 0), Op("delete", 0, 0, 1, 0)],
+    [Op("read", 1, 0, 0, 0)],
+]
+DELETED_WHILE_READ = [
+    [Op("batch", 0, 0, 0, 0)],
+    [Op("batch", 0, 0, 0, 0)],
+    [Op("delete", 0, 0, 0, 0), Op("delete", 0, 0, 1, 4), Op("read", 1, 0, 2, 2)],
+    [Op("floor", 0, 0, 0, 1), Op("read", 1, 0, 1, 0), Op("delete", 0, 0, 2, 0)],
+    [Op("clear", 0, 0, 0, 0)],
+]
+BLOCKED = [
+    [Op("block", 0, 1, 0, 0)],
+    [Op("batch", 1, 1, 0, 0)],
+    [Op("send", 1, 1, 0, 0), Op("hide", 0, 1, 1, 0)],
+    [Op("delete", 1, 1, 0, 0), Op("read", 0, 1, 1, 1)],
+    [Op("block", 0, 1, 0, 0)],
+    [Op("edit", 1, 1, 0, 2)],
+]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rounds=rounds)
+@example(rounds=DELETED_AND_HIDDEN)
+@example(rounds=DELETED_WHILE_READ)
+@example(rounds=BLOCKED)
+async def test_unread_counts_are_what_a_count_of_the_messages_says(database_url: str, rounds: list[list[Op]]) -> None:
+    with ExitStack() as stack:
+        pools = [stack.enter_context(closing(Pool(database_url, 3))) for _ in range(NODES)]
+        people = [await new_user(pools[0], f"u{secrets.token_hex(8)}") for _ in range(USERS)]
+        group, direct = await new_group(pools[0], *people), await new_direct(pools[0], *people[:2])
+        world = World(pools, [each.user for each in people], group, direct)
+        for round_ in rounds:
+            await world.run_round(round_)
+
+
+@pytest.fixture
+async def people(pool: Pool) -> list[Credentials]:
+    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+
+
+async def say(pool: Pool, talk: bytes, sender: Credentials, count: int) -> None:
+    await send(pool, MembersCache(), [a_message(talk, sender.user) for _ in range(count)])
+
+
+async def unread(pool: Pool, user: Credentials, talk: bytes) -> int:
+    return (await conversations.one(pool, user.user, talk)).unread_count
+
+
+async def test_what_is_deleted_counts_no_longer_and_who_has_read_it_gains_nothing(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, carol = people
+    talk = await new_group(pool, *people)
+    await say(pool, talk, alice, 4)
+    await mark(pool, [[Mark(carol.user, talk, 2, 2)]])
+    for seq, left in ((1, (3, 2)), (4, (2, 1)), (4, (2, 1)), (3, (1, 0))):
+        await revisions.delete_for_everyone(pool, alice.user, talk, seq)
+        assert (await unread(pool, bob, talk), await unread(pool, carol, talk)) == left
+    await revisions.delete_for_me(pool, bob.user, talk, 2)
+    assert await unread(pool, bob, talk) == 0
+    await say(pool, talk, alice, 1)
+    assert (await unread(pool, bob, talk), await unread(pool, carol, talk)) == (1, 1)
+
+
+async def test_nobody_is_noticed_of_what_was_deleted(pool: Pool, people: list[Credentials]) -> None:
+    """Neither before the window ends nor after; of what is still there they are."""
+    alice, bob, _ = people
+    talk = await new_group(pool, alice, bob)
+    await say(pool, talk, alice, 2)
+    await revisions.delete_for_everyone(pool, alice.user, talk, 2)
+    assert await outbox.decide(pool, window_s=0) == (2, 1)
+
+    async def is_wanted() -> bool:
+        prospect = await notifiers.look(pool, bob.user, read_after_s=60)
+        return prospect is not None and prospect.is_undelivered
+
+    assert await is_wanted()
+    await mark(pool, [[Mark(bob.user, talk, 1)]])
+    assert not await is_wanted(), "all that he lacks is gone"
+    await say(pool, talk, alice, 1)
+    await revisions.delete_for_everyone(pool, alice.user, talk, 3)
+    assert await outbox.decide(pool, window_s=0) == (1, 0)
+    assert not await is_wanted()
+
+
+async def test_who_joins_has_received_nothing_and_nothing_from_before_counts(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, carol = people
+    for sees_all, first in ((False, 4), (True, 1)):
+        talk = await new_group(pool, alice, bob)
+        await participants.change_settings(pool, alice.user, talk, joiners_see_all=sees_all)
+        await say(pool, talk, alice, 3)
+        await participants.add(pool, alice.user, talk, carol.user)
+        await say(pool, talk, alice, 1)
+        shown = await conversations.one(pool, carol.user, talk)
+        assert (shown.first_seq, shown.unread_count) == (first, 1)
+        [own] = [each for each in shown.participants or () if each.user == carol.user]
+        assert (own.delivered_seq, own.read_seq) == (0, 0)
+
+
+async def test_who_comes_back_has_the_marks_from_before(pool: Pool, people: list[Credentials]) -> None:
+    alice, bob, _ = people
+    talk = await new_group(pool, alice, bob)
+    await say(pool, talk, alice, 3)
+    await mark(pool, [[Mark(bob.user, talk, 2, 1)]])
+    await participants.remove(pool, bob.user, talk, bob.user)
+    await say(pool, talk, alice, 1)
+    await participants.add(pool, alice.user, talk, bob.user)
+    shown = await conversations.one(pool, bob.user, talk)
+    [own] = [each for each in shown.participants or () if each.user == bob.user]
+    assert (own.delivered_seq, own.read_seq, shown.unread_count) == (2, 1, 0)
+
+
+DELETE = "select outcome from delete_message(%(alice)s::uuid, %(talk)s::uuid, 2)"
+FLOOR = "select moved from move_floors(50, false, 9)"
+
+
+@pytest.mark.parametrize(("first", "moves"), [(DELETE, 3), (DELETE, 2), (DELETE, 1), (FLOOR, 3), (FLOOR, 2)])
+async def test_a_mark_that_waits_for_what_changes_the_count_sees_what_it_changed(
+    pool: Pool, people: list[Credentials], first: str, moves: int
+) -> None:
+    """Else the mark would leave out, or take twice, what was committed since it began to wait."""
+    alice, bob, _ = people
+    talk = await new_direct(pool, alice, bob)
+    await say(pool, talk, alice, 4)
+    await revisions.delete_for_everyone(pool, alice.user, talk, 1)
+    await revisions.delete_for_everyone(pool, alice.user, talk, 3)
+    await age(pool, talk, upto=2)
+    async with connected(pool.url) as other, trio.open_nursery() as nursery:
+        await other.query("begin")
+        await other.query(first, {"alice": uuid(alice.user), "talk": uuid(talk)})
+        nursery.start_soon(mark, pool, [[Mark(bob.user, talk, moves, moves)]])
+        await wait_until(lambda: is_waiting_for(pool, "Lock", "m.delivered, m.read"), "the mark waits")
+        await other.query("commit")
+    for _, _, shown, uncounted, counted, above in await pool.fetch(COUNTED, (uuids([talk]),)):
+        assert (shown, uncounted) == (counted, above - counted)
