@@ -41,7 +41,7 @@ from jobs.engine.job import Job
 from jobs.engine.queue import Queue, volatile_id
 from jobs.engine.streams import MAX_HANDED, Limits, Stream
 from jobs.engine.task import Handler, Task
-from jobs.engine.worker import Worker
+from jobs.engine.worker import Work, Worker
 from runtime.config import Config
 from runtime.log import configure_logging
 from store.postgres.pool import Pool
@@ -214,7 +214,7 @@ class Case:
         """Run a worker until SIGTERM."""
         task = task_of(self._kind, handler)
         config = replace(self._config, worker_concurrency=concurrency)
-        trio.run(Worker(config, lambda *_: nullcontext({task.name: task})).run)
+        trio.run(Worker(config, lambda *_: nullcontext(Work({task.name: task}))).run)
 
     async def _latency(self) -> dict[str, Any]:
         command = [sys.executable, "-m", "bench.queue_ours", "work", self._kind]

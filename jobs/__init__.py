@@ -3,16 +3,16 @@
 | module | about |
 |---|---|
 | `task`, `job` | what a task is: an asynchronous function, and how its jobs are to be run; what its handler is told |
-| `catalogue` | all tasks there are, with what they need |
+| `registry` | all tasks there are, with what they need |
 | `queue` | enqueuing, cancelling, asking |
 | `streams`, `script`, `lua/` | jobs in Redis: a stream for each task and priority |
 | `worker` | wires the parts together and runs until told to stop |
 | `relay` | from Postgres to Redis: what is due |
 | `scheduler`, `ticks` | what is to be done when |
-| `taker` | from Redis: takes what may run now, and takes over from the dead |
-| `crew`, `run` | the runs of one worker; one run |
+| `fetcher` | from Redis: takes what may run now, and takes over from the dead |
+| `runner`, `run` | the runs of one worker; one run |
 | `settling` | what has ended is written |
-| `heartbeat`, `surroundings` | this worker lives; what is paused, how many jobs there are |
+| `heartbeat`, `monitor` | this worker lives; what is paused, how many jobs there are |
 | `metrics`, `metrics_port` | what is counted, and where Prometheus fetches it |
 | `commands`, `tables` | what an operator asks and says (`python -m jobs COMMAND`) |
 | `notices` | the tasks: tell a user's notifiers that something waits |

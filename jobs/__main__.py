@@ -20,7 +20,7 @@ from jobs.cli.commands import CommandError, Commands, Rows
 from jobs.cli.tables import as_json, as_table
 from jobs.engine.streams import PRIORITIES
 from jobs.engine.worker import Worker
-from jobs.tasks.registry import open_tasks
+from jobs.tasks.registry import open_work
 from runtime.config import Config
 from runtime.process import run_process
 from store.errors import StoreError
@@ -85,16 +85,16 @@ def _enqueue(commands: Commands, said: argparse.Namespace) -> Awaitable[Rows]:
 
 
 async def _work(config: Config) -> None:
-    await Worker(config).run()
+    await Worker(config, open_work).run()
 
 
 def _operator(options: argparse.Namespace) -> Callable[[Config], Awaitable[None]]:
     async def run(config: Config) -> None:
         pool, redis = Pool(config.database_url, 2), Redis(config.jobs_url)
-        async with open_tasks(config, pool) as tasks, trio.open_nursery() as nursery:
+        async with open_work(config, pool) as work, trio.open_nursery() as nursery:
             await nursery.start(redis.run)
             try:
-                rows = await options.ask(Commands(pool, redis, tasks), options)
+                rows = await options.ask(Commands(pool, redis, work.tasks), options)
             except (StoreError, RedisError) as error:
                 raise CommandError(str(error)) from None
             finally:

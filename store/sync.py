@@ -4,9 +4,9 @@ A cursor holds a snapshot of Postgres: which transactions had been committed. Ne
 (`docs/decisions/0009-a-cursor-is-a-snapshot.md`). It belongs to a user and a history, and to nothing else.
 
 While a device is connected its cursor is moved forward (`server.cluster.cursor_advance`): `cursor_of` makes one of a
-snapshot of `tide` for a device that everything it sees was offered to. Marks are pushed only to the authors whose
-messages they pass (decision 17), so such a cursor passes all changes but those of marks: it keeps the number up to
-which the device was told of everybody's marks by its last `sync`.
+snapshot of `take_cursor_snapshot` for a device that everything it sees was offered to. Marks are pushed only to the
+authors whose messages they pass (decision 17), so such a cursor passes all changes but those of marks: it keeps the
+number up to which the device was told of everybody's marks by its last `sync`.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | N
     return SyncPage(page.pushes, onward.encode(), True, target.xmin)
 
 
-class Tide(NamedTuple):
+class CursorSnapshot(NamedTuple):
     """What has been committed, up to a commit that is surely on disk.
 
     :ivar history: which history it is of; another one after Postgres was restored, or another server took over
@@ -263,20 +263,20 @@ class Tide(NamedTuple):
     now_us: int
 
 
-async def tide(pool: Pool) -> Tide:
+async def take_cursor_snapshot(pool: Pool) -> CursorSnapshot:
     """What has been committed by now; writes one row, so that no crash of Postgres can undo what it says."""
-    [(newest,)] = await pool.fetch(_sql.tide)
+    [(newest,)] = await pool.fetch(_sql.take_cursor_snapshot)
     [(snapshot, history, now_us)] = await pool.fetch(_sql.now)
-    return Tide(_durable(Snapshot.parse(snapshot), newest, None), history, now_us)
+    return CursorSnapshot(_durable(Snapshot.parse(snapshot), newest, None), history, now_us)
 
 
-def cursor_of(user: bytes, tide: Tide, marks: int) -> bytes:
+def cursor_of(user: bytes, taken: CursorSnapshot, marks: int) -> bytes:
     """The cursor of a device that holds all of this user's that a snapshot sees, but for marks.
 
     :param marks: of those it holds what transactions below this number wrote (`SyncPage.marks`).
     """
-    owner, day = _owner(tide.history, user), tide.now_us // _DAY_US
-    return _Cursor(owner, day, _pack(tide.snapshot), marks=marks).encode()
+    owner, day = _owner(taken.history, user), taken.now_us // _DAY_US
+    return _Cursor(owner, day, _pack(taken.snapshot), marks=marks).encode()
 
 
 def _owner(history: str, user: bytes) -> bytes:

@@ -27,7 +27,7 @@ MAX_RETRY_S: Final = 2.0
 """Between attempts to write to a Postgres that cannot be reached."""
 
 
-class Settling:
+class Acknowledger:
     """Run `run` in a nursery.
 
     :param worker: its id, which claims bear.

@@ -1,4 +1,4 @@
-"""Takes entries from the streams, as many as may run, and hands them to the crew."""
+"""Takes entries from the streams, as many as may run, and hands them to the runner."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import structlog
 import trio
 
 from jobs.engine import streams
-from jobs.engine.monitor import Surroundings
-from jobs.engine.runner import Crew
+from jobs.engine.monitor import Monitor
+from jobs.engine.runner import Runner
 from jobs.engine.streams import Limits, Stream, Taken
 from jobs.engine.task import Task
 from store.errors import StoreError
@@ -31,9 +31,9 @@ LOWEST_FIRST: Final = 16
 """One look of so many begins with the lowest priority: what comes before it may hold it up, but not for good."""
 
 
-class Taker:
+class Fetcher:
     """
-    :param surroundings: knows what is paused.
+    :param monitor: knows what is paused.
     :param on_flushed: called when Redis is found to have lost what was in it, by the one worker that is to see to it.
     """
 
@@ -42,15 +42,15 @@ class Taker:
         redis: Redis,
         worker: str,
         tasks: Mapping[str, Task],
-        crew: Crew,
-        surroundings: Surroundings,
+        runner: Runner,
+        monitor: Monitor,
         on_flushed: Callable[[], None],
     ) -> None:
         self._redis = redis
         self._worker = worker
         self._limits = {name: _limits_of(task) for name, task in tasks.items()}
-        self._crew = crew
-        self._surroundings = surroundings
+        self._runner = runner
+        self._monitor = monitor
         self._on_flushed = on_flushed
         self._groupless: set[Stream] = set()
         self._groups_at = 0.0
@@ -68,7 +68,7 @@ class Taker:
     async def run(self) -> None:
         """Until told to stop. Cancelling it may leave an entry that Redis has given to this worker already; others
         take it over."""
-        await self._unless_stopped(self._surroundings.wait_known)
+        await self._unless_stopped(self._monitor.wait_known)
         while not self._is_stopping:
             try:
                 await self._unless_stopped(self._redis.wait_connected)
@@ -90,10 +90,10 @@ class Taker:
         async with self._redis.blocking() as call:
             await self._make_groups()
             while True:
-                await self._unless_stopped(self._crew.wait_room)
+                await self._unless_stopped(self._runner.wait_room)
                 if self._is_stopping:
                     return
-                room = self._crew.room
+                room = self._runner.room
                 if trio.current_time() >= self._take_over_at:
                     await self._take_over(room)
                     continue
@@ -122,7 +122,7 @@ class Taker:
         self._has_begun = True
 
     def _open(self) -> dict[str, Limits]:
-        paused = self._surroundings.paused
+        paused = self._monitor.paused
         return {task: limits for task, limits in self._limits.items() if task not in paused}
 
     async def _take_what_is_there(self, room: int) -> Taken:
@@ -160,11 +160,11 @@ class Taker:
         rest, taken_at = taken.entries, trio.current_time()
         while rest:
             # More than there is room for, if several streams had something at the same moment.
-            room = await self._crew.wait_room()
+            room = await self._runner.wait_room()
             if trio.current_time() - taken_at > streams.TAKE_OVER_AFTER_S / 2:
                 log.info("jobs_left_to_another_worker", jobs=len(rest))
                 return
-            await self._crew.begin(rest[:room])
+            await self._runner.begin(rest[:room])
             rest = rest[room:]
 
 

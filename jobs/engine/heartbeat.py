@@ -9,7 +9,7 @@ import trio
 
 from jobs.engine import streams
 from jobs.engine.run import Run
-from jobs.engine.runner import Crew
+from jobs.engine.runner import Runner
 from store import jobs
 from store.errors import StoreError
 from store.postgres.driver import Error
@@ -25,18 +25,18 @@ MAX_BEATS: Final = 500
 """Entries of one script."""
 
 
-async def beat_forever(pool: Pool, redis: Redis, worker: str, crew: Crew) -> None:
+async def beat_forever(pool: Pool, redis: Redis, worker: str, runner: Runner) -> None:
     """Until cancelled. Each service by itself: one that is slow to answer does not keep the other waiting."""
 
     async def beat_redis() -> None:
         while True:
-            await _beat_redis(redis, worker, crew.held)
+            await _beat_redis(redis, worker, runner.held)
             await trio.sleep(BEAT_S)
 
     async def beat_postgres() -> None:
         while True:
             await trio.sleep(BEAT_S)
-            await _beat_postgres(pool, worker, crew.held)
+            await _beat_postgres(pool, worker, runner.held)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(beat_redis)

@@ -61,7 +61,7 @@ class Metrics:
     def looked_at(self, status: Iterable[TaskStatus], in_redis: dict[str, int]) -> None:
         """What is in Postgres and in Redis now."""
         found = {each.task: each for each in status}
-        # Tasks of the catalogue alone: labels that come and go would stay for ever.
+        # Tasks of the registry alone: labels that come and go would stay for ever.
         for task in self._waits:
             each = found.get(task) or TaskStatus(task)
             for state in ("waiting", "delayed", "running", "dead"):

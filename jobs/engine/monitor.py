@@ -25,7 +25,7 @@ COUNT_S: Final = 15.0
 """How often to count jobs; a scrape of metrics comes about as often."""
 
 
-class Surroundings:
+class Monitor:
     """Run `run` in a nursery.
 
     :ivar paused: tasks that are paused, as far as is known; kept while Postgres cannot be asked.

@@ -1,5 +1,4 @@
-"""From Postgres to Redis: ends the windows that notices wait for, and hands over what is due; in Redis, volatile jobs
-whose time has come."""
+"""The relay hands jobs that are due over from Postgres to Redis; in Redis it promotes volatile jobs that are due."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import trio
 from jobs.engine import streams
 from jobs.engine.streams import Stream
 from jobs.engine.task import Task
-from store import jobs, notifiers, outbox
+from store import jobs
 from store.errors import StoreError
 from store.postgres.driver import Error
 from store.postgres.pool import Pool
@@ -27,29 +26,14 @@ FULL_S: Final = 0.05
 """How often to look while more is due than Redis is to hold."""
 
 
-LOOK_S: Final = 2.0
-"""How often to look for notices that have become pointless."""
-
-LOOK_BATCH: Final = 200
-"""Of one query; the marks of so many users are read in it, some 20 ms for all of them."""
-
-
 class Relay:
-    """Run `run` in a nursery. Any number of workers may do this at once.
+    """Run `run` in a nursery. Any number of workers may do this at once."""
 
-    :param window_s: how long a message may stay undelivered before its recipients are notified.
-    :param read_window_s: how long one that was delivered may stay unread before the recipients' other devices are.
-    """
-
-    def __init__(
-        self, pool: Pool, redis: Redis, tasks: Mapping[str, Task], *, window_s: float, read_window_s: float
-    ) -> None:
+    def __init__(self, pool: Pool, redis: Redis, tasks: Mapping[str, Task]) -> None:
         self._pool = pool
         self._redis = redis
         self._streams = streams.streams_of(tasks)
         self._tasks = list(tasks)
-        self._window_s = window_s
-        self._read_window_s = read_window_s
         self._clock_behind_s: float | None = None
         self._is_flushed = False
         self._is_refused = False
@@ -57,8 +41,6 @@ class Relay:
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._decide_forever)
-            nursery.start_soon(self._look_again_forever)
             nursery.start_soon(self._hand_in_forever)
             nursery.start_soon(self._promote_forever)
 
@@ -69,34 +51,6 @@ class Relay:
     async def _give_back_all(self) -> None:
         await jobs.give_back_all(self._pool)
         self._is_flushed = False
-
-    async def _decide_forever(self) -> None:
-        while True:
-            decided = ended = 0
-            try:
-                decided, noticed = await outbox.decide(self._pool, window_s=self._window_s)
-                if noticed:
-                    log.info("window_ended", messages=decided, users=noticed)
-                ended, noticed = await outbox.end_read_windows(self._pool, window_s=self._read_window_s)
-                if noticed:
-                    log.info("read_window_ended", messages=ended, users=noticed)
-            except (StoreError, Error) as error:
-                log.warning("relay_waits", error=str(error))
-            if max(decided, ended) < outbox.BATCH:
-                await trio.sleep(min(POLL_S, self._window_s))
-
-    async def _look_again_forever(self) -> None:
-        """See to it that notices which have become pointless are withdrawn."""
-        while True:
-            looked_at = 0
-            try:
-                looked_at, pointless = await notifiers.look_again(self._pool, limit=LOOK_BATCH)
-                if pointless:
-                    log.info("notices_pointless", looked_at=looked_at, notices=pointless)
-            except (StoreError, Error) as error:
-                log.warning("relay_waits", error=str(error))
-            if looked_at < LOOK_BATCH:
-                await trio.sleep(LOOK_S)
 
     async def _hand_in_forever(self) -> None:
         while True:

@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from jobs.engine import streams
-from jobs.engine.acknowledger import Settling
+from jobs.engine.acknowledger import Acknowledger
 from jobs.engine.job import Job
 from jobs.engine.metrics import Metrics
 from jobs.engine.queue import said_of
@@ -35,7 +35,7 @@ PROGRESS_S: Final = 3600
 """How long what a job says about how far it is may be read."""
 
 
-class Crew:
+class Runner:
     """Runs jobs, at most `size` at a time. Run `run` in a nursery.
 
     :param tasks: by name.
@@ -51,7 +51,7 @@ class Crew:
         self._tasks = tasks
         self._size = size
         self._metrics = metrics
-        self._settling = Settling(pool, redis, worker, self._settled)
+        self._acknowledger = Acknowledger(pool, redis, worker, self._settled)
         self._held: dict[tuple[Stream, bytes], Run] = {}
         self._running = 0
         self._changed = trio.Event()
@@ -59,7 +59,7 @@ class Crew:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._settling.run)
+            self._nursery.start_soon(self._acknowledger.run)
             task_status.started()
             await trio.sleep_forever()
 
@@ -168,7 +168,7 @@ class Crew:
         seconds = trio.current_time() - begun
         self._metrics.ended(run, seconds)
         _log_end(run, seconds)
-        self._settling.submit(run)
+        self._acknowledger.submit(run)
         self._wake()
 
     async def _report(self, run: Run, progress: str) -> None:

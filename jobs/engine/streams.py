@@ -65,11 +65,12 @@ BLOCK_MS: Final = 1000
 MAX_PROMOTED: Final = 500
 """Volatile jobs whose time has come that one script moves; it holds up others for a millisecond or two."""
 
-_TAKE: Final = Script("take")
-_TAKE_OVER: Final = Script("take_over")
-_BEAT: Final = Script("beat")
-_PROMOTE: Final = Script("promote")
-_ADD_KEYED: Final = Script("add_keyed")
+_LUA: Final = "jobs.engine.lua"
+_TAKE: Final = Script(_LUA, "take")
+_TAKE_OVER: Final = Script(_LUA, "take_over")
+_BEAT: Final = Script(_LUA, "beat")
+_PROMOTE: Final = Script(_LUA, "promote")
+_ADD_KEYED: Final = Script(_LUA, "add_keyed")
 
 
 class Stream(Struct, frozen=True):

@@ -7,24 +7,23 @@ worker leaves.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 import trio
 
 from jobs.engine import streams
-from jobs.engine.fetcher import Taker
+from jobs.engine.fetcher import Fetcher
 from jobs.engine.heartbeat import beat_forever
 from jobs.engine.metrics import Metrics
 from jobs.engine.metrics_port import serve_metrics
-from jobs.engine.monitor import Surroundings
+from jobs.engine.monitor import Monitor
 from jobs.engine.relay import Relay
-from jobs.engine.runner import Crew
+from jobs.engine.runner import Runner
 from jobs.engine.scheduler import fire_forever
 from jobs.engine.task import Task
-from jobs.tasks.registry import open_tasks
 from runtime.config import Config
 from runtime.process import tell_ready
 from runtime.signals import watch_signals
@@ -46,19 +45,30 @@ STOP_S: Final = 22.0
 """From being told to stop: nothing at all is waited for after this. Process managers kill after 25 s."""
 
 
+class Work(NamedTuple):
+    """What a worker runs.
+
+    :ivar tasks: by name.
+    :ivar loops: each runs until cancelled, beside the jobs, and is cancelled as soon as the worker is told to stop.
+    """
+
+    tasks: Mapping[str, Task]
+    loops: Sequence[Callable[[], Awaitable[None]]] = ()
+
+
 class Worker:
     """One worker process.
 
-    :param catalogue: the tasks with what they need; by default all of the product's.
+    :param registry: opens the work, with what it needs, for as long as the worker runs.
     """
 
     def __init__(
         self,
         config: Config,
-        catalogue: Callable[[Config, Pool], AbstractAsyncContextManager[dict[str, Task]]] = open_tasks,
+        registry: Callable[[Config, Pool], AbstractAsyncContextManager[Work]],
     ) -> None:
         self._config = config
-        self._catalogue = catalogue
+        self._registry = registry
         self._pool = Pool(config.database_url, config.database_pool)
         self._redis = Redis(config.jobs_url)
         self._id = os.urandom(8).hex()
@@ -67,59 +77,60 @@ class Worker:
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT; jobs that run are finished first."""
         try:
-            async with self._catalogue(self._config, self._pool) as tasks, trio.open_nursery() as services:
+            async with self._registry(self._config, self._pool) as work, trio.open_nursery() as services:
                 await services.start(watch_signals, self._terminated)
                 await services.start(self._redis.run)
                 # Both edges wait for their service by themselves; only the log should say so from the start.
                 services.start_soon(wait_migrated, self._pool)
                 services.start_soon(self._pool.end_after, self._terminated, DRAIN_S + PUT_BACK_S)
-                metrics = Metrics(tasks)
+                metrics = Metrics(work.tasks)
                 if self._config.metrics_port:
                     await services.start(serve_metrics, self._config.host, self._config.metrics_port, metrics.registry)
-                await self._work(tasks, metrics)
+                await self._work(work, metrics)
                 services.cancel_scope.cancel()
         finally:
             self._pool.close()
         log.info("stopped")
 
-    async def _work(self, tasks: dict[str, Task], metrics: Metrics) -> None:
-        config, size = self._config, self._config.worker_concurrency
-        crew = Crew(self._pool, self._redis, self._id, tasks, size, metrics)
-        windows_s = config.offline_notice_after_s, config.read_notice_after_s
-        relay = Relay(self._pool, self._redis, tasks, window_s=windows_s[0], read_window_s=windows_s[1])
-        surroundings = Surroundings(self._pool, self._redis, tasks, metrics)
-        taker = Taker(self._redis, self._id, tasks, crew, surroundings, relay.after_flush)
-        async with trio.open_nursery() as settling:
-            await settling.start(crew.run)
-            settling.start_soon(beat_forever, self._pool, self._redis, self._id, crew)
+    async def _work(self, work: Work, metrics: Metrics) -> None:
+        tasks, size = work.tasks, self._config.worker_concurrency
+        runner = Runner(self._pool, self._redis, self._id, tasks, size, metrics)
+        relay = Relay(self._pool, self._redis, tasks)
+        monitor = Monitor(self._pool, self._redis, tasks, metrics)
+        fetcher = Fetcher(self._redis, self._id, tasks, runner, monitor, relay.after_flush)
+        async with trio.open_nursery() as acknowledging:
+            await acknowledging.start(runner.run)
+            acknowledging.start_soon(beat_forever, self._pool, self._redis, self._id, runner)
             async with trio.open_nursery() as taking:
-                taking.start_soon(taker.run)
+                taking.start_soon(fetcher.run)
                 async with trio.open_nursery() as relaying:
                     relaying.start_soon(relay.run)
                     relaying.start_soon(fire_forever, self._pool, tasks)
-                    relaying.start_soon(surroundings.run)
+                    relaying.start_soon(monitor.run)
+                    for loop in work.loops:
+                        relaying.start_soon(loop)
                     log.info("working", worker=self._id, tasks=sorted(tasks), concurrency=size)
                     relaying.start_soon(self._tell_ready)
                     await self._terminated.wait()
                     relaying.cancel_scope.cancel()
                 told_at = trio.current_time()
                 # Redis may have given it something that it has not begun: that is run as well.
-                taker.stop()
+                fetcher.stop()
                 deadline = told_at + DRAIN_S
                 taking.cancel_scope.deadline = deadline
-            await self._drain(crew, deadline)
-            settling.cancel_scope.cancel()
+            await self._drain(runner, deadline)
+            acknowledging.cancel_scope.cancel()
         await self._by(told_at + STOP_S, lambda: streams.leave(self._redis, self._id, tasks))
 
     async def _tell_ready(self) -> None:
         await self._redis.wait_connected()
         tell_ready(self._config)
 
-    async def _drain(self, crew: Crew, deadline: float) -> None:
+    async def _drain(self, runner: Runner, deadline: float) -> None:
         with trio.move_on_at(deadline):
-            await crew.wait_idle()
-        crew.stop_all()
-        await self._by(deadline + PUT_BACK_S, crew.wait_idle)
+            await runner.wait_idle()
+        runner.stop_all()
+        await self._by(deadline + PUT_BACK_S, runner.wait_idle)
 
     async def _by(self, deadline: float, do: Callable[[], Awaitable[Any]]) -> None:
         with trio.move_on_at(deadline) as scope:

@@ -9,11 +9,13 @@ from typing import Final
 import trio
 
 from jobs.engine.task import Backoff, Cron, Every, Task
+from jobs.engine.worker import Work
 from jobs.mail.mailer import Mailer
 from jobs.notifiers.configured import Notifiers, open_notifiers
 from jobs.tasks.analytics import INTERVAL_S as FIGURES_S
 from jobs.tasks.analytics import Analytics
 from jobs.tasks.batches import TIMEOUT_S
+from jobs.tasks.debounce import Debounce
 from jobs.tasks.forget import Forgetting
 from jobs.tasks.mail import MailTasks
 from jobs.tasks.notices import Notices
@@ -38,8 +40,8 @@ MAIL_BACKOFF: Final = Backoff(10, 1800)
 
 
 @asynccontextmanager
-async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Task], None]:
-    """The tasks by name, and what they share for as long as they are used. Nothing is asked of anybody yet."""
+async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
+    """All tasks and loops, and the clients that they share, for as long as they are used. This sends no request yet."""
     bus = Redis(config.bus_url)
     mailer = Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url)
     async with (
@@ -57,7 +59,8 @@ async def open_tasks(config: Config, pool: Pool) -> AsyncGenerator[dict[str, Tas
             _retention(config, pool, bus, objects),
             *_figures(pool, objects),
         ]
-        yield {task.name: task for task in tasks}
+        debounce = Debounce(pool, window_s=config.offline_notice_after_s, read_window_s=config.read_notice_after_s)
+        yield Work({task.name: task for task in tasks}, [debounce.run])
         nursery.cancel_scope.cancel()
 
 

@@ -25,7 +25,7 @@ from store.errors import StoreError
 from store.postgres.driver import Error
 from store.postgres.pool import Pool
 from store.redis.client import RedisError
-from store.sync import Tide, cursor_of, tide
+from store.sync import CursorSnapshot, cursor_of, take_cursor_snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -37,10 +37,10 @@ until a node that is in trouble is missed, or a write to Redis has failed; and s
 INTERVAL_S: Final = 30.0
 """From one snapshot to the next."""
 
-Check: TypeAlias = Callable[[Sequence[bytes], Tide, float, float], Awaitable[None]]
+Check: TypeAlias = Callable[[Sequence[bytes], CursorSnapshot, float, float], Awaitable[None]]
 
 
-class TideKeeper:
+class CursorAdvance:
     """Moves the cursors of this node's connections. Run `run` in a nursery.
 
     :param gaps: how many gaps have been noticed here; a gap that is being looked at counts as a new one all the time.
@@ -58,7 +58,7 @@ class TideKeeper:
         self._history: str | None = None
         self._on_new_history: list[Callable[[], None]] = []
         self._begun = trio.Event()
-        self.settled: Tide | None = None
+        self.settled: CursorSnapshot | None = None
 
     async def begin(self) -> None:
         """Return once a first snapshot has been taken: before anybody is let in, so that all sync after it."""
@@ -99,8 +99,8 @@ class TideKeeper:
                 self._move(users, taken, taken_at)
         await trio.sleep(INTERVAL_S - SETTLE_S)
 
-    async def _look(self) -> Tide:
-        found = await tide(self._pool)
+    async def _look(self) -> CursorSnapshot:
+        found = await take_cursor_snapshot(self._pool)
         if self._history not in (None, found.history):
             log.warning("history_changed", connections=self._hub.statistics().connections)
             self.settled = found
@@ -114,7 +114,7 @@ class TideKeeper:
     def _have_news(self, user: bytes, taken_at: float) -> bool:
         return any(client.outbox.holds_all_before(taken_at) for client in self._hub.of(user))
 
-    def _move(self, users: Iterable[bytes], taken: Tide, taken_at: float) -> None:
+    def _move(self, users: Iterable[bytes], taken: CursorSnapshot, taken_at: float) -> None:
         """Tell those who have been told of everything. Atomic (no checkpoint)."""
         for user in users:
             for client in self._hub.of(user):

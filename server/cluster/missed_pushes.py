@@ -26,7 +26,7 @@ from store.messages import Moved, expected, recent
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.redis.directory import enter, locate
-from store.sync import Tide
+from store.sync import CursorSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class MissedPushes:
     def statistics(self) -> MissedStatistics:
         return MissedStatistics(self._counts["push_missed"], self._counts["user_not_found_here"])
 
-    async def find(self, users: Sequence[bytes], taken: Tide, taken_at: float, since: float) -> None:
+    async def find(self, users: Sequence[bytes], taken: CursorSnapshot, taken_at: float, since: float) -> None:
         """Ask those devices of these users to fetch what is new that lack something which was written by a time.
 
         :param taken: what had been committed by then.
@@ -104,7 +104,7 @@ class MissedPushes:
             if after < upto:
                 yield _Span(max(after, upto - MAX_LOOKED_AT), upto)
 
-    async def _check(self, moved: Moved, span: _Span, taken: Tide, taken_at: float) -> None:
+    async def _check(self, moved: Moved, span: _Span, taken: CursorSnapshot, taken_at: float) -> None:
         here = [user for user in moved.joined if self._hub.holds(user)]
         for user, seq, created in await expected(
             self._pool, here, moved.conversation, after=span.after, upto=span.upto

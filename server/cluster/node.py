@@ -30,10 +30,10 @@ import trio
 
 from protocol.codec import encode
 from protocol.frames import Message, Receipts, Tombstone
-from server.cluster.cursor_advance import TideKeeper
+from server.cluster.cursor_advance import CursorAdvance
 from server.cluster.missed_pushes import MissedPushes
 from server.cluster.presence import PresenceWatch
-from server.cluster.unknown_outcomes import Doubts
+from server.cluster.unknown_outcomes import UnknownOutcomes
 from server.delivery.fanout import CatchUp, Fanout, Hint, Recheck, decode_entry
 from server.delivery.hub import Hub, Push, push_of
 from server.delivery.receipt_counts import ReceiptCounter
@@ -112,12 +112,12 @@ class Node:
         self._arrival = trio.Event()
         self._in_step_at = trio.current_time()
         self._alone_until = 0.0
-        self._doubts = Doubts(pool.url, self._tell_doubts)
-        pool.on_doubt = self._doubts.note
+        self._unknown_outcomes = UnknownOutcomes(pool.url, self._tell_unknown_outcomes)
+        pool.on_unknown_outcome = self._unknown_outcomes.note
         self._gap_from = math.inf
         self._gaps = 0
         self.missed = MissedPushes(redis, pool, hub, self.id, self._count_gaps)
-        self.tide = TideKeeper(pool, hub, self._count_gaps, self.missed.find)
+        self.cursor_advance = CursorAdvance(pool, hub, self._count_gaps, self.missed.find)
         self._gap_seen = trio.Event()
         self._moves = 0
 
@@ -131,15 +131,15 @@ class Node:
             nursery.start_soon(self._remove_departed)
             nursery.start_soon(self._enter_arrivals)
             nursery.start_soon(self.fanout.run)
-            nursery.start_soon(self._doubts.run)
+            nursery.start_soon(self._unknown_outcomes.run)
             nursery.start_soon(self.presence.run)
             nursery.start_soon(self.receipt_counter.run)
-            nursery.start_soon(self.tide.run)
+            nursery.start_soon(self.cursor_advance.run)
 
     def _count_gaps(self) -> float:
         """How many there were; a number that equals no other one while this node may be missing something."""
         is_in_step = self._redis.is_connected and trio.current_time() - self._in_step_at < LEASE_S
-        is_known = is_in_step and not self._gap_seen.is_set() and not self._doubts.are_open
+        is_known = is_in_step and not self._gap_seen.is_set() and not self._unknown_outcomes.are_open
         return self._gaps if is_known else math.nan
 
     def is_alone(self) -> bool:
@@ -180,7 +180,7 @@ class Node:
         :raises Unavailable: if Redis cannot be reached; then the lease ends by itself, too.
         """
         await self.fanout.tell_missed(self._others)
-        if self.fanout.missed_since is None and not self._doubts.are_open:
+        if self.fanout.missed_since is None and not self._unknown_outcomes.are_open:
             await sign_off(self._redis, self.id)
 
     async def _keep_lease(self) -> None:
@@ -266,7 +266,7 @@ class Node:
         self._gaps += 1
         self._gap_seen.set()
 
-    def _tell_doubts(self, since: float) -> None:
+    def _tell_unknown_outcomes(self, since: float) -> None:
         """Something may have been committed since then that no node was told of."""
         self.note_gap(trio.current_time() - since)
         self.fanout.miss("the outcome of a write is not known", since=since)
@@ -308,7 +308,7 @@ class Node:
 
     async def _push_other_changes(self, users: list[bytes]) -> None:
         """What other than messages may have been missed: receipts, conversations that are others, or theirs no more."""
-        settled = self.tide.settled
+        settled = self.cursor_advance.settled
         if settled is None:
             return
         base = str(settled.snapshot)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -24,8 +24,7 @@ import trio
 from protocol.codec import encode
 from protocol.frames import Presence
 from server.delivery.fanout import encode_hint
-from server.delivery.hub import Hub
-from server.gateway.connection import Connection
+from server.delivery.hub import Client, Hub
 from store.errors import StoreError, Unavailable
 from store.last_seen import last_seen
 from store.members import Watchable, unwatchable
@@ -63,13 +62,22 @@ class PresenceStatistics:
     misses: int
 
 
+class Watcher(Client, Protocol):
+    """A connection, as presence sees it.
+
+    :ivar watched: the users whom the connection watches; this module alone changes it.
+    """
+
+    watched: frozenset[bytes]
+
+
 class _Watched:
     """A user whom some connection here watches."""
 
     __slots__ = ("absent_since", "is_online", "watchers")
 
     def __init__(self) -> None:
-        self.watchers: set[Connection] = set()
+        self.watchers: set[Watcher] = set()
         self.is_online = False
         self.absent_since: float | None = None
 
@@ -113,7 +121,7 @@ class PresenceWatch:
         """Whom this node watches."""
         return list(self._watched)
 
-    async def watch(self, connection: Connection, users: Iterable[Watchable], asked_at: float) -> None:
+    async def watch(self, connection: Watcher, users: Iterable[Watchable], asked_at: float) -> None:
         """Watch these users and no others; how they are is offered to the connection before this returns.
 
         :param asked_at: when it was asked who of them may be watched. If that has changed since, it is asked again.
@@ -172,7 +180,7 @@ class PresenceWatch:
     def _is_shown_online(self, user: bytes, states: dict[bytes, bool]) -> bool:
         return self._watched[user].is_online if user in self._watched else states[user]
 
-    def forget(self, connection: Connection, *, keep: frozenset[bytes] = frozenset()) -> None:
+    def forget(self, connection: Watcher, *, keep: frozenset[bytes] = frozenset()) -> None:
         """The connection watches nobody but these any more. Atomic (no checkpoint)."""
         for user in connection.watched - keep:
             watched = self._watched[user]

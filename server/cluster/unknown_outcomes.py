@@ -1,9 +1,10 @@
 """Writes whose outcome is not known: whatever they were, what came of them is found and told on every node.
 
 A write may be committed though its answer is lost. Whoever repeats it is told that all is well, and nobody is told of
-the change, as that was the first one's business. So the pool notes every such write (`store.postgres.pool.Doubt`), of
-whatever kind, and this process makes its outcome certain: it has Postgres end the process that may still be at it. Then
-the nodes look for what they have not been told of (`server.cluster.node`), and by then it is there, or never will be.
+the change, as that was the first one's business. So the pool notes every such write
+(`store.postgres.pool.UnknownOutcome`), of whatever kind, and this process makes its outcome certain: it has Postgres
+end the process that may still be at it. Then the nodes look for what they have not been told of
+(`server.cluster.node`), and by then it is there, or never will be.
 
 While that cannot be done, because Postgres cannot be reached, they look all the same, now and then: for what is there
 already, and because no cursor moves past a time in which something may be missing (`server.cluster.cursor_advance`).
@@ -19,7 +20,7 @@ import trio
 
 from store.errors import StoreError
 from store.postgres.backends import end_backends
-from store.postgres.pool import Doubt
+from store.postgres.pool import UnknownOutcome
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +32,10 @@ LOOK_S: Final = 5.0
 """For each later look, a connection included; and so often the nodes are told while there is no certainty."""
 
 PAUSE_S: Final = 0.2
-"""Between looks: a process that was told to end takes a moment; and many doubts at once are one look."""
+"""Between looks: a process that was told to end takes a moment; and many outcomes at once are one look."""
 
 
-class Doubts:
+class UnknownOutcomes:
     """The writes of this process whose outcome is not known. Run `run` in a nursery.
 
     :param url: of Postgres.
@@ -45,13 +46,13 @@ class Doubts:
     def __init__(self, url: str, tell: Callable[[float], None]) -> None:
         self._url = url
         self._tell = tell
-        self._open: set[Doubt] = set()
+        self._open: set[UnknownOutcome] = set()
         self._noted = trio.Event()
         self._count = 0
 
-    def note(self, doubt: Doubt) -> None:
+    def note(self, outcome: UnknownOutcome) -> None:
         """A write's outcome is not known. Atomic (no checkpoint)."""
-        self._open.add(doubt)
+        self._open.add(outcome)
         self._count += 1
         self._noted.set()
 
@@ -77,15 +78,15 @@ class Doubts:
         :param told_at: since when they have not been told.
         :returns: the same, after this.
         """
-        doubts, error = set(self._open), ""
+        outcomes, error = set(self._open), ""
         with trio.move_on_after(timeout_s) as scope:
             try:
-                alive = await end_backends(self._url, {each.backend for each in doubts if each.backend is not None})
+                alive = await end_backends(self._url, {each.backend for each in outcomes if each.backend is not None})
             except StoreError as unavailable:
                 alive, error = None, str(unavailable)
         if scope.cancelled_caught:
             alive, error = None, f"no answer within {timeout_s:g} s"
-        certain = set() if alive is None else {each for each in doubts if each.backend not in alive}
+        certain = set() if alive is None else {each for each in outcomes if each.backend not in alive}
         now = trio.current_time()
         if certain:
             # Before they are taken from the list: from then on cursors move again, unless there is a gap.
@@ -93,7 +94,7 @@ class Doubts:
             self._open -= certain
             log.info("outcomes_certain", writes=len(certain), of=self._count)
         elif now - told_at >= timeout_s:
-            log.warning("outcomes_unknown", writes=len(doubts), error=error)
+            log.warning("outcomes_unknown", writes=len(outcomes), error=error)
             self._tell(told_at)
             return now
         return told_at

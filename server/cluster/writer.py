@@ -11,7 +11,7 @@ import os
 import structlog
 import trio
 
-from server.cluster.unknown_outcomes import Doubts
+from server.cluster.unknown_outcomes import UnknownOutcomes
 from server.delivery.fanout import Fanout
 from store.errors import StoreError, Unavailable
 from store.postgres.pool import Pool
@@ -28,17 +28,17 @@ class Writer:
         self._redis = redis
         self.id = os.urandom(NODE_BYTES)
         self.fanout = Fanout(redis, self.id, lambda: False)
-        self._doubts = Doubts(pool.url, self._tell_doubts)
-        pool.on_doubt = self._doubts.note
+        self._unknown_outcomes = UnknownOutcomes(pool.url, self._tell_unknown_outcomes)
+        pool.on_unknown_outcome = self._unknown_outcomes.note
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_lease)
             nursery.start_soon(self.fanout.run)
-            nursery.start_soon(self._doubts.run)
+            nursery.start_soon(self._unknown_outcomes.run)
 
-    def _tell_doubts(self, since: float) -> None:
+    def _tell_unknown_outcomes(self, since: float) -> None:
         self.fanout.miss("the outcome of a write is not known", since=since)
 
     async def _keep_lease(self) -> None:
@@ -58,7 +58,7 @@ class Writer:
         await self.fanout.wait_idle()
         try:
             await self.fanout.tell_missed(await beat_writer(self._redis, self.id))
-            if self.fanout.missed_since is None and not self._doubts.are_open:
+            if self.fanout.missed_since is None and not self._unknown_outcomes.are_open:
                 await sign_off_writer(self._redis, self.id)
         except StoreError as error:
             log.warning("not_signed_off", error=str(error))

@@ -111,7 +111,7 @@ class SocketGateway:
         self._last_seen = LastSeen(self._pool, self._hub, self._clock.now_us)
         self._readers = Readers(self._pool)
         members = MembersCache()
-        self._node.tide.when_history_changes(members.forget)
+        self._node.cursor_advance.when_history_changes(members.forget)
         self._sends = Sends(self._pool, members, self._hub, self._node.fanout, self._clock)
         self._marks = Marks(self._pool, self._hub, self._node.fanout, self._node.receipt_counter.note)
         self._requests = Requests(
@@ -179,7 +179,7 @@ class SocketGateway:
             await wait_migrated(self._pool)
             await self._clock.wait_measured()
             await self._node.ready.wait()
-            await self._node.tide.begin()
+            await self._node.cursor_advance.begin()
             ready = True
             nursery.cancel_scope.cancel()
 

@@ -36,7 +36,7 @@ QUERY_TIMEOUT_S: Final = 10.0
 """For one query of `fetch`; our slowest takes milliseconds, so more than this means that Postgres is stuck."""
 
 
-class Doubt(NamedTuple):
+class UnknownOutcome(NamedTuple):
     """A write whose outcome is not known: it may have been committed, or may be so yet.
 
     :ivar began: when it was sent, by Trio's clock.
@@ -64,13 +64,13 @@ class Pool:
 
     :param url: libpq URL or DSN.
     :ivar connects: how many connections were made.
-    :ivar on_doubt: called with each write whose outcome is not known: its connection was lost, its answer did not come
-        in time, its standby did not confirm it, or the task was cancelled. Synchronous; it must not raise.
+    :ivar on_unknown_outcome: called with each write whose outcome is not known: its connection was lost, its answer did
+        not come in time, its standby did not confirm it, or the task was cancelled. Synchronous; it must not raise.
     """
 
     def __init__(self, url: str, size: int) -> None:
         self.url = url
-        self.on_doubt: Callable[[Doubt], None] = lambda _: None
+        self.on_unknown_outcome: Callable[[UnknownOutcome], None] = lambda _: None
         self._ends_at = math.inf
         self._scopes: set[trio.CancelScope] = set()
         self._size = size
@@ -196,7 +196,7 @@ class Pool:
         """The one place that notes what may have been committed though its writer was not told so."""
         if sql_files.writes(sql):
             # A connection that is idle has no statement under way: what it was asked last has ended, either way.
-            self.on_doubt(Doubt(began, None if connection.is_idle else connection.backend))
+            self.on_unknown_outcome(UnknownOutcome(began, None if connection.is_idle else connection.backend))
 
     async def _wait_turn(self) -> object:
         """Whoever holds a connection is known by the object returned, to be released in the end."""

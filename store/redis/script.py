@@ -12,13 +12,14 @@ from store.redis.servers import Argument
 
 
 class Script:
-    """One script of `jobs/engine/lua/`.
+    """One script, in a file of its own.
 
+    :param package: the package that holds the file, such as "jobs.engine.lua".
     :param name: of the file, without its ending.
     """
 
-    def __init__(self, name: str) -> None:
-        self._text = resources.files("jobs.engine.lua").joinpath(f"{name}.lua").read_text()
+    def __init__(self, package: str, name: str) -> None:
+        self._text = resources.files(package).joinpath(f"{name}.lua").read_text()
         # Redis names scripts by this digest; nothing is protected by it.
         self._digest = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324
 

@@ -95,9 +95,9 @@ from conversations c join departures d on d.user_id = %(user)s::uuid and d.conve
 where c.id = any(%(conversations)s::uuid[])
   and not exists (select from participants p where p.conversation_id = c.id and p.user_id = %(user)s::uuid);
 
--- name: tide
+-- name: take_cursor_snapshot
 -- A commit that is surely on disk, and its number: no crash of Postgres gives out again what is below it.
-insert into progress (task, upto) values ('tide', clock_timestamp())
+insert into progress (task, upto) values ('cursor_snapshot', clock_timestamp())
 on conflict (task) do update set upto = excluded.upto
 returning pg_current_xact_id()::text;
 

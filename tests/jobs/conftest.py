@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,9 +11,10 @@ from jobs.engine import fetcher, heartbeat, monitor, relay, scheduler, streams
 from jobs.engine import worker as worker_module
 from jobs.engine.queue import Queue
 from jobs.engine.task import Backoff, Task
-from jobs.engine.worker import Worker
-from jobs.tasks import registry
-from jobs.tasks.registry import open_tasks
+from jobs.engine.worker import Work, Worker
+from jobs.tasks import debounce, registry
+from jobs.tasks.debounce import Debounce
+from jobs.tasks.registry import open_work
 from runtime.config import Config
 from store import jobs as jobs_module
 from store import notifiers
@@ -60,7 +61,8 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds or minutes in earnest takes parts of a second here."""
     monkeypatch.setattr(registry, "NOTICE_BACKOFF", Backoff(0.05, 1))
     monkeypatch.setattr(relay, "POLL_S", 0.05)
-    monkeypatch.setattr(relay, "LOOK_S", 0.05)
+    monkeypatch.setattr(debounce, "POLL_S", 0.05)
+    monkeypatch.setattr(debounce, "LOOK_S", 0.05)
     monkeypatch.setattr(notifiers, "LOOK_LEAST_S", 0.05)
     monkeypatch.setattr(scheduler, "POLL_S", 0.05)
     monkeypatch.setattr(monitor, "POLL_S", 0.05)
@@ -119,8 +121,13 @@ def start_worker(
             worker_concurrency=concurrency,
             **settings,
         )
-        known: Mapping[str, Task] = {task.name: task for task in tasks}
-        worker = Worker(config, (lambda *_: nullcontext(dict(known))) if tasks else open_tasks)
+        known = {task.name: task for task in tasks}
+
+        def given(config: Config, pool: Pool) -> nullcontext[Work]:
+            debounce = Debounce(pool, window_s=window_s, read_window_s=config.read_notice_after_s)
+            return nullcontext(Work(known, [debounce.run]))
+
+        worker = Worker(config, given if tasks else open_work)
         return worker, await nursery.start(run, worker)
 
     return start

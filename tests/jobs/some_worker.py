@@ -25,7 +25,7 @@ import trio.lowlevel
 from jobs.engine import acknowledger, heartbeat, runner, streams
 from jobs.engine.job import GiveUp, Job, Snooze
 from jobs.engine.task import Backoff, Task
-from jobs.engine.worker import Worker
+from jobs.engine.worker import Work, Worker
 from runtime.config import Config
 from runtime.process import run_process
 from store import jobs
@@ -89,9 +89,9 @@ async def _pause() -> None:
 def pause_at(where: str) -> None:
     """From the next time on that this process comes there, it goes no further."""
     before = {
-        "taken": [(runner.Crew, "begin")],
-        "done": [(acknowledger.Settling, "_settle_durable"), (acknowledger.Settling, "_settle_volatile")],
-        "settled": [(acknowledger.Settling, "_finish")],
+        "taken": [(runner.Runner, "begin")],
+        "done": [(acknowledger.Acknowledger, "_settle_durable"), (acknowledger.Acknowledger, "_settle_volatile")],
+        "settled": [(acknowledger.Acknowledger, "_finish")],
     }
     after = {"claimed": "claim", "relayed": "relay"}
     for owner, name in before.get(where, []):
@@ -122,7 +122,7 @@ def hurry() -> None:
 async def _work(config: Config) -> None:
     runs = Runs(os.environ["TEST_RUNS"], os.environ.get("TEST_SEED", ""))
     tasks = {task.name: task for task in tasks_of(runs.work)}
-    await Worker(config, lambda *_: nullcontext(tasks)).run()
+    await Worker(config, lambda *_: nullcontext(Work(tasks))).run()
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ from store.postgres.backends import end_backends
 from store.postgres.driver import Backend, Connection, ForeignKeyViolation, connected, uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
-from store.sync import _COUNTS, sync, tide
+from store.sync import _COUNTS, sync, take_cursor_snapshot
 from tests.store.store_world import a_message
 
 WAY = notifiers.Way(None, None, None, None)
@@ -340,7 +340,7 @@ class Traffic:
         await members.acquainted(self.pool, user)
         await members.unwatchable(self.pool, [(user, self.other)])
         await own_settings.changed_since(self.pool, [user], base)
-        await tide(self.pool)
+        await take_cursor_snapshot(self.pool)
 
     async def sweep(self) -> None:
         at = await orphans.position(self.pool, "some")

@@ -19,7 +19,7 @@ from store.marks import Mark, mark
 from store.members import MembersCache, changed_since
 from store.messages import Committed, send
 from store.postgres.pool import Pool
-from store.sync import sync, tide
+from store.sync import sync, take_cursor_snapshot
 from tests.ageing import age
 from tests.people import make_contacts, new_direct, new_group, new_user
 from tests.store.store_world import a_message
@@ -392,7 +392,7 @@ async def test_a_node_that_looks_for_marks_counts_participants_who_are_withheld(
     group = await conversations.add_group(pool, "Group", [each.user for each in (alice, bob, carol)], admin=alice.user)
     await participants.decline(pool, carol.user, group)
     await say(pool, group, alice)
-    base = str((await tide(pool)).snapshot)
+    base = str((await take_cursor_snapshot(pool)).snapshot)
     await mark(pool, [[Mark(bob.user, group, 1, 1)]])
     [changed] = await changed_since(pool, [alice.user], base)
     assert changed.marks == ([(bob.user, 1, 1, 1)] if most == 3 else [])
@@ -408,7 +408,7 @@ async def test_a_node_that_looks_for_floors_tells_a_blocked_user_of_their_own_se
     await say(pool, talk, alice, 2)
     await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
     await participants.change_settings(pool, alice.user, talk, lifetime_s=3600)
-    base = str((await tide(pool)).snapshot)
+    base = str((await take_cursor_snapshot(pool)).snapshot)
     await age(pool, talk, upto=1)
     await retention.move_floors(pool, days=50, archives=False, limit=9)
     [changed] = await changed_since(pool, [alice.user, bob.user], base)

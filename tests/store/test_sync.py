@@ -28,7 +28,7 @@ from store.own_settings import own_settings_of
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
-from store.sync import Snapshot, SyncPage, SyncPush, cursor_of, sync, tide
+from store.sync import Snapshot, SyncPage, SyncPush, cursor_of, sync, take_cursor_snapshot
 from tests.ageing import age
 from tests.people import new_direct, new_group, new_user
 from tests.store.store_world import a_message
@@ -74,7 +74,7 @@ class Device:
 
     async def stay(self) -> None:
         """Be connected for a while: what has happened was pushed, but for marks; then the cursor is moved."""
-        moved = cursor_of(self.user, await tide(self.pool), self.marks)
+        moved = cursor_of(self.user, await take_cursor_snapshot(self.pool), self.marks)
         more, cursor = True, self.cursor
         while more:
             page = await sync(self.pool, self.user, cursor)
@@ -517,7 +517,7 @@ async def test_a_cursor_that_was_moved_on_tells_the_rest_and_no_more(
     """What a connected device was pushed is not told again."""
     [here] = await talks(pool, alice, bob, count=1)
     await say(pool, here, bob.user, b"1", b"2")
-    moved = cursor_of(alice.user, await tide(pool), 0)
+    moved = cursor_of(alice.user, await take_cursor_snapshot(pool), 0)
     assert (await sync(pool, alice.user, moved)).pushes == []
     await say(pool, here, bob.user, b"3")
     assert [push.seq for push in (await sync(pool, alice.user, moved)).pushes if isinstance(push, Message)] == [3]
@@ -560,10 +560,10 @@ async def test_a_cursor_that_was_moved_on_tells_of_what_somebody_who_is_blocked_
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     await device.stay()
     await say(pool, here, bob.user, *[b"1", b"2"][: 1 + in_a_batch])
-    device.mailbox.synced(Synced(1, cursor_of(alice.user, await tide(pool), device.marks), False))
+    device.mailbox.synced(Synced(1, cursor_of(alice.user, await take_cursor_snapshot(pool), device.marks), False))
     if is_unblocked:
         await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=False)
-        device.mailbox.synced(Synced(1, cursor_of(alice.user, await tide(pool), device.marks), False))
+        device.mailbox.synced(Synced(1, cursor_of(alice.user, await take_cursor_snapshot(pool), device.marks), False))
     await device.catch_up()
     await device.check()
     assert [type(each) for each in device.messages.values()] == [Tombstone] * (1 + in_a_batch)

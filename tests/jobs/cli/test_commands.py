@@ -17,7 +17,7 @@ from jobs.__main__ import parser
 from jobs.cli.commands import CommandError, Commands
 from jobs.cli.tables import as_table
 from jobs.engine import streams
-from jobs.tasks.registry import open_tasks
+from jobs.tasks.registry import open_work
 from runtime.config import Config
 from store import jobs, schedules
 from store.postgres.pool import Pool
@@ -44,8 +44,8 @@ class Operator:
 
 @pytest.fixture
 async def operator(pool: Pool, redis: Redis) -> AsyncGenerator[Operator, None]:
-    async with open_tasks(Config(), pool) as tasks:
-        yield Operator(Commands(pool, redis, tasks))
+    async with open_work(Config(), pool) as work:
+        yield Operator(Commands(pool, redis, work.tasks))
 
 
 USER = '{"user": "00000000-0000-4000-8000-000000000001"}'

@@ -162,7 +162,7 @@ async def test_a_worker_that_starts_after_the_clock_went_back_finds_what_waits(
 async def test_a_worker_notices_that_postgres_clock_went_back(
     pool: Pool, redis: Redis, log_output: list[dict[str, Any]]
 ) -> None:
-    relay = Relay(pool, redis, {}, window_s=1, read_window_s=1)
+    relay = Relay(pool, redis, {})
     await relay._watch_clock(10_000_000)
     await relay._watch_clock(10_000_000 - 3_600_000)
     await relay._watch_clock(10_000_000 + 3_600_000)

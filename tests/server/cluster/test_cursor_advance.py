@@ -78,10 +78,10 @@ async def test_who_was_pushed_something_gets_a_cursor_that_covers_it_and_then_no
                 break
             await send(writes, direct)
             cursor = await reads.find(Cursor)
-        settled = node.gateway._node.tide.settled
-        await wait_for(lambda: node.gateway._node.tide.settled is not settled, what="another look")
-        settled = node.gateway._node.tide.settled
-        await wait_for(lambda: node.gateway._node.tide.settled is not settled, what="and another one")
+        settled = node.gateway._node.cursor_advance.settled
+        await wait_for(lambda: node.gateway._node.cursor_advance.settled is not settled, what="another look")
+        settled = node.gateway._node.cursor_advance.settled
+        await wait_for(lambda: node.gateway._node.cursor_advance.settled is not settled, what="and another one")
         [only] = await writes.ask(Ping(9))
         assert isinstance(only, Pong), "who has not synced has no cursor to move"
 
@@ -90,14 +90,14 @@ async def test_while_something_may_be_missing_no_cursor_moves(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     async with talking(pool, redis_url, people) as (node, writes, reads, direct):
-        settled = node.gateway._node.tide.settled
+        settled = node.gateway._node.cursor_advance.settled
         with trio.move_on_after(2):
             while True:
                 # A gap that is noticed again and again.
                 node.gateway._node.note_gap(0)
                 await send(writes, direct)
                 await trio.sleep(0.05)
-        assert node.gateway._node.tide.settled is settled
+        assert node.gateway._node.cursor_advance.settled is settled
         frames = await reads.ask(Ping(9))
         assert not any(isinstance(frame, Cursor) for frame in frames)
         await send(writes, direct)
@@ -171,10 +171,12 @@ async def test_a_cursor_that_was_moved_while_connected_brings_the_marks_that_wer
             await reads.find(Message)
             await marks.ask(MarkDelivered(2, [(group, 1)]))
             cursor = await reads.find(Cursor)
-            settled = node.gateway._node.tide.settled
+            settled = node.gateway._node.cursor_advance.settled
             await send(writes, group)
             await reads.find(Message)
-            await wait_for(lambda: node.gateway._node.tide.settled is not settled, what="a look after the mark")
+            await wait_for(
+                lambda: node.gateway._node.cursor_advance.settled is not settled, what="a look after the mark"
+            )
             cursor = await reads.find(Cursor)
             frames = await reads.ask(Sync(3, cursor.cursor))
         told = {

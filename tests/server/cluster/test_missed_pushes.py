@@ -11,7 +11,7 @@ import pytest
 
 from client.http import Credentials
 from protocol.frames import Cursor, Lag, Message, Send, Sync, Synced
-from server.cluster import cursor_advance as tide_module
+from server.cluster import cursor_advance as cursor_advance_module
 from server.cluster import missed_pushes as missed_module
 from server.cluster.missed_pushes import MissedStatistics
 from store import contacts, participants, revisions
@@ -24,8 +24,8 @@ from tests.server.node_world import RawClient, TestNode, open_node, wait_for
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tide_module, "SETTLE_S", 0.3)
-    monkeypatch.setattr(tide_module, "INTERVAL_S", 0.4)
+    monkeypatch.setattr(cursor_advance_module, "SETTLE_S", 0.3)
+    monkeypatch.setattr(cursor_advance_module, "INTERVAL_S", 0.4)
     monkeypatch.setattr(missed_module, "AGAIN_S", 0.1)
 
 

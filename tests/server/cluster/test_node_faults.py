@@ -35,7 +35,7 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
     With a smaller margin added to each gap, so that three seconds do for a minute. It is not zero: the message is
     written a moment after the heartbeat, and looked for a moment after the gap is measured.
     """
-    monkeypatch.setattr(server.node, "MARGIN_S", 1.0)
+    monkeypatch.setattr(server.cluster.node, "MARGIN_S", 1.0)
     real, is_paused, resumed = server.cluster.node.beat, False, trio.Event()
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
@@ -60,7 +60,7 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
             return found
 
         async with connect(here.url, alice.token) as sender, connect(paused.url, bob.token, on_push=on_push):
-            monkeypatch.setattr(server.node, "beat", beat)
+            monkeypatch.setattr(server.cluster.node, "beat", beat)
             await wait_for(lambda: is_paused, what="a heartbeat is under way")
             # As whoever beats next does when the lease has ended.
             await here.gateway._redis.pipeline([("ZREM", "alo:nodes", node.id), ("DEL", stream_of(node.id))])
@@ -93,7 +93,7 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
             await trio.sleep(server.cluster.node.HEARTBEAT_S)  # The one under way, if any, is over.
             async with connect(leaving.url, alice.token) as sender:
                 with monkeypatch.context() as cut:
-                    cut.setattr(server.fanout, "publish", refuse)
+                    cut.setattr(server.delivery.fanout, "publish", refuse)
                     await sender.send(conversation, b"x", temp_id=uuid4().bytes)
                     await wait_for(lambda: leaving.gateway._node.fanout.missed_since, what="the fan-out fails")
                 leaving.gateway._terminated.set()

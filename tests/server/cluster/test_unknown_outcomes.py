@@ -22,7 +22,7 @@ from client.errors import NoReply, RequestRefused
 from client.http import Credentials
 from client.mailbox import Mailbox
 from protocol.frames import Cursor, Presence, Push
-from server.cluster import cursor_advance as tide_module
+from server.cluster import cursor_advance as cursor_advance_module
 from server.cluster import unknown_outcomes as doubts_module
 from server.cluster.presence import GRACE_S
 from store import conversations, members
@@ -347,8 +347,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_module, "CONNECT_TIMEOUT_S", 0.3)
     monkeypatch.setattr(doubts_module, "FIRST_LOOK_S", 0.2)
     monkeypatch.setattr(doubts_module, "LOOK_S", 0.5)
-    monkeypatch.setattr(tide_module, "SETTLE_S", 3.0)
-    monkeypatch.setattr(tide_module, "INTERVAL_S", 3.2)
+    monkeypatch.setattr(cursor_advance_module, "SETTLE_S", 3.0)
+    monkeypatch.setattr(cursor_advance_module, "INTERVAL_S", 3.2)
 
 
 HOLE_S: Final = 4.0

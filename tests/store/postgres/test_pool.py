@@ -16,7 +16,7 @@ from store.postgres import pool as pool_module
 from store.postgres.backends import end_backends
 from store.postgres.columns import BIGINT
 from store.postgres.driver import Backend, Error, connected
-from store.postgres.pool import Doubt, Pool
+from store.postgres.pool import Pool, UnknownOutcome
 from store.postgres.statement import Statement
 from tests.store.store_world import DEADLINE_S, no_longer_than, wait_until
 
@@ -301,11 +301,11 @@ WRITE, READ = "insert into doubted values (1)", "select 1"
 
 
 @pytest.fixture
-async def doubts(fragile_pool: Pool) -> list[Doubt]:
+async def outcomes(fragile_pool: Pool) -> list[UnknownOutcome]:
     """What was noted of `fragile_pool`, which has one idle connection and a table."""
     await fragile_pool.fetch("create table if not exists doubted (n int check (n < 5))")
-    noted: list[Doubt] = []
-    fragile_pool.on_doubt = noted.append
+    noted: list[UnknownOutcome] = []
+    fragile_pool.on_unknown_outcome = noted.append
     return noted
 
 
@@ -313,7 +313,13 @@ async def doubts(fragile_pool: Pool) -> list[Doubt]:
 @pytest.mark.parametrize(("sql", "way", "are_noted"), [(WRITE, "fetch", 1), (WRITE, "run", 1), (READ, "fetch", 0)])
 @pytest.mark.parametrize("fault", ["silent", "killed", "cancelled"])
 async def test_a_write_whose_outcome_is_not_known_is_noted_and_a_read_is_not(
-    fragile_postgres: Postgres, fragile_pool: Pool, doubts: list[Doubt], sql: str, way: str, are_noted: int, fault: str
+    fragile_postgres: Postgres,
+    fragile_pool: Pool,
+    outcomes: list[UnknownOutcome],
+    sql: str,
+    way: str,
+    are_noted: int,
+    fault: str,
 ) -> None:
     began = trio.current_time()
 
@@ -336,12 +342,12 @@ async def test_a_write_whose_outcome_is_not_known_is_noted_and_a_read_is_not(
         async with paused(fragile_postgres):
             with trio.move_on_after(0.05):
                 await ask()
-    assert len(doubts) == are_noted
-    assert all(each.began >= began and each.backend is not None and each.backend.pid > 0 for each in doubts)
+    assert len(outcomes) == are_noted
+    assert all(each.began >= began and each.backend is not None and each.backend.pid > 0 for each in outcomes)
 
 
 async def test_of_a_write_that_postgres_refuses_or_that_was_never_sent_the_outcome_is_known(
-    fragile_postgres: Postgres, fragile_pool: Pool, doubts: list[Doubt]
+    fragile_postgres: Postgres, fragile_pool: Pool, outcomes: list[UnknownOutcome]
 ) -> None:
     with pytest.raises(Error):
         await fragile_pool.fetch("insert into doubted values (6)")
@@ -353,17 +359,17 @@ async def test_of_a_write_that_postgres_refuses_or_that_was_never_sent_the_outco
             await fragile_pool.fetch(WRITE)
     finally:
         await trio.to_thread.run_sync(fragile_postgres.start)
-    assert doubts == []
+    assert outcomes == []
 
 
 async def test_an_idle_connection_has_no_process_that_may_still_be_at_it(
-    fragile_pool: Pool, doubts: list[Doubt], monkeypatch: pytest.MonkeyPatch
+    fragile_pool: Pool, outcomes: list[UnknownOutcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has answered the request to cancel, one way or the other; it is used again, so its process goes on."""
     monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.1)
     with pytest.raises(Unavailable, match="no answer within"):
         await fragile_pool.fetch("insert into doubted select 1 from pg_sleep(60)")
-    assert [each.backend for each in doubts] == [None]
+    assert [each.backend for each in outcomes] == [None]
 
 
 async def test_processes_that_may_still_be_at_a_write_are_ended_and_no_others(fragile_pool: Pool) -> None:
