@@ -34,8 +34,8 @@ from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from bench.recorder import milliseconds
 from bench.workload import Chat, body
 from protocol.frames import Key, Type
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from store.sync import sync
 
@@ -247,7 +247,7 @@ async def _make_absentee(pool: Pool, name: str, messages: int, conversations: in
 
 async def _write(pool: Pool, chats: Sequence[Chat], count: int, content_bytes: int) -> Missed:
     """The first member of each chat writes in turn."""
-    cache, written = MembersCache(), body(content_bytes)
+    cache, written = ParticipantsCache(), body(content_bytes)
     stored: Missed = {}
     for first in range(0, count, _BATCH):
         batch = []

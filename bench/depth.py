@@ -29,8 +29,8 @@ from bench.databases import Shared
 from bench.processes import run
 from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from bench.summary import spread
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, history, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 
 MOST: Final = 1.2
@@ -141,7 +141,7 @@ async def _measure_sends(
     turns = dict.fromkeys(urls, 0)
 
     def sender(side: str) -> Callable[[], Awaitable[None]]:
-        cache = MembersCache()
+        cache = ParticipantsCache()
 
         async def send_batch() -> None:
             chosen = people[side]

@@ -30,8 +30,8 @@ from server.cluster.presence import PresenceWatch
 from server.delivery.hub import Hub
 from server.http.pages import Pages
 from store.marks import Mark, mark
-from store.members import MembersCache, Watchable
 from store.messages import Committed, NewMessage, send
+from store.participant_lists import ParticipantsCache, Watchable
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 
@@ -90,7 +90,7 @@ def hits(settings: Settings) -> bool:
 async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tuple[list[dict[str, Any]], bool]:
     chance = random.Random(settings.seed)
     with closing(Pool(database_url, 4)) as pool:
-        pages, members = Pages(pool), MembersCache()
+        pages, members = Pages(pool), ParticipantsCache()
         rows = await pool.fetch("select user_id, array_agg(conversation_id) from participants group by user_id")
         of_user: dict[bytes, list[bytes]] = dict(rows)
         users = Popular(list(of_user), chance)
@@ -125,7 +125,7 @@ async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tu
     return lines, is_true
 
 
-def _counts(pages: Pages, members: MembersCache) -> dict[str, tuple[int, int]]:
+def _counts(pages: Pages, members: ParticipantsCache) -> dict[str, tuple[int, int]]:
     """Hits and misses so far, by cache."""
     found = {each.name: (each.hits, each.misses) for each in pages.statistics()}
     kept = members.statistics()

@@ -32,8 +32,8 @@ from bench.workload import Body, Chat, body
 from runtime.config import Config
 from store.batching.two_lanes import Lanes
 from store.errors import Locked
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 
 METRICS: Final = (
@@ -79,7 +79,7 @@ def lanes_of(
     pool: Pool, settle: Callable[[list[PlacedSend], list[Outcome | Locked]], None]
 ) -> Lanes[PlacedSend, Outcome]:
     """The store's part of a send, wired as `server.gateway.sends` does it. Nothing else here knows how that is."""
-    members = MembersCache()
+    members = ParticipantsCache()
 
     async def commit(batch: list[PlacedSend], lock_wait_s: float) -> list[Outcome | Locked]:
         return [*await send(pool, members, [placed.message for placed in batch], lock_wait_s=lock_wait_s)]

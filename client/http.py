@@ -106,7 +106,7 @@ class _Conversation(Struct, frozen=True):
     last_seq: int
     unread_count: int
     last_message: _Message | None
-    members_version: int
+    participants_version: int
     joiners_see_all: bool
     lifetime_s: int | None = None
     actor: bytes | None = None
@@ -127,7 +127,7 @@ class _Conversation(Struct, frozen=True):
             last.created if last else self.created,
             [_as_told(each) for each in self.participants],
             last,
-            self.members_version,
+            self.participants_version,
             self.joiners_see_all or None,
             self.lifetime_s,
             participant_count=self.participant_count if self.participant_count > len(self.participants) else None,

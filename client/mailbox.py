@@ -87,7 +87,7 @@ class _Conversation:
         self.last_seq = 0
         """The highest known to exist."""
         self.own_version = (-1, 0)
-        """(members_version, own_revision) of the frame that told what is the user's own last."""
+        """(participants_version, own_revision) of the frame that told what is the user's own last."""
         self.muted_until: int | None = None
         self.begin: int | None = None
         """The run to be read begins here; None until a `Conversation` frame has come."""
@@ -101,7 +101,7 @@ class _Conversation:
     def take_head(self, told: Conversation) -> None:
         """What is told, which is not older than what is held; at one version what was accepted stays so."""
         former, self.head = self.head, told
-        if former and former.members_version == told.members_version and not former.is_request:
+        if former and former.participants_version == told.participants_version and not former.is_request:
             self.accept()
 
     def accept(self) -> None:
@@ -189,22 +189,22 @@ class Mailbox:
         What lies below a first seq that has risen is dropped: it is gone, or this user has left a group and come back.
         If the group shows all to those who come, the first seq may have fallen by that: then older ones can be loaded.
         """
-        if told.members_version <= self._departed.get(told.conversation, -1):
+        if told.participants_version <= self._departed.get(told.conversation, -1):
             return []
         self._departed.pop(told.conversation, None)
         state = self._state(told.conversation)
-        if state.head is not None and told.members_version > state.head.members_version:
+        if state.head is not None and told.participants_version > state.head.participants_version:
             state.first_seq = min(state.first_seq, told.first_seq)
-        if state.head is None or told.members_version >= state.head.members_version:
+        if state.head is None or told.participants_version >= state.head.participants_version:
             state.take_head(told)
-        own_version = told.members_version, told.own_revision or 0
+        own_version = told.participants_version, told.own_revision or 0
         if own_version >= state.own_version:
             state.own_version, state.muted_until = own_version, told.muted_until
         self._raise_floor(state, told.first_seq)
         state.last_seq = max(state.last_seq, told.last_seq)
-        state.people.count_all(told.participant_count, told.members_version)
+        state.people.count_all(told.participant_count, told.participants_version)
         if told.participants is not None:
-            state.people.take_all(told.participants, told.members_version)
+            state.people.take_all(told.participants, told.participants_version)
             state.people.take_stays(told.former or ())
         read = self._read_seq(state)
         state.uncounted = {seq for seq in (*state.uncounted, *(told.uncounted_seqs or ())) if seq > read}
@@ -259,13 +259,13 @@ class Mailbox:
     def _take(self, state: _Conversation, push: _PushOfOne) -> None:
         match push:
             case Participants():
-                state.people.count_all(push.participant_count, push.members_version)
-                state.people.take(push.participants, push.members_version)
+                state.people.count_all(push.participant_count, push.participants_version)
+                state.people.take(push.participants, push.participants_version)
                 for each in push.participants:
                     state.have_written(after=each.since, only=each.user)
             case Departed():
-                state.people.count_all(push.participant_count, push.members_version)
-                state.people.remove(push.users, push.members_version)
+                state.people.count_all(push.participant_count, push.participants_version)
+                state.people.remove(push.users, push.participants_version)
                 state.people.take_stays(push.former or ())
             case Receipts():
                 for user, delivered, read in push.receipts:
@@ -277,14 +277,14 @@ class Mailbox:
                 self._take_settings(state, push)
 
     def _take_settings(self, state: _Conversation, push: Settings) -> None:
-        if state.head is not None and push.members_version > state.head.members_version:
+        if state.head is not None and push.participants_version > state.head.participants_version:
             state.head = replace(
                 state.head,
                 name=push.name,
                 joiners_see_all=push.joiners_see_all,
                 lifetime_s=push.lifetime_s,
                 actor=push.actor,
-                members_version=push.members_version,
+                participants_version=push.participants_version,
             )
         self._raise_floor(state, push.first_seq)
 
@@ -298,9 +298,9 @@ class Mailbox:
 
     def _depart(self, push: Departed) -> None:
         state = self._conversations.get(push.conversation)
-        known = state.head.members_version if state and state.head else -1
-        if push.members_version >= max(known, self._departed.get(push.conversation, -1)):
-            self._departed[push.conversation] = push.members_version
+        known = state.head.participants_version if state and state.head else -1
+        if push.participants_version >= max(known, self._departed.get(push.conversation, -1)):
+            self._departed[push.conversation] = push.participants_version
             self._conversations.pop(push.conversation, None)
             self._early.pop(push.conversation, None)
             self._unknown.discard(push.conversation)

@@ -1,7 +1,7 @@
 """Who takes part in one conversation, and how far each has come. Sans-IO.
 
-What is told of somebody carries the version of the list that it is from (`members_version`), so it does not matter in
-which order things come; marks never go back, so the greater one counts. Who is gone is remembered, so that nothing
+What is told of somebody carries the version of the list that it is from (`participants_version`), so it does not matter
+in which order things come; marks never go back, so the greater one counts. Who is gone is remembered, so that nothing
 older brings them back.
 """
 

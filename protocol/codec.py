@@ -240,7 +240,7 @@ _CHECKS: Final[dict[Key, _Check]] = {
     Key.LIMIT: _text(64),
     Key.LIMIT_VALUE: _uint(2**32 - 1),
     Key.REPLY_TO: _seq,
-    Key.MEMBERS_VERSION: _seq,
+    Key.PARTICIPANTS_VERSION: _seq,
     Key.IS_ADMIN: _bool,
     Key.DISPLAY_NAME: _text(limits.MAX_DISPLAY_NAME_BYTES),
     Key.JOINERS_SEE_ALL: _bool,

@@ -71,7 +71,7 @@ class Key(IntEnum):
     LIMIT = 48
     LIMIT_VALUE = 49
     REPLY_TO = 50
-    MEMBERS_VERSION = 51
+    PARTICIPANTS_VERSION = 51
     IS_ADMIN = 52
     DISPLAY_NAME = 53
     JOINERS_SEE_ALL = 54
@@ -576,12 +576,12 @@ class Conversation(Struct, frozen=True):
     :ivar active_at: microseconds since 1970: the last message, or the beginning.
     :ivar participants: None: as they were told before.
     :ivar last_message: with `last_seq`; None if there is none, or none that this user may read.
-    :ivar members_version: of the participants and the settings: of two states the one of the greater version counts.
+    :ivar participants_version: of the participants and the settings: of two states the greater version counts.
     :ivar joiners_see_all: who joins sees what was said before; None for false.
     :ivar lifetime_s: for how long messages live before they disappear; None: as long as the server keeps them.
     :ivar muted_until: until when this user has muted it, in microseconds since 1970; None: it is not muted.
     :ivar own_revision: how often this user has muted it or no more; None for 0. Of two states with the same
-        `members_version` the one of the greater `own_revision` counts for what is the user's own.
+        `participants_version` the one of the greater `own_revision` counts for what is the user's own.
     :ivar uncounted_seqs: of the messages above the user's own mark those that `unread_count` leaves out; the greatest
         `limits.MAX_UNCOUNTED` of them. None: there are none.
     :ivar actor: the user who changed the settings last; None: nobody has.
@@ -602,7 +602,7 @@ class Conversation(Struct, frozen=True):
     active_at: int
     participants: list[Participant] | None
     last_message: Message | Tombstone | None
-    members_version: int
+    participants_version: int
     joiners_see_all: bool | None = None
     lifetime_s: int | None = None
     muted_until: int | None = None
@@ -691,14 +691,14 @@ class ReceiptCounts(Struct, frozen=True):
 class Participants(Struct, frozen=True):
     """Push: these take part in a conversation, as they are now; others are as they were.
 
-    :ivar members_version: from when this is; what was told of one of them with a greater one stands.
+    :ivar participants_version: from when this is; what was told of one of them with a greater one stands.
     :ivar participant_count: as in `Conversation`, of that version.
     """
 
     TYPE: ClassVar = Type.PARTICIPANTS
     conversation: bytes
     participants: list[Participant]
-    members_version: int
+    participants_version: int
     participant_count: int | None = None
 
 
@@ -712,7 +712,7 @@ class Departed(Struct, frozen=True):
     TYPE: ClassVar = Type.DEPARTED
     conversation: bytes
     users: list[bytes]
-    members_version: int
+    participants_version: int
     participant_count: int | None = None
     former: list[Stay] | None = None
 
@@ -729,7 +729,7 @@ class Settings(Struct, frozen=True, gc=False):
     conversation: bytes
     name: str | None
     first_seq: int
-    members_version: int
+    participants_version: int
     joiners_see_all: bool | None = None
     lifetime_s: int | None = None
     actor: bytes | None = None

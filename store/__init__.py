@@ -9,7 +9,7 @@
 | `lanes` | what is locked elsewhere goes a way of its own |
 | `redis` | one pipelined Redis connection for all tasks |
 | `messages`, `revisions`, `marks`, `conversations`, `retention` | a function for each query |
-| `participants`, `members`, `contacts`, `accounts`, `last_seen`, `outbox` | the same |
+| `participants`, `participants`, `contacts`, `accounts`, `last_seen`, `outbox` | the same |
 | `emails`, `email_address` | where users get mail, and what of; which addresses there can be |
 | `objects` | the object store, as its callers see it |
 | `objects_folder`, `objects_s3`, `objects_url` | it in a folder, in an S3-compatible service (`sigv4`), and which |

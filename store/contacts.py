@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from protocol import frames
 from store import sql
-from store.conversations import members_versions
+from store.conversations import participants_versions
 from store.errors import UnknownUser
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
@@ -88,7 +88,7 @@ async def set_blocked(
         raise UnknownUser
     if outcome == "again":
         return None
-    return Blocked(shown or [], await members_versions(pool, declined) if declined else [])
+    return Blocked(shown or [], await participants_versions(pool, declined) if declined else [])
 
 
 async def blockers(pool: Pool, user: bytes, users: Sequence[bytes]) -> set[bytes]:

@@ -221,9 +221,9 @@ async def participant(pool: Pool, conversation: bytes, user: bytes) -> Participa
     return _participant(*rows[0]) if rows else None
 
 
-async def members_versions(pool: Pool, conversations: Sequence[bytes]) -> list[tuple[bytes, int]]:
+async def participants_versions(pool: Pool, conversations: Sequence[bytes]) -> list[tuple[bytes, int]]:
     """The version of the list of participants, of some conversations."""
-    rows = await pool.fetch(_sql.members_versions, {"conversations": uuids(conversations)})
+    rows = await pool.fetch(_sql.participants_versions, {"conversations": uuids(conversations)})
     return [(conversation, version) for conversation, version in rows]
 
 

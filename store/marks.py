@@ -11,7 +11,7 @@ from msgspec import Struct
 from protocol.limits import MAX_SHOWN
 from store import sql
 from store.errors import Locked, NotAParticipant, Overloaded, StoreError, Unavailable, UnknownMessage
-from store.messages import members
+from store.messages import participants
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, UUID, UUIDS
 from store.postgres.driver import RETRYABLE, Error
 from store.postgres.pool import Pool
@@ -160,7 +160,7 @@ async def status(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Stat
     """
     rows = await pool.read(_STATUS, {"conversation": conversation, "user": user, "seq": seq})
     if not rows:
-        if user in await members(pool, conversation):
+        if user in await participants(pool, conversation):
             raise UnknownMessage
         raise NotAParticipant
     receipts = [(other, delivered, read) for other, delivered, read, _ in rows if other is not None]

@@ -25,7 +25,7 @@ from store.errors import (
     Unavailable,
     UnknownMessage,
 )
-from store.members import MembersCache
+from store.participant_lists import ParticipantsCache
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, BYTEAS, INT, TEXT, TEXTS, UUID, UUIDS
 from store.postgres.driver import RETRYABLE, Error, byteas, uuid, uuids
 from store.postgres.pool import Pool
@@ -69,7 +69,7 @@ _AROUND: Final = Statement(
 _RANGE: Final = Statement(
     _sql.range, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}, (*_MESSAGE, BOOL)
 )
-_MEMBERS: Final = Statement(_sql.members, {"conversation": UUID}, (UUID, BIGINT))
+_PARTICIPANTS: Final = Statement(_sql.participants, {"conversation": UUID}, (UUID, BIGINT))
 _TYPING_TO: Final = Statement(_sql.typing_to.rstrip(";"), {"conversation": UUID, "user": UUID}, (UUIDS,))
 
 MAX_ATTEMPTS: Final = 3
@@ -108,14 +108,14 @@ class Committed(Struct, frozen=True, gc=False):
     """The outcome of a send that is in Postgres.
 
     :ivar is_new: false for a retry: then somebody else has fanned it out, or will.
-    :ivar members: who takes part, as of the commit.
+    :ivar participants: who takes part, as of the commit.
     """
 
     message: bytes
     seq: int
     created: int
     is_new: bool
-    members: tuple[bytes, ...]
+    participants: tuple[bytes, ...]
 
 
 Outcome: TypeAlias = Committed | StoreError
@@ -123,7 +123,7 @@ Outcome: TypeAlias = Committed | StoreError
 
 async def send(
     pool: Pool,
-    cache: MembersCache,
+    cache: ParticipantsCache,
     batch: Sequence[NewMessage],
     *,
     lock_wait_s: float = LOCK_WAIT_S,
@@ -161,7 +161,7 @@ def _is_old(temp_id: bytes, oldest_ms: int) -> bool:
 
 
 async def _send_with_old(
-    pool: Pool, cache: MembersCache, unique: list[NewMessage], lock_wait_s: float, oldest_ms: int
+    pool: Pool, cache: ParticipantsCache, unique: list[NewMessage], lock_wait_s: float, oldest_ms: int
 ) -> list[Outcome]:
     """Of those whose temp_id may have been forgotten none is stored: each is a retry, or it is not known what it is."""
     old = [each for each in unique if _is_old(each.temp_id, oldest_ms)]
@@ -182,7 +182,9 @@ async def _send_with_old(
     return [outcomes[message.sender, message.temp_id] for message in unique]
 
 
-async def _send_new(pool: Pool, cache: MembersCache, unique: list[NewMessage], lock_wait_s: float) -> list[Outcome]:
+async def _send_new(
+    pool: Pool, cache: ParticipantsCache, unique: list[NewMessage], lock_wait_s: float
+) -> list[Outcome]:
     try:
         return await _send_unique(pool, cache, unique, lock_wait_s)
     except Locked as error:
@@ -195,7 +197,7 @@ def _outcome_of_twin(message: NewMessage, first: NewMessage, outcome: Outcome) -
     """Of a message whose temp_id stood in the batch before: the first one answers for it if they are the same."""
     if message == first:
         if isinstance(outcome, Committed):
-            return Committed(outcome.message, outcome.seq, outcome.created, False, outcome.members)
+            return Committed(outcome.message, outcome.seq, outcome.created, False, outcome.participants)
         return outcome
     if isinstance(outcome, Committed):
         return TempIdConflict()
@@ -204,7 +206,7 @@ def _outcome_of_twin(message: NewMessage, first: NewMessage, outcome: Outcome) -
 
 
 async def _send_alone(
-    pool: Pool, cache: MembersCache, unique: list[NewMessage], lock_wait_s: float, error: Error
+    pool: Pool, cache: ParticipantsCache, unique: list[NewMessage], lock_wait_s: float, error: Error
 ) -> list[Outcome]:
     log.warning("batch_refused", rows=len(unique), error=repr(error))
     outcomes: list[Outcome] = []
@@ -222,7 +224,9 @@ async def _send_alone(
     return outcomes
 
 
-async def _send_unique(pool: Pool, cache: MembersCache, batch: list[NewMessage], lock_wait_s: float) -> list[Outcome]:
+async def _send_unique(
+    pool: Pool, cache: ParticipantsCache, batch: list[NewMessage], lock_wait_s: float
+) -> list[Outcome]:
     parameters, cached = _parameters(cache, batch)
     parameters["lock_ms"] = round(lock_wait_s * 1000)
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -239,7 +243,7 @@ async def _send_unique(pool: Pool, cache: MembersCache, batch: list[NewMessage],
 _Cached: TypeAlias = dict[bytes, tuple[int, tuple[bytes, ...]]]
 
 
-def _parameters(cache: MembersCache, batch: list[NewMessage]) -> tuple[dict[str, Any], _Cached]:
+def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict[str, Any], _Cached]:
     cached: _Cached = {}
     known_versions: list[int | None] = []
     for message in batch:
@@ -280,14 +284,14 @@ _REFUSED: Final[dict[str, type[StoreError]]] = {
 
 
 def _outcomes(
-    cache: MembersCache, cached: _Cached, batch: list[NewMessage], rows: list[tuple[Any, ...]]
+    cache: ParticipantsCache, cached: _Cached, batch: list[NewMessage], rows: list[tuple[Any, ...]]
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for message, (_, outcome, seq, message_id, created, version, members) in zip(batch, rows, strict=True):
+    for message, (_, outcome, seq, message_id, created, version, participants) in zip(batch, rows, strict=True):
         # They come with the first row of a conversation, a stranger's perhaps, and count for all of its rows.
-        if members is not None:
-            cached[message.conversation] = (version, members)
-            cache.put(message.conversation, version, members)
+        if participants is not None:
+            cached[message.conversation] = (version, participants)
+            cache.put(message.conversation, version, participants)
         if outcome in _REFUSED:
             outcomes.append(_REFUSED[outcome]())
         else:
@@ -419,8 +423,8 @@ async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[Mo
     """Of the conversations of these users, those with a message in the last `ago_s` seconds, by Postgres' clock."""
     rows = await pool.fetch(_sql.recent, {"users": uuids(users), "ago_s": ago_s})
     return [
-        Moved(conversation, last_seq, base, dict(zip(members, joined, strict=True)))
-        for conversation, last_seq, base, members, joined in rows
+        Moved(conversation, last_seq, base, dict(zip(participants, joined, strict=True)))
+        for conversation, last_seq, base, participants, joined in rows
     ]
 
 
@@ -441,9 +445,9 @@ async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
     return int(looked_at)
 
 
-async def members(pool: Pool, conversation: bytes) -> dict[bytes, int]:
+async def participants(pool: Pool, conversation: bytes) -> dict[bytes, int]:
     """Who gets the messages of a conversation now: each user with the seq after which they do."""
-    return dict(await pool.read(_MEMBERS, {"conversation": conversation}))
+    return dict(await pool.read(_PARTICIPANTS, {"conversation": conversation}))
 
 
 async def typing_to(pool: Pool, conversation: bytes, user: bytes) -> list[bytes]:

@@ -1,7 +1,8 @@
 """Who takes part in a group, what they may do, and what a conversation is like: each change is one transaction that is
 ordered with the messages.
 
-A change moves the conversation's `members_version`, so no list of members from before it is used for a send after it.
+A change moves the conversation's `participants_version`, so no list of participants from before it is used for a send
+after it.
 """
 
 from __future__ import annotations
@@ -40,34 +41,34 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
 Role: TypeAlias = Literal["admin", "member"]
 
 
-class Membership(Struct, frozen=True):
+class ParticipantsChange(Struct, frozen=True):
     """The outcome of a change.
 
     :ivar is_new: false if it was so already.
-    :ivar members: who takes part from now on; empty if nothing has changed.
+    :ivar participants: who takes part from now on; empty if nothing has changed.
     :ivar version: of that list.
     :ivar stay: that has ended by it.
     :ivar heir: who has become the administrator by it.
-    :ivar was_member: of somebody who was removed, whether they had been told of the conversation.
+    :ivar was_participant: of somebody who was removed, whether they had been told of the conversation.
     :ivar others_settings: of changed settings, what the others see: nothing that somebody whom they block has set.
     """
 
     is_new: bool
-    members: list[bytes]
+    participants: list[bytes]
     version: int
     stay: Stay | None = None
     heir: bytes | None = None
-    was_member: bool = True
+    was_participant: bool = True
     others_settings: Settings | None = None
 
 
 async def add(
     pool: Pool, user: bytes, conversation: bytes, other: bytes, *, starts_per_day: int = STARTS_PER_DAY
-) -> Membership:
+) -> ParticipantsChange:
     """Let somebody take part. They see what is sent from now on, or everything, as the group has it.
 
     Whoever does not know `user` is asked; whoever blocks `user`, or has left by themselves and does not know `user`, is
-    among the participants that are shown, and not among `members`: nothing reaches them.
+    among the participants that are shown, and not among `participants`: nothing reaches them.
 
     :raises NotAParticipant: if `user` does not take part, or it is no group.
     :raises NotAnAdministrator: if the group has administrators and `user` is none of them.
@@ -80,16 +81,16 @@ async def add(
     return await _change(pool, _sql.add, user, conversation, other, **limits)
 
 
-async def accept(pool: Pool, user: bytes, conversation: bytes) -> Membership:
+async def accept(pool: Pool, user: bytes, conversation: bytes) -> ParticipantsChange:
     """Take part in what was a request. To do it again changes nothing.
 
     :raises NotAParticipant: if the user is not asked to take part, and does not.
     """
     parameters = {"user": uuid(user), "conversation": uuid(conversation)}
-    [(outcome, members, version)] = await pool.fetch(_sql.accept, parameters)
+    [(outcome, participants, version)] = await pool.fetch(_sql.accept, parameters)
     if outcome == "stranger":
         raise NotAParticipant
-    return Membership(outcome == "accepted", members or [], version or 0)
+    return ParticipantsChange(outcome == "accepted", participants or [], version or 0)
 
 
 async def decline(pool: Pool, user: bytes, conversation: bytes) -> Departed:
@@ -107,7 +108,7 @@ async def decline(pool: Pool, user: bytes, conversation: bytes) -> Departed:
     return Departed(conversation, [user], version)
 
 
-async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> Membership:
+async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> ParticipantsChange:
     """Let somebody take part no more; anybody may leave by themselves.
 
     When no administrator is left, the participant who has taken part for longest becomes one.
@@ -118,14 +119,14 @@ async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> 
     """
     parameters = {"user": uuid(user), "conversation": uuid(conversation), "other": uuid(other)}
     [row] = await pool.fetch(_sql.remove, parameters)
-    outcome, members, version, was_member, heir, delivered, read, since, left = row
+    outcome, participants, version, was_participant, heir, delivered, read, since, left = row
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
     stay = Stay(other, delivered, read, since, user if user != other else None, left)
-    return Membership(True, members or [], version, stay, heir, bool(was_member))
+    return ParticipantsChange(True, participants or [], version, stay, heir, bool(was_participant))
 
 
-async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, role: Role) -> Membership:
+async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, role: Role) -> ParticipantsChange:
     """Make somebody an administrator, or no more.
 
     :raises NotAParticipant, NotAnAdministrator, UnknownUser: as for `remove`.
@@ -152,7 +153,7 @@ async def change_settings(
     name: str | None = None,
     joiners_see_all: bool | None = None,
     lifetime_s: int | None = None,
-) -> tuple[Membership, Settings]:
+) -> tuple[ParticipantsChange, Settings]:
     """Give a group another name, show who joins later what was said before, or let messages disappear.
 
     None leaves it as it is. The settings are returned as the user sees them.
@@ -168,23 +169,25 @@ async def change_settings(
         "joiners_see_all": joiners_see_all,
         "lifetime_s": lifetime_s,
     }
-    [(outcome, members, version, name, floor, sees_all, *rest)] = await pool.fetch(_sql.change, parameters)
+    [(outcome, participants, version, name, floor, sees_all, *rest)] = await pool.fetch(_sql.change, parameters)
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
     own, others = (
         Settings(conversation, name, floor + 1, version or 0, sees_all or None, lifetime_s, actor)
         for lifetime_s, actor in (rest[:2], rest[2:])
     )
-    return Membership(outcome == "changed", members or [], version or 0, others_settings=others), own
+    return ParticipantsChange(outcome == "changed", participants or [], version or 0, others_settings=others), own
 
 
-async def _change(pool: Pool, query: str, user: bytes, conversation: bytes, other: bytes, **more: Any) -> Membership:
+async def _change(
+    pool: Pool, query: str, user: bytes, conversation: bytes, other: bytes, **more: Any
+) -> ParticipantsChange:
     parameters = {"user": uuid(user), "conversation": uuid(conversation), "other": uuid(other), **more}
-    [(outcome, members, version, *wait_s)] = await pool.fetch(query, parameters)
+    [(outcome, participants, version, *wait_s)] = await pool.fetch(query, parameters)
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
     if outcome == "refused":
         raise NotAccepted([other])
     if outcome == "limited":
         raise TooManyStarts(wait_s[0])
-    return Membership(outcome == "changed", members or [], version or 0)
+    return ParticipantsChange(outcome == "changed", participants or [], version or 0)

@@ -36,13 +36,13 @@ class Change(Struct, frozen=True):
     """The outcome of an edit or a deletion that is in Postgres.
 
     :ivar message: as it is now.
-    :ivar members: whose devices are to be told.
+    :ivar participants: whose devices are to be told.
     :ivar hidden_for: who blocks the sender, and is to be shown a tombstone instead.
     :ivar is_new: false for a retry: then somebody else has told them, or will.
     """
 
     message: Message | Tombstone
-    members: list[bytes]
+    participants: list[bytes]
     is_new: bool
     hidden_for: bytes | None = None
 
@@ -78,7 +78,7 @@ async def edit(
         "nonce": nonce,
         "ephemeral_public_key": ephemeral_public_key,
     }
-    [(outcome, message, created, new, edited, members, reply_to, hidden_for, temp_id)] = await pool.fetch(
+    [(outcome, message, created, new, edited, participants, reply_to, hidden_for, temp_id)] = await pool.fetch(
         _sql.edit, parameters
     )
     if outcome not in ("edited", "again"):
@@ -98,7 +98,7 @@ async def edit(
         edited,
         reply_to,
     )
-    return Change(revised, members or [], outcome == "edited", hidden_for), new, edited
+    return Change(revised, participants or [], outcome == "edited", hidden_for), new, edited
 
 
 async def delete_for_everyone(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Change:
@@ -124,11 +124,11 @@ async def delete_for_me(pool: Pool, user: bytes, conversation: bytes, seq: int) 
 
 async def _delete(pool: Pool, query: str, user: bytes, conversation: bytes, seq: int) -> Change:
     parameters: dict[str, Any] = {"user": uuid(user), "conversation": uuid(conversation), "seq": seq}
-    [(outcome, message, created, sender, members, actor)] = await pool.fetch(query, parameters)
+    [(outcome, message, created, sender, participants, actor)] = await pool.fetch(query, parameters)
     if outcome not in ("deleted", "again"):
         raise _REFUSED[outcome]
     stone = Tombstone(conversation, seq, message, created, sender, actor)
-    return Change(stone, members or [], outcome == "deleted")
+    return Change(stone, participants or [], outcome == "deleted")
 
 
 async def revised_since(

@@ -441,7 +441,7 @@ def _told(conversation: Conversation, news: str, *, is_fresh: bool) -> list[Sync
     if news == "head":
         told.append(replace(conversation, last_message=None, participants=None))
     if conversation.participants:
-        id_, version = conversation.conversation, conversation.members_version
+        id_, version = conversation.conversation, conversation.participants_version
         told.append(Participants(id_, conversation.participants, version, conversation.participant_count))
     return told
 

@@ -37,8 +37,8 @@ async def new_direct(pool: Pool, one: Credentials, other: Credentials) -> bytes:
     return conversation
 
 
-async def new_group(pool: Pool, *members: Credentials) -> bytes:
+async def new_group(pool: Pool, *participants: Credentials) -> bytes:
     """A group of the first, who knows the others as they do."""
-    await make_contacts(pool, *members)
-    users = [member.user for member in members]
+    await make_contacts(pool, *participants)
+    users = [participant.user for participant in participants]
     return await conversations.add_group(pool, "Group", users, admin=users[0])

@@ -19,7 +19,7 @@ const FIELDS = [
   'revision', 'edited', 'cursor', 'more', 'count', 'before', 'after', 'messages', 'conversations', 'kind', 'name',
   'first_seq', 'last_seq', 'unread_count', 'active_at', 'participants', 'username', 'joined_seq', 'delivered_seq',
   'read_seq', 'last_message', 'users', 'is_online', 'is_typing', 'for_everyone', 'heads', 'expires', 'keep_alive_ms',
-  'limit', 'limit_value', 'reply_to', 'members_version', 'is_admin', 'display_name', 'joiners_see_all', 'receipts',
+  'limit', 'limit_value', 'reply_to', 'participants_version', 'is_admin', 'display_name', 'joiners_see_all', 'receipts',
   'counts', 'last_seen', 'lifetime_s',
 ]
 // Those whose keys do not follow on.

@@ -90,11 +90,11 @@ export class Mailbox {
   }
 
   // What the conversation is like now, if that is newer than what is held; and its floor (6.6).
-  takeSettings({ conversation, name, first_seq, members_version, joiners_see_all, lifetime_s }) {
+  takeSettings({ conversation, name, first_seq, participants_version, joiners_see_all, lifetime_s }) {
     if (this.departed.has(conversation.toString('hex'))) return
     const talk = this.#talk(conversation)
-    if (talk.told && members_version > talk.told.members_version) {
-      talk.told = { ...talk.told, name, joiners_see_all, lifetime_s, members_version }
+    if (talk.told && participants_version > talk.told.participants_version) {
+      talk.told = { ...talk.told, name, joiners_see_all, lifetime_s, participants_version }
     }
     this.raiseFloor(conversation, first_seq)
   }
@@ -113,11 +113,11 @@ export class Mailbox {
   }
 
   // If it is this user who takes part no more, nothing of the conversation is held, and nothing older brings it back.
-  #depart({ conversation, users, members_version }) {
+  #depart({ conversation, users, participants_version }) {
     const key = conversation.toString('hex')
-    const version = this.conversations.get(key)?.told?.members_version ?? -1
-    if (users.some((user) => this.user?.equals(user)) && members_version >= version) {
-      this.departed.set(key, members_version)
+    const version = this.conversations.get(key)?.told?.participants_version ?? -1
+    if (users.some((user) => this.user?.equals(user)) && participants_version >= version) {
+      this.departed.set(key, participants_version)
       this.conversations.delete(key)
     }
     return []
@@ -134,7 +134,7 @@ export class Mailbox {
 
   #learn(told) {
     const key = told.conversation.toString('hex')
-    if (told.members_version <= (this.departed.get(key) ?? -1)) return []
+    if (told.participants_version <= (this.departed.get(key) ?? -1)) return []
     this.departed.delete(key)
     const talk = this.#talk(told.conversation)
     talk.told = { ...told, participants: told.participants ?? talk.told?.participants }

@@ -239,12 +239,12 @@ async def add_later(redis: Redis, stream: Stream, fields: Sequence[Any], delay_s
     """Add a volatile entry once the delay is over, by Redis' clock."""
     seconds, microseconds = await redis.call("TIME")
     due_ms = int(seconds) * 1000 + int(microseconds) // 1000 + round(delay_s * 1000)
-    member = _later(stream, fields)
-    waiting, added = await redis.pipeline([("ZCARD", LATER), ("ZADD", LATER, due_ms, member)])
+    participant = _later(stream, fields)
+    waiting, added = await redis.pipeline([("ZCARD", LATER), ("ZADD", LATER, due_ms, participant)])
     if isinstance(added, RedisError):
         raise added
     if waiting >= MAX_WAITING:
-        await redis.call("ZREM", LATER, member)
+        await redis.call("ZREM", LATER, participant)
         raise Overloaded(LATER, waiting)
 
 

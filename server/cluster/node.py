@@ -39,9 +39,9 @@ from server.delivery.hub import Hub, Push, push_of
 from server.delivery.receipt_counts import ReceiptCounter
 from store.conversations import some_of
 from store.errors import StoreError, Unavailable
-from store.members import ChangedMembers, changed_since, departed_since
-from store.messages import Moved, members, range_of, recent
+from store.messages import Moved, participants, range_of, recent
 from store.own_settings import changed_since as own_changed_since
+from store.participant_lists import ChangedParticipants, changed_since, departed_since
 from store.postgres.driver import Error
 from store.postgres.pool import Pool
 from store.redis.bus import Inbox
@@ -336,13 +336,13 @@ class Node:
             self._hub.push_to_synced(user, encode(told))
         return conversations
 
-    def _counted_anew(self, changed: list[ChangedMembers]) -> list[ChangedMembers]:
+    def _counted_anew(self, changed: list[ChangedParticipants]) -> list[ChangedParticipants]:
         for each in changed:
             if each.counted_upto:
                 self.receipt_counter.note_latest(each.conversation, each.counted_upto)
         return changed
 
-    def _push_receipts(self, changed: ChangedMembers) -> None:
+    def _push_receipts(self, changed: ChangedParticipants) -> None:
         id_ = changed.conversation
         if changed.settings is not None:
             self._hub.push(Push(id_, 0, encode(changed.settings), changed.users))
@@ -399,7 +399,7 @@ class Node:
             await trio.sleep(0.05)
             for hole in self._hub.holes_due():
                 try:
-                    joined = await members(self._pool, hole.conversation)
+                    joined = await participants(self._pool, hole.conversation)
                     found = await range_of(
                         self._pool, hole.conversation, after=hole.after, upto=hole.before - 1, limit=MAX_CATCH_UP
                     )

@@ -27,7 +27,7 @@ from server.delivery.fanout import encode_hint
 from server.delivery.hub import Client, Hub
 from store.errors import StoreError, Unavailable
 from store.last_seen import last_seen
-from store.members import Watchable, unwatchable
+from store.participant_lists import Watchable, unwatchable
 from store.postgres.driver import Error
 from store.postgres.pool import Pool
 from store.redis.bus import publish

@@ -41,7 +41,7 @@ from server.transport.proxies import TrustedProxies, address_key, forwarded_addr
 from store.accounts import Identity, device_by_token
 from store.clock import Clock
 from store.errors import StoreError, Unavailable
-from store.members import MembersCache
+from store.participant_lists import ParticipantsCache
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -110,9 +110,9 @@ class SocketGateway:
         self._node = Node(self._redis, self._pool, self._hub)
         self._last_seen = LastSeen(self._pool, self._hub, self._clock.now_us)
         self._readers = Readers(self._pool)
-        members = MembersCache()
-        self._node.cursor_advance.when_history_changes(members.forget)
-        self._sends = Sends(self._pool, members, self._hub, self._node.fanout, self._clock)
+        participants = ParticipantsCache()
+        self._node.cursor_advance.when_history_changes(participants.forget)
+        self._sends = Sends(self._pool, participants, self._hub, self._node.fanout, self._clock)
         self._marks = Marks(self._pool, self._hub, self._node.fanout, self._node.receipt_counter.note)
         self._requests = Requests(
             self._pool,

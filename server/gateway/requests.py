@@ -50,8 +50,8 @@ from server.transport.outbox import ROOM_BYTES, Whole
 from store import accounts, conversations, messages, revisions
 from store.errors import ForeignCursor, StoreError
 from store.marks import status
-from store.members import watchable
 from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
+from store.participant_lists import watchable
 from store.postgres.pool import Pool
 from store.redis.client import RedisError
 from store.sync import SyncPage, sync
@@ -153,7 +153,7 @@ class Requests:
     def _push_change(self, connection: Connection, change: revisions.Change) -> None:
         if change.is_new:
             message = change.message
-            self._push(push_of(message, change.members, origin=connection))
+            self._push(push_of(message, change.participants, origin=connection))
             if change.hidden_for is not None:
                 stone = Tombstone(message.conversation, message.seq, message.message, message.created, message.sender)
                 self._push(Push(message.conversation, 0, encode(stone), [change.hidden_for]))

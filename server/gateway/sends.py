@@ -13,8 +13,8 @@ from server.gateway.replies import store_error_reply
 from store.batching.two_lanes import Lanes
 from store.clock import Clock
 from store.errors import Locked
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 
 
@@ -29,9 +29,9 @@ class PendingSend(NamedTuple):
 class Sends:
     """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait."""
 
-    def __init__(self, pool: Pool, members: MembersCache, hub: Hub, fanout: Fanout, clock: Clock) -> None:
+    def __init__(self, pool: Pool, participants: ParticipantsCache, hub: Hub, fanout: Fanout, clock: Clock) -> None:
         self._pool = pool
-        self._members = members
+        self._participants = participants
         self._hub = hub
         self._fanout = fanout
         self._clock = clock
@@ -63,7 +63,7 @@ class Sends:
     async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Outcome | Locked]:
         messages = [pending.message for pending in batch]
         now_ms = self._clock.now_ms()
-        return [*await send(self._pool, self._members, messages, lock_wait_s=lock_wait_s, now_ms=now_ms)]
+        return [*await send(self._pool, self._participants, messages, lock_wait_s=lock_wait_s, now_ms=now_ms)]
 
     def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
         """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""
@@ -98,7 +98,7 @@ class Sends:
             message.conversation,
             committed.seq,
             frame,
-            committed.members,
+            committed.participants,
             pending.connection,
             sender=message.sender,
             temp_id=message.temp_id,

@@ -13,13 +13,13 @@ from protocol.frames import Departed, Participants, Profile, Push, Receipts, Set
 from protocol.limits import MAX_SHOWN
 from server.delivery import hub
 from server.delivery.fanout import Fanout
-from store import contacts, conversations, members, messages
+from store import contacts, conversations, messages, participant_lists
 from store.contacts import Added, Blocked
 from store.conversations import told_count
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import direct_mark
 from store.own_settings import own_settings_of
-from store.participants import Membership
+from store.participants import ParticipantsChange
 from store.postgres.pool import Pool
 
 _OF_NO_CONVERSATION: Final = bytes(16)
@@ -47,52 +47,52 @@ class Announcements:
         with self.telling():
             await self._tell_each(conversation, list(users), is_new=True)
 
-    async def participant_added(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+    async def participant_added(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
         """Somebody takes part from now on, or seems to: the others are told who, the new one of the conversation."""
-        if membership.is_new:
+        if change.is_new:
             with self.telling():
-                if user in membership.members:
+                if user in change.participants:
                     await self._tell_each(conversation, [user], is_new=True)
-                await self._tell_of(conversation, user, membership, await self._size(conversation))
+                await self._tell_of(conversation, user, change, await self._size(conversation))
 
-    async def role_set(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+    async def role_set(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
         """Somebody has become an administrator, or is none any more."""
-        if membership.is_new:
+        if change.is_new:
             with self.telling():
-                await self._tell_of(conversation, user, membership, await self._size(conversation))
+                await self._tell_of(conversation, user, change, await self._size(conversation))
                 for seen in (await conversations.seen_by(self._pool, conversation, [user])).values():
                     own = [each for each in seen.participants or () if each.user == user]
-                    self._push(Participants(conversation, own, membership.version, seen.participant_count), [user])
+                    self._push(Participants(conversation, own, change.version, seen.participant_count), [user])
 
-    async def participant_removed(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+    async def participant_removed(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
         """A user takes part no more; another one may have become the administrator by that.
 
         If the others are few enough by that, they are shown each other again.
         """
-        stay = membership.stay
+        stay = change.stay
         if stay is None:
             return
         with self.telling():
             size = await self._size(conversation)
             if size > MAX_SHOWN:
                 stay = replace(stay, delivered_seq=None, read_seq=None)
-            departed = Departed(conversation, [user], membership.version, told_count(size), [stay])
+            departed = Departed(conversation, [user], change.version, told_count(size), [stay])
             # Who was withheld has long been told.
-            self._push(departed, [*membership.members, *([user] if membership.was_member else [])])
+            self._push(departed, [*change.participants, *([user] if change.was_participant else [])])
             if size == MAX_SHOWN:
-                await self._tell_each(conversation, membership.members)
-            elif membership.heir is not None:
-                await self.role_set(conversation, membership.heir, membership)
+                await self._tell_each(conversation, change.participants)
+            elif change.heir is not None:
+                await self.role_set(conversation, change.heir, change)
 
-    async def request_accepted(self, conversation: bytes, user: bytes, membership: Membership) -> None:
+    async def request_accepted(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
         """A request is none any more: to the user's own devices; how far messages were delivered, to the others."""
-        if not membership.is_new:
+        if not change.is_new:
             return
         with self.telling():
             await self._tell_each(conversation, [user])
             size = await self._size(conversation)
             if size <= MAX_SHOWN:
-                await self._tell_of(conversation, user, membership, size)
+                await self._tell_of(conversation, user, change, size)
 
     def request_declined(self, user: bytes, departed: Departed) -> None:
         """The user takes no part: to the user's own devices, and nobody else."""
@@ -114,21 +114,21 @@ class Announcements:
     async def contact_added(self, user: bytes, added: Added) -> None:
         """Somebody is known by now, whose requests are none any more."""
         with self.telling():
-            for conversation, version in await conversations.members_versions(self._pool, added.accepted):
-                members = list(await messages.members(self._pool, conversation))
-                await self.request_accepted(conversation, user, Membership(True, members, version))
+            for conversation, version in await conversations.participants_versions(self._pool, added.accepted):
+                participants = list(await messages.participants(self._pool, conversation))
+                await self.request_accepted(conversation, user, ParticipantsChange(True, participants, version))
 
-    def settings_changed(self, user: bytes, settings: Settings, membership: Membership) -> None:
+    def settings_changed(self, user: bytes, settings: Settings, change: ParticipantsChange) -> None:
         """A conversation is another one, for this user and for the others."""
-        if membership.is_new:
+        if change.is_new:
             self._push(settings, [user])
-            self._push(membership.others_settings or settings, [each for each in membership.members if each != user])
+            self._push(change.others_settings or settings, [each for each in change.participants if each != user])
 
     async def profile_changed(self, profile: Profile) -> None:
         """A user is shown otherwise: to all who share a conversation in which names are shown; without the name to who
         blocks the user, whose devices have to know of the revision alone."""
         with self.telling():
-            users = await members.acquainted(self._pool, profile.user)
+            users = await participant_lists.acquainted(self._pool, profile.user)
             blockers = await contacts.blockers(self._pool, profile.user, users)
             self._push(profile, [each for each in users if each not in blockers])
             self._push(replace(profile, display_name=None), blockers)
@@ -154,7 +154,7 @@ class Announcements:
         self._fanout.add_recheck(list(users))
         self._fanout.wake()
 
-    async def _tell_of(self, conversation: bytes, user: bytes, membership: Membership, size: int) -> None:
+    async def _tell_of(self, conversation: bytes, user: bytes, change: ParticipantsChange, size: int) -> None:
         """Tell the others of a participant who has come or changed, with the marks that others see.
 
         Whoever has just come may have read and written by now, told by nodes that have looked for what is new. A device
@@ -163,12 +163,12 @@ class Announcements:
         shown = await conversations.participant(self._pool, conversation, user)
         if shown is None:
             return  # Removed meanwhile, and that is told as well.
-        others = [each for each in membership.members if each != user]
+        others = [each for each in change.participants if each != user]
         blockers = await contacts.blockers(self._pool, user, others)
         count = told_count(size)
         for told, nameless in ((shown, False), (replace(shown, display_name=None), True)):
             if users := [each for each in others if (each in blockers) == nameless]:
-                self._push(Participants(conversation, [told], membership.version, count), users)
+                self._push(Participants(conversation, [told], change.version, count), users)
 
     async def _size(self, conversation: bytes) -> int:
         return await conversations.participant_count(self._pool, conversation)

@@ -327,7 +327,7 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
         "created": conversation.created,
         "first_seq": conversation.first_seq,
         "last_seq": conversation.last_seq,
-        "members_version": conversation.members_version,
+        "participants_version": conversation.participants_version,
         "joiners_see_all": bool(conversation.joiners_see_all),
         "lifetime_s": conversation.lifetime_s,
         "muted_until": conversation.muted_until,

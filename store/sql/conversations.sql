@@ -45,7 +45,7 @@ where me.conversation_id = %(conversation)s and me.user_id = any(%(users)s)
 select me.user_id, c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        greatest(me.joined_seq, c.floor_seq) + 1, c.last_seq,
        unread_count(c, me.participant),
-       (extract(epoch from c.active_at) * 1000000)::bigint, c.members_version, c.joiners_see_all,
+       (extract(epoch from c.active_at) * 1000000)::bigint, c.participants_version, c.joiners_see_all,
        case when me.own_lifetime_s is null then c.lifetime_s else nullif(me.own_lifetime_s, 0) end::bigint,
        (extract(epoch from me.muted_until) * 1000000)::bigint, nullif(me.own_revision, 0)::bigint, taking.size, me.asked_by,
        case when (me.participant).uncounted > 0 then (
@@ -185,6 +185,6 @@ where p.conversation_id = %(conversation)s and p.user_id = %(user)s
 -- How many take part in a conversation, as they are shown.
 select count(*) from shown_participants p where p.conversation_id = %(conversation)s::uuid;
 
--- name: members_versions
+-- name: participants_versions
 -- The version of the list of participants, of some conversations.
-select c.id, c.members_version from conversations c where c.id = any(%(conversations)s::uuid[]);
+select c.id, c.participants_version from conversations c where c.id = any(%(conversations)s::uuid[]);

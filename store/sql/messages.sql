@@ -1,6 +1,6 @@
 -- name: send
 -- A batch of sends in one transaction; see send_batch() in functions/.
-select n, outcome, seq, id, created, recipients_version, members
+select n, outcome, seq, id, created, recipients_version, participant_ids
 from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s,
                 %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s);
 
@@ -135,7 +135,7 @@ where not exists (
     select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
 );
 
--- name: members
+-- name: participants
 -- Who gets the messages of a conversation now, each from which one on.
 select p.user_id, p.joined_seq from participants p where p.conversation_id = %(conversation)s::uuid;
 

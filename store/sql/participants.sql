@@ -1,28 +1,28 @@
 -- name: add
 -- See add_participant() in functions/.
-select outcome, members, members_version, wait_s
+select outcome, participant_ids, participants_version, wait_s
 from add_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(limit)s, %(starts)s::int);
 
 -- name: accept
 -- See accept_request() in functions/.
-select outcome, members, members_version from accept_request(%(user)s::uuid, %(conversation)s::uuid);
+select outcome, participant_ids, participants_version from accept_request(%(user)s::uuid, %(conversation)s::uuid);
 
 -- name: decline
 -- See decline_request() in functions/.
-select outcome, members_version from decline_request(%(user)s::uuid, %(conversation)s::uuid);
+select outcome, participants_version from decline_request(%(user)s::uuid, %(conversation)s::uuid);
 
 -- name: remove
 -- See remove_participant() in functions/.
-select outcome, members, members_version, was_member, heir, delivered_seq, read_seq, since_seq, left_seq
+select outcome, participant_ids, participants_version, was_participant, heir, delivered_seq, read_seq, since_seq, left_seq
 from remove_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid);
 
 -- name: set_role
 -- See set_role() in functions/.
-select outcome, members, members_version from set_role(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(role)s);
+select outcome, participant_ids, participants_version from set_role(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(role)s);
 
 -- name: change
 -- See change_conversation() in functions/.
-select outcome, members, members_version, name, floor_seq, joiners_see_all, lifetime_s, settings_by, others_lifetime_s,
+select outcome, participant_ids, participants_version, name, floor_seq, joiners_see_all, lifetime_s, settings_by, others_lifetime_s,
        others_settings_by
 from change_conversation(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text, %(joiners_see_all)s::boolean,
                          %(lifetime_s)s::int);

@@ -6,7 +6,7 @@ select looked_at, moved from move_floors(%(days)s::float8, %(archives)s, %(limit
 -- Conversations whose floor has moved and whose participants have not been told of it: what they are like now, and who takes
 -- part. Users who have a lifetime of their own see other settings, and have a floor of their own, which may have moved alone: then
 -- there is nothing below the floor.
-select c.id, c.name, seen.floor_seq, c.members_version, c.joiners_see_all, seen.lifetime_s, seen.settings_by, seen.users
+select c.id, c.name, seen.floor_seq, c.participants_version, c.joiners_see_all, seen.lifetime_s, seen.settings_by, seen.users
 from (select e.conversation_id from expiries e where not e.is_cleared and not e.is_announced limit %(limit)s) e
 cross join lateral (select * from conversations c where c.id = e.conversation_id limit 1) c
 cross join lateral (

@@ -1,12 +1,12 @@
 -- name: edit
 -- Other content for a message; see edit_message() in functions/.
-select outcome, id, created, revision, edited, members, reply_to, hidden_for, temp_id
+select outcome, id, created, revision, edited, participant_ids, reply_to, hidden_for, temp_id
 from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s, %(nonce)s,
                   %(ephemeral_public_key)s);
 
 -- name: delete_for_everyone
 -- A message is gone for everyone; see delete_message() in functions/.
-select outcome, id, created, sender, members, actor from delete_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
+select outcome, id, created, sender, participant_ids, actor from delete_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
 
 -- name: delete_for_me
 -- A message is gone for one user; see hide_message() in functions/.

@@ -17,7 +17,7 @@ with mine as materialized (
            unseen(c.changed, %(target)s::pg_snapshot) as is_moved,
            case when %(base)s::pg_snapshot is null then 'whole'
                 when unseen(me.added, %(base)s::pg_snapshot) then 'came'
-                when unseen(c.members_changed, %(base)s::pg_snapshot)
+                when unseen(c.participants_changed, %(base)s::pg_snapshot)
                      or unseen(me.own_shown, %(base)s::pg_snapshot) then 'whole'
                 when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot)
                      or unseen(me.own_changed, %(base)s::pg_snapshot) or unseen(me.silenced, %(marks)s::pg_snapshot) then 'head'
@@ -90,7 +90,7 @@ group by c.id, m.seq order by c.id, m.seq;
 -- name: departed
 -- Those of some conversations in which a user takes part no more, the stay that has ended, and which state the list of participants is in: of the same
 -- moment, as a later one may be that of their coming back.
-select c.id, c.members_version, d.user_id, d.delivered_seq, d.read_seq, d.since_seq, d.removed_by, d.left_seq
+select c.id, c.participants_version, d.user_id, d.delivered_seq, d.read_seq, d.since_seq, d.removed_by, d.left_seq
 from conversations c join departures d on d.user_id = %(user)s::uuid and d.conversation_id = c.id
 where c.id = any(%(conversations)s::uuid[])
   and not exists (select from participants p where p.conversation_id = c.id and p.user_id = %(user)s::uuid);

@@ -60,12 +60,12 @@ def test_the_peers_are_built_again_only_when_their_sources_change(
 def test_chats_of_the_peers_share_nobody_and_have_ids_of_their_form() -> None:
     direct, group = peers._chats([2, 3])
     assert direct.conversation == "00000001-0000-4000-8000-000000000001"
-    assert [member.user[-3:] for chat in (direct, group) for member in chat.members] == [
+    assert [participant.user[-3:] for chat in (direct, group) for participant in chat.participants] == [
         "001",
         "002",
         "003",
         "004",
         "005",
     ]
-    assert direct.members[0].user == "00000000-0000-4000-8000-000000000001"
+    assert direct.participants[0].user == "00000000-0000-4000-8000-000000000001"
     assert (direct.kind, group.kind) == ("direct", "group")

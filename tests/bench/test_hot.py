@@ -1,4 +1,4 @@
-"""A group of which all members write, against a real gateway; and what is made of its runs."""
+"""A group of which all participants write, against a real gateway; and what is made of its runs."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ from bench.contest import Traffic
 from bench.hot import measure_hot, summarize_hot
 from bench.ours import Ours
 
-MEMBERS = 6
+PARTICIPANTS = 6
 
 
 @pytest.mark.long
-def test_all_members_write_and_each_message_comes_to_all_the_others(ours: Ours) -> None:
-    [group] = ours.prepare([MEMBERS])
+def test_all_participants_write_and_each_message_comes_to_all_the_others(ours: Ours) -> None:
+    [group] = ours.prepare([PARTICIPANTS])
     line = measure_hot(ours, group, Traffic("closed", warm_s=0.2, seconds=0.5, mark_interval_s=0.1))
     assert line["valid"], line["first_error"]
-    assert (line["members"], line["connections"]) == (MEMBERS, MEMBERS)
-    assert line["delivered_per_s"] == pytest.approx(line["acked_per_s"] * (MEMBERS - 1), rel=0.2)
+    assert (line["participants"], line["connections"]) == (PARTICIPANTS, PARTICIPANTS)
+    assert line["delivered_per_s"] == pytest.approx(line["acked_per_s"] * (PARTICIPANTS - 1), rel=0.2)
     assert 0 < line["ack_p50_ms"] <= line["ack_p99_ms"]
     assert line["total_us_per_send"] > line["server_us_per_send"] > 0
     with psycopg.connect(ours.database_url) as connection:
         [[writers]] = connection.execute("select count(distinct sender_id) from messages").fetchall()
-    assert writers == MEMBERS
+    assert writers == PARTICIPANTS
 
 
 def hot_run(server: str, round_: int, sends: float, *, valid: bool = True) -> dict[str, Any]:

@@ -21,11 +21,11 @@ CLIENTS = 20
 @pytest.fixture
 def tokens(ours: Ours) -> list[str]:
     chats = ours.prepare([2, CLIENTS - 2])
-    assert [len(chat.members) for chat in chats] == [2, CLIENTS - 2]
+    assert [len(chat.participants) for chat in chats] == [2, CLIENTS - 2]
     with psycopg.connect(ours.database_url) as connection:
         kinds = connection.execute("SELECT id::text, kind FROM conversations").fetchall()
     assert sorted(kinds) == sorted((chat.conversation, chat.kind) for chat in chats)
-    return [member.token for chat in chats for member in chat.members]
+    return [participant.token for chat in chats for participant in chat.participants]
 
 
 @pytest.mark.long

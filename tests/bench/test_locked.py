@@ -1,4 +1,4 @@
-"""A chat that somebody else has locked, on a real gateway; a member who sends again; and what is made of both."""
+"""A chat that somebody else has locked, on a real gateway; a participant who sends again; and what is made of both."""
 
 import socket
 import threading

@@ -73,10 +73,10 @@ def test_cpu_is_shared_out_among_deliveries() -> None:
     assert per_delivery({"valid": False, "load": "closed"}) == {}
 
 
-def fanout_run(server: str, members: int, cpu: float) -> dict[str, Any]:
+def fanout_run(server: str, participants: int, cpu: float) -> dict[str, Any]:
     return {
         "round": 1,
-        "members": members,
+        "participants": participants,
         "load": "closed",
         "server": server,
         "valid": True,
@@ -91,7 +91,7 @@ def test_fan_out_is_judged_for_each_size() -> None:
         fanout_run("alo", 2, 1.0),
     ]
     verdicts = {
-        line["members"]: (line["cpu_at_most_1.25"], line["cpu_below_1"])
+        line["participants"]: (line["cpu_at_most_1.25"], line["cpu_below_1"])
         for line in summarize_fanout(runs)
         if line["kind"] == "requirement"
     }

@@ -32,7 +32,7 @@ def test_so_many_sends_share_a_commit_as_are_in_flight(ours: Ours) -> None:
 @pytest.mark.parametrize("is_foreign", [False, True])
 def test_a_refused_send_makes_the_run_invalid(ours: Ours, is_foreign: bool) -> None:
     one, other = ours.prepare([2, 2])
-    chat = Chat(one.conversation, other.members if is_foreign else one.members)
+    chat = Chat(one.conversation, other.participants if is_foreign else one.participants)
 
     async def run() -> dict[str, Any]:
         with closing(Pool(ours.database_url, 2)) as pool:

@@ -211,7 +211,7 @@ def check_strangers(history: History) -> Found:
 def check_blocked(history: History) -> Found:
     """What somebody who is blocked sends or edits in a direct conversation never reaches who blocks them."""
     requests, seen = _requests(history), _seen(history)
-    pairs = {frozenset(each.members): each.conversation for each in history.of(Opened) if each.kind == "direct"}
+    pairs = {frozenset(each.participants): each.conversation for each in history.of(Opened) if each.kind == "direct"}
     for (user, other), spells in _spells(history).items():
         conversation = pairs.get(frozenset((user, other)))
         if conversation is None:
@@ -501,7 +501,7 @@ class _Presences:
         self._shows: dict[str, bool] = {}
 
     def open(self, event: Opened) -> None:
-        self._out |= {(user, event.conversation): -math.inf for user in self._users - set(event.members)}
+        self._out |= {(user, event.conversation): -math.inf for user in self._users - set(event.participants)}
 
     def show(self, event: Shown) -> None:
         might = not event.is_known and self._shows.get(event.conversation, False)

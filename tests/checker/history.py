@@ -19,7 +19,7 @@ class Opened:
     at: float
     conversation: str
     kind: str
-    members: tuple[str, ...]
+    participants: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Place:
 
     id: bytes
     name: str
-    members: set[int]
+    participants: set[int]
     admins: set[int]
     pair: tuple[int, int] | None = None
     lock: trio.Lock = field(default_factory=trio.Lock)
@@ -100,8 +100,8 @@ class World:
             nursery.start_soon(self._start_web)
             nursery.start_soon(self._start_nodes)
             nursery.start_soon(self._make_people)
-        for number, members in enumerate(GROUPS):
-            await self._open_group(f"group{number}", members)
+        for number, participants in enumerate(GROUPS):
+            await self._open_group(f"group{number}", participants)
         others = [await accounts.add_user(self._pool, f"other{number}", "-") for number in range(MANY)]
         for number, other in enumerate(others):
             self.recorder.name(other, f"other{number}")
@@ -123,10 +123,10 @@ class World:
     async def say_last_words(self) -> None:
         """Everywhere somebody says something, and everybody reads what they hold."""
         for place in self.places:
-            user = min(place.members, default=None)
+            user = min(place.participants, default=None)
             if user is not None:
                 await self.devices[user][0].send(place.id, self._content())
-                for other in place.members - {user}:
+                for other in place.participants - {user}:
                     self.devices[other][1].read(place.id, 0.99)
 
     async def close(self) -> None:
@@ -203,19 +203,19 @@ class World:
     async def _add(self, step: Step) -> None:
         place = self._group(step)
         async with place.lock:
-            candidates = [user for user in range(USERS) if user not in place.members] or [step.other]
+            candidates = [user for user in range(USERS) if user not in place.participants] or [step.other]
             await self._change(place, picked(candidates, step.pick), is_added=True, step=step)
 
     async def _remove(self, step: Step) -> None:
         place = self._group(step)
         async with place.lock:
-            if len(place.members) > 2:
-                await self._change(place, picked(sorted(place.members), step.pick), is_added=False, step=step)
+            if len(place.participants) > 2:
+                await self._change(place, picked(sorted(place.participants), step.pick), is_added=False, step=step)
 
     async def _leave(self, step: Step) -> None:
         place = self._group(step)
         async with place.lock:
-            if step.user in place.members and len(place.members) > 2:
+            if step.user in place.participants and len(place.participants) > 2:
                 await self._change(place, step.user, is_added=False, step=step, by=step.user)
 
     async def _change(self, place: Place, other: int, *, is_added: bool, step: Step, by: int | None = None) -> None:
@@ -230,14 +230,14 @@ class World:
             is_known = status == 204
             name = f"user{other}"
             recorder.add(Member(recorder.now(), began, place.name, name, is_added, is_known))
-            (place.members.add if is_added else place.members.discard)(other)
+            (place.participants.add if is_added else place.participants.discard)(other)
             if not is_added:
                 place.admins.discard(other)
 
     async def _set_role(self, step: Step) -> None:
         place = self._group(step)
         async with place.lock:
-            other = picked(sorted(place.members), step.pick)
+            other = picked(sorted(place.participants), step.pick)
             path = f"/v1/conversations/{UUID(bytes=place.id)}/participants/{self._text(other)}"
             role = "admin" if step.flag else "member"
             if await self._ask(self._actor(place, step), "PATCH", path, role=role) == 204:
@@ -296,8 +296,8 @@ class World:
 
     async def _open(self, step: Step) -> None:
         others = {(step.user + 1 + number) % USERS for number in range(1 + step.place % 3)}
-        members = (step.user, *sorted(others - {step.user}))
-        await self._open_group(f"group{next(self._contents)}", members)
+        participants = (step.user, *sorted(others - {step.user}))
+        await self._open_group(f"group{next(self._contents)}", participants)
 
     # Devices and processes.
 
@@ -375,7 +375,7 @@ class World:
 
     def _place(self, step: Step) -> Place:
         """Where the user takes part, most of the time."""
-        own = [place for place in self.places if step.user in place.members]
+        own = [place for place in self.places if step.user in place.participants]
         some = own if own and step.place % 20 else self.places
         return some[step.place % len(some)]
 
@@ -385,7 +385,7 @@ class World:
 
     def _actor(self, place: Place, step: Step) -> int:
         """Somebody who may, most of the time."""
-        able = sorted(place.admins or place.members)
+        able = sorted(place.admins or place.participants)
         return step.user if step.other == 0 or not able else picked(able, step.pick)
 
     def _order(self, first: int) -> list[str]:
@@ -443,17 +443,17 @@ class World:
         credentials = await new_device(self._pool, self._people[user].user)
         return Device(name, credentials, self.recorder, self._nursery)
 
-    async def _open_group(self, name: str, members: Sequence[int], others: Sequence[bytes] = ()) -> None:
-        users = [UUID(bytes=self._people[each].user) for each in members[1:]]
+    async def _open_group(self, name: str, participants: Sequence[int], others: Sequence[bytes] = ()) -> None:
+        users = [UUID(bytes=self._people[each].user) for each in participants[1:]]
         everyone = [str(each) for each in (*users, *(UUID(bytes=other) for other in others))]
-        headers = {"Authorization": f"Bearer {self._people[members[0]].token}"}
+        headers = {"Authorization": f"Bearer {self._people[participants[0]].token}"}
         body = {"kind": "group", "name": name, "participants": everyone}
         url = f"{self._cluster.http_url}/v1/conversations"
         with suppress(httpx.HTTPError):
             answer = await self._http.post(url, json=body, headers=headers)
             if answer.status_code == 201:
                 id_ = UUID(answer.json()["conversation"]).bytes
-                self._opened(Place(id_, name, set(members), {members[0]}))
+                self._opened(Place(id_, name, set(participants), {participants[0]}))
 
     async def _open_direct(self, pair: tuple[int, int]) -> None:
         one, other = (self._people[user].user for user in pair)
@@ -463,6 +463,6 @@ class World:
     def _opened(self, place: Place) -> None:
         self.recorder.name(place.id, place.name)
         kind = "direct" if place.pair else "group"
-        members = tuple(f"user{each}" for each in sorted(place.members))
-        self.recorder.add(Opened(self.recorder.now(), place.name, kind, members))
+        participants = tuple(f"user{each}" for each in sorted(place.participants))
+        self.recorder.add(Opened(self.recorder.now(), place.name, kind, participants))
         self.places.append(place)

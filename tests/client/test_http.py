@@ -36,7 +36,7 @@ CONVERSATION = {
     "last_seq": 2,
     "unread_count": 1,
     "last_message": as_body(message(TALK, 2)),
-    "members_version": 1,
+    "participants_version": 1,
     "joiners_see_all": False,
     "lifetime_s": 86_400,
 }

@@ -220,7 +220,7 @@ def test_a_floor_falls_for_who_left_unheard_and_came_back_to_see_all() -> None:
     mailbox = known(5, 5)
     apply(mailbox, 5)
     assert mailbox.older_before(TALK) is None
-    assert mailbox.learn(replace(told(TALK, 1, 6), members_version=3)) == []
+    assert mailbox.learn(replace(told(TALK, 1, 6), participants_version=3)) == []
     assert apply(mailbox, 6) == [6]
     assert mailbox.is_complete
     assert mailbox.older_before(TALK) == 5
@@ -326,7 +326,7 @@ def test_who_came_back_misses_nothing_that_was_pushed_before_that_is_told() -> N
     mailbox.take(Departed(TALK, [ME], 2))
     assert apply(mailbox, 2, 5, 4) == []
     assert mailbox.conversations() == []
-    mailbox.learn(replace(told(TALK, 4, 4), members_version=3))
+    mailbox.learn(replace(told(TALK, 4, 4), participants_version=3))
     assert [entry.seq for entry in mailbox.messages(TALK)] == [4, 5]
     assert mailbox.is_complete
 

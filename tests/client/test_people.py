@@ -259,7 +259,7 @@ def test_a_request_that_was_accepted_is_none_again_at_one_version() -> None:
         head = mailbox.head(TALK)
         assert head is not None
         assert (head.is_request, head.asked_by) == (None, None)
-    mailbox.learn(replace(asked, members_version=2))
+    mailbox.learn(replace(asked, participants_version=2))
     mailbox.apply([message(3, ME), message(12)])
     head = mailbox.head(TALK)
     assert head is not None

@@ -13,8 +13,8 @@ import trio
 
 from jobs.engine.job import Job
 from jobs.engine.queue import Queue
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 
 DEADLINE_S = 15.0
@@ -184,7 +184,7 @@ async def send_message(pool: Pool, conversation: bytes, sender: bytes, *contents
     """Commit a message of each content (or one); the seq of the last."""
     outcomes = await send(
         pool,
-        MembersCache(),
+        ParticipantsCache(),
         [
             NewMessage(conversation, sender, uuid4().bytes, "text", content, None, None)
             for content in contents or (b"ciphertext",)

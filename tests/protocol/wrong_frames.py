@@ -105,7 +105,7 @@ WRONG: dict[Key, list[Any]] = {
     Key.LIMIT: no_text(64),
     Key.LIMIT_VALUE: NO_MS,
     Key.REPLY_TO: NO_SEQ,
-    Key.MEMBERS_VERSION: NO_SEQ,
+    Key.PARTICIPANTS_VERSION: NO_SEQ,
     Key.IS_ADMIN: NO_BOOL,
     Key.DISPLAY_NAME: no_text(512),
     Key.JOINERS_SEE_ALL: NO_BOOL,

@@ -16,8 +16,8 @@ from quart_trio import QuartTrio
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from tests.people import TOKEN_LIFETIME_S
@@ -145,7 +145,7 @@ async def say(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes) 
         )
         for n, content in enumerate(contents)
     ]
-    outcomes = await send(pool, MembersCache(), batch)
+    outcomes = await send(pool, ParticipantsCache(), batch)
     committed = [outcome for outcome in outcomes if isinstance(outcome, Committed)]
     assert len(committed) == len(contents), outcomes
     return committed

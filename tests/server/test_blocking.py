@@ -484,7 +484,7 @@ async def _view(world: World, who: Credentials) -> dict[str, Any]:
         path = f"/v1/conversations/{UUID(bytes=conversation)}/messages"
         messages += [each for each in (await api.get(path)).body["messages"] if not each["is_deleted"]]
     shown = [
-        {key: value for key, value in each.items() if key not in ("last_seq", "last_message", "members_version")}
+        {key: value for key, value in each.items() if key not in ("last_seq", "last_message", "participants_version")}
         for each in found
         if each["conversation"] in own
     ]
@@ -622,12 +622,12 @@ async def test_a_stay_that_has_ended_is_shown_once_to_whom_brings_the_user_back(
 
     expected = [(target.user, 0, 1)], sorted([(target.user, 0, 0), (dave.user, 0, 0)])
     added = await participants.add(pool, actor.user, group, target.user)
-    assert (target.user in added.members) != blocks
+    assert (target.user in added.participants) != blocks
     assert await shown() == expected
     if blocks:
         assert not (await participants.add(pool, dave.user, group, target.user)).is_new, "the actor would see it"
         await contacts.set_blocked(pool, target.user, actor.user, is_blocked=False)
-        assert target.user in (await participants.add(pool, dave.user, group, target.user)).members
+        assert target.user in (await participants.add(pool, dave.user, group, target.user)).participants
         assert await shown() == expected
 
 
@@ -656,7 +656,7 @@ async def _name_an_administrator_and_go(world: World, side: Side) -> list[Any]:
         await world.ask(side, who, method, where, **body)
         seen = await conversations.one(world.pool, side.bystander.user, made["conversation"])
         admins = {side.names[each.user] for each in seen.participants or () if each.is_admin}
-        found.append((admins, seen.name, seen.members_version))
+        found.append((admins, seen.name, seen.participants_version))
     return found
 
 

@@ -410,15 +410,15 @@ async def test_who_has_left_comes_back_by_a_contact_alone(pool: Pool) -> None:
     group = await conversations.add_group(pool, "G", sorted([admin.user, leaver.user]), admin=admin.user)
     await participants.remove(pool, admin.user, group, leaver.user)
     added = await participants.add(pool, admin.user, group, leaver.user)
-    assert leaver.user in added.members
+    assert leaver.user in added.participants
     await participants.remove(pool, leaver.user, group, leaver.user)
     added = await participants.add(pool, admin.user, group, leaver.user)
-    assert (added.is_new, leaver.user in added.members) == (True, False)
+    assert (added.is_new, leaver.user in added.participants) == (True, False)
     assert len((await conversations.one(pool, admin.user, group)).participants or ()) == 2
     assert not (await participants.add(pool, admin.user, group, leaver.user)).is_new
     await contacts.add(pool, leaver.user, admin.user)
     added = await participants.add(pool, admin.user, group, leaver.user)
-    assert leaver.user in added.members
+    assert leaver.user in added.participants
     assert (await conversations.one(pool, leaver.user, group)).is_request is None
 
 

@@ -20,8 +20,8 @@ from embedded.postgres import NOT_DURABLE, Postgres
 from protocol.codes import ErrorCode
 from protocol.frames import Sent
 from store.errors import ForeignCursor, PoolerRefused
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, history, send
+from store.participant_lists import ParticipantsCache
 from store.postgres import driver as postgres_module
 from store.postgres import pool as pool_module
 from store.postgres.driver import connect as connect_postgres
@@ -123,7 +123,7 @@ async def test_the_standby_as_first_host_is_passed_over(primary: Postgres, stand
 
 async def commit(pool: Pool, conversation: bytes, sender: bytes, content: bytes) -> Committed:
     message = NewMessage(conversation, sender, uuid4().bytes, "text", content, None, None)
-    [outcome] = await send(pool, MembersCache(), [message])
+    [outcome] = await send(pool, ParticipantsCache(), [message])
     assert isinstance(outcome, Committed), outcome
     return outcome
 

@@ -144,7 +144,7 @@ async def test_a_lifetime_is_set_over_http_and_told(pool: Pool, redis_url: str, 
         for client in (first, second):
             assert await client.find(Settings) == Settings(talk, None, 1, 2, None, 60, bob.user)
         shown = await api.of(alice.token).get(f"/v1/conversations/{UUID(bytes=talk)}")
-        assert (shown.body["lifetime_s"], shown.body["members_version"]) == (60, 2)
+        assert (shown.body["lifetime_s"], shown.body["participants_version"]) == (60, 2)
         assert await patch(api.of(bob.token), talk, lifetime_s=0) == 204
         assert await first.find(Settings) == Settings(talk, None, 1, 3, None, None, bob.user)
         for refused in (-1, 1, 59, 3650 * 86_400 + 1, "60"):

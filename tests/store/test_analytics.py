@@ -18,8 +18,8 @@ from store.analytics import Day, Delivery, count_day, days
 from store.errors import Unavailable
 from store.last_seen import touch
 from store.latencies import BUCKETS, add_latencies, bucket_of, percentile_ms, upper_ms
-from store.members import MembersCache
 from store.messages import Committed, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
@@ -41,7 +41,7 @@ async def one_day(pool: Pool, day: date) -> Day:
 
 
 async def say(pool: Pool, conversation: bytes, sender: Credentials, count: int) -> None:
-    outcomes = await send(pool, MembersCache(), [a_message(conversation, sender.user) for _ in range(count)])
+    outcomes = await send(pool, ParticipantsCache(), [a_message(conversation, sender.user) for _ in range(count)])
     assert all(isinstance(outcome, Committed) for outcome in outcomes)
 
 

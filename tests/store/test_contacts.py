@@ -11,8 +11,8 @@ from client.http import Credentials
 from protocol.frames import Conversation, Message, Participants, Tombstone
 from store import contacts, conversations, messages, outbox, participants, profiles, revisions
 from store.errors import LastAdministrator, NotAccepted, NotAnAdministrator, NotAParticipant, UnknownUser
-from store.members import MembersCache
 from store.messages import Committed, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.sync import sync
@@ -27,7 +27,7 @@ async def pair(pool: Pool) -> tuple[Credentials, Credentials]:
 
 async def say(pool: Pool, conversation: bytes, *senders: Credentials) -> list[Committed]:
     batch = [a_message(conversation, sender.user) for sender in senders]
-    outcomes = await send(pool, MembersCache(), batch)
+    outcomes = await send(pool, ParticipantsCache(), batch)
     assert all(isinstance(outcome, Committed) for outcome in outcomes), outcomes
     return [outcome for outcome in outcomes if isinstance(outcome, Committed)]
 
@@ -71,13 +71,13 @@ async def test_who_is_blocked_gets_the_same_answer_and_reaches_nobody(
     assert await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     assert not await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     batch = [a_message(talk, bob.user), *[a_message(elsewhere, bob.user) for _ in range(others_in_batch)]]
-    [silent, *others] = await send(pool, MembersCache(), batch)
+    [silent, *others] = await send(pool, ParticipantsCache(), batch)
     assert isinstance(silent, Committed)
-    assert (silent.seq, silent.is_new, silent.members) == (2, True, (bob.user,))
+    assert (silent.seq, silent.is_new, silent.participants) == (2, True, (bob.user,))
     for other in others:
         assert isinstance(other, Committed)
-        assert set(other.members) == {alice.user, bob.user}, "in a group everybody hears everybody"
-    [again] = await send(pool, MembersCache(), batch[:1])
+        assert set(other.participants) == {alice.user, bob.user}, "in a group everybody hears everybody"
+    [again] = await send(pool, ParticipantsCache(), batch[:1])
     assert isinstance(again, Committed)
     assert (again.seq, again.message, again.created) == (silent.seq, silent.message, silent.created)
 
@@ -112,7 +112,7 @@ async def test_what_was_unread_of_who_is_blocked_counts_as_read_and_who_is_unblo
     await say(pool, talk, bob, alice, bob)
     assert await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=False)
     [heard] = await say(pool, talk, bob)
-    assert set(heard.members) == {alice.user, bob.user}
+    assert set(heard.participants) == {alice.user, bob.user}
     assert (await conversations.one(pool, alice.user, talk)).unread_count == 1
     page = await messages.history(pool, alice.user, talk, limit=9, after=0)
     kinds = [type(each) for each in page.messages]
@@ -127,12 +127,12 @@ async def test_edits_and_deletions_of_what_reached_nobody_reach_nobody(
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     await say(pool, talk, bob)
     change, _, _ = await revisions.edit(pool, bob.user, talk, 1, 0, "text", b"other", None, None)
-    assert change.members == [bob.user]
+    assert change.participants == [bob.user]
     everybody = [alice.user, bob.user]
     [(_, concerned)] = await revisions.revised_since(pool, everybody, ago_s=60)
     assert concerned == [bob.user]
     gone = await revisions.delete_for_everyone(pool, bob.user, talk, 1)
-    assert gone.members == [bob.user]
+    assert gone.participants == [bob.user]
 
 
 async def test_a_block_from_before_the_conversation_holds_in_it(
@@ -141,12 +141,12 @@ async def test_a_block_from_before_the_conversation_holds_in_it(
     alice, bob = pair
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     talk = await new_direct(pool, bob, alice)
-    assert [each.members for each in await say(pool, talk, bob)] == [(bob.user,)]
+    assert [each.participants for each in await say(pool, talk, bob)] == [(bob.user,)]
     with pytest.raises(NotAParticipant):
         await conversations.one(pool, alice.user, talk)
     assert (await conversations.add_direct(pool, alice.user, bob.user)) == (talk, True)
     assert (await conversations.one(pool, alice.user, talk)).first_seq == 2, "nothing from before reaches her"
-    assert [set(each.members) for each in await say(pool, talk, alice)] == [{alice.user, bob.user}]
+    assert [set(each.participants) for each in await say(pool, talk, alice)] == [{alice.user, bob.user}]
 
 
 async def test_a_block_and_the_making_of_the_conversation_do_not_miss_each_other(
@@ -165,7 +165,7 @@ async def test_a_block_and_the_making_of_the_conversation_do_not_miss_each_other
         nursery.start_soon(make)
         await wait_until(lambda: is_waiting_for(pool, "Lock", "add_direct"), "the conversation waits for the block")
         await other.query("commit")
-    assert [each.members for each in await say(pool, made[0], bob)] == [(bob.user,)]
+    assert [each.participants for each in await say(pool, made[0], bob)] == [(bob.user,)]
 
 
 @pytest.mark.parametrize("is_blocked", [False, True])

@@ -21,7 +21,7 @@ from protocol.frames import Conversation
 from store import messages
 from store.cli.restored import NotMigrated, begin_history
 from store.errors import ForeignCursor
-from store.members import MembersCache
+from store.participant_lists import ParticipantsCache
 from store.postgres.migrate import migrate
 from store.postgres.pool import Pool
 from store.sync import SyncPage, sync
@@ -134,7 +134,7 @@ class Talk:
     async def say(self, count: int) -> None:
         pool = Pool(self._place.url, 2)
         batch = [a_message(self.direct, self.bob.user, b"%d" % n) for n in range(count)]
-        outcomes = await messages.send(pool, MembersCache(), batch)
+        outcomes = await messages.send(pool, ParticipantsCache(), batch)
         assert all(isinstance(outcome, messages.Committed) for outcome in outcomes)
         pool.close()
 

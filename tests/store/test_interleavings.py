@@ -21,8 +21,8 @@ from protocol.frames import Message
 from store import conversations, messages, participants
 from store.errors import NotAParticipant
 from store.marks import Mark, mark
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_group, new_user
@@ -80,7 +80,7 @@ class World:
 
     def __init__(self, pools: Sequence[Pool], users: list[bytes], group: bytes) -> None:
         self.pools = pools
-        self.caches = [MembersCache() for _ in pools]
+        self.caches = [ParticipantsCache() for _ in pools]
         self.users = users
         self.group = group
         self.model = Model({0, 1})
@@ -148,7 +148,7 @@ class World:
         assert model.log.setdefault(outcome.seq, message) == message, "each seq is given once"
         if outcome.is_new:
             assert op.user in before or op.user in toggled
-            told = {self.users.index(user) for user in outcome.members}
+            told = {self.users.index(user) for user in outcome.participants}
             assert before - toggled <= told <= before | toggled, "no list from before or after is used"
             assert op.user in told
 

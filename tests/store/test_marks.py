@@ -10,8 +10,8 @@ import trio
 from client.http import Credentials
 from store.errors import Locked, Unavailable
 from store.marks import Mark, mark
-from store.members import MembersCache
 from store.messages import send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
@@ -31,7 +31,7 @@ async def group(pool: Pool, people: list[Credentials]) -> bytes:
 
 async def filled_group(pool: Pool, people: list[Credentials]) -> bytes:
     group = await new_group(pool, *people)
-    await send(pool, MembersCache(), [a_message(group, people[0].user) for _ in range(10)])
+    await send(pool, ParticipantsCache(), [a_message(group, people[0].user) for _ in range(10)])
     return group
 
 
@@ -139,7 +139,7 @@ async def test_concurrent_batches_end_with_the_highest_marks(pool: Pool, people:
 
     async def talk() -> None:
         for _ in range(8):
-            await send(pool, MembersCache(), [a_message(group, users[0]) for group in groups])
+            await send(pool, ParticipantsCache(), [a_message(group, users[0]) for group in groups])
 
     async with trio.open_nursery() as nursery:
         for seed in range(6):
@@ -167,7 +167,9 @@ async def test_marks_and_sends_of_several_nodes_do_not_deadlock(
 
     async def talk(node: Pool, sender: bytes, chance: random.Random) -> None:
         for _ in range(50):
-            await send(node, MembersCache(), [a_message(group, sender) for group in chance.sample(groups, len(groups))])
+            await send(
+                node, ParticipantsCache(), [a_message(group, sender) for group in chance.sample(groups, len(groups))]
+            )
 
     async with trio.open_nursery() as nursery:
         for i, work in enumerate((mark_all, mark_all)):
@@ -190,7 +192,7 @@ async def test_a_row_that_stays_locked_fails_its_own_marks_and_no_others(pool: P
     """And the batch after that: one request has both a locked and an unlocked one."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     held, free = await new_direct(pool, alice, bob), await new_group(pool, alice, bob)
-    await send(pool, MembersCache(), [a_message(each, alice.user) for each in (held, free)])
+    await send(pool, ParticipantsCache(), [a_message(each, alice.user) for each in (held, free)])
     batch = [
         [Mark(bob.user, held, 1)],
         [Mark(bob.user, free, 1, 1)],

@@ -28,8 +28,8 @@ from store.errors import (
     Unavailable,
     UnknownMessage,
 )
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
@@ -41,7 +41,7 @@ class Node:
 
     def __init__(self, url: str) -> None:
         self.pool = Pool(url, 2)
-        self.cache = MembersCache()
+        self.cache = ParticipantsCache()
 
     async def send(self, *batch: NewMessage) -> list[Outcome]:
         return await send(self.pool, self.cache, batch)
@@ -98,7 +98,7 @@ async def test_seq_has_no_gaps_when_nodes_send_to_the_same_conversations_at_once
     expected = defaultdict(list)
     for message, answer in outcomes:
         assert answer.is_new
-        assert set(answer.members) == {person.user for person in people}
+        assert set(answer.participants) == {person.user for person in people}
         expected[message.conversation].append((answer.seq, message.content))
     assert await stored(pool) == {conversation: sorted(told) for conversation, told in expected.items()}
     for told in expected.values():
@@ -162,7 +162,7 @@ async def test_same_send_from_all_nodes_at_once_is_one_message_with_one_answer(
     mine = [answer for i, answer in enumerate(answers) if i % 3 != 1]
     assert len({(answer.message, answer.seq, answer.created) for answer in mine}) == 1
     assert [answer.is_new for answer in mine].count(True) == 1
-    assert {answer.members for answer in mine} == {mine[0].members}
+    assert {answer.participants for answer in mine} == {mine[0].participants}
     assert await pool.fetch("select count(*), max(seq) from messages") == [(13, 13)]
     assert await pool.fetch("select count(*) from outbox") == [(13,)]
 
@@ -330,13 +330,13 @@ async def test_only_the_stranger_and_the_unknown_conversation_are_refused(
     assert await pool.fetch("select count(*) from outbox") == [(2,)]
 
 
-async def test_stranger_first_in_the_batch_does_not_cost_the_others_their_members(
+async def test_stranger_first_in_the_batch_does_not_cost_the_others_their_participants(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """The members come with a conversation's first row, whoever's it is: without them nobody would be pushed to."""
+    """The participants come with a conversation's first row, whoever sent it: without them nobody gets a push."""
     group = await new_group(pool, *people[:2])
     _, outcome = await nodes[0].send(a_message(group, people[3].user), a_message(group, people[0].user))
-    assert set(committed(outcome).members) == {people[0].user, people[1].user}
+    assert set(committed(outcome).participants) == {people[0].user, people[1].user}
 
 
 @pytest.mark.parametrize("bad", [{"content_type": "a\0b"}, {"content_type": "\ud800"}], ids=["NUL", "surrogate"])
@@ -352,7 +352,7 @@ async def test_message_that_postgres_refuses_fails_alone(
     assert all(committed(outcome).is_new for outcome in outcomes)
 
 
-async def test_members_are_those_at_the_commit_whatever_was_cached(
+async def test_participants_are_those_at_the_commit_whatever_was_cached(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
     """P11: after a removal no list with the removed one is used, though nobody told the caches."""
@@ -365,21 +365,21 @@ async def test_members_are_those_at_the_commit_whatever_was_cached(
     for node in nodes:
         outcomes = await node.send(*[a_message(group, people[i].user) for i in (0, 2, 1)])
         assert isinstance(outcomes.pop(1), NotAParticipant)
-        assert [set(committed(outcome).members) for outcome in outcomes] == [remaining] * 2
+        assert [set(committed(outcome).participants) for outcome in outcomes] == [remaining] * 2
     await pool.fetch(
         "insert into participants (conversation_id, user_id) values (%s, %s)", (uuid(group), uuid(people[2].user))
     )
     await pool.fetch("update conversations set recipients_version = recipients_version + 1")
     for node in nodes:
         [outcome] = await node.send(a_message(group, people[2].user))
-        assert set(committed(outcome).members) == {person.user for person in people}
+        assert set(committed(outcome).participants) == {person.user for person in people}
 
 
-async def test_cached_members_are_not_sent_again(pool: Pool, nodes: list[Node], people: list[Credentials]) -> None:
+async def test_cached_participants_are_not_sent_again(pool: Pool, nodes: list[Node], people: list[Credentials]) -> None:
     group = await new_group(pool, *people)
     for _ in range(3):
         [outcome] = await nodes[0].send(a_message(group, people[0].user))
-        assert len(committed(outcome).members) == 4
+        assert len(committed(outcome).participants) == 4
     statistics = nodes[0].cache.statistics()
     assert (statistics.misses, statistics.hits) == (1, 2)
 

@@ -16,7 +16,7 @@ import pytest
 
 from embedded.postgres import Postgres
 from server.http.pages import Pages
-from store import accounts, contacts, conversations, last_seen, marks, members, messages
+from store import accounts, contacts, conversations, last_seen, marks, messages, participant_lists
 from store.postgres.driver import Connection, connected
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -139,10 +139,10 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "history around": (lambda p, u, c: messages.history_around(p, u, c, around=DEEP // 2, limit=PAGE), 1),
     "history's version": (lambda p, u, c: messages.history_version(p, u, c), 1),
     "a range": (lambda p, u, c: messages.range_of(p, c, after=DEEP // 2, upto=DEEP, limit=PAGE), 1),
-    "members": (lambda p, u, c: messages.members(p, c), 1),
-    "who may be watched": (lambda p, u, c: members.watchable(p, u, [u, c]), 1),
-    "who may be watched no more": (lambda p, u, c: members.unwatchable(p, [(u, c), (c, u)]), 1),
-    "who sees a name": (lambda p, u, c: members.acquainted(p, u), 1),
+    "participants": (lambda p, u, c: messages.participants(p, c), 1),
+    "who may be watched": (lambda p, u, c: participant_lists.watchable(p, u, [u, c]), 1),
+    "who may be watched no more": (lambda p, u, c: participant_lists.unwatchable(p, [(u, c), (c, u)]), 1),
+    "who sees a name": (lambda p, u, c: participant_lists.acquainted(p, u), 1),
     "a message's status": (lambda p, u, c: marks.status(p, u, c, DEEP), 1),
     "counts of receipts": (lambda p, u, c: marks.counts(p, c, after=DEEP - 50, upto=DEEP, limit=20), 1),
     "contacts": (lambda p, u, c: contacts.list_of(p, u, limit=PAGE), 1),
@@ -196,7 +196,7 @@ READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
     ("around", messages._AROUND, {"user": b"", "conversation": b"", "around": DEEP // 2, "older": 26, "newer": 26}),
     ("history's version", messages._VERSION, {"user": b"", "conversation": b""}),
     ("range", messages._RANGE, {"conversation": b"", "after": DEEP // 2, "upto": DEEP, "limit": PAGE}),
-    ("members", messages._MEMBERS, {"conversation": b""}),
+    ("participants", messages._PARTICIPANTS, {"conversation": b""}),
 ]
 
 USERS_CONVERSATIONS: Final = 560

@@ -11,8 +11,8 @@ import pytest
 from client.http import Credentials
 from store import conversations, messages, notifiers, outbox, participants
 from store.errors import GroupFull, LastAdministrator, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
-from store.members import MembersCache
 from store.messages import Committed, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
@@ -31,23 +31,23 @@ async def seqs_of(pool: Pool, user: bytes, group: bytes) -> list[int]:
 async def test_who_joins_sees_what_comes_and_who_leaves_sees_nothing(pool: Pool, people: list[Credentials]) -> None:
     """And sends nothing, though a cache still knows the list from before; a retry is answered all the same (P3)."""
     alice, bob, carol = people
-    group, cache = await new_group(pool, alice, bob), MembersCache()
+    group, cache = await new_group(pool, alice, bob), ParticipantsCache()
     message = a_message(group, bob.user)
     await send(pool, cache, [message])
     added = await participants.add(pool, alice.user, group, carol.user)
-    assert (added.is_new, set(added.members)) == (True, {alice.user, bob.user, carol.user})
+    assert (added.is_new, set(added.participants)) == (True, {alice.user, bob.user, carol.user})
     assert (await participants.add(pool, alice.user, group, carol.user)).is_new is False
     [sent] = await send(pool, cache, [a_message(group, alice.user)])
     assert isinstance(sent, Committed)
-    assert set(sent.members) == {alice.user, bob.user, carol.user}
+    assert set(sent.participants) == {alice.user, bob.user, carol.user}
     assert await seqs_of(pool, carol.user, group) == [2]
-    assert set((await participants.remove(pool, alice.user, group, bob.user)).members) == {alice.user, carol.user}
+    assert set((await participants.remove(pool, alice.user, group, bob.user)).participants) == {alice.user, carol.user}
     refused, last, again = await send(pool, cache, [a_message(group, bob.user), a_message(group, alice.user), message])
     assert isinstance(refused, NotAParticipant)
     assert isinstance(again, Committed)
     assert (again.seq, again.is_new) == (1, False)
     assert isinstance(last, Committed)
-    assert set(last.members) == {alice.user, carol.user}
+    assert set(last.participants) == {alice.user, carol.user}
     for read in (messages.history(pool, bob.user, group, limit=9), conversations.one(pool, bob.user, group)):
         with pytest.raises(NotAParticipant):
             await read
@@ -65,7 +65,7 @@ async def test_a_group_may_show_everything_to_who_joins(pool: Pool, people: list
     alice, bob, carol = people
     group = await new_group(pool, alice, bob)
     await pool.fetch("update conversations set joiners_see_all = true")
-    await send(pool, MembersCache(), [a_message(group, alice.user) for _ in range(3)])
+    await send(pool, ParticipantsCache(), [a_message(group, alice.user) for _ in range(3)])
     await participants.add(pool, alice.user, group, carol.user)
     assert await seqs_of(pool, carol.user, group) == [1, 2, 3]
     shown = await conversations.one(pool, carol.user, group)
@@ -94,7 +94,7 @@ async def test_only_administrators_change_who_takes_part_and_everybody_may_leave
     with pytest.raises(LastAdministrator):
         await participants.set_role(pool, alice.user, group, alice.user, "member")
     assert (await participants.remove(pool, alice.user, group, carol.user)).heir is None
-    assert (await participants.remove(pool, alice.user, group, alice.user)).members == []
+    assert (await participants.remove(pool, alice.user, group, alice.user)).participants == []
 
 
 @pytest.mark.parametrize("is_removed", [False, True])
@@ -181,14 +181,14 @@ async def test_of_a_muted_conversation_nobody_is_notified_until_the_mute_ends(
     """Neither for what comes, nor by a notice that was due already."""
     alice, bob, carol = people
     group = await new_group(pool, alice, bob, carol)
-    await send(pool, MembersCache(), [a_message(group, alice.user)])
+    await send(pool, ParticipantsCache(), [a_message(group, alice.user)])
     assert await outbox.decide(pool, window_s=0) == (1, 2)
     assert [await is_wanted(pool, each) for each in (bob, carol)] == [True, True]
     await participants.mute(pool, bob.user, group, seconds=60)
     assert [await is_wanted(pool, each) for each in (bob, carol)] == [False, True]
     await pool.fetch("delete from jobs")
-    await send(pool, MembersCache(), [a_message(group, alice.user)])
+    await send(pool, ParticipantsCache(), [a_message(group, alice.user)])
     assert await outbox.decide(pool, window_s=0) == (1, 1)
     await pool.fetch("update participants set muted_until = now() - interval '1 s' where muted_until is not null")
-    await send(pool, MembersCache(), [a_message(group, alice.user)])
+    await send(pool, ParticipantsCache(), [a_message(group, alice.user)])
     assert await outbox.decide(pool, window_s=0) == (1, 2)

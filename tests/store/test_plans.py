@@ -21,12 +21,12 @@ from store import (
     jobs,
     last_seen,
     marks,
-    members,
     messages,
     notifiers,
     orphans,
     outbox,
     own_settings,
+    participant_lists,
     participants,
     profiles,
     quiet_hours,
@@ -37,9 +37,9 @@ from store import (
 from store.errors import Refused
 from store.latencies import add_latencies
 from store.marks import Mark, mark
-from store.members import MembersCache
 from store.messages import send
 from store.objects.interface import Entry
+from store.participant_lists import ParticipantsCache
 from store.postgres.backends import end_backends
 from store.postgres.driver import Backend, Connection, ForeignKeyViolation, connected, uuid
 from store.postgres.pool import Pool
@@ -150,7 +150,7 @@ class Traffic:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.cache = MembersCache()
+        self.cache = ParticipantsCache()
         self.turn = 0
 
     async def all_once(self) -> None:
@@ -195,7 +195,7 @@ class Traffic:
             lambda: messages.history(pool, user, here, limit=20),
             lambda: messages.history(pool, user, here, limit=20, after=2),
             lambda: messages.range_of(pool, here, after=2, upto=5, limit=10),
-            lambda: messages.members(pool, here),
+            lambda: messages.participants(pool, here),
             lambda: messages.recent(pool, [user], ago_s=5),
             lambda: conversations.list_of(pool, user, limit=20),
             lambda: conversations.one(pool, user, here),
@@ -203,8 +203,8 @@ class Traffic:
             lambda: accounts.refresh_token(pool, user, "token", lifetime_s=60),
             lambda: accounts.devices_of(pool, user),
             lambda: accounts.revoked_since(pool, ago_s=1),
-            lambda: members.watchable(pool, user, [user, here]),
-            lambda: members.unwatchable(pool, [(user, here), (here, user)]),
+            lambda: participant_lists.watchable(pool, user, [user, here]),
+            lambda: participant_lists.unwatchable(pool, [(user, here), (here, user)]),
             lambda: revisions.edit(pool, user, here, 1, 0, "text", b"x", None, None),
             lambda: revisions.delete_for_everyone(pool, user, here, 1),
             lambda: revisions.delete_for_me(pool, user, here, 2),
@@ -267,7 +267,7 @@ class Traffic:
             lambda: participants.accept(pool, user, here),
             lambda: participants.decline(pool, user, here),
             lambda: contacts.blockers(pool, user, [self.other]),
-            lambda: conversations.members_versions(pool, [here]),
+            lambda: conversations.participants_versions(pool, [here]),
             lambda: profiles.shown_to(pool, user, self.other),
             lambda: messages.typing_to(pool, here, user),
             lambda: conversations.add_group(pool, "g", [user], admin=user),
@@ -335,10 +335,10 @@ class Traffic:
     async def changes(self, user: bytes) -> None:
         """What a node looks for after a gap."""
         [(base,)] = await self.pool.fetch("select pg_current_snapshot()::text")
-        await members.changed_since(self.pool, [user], base)
-        await members.departed_since(self.pool, [user], base)
-        await members.acquainted(self.pool, user)
-        await members.unwatchable(self.pool, [(user, self.other)])
+        await participant_lists.changed_since(self.pool, [user], base)
+        await participant_lists.departed_since(self.pool, [user], base)
+        await participant_lists.acquainted(self.pool, user)
+        await participant_lists.unwatchable(self.pool, [(user, self.other)])
         await own_settings.changed_since(self.pool, [user], base)
         await take_cursor_snapshot(self.pool)
 

@@ -17,8 +17,8 @@ from protocol.frames import Conversation, Message, Tombstone
 from store import conversations, messages, revisions
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import Mark, mark
-from store.members import MembersCache
 from store.messages import Committed, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.sync import sync
@@ -29,7 +29,7 @@ from tests.store.store_world import a_message
 async def sent(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes) -> list[Message]:
     batch = [a_message(conversation, sender, content) for content in contents]
     stored = []
-    for message, outcome in zip(batch, await send(pool, MembersCache(), batch), strict=True):
+    for message, outcome in zip(batch, await send(pool, ParticipantsCache(), batch), strict=True):
         assert isinstance(outcome, Committed)
         stored.append(
             Message(
@@ -99,9 +99,9 @@ class World:
     async def begin(self) -> None:
         people = [await new_user(self.pool, f"user{i}") for i in range(4)]
         self.users = [person.user for person in people]
-        for members in (people[:2], people[1:3], people[:3]):
-            conversation = await new_group(self.pool, *members)
-            self.talks[conversation] = Talk({person.user: Reader() for person in members})
+        for participants in (people[:2], people[1:3], people[:3]):
+            conversation = await new_group(self.pool, *participants)
+            self.talks[conversation] = Talk({person.user: Reader() for person in participants})
 
     async def step(self) -> None:
         action = self.chance.choice((self.send, self.send, self.mark, self.read, self.join))
@@ -135,7 +135,7 @@ class World:
         await self.pool.fetch(
             "with joined as (insert into participants (conversation_id, user_id, joined_seq, since_seq)"
             " values (%s, %s, %s, %s))"
-            " update conversations set members_version = members_version + 1 where id = %s",
+            " update conversations set participants_version = participants_version + 1 where id = %s",
             (uuid(conversation), uuid(user), talk.last, talk.last, uuid(conversation)),
         )
         talk.readers[user] = Reader(joined=talk.last)
@@ -305,7 +305,7 @@ async def test_two_users_have_one_direct_conversation_however_often_it_is_made(p
             nursery.start_soon(make, bob, alice)
     assert len({conversation for conversation, _ in made}) == 1
     assert [is_new for _, is_new in made].count(True) == 1
-    assert set(await messages.members(pool, made[0][0])) == {alice.user, bob.user}
+    assert set(await messages.participants(pool, made[0][0])) == {alice.user, bob.user}
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ async def test_history_around_a_message_has_as_much_before_as_after(
     """From the join floor, here 2, to the last message, here 9."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     group = await new_group(pool, alice, bob)
-    await send(pool, MembersCache(), [a_message(group, alice.user) for _ in range(9)])
+    await send(pool, ParticipantsCache(), [a_message(group, alice.user) for _ in range(9)])
     await pool.fetch("update participants set joined_seq = 2, since_seq = 2 where user_id = %s", (uuid(bob.user),))
     page = await messages.history_around(pool, bob.user, group, around=around, limit=limit)
     assert [message.seq for message in page.messages] == seqs

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from client.http import Credentials
 from client.mailbox import Mailbox
 from protocol.frames import Conversation, Departed, Message, Synced, Tombstone
-from store import contacts, conversations, marks, members, messages, participants, retention, revisions
+from store import contacts, conversations, marks, messages, participants, retention, revisions
 from store.errors import NotTheSender
 from store.marks import Mark, mark
-from store.members import MembersCache, changed_since
 from store.messages import Committed, send
+from store.participant_lists import ParticipantsCache, changed_since
 from store.postgres.pool import Pool
 from store.sync import sync, take_cursor_snapshot
 from tests.ageing import age
@@ -53,7 +53,7 @@ class World:
         match what:
             case "send":
                 sender = who if is_so and who in self.inside else 0
-                [sent] = await send(self.pool, MembersCache(), [a_message(self.group, self.users[sender])])
+                [sent] = await send(self.pool, ParticipantsCache(), [a_message(self.group, self.users[sender])])
                 assert isinstance(sent, Committed)
                 self.last = sent.seq
                 self._came(sender, sent.seq, is_read=True)
@@ -153,7 +153,7 @@ async def people(pool: Pool) -> list[Credentials]:
 
 
 async def say(pool: Pool, group: bytes, who: Credentials, count: int = 1) -> None:
-    await send(pool, MembersCache(), [a_message(group, who.user) for _ in range(count)])
+    await send(pool, ParticipantsCache(), [a_message(group, who.user) for _ in range(count)])
 
 
 async def test_who_joins_a_group_that_shows_its_history_has_received_none_of_it(
@@ -235,7 +235,7 @@ async def test_an_administrator_deletes_what_others_have_sent_and_the_tombstone_
     change = await revisions.delete_for_everyone(pool, alice.user, group, 1)
     assert isinstance(change.message, Tombstone)
     assert (change.is_new, change.message.actor) == (True, alice.user)
-    assert set(change.members) == {alice.user, bob.user, carol.user}
+    assert set(change.participants) == {alice.user, bob.user, carol.user}
     for who, actor in ((alice, alice.user), (bob, alice.user), (dave, None)):
         again = await revisions.delete_for_everyone(pool, alice.user, group, 1) if who is alice else None
         for message in (again.message if again else None, *await shown_to(pool, who.user, group)):
@@ -386,7 +386,7 @@ async def test_a_node_that_looks_for_marks_counts_participants_who_are_withheld(
     pool: Pool, people: list[Credentials], monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """Alice and bob take part, and carol has declined: of three, marks are told only where three are shown."""
-    monkeypatch.setattr(members, "MAX_SHOWN", most)
+    monkeypatch.setattr(participants, "MAX_SHOWN", most)
     alice, bob, carol, _ = people
     await make_contacts(pool, alice, bob)
     group = await conversations.add_group(pool, "Group", [each.user for each in (alice, bob, carol)], admin=alice.user)

@@ -13,8 +13,8 @@ from protocol.frames import Message
 from store import contacts, conversations, marks, messages, notifiers, participants, retention, revisions
 from store.errors import NotAnAdministrator, NotAParticipant, Refused, UnknownMessage
 from store.marks import Mark, mark
-from store.members import MembersCache
 from store.messages import Committed, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.retention import Moves, below, clear, move_floors, note_announced, unannounced, uncleared
@@ -46,7 +46,7 @@ async def talk(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
 
 async def say(pool: Pool, talk: bytes, who: Credentials, count: int = 1) -> list[Committed]:
     batch = [a_message(talk, who.user, b"%d" % n) for n in range(count)]
-    sent = await send(pool, MembersCache(), batch)
+    sent = await send(pool, ParticipantsCache(), batch)
     assert all(isinstance(each, Committed) for each in sent), sent
     return [each for each in sent if isinstance(each, Committed)]
 
@@ -102,8 +102,8 @@ async def test_below_a_floor_there_is_nothing_whether_deleted_yet_or_not(
                 await act(3)
         await revisions.edit(pool, bob.user, talk, 4, await revision_of(pool, talk, 4), "text", b"x", None, None)
         replies = [a_message(talk, alice.user, reply_to=seq) for seq in (3, 4)]
-        assert isinstance((await send(pool, MembersCache(), replies[:1]))[0], UnknownMessage)
-        outcomes = await send(pool, MembersCache(), [*replies[:1], a_message(talk, bob.user, reply_to=2)])
+        assert isinstance((await send(pool, ParticipantsCache(), replies[:1]))[0], UnknownMessage)
+        outcomes = await send(pool, ParticipantsCache(), [*replies[:1], a_message(talk, bob.user, reply_to=2)])
         assert [type(each) for each in outcomes] == [UnknownMessage, UnknownMessage]
         await clear_all(pool)
     assert await pool.fetch("select array_agg(seq order by seq) from messages") == [([4, 5],)]
@@ -175,11 +175,11 @@ async def test_a_retry_of_a_send_whose_message_is_gone_gets_its_first_ack(
 ) -> None:
     talk = await new_direct(pool, alice, bob)
     message = a_message(talk, bob.user)
-    [first] = await send(pool, MembersCache(), [message])
+    [first] = await send(pool, ParticipantsCache(), [message])
     await age(pool, talk)
     await move(pool, days=50)
     await clear_all(pool)
-    [again] = await send(pool, MembersCache(), [message])
+    [again] = await send(pool, ParticipantsCache(), [message])
     assert isinstance(first, Committed)
     assert isinstance(again, Committed)
     assert (again.seq, again.message, again.created, again.is_new) == (1, first.message, first.created, False)
@@ -231,7 +231,7 @@ async def test_of_a_group_administrators_set_the_lifetime_and_of_two_either(
             await participants.change_settings(pool, carol.user, each, lifetime_s=60)
     for seconds, each in ((60, alice), (90, bob)):
         membership, settings = await participants.change_settings(pool, each.user, direct, lifetime_s=seconds)
-        assert (sorted(membership.members), settings.lifetime_s) == (sorted([alice.user, bob.user]), seconds)
+        assert (sorted(membership.participants), settings.lifetime_s) == (sorted([alice.user, bob.user]), seconds)
     with pytest.raises(NotAParticipant):
         await participants.change_settings(pool, alice.user, direct, name="Two")
 
@@ -281,7 +281,7 @@ async def test_a_message_is_sent_while_a_batch_is_being_deleted(pool: Pool, talk
         await other.query("begin")
         # The statement itself, in a transaction that stays open.
         assert await other.query(retention._sql.clear, {"conversation": uuid(talk), "upto": None, "limit": 9}) == [(3,)]
-        [sent] = await send(pool, MembersCache(), [a_message(talk, bob.user)], lock_wait_s=0)
+        [sent] = await send(pool, ParticipantsCache(), [a_message(talk, bob.user)], lock_wait_s=0)
         assert isinstance(sent, Committed), "it met no lock"
         await revisions.edit(pool, bob.user, talk, sent.seq, 0, "text", b"x", None, None)
         assert await clear(pool, talk, limit=9) == 0, "somebody else is at it"

@@ -12,8 +12,8 @@ from client.http import Credentials
 from protocol.frames import Message, Tombstone
 from store import conversations, messages
 from store.errors import MessageDeleted, NotAParticipant, NotTheSender, Refused, RevisionConflict, UnknownMessage
-from store.members import MembersCache
 from store.messages import send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.revisions import Change, delete_for_everyone, delete_for_me, edit, revised_since
@@ -48,7 +48,7 @@ class Talk:
 async def talk(pool: Pool) -> Talk:
     people = {name: await new_user(pool, name) for name in ("alice", "bob", "carol")}
     group = await new_group(pool, people["alice"], people["bob"])
-    await send(pool, MembersCache(), [a_message(group, people["alice"].user, b"%d" % n) for n in range(3)])
+    await send(pool, ParticipantsCache(), [a_message(group, people["alice"].user, b"%d" % n) for n in range(3)])
     return Talk(pool, people, group)
 
 
@@ -57,7 +57,7 @@ async def test_everybody_reads_the_last_edit_wherever_messages_are_read(talk: Ta
     change, revision, first_edited = await talk.edit("alice", 2, 0, b"one")
     assert (revision, change.is_new) == (1, True)
     change, revision, edited = await talk.edit("alice", 2, 1, b"two")
-    assert (revision, sorted(change.members)) == (2, sorted([talk.user("alice"), talk.user("bob")]))
+    assert (revision, sorted(change.participants)) == (2, sorted([talk.user("alice"), talk.user("bob")]))
     assert first_edited < edited
     [_, after, _] = await talk.read("bob")
     assert isinstance(change.message, Message)
@@ -111,7 +111,7 @@ async def test_of_edits_at_once_one_is_done(talk: Talk) -> None:
 async def test_what_is_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk: Talk) -> None:
     change = await talk.delete("alice", 3, for_everyone=True)
     assert isinstance(change.message, Tombstone)
-    assert sorted(change.members) == sorted([talk.user("alice"), talk.user("bob")])
+    assert sorted(change.participants) == sorted([talk.user("alice"), talk.user("bob")])
     again = await talk.delete("alice", 3, for_everyone=True)
     assert (again.message, again.is_new) == (change.message, False)
     for name in ("alice", "bob"):
@@ -130,7 +130,7 @@ async def test_what_is_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk
 async def test_what_a_user_deletes_for_themselves_others_keep(talk: Talk) -> None:
     whole = await talk.read("alice")
     change = await talk.delete("bob", 2, for_everyone=False)
-    assert (change.members, change.is_new) == ([talk.user("bob")], True)
+    assert (change.participants, change.is_new) == ([talk.user("bob")], True)
     assert not (await talk.delete("bob", 2, for_everyone=False)).is_new
     assert await talk.read("alice") == whole
     assert (await talk.read("bob"))[1] == change.message
@@ -138,7 +138,7 @@ async def test_what_a_user_deletes_for_themselves_others_keep(talk: Talk) -> Non
     await talk.delete("bob", 3, for_everyone=False)
     assert isinstance((await conversations.one(talk.pool, talk.user("bob"), talk.conversation)).last_message, Tombstone)
     edited, *_ = await talk.edit("alice", 2, 0, b"x")
-    assert edited.members == [talk.user("alice")], "who has deleted it is not told of edits"
+    assert edited.participants == [talk.user("alice")], "who has deleted it is not told of edits"
     assert isinstance((await talk.read("bob"))[1], Tombstone)
     await talk.delete("alice", 1, for_everyone=False)
     with pytest.raises(MessageDeleted):
@@ -184,7 +184,7 @@ async def test_what_was_said_before_one_joined_is_unknown(talk: Talk) -> None:
         with pytest.raises(UnknownMessage):
             await action()
     change, *_ = await talk.edit("alice", 2, 0, b"x")
-    assert change.members == [talk.user("alice")]
+    assert change.participants == [talk.user("alice")]
 
 
 async def test_a_node_that_was_away_finds_what_was_changed_meanwhile_and_whom_it_concerns(talk: Talk) -> None:

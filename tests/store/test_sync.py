@@ -22,9 +22,9 @@ from store import contacts, conversations, messages, participants, profiles, rev
 from store import sync as sync_module
 from store.errors import ExpiredCursor, ForeignCursor, Refused
 from store.marks import Mark, mark
-from store.members import MembersCache
 from store.messages import Committed, send
 from store.own_settings import own_settings_of
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
@@ -36,7 +36,7 @@ from tests.store.store_world import a_message
 
 async def say(pool: Pool, conversation: bytes, user: bytes, *contents: bytes) -> None:
     batch = [a_message(conversation, user, content) for content in contents]
-    for outcome in await send(pool, MembersCache(), batch):
+    for outcome in await send(pool, ParticipantsCache(), batch):
         if isinstance(outcome, Refused):
             raise outcome
         assert isinstance(outcome, Committed), outcome

@@ -16,8 +16,8 @@ from client.http import Credentials
 from store import contacts, conversations, notifiers, outbox, participants, profiles, revisions
 from store.errors import Refused
 from store.marks import Mark, mark
-from store.members import MembersCache
 from store.messages import Committed, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid, uuids
 from store.postgres.pool import Pool
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
@@ -122,7 +122,7 @@ class World:
             await acts[op.what]()
 
     async def send(self, pool: Pool, talk: bytes, *senders: bytes) -> None:
-        for outcome in await send(pool, MembersCache(), [a_message(talk, sender) for sender in senders]):
+        for outcome in await send(pool, ParticipantsCache(), [a_message(talk, sender) for sender in senders]):
             if isinstance(outcome, Committed):
                 self.last[talk] = max(self.last[talk], outcome.seq)
 
@@ -197,7 +197,7 @@ async def people(pool: Pool) -> list[Credentials]:
 
 
 async def say(pool: Pool, talk: bytes, sender: Credentials, count: int) -> None:
-    await send(pool, MembersCache(), [a_message(talk, sender.user) for _ in range(count)])
+    await send(pool, ParticipantsCache(), [a_message(talk, sender.user) for _ in range(count)])
 
 
 async def unread(pool: Pool, user: Credentials, talk: bytes) -> int:

@@ -10,7 +10,7 @@ const BOB = Buffer.alloc(16, 2)
 function known() {
   const mailbox = new Mailbox()
   mailbox.isFresh = false
-  const told = { kind: 'group', name: 'G', first_seq: 1, last_seq: 0, members_version: 1, participants: [] }
+  const told = { kind: 'group', name: 'G', first_seq: 1, last_seq: 0, participants_version: 1, participants: [] }
   mailbox.apply({ type: 'conversation', conversation: TALK, ...told })
   return mailbox
 }
@@ -19,8 +19,8 @@ function take(mailbox, ...seqs) {
   for (const seq of seqs) mailbox.apply({ type: 'message', conversation: TALK, seq, sender: BOB, content: BOB })
 }
 
-function settings(first_seq, members_version, more) {
-  return { type: 'settings', conversation: TALK, name: 'G', first_seq, members_version, ...more }
+function settings(first_seq, participants_version, more) {
+  return { type: 'settings', conversation: TALK, name: 'G', first_seq, participants_version, ...more }
 }
 
 const held = (mailbox) => mailbox.entries(TALK).map(({ seq }) => seq)
@@ -53,7 +53,7 @@ test('of two settings those of the greater version count', () => {
 test('settings of a conversation that the user has left bring nothing back', () => {
   const mailbox = known()
   mailbox.user = BOB
-  mailbox.apply({ type: 'departed', conversation: TALK, users: [BOB], members_version: 2 })
+  mailbox.apply({ type: 'departed', conversation: TALK, users: [BOB], participants_version: 2 })
   mailbox.takeSettings(settings(3, 2))
   assert.equal(mailbox.hasUnknown, false)
 })
@@ -62,7 +62,7 @@ test('tombstones never count as unread, nor does what was said before the user j
   const mailbox = known()
   mailbox.user = Buffer.alloc(16, 3)
   const participants = [{ user: mailbox.user, joined_seq: 0, since_seq: 2, read_seq: 1 }]
-  const told = { kind: 'group', name: 'G', first_seq: 1, last_seq: 6, members_version: 2, participants }
+  const told = { kind: 'group', name: 'G', first_seq: 1, last_seq: 6, participants_version: 2, participants }
   mailbox.apply({ type: 'conversation', conversation: TALK, ...told, uncounted_seqs: [3, 4] })
   assert.equal(mailbox.unreadCount(TALK), 2)
   mailbox.apply({ type: 'tombstone', conversation: TALK, seq: 4, sender: BOB })

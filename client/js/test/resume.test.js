@@ -39,7 +39,7 @@ function device(server) {
   return client
 }
 
-const told = { type: 'conversation', conversation: TALK, kind: 'group', name: 'G', first_seq: 1, members_version: 1 }
+const told = { type: 'conversation', conversation: TALK, kind: 'group', name: 'G', first_seq: 1, participants_version: 1 }
 const said = { type: 'message', conversation: TALK, message: ME, sender: ME, content_type: 'text', content: ME }
 const message = (seq, more) => ({ ...said, seq, created: seq, ...more })
 const synced = (cursor, more = false) => ({ type: 'synced', cursor: Buffer.from(cursor), more })

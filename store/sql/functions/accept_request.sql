@@ -1,9 +1,9 @@
 -- A request is none any more: the user takes part as everybody does. How far messages were delivered is shown from now on.
 -- outcome: 'accepted', 'again' (it is none), 'stranger'.
-create or replace function accept_request(p_user uuid, p_conversation uuid, out outcome text, out members uuid[], out members_version bigint)
+create or replace function accept_request(p_user uuid, p_conversation uuid, out outcome text, out participant_ids uuid[], out participants_version bigint)
 language plpgsql as $$
 begin
-    select c.members_version into members_version from conversations c where c.id = p_conversation for no key update;
+    select c.participants_version into participants_version from conversations c where c.id = p_conversation for no key update;
     update participants p
     set asked_by = null, asked_seq = null, delivered_seq = greatest(p.delivered_seq, p.private_delivered_seq),
         marked = pg_current_xact_id(), own_changed = pg_current_xact_id()
@@ -14,6 +14,6 @@ begin
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'again'
         else 'stranger' end;
     if outcome = 'accepted' then
-        members := (select array_agg(p.user_id) from participants p where p.conversation_id = p_conversation);
+        participant_ids := (select array_agg(p.user_id) from participants p where p.conversation_id = p_conversation);
     end if;
 end $$;

@@ -1,5 +1,5 @@
 -- A user becomes a participant of a group. The conversation is locked, which puts the change before or after each message;
--- lists of its members are of another version from then on. Who does not know p_user is asked. Who blocks p_user, or has left by
+-- lists of its participants are of another version from then on. Who does not know p_user is asked. Who blocks p_user, or has left by
 -- themselves and does not know p_user, is withheld from it, which nobody else can tell apart.
 --
 -- outcome: 'changed', 'again' (it was so already), or why not: 'stranger' (p_user takes no part, or there is no such group),
@@ -7,7 +7,7 @@
 -- takes no groups from p_user), 'limited' (p_user has brought too many strangers, and may again in wait_s).
 create or replace function add_participant(
     p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int,
-    out outcome text, out members uuid[], out members_version bigint, out wait_s float8
+    out outcome text, out participant_ids uuid[], out participants_version bigint, out wait_s float8
 ) language plpgsql as $$
 declare
     conversation conversations;
@@ -84,6 +84,6 @@ begin
             where m.conversation_id = p_conversation and m.seq > conversation.last_seq - 50 and m.sender_id = p_other), 0)
         where p.conversation_id = p_conversation and p.user_id = p_other;
     end if;
-    members := note_members(p_conversation);
-    members_version := conversation.members_version + 1;
+    participant_ids := note_participants(p_conversation);
+    participants_version := conversation.participants_version + 1;
 end $$;

@@ -6,7 +6,7 @@
 -- outcome: 'changed', 'again', or why not: 'stranger', 'forbidden'.
 create or replace function change_conversation(
     p_user uuid, p_conversation uuid, p_name text, p_joiners_see_all boolean, p_lifetime_s int,
-    out outcome text, out members uuid[], out members_version bigint,
+    out outcome text, out participant_ids uuid[], out participants_version bigint,
     out name text, out floor_seq bigint, out joiners_see_all boolean, out lifetime_s int, out settings_by uuid,
     out others_lifetime_s int, out others_settings_by uuid
 ) language plpgsql as $$
@@ -48,8 +48,8 @@ begin
         where p.conversation_id = p_conversation and p.user_id = p_user;
         update expiries e set due = least(e.due, e.oldest + make_interval(secs => change_conversation.lifetime_s))
         where e.conversation_id = p_conversation;
-        members := note_members(p_conversation);
-        members_version := conversation.members_version + 1;
+        participant_ids := note_participants(p_conversation);
+        participants_version := conversation.participants_version + 1;
     elsif outcome = 'changed' then
         update participants p set own_lifetime_s = null, own_changed = pg_current_xact_id()
         where p.conversation_id = p_conversation and p.own_lifetime_s is not null;
@@ -59,7 +59,7 @@ begin
         where c.id = p_conversation;
         update expiries e set due = e.oldest + make_interval(secs => change_conversation.lifetime_s)
         where e.conversation_id = p_conversation;
-        members := note_members(p_conversation);
-        members_version := conversation.members_version + 1;
+        participant_ids := note_participants(p_conversation);
+        participants_version := conversation.participants_version + 1;
     end if;
 end $$;

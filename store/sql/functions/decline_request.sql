@@ -1,9 +1,9 @@
 -- A request is not wanted: nothing of the conversation comes any more, and nobody else is told.
 -- outcome: 'declined', or why not: 'stranger' (the user takes no part), 'accepted' (it is no request).
-create or replace function decline_request(p_user uuid, p_conversation uuid, out outcome text, out members_version bigint)
+create or replace function decline_request(p_user uuid, p_conversation uuid, out outcome text, out participants_version bigint)
 language plpgsql as $$
 begin
-    select c.members_version into members_version from conversations c where c.id = p_conversation for no key update;
+    select c.participants_version into participants_version from conversations c where c.id = p_conversation for no key update;
     outcome := coalesce((
         select case when p.asked_by is null then 'accepted' else 'declined' end
         from participants p where p.conversation_id = p_conversation and p.user_id = p_user for no key update

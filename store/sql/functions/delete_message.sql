@@ -4,7 +4,7 @@
 -- outcome: 'deleted', 'again' (it was), or why not: 'stranger', 'unknown', 'foreign'.
 create or replace function delete_message(
     p_user uuid, p_conversation uuid, p_seq bigint,
-    out outcome text, out id uuid, out created bigint, out sender uuid, out members uuid[], out actor uuid
+    out outcome text, out id uuid, out created bigint, out sender uuid, out participant_ids uuid[], out actor uuid
 ) language plpgsql as $$
 declare
     floor bigint;
@@ -31,9 +31,9 @@ begin
             deleted_by = nullif(p_user, old.sender_id)
         where m.conversation_id = p_conversation and m.seq = p_seq;
         perform note_revision(p_conversation, p_seq);
-        members := holders_of(old);
+        participant_ids := holders_of(old);
         -- For the others it did not count before.
-        perform note_uncounted(p_conversation, p_seq, members);
+        perform note_uncounted(p_conversation, p_seq, participant_ids);
         actor := nullif(p_user, old.sender_id);
     else
         actor := shown_deleter(old.deleted_by, p_conversation, p_seq, p_user);

@@ -1,12 +1,12 @@
 -- Other content for a message.
 --
 -- outcome: 'edited', 'again' (a retry of the same edit, also if others have come on top of it), or why not: 'stranger', 'unknown', 'foreign' (another's),
--- 'deleted', 'conflict' (it has another revision). members: whose devices are to be told; hidden_for: who blocks the sender,
+-- 'deleted', 'conflict' (it has another revision). participants: whose devices are to be told; hidden_for: who blocks the sender,
 -- and is shown a tombstone from now on: nothing that is written while one is blocked comes through.
 create or replace function edit_message(
     p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint,
     p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
-    out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint, out members uuid[],
+    out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint, out participant_ids uuid[],
     out reply_to bigint, out hidden_for uuid, out temp_id uuid
 ) language plpgsql as $$
 declare
@@ -61,7 +61,7 @@ begin
         on conflict do nothing
         returning hidden.user_id into hidden_for;
         perform note_uncounted(p_conversation, p_seq, array[hidden_for]);
-        members := holders_of(old);
+        participant_ids := holders_of(old);
     end if;
     id := old.id;
     reply_to := old.reply_to;

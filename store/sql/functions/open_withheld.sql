@@ -13,6 +13,6 @@ begin
         return false;
     end if;
     delete from departures d where d.user_id = p_user and d.conversation_id = p_conversation;
-    perform note_members(p_conversation);
+    perform note_participants(p_conversation);
     return true;
 end $$;

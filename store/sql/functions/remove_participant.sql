@@ -3,12 +3,12 @@
 -- none has, of those who are asked.
 --
 -- outcome: 'changed', or why not: 'stranger', 'forbidden', 'unknown' (p_other takes no part). since_seq to read_seq: the stay that
--- has ended. heir: the new administrator, if there is one. was_member: whether p_other has been told of the conversation.
+-- has ended. heir: the new administrator, if there is one. was_participant: whether p_other has been told of the conversation.
 create or replace function remove_participant(
     p_user uuid, p_conversation uuid, p_other uuid,
-    out outcome text, out members uuid[], out members_version bigint,
+    out outcome text, out participant_ids uuid[], out participants_version bigint,
     out since_seq bigint, out left_seq bigint, out delivered_seq bigint, out read_seq bigint, out heir uuid,
-    out was_member boolean
+    out was_participant boolean
 ) language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -30,8 +30,8 @@ begin
     end if;
     left_seq := conversation.last_seq;
     delete from participants p where p.conversation_id = p_conversation and p.user_id = p_other returning * into gone;
-    was_member := found;
-    if was_member then
+    was_participant := found;
+    if was_participant then
         since_seq := gone.since_seq;
         delivered_seq := gone.delivered_seq;
         read_seq := gone.read_seq;
@@ -57,6 +57,6 @@ begin
             order by o.asked_by is not null, o.joined, o.user_id limit 1)
         returning p.user_id into heir;
     end if;
-    members := note_members(p_conversation);
-    members_version := conversation.members_version + 1;
+    participant_ids := note_participants(p_conversation);
+    participants_version := conversation.participants_version + 1;
 end $$;

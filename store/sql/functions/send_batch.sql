@@ -4,14 +4,14 @@
 -- do not wait, its sends are 'locked'. Other locks are waited for as long, or for 200 ms.
 -- outcome: 'sent' (new), 'silent' (new, and its sender is blocked: nobody else is to be told), 'again' (a retry of the
 -- same send: the first answer), 'conflict' (the temp_id was used for another message), 'unknown' (no such message to
--- reply to), 'stranger' (no participant, or no such conversation), 'locked' (nothing was done). members is the
+-- reply to), 'stranger' (no participant, or no such conversation), 'locked' (nothing was done). participants is the
 -- conversation's participants, for the rows whose known_version is neither null nor current.
 create or replace function send_batch(
     p_lock_ms int, p_conversations uuid[],
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[]
 ) returns table (
-    n bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, members uuid[]
+    n bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
 -- Planning the statement below costs more than running it, and its arguments do not change the plan; see
 -- Connection.query in store/postgres/driver.py for how a plan that was made while the tables were small is got rid of.

@@ -2,7 +2,7 @@
 create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to bigint,
-    out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint, out members uuid[]
+    out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint, out participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     conversation record;
@@ -26,7 +26,7 @@ begin
     end if;
     recipients_version := conversation.recipients_version;
     if p_known_version <> recipients_version then
-        members := (select array_agg(p.user_id) from participants p where p.conversation_id = p_conversation);
+        participant_ids := (select array_agg(p.user_id) from participants p where p.conversation_id = p_conversation);
     end if;
     select s.seq, s.message_id, s.created, s.digest = p_digest and s.conversation_id = p_conversation as same into twin
     from sends s where s.sender_id = p_sender and s.temp_id = p_temp_id;

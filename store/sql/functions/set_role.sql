@@ -3,7 +3,7 @@
 -- outcome: 'changed', 'again', or why not: 'stranger', 'forbidden', 'unknown', 'last' (no administrator would be left).
 create or replace function set_role(
     p_user uuid, p_conversation uuid, p_other uuid, p_role text,
-    out outcome text, out members uuid[], out members_version bigint
+    out outcome text, out participant_ids uuid[], out participants_version bigint
 ) language plpgsql as $$
 declare
     conversation conversations;
@@ -27,7 +27,7 @@ begin
         where p.conversation_id = p_conversation and p.user_id = p_other;
         update withheld w set role = p_role, changed_by = p_user, changed = pg_current_xact_id()
         where w.conversation_id = p_conversation and w.user_id = p_other;
-        members := note_members(p_conversation);
-        members_version := conversation.members_version + 1;
+        participant_ids := note_participants(p_conversation);
+        participants_version := conversation.participants_version + 1;
     end if;
 end $$;

@@ -95,8 +95,8 @@ create table conversations (
     direct_high uuid references users,
     last_seq bigint not null default 0 check (last_seq >= 0),
     active_at timestamptz not null default clock_timestamp(),
-    members_version bigint not null default 1,
-    -- Moves with each change of who gets messages, also with one that the others are not told of (withheld): lists of members
+    participants_version bigint not null default 1,
+    -- Moves with each change of who gets messages, also with one that the others are not told of (withheld): lists of participants
     -- that are kept are checked by it.
     recipients_version bigint not null default 1,
     changed xid8 not null default pg_current_xact_id(),
@@ -110,8 +110,8 @@ create table conversations (
     floor_seq bigint not null default 0,
     -- The floor was moved last by; null: never.
     floor_changed xid8,
-    -- Who takes part, or what the group is like: written with members_version.
-    members_changed xid8 not null default pg_current_xact_id(),
+    -- Who takes part, or what the group is like: written with participants_version.
+    participants_changed xid8 not null default pg_current_xact_id(),
     -- For how long messages live; null: as long as the deployment keeps them.
     lifetime_s int,
     -- The user who changed the name, the lifetime or joiners_see_all last; null: nobody has.

@@ -144,8 +144,8 @@ async def test_volatile_jobs_beyond_what_redis_is_to_hold_are_refused(
 async def test_what_is_no_job_among_the_delayed_holds_up_nobody(
     queue: Queue, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
-    for member in (b"\xc1", b"", b"text", b"\x93\xa1a\xa1b"):
-        await redis.call("ZADD", streams.LATER, 1, member)
+    for participant in (b"\xc1", b"", b"text", b"\x93\xa1a\xa1b"):
+        await redis.call("ZADD", streams.LATER, 1, participant)
     task = Task(recorder.note, is_volatile=True)
     await queue.enqueue(task, {"number": 1}, delay_s=0.01)
     await start_worker(task)

@@ -16,8 +16,8 @@ from protocol.limits import CURSOR_DAYS, TEMP_ID_DAYS
 from store import accounts, messages, revisions
 from store.accounts import TOKEN_KEPT_DAYS
 from store.errors import DeviceRevoked, StoreError, TokenExpired, TokenUnknown
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.revisions import forget_revisions
@@ -203,6 +203,6 @@ async def test_send_goes_through_while_a_batch_is_being_forgotten(pool: Pool, na
         assert await connection.query(query, {**parameters, "limit": 100}) == [(2,)]
         message = NewMessage(conversation, alice.user, bytes(16), "text", b"now", None, None)
         with trio.fail_after(5):
-            [outcome] = await send(pool, MembersCache(), [message], lock_wait_s=1)
+            [outcome] = await send(pool, ParticipantsCache(), [message], lock_wait_s=1)
         assert isinstance(outcome, Committed)
         await connection.query("rollback")

@@ -20,9 +20,9 @@ from jobs.tasks import orphans as orphans_module
 from jobs.tasks.orphans import Orphans
 from store import orphans
 from store.errors import Unavailable
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
 from store.objects.folder import Folder
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import Error, connected, uuid, uuids
 from store.postgres.pool import Pool
 from store.revisions import delete_for_everyone, delete_for_me, edit
@@ -313,7 +313,7 @@ async def test_send_goes_through_while_a_batch_is_under_way(
         await connection.query("begin")
         await connection.query(query, parameters)
         with trio.fail_after(5):
-            [outcome] = await send(pool, MembersCache(), [a_send(conversation, alice.user)], lock_wait_s=1)
+            [outcome] = await send(pool, ParticipantsCache(), [a_send(conversation, alice.user)], lock_wait_s=1)
         assert isinstance(outcome, Committed)
         assert outcome.seq == 3
         [(locks,)] = await pool.fetch(

@@ -19,11 +19,11 @@ from protocol.frames import Message, Settings, Tombstone
 from server.delivery.fanout import decode_entry
 from server.delivery.hub import Push
 from store import messages, participants, revisions
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
 from store.objects.archive import list_archives, read_conversation
 from store.objects.folder import Folder
 from store.objects.interface import Objects
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from store.redis.bus import Inbox
 from store.redis.client import Redis
@@ -64,7 +64,7 @@ async def talk(pool: Pool, people: list[Credentials]) -> bytes:
     for n in range(7):
         content = b"%d" % n
         message = NewMessage(talk, people[n % 2].user, bytes([n]) * 16, "text", content, None, None)
-        assert isinstance((await send(pool, MembersCache(), [message]))[0], Committed)
+        assert isinstance((await send(pool, ParticipantsCache(), [message]))[0], Committed)
     await revisions.edit(pool, people[1].user, talk, 2, 0, "text", b"edited", None, None)
     await revisions.delete_for_everyone(pool, people[0].user, talk, 3)
     await age(pool, talk, upto=5)

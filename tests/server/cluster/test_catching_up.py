@@ -13,8 +13,8 @@ from protocol.frames import Message, ReceiptCounts, Sync, Tombstone
 from server.delivery.hub import Push
 from store import contacts, revisions
 from store.marks import Mark, mark
-from store.members import MembersCache
 from store.messages import Committed, Moved, NewMessage, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
 from tests.server.node_world import open_node, wait_for
@@ -24,7 +24,7 @@ async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) 
     """Messages that some other node has committed."""
     batch = [NewMessage(conversation, sender, bytes([n]) * 16, "text", b"%d" % n, None, None) for n in range(count)]
     messages = []
-    for each, outcome in zip(batch, await send(pool, MembersCache(), batch), strict=True):
+    for each, outcome in zip(batch, await send(pool, ParticipantsCache(), batch), strict=True):
         assert isinstance(outcome, Committed)
         messages.append(
             Message(

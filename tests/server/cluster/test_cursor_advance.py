@@ -141,11 +141,11 @@ async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
         await send(writes, direct)
         await reads.find(Message)
         assert node.gateway._hub.span(direct) is not None
-        assert node.gateway._sends._members.statistics().conversations == 1
+        assert node.gateway._sends._participants.statistics().conversations == 1
         await begin_history(pool.url)
         assert await reads.find(Lag) == Lag([])
         assert node.gateway._hub.span(direct) is None
-        assert node.gateway._sends._members.statistics().conversations == 0, "a version names another list now"
+        assert node.gateway._sends._participants.statistics().conversations == 0, "a version names another list now"
         [refused] = await reads.ask(Sync(2, (await _cursor(reads)).cursor))
         assert isinstance(refused, Synced), "a new cursor is good"
 

@@ -25,7 +25,7 @@ from protocol.frames import Cursor, Presence, Push
 from server.cluster import cursor_advance as cursor_advance_module
 from server.cluster import unknown_outcomes as doubts_module
 from server.cluster.presence import GRACE_S
-from store import conversations, members
+from store import conversations, participant_lists
 from store.errors import Unavailable
 from store.postgres import driver as postgres_module
 from store.postgres import pool as pool_module
@@ -414,7 +414,7 @@ async def test_what_could_not_be_told_after_its_commit_is_looked_for(
     async with open_scene(pool, redis_url) as scene:
         for look_up in ("one", "seen_by", "participant"):
             monkeypatch.setattr(conversations, look_up, failing_once(getattr(conversations, look_up)))
-        monkeypatch.setattr(members, "acquainted", failing_once(members.acquainted))
+        monkeypatch.setattr(participant_lists, "acquainted", failing_once(participant_lists.acquainted))
         await insist(scene, WRITES[name])
         assert failures
         for device in scene.devices:

@@ -14,8 +14,8 @@ from client.http import Credentials
 from protocol.frames import Conversation, Cursor, Hello, Message, Push, Reply, Sync, Synced, Welcome
 from protocol.limits import MAX_PAGES
 from server.transport.outbox import MAX_BYTES, ROOM_BYTES
-from store.members import MembersCache
 from store.messages import NewMessage, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
 from tests.server.node_world import RawClient, TestNode, open_node, wait_for
@@ -45,7 +45,7 @@ async def write(pool: Pool, conversation: bytes, user: bytes, count: int) -> Non
             NewMessage(conversation, user, conversation[:8] + number.to_bytes(8), "text", bytes(SIZE), None, None)
             for number in numbers
         ]
-        await send(pool, MembersCache(), batch)
+        await send(pool, ParticipantsCache(), batch)
 
 
 async def first_cursor(client: RawClient) -> bytes:

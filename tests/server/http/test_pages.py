@@ -14,8 +14,8 @@ from server.http.versioned_cache import VersionedCache
 from store import contacts, participants, revisions
 from store.errors import NotAParticipant, Unavailable
 from store.marks import Mark, mark
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
@@ -41,7 +41,7 @@ class World:
         self.sent += 1
         temp_id = self.sent.to_bytes(16, "big")
         message = NewMessage(conversation, sender.user, temp_id, "text", b"%d" % self.sent, None, None)
-        [outcome] = await send(self.pool, MembersCache(), [message])
+        [outcome] = await send(self.pool, ParticipantsCache(), [message])
         assert isinstance(outcome, Committed)
 
     async def shown(self, pages: Pages) -> list[bytes | None]:

@@ -72,29 +72,29 @@ async def test_blocking_takes_effect_with_its_answer_and_ends_when_it_is_put_bac
         assert [each["is_blocked"] for each in (await mine.get("/v1/contacts")).body["contacts"]] == [True]
 
 
-async def test_members_come_go_and_change_by_the_hand_of_an_administrator(
+async def test_participants_come_go_and_change_by_the_hand_of_an_administrator(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     alice, bob, carol = people
     group = await new_group(pool, alice, bob)
     path = f"/v1/conversations/{text(group)}"
     async with open_api(pool, redis_url) as api:
-        admin, member = api.of(alice.token), api.of(bob.token)
+        admin, participant = api.of(alice.token), api.of(bob.token)
 
         async def taking_part() -> set[bytes]:
             return {each.user for each in (await conversations.one(pool, alice.user, group)).participants}
 
         add = {"user": text(carol)}
-        assert await change(member, "POST", f"{path}/participants", **add) == (403, "not_an_administrator")
+        assert await change(participant, "POST", f"{path}/participants", **add) == (403, "not_an_administrator")
         assert await change(admin, "POST", f"{path}/participants", **add) == (204, "")
         assert await taking_part() == {alice.user, bob.user, carol.user}
         assert await change(admin, "PATCH", f"{path}/participants/{text(bob)}", role="admin") == (204, "")
-        assert await change(member, "DELETE", f"{path}/participants/{text(carol)}") == (204, "")
+        assert await change(participant, "DELETE", f"{path}/participants/{text(carol)}") == (204, "")
         assert await taking_part() == {alice.user, bob.user}
-        assert await change(member, "DELETE", f"{path}/participants/{text(bob)}") == (204, "")
-        assert (await member.get(path)).code == "not_found"
+        assert await change(participant, "DELETE", f"{path}/participants/{text(bob)}") == (204, "")
+        assert (await participant.get(path)).code == "not_found"
         assert await put(admin, f"{path}/mute", seconds=60) == (204, "")
-        assert await put(member, f"{path}/mute", seconds=60) == (404, "not_found")
+        assert await put(participant, f"{path}/mute", seconds=60) == (404, "not_found")
 
 
 async def test_what_is_wrong_is_refused_by_name(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
@@ -103,17 +103,17 @@ async def test_what_is_wrong_is_refused_by_name(pool: Pool, redis_url: str, peop
     nobody = text(secrets.token_bytes(16))
     async with open_api(pool, redis_url) as api:
         mine = api.of(alice.token)
-        members = f"/v1/conversations/{text(group)}/participants"
+        participants = f"/v1/conversations/{text(group)}/participants"
         assert await put(mine, f"/v1/contacts/{nobody}") == (404, "unknown_user")
         assert await put(mine, f"/v1/contacts/{text(alice)}") == (404, "unknown_user")
         assert await put(mine, f"/v1/contacts/{text(bob)}", is_blocked="yes") == (400, "invalid_body")
         assert (await mine.get("/v1/contacts", cursor="x")).code == "invalid_cursor"
-        assert await change(mine, "POST", members, user=nobody) == (404, "unknown_user")
-        assert await change(mine, "POST", members, user="x") == (400, "invalid_body")
-        assert await change(mine, "PATCH", f"{members}/{text(alice)}", role="king") == (400, "invalid_body")
-        assert await change(mine, "DELETE", f"{members}/{text(carol)}") == (404, "unknown_user")
+        assert await change(mine, "POST", participants, user=nobody) == (404, "unknown_user")
+        assert await change(mine, "POST", participants, user="x") == (400, "invalid_body")
+        assert await change(mine, "PATCH", f"{participants}/{text(alice)}", role="king") == (400, "invalid_body")
+        assert await change(mine, "DELETE", f"{participants}/{text(carol)}") == (404, "unknown_user")
         of_direct = f"/v1/conversations/{text(direct)}/participants"
         assert await change(mine, "POST", of_direct, user=text(carol)) == (404, "not_found")
-        assert await change(api.of(carol.token), "POST", members, user=text(carol)) == (404, "not_found")
-        for method, path in (("GET", "/v1/contacts"), ("PUT", f"/v1/contacts/{text(bob)}"), ("POST", members)):
+        assert await change(api.of(carol.token), "POST", participants, user=text(carol)) == (404, "not_found")
+        for method, path in (("GET", "/v1/contacts"), ("PUT", f"/v1/contacts/{text(bob)}"), ("POST", participants)):
             assert await change(api, method, path) == (401, "unauthenticated")

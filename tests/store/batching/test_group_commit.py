@@ -1,4 +1,4 @@
-"""Group commit, and the lists of members that it checks: decisions without a database."""
+"""Group commit, and the lists of participants that it checks: decisions without a database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio.testing
 from store.batching import fair_queue as queue_module
 from store.batching.group_commit import Batcher, BatchStatistics
 from store.errors import Overloaded
-from store.members import MembersCache
+from store.participant_lists import ParticipantsCache
 
 
 class Commits:
@@ -190,35 +190,35 @@ async def test_what_comes_after_a_pause_goes_out_at_once_and_what_follows_waits_
     assert committed == [(0.0, [0]), (0.05, [1, 2]), (0.1, [3, 4]), (1.0, [5, 6, 7]), (1.1, [8])]
 
 
-def members(count: int) -> tuple[bytes, ...]:
+def participants(count: int) -> tuple[bytes, ...]:
     return tuple(b"%016d" % n for n in range(count))
 
 
-def test_cache_of_members_is_bounded_by_users_and_drops_what_was_used_longest_ago() -> None:
-    cache = MembersCache(max_users=10)
+def test_cache_of_participants_is_bounded_by_users_and_drops_what_was_used_longest_ago() -> None:
+    cache = ParticipantsCache(max_users=10)
     for name in (b"a", b"b", b"c"):
-        cache.put(name, 1, members(3))
-    assert cache.get(b"a") == (1, members(3))
-    cache.put(b"d", 1, members(4))
+        cache.put(name, 1, participants(3))
+    assert cache.get(b"a") == (1, participants(3))
+    cache.put(b"d", 1, participants(4))
     assert [cache.get(name) is not None for name in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
     assert cache.statistics().users == 10
 
 
 def test_list_put_again_replaces_the_old_one_and_its_count() -> None:
-    cache = MembersCache(max_users=10)
+    cache = ParticipantsCache(max_users=10)
     for version in range(1, 20):
-        cache.put(b"a", version, members(version % 5 + 1))
-    assert cache.get(b"a") == (19, members(5))
+        cache.put(b"a", version, participants(version % 5 + 1))
+    assert cache.get(b"a") == (19, participants(5))
     assert cache.statistics().users == 5
     assert cache.statistics().conversations == 1
 
 
 def test_list_that_is_larger_than_the_cache_is_kept_alone() -> None:
-    cache = MembersCache(max_users=10)
-    cache.put(b"a", 1, members(3))
-    cache.put(b"big", 1, members(50))
-    assert cache.get(b"big") == (1, members(50))
-    cache.put(b"b", 1, members(3))
+    cache = ParticipantsCache(max_users=10)
+    cache.put(b"a", 1, participants(3))
+    cache.put(b"big", 1, participants(50))
+    assert cache.get(b"big") == (1, participants(50))
+    cache.put(b"b", 1, participants(3))
     assert cache.get(b"big") is None
     assert cache.statistics().users == 3
 
@@ -226,7 +226,7 @@ def test_list_that_is_larger_than_the_cache_is_kept_alone() -> None:
 def test_cache_against_a_plain_model() -> None:
     """Whatever is put and got, what it returns is the last list put, and its count is that of what it holds."""
     chance = random.Random(3)
-    cache, last = MembersCache(max_users=40), dict[bytes, tuple[int, tuple[bytes, ...]]]()
+    cache, last = ParticipantsCache(max_users=40), dict[bytes, tuple[int, tuple[bytes, ...]]]()
 
     def check(name: bytes) -> None:
         got = cache.get(name)
@@ -235,7 +235,7 @@ def test_cache_against_a_plain_model() -> None:
     for version in range(2000):
         name = b"%d" % chance.randint(0, 20)
         if chance.random() < 0.5:
-            last[name] = (version, members(chance.randint(1, 12)))
+            last[name] = (version, participants(chance.randint(1, 12)))
             cache.put(name, *last[name])
             check(name)
         else:

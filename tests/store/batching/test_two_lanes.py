@@ -14,8 +14,8 @@ from store.batching import two_lanes as lanes_module
 from store.batching.fair_queue import FairQueue
 from store.batching.two_lanes import LOCK_WAIT_S, PATIENCE_S, Lanes
 from store.errors import Locked, Overloaded
-from store.members import MembersCache
 from store.messages import Committed, NewMessage, Outcome, send
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
@@ -150,7 +150,7 @@ class Sender:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._cache = MembersCache()
+        self._cache = ParticipantsCache()
         self.answers: list[tuple[NewMessage, Outcome]] = []
         self.lanes: Lanes[NewMessage, Outcome] = Lanes(
             "sends", self._commit, self._settle, lambda _: 1, source_of=lambda _: None, key_of=lambda m: m.conversation

@@ -27,10 +27,10 @@ from store import revisions
 from store.__main__ import main
 from store.cli.archive import print_archive
 from store.errors import BadArchive, ObjectMissing, Unavailable
-from store.members import MembersCache
 from store.objects import archive as archive_module
 from store.objects.archive import key_of, list_archives, read_archive, read_conversation, write_archive
 from store.objects.folder import Folder
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
 from tests.store.store_world import a_message
@@ -78,7 +78,7 @@ async def test_what_history_shows_is_read_back_once_it_is_gone_from_postgres(poo
     conversation = await new_direct(pool, alice, bob)
     sends = [a_message(conversation, alice.user, b"%d" % n, reply_to=n - 1 if n > 2 else None) for n in range(1, 6)]
     for send in sends:
-        await stored.send(pool, MembersCache(), [send])
+        await stored.send(pool, ParticipantsCache(), [send])
     await revisions.edit(pool, alice.user, conversation, 2, 0, "text", b"edited", None, b"key")
     await revisions.delete_for_everyone(pool, alice.user, conversation, 3)
     await revisions.delete_for_me(pool, bob.user, conversation, 4)

@@ -1,7 +1,7 @@
 """Who takes part in a conversation: lists kept in memory and checked on each use; who may see whom; what has changed.
 
-A commit returns the conversation's `members_version`; a list of another version is never used. There are no events and
-no time to live: a list that nobody uses falls out when the cache is full.
+A commit returns the conversation's `participants_version`; a list of another version is never used. There are no events
+and no time to live: a list that nobody uses falls out when the cache is full.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.rows import departed_of
 
-_sql = sql.load("members")
+_sql = sql.load("participant_lists")
 
 MAX_USERS: Final = 1_000_000
 """Members of all lists together; 16 bytes and two pointers each, so about 60 MB when full."""
 
 
 @dataclass(frozen=True, slots=True)
-class MembersStatistics:
+class ParticipantsStatistics:
     """A snapshot of the cache's counters since its start."""
 
     conversations: int
@@ -36,7 +36,7 @@ class MembersStatistics:
     misses: int
 
 
-class MembersCache:
+class ParticipantsCache:
     """Participant lists by conversation, least recently used out first."""
 
     def __init__(self, max_users: int = MAX_USERS) -> None:
@@ -47,7 +47,7 @@ class MembersCache:
         self._misses = 0
 
     def get(self, conversation: bytes) -> tuple[int, tuple[bytes, ...]] | None:
-        """The version and the members that are kept, if any. Not to be used before the version has been checked."""
+        """The version and the participants that are kept, if any. Check the version before any use."""
         entry = self._lists.get(conversation)
         if entry is None:
             self._misses += 1
@@ -56,13 +56,13 @@ class MembersCache:
             self._lists.move_to_end(conversation)
         return entry
 
-    def put(self, conversation: bytes, version: int, members: tuple[bytes, ...]) -> None:
+    def put(self, conversation: bytes, version: int, participants: tuple[bytes, ...]) -> None:
         """Keep a list that was read together with this version."""
         old = self._lists.pop(conversation, None)
         if old is not None:
             self._users -= len(old[1])
-        self._lists[conversation] = (version, members)
-        self._users += len(members)
+        self._lists[conversation] = (version, participants)
+        self._users += len(participants)
         while self._users > self._max_users and len(self._lists) > 1:
             _, (_, dropped) = self._lists.popitem(last=False)
             self._users -= len(dropped)
@@ -72,8 +72,8 @@ class MembersCache:
         self._lists.clear()
         self._users = 0
 
-    def statistics(self) -> MembersStatistics:
-        return MembersStatistics(len(self._lists), self._users, self._hits, self._misses)
+    def statistics(self) -> ParticipantsStatistics:
+        return ParticipantsStatistics(len(self._lists), self._users, self._hits, self._misses)
 
 
 class Watchable(Struct, frozen=True):
@@ -106,7 +106,7 @@ async def acquainted(pool: Pool, user: bytes) -> list[bytes]:
     return [row[0] for row in await pool.fetch(_sql.acquainted, {"user": uuid(user), "most": MAX_SHOWN})]
 
 
-class ChangedMembers(Struct, frozen=True):
+class ChangedParticipants(Struct, frozen=True):
     """What other than messages has changed in a conversation.
 
     :ivar is_other: whether who takes part, or what is told of them, is another.
@@ -124,18 +124,18 @@ class ChangedMembers(Struct, frozen=True):
     settings: Settings | None
 
 
-async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[ChangedMembers]:
+async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[ChangedParticipants]:
     """What other than messages has changed for these users since a snapshot, in Postgres' own form."""
     parameters = {"users": uuids(users), "base": base, "most": MAX_SHOWN}
     changed = []
-    for conversation, is_other, members, upto, *rest in await pool.fetch(_sql.changed_since, parameters):
+    for conversation, is_other, participants, upto, *rest in await pool.fetch(_sql.changed_since, parameters):
         columns, (floor, name, version, sees_all, lifetime_s, actor) = rest[:4], rest[4:]
         marks = list(zip(*columns, strict=True))
         moved = floor is not None
         settings = (
             Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor) if moved else None
         )
-        changed.append(ChangedMembers(conversation, bool(is_other), tuple(members), marks, upto, settings))
+        changed.append(ChangedParticipants(conversation, bool(is_other), tuple(participants), marks, upto, settings))
     return changed
 
 

@@ -113,7 +113,7 @@ async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
             assert [(each.user, each.username, each.joined_seq) for each in told.participants] == [
                 (carol.user, "carol", 1)
             ]
-            assert told.members_version == joined.members_version
+            assert told.participants_version == joined.participants_version
         await change(api, "PATCH", f"{path}/{UUID(bytes=carol.user)}", role="admin")
         for client in (first, second, third):
             told = await client.find(Participants)
@@ -123,7 +123,7 @@ async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
         await change(api, "DELETE", f"{path}/{UUID(bytes=carol.user)}")
         for client in (first, second, third):
             gone = await client.find(Departed)
-            assert (gone.users, gone.members_version) == ([carol.user], joined.members_version + 2)
+            assert (gone.users, gone.participants_version) == ([carol.user], joined.participants_version + 2)
             assert gone.former == [Stay(carol.user, 0, 0, 1, alice.user, 1)]
         await first.send(Send(2, group, "text", b"after", None, None, b"t" * 16))
         assert (await second.find(Message)).content == b"after"
