@@ -1,8 +1,9 @@
-"""Attachments that no message has, and objects that no attachment knows of.
+"""Orphans: attachments to which no message refers, and objects to which no attachment refers.
 
-An attachment is doomed when it has gone unused for too long, or when it loses its message: that was deleted for
-everyone, or lies below its conversation's floor. Its objects are deleted first, then its row: `doom`, then
-`objects.delete`, then `remove`. Whoever crashes between them begins anew; any number may do so at once.
+An attachment is orphaned when no message took it for `UNUSED_S`, or when it loses its message: that was deleted for
+everyone, or lies below its conversation's floor. Its objects are deleted first, then its row: `orphaned`, then
+`objects.delete`, then `remove`. After a crash between these steps the next run repeats them. Any number of workers may
+run them at once.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ when these are deleted."""
 _FIRST: Final = bytes(16)
 
 
-class Doomed(Struct, frozen=True):
-    """An attachment that is to be removed.
+class Orphan(Struct, frozen=True):
+    """An orphaned attachment.
 
     :ivar keys: of its objects.
     """
@@ -39,19 +40,19 @@ class Doomed(Struct, frozen=True):
     keys: tuple[str, ...]
 
 
-async def doom(pool: Pool, *, limit: int) -> list[Doomed]:
-    """Attachments whose objects are to be deleted now, those of unfinished batches among them."""
-    rows = await pool.fetch(_sql.doom, {"unused_s": UNUSED_S, "limit": limit})
-    return [Doomed(id_, tuple(key for key in keys if key is not None)) for id_, *keys in rows]
+async def orphaned(pool: Pool, *, limit: int) -> list[Orphan]:
+    """Orphaned attachments, whose objects are to be deleted now; those of unfinished batches are among them."""
+    rows = await pool.fetch(_sql.orphaned, {"unused_s": UNUSED_S, "limit": limit})
+    return [Orphan(id_, tuple(key for key in keys if key is not None)) for id_, *keys in rows]
 
 
-async def remove(pool: Pool, attachments: Sequence[Doomed]) -> int:
+async def remove(pool: Pool, attachments: Sequence[Orphan]) -> int:
     """Their objects are gone: so are they. How many this call has removed; the others are somebody else's."""
     [(removed,)] = await pool.fetch(_sql.remove, {"ids": uuids([each.id for each in attachments])})
     return int(removed)
 
 
-async def detach(pool: Pool, after: str, *, limit: int) -> tuple[str, int]:
+async def orphan_below_floors(pool: Pool, after: str, *, limit: int) -> tuple[str, int]:
     """Take attachments from messages below their conversations' floors: where to go on, and how many conversations were
     looked at. At the end it begins anew.
 
@@ -59,7 +60,7 @@ async def detach(pool: Pool, after: str, *, limit: int) -> tuple[str, int]:
     :param limit: conversations with attachments to look at.
     """
     parameters = {"after": uuid(bytes.fromhex(after) or _FIRST), "limit": limit, "each": EACH}
-    [(last, count)] = await pool.fetch(_sql.detach, parameters)
+    [(last, count)] = await pool.fetch(_sql.orphan_below_floors, parameters)
     return last.hex() if count == limit else "", count
 
 

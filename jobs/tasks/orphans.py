@@ -52,19 +52,19 @@ class Orphans:
         if objects is None:
             return
         at = await orphans.position(self._pool, BELOW_FLOORS)
-        to, _ = await orphans.detach(self._pool, at.after, limit=CONVERSATIONS)
+        to, _ = await orphans.orphan_below_floors(self._pool, at.after, limit=CONVERSATIONS)
         await orphans.move(self._pool, BELOW_FLOORS, at, to)
         await in_batches(job, lambda: self._remove(objects), "attachments removed")
 
     async def _remove(self, objects: Objects) -> int:
-        doomed = await orphans.doom(self._pool, limit=BATCH)
-        if not doomed:
+        orphaned = await orphans.orphaned(self._pool, limit=BATCH)
+        if not orphaned:
             return 0
         # What is no key was never put under it: that must not keep the others.
-        keys = [key for each in doomed for key in each.keys if is_key(key)]
+        keys = [key for each in orphaned for key in each.keys if is_key(key)]
         # In this order: what has a row is found again.
         await objects.delete(keys)
-        removed = await orphans.remove(self._pool, doomed)
+        removed = await orphans.remove(self._pool, orphaned)
         if removed:
             log.info("attachments_removed", attachments=removed)
         return removed

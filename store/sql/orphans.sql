@@ -1,27 +1,27 @@
--- name: doom
--- A batch of attachments that are to be removed: those that are doomed already, and those that no message has taken within
--- the time. From then on none can. Who attaches one of them just now has it locked, and is passed over.
+-- name: orphaned
+-- A batch of orphaned attachments. Uploads that no message took in time become orphaned here; from then on no message can
+-- take them. A send that attaches one of them at the same moment has its row locked, so the row is skipped.
 with batch as (
     select a.id from attachments a
     where a.conversation_id is null
-      and (a.doomed is not null or a.created < now() - make_interval(secs => %(unused_s)s))
+      and (a.orphaned is not null or a.created < now() - make_interval(secs => %(unused_s)s))
     order by a.created limit %(limit)s for update skip locked
 )
-update attachments a set doomed = coalesce(a.doomed, clock_timestamp())
+update attachments a set orphaned = coalesce(a.orphaned, clock_timestamp())
 from batch b where a.id = b.id
 returning a.id, a.object_key, a.thumbnail_key;
 
 -- name: remove
--- The rows of doomed attachments whose objects are gone. One row: how many were deleted here.
+-- The rows of orphaned attachments whose objects are gone. One row: how many were deleted here.
 with gone as (
     delete from attachments a where a.id in (
-        select d.id from attachments d where d.id = any(%(ids)s::uuid[]) and d.doomed is not null for update skip locked
+        select o.id from attachments o where o.id = any(%(ids)s::uuid[]) and o.orphaned is not null for update skip locked
     )
     returning 1
 )
 select count(*) from gone;
 
--- name: detach
+-- name: orphan_below_floors
 -- Take the attachments from messages that lie below their conversation's floor, in some conversations after the one with
 -- this id, in order of ids. One row: the last conversation and how many they were, null and 0 if there are none beyond.
 -- From one conversation with attachments to the next by the index, not from one attachment to the next.
@@ -40,7 +40,7 @@ with recursive conversation(id, n) as (
         where a.conversation_id = v.id and a.seq <= c.floor_seq
         order by a.seq limit %(each)s for update skip locked
     ) below
-), detached as (
+), orphaned as (
     -- As an array: else a plan without statistics expects far more of them, and reads the whole table.
     update attachments a set conversation_id = null, seq = null where a.id = any(array(select b.id from batch b))
 )

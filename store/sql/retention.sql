@@ -46,8 +46,8 @@ where m.n = 1 or m.bytes <= %(bytes)s
 order by m.seq;
 
 -- name: clear
--- Delete a batch of messages at or below a floor, the oldest first, with what refers to them; attachments are set free, for
--- the task that removes those of no message. One row: how many were deleted here, not those that somebody else has deleted
+-- Delete a batch of messages at or below a floor, the oldest first, with what refers to them; attachments become orphaned, and
+-- the task for those removes them. One row: how many were deleted here, not those that somebody else has deleted
 -- since this began. If none are left, that is noted, and the floor may move again. No row: nothing is to be deleted, or
 -- somebody else is at it.
 -- Only rows that nobody writes any more are locked, and none that a send would meet.
@@ -60,7 +60,7 @@ with target as (
         where m.conversation_id = t.conversation_id and m.seq <= least(t.floor_seq, %(upto)s::bigint)
         order by m.seq limit %(limit)s
     ) m
-), freed as (
+), orphaned as (
     update attachments a set conversation_id = null, seq = null
     from batch b where a.conversation_id = b.conversation_id and a.seq = b.seq
 ), unrevised as (

@@ -45,9 +45,9 @@ IMPOSSIBLE = {
         "insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq)"
         " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', '{group}', 99)"
     ),
-    "a doomed attachment of a message": (
+    "an orphaned attachment of a message": (
         "with sent as (insert into messages {message} values ('{group}', 1, {rest}, null, null))"
-        " insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq, doomed)"
+        " insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq, orphaned)"
         " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', '{group}', 1, now())"
     ),
     "an attachment of no size": (

@@ -324,12 +324,13 @@ create table attachments (
     conversation_id uuid,
     seq bigint,
     created timestamptz not null default clock_timestamp(),
-    -- Since when its objects are being removed; the row goes last. No message can have it any more.
-    doomed timestamptz,
+    -- When no message referred to the file any longer. From then on its objects are deleted, the row last, and no message
+    -- can take it.
+    orphaned timestamptz,
     constraint attachments_object unique (object_key),
     constraint attachments_message foreign key (conversation_id, seq) references messages,
     check ((conversation_id is null) = (seq is null)),
-    constraint attachments_doomed check (doomed is null or conversation_id is null)
+    constraint attachments_orphaned check (orphaned is null or conversation_id is null)
 );
 create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
 create index attachments_unused on attachments (created) where conversation_id is null;

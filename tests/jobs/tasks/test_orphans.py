@@ -175,14 +175,14 @@ async def test_look_below_floors_goes_on_where_it_was_and_begins_anew(
         await files.upload(f"last-of-{each.hex()}", message=(each, 2))
     after, seen = "", []
     for _ in range(3):
-        after, count = await orphans.detach(pool, after, limit=2)
+        after, count = await orphans.orphan_below_floors(pool, after, limit=2)
         seen.append((after, count))
     ordered = sorted(each.hex() for each in conversations)
     assert seen == [(ordered[1], 2), (ordered[3], 2), ("", 1)]
     assert len(await files.rows()) == 15
     assert await pool.fetch("select 1 from attachments where conversation_id is null") == []
     await pool.fetch("update conversations set floor_seq = 1")
-    await orphans.detach(pool, ordered[2], limit=2)
+    await orphans.orphan_below_floors(pool, ordered[2], limit=2)
     assert await pool.fetch("select count(*) from attachments where conversation_id is null") == [(4,)]
 
 
@@ -222,9 +222,9 @@ async def test_crash_after_the_objects_and_before_the_rows_is_made_good(
     pool: Pool, folder: Folder, files: Files
 ) -> None:
     await files.upload("unused", age_s=HOURS_25, has_thumbnail=True)
-    [doomed] = await orphans.doom(pool, limit=10)
-    assert doomed.keys == ("attachments/unused", "attachments/unused.small")
-    await folder.delete(doomed.keys)
+    [orphan] = await orphans.orphaned(pool, limit=10)
+    assert orphan.keys == ("attachments/unused", "attachments/unused.small")
+    await folder.delete(orphan.keys)
     await Orphans(pool, folder).orphaned_attachments(JOB)
     assert await files.rows() == []
 
@@ -237,14 +237,14 @@ async def test_key_that_is_none_does_not_keep_the_others(pool: Pool, folder: Fol
     assert await files.rows() == []
 
 
-async def test_doomed_attachment_becomes_part_of_no_message(
+async def test_orphaned_attachment_becomes_part_of_no_message(
     pool: Pool, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
     """Its object may be gone by then: an error, and no message with a file that is not there."""
     await send_message(pool, conversation, alice.user, b"1")
     await files.upload("unused", age_s=HOURS_25)
-    await orphans.doom(pool, limit=10)
-    with pytest.raises(Error, match="attachments_doomed"):
+    await orphans.orphaned(pool, limit=10)
+    with pytest.raises(Error, match="attachments_orphaned"):
         await pool.fetch("update attachments set conversation_id = %s, seq = 1", (uuid(conversation),))
 
 
@@ -290,8 +290,8 @@ def a_send(conversation: bytes, sender: bytes) -> NewMessage:
 
 
 BATCHES: dict[str, tuple[str, dict[str, Any]]] = {
-    "dooming": (orphans._sql.doom, {"unused_s": orphans.UNUSED_S, "limit": 100}),
-    "detaching": (orphans._sql.detach, {"after": uuid(bytes(16)), "limit": 100, "each": 100}),
+    "marking": (orphans._sql.orphaned, {"unused_s": orphans.UNUSED_S, "limit": 100}),
+    "below floors": (orphans._sql.orphan_below_floors, {"after": uuid(bytes(16)), "limit": 100, "each": 100}),
     "removing": (orphans._sql.remove, {}),
 }
 
@@ -308,7 +308,7 @@ async def test_send_goes_through_while_a_batch_is_under_way(
     await pool.fetch("update conversations set floor_seq = 1")
     query, parameters = BATCHES[name]
     if name == "removing":
-        parameters = {"ids": uuids([doomed.id for doomed in await orphans.doom(pool, limit=100)])}
+        parameters = {"ids": uuids([orphan.id for orphan in await orphans.orphaned(pool, limit=100)])}
     async with connected(pool.url) as connection:
         await connection.query("begin")
         await connection.query(query, parameters)
