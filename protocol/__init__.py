@@ -6,7 +6,9 @@ clocks, logs or Trio, so that the server, the client and the tests share one imp
 
 | module | about |
 |---|---|
-| `frames` | what can be said: one struct for each frame, with the integer key of each field |
+| `numbers` | the integers on the wire: the key of each field, the type of each frame |
+| `requests`, `replies`, `pushes` | what can be said: one struct for each frame |
+| `frames` | all of these, to be imported from one place |
 | `websocket` | bytes to WebSocket messages, after the opening handshake |
 | `codec` | CBOR sequences to frames and back |
 | `session` | in which state which frame may come |

@@ -1,0 +1,139 @@
+"""The integers on the wire: the key of each field (`Key`) and the type of each frame (`Type`)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Key(IntEnum):
+    """The integer keys of all fields."""
+
+    TYPE = 0
+    REQUEST = 1
+    CONVERSATION = 2
+    SEQ = 3
+    MESSAGE = 4
+    CREATED = 5
+    SENDER = 6
+    CONTENT_TYPE = 7
+    CONTENT = 8
+    NONCE = 9
+    EPHEMERAL_PUBLIC_KEY = 10
+    TEMP_ID = 11
+    CODE = 12
+    DETAIL = 13
+    RETRY_AFTER_MS = 14
+    TOKEN = 15
+    USER = 16
+    DEVICE = 17
+    VERSION = 18
+    MARKS = 19
+    REVISION = 20
+    EDITED = 21
+    CURSOR = 22
+    MORE = 23
+    # From here on keys take two bytes: of these only `reply_to` is in frames that are sent for each message.
+    COUNT = 24
+    BEFORE = 25
+    AFTER = 26
+    MESSAGES = 27
+    CONVERSATIONS = 28
+    KIND = 29
+    NAME = 30
+    FIRST_SEQ = 31
+    LAST_SEQ = 32
+    UNREAD_COUNT = 33
+    ACTIVE_AT = 34
+    PARTICIPANTS = 35
+    USERNAME = 36
+    JOINED_SEQ = 37
+    DELIVERED_SEQ = 38
+    READ_SEQ = 39
+    LAST_MESSAGE = 40
+    USERS = 41
+    IS_ONLINE = 42
+    IS_TYPING = 43
+    FOR_EVERYONE = 44
+    HEADS = 45
+    EXPIRES = 46
+    KEEP_ALIVE_MS = 47
+    LIMIT = 48
+    LIMIT_VALUE = 49
+    REPLY_TO = 50
+    PARTICIPANTS_VERSION = 51
+    IS_ADMIN = 52
+    DISPLAY_NAME = 53
+    JOINERS_SEE_ALL = 54
+    RECEIPTS = 55
+    COUNTS = 56
+    LAST_SEEN = 57
+    LIFETIME_S = 58
+    PAGES = 80
+    GIVES_RECEIPTS = 90
+    SHOWS_PRESENCE = 91
+    QUIET_HOURS = 92
+    CONTACTS_REVISION = 93
+    IS_CONTACT = 94
+    IS_BLOCKED = 95
+    MUTED_UNTIL = 96
+    OWN_REVISION = 97
+    PARTICIPANT_COUNT = 98
+    IS_REQUEST = 99
+    ASKED_BY = 100
+    MESSAGES_FROM = 101
+    GROUPS_FROM = 102
+    CLIENT = 105
+    FEATURES = 106
+    LIMITS = 107
+    SINCE_SEQ = 110
+    UNCOUNTED_SEQS = 111
+    ACTOR = 112
+    FORMER = 113
+    LEFT_SEQ = 114
+
+
+class Type(IntEnum):
+    """The value of key 0."""
+
+    HELLO = 1
+    SEND = 2
+    MARK_DELIVERED = 3
+    MARK_READ = 4
+    EDIT = 5
+    DELETE = 6
+    SET_TYPING = 7
+    WATCH = 8
+    SYNC = 9
+    HISTORY = 10
+    LIST = 11
+    REFRESH = 12
+    PING = 13
+    BYE = 14
+    STATUS = 15
+    ERROR = 64
+    WELCOME = 65
+    SENT = 66
+    DONE = 67
+    REVISED = 68
+    SYNCED = 69
+    MESSAGES = 70
+    CONVERSATIONS = 71
+    PONG = 72
+    REFRESHED = 73
+    STATUSES = 74
+    MESSAGE = 128
+    TOMBSTONE = 129
+    CONVERSATION = 130
+    TYPING = 131
+    PRESENCE = 132
+    LAG = 133
+    RECEIPTS = 134
+    CURSOR = 135
+    MOVE = 136
+    RECEIPT_COUNTS = 137
+    PARTICIPANTS = 138
+    DEPARTED = 139
+    SETTINGS = 140
+    PROFILE = 141
+    OWN_SETTINGS = 148
+    CONTACT = 149

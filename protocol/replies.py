@@ -1,0 +1,158 @@
+"""Replies, from server to client: one struct for each."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, TypeAlias, get_args
+
+from msgspec import Struct
+
+from protocol.numbers import Type
+from protocol.pushes import Conversation, Message, Tombstone
+
+
+class Error(Struct, frozen=True, gc=False):
+    """The reply to a request that was refused.
+
+    :ivar code: a value of `codes.ErrorCode`; one that a client does not know counts as not to be retried.
+    :ivar detail: one English sentence for a developer; not for the user, not for parsing.
+    :ivar retry_after_ms: present if and only if the same request may be retried, not before so many ms.
+    :ivar limit: which limit was met, if it was one; `limit_value` is what it allows.
+    """
+
+    TYPE: ClassVar = Type.ERROR
+    request: int
+    code: str
+    detail: str
+    retry_after_ms: int | None = None
+    limit: str | None = None
+    limit_value: int | None = None
+
+
+class Welcome(Struct, frozen=True, gc=False):
+    """The reply to `Hello`. From here on pushes may come. Times are in microseconds, by the server's clock.
+
+    :ivar created: now.
+    :ivar expires: until when the token is good.
+    :ivar version: of the protocol, for this connection: the greatest that both sides speak.
+    :ivar keep_alive_ms: after so long a silence the server pings; after twice as long the connection is at its end.
+    :ivar features: what this server can do (`protocol.features`), sorted; None is an older server's word for none.
+    :ivar limits: pairs (name, value) of what it allows, sorted.
+    """
+
+    TYPE: ClassVar = Type.WELCOME
+    request: int
+    created: int
+    user: bytes
+    device: bytes
+    version: int
+    expires: int
+    keep_alive_ms: int
+    features: list[str] | None = None
+    limits: list[tuple[str, int]] | None = None
+
+
+class Sent(Struct, frozen=True, gc=False):
+    """The reply to `Send`: the message is committed and will not be lost.
+
+    :ivar created: microseconds since 1970-01-01T00:00Z, by Postgres' clock; grows with `seq` in a conversation.
+    """
+
+    TYPE: ClassVar = Type.SENT
+    request: int
+    seq: int
+    message: bytes
+    created: int
+
+
+class Done(Struct, frozen=True, gc=False):
+    """The reply to a request that has no other result."""
+
+    TYPE: ClassVar = Type.DONE
+    request: int
+
+
+class Revised(Struct, frozen=True, gc=False):
+    """The reply to `Edit`: the new content is committed.
+
+    :ivar edited: when, in microseconds since 1970.
+    """
+
+    TYPE: ClassVar = Type.REVISED
+    request: int
+    revision: int
+    edited: int
+
+
+class Synced(Struct, frozen=True, gc=False):
+    """The reply to `Sync`: everything up to `cursor` has come before it.
+
+    :ivar more: there is more already; ask again with this cursor.
+    """
+
+    TYPE: ClassVar = Type.SYNCED
+    request: int
+    cursor: bytes
+    more: bool
+
+
+class Messages(Struct, frozen=True):
+    """The reply to `History`.
+
+    :ivar more: there are more in the direction in which they come.
+    :ivar first_seq: the first seq of the conversation that this user may read.
+    """
+
+    TYPE: ClassVar = Type.MESSAGES
+    request: int
+    more: bool
+    messages: list[Message | Tombstone]
+    first_seq: int | None = None
+
+
+class Conversations(Struct, frozen=True):
+    """The reply to `List`.
+
+    :ivar cursor: for the next page; None if there is none.
+    """
+
+    TYPE: ClassVar = Type.CONVERSATIONS
+    request: int
+    cursor: bytes | None
+    conversations: list[Conversation]
+
+
+class Pong(Struct, frozen=True, gc=False):
+    """The reply to `Ping`. `created` is the clock of the process that answers, in microseconds."""
+
+    TYPE: ClassVar = Type.PONG
+    request: int
+    created: int
+
+
+class Refreshed(Struct, frozen=True, gc=False):
+    """The reply to `Refresh`. The token that was presented stays good for a while, should this reply be lost.
+
+    :ivar expires: until when the new token is good, in microseconds since 1970.
+    """
+
+    TYPE: ClassVar = Type.REFRESHED
+    request: int
+    token: str
+    expires: int
+
+
+class Statuses(Struct, frozen=True):
+    """The reply to `Status`.
+
+    :ivar receipts: (user, delivered_seq, read_seq) of each participant for whom the message is.
+    """
+
+    TYPE: ClassVar = Type.STATUSES
+    request: int
+    receipts: list[tuple[bytes, int, int]]
+
+
+Reply: TypeAlias = (
+    Error | Welcome | Sent | Done | Revised | Synced | Messages | Conversations | Pong | Refreshed | Statuses
+)
+REPLIES: Final[tuple[type[Reply], ...]] = get_args(Reply)

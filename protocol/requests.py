@@ -1,0 +1,216 @@
+"""Requests, from client to server: one struct for each."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, TypeAlias, get_args
+
+from msgspec import Struct
+
+from protocol.numbers import Type
+
+
+class Hello(Struct, frozen=True, gc=False):
+    """First frame of a connection: who is there. Answered by `Welcome`, or by a close code.
+
+    :ivar version: the greatest version of the protocol that the client speaks.
+    :ivar cursor: of what the device holds: what is new since then comes right after the welcome, up to a `Cursor`.
+    :ivar count: as in `Sync`.
+    :ivar pages: as in `Sync`; each ends with a `Cursor`.
+    :ivar client: name and version of the program, such as "alo-terminal/0.1.0"; for the operator's figures.
+    """
+
+    TYPE: ClassVar = Type.HELLO
+    request: int
+    token: str
+    version: int
+    cursor: bytes | None = None
+    count: int | None = None
+    pages: int | None = None
+    client: str | None = None
+
+
+class Send(Struct, frozen=True, gc=False):
+    """A message for a conversation. Answered by `Sent` once it is committed; idempotent on (user, `temp_id`).
+
+    :ivar reply_to: the seq of the message that it answers, if any.
+    """
+
+    TYPE: ClassVar = Type.SEND
+    request: int
+    conversation: bytes
+    content_type: str
+    content: bytes
+    nonce: bytes | None
+    ephemeral_public_key: bytes | None
+    temp_id: bytes
+    reply_to: int | None = None
+
+
+class MarkDelivered(Struct, frozen=True):
+    """This device has stored these conversations up to these `seq`s. Answered by `Done`. Marks never go back.
+
+    :ivar marks: pairs (conversation, seq).
+    """
+
+    TYPE: ClassVar = Type.MARK_DELIVERED
+    request: int
+    marks: list[tuple[bytes, int]]
+
+
+class MarkRead(Struct, frozen=True):
+    """The user has read these conversations up to these `seq`s, and so has them. Answered by `Done`.
+
+    :ivar marks: pairs (conversation, seq).
+    """
+
+    TYPE: ClassVar = Type.MARK_READ
+    request: int
+    marks: list[tuple[bytes, int]]
+
+
+class Edit(Struct, frozen=True, gc=False):
+    """Other content for a message of one's own. Answered by `Revised`.
+
+    :ivar revision: of the message as this device knows it, 0 if it was never edited. If it is not the stored one,
+        another device was quicker: `revision_conflict`. An edit that is repeated after a lost reply is done once, and
+        answered alike, also if other edits have come on top of it.
+    """
+
+    TYPE: ClassVar = Type.EDIT
+    request: int
+    conversation: bytes
+    seq: int
+    content_type: str
+    content: bytes
+    nonce: bytes | None
+    ephemeral_public_key: bytes | None
+    revision: int
+
+
+class Delete(Struct, frozen=True, gc=False):
+    """A message is to be gone. Answered by `Done`; doing it again changes nothing.
+
+    :ivar for_everyone: for all participants, which only its sender may ask; else for this user alone.
+    """
+
+    TYPE: ClassVar = Type.DELETE
+    request: int
+    conversation: bytes
+    seq: int
+    for_everyone: bool
+
+
+class SetTyping(Struct, frozen=True, gc=False):
+    """The user begins to type, or goes on, or stops. Answered by `Done`."""
+
+    TYPE: ClassVar = Type.SET_TYPING
+    request: int
+    conversation: bytes
+    is_typing: bool
+
+
+class Watch(Struct, frozen=True):
+    """Whose presence this connection wants to know, instead of those it asked for before. Answered by `Done`.
+
+    :ivar users: at most `limits.MAX_WATCHED`; those who share no conversation with the user are passed over.
+    """
+
+    TYPE: ClassVar = Type.WATCH
+    request: int
+    users: list[bytes]
+
+
+class Sync(Struct, frozen=True, gc=False):
+    """What is new since a cursor; it comes as pushes, then `Synced` says how far they reached.
+
+    :ivar cursor: of the last `Synced`; None on a device that holds nothing.
+    :ivar count: of each conversation at most so many new messages, the last ones; None for all.
+    :ivar pages: so many pages at most, one after the other, each but the last with a `Cursor` at its end; None for 1.
+    """
+
+    TYPE: ClassVar = Type.SYNC
+    request: int
+    cursor: bytes | None
+    count: int | None = None
+    pages: int | None = None
+
+
+class History(Struct, frozen=True, gc=False):
+    """A page of a conversation's messages. Answered by `Messages`.
+
+    :ivar before: only those with a smaller seq. Without `after` the page is the newest of them, newest first.
+    :ivar after: only those with a greater seq; then the page is the oldest of them, oldest first.
+    :ivar count: at most so many.
+    """
+
+    TYPE: ClassVar = Type.HISTORY
+    request: int
+    conversation: bytes
+    count: int | None
+    before: int | None
+    after: int | None
+
+
+class List(Struct, frozen=True, gc=False):
+    """A page of the user's conversations, the latest message first. Answered by `Conversations`.
+
+    :ivar cursor: of the page before.
+    :ivar is_request: of the requests, instead of the conversations that are none; None for false.
+    """
+
+    TYPE: ClassVar = Type.LIST
+    request: int
+    cursor: bytes | None
+    count: int | None
+    is_request: bool | None = None
+
+
+class Refresh(Struct, frozen=True, gc=False):
+    """A new token for this device, before the one it has expires. Answered by `Refreshed`."""
+
+    TYPE: ClassVar = Type.REFRESH
+    request: int
+    token: str
+
+
+class Ping(Struct, frozen=True, gc=False):
+    """Are you there, and what time is it? Answered by `Pong`, at once."""
+
+    TYPE: ClassVar = Type.PING
+    request: int
+
+
+class Bye(Struct, frozen=True, gc=False):
+    """The client leaves. Answered by `Done` after all other replies; then the server closes with 1000."""
+
+    TYPE: ClassVar = Type.BYE
+    request: int
+
+
+class Status(Struct, frozen=True, gc=False):
+    """How far a message has come: with whom, of those for whom it is. Answered by `Statuses`."""
+
+    TYPE: ClassVar = Type.STATUS
+    request: int
+    conversation: bytes
+    seq: int
+
+
+Request: TypeAlias = (
+    Hello
+    | Send
+    | MarkDelivered
+    | MarkRead
+    | Edit
+    | Delete
+    | SetTyping
+    | Watch
+    | Sync
+    | History
+    | List
+    | Refresh
+    | Ping
+    | Bye
+    | Status
+)
+REQUESTS: Final[tuple[type[Request], ...]] = get_args(Request)
