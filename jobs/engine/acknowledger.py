@@ -10,7 +10,8 @@ import structlog
 import trio
 
 from jobs.engine import streams
-from jobs.engine.queue import key_of, said_of
+from jobs.engine.progress import result_commands
+from jobs.engine.queue import key_of
 from jobs.engine.run import Run
 from store import jobs
 from store.batching.group_commit import Batcher
@@ -146,7 +147,6 @@ def _last_words(run: Run) -> list[tuple[Any, ...]]:
     if run.entry.key:
         commands.append(("DEL", key_of(run.task.name, run.entry.key)))
     if run.task.keep_result_s:
-        name, outcome = said_of(run.id), "failed" if run.ending.is_death else run.ending.outcome
-        commands.append(("HSET", name, "outcome", outcome, "attempt", run.attempt, "result", run.result))
-        commands.append(("PEXPIRE", name, round(run.task.keep_result_s * 1000)))
+        outcome = "failed" if run.ending.is_death else run.ending.outcome
+        commands += result_commands(run.id, outcome, run.attempt, run.result, kept_s=run.task.keep_result_s)
     return commands

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 MAX_PROGRESS: Final = 200
-"""Characters of what a job says about how far it is."""
+"""Characters of a progress report."""
 
 
 class GiveUp(Exception):
@@ -44,8 +44,8 @@ class Job:
         self._report = report
 
     async def report(self, progress: str) -> None:
-        """Say how far it is, such as "3 of 12"; kept in Redis for a while, for whoever asks. Never fails the job.
+        """Report progress, such as "3 of 12". Redis keeps the report for a while (`Queue.state`). Never fails the job.
 
-        :param progress: of more than `MAX_PROGRESS` characters the rest is cut off.
+        :param progress: cut off after `MAX_PROGRESS` characters.
         """
         await self._report(progress[:MAX_PROGRESS])

@@ -16,6 +16,7 @@ import trio
 from msgspec import Struct
 
 from jobs.engine import streams
+from jobs.engine.progress import fields_of
 from jobs.engine.streams import PRIORITIES, Stream
 from jobs.engine.task import BadPayload, Task
 from store import jobs
@@ -40,9 +41,9 @@ class JobState(Struct, frozen=True):
     """What is known of a job.
 
     :ivar state: "waiting", "delayed", "running", "dead"; of one that has ended "done", "failed" or "cancelled" for as
-        long as its result is kept, else "unknown". Of a volatile job only what it has said is known.
+        long as its result is kept, else "unknown". Of a volatile job only its progress and result are known.
     :ivar attempt: runs that were begun.
-    :ivar progress: what it said last about how far it is.
+    :ivar progress: its last progress report.
     :ivar result: JSON.
     :ivar reason: why it is dead.
     """
@@ -216,8 +217,7 @@ class Queue:
         """
         :raises Unavailable: if Postgres or Redis cannot be reached.
         """
-        said = await self._redis.call("HGETALL", said_of(job))
-        fields = {name.decode(): value.decode() for name, value in zip(said[::2], said[1::2], strict=True)}
+        fields = await fields_of(self._redis, job)
         progress, result = fields.get("progress", ""), fields.get("result", "")
         number = durable_number(job)
         found = await jobs.state(self._pool, number) if number is not None else None
@@ -242,7 +242,3 @@ def durable_number(job: str) -> int | None:
 
 def key_of(task: str, key: str) -> str:
     return f"alo:jobs:key:{task}:{key}"
-
-
-def said_of(job: str) -> str:
-    return f"alo:jobs:said:{job}"

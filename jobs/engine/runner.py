@@ -8,11 +8,10 @@ from typing import Final
 import structlog
 import trio
 
-from jobs.engine import streams
+from jobs.engine import progress, streams
 from jobs.engine.acknowledger import Acknowledger
 from jobs.engine.job import Job
 from jobs.engine.metrics import Metrics
-from jobs.engine.queue import said_of
 from jobs.engine.run import Run
 from jobs.engine.streams import Entry, Stream
 from jobs.engine.task import Task
@@ -30,9 +29,6 @@ MAX_UNSETTLED: Final = 1000
 CLAIM_PAUSES_S: Final = (0.25, 0.25, 0.25)
 """After each failed attempt to claim: a deadlock is over by the next one. If Postgres is away there is no next one:
 others have their turn, such as volatile jobs, which do without it."""
-
-PROGRESS_S: Final = 3600
-"""How long what a job says about how far it is may be read."""
 
 
 class Runner:
@@ -160,8 +156,8 @@ class Runner:
         structlog.contextvars.bind_contextvars(job=run.id, task=run.task.name, attempt=run.attempt)
         begun = trio.current_time()
 
-        async def report(progress: str) -> None:
-            await self._report(run, progress)
+        async def report(text: str) -> None:
+            await self._report(run, text)
 
         await run.run(Job(run.id, run.task.name, run.attempt, report, run.version))
         self._running -= 1
@@ -171,12 +167,11 @@ class Runner:
         self._acknowledger.submit(run)
         self._wake()
 
-    async def _report(self, run: Run, progress: str) -> None:
-        name, said = said_of(run.id), progress.encode(errors="replace")
+    async def _report(self, run: Run, text: str) -> None:
         try:
-            await self._redis.pipeline([("HSET", name, "progress", said), ("EXPIRE", name, PROGRESS_S)])
+            await progress.report(self._redis, run.id, text)
         except (StoreError, RedisError) as error:
-            log.warning("progress_not_told", error=str(error))
+            log.warning("progress_not_kept", error=str(error))
 
     def _settled(self, run: Run) -> None:
         del self._held[run.entry.stream, run.entry.id]

@@ -7,7 +7,7 @@
 | `alo:jobs:rate:TASK` | when the last jobs of a task with a rate were begun | as many as its rate, expires |
 | `alo:jobs:key:TASK:KEY` | the volatile job that waits or runs under a key | expires after `KEY_S` |
 | `alo:jobs:cancelled` | volatile jobs that are not to run, by time | `MAX_CANCELLED`, expires after `CANCELLED_S` |
-| `alo:jobs:said:JOB` | progress and result of a job | expires |
+| `alo:jobs:progress:JOB` | progress and result of a job | expires |
 | `alo:jobs:worker:WORKER` | a worker has given a sign of life | expires after `TAKE_OVER_AFTER_S` |
 | `alo:jobs:epoch` | a random number: another one means that all of this was lost | |
 

@@ -175,7 +175,7 @@ async def test_postgres_killed_while_jobs_flow_loses_none_that_it_has_committed(
         job = await queue.enqueue(volatile, {"number": -1})
 
         async def done() -> bool:
-            return b"done" in (await redis.call("HGETALL", f"alo:jobs:said:{job}"))  # noqa: B023
+            return b"done" in (await redis.call("HGETALL", f"alo:jobs:progress:{job}"))  # noqa: B023
 
         await wait_until(done, "a volatile job has run")
         await trio.to_thread.run_sync(crashing_postgres.start)

@@ -334,10 +334,10 @@ async def test_progress_can_be_asked_for_and_results_are_kept_for_their_time(
         _, scope = await start_worker(task)
         job = await queue.enqueue(task, {})
 
-        async def said() -> str:
+        async def progress() -> str:
             return (await queue.state(job)).progress  # noqa: B023
 
-        assert (await wait_until(said, "it says how far it is"))[:9] == "3 of 12 ?"
+        assert (await wait_until(progress, "progress is reported"))[:9] == "3 of 12 ?"
         gate.set()
         assert await ended(queue, job) == "done"
         state = await queue.state(job)
