@@ -36,11 +36,13 @@ import trio
 
 from bench.cpu import CpuMeter, used
 from bench.recorder import milliseconds
-from jobs.engine import streams
+from jobs.engine import consumer_group, streams
+from jobs.engine.consumer_group import Limits
 from jobs.engine.job import Job
-from jobs.engine.queue import Queue, volatile_id
-from jobs.engine.streams import MAX_HANDED, Limits, Stream
+from jobs.engine.queue import Queue
+from jobs.engine.streams import MAX_HANDED, Stream
 from jobs.engine.task import Handler, Task
+from jobs.engine.volatile import volatile_id
 from jobs.engine.worker import Work, Worker
 from runtime.config import Config
 from runtime.log import configure_logging
@@ -158,7 +160,7 @@ class Case:
                 await nursery.start(redis.run)
                 await redis.wait_connected()
                 # Or the worker would take its being empty for a loss, and hand everything in once more.
-                await streams.begin_epoch(redis)
+                await consumer_group.begin_epoch(redis)
                 yield pool, redis
                 nursery.cancel_scope.cancel()
 
@@ -258,7 +260,7 @@ class Case:
     async def _memory(self) -> dict[str, Any]:
         stream = Stream(self._task.name, 1)
         async with self._open() as (_, redis):
-            await streams.make_groups(redis, [stream])
+            await consumer_group.make_groups(redis, [stream])
             before = await _used_memory(redis)
             for at in range(0, self._jobs, BULK):
                 # As the queue and the relay do it; of durable jobs no more than `MAX_HANDED` are there in earnest.
@@ -267,7 +269,7 @@ class Case:
             waiting = await _used_memory(redis)
             taken = 0
             while taken < self._jobs:
-                some = await streams.take(redis, "bench", {self._task.name: Limits()}, BULK)
+                some = await consumer_group.take(redis, "bench", {self._task.name: Limits()}, BULK)
                 taken += len(some.entries)
             pending = await _used_memory(redis)
         return {

@@ -55,8 +55,8 @@ LEASE_S: Final = 60.0
 
 CLAIM_S: Final = 8.0
 """How long a running job stays its worker's without a sign of life; it gives one every
-`jobs.engine.heartbeat.BEAT_S`. Less than `jobs.engine.streams.TAKE_OVER_AFTER_S`: whoever takes its entry over finds it
-free."""
+`jobs.engine.heartbeat.BEAT_S`. Less than `jobs.engine.consumer_group.TAKE_OVER_AFTER_S`: whoever takes its entry over
+finds it free."""
 
 MAX_UNREADABLE_BYTES: Final = 4096
 """Of a payload that is none, for whoever looks into it."""

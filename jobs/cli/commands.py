@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
-from jobs.engine import streams
+from jobs.engine import consumer_group, streams
 from jobs.engine.queue import Queue
 from jobs.engine.task import BadPayload, Task
 from store import jobs, schedules
@@ -63,7 +63,7 @@ class Commands:
         try:
             await self._wait_redis()
             in_redis = await streams.lengths_by_task(self._redis, self._tasks)
-            return in_redis, await streams.count_workers(self._redis)
+            return in_redis, await consumer_group.count_workers(self._redis)
         except (StoreError, RedisError):
             return {}, None
 

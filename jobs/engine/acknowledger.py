@@ -9,10 +9,10 @@ from typing import Any, Final
 import structlog
 import trio
 
-from jobs.engine import streams
+from jobs.engine import consumer_group, streams, volatile
 from jobs.engine.progress import result_commands
-from jobs.engine.queue import key_of
 from jobs.engine.run import Run
+from jobs.engine.volatile import key_of
 from store import jobs
 from store.batching.group_commit import Batcher
 from store.errors import StoreError
@@ -123,7 +123,7 @@ class Acknowledger:
             else:
                 failed = run.attempt if ending.outcome == "retry" else run.attempt - 1
                 fields = streams.volatile_fields(entry.job, entry.payload, failed, entry.key)
-                await streams.add_later(self._redis, entry.stream, fields, ending.delay_s)
+                await volatile.add_later(self._redis, entry.stream, fields, ending.delay_s)
         except (StoreError, RedisError, Error) as error:
             log.warning("ending_not_written", job=run.id, task=run.task.name, error=str(error))
             return False
@@ -132,7 +132,7 @@ class Acknowledger:
     async def _finish(self, runs: Sequence[Run]) -> None:
         try:
             await self._redis.pipeline([command for run in runs for command in _last_words(run)])
-            await streams.finish(self._redis, [(run.entry.stream, run.entry.id) for run in runs])
+            await consumer_group.finish(self._redis, [(run.entry.stream, run.entry.id) for run in runs])
         except (StoreError, RedisError) as error:
             # They are taken over later: durable ones are found gone then, volatile ones run once more.
             log.warning("entries_not_finished", jobs=len(runs), error=str(error))

@@ -8,10 +8,11 @@ from typing import Any, Final
 import structlog
 import trio
 
-from jobs.engine import streams
+from jobs.engine import consumer_group, streams
+from jobs.engine.consumer_group import Limits, Taken
 from jobs.engine.monitor import Monitor
 from jobs.engine.runner import Runner
-from jobs.engine.streams import Limits, Stream, Taken
+from jobs.engine.streams import Stream
 from jobs.engine.task import Task
 from store.errors import StoreError
 from store.redis.client import Redis, RedisError
@@ -61,7 +62,7 @@ class Fetcher:
         self._take_over_at = 0.0
 
     def stop(self) -> None:
-        """Take nothing more; `run` returns within `streams.BLOCK_MS`, or when what it has taken has begun."""
+        """Take nothing more; `run` returns within `consumer_group.BLOCK_MS`, or when what it has taken has begun."""
         self._is_stopping = True
         self._waiting.cancel()
 
@@ -103,19 +104,19 @@ class Fetcher:
                 await self._begin(taken)
 
     async def _take_over(self, room: int) -> None:
-        taken = await streams.take_over(self._redis, self._worker, self._open(), room)
+        taken = await consumer_group.take_over(self._redis, self._worker, self._open(), room)
         if len(taken.entries) + len(taken.bad) < room:
             # Else there may be more, and what is oldest comes first.
-            self._take_over_at = trio.current_time() + streams.TAKE_OVER_AFTER_S / 4
+            self._take_over_at = trio.current_time() + consumer_group.TAKE_OVER_AFTER_S / 4
         _log_taken_over(taken)
         await self._begin(taken)
 
     async def _make_groups(self) -> None:
         self._groups_at = trio.current_time() + REGROUP_S
-        self._groupless = set(await streams.make_groups(self._redis, streams.streams_of(self._limits)))
+        self._groupless = set(await consumer_group.make_groups(self._redis, streams.streams_of(self._limits)))
         if self._groupless:
             log.error("redis_is_full", note="jobs of these cannot be taken", tasks=sorted(_tasks_of(self._groupless)))
-        if await streams.begin_epoch(self._redis):
+        if await consumer_group.begin_epoch(self._redis):
             if self._has_begun:
                 log.warning("redis_was_flushed", note="jobs are handed in anew")
             self._on_flushed()
@@ -134,7 +135,7 @@ class Fetcher:
         first = self._turn % len(open_)
         in_turn = dict(open_[first:] + open_[:first])
         is_lowest_first = self._turn % LOWEST_FIRST == 0
-        taken = await streams.take(self._redis, self._worker, in_turn, room, lowest_first=is_lowest_first)
+        taken = await consumer_group.take(self._redis, self._worker, in_turn, room, lowest_first=is_lowest_first)
         if not self._groupless.issuperset(taken.groupless) or (
             self._groupless and trio.current_time() >= self._groups_at
         ):
@@ -146,22 +147,22 @@ class Fetcher:
         free = [task for task, limits in open_.items() if limits.are_none]
         is_to_look = len(free) < len(open_)
         readable = [each for each in streams.streams_of(free) if each not in self._groupless]
-        wait_ms = min(streams.BLOCK_MS, round(LOOK_S * 1000)) if is_to_look else streams.BLOCK_MS
+        wait_ms = min(consumer_group.BLOCK_MS, round(LOOK_S * 1000)) if is_to_look else consumer_group.BLOCK_MS
         if not readable:
             await trio.sleep(wait_ms / 1000)
             return Taken([], [], [])
-        return await streams.wait_take(call, self._worker, readable, wait_ms)
+        return await consumer_group.wait_take(call, self._worker, readable, wait_ms)
 
     async def _begin(self, taken: Taken) -> None:
         if taken.bad:
             for _, _, what in taken.bad:
                 log.error("entry_is_no_job", error=what)
-            await streams.finish(self._redis, [(stream, id) for stream, id, _ in taken.bad])
+            await consumer_group.finish(self._redis, [(stream, id) for stream, id, _ in taken.bad])
         rest, taken_at = taken.entries, trio.current_time()
         while rest:
             # More than there is room for, if several streams had something at the same moment.
             room = await self._runner.wait_room()
-            if trio.current_time() - taken_at > streams.TAKE_OVER_AFTER_S / 2:
+            if trio.current_time() - taken_at > consumer_group.TAKE_OVER_AFTER_S / 2:
                 log.info("jobs_left_to_another_worker", jobs=len(rest))
                 return
             await self._runner.begin(rest[:room])

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 import trio
 
-from jobs.engine import streams
+from jobs.engine import consumer_group
 from jobs.engine.run import Run
 from jobs.engine.runner import Runner
 from store import jobs
@@ -19,7 +19,7 @@ from store.redis.client import Redis, RedisError
 log = structlog.get_logger(__name__)
 
 BEAT_S: Final = 2.0
-"""A fifth of `streams.TAKE_OVER_AFTER_S`, a quarter of `jobs.CLAIM_S`: three may fail."""
+"""A fifth of `consumer_group.TAKE_OVER_AFTER_S`, a quarter of `jobs.CLAIM_S`: three may fail."""
 
 MAX_BEATS: Final = 500
 """Entries of one script."""
@@ -45,10 +45,10 @@ async def beat_forever(pool: Pool, redis: Redis, worker: str, runner: Runner) ->
 
 async def _beat_redis(redis: Redis, worker: str, held: list[Run]) -> None:
     try:
-        await streams.announce(redis, worker)
+        await consumer_group.announce(redis, worker)
         for at in range(0, len(held), MAX_BEATS):
             some = held[at : at + MAX_BEATS]
-            answers = await streams.beat(redis, worker, [run.entry for run in some])
+            answers = await consumer_group.beat(redis, worker, [run.entry for run in some])
             for run, answer in zip(some, answers, strict=True):
                 if answer == 2:
                     run.stop("cancelled")

@@ -7,7 +7,6 @@ in Redis alone: quicker, and gone with it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,10 +14,11 @@ import structlog
 import trio
 from msgspec import Struct
 
-from jobs.engine import streams
+from jobs.engine import streams, volatile
 from jobs.engine.progress import fields_of
 from jobs.engine.streams import PRIORITIES, Stream
 from jobs.engine.task import BadPayload, Task
+from jobs.engine.volatile import is_volatile_id, key_of, volatile_id
 from store import jobs
 from store.errors import BadJob, Overloaded, StoreError
 from store.postgres.driver import Error
@@ -180,9 +180,9 @@ class Queue:
         job = volatile_id()
         fields = streams.volatile_fields(job, payload, 0, key)
         if key:
-            held_s = round(streams.KEY_S + delay_s)
-            return await streams.add_keyed(self._redis, key_of(stream.task, key), held_s, stream, fields, delay_s)
-        await streams.add_later(self._redis, stream, fields, delay_s)
+            held_s = round(volatile.KEY_S + delay_s)
+            return await volatile.add_keyed(self._redis, key_of(stream.task, key), held_s, stream, fields, delay_s)
+        await volatile.add_later(self._redis, stream, fields, delay_s)
         return job
 
     async def _add_volatile(self, stream: Stream, payloads: Sequence[bytes]) -> list[str]:
@@ -210,7 +210,7 @@ class Queue:
             return await jobs.cancel(self._pool, number) or "unknown"
         if not is_volatile_id(job):
             return "unknown"
-        await streams.cancel(self._redis, job)
+        await volatile.cancel(self._redis, job)
         return "stopping"
 
     async def state(self, job: str) -> JobState:
@@ -227,18 +227,6 @@ class Queue:
         return JobState(fields.get("outcome", "unknown"), int(fields.get("attempt", 0)), progress, result)
 
 
-def volatile_id() -> str:
-    return "v" + os.urandom(8).hex()
-
-
-def is_volatile_id(job: str) -> bool:
-    return len(job) == 17 and job[0] == "v"
-
-
 def durable_number(job: str) -> int | None:
     """The number of a durable job; None if this is no such id."""
     return int(job) if job.isascii() and job.isdigit() and len(job) < 19 else None
-
-
-def key_of(task: str, key: str) -> str:
-    return f"alo:jobs:key:{task}:{key}"

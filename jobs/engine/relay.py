@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 import trio
 
-from jobs.engine import streams
+from jobs.engine import streams, volatile
 from jobs.engine.streams import Stream
 from jobs.engine.task import Task
 from store import jobs
@@ -112,7 +112,7 @@ class Relay:
             wait_s: float | None = None
             try:
                 if self._redis.is_connected:
-                    wait_s = await streams.promote(self._redis)
+                    wait_s = await volatile.promote(self._redis)
             except (StoreError, RedisError) as error:
                 log.warning("volatile_jobs_wait", error=str(error))
             await trio.sleep(POLL_S if wait_s is None else min(POLL_S, wait_s))

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 import trio
 
-from jobs.engine import progress, streams
+from jobs.engine import consumer_group, progress, volatile
 from jobs.engine.acknowledger import Acknowledger
 from jobs.engine.job import Job
 from jobs.engine.metrics import Metrics
@@ -104,7 +104,7 @@ class Runner:
     async def _begin_volatile(self, entries: Sequence[Entry]) -> None:
         unwanted: set[str] = set()
         try:
-            unwanted = await streams.cancelled_of(self._redis, [entry.job for entry in entries])
+            unwanted = await volatile.cancelled_of(self._redis, [entry.job for entry in entries])
         except (StoreError, RedisError) as error:
             # Then they begin, and are stopped with the next sign of life.
             log.warning("cancelled_not_known", error=str(error))
@@ -131,7 +131,7 @@ class Runner:
         if over:
             # Nothing is to be done for them here; those that have not ended come back by themselves.
             try:
-                await streams.finish(self._redis, over)
+                await consumer_group.finish(self._redis, over)
             except (StoreError, RedisError) as error:
                 log.warning("entries_not_finished", jobs=len(over), error=str(error))
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 import trio
 
-from jobs.engine import streams
+from jobs.engine import consumer_group
 from jobs.engine.fetcher import Fetcher
 from jobs.engine.heartbeat import beat_forever
 from jobs.engine.metrics import Metrics
@@ -120,7 +120,7 @@ class Worker:
                 taking.cancel_scope.deadline = deadline
             await self._drain(runner, deadline)
             acknowledging.cancel_scope.cancel()
-        await self._by(told_at + STOP_S, lambda: streams.leave(self._redis, self._id, tasks))
+        await self._by(told_at + STOP_S, lambda: consumer_group.leave(self._redis, self._id, tasks))
 
     async def _tell_ready(self) -> None:
         await self._redis.wait_connected()

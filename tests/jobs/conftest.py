@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from jobs.engine import fetcher, heartbeat, monitor, relay, scheduler, streams
+from jobs.engine import consumer_group, fetcher, heartbeat, monitor, relay, scheduler
 from jobs.engine import worker as worker_module
 from jobs.engine.queue import Queue
 from jobs.engine.task import Backoff, Task
@@ -67,14 +67,14 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "POLL_S", 0.05)
     monkeypatch.setattr(monitor, "POLL_S", 0.05)
     monkeypatch.setattr(fetcher, "LOOK_S", 0.05)
-    monkeypatch.setattr(streams, "BLOCK_MS", 50)
+    monkeypatch.setattr(consumer_group, "BLOCK_MS", 50)
 
 
 @pytest.fixture
 def _quick_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that gives no sign of life is succeeded at once."""
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
-    monkeypatch.setattr(streams, "TAKE_OVER_AFTER_S", 0.5)
+    monkeypatch.setattr(consumer_group, "TAKE_OVER_AFTER_S", 0.5)
     monkeypatch.setattr(jobs_module, "CLAIM_S", 0.5)
 
 

@@ -22,7 +22,7 @@ import structlog
 import trio
 import trio.lowlevel
 
-from jobs.engine import acknowledger, heartbeat, runner, streams
+from jobs.engine import acknowledger, consumer_group, heartbeat, runner
 from jobs.engine.job import GiveUp, Job, Snooze
 from jobs.engine.task import Backoff, Task
 from jobs.engine.worker import Work, Worker
@@ -113,7 +113,7 @@ def _pausing(real: Any) -> Any:
 def hurry() -> None:
     """Leases of seconds become such of parts of a second."""
     heartbeat.BEAT_S = 0.1  # type: ignore[misc]
-    streams.TAKE_OVER_AFTER_S = 1.0  # type: ignore[misc]
+    consumer_group.TAKE_OVER_AFTER_S = 1.0  # type: ignore[misc]
     jobs.CLAIM_S = 0.9  # type: ignore[misc]
     jobs.LEASE_S = 3.0  # type: ignore[misc]
     jobs.FRESH_LEASE_S = 1.0  # type: ignore[misc]

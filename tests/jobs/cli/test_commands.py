@@ -16,7 +16,7 @@ import trio
 from jobs.__main__ import parser
 from jobs.cli.commands import CommandError, Commands
 from jobs.cli.tables import as_table
-from jobs.engine import streams
+from jobs.engine import consumer_group
 from jobs.tasks.registry import open_work
 from runtime.config import Config
 from store import jobs, schedules
@@ -100,9 +100,9 @@ async def test_dead_jobs_are_listed_looked_at_and_replayed(operator: Operator, p
 async def test_workers_are_counted_as_long_as_they_give_a_sign_of_life(operator: Operator, redis: Redis) -> None:
     assert {row["workers"] for row in await operator.asks("status")} == {0}
     for worker in ("one", "other"):
-        await streams.announce(redis, worker)
+        await consumer_group.announce(redis, worker)
     assert {row["workers"] for row in await operator.asks("status")} == {2}
-    await streams.leave(redis, "one", [])
+    await consumer_group.leave(redis, "one", [])
     assert {row["workers"] for row in await operator.asks("status")} == {1}
     assert 0 < await redis.call("PTTL", "alo:jobs:worker:other") <= 10_000
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from jobs.engine import streams
+from jobs.engine import streams, volatile
 from jobs.engine.job import GiveUp, Job, Snooze
 from jobs.engine.queue import Queue
 from jobs.engine.task import Backoff, Task
@@ -66,7 +66,7 @@ async def test_keys_are_as_documented_and_nothing_stays(
 
     async def nothing_left() -> bool:
         names = [each.name for each in streams.streams_of(task.name for task in [*tasks, telling])]
-        lengths = await redis.pipeline([("XLEN", name) for name in names] + [("ZCARD", streams.LATER)])
+        lengths = await redis.pipeline([("XLEN", name) for name in names] + [("ZCARD", volatile.LATER)])
         return sum(lengths) == 0
 
     await wait_until(nothing_left, "nothing is left")
@@ -84,17 +84,17 @@ async def test_keys_are_as_documented_and_nothing_stays(
     for names in seen.values():
         assert names
         for name in names:
-            assert 0 < await redis.call("PTTL", name) <= 1000 * streams.CANCELLED_S
+            assert 0 < await redis.call("PTTL", name) <= 1000 * volatile.CANCELLED_S
 
 
 async def test_of_cancelled_volatile_jobs_the_last_ones_are_remembered(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "MAX_CANCELLED", 3)
+    monkeypatch.setattr(volatile, "MAX_CANCELLED", 3)
     for number in range(5):
-        await redis.call("ZADD", streams.CANCELLED, number, f"v{number}")
-    await streams.cancel(redis, "v5")
-    assert await streams.cancelled_of(redis, [f"v{number}" for number in range(6)]) == {"v3", "v4", "v5"}
+        await redis.call("ZADD", volatile.CANCELLED, number, f"v{number}")
+    await volatile.cancel(redis, "v5")
+    assert await volatile.cancelled_of(redis, [f"v{number}" for number in range(6)]) == {"v3", "v4", "v5"}
 
 
 async def test_durable_jobs_beyond_what_redis_is_to_hold_wait_in_postgres_and_run(
@@ -145,9 +145,9 @@ async def test_what_is_no_job_among_the_delayed_holds_up_nobody(
     queue: Queue, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
     for participant in (b"\xc1", b"", b"text", b"\x93\xa1a\xa1b"):
-        await redis.call("ZADD", streams.LATER, 1, participant)
+        await redis.call("ZADD", volatile.LATER, 1, participant)
     task = Task(recorder.note, is_volatile=True)
     await queue.enqueue(task, {"number": 1}, delay_s=0.01)
     await start_worker(task)
     await recorder.wait_calls(1)
-    assert await redis.call("ZCARD", streams.LATER) == 0
+    assert await redis.call("ZCARD", volatile.LATER) == 0

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from jobs.engine.consumer_group import GROUP
 from jobs.engine.queue import Queue
-from jobs.engine.streams import GROUP, Stream
+from jobs.engine.streams import Stream
 from jobs.engine.task import Task
 from store.postgres.pool import Pool
 from store.redis.client import Redis

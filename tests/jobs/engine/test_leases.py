@@ -9,10 +9,11 @@ import pytest
 import trio
 
 from embedded.redis import Redis as RedisServer
-from jobs.engine import streams
+from jobs.engine import consumer_group, streams
+from jobs.engine.consumer_group import GROUP
 from jobs.engine.queue import Queue
 from jobs.engine.relay import Relay
-from jobs.engine.streams import GROUP, Entry, Stream
+from jobs.engine.streams import Entry, Stream
 from jobs.engine.task import Task
 from store import jobs
 from store.postgres.pool import Pool
@@ -41,7 +42,7 @@ async def test_many_entries_of_the_dead_are_taken_over_one_look_after_the_other(
     pool: Pool, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
     """Not a handful with each look: after an outage there are thousands."""
-    await streams.make_groups(redis, [WORK])
+    await consumer_group.make_groups(redis, [WORK])
     await streams.add(redis, [(WORK, streams.volatile_fields(f"v{n:016x}", b'{"number":1}')) for n in range(200)])
     [[_, entries]] = await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "COUNT", 200, "STREAMS", WORK.name, ">")
     ids = [id for id, _ in entries]
@@ -171,12 +172,12 @@ async def test_a_worker_notices_that_postgres_clock_went_back(
 
 async def test_rates_are_kept_when_redis_clock_goes_back(redis: Redis) -> None:
     """What was begun in an hour that is still to come counts no more, or nothing would begin until it has come."""
-    limits = {"note": streams.Limits(None, 2, 60)}
-    await streams.make_groups(redis, [WORK])
+    limits = {"note": consumer_group.Limits(None, 2, 60)}
+    await consumer_group.make_groups(redis, [WORK])
     await streams.add(redis, [(WORK, streams.durable_fields(job)) for job in range(1, 9)])
 
     async def taken() -> list[Entry]:
-        return (await streams.take(redis, "worker", limits, 10)).entries
+        return (await consumer_group.take(redis, "worker", limits, 10)).entries
 
     assert len(await taken()) == 2
     assert await taken() == []

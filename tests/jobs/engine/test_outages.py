@@ -11,7 +11,7 @@ import trio
 
 from embedded.postgres import Postgres
 from embedded.redis import Redis as RedisServer
-from jobs.engine import streams
+from jobs.engine import consumer_group, streams
 from jobs.engine.queue import Queue
 from jobs.engine.streams import Stream
 from jobs.engine.task import Backoff, Task
@@ -95,7 +95,7 @@ async def test_of_a_full_redis_what_is_there_is_worked_off_and_the_rest_waits_in
     durable, volatile = Task(recorder.note), Task(recorder.note, name="other", is_volatile=True)
     newer = Task(recorder.note, name="newer")
     redis = its_queue._redis
-    await streams.make_groups(redis, streams.streams_of(["note", "other"]))
+    await consumer_group.make_groups(redis, streams.streams_of(["note", "other"]))
     for task in (durable, volatile):
         await its_queue.enqueue_many(task, [{"number": number} for number in range(20)])
     await redis.call("CONFIG", "SET", "maxmemory", 1)

@@ -9,11 +9,12 @@ import pytest
 import trio
 import trio.testing
 
-from jobs.engine import run, streams
+from jobs.engine import consumer_group, run, streams
 from jobs.engine import worker as worker_module
+from jobs.engine.consumer_group import GROUP
 from jobs.engine.job import GiveUp, Job, Snooze
 from jobs.engine.queue import Queue
-from jobs.engine.streams import GROUP, Stream
+from jobs.engine.streams import Stream
 from jobs.engine.task import Backoff, BadPayload, Task
 from store import jobs
 from store.errors import Overloaded
@@ -384,7 +385,7 @@ async def test_what_a_dead_worker_left_of_a_paused_task_waits_too(
     queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool, redis: Redis
 ) -> None:
     each = Stream("note", 1)
-    await streams.make_groups(redis, [each])
+    await consumer_group.make_groups(redis, [each])
     job = await queue.enqueue(task, {"number": 1})
     await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "STREAMS", each.name, ">")
     await jobs.pause(pool, "note")

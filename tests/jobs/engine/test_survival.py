@@ -11,8 +11,9 @@ import trio
 
 from client.http import Credentials
 from embedded.redis import Redis as RedisServer
-from jobs.engine import streams
-from jobs.engine.streams import GROUP, Stream
+from jobs.engine import consumer_group, streams
+from jobs.engine.consumer_group import GROUP
+from jobs.engine.streams import Stream
 from store import jobs as jobs_module
 from store import outbox
 from store.postgres.pool import Pool
@@ -109,7 +110,7 @@ async def test_more_jobs_of_the_dead_than_one_look_finds_are_all_taken_over(
     pool: Pool, start_worker: StartWorker, redis: Redis
 ) -> None:
     """And those of them that were trimmed away, of which Redis keeps only the number, do no harm."""
-    await streams.make_groups(redis, [NOTICES])
+    await consumer_group.make_groups(redis, [NOTICES])
     await streams.add(redis, [(NOTICES, streams.durable_fields(job)) for job in range(1, 201)])
     await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "COUNT", 200, "STREAMS", STREAM, ">")
     gone = await redis.call("XRANGE", STREAM, "-", "+", "COUNT", 20)
@@ -144,7 +145,7 @@ async def test_entry_that_is_no_job_holds_up_nobody(
     when: str,
 ) -> None:
     """Met as a new entry or as a dead worker's: the worker lives on, and the entry goes."""
-    await streams.make_groups(redis, [NOTICES])
+    await consumer_group.make_groups(redis, [NOTICES])
     await redis.call("XADD", STREAM, "*", *fields)
     if when == "pending":
         await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "STREAMS", STREAM, ">")
@@ -180,7 +181,7 @@ async def test_entry_that_redis_lost_alone_is_handed_in_after_its_lease(
 ) -> None:
     """As after a crash of Redis, which has not written its last second to disk."""
     monkeypatch.setattr(jobs_module, "LEASE_S", 0.5)
-    await redis.call("SET", streams.EPOCH, "the same")
+    await redis.call("SET", consumer_group.EPOCH, "the same")
     await send_one(pool, people)
     await outbox.decide(pool, window_s=0)
     assert len(await jobs_module.relay(pool, [("offline_notice", 1, 10)])) == 1
@@ -272,11 +273,11 @@ async def test_postgres_connections_lost_under_a_worker_cost_nothing(
 
 async def test_leaving_does_not_forget_what_is_pending(redis: Redis) -> None:
     """A consumer that is deleted takes its pending entries with it: nobody could take them over."""
-    await streams.make_groups(redis, streams.streams_of(["offline_notice"]))
+    await consumer_group.make_groups(redis, streams.streams_of(["offline_notice"]))
     await streams.add(redis, [(NOTICES, streams.durable_fields(1))])
     [[_, [(entry, _)]]] = await redis.call("XREADGROUP", "GROUP", GROUP, "worker", "STREAMS", STREAM, ">")
-    await streams.leave(redis, "worker", ["offline_notice"])
+    await consumer_group.leave(redis, "worker", ["offline_notice"])
     assert (await redis.call("XPENDING", STREAM, GROUP))[0] == 1
-    await streams.finish(redis, [(NOTICES, entry)])
-    await streams.leave(redis, "worker", ["offline_notice"])
+    await consumer_group.finish(redis, [(NOTICES, entry)])
+    await consumer_group.leave(redis, "worker", ["offline_notice"])
     assert await redis.call("XINFO", "CONSUMERS", STREAM, GROUP) == []

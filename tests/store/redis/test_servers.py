@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from embedded.redis import Redis as RedisServer
-from jobs.engine import streams
-from jobs.engine.streams import Limits, Stream
+from jobs.engine import consumer_group, streams, volatile
+from jobs.engine.consumer_group import Limits
+from jobs.engine.streams import Stream
 from store.errors import Unavailable
 from store.redis import servers as servers_module
 from store.redis.bus import Inbox, publish
@@ -40,23 +41,23 @@ async def use_streams(redis: Redis) -> None:
     """All that the job queue asks of Redis."""
     task, limits = "digest", {"digest": Limits(5, 10, 1.0)}
     stream = Stream(task, 1)
-    await streams.make_groups(redis, streams.streams_of([task]))
-    assert await streams.begin_epoch(redis)
+    await consumer_group.make_groups(redis, streams.streams_of([task]))
+    assert await consumer_group.begin_epoch(redis)
     await streams.add_to(redis, stream, [streams.durable_fields(7), streams.durable_fields(8)])
-    await streams.add_later(redis, stream, streams.volatile_fields("v1", b"{}"), 0)
-    await streams.add_keyed(redis, "alo:jobs:key:digest:k", 9, stream, streams.volatile_fields("v2", b"{}"), 0)
-    await streams.cancel(redis, "v1")
-    assert await streams.cancelled_of(redis, ["v1", "v2"]) == {"v1"}
-    await streams.promote(redis)
+    await volatile.add_later(redis, stream, streams.volatile_fields("v1", b"{}"), 0)
+    await volatile.add_keyed(redis, "alo:jobs:key:digest:k", 9, stream, streams.volatile_fields("v2", b"{}"), 0)
+    await volatile.cancel(redis, "v1")
+    assert await volatile.cancelled_of(redis, ["v1", "v2"]) == {"v1"}
+    await volatile.promote(redis)
     async with redis.blocking() as call:
-        [first] = (await streams.wait_take(call, "worker", [stream], 1000)).entries
-    rest = (await streams.take(redis, "worker", limits, 10)).entries
-    assert sorted(await streams.beat(redis, "worker", [first, *rest])) == [1, 1, 1, 2]
-    assert (await streams.take_over(redis, "worker", [task], 10)).entries == []
-    await streams.announce(redis, "worker")
-    assert await streams.count_workers(redis) == 1
-    await streams.finish(redis, [(each.stream, each.id) for each in [first, *rest]])
-    await streams.leave(redis, "worker", [task])
+        [first] = (await consumer_group.wait_take(call, "worker", [stream], 1000)).entries
+    rest = (await consumer_group.take(redis, "worker", limits, 10)).entries
+    assert sorted(await consumer_group.beat(redis, "worker", [first, *rest])) == [1, 1, 1, 2]
+    assert (await consumer_group.take_over(redis, "worker", [task], 10)).entries == []
+    await consumer_group.announce(redis, "worker")
+    assert await consumer_group.count_workers(redis) == 1
+    await consumer_group.finish(redis, [(each.stream, each.id) for each in [first, *rest]])
+    await consumer_group.leave(redis, "worker", [task])
     assert await streams.lengths(redis, [stream]) == [0]
 
 
