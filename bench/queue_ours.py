@@ -36,13 +36,12 @@ import trio
 
 from bench.cpu import CpuMeter, used
 from bench.recorder import milliseconds
-from jobs.engine import consumer_group, streams
-from jobs.engine.consumer_group import Limits
+from jobs.engine import consumer_group, streams, volatile
+from jobs.engine.consumer_group import TaskLimits
 from jobs.engine.job import Job
 from jobs.engine.queue import Queue
-from jobs.engine.streams import MAX_HANDED, Stream
+from jobs.engine.streams import MAX_HANDED, JobStream
 from jobs.engine.task import Handler, Task
-from jobs.engine.volatile import volatile_id
 from jobs.engine.worker import Work, Worker
 from runtime.config import Config
 from runtime.log import configure_logging
@@ -258,7 +257,7 @@ class Case:
         }
 
     async def _memory(self) -> dict[str, Any]:
-        stream = Stream(self._task.name, 1)
+        stream = JobStream(self._task.name, 1)
         async with self._open() as (_, redis):
             await consumer_group.make_groups(redis, [stream])
             before = await _used_memory(redis)
@@ -269,7 +268,7 @@ class Case:
             waiting = await _used_memory(redis)
             taken = 0
             while taken < self._jobs:
-                some = await consumer_group.take(redis, "bench", {self._task.name: Limits()}, BULK)
+                some = await consumer_group.take(redis, "bench", {self._task.name: TaskLimits()}, BULK)
                 taken += len(some.entries)
             pending = await _used_memory(redis)
         return {
@@ -281,7 +280,7 @@ class Case:
     def _fields(self, number: int) -> tuple[Any, ...]:
         if self._kind == "durable":
             return streams.durable_fields(number)
-        return streams.volatile_fields(volatile_id(), self._task.encode(ARGUMENTS))
+        return streams.volatile_fields(volatile.new_id(), self._task.encode(ARGUMENTS))
 
 
 async def _lines(stream: trio.abc.ReceiveStream) -> AsyncGenerator[bytes, None]:

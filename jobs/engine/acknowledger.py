@@ -12,7 +12,6 @@ import trio
 from jobs.engine import consumer_group, streams, volatile
 from jobs.engine.progress import result_commands
 from jobs.engine.run import Run
-from jobs.engine.volatile import key_of
 from store import jobs
 from store.batching.group_commit import Batcher
 from store.errors import StoreError
@@ -77,10 +76,10 @@ class Acknowledger:
             if run.entry.durable is not None and run.ending is not None  # as `_batcher` has seen to
         ]
         if settled:
-            await self._insist(settled)
+            await self._write_endings(settled)
         await self._finish(runs)
 
-    async def _insist(self, settled: Sequence[Settled]) -> None:
+    async def _write_endings(self, settled: Sequence[Settled]) -> None:
         delay_s = RETRY_S
         while True:
             try:
@@ -101,7 +100,7 @@ class Acknowledger:
             log.error("ending_cannot_be_written", job=settled[0].id, error=str(error))
             return
         for each in settled:
-            await self._insist([each])
+            await self._write_endings([each])
 
     async def _settle_volatile(self, runs: list[Run]) -> None:
         # What has ended well goes first: that makes room in a Redis that is full.
@@ -131,21 +130,21 @@ class Acknowledger:
 
     async def _finish(self, runs: Sequence[Run]) -> None:
         try:
-            await self._redis.pipeline([command for run in runs for command in _last_words(run)])
+            await self._redis.pipeline([command for run in runs for command in _closing_commands(run)])
             await consumer_group.finish(self._redis, [(run.entry.stream, run.entry.id) for run in runs])
         except (StoreError, RedisError) as error:
             # They are taken over later: durable ones are found gone then, volatile ones run once more.
             log.warning("entries_not_finished", jobs=len(runs), error=str(error))
 
 
-def _last_words(run: Run) -> list[tuple[Any, ...]]:
+def _closing_commands(run: Run) -> list[tuple[Any, ...]]:
     """What else is to be said to Redis of a run that has ended; if it does not take it, nothing is lost that was
     promised."""
     if run.ending is None or run.ending.outcome in ("retry", "snoozed"):
         return []
     commands: list[tuple[Any, ...]] = []
     if run.entry.key:
-        commands.append(("DEL", key_of(run.task.name, run.entry.key)))
+        commands.append(("DEL", volatile.key_name(run.task.name, run.entry.key)))
     if run.task.keep_result_s:
         outcome = "failed" if run.ending.is_death else run.ending.outcome
         commands += result_commands(run.id, outcome, run.attempt, run.result, kept_s=run.task.keep_result_s)

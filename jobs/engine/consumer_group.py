@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from jobs.engine.streams import Entry, NoJob, Stream, is_full, parse_entry, streams_of
+from jobs.engine.streams import JobEntry, JobStream, NoJob, is_full, parse_entry, streams_of
 from jobs.engine.volatile import CANCELLED
 from store.redis.client import Redis, RedisError
 from store.redis.script import Script
@@ -33,7 +33,7 @@ _TAKE_OVER: Final = Script(_LUA, "take_over")
 _BEAT: Final = Script(_LUA, "beat")
 
 
-class Limits(Struct, frozen=True):
+class TaskLimits(Struct, frozen=True):
     """Of one task, over all workers.
 
     :ivar concurrency: None: no limit.
@@ -45,22 +45,22 @@ class Limits(Struct, frozen=True):
     period_s: float = 0
 
     @property
-    def are_none(self) -> bool:
+    def is_unlimited(self) -> bool:
         return self.concurrency is None and not self.starts
 
 
-async def make_groups(redis: Redis, streams: Sequence[Stream]) -> list[Stream]:
+async def make_groups(redis: Redis, streams: Sequence[JobStream]) -> list[JobStream]:
     """From the beginning of each stream: what was added before its group was there counts. The streams that are without
     a group still, since Redis is full: the others can be worked off meanwhile."""
-    doubtful = []
+    refused = []
     made = await redis.pipeline([("XGROUP", "CREATE", each.name, GROUP, "0", "MKSTREAM") for each in streams])
     for stream, reply in zip(streams, made, strict=True):
         if isinstance(reply, RedisError) and is_full(reply):
-            doubtful.append(stream)  # It says so before it looks whether there is something to make.
+            refused.append(stream)  # It says so before it looks whether there is something to make.
         elif isinstance(reply, RedisError) and not str(reply).startswith("BUSYGROUP"):
             raise reply
-    looked_at = await redis.pipeline([("XPENDING", each.name, GROUP) for each in doubtful])
-    return [each for each, reply in zip(doubtful, looked_at, strict=True) if isinstance(reply, RedisError)]
+    checked = await redis.pipeline([("XPENDING", each.name, GROUP) for each in refused])
+    return [each for each, reply in zip(refused, checked, strict=True) if isinstance(reply, RedisError)]
 
 
 async def begin_epoch(redis: Redis) -> bool:
@@ -75,21 +75,21 @@ async def begin_epoch(redis: Redis) -> bool:
         raise
 
 
-class Taken(Struct):
+class TakenEntries(Struct):
     """What one look has brought.
 
     :ivar bad: entries that are no jobs, with what is wrong with them.
     :ivar groupless: streams that have no group: Redis was flushed, or they are new.
     """
 
-    entries: list[Entry]
-    bad: list[tuple[Stream, bytes, str]]
-    groupless: list[Stream]
+    entries: list[JobEntry]
+    bad: list[tuple[JobStream, bytes, str]]
+    groupless: list[JobStream]
 
 
 async def take(
-    redis: Redis, consumer: str, tasks: Mapping[str, Limits], room: int, *, lowest_first: bool = False
-) -> Taken:
+    redis: Redis, consumer: str, tasks: Mapping[str, TaskLimits], room: int, *, lowest_first: bool = False
+) -> TakenEntries:
     """Take what there is, at most `room` entries, the highest priorities first, within the tasks' limits.
 
     :param tasks: those that come first have the first choice among those of one priority.
@@ -110,7 +110,7 @@ async def take(
     return taken
 
 
-async def wait_take(call: Any, consumer: str, streams: Sequence[Stream], wait_ms: int) -> Taken:
+async def wait_take(call: Any, consumer: str, streams: Sequence[JobStream], wait_ms: int) -> TakenEntries:
     """Wait for the next entry of these streams, and take it; usually one, sometimes one of each.
 
     :param call: of a connection of its own (`Redis.blocking`).
@@ -118,14 +118,14 @@ async def wait_take(call: Any, consumer: str, streams: Sequence[Stream], wait_ms
     """
     read = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", wait_ms, "STREAMS")
     reply = await call(*read, *(each.name for each in streams), *([">"] * len(streams)), wait_s=wait_ms / 1000)
-    of_name = {each.name.encode(): each for each in streams}
-    found = [(of_name[name], id, fields, 1) for name, entries in reply or () for id, fields in entries]
+    by_name = {each.name.encode(): each for each in streams}
+    found = [(by_name[name], id, fields, 1) for name, entries in reply or () for id, fields in entries]
     # Just added, or it would have been taken before: what it waited is nothing.
     now_ms = max((int(id.partition(b"-")[0]) for _, id, _, _ in found), default=0)
     return _parsed(found, now_ms)
 
 
-async def take_over(redis: Redis, consumer: str, tasks: Iterable[str], room: int) -> Taken:
+async def take_over(redis: Redis, consumer: str, tasks: Iterable[str], room: int) -> TakenEntries:
     """Take entries over from workers that give no sign of life, and forget such workers."""
     streams = streams_of(tasks)
     limits = (round(TAKE_OVER_AFTER_S * 1000), room, round(FORGET_AFTER_S * 1000))
@@ -134,8 +134,8 @@ async def take_over(redis: Redis, consumer: str, tasks: Iterable[str], room: int
     return _parsed(found, 0)
 
 
-def _parsed(found: Sequence[tuple[Stream, bytes, list[bytes], int]], now_ms: int) -> Taken:
-    taken = Taken([], [], [])
+def _parsed(found: Sequence[tuple[JobStream, bytes, list[bytes], int]], now_ms: int) -> TakenEntries:
+    taken = TakenEntries([], [], [])
     for stream, id, fields, times in found:
         try:
             taken.entries.append(parse_entry(stream, id, fields, now_ms, times))
@@ -144,7 +144,7 @@ def _parsed(found: Sequence[tuple[Stream, bytes, list[bytes], int]], now_ms: int
     return taken
 
 
-async def beat(redis: Redis, consumer: str, entries: Sequence[Entry]) -> list[int]:
+async def beat(redis: Redis, consumer: str, entries: Sequence[JobEntry]) -> list[int]:
     """These are still at work: of each 1, or 0 if another worker has taken it over, or 2 if its job was cancelled."""
     arguments: list[Any] = [consumer]
     for entry in entries:
@@ -153,16 +153,16 @@ async def beat(redis: Redis, consumer: str, entries: Sequence[Entry]) -> list[in
     return answers
 
 
-async def finish(redis: Redis, entries: Sequence[tuple[Stream, bytes]]) -> None:
+async def finish(redis: Redis, entries: Sequence[tuple[JobStream, bytes]]) -> None:
     """These have been dealt with: their entries go.
 
     :raises Unavailable: if Redis cannot be reached; they are taken over later.
     """
-    of_stream: dict[Stream, list[bytes]] = {}
+    by_stream: dict[JobStream, list[bytes]] = {}
     for stream, id in entries:
-        of_stream.setdefault(stream, []).append(id)
+        by_stream.setdefault(stream, []).append(id)
     commands: list[tuple[Any, ...]] = []
-    for stream, ids in of_stream.items():
+    for stream, ids in by_stream.items():
         commands.append(("XACK", stream.name, GROUP, *ids))
         commands.append(("XDEL", stream.name, *ids))
     for reply in await redis.pipeline(commands):

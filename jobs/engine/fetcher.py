@@ -9,17 +9,17 @@ import structlog
 import trio
 
 from jobs.engine import consumer_group, streams
-from jobs.engine.consumer_group import Limits, Taken
+from jobs.engine.consumer_group import TakenEntries, TaskLimits
 from jobs.engine.monitor import Monitor
 from jobs.engine.runner import Runner
-from jobs.engine.streams import Stream
+from jobs.engine.streams import JobStream
 from jobs.engine.task import Task
 from store.errors import StoreError
 from store.redis.client import Redis, RedisError
 
 log = structlog.get_logger(__name__)
 
-LOOK_S: Final = 0.2
+POLL_S: Final = 0.2
 """How often a task with a limit of its own is looked at while nothing else comes: a stream cannot be waited for that
 may not be read now."""
 
@@ -53,7 +53,7 @@ class Fetcher:
         self._runner = runner
         self._monitor = monitor
         self._on_flushed = on_flushed
-        self._groupless: set[Stream] = set()
+        self._groupless: set[JobStream] = set()
         self._groups_at = 0.0
         self._has_begun = False
         self._turn = 0
@@ -74,10 +74,10 @@ class Fetcher:
             try:
                 await self._unless_stopped(self._redis.wait_connected)
                 if not self._is_stopping:
-                    await self._take_on()
+                    await self._take_until_stopped()
             except (StoreError, RedisError) as error:
                 if not str(error).startswith("NOGROUP"):
-                    log.warning("queue_lost", error=str(error))
+                    log.warning("redis_not_read", error=str(error))
                     await trio.sleep(RETRY_S)
 
     async def _unless_stopped(self, wait: Callable[[], Awaitable[object]]) -> None:
@@ -87,7 +87,7 @@ class Fetcher:
                 self._waiting.cancel()
             await wait()
 
-    async def _take_on(self) -> None:
+    async def _take_until_stopped(self) -> None:
         async with self._redis.blocking() as call:
             await self._make_groups()
             while True:
@@ -98,13 +98,13 @@ class Fetcher:
                 if trio.current_time() >= self._take_over_at:
                     await self._take_over(room)
                     continue
-                taken = await self._take_what_is_there(room)
+                taken = await self._take_waiting(room)
                 if not taken.entries and not taken.bad:
-                    taken = await self._wait_for_more(call)
+                    taken = await self._wait_take(call)
                 await self._begin(taken)
 
     async def _take_over(self, room: int) -> None:
-        taken = await consumer_group.take_over(self._redis, self._worker, self._open(), room)
+        taken = await consumer_group.take_over(self._redis, self._worker, self._unpaused(), room)
         if len(taken.entries) + len(taken.bad) < room:
             # Else there may be more, and what is oldest comes first.
             self._take_over_at = trio.current_time() + consumer_group.TAKE_OVER_AFTER_S / 4
@@ -115,25 +115,29 @@ class Fetcher:
         self._groups_at = trio.current_time() + REGROUP_S
         self._groupless = set(await consumer_group.make_groups(self._redis, streams.streams_of(self._limits)))
         if self._groupless:
-            log.error("redis_is_full", note="jobs of these cannot be taken", tasks=sorted(_tasks_of(self._groupless)))
+            log.error(
+                "redis_is_full",
+                note="workers cannot take jobs of these tasks",
+                tasks=sorted(_tasks_of(self._groupless)),
+            )
         if await consumer_group.begin_epoch(self._redis):
             if self._has_begun:
-                log.warning("redis_was_flushed", note="jobs are handed in anew")
+                log.warning("redis_was_flushed", note="the relay hands the jobs in again")
             self._on_flushed()
         self._has_begun = True
 
-    def _open(self) -> dict[str, Limits]:
+    def _unpaused(self) -> dict[str, TaskLimits]:
         paused = self._monitor.paused
         return {task: limits for task, limits in self._limits.items() if task not in paused}
 
-    async def _take_what_is_there(self, room: int) -> Taken:
-        open_ = list(self._open().items())
-        if not open_:
-            return Taken([], [], [])
+    async def _take_waiting(self, room: int) -> TakenEntries:
+        unpaused = list(self._unpaused().items())
+        if not unpaused:
+            return TakenEntries([], [], [])
         # Tasks of one priority take turns, so that one with many jobs does not hold up the others.
         self._turn += 1
-        first = self._turn % len(open_)
-        in_turn = dict(open_[first:] + open_[:first])
+        first = self._turn % len(unpaused)
+        in_turn = dict(unpaused[first:] + unpaused[:first])
         is_lowest_first = self._turn % LOWEST_FIRST == 0
         taken = await consumer_group.take(self._redis, self._worker, in_turn, room, lowest_first=is_lowest_first)
         if not self._groupless.issuperset(taken.groupless) or (
@@ -142,21 +146,21 @@ class Fetcher:
             await self._make_groups()
         return taken
 
-    async def _wait_for_more(self, call: Callable[..., Any]) -> Taken:
-        open_ = self._open()
-        free = [task for task, limits in open_.items() if limits.are_none]
-        is_to_look = len(free) < len(open_)
+    async def _wait_take(self, call: Callable[..., Any]) -> TakenEntries:
+        unpaused = self._unpaused()
+        free = [task for task, limits in unpaused.items() if limits.is_unlimited]
+        is_to_look = len(free) < len(unpaused)
         readable = [each for each in streams.streams_of(free) if each not in self._groupless]
-        wait_ms = min(consumer_group.BLOCK_MS, round(LOOK_S * 1000)) if is_to_look else consumer_group.BLOCK_MS
+        wait_ms = min(consumer_group.BLOCK_MS, round(POLL_S * 1000)) if is_to_look else consumer_group.BLOCK_MS
         if not readable:
             await trio.sleep(wait_ms / 1000)
-            return Taken([], [], [])
+            return TakenEntries([], [], [])
         return await consumer_group.wait_take(call, self._worker, readable, wait_ms)
 
-    async def _begin(self, taken: Taken) -> None:
+    async def _begin(self, taken: TakenEntries) -> None:
         if taken.bad:
-            for _, _, what in taken.bad:
-                log.error("entry_is_no_job", error=what)
+            for _, _, error in taken.bad:
+                log.error("entry_invalid", error=error)
             await consumer_group.finish(self._redis, [(stream, id) for stream, id, _ in taken.bad])
         rest, taken_at = taken.entries, trio.current_time()
         while rest:
@@ -169,15 +173,15 @@ class Fetcher:
             rest = rest[room:]
 
 
-def _tasks_of(groupless: Iterable[Stream]) -> set[str]:
+def _tasks_of(groupless: Iterable[JobStream]) -> set[str]:
     return {stream.task for stream in groupless}
 
 
-def _limits_of(task: Task) -> Limits:
+def _limits_of(task: Task) -> TaskLimits:
     starts, period_s = task.rate or (0, 0.0)
-    return Limits(task.concurrency, starts, period_s)
+    return TaskLimits(task.concurrency, starts, period_s)
 
 
-def _log_taken_over(taken: Taken) -> None:
+def _log_taken_over(taken: TakenEntries) -> None:
     for entry in taken.entries:
         log.info("job_taken_over", task=entry.stream.task, job=entry.job or entry.durable, entry=entry.id.decode())

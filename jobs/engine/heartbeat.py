@@ -56,19 +56,19 @@ async def _beat_redis(redis: Redis, worker: str, held: list[Run]) -> None:
                     # Or it has just been finished; then this does nothing. A durable one is its claim's, in Postgres.
                     run.stop("lost")
     except (StoreError, RedisError) as error:
-        log.warning("no_sign_of_life", service="Redis", error=str(error))
+        log.warning("heartbeat_failed", service="Redis", error=str(error))
 
 
 async def _beat_postgres(pool: Pool, worker: str, held: list[Run]) -> None:
-    of_id = {run.entry.durable: run for run in held if run.entry.durable is not None and run.ending is None}
-    if not of_id:
+    by_id = {run.entry.durable: run for run in held if run.entry.durable is not None and run.ending is None}
+    if not by_id:
         return
     try:
-        still = await jobs.beat(pool, [id for id in of_id if id is not None], worker)
+        still = await jobs.beat(pool, [id for id in by_id if id is not None], worker)
     except (StoreError, Error) as error:
-        log.warning("no_sign_of_life", service="Postgres", error=str(error))
+        log.warning("heartbeat_failed", service="Postgres", error=str(error))
         return
-    for id, run in of_id.items():
+    for id, run in by_id.items():
         if still.get(id or 0) is None:
             run.stop("lost")
         elif still[id or 0]:

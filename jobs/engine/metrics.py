@@ -44,7 +44,7 @@ class Metrics:
         self._runs = {task: runs.labels(task) for task in tasks}
         self._done = {task: self._ended.labels(task, "done") for task in tasks}
 
-        self.looked_at([], {})
+        self.update([], {})
 
     def started(self, run: Run) -> None:
         self._waits[run.task.name].observe(run.entry.waited_ms / 1000)
@@ -58,7 +58,7 @@ class Metrics:
         else:
             self._ended.labels(task, outcome).inc()
 
-    def looked_at(self, status: Iterable[TaskStatus], in_redis: dict[str, int]) -> None:
+    def update(self, status: Iterable[TaskStatus], in_redis: dict[str, int]) -> None:
         """What is in Postgres and in Redis now."""
         found = {each.task: each for each in status}
         # Tasks of the registry alone: labels that come and go would stay for ever.

@@ -52,9 +52,9 @@ class Monitor:
                 self._known.set()
                 if trio.current_time() >= count_at:
                     count_at = trio.current_time() + COUNT_S
-                    self._metrics.looked_at(await jobs.status(self._pool), await self._count_entries())
+                    self._metrics.update(await jobs.status(self._pool), await self._count_entries())
             except (StoreError, RedisError, Error) as error:
-                log.warning("not_counted", error=str(error))
+                log.warning("jobs_not_counted", error=str(error))
             await trio.sleep(POLL_S)
 
     async def _count_entries(self) -> dict[str, int]:

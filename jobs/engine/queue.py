@@ -16,9 +16,8 @@ from msgspec import Struct
 
 from jobs.engine import streams, volatile
 from jobs.engine.progress import fields_of
-from jobs.engine.streams import PRIORITIES, Stream
+from jobs.engine.streams import PRIORITIES, JobStream
 from jobs.engine.task import BadPayload, Task
-from jobs.engine.volatile import is_volatile_id, key_of, volatile_id
 from store import jobs
 from store.errors import BadJob, Overloaded, StoreError
 from store.postgres.driver import Error
@@ -61,7 +60,7 @@ class Queue:
     def __init__(self, pool: Pool, redis: Redis) -> None:
         self._pool = pool
         self._redis = redis
-        self._lengths: dict[Stream, tuple[int, float]] = {}
+        self._lengths: dict[JobStream, tuple[int, float]] = {}
 
     async def enqueue(
         self,
@@ -90,13 +89,13 @@ class Queue:
         if len(key) > MAX_KEY or "\0" in key:
             raise BadPayload(f"a key has at most {MAX_KEY} characters, and no NUL")
         payload, delay_s = task.encode(arguments), max(0.0, delay_s)
-        stream = Stream(task.name, PRIORITIES[priority])
+        stream = JobStream(task.name, PRIORITIES[priority])
         if task.is_volatile:
             return await self._enqueue_volatile(stream, payload, key, delay_s)
         if key:
             is_handed = not delay_s and await self._has_room(stream, 1)
             try:
-                job, is_to_go = await jobs.enqueue(
+                job, must_hand_in = await jobs.enqueue(
                     self._pool,
                     task.name,
                     payload,
@@ -108,7 +107,7 @@ class Queue:
                 )
             except BadJob as error:
                 raise BadPayload(f"not to be kept: {error}") from None
-            if is_to_go:
+            if must_hand_in:
                 await self._hand_in(stream, [job])
             return str(job)
         return (await self._enqueue_plain(stream, [payload], delay_s))[0]
@@ -122,7 +121,7 @@ class Queue:
             `enqueue`, of which some may have been enqueued.
         """
         payloads = [task.encode(each) for each in arguments]
-        stream = Stream(task.name, PRIORITIES[priority])
+        stream = JobStream(task.name, PRIORITIES[priority])
         ids: list[str] = []
         for at in range(0, len(payloads), MAX_BATCH):
             batch = payloads[at : at + MAX_BATCH]
@@ -134,7 +133,7 @@ class Queue:
                 ids += await self._add_volatile(stream, batch)
         return ids
 
-    async def _enqueue_plain(self, stream: Stream, payloads: Sequence[bytes], delay_s: float) -> list[str]:
+    async def _enqueue_plain(self, stream: JobStream, payloads: Sequence[bytes], delay_s: float) -> list[str]:
         is_handed = not delay_s and await self._has_room(stream, len(payloads))
         try:
             ids = await jobs.enqueue_plain(
@@ -146,7 +145,7 @@ class Queue:
             await self._hand_in(stream, ids)
         return [str(each) for each in ids]
 
-    async def _has_room(self, stream: Stream, more: int) -> bool:
+    async def _has_room(self, stream: JobStream, more: int) -> bool:
         """Whether durable jobs may go to Redis at once; else a worker hands them in when there is room."""
         if not self._redis.is_connected:
             return False
@@ -161,7 +160,7 @@ class Queue:
             self._lengths[stream] = length, trio.current_time()
         return length + more <= streams.MAX_HANDED
 
-    async def _hand_in(self, stream: Stream, ids: Sequence[int]) -> None:
+    async def _hand_in(self, stream: JobStream, ids: Sequence[int]) -> None:
         """They are committed: whatever becomes of this, they will run."""
         try:
             length = await streams.add_to(self._redis, stream, [streams.durable_fields(job) for job in ids])
@@ -174,25 +173,27 @@ class Queue:
                 except (StoreError, Error) as later:
                     log.warning("jobs_wait_for_their_lease", task=stream.task, error=str(later))
 
-    async def _enqueue_volatile(self, stream: Stream, payload: bytes, key: str, delay_s: float) -> str:
+    async def _enqueue_volatile(self, stream: JobStream, payload: bytes, key: str, delay_s: float) -> str:
         if not key and not delay_s:
             return (await self._add_volatile(stream, [payload]))[0]
-        job = volatile_id()
+        job = volatile.new_id()
         fields = streams.volatile_fields(job, payload, 0, key)
         if key:
             held_s = round(volatile.KEY_S + delay_s)
-            return await volatile.add_keyed(self._redis, key_of(stream.task, key), held_s, stream, fields, delay_s)
+            return await volatile.add_keyed(
+                self._redis, volatile.key_name(stream.task, key), held_s, stream, fields, delay_s
+            )
         await volatile.add_later(self._redis, stream, fields, delay_s)
         return job
 
-    async def _add_volatile(self, stream: Stream, payloads: Sequence[bytes]) -> list[str]:
-        ids = [volatile_id() for _ in payloads]
-        await self._make_sure_of_room(stream, len(ids))
+    async def _add_volatile(self, stream: JobStream, payloads: Sequence[bytes]) -> list[str]:
+        ids = [volatile.new_id() for _ in payloads]
+        await self._check_room(stream, len(ids))
         fields = [streams.volatile_fields(job, payload) for job, payload in zip(ids, payloads, strict=True)]
         await streams.add(self._redis, [(stream, each) for each in fields])
         return ids
 
-    async def _make_sure_of_room(self, stream: Stream, more: int) -> None:
+    async def _check_room(self, stream: JobStream, more: int) -> None:
         length, at = self._lengths.get(stream, (0, 0.0))
         if at < trio.current_time() - RECHECK_S or length + more > streams.MAX_WAITING:
             [length] = await streams.lengths(self._redis, [stream])
@@ -208,7 +209,7 @@ class Queue:
         """
         if (number := durable_number(job)) is not None:
             return await jobs.cancel(self._pool, number) or "unknown"
-        if not is_volatile_id(job):
+        if not volatile.is_id(job):
             return "unknown"
         await volatile.cancel(self._redis, job)
         return "stopping"

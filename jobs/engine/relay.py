@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from jobs.engine import streams, volatile
-from jobs.engine.streams import Stream
+from jobs.engine.streams import JobStream
 from jobs.engine.task import Task
 from store import jobs
 from store.errors import StoreError
@@ -87,7 +87,7 @@ class Relay:
         return min(POLL_S, (due_ms - now_ms) / 1000) if due_ms > now_ms else FULL_S
 
     async def _add(self, due: list[jobs.Due]) -> None:
-        entries = [(Stream(job.task, job.priority), streams.durable_fields(job.id, job.waited_ms)) for job in due]
+        entries = [(JobStream(job.task, job.priority), streams.durable_fields(job.id, job.waited_ms)) for job in due]
         self._is_refused = True
         try:
             await streams.add(self._redis, entries)

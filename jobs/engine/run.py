@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from jobs.engine.job import GiveUp, Job, Snooze
-from jobs.engine.streams import Entry
+from jobs.engine.streams import JobEntry
 from jobs.engine.task import BadPayload, Task
 from store.jobs import Ending
 
@@ -33,13 +33,13 @@ class Run:
     :ivar attempt: number of this run.
     :ivar version: of a durable job; see `store.jobs.Claimed`.
     :ivar ending: how it has ended; None while it runs, and if that is for another worker to say.
-    :ivar wish: why it is being stopped: "cancelled", "lost" (another worker has it) or "stopped" (the worker ends);
-        empty: it is not.
+    :ivar stop_reason: why it is being stopped: "cancelled", "lost" (another worker has it) or "stopped" (the worker
+        ends); empty: it is not.
     """
 
-    __slots__ = ("attempt", "ending", "entry", "id", "payload", "result", "scope", "task", "version", "wish")
+    __slots__ = ("attempt", "ending", "entry", "id", "payload", "result", "scope", "stop_reason", "task", "version")
 
-    def __init__(self, task: Task, entry: Entry, payload: bytes, attempt: int, version: int = 0) -> None:
+    def __init__(self, task: Task, entry: JobEntry, payload: bytes, attempt: int, version: int = 0) -> None:
         self.task = task
         self.entry = entry
         self.payload = payload
@@ -48,13 +48,13 @@ class Run:
         self.id = entry.job if entry.durable is None else str(entry.durable)
         self.scope: trio.CancelScope | None = None
         self.ending: Ending | None = None
-        self.wish = ""
+        self.stop_reason = ""
         self.result: bytes = b""
 
-    def stop(self, wish: str) -> None:
+    def stop(self, reason: str) -> None:
         """Cancel it. Atomic (no checkpoint)."""
-        if not self.wish:
-            self.wish = wish
+        if not self.stop_reason:
+            self.stop_reason = reason
             if self.scope is not None:
                 self.scope.cancel()
 
@@ -63,13 +63,13 @@ class Run:
         self.ending = await self._run(job)
 
     async def _run(self, job: Job) -> Ending | None:
-        if not self.wish and self.attempt > self.task.attempts:
+        if not self.stop_reason and self.attempt > self.task.attempts:
             return self._lost_too_often()
-        ending = await self._attempt(job) if not self.wish else None
+        ending = await self._attempt(job) if not self.stop_reason else None
         # What it raises while it is being stopped is no failure of its own.
-        if not self.wish or ending is DONE:
+        if not self.stop_reason or ending is DONE:
             return ending
-        return {"cancelled": CANCELLED, "stopped": PUT_BACK}.get(self.wish)
+        return {"cancelled": CANCELLED, "stopped": PUT_BACK}.get(self.stop_reason)
 
     def _lost_too_often(self) -> Ending:
         reason = f"its worker died, or was cut off, in attempt {self.attempt - 1}, the last one"

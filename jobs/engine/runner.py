@@ -13,7 +13,7 @@ from jobs.engine.acknowledger import Acknowledger
 from jobs.engine.job import Job
 from jobs.engine.metrics import Metrics
 from jobs.engine.run import Run
-from jobs.engine.streams import Entry, Stream
+from jobs.engine.streams import JobEntry, JobStream
 from jobs.engine.task import Task
 from store import jobs
 from store.errors import StoreError, Unavailable
@@ -48,7 +48,7 @@ class Runner:
         self._size = size
         self._metrics = metrics
         self._acknowledger = Acknowledger(pool, redis, worker, self._settled)
-        self._held: dict[tuple[Stream, bytes], Run] = {}
+        self._held: dict[tuple[JobStream, bytes], Run] = {}
         self._running = 0
         self._changed = trio.Event()
 
@@ -87,7 +87,7 @@ class Runner:
         for run in self.held:
             run.stop("stopped")
 
-    async def begin(self, entries: Sequence[Entry]) -> None:
+    async def begin(self, entries: Sequence[JobEntry]) -> None:
         """Run the jobs of these entries, as long as they are still to be run and by nobody else.
 
         Entries that cannot be claimed now stay pending, and are looked at again when they are taken over.
@@ -101,20 +101,20 @@ class Runner:
         if durable:
             await self._begin_durable(durable)
 
-    async def _begin_volatile(self, entries: Sequence[Entry]) -> None:
+    async def _begin_volatile(self, entries: Sequence[JobEntry]) -> None:
         unwanted: set[str] = set()
         try:
             unwanted = await volatile.cancelled_of(self._redis, [entry.job for entry in entries])
         except (StoreError, RedisError) as error:
             # Then they begin, and are stopped with the next sign of life.
-            log.warning("cancelled_not_known", error=str(error))
+            log.warning("cancellations_not_read", error=str(error))
         for entry in entries:
             run = Run(self._tasks[entry.stream.task], entry, entry.payload, entry.attempt + 1)
             if entry.job in unwanted:
                 run.stop("cancelled")
             self._start(run)
 
-    async def _begin_durable(self, entries: Sequence[Entry]) -> None:
+    async def _begin_durable(self, entries: Sequence[JobEntry]) -> None:
         ids = list(dict.fromkeys(entry.durable for entry in entries if entry.durable is not None))
         claimed = await self._claim(ids)
         if claimed is None:
@@ -126,7 +126,7 @@ class Runner:
                 self._start(Run(self._tasks[found.task], entry, found.payload, found.attempt, found.version))
                 continue
             if not isinstance(found, str):
-                log.error("job_of_an_unknown_task", job=found.id, task=found.task, entry=entry.stream.name)
+                log.error("task_unknown", job=found.id, task=found.task, entry=entry.stream.name)
             over.append((entry.stream, entry.id))
         if over:
             # Nothing is to be done for them here; those that have not ended come back by themselves.

@@ -34,7 +34,7 @@ MAX_HANDED: Final = 4_000
 """Entries of durable jobs in one stream: what busy workers take in a second or two. The others wait in Postgres."""
 
 
-class Stream(Struct, frozen=True):
+class JobStream(Struct, frozen=True):
     """One stream: of a task and a priority."""
 
     task: str
@@ -45,7 +45,7 @@ class Stream(Struct, frozen=True):
         return f"{PREFIX}{self.task}:{self.priority}"
 
 
-class Entry(Struct, frozen=True):
+class JobEntry(Struct, frozen=True):
     """What was taken from a stream.
 
     :ivar id: of the entry.
@@ -57,7 +57,7 @@ class Entry(Struct, frozen=True):
     :ivar waited_ms: since the job was due.
     """
 
-    stream: Stream
+    stream: JobStream
     id: bytes
     durable: int | None
     job: str
@@ -71,10 +71,10 @@ class NoJob(Exception):
     """An entry that nobody here has written."""
 
 
-def streams_of(tasks: Iterable[str]) -> list[Stream]:
+def streams_of(tasks: Iterable[str]) -> list[JobStream]:
     """All streams of these tasks, the highest priorities first."""
     names = list(tasks)
-    return [Stream(task, priority) for priority in PRIORITIES.values() for task in names]
+    return [JobStream(task, priority) for priority in PRIORITIES.values() for task in names]
 
 
 def durable_fields(job: int, waited_ms: int = 0) -> tuple[Any, ...]:
@@ -92,22 +92,22 @@ def volatile_fields(job: str, payload: bytes, attempt: int = 0, key: str = "") -
     return ("v", job, "p", payload)
 
 
-def parse_entry(stream: Stream, id: bytes, fields: Sequence[bytes], now_ms: int, taken: int = 1) -> Entry:
+def parse_entry(stream: JobStream, id: bytes, fields: Sequence[bytes], now_ms: int, taken: int = 1) -> JobEntry:
     """
     :param now_ms: Redis' time.
     :param taken: how often the entry has been taken.
     :raises NoJob: if nobody here has written that.
     """
-    named = dict(zip(fields[::2], fields[1::2], strict=False))
+    values = dict(zip(fields[::2], fields[1::2], strict=False))
     waited_ms = max(0, now_ms - int(id.partition(b"-")[0]))
     try:
-        if b"j" in named:
-            job = int(named[b"j"])
+        if b"j" in values:
+            job = int(values[b"j"])
             if not 0 < job < 2**63:
                 raise NoJob
-            return Entry(stream, id, job, "", b"", 0, "", waited_ms + int(named.get(b"w", 0)))
-        attempt, key = int(named.get(b"a", 0)) + taken - 1, named.get(b"k", b"").decode()
-        return Entry(stream, id, None, named[b"v"].decode(), named[b"p"], attempt, key, waited_ms)
+            return JobEntry(stream, id, job, "", b"", 0, "", waited_ms + int(values.get(b"w", 0)))
+        attempt, key = int(values.get(b"a", 0)) + taken - 1, values.get(b"k", b"").decode()
+        return JobEntry(stream, id, None, values[b"v"].decode(), values[b"p"], attempt, key, waited_ms)
     except (KeyError, ValueError, NoJob):
         raise NoJob(f"entry {id.decode()} of {stream.name} is no job: {list(fields)!r:.200}") from None
 
@@ -117,7 +117,7 @@ def is_full(error: RedisError) -> bool:
     return "OOM command not allowed" in str(error)
 
 
-async def add(redis: Redis, entries: Sequence[tuple[Stream, Sequence[Any]]]) -> None:
+async def add(redis: Redis, entries: Sequence[tuple[JobStream, Sequence[Any]]]) -> None:
     """Add entries to their streams, one after the other in one round trip.
 
     :raises Unavailable: if Redis cannot be reached; any part may have been added.
@@ -126,13 +126,13 @@ async def add(redis: Redis, entries: Sequence[tuple[Stream, Sequence[Any]]]) -> 
     _checked(await redis.pipeline([("XADD", stream.name, "*", *fields) for stream, fields in entries]))
 
 
-async def add_to(redis: Redis, stream: Stream, entries: Sequence[Sequence[Any]]) -> int:
+async def add_to(redis: Redis, stream: JobStream, entries: Sequence[Sequence[Any]]) -> int:
     """The same of one stream; how many entries it holds then, as `lengths` says."""
     commands = [*(("XADD", stream.name, "*", *fields) for fields in entries), ("XLEN", stream.name)]
     return int(_checked(await redis.pipeline(commands))[-1])
 
 
-async def lengths(redis: Redis, streams: Sequence[Stream]) -> list[int]:
+async def lengths(redis: Redis, streams: Sequence[JobStream]) -> list[int]:
     """Entries of each, those included that are taken and not ended."""
     return _checked(await redis.pipeline([("XLEN", each.name) for each in streams]))
 
@@ -140,10 +140,10 @@ async def lengths(redis: Redis, streams: Sequence[Stream]) -> list[int]:
 async def lengths_by_task(redis: Redis, tasks: Iterable[str]) -> dict[str, int]:
     """The same of each task, over all priorities."""
     each = streams_of(tasks)
-    of_task: dict[str, int] = {}
+    by_task: dict[str, int] = {}
     for stream, length in zip(each, await lengths(redis, each), strict=True):
-        of_task[stream.task] = of_task.get(stream.task, 0) + length
-    return of_task
+        by_task[stream.task] = by_task.get(stream.task, 0) + length
+    return by_task
 
 
 def _checked(replies: list[Any]) -> list[Any]:

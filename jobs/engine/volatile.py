@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from jobs.engine import streams
-from jobs.engine.streams import Stream
+from jobs.engine.streams import JobStream
 from store.errors import Overloaded
 from store.redis.client import Redis, RedisError
 from store.redis.script import Script
@@ -34,38 +34,40 @@ _PROMOTE: Final = Script(_LUA, "promote")
 _ADD_KEYED: Final = Script(_LUA, "add_keyed")
 
 
-def volatile_id() -> str:
+def new_id() -> str:
     return "v" + os.urandom(8).hex()
 
 
-def is_volatile_id(job: str) -> bool:
+def is_id(job: str) -> bool:
     return len(job) == 17 and job[0] == "v"
 
 
-def key_of(task: str, key: str) -> str:
+def key_name(task: str, key: str) -> str:
     return f"alo:jobs:key:{task}:{key}"
 
 
-async def add_later(redis: Redis, stream: Stream, fields: Sequence[Any], delay_s: float) -> None:
+async def add_later(redis: Redis, stream: JobStream, fields: Sequence[Any], delay_s: float) -> None:
     """Add a volatile entry once the delay is over, by Redis' clock."""
     seconds, microseconds = await redis.call("TIME")
     due_ms = int(seconds) * 1000 + int(microseconds) // 1000 + round(delay_s * 1000)
-    participant = _later(stream, fields)
-    waiting, added = await redis.pipeline([("ZCARD", LATER), ("ZADD", LATER, due_ms, participant)])
+    packed = _pack(stream, fields)
+    waiting, added = await redis.pipeline([("ZCARD", LATER), ("ZADD", LATER, due_ms, packed)])
     if isinstance(added, RedisError):
         raise added
     if waiting >= streams.MAX_WAITING:
-        await redis.call("ZREM", LATER, participant)
+        await redis.call("ZREM", LATER, packed)
         raise Overloaded(LATER, waiting)
 
 
-async def add_keyed(redis: Redis, key: str, key_s: int, stream: Stream, fields: Sequence[Any], delay_s: float) -> str:
+async def add_keyed(
+    redis: Redis, key: str, key_s: int, stream: JobStream, fields: Sequence[Any], delay_s: float
+) -> str:
     """Add a volatile entry, now or later, unless one is there under its key: the job that is there now.
 
     :param key: its name in Redis, which is held for `key_s` at most.
     :raises Overloaded: if as many are there as may be.
     """
-    where, entry = (LATER, [_later(stream, fields)]) if delay_s else (stream.name, list(fields))
+    where, entry = (LATER, [_pack(stream, fields)]) if delay_s else (stream.name, list(fields))
     delay_ms = max(1, round(delay_s * 1000)) if delay_s else 0
     arguments = (fields[1], key_s, streams.MAX_WAITING, delay_ms, *entry)
     job: bytes = await _ADD_KEYED.run(redis, [key, where], arguments)
@@ -74,7 +76,7 @@ async def add_keyed(redis: Redis, key: str, key_s: int, stream: Stream, fields: 
     return job.decode()
 
 
-def _later(stream: Stream, fields: Sequence[Any]) -> bytes:
+def _pack(stream: JobStream, fields: Sequence[Any]) -> bytes:
     return msgspec.msgpack.encode([stream.task, str(stream.priority), *map(_text, fields)])
 
 

@@ -120,7 +120,7 @@ class Worker:
                 taking.cancel_scope.deadline = deadline
             await self._drain(runner, deadline)
             acknowledging.cancel_scope.cancel()
-        await self._by(told_at + STOP_S, lambda: consumer_group.leave(self._redis, self._id, tasks))
+        await self._until(told_at + STOP_S, lambda: consumer_group.leave(self._redis, self._id, tasks))
 
     async def _tell_ready(self) -> None:
         await self._redis.wait_connected()
@@ -130,13 +130,13 @@ class Worker:
         with trio.move_on_at(deadline):
             await runner.wait_idle()
         runner.stop_all()
-        await self._by(deadline + PUT_BACK_S, runner.wait_idle)
+        await self._until(deadline + PUT_BACK_S, runner.wait_idle)
 
-    async def _by(self, deadline: float, do: Callable[[], Awaitable[Any]]) -> None:
+    async def _until(self, deadline: float, do: Callable[[], Awaitable[Any]]) -> None:
         with trio.move_on_at(deadline) as scope:
             try:
                 await do()
             except (StoreError, RedisError) as error:
-                log.warning("not_left_in_order", error=str(error))
+                log.warning("worker_not_removed", error=str(error))
         if scope.cancelled_caught:
-            log.warning("not_left_in_order", note="what is left is taken over by other workers")
+            log.warning("worker_not_removed", note="other workers take over the jobs that are left")

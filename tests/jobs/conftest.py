@@ -66,7 +66,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifiers, "LOOK_LEAST_S", 0.05)
     monkeypatch.setattr(scheduler, "POLL_S", 0.05)
     monkeypatch.setattr(monitor, "POLL_S", 0.05)
-    monkeypatch.setattr(fetcher, "LOOK_S", 0.05)
+    monkeypatch.setattr(fetcher, "POLL_S", 0.05)
     monkeypatch.setattr(consumer_group, "BLOCK_MS", 50)
 
 

@@ -107,7 +107,7 @@ async def test_durable_jobs_beyond_what_redis_is_to_hold_wait_in_postgres_and_ru
 ) -> None:
     monkeypatch.setattr(streams, "MAX_HANDED", 20)
     task = Task(recorder.note)
-    stream = streams.Stream("note", 1)
+    stream = streams.JobStream("note", 1)
     for _ in range(6):
         await queue.enqueue_many(task, [{"number": 1}] * 10)
     assert await redis.call("XLEN", stream.name) == 20
@@ -144,8 +144,8 @@ async def test_volatile_jobs_beyond_what_redis_is_to_hold_are_refused(
 async def test_what_is_no_job_among_the_delayed_holds_up_nobody(
     queue: Queue, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
-    for participant in (b"\xc1", b"", b"text", b"\x93\xa1a\xa1b"):
-        await redis.call("ZADD", volatile.LATER, 1, participant)
+    for packed in (b"\xc1", b"", b"text", b"\x93\xa1a\xa1b"):
+        await redis.call("ZADD", volatile.LATER, 1, packed)
     task = Task(recorder.note, is_volatile=True)
     await queue.enqueue(task, {"number": 1}, delay_s=0.01)
     await start_worker(task)

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.engine.consumer_group import GROUP
 from jobs.engine.queue import Queue
-from jobs.engine.streams import Stream
+from jobs.engine.streams import JobStream
 from jobs.engine.task import Task
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -48,7 +48,7 @@ async def all_gone(pool: Pool, redis: Redis) -> bool:
     if await pool.fetch("select * from jobs"):
         return False
     for task in ("work", "volatile_work"):
-        name = Stream(task, 1).name
+        name = JobStream(task, 1).name
         length, pending = await redis.pipeline([("XLEN", name), ("XPENDING", name, GROUP)])
         if length or pending[0]:
             return False
@@ -155,7 +155,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_run_again(
     await let_leases_end(pool)
     # Of the first one the entry is lost as well, and its lease has ended.
     await pool.fetch("update jobs set due = clock_timestamp() where id = %s", (int(jobs[0]),))
-    await queue._redis.call("XTRIM", Stream("work", 1).name, "MAXLEN", 1)
+    await queue._redis.call("XTRIM", JobStream("work", 1).name, "MAXLEN", 1)
     await start_worker(*tasks)
 
     async def none() -> bool:

@@ -13,7 +13,7 @@ from jobs.engine import consumer_group, streams
 from jobs.engine.consumer_group import GROUP
 from jobs.engine.queue import Queue
 from jobs.engine.relay import Relay
-from jobs.engine.streams import Entry, Stream
+from jobs.engine.streams import JobEntry, JobStream
 from jobs.engine.task import Task
 from store import jobs
 from store.postgres.pool import Pool
@@ -21,7 +21,7 @@ from store.redis.client import Redis
 from tests.jobs.jobs_world import Recorder, ended, wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
-WORK = Stream("note", 1)
+WORK = JobStream("note", 1)
 
 SOON_S = 5.0
 """Much less than any lease."""
@@ -172,11 +172,11 @@ async def test_a_worker_notices_that_postgres_clock_went_back(
 
 async def test_rates_are_kept_when_redis_clock_goes_back(redis: Redis) -> None:
     """What was begun in an hour that is still to come counts no more, or nothing would begin until it has come."""
-    limits = {"note": consumer_group.Limits(None, 2, 60)}
+    limits = {"note": consumer_group.TaskLimits(None, 2, 60)}
     await consumer_group.make_groups(redis, [WORK])
     await streams.add(redis, [(WORK, streams.durable_fields(job)) for job in range(1, 9)])
 
-    async def taken() -> list[Entry]:
+    async def taken() -> list[JobEntry]:
         return (await consumer_group.take(redis, "worker", limits, 10)).entries
 
     assert len(await taken()) == 2

@@ -55,8 +55,8 @@ async def test_runs_waits_and_outcomes_are_counted_by_task(
 
 def test_depth_and_age_of_the_oldest_are_those_of_the_last_look() -> None:
     metrics = Metrics(["sums"])
-    metrics.looked_at([TaskStatus("sums", 5, 1, 2, 3, 12.5, True)], {"sums": 7})
-    metrics.looked_at([TaskStatus("sums", 4, 1, 2, 3, 2.5, False)], {"sums": 6})
+    metrics.update([TaskStatus("sums", 5, 1, 2, 3, 12.5, True)], {"sums": 7})
+    metrics.update([TaskStatus("sums", 4, 1, 2, 3, 2.5, False)], {"sums": 6})
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, {"task": "sums", **labels})

@@ -13,7 +13,7 @@ from embedded.postgres import Postgres
 from embedded.redis import Redis as RedisServer
 from jobs.engine import consumer_group, streams
 from jobs.engine.queue import Queue
-from jobs.engine.streams import Stream
+from jobs.engine.streams import JobStream
 from jobs.engine.task import Backoff, Task
 from store.errors import StoreError
 from store.postgres.pool import Pool
@@ -141,7 +141,7 @@ async def test_a_volatile_job_that_fails_while_redis_is_full_is_tried_again(
     await recorder.wait_calls(3)
 
     async def gone() -> bool:
-        return await its_queue._redis.call("XLEN", Stream("note", 1).name) == 0
+        return await its_queue._redis.call("XLEN", JobStream("note", 1).name) == 0
 
     await wait_until(gone, "it has ended")
     assert [attempt for _, attempt, _ in recorder.calls] == [1, 2, 3]

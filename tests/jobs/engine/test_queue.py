@@ -14,7 +14,7 @@ from jobs.engine import worker as worker_module
 from jobs.engine.consumer_group import GROUP
 from jobs.engine.job import GiveUp, Job, Snooze
 from jobs.engine.queue import Queue
-from jobs.engine.streams import Stream
+from jobs.engine.streams import JobStream
 from jobs.engine.task import Backoff, BadPayload, Task
 from store import jobs
 from store.errors import Overloaded
@@ -384,7 +384,7 @@ async def test_jobs_of_a_paused_task_wait_also_for_a_worker_that_has_just_starte
 async def test_what_a_dead_worker_left_of_a_paused_task_waits_too(
     queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool, redis: Redis
 ) -> None:
-    each = Stream("note", 1)
+    each = JobStream("note", 1)
     await consumer_group.make_groups(redis, [each])
     job = await queue.enqueue(task, {"number": 1})
     await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "STREAMS", each.name, ">")
@@ -536,7 +536,7 @@ async def test_bad_payloads_go_to_the_dead_with_their_reason(
     await pool.fetch("select enqueue('note', '{\"number\": \"x\"}'), enqueue('note', '{}')")
     bad = (b"{", b"\0\xff", b"[1]", b'{"number": "\\u0000"}', b"")
     for number, payload in enumerate(bad):
-        await redis.call("XADD", Stream("other", 1).name, "*", "v", f"\0{number}", "p", payload)
+        await redis.call("XADD", JobStream("other", 1).name, "*", "v", f"\0{number}", "p", payload)
     await start_worker(durable, volatile)
     for task in (durable, volatile):
         assert await ended(queue, await queue.enqueue(task, {"number": 1})) == "done"
@@ -561,7 +561,7 @@ async def test_a_second_entry_of_a_job_that_has_failed_does_not_shorten_its_wait
     task = Task(recorder.note, backoff=Backoff(60, 60), keep_result_s=60)
     recorder.errors = [ValueError("no")]
     job = await queue.enqueue(task, {"number": 1})
-    await streams.add(redis, [(Stream("note", 1), streams.durable_fields(int(job)))] * 3)
+    await streams.add(redis, [(JobStream("note", 1), streams.durable_fields(int(job)))] * 3)
     await start_worker(task, concurrency=1)
     last = await queue.enqueue(task, {"number": 2})
     assert await ended(queue, last) == "done"

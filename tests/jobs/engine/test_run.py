@@ -8,7 +8,7 @@ import trio.testing
 
 from jobs.engine.job import Job
 from jobs.engine.run import Run
-from jobs.engine.streams import Entry, Stream
+from jobs.engine.streams import JobEntry, JobStream
 from jobs.engine.task import Task
 
 
@@ -16,14 +16,14 @@ async def _report(_: str) -> None:
     pass
 
 
-async def run_with(task: Task, wish: str) -> Run:
+async def run_with(task: Task, stop_reason: str) -> Run:
     """A run that is stopped once nothing goes on any more."""
-    run = Run(task, Entry(Stream(task.name, 1), b"1-0", 1, "", b"", 0, "", 0), b"{}", 1)
+    run = Run(task, JobEntry(JobStream(task.name, 1), b"1-0", 1, "", b"", 0, "", 0), b"{}", 1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run.run, Job(run.id, task.name, 1, _report))
-        if wish:
+        if stop_reason:
             await trio.testing.wait_all_tasks_blocked()
-            run.stop(wish)
+            run.stop(stop_reason)
     return run
 
 
@@ -44,14 +44,14 @@ async def break_on_the_way_out(job: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "outcome"), [("", "retry"), ("cancelled", "cancelled"), ("stopped", "snoozed"), ("lost", None)]
+    ("stop_reason", "outcome"), [("", "retry"), ("cancelled", "cancelled"), ("stopped", "snoozed"), ("lost", None)]
 )
 async def test_a_run_that_is_stopped_ends_as_is_wished_and_one_that_takes_too_long_has_failed(
-    wish: str, outcome: str | None, autojump_clock: trio.testing.MockClock
+    stop_reason: str, outcome: str | None, autojump_clock: trio.testing.MockClock
 ) -> None:
-    run = await run_with(Task(hang, timeout_s=5), wish)
+    run = await run_with(Task(hang, timeout_s=5), stop_reason)
     assert (run.ending.outcome if run.ending else None) == outcome
-    assert wish or (run.ending is not None and run.ending.reason == "not done within 5 s")
+    assert stop_reason or (run.ending is not None and run.ending.reason == "not done within 5 s")
 
 
 async def test_what_is_raised_when_time_is_up_fails_the_run_and_nothing_else(

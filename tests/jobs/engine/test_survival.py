@@ -13,7 +13,7 @@ from client.http import Credentials
 from embedded.redis import Redis as RedisServer
 from jobs.engine import consumer_group, streams
 from jobs.engine.consumer_group import GROUP
-from jobs.engine.streams import Stream
+from jobs.engine.streams import JobStream
 from store import jobs as jobs_module
 from store import outbox
 from store.postgres.pool import Pool
@@ -24,9 +24,9 @@ from tests.people import new_direct, new_user
 from tests.processes import open_cluster
 
 StartWorker = Callable[..., Awaitable[Any]]
-NOTICES = Stream("offline_notice", 1)
+NOTICES = JobStream("offline_notice", 1)
 STREAM = NOTICES.name
-NOTIFY = Stream("notify", 1).name
+NOTIFY = JobStream("notify", 1).name
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import trio
 
 from embedded.redis import Redis as RedisServer
 from jobs.engine import consumer_group, streams, volatile
-from jobs.engine.consumer_group import Limits
-from jobs.engine.streams import Stream
+from jobs.engine.consumer_group import TaskLimits
+from jobs.engine.streams import JobStream
 from store.errors import Unavailable
 from store.redis import servers as servers_module
 from store.redis.bus import Inbox, publish
@@ -39,8 +39,8 @@ async def refusal(url: str) -> str:
 
 async def use_streams(redis: Redis) -> None:
     """All that the job queue asks of Redis."""
-    task, limits = "digest", {"digest": Limits(5, 10, 1.0)}
-    stream = Stream(task, 1)
+    task, limits = "digest", {"digest": TaskLimits(5, 10, 1.0)}
+    stream = JobStream(task, 1)
     await consumer_group.make_groups(redis, streams.streams_of([task]))
     assert await consumer_group.begin_epoch(redis)
     await streams.add_to(redis, stream, [streams.durable_fields(7), streams.durable_fields(8)])
