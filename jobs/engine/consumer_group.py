@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from jobs.engine.streams import JobEntry, JobStream, NoJob, is_full, parse_entry, streams_of
+from jobs.engine.streams import JobEntry, JobStream, NoJob, parse_entry, streams_of
 from jobs.engine.volatile import CANCELLED
 from store.redis.client import Redis, RedisError
 from store.redis.script import Script
@@ -55,9 +55,9 @@ async def make_groups(redis: Redis, streams: Sequence[JobStream]) -> list[JobStr
     refused = []
     made = await redis.pipeline([("XGROUP", "CREATE", each.name, GROUP, "0", "MKSTREAM") for each in streams])
     for stream, reply in zip(streams, made, strict=True):
-        if isinstance(reply, RedisError) and is_full(reply):
+        if isinstance(reply, RedisError) and reply.code == "OOM":
             refused.append(stream)  # It says so before it looks whether there is something to make.
-        elif isinstance(reply, RedisError) and not str(reply).startswith("BUSYGROUP"):
+        elif isinstance(reply, RedisError) and reply.code != "BUSYGROUP":
             raise reply
     checked = await redis.pipeline([("XPENDING", each.name, GROUP) for each in refused])
     return [each for each, reply in zip(refused, checked, strict=True) if isinstance(reply, RedisError)]
@@ -70,7 +70,7 @@ async def begin_epoch(redis: Redis) -> bool:
     try:
         return bool(await redis.call("SET", EPOCH, os.urandom(8).hex(), "NX"))
     except RedisError as error:
-        if is_full(error):
+        if error.code == "OOM":
             return False  # Then what has been lost waits for its lease.
         raise
 
@@ -166,7 +166,7 @@ async def finish(redis: Redis, entries: Sequence[tuple[JobStream, bytes]]) -> No
         commands.append(("XACK", stream.name, GROUP, *ids))
         commands.append(("XDEL", stream.name, *ids))
     for reply in await redis.pipeline(commands):
-        if isinstance(reply, RedisError) and not str(reply).startswith("NOGROUP"):
+        if isinstance(reply, RedisError) and reply.code != "NOGROUP":
             raise reply
 
 
@@ -193,5 +193,6 @@ async def leave(redis: Redis, consumer: str, tasks: Iterable[str]) -> None:
             if not await redis.call("XPENDING", stream.name, GROUP, "-", "+", 1, consumer):
                 await redis.call("XGROUP", "DELCONSUMER", stream.name, GROUP, consumer)
         except RedisError as error:
-            if not str(error).startswith(("NOGROUP", "ERR The XGROUP")):
+            # ERR: the stream has gone between the two commands.
+            if error.code not in ("NOGROUP", "ERR"):
                 raise

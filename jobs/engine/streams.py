@@ -112,11 +112,6 @@ def parse_entry(stream: JobStream, id: bytes, fields: Sequence[bytes], now_ms: i
         raise NoJob(f"entry {id.decode()} of {stream.name} is no job: {list(fields)!r:.200}") from None
 
 
-def is_full(error: RedisError) -> bool:
-    """Whether Redis refuses because its memory is used up."""
-    return "OOM command not allowed" in str(error)
-
-
 async def add(redis: Redis, entries: Sequence[tuple[JobStream, Sequence[Any]]]) -> None:
     """Add entries to their streams, one after the other in one round trip.
 

@@ -141,7 +141,7 @@ class _Link:
                 if not slots:
                     self._lose("a reply came that nobody had asked for")
                     return
-                if isinstance(reply, RedisError) and reply.is_read_only:
+                if isinstance(reply, RedisError) and reply.code == "READONLY":
                     self.is_read_only = True
                     self.close(READ_ONLY)
                 slot = slots.popleft()

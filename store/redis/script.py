@@ -31,6 +31,6 @@ class Script:
         try:
             return await redis.call("EVALSHA", self._digest, len(keys), *keys, *arguments)
         except RedisError as error:
-            if not str(error).startswith("NOSCRIPT"):
+            if error.code != "NOSCRIPT":
                 raise
         return await redis.call("EVAL", self._text, len(keys), *keys, *arguments)

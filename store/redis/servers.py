@@ -7,6 +7,7 @@ before it is believed to be one: sentinels hear of a fail-over one after the oth
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from ssl import SSLCertVerificationError, SSLError
@@ -31,16 +32,19 @@ Argument: TypeAlias = bytes | str | int | float
 Command: TypeAlias = Sequence[Argument]
 _pack: Callable[..., bytes] = hiredis.pack_command
 
+_CODE: Final = re.compile(r"(?:ERR Error running script .*: -)?([A-Z]+)(?![^ ])", re.DOTALL)
+"""The first word; of a command that failed inside a script, Redis 6 writes it after its own sentence."""
+
 
 class RedisError(StoreError):
     """Redis answered a command with an error; the text is Redis' own."""
 
     @property
-    def is_read_only(self) -> bool:
-        """Whether a replica was asked to write."""
-        text = str(self)
-        # From within a script Redis 6 puts it at the end of a sentence.
-        return text.startswith("READONLY ") or "-READONLY " in text
+    def code(self) -> str:
+        """The kind of error, by the first word of the reply: "ERR", "NOGROUP", "OOM", "READONLY"; empty if the reply
+        names none."""
+        found = _CODE.match(str(self))
+        return found[1] if found else ""
 
 
 def pack(commands: Sequence[Command]) -> bytes:
@@ -206,7 +210,7 @@ async def _say_name(stream: trio.abc.Stream) -> None:
     try:
         await _ask(stream, ("CLIENT", "SETNAME", "alo-shield"))
     except RedisError as error:
-        if not str(error).startswith("NOPERM"):
+        if error.code != "NOPERM":
             raise
 
 

@@ -130,6 +130,27 @@ async def test_failing_command_in_a_pipeline_is_a_value_among_the_replies(redis:
     assert isinstance(failed, RedisError)
     [unknown] = await redis.pipeline([("NOSUCHCOMMAND",)])
     assert isinstance(unknown, RedisError)
+    assert unknown.code == "ERR"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("OOM", "OOM"),
+        ("NOGROUP No such key 'stream' or consumer group 'workers'", "NOGROUP"),
+        (
+            "ERR Error running script (call to f_8b): @user_script:1: @user_script: 1: -READONLY You can't write",
+            "READONLY",
+        ),
+        ("ERR Error running script (call to f_8b): @user_script:1: user_script:1: attempt to index nil -X", "ERR"),
+        ("ERR unknown command 'X', with args beginning with: -READONLY ", "ERR"),
+        ("", ""),
+        ("a reply that names no code", ""),
+        ("Mixed case", ""),
+    ],
+)
+def test_the_code_of_an_error_is_the_first_word_of_the_reply(text: str, code: str) -> None:
+    assert RedisError(text).code == code
 
 
 async def test_pipeline_of_nothing_is_nothing(redis: Redis) -> None:

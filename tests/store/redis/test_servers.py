@@ -210,8 +210,9 @@ async def test_demoted_server_is_left_with_the_first_write(own_redis: RedisServe
             await admin.call("REPLICAOF", "127.0.0.1", 1)
             assert redis.is_connected
             assert await redis.call("GET", "nothing") is None
-            with pytest.raises(RedisError, match="READONLY"):
+            with pytest.raises(RedisError, match="READONLY") as refused:
                 await redis.call(*write)
+            assert refused.value.code == "READONLY"
             assert not redis.is_connected
             await wait_connected_again(redis, connects)
             await admin.call("REPLICAOF", "NO", "ONE")
