@@ -25,7 +25,7 @@ from runtime.config import Config
 from runtime.process import run_process
 from store.errors import StoreError
 from store.postgres.pool import Pool
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis
 
 Ask: TypeAlias = Callable[[Commands, argparse.Namespace], Awaitable[Rows]]
 
@@ -95,8 +95,6 @@ def _operator(options: argparse.Namespace) -> Callable[[Config], Awaitable[None]
             await nursery.start(redis.run)
             try:
                 rows = await options.ask(Commands(pool, redis, work.tasks), options)
-            except (StoreError, RedisError) as error:
-                raise CommandError(str(error)) from None
             finally:
                 pool.close()
             sys.stdout.write((as_json(rows) if options.json else as_table(rows)) + "\n")
@@ -110,7 +108,7 @@ def main() -> None:
     if options.command is None:
         run_process("worker", _work)
     else:
-        run_process("jobs", _operator(options), CommandError, level="error")
+        run_process("jobs", _operator(options), CommandError, StoreError, level="error")
 
 
 if __name__ == "__main__":

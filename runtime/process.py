@@ -10,29 +10,34 @@ import trio
 from runtime.config import Config, ConfigError
 from runtime.log import configure_logging
 from runtime.open_files import raise_limit
-from store.errors import PoolerRefused
+from store.errors import DatabaseError, PoolerRefused
 
 
 def run_process(
     name: str, main: Callable[[Config], Awaitable[object]], *told: type[Exception], level: str = ""
 ) -> None:
-    """Run a process to its end. What an operator has to change ends it with a sentence, all else with a traceback.
+    """Run a process to its end. What an operator has to change ends it with a sentence, all else with a traceback: a
+    `DatabaseError` is a fault of the program, even where `told` has `StoreError`.
 
     :param told: such errors, besides those of the configuration.
     :param level: of the log, instead of the configured one.
     """
+
+    def is_told(error: BaseException) -> bool:
+        return isinstance(error, (ConfigError, PoolerRefused, *told)) and not isinstance(error, DatabaseError)
+
     try:
         config = Config.from_environment()
         configure_logging(name, level or config.log_level, config.log_format)
         raise_limit()
         trio.run(main, config)
     except BaseExceptionGroup as group:
-        errors, rest = group.split(lambda error: isinstance(error, (ConfigError, PoolerRefused, *told)))
+        errors, rest = group.split(is_told)
         if errors is None or rest is not None:
             raise
         sys.exit(str(_first(errors)))
     except Exception as error:
-        if not isinstance(error, (ConfigError, PoolerRefused, *told)):
+        if not is_told(error):
             raise
         sys.exit(str(error))
 

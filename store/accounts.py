@@ -10,9 +10,17 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.errors import DeviceRevoked, TokenExpired, TokenUnknown, UnknownDevice, UnknownUser, UsernameTaken
+from store.errors import (
+    DatabaseError,
+    DeviceRevoked,
+    TokenExpired,
+    TokenUnknown,
+    UnknownDevice,
+    UnknownUser,
+    UsernameTaken,
+)
 from store.postgres.columns import BIGINT, BYTEA, UUID
-from store.postgres.driver import UniqueViolation, uuid
+from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 
@@ -61,8 +69,8 @@ async def add_user(pool: Pool, username: str, password_hash: str) -> bytes:
     user = os.urandom(16)
     try:
         await pool.fetch(_sql.add_user, {"user": uuid(user), "username": username, "password_hash": password_hash})
-    except UniqueViolation as error:
-        if error.diag.constraint_name != "users_username":
+    except DatabaseError as error:
+        if error.constraint != "users_username":
             raise
         raise UsernameTaken from None
     return user

@@ -14,7 +14,6 @@ import structlog
 import trio
 
 from store.errors import StoreError
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -65,7 +64,7 @@ class Clock:
         while True:
             try:
                 await self.measure()
-            except (StoreError, Error) as error:
+            except StoreError as error:
                 log.warning("clock_not_measured", error=str(error))
             else:
                 if abs(self.wall_offset_us()) > SUSPICIOUS_S * 1e6:
@@ -74,7 +73,7 @@ class Clock:
 
     async def measure(self) -> None:
         """
-        :raises StoreError, Error: if Postgres cannot be asked; what was measured before stays.
+        :raises StoreError: if Postgres cannot be asked; what was measured before stays.
         """
         samples = []
         for _ in range(SAMPLES):

@@ -23,6 +23,31 @@ class Unavailable(StoreError):
         self.detail = detail
 
 
+class DatabaseError(StoreError):
+    """Postgres refused a statement, and nothing was done: a fault of this program, unless a caller knows better.
+
+    The text is Postgres' own and may repeat values: it is for logs, never for clients.
+
+    :ivar sqlstate: five characters (https://www.postgresql.org/docs/current/errcodes-appendix.html); empty if the
+        driver refused the statement before it was sent.
+    :ivar constraint: the name of the constraint that the statement violated; empty if it violated none.
+    """
+
+    def __init__(self, detail: str, sqlstate: str = "", constraint: str = "") -> None:
+        super().__init__(detail)
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+
+
+class Retryable(DatabaseError):
+    """A concurrent transaction was in the way (unique violation, deadlock, serialization failure): the same statement
+    may succeed at once, on a new snapshot."""
+
+
+class BadValue(DatabaseError):
+    """Postgres cannot keep a value (NUL in a text, invalid JSON, a failed check): retrying does not help."""
+
+
 class PoolerRefused(StoreError):
     """A connection pooler stands between this process and Postgres. An operator has to change DATABASE_URL.
 

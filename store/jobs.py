@@ -9,9 +9,9 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.errors import BadJob
+from store.errors import BadJob, BadValue
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS
-from store.postgres.driver import Error, bigints, is_bad_value, texts
+from store.postgres.driver import bigints, texts
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 
@@ -182,10 +182,8 @@ async def enqueue(
     }
     try:
         [(job, is_to_go)] = await pool.fetch(_sql.enqueue, parameters)
-    except Error as error:
-        if is_bad_value(error):
-            raise BadJob(_one_line(error)) from error
-        raise
+    except BadValue as error:
+        raise BadJob(_first_line(error)) from error
     return job, is_to_go
 
 
@@ -207,14 +205,12 @@ async def enqueue_plain(
     }
     try:
         rows = await pool.run(_ENQUEUE_PLAIN, values)
-    except Error as error:
-        if is_bad_value(error):
-            raise BadJob(_one_line(error)) from error
-        raise
+    except BadValue as error:
+        raise BadJob(_first_line(error)) from error
     return [row[0] for row in rows]
 
 
-def _one_line(error: Error) -> str:
+def _first_line(error: BadValue) -> str:
     return str(error).partition("\n")[0]
 
 
@@ -298,9 +294,7 @@ async def bury_volatile(
     }
     try:
         await pool.fetch(_sql.bury_volatile, parameters)
-    except Error as error:
-        if not is_bad_value(error):
-            raise
+    except BadValue:
         text = payload[:MAX_UNREADABLE_BYTES].decode(errors="backslashreplace")
         parameters["payload"] = json.dumps({"unreadable": _printable(text)})
         await pool.fetch(_sql.bury_volatile, parameters)

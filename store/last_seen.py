@@ -10,7 +10,6 @@ import structlog
 from store import sql
 from store.errors import StoreError
 from store.postgres.columns import BIGINT, BIGINTS, UUID, UUIDS
-from store.postgres.driver import RETRYABLE, Error
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 
@@ -29,7 +28,7 @@ async def touch(pool: Pool, users: Sequence[bytes], ago_us: Sequence[int] = ()) 
     """
     try:
         await pool.run(_TOUCH, {"users": users, "ago_us": ago_us or [0] * len(users)})
-    except (StoreError, *RETRYABLE, Error) as error:
+    except StoreError as error:
         log.warning("last_seen_not_stored", users=len(users), error=str(error))
         return [False] * len(users)
     return [True] * len(users)

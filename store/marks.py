@@ -10,10 +10,18 @@ from msgspec import Struct
 
 from protocol.limits import MAX_SHOWN
 from store import sql
-from store.errors import Locked, NotAParticipant, Overloaded, StoreError, Unavailable, UnknownMessage
+from store.errors import (
+    DatabaseError,
+    Locked,
+    NotAParticipant,
+    Overloaded,
+    Retryable,
+    StoreError,
+    Unavailable,
+    UnknownMessage,
+)
 from store.messages import participants
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, UUID, UUIDS
-from store.postgres.driver import RETRYABLE, Error
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 
@@ -104,14 +112,14 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
                 locked = {(conversation, user) for conversation, user in await pool.run(_BEHIND, parameters)}
         except (Unavailable, Overloaded) as unavailable:
             return Marked([unavailable] * len(batch), moved)
-        except (*RETRYABLE, Locked):
+        except (Retryable, Locked):
             # Once one of the rows has been locked for so long, it is passed over: the others go on.
             statement = _MARK_UNLOCKED
             if attempt < MAX_ATTEMPTS:
                 continue
             error = Unavailable("Postgres", "", "the marks met others' locks too often")
             return Marked([error] * len(batch), moved)
-        except Error:
+        except DatabaseError:
             log.exception("marks_refused", rows=len(marks))
             error = StoreError("Postgres refused the marks")
             return Marked([error] * len(batch), moved)

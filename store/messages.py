@@ -16,9 +16,11 @@ from protocol.frames import Message, Tombstone
 from protocol.limits import TEMP_ID_DAYS
 from store import sql
 from store.errors import (
+    DatabaseError,
     Locked,
     NotAParticipant,
     Overloaded,
+    Retryable,
     StoreError,
     TempIdConflict,
     TempIdExpired,
@@ -27,7 +29,7 @@ from store.errors import (
 )
 from store.participant_lists import ParticipantsCache
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, BYTEAS, INT, TEXT, TEXTS, UUID, UUIDS
-from store.postgres.driver import RETRYABLE, Error, byteas, uuid, uuids
+from store.postgres.driver import byteas, uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.rows import message_of
@@ -189,7 +191,7 @@ async def _send_new(
         return await _send_unique(pool, cache, unique, lock_wait_s)
     except Locked as error:
         return [error] * len(unique)
-    except Error as error:
+    except DatabaseError as error:
         return await _send_alone(pool, cache, unique, lock_wait_s, error)
 
 
@@ -206,7 +208,7 @@ def _outcome_of_twin(message: NewMessage, first: NewMessage, outcome: Outcome) -
 
 
 async def _send_alone(
-    pool: Pool, cache: ParticipantsCache, unique: list[NewMessage], lock_wait_s: float, error: Error
+    pool: Pool, cache: ParticipantsCache, unique: list[NewMessage], lock_wait_s: float, error: DatabaseError
 ) -> list[Outcome]:
     log.warning("batch_refused", rows=len(unique), error=repr(error))
     outcomes: list[Outcome] = []
@@ -218,9 +220,9 @@ async def _send_alone(
         except (Unavailable, Overloaded) as unavailable:
             # Each of the rest would wait as long, and everybody behind them.
             return outcomes + [unavailable] * (len(unique) - len(outcomes))
-        except Error as own:
+        except DatabaseError as own:
             log.exception("send_refused", conversation=message.conversation.hex(), sender=message.sender.hex())
-            outcomes.append(StoreError(f"Postgres refused the message: {type(own).__name__}"))
+            outcomes.append(StoreError(f"Postgres refused the message: {own.sqlstate}"))
     return outcomes
 
 
@@ -233,10 +235,10 @@ async def _send_unique(
         try:
             rows = await pool.run(_SEND, parameters)
             break
-        except RETRYABLE as error:
+        except Retryable as error:
             if attempt == MAX_ATTEMPTS:
                 raise
-            log.info("batch_retried", rows=len(batch), error=type(error).__name__)
+            log.info("batch_retried", rows=len(batch), error=str(error))
     return _outcomes(cache, cached, batch, rows)
 
 

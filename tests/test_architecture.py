@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -58,6 +59,71 @@ def files() -> list[Path]:
 def test_one_file_meets_each_driver(driver: str) -> None:
     meeting = {str(file.relative_to(ROOT)) for file in files() if driver in imports_of(file)}
     assert {name for name in meeting if not name.startswith("bench/")} == DRIVERS[driver]
+
+
+FROM_THE_DRIVER = {
+    # How an id or a column is marked as a parameter, in query modules.
+    "store": {"bigints", "byteas", "connected", "texts", "uuid", "uuids"},
+    # Whether DATABASE_URL can be read at all.
+    "runtime": {"is_url"},
+}
+"""Package -> what it imports from `store.postgres.driver`, outside `store/postgres`. Others import nothing of it."""
+
+
+@pytest.mark.parametrize("package", sorted({*PACKAGES} - {"bench"}))
+def test_errors_of_postgres_driver_stay_in_its_folder(package: str) -> None:
+    """Callers catch errors of `store.errors`; a query module marks parameters, and knows nothing else of the driver."""
+    for file in sorted((ROOT / package).rglob("*.py")):
+        if not file.is_relative_to(ROOT / "store" / "postgres"):
+            imported = names_from(file, "store.postgres.driver")
+            assert imported <= FROM_THE_DRIVER.get(package, set()), file
+
+
+def names_from(file: Path, module: str) -> set[str]:
+    """What a file imports from a module; the module's own name if it imports the module itself."""
+    found: set[str] = set()
+    parent, _, name = module.rpartition(".")
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & {module}
+        elif isinstance(node, ast.ImportFrom) and node.module == module:
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == parent:
+            found |= {alias.name for alias in node.names} & {name}
+    return found
+
+
+def test_no_error_is_told_apart_by_its_text() -> None:
+    """`RedisError.code` and `DatabaseError.sqlstate` say what kind an error is; texts are for people."""
+    for package in ("jobs", "runtime", "server", "store"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            assert not list(_asked_of_texts(ast.parse(file.read_text()))), file
+
+
+def _asked_of_texts(tree: ast.AST) -> Iterator[int]:
+    """The lines that look for something in `str(error)`, by the names that errors and replies have here."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="startswith" | "endswith", value=text)):
+                asked = text
+            case ast.Compare(comparators=[text], ops=[ast.In() | ast.NotIn()]):
+                asked = text
+            case _:
+                continue
+        match asked:
+            case ast.Call(func=ast.Name(id="str"), args=[ast.Name(id="error" | "reply")]):
+                yield node.lineno
+
+
+def test_what_is_asked_of_a_text_is_found() -> None:
+    lines = """
+        str(error).startswith(("NOGROUP", "ERR"))
+        not str(reply).startswith("NOGROUP")
+        "OOM" in str(error)
+        str(error).split()
+        error.code == "OOM"
+    """
+    assert sorted(_asked_of_texts(ast.parse(dedent(lines)))) == [2, 3, 4]
 
 
 def test_asyncio_is_nowhere() -> None:

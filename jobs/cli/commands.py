@@ -15,7 +15,7 @@ from jobs.engine.task import BadPayload, Task
 from store import jobs, schedules
 from store.errors import StoreError
 from store.postgres.pool import Pool
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis
 
 Rows: TypeAlias = list[dict[str, Any]]
 
@@ -64,7 +64,7 @@ class Commands:
             await self._wait_redis()
             in_redis = await streams.lengths_by_task(self._redis, self._tasks)
             return in_redis, await consumer_group.count_workers(self._redis)
-        except (StoreError, RedisError):
+        except StoreError:
             return {}, None
 
     async def schedule(self) -> Rows:

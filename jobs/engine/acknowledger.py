@@ -14,11 +14,10 @@ from jobs.engine.progress import result_commands
 from jobs.engine.run import Run
 from store import jobs
 from store.batching.group_commit import Batcher
-from store.errors import StoreError
+from store.errors import BadValue, StoreError
 from store.jobs import Settled
-from store.postgres.driver import Error, is_bad_value
 from store.postgres.pool import Pool
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -84,17 +83,17 @@ class Acknowledger:
         while True:
             try:
                 await jobs.settle(self._pool, settled, self._worker)
-            except (StoreError, Error) as error:
-                if isinstance(error, Error) and is_bad_value(error):
-                    await self._one_by_one(settled, error)
-                    return
+            except BadValue as error:
+                await self._one_by_one(settled, error)
+                return
+            except StoreError as error:
                 log.warning("endings_not_written", jobs=len(settled), error=str(error), retry_in_s=delay_s)
                 await trio.sleep(delay_s)
                 delay_s = min(2 * delay_s, MAX_RETRY_S)
             else:
                 return
 
-    async def _one_by_one(self, settled: Sequence[Settled], error: Error) -> None:
+    async def _one_by_one(self, settled: Sequence[Settled], error: BadValue) -> None:
         """One of these cannot be written, ever: the others are. That one's claim ends, and it runs once more."""
         if len(settled) == 1:
             log.error("ending_cannot_be_written", job=settled[0].id, error=str(error))
@@ -123,7 +122,7 @@ class Acknowledger:
                 failed = run.attempt if ending.outcome == "retry" else run.attempt - 1
                 fields = streams.volatile_fields(entry.job, entry.payload, failed, entry.key)
                 await volatile.add_later(self._redis, entry.stream, fields, ending.delay_s)
-        except (StoreError, RedisError, Error) as error:
+        except StoreError as error:
             log.warning("ending_not_written", job=run.id, task=run.task.name, error=str(error))
             return False
         return True
@@ -132,7 +131,7 @@ class Acknowledger:
         try:
             await self._redis.pipeline([command for run in runs for command in _closing_commands(run)])
             await consumer_group.finish(self._redis, [(run.entry.stream, run.entry.id) for run in runs])
-        except (StoreError, RedisError) as error:
+        except StoreError as error:
             # They are taken over later: durable ones are found gone then, volatile ones run once more.
             log.warning("entries_not_finished", jobs=len(runs), error=str(error))
 

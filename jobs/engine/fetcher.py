@@ -75,8 +75,8 @@ class Fetcher:
                 await self._unless_stopped(self._redis.wait_connected)
                 if not self._is_stopping:
                     await self._take_until_stopped()
-            except (StoreError, RedisError) as error:
-                if not str(error).startswith("NOGROUP"):
+            except StoreError as error:
+                if not (isinstance(error, RedisError) and error.code == "NOGROUP"):
                     log.warning("redis_not_read", error=str(error))
                     await trio.sleep(RETRY_S)
 

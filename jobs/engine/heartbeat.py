@@ -12,9 +12,8 @@ from jobs.engine.run import Run
 from jobs.engine.runner import Runner
 from store import jobs
 from store.errors import StoreError
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +54,7 @@ async def _beat_redis(redis: Redis, worker: str, held: list[Run]) -> None:
                 elif answer == 0 and run.entry.durable is None:
                     # Or it has just been finished; then this does nothing. A durable one is its claim's, in Postgres.
                     run.stop("lost")
-    except (StoreError, RedisError) as error:
+    except StoreError as error:
         log.warning("heartbeat_failed", service="Redis", error=str(error))
 
 
@@ -65,7 +64,7 @@ async def _beat_postgres(pool: Pool, worker: str, held: list[Run]) -> None:
         return
     try:
         still = await jobs.beat(pool, [id for id in by_id if id is not None], worker)
-    except (StoreError, Error) as error:
+    except StoreError as error:
         log.warning("heartbeat_failed", service="Postgres", error=str(error))
         return
     for id, run in by_id.items():

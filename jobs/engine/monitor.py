@@ -12,9 +12,8 @@ from jobs.engine import streams
 from jobs.engine.metrics import Metrics
 from store import jobs
 from store.errors import StoreError
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +52,7 @@ class Monitor:
                 if trio.current_time() >= count_at:
                     count_at = trio.current_time() + COUNT_S
                     self._metrics.update(await jobs.status(self._pool), await self._count_entries())
-            except (StoreError, RedisError, Error) as error:
+            except StoreError as error:
                 log.warning("jobs_not_counted", error=str(error))
             await trio.sleep(POLL_S)
 

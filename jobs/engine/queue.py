@@ -20,9 +20,8 @@ from jobs.engine.streams import PRIORITIES, JobStream
 from jobs.engine.task import BadPayload, Task
 from store import jobs
 from store.errors import BadJob, Overloaded, StoreError
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -155,7 +154,7 @@ class Queue:
                 return False
             try:
                 [length] = await streams.lengths(self._redis, [stream])
-            except (StoreError, RedisError):
+            except StoreError:
                 return False
             self._lengths[stream] = length, trio.current_time()
         return length + more <= streams.MAX_HANDED
@@ -165,12 +164,12 @@ class Queue:
         try:
             length = await streams.add_to(self._redis, stream, [streams.durable_fields(job) for job in ids])
             self._lengths[stream] = length, trio.current_time()
-        except (StoreError, RedisError) as error:
+        except StoreError as error:
             log.warning("jobs_wait_in_postgres", task=stream.task, jobs=len(ids), error=str(error))
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 try:
                     await jobs.give_back(self._pool, ids)
-                except (StoreError, Error) as later:
+                except StoreError as later:
                     log.warning("jobs_wait_for_their_lease", task=stream.task, error=str(later))
 
     async def _enqueue_volatile(self, stream: JobStream, payload: bytes, key: str, delay_s: float) -> str:

@@ -13,9 +13,8 @@ from jobs.engine.streams import JobStream
 from jobs.engine.task import Task
 from store import jobs
 from store.errors import StoreError
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +60,7 @@ class Relay:
                     if self._is_flushed:
                         await self._give_back_all()
                     wait_s = await self._hand_in()
-            except (StoreError, RedisError, Error) as error:
+            except StoreError as error:
                 log.warning("relay_waits", error=str(error))
             await trio.sleep(wait_s)
 
@@ -92,7 +91,7 @@ class Relay:
         try:
             await streams.add(self._redis, entries)
             self._is_refused = False
-        except (StoreError, RedisError) as error:
+        except StoreError as error:
             log.error("jobs_wait_in_postgres", jobs=len(due), error=str(error))
             await jobs.give_back(self._pool, [job.id for job in due])
             await trio.sleep(POLL_S)
@@ -113,6 +112,6 @@ class Relay:
             try:
                 if self._redis.is_connected:
                     wait_s = await volatile.promote(self._redis)
-            except (StoreError, RedisError) as error:
+            except StoreError as error:
                 log.warning("volatile_jobs_wait", error=str(error))
             await trio.sleep(POLL_S if wait_s is None else min(POLL_S, wait_s))

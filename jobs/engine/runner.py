@@ -17,9 +17,8 @@ from jobs.engine.streams import JobEntry, JobStream
 from jobs.engine.task import Task
 from store import jobs
 from store.errors import StoreError, Unavailable
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +104,7 @@ class Runner:
         unwanted: set[str] = set()
         try:
             unwanted = await volatile.cancelled_of(self._redis, [entry.job for entry in entries])
-        except (StoreError, RedisError) as error:
+        except StoreError as error:
             # Then they begin, and are stopped with the next sign of life.
             log.warning("cancellations_not_read", error=str(error))
         for entry in entries:
@@ -132,14 +131,14 @@ class Runner:
             # Nothing is to be done for them here; those that have not ended come back by themselves.
             try:
                 await consumer_group.finish(self._redis, over)
-            except (StoreError, RedisError) as error:
+            except StoreError as error:
                 log.warning("entries_not_finished", jobs=len(over), error=str(error))
 
     async def _claim(self, ids: Sequence[int]) -> dict[int, jobs.Claimed | str] | None:
         for pause_s in CLAIM_PAUSES_S:
             try:
                 return await jobs.claim(self._pool, ids, self._worker)
-            except (StoreError, Error) as error:
+            except StoreError as error:
                 log.warning("jobs_not_claimed", jobs=len(ids), error=" ".join(str(error).split()))
                 await trio.sleep(pause_s)
                 if isinstance(error, Unavailable):
@@ -170,7 +169,7 @@ class Runner:
     async def _report(self, run: Run, text: str) -> None:
         try:
             await progress.report(self._redis, run.id, text)
-        except (StoreError, RedisError) as error:
+        except StoreError as error:
             log.warning("progress_not_kept", error=str(error))
 
     def _settled(self, run: Run) -> None:

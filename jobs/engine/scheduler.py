@@ -12,7 +12,6 @@ from jobs.engine.task import Cron, Task
 from jobs.engine.ticks import BadRule, Firing, due, is_too_far, next_tick
 from store import schedules
 from store.errors import StoreError
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
 from store.schedules import Schedule
 
@@ -47,7 +46,7 @@ async def fire_forever(pool: Pool, tasks: Mapping[str, Task]) -> None:
                 is_declared = True
             await fire_once(pool, tasks, has_looked=has_looked)
             has_looked = True
-        except (StoreError, Error) as error:
+        except StoreError as error:
             log.warning("schedules_wait", error=str(error))
         await trio.sleep(POLL_S)
 

@@ -30,7 +30,7 @@ from runtime.signals import watch_signals
 from store.errors import StoreError
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -136,7 +136,7 @@ class Worker:
         with trio.move_on_at(deadline) as scope:
             try:
                 await do()
-            except (StoreError, RedisError) as error:
+            except StoreError as error:
                 log.warning("worker_not_removed", error=str(error))
         if scope.cancelled_caught:
             log.warning("worker_not_removed", note="other workers take over the jobs that are left")

@@ -13,7 +13,6 @@ import trio
 
 from store import notifiers, outbox
 from store.errors import StoreError
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -56,7 +55,7 @@ class Debounce:
                 ended, noticed = await outbox.end_read_windows(self._pool, window_s=self._read_window_s)
                 if noticed:
                     log.info("read_window_ended", messages=ended, users=noticed)
-            except (StoreError, Error) as error:
+            except StoreError as error:
                 log.warning("debounce_waits", error=str(error))
             if max(decided, ended) < outbox.BATCH:
                 await trio.sleep(min(POLL_S, self._window_s))
@@ -69,7 +68,7 @@ class Debounce:
                 looked_at, pointless = await notifiers.look_again(self._pool, limit=LOOK_BATCH)
                 if pointless:
                     log.info("notices_pointless", looked_at=looked_at, notices=pointless)
-            except (StoreError, Error) as error:
+            except StoreError as error:
                 log.warning("debounce_waits", error=str(error))
             if looked_at < LOOK_BATCH:
                 await trio.sleep(LOOK_S)

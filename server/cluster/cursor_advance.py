@@ -22,9 +22,7 @@ from protocol.codec import encode
 from protocol.frames import Cursor
 from server.delivery.hub import Hub
 from store.errors import StoreError
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
-from store.redis.client import RedisError
 from store.sync import CursorSnapshot, cursor_of, take_cursor_snapshot
 
 log = structlog.get_logger(__name__)
@@ -65,7 +63,7 @@ class CursorAdvance:
         while self.settled is None:
             try:
                 self.settled = await self._look()
-            except (StoreError, Error) as error:
+            except StoreError as error:
                 log.warning("cursors_not_moved", error=str(error))
                 await trio.sleep(1)
         self._begun.set()
@@ -80,7 +78,7 @@ class CursorAdvance:
         while True:
             try:
                 await self._move_once()
-            except (StoreError, RedisError, Error) as error:
+            except StoreError as error:
                 log.warning("cursors_not_moved", error=str(error))
                 await trio.sleep(1)
 

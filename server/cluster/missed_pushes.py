@@ -86,7 +86,7 @@ class MissedPushes:
         :param taken: what had been committed by then.
         :param taken_at: when that was, by Trio's clock, or a little before.
         :param since: by the same clock; what was written before it has been looked at.
-        :raises StoreError, Error: if it could not be looked up.
+        :raises StoreError: if it could not be looked up.
         """
         for start in range(0, len(users), AT_ONCE):
             some = users[start : start + AT_ONCE]

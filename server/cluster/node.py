@@ -42,7 +42,6 @@ from store.errors import StoreError, Unavailable
 from store.messages import Moved, participants, range_of, recent
 from store.own_settings import changed_since as own_changed_since
 from store.participant_lists import ChangedParticipants, changed_since, departed_since
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
 from store.redis.bus import Inbox
 from store.redis.client import Redis, RedisError
@@ -280,7 +279,7 @@ class Node:
             gap_s = trio.current_time() - since
             try:
                 pushed = await self._catch_up(since - MARGIN_S)
-            except (StoreError, Error) as error:
+            except StoreError as error:
                 log.warning("catch_up_failed", error=str(error))
                 await trio.sleep(1)
                 self.note_gap(trio.current_time() - since)
@@ -404,7 +403,7 @@ class Node:
                         self._pool, hole.conversation, after=hole.after, upto=hole.before - 1, limit=MAX_CATCH_UP
                     )
                     await self._push_all(found, joined)
-                except (StoreError, Error) as error:
+                except StoreError as error:
                     log.warning("hole_not_filled", conversation=hole.conversation.hex(), error=str(error))
                     continue
                 log.info("hole_filled", conversation=hole.conversation.hex(), messages=len(found))

@@ -28,7 +28,6 @@ from server.delivery.hub import Client, Hub
 from store.errors import StoreError, Unavailable
 from store.last_seen import last_seen
 from store.participant_lists import Watchable, unwatchable
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
 from store.redis.bus import publish
 from store.redis.client import Redis, RedisError
@@ -237,7 +236,7 @@ class PresenceWatch:
                             self._part_nowait(nursery, watcher, user, seen)
                         else:
                             self._drop_watcher(watcher, user, Presence(user, False, None))
-            except (StoreError, Error) as error:
+            except StoreError as error:
                 log.warning("watchers_not_rechecked", error=str(error))
                 await trio.sleep(1)
                 self.recheck(users)
@@ -276,7 +275,7 @@ class PresenceWatch:
             return {}
         try:
             return await last_seen(self._pool, offline)
-        except (StoreError, Error) as error:
+        except StoreError as error:
             log.warning("last_seen_not_read", error=str(error))
             return {}
 

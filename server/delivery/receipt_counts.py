@@ -18,7 +18,6 @@ from server.delivery.fanout import Fanout
 from server.delivery.hub import Hub, Push
 from store.errors import StoreError
 from store.marks import Moved, counts
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -58,7 +57,7 @@ class ReceiptCounter:
             for conversation, (after, upto) in spans.items():
                 try:
                     await self._tell(conversation, after, upto)
-                except (StoreError, Error) as error:
+                except StoreError as error:
                     log.warning("receipts_not_counted", conversation=conversation.hex(), error=str(error))
                     self._note(conversation, after, upto)
             await trio.sleep(INTERVAL_S)

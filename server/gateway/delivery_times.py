@@ -23,7 +23,6 @@ from protocol.frames import MarkDelivered, MarkRead, Message
 from server.delivery.hub import Client, Push
 from store.errors import Overloaded, StoreError
 from store.latencies import DAY_US, LONGEST_MS, add_latencies, bucket_of
-from store.postgres.driver import RETRYABLE, Error
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -101,7 +100,7 @@ class DeliveryTimes:
         except Overloaded as error:
             log.warning("latencies_wait", samples=counts.total(), error=str(error))
             self._counts += counts
-        except (StoreError, *RETRYABLE, Error) as error:
+        except StoreError as error:
             # They may have been written: better some are lost than counted twice.
             log.warning("latencies_lost", samples=counts.total(), error=str(error))
 

@@ -14,7 +14,6 @@ import trio
 
 from store.errors import StoreError
 from store.notifiers import look_soon
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -45,6 +44,6 @@ class Readers:
             for first in range(0, len(users), AT_ONCE):
                 try:
                     await look_soon(self._pool, users[first : first + AT_ONCE])
-                except (StoreError, Error) as error:
+                except StoreError as error:
                     log.warning("notices_stay_for_now", users=len(users) - first, error=str(error))
                     break

@@ -71,6 +71,6 @@ def store_error_reply(request: int, error: StoreError) -> Error:
     """What a client is told of an error of the store: enough to act on, nothing of the inside."""
     code = next((_CODES[each] for each in type(error).__mro__ if each in _CODES), ErrorCode.INTERNAL)
     if code is ErrorCode.INTERNAL:
-        # Which the client is told has been logged.
-        log.error("request_failed", error=repr(error))
+        # The client is told that it has been logged.
+        log.error("request_failed", exc_info=error)
     return error_reply(RequestError(request, code, ""))

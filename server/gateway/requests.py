@@ -48,7 +48,7 @@ from server.gateway.connection import Connection
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import accounts, conversations, messages, revisions
-from store.errors import ForeignCursor, StoreError
+from store.errors import DatabaseError, ForeignCursor, StoreError
 from store.marks import status
 from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
 from store.participant_lists import watchable
@@ -202,6 +202,8 @@ class Requests:
         """What is new since the cursor in the hello; it is no request, so who cannot be told is asked to sync."""
         try:
             page = await self._catch_up(connection, frame)
+        except DatabaseError:
+            raise  # a fault of the server: `answer` logs it and says so
         except StoreError as error:
             log.info("not_resumed", error=type(error).__name__)
             return encode(Lag([]))

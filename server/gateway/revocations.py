@@ -15,7 +15,6 @@ from protocol.codes import CloseCode
 from server.delivery.hub import Hub
 from store.accounts import revoked_since
 from store.errors import StoreError
-from store.postgres.driver import Error
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -41,7 +40,7 @@ class Revocations:
             now = trio.current_time()
             try:
                 revoked = await revoked_since(self._pool, ago_s=now - asked_at + MARGIN_S)
-            except (StoreError, Error) as error:
+            except StoreError as error:
                 log.warning("revocations_not_read", error=str(error))
                 continue
             asked_at = now

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from store import sql
-from store.errors import StoreError, Unavailable
-from store.postgres.driver import Backend, Error, bigints, connected
+from store.postgres.driver import Backend, bigints, connected
 
 _sql = sql.load("backends")
 
@@ -18,16 +17,11 @@ async def end_backends(url: str, backends: Collection[Backend]) -> set[Backend]:
     for no lock and no standby on its behalf. On a connection of its own: those of the pool may be as silent as the one
     that was given up.
 
-    :raises Unavailable: if Postgres cannot be reached, or refuses to tell.
+    :raises StoreError: if Postgres cannot be reached, or refuses to tell.
     """
     if not backends:
         return set()
     named = sorted(backends)
     parameters = {"pid": bigints([each.pid for each in named]), "began": bigints([each.began for each in named])}
-    try:
-        async with connected(url) as connection:
-            return {Backend(pid, began) for pid, began, _ in await connection.query(_sql.end, parameters)}
-    except StoreError:
-        raise
-    except Error as error:
-        raise Unavailable("Postgres", "", str(error)) from error
+    async with connected(url) as connection:
+        return {Backend(pid, began) for pid, began, _ in await connection.query(_sql.end, parameters)}

@@ -26,7 +26,7 @@ from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
-from store.errors import Locked, PoolerRefused, StoreError, Unavailable
+from store.errors import BadValue, DatabaseError, Locked, PoolerRefused, Retryable, StoreError, Unavailable
 from store.postgres.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, Type
 from store.postgres.statement import Statement
 
@@ -61,17 +61,12 @@ DEFAULTS: Final = {
     "target_session_attrs": "read-write",
 }
 
-RETRYABLE: Final = (
+_RETRYABLE: Final = (
     driver_errors.UniqueViolation,
     driver_errors.DeadlockDetected,
     driver_errors.SerializationFailure,
 )
-"""Nothing was committed, and the same statement may succeed at once, on a new snapshot."""
-
-Error = psycopg.Error
-UniqueViolation = driver_errors.UniqueViolation
-ForeignKeyViolation = driver_errors.ForeignKeyViolation
-InvalidCatalogName = driver_errors.InvalidCatalogName
+_BAD_VALUE: Final = (driver_errors.DataError, driver_errors.CheckViolation)
 
 
 class Backend(NamedTuple):
@@ -210,7 +205,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         :raises Unavailable: if the connection was lost or the commit is in doubt: the outcome is unknown. Or if the
             server takes no writes any more: nothing was done, and the connection is closed.
         :raises Locked: if a lock was waited for longer than `lock_timeout` says, or in a circle; nothing was done.
-        :raises Error: any other error of Postgres; nothing was done.
+        :raises DatabaseError: any other error of Postgres; nothing was done.
         """
         try:
             await self._begin()
@@ -218,11 +213,10 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
             await cursor.execute(sql.encode(), parameters)
             rows = await cursor.fetchall() if cursor.description else []
         except (driver_errors.DeadlockDetected, driver_errors.SerializationFailure) as error:
-            # Whoever runs a batch tries it again at once (`RETRYABLE`); of a single statement the caller's caller does.
+            # Whoever runs a batch tries it again at once (`Retryable`); of a single statement the caller's caller does.
             raise Locked(_one_line(error)) from error
         except (psycopg.Error, UnicodeEncodeError) as error:
-            self._raise_mapped(error)
-            raise
+            raise self._mapped(error) from error
         self._check_confirmed()
         return rows
 
@@ -239,8 +233,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
             self.pgconn.send_query_prepared(statement.name, parameters, statement.formats, Format.BINARY)
             result = _checked(await self.wait(psycopg.generators.execute(self.pgconn)))
         except psycopg.Error as error:
-            self._raise_mapped(error)
-            raise
+            raise self._mapped(error) from error
         self._check_confirmed()
         return _rows(result, statement)
 
@@ -263,8 +256,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
             results = await _drive(_pipelined(self.pgconn, len(reads)), self.pgconn.socket)
             self.pgconn.exit_pipeline_mode()
         except psycopg.Error as error:
-            self._raise_mapped(error)
-            raise
+            raise self._mapped(error) from error
         except trio.Cancelled:
             self.close_now()
             raise
@@ -274,11 +266,9 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         if result.status == ExecStatus.TUPLES_OK:
             return _rows(result, statement)
         error = driver_errors.error_from_result(result, encoding="utf-8")
-        try:
-            self._raise_mapped(error)
-        except StoreError as mapped:
-            return mapped
-        return error
+        mapped = self._mapped(error)
+        mapped.__cause__ = error
+        return mapped
 
     async def _prepare(self, statement: Statement) -> None:
         self.pgconn.send_prepare(statement.name, statement.sql, statement.oids)
@@ -293,23 +283,24 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         if self._queries >= FIRST_REPLAN and self._queries & (self._queries - 1) == 0:
             await self._discard_plans()
 
-    def _raise_mapped(self, error: psycopg.Error | UnicodeEncodeError) -> None:
-        """Raise what callers are to see instead; return if that is the error itself."""
+    def _mapped(self, error: psycopg.Error | UnicodeEncodeError) -> StoreError:
+        """The error that callers see in place of the driver's."""
         if isinstance(error, UnicodeEncodeError):
             # A lone surrogate. Nothing was sent; callers see it as they see a NUL, which Postgres itself refuses.
-            raise driver_errors.DataError(_one_line(error)) from error
+            return BadValue(_one_line(error))
         if isinstance(error, driver_errors.LockNotAvailable):
-            raise Locked(_one_line(error)) from error
+            return Locked(_one_line(error))
         if isinstance(error, driver_errors.ReadOnlySqlTransaction):
             # It was the primary when we connected; whoever connects anew finds the one that is it now.
             self.close_now()
-            raise Unavailable("Postgres", self.where, "it takes no writes any more") from error
+            return Unavailable("Postgres", self.where, "it takes no writes any more")
         # Postgres ends sessions for reasons that are no fault of the connection, and named as such: a transaction that
         # took too long.
         is_lost = self.pgconn.status == ConnStatus.BAD
         is_connection = is_lost or isinstance(error, (driver_errors.OperationalError, driver_errors.InterfaceError))
-        if is_connection and not isinstance(error, RETRYABLE):
-            raise Unavailable("Postgres", self.where, _one_line(error)) from error
+        if is_connection and not isinstance(error, _RETRYABLE):
+            return Unavailable("Postgres", self.where, _one_line(error))
+        return _refusal(error)
 
     def _check_confirmed(self) -> None:
         if self.commit_doubted:
@@ -330,13 +321,12 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
         :raises Unavailable: if the connection was lost: the outcome is unknown.
         :raises Locked: if a lock was waited for longer than `lock_timeout` says; nothing was done.
-        :raises Error: if one of them fails; nothing was done.
+        :raises DatabaseError: if one of them fails; nothing was done.
         """
         try:
             await self.wait(self._script(text.encode()))
         except psycopg.Error as error:
-            self._raise_mapped(error)
-            raise
+            raise self._mapped(error) from error
 
     def _script(self, text: bytes) -> PQGen[None]:
         self.pgconn.send_query(text)
@@ -378,7 +368,7 @@ async def connect(url: str, *, preferred: str = "") -> Connection:
             failures.append(f"{where}: {_one_line(error)}")
         else:
             return connection
-    raise Unavailable("Postgres", where_of(conninfo_to_dict(url)), "; ".join(failures))
+    raise Unavailable("Postgres", where_of(url), "; ".join(failures))
 
 
 def _pipelined(pgconn: Any, count: int) -> PQGen[list[PGresult]]:
@@ -426,12 +416,21 @@ async def _begin_session(connection: Connection, where: str) -> None:
 def encode(statement: Statement, values: Mapping[str, Any]) -> list[bytes | None]:
     """The parameters of a statement.
 
-    :raises Error: if a text has a lone surrogate; callers see it as they see a NUL, which Postgres itself refuses.
+    :raises BadValue: if a text has a lone surrogate; callers see it as they see a NUL, which Postgres itself refuses.
     """
     try:
         return statement.encode(values)
     except UnicodeEncodeError as error:
-        raise driver_errors.DataError(_one_line(error)) from error
+        raise BadValue(_one_line(error)) from error
+
+
+def _refusal(error: psycopg.Error) -> DatabaseError:
+    kind: type[DatabaseError] = DatabaseError
+    if isinstance(error, _RETRYABLE):
+        kind = Retryable
+    elif isinstance(error, _BAD_VALUE):
+        kind = BadValue
+    return kind(str(error), error.sqlstate or "", error.diag.constraint_name or "")
 
 
 def _checked(results: list[PGresult]) -> PGresult:
@@ -456,27 +455,31 @@ def is_url(url: str) -> bool:
     try:
         for attempt in _attempts(url):
             int(attempt.get("port") or 0)
-    except (psycopg.Error, ValueError):
+    except ValueError:
         return False
     return True
-
-
-def is_bad_value(error: psycopg.Error) -> bool:
-    """Whether it is the values that Postgres cannot take (NUL in a text, what is no JSON, a broken check): to try again
-    does not help."""
-    return isinstance(error, (driver_errors.DataError, driver_errors.CheckViolation))
 
 
 def where_of(parameters: dict[str, Any] | str) -> str:
     """Host and port for messages; never the password."""
     if isinstance(parameters, str):
-        parameters = conninfo_to_dict(parameters)
+        parameters = _parsed(parameters)
     host = parameters.get("host") or parameters.get("hostaddr") or "the local socket"
     return f"{host}:{parameters.get('port') or 5432}"
 
 
+def _parsed(url: str) -> dict[str, Any]:
+    """
+    :raises ValueError: if libpq cannot read it; the text repeats nothing of it, since any part may be the password.
+    """
+    try:
+        return conninfo_to_dict(url)
+    except psycopg.Error:
+        raise ValueError("must be a postgresql:// URL or a libpq connection string") from None
+
+
 def _attempts(url: str) -> list[dict[str, Any]]:
-    parameters = {**DEFAULTS, **conninfo_to_dict(url)}
+    parameters = {**DEFAULTS, **_parsed(url)}
     hosts = str(parameters.get("host") or "").split(",")
     ports = str(parameters.get("port") or "").split(",")
     if len(ports) == 1:

@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from store.errors import Locked, StoreError
-from store.postgres.driver import Connection, Error, connected
+from store.postgres.driver import Connection, connected
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -95,7 +95,7 @@ async def wait_migrated(pool: Pool) -> None:
     while True:
         try:
             rows = await pool.fetch(_IS_MIGRATED, parameters)
-        except (StoreError, Error) as error:
+        except StoreError as error:
             rows = []
             log.warning("waiting_for_migrations", missing=newest.name, error=" ".join(str(error).split()))
         if rows == [(True, True)]:
@@ -128,7 +128,7 @@ async def migrate(url: str, *, upto: int | None = None) -> list[str]:
     :param upto: stop after this version, for tests of later ones.
     :raises Unavailable: if Postgres cannot be reached.
     :raises ChangedMigration: if a numbered file was changed after it was applied here.
-    :raises Error: if a file fails; what came before it stays applied.
+    :raises DatabaseError: if a file fails; what came before it stays applied.
     """
     applied = []
     async with connected(url) as connection:

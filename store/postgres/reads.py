@@ -59,7 +59,7 @@ class Reads:
     """The queue of reads of one pool.
 
     :param run: runs some reads in one round trip, when a connection is free: it is called to take them then. Raises
-        StoreError or Error if none could be run.
+        StoreError if none could be run.
     :param most: connections at once.
     """
 
@@ -77,7 +77,7 @@ class Reads:
         """Run a read, alone or with others; its rows.
 
         :raises Overloaded: if too many wait already.
-        :raises StoreError, Error: as the pool does; another's error is never this one's.
+        :raises StoreError: as the pool does; another's error is never this one's.
         """
         if len(self._queue) >= MAX_WAITING:
             raise Overloaded("the reads", len(self._queue))

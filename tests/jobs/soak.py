@@ -32,7 +32,7 @@ from jobs.engine.queue import Queue
 from jobs.engine.task import Task
 from store import jobs
 from store.errors import StoreError
-from store.postgres.driver import Error, connected
+from store.postgres.driver import connected
 from store.postgres.migrate import migrate
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -146,7 +146,7 @@ class Soak:
             while True:
                 try:
                     [(left,)] = await self._pool.fetch("select count(*) from jobs")
-                except (StoreError, Error):
+                except StoreError:
                     left = self._size
                 if left <= most:
                     return

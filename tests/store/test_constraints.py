@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from store.postgres.driver import Error
+from store.errors import DatabaseError
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
 
@@ -67,6 +67,6 @@ async def test_what_cannot_be_is_refused(pool: Pool, name: str) -> None:
     await new_direct(pool, alice, bob)
     ids = {"alice": alice.user.hex(), "group": (await new_group(pool, alice, bob)).hex()}
     statement = IMPOSSIBLE[name].format(**ids, message=MESSAGE, rest=REST.format(**ids))
-    with pytest.raises(Error) as refused:
+    with pytest.raises(DatabaseError) as refused:
         await pool.fetch(statement)
-    assert (refused.value.sqlstate or "")[:2] == "23", "a constraint, and no mistake of the statement"
+    assert refused.value.sqlstate[:2] == "23", "a constraint, and no mistake of the statement"

@@ -34,14 +34,14 @@ from store import (
     revisions,
     sql,
 )
-from store.errors import Refused
+from store.errors import DatabaseError, Refused
 from store.latencies import add_latencies
 from store.marks import Mark, mark
 from store.messages import send
 from store.objects.interface import Entry
 from store.participant_lists import ParticipantsCache
 from store.postgres.backends import end_backends
-from store.postgres.driver import Backend, Connection, ForeignKeyViolation, connected, uuid
+from store.postgres.driver import Backend, Connection, connected, uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.sync import _COUNTS, sync, take_cursor_snapshot
@@ -159,8 +159,12 @@ class Traffic:
             {"n": self.turn % 1000, "m": self.turn % 1000 + 1000, "o": (self.turn + 50) % 1000},
         )
         for statement in self.statements(user, here, there):
-            with suppress(Refused, ForeignKeyViolation):  # on empty tables, or not this user's
-                await statement()
+            with suppress(Refused):  # not this user's
+                try:
+                    await statement()
+                except DatabaseError as error:
+                    if error.sqlstate != "23503":  # a foreign key, on empty tables
+                        raise
         self.turn += 1
 
     async def sync(self, user: bytes, here: bytes) -> None:

@@ -20,8 +20,9 @@ from jobs.mail.smtp import NotSent
 from jobs.tasks import mail
 from jobs.tasks.mail import MailTasks
 from store import accounts, emails, participants
+from store.errors import DatabaseError
 from store.marks import Mark, mark
-from store.postgres.driver import Error, uuid
+from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.jobs.jobs_world import send_message, wait_until
 from tests.mail_server import MailServer, open_mail_server
@@ -256,7 +257,7 @@ async def test_very_first_device_is_news_to_nobody(pool: Pool) -> None:
 
 async def test_device_and_its_notice_are_one_transaction(pool: Pool, alice: Credentials) -> None:
     await pool.fetch("alter table jobs add check (task <> 'new_device')")
-    with pytest.raises(Error, match="jobs_task_check"):
+    with pytest.raises(DatabaseError, match="jobs_task_check"):
         await new_device(pool, alice.user)
     assert len(await accounts.devices_of(pool, alice.user)) == 1
 

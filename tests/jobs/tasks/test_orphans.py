@@ -19,11 +19,11 @@ from jobs.tasks import batches
 from jobs.tasks import orphans as orphans_module
 from jobs.tasks.orphans import Orphans
 from store import orphans
-from store.errors import Unavailable
+from store.errors import DatabaseError, Unavailable
 from store.messages import Committed, NewMessage, send
 from store.objects.folder import Folder
 from store.participant_lists import ParticipantsCache
-from store.postgres.driver import Error, connected, uuid, uuids
+from store.postgres.driver import connected, uuid, uuids
 from store.postgres.pool import Pool
 from store.revisions import delete_for_everyone, delete_for_me, edit
 from tests.jobs.jobs_world import send_message
@@ -244,7 +244,7 @@ async def test_orphaned_attachment_becomes_part_of_no_message(
     await send_message(pool, conversation, alice.user, b"1")
     await files.upload("unused", age_s=HOURS_25)
     await orphans.orphaned(pool, limit=10)
-    with pytest.raises(Error, match="attachments_orphaned"):
+    with pytest.raises(DatabaseError, match="attachments_orphaned"):
         await pool.fetch("update attachments set conversation_id = %s, seq = 1", (uuid(conversation),))
 
 

@@ -6,12 +6,17 @@ import secrets
 import time
 from uuid import uuid4
 
+import pytest
 from msgspec.structs import replace
 
 from protocol import ids
 from protocol.codec import encode
-from protocol.frames import Bye, Done, Error, MarkDelivered, MarkRead, Ping, Pong, Send, Sent
+from protocol.codes import ErrorCode
+from protocol.errors import RequestError
+from protocol.frames import Bye, Done, Error, Hello, History, MarkDelivered, MarkRead, Ping, Pong, Send, Sent
+from server.gateway.replies import error_reply
 from store.conversations import one
+from store.errors import DatabaseError
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
 from tests.server.node_world import open_node, undisturbed
@@ -101,3 +106,31 @@ async def test_what_comes_after_bye_is_refused(pool: Pool, redis_url: str) -> No
                 assert isinstance(refused, Error)
                 assert refused.code == "unexpected_frame"
             assert await client.wait_end() == 1000
+
+
+@pytest.mark.parametrize("fault", [DatabaseError("no column the_inside", "42703"), ValueError("the_inside")])
+async def test_a_fault_of_the_server_is_logged_with_its_traceback_and_not_shown(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """A mistake in SQL is a fault like any other; also in what a hello with a cursor asks for."""
+    alice = await new_user(pool, "alice")
+    conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
+
+    async def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("store.messages.history", fail)
+    monkeypatch.setattr("server.gateway.requests.sync", fail)
+    internal = error_reply(RequestError(3, ErrorCode.INTERNAL, ""))
+    async with open_node(pool.url, redis_url) as node:
+        async with node.open_websocket(alice.token) as client:
+            [*_, reply] = await client.ask(History(3, conversation, None, None, None))
+            assert reply == internal
+        async with node.open_websocket() as client:
+            await client.send(Hello(3, alice.token, 1, cursor=b"any"))
+            assert await client.find(Error) == internal
+        faults = node.faults()
+        node.logs.clear()
+    assert "the_inside" not in repr(internal)
+    assert [line["event"] for line in faults] == ["request_failed"] * 2
+    assert all(line["exc_info"] for line in faults)

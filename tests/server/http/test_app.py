@@ -23,6 +23,7 @@ from embedded.postgres import Postgres
 from embedded.redis import Redis as EmbeddedRedis
 from server.http import bodies
 from store import revisions
+from store.errors import DatabaseError
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import CBOR, Answer, open_api, say
@@ -715,13 +716,14 @@ async def test_without_redis_history_is_served_but_the_process_is_not_ready(
         assert (await api.of(alice.token).get("/v1/conversations")).status == 200
 
 
+@pytest.mark.parametrize("fault", [ZeroDivisionError("the inside"), DatabaseError("the inside", "42703")])
 async def test_a_fault_is_logged_and_named_without_its_inside(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     alice = await new_user(pool, "alice")
 
     async def fail(*_: Any, **__: Any) -> None:
-        raise ZeroDivisionError("the inside")
+        raise fault
 
     monkeypatch.setattr("store.conversations.first_page", fail)
     async with open_api(pool, redis_url) as api:
@@ -729,7 +731,8 @@ async def test_a_fault_is_logged_and_named_without_its_inside(
             answer = await api.of(alice.token).get("/v1/conversations")
         assert (answer.status, answer.code) == (500, "internal")
         assert b"inside" not in answer.data
-        assert [line["event"] for line in logs if line["log_level"] == "error"] == ["request_failed"]
+        logged = [(line["event"], line["exc_info"]) for line in logs if line["log_level"] == "error"]
+        assert logged == [("request_failed", fault)]
 
 
 @both_forms

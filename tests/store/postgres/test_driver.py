@@ -7,10 +7,11 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
 import pytest
 import trio
 
-from store.errors import Locked, Unavailable
+from store.errors import BadValue, DatabaseError, Locked, Retryable, StoreError, Unavailable
 from store.postgres import driver
 from store.postgres.columns import BIGINT, TEXT, UUID
 from store.postgres.driver import bigints, byteas, connect, connected, texts, uuid, uuids
@@ -160,10 +161,10 @@ async def test_plans_are_made_anew_without_an_effect_that_can_be_seen(pool: Pool
             assert await connection.query("select %s::int", (n,)) == [(n,)]
     async with connected(pool.url) as connection:
         await connection.query("begin")
-        with pytest.raises(driver.Error, match="division"):
+        with pytest.raises(DatabaseError, match="division"):
             await connection.query("select 1/0")
         for _ in range(10):
-            with pytest.raises(driver.Error, match="transaction is aborted"):
+            with pytest.raises(DatabaseError, match="transaction is aborted"):
                 await connection.query("select 1")
         await connection.query("rollback")
         assert await connection.query("select 1") == [(1,)]
@@ -292,11 +293,11 @@ async def test_a_column_of_a_thousand_values_keeps_their_order(pool: Pool) -> No
 
 
 async def test_text_that_postgres_cannot_hold_is_its_error_and_harms_nothing(pool: Pool) -> None:
-    """NUL is refused by Postgres, a lone surrogate by the encoder; callers see an `Error` both times."""
+    """NUL is refused by Postgres, a lone surrogate by the encoder; callers see a `BadValue` both times."""
     for bad in ("a\0b", "\ud800"):
-        with pytest.raises(driver.Error):
+        with pytest.raises(BadValue):
             await pool.fetch("select %s", (texts(["good", bad]),))
-        with pytest.raises(driver.Error):
+        with pytest.raises(BadValue):
             await pool.run(ECHO, {"n": 1, "text": bad})
     assert await pool.fetch("select 1") == [(1,)]
     assert pool.statistics().discarded == 0
@@ -313,9 +314,9 @@ async def test_commit_that_fails_only_at_the_commit_raises_although_rows_were_re
         """)
         statement = Statement("insert into deferred values (%(n)s) returning n", {"n": BIGINT}, [BIGINT])
         for _ in range(2):
-            with pytest.raises(driver.Error, match="refused at commit"):
+            with pytest.raises(DatabaseError, match="refused at commit"):
                 await connection.query("insert into deferred values (1) returning n")
-            with pytest.raises(driver.Error, match="refused at commit"):
+            with pytest.raises(DatabaseError, match="refused at commit"):
                 await connection.run(statement, {"n": 1})
         assert connection.is_idle
         assert await connection.query("select count(*) from deferred") == [(0,)]
@@ -323,7 +324,7 @@ async def test_commit_that_fails_only_at_the_commit_raises_although_rows_were_re
 
 async def test_script_is_one_transaction(pool: Pool) -> None:
     async with connected(pool.url) as connection:
-        with pytest.raises(driver.Error, match="division"):
+        with pytest.raises(DatabaseError, match="division"):
             await connection.script("create table halfway (n int); select 1/0; create table never (n int)")
         assert connection.is_idle
         assert await connection.query("select to_regclass('halfway')") == [(None,)]
@@ -392,9 +393,9 @@ async def test_error_of_a_statement_leaves_the_connection_usable(pool: Pool) -> 
     unknown = Statement("select no_such_column", {}, [BIGINT])
     async with connected(pool.url) as connection:
         for _ in range(2):
-            with pytest.raises(driver.Error, match="division"):
+            with pytest.raises(DatabaseError, match="division"):
                 await connection.run(statement, {"n": 1})
-            with pytest.raises(driver.Error, match="no_such_column"):
+            with pytest.raises(DatabaseError, match="no_such_column"):
                 await connection.run(unknown, {})
         assert connection.is_idle
         assert await connection.run(ECHO, {"n": None, "text": ""}) == [(None, "", None)]
@@ -403,3 +404,55 @@ async def test_error_of_a_statement_leaves_the_connection_usable(pool: Pool) -> 
 async def test_database_that_is_not_there_is_unavailable(pool: Pool) -> None:
     with pytest.raises(Unavailable, match="no_such_database"):
         await connect(f"{pool.url.rpartition('/')[0]}/no_such_database")
+
+
+REFUSED: dict[str, tuple[type[StoreError], str, str]] = {
+    "select no_such_column": (DatabaseError, "42703", ""),
+    "select 1 / 0::bigint": (BadValue, "22012", ""),
+    "insert into taken values (1)": (Retryable, "23505", "taken_key"),
+    "insert into taken values (-1)": (BadValue, "23514", "taken_positive"),
+    "insert into taken values (null)": (DatabaseError, "23502", ""),
+    "do $$ begin raise serialization_failure; end $$": (Retryable, "40001", ""),
+}
+"""A statement that Postgres refuses -> the error, its SQLSTATE, and the constraint."""
+
+
+@pytest.mark.parametrize("text", REFUSED)
+async def test_every_way_to_run_a_statement_raises_errors_of_the_store_alone(pool: Pool, text: str) -> None:
+    """They tell what may be tried again and what may not, and the driver's own error is their cause."""
+    await pool.fetch("create table taken as select 1 as n")
+    await pool.fetch("alter table taken add constraint taken_key unique (n)")
+    await pool.fetch("alter table taken add constraint taken_positive check (n > 0), alter n set not null")
+    statement = Statement(text, {})
+    kind, *rest = REFUSED[text]
+    async with connected(pool.url) as connection:
+        ways: dict[str, Callable[[], Awaitable[Any]]] = {
+            "fetch": lambda: pool.fetch(text),
+            "run": lambda: pool.run(statement, {}),
+            "read": lambda: pool.read(statement, {}),
+            "script": lambda: connection.script(text),
+        }
+        for name, run in ways.items():
+            with pytest.raises(StoreError) as caught:
+                await run()
+            assert isinstance(caught.value.__cause__, psycopg.Error), name
+            if name == "fetch" and "serialization" in text:
+                assert type(caught.value) is Locked, "the caller's caller may try again, and is told so"
+                continue
+            assert isinstance(caught.value, DatabaseError)
+            assert (type(caught.value), caught.value.sqlstate, caught.value.constraint) == (kind, *rest), name
+        if "no_such_column" in text:
+            return  # It cannot be prepared, which ends the round trip for all of its reads.
+        echo = (ECHO, driver.encode(ECHO, {"n": 1, "text": ""}))
+        [outcome, other] = await connection.run_all([(statement, []), echo])
+        assert type(outcome) is kind
+        assert isinstance(outcome.__cause__, psycopg.Error)
+        assert other == [(1, "", None)]
+
+
+@pytest.mark.parametrize("url", ["postgresql://user:secret@[host/name", "password=secret port"])
+async def test_an_url_that_cannot_be_read_is_no_error_of_the_driver_and_is_not_repeated(url: str) -> None:
+    with pytest.raises(ValueError, match="must be a postgresql:// URL") as caught:
+        await connect(url)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__

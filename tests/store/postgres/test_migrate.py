@@ -16,9 +16,9 @@ import trio
 import store
 from embedded.postgres import Postgres
 from embedded.services import Services
-from store.errors import Locked, Unavailable
+from store.errors import DatabaseError, Locked, Unavailable
 from store.postgres import migrate as migrate_module
-from store.postgres.driver import Error, connected
+from store.postgres.driver import connected
 from store.postgres.migrate import ChangedMigration, Functions, Migration, migrate, migrations, wait_migrated
 from store.postgres.pool import Pool
 from tests.conftest import database_of
@@ -96,7 +96,7 @@ async def test_file_that_fails_leaves_nothing_of_itself_and_can_be_run_again(
     pretended.append(
         Migration(3, "0003_third", "insert into steps values (3); select 1/0; insert into steps values (4)")
     )
-    with pytest.raises(Error, match="division"):
+    with pytest.raises(DatabaseError, match="division"):
         await migrate(empty_url)
     assert await rows(empty_url, "select n from steps order by n") == [(1,), (2,)]
     pretended[2] = Migration(3, "0003_third", "insert into steps values (3)")
@@ -166,7 +166,7 @@ async def test_functions_of_which_one_fails_stay_as_they_were(
     await migrate(empty_url)
     broken = Functions(make_f(2).text + ";\ncreate function broken() returns nothing language sql as 'select 1'")
     monkeypatch.setattr(migrate_module, "functions", lambda: broken)
-    with pytest.raises(Error, match="nothing"):
+    with pytest.raises(DatabaseError, match="nothing"):
         await migrate(empty_url)
     assert await call(empty_url) == 1
 
@@ -206,7 +206,7 @@ async def test_what_is_made_outside_a_transaction_begins_anew_after_a_failure(
     await migrate(empty_url)
     await rows(empty_url, "insert into steps values (1)")
     pretended.append(Migration(3, "0003_third", text))
-    with pytest.raises(Error, match="could not create unique index"):
+    with pytest.raises(DatabaseError, match="could not create unique index"):
         await migrate(empty_url)
     assert await rows(empty_url, "select max(version) from migrations") == [(2,)]
     await rows(empty_url, "delete from steps")

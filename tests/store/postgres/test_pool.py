@@ -10,12 +10,12 @@ import trio
 import trio.testing
 
 from embedded.postgres import NOT_DURABLE, Postgres
-from store.errors import Overloaded, Unavailable
+from store.errors import DatabaseError, Overloaded, Unavailable
 from store.postgres import driver as postgres_module
 from store.postgres import pool as pool_module
 from store.postgres.backends import end_backends
 from store.postgres.columns import BIGINT
-from store.postgres.driver import Backend, Error, connected
+from store.postgres.driver import Backend, connected
 from store.postgres.pool import Pool, UnknownOutcome
 from store.postgres.statement import Statement
 from tests.store.store_world import DEADLINE_S, no_longer_than, wait_until
@@ -225,7 +225,7 @@ async def test_failed_connecting_gives_the_token_back() -> None:
 
 async def test_failed_query_gives_its_connection_back(pool: Pool) -> None:
     for _ in range(3):
-        with pytest.raises(Error, match="division"):
+        with pytest.raises(DatabaseError, match="division"):
             await pool.fetch("select 1/0")
     assert pool.statistics().connects == 1
 
@@ -349,7 +349,7 @@ async def test_a_write_whose_outcome_is_not_known_is_noted_and_a_read_is_not(
 async def test_of_a_write_that_postgres_refuses_or_that_was_never_sent_the_outcome_is_known(
     fragile_postgres: Postgres, fragile_pool: Pool, outcomes: list[UnknownOutcome]
 ) -> None:
-    with pytest.raises(Error):
+    with pytest.raises(DatabaseError):
         await fragile_pool.fetch("insert into doubted values (6)")
     async with fragile_pool.connection() as connection:
         connection.close_now()

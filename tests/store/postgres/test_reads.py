@@ -9,11 +9,11 @@ import pytest
 import trio
 import trio.testing
 
-from store.errors import Overloaded, Unavailable
+from store.errors import DatabaseError, Overloaded, Unavailable
 from store.postgres import pool as pool_module
 from store.postgres import reads as reads_module
 from store.postgres.columns import BIGINT, TEXT
-from store.postgres.driver import Error, Read, connected
+from store.postgres.driver import Read, connected
 from store.postgres.pool import Pool
 from store.postgres.reads import Reads
 from store.postgres.statement import Statement
@@ -145,7 +145,7 @@ async def test_each_has_its_own_rows_on_a_real_connection(database_url: str) -> 
         statement = DIVIDE if n % 5 == 0 else ECHO
         try:
             found[n] = (await pool.read(statement, {"n": n}))[0][0]
-        except Error as error:
+        except DatabaseError as error:
             found[n] = error.sqlstate
 
     async with trio.open_nursery() as nursery:
@@ -164,13 +164,13 @@ async def test_a_text_that_cannot_be_written_fails_alone(pool: Pool) -> None:
     async def read(text: str) -> None:
         try:
             found.append(await pool.read(TEXT_OF, {"text": text}))
-        except Error as error:
+        except DatabaseError as error:
             found.append(type(error).__name__)
 
     async with trio.open_nursery() as nursery:
         for text in ["good"] * 8 + ["\ud800"] + ["good"] * 8:
             nursery.start_soon(read, text)
-    assert found.count("DataError") == 1
+    assert found.count("BadValue") == 1
     assert found.count([("good",)]) == 16
 
 

@@ -1,0 +1,35 @@
+"""How a process ends: with a sentence where an operator can mend it, with a traceback where a programmer has to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+from runtime.process import run_process
+from store.errors import DatabaseError, StoreError, Unavailable
+
+async def main(_):
+    raise {error}
+
+run_process("test", main, StoreError)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "has_traceback"),
+    [
+        ('Unavailable("Postgres", "host:5432", "no answer")', False),
+        ('DatabaseError("no such column", "42703")', True),
+        ('ExceptionGroup("tasks", [Unavailable("Postgres", "host:5432", "no answer")])', False),
+        ('ExceptionGroup("tasks", [DatabaseError("no such column", "42703")])', True),
+    ],
+)
+def test_a_fault_in_sql_ends_a_process_with_a_traceback(error: str, has_traceback: bool) -> None:
+    command = [sys.executable, "-c", PROGRAM.format(error=error)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert ("Traceback" in result.stderr) is has_traceback, result.stderr
+    assert ("no such column" if has_traceback else "no answer") in result.stderr
