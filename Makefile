@@ -16,7 +16,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench faults fuzz js lock clean
+.PHONY: help run demo test again check lint types bench faults generated fuzz js lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -49,6 +49,10 @@ bench: .venv/dev.installed  ## run the benchmarks
 faults: .venv/dev.installed  ## run what takes long (faults that last, whole benchmarks, many examples), which `make test` leaves out
 	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal
 	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol
+
+generated: .venv/dev.installed  ## renew what is made from tables: the vectors of the protocol, the diagram of its states
+	$(PYTHON) -m tests.protocol.make_vectors
+	$(PYTHON) -m tests.protocol.make_states
 
 fuzz: .venv/fuzz.installed  ## look for bytes that do harm, FUZZ_SECONDS (60) for each target
 	@$(PYTHON) -m tests.fuzz

@@ -1,8 +1,25 @@
-"""The integers on the wire: the key of each field (`Key`) and the type of each frame (`Type`)."""
+"""The integers on the wire: the key of each field (`Key`) and the type of each frame (`Type`).
+
+Numbers that are neither in a table here nor experimental are reserved for later versions (`SPEC.md`, 2.3).
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
+
+REQUEST_TYPES: Final = range(1, 64)
+REPLY_TYPES: Final = range(64, 128)
+PUSH_TYPES: Final = range(128, 256)
+KEYS: Final = range(256)
+"""The numbers of each kind. A number above 23 takes two bytes, one above 255 would take three."""
+
+EXPERIMENTAL_REQUEST_TYPES: Final = range(60, 64)
+EXPERIMENTAL_REPLY_TYPES: Final = range(124, 128)
+EXPERIMENTAL_PUSH_TYPES: Final = range(252, 256)
+EXPERIMENTAL_KEYS: Final = range(240, 256)
+EXPERIMENTAL_CLOSE_CODES: Final = (*range(4400, 4500), *range(4900, 5000))
+"""The numbers that no version of the protocol gives a meaning, for experiments and for tests of unknown numbers."""
 
 
 class Key(IntEnum):

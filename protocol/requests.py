@@ -196,21 +196,13 @@ class Status(Struct, frozen=True, gc=False):
     seq: int
 
 
-Request: TypeAlias = (
-    Hello
-    | Send
-    | MarkDelivered
-    | MarkRead
-    | Edit
-    | Delete
-    | SetTyping
-    | Watch
-    | Sync
-    | History
-    | List
-    | Refresh
-    | Ping
-    | Bye
-    | Status
-)
-REQUESTS: Final[tuple[type[Request], ...]] = get_args(Request)
+BatchedRequest: TypeAlias = Send | MarkDelivered | MarkRead
+"""The requests that the server serves in batches, together with those of other connections (`SPEC.md`, 10.3)."""
+
+QueuedRequest: TypeAlias = Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status
+"""The requests that wait in a queue of the connection, and are served one after the other (`SPEC.md`, 10.3)."""
+
+Request: TypeAlias = Hello | BatchedRequest | QueuedRequest | Ping | Bye
+
+REQUESTS: Final[tuple[type[Request], ...]] = tuple(sorted(get_args(Request), key=lambda struct: struct.TYPE))
+"""All requests, by their types."""

@@ -28,9 +28,9 @@ except ImportError:  # it has no wheel for this Python or platform (setup.cfg): 
     pycddl = None
 
 from protocol.frames import Key, Type
+from protocol.numbers import PUSH_TYPES, REPLY_TYPES, REQUEST_TYPES
 
 CDDL = (Path(__file__).parent.parent / "protocol" / "alo.cddl").read_text()
-FIRST_FROM_SERVER = 64
 
 STRICTER = (
     (re.compile(r"\b([bt]str) (\.size (?:\d+|\(.*?\)))"), r"\1 .and (\1 \2)"),
@@ -53,14 +53,14 @@ def check_from_client(data: bytes) -> None:
     """
     :raises InvalidFrame: unless all frames of this WebSocket message are a client's, by the grammar.
     """
-    _check(data, range(1, FIRST_FROM_SERVER))
+    _check(data, REQUEST_TYPES)
 
 
 def check_from_server(data: bytes) -> None:
     """
     :raises InvalidFrame: unless all frames of this WebSocket message are a server's, by the grammar.
     """
-    _check(data, range(FIRST_FROM_SERVER, 256))
+    _check(data, range(REPLY_TYPES.start, PUSH_TYPES.stop))
 
 
 def accepts(root: str, frame: bytes) -> bool:

@@ -244,7 +244,7 @@ def test_examples_of_the_spec_are_frames() -> None:
 
 def test_the_diagram_of_the_states_is_that_of_the_table() -> None:
     assert (ROOT / "docs" / "states.md").read_text() == diagram(), (
-        "PYTHONPATH=. python tests/protocol/make_states.py writes it anew"
+        "renew it with `python -m tests.protocol.make_states`"
     )
 
 

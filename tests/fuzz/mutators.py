@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from protocol.frames import PUSHES, REPLIES, REQUESTS, Key
+from protocol.numbers import EXPERIMENTAL_KEYS
 from protocol.websocket import BINARY, CLOSE, CONTINUATION, FINAL, FINAL_BINARY, MASKED, PING, PONG
 from tests.fuzz.frames import EXAMPLES, VALUES, items_of
 from tests.fuzz.plan import MAX_SIZES, plan, read_plan
@@ -86,7 +87,7 @@ def _changed_map(item: dict[Any, Any], chance: random.Random) -> dict[Any, Any]:
         case 0:
             del item[key]
         case 1:
-            added = chance.choice((*Key, 50, 200))
+            added = chance.choice((*Key, *EXPERIMENTAL_KEYS[:2]))
             item[int(added)] = chance.choice(VALUES.get(int(added)) or _ODD)
         case 2:
             item[key] = chance.choice(VALUES.get(key) or _ODD)

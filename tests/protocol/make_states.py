@@ -1,6 +1,5 @@
-"""Writes `docs/states.md`, the diagram of the table in `protocol/session.py`. To be run when the table has changed:
-
-PYTHONPATH=. python tests/protocol/make_states.py
+"""Writes `docs/states.md`, the diagram of the table in `protocol/session.py`, when the table has changed:
+`python -m tests.protocol.make_states`.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ STATES = Path(__file__).parents[2] / "docs" / "states.md"
 
 HEAD: Final = """# The states of a connection
 
-Made from the table in `protocol/session.py` by `tests/protocol/make_states.py`; `protocol/SPEC.md`, section 3, has the
-same as a table. Arrows with frames are what a client sends, those in brackets what the server does; `close` ends the
-connection. Whatever ends it besides, such as a lost network, ends it in any state.
+`python -m tests.protocol.make_states` makes this page from the table in `protocol/session.py`. Section 3 of
+`protocol/SPEC.md` has the same as a table. An arrow with frames is what the client sends, an arrow in brackets what the
+server does; `close` ends the connection. Other causes, such as a lost network, end it in any state.
 
 ```mermaid
 stateDiagram-v2

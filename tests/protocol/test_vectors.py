@@ -69,7 +69,7 @@ def test_invalid_messages_have_the_outcome_that_the_vectors_say(vector: dict[str
 
 @pytest.mark.parametrize("name", FILES)
 def test_vectors_are_what_the_program_writes(name: str) -> None:
-    remedy = "PYTHONPATH=. python tests/protocol/make_vectors.py writes it anew"
+    remedy = "renew it with `python -m tests.protocol.make_vectors`, and look at the difference"
     assert (VECTORS / f"{name}.json").read_text() == text_of(name), remedy
 
 
