@@ -17,9 +17,10 @@ from protocol.codec import encode
 from store.objects.archive import write_archive
 from store.objects.interface import Objects
 from store.postgres.pool import Pool
-from store.redis.bus import Addressed, entries_of, publish
+from store.redis.addressing import address_pushes
+from store.redis.bus import publish
 from store.redis.client import Redis
-from store.redis.directory import locate
+from store.redis.entries import AddressedPush
 from store.retention import (
     Announcement,
     Uncleared,
@@ -96,16 +97,12 @@ class Retention:
         """Tell the nodes that hold somebody who is concerned. Who is not connected finds it with the next `sync`."""
         if not announcements:
             return
-        users = list({user for each in announcements for user in each.users})
-        if users:
-            where = dict(zip(users, await locate(self._redis, users), strict=True))
-            pushes = [
-                Addressed(each.settings.conversation, 0, encode(each.settings), None, each.users)
-                for each in announcements
-            ]
-            entries = list(entries_of(pushes, where))
-            if entries and await publish(self._redis, entries):
-                raise NotAnnounced("Redis refused what nodes are to be told of floors: its memory is full")
+        pushes = [
+            AddressedPush(each.settings.conversation, 0, encode(each.settings), each.users) for each in announcements
+        ]
+        entries = await address_pushes(self._redis, pushes)
+        if entries and await publish(self._redis, entries):
+            raise NotAnnounced("Redis refused what nodes are to be told of floors: its memory is full")
         await note_announced(self._pool, [each.settings.conversation for each in announcements])
 
     async def _clear(self, each: Uncleared) -> int:

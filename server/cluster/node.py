@@ -11,7 +11,7 @@ here that moved lately, compared with what was pushed. The same catching up answ
 | the connection to Redis is new | entries may have been written and lost |
 | Redis is another server (fail-over) | this node may have written to the former one longer than others read there |
 | another node vanished without signing off | it may have committed messages and not fanned them out |
-| another node asks (`fanout.CatchUp`) | it could not write to Redis |
+| another node asks (`CatchUpRequest`) | it could not write to Redis |
 | a process that only writes vanished (`server.cluster.writer`) | it may have committed changes and told nobody |
 | a write's outcome is not known (`server.cluster.unknown_outcomes`) | it may have been committed, and nobody was told |
 """
@@ -34,8 +34,8 @@ from server.cluster.cursor_advance import CursorAdvance
 from server.cluster.missed_pushes import MissedPushes
 from server.cluster.presence import PresenceWatch
 from server.cluster.unknown_outcomes import UnknownOutcomes
-from server.delivery.fanout import CatchUp, Fanout, Hint, Recheck, decode_entry
-from server.delivery.hub import Hub, Push, push_of
+from server.delivery.fanout import Fanout
+from server.delivery.hub import Hub, push_of
 from server.delivery.receipt_counts import ReceiptCounter
 from store.conversations import some_of
 from store.errors import StoreError, Unavailable
@@ -56,6 +56,7 @@ from store.redis.directory import (
     left_in_good_order,
     sign_off,
 )
+from store.redis.entries import AddressedPush, CatchUpRequest, PresenceHint, PresenceRecheck, decode_entry
 from store.revisions import hidden_from, revised_since
 
 log = structlog.get_logger(__name__)
@@ -249,13 +250,13 @@ class Node:
         for entry in entries:
             for item in decode_entry(entry):
                 match item:
-                    case CatchUp(ago_s):
+                    case CatchUpRequest(ago_s):
                         self.note_gap(ago_s)
-                    case Hint(users):
+                    case PresenceHint(users):
                         self.presence.hear(users)
-                    case Recheck(users):
+                    case PresenceRecheck(users):
                         self.presence.recheck(users)
-                    case Push():
+                    case AddressedPush():
                         self._hub.push(item)
         self._hub.flush()
 
@@ -344,13 +345,13 @@ class Node:
     def _push_receipts(self, changed: ChangedParticipants) -> None:
         id_ = changed.conversation
         if changed.settings is not None:
-            self._hub.push(Push(id_, 0, encode(changed.settings), changed.users))
+            self._hub.push(AddressedPush(id_, 0, encode(changed.settings), changed.users))
         shown = [(user, delivered, read) for user, delivered, read, _ in changed.marks]
         if shown:
-            self._hub.push(Push(id_, 0, encode(Receipts(id_, shown)), changed.users))
+            self._hub.push(AddressedPush(id_, 0, encode(Receipts(id_, shown)), changed.users))
         for user, delivered, read, own_read in changed.marks:
             if own_read > read:
-                self._hub.push(Push(id_, 0, encode(Receipts(id_, [(user, delivered, own_read)])), (user,)))
+                self._hub.push(AddressedPush(id_, 0, encode(Receipts(id_, [(user, delivered, own_read)])), (user,)))
 
     async def _push_missed(self, moved: Moved) -> int:
         span = self._hub.span(moved.conversation)
@@ -389,7 +390,7 @@ class Node:
             self._hub.push(push_of(message, concerned, seq=message.seq))
             if gone:
                 left = Tombstone(conversation, message.seq, message.message, message.created, message.sender)
-                self._hub.push(Push(conversation, 0, encode(left), gone))
+                self._hub.push(AddressedPush(conversation, 0, encode(left), gone))
         self._hub.flush()
 
     async def _fill_holes(self) -> None:

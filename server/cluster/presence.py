@@ -23,15 +23,15 @@ import trio
 
 from protocol.codec import encode
 from protocol.frames import Presence
-from server.delivery.fanout import encode_hint
 from server.delivery.hub import Client, Hub
 from store.errors import StoreError, Unavailable
 from store.last_seen import last_seen
 from store.participant_lists import Watchable, unwatchable
 from store.postgres.pool import Pool
+from store.redis.addressing import address_presence_hints
 from store.redis.bus import publish
 from store.redis.client import Redis, RedisError
-from store.redis.directory import enter_watchers, leave_watchers, locate, locate_watchers
+from store.redis.directory import enter_watchers, leave_watchers, locate
 
 log = structlog.get_logger(__name__)
 
@@ -319,14 +319,9 @@ class PresenceWatch:
             if self._live_nodes() <= {self._node}:
                 continue
             try:
-                where = await locate_watchers(self._redis, users)
-                of_nodes: dict[bytes, list[bytes]] = {}
-                for user, nodes in zip(users, where, strict=True):
-                    for node in nodes:
-                        if node != self._node:
-                            of_nodes.setdefault(node, []).append(user)
-                if of_nodes:
-                    await publish(self._redis, [(node, encode_hint(some)) for node, some in of_nodes.items()])
+                entries = await address_presence_hints(self._redis, users, own=self._node)
+                if entries:
+                    await publish(self._redis, entries)
             except (Unavailable, RedisError) as error:
                 log.warning("presence_not_told", error=str(error))  # They find out when they poll.
 

@@ -7,19 +7,18 @@ ending and catch up as well (`server.cluster.node`).
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
-import cbor2
 import structlog
 import trio
 
-from server.delivery.hub import Push
 from store.errors import Unavailable
-from store.redis.bus import PUSHES, Addressed, entries_of, publish
+from store.redis.addressing import address_presence_rechecks, address_pushes
+from store.redis.bus import publish
 from store.redis.client import Redis, RedisError
-from store.redis.directory import locate, locate_watchers
+from store.redis.entries import AddressedPush, encode_catch_up_request
 
 log = structlog.get_logger(__name__)
 
@@ -32,59 +31,6 @@ MAX_PASSES: Final = 4
 MAX_PASS: Final = 512
 MAX_PASS_BYTES: Final = 512 * 1024
 """Pushes of one pass, and their frames: bound the size of a stream entry, and what its receiver pushes at once."""
-
-CATCH_UP: Final = 2
-HINT: Final = 3
-RECHECK: Final = 4
-
-
-class CatchUp(NamedTuple):
-    """Another node asks: look for what you may have missed in the last `ago_s` seconds."""
-
-    ago_s: float
-
-
-class Hint(NamedTuple):
-    """Another node says: these users have come there, or gone."""
-
-    users: list[bytes]
-
-
-class Recheck(NamedTuple):
-    """A process says: who may watch these users' presence has changed."""
-
-    users: list[bytes]
-
-
-def encode_catch_up(ago_s: float) -> bytes:
-    return cbor2.dumps([CATCH_UP, ago_s])
-
-
-def encode_hint(users: list[bytes]) -> bytes:
-    return cbor2.dumps([HINT, b"".join(users)])
-
-
-def encode_recheck(users: list[bytes]) -> bytes:
-    return cbor2.dumps([RECHECK, b"".join(users)])
-
-
-def decode_entry(entry: bytes) -> Iterator[Push | CatchUp | Hint | Recheck]:
-    """What another node wrote."""
-    kind, body = cbor2.loads(entry)
-    if kind == CATCH_UP:
-        yield CatchUp(body)
-    elif kind == HINT:
-        yield Hint(_split(body))
-    elif kind == RECHECK:
-        yield Recheck(_split(body))
-    elif kind == PUSHES:
-        # Of other kinds, which a later version may write, the next catching up or poll tells the rest.
-        for conversation, seq, frame, key, joined, *own in body:
-            yield Push(conversation, seq, frame, _split(joined), None, key, *own)
-
-
-def _split(users: bytes) -> list[bytes]:
-    return [users[at : at + 16] for at in range(0, len(users), 16)]
 
 
 class _Pass(NamedTuple):
@@ -110,7 +56,7 @@ class Fanout:
         self._redis = redis
         self._node = node
         self._is_alone = is_alone
-        self._waiting: deque[Push] = deque()
+        self._waiting: deque[AddressedPush] = deque()
         self._rechecks: set[bytes] = set()
         self._writing = 0
         self._wake = trio.Event()
@@ -118,7 +64,7 @@ class Fanout:
         self.missed_since: float | None = None
         """When the first push was lost that the other nodes have not been told of."""
 
-    def add(self, push: Push) -> None:
+    def add(self, push: AddressedPush) -> None:
         """Take a push for the next pass. Atomic (no checkpoint)."""
         if self._is_alone():
             return
@@ -177,8 +123,8 @@ class Fanout:
             if not (self._writing or self._waiting or self._rechecks):
                 self._idle.set()
 
-    def _take(self) -> list[Push]:
-        pushes: list[Push] = []
+    def _take(self) -> list[AddressedPush]:
+        pushes: list[AddressedPush] = []
         size = 0
         while self._waiting and len(pushes) < MAX_PASS and size < MAX_PASS_BYTES:
             push = self._waiting.popleft()
@@ -193,18 +139,15 @@ class Fanout:
                 self._idle = trio.Event()
             await self._idle.wait()
 
-    async def _address(self, pushes: list[Push], rechecks: list[bytes]) -> _Pass:
+    async def _address(self, pushes: list[AddressedPush], rechecks: list[bytes]) -> _Pass:
         """Which nodes hold somebody whom these pushes are for."""
         # Ephemeral pushes are not worth catching up on, which would not bring them anyway.
         counts = bool(rechecks) or any(push.key is None for push in pushes)
         try:
-            users = list({user for push in pushes for user in push.users})
-            where = dict(zip(users, await locate(self._redis, users), strict=True))
-            addressed = (
-                Addressed(each.conversation, each.seq, each.frame, each.key, each.users, each.sender, each.temp_id)
-                for each in pushes
-            )
-            entries = [*entries_of(addressed, where, own=self._node), *await self._recheck_entries(rechecks)]
+            entries = [
+                *await address_pushes(self._redis, pushes, own=self._node),
+                *await address_presence_rechecks(self._redis, rechecks, own=self._node),
+            ]
         except (Unavailable, RedisError) as error:
             return _Pass([], counts, str(error))
         return _Pass(entries, counts)
@@ -219,18 +162,10 @@ class Fanout:
             return
         self.missed_since = None
         try:
-            entry = encode_catch_up(trio.current_time() - since)
+            entry = encode_catch_up_request(trio.current_time() - since)
             refused = await publish(self._redis, [(node, entry) for node in others])
         except BaseException:
             self._miss_since(since)
             raise
         if refused:
             self._miss_since(since)
-
-    async def _recheck_entries(self, users: list[bytes]) -> list[tuple[bytes, bytes]]:
-        of_node: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for user, nodes in zip(users, await locate_watchers(self._redis, users), strict=True):
-            for node in nodes:
-                if node != self._node:
-                    of_node[node].append(user)
-        return [(node, encode_recheck(some)) for node, some in of_node.items()]

@@ -6,9 +6,9 @@ connection can come or go in the middle of it. `flush` sends what a pass has off
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import trio
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from protocol.codes import CloseCode
 from protocol.frames import Message, Tombstone
 from server.delivery.sequencer import Hole, Sequencer
 from server.transport.outbox import Outbox
+from store.redis.entries import AddressedPush
 
 
 class Client(Protocol):
@@ -31,39 +32,18 @@ class Client(Protocol):
     def close(self, code: CloseCode, detail: str) -> None: ...
 
 
-class Push(NamedTuple):
-    """A push on its way to the devices here.
-
-    :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
-    :ivar frame: encoded once for all.
-    :ivar users: who gets it: participants, or those of them whom the sending node found here.
-    :ivar origin: the connection that sent it and has its reply, so does not get the push.
-    :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
-    :ivar temp_id: of a message: the devices of its sender get it, too. The frame, which all others get, has none.
-    """
-
-    conversation: bytes
-    seq: int
-    frame: bytes
-    users: Iterable[bytes]
-    origin: Client | None = None
-    key: bytes | None = None
-    sender: bytes = b""
-    temp_id: bytes | None = None
-
-
 def push_of(
-    message: Message | Tombstone, users: Iterable[bytes], *, seq: int = 0, origin: Client | None = None
-) -> Push:
+    message: Message | Tombstone, users: Collection[bytes], *, seq: int = 0, origin: Client | None = None
+) -> AddressedPush:
     """The push of a message as its sender sees it.
 
     :param seq: if it is new.
     """
     conversation = message.conversation
     if isinstance(message, Tombstone) or message.temp_id is None:
-        return Push(conversation, seq, encode(message), users, origin)
+        return AddressedPush(conversation, seq, encode(message), users, origin)
     frame = encode(replace(message, temp_id=None))
-    return Push(conversation, seq, frame, users, origin, sender=message.sender, temp_id=message.temp_id)
+    return AddressedPush(conversation, seq, frame, users, origin, sender=message.sender, temp_id=message.temp_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +61,11 @@ class Hub:
     :param on_message: told of each new message that is pushed, and of the connections that it was offered to.
     """
 
-    def __init__(self, on_message: Callable[[Push, list[Client]], None] = lambda _, __: None) -> None:
+    def __init__(self, on_message: Callable[[AddressedPush, list[Client]], None] = lambda _, __: None) -> None:
         self._on_message = on_message
         self._clients: dict[bytes, list[Client]] = {}
         self._touched: list[Outbox] = []
-        self._sequencer: Sequencer[Push] = Sequencer()
+        self._sequencer: Sequencer[AddressedPush] = Sequencer()
         self._connections = 0
         self._offered = 0
         self.hole_seen = trio.Event()
@@ -126,7 +106,7 @@ class Hub:
         client.outbox.offer(frame)
         self._touch(client.outbox)
 
-    def push(self, push: Push) -> None:
+    def push(self, push: AddressedPush) -> None:
         """A push for all connections of its users; a new message in `seq` order within its conversation."""
         targets = self._targets(push)
         if not push.seq:
@@ -206,11 +186,11 @@ class Hub:
     def statistics(self) -> HubStatistics:
         return HubStatistics(len(self._clients), self._connections, self._offered)
 
-    def _targets(self, push: Push) -> list[Client]:
+    def _targets(self, push: AddressedPush) -> list[Client]:
         clients, origin = self._clients, push.origin
         return [client for user in push.users for client in clients.get(user, ()) if client is not origin]
 
-    def _offer_all(self, push: Push, targets: list[Client]) -> None:
+    def _offer_all(self, push: AddressedPush, targets: list[Client]) -> None:
         frame, key = push.frame, push.key
         self._offered += len(targets)
         sender, own = push.sender, self._own_frame(push)
@@ -223,7 +203,7 @@ class Hub:
             if not outbox.is_touched:
                 self._touch(outbox)
 
-    def _own_frame(self, push: Push) -> bytes | None:
+    def _own_frame(self, push: AddressedPush) -> bytes | None:
         """What devices of the message's sender get; None if there is none but the one that sent it."""
         if push.temp_id is None:
             return None

@@ -15,10 +15,11 @@ import trio
 from protocol.codec import encode
 from protocol.frames import ReceiptCounts
 from server.delivery.fanout import Fanout
-from server.delivery.hub import Hub, Push
+from server.delivery.hub import Hub
 from store.errors import StoreError
 from store.marks import Moved, counts
 from store.postgres.pool import Pool
+from store.redis.entries import AddressedPush
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +71,7 @@ class ReceiptCounter:
     async def _tell(self, conversation: bytes, after: int, upto: int) -> None:
         found = await counts(self._pool, conversation, after=after, upto=upto, limit=MAX_MESSAGES)
         for author, told in found.items():
-            push = Push(conversation, 0, encode(ReceiptCounts(conversation, told)), (author,))
+            push = AddressedPush(conversation, 0, encode(ReceiptCounts(conversation, told)), (author,))
             self._hub.push(push)
             self._fanout.add(push)
         self._hub.flush()

@@ -20,10 +20,11 @@ import trio
 from protocol.codec import decode_from_server
 from protocol.errors import RemoteProtocolError
 from protocol.frames import MarkDelivered, MarkRead, Message
-from server.delivery.hub import Client, Push
+from server.delivery.hub import Client
 from store.errors import Overloaded, StoreError
 from store.latencies import DAY_US, LONGEST_MS, add_latencies, bucket_of
 from store.postgres.pool import Pool
+from store.redis.entries import AddressedPush
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class DeliveryTimes:
         self._awaited: dict[Client, _Sample] = {}
         self._counts: Counter[tuple[int, int]] = Counter()
 
-    def pushed(self, push: Push, clients: Sequence[Client]) -> None:
+    def pushed(self, push: AddressedPush, clients: Sequence[Client]) -> None:
         """A new message has been offered to these connections."""
         self._countdown -= 1
         if not self._countdown:
@@ -104,7 +105,7 @@ class DeliveryTimes:
             # They may have been written: better some are lost than counted twice.
             log.warning("latencies_lost", samples=counts.total(), error=str(error))
 
-    def _sample(self, push: Push, clients: Sequence[Client]) -> None:
+    def _sample(self, push: AddressedPush, clients: Sequence[Client]) -> None:
         if not clients or len(self._awaited) >= MAX_AWAITED:
             return
         client = random.choice(clients)  # noqa: S311  (not a secret)

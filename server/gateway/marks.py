@@ -15,7 +15,7 @@ import trio
 from protocol.codec import encode
 from protocol.frames import Done, MarkDelivered, MarkRead, Receipts
 from server.delivery.fanout import Fanout
-from server.delivery.hub import Hub, Push
+from server.delivery.hub import Hub
 from server.gateway.connection import Connection
 from server.gateway.replies import store_error_reply
 from server.transport.outbox import Outbox
@@ -23,6 +23,7 @@ from store.batching.group_commit import Batcher
 from store.errors import StoreError
 from store.marks import Mark, Moved, mark
 from store.postgres.pool import Pool
+from store.redis.entries import AddressedPush
 
 INTERVAL_S: Final = 0.05
 BUSY_INTERVAL_S: Final = 0.1
@@ -105,10 +106,10 @@ class Marks:
             self._unflushed += outboxes
             self._settled.set()
 
-    def _pushes(self, moved: list[Moved]) -> list[Push]:
+    def _pushes(self, moved: list[Moved]) -> list[AddressedPush]:
         """Who is to be told what, one push for each conversation and for each reader."""
         told: dict[bytes, tuple[list[tuple[bytes, int, int]], set[bytes]]] = {}
-        pushes: list[Push] = []
+        pushes: list[AddressedPush] = []
         for each in moved:
             if each.authors is None:
                 self._count(each)
@@ -118,9 +119,9 @@ class Marks:
                 authors.update(each.authors)
             if each.is_read:
                 own = Receipts(each.conversation, [(each.user, each.own_delivered, each.own_read)])
-                pushes.append(Push(each.conversation, 0, encode(own), (each.user,)))
+                pushes.append(AddressedPush(each.conversation, 0, encode(own), (each.user,)))
         for conversation, (receipts, authors) in told.items():
-            pushes.append(Push(conversation, 0, encode(Receipts(conversation, receipts)), authors))
+            pushes.append(AddressedPush(conversation, 0, encode(Receipts(conversation, receipts)), authors))
         return pushes
 
     async def _flush_in_time(self) -> None:

@@ -43,7 +43,7 @@ from protocol.frames import (
 )
 from server.cluster.presence import PresenceWatch
 from server.delivery.fanout import Fanout
-from server.delivery.hub import Hub, Push, push_of
+from server.delivery.hub import Hub, push_of
 from server.gateway.connection import Connection
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.outbox import ROOM_BYTES, Whole
@@ -54,6 +54,7 @@ from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
 from store.participant_lists import watchable
 from store.postgres.pool import Pool
 from store.redis.client import RedisError
+from store.redis.entries import AddressedPush
 from store.sync import SyncPage, sync
 
 log = structlog.get_logger(__name__)
@@ -156,9 +157,9 @@ class Requests:
             self._push(push_of(message, change.participants, origin=connection))
             if change.hidden_for is not None:
                 stone = Tombstone(message.conversation, message.seq, message.message, message.created, message.sender)
-                self._push(Push(message.conversation, 0, encode(stone), [change.hidden_for]))
+                self._push(AddressedPush(message.conversation, 0, encode(stone), [change.hidden_for]))
 
-    def _push(self, push: Push) -> None:
+    def _push(self, push: AddressedPush) -> None:
         self._hub.push(push)
         self._hub.flush()
         self._fanout.add(push)
@@ -172,7 +173,7 @@ class Requests:
         connection.typing = (*said, trio.current_time())
         typing = encode(Typing(frame.conversation, connection.user, frame.is_typing))
         key = frame.conversation + connection.user
-        self._push(Push(frame.conversation, 0, typing, others, connection, key))
+        self._push(AddressedPush(frame.conversation, 0, typing, others, connection, key))
 
     async def _catch_up(self, connection: Connection, frame: Sync | Hello) -> SyncPage:
         """The last of the pages that were asked for; those before it have been offered.

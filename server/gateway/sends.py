@@ -7,7 +7,7 @@ from typing import NamedTuple
 from protocol.codec import encode
 from protocol.frames import Message, Send, Sent
 from server.delivery.fanout import Fanout
-from server.delivery.hub import Hub, Push
+from server.delivery.hub import Hub
 from server.gateway.connection import Connection
 from server.gateway.replies import store_error_reply
 from store.batching.two_lanes import Lanes
@@ -16,6 +16,7 @@ from store.errors import Locked
 from store.messages import Committed, NewMessage, Outcome, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
+from store.redis.entries import AddressedPush
 
 
 class PendingSend(NamedTuple):
@@ -94,7 +95,7 @@ class Sends:
                 reply_to=message.reply_to,
             )
         )
-        push = Push(
+        push = AddressedPush(
             message.conversation,
             committed.seq,
             frame,

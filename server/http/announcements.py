@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from protocol.codec import encode
 from protocol.frames import Departed, Participants, Profile, Push, Receipts, Settings
 from protocol.limits import MAX_SHOWN
-from server.delivery import hub
 from server.delivery.fanout import Fanout
 from store import contacts, conversations, messages, participant_lists
 from store.contacts import Added, Blocked
@@ -21,6 +20,7 @@ from store.marks import direct_mark
 from store.own_settings import own_settings_of
 from store.participants import ParticipantsChange
 from store.postgres.pool import Pool
+from store.redis.entries import AddressedPush
 
 _OF_NO_CONVERSATION: Final = bytes(16)
 
@@ -182,5 +182,5 @@ class Announcements:
         if not users:
             return
         conversation = getattr(frame, "conversation", _OF_NO_CONVERSATION)
-        self._fanout.add(hub.Push(conversation, 0, encode(frame), list(users)))
+        self._fanout.add(AddressedPush(conversation, 0, encode(frame), list(users)))
         self._fanout.wake()

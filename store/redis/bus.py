@@ -8,11 +8,8 @@ keeps until it has read a later one (`store.redis.directory.beat`).
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
-
-import cbor2
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
 
 from store.redis.client import Redis, RedisError
 
@@ -27,58 +24,6 @@ BLOCK_MS: Final = 1000
 
 MAX_READ: Final = 256
 """Entries of one read."""
-
-
-PUSHES: Final = 1
-"""What an entry of pushes begins with; other kinds are between nodes alone (`server.delivery.fanout`)."""
-
-
-class Addressed(NamedTuple):
-    """A push, and whom it is for.
-
-    :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
-    :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
-    :ivar temp_id: of a message, for the devices of its sender alone.
-    """
-
-    conversation: bytes
-    seq: int
-    frame: bytes
-    key: bytes | None
-    users: Iterable[bytes]
-    sender: bytes = b""
-    temp_id: bytes | None = None
-
-
-def entries_of(
-    pushes: Iterable[Addressed], where: Mapping[bytes, Iterable[bytes]], *, own: bytes = b""
-) -> Iterator[tuple[bytes, bytes]]:
-    """One entry for each node that holds somebody whom these pushes are for: pairs (node, entry).
-
-    :param where: of each user the nodes that hold them.
-    :param own: a node that is left out.
-    """
-    by_node: defaultdict[bytes, list[Addressed]] = defaultdict(list)
-    for push in pushes:
-        there: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for user in push.users:
-            for node in where[user]:
-                if node != own:
-                    there[node].append(user)
-        for node, users in there.items():
-            by_node[node].append(push._replace(users=users))
-    for node, addressed in by_node.items():
-        yield node, _encode_pushes(addressed)
-
-
-def _encode_pushes(pushes: Iterable[Addressed]) -> bytes:
-    """An entry: pushes, each with those of its users whom the receiving node holds."""
-    return cbor2.dumps([PUSHES, [[*push[:4], b"".join(push.users), *_own(push)] for push in pushes]])
-
-
-def _own(push: Addressed) -> tuple[bytes, ...]:
-    """What only the devices of a message's sender get, if some are there."""
-    return (push.sender, push.temp_id) if push.temp_id is not None and push.sender in push.users else ()
 
 
 def stream_of(node: bytes) -> bytes:

@@ -16,8 +16,6 @@ from jobs.tasks import retention as retention_module
 from jobs.tasks.retention import NotAnnounced, Retention
 from protocol.codec import encode
 from protocol.frames import Message, Settings, Tombstone
-from server.delivery.fanout import decode_entry
-from server.delivery.hub import Push
 from store import messages, participants, revisions
 from store.messages import Committed, NewMessage, send
 from store.objects.archive import list_archives, read_conversation
@@ -28,6 +26,7 @@ from store.postgres.pool import Pool
 from store.redis.bus import Inbox
 from store.redis.client import Redis
 from store.redis.directory import beat, enter
+from store.redis.entries import AddressedPush, decode_entry
 from tests.ageing import age
 from tests.people import new_group, new_user
 
@@ -194,14 +193,14 @@ async def a_node(redis: Redis, user: bytes) -> Inbox:
     return inbox
 
 
-async def pushes(inbox: Inbox) -> list[Push]:
+async def pushes(inbox: Inbox) -> list[AddressedPush]:
     """What the node has got."""
-    got: list[Push] = []
+    got: list[AddressedPush] = []
 
     with trio.move_on_after(10) as scope:
 
         def take(entries: list[bytes]) -> None:
-            got.extend(item for entry in entries for item in decode_entry(entry) if isinstance(item, Push))
+            got.extend(item for entry in entries for item in decode_entry(entry) if isinstance(item, AddressedPush))
             scope.cancel()
 
         await inbox.follow(take)

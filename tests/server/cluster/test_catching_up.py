@@ -10,12 +10,12 @@ import trio
 import server.cluster.node
 from protocol.codec import encode
 from protocol.frames import Message, ReceiptCounts, Sync, Tombstone
-from server.delivery.hub import Push
 from store import contacts, revisions
 from store.marks import Mark, mark
 from store.messages import Committed, Moved, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
+from store.redis.entries import AddressedPush
 from tests.people import new_direct, new_group, new_user
 from tests.server.node_world import open_node, wait_for
 
@@ -48,7 +48,7 @@ async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_liv
         messages = await committed(pool, conversation, alice.user, 6)
         for seq in live:
             hub = node.gateway._hub
-            hub.push(Push(conversation, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
+            hub.push(AddressedPush(conversation, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
             hub.flush()
         node.gateway._node.note_gap(1.0)
         seen = [push.seq for push in await client.read(6) if isinstance(push, Message)]

@@ -7,11 +7,11 @@ import os
 import pytest
 import trio
 
-from server.delivery.fanout import CatchUp, Fanout, decode_entry, encode_catch_up
-from server.delivery.hub import Push
+from server.delivery.fanout import Fanout
 from store.redis.bus import Inbox, stream_of
 from store.redis.client import Redis
 from store.redis.directory import beat, enter
+from store.redis.entries import AddressedPush, CatchUpRequest, decode_entry, encode_catch_up_request
 
 HERE, THERE, ELSEWHERE = b"node-aaa", b"node-bbb", b"node-ccc"
 ALICE, BOB, CAROL, DAVE = (name * 16 for name in (b"a", b"b", b"c", b"d"))
@@ -36,7 +36,7 @@ async def _nodes(redis: Redis) -> None:
     await enter(redis, HERE, [ALICE, CAROL])
 
 
-async def _entries(redis: Redis, node: bytes) -> list[list[Push | CatchUp]]:
+async def _entries(redis: Redis, node: bytes) -> list[list[AddressedPush | CatchUpRequest]]:
     found = await redis.call("XRANGE", stream_of(node), "-", "+")
     return [list(decode_entry(fields[1])) for _, fields in found if fields[0] == b"d"]
 
@@ -45,14 +45,14 @@ async def test_only_nodes_that_hold_a_recipient_are_written_to(redis: Redis, nur
     """One entry for the whole pass; each push names the users that the receiving node holds, and no others."""
     await _nodes(redis)
     fanout = Fanout(redis, HERE, lambda: False)
-    fanout.add(Push(CHAT, 1, b"first", (ALICE, BOB, DAVE)))
-    fanout.add(Push(CHAT, 2, b"second", (ALICE, BOB, CAROL)))
-    fanout.add(Push(CHAT, 3, b"third", (ALICE, DAVE)))
+    fanout.add(AddressedPush(CHAT, 1, b"first", (ALICE, BOB, DAVE)))
+    fanout.add(AddressedPush(CHAT, 2, b"second", (ALICE, BOB, CAROL)))
+    fanout.add(AddressedPush(CHAT, 3, b"third", (ALICE, DAVE)))
     fanout.wake()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
     [[first, second]] = await _entries(redis, THERE)
-    assert first == Push(CHAT, 1, b"first", [BOB])
+    assert first == AddressedPush(CHAT, 1, b"first", [BOB])
     assert (second.conversation, second.seq, second.frame, set(second.users)) == (CHAT, 2, b"second", {BOB, CAROL})
     assert await _entries(redis, ELSEWHERE) == []
     assert await _entries(redis, HERE) == [], "what is pushed here needs no stream"
@@ -64,14 +64,14 @@ async def test_each_node_that_holds_a_recipient_is_written_to(redis: Redis, nurs
     await enter(redis, ELSEWHERE, [BOB, DAVE])
     await enter(redis, HERE, [BOB])
     fanout = Fanout(redis, HERE, lambda: False)
-    fanout.add(Push(CHAT, 1, b"to bob", (ALICE, BOB)))
-    fanout.add(Push(CHAT, 2, b"to all", (ALICE, BOB, CAROL, DAVE)))
+    fanout.add(AddressedPush(CHAT, 1, b"to bob", (ALICE, BOB)))
+    fanout.add(AddressedPush(CHAT, 2, b"to all", (ALICE, BOB, CAROL, DAVE)))
     fanout.wake()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
     for node, to_all in ((THERE, {BOB, CAROL}), (ELSEWHERE, {BOB, DAVE})):
         [[first, second]] = await _entries(redis, node)
-        assert first == Push(CHAT, 1, b"to bob", [BOB])
+        assert first == AddressedPush(CHAT, 1, b"to bob", [BOB])
         assert set(second.users) == to_all
     assert await _entries(redis, HERE) == []
 
@@ -79,7 +79,7 @@ async def test_each_node_that_holds_a_recipient_is_written_to(redis: Redis, nurs
 async def test_alone_nothing_is_looked_up_or_written(redis: Redis, nursery: trio.Nursery) -> None:
     await _nodes(redis)
     fanout = Fanout(redis, HERE, lambda: True)
-    fanout.add(Push(CHAT, 1, b"first", (ALICE, BOB)))
+    fanout.add(AddressedPush(CHAT, 1, b"first", (ALICE, BOB)))
     fanout.wake()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
@@ -89,7 +89,7 @@ async def test_alone_nothing_is_looked_up_or_written(redis: Redis, nursery: trio
 async def test_what_cannot_be_written_is_remembered_as_missed(nursery: trio.Nursery) -> None:
     """Without Redis the pushes are dropped, and the other nodes will have to be told to catch up."""
     fanout = Fanout(Redis("redis://127.0.0.1:1/0"), HERE, lambda: False)
-    fanout.add(Push(CHAT, 1, b"first", (BOB,)))
+    fanout.add(AddressedPush(CHAT, 1, b"first", (BOB,)))
     fanout.wake()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
@@ -97,7 +97,7 @@ async def test_what_cannot_be_written_is_remembered_as_missed(nursery: trio.Nurs
 
 
 def test_a_request_to_catch_up_survives_the_stream() -> None:
-    assert list(decode_entry(encode_catch_up(2.5))) == [CatchUp(2.5)]
+    assert list(decode_entry(encode_catch_up_request(2.5))) == [CatchUpRequest(2.5)]
 
 
 async def test_a_pass_is_bounded_in_bytes(redis: Redis, nursery: trio.Nursery) -> None:
@@ -106,7 +106,7 @@ async def test_a_pass_is_bounded_in_bytes(redis: Redis, nursery: trio.Nursery) -
     fanout = Fanout(redis, HERE, lambda: False)
     frame = os.urandom(200_000)
     for seq in range(1, 8):
-        fanout.add(Push(CHAT, seq, frame, (BOB,)))
+        fanout.add(AddressedPush(CHAT, seq, frame, (BOB,)))
     fanout.wake()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()

@@ -9,9 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from server.delivery.hub import Hub, Push
+from server.delivery.hub import Hub
 from server.delivery.sequencer import PATIENCE_S
 from server.transport.outbox import MAX_BYTES, Outbox
+from store.redis.entries import AddressedPush
 from tests.server.sockets import Ends
 
 ALICE, BOB, CAROL = b"a" * 16, b"b" * 16, b"c" * 16
@@ -49,7 +50,7 @@ class Room:
         return device
 
     def push(self, seq: int, *users: bytes, origin: Device | None = None) -> None:
-        self.hub.push(Push(TALK, seq, b"<%d>" % seq, users, origin))
+        self.hub.push(AddressedPush(TALK, seq, b"<%d>" % seq, users, origin))
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ async def test_a_pass_is_one_system_call_for_each_connection(room: Room) -> None
     alice, bob = room.enter(ALICE), room.enter(BOB)
     for number in range(50):
         room.hub.offer(alice, b"[%d]" % number)
-        room.hub.push(Push(bytes([number]) * 16, 1, b"<%d>" % number, (ALICE, BOB), alice if number % 2 else None))
+        room.hub.push(
+            AddressedPush(bytes([number]) * 16, 1, b"<%d>" % number, (ALICE, BOB), alice if number % 2 else None)
+        )
     assert (alice.ends.sock.sends, bob.ends.sock.sends) == (0, 0)
     room.hub.flush()
     room.hub.flush()

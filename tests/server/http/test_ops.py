@@ -15,7 +15,7 @@ import trio.testing
 
 from protocol.codec import encode
 from protocol.frames import Frame, MarkDelivered, MarkRead, Message, Send, Sent, Tombstone
-from server.delivery.hub import Hub, Push
+from server.delivery.hub import Hub
 from server.gateway import delivery_times, last_seen
 from server.gateway.delivery_times import DeliveryTimes
 from server.gateway.last_seen import LastSeen
@@ -24,6 +24,7 @@ from store.analytics import Day
 from store.errors import Overloaded
 from store.latencies import DAY_US
 from store.postgres.pool import Pool
+from store.redis.entries import AddressedPush
 from tests.people import new_direct, new_user
 from tests.server.http_world import Api, open_api, say
 from tests.server.node_world import RawClient, open_node, wait_for
@@ -290,7 +291,9 @@ class Measured:
 
     def push(self, device: Device, *, seq: int = 7, frame: bytes | None = None) -> None:
         message = Message(TALK, seq, b"m" * 16, NOW_US - AGO_US, ALICE, "text", b"x", None, None)
-        self.times.pushed(Push(TALK, seq, encode(message) if frame is None else frame, (device.user,)), [device])
+        self.times.pushed(
+            AddressedPush(TALK, seq, encode(message) if frame is None else frame, (device.user,)), [device]
+        )
 
     @property
     def counts(self) -> dict[tuple[int, int], int]:
@@ -374,7 +377,7 @@ async def test_a_device_that_lags_and_a_push_to_nobody_are_not_waited_for(measur
     bob = Device(BOB)
     bob.outbox.is_lagging = True
     measured.push(bob)
-    measured.times.pushed(Push(TALK, 7, b"", ()), [])
+    measured.times.pushed(AddressedPush(TALK, 7, b"", ()), [])
     assert not measured.times._awaited
     bob.outbox.is_lagging = False
 

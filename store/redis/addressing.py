@@ -1,0 +1,60 @@
+"""Which nodes an entry goes to: users are looked up in the directory and grouped by node."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from store.redis.client import Redis
+from store.redis.directory import locate, locate_watchers
+from store.redis.entries import AddressedPush, encode_presence_hint, encode_presence_recheck, encode_pushes
+
+
+def group_by_node(
+    users: Iterable[bytes], nodes_of: Mapping[bytes, Iterable[bytes]], *, without: bytes = b""
+) -> defaultdict[bytes, list[bytes]]:
+    """Node -> those of these users who are there.
+
+    :param nodes_of: for each user the nodes.
+    :param without: a node that is left out.
+    """
+    groups: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for user in users:
+        for node in nodes_of[user]:
+            if node != without:
+                groups[node].append(user)
+    return groups
+
+
+async def address_pushes(
+    redis: Redis, pushes: Sequence[AddressedPush], *, own: bytes = b""
+) -> list[tuple[bytes, bytes]]:
+    """One entry for each node that holds a user of these pushes: pairs (node, entry) for `store.redis.bus.publish`.
+
+    :param own: the node that writes, which needs none.
+    :raises Unavailable: if Redis cannot be reached.
+    """
+    users = list({user for push in pushes for user in push.users})
+    nodes_of = dict(zip(users, await locate(redis, users), strict=True))
+    by_node: defaultdict[bytes, list[tuple[AddressedPush, list[bytes]]]] = defaultdict(list)
+    for push in pushes:
+        for node, there in group_by_node(push.users, nodes_of, without=own).items():
+            by_node[node].append((push, there))
+    return [(node, encode_pushes(some)) for node, some in by_node.items()]
+
+
+async def address_presence_hints(redis: Redis, users: Sequence[bytes], *, own: bytes) -> list[tuple[bytes, bytes]]:
+    """For each node that watches some of these users, which have come or left: pairs (node, entry)."""
+    watched = await _watched_by_node(redis, users, own)
+    return [(node, encode_presence_hint(some)) for node, some in watched.items()]
+
+
+async def address_presence_rechecks(redis: Redis, users: Sequence[bytes], *, own: bytes) -> list[tuple[bytes, bytes]]:
+    """For each node that watches some of these users, whose watchers are to be checked again: pairs (node, entry)."""
+    watched = await _watched_by_node(redis, users, own)
+    return [(node, encode_presence_recheck(some)) for node, some in watched.items()]
+
+
+async def _watched_by_node(redis: Redis, users: Sequence[bytes], own: bytes) -> Mapping[bytes, list[bytes]]:
+    nodes_of = dict(zip(users, await locate_watchers(redis, users), strict=True))
+    return group_by_node(users, nodes_of, without=own)

@@ -1,0 +1,106 @@
+"""The entries of a node's stream: what a process tells a node, and how that is encoded (CBOR: kind, body).
+
+| kind | item | what the node does |
+|---|---|---|
+| 1 | `AddressedPush`, several | pushes the frames to its connections |
+| 2 | `CatchUpRequest` | looks for pushes that it may have missed |
+| 3 | `PresenceHint` | looks up whether these users are online |
+| 4 | `PresenceRecheck` | checks again which users may watch these users |
+
+A node ignores other kinds, which a later version may write: its next catch-up or poll finds the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import cbor2
+
+_PUSHES: Final = 1
+_CATCH_UP: Final = 2
+_HINT: Final = 3
+_RECHECK: Final = 4
+
+
+class AddressedPush(NamedTuple):
+    """An encoded push frame, and the users that it is for.
+
+    :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
+    :ivar frame: encoded once for all.
+    :ivar users: participants; in an entry, those that the receiving node holds.
+    :ivar origin: the connection that sent it: it gets a reply, and no push. Known on its own node alone.
+    :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
+    :ivar temp_id: of a message: the devices of its sender get it, too. The frame, which all others get, has none.
+    """
+
+    conversation: bytes
+    seq: int
+    frame: bytes
+    users: Collection[bytes]
+    origin: object | None = None
+    key: bytes | None = None
+    sender: bytes = b""
+    temp_id: bytes | None = None
+
+
+class CatchUpRequest(NamedTuple):
+    """The node may have missed pushes of the last `ago_s` seconds."""
+
+    ago_s: float
+
+
+class PresenceHint(NamedTuple):
+    """These users have come to the writing node, or left it."""
+
+    users: list[bytes]
+
+
+class PresenceRecheck(NamedTuple):
+    """The rules for who may watch these users' presence have changed."""
+
+    users: list[bytes]
+
+
+def encode_pushes(pushes: Iterable[tuple[AddressedPush, Sequence[bytes]]]) -> bytes:
+    """An entry of pushes, each with those of its users whom the receiving node holds."""
+    rows = [
+        [push.conversation, push.seq, push.frame, push.key, b"".join(users), *_for_sender(push, users)]
+        for push, users in pushes
+    ]
+    return cbor2.dumps([_PUSHES, rows])
+
+
+def encode_catch_up_request(ago_s: float) -> bytes:
+    return cbor2.dumps([_CATCH_UP, ago_s])
+
+
+def encode_presence_hint(users: Iterable[bytes]) -> bytes:
+    return cbor2.dumps([_HINT, b"".join(users)])
+
+
+def encode_presence_recheck(users: Iterable[bytes]) -> bytes:
+    return cbor2.dumps([_RECHECK, b"".join(users)])
+
+
+def decode_entry(entry: bytes) -> Iterator[AddressedPush | CatchUpRequest | PresenceHint | PresenceRecheck]:
+    """The items of an entry that another process wrote; none for an unknown kind."""
+    kind, body = cbor2.loads(entry)
+    if kind == _CATCH_UP:
+        yield CatchUpRequest(body)
+    elif kind == _HINT:
+        yield PresenceHint(_split(body))
+    elif kind == _RECHECK:
+        yield PresenceRecheck(_split(body))
+    elif kind == _PUSHES:
+        for conversation, seq, frame, key, joined, *for_sender in body:
+            yield AddressedPush(conversation, seq, frame, _split(joined), None, key, *for_sender)
+
+
+def _for_sender(push: AddressedPush, users: Sequence[bytes]) -> tuple[bytes, ...]:
+    """What only the devices of a message's sender get, if the node holds some."""
+    return (push.sender, push.temp_id) if push.temp_id is not None and push.sender in users else ()
+
+
+def _split(users: bytes) -> list[bytes]:
+    return [users[at : at + 16] for at in range(0, len(users), 16)]
