@@ -148,6 +148,101 @@ def test_protocol_imports_nothing_that_does_io() -> None:
         assert imports_of(file) <= allowed, file
 
 
+PUSHING = {
+    ("hub", "push"): {"server/delivery/broadcast.py"},
+    ("hub", "flush"): {"server/delivery/broadcast.py"},
+    ("fanout", "send"): {"server/delivery/broadcast.py"},
+    ("fanout", "send_recheck"): {"server/delivery/broadcast.py"},
+    ("fanout", "flush"): {"server/delivery/broadcast.py"},
+    # The other nodes know of it already: it came from one of them, or each reads it from Postgres by itself.
+    ("broadcast", "push_here"): {"server/cluster/node.py"},
+    ("hub", "push_to_synced"): {"server/cluster/node.py"},
+    ("hub", "skip"): {"server/cluster/node.py"},
+    # What is for one connection: its cursor, and the presence that it watches.
+    ("outbox", "push"): {"server/delivery/hub.py"},
+    ("outbox", "push_latest"): {"server/delivery/hub.py", "server/cluster/presence.py"},
+    ("outbox", "push_cursor"): {"server/cluster/cursor_advance.py"},
+}
+"""Object, method -> the files that may call it. Only `Broadcast` reaches the devices on all nodes."""
+
+PUSHERS = {"Hub": "hub", "Fanout": "fanout", "Broadcast": "broadcast", "Outbox": "outbox"}
+"""Class -> the name that its objects have everywhere in the server, with or without an underscore before it."""
+
+
+def test_a_push_for_this_node_alone_is_made_by_the_files_listed_and_no_others() -> None:
+    """Anywhere else it would be lost to the devices on other nodes."""
+    calling: dict[tuple[str, str], set[str]] = {}
+    for file in sorted((ROOT / "server").rglob("*.py")):
+        tree = ast.parse(file.read_text())
+        assert not list(_misnamed(tree)), f"{file.relative_to(ROOT)}: {list(_misnamed(tree))}"
+        for called in _calls(tree):
+            calling.setdefault(called, set()).add(str(file.relative_to(ROOT)))
+    assert {called: calling.get(called) for called in PUSHING} == PUSHING
+
+
+def test_the_streams_of_nodes_are_written_by_the_files_listed_and_no_others() -> None:
+    publishing = {
+        str(file.relative_to(ROOT))
+        for file in files()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "store.redis.bus"
+        if any(alias.name == "publish" for alias in node.names)
+    }
+    assert publishing == {"server/delivery/fanout.py", "server/cluster/presence.py", "jobs/tasks/retention.py"}
+
+
+def _calls(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Each call of a method: the last name of its object, without an underscore before it, and the method."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name = _last_name(node.func.value)
+            if name is not None:
+                yield name, node.func.attr
+
+
+def _misnamed(tree: ast.AST) -> Iterator[str]:
+    """Names that an object of `PUSHERS` has, where `_calls` would not know it by them."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(annotation=kind):
+                name: str | None = node.arg.lstrip("_")
+            case ast.AnnAssign(annotation=kind):
+                name = _last_name(node.target)
+            case ast.Assign(targets=[target], value=ast.Call(func=kind)):
+                name = _last_name(target)
+            case ast.Assign(targets=[target], value=value):
+                # Another name for it.
+                kind, name = None, _last_name(target)
+                if _last_name(value) in PUSHERS.values() and name != _last_name(value):
+                    yield f"{name}, line {node.lineno}"
+            case _:
+                continue
+        if kind is not None and (meant := _kind_of(kind)) is not None and name != meant:
+            yield f"{name}, line {node.lineno}"
+
+
+def _kind_of(annotation: ast.AST) -> str | None:
+    names = [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)]
+    is_plain = isinstance(annotation, ast.Name | ast.BinOp)
+    return next((PUSHERS[name] for name in names if name in PUSHERS), None) if is_plain else None
+
+
+def _last_name(node: ast.AST) -> str | None:
+    match node:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name.lstrip("_")
+    return None
+
+
+def test_a_pusher_under_another_name_is_found() -> None:
+    tree = ast.parse("def f(hub: Hub, room: Hub | None):\n    self._mailbox = Outbox()\n    b = hub\n    b.push(1)")
+    assert sorted(_misnamed(tree)) == ["b, line 3", "mailbox, line 2", "room, line 1"]
+    assert list(_calls(ast.parse("self._hub.push(1)\nclient.outbox.flush()\nf()"))) == [
+        ("hub", "push"),
+        ("outbox", "flush"),
+    ]
+
+
 FOR_OPERATORS = {"server/transport/proxies.py"}
 """What these say of a wrong setting or proxy is read by an operator, in a log."""
 

@@ -105,7 +105,6 @@ class CursorAdvance:
             for forget in self._on_new_history:
                 forget()
             self._hub.begin_anew()
-            self._hub.flush()
         self._history = found.history
         return found
 

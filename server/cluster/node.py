@@ -34,8 +34,9 @@ from server.cluster.cursor_advance import CursorAdvance
 from server.cluster.missed_pushes import MissedPushes
 from server.cluster.presence import PresenceWatch
 from server.cluster.unknown_outcomes import UnknownOutcomes
+from server.delivery.broadcast import Broadcast, push_of
 from server.delivery.fanout import Fanout
-from server.delivery.hub import Hub, push_of
+from server.delivery.hub import Hub
 from server.delivery.receipt_counts import ReceiptCounter
 from store.conversations import some_of
 from store.errors import StoreError, Unavailable
@@ -97,14 +98,15 @@ class Node:
         self.id = os.urandom(NODE_BYTES)
         self.ready = trio.Event()
         self.settled = trio.Event()
-        self.fanout = Fanout(redis, self.id, self.is_alone)
+        self._fanout = Fanout(redis, self.id, self._is_alone)
+        self.broadcast = Broadcast(self._fanout, hub)
         self._redis = redis
         self._pool = pool
         self._hub = hub
         self._inbox = Inbox(redis, self.id)
         self._others: frozenset[bytes] = frozenset()
         self._writers: frozenset[bytes] = frozenset()
-        self.receipt_counter = ReceiptCounter(pool, hub, self.fanout)
+        self.receipt_counter = ReceiptCounter(pool, self.broadcast)
         self.presence = PresenceWatch(redis, pool, self.id, hub, self.live_nodes)
         self._departed: set[bytes] = set()
         self._departure = trio.Event()
@@ -130,21 +132,21 @@ class Node:
             nursery.start_soon(self._fill_holes)
             nursery.start_soon(self._remove_departed)
             nursery.start_soon(self._enter_arrivals)
-            nursery.start_soon(self.fanout.run)
+            nursery.start_soon(self._fanout.run)
             nursery.start_soon(self._unknown_outcomes.run)
             nursery.start_soon(self.presence.run)
             nursery.start_soon(self.receipt_counter.run)
             nursery.start_soon(self.cursor_advance.run)
+
+    def _is_alone(self) -> bool:
+        """Whether no other node can hold anybody now."""
+        return trio.current_time() < self._alone_until
 
     def _count_gaps(self) -> float:
         """How many there were; a number that equals no other one while this node may be missing something."""
         is_in_step = self._redis.is_connected and trio.current_time() - self._in_step_at < LEASE_S
         is_known = is_in_step and not self._gap_seen.is_set() and not self._unknown_outcomes.are_open
         return self._gaps if is_known else math.nan
-
-    def is_alone(self) -> bool:
-        """Whether no other node can hold anybody now."""
-        return trio.current_time() < self._alone_until
 
     def has_others(self) -> bool:
         """Whether another node lives, as of the last heartbeat."""
@@ -172,6 +174,10 @@ class Node:
         self._departed.add(user)
         self._departure.set()
 
+    async def wait_fanned_out(self) -> None:
+        """Return once the other nodes have been told of everything that was committed here."""
+        await self._fanout.wait_idle()
+
     async def sign_off(self) -> None:
         """Leave in good order; nothing may be committed here any more.
 
@@ -179,8 +185,8 @@ class Node:
 
         :raises Unavailable: if Redis cannot be reached; then the lease ends by itself, too.
         """
-        await self.fanout.tell_missed(self._others)
-        if self.fanout.missed_since is None and not self._unknown_outcomes.are_open:
+        await self._fanout.tell_missed(self._others)
+        if self._fanout.missed_since is None and not self._unknown_outcomes.are_open:
             await sign_off(self._redis, self.id)
 
     async def _keep_lease(self) -> None:
@@ -202,7 +208,7 @@ class Node:
         """Make Redis know this node and its users, then look for what was missed until then."""
         if self._redis.moves > self._moves:
             self._moves = self._redis.moves
-            self.fanout.miss("Redis is another server now")
+            self._fanout.miss("Redis is another server now")
         await self._inbox.open()
         await self._beat_once()
         await enter(self._redis, self.id, self._hub.users())
@@ -220,7 +226,7 @@ class Node:
             await self._rebuild()
             return
         self._in_step_at = asked_at
-        await self.fanout.tell_missed(self._others)
+        await self._fanout.tell_missed(self._others)
 
     async def _beat_once(self) -> bool:
         """Renew the lease; false if this node may have missed entries."""
@@ -257,8 +263,8 @@ class Node:
                     case PresenceRecheck(users):
                         self.presence.recheck(users)
                     case AddressedPush():
-                        self._hub.push(item)
-        self._hub.flush()
+                        self.broadcast.push_here(item)
+        self.broadcast.flush()
 
     def note_gap(self, gap_s: float) -> None:
         """Something may have passed this node by in the last `gap_s` seconds."""
@@ -269,7 +275,7 @@ class Node:
     def _tell_unknown_outcomes(self, since: float) -> None:
         """Something may have been committed since then that no node was told of."""
         self.note_gap(trio.current_time() - since)
-        self.fanout.miss("the outcome of a write is not known", since=since)
+        self._fanout.miss("the outcome of a write is not known", since=since)
 
     async def _catch_up_after_gaps(self) -> None:
         while True:
@@ -298,10 +304,10 @@ class Node:
                 pushed += await self._push_missed(moved)
             # Clients know an edit or a deletion that they have already by its revision.
             for revised, concerned in await revised_since(self._pool, some, ago_s=ago_s):
-                self._hub.push(push_of(revised, concerned))
+                self.broadcast.push_here(push_of(revised, concerned))
                 pushed += 1
             await self._push_other_changes(some)
-            self._hub.flush()
+            self.broadcast.flush()
         # Of who may watch whom nothing is kept that a snapshot could tell from what was there before.
         self.presence.recheck(self.presence.users())
         return pushed
@@ -345,13 +351,14 @@ class Node:
     def _push_receipts(self, changed: ChangedParticipants) -> None:
         id_ = changed.conversation
         if changed.settings is not None:
-            self._hub.push(AddressedPush(id_, 0, encode(changed.settings), changed.users))
+            self.broadcast.push_here(AddressedPush(id_, 0, encode(changed.settings), changed.users))
         shown = [(user, delivered, read) for user, delivered, read, _ in changed.marks]
         if shown:
-            self._hub.push(AddressedPush(id_, 0, encode(Receipts(id_, shown)), changed.users))
+            self.broadcast.push_here(AddressedPush(id_, 0, encode(Receipts(id_, shown)), changed.users))
         for user, delivered, read, own_read in changed.marks:
             if own_read > read:
-                self._hub.push(AddressedPush(id_, 0, encode(Receipts(id_, [(user, delivered, own_read)])), (user,)))
+                own = Receipts(id_, [(user, delivered, own_read)])
+                self.broadcast.push_here(AddressedPush(id_, 0, encode(own), (user,)))
 
     async def _push_missed(self, moved: Moved) -> int:
         span = self._hub.span(moved.conversation)
@@ -387,11 +394,11 @@ class Node:
             # Who joined later does not see it.
             users = [user for user, seq in here.items() if seq < message.seq and user not in gone]
             concerned = [message.sender] if is_silent else users
-            self._hub.push(push_of(message, concerned, seq=message.seq))
+            self.broadcast.push_here(push_of(message, concerned, seq=message.seq))
             if gone:
                 left = Tombstone(conversation, message.seq, message.message, message.created, message.sender)
-                self._hub.push(AddressedPush(conversation, 0, encode(left), gone))
-        self._hub.flush()
+                self.broadcast.push_here(AddressedPush(conversation, 0, encode(left), gone))
+        self.broadcast.flush()
 
     async def _fill_holes(self) -> None:
         while True:
@@ -409,7 +416,7 @@ class Node:
                     continue
                 log.info("hole_filled", conversation=hole.conversation.hex(), messages=len(found))
                 self._hub.skip(hole)
-                self._hub.flush()
+                self.broadcast.flush()
 
     async def _enter_arrivals(self) -> None:
         """Those who come while others are being entered are entered together: a herd is a few commands."""

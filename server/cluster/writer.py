@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from server.cluster.unknown_outcomes import UnknownOutcomes
+from server.delivery.broadcast import Broadcast
 from server.delivery.fanout import Fanout
 from store.errors import StoreError, Unavailable
 from store.postgres.pool import Pool
@@ -27,7 +28,8 @@ class Writer:
     def __init__(self, redis: Redis, pool: Pool) -> None:
         self._redis = redis
         self.id = os.urandom(NODE_BYTES)
-        self.fanout = Fanout(redis, self.id, lambda: False)
+        self._fanout = Fanout(redis, self.id, lambda: False)
+        self.broadcast = Broadcast(self._fanout)
         self._unknown_outcomes = UnknownOutcomes(pool.url, self._tell_unknown_outcomes)
         pool.on_unknown_outcome = self._unknown_outcomes.note
 
@@ -35,18 +37,18 @@ class Writer:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_lease)
-            nursery.start_soon(self.fanout.run)
+            nursery.start_soon(self._fanout.run)
             nursery.start_soon(self._unknown_outcomes.run)
 
     def _tell_unknown_outcomes(self, since: float) -> None:
-        self.fanout.miss("the outcome of a write is not known", since=since)
+        self._fanout.miss("the outcome of a write is not known", since=since)
 
     async def _keep_lease(self) -> None:
         while True:
             await self._redis.wait_connected()
             try:
                 while True:
-                    await self.fanout.tell_missed(await beat_writer(self._redis, self.id))
+                    await self._fanout.tell_missed(await beat_writer(self._redis, self.id))
                     await trio.sleep(HEARTBEAT_S)
             except (Unavailable, RedisError) as error:
                 log.warning("lease_not_kept", error=str(error))
@@ -55,10 +57,10 @@ class Writer:
     async def sign_off(self) -> None:
         """Leave in good order if everything that was committed has been told; else the lease ends, and nodes look for
         it."""
-        await self.fanout.wait_idle()
+        await self._fanout.wait_idle()
         try:
-            await self.fanout.tell_missed(await beat_writer(self._redis, self.id))
-            if self.fanout.missed_since is None and not self._unknown_outcomes.are_open:
+            await self._fanout.tell_missed(await beat_writer(self._redis, self.id))
+            if self._fanout.missed_since is None and not self._unknown_outcomes.are_open:
                 await sign_off_writer(self._redis, self.id)
         except StoreError as error:
             log.warning("not_signed_off", error=str(error))

@@ -64,8 +64,8 @@ class Fanout:
         self.missed_since: float | None = None
         """When the first push was lost that the other nodes have not been told of."""
 
-    def add(self, push: AddressedPush) -> None:
-        """Take a push for the next pass. Atomic (no checkpoint)."""
+    def send(self, push: AddressedPush) -> None:
+        """Queue a push for the next pass. Atomic (no checkpoint)."""
         if self._is_alone():
             return
         if len(self._waiting) < MAX_WAITING:
@@ -73,12 +73,12 @@ class Fanout:
         elif push.key is None:
             self.miss("too many pushes wait for Redis")
 
-    def add_recheck(self, users: Iterable[bytes]) -> None:
+    def send_recheck(self, users: Iterable[bytes]) -> None:
         """Other nodes are to look again who may watch these users' presence. Atomic (no checkpoint)."""
         if not self._is_alone():
             self._rechecks.update(users)
 
-    def wake(self) -> None:
+    def flush(self) -> None:
         """A pass of the server is complete: begin to write."""
         if self._waiting or self._rechecks:
             self._wake.set()

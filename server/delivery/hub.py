@@ -6,16 +6,14 @@ connection can come or go in the middle of it. `flush` sends what a pass has off
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import trio
-from msgspec.structs import replace
 
-from protocol.codec import encode, with_temp_id
+from protocol.codec import with_temp_id
 from protocol.codes import CloseCode
-from protocol.frames import Message, Tombstone
 from server.delivery.sequencer import Hole, Sequencer
 from server.transport.outbox import Outbox
 from store.redis.entries import AddressedPush
@@ -30,20 +28,6 @@ class Client(Protocol):
     registered_at: float
 
     def close(self, code: CloseCode, detail: str) -> None: ...
-
-
-def push_of(
-    message: Message | Tombstone, users: Collection[bytes], *, seq: int = 0, origin: Client | None = None
-) -> AddressedPush:
-    """The push of a message as its sender sees it.
-
-    :param seq: if it is new.
-    """
-    conversation = message.conversation
-    if isinstance(message, Tombstone) or message.temp_id is None:
-        return AddressedPush(conversation, seq, encode(message), users, origin)
-    frame = encode(replace(message, temp_id=None))
-    return AddressedPush(conversation, seq, frame, users, origin, sender=message.sender, temp_id=message.temp_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +153,7 @@ class Hub:
         for clients in self._clients.values():
             for client in clients:
                 client.outbox.lag()
-                self._touch(client.outbox)
+                client.outbox.flush()
 
     def holes_due(self) -> list[Hole]:
         if not self._sequencer.has_holes:

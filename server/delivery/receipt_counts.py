@@ -14,8 +14,7 @@ import trio
 
 from protocol.codec import encode
 from protocol.frames import ReceiptCounts
-from server.delivery.fanout import Fanout
-from server.delivery.hub import Hub
+from server.delivery.broadcast import Broadcast
 from store.errors import StoreError
 from store.marks import Moved, counts
 from store.postgres.pool import Pool
@@ -34,10 +33,9 @@ class ReceiptCounter:
     """The conversations of many whose marks have moved here: of each, the messages that they have passed since the last
     count."""
 
-    def __init__(self, pool: Pool, hub: Hub, fanout: Fanout) -> None:
+    def __init__(self, pool: Pool, broadcast: Broadcast) -> None:
         self._pool = pool
-        self._hub = hub
-        self._fanout = fanout
+        self._broadcast = broadcast
         self._spans: dict[bytes, tuple[int, int]] = {}
         self._moved = trio.Event()
 
@@ -71,8 +69,6 @@ class ReceiptCounter:
     async def _tell(self, conversation: bytes, after: int, upto: int) -> None:
         found = await counts(self._pool, conversation, after=after, upto=upto, limit=MAX_MESSAGES)
         for author, told in found.items():
-            push = AddressedPush(conversation, 0, encode(ReceiptCounts(conversation, told)), (author,))
-            self._hub.push(push)
-            self._fanout.add(push)
-        self._hub.flush()
-        self._fanout.wake()
+            frame = encode(ReceiptCounts(conversation, told))
+            self._broadcast.push(AddressedPush(conversation, 0, frame, (author,)))
+        self._broadcast.flush()

@@ -14,8 +14,7 @@ import trio
 
 from protocol.codec import encode
 from protocol.frames import Done, MarkDelivered, MarkRead, Receipts
-from server.delivery.fanout import Fanout
-from server.delivery.hub import Hub
+from server.delivery.broadcast import Broadcast
 from server.gateway.connection import Connection
 from server.gateway.replies import store_error_reply
 from server.transport.outbox import Outbox
@@ -49,10 +48,9 @@ class Marks:
     :param count: called with what has moved where too many take part for receipts.
     """
 
-    def __init__(self, pool: Pool, hub: Hub, fanout: Fanout, count: Callable[[Moved], None]) -> None:
+    def __init__(self, pool: Pool, broadcast: Broadcast, count: Callable[[Moved], None]) -> None:
         self._pool = pool
-        self._hub = hub
-        self._fanout = fanout
+        self._broadcast = broadcast
         self._count = count
         self._moved: list[Moved] = []
         self._unflushed: list[Outbox] = []
@@ -90,14 +88,12 @@ class Marks:
         moved, self._moved = self._moved, []
         # Before the replies: who marks sees what came of it by then.
         for push in self._pushes(moved):
-            self._hub.push(push)
-            self._fanout.add(push)
+            self._broadcast.push(push)
         for pending, error in zip(batch, outcomes, strict=True):
             reply = Done(pending.request) if error is None else store_error_reply(pending.request, error)
             pending.connection.outbox.offer(encode(reply))
             pending.connection.answered()
-        self._hub.flush()
-        self._fanout.wake()
+        self._broadcast.flush()
         outboxes = [pending.connection.outbox for pending in batch]
         if len(outboxes) <= FEW:
             for outbox in outboxes:

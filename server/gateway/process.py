@@ -112,12 +112,11 @@ class SocketGateway:
         self._readers = Readers(self._pool)
         participants = ParticipantsCache()
         self._node.cursor_advance.when_history_changes(participants.forget)
-        self._sends = Sends(self._pool, participants, self._hub, self._node.fanout, self._clock)
-        self._marks = Marks(self._pool, self._hub, self._node.fanout, self._node.receipt_counter.note)
+        self._sends = Sends(self._pool, participants, self._hub, self._node.broadcast, self._clock)
+        self._marks = Marks(self._pool, self._node.broadcast, self._node.receipt_counter.note)
         self._requests = Requests(
             self._pool,
-            self._hub,
-            self._node.fanout,
+            self._node.broadcast,
             self._node.presence,
             token_lifetime_s=config.token_lifetime_s,
         )
@@ -240,7 +239,7 @@ class SocketGateway:
             await trio.sleep(READ_S)
             for connection in list(self._connections):
                 await connection.wait_idle()
-            await self._node.fanout.wait_idle()
+            await self._node.wait_fanned_out()
         if scope.cancelled_caught:
             log.error("requests_unanswered", requests=sum(each.in_flight for each in self._connections))
         for connection in list(self._connections):

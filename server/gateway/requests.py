@@ -42,8 +42,7 @@ from protocol.frames import (
     name_of,
 )
 from server.cluster.presence import PresenceWatch
-from server.delivery.fanout import Fanout
-from server.delivery.hub import Hub, push_of
+from server.delivery.broadcast import Broadcast, push_of
 from server.gateway.connection import Connection
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.outbox import ROOM_BYTES, Whole
@@ -69,12 +68,9 @@ class Requests:
     :param token_lifetime_s: of tokens that are made here.
     """
 
-    def __init__(
-        self, pool: Pool, hub: Hub, fanout: Fanout, presence: PresenceWatch, *, token_lifetime_s: float
-    ) -> None:
+    def __init__(self, pool: Pool, broadcast: Broadcast, presence: PresenceWatch, *, token_lifetime_s: float) -> None:
         self._pool = pool
-        self._hub = hub
-        self._fanout = fanout
+        self._broadcast = broadcast
         self._presence = presence
         self._token_lifetime_s = token_lifetime_s
 
@@ -154,16 +150,11 @@ class Requests:
     def _push_change(self, connection: Connection, change: revisions.Change) -> None:
         if change.is_new:
             message = change.message
-            self._push(push_of(message, change.participants, origin=connection))
+            self._broadcast.push(push_of(message, change.participants, origin=connection))
             if change.hidden_for is not None:
                 stone = Tombstone(message.conversation, message.seq, message.message, message.created, message.sender)
-                self._push(AddressedPush(message.conversation, 0, encode(stone), [change.hidden_for]))
-
-    def _push(self, push: AddressedPush) -> None:
-        self._hub.push(push)
-        self._hub.flush()
-        self._fanout.add(push)
-        self._fanout.wake()
+                self._broadcast.push(AddressedPush(message.conversation, 0, encode(stone), [change.hidden_for]))
+            self._broadcast.flush()
 
     async def _set_typing(self, connection: Connection, frame: SetTyping) -> None:
         said, last = (frame.conversation, frame.is_typing), connection.typing
@@ -173,7 +164,8 @@ class Requests:
         connection.typing = (*said, trio.current_time())
         typing = encode(Typing(frame.conversation, connection.user, frame.is_typing))
         key = frame.conversation + connection.user
-        self._push(AddressedPush(frame.conversation, 0, typing, others, connection, key))
+        self._broadcast.push(AddressedPush(frame.conversation, 0, typing, others, connection, key))
+        self._broadcast.flush()
 
     async def _catch_up(self, connection: Connection, frame: Sync | Hello) -> SyncPage:
         """The last of the pages that were asked for; those before it have been offered.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from protocol.codec import encode
 from protocol.frames import Message, Send, Sent
-from server.delivery.fanout import Fanout
+from server.delivery.broadcast import Broadcast
 from server.delivery.hub import Hub
 from server.gateway.connection import Connection
 from server.gateway.replies import store_error_reply
@@ -30,11 +30,13 @@ class PendingSend(NamedTuple):
 class Sends:
     """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait."""
 
-    def __init__(self, pool: Pool, participants: ParticipantsCache, hub: Hub, fanout: Fanout, clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, participants: ParticipantsCache, hub: Hub, broadcast: Broadcast, clock: Clock
+    ) -> None:
         self._pool = pool
         self._participants = participants
         self._hub = hub
-        self._fanout = fanout
+        self._broadcast = broadcast
         self._clock = clock
         self.lanes: Lanes[PendingSend, Outcome] = Lanes(
             "the send queue",
@@ -76,8 +78,7 @@ class Sends:
             else:
                 self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
             pending.connection.answered()
-        self._hub.flush()
-        self._fanout.wake()
+        self._broadcast.flush()
 
     def _deliver(self, pending: PendingSend, committed: Committed) -> None:
         message = pending.message
@@ -104,8 +105,7 @@ class Sends:
             sender=message.sender,
             temp_id=message.temp_id,
         )
-        self._hub.push(push)
-        self._fanout.add(push)
+        self._broadcast.push(push)
 
 
 def _sent(request: int, committed: Committed) -> Sent:

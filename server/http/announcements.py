@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from protocol.codec import encode
 from protocol.frames import Departed, Participants, Profile, Push, Receipts, Settings
 from protocol.limits import MAX_SHOWN
-from server.delivery.fanout import Fanout
+from server.delivery.broadcast import Broadcast
 from store import contacts, conversations, messages, participant_lists
 from store.contacts import Added, Blocked
 from store.conversations import told_count
@@ -28,9 +28,9 @@ _OF_NO_CONVERSATION: Final = bytes(16)
 class Announcements:
     """Pushes for what has been committed just now. Who is not reached by them finds it with the next `sync`."""
 
-    def __init__(self, pool: Pool, fanout: Fanout) -> None:
+    def __init__(self, pool: Pool, broadcast: Broadcast) -> None:
         self._pool = pool
-        self._fanout = fanout
+        self._broadcast = broadcast
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -39,7 +39,7 @@ class Announcements:
         try:
             yield
         except BaseException:
-            self._fanout.miss("a change was committed that could not be told")
+            self._broadcast.miss("a change was committed that could not be told")
             raise
 
     async def conversation_made(self, conversation: bytes, users: Iterable[bytes]) -> None:
@@ -151,8 +151,7 @@ class Announcements:
 
     def presence_shown_otherwise(self, users: Iterable[bytes]) -> None:
         """These users are to be shown to others than before: the nodes look again who may watch them."""
-        self._fanout.add_recheck(list(users))
-        self._fanout.wake()
+        self._broadcast.recheck_watchers(users)
 
     async def _tell_of(self, conversation: bytes, user: bytes, change: ParticipantsChange, size: int) -> None:
         """Tell the others of a participant who has come or changed, with the marks that others see.
@@ -182,5 +181,5 @@ class Announcements:
         if not users:
             return
         conversation = getattr(frame, "conversation", _OF_NO_CONVERSATION)
-        self._fanout.add(AddressedPush(conversation, 0, encode(frame), list(users)))
-        self._fanout.wake()
+        self._broadcast.push(AddressedPush(conversation, 0, encode(frame), users))
+        self._broadcast.flush()

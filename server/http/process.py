@@ -51,7 +51,7 @@ async def serve_web(config: Config) -> None:
         hypercorn.graceful_timeout = GRACE_S
         hypercorn.accesslog = hypercorn.errorlog = None
         offered = offered_by(config)
-        announcements = Announcements(pool, writer.fanout)
+        announcements = Announcements(pool, writer.broadcast)
         quart = create_app(
             pool,
             redis,

@@ -125,7 +125,7 @@ async def open_api(pool: Pool, redis_url: str, form: str = "json", *, ops_token:
         await nursery.start(redis.run)
         writer = Writer(redis, pool)
         nursery.start_soon(writer.run)
-        announcements = Announcements(pool, writer.fanout)
+        announcements = Announcements(pool, writer.broadcast)
         app = create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, ops_token=ops_token)
         yield Api(app, form)
         nursery.cancel_scope.cancel()

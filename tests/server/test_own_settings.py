@@ -134,7 +134,7 @@ async def test_what_a_node_has_missed_it_tells_once_it_has_looked(
         await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
         await synced(client)
         with monkeypatch.context() as lost:
-            lost.setattr(Fanout, "add", lambda *_: None)
+            lost.setattr(Fanout, "send", lambda *_: None)
             api = app.of(alice.token)
             await change(api, "PATCH", "/v1/profile", shows_presence=False)
             await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}")

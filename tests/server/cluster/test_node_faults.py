@@ -95,7 +95,7 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
                 with monkeypatch.context() as cut:
                     cut.setattr(server.delivery.fanout, "publish", refuse)
                     await sender.send(conversation, b"x", temp_id=uuid4().bytes)
-                    await wait_for(lambda: leaving.gateway._node.fanout.missed_since, what="the fan-out fails")
+                    await wait_for(lambda: leaving.gateway._node._fanout.missed_since, what="the fan-out fails")
                 leaving.gateway._terminated.set()
                 await sender.wait_lost()
             await wait_for(lambda: {"event": "stopped", "log_level": "info"} in leaving.logs, what="it has ended")

@@ -45,10 +45,10 @@ async def test_only_nodes_that_hold_a_recipient_are_written_to(redis: Redis, nur
     """One entry for the whole pass; each push names the users that the receiving node holds, and no others."""
     await _nodes(redis)
     fanout = Fanout(redis, HERE, lambda: False)
-    fanout.add(AddressedPush(CHAT, 1, b"first", (ALICE, BOB, DAVE)))
-    fanout.add(AddressedPush(CHAT, 2, b"second", (ALICE, BOB, CAROL)))
-    fanout.add(AddressedPush(CHAT, 3, b"third", (ALICE, DAVE)))
-    fanout.wake()
+    fanout.send(AddressedPush(CHAT, 1, b"first", (ALICE, BOB, DAVE)))
+    fanout.send(AddressedPush(CHAT, 2, b"second", (ALICE, BOB, CAROL)))
+    fanout.send(AddressedPush(CHAT, 3, b"third", (ALICE, DAVE)))
+    fanout.flush()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
     [[first, second]] = await _entries(redis, THERE)
@@ -64,9 +64,9 @@ async def test_each_node_that_holds_a_recipient_is_written_to(redis: Redis, nurs
     await enter(redis, ELSEWHERE, [BOB, DAVE])
     await enter(redis, HERE, [BOB])
     fanout = Fanout(redis, HERE, lambda: False)
-    fanout.add(AddressedPush(CHAT, 1, b"to bob", (ALICE, BOB)))
-    fanout.add(AddressedPush(CHAT, 2, b"to all", (ALICE, BOB, CAROL, DAVE)))
-    fanout.wake()
+    fanout.send(AddressedPush(CHAT, 1, b"to bob", (ALICE, BOB)))
+    fanout.send(AddressedPush(CHAT, 2, b"to all", (ALICE, BOB, CAROL, DAVE)))
+    fanout.flush()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
     for node, to_all in ((THERE, {BOB, CAROL}), (ELSEWHERE, {BOB, DAVE})):
@@ -79,8 +79,8 @@ async def test_each_node_that_holds_a_recipient_is_written_to(redis: Redis, nurs
 async def test_alone_nothing_is_looked_up_or_written(redis: Redis, nursery: trio.Nursery) -> None:
     await _nodes(redis)
     fanout = Fanout(redis, HERE, lambda: True)
-    fanout.add(AddressedPush(CHAT, 1, b"first", (ALICE, BOB)))
-    fanout.wake()
+    fanout.send(AddressedPush(CHAT, 1, b"first", (ALICE, BOB)))
+    fanout.flush()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
     assert await _entries(redis, THERE) == []
@@ -89,8 +89,8 @@ async def test_alone_nothing_is_looked_up_or_written(redis: Redis, nursery: trio
 async def test_what_cannot_be_written_is_remembered_as_missed(nursery: trio.Nursery) -> None:
     """Without Redis the pushes are dropped, and the other nodes will have to be told to catch up."""
     fanout = Fanout(Redis("redis://127.0.0.1:1/0"), HERE, lambda: False)
-    fanout.add(AddressedPush(CHAT, 1, b"first", (BOB,)))
-    fanout.wake()
+    fanout.send(AddressedPush(CHAT, 1, b"first", (BOB,)))
+    fanout.flush()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
     assert fanout.missed_since is not None
@@ -106,8 +106,8 @@ async def test_a_pass_is_bounded_in_bytes(redis: Redis, nursery: trio.Nursery) -
     fanout = Fanout(redis, HERE, lambda: False)
     frame = os.urandom(200_000)
     for seq in range(1, 8):
-        fanout.add(AddressedPush(CHAT, seq, frame, (BOB,)))
-    fanout.wake()
+        fanout.send(AddressedPush(CHAT, seq, frame, (BOB,)))
+    fanout.flush()
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
     entries = await _entries(redis, THERE)

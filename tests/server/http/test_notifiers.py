@@ -52,7 +52,7 @@ async def open_offering(pool: Pool, redis_url: str, offered: Offered, form: str)
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
-        announcements = Announcements(pool, Writer(redis, pool).fanout)
+        announcements = Announcements(pool, Writer(redis, pool).broadcast)
         app = create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, offered=offered)
         yield Api(app, form)
         nursery.cancel_scope.cancel()

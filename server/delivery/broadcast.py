@@ -1,0 +1,78 @@
+"""Pushes to all devices of their users, on this node and on others, by one call.
+
+`push` offers a frame to the connections here (the hub) and queues it for the nodes that hold its other users (the
+fan-out); `flush` sends both. A process without connections (`web`) has no hub: there the same call is the fan-out
+alone. No other module may call the hub's `push` or the fan-out's `send` (`tests/test_architecture.py`), so no push can
+reach the devices of one node only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from msgspec.structs import replace
+
+from protocol.codec import encode
+from protocol.frames import Message, Tombstone
+from server.delivery.fanout import Fanout
+from server.delivery.hub import Client, Hub
+from store.redis.entries import AddressedPush
+
+
+class Broadcast:
+    """Everything is synchronous: atomic, and the same in order on all nodes.
+
+    :param hub: the connections of this process; None if it has none.
+    """
+
+    __slots__ = ("_fanout", "_hub")
+
+    def __init__(self, fanout: Fanout, hub: Hub | None = None) -> None:
+        self._fanout = fanout
+        self._hub = hub
+
+    def push(self, push: AddressedPush) -> None:
+        """Offer a push to its users' devices on all nodes, with the next `flush`."""
+        if self._hub is not None:
+            self._hub.push(push)
+        self._fanout.send(push)
+
+    def push_here(self, push: AddressedPush) -> None:
+        """As `push`, to the devices on this node alone: the other nodes know of it, or find it by themselves.
+
+        That is so of pushes that another node sent, and of pushes that were read from Postgres after a gap.
+        """
+        assert self._hub is not None
+        self._hub.push(push)
+
+    def flush(self) -> None:
+        """Send everything that was offered and queued: one system call for each connection, one batch for Redis."""
+        if self._hub is not None:
+            self._hub.flush()
+        self._fanout.flush()
+
+    def recheck_watchers(self, users: Iterable[bytes]) -> None:
+        """Have the other nodes check again which users may watch these users' presence.
+
+        This node does not check its own: the rules change in processes without connections alone.
+        """
+        self._fanout.send_recheck(users)
+        self._fanout.flush()
+
+    def miss(self, reason: str) -> None:
+        """A change was committed and cannot be pushed: the other nodes are asked to look for it."""
+        self._fanout.miss(reason)
+
+
+def push_of(
+    message: Message | Tombstone, users: Collection[bytes], *, seq: int = 0, origin: Client | None = None
+) -> AddressedPush:
+    """The push of a message as its sender sees it.
+
+    :param seq: if it is new.
+    """
+    conversation = message.conversation
+    if isinstance(message, Tombstone) or message.temp_id is None:
+        return AddressedPush(conversation, seq, encode(message), users, origin)
+    frame = encode(replace(message, temp_id=None))
+    return AddressedPush(conversation, seq, frame, users, origin, sender=message.sender, temp_id=message.temp_id)
