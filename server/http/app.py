@@ -14,9 +14,9 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from protocol.frames import Profile
-from server.http import bodies, mail_pages, notifiers
+from server.http import answers, bodies, cursors, encoding, mail_pages, notifiers
 from server.http.announcements import Announcements
-from server.http.bodies import Form
+from server.http.encoding import Form
 from server.http.notifiers import WEBHOOKS, Offered
 from server.http.ops import InvalidQuery, NotAnOperator, Ops, Route
 from server.http.pages import Pages
@@ -143,14 +143,14 @@ def _add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords, token_lifeti
         asking = (await _identify(pool)).user
         account = await _user_by_name(pool, username)
         shown = await profiles.shown_to(pool, account.user, asking)
-        return _answer(bodies.user_body(account.user, shown, _form()))
+        return _answer(answers.user_body(account.user, shown, _form()))
 
 
 def _add_profiles(app: QuartTrio, pool: Pool, announcements: Announcements) -> None:
     @app.get("/v1/profile")
     async def get_profile() -> ResponseReturnValue:
         user = (await _identify(pool)).user
-        return _answer(bodies.profile_body(user, await profiles.settings_of(pool, user), _form()))
+        return _answer(answers.profile_body(user, await profiles.settings_of(pool, user), _form()))
 
     @app.patch("/v1/profile")
     async def patch_profile() -> ResponseReturnValue:
@@ -174,14 +174,14 @@ def _add_profiles(app: QuartTrio, pool: Pool, announcements: Announcements) -> N
             given = (body.gives_receipts, body.shows_presence, body.messages_from, body.groups_from)
             if any(each is not None for each in given):
                 await announcements.own_settings_changed(user)
-        return _answer(bodies.profile_body(user, now, _form()))
+        return _answer(answers.profile_body(user, now, _form()))
 
 
 def _add_emails(app: QuartTrio, pool: Pool) -> None:
     @app.get("/v1/email")
     async def get_email() -> ResponseReturnValue:
         user = (await _identify(pool)).user
-        return _answer(bodies.email_body(await emails.settings_of(pool, user)))
+        return _answer(answers.email_body(await emails.settings_of(pool, user)))
 
     @app.put("/v1/email")
     async def put_email() -> ResponseReturnValue:
@@ -199,7 +199,7 @@ def _add_emails(app: QuartTrio, pool: Pool) -> None:
                 zone=body.zone,
             )
             settings = await emails.settings_of(pool, user)
-        return _answer(bodies.email_body(settings))
+        return _answer(answers.email_body(settings))
 
     @app.delete("/v1/email")
     async def delete_email() -> ResponseReturnValue:
@@ -311,7 +311,7 @@ def _add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
     async def list_devices() -> ResponseReturnValue:
         user = (await _identify(pool)).user
         form, devices = _form(), await accounts.devices_of(pool, user)
-        return _answer({"devices": [bodies.device_body(each, form) for each in devices]})
+        return _answer({"devices": [answers.device_body(each, form) for each in devices]})
 
     @app.delete("/v1/devices/<uuid:device>")
     async def revoke(device: UUID) -> ResponseReturnValue:
@@ -332,12 +332,12 @@ def _add_contacts(app: QuartTrio, pool: Pool, redis: Redis, announcements: Annou
     @app.get("/v1/contacts")
     async def list_contacts() -> ResponseReturnValue:
         user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
-        after = bytes(16) if cursor is None else bodies.cursor_parts(cursor, "contacts", bytes)[0]
+        after = bytes(16) if cursor is None else cursors.cursor_parts(cursor, "contacts", bytes)[0]
         listed = await contacts.list_of(pool, user, limit=limit + 1, after=after)
         page = listed.contacts
-        following = bodies.cursor_text("contacts", page[limit - 1].user) if len(page) > limit else None
+        following = cursors.cursor_text("contacts", page[limit - 1].user) if len(page) > limit else None
         form = _form()
-        found = [bodies.contact_body(each, form) for each in page[:limit]]
+        found = [answers.contact_body(each, form) for each in page[:limit]]
         return _answer({"contacts": found, "cursor": following, "revision": listed.revision})
 
     @app.put("/v1/contacts/<uuid:other>")
@@ -375,11 +375,11 @@ def _add_participants(app: QuartTrio, pool: Pool, announcements: Announcements, 
     @app.get(f"{group}/participants")
     async def list_participants(conversation: UUID) -> ResponseReturnValue:
         user, limit, cursor = (await _identify(pool)).user, _limit(), request.args.get("cursor")
-        after = bytes(16) if cursor is None else bodies.cursor_parts(cursor, "participants", bytes)[0]
+        after = bytes(16) if cursor is None else cursors.cursor_parts(cursor, "participants", bytes)[0]
         page = await conversations.participants_of(pool, user, conversation.bytes, limit=limit + 1, after=after)
-        following = bodies.cursor_text("participants", page[limit - 1].user) if len(page) > limit else None
+        following = cursors.cursor_text("participants", page[limit - 1].user) if len(page) > limit else None
         form = _form()
-        found = [bodies.participant_body(each, form) for each in page[:limit]]
+        found = [answers.participant_body(each, form) for each in page[:limit]]
         return _answer({"participants": found, "cursor": following})
 
     @app.post(f"{group}/participants")
@@ -461,7 +461,7 @@ def _add_conversations(
                 made = await conversations.one(pool, user, conversation)
             if is_new:
                 await announcements.conversation_made(conversation, [user, *others])
-        return _answer(bodies.conversation_body(made, _form()), 201 if is_new else 200)
+        return _answer(answers.conversation_body(made, _form()), 201 if is_new else 200)
 
     @app.get("/v1/conversations")
     async def list_conversations() -> ResponseReturnValue:
@@ -471,15 +471,15 @@ def _add_conversations(
             return _answer_encoded(await pages.first_of_list(user, limit, _form()))
         kind, before = "requests" if is_request else "list", None
         if cursor is not None:
-            active_at, conversation = bodies.cursor_parts(cursor, kind, int, bytes)
+            active_at, conversation = cursors.cursor_parts(cursor, kind, int, bytes)
             before = (active_at, conversation)
         page = await conversations.list_of(pool, user, limit=limit + 1, before=before, is_request=is_request)
-        return _answer(bodies.list_body(page, limit, _form(), kind))
+        return _answer(answers.list_body(page, limit, _form(), kind))
 
     @app.get("/v1/conversations/<uuid:conversation>")
     async def one(conversation: UUID) -> ResponseReturnValue:
         user = (await _identify(pool)).user
-        return _answer(bodies.conversation_body(await conversations.one(pool, user, conversation.bytes), _form()))
+        return _answer(answers.conversation_body(await conversations.one(pool, user, conversation.bytes), _form()))
 
     @app.patch("/v1/conversations/<uuid:conversation>")
     async def change(conversation: UUID) -> ResponseReturnValue:
@@ -504,7 +504,7 @@ def _add_messages(app: QuartTrio, pool: Pool, pages: Pages) -> None:
         user = (await _identify(pool)).user
         if not 1 <= seq < 2**63:
             raise UnknownMessage
-        return _answer(bodies.status_body(await marks.status(pool, user, conversation.bytes, seq), seq, _form()))
+        return _answer(answers.status_body(await marks.status(pool, user, conversation.bytes, seq), seq, _form()))
 
     @app.get("/v1/conversations/<uuid:conversation>/messages")
     async def history(conversation: UUID) -> ResponseReturnValue:
@@ -515,10 +515,10 @@ def _add_messages(app: QuartTrio, pool: Pool, pages: Pages) -> None:
         if before is None and after is None:
             return _answer_encoded(await pages.newest_of(user, conversation.bytes, limit, _form()))
         page = await messages.history(
-            pool, user, conversation.bytes, limit=limit, before=before, after=after, max_bytes=bodies.MAX_CONTENT_BYTES
+            pool, user, conversation.bytes, limit=limit, before=before, after=after, max_bytes=answers.MAX_CONTENT_BYTES
         )
         direction: Literal["before", "after"] = "before" if after is None else "after"
-        return _answer(bodies.history_body(page, conversation.bytes, direction, _form()))
+        return _answer(answers.history_body(page, conversation.bytes, direction, _form()))
 
 
 async def _history_around(pool: Pool, user: bytes, conversation: UUID, limit: int) -> ResponseReturnValue:
@@ -526,10 +526,10 @@ async def _history_around(pool: Pool, user: bytes, conversation: UUID, limit: in
         raise ApiError(400, "invalid_query", "give around_seq without cursor and after_seq")
     around = _number("around_seq", request.args["around_seq"], 0, 2**63 - 2)
     page = await messages.history_around(pool, user, conversation.bytes, around=around, limit=limit)
-    older = bodies.cursor_text("before", conversation.bytes, page.messages[0].seq) if page.has_older else None
-    newer = bodies.cursor_text("after", conversation.bytes, page.messages[-1].seq) if page.has_newer else None
+    older = cursors.cursor_text("before", conversation.bytes, page.messages[0].seq) if page.has_older else None
+    newer = cursors.cursor_text("after", conversation.bytes, page.messages[-1].seq) if page.has_newer else None
     form = _form()
-    found = [bodies.message_body(message, form) for message in page.messages]
+    found = [answers.message_body(message, form) for message in page.messages]
     return _answer({"messages": found, "cursor": newer, "older": older})
 
 
@@ -543,10 +543,10 @@ def _history_bounds(conversation: UUID) -> tuple[int | None, int | None]:
     if cursor is None:
         return None, None
     try:
-        of, seq = bodies.cursor_parts(cursor, "before", bytes, int)
+        of, seq = cursors.cursor_parts(cursor, "before", bytes, int)
         bounds = (seq, None)
     except InvalidCursor:
-        of, seq = bodies.cursor_parts(cursor, "after", bytes, int)
+        of, seq = cursors.cursor_parts(cursor, "after", bytes, int)
         bounds = (None, seq)
     if of != conversation.bytes:
         raise InvalidCursor
@@ -581,8 +581,8 @@ def _add_errors(app: QuartTrio) -> None:
     async def api_error(error: ApiError) -> ResponseReturnValue:
         return _refuse(error.status, error.code, error.detail)
 
-    @app.errorhandler(bodies.InvalidBody)
-    async def invalid_body(error: bodies.InvalidBody) -> ResponseReturnValue:
+    @app.errorhandler(encoding.InvalidBody)
+    async def invalid_body(error: encoding.InvalidBody) -> ResponseReturnValue:
         return _refuse(400, "invalid_body", str(error))
 
     @app.errorhandler(InvalidCursor)
@@ -643,7 +643,7 @@ def _store_error(error: StoreError) -> Response:
     if refusal := _REFUSALS.get(type(error)):
         return _refuse(*refusal)
     if isinstance(error, NotAccepted):
-        users = [bodies.ident(user, _form()) for user in error.users]
+        users = [encoding.ident(user, _form()) for user in error.users]
         return _refuse(403, "not_accepted", "these users take no messages, or no groups, from you", users=users)
     if isinstance(error, TooManyStarts):
         detail = "you have begun as many conversations with strangers as you may in 24 hours"
@@ -691,7 +691,7 @@ def _token() -> str:
 
 async def _body(type_: type[_T]) -> _T:
     data: Any = await request.get_data()
-    return bodies.decode(data, request.headers.get("Content-Type", ""), type_)
+    return encoding.decode(data, request.headers.get("Content-Type", ""), type_)
 
 
 def _limit() -> int:
@@ -715,15 +715,15 @@ def _flag(name: str) -> bool:
 def _form() -> Form:
     # A WebSocket handshake, which belongs to `socket` and finds nothing here, is answered outside of a request.
     asked = request if has_request_context() else websocket
-    return "cbor" if bodies.CBOR in asked.headers.get("Accept", "") else "json"
+    return "cbor" if encoding.CBOR in asked.headers.get("Accept", "") else "json"
 
 
 def _answer(body: Any, status: int = 200) -> Response:
-    return _answer_encoded(bodies.encode(body, _form()), status)
+    return _answer_encoded(encoding.encode(body, _form()), status)
 
 
 def _answer_encoded(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, content_type=bodies.CBOR if _form() == "cbor" else bodies.JSON)
+    return Response(body, status, content_type=encoding.CBOR if _form() == "cbor" else encoding.JSON)
 
 
 def _page(page: str, status: int = 200) -> Response:

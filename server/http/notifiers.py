@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec import Meta, Struct
 
 from runtime.config import Config
-from server.http.bodies import Form, InvalidBody, ident
+from server.http.encoding import Form, InvalidBody, ident
 from store.notifiers import (
     Added,
     ApnsTarget,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from server.http import bodies
-from server.http.bodies import Form
+from server.http import answers, encoding
+from server.http.encoding import Form
 from server.http.versioned_cache import CacheStatistics, VersionedCache
 from store import conversations, messages
 from store.postgres.pool import Pool
@@ -39,7 +39,7 @@ class Pages:
         else:
             self._lists.missed()
         page, version = await conversations.first_page(self._pool, user, limit=limit + 1)
-        body = bodies.encode(bodies.list_body(page, limit, form), form)
+        body = encoding.encode(answers.list_body(page, limit, form), form)
         if version is not None:
             self._lists.put(key, (version, self._pool.connects), body, len(body))
         return body
@@ -55,9 +55,9 @@ class Pages:
         body = self._histories.get(key, current)
         if body is None:
             page = await messages.history(
-                self._pool, user, conversation, limit=limit, max_bytes=bodies.MAX_CONTENT_BYTES
+                self._pool, user, conversation, limit=limit, max_bytes=answers.MAX_CONTENT_BYTES
             )
-            body = bodies.encode(bodies.history_body(page, conversation, "before", form), form)
+            body = encoding.encode(answers.history_body(page, conversation, "before", form), form)
             self._histories.put(key, current, body, len(body))
         return body
 

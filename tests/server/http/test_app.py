@@ -21,9 +21,10 @@ from quart.testing import WebsocketResponseError
 
 from embedded.postgres import Postgres
 from embedded.redis import Redis as EmbeddedRedis
-from server.http import bodies
+from server.http import answers, bodies, cursors, encoding
 from store import revisions
 from store.errors import DatabaseError
+from store.page_cursor import InvalidCursor
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import CBOR, Answer, open_api, say
@@ -185,8 +186,8 @@ def test_keys_that_hash_alike_are_refused_before_they_cost_anything() -> None:
     numbers = [(10**9 + n) * (2**61 - 1) for n in range(4300)]
     data = b"\xb9\x10\xcc" + b"".join(b"\xc2\x4c" + number.to_bytes(12) + b"\x00" for number in numbers)
     began = time.thread_time()
-    with pytest.raises(bodies.InvalidBody):
-        bodies.decode(data, CBOR, bodies.Register)
+    with pytest.raises(encoding.InvalidBody):
+        encoding.decode(data, CBOR, bodies.Register)
     assert time.thread_time() - began < 0.05
 
 
@@ -211,8 +212,8 @@ def test_any_cbor_is_a_body_or_invalid(data: bytes) -> None:
     """A tag of dates, fractions, expressions or shared values is no fault of the server."""
     for whole in (data, b"\xa1\x68username" + data):
         try:
-            bodies.decode(whole, CBOR, bodies.Register)
-        except bodies.InvalidBody:
+            encoding.decode(whole, CBOR, bodies.Register)
+        except encoding.InvalidBody:
             continue
 
 
@@ -223,8 +224,8 @@ def test_any_cbor_is_a_body_or_invalid(data: bytes) -> None:
 )
 def test_any_text_is_a_cursor_or_an_invalid_one(text: str) -> None:
     try:
-        bodies.cursor_parts(text, "list", int, bytes)
-    except bodies.InvalidCursor:
+        cursors.cursor_parts(text, "list", int, bytes)
+    except InvalidCursor:
         pass
     else:
         raise AssertionError(text)
@@ -517,7 +518,7 @@ async def test_a_page_is_bounded_in_bytes_whatever_is_in_it(
             found, cursor = [], None
             while cursor or not found:
                 answer = await asking.get(path, limit=100, **({"cursor": cursor} if cursor else {}))
-                assert len(answer.data) <= bodies.MAX_PAGE_BYTES * 1.1
+                assert len(answer.data) <= answers.MAX_PAGE_BYTES * 1.1
                 found += answer.body[what]
                 cursor = answer.body["cursor"]
             assert len(found) == len({(each["conversation"], each.get("seq")) for each in found}) == count
@@ -606,19 +607,19 @@ async def test_a_cursor_is_good_where_it_came_from_and_nowhere_else(pool: Pool, 
             "\0",
             of_one[:-2],
             "A" * 6000,
-            bodies.cursor_text("list"),
-            bodies.cursor_text("list", 2**63, one),
-            bodies.cursor_text("list", -1, one),
-            bodies.cursor_text("list", 1, one + b"x"),
-            bodies.cursor_text("before", one, 2**64),
-            bodies.cursor_text("before", one, 1, 1),
-            bodies.cursor_text("after", one, -1),
+            cursors.cursor_text("list"),
+            cursors.cursor_text("list", 2**63, one),
+            cursors.cursor_text("list", -1, one),
+            cursors.cursor_text("list", 1, one + b"x"),
+            cursors.cursor_text("before", one, 2**64),
+            cursors.cursor_text("before", one, 1, 1),
+            cursors.cursor_text("after", one, -1),
         ]
         bad += [(path, text) for path in ("/v1/conversations", history(one)) for text in garbage]
         for path, cursor in bad:
             answer = await mine.get(path, cursor=cursor)
             assert (answer.status, answer.code) == (400, "invalid_cursor"), (path, cursor)
-        greatest = bodies.cursor_text("list", 2**63 - 1, b"\xff" * 16)
+        greatest = cursors.cursor_text("list", 2**63 - 1, b"\xff" * 16)
         assert len((await mine.get("/v1/conversations", cursor=greatest)).body["conversations"]) == 2
 
 

@@ -12,9 +12,9 @@ import pytest
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from server.gateway.replies import error_reply
-from server.http import bodies
+from server.http import bodies, encoding
 from server.http.app import _REFUSALS
-from server.http.bodies import InvalidBody, decode
+from server.http.encoding import InvalidBody, decode
 from tests.sentences import fault_of
 
 STRUCTS = [
@@ -46,29 +46,29 @@ def test_each_field_with_each_kind_of_value(struct: Any) -> None:
     for name in names:
         for value in VALUES:
             for body in ({name: value}, {"kind": "group", name: value}, value, [value]):
-                said = said_of(json.dumps(body).encode(), bodies.JSON, struct)
+                said = said_of(json.dumps(body).encode(), encoding.JSON, struct)
                 refused += said is not None
                 check(said)
         for value in (*VALUES, *CBOR_ALONE):
-            check(said_of(cbor2.dumps({name: value}), bodies.CBOR, struct))
+            check(said_of(cbor2.dumps({name: value}), encoding.CBOR, struct))
     assert refused
 
 
 @pytest.mark.parametrize(
     ("data", "content_type", "said"),
     [
-        (b"", bodies.JSON, None),
-        (b"{", bodies.JSON, None),
-        (b'{"username": "\xff"}', bodies.JSON, None),
-        (b"[" * 100_000, bodies.JSON, None),
-        (b"", bodies.CBOR, None),
-        (b"\xa1", bodies.CBOR, "the body: it is not well-formed CBOR"),
-        (b"\xa1\x61\xff\x01", bodies.CBOR, "the body: a text must be UTF-8"),
-        (b"\x81" * 100, bodies.CBOR, "the body: it has more levels than are allowed"),
-        (b"\xa1\x80\x01", bodies.CBOR, None),
-        (b"\xc1\x61x", bodies.CBOR, None),
-        (b'{"username": 5}', bodies.JSON, "Expected a text, got an integer - at `$.username`"),
-        (b'{"role": "king"}', bodies.JSON, "This is none of the values that are allowed - at `$.role`"),
+        (b"", encoding.JSON, None),
+        (b"{", encoding.JSON, None),
+        (b'{"username": "\xff"}', encoding.JSON, None),
+        (b"[" * 100_000, encoding.JSON, None),
+        (b"", encoding.CBOR, None),
+        (b"\xa1", encoding.CBOR, "the body: it is not well-formed CBOR"),
+        (b"\xa1\x61\xff\x01", encoding.CBOR, "the body: a text must be UTF-8"),
+        (b"\x81" * 100, encoding.CBOR, "the body: it has more levels than are allowed"),
+        (b"\xa1\x80\x01", encoding.CBOR, None),
+        (b"\xc1\x61x", encoding.CBOR, None),
+        (b'{"username": 5}', encoding.JSON, "Expected a text, got an integer - at `$.username`"),
+        (b'{"role": "king"}', encoding.JSON, "This is none of the values that are allowed - at `$.role`"),
     ],
 )
 def test_what_cannot_be_read(data: bytes, content_type: str, said: str | None) -> None:
