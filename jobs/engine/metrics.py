@@ -9,6 +9,8 @@
 | `alo_jobs_in_redis{task}` | entries in Redis: volatile jobs, and durable ones that are handed in or run |
 | `alo_job_oldest_seconds{task}` | since when the oldest job that waits has been due; 0 if none waits |
 | `alo_task_paused{task}` | 1 while a task is paused |
+
+The metrics that tasks declare (`Task.metrics`) stand beside these.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from jobs.engine.run import Run
+from jobs.engine.task import Task
 from store.jobs import TaskStatus
 
 _BUCKETS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600)
@@ -27,10 +30,10 @@ _BUCKETS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300,
 class Metrics:
     """The metrics of one worker.
 
-    :param tasks: names; so all have a figure from the start.
+    :param tasks: each has all figures from the start.
     """
 
-    def __init__(self, tasks: Iterable[str]) -> None:
+    def __init__(self, tasks: Iterable[Task]) -> None:
         self.registry = CollectorRegistry()
         to = self.registry
         waits = Histogram("alo_job_wait_seconds", "Due to begun", ["task"], buckets=_BUCKETS_S, registry=to)
@@ -40,9 +43,13 @@ class Metrics:
         self._in_redis = Gauge("alo_jobs_in_redis", "Entries in Redis", ["task"], registry=to)
         self._oldest = Gauge("alo_job_oldest_seconds", "Age of the oldest that waits", ["task"], registry=to)
         self._paused = Gauge("alo_task_paused", "Whether a task is paused", ["task"], registry=to)
-        self._waits = {task: waits.labels(task) for task in tasks}
-        self._runs = {task: runs.labels(task) for task in tasks}
-        self._done = {task: self._ended.labels(task, "done") for task in tasks}
+        self._waits, self._runs, self._done = {}, {}, {}
+        for task in tasks:
+            self._waits[task.name] = waits.labels(task.name)
+            self._runs[task.name] = runs.labels(task.name)
+            self._done[task.name] = self._ended.labels(task.name, "done")
+            for metric in task.metrics:
+                to.register(metric)
 
         self.update([], {})
 

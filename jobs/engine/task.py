@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, get_type_hints
 
 import msgspec
+from prometheus_client.registry import Collector
 
 from jobs.engine.job import Job
 
@@ -76,6 +77,8 @@ class Task:
     :param concurrency: jobs at a time over all workers; None for no limit but that of each worker.
     :param rate: at most so many starts in so many seconds, over all workers.
     :param schedule: when a job without arguments is enqueued by itself.
+    :param metrics: counters and gauges of its own, made with `registry=None`: each worker shows them among its metrics.
+        A metric belongs to one task, and counts what this worker has done.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Task:
         rate: tuple[int, float] | None = None,
         schedule: Every | Cron | None = None,
         keep_result_s: float = 0.0,
+        metrics: Sequence[Collector] = (),
     ) -> None:
         self.handler = handler
         self.name = name or handler.__name__
@@ -104,6 +108,7 @@ class Task:
         self.rate = rate
         self.schedule = schedule
         self.keep_result_s = keep_result_s
+        self.metrics = metrics
         self._arguments = _arguments_of(handler, self.name)
         self._decode = msgspec.json.Decoder(self._arguments).decode
         self._names = self._arguments.__struct_fields__

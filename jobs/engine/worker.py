@@ -83,7 +83,7 @@ class Worker:
                 # Both edges wait for their service by themselves; only the log should say so from the start.
                 services.start_soon(wait_migrated, self._pool)
                 services.start_soon(self._pool.end_after, self._terminated, DRAIN_S + PUT_BACK_S)
-                metrics = Metrics(work.tasks)
+                metrics = Metrics(work.tasks.values())
                 if self._config.metrics_port:
                     await services.start(serve_metrics, self._config.host, self._config.metrics_port, metrics.registry)
                 await self._work(work, metrics)

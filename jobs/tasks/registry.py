@@ -111,4 +111,5 @@ def _retention(config: Config, pool: Pool, bus: Redis, objects: Objects | None) 
         schedule=Every(INTERVAL_S),
         timeout_s=RETENTION_TIMEOUT_S,
         concurrency=1,
+        metrics=[retention.removed],
     )

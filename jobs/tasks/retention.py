@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 import trio
+from prometheus_client import Counter
 
 from jobs.engine.job import Job
 from protocol.codec import encode
@@ -62,6 +63,7 @@ class Retention:
     :param redis: of what nodes tell each other (`Config.bus_url`).
     :param objects: where archives go; None if nothing is archived.
     :param days: for how long this deployment keeps messages; 0: for ever.
+    :ivar removed: counts the messages that this worker has deleted.
     """
 
     def __init__(self, pool: Pool, redis: Redis, objects: Objects | None, *, days: float) -> None:
@@ -69,6 +71,7 @@ class Retention:
         self._redis = redis
         self._objects = objects
         self._days = days
+        self.removed = Counter("alo_retention_messages_removed", "Messages removed by retention", registry=None)
 
     async def retention(self, job: Job) -> None:
         """Until there is nothing more to do, or it has taken long enough.
@@ -85,7 +88,9 @@ class Retention:
             await self._announce(await unannounced(self._pool, limit=MAX_CONVERSATIONS))
             rest = await uncleared(self._pool, limit=MAX_CONVERSATIONS)
             for each in rest:
-                deleted += await self._clear(each)
+                cleared = await self._clear(each)
+                self.removed.inc(cleared)
+                deleted += cleared
                 await trio.sleep(PAUSE_S)
             is_more = bool(found.looked_at or rest)
             if moved or deleted:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from prometheus_client import CollectorRegistry, Counter
 
 from jobs.engine.job import Job
 from jobs.engine.metrics import Metrics
@@ -16,7 +17,7 @@ from jobs.engine.queue import Queue
 from jobs.engine.task import Task
 from runtime.config import ConfigError
 from store.jobs import TaskStatus
-from tests.jobs.jobs_world import wait_until
+from tests.jobs.jobs_world import ended, wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 
@@ -54,7 +55,7 @@ async def test_runs_waits_and_outcomes_are_counted_by_task(
 
 
 def test_depth_and_age_of_the_oldest_are_those_of_the_last_look() -> None:
-    metrics = Metrics(["sums"])
+    metrics = Metrics([Task(sums)])
     metrics.update([TaskStatus("sums", 5, 1, 2, 3, 12.5, True)], {"sums": 7})
     metrics.update([TaskStatus("sums", 4, 1, 2, 3, 2.5, False)], {"sums": 6})
 
@@ -68,8 +69,48 @@ def test_depth_and_age_of_the_oldest_are_those_of_the_last_look() -> None:
     assert value("alo_jobs_in_redis") == 6
 
 
+async def test_a_task_s_own_metric_is_among_the_worker_s(
+    queue: Queue, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fetched over HTTP from a worker that runs: 0 before the first run, then what the handler has counted."""
+    ports: list[int] = []
+    serving = trio.Event()
+
+    async def on_a_free_port(
+        host: str, port: int, registry: CollectorRegistry, *, task_status: trio.TaskStatus[int]
+    ) -> None:
+        async with trio.open_nursery() as server:
+            ports.append(await server.start(serve_metrics, host, 0, registry))
+            task_status.started(ports[0])
+            serving.set()
+
+    monkeypatch.setattr("jobs.engine.worker.serve_metrics", on_a_free_port)
+    counter = Counter("greeted_people", "People greeted", registry=None)
+
+    async def greet(job: Job, people: int) -> None:
+        counter.inc(people)
+
+    task = Task(greet, metrics=[counter], keep_result_s=60)
+    await start_worker(task, metrics_port=1)
+
+    async def scrape() -> str:
+        await serving.wait()
+        async with httpx.AsyncClient() as client:
+            return (await client.get(f"http://127.0.0.1:{ports[0]}/metrics")).text
+
+    assert "greeted_people_total 0.0" in await scrape()
+    assert await ended(queue, await queue.enqueue(task, {"people": 3})) == "done"
+    assert "greeted_people_total 3.0" in await scrape()
+
+
+def test_two_tasks_with_metrics_of_one_name_are_refused() -> None:
+    first, second = (Counter("same", "The same", registry=None) for _ in range(2))
+    with pytest.raises(ValueError, match="Duplicated"):
+        Metrics([Task(sums, metrics=[first]), Task(sums, name="other", metrics=[second])])
+
+
 async def test_they_are_served_over_http_until_the_end(nursery: trio.Nursery) -> None:
-    metrics = Metrics(["sums"])
+    metrics = Metrics([Task(sums)])
     port = await nursery.start(serve_metrics, "127.0.0.1", 0, metrics.registry)
     async with httpx.AsyncClient() as client:
         answer = await client.get(f"http://127.0.0.1:{port}/metrics")

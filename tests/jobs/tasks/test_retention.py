@@ -12,10 +12,13 @@ from msgspec.structs import replace
 
 from client.http import Credentials
 from jobs.engine.job import Job
+from jobs.engine.metrics import Metrics
 from jobs.tasks import retention as retention_module
+from jobs.tasks.registry import open_work
 from jobs.tasks.retention import NotAnnounced, Retention
 from protocol.codec import encode
 from protocol.frames import Message, Settings, Tombstone
+from runtime.config import Config
 from store import messages, participants, revisions
 from store.messages import Committed, NewMessage, send
 from store.objects.archive import list_archives, read_conversation
@@ -108,6 +111,24 @@ def created_then(found: Message | Tombstone, before: list[Message | Tombstone]) 
     """The tests let time pass by changing `created`, before `before` was read."""
     assert found.created == before[found.seq - 1].created
     return found
+
+
+async def test_deleted_messages_are_counted_among_the_worker_s_metrics(pool: Pool, redis_url: str, talk: bytes) -> None:
+    async with open_work(Config(database_url=pool.url, redis_url=redis_url, retention_days=50), pool) as work:
+        registry = Metrics(work.tasks.values()).registry
+
+        def removed() -> float | None:
+            return registry.get_sample_value("alo_retention_messages_removed_total")
+
+        assert removed() == 0
+        with trio.fail_after(20):
+            await work.tasks["retention"].call(Job("1", "retention", 1, no_report), b"{}")
+        assert removed() == 5
+    assert await stored(pool) == [6, 7]
+
+
+async def no_report(_: str) -> None:
+    pass
 
 
 async def test_without_an_object_store_it_is_deleted(pool: Pool, redis: Redis, talk: bytes) -> None:
