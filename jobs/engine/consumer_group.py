@@ -64,7 +64,7 @@ async def make_groups(redis: Redis, streams: Sequence[JobStream]) -> list[JobStr
 
 
 async def begin_epoch(redis: Redis) -> bool:
-    """Whether Redis has lost what was in it, and this is who notices. True at the very first start as well."""
+    """Whether Redis has lost all of this, as the first call finds. True at the very first start as well."""
     if await redis.call("EXISTS", EPOCH):
         return False
     try:
@@ -126,7 +126,7 @@ async def wait_take(call: Any, consumer: str, streams: Sequence[JobStream], wait
 
 
 async def take_over(redis: Redis, consumer: str, tasks: Iterable[str], room: int) -> TakenEntries:
-    """Take entries over from workers that give no sign of life, and forget such workers."""
+    """Take entries over from workers that give no sign of life, and remove such workers."""
     streams = streams_of(tasks)
     limits = (round(TAKE_OVER_AFTER_S * 1000), room, round(FORGET_AFTER_S * 1000))
     flat = await _TAKE_OVER.run(redis, [each.name for each in streams], [consumer, *limits])

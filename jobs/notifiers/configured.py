@@ -9,8 +9,9 @@ from ssl import SSLContext
 
 import httpx
 
+from jobs.mail.mailer import Mailer
 from jobs.notifiers.apns import Apns
-from jobs.notifiers.email import Email, Mailer
+from jobs.notifiers.email import Email
 from jobs.notifiers.fcm import Fcm
 from jobs.notifiers.guard import GuardedTransport
 from jobs.notifiers.http2 import LoneStreams

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from jobs.engine.job import GiveUp
+from jobs.mail.mailer import Mailer
 from jobs.notifiers.notifier import TYPE, Notice, NotifyError
 from store.notifiers import EmailTarget
-
-
-class Mailer(Protocol):
-    """Sends mails."""
-
-    async def send(self, to: str, template: str, *, key: str = "", **values: str) -> None:
-        """Return once the next server has taken the mail; raises `GiveUp` if it never will, anything else for another
-        attempt.
-
-        :param key: the same once more is the same mail.
-        """
 
 
 class Email:
