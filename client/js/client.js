@@ -12,18 +12,15 @@ import { EventEmitter } from 'node:events'
 import WebSocket from 'ws'
 import { decode, encode } from './codec.js'
 import { Mailbox } from './mailbox.js'
+import { CLOSE_DELAYS_MS, CURSOR_ERRORS, FINAL_CLOSES, LIMITS, SOCKET_PATH, SUBPROTOCOL, VERSION } from './tables.js'
 
-const VERSION = 1 // the greatest and the oldest that this client speaks (3.1)
 const NAME = 'alo-js/0.1.0' // 3.2
-const MAX_IN_FLIGHT = 1024 // 2.5
 const MARK_INTERVAL_MS = 1000 // 5.5
 const PAGES_AHEAD = 16 // 6.2
 const HOLE_PATIENCE_MS = 300 // 5.3
 const REFRESH_BEFORE_MS = 86_400_000
 const FIRST_DELAY_MS = 500
 const MAX_DELAY_MS = 60_000
-const NEVER_AGAIN = new Set([1002, 1003, 1007, 1009]) // 13.3
-const DELAYS_MS = { 1012: 2000, 4003: 60_000 }
 
 export class RequestRefused extends Error {
   constructor(error) {
@@ -59,7 +56,7 @@ export class Client extends EventEmitter {
 
   connect() {
     const url = this.urls[this.#turn++ % this.urls.length]
-    this.#socket = new WebSocket(`${url}/v1/socket`, ['alo.v1'], { perMessageDeflate: false }) // 1.1, 1.2
+    this.#socket = new WebSocket(`${url}${SOCKET_PATH}`, [SUBPROTOCOL], { perMessageDeflate: false }) // 1.1, 1.2
     this.#heardAt = Date.now()
     this.#socket.on('open', () => this.#hello())
     this.#socket.on('message', (data, isBinary) => isBinary && this.#receive(data))
@@ -134,18 +131,30 @@ export class Client extends EventEmitter {
     this.#pump()
   }
 
+  // What each push does (17.3). decode() leaves out the types that are not in the tables.
+  #pushes = {
+    message: (frame) => this.#apply(frame),
+    tombstone: (frame) => this.#apply(frame),
+    conversation: (frame) => this.#apply(frame),
+    departed: (frame) => this.#apply(frame),
+    participants: (frame) => { this.mailbox.takePeople(frame); this.emit('push', frame) },
+    receipts: (frame) => { this.mailbox.takePeople(frame); this.emit('push', frame) },
+    settings: (frame) => { this.mailbox.takeSettings(frame); this.emit('push', frame) },
+    receipt_counts: (frame) => this.emit('push', frame),
+    profile: (frame) => this.emit('push', frame),
+    own_settings: (frame) => this.emit('push', frame),
+    contact: (frame) => this.emit('push', frame),
+    typing: (frame) => this.emit('push', frame),
+    presence: (frame) => this.emit('push', frame),
+    cursor: (frame) => this.#moved(frame), // 6.5
+    lag: () => this.#sync(), // 10.1
+    move: (frame) => this.#move(frame.retry_after_ms), // 13.4
+  }
+
   #receive(data) {
     for (const frame of decode(data)) {
       if (this.#waiting.has(frame.request)) this.#answered(frame)
-      else if (frame.type === 'lag') this.#sync() // 10.1
-      else if (frame.type === 'move') this.#move(frame.retry_after_ms) // 13.4
-      else if (frame.type === 'cursor') this.#moved(frame) // 6.5
-      else if (['message', 'tombstone', 'conversation', 'departed'].includes(frame.type)) this.#apply(frame)
-      else {
-        if (['participants', 'receipts'].includes(frame.type)) this.mailbox.takePeople(frame)
-        if (frame.type === 'settings') this.mailbox.takeSettings(frame)
-        this.emit('push', frame)
-      }
+      else this.#pushes[frame.type]?.(frame)
     }
   }
 
@@ -192,7 +201,7 @@ export class Client extends EventEmitter {
     if (!this.#isOpen) return
     for (const send of this.#sends) {
       if (send.isOut) continue
-      if (this.#waiting.size >= MAX_IN_FLIGHT - 16) return
+      if (this.#waiting.size >= LIMITS.requests_in_flight - 16) return
       send.isOut = true
       this.request(send.frame).then(
         (sent) => this.#sent(send, sent),
@@ -241,7 +250,7 @@ export class Client extends EventEmitter {
       }
       this.emit('current')
     } catch (error) {
-      if (['cursor_foreign', 'cursor_expired'].includes(error.code)) this.mailbox.drop() // 6.4
+      if (CURSOR_ERRORS.has(error.code)) this.mailbox.drop() // 6.4
       if (this.#isOpen) this.#after('sync', error.retry_after_ms ?? FIRST_DELAY_MS, () => this.#sync())
     } finally {
       this.#isSyncing = false
@@ -256,7 +265,7 @@ export class Client extends EventEmitter {
 
   async #fillHoles() {
     for (const { conversation, after, before } of this.mailbox.holes()) {
-      const page = await this.request({ type: 'history', conversation, after, before, count: 100 }).catch(() => null)
+      const page = await this.request({ type: 'history', conversation, after, before, count: LIMITS.page_entries }).catch(() => null)
       if (page?.first_seq) this.mailbox.raiseFloor(conversation, page.first_seq) // 5.3
       for (const entry of page?.messages ?? []) this.#apply(entry)
     }
@@ -297,11 +306,11 @@ export class Client extends EventEmitter {
     this.#waiting.clear()
     for (const { reject } of waiting) reject(new ConnectionLost(`${code} ${reason}`))
     if (this.#isLeaving) return
-    if (code >= 4500 || NEVER_AGAIN.has(code)) this.emit('end', code, reason)
+    if (code >= 4500 || FINAL_CLOSES.has(code)) this.emit('end', code, reason)
     else {
       const moveMs = this.#moveAt - Date.now()
       const isMove = this.#moveAt && moveMs > -MAX_DELAY_MS
-      const delayMs = isMove ? Math.max(moveMs, 0) : this.#delayMs(DELAYS_MS[code] ?? FIRST_DELAY_MS)
+      const delayMs = isMove ? Math.max(moveMs, 0) : this.#delayMs(CLOSE_DELAYS_MS[code] ?? FIRST_DELAY_MS)
       this.#moveAt = 0
       this.#after('again', delayMs, () => this.connect())
     }

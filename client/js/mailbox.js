@@ -1,5 +1,7 @@
 // What a device holds: messages by (conversation, seq), whatever order they come in and however often (SPEC 5.2).
 
+import { LIMITS } from './tables.js'
+
 export class Mailbox {
   constructor() {
     this.drop()
@@ -65,7 +67,7 @@ export class Mailbox {
   // Up-to marks that are due.
   marks() {
     const due = [...this.conversations.values()].filter((talk) => talk.upTo > talk.marked)
-    return due.slice(0, 256).map((talk) => [talk.id, talk.upTo])
+    return due.slice(0, LIMITS.marks_per_request).map((talk) => [talk.id, talk.upTo])
   }
 
   marked(marks) {
