@@ -19,7 +19,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from msgspec.structs import replace
 
@@ -31,10 +31,13 @@ from protocol.frames import (
     Conversation,
     Cursor,
     Departed,
+    Lag,
     Message,
+    Move,
     OwnSettings,
     Participant,
     Participants,
+    Presence,
     Profile,
     Push,
     ReceiptCounts,
@@ -43,6 +46,7 @@ from protocol.frames import (
     Stay,
     Synced,
     Tombstone,
+    Typing,
 )
 from protocol.limits import COUNTED
 
@@ -226,16 +230,16 @@ class Mailbox:
         return logged + self.apply(entries) if entries else logged
 
     def feed(self, push: Push) -> bool:
-        """Take a push of whatever kind; whether it says something of what is held."""
+        """Take a push of any kind; returns whether it says something of what is held."""
         match push:
             case Message() | Tombstone():
                 self.apply([push])
             case Conversation():
                 self.learn(push)
-            case _ if isinstance(push, OtherPush):
-                self.take(push)
-            case _:
+            case Cursor() | Lag() | Move() | Presence() | Typing():
                 return False
+            case _:
+                self.take(push)
         return True
 
     def take(self, push: OtherPush) -> None:
@@ -275,6 +279,8 @@ class Mailbox:
                     state.people.count(seq, delivered, read, recipients)
             case Settings():
                 self._take_settings(state, push)
+            case _:
+                assert_never(push)
 
     def _take_settings(self, state: _Conversation, push: Settings) -> None:
         if state.head is not None and push.participants_version > state.head.participants_version:

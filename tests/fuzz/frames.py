@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-from protocol.frames import REQUESTS
+from protocol.frames import REQUESTS, Type
 
 SPEC: Final = Path(__file__).parents[2] / "protocol" / "SPEC.md"
 
@@ -45,6 +45,11 @@ def _examples() -> Examples:
 
 
 EXAMPLES: Final = _examples()
+
+
+def example_of(type_: Type) -> bytes:
+    """The first example of this type."""
+    return next(data for data in (*EXAMPLES.from_client, *EXAMPLES.from_server) if items_of(data)[0][0] == type_)
 
 
 def _values() -> dict[int, list[Any]]:

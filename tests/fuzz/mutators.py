@@ -7,7 +7,7 @@ of the time that one alone is used: it finds what nobody thought of.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import cbor2
@@ -229,6 +229,18 @@ def _any_websocket_frame(chance: random.Random) -> _Frame:
 def mutate_bytes(data: bytes, max_size: int, _: random.Random, mutate: Bytes) -> bytes:
     """What libFuzzer makes of it."""
     return mutate(data, max_size)
+
+
+def mutate_some_of(bytes_: Sequence[int]) -> Mutator:
+    """A mutator for inputs in which most bytes mean nothing: every second change puts in one of these."""
+
+    def mutate_some(data: bytes, max_size: int, chance: random.Random, mutate: Bytes) -> bytes:
+        if chance.random() < 0.5:
+            return mutate(data, max_size)
+        at = chance.randrange(len(data) + 1)
+        return data[:at] + bytes((chance.choice(bytes_),)) + data[at + chance.randrange(2) :]
+
+    return mutate_some
 
 
 def dictionary() -> list[bytes]:

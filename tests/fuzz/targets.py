@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 
+from protocol.frames import Type
 from tests.fuzz import connection, decoder, proxies, receiver, session
-from tests.fuzz.frames import EXAMPLES
-from tests.fuzz.mutators import Mutator, client_frame, mutate_bytes, mutate_message, mutate_stream
+from tests.fuzz.frames import EXAMPLES, example_of, items_of
+from tests.fuzz.mutators import Mutator, client_frame, mutate_bytes, mutate_message, mutate_some_of, mutate_stream
 from tests.fuzz.plan import plan
 
 Check = Callable[[bytes], None]
@@ -45,8 +46,12 @@ _FORWARDED: Final = [
     b"@socket\0" + b"127.0.0.1," * 40,
 ]
 _MESSAGES: Final = [client_frame(data) for data in EXAMPLES.from_client]
+_REQUESTS: Final = [
+    client_frame(data) for data in EXAMPLES.from_client if items_of(data)[0][0] not in (Type.HELLO, Type.BYE)
+]
 _CONTROLS: Final = client_frame(b"there?", 0x89) + client_frame(b"", 0x8A) + client_frame(b"\x03\xe8bye", 0x88)
-_PARTS: Final = client_frame(EXAMPLES.from_client[1][:9], 0x02) + client_frame(EXAMPLES.from_client[1][9:], 0x80)
+_SEND: Final = example_of(Type.SEND)
+_PARTS: Final = client_frame(_SEND[:9], 0x02) + client_frame(_SEND[9:], 0x80)
 
 TARGETS: Final = {
     "decoder": Target(
@@ -67,8 +72,11 @@ TARGETS: Final = {
     ),
     "session": Target(
         lambda: nullcontext(session.check),
-        mutate_bytes,
-        [bytes((0, session.WELCOME, *range(1, session.DRAIN))), bytes((0, session.DRAIN, session.WELCOME))],
+        mutate_some_of(session.ACTIONS),
+        [
+            bytes((Type.HELLO, session.WELCOME, *session.ACTIONS)),
+            bytes((Type.HELLO, session.DRAIN, session.WELCOME)),
+        ],
         64,
     ),
     "proxies": Target(
@@ -82,11 +90,11 @@ TARGETS: Final = {
         mutate_stream,
         [
             *(plan(data, connection.WELCOMED, b"\x07") for data in _MESSAGES),
-            plan(b"".join(_MESSAGES[:-1]), connection.WELCOMED | connection.PUSHES, b"\x80"),
-            plan(b"".join(_MESSAGES[1:]), connection.WELCOMED | connection.REFUSES | connection.DRAINS, b"\x80"),
-            plan(b"".join(_MESSAGES[1:]), connection.WELCOMED | connection.IS_DEAF | connection.PUSHES, b"\x2f"),
+            plan(b"".join(_REQUESTS), connection.WELCOMED | connection.PUSHES, b"\x80"),
+            plan(b"".join(_REQUESTS), connection.WELCOMED | connection.REFUSES | connection.DRAINS, b"\x80"),
+            plan(b"".join(_REQUESTS), connection.WELCOMED | connection.IS_DEAF | connection.PUSHES, b"\x2f"),
             plan(_PARTS + _CONTROLS, connection.WELCOMED | connection.LEAVES),
-            plan(_MESSAGES[0] + _MESSAGES[12], connection.VANISHES),
+            plan(client_frame(example_of(Type.HELLO)) + client_frame(example_of(Type.PING)), connection.VANISHES),
             *(
                 plan(header + connection.REQUEST + connection.HELLO, connection.IS_RAW)
                 for header in (b"", _HEADERS[0], _HEADERS[3])

@@ -68,6 +68,14 @@ def test_there_is_an_example_of_each_frame() -> None:
     """What mutators and the session's target are made of; a new request without an example would never be tried."""
     shown = {item[0] for data in (*EXAMPLES.from_client, *EXAMPLES.from_server) for item in items_of(data)}
     assert {int(struct.TYPE) for struct in REQUESTS} <= shown
-    assert [type(frame) for frame in session.SAMPLES] == list(REQUESTS)
+    assert {type(frame) for frame in session.SAMPLES.values()} == {*REQUESTS}
     missing = {struct.__name__ for struct in (*REPLIES, *PUSHES) if int(struct.TYPE) not in shown}
     assert not missing
+
+
+def test_the_bytes_of_the_session_target_mean_the_same_whatever_requests_are_added() -> None:
+    """Else a new request would turn what fuzzing has found into inputs that nobody chose."""
+    assert all(number == session.SAMPLES[number].TYPE for number in session.SAMPLES)
+    assert (session.WELCOME, session.DRAIN) == (65, 136)
+    meaningless = [byte for data in read_corpus("session") for byte in data if byte not in session.ACTIONS]
+    assert not meaningless
