@@ -155,9 +155,9 @@ PUSHING = {
     ("fanout", "send_recheck"): {"server/delivery/broadcast.py"},
     ("fanout", "flush"): {"server/delivery/broadcast.py"},
     # The other nodes know of it already: it came from one of them, or each reads it from Postgres by itself.
-    ("broadcast", "push_here"): {"server/cluster/node.py"},
-    ("hub", "push_to_synced"): {"server/cluster/node.py"},
-    ("hub", "skip"): {"server/cluster/node.py"},
+    ("broadcast", "push_here"): {"server/cluster/node.py", "server/cluster/catch_up.py"},
+    ("hub", "push_to_synced"): {"server/cluster/catch_up.py"},
+    ("hub", "skip"): {"server/cluster/catch_up.py"},
     # What is for one connection: its cursor, and the presence that it watches.
     ("outbox", "push"): {"server/delivery/hub.py"},
     ("outbox", "push_latest"): {"server/delivery/hub.py", "server/cluster/presence.py"},

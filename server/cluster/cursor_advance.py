@@ -1,7 +1,7 @@
 """The cursors of connected devices move forward: so who comes back is told again of half a minute at most.
 
 A snapshot of Postgres is taken, and waited for until everything that it sees has been offered here, or a gap was
-noticed (`server.cluster.node`). Then it is looked up whether something was lost without a sign
+noticed (`server.cluster.catch_up`). Then it is looked up whether something was lost without a sign
 (`server.cluster.missed_pushes`). Whoever has been told of everything up to the snapshot, by the last `sync` and what
 was pushed since, gets it as their cursor. One snapshot for each node, whatever the number of devices. Marks are not
 pushed to everybody, so a cursor keeps how far its connection was told of them by the last `sync`.

@@ -4,7 +4,7 @@ A push may be lost without a sign: the node that commits a message may find one 
 not the other. So before a device's cursor moves past a time, the node asks Postgres which messages were written before
 it, and compares that with what it has pushed; and asks Redis whether the other nodes find its users here. A device that
 lacks something is asked to fetch it (`lag`), and its cursor stays where it is. What is found is counted: it is a fault,
-since gaps that have a cause are noticed as they come (`server.cluster.node`).
+since gaps that have a cause are noticed as they come (`server.cluster.catch_up`).
 
 A message is only missed here if a device was certainly to be found when it was written, and someone else wrote it: the
 own device that sends gets a reply and no push. One query for `AT_ONCE` users who were told something lately; a device

@@ -4,7 +4,7 @@ A write may be committed though its answer is lost. Whoever repeats it is told t
 the change, as that was the first one's business. So the pool notes every such write
 (`store.postgres.pool.UnknownOutcome`), of whatever kind, and this process makes its outcome certain: it has Postgres
 end the process that may still be at it. Then the nodes look for what they have not been told of
-(`server.cluster.node`), and by then it is there, or never will be.
+(`server.cluster.catch_up`), and by then it is there, or never will be.
 
 While that cannot be done, because Postgres cannot be reached, they look all the same, now and then: for what is there
 already, and because no cursor moves past a time in which something may be missing (`server.cluster.cursor_advance`).

@@ -1,7 +1,7 @@
 """A process that commits what clients see and holds no clients: it tells the nodes, and is missed if it dies.
 
 Between a commit and its push a process may be killed. Nodes notice that by its lease, as they do with one another, and
-look for what they may not have been told of (`server.cluster.node`).
+look for what they may not have been told of (`server.cluster.catch_up`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What cannot be written (Redis is gone, or full) is not kept: the messages are in Postgres. Instead the other nodes are
 told to catch up as soon as Redis can be written to again; should this node die before that, they notice its lease
-ending and catch up as well (`server.cluster.node`).
+ending and catch up as well (`server.cluster.catch_up`).
 """
 
 from __future__ import annotations

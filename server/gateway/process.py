@@ -199,7 +199,7 @@ class SocketGateway:
         sock.close()
 
     async def _tell_ready(self) -> None:
-        await self._node.settled.wait()
+        await self._node.catch_up.settled.wait()
         tell_ready(self._config)
 
     async def _serve(self, sock: socket.socket, address: str) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import trio
 
+import server.cluster.catch_up
 import server.cluster.node
 import server.delivery.fanout
 from client.connection import connect
@@ -35,7 +36,7 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
     With a smaller margin added to each gap, so that three seconds do for a minute. It is not zero: the message is
     written a moment after the heartbeat, and looked for a moment after the gap is measured.
     """
-    monkeypatch.setattr(server.cluster.node, "MARGIN_S", 1.0)
+    monkeypatch.setattr(server.cluster.catch_up, "MARGIN_S", 1.0)
     real, is_paused, resumed = server.cluster.node.beat, False, trio.Event()
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
