@@ -13,8 +13,8 @@ from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from server.gateway.replies import error_reply
 from server.http import bodies, encoding
-from server.http.app import _REFUSALS
 from server.http.encoding import InvalidBody, decode
+from server.http.problems import REFUSALS
 from tests.sentences import fault_of
 
 STRUCTS = [
@@ -80,7 +80,7 @@ def test_what_cannot_be_read(data: bytes, content_type: str, said: str | None) -
 
 
 def test_what_is_said_of_each_error_of_the_store() -> None:
-    for _, _, detail in _REFUSALS.values():
+    for _, _, detail in REFUSALS.values():
         check(detail)
     for code in ErrorCode:
         check(error_reply(RequestError(1, code, "")).detail)
