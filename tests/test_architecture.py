@@ -27,7 +27,7 @@ DRIVERS = {
     "hiredis": {"store/redis/client.py", "store/redis/servers.py"},
     "redis": {"store/redis/url.py"},
     "trio_websocket": {"server/transport/handshake.py", "client/connection.py"},
-    "quart": {"server/http/app.py", "server/http/frame.py", "server/http/problems.py", *ROUTES},
+    "quart": {"server/http/frame.py", "server/http/problems.py", *ROUTES},
     "quart_trio": {"server/http/app.py", "server/http/problems.py", *ROUTES},
     "hypercorn": {"server/http/process.py"},
     "argon2": {"server/http/passwords.py"},
