@@ -109,13 +109,13 @@ class CursorAdvance:
         return found
 
     def _have_news(self, user: bytes, taken_at: float) -> bool:
-        return any(client.outbox.holds_all_before(taken_at) for client in self._hub.of(user))
+        return any(connection.outbox.holds_all_before(taken_at) for connection in self._hub.of(user))
 
     def _move(self, users: Iterable[bytes], taken: CursorSnapshot, taken_at: float) -> None:
         """Tell those who have been told of everything. Atomic (no checkpoint)."""
         for user in users:
-            for client in self._hub.of(user):
-                outbox = client.outbox
+            for connection in self._hub.of(user):
+                outbox = connection.outbox
                 if outbox.holds_all_before(taken_at):
                     outbox.push_cursor(encode(Cursor(cursor_of(user, taken, outbox.marks), False)))
                     outbox.flush()

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import structlog
 import trio
 
-from server.delivery.hub import Client, Hub
+from server.delivery.hub import Hub, HubConnection
 from store.messages import Moved, expected, recent
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -112,10 +112,10 @@ class MissedPushes:
             # What is later may be on its way; or it came while this was looked up.
             if created <= taken.now_us and not self._hub.has_pushed(moved.conversation, seq):
                 written_at = taken_at - (taken.now_us - created) / 1e6
-                for client in self._hub.of(user):
+                for connection in self._hub.of(user):
                     # Who has synced since has been told of it.
-                    if client.outbox.has_synced_before(written_at):
-                        self._note(client, "push_missed", conversation=moved.conversation.hex(), seq=seq)
+                    if connection.outbox.has_synced_before(written_at):
+                        self._note(connection, "push_missed", conversation=moved.conversation.hex(), seq=seq)
 
     async def _check_directory(self, users: Sequence[bytes]) -> None:
         gaps = self._gaps()
@@ -127,16 +127,16 @@ class MissedPushes:
         await enter(self._redis, self._node, lost)
         if self._gaps() == gaps:
             for user in lost:
-                for client in self._hub.of(user):
-                    self._note(client, "user_not_found_here")
+                for connection in self._hub.of(user):
+                    self._note(connection, "user_not_found_here")
 
     async def _not_found(self, users: Sequence[bytes]) -> list[bytes]:
         where = zip(users, await locate(self._redis, users), strict=True)
         # Who has synced had been entered before.
         return [user for user, nodes in where if self._node not in nodes and self._hub.has_synced(user)]
 
-    def _note(self, client: Client, event: str, **what: object) -> None:
+    def _note(self, connection: HubConnection, event: str, **what: object) -> None:
         self._counts[event] += 1
-        log.error(event, node=self._node.hex(), user=client.user.hex(), device=client.device.hex(), **what)
-        client.outbox.lag()
-        client.outbox.flush()
+        log.error(event, node=self._node.hex(), user=connection.user.hex(), device=connection.device.hex(), **what)
+        connection.outbox.lag()
+        connection.outbox.flush()

@@ -48,7 +48,7 @@ node that comes (back) therefore catches up only when as much time has passed si
 not written for it was committed before. Two heartbeats, so that one late one changes nothing."""
 
 
-class _Arrivals:
+class _DirectoryBatch:
     """Users who are to be entered into the directory together.
 
     :ivar entered: set when they are, or when it has failed: then `error` says why.
@@ -81,8 +81,8 @@ class Node:
         self.presence = PresenceWatch(redis, pool, self.id, hub, self.live_nodes)
         self._departed: set[bytes] = set()
         self._departure = trio.Event()
-        self._arrivals = _Arrivals()
-        self._arrival = trio.Event()
+        self._entering = _DirectoryBatch()
+        self._entry_due = trio.Event()
         self._in_step_at = trio.current_time()
         self._alone_until = 0.0
         self._unknown_outcomes = UnknownOutcomes(pool.url, self._tell_unknown_outcomes)
@@ -99,7 +99,7 @@ class Node:
             nursery.start_soon(self._follow)
             nursery.start_soon(self.catch_up.run)
             nursery.start_soon(self._remove_departed)
-            nursery.start_soon(self._enter_arrivals)
+            nursery.start_soon(self._enter_batches)
             nursery.start_soon(self._fanout.run)
             nursery.start_soon(self._unknown_outcomes.run)
             nursery.start_soon(self.presence.run)
@@ -129,12 +129,12 @@ class Node:
 
         :raises Unavailable: if Redis cannot be reached.
         """
-        arrivals = self._arrivals
-        arrivals.users.append(user)
-        self._arrival.set()
-        await arrivals.entered.wait()
-        if arrivals.error is not None:
-            raise Unavailable(arrivals.error.service, arrivals.error.where, arrivals.error.detail)
+        batch = self._entering
+        batch.users.append(user)
+        self._entry_due.set()
+        await batch.entered.wait()
+        if batch.error is not None:
+            raise Unavailable(batch.error.service, batch.error.where, batch.error.detail)
         self.presence.moved(user)
 
     def depart(self, user: bytes) -> None:
@@ -239,19 +239,19 @@ class Node:
         self.catch_up.note_gap(trio.current_time() - since)
         self._fanout.miss("the outcome of a write is not known", since=since)
 
-    async def _enter_arrivals(self) -> None:
+    async def _enter_batches(self) -> None:
         """Those who come while others are being entered are entered together: a herd is a few commands."""
         while True:
-            await self._arrival.wait()
-            self._arrival = trio.Event()
-            arrivals, self._arrivals = self._arrivals, _Arrivals()
+            await self._entry_due.wait()
+            self._entry_due = trio.Event()
+            batch, self._entering = self._entering, _DirectoryBatch()
             try:
-                await enter(self._redis, self.id, arrivals.users)
+                await enter(self._redis, self.id, batch.users)
             except Unavailable as error:
-                arrivals.error = error
+                batch.error = error
             except RedisError as error:
-                arrivals.error = Unavailable("Redis", self._redis.where, str(error))
-            arrivals.entered.set()
+                batch.error = Unavailable("Redis", self._redis.where, str(error))
+            batch.entered.set()
 
     async def _remove_departed(self) -> None:
         while True:

@@ -23,7 +23,7 @@ import trio
 
 from protocol.codec import encode
 from protocol.frames import Presence
-from server.delivery.hub import Client, Hub
+from server.delivery.hub import Hub, HubConnection
 from store.errors import StoreError, Unavailable
 from store.last_seen import last_seen
 from store.participant_lists import Watchable, unwatchable
@@ -61,7 +61,7 @@ class PresenceStatistics:
     misses: int
 
 
-class Watcher(Client, Protocol):
+class WatchingConnection(HubConnection, Protocol):
     """A connection, as presence sees it.
 
     :ivar watched: the users whom the connection watches; this module alone changes it.
@@ -76,7 +76,7 @@ class _Watched:
     __slots__ = ("absent_since", "is_online", "watchers")
 
     def __init__(self) -> None:
-        self.watchers: set[Watcher] = set()
+        self.watchers: set[WatchingConnection] = set()
         self.is_online = False
         self.absent_since: float | None = None
 
@@ -120,7 +120,7 @@ class PresenceWatch:
         """Whom this node watches."""
         return list(self._watched)
 
-    async def watch(self, connection: Watcher, users: Iterable[Watchable], asked_at: float) -> None:
+    async def watch(self, connection: WatchingConnection, users: Iterable[Watchable], asked_at: float) -> None:
         """Watch these users and no others; how they are is offered to the connection before this returns.
 
         :param asked_at: when it was asked who of them may be watched. If that has changed since, it is asked again.
@@ -179,7 +179,7 @@ class PresenceWatch:
     def _is_shown_online(self, user: bytes, states: dict[bytes, bool]) -> bool:
         return self._watched[user].is_online if user in self._watched else states[user]
 
-    def forget(self, connection: Watcher, *, keep: frozenset[bytes] = frozenset()) -> None:
+    def forget(self, connection: WatchingConnection, *, keep: frozenset[bytes] = frozenset()) -> None:
         """The connection watches nobody but these any more. Atomic (no checkpoint)."""
         for user in connection.watched - keep:
             watched = self._watched[user]

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from protocol.codec import encode
 from protocol.frames import Message, Tombstone
 from server.delivery.fanout import Fanout
-from server.delivery.hub import Client, Hub
+from server.delivery.hub import Hub, HubConnection
 from store.redis.entries import AddressedPush
 
 
@@ -65,7 +65,7 @@ class Broadcast:
 
 
 def push_of(
-    message: Message | Tombstone, users: Collection[bytes], *, seq: int = 0, origin: Client | None = None
+    message: Message | Tombstone, users: Collection[bytes], *, seq: int = 0, origin: HubConnection | None = None
 ) -> AddressedPush:
     """The push of a message as its sender sees it.
 

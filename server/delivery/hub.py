@@ -19,7 +19,7 @@ from server.transport.outbox import Outbox
 from store.redis.entries import AddressedPush
 
 
-class Client(Protocol):
+class HubConnection(Protocol):
     """What the hub needs of a connection."""
 
     user: bytes
@@ -45,50 +45,50 @@ class Hub:
     :param on_message: told of each new message that is pushed, and of the connections that it was offered to.
     """
 
-    def __init__(self, on_message: Callable[[AddressedPush, list[Client]], None] = lambda _, __: None) -> None:
+    def __init__(self, on_message: Callable[[AddressedPush, list[HubConnection]], None] = lambda _, __: None) -> None:
         self._on_message = on_message
-        self._clients: dict[bytes, list[Client]] = {}
+        self._by_user: dict[bytes, list[HubConnection]] = {}
         self._touched: list[Outbox] = []
         self._sequencer: Sequencer[AddressedPush] = Sequencer()
-        self._connections = 0
+        self._connection_count = 0
         self._offered = 0
         self.hole_seen = trio.Event()
 
-    def add(self, client: Client) -> bool:
+    def add(self, connection: HubConnection) -> bool:
         """From now on pushes are offered to this connection; true if it is the user's first here."""
-        client.registered_at = trio.current_time()
-        clients = self._clients.setdefault(client.user, [])
-        clients.append(client)
-        self._connections += 1
-        return len(clients) == 1
+        connection.registered_at = trio.current_time()
+        connections = self._by_user.setdefault(connection.user, [])
+        connections.append(connection)
+        self._connection_count += 1
+        return len(connections) == 1
 
-    def remove(self, client: Client) -> bool:
+    def remove(self, connection: HubConnection) -> bool:
         """The connection has ended; true if it was the user's last here."""
-        clients = self._clients[client.user]
-        clients.remove(client)
-        self._connections -= 1
-        if clients:
+        connections = self._by_user[connection.user]
+        connections.remove(connection)
+        self._connection_count -= 1
+        if connections:
             return False
-        del self._clients[client.user]
+        del self._by_user[connection.user]
         return True
 
-    def of(self, user: bytes) -> list[Client]:
+    def of(self, user: bytes) -> list[HubConnection]:
         """The user's connections here; a copy."""
-        return list(self._clients.get(user, ()))
+        return list(self._by_user.get(user, ()))
 
     def count(self, user: bytes) -> int:
-        return len(self._clients.get(user, ()))
+        return len(self._by_user.get(user, ()))
 
     def holds(self, user: bytes) -> bool:
-        return user in self._clients
+        return user in self._by_user
 
     def users(self) -> list[bytes]:
-        return list(self._clients)
+        return list(self._by_user)
 
-    def offer(self, client: Client, frame: bytes) -> None:
+    def offer(self, connection: HubConnection, frame: bytes) -> None:
         """A reply for one connection, with the next flush."""
-        client.outbox.offer(frame)
-        self._touch(client.outbox)
+        connection.outbox.offer(frame)
+        self._touch(connection.outbox)
 
     def push(self, push: AddressedPush) -> None:
         """A push for all connections of its users; a new message in `seq` order within its conversation."""
@@ -138,22 +138,22 @@ class Hub:
 
     def has_synced(self, user: bytes) -> bool:
         """Whether one of the user's connections here was told of everything once."""
-        return any(client.outbox.has_synced for client in self._clients.get(user, ()))
+        return any(connection.outbox.has_synced for connection in self._by_user.get(user, ()))
 
     def push_to_synced(self, user: bytes, frame: bytes) -> None:
         """A push for those connections of a user that were told of everything once; the others find it by `sync`."""
-        for client in self._clients.get(user, ()):
-            if client.outbox.has_synced:
-                client.outbox.push(frame)
-                self._touch(client.outbox)
+        for connection in self._by_user.get(user, ()):
+            if connection.outbox.has_synced:
+                connection.outbox.push(frame)
+                self._touch(connection.outbox)
 
     def begin_anew(self) -> None:
         """Nothing that was pushed is a measure for what comes: forget it, and have all devices fetch what is new."""
         self._sequencer = Sequencer()
-        for clients in self._clients.values():
-            for client in clients:
-                client.outbox.lag()
-                client.outbox.flush()
+        for connections in self._by_user.values():
+            for connection in connections:
+                connection.outbox.lag()
+                connection.outbox.flush()
 
     def holes_due(self) -> list[Hole]:
         if not self._sequencer.has_holes:
@@ -168,20 +168,22 @@ class Hub:
             outbox.flush()
 
     def statistics(self) -> HubStatistics:
-        return HubStatistics(len(self._clients), self._connections, self._offered)
+        return HubStatistics(len(self._by_user), self._connection_count, self._offered)
 
-    def _targets(self, push: AddressedPush) -> list[Client]:
-        clients, origin = self._clients, push.origin
-        return [client for user in push.users for client in clients.get(user, ()) if client is not origin]
+    def _targets(self, push: AddressedPush) -> list[HubConnection]:
+        connections, origin = self._by_user, push.origin
+        return [
+            connection for user in push.users for connection in connections.get(user, ()) if connection is not origin
+        ]
 
-    def _offer_all(self, push: AddressedPush, targets: list[Client]) -> None:
+    def _offer_all(self, push: AddressedPush, targets: list[HubConnection]) -> None:
         frame, key = push.frame, push.key
         self._offered += len(targets)
         sender, own = push.sender, self._own_frame(push)
-        for client in targets:
-            outbox = client.outbox
+        for connection in targets:
+            outbox = connection.outbox
             if key is None:
-                outbox.push(frame if own is None or client.user != sender else own)
+                outbox.push(frame if own is None or connection.user != sender else own)
             else:
                 outbox.push_latest(key, frame)
             if not outbox.is_touched:
@@ -191,8 +193,8 @@ class Hub:
         """What devices of the message's sender get; None if there is none but the one that sent it."""
         if push.temp_id is None:
             return None
-        clients = self._clients.get(push.sender)
-        if clients is None or (len(clients) == 1 and clients[0] is push.origin):
+        connections = self._by_user.get(push.sender)
+        if connections is None or (len(connections) == 1 and connections[0] is push.origin):
             return None
         return with_temp_id(push.frame, push.temp_id)
 

@@ -14,7 +14,7 @@ UNNAMED: Final = "unnamed"
 """The names under which connections beyond `MAX_NAMES`, and those without a name, are counted."""
 
 
-class Clients:
+class ClientCounts:
     """Open connections by the name of their client. Atomic (no checkpoints)."""
 
     def __init__(self, most: int = MAX_NAMES) -> None:

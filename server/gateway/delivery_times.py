@@ -20,7 +20,7 @@ import trio
 from protocol.codec import decode_from_server
 from protocol.errors import RemoteProtocolError
 from protocol.frames import MarkDelivered, MarkRead, Message
-from server.delivery.hub import Client
+from server.delivery.hub import HubConnection
 from store.errors import Overloaded, StoreError
 from store.latencies import DAY_US, LONGEST_MS, add_latencies, bucket_of
 from store.postgres.pool import Pool
@@ -54,35 +54,35 @@ class DeliveryTimes:
         self._pool = pool
         self._now_us = now_us
         self._countdown = SAMPLE
-        self._awaited: dict[Client, _Sample] = {}
+        self._awaited: dict[HubConnection, _Sample] = {}
         self._counts: Counter[tuple[int, int]] = Counter()
 
-    def pushed(self, push: AddressedPush, clients: Sequence[Client]) -> None:
+    def pushed(self, push: AddressedPush, connections: Sequence[HubConnection]) -> None:
         """A new message has been offered to these connections."""
         self._countdown -= 1
         if not self._countdown:
             self._countdown = SAMPLE
-            self._sample(push, clients)
+            self._sample(push, connections)
 
-    def marked(self, client: Client, frame: MarkDelivered | MarkRead) -> None:
+    def marked(self, connection: HubConnection, frame: MarkDelivered | MarkRead) -> None:
         """A device says what it has."""
-        sample = self._awaited.get(client)
+        sample = self._awaited.get(connection)
         if sample is None:
             return
         if any(conversation == sample.conversation and seq >= sample.seq for conversation, seq in frame.marks):
-            del self._awaited[client]
+            del self._awaited[connection]
             day = sample.created_us // DAY_US
             self._counts[day, bucket_of(self._now_us() - sample.created_us)] += 1
 
-    def sent(self, client: Client, conversation: bytes) -> None:
+    def sent(self, connection: HubConnection, conversation: bytes) -> None:
         """A device has written: that counts as a mark, so it need not say what it has any more."""
-        sample = self._awaited.get(client)
+        sample = self._awaited.get(connection)
         if sample is not None and sample.conversation == conversation:
-            del self._awaited[client]
+            del self._awaited[connection]
 
-    def left(self, client: Client) -> None:
+    def left(self, connection: HubConnection) -> None:
         """The connection has ended: what it has not marked waits for another."""
-        self._awaited.pop(client, None)
+        self._awaited.pop(connection, None)
 
     async def run(self) -> None:
         """Flush again and again, until cancelled."""
@@ -105,24 +105,24 @@ class DeliveryTimes:
             # They may have been written: better some are lost than counted twice.
             log.warning("latencies_lost", samples=counts.total(), error=str(error))
 
-    def _sample(self, push: AddressedPush, clients: Sequence[Client]) -> None:
-        if not clients or len(self._awaited) >= MAX_AWAITED:
+    def _sample(self, push: AddressedPush, connections: Sequence[HubConnection]) -> None:
+        if not connections or len(self._awaited) >= MAX_AWAITED:
             return
-        client = random.choice(clients)  # noqa: S311  (not a secret)
-        if client in self._awaited or client.outbox.is_lagging:
+        connection = random.choice(connections)  # noqa: S311  (not a secret)
+        if connection in self._awaited or connection.outbox.is_lagging:
             return
         try:
             message = next(decode_from_server(push.frame), None)
         except RemoteProtocolError:
             return  # From a node of another release, which clients can read all the same.
         # The devices of who wrote it have no need to mark it.
-        if not isinstance(message, Message) or message.sender == client.user:
+        if not isinstance(message, Message) or message.sender == connection.user:
             return
-        connected_us = (trio.current_time() - client.registered_at) * 1e6
+        connected_us = (trio.current_time() - connection.registered_at) * 1e6
         if self._now_us() - message.created <= connected_us:
-            self._awaited[client] = _Sample(message.conversation, message.seq, message.created)
+            self._awaited[connection] = _Sample(message.conversation, message.seq, message.created)
 
     def _forget_lost(self) -> None:
         oldest_us = self._now_us() - LONGEST_MS * 1000
-        for client in [client for client, sample in self._awaited.items() if sample.created_us < oldest_us]:
-            del self._awaited[client]
+        for connection in [connection for connection, sample in self._awaited.items() if sample.created_us < oldest_us]:
+            del self._awaited[connection]

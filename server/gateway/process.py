@@ -24,7 +24,7 @@ from runtime.process import tell_ready
 from runtime.signals import watch_signals
 from server.cluster.node import Node
 from server.delivery.hub import Hub
-from server.gateway.clients import Clients
+from server.gateway.clients import ClientCounts
 from server.gateway.connection import Connection
 from server.gateway.delivery_times import DeliveryTimes
 from server.gateway.last_seen import LastSeen
@@ -33,7 +33,7 @@ from server.gateway.readers import Readers
 from server.gateway.requests import Requests
 from server.gateway.revocations import Revocations
 from server.gateway.sends import Sends
-from server.transport.admission import Arrivals, ConnectionCounts, Rate, TokenBuckets
+from server.transport.admission import AdmissionGate, ConnectionCounts, Rate, TokenBuckets
 from server.transport.handshake import refused_address
 from server.transport.keepalive import KeepAlive
 from server.transport.listener import accept_connections, listen
@@ -78,7 +78,7 @@ managers kill after 25 s."""
 GOODBYE_TIMEOUT_S: Final = 3.0
 """For telling the connections to go."""
 
-MAX_ARRIVING: Final = 16
+MAX_ADMITTED_AT_ONCE: Final = 16
 """Newcomers that are seen to at once, from their hello until what they missed is on its way; until then nobody else is
 let in, and those who are here have their turn in between. Who is silent does not count, so nobody can hold others up. A
 herd that is let in at once is served so late that it has given up by then, and comes again."""
@@ -86,7 +86,7 @@ herd that is let in at once is served so late that it has given up by then, and 
 LEAVING_AT_ONCE: Final = 16
 """Connections that have ended are done with in between the others' turns, so many at a time: each takes 0.2 ms."""
 
-ARRIVAL_S: Final = 1.0
+ADMISSION_S: Final = 1.0
 """Who has not asked for what is new by then holds nobody up any more."""
 
 MAX_BUCKETS: Final = 100_000
@@ -126,8 +126,8 @@ class SocketGateway:
         self._rates: TokenBuckets[bytes] = TokenBuckets(
             Rate(limits.MAX_USER_REQUESTS_PER_S, limits.MAX_USER_REQUESTS_AT_ONCE), MAX_BUCKETS
         )
-        self._arrivals: Arrivals[Connection] = Arrivals(MAX_ARRIVING, ARRIVAL_S)
-        self._clients = Clients()
+        self._admission: AdmissionGate[Connection] = AdmissionGate(MAX_ADMITTED_AT_ONCE, ADMISSION_S)
+        self._client_counts = ClientCounts()
         told = limits.told(**{limits.CONNECTIONS_PER_ADDRESS.name: config.max_address_connections})
         self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, features.NAMES, told), ("features", "limits"))
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
@@ -153,7 +153,7 @@ class SocketGateway:
                 services.start_soon(self._clock.run)
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
-                services.start_soon(self._arrivals.run)
+                services.start_soon(self._admission.run)
                 services.start_soon(self._pool.end_after, self._terminated, POSTGRES_S)
                 if await self._wait_ready():
                     async with trio.open_nursery() as connections:
@@ -190,7 +190,7 @@ class SocketGateway:
 
     async def _accept_until_terminated(self, sock: socket.socket, connections: trio.Nursery) -> None:
         async with trio.open_nursery() as listening:
-            listening.start_soon(accept_connections, sock, connections, self._serve, self._arrivals.wait_open)
+            listening.start_soon(accept_connections, sock, connections, self._serve, self._admission.wait_open)
             log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self._node.id.hex())
             if self._config.ready_line:
                 listening.start_soon(self._tell_ready)
@@ -215,7 +215,7 @@ class SocketGateway:
     async def _move_away(self) -> None:
         """Have the clients connect elsewhere; they are served here until they have."""
         connections, is_last = list(self._connections), not self._node.has_others()
-        log.info("moving", connections=len(connections), is_last=is_last, clients=self._clients.statistics())
+        log.info("moving", connections=len(connections), is_last=is_last, clients=self._client_counts.statistics())
         longest_s = len(connections) * MOVE_STEP_S
         for connection in connections:
             if is_last:
@@ -272,7 +272,7 @@ class SocketGateway:
         return None
 
     async def identify(self, connection: Connection, token: str) -> Identity:
-        self._arrivals.enter(connection)
+        self._admission.enter(connection)
         return await device_by_token(self._pool, token)
 
     def has_room(self, user: bytes) -> bool:
@@ -286,23 +286,23 @@ class SocketGateway:
         await self._node.enter(connection.user)
 
     def count_client(self, name: str | None) -> str:
-        return self._clients.enter(name)
+        return self._client_counts.enter(name)
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """Open connections by the names of their clients."""
-        return {"clients": self._clients.statistics()}
+        return {"clients": self._client_counts.statistics()}
 
     async def wait_turn(self) -> None:
         async with self._turns:
             await trio.lowlevel.checkpoint()
 
     def leave(self, connection: Connection) -> None:
-        self._arrivals.leave(connection)
+        self._admission.leave(connection)
         if connection.counted_as is not None:
             self._addresses.leave(connection.counted_as)
             connection.counted_as = None
         if connection.client is not None:
-            self._clients.leave(connection.client)
+            self._client_counts.leave(connection.client)
             connection.client = None
         if connection.registered_at:
             self._delivery_times.left(connection)
@@ -332,5 +332,5 @@ class SocketGateway:
     async def answer(self, connection: Connection, frame: Request) -> bytes:
         reply = await self._requests.answer(connection, frame)
         if isinstance(frame, (Hello, Sync)):
-            self._arrivals.leave(connection)
+            self._admission.leave(connection)
         return reply

@@ -45,6 +45,6 @@ class Revocations:
                 continue
             asked_at = now
             for user, device in revoked:
-                for client in self._hub.of(user):
-                    if client.device == device:
-                        client.close(CloseCode.DEVICE_REVOKED, CloseCode.DEVICE_REVOKED.info.meaning)
+                for connection in self._hub.of(user):
+                    if connection.device == device:
+                        connection.close(CloseCode.DEVICE_REVOKED, CloseCode.DEVICE_REVOKED.info.meaning)

@@ -55,7 +55,7 @@ class ConnectionCounts(Generic[_Key]):
             self._counts[key] = count - 1
 
 
-class Arrivals(Generic[_Key]):
+class AdmissionGate(Generic[_Key]):
     """Holds newcomers back while too many are being seen to: each until it has arrived, or for a moment.
 
     :param most: that are seen to at once.
@@ -68,13 +68,13 @@ class Arrivals(Generic[_Key]):
         self._since: OrderedDict[_Key, float] = OrderedDict()
         self._opened: trio.Event | None = None
 
-    def enter(self, newcomer: _Key) -> None:
+    def enter(self, connection: _Key) -> None:
         """One is being seen to. Never waits: who is inside already goes on. Atomic (no checkpoint)."""
-        self._since[newcomer] = trio.current_time()
+        self._since[connection] = trio.current_time()
 
-    def leave(self, newcomer: _Key) -> None:
+    def leave(self, connection: _Key) -> None:
         """It has arrived, or is gone; nothing if it does not count. Atomic (no checkpoint)."""
-        self._since.pop(newcomer, None)
+        self._since.pop(connection, None)
         if self._opened is not None and len(self._since) < self._most:
             self._opened.set()
             self._opened = None

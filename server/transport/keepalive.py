@@ -1,4 +1,4 @@
-"""Half-open peers are found: one task for all connections, which wakes once a second and looks at those that are due.
+"""Half-open connections are found: one task for all, which wakes once a second and looks at those that are due.
 
 A connection is due `period_s` after it was last heard, as far as was known when it was last looked at. So one that
 talks costs a look per period, and nothing per message.
@@ -18,7 +18,7 @@ from protocol.codes import CloseCode
 STEP_S: Final = 1.0
 
 
-class Peer(Protocol):
+class PingedConnection(Protocol):
     """What is watched of a connection.
 
     :ivar heard_at: when the last bytes came, by Trio's clock.
@@ -42,39 +42,39 @@ class KeepAlive:
 
     def __init__(self, period_s: float = limits.KEEP_ALIVE_S) -> None:
         self._period_s = period_s
-        self._slots: defaultdict[int, set[Peer]] = defaultdict(set)
+        self._slots: defaultdict[int, set[PingedConnection]] = defaultdict(set)
 
-    def add(self, peer: Peer) -> None:
+    def add(self, connection: PingedConnection) -> None:
         """Watch this connection, which was heard just now. Atomic (no checkpoint)."""
-        self._put(peer, trio.current_time() + self._period_s - STEP_S)
+        self._put(connection, trio.current_time() + self._period_s - STEP_S)
 
-    def remove(self, peer: Peer) -> None:
+    def remove(self, connection: PingedConnection) -> None:
         """Forget it; also if it was never added. Atomic (no checkpoint)."""
-        peers = self._slots.get(peer.slot)
-        if peers is not None:
-            peers.discard(peer)
+        connections = self._slots.get(connection.slot)
+        if connections is not None:
+            connections.discard(connection)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             now = trio.current_time()
             for slot in sorted(slot for slot in self._slots if slot * STEP_S <= now):
-                for peer in self._slots.pop(slot):
-                    self._look_at(peer, now)
+                for connection in self._slots.pop(slot):
+                    self._look_at(connection, now)
             await trio.sleep(STEP_S)
 
-    def _look_at(self, peer: Peer, now: float) -> None:
-        if now < peer.heard_at + self._period_s - STEP_S:
-            self._put(peer, peer.heard_at + self._period_s - STEP_S)
-        elif peer.pinged_at <= peer.heard_at:
+    def _look_at(self, connection: PingedConnection, now: float) -> None:
+        if now < connection.heard_at + self._period_s - STEP_S:
+            self._put(connection, connection.heard_at + self._period_s - STEP_S)
+        elif connection.pinged_at <= connection.heard_at:
             # Also after this process has been paused for long: what came meanwhile is read before the answer is due.
-            peer.pinged_at = now
-            self._put(peer, now + self._period_s - 2 * STEP_S)
-            peer.ping()
+            connection.pinged_at = now
+            self._put(connection, now + self._period_s - 2 * STEP_S)
+            connection.ping()
         else:
-            peer.close(CloseCode.SILENT, f"nothing came for {now - peer.heard_at:.0f} s")
+            connection.close(CloseCode.SILENT, f"nothing came for {now - connection.heard_at:.0f} s")
 
-    def _put(self, peer: Peer, due_at: float) -> None:
+    def _put(self, connection: PingedConnection, due_at: float) -> None:
         # Rounded up: never looked at before it is due, and at most a step later, plus the step of the task.
-        peer.slot = math.ceil(due_at / STEP_S)
-        self._slots[peer.slot].add(peer)
+        connection.slot = math.ceil(due_at / STEP_S)
+        self._slots[connection.slot].add(connection)

@@ -8,7 +8,7 @@ import pytest
 
 from protocol import features, limits
 from protocol.frames import Error, Hello, Welcome
-from server.gateway.clients import MAX_NAMES, OTHER, UNNAMED, Clients
+from server.gateway.clients import MAX_NAMES, OTHER, UNNAMED, ClientCounts
 from store.postgres.pool import Pool
 from tests.people import new_user
 from tests.server.node_world import open_node
@@ -84,18 +84,18 @@ async def test_a_name_that_would_not_fit_into_a_log_is_refused(pool: Pool, redis
         assert "client (key 105) must be a text of 1 to 64 visible ASCII characters" in error.detail
 
 
-def entered(clients: Clients, *names: str | None) -> list[str]:
+def entered(clients: ClientCounts, *names: str | None) -> list[str]:
     return [clients.enter(name) for name in names]
 
 
 def test_names_are_counted_apart_up_to_a_bound_and_then_together() -> None:
-    clients = Clients(most=2)
+    clients = ClientCounts(most=2)
     assert entered(clients, "a/1", "b/1", "c/1", "a/1", "d/1", None) == ["a/1", "b/1", OTHER, "a/1", OTHER, UNNAMED]
     assert clients.statistics() == {"a/1": 2, "b/1": 1, OTHER: 2, UNNAMED: 1}
 
 
 def test_a_name_that_nobody_has_any_more_makes_room() -> None:
-    clients = Clients(most=1)
+    clients = ClientCounts(most=1)
     first, second, third = entered(clients, "a/1", "b/1", "b/1")
     clients.leave(first)
     assert clients.enter("b/1") == "b/1"
@@ -105,7 +105,7 @@ def test_a_name_that_nobody_has_any_more_makes_room() -> None:
 
 
 def test_any_number_of_names_makes_a_bounded_number_of_figures() -> None:
-    clients = Clients()
+    clients = ClientCounts()
     names: list[Any] = [f"made-up/{n}" for n in range(10 * MAX_NAMES)]
     entered(clients, *names)
     assert len(clients.statistics()) == MAX_NAMES + 1

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from server.transport.admission import Arrivals, ConnectionCounts, Rate, TokenBucket, TokenBuckets
+from server.transport.admission import AdmissionGate, ConnectionCounts, Rate, TokenBucket, TokenBuckets
 
 
 def test_a_key_has_so_many_connections_and_no_more() -> None:
@@ -191,24 +191,24 @@ def test_an_idle_connections_bucket_is_two_references_and_a_used_ones_a_float_mo
 
 
 async def test_newcomers_wait_until_one_has_arrived_or_has_taken_too_long(autojump_clock: MockClock) -> None:
-    arrivals: Arrivals[str] = Arrivals(2, 1.0)
+    gate: AdmissionGate[str] = AdmissionGate(2, 1.0)
     entered: list[tuple[str, float]] = []
 
     async def come(name: str) -> None:
-        await arrivals.wait_open()
-        arrivals.enter(name)
+        await gate.wait_open()
+        gate.enter(name)
         entered.append((name, trio.current_time() - began))
 
     async with trio.open_nursery() as nursery:
         began = trio.current_time()
-        nursery.start_soon(arrivals.run)
+        nursery.start_soon(gate.run)
         for name in ("first", "second"):
             await come(name)
         nursery.start_soon(come, "third")
         await trio.sleep(0.5)
         assert len(entered) == 2
-        arrivals.leave("second")
-        arrivals.leave("second")
+        gate.leave("second")
+        gate.leave("second")
         await trio.sleep(0.01)
         assert [name for name, _ in entered] == ["first", "second", "third"]
         await come("fourth")
