@@ -60,7 +60,7 @@ class Mark(Struct, frozen=True, gc=False):
     device: bytes | None = None
 
 
-class Moved(Struct, frozen=True, gc=False):
+class MovedMarks(Struct, frozen=True, gc=False):
     """Marks of a participant that have moved.
 
     :ivar delivered, read: as others see them.
@@ -85,7 +85,7 @@ class Marked(Struct, frozen=True):
     """The outcome of a batch: for each request None, or an error; and what has moved."""
 
     outcomes: list[StoreError | None]
-    moved: list[Moved]
+    moved: list[MovedMarks]
 
 
 async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
@@ -103,11 +103,11 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
     }
     given = {**parameters, "device": [mark.device for mark in marks], "most": MAX_SHOWN}
     statement, locked = _MARK, set[tuple[bytes, bytes]]()
-    moved: list[Moved] = []
+    moved: list[MovedMarks] = []
     error: StoreError
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            moved += [Moved(*row) for row in await pool.run(statement, given)]
+            moved += [MovedMarks(*row) for row in await pool.run(statement, given)]
             if statement is _MARK_UNLOCKED:
                 locked = {(conversation, user) for conversation, user in await pool.run(_BEHIND, parameters)}
         except (Unavailable, Overloaded) as unavailable:
@@ -148,7 +148,7 @@ async def direct_mark(pool: Pool, user: bytes, other: bytes) -> list[tuple[bytes
     return await pool.read(_DIRECT, {"user": user, "other": other})
 
 
-class Status(Struct, frozen=True):
+class MessageStatus(Struct, frozen=True):
     """How far a message has come.
 
     :ivar sender: who wrote it.
@@ -160,7 +160,7 @@ class Status(Struct, frozen=True):
     receipts: list[tuple[bytes, int, int]]
 
 
-async def status(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Status:
+async def status(pool: Pool, user: bytes, conversation: bytes, seq: int) -> MessageStatus:
     """How far a message has come, as a participant may know.
 
     :raises NotAParticipant: if the user takes no part in the conversation.
@@ -172,4 +172,4 @@ async def status(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Stat
             raise UnknownMessage
         raise NotAParticipant
     receipts = [(other, delivered, read) for other, delivered, read, _ in rows if other is not None]
-    return Status(rows[0][3], receipts)
+    return MessageStatus(rows[0][3], receipts)

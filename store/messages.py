@@ -408,8 +408,8 @@ async def range_of(
     return [(message_of(conversation, *row), row[-1]) for row in await pool.read(_RANGE, parameters)]
 
 
-class Moved(Struct, frozen=True):
-    """A conversation that moved lately.
+class ActiveConversation(Struct, frozen=True):
+    """A conversation with messages in a period.
 
     :ivar base: the last seq from before the period; nothing at or below it can have been missed in it.
     :ivar joined: of each participant, the seq from before they joined.
@@ -421,11 +421,11 @@ class Moved(Struct, frozen=True):
     joined: dict[bytes, int]
 
 
-async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[Moved]:
+async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
     """Of the conversations of these users, those with a message in the last `ago_s` seconds, by Postgres' clock."""
     rows = await pool.fetch(_sql.recent, {"users": uuids(users), "ago_s": ago_s})
     return [
-        Moved(conversation, last_seq, base, dict(zip(participants, joined, strict=True)))
+        ActiveConversation(conversation, last_seq, base, dict(zip(participants, joined, strict=True)))
         for conversation, last_seq, base, participants, joined in rows
     ]
 

@@ -34,7 +34,7 @@ from server.delivery.hub import Hub
 from server.delivery.receipt_counts import ReceiptCounter
 from store.conversations import some_of
 from store.errors import StoreError
-from store.messages import Moved, participants, range_of, recent
+from store.messages import ActiveConversation, participants, range_of, recent
 from store.own_settings import changed_since as own_changed_since
 from store.participant_lists import ChangedParticipants, changed_since, departed_since
 from store.postgres.pool import Pool
@@ -118,8 +118,8 @@ class CatchUp:
             some = users[start : start + 500]
             # Asked of each part anew: those before it took time.
             ago_s = trio.current_time() - since
-            for moved in await recent(self._pool, some, ago_s=ago_s):
-                pushed += await self._push_missed(moved)
+            for active in await recent(self._pool, some, ago_s=ago_s):
+                pushed += await self._push_missed(active)
             # Clients know an edit or a deletion that they have already by its revision.
             for revised, concerned in await revised_since(self._pool, some, ago_s=ago_s):
                 self._broadcast.push_here(push_of(revised, concerned))
@@ -178,25 +178,25 @@ class CatchUp:
                 own = Receipts(id_, [(user, delivered, own_read)])
                 self._broadcast.push_here(AddressedPush(id_, 0, encode(own), (user,)))
 
-    async def _push_missed(self, moved: Moved) -> int:
-        span = self._hub.span(moved.conversation)
+    async def _push_missed(self, active: ActiveConversation) -> int:
+        span = self._hub.span(active.conversation)
         if span is None:
-            return await self._push_between(moved, moved.base, moved.last_seq)
+            return await self._push_between(active, active.base, active.last_seq)
         first, head = span
         # What came live while this node was catching up says nothing of what had come before it.
-        pushed = await self._push_between(moved, moved.base, first - 1)
-        self._hub.begin_at(moved.conversation, moved.base + 1)
-        if head < moved.last_seq - MAX_CATCH_UP:
-            self._hub.forget(moved.conversation)
-        return pushed + await self._push_between(moved, head, moved.last_seq)
+        pushed = await self._push_between(active, active.base, first - 1)
+        self._hub.begin_at(active.conversation, active.base + 1)
+        if head < active.last_seq - MAX_CATCH_UP:
+            self._hub.forget(active.conversation)
+        return pushed + await self._push_between(active, head, active.last_seq)
 
-    async def _push_between(self, moved: Moved, after: int, upto: int) -> int:
+    async def _push_between(self, active: ActiveConversation, after: int, upto: int) -> int:
         """Push the messages with `after < seq <= upto`, or the last ones of them."""
         after = max(after, upto - MAX_CATCH_UP)
         if after >= upto:
             return 0
-        found = await range_of(self._pool, moved.conversation, after=after, upto=upto, limit=MAX_CATCH_UP)
-        await self._push_all(found, moved.joined)
+        found = await range_of(self._pool, active.conversation, after=after, upto=upto, limit=MAX_CATCH_UP)
+        await self._push_all(found, active.joined)
         return len(found)
 
     async def _push_all(self, found: Sequence[tuple[Message | Tombstone, bool]], joined: dict[bytes, int]) -> None:

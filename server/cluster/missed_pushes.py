@@ -22,7 +22,7 @@ import structlog
 import trio
 
 from server.delivery.hub import Hub, HubConnection
-from store.messages import Moved, expected, recent
+from store.messages import ActiveConversation, expected, recent
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.redis.directory import enter, locate
@@ -91,31 +91,31 @@ class MissedPushes:
         for start in range(0, len(users), AT_ONCE):
             some = users[start : start + AT_ONCE]
             await self._check_directory(some)
-            for moved in await recent(self._pool, some, ago_s=trio.current_time() - since + MARGIN_S):
-                for span in self._unpushed(moved):
-                    await self._check(moved, span, taken, taken_at)
+            for active in await recent(self._pool, some, ago_s=trio.current_time() - since + MARGIN_S):
+                for span in self._unpushed(active):
+                    await self._check(active, span, taken, taken_at)
 
-    def _unpushed(self, moved: Moved) -> Iterator[_Span]:
-        span = self._hub.span(moved.conversation)
+    def _unpushed(self, active: ActiveConversation) -> Iterator[_Span]:
+        span = self._hub.span(active.conversation)
         if span is None and self._hub.has_forgotten:
             return
-        first, head = span or (moved.last_seq + 1, moved.last_seq)
-        for after, upto in ((moved.base, min(first - 1, moved.last_seq)), (max(head, moved.base), moved.last_seq)):
+        first, head = span or (active.last_seq + 1, active.last_seq)
+        for after, upto in ((active.base, min(first - 1, active.last_seq)), (max(head, active.base), active.last_seq)):
             if after < upto:
                 yield _Span(max(after, upto - MAX_LOOKED_AT), upto)
 
-    async def _check(self, moved: Moved, span: _Span, taken: CursorSnapshot, taken_at: float) -> None:
-        here = [user for user in moved.joined if self._hub.holds(user)]
+    async def _check(self, active: ActiveConversation, span: _Span, taken: CursorSnapshot, taken_at: float) -> None:
+        here = [user for user in active.joined if self._hub.holds(user)]
         for user, seq, created in await expected(
-            self._pool, here, moved.conversation, after=span.after, upto=span.upto
+            self._pool, here, active.conversation, after=span.after, upto=span.upto
         ):
             # What is later may be on its way; or it came while this was looked up.
-            if created <= taken.now_us and not self._hub.has_pushed(moved.conversation, seq):
+            if created <= taken.now_us and not self._hub.has_pushed(active.conversation, seq):
                 written_at = taken_at - (taken.now_us - created) / 1e6
                 for connection in self._hub.of(user):
                     # Who has synced since has been told of it.
                     if connection.outbox.has_synced_before(written_at):
-                        self._note(connection, "push_missed", conversation=moved.conversation.hex(), seq=seq)
+                        self._note(connection, "push_missed", conversation=active.conversation.hex(), seq=seq)
 
     async def _check_directory(self, users: Sequence[bytes]) -> None:
         gaps = self._gaps()

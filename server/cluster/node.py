@@ -135,7 +135,7 @@ class Node:
         await batch.entered.wait()
         if batch.error is not None:
             raise Unavailable(batch.error.service, batch.error.where, batch.error.detail)
-        self.presence.moved(user)
+        self.presence.announce(user)
 
     def depart(self, user: bytes) -> None:
         """The user's last device here has gone; the other nodes are told soon."""
@@ -264,4 +264,4 @@ class Node:
             with suppress(Unavailable, RedisError):
                 await leave(self._redis, self.id, users)
             for user in users:
-                self.presence.moved(user)
+                self.presence.announce(user)

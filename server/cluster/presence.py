@@ -106,11 +106,11 @@ class PresenceWatch:
         self._rechecked: set[bytes] = set()
         self._changed_at: dict[bytes, float] = {}
         self._parting: set[tuple[bytes, bytes]] = set()
-        self._moved: set[bytes] = set()
+        self._announced: set[bytes] = set()
         self._hits = 0
         self._misses = 0
         self._wake = trio.Event()
-        self._move = trio.Event()
+        self._announcement = trio.Event()
         self._recheck = trio.Event()
 
     def statistics(self) -> PresenceStatistics:
@@ -189,10 +189,10 @@ class PresenceWatch:
                 self._unwatched.add(user)
         connection.watched &= keep
 
-    def moved(self, user: bytes) -> None:
+    def announce(self, user: bytes) -> None:
         """The user's first device has come to this node, or the last one gone. Atomic (no checkpoint)."""
-        self._moved.add(user)
-        self._move.set()
+        self._announced.add(user)
+        self._announcement.set()
 
     def hear(self, users: Iterable[bytes]) -> None:
         """Another node says that these may have come or gone. Atomic (no checkpoint)."""
@@ -311,10 +311,10 @@ class PresenceWatch:
 
     async def _tell(self) -> None:
         while True:
-            await self._move.wait()
+            await self._announcement.wait()
             await trio.sleep(HINT_S)
-            self._move = trio.Event()
-            users, self._moved = list(self._moved), set()
+            self._announcement = trio.Event()
+            users, self._announced = list(self._announced), set()
             self.hear(user for user in users if user in self._watched)
             if self._live_nodes() <= {self._node}:
                 continue

@@ -16,7 +16,7 @@ from protocol.codec import encode
 from protocol.frames import ReceiptCounts
 from server.delivery.broadcast import Broadcast
 from store.errors import StoreError
-from store.marks import Moved, counts
+from store.marks import MovedMarks, counts
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
 
@@ -39,7 +39,7 @@ class ReceiptCounter:
         self._spans: dict[bytes, tuple[int, int]] = {}
         self._moved = trio.Event()
 
-    def note(self, moved: Moved) -> None:
+    def note(self, moved: MovedMarks) -> None:
         """Marks have moved in a conversation of many. Atomic (no checkpoint)."""
         self._note(moved.conversation, moved.after, moved.delivered)
 

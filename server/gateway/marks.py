@@ -20,7 +20,7 @@ from server.gateway.replies import store_error_reply
 from server.transport.outbox import Outbox
 from store.batching.group_commit import Batcher
 from store.errors import StoreError
-from store.marks import Mark, Moved, mark
+from store.marks import Mark, MovedMarks, mark
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
 
@@ -48,11 +48,11 @@ class Marks:
     :param count: called with what has moved where too many take part for receipts.
     """
 
-    def __init__(self, pool: Pool, broadcast: Broadcast, count: Callable[[Moved], None]) -> None:
+    def __init__(self, pool: Pool, broadcast: Broadcast, count: Callable[[MovedMarks], None]) -> None:
         self._pool = pool
         self._broadcast = broadcast
         self._count = count
-        self._moved: list[Moved] = []
+        self._moved: list[MovedMarks] = []
         self._unflushed: list[Outbox] = []
         self._settled = trio.Event()
         self.batcher: Batcher[PendingMarks, StoreError | None] = Batcher(
@@ -102,7 +102,7 @@ class Marks:
             self._unflushed += outboxes
             self._settled.set()
 
-    def _pushes(self, moved: list[Moved]) -> list[AddressedPush]:
+    def _pushes(self, moved: list[MovedMarks]) -> list[AddressedPush]:
         """Who is to be told what, one push for each conversation and for each reader."""
         told: dict[bytes, tuple[list[tuple[bytes, int, int]], set[bytes]]] = {}
         pushes: list[AddressedPush] = []

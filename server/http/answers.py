@@ -12,7 +12,7 @@ from server.http.encoding import IDENT, Form, ident_or_none
 from store.accounts import Device
 from store.contacts import Contact
 from store.emails import Settings as EmailSettings
-from store.marks import Status
+from store.marks import MessageStatus
 from store.messages import Page
 from store.profiles import Settings, Shown
 
@@ -86,7 +86,7 @@ def email_body(settings: EmailSettings) -> dict[str, Any]:
     return msgspec.structs.asdict(settings)
 
 
-def status_body(status: Status, seq: int, form: Form) -> dict[str, Any]:
+def status_body(status: MessageStatus, seq: int, form: Form) -> dict[str, Any]:
     """How far a message has come: with everybody, with how many, with whom."""
     delivered = sum(delivered_seq >= seq for _, delivered_seq, _ in status.receipts)
     read = sum(read_seq >= seq for *_, read_seq in status.receipts)

@@ -12,7 +12,7 @@ from protocol.codec import encode
 from protocol.frames import Message, ReceiptCounts, Sync, Tombstone
 from store import contacts, revisions
 from store.marks import Mark, mark
-from store.messages import Committed, Moved, NewMessage, send
+from store.messages import ActiveConversation, Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
@@ -90,7 +90,7 @@ async def test_time_that_passes_before_a_gap_is_looked_into_belongs_to_it(
     monkeypatch.setattr(server.cluster.catch_up, "MARGIN_S", 0.0)
     real, asked, is_held, let_go = server.cluster.catch_up.recent, list[float](), trio.Event(), trio.Event()
 
-    async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[Moved]:
+    async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
         asked.append(ago_s)
         if not is_held.is_set():
             is_held.set()
