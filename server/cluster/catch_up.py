@@ -1,7 +1,7 @@
-"""Catching up after a gap: what may have passed this node by is read from Postgres and pushed here.
+"""Catching up: what may have passed this node by is read from Postgres and pushed here.
 
-The conversations of the users here that moved lately are compared with what was pushed. The same answers every kind of
-gap:
+The conversations of the users here that moved lately are compared with what was pushed. Each of these signs
+requests it:
 
 | sign | what happened |
 |---|---|
@@ -44,18 +44,19 @@ from store.revisions import hidden_from, revised_since
 log = structlog.get_logger(__name__)
 
 MARGIN_S: Final = 15.0
-"""Added to each gap: a message's `created` is taken before its commit, which may take as long as a query may."""
+"""Added to the time of each catch-up: a message's `created` is taken before its commit, which may take as long as a
+query."""
 
 MAX_CATCH_UP: Final = 200
-"""Messages of one conversation that are pushed after a gap; of more, the last ones: clients see the hole by the seq and
-fetch a page of history."""
+"""Messages of one conversation that a catch-up pushes; of more, the last ones: clients see the gap by the seq and fetch
+a page of history."""
 
 
 class CatchUp:
     """Pushes what this node's connections may have missed. Run `run` in a nursery.
 
     :ivar settled: set once the node has looked for what it may have missed before it began.
-    :ivar gaps: how many have been noticed; a gap that is being looked at counts once more.
+    :ivar requests: how many there were; each counts again when the catch-up begins.
     """
 
     def __init__(
@@ -73,43 +74,43 @@ class CatchUp:
         self._presence = presence
         self._receipt_counter = receipt_counter
         self._cursor_advance = cursor_advance
-        self._gap_from = math.inf
-        self._gap_seen = trio.Event()
-        self.gaps = 0
+        self._since = math.inf
+        self._requested = trio.Event()
+        self.requests = 0
         self.settled = trio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._catch_up_after_gaps)
-            nursery.start_soon(self._fill_holes)
+            nursery.start_soon(self._catch_up_on_request)
+            nursery.start_soon(self._fill_gaps)
 
-    def note_gap(self, gap_s: float) -> None:
-        """Something may have passed this node by in the last `gap_s` seconds."""
-        self._gap_from = min(self._gap_from, trio.current_time() - gap_s)
-        self.gaps += 1
-        self._gap_seen.set()
+    def request(self, ago_s: float) -> None:
+        """Something may have passed this node by in the last `ago_s` seconds."""
+        self._since = min(self._since, trio.current_time() - ago_s)
+        self.requests += 1
+        self._requested.set()
 
     @property
     def is_due(self) -> bool:
-        """Whether a gap has been noticed that is not being looked at yet."""
-        return self._gap_seen.is_set()
+        """Whether there is a request that has not begun to be served."""
+        return self._requested.is_set()
 
-    async def _catch_up_after_gaps(self) -> None:
+    async def _catch_up_on_request(self) -> None:
         while True:
-            await self._gap_seen.wait()
-            self._gap_seen = trio.Event()
-            self.gaps += 1
-            since, self._gap_from = self._gap_from, math.inf
-            gap_s = trio.current_time() - since
+            await self._requested.wait()
+            self._requested = trio.Event()
+            self.requests += 1
+            since, self._since = self._since, math.inf
+            ago_s = trio.current_time() - since
             try:
                 pushed = await self._catch_up(since - MARGIN_S)
             except StoreError as error:
                 log.warning("catch_up_failed", error=str(error))
                 await trio.sleep(1)
-                self.note_gap(trio.current_time() - since)
+                self.request(trio.current_time() - since)
             else:
-                log.info("caught_up", gap_s=round(gap_s, 1), messages=pushed)
+                log.info("caught_up", ago_s=round(ago_s, 1), messages=pushed)
                 self.settled.set()
 
     async def _catch_up(self, since: float) -> int:
@@ -218,20 +219,20 @@ class CatchUp:
                 self._broadcast.push_here(AddressedPush(conversation, 0, encode(left), gone))
         self._broadcast.flush()
 
-    async def _fill_holes(self) -> None:
+    async def _fill_gaps(self) -> None:
         while True:
-            await self._hub.hole_seen.wait()
+            await self._hub.gap_seen.wait()
             await trio.sleep(0.05)
-            for hole in self._hub.holes_due():
+            for gap in self._hub.gaps_due():
                 try:
-                    joined = await participants(self._pool, hole.conversation)
+                    joined = await participants(self._pool, gap.conversation)
                     found = await range_of(
-                        self._pool, hole.conversation, after=hole.after, upto=hole.before - 1, limit=MAX_CATCH_UP
+                        self._pool, gap.conversation, after=gap.after, upto=gap.before - 1, limit=MAX_CATCH_UP
                     )
                     await self._push_all(found, joined)
                 except StoreError as error:
-                    log.warning("hole_not_filled", conversation=hole.conversation.hex(), error=str(error))
+                    log.warning("gap_not_filled", conversation=gap.conversation.hex(), error=str(error))
                     continue
-                log.info("hole_filled", conversation=hole.conversation.hex(), messages=len(found))
-                self._hub.skip(hole)
+                log.info("gap_filled", conversation=gap.conversation.hex(), messages=len(found))
+                self._hub.skip(gap)
                 self._broadcast.flush()

@@ -1,7 +1,7 @@
 """The cursors of connected devices move forward: so who comes back is told again of half a minute at most.
 
-A snapshot of Postgres is taken, and waited for until everything that it sees has been offered here, or a gap was
-noticed (`server.cluster.catch_up`). Then it is looked up whether something was lost without a sign
+A snapshot of Postgres is taken, and waited for until everything that it sees has been offered here, or a catch-up
+was requested (`server.cluster.catch_up`). Then it is looked up whether something was lost without a sign
 (`server.cluster.missed_pushes`). Whoever has been told of everything up to the snapshot, by the last `sync` and what
 was pushed since, gets it as their cursor. One snapshot for each node, whatever the number of devices. Marks are not
 pushed to everybody, so a cursor keeps how far its connection was told of them by the last `sync`.
@@ -28,7 +28,7 @@ from store.sync import CursorSnapshot, cursor_of, take_cursor_snapshot
 log = structlog.get_logger(__name__)
 
 SETTLE_S: Final = 20.0
-"""From a commit to its push here, or to a sign that there was a gap, takes less: at most 12 s until the outcome of the
+"""From a commit to its push here, or to a request to catch up, takes less: at most 12 s until the outcome of the
 commit is known, or not, and 3 s until the other nodes are asked to look for it (`server.cluster.unknown_outcomes`); 5 s
 until a node that is in trouble is missed, or a write to Redis has failed; and some heartbeats."""
 
@@ -41,16 +41,17 @@ Check: TypeAlias = Callable[[Sequence[bytes], CursorSnapshot, float, float], Awa
 class CursorAdvance:
     """Moves the cursors of this node's connections. Run `run` in a nursery.
 
-    :param gaps: how many gaps have been noticed here; a gap that is being looked at counts as a new one all the time.
+    :param catch_ups: how many have been requested here; a number unlike all others while the node may be missing
+        something.
     :param check: looks whether devices of some users lack something, and asks those to fetch it (`missed_pushes`).
     :ivar settled: everything that this sees has been offered to the connections that were here then; None before
         `begin`.
     """
 
-    def __init__(self, pool: Pool, hub: Hub, gaps: Callable[[], float], check: Check) -> None:
+    def __init__(self, pool: Pool, hub: Hub, catch_ups: Callable[[], float], check: Check) -> None:
         self._pool = pool
         self._hub = hub
-        self._gaps = gaps
+        self._catch_ups = catch_ups
         self._check = check
         self._checked_at = trio.current_time()
         self._history: str | None = None
@@ -83,15 +84,15 @@ class CursorAdvance:
                 await trio.sleep(1)
 
     async def _move_once(self) -> None:
-        gaps = self._gaps()
+        catch_ups = self._catch_ups()
         asked_at = trio.current_time()
         taken = await self._look()
         taken_at = trio.current_time()
         await trio.sleep(SETTLE_S)
-        if self._gaps() == gaps and (await self._look()).history == taken.history:
+        if self._catch_ups() == catch_ups and (await self._look()).history == taken.history:
             users = [user for user in self._hub.users() if self._have_news(user, taken_at)]
             await self._check(users, taken, asked_at, self._checked_at)
-            if self._gaps() == gaps:
+            if self._catch_ups() == catch_ups:
                 self._checked_at = asked_at
                 self.settled = taken
                 self._move(users, taken, taken_at)

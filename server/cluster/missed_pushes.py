@@ -4,7 +4,7 @@ A push may be lost without a sign: the node that commits a message may find one 
 not the other. So before a device's cursor moves past a time, the node asks Postgres which messages were written before
 it, and compares that with what it has pushed; and asks Redis whether the other nodes find its users here. A device that
 lacks something is asked to fetch it (`lag`), and its cursor stays where it is. What is found is counted: it is a fault,
-since gaps that have a cause are noticed as they come (`server.cluster.catch_up`).
+since what has a cause requests a catch-up (`server.cluster.catch_up`).
 
 A message is only missed here if a device was certainly to be found when it was written, and someone else wrote it: the
 own device that sends gets a reply and no push. One query for `AT_ONCE` users who were told something lately; a device
@@ -38,7 +38,7 @@ MARGIN_S: Final = 15.0
 
 AGAIN_S: Final = 1.0
 """After which it is asked again whether users are found here: a Redis that has forgotten everything is whole by then,
-or there is a gap."""
+or a catch-up is requested."""
 
 MAX_LOOKED_AT: Final = 200
 """Messages of one conversation that are looked at, the last ones."""
@@ -66,15 +66,15 @@ class MissedStatistics:
 class MissedPushes:
     """Looks for pushes that devices of this node should have had and did not.
 
-    :param gaps: how many gaps have been noticed here.
+    :param catch_ups: how many have been requested here.
     """
 
-    def __init__(self, redis: Redis, pool: Pool, hub: Hub, node: bytes, gaps: Callable[[], float]) -> None:
+    def __init__(self, redis: Redis, pool: Pool, hub: Hub, node: bytes, catch_ups: Callable[[], float]) -> None:
         self._redis = redis
         self._pool = pool
         self._hub = hub
         self._node = node
-        self._gaps = gaps
+        self._catch_ups = catch_ups
         self._counts: Counter[str] = Counter()
 
     def statistics(self) -> MissedStatistics:
@@ -118,14 +118,14 @@ class MissedPushes:
                         self._note(connection, "push_missed", conversation=active.conversation.hex(), seq=seq)
 
     async def _check_directory(self, users: Sequence[bytes]) -> None:
-        gaps = self._gaps()
+        catch_ups = self._catch_ups()
         lost = await self._not_found(users)
         if not lost:
             return
         await trio.sleep(AGAIN_S)
         lost = await self._not_found(lost)
         await enter(self._redis, self._node, lost)
-        if self._gaps() == gaps:
+        if self._catch_ups() == catch_ups:
             for user in lost:
                 for connection in self._hub.of(user):
                     self._note(connection, "user_not_found_here")

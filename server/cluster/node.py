@@ -87,8 +87,8 @@ class Node:
         self._alone_until = 0.0
         self._unknown_outcomes = UnknownOutcomes(pool.url, self._tell_unknown_outcomes)
         pool.on_unknown_outcome = self._unknown_outcomes.note
-        self.missed = MissedPushes(redis, pool, hub, self.id, self._count_gaps)
-        self.cursor_advance = CursorAdvance(pool, hub, self._count_gaps, self.missed.find)
+        self.missed = MissedPushes(redis, pool, hub, self.id, self._count_catch_ups)
+        self.cursor_advance = CursorAdvance(pool, hub, self._count_catch_ups, self.missed.find)
         self.catch_up = CatchUp(pool, hub, self.broadcast, self.presence, self.receipt_counter, self.cursor_advance)
         self._moves = 0
 
@@ -110,11 +110,11 @@ class Node:
         """Whether no other node can hold anybody now."""
         return trio.current_time() < self._alone_until
 
-    def _count_gaps(self) -> float:
+    def _count_catch_ups(self) -> float:
         """How many there were; a number that equals no other one while this node may be missing something."""
         is_in_step = self._redis.is_connected and trio.current_time() - self._in_step_at < LEASE_S
         is_known = is_in_step and not self.catch_up.is_due and not self._unknown_outcomes.are_open
-        return self.catch_up.gaps if is_known else math.nan
+        return self.catch_up.requests if is_known else math.nan
 
     def has_others(self) -> bool:
         """Whether another node lives, as of the last heartbeat."""
@@ -184,7 +184,7 @@ class Node:
         self.ready.set()
         log.info("node_ready", node=self.id.hex(), users=len(self._hub.users()))
         await trio.sleep(ALONE_S)
-        self.catch_up.note_gap(trio.current_time() - self._in_step_at)
+        self.catch_up.request(trio.current_time() - self._in_step_at)
         self._in_step_at = trio.current_time()
 
     async def _beat(self) -> None:
@@ -207,7 +207,7 @@ class Node:
         for node in vanished:
             if not await left_in_good_order(self._redis, node):
                 log.warning("node_vanished", node=node.hex())
-                self.catch_up.note_gap(LEASE_S + HEARTBEAT_S)
+                self.catch_up.request(LEASE_S + HEARTBEAT_S)
         return found.first is not None and found.first <= position
 
     async def _follow(self) -> None:
@@ -225,7 +225,7 @@ class Node:
             for item in decode_entry(entry):
                 match item:
                     case CatchUpRequest(ago_s):
-                        self.catch_up.note_gap(ago_s)
+                        self.catch_up.request(ago_s)
                     case PresenceHint(users):
                         self.presence.hear(users)
                     case PresenceRecheck(users):
@@ -236,7 +236,7 @@ class Node:
 
     def _tell_unknown_outcomes(self, since: float) -> None:
         """Something may have been committed since then that no node was told of."""
-        self.catch_up.note_gap(trio.current_time() - since)
+        self.catch_up.request(trio.current_time() - since)
         self._fanout.miss("the outcome of a write is not known", since=since)
 
     async def _enter_batches(self) -> None:

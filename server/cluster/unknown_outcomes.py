@@ -89,7 +89,7 @@ class UnknownOutcomes:
         certain = set() if alive is None else {each for each in outcomes if each.backend not in alive}
         now = trio.current_time()
         if certain:
-            # Before they are taken from the list: from then on cursors move again, unless there is a gap.
+            # Before they are taken from the list: from then on cursors move again, unless a catch-up was requested.
             self._tell(min(each.began for each in certain))
             self._open -= certain
             log.info("outcomes_certain", writes=len(certain), of=self._count)

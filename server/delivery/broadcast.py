@@ -40,7 +40,7 @@ class Broadcast:
     def push_here(self, push: AddressedPush) -> None:
         """As `push`, to the devices on this node alone: the other nodes know of it, or find it by themselves.
 
-        That is so of pushes that another node sent, and of pushes that were read from Postgres after a gap.
+        That is so of pushes that another node sent, and of pushes that were read from Postgres to catch up.
         """
         assert self._hub is not None
         self._hub.push(push)

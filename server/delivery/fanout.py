@@ -1,4 +1,4 @@
-"""Pushes for users who are connected to other nodes: one stream entry for each node that holds a recipient, per pass.
+"""Pushes for users who are connected to other nodes: one stream entry for each node that holds a recipient, per batch.
 
 What cannot be written (Redis is gone, or full) is not kept: the messages are in Postgres. Instead the other nodes are
 told to catch up as soon as Redis can be written to again; should this node die before that, they notice its lease
@@ -25,15 +25,15 @@ log = structlog.get_logger(__name__)
 MAX_WAITING: Final = 50_000
 """Pushes that wait for Redis; about 20 MB. Beyond that the other nodes are told to catch up instead."""
 
-MAX_PASSES: Final = 4
+MAX_BATCHES: Final = 4
 """That wait to be written, looked up already."""
 
-MAX_PASS: Final = 512
-MAX_PASS_BYTES: Final = 512 * 1024
-"""Pushes of one pass, and their frames: bound the size of a stream entry, and what its receiver pushes at once."""
+MAX_BATCH: Final = 512
+MAX_BATCH_BYTES: Final = 512 * 1024
+"""Pushes of one batch, and their frames: bound the size of a stream entry, and what its receiver pushes at once."""
 
 
-class _Pass(NamedTuple):
+class _Batch(NamedTuple):
     """What is written together.
 
     :ivar entries: pairs (node, stream entry).
@@ -47,7 +47,7 @@ class _Pass(NamedTuple):
 
 
 class Fanout:
-    """Takes the pushes of each pass and writes them for the nodes concerned.
+    """Takes the pushes of each batch and writes them for the nodes concerned.
 
     :param is_alone: asked, after a message's commit, whether there is any other node to write to.
     """
@@ -65,7 +65,7 @@ class Fanout:
         """When the first push was lost that the other nodes have not been told of."""
 
     def send(self, push: AddressedPush) -> None:
-        """Queue a push for the next pass. Atomic (no checkpoint)."""
+        """Queue a push for the next batch. Atomic (no checkpoint)."""
         if self._is_alone():
             return
         if len(self._waiting) < MAX_WAITING:
@@ -79,7 +79,7 @@ class Fanout:
             self._rechecks.update(users)
 
     def flush(self) -> None:
-        """A pass of the server is complete: begin to write."""
+        """A batch is complete: begin to write it."""
         if self._waiting or self._rechecks:
             self._wake.set()
 
@@ -97,7 +97,7 @@ class Fanout:
 
     async def run(self) -> None:
         """Write until cancelled; what waits then is lost to the other nodes' live pushes, not to Postgres."""
-        send, receive = trio.open_memory_channel[_Pass](MAX_PASSES)
+        send, receive = trio.open_memory_channel[_Batch](MAX_BATCHES)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._publish_in_order, receive)
             while True:
@@ -108,9 +108,9 @@ class Fanout:
                 self._writing += 1
                 await send.send(await self._address(self._take(), rechecks))
 
-    async def _publish_in_order(self, passes: trio.MemoryReceiveChannel[_Pass]) -> None:
-        """One pass is looked up while the one before is written, and none overtakes another."""
-        async for each in passes:
+    async def _publish_in_order(self, batches: trio.MemoryReceiveChannel[_Batch]) -> None:
+        """One batch is looked up while the one before is written, and none overtakes another."""
+        async for each in batches:
             refused = each.refused
             if not refused and each.entries:
                 try:
@@ -126,7 +126,7 @@ class Fanout:
     def _take(self) -> list[AddressedPush]:
         pushes: list[AddressedPush] = []
         size = 0
-        while self._waiting and len(pushes) < MAX_PASS and size < MAX_PASS_BYTES:
+        while self._waiting and len(pushes) < MAX_BATCH and size < MAX_BATCH_BYTES:
             push = self._waiting.popleft()
             size += len(push.frame)
             pushes.append(push)
@@ -139,7 +139,7 @@ class Fanout:
                 self._idle = trio.Event()
             await self._idle.wait()
 
-    async def _address(self, pushes: list[AddressedPush], rechecks: list[bytes]) -> _Pass:
+    async def _address(self, pushes: list[AddressedPush], rechecks: list[bytes]) -> _Batch:
         """Which nodes hold somebody whom these pushes are for."""
         # Ephemeral pushes are not worth catching up on, which would not bring them anyway.
         counts = bool(rechecks) or any(push.key is None for push in pushes)
@@ -149,8 +149,8 @@ class Fanout:
                 *await address_presence_rechecks(self._redis, rechecks, own=self._node),
             ]
         except (Unavailable, RedisError) as error:
-            return _Pass([], counts, str(error))
-        return _Pass(entries, counts)
+            return _Batch([], counts, str(error))
+        return _Batch(entries, counts)
 
     async def tell_missed(self, others: Collection[bytes]) -> None:
         """If something was missed, ask these nodes to catch up.

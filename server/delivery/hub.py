@@ -14,7 +14,7 @@ import trio
 
 from protocol.codec import with_temp_id
 from protocol.codes import CloseCode
-from server.delivery.sequencer import Hole, Sequencer
+from server.delivery.sequencer import Gap, Sequencer
 from server.transport.outbox import Outbox
 from store.redis.entries import AddressedPush
 
@@ -52,7 +52,7 @@ class Hub:
         self._sequencer: Sequencer[AddressedPush] = Sequencer()
         self._connection_count = 0
         self._offered = 0
-        self.hole_seen = trio.Event()
+        self.gap_seen = trio.Event()
 
     def add(self, connection: HubConnection) -> bool:
         """From now on pushes are offered to this connection; true if it is the user's first here."""
@@ -107,12 +107,12 @@ class Hub:
             offered = targets if each is push else self._targets(each)
             self._offer_all(each, offered)
             self._on_message(each, offered)
-        if self._sequencer.has_holes:
-            self.hole_seen.set()
+        if self._sequencer.has_gaps:
+            self.gap_seen.set()
 
-    def skip(self, hole: Hole) -> None:
-        """The hole cannot be filled: push what was held behind it."""
-        for each in self._sequencer.skip(hole, trio.current_time()):
+    def skip(self, gap: Gap) -> None:
+        """The gap cannot be filled: push what was held behind it."""
+        for each in self._sequencer.skip(gap, trio.current_time()):
             self._offer_all(each, self._targets(each))
 
     def has_pushed(self, conversation: bytes, seq: int) -> bool:
@@ -121,7 +121,7 @@ class Hub:
         return span is not None and span[0] <= seq <= span[1]
 
     def span(self, conversation: bytes) -> tuple[int, int] | None:
-        """From where and up to where a conversation was pushed here without a hole; None if not known."""
+        """From where and up to where a conversation was pushed here without a gap; None if not known."""
         return self._sequencer.span(conversation)
 
     @property
@@ -155,10 +155,10 @@ class Hub:
                 connection.outbox.lag()
                 connection.outbox.flush()
 
-    def holes_due(self) -> list[Hole]:
-        if not self._sequencer.has_holes:
-            self.hole_seen = trio.Event()
-        return self._sequencer.holes_due(trio.current_time())
+    def gaps_due(self) -> list[Gap]:
+        if not self._sequencer.has_gaps:
+            self.gap_seen = trio.Event()
+        return self._sequencer.gaps_due(trio.current_time())
 
     def flush(self) -> None:
         """Send what was offered since the last flush."""

@@ -139,7 +139,7 @@ async def test_what_a_node_has_missed_it_tells_once_it_has_looked(
             await change(api, "PATCH", "/v1/profile", shows_presence=False)
             await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}")
             await change(api, "PUT", f"/v1/conversations/{UUID(bytes=talk)}/mute", seconds=60)
-        node.gateway._node.catch_up.note_gap(0)
+        node.gateway._node.catch_up.request(0)
         reader = Reader(client)
         assert await reader.find(OwnSettings) == OwnSettings(1, True, False, None, 1, "everybody", "everybody")
         assert (await reader.find(Conversation)).own_revision == 1

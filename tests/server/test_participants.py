@@ -373,7 +373,7 @@ async def test_what_a_process_committed_and_told_nobody_comes_when_the_node_catc
     async with scene(pool, redis_url, people) as (node, [first, _, third], _):
         await participants.remove(pool, alice.user, left, carol.user)
         await participants.add(pool, alice.user, joined, carol.user)
-        node.gateway._node.catch_up.note_gap(1)
+        node.gateway._node.catch_up.request(1)
         assert (await third.find(Departed)).conversation == left
         told = await third.find(Conversation)
         assert (told.conversation, len(told.participants or ())) == (joined, 3)

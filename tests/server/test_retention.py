@@ -99,7 +99,7 @@ async def test_a_floor_that_nobody_was_told_of_comes_when_the_node_catches_up(
     async with scene(pool, redis_url, people) as (node, [first, second, third]):
         await age(pool, talk)
         await move_floors(pool, days=50, archives=False, limit=9)
-        node.gateway._node.catch_up.note_gap(1)
+        node.gateway._node.catch_up.request(1)
         for client in (first, second):
             assert await client.find(Settings) == Settings(talk, "Group", 3, 1)
             await client.nothing_came()
@@ -121,7 +121,7 @@ async def test_the_client_drops_what_has_disappeared_while_it_is_connected(
         nursery.start_soon(session.run)
         await session.wait_caught_up()
         await say(pool, talk, bob.user, b"1", b"2", b"3")
-        node.gateway._node.catch_up.note_gap(1)
+        node.gateway._node.catch_up.request(1)
         mailbox = session.mailbox
         await wait_for(lambda: [each.seq for each in mailbox.messages(talk)] == [1, 2, 3], what="it has all")
         assert await patch(api.of(bob.token), talk, lifetime_s=3600) == 204

@@ -94,7 +94,7 @@ async def test_while_something_may_be_missing_no_cursor_moves(
         with trio.move_on_after(2):
             while True:
                 # A gap that is noticed again and again.
-                node.gateway._node.catch_up.note_gap(0)
+                node.gateway._node.catch_up.request(0)
                 await send(writes, direct)
                 await trio.sleep(0.05)
         assert node.gateway._node.cursor_advance.settled is settled

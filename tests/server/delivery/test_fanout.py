@@ -1,4 +1,4 @@
-"""Fan-out writes one entry per pass, and only for the nodes that hold a recipient (P12)."""
+"""Fan-out writes one entry per batch, and only for the nodes that hold a recipient (P12)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def _entries(redis: Redis, node: bytes) -> list[list[AddressedPush | Catch
 
 
 async def test_only_nodes_that_hold_a_recipient_are_written_to(redis: Redis, nursery: trio.Nursery) -> None:
-    """One entry for the whole pass; each push names the users that the receiving node holds, and no others."""
+    """One entry for the whole batch; each push names the users that the receiving node holds, and no others."""
     await _nodes(redis)
     fanout = Fanout(redis, HERE, lambda: False)
     fanout.send(AddressedPush(CHAT, 1, b"first", (ALICE, BOB, DAVE)))
@@ -100,7 +100,7 @@ def test_a_request_to_catch_up_survives_the_stream() -> None:
     assert list(decode_entry(encode_catch_up_request(2.5))) == [CatchUpRequest(2.5)]
 
 
-async def test_a_pass_is_bounded_in_bytes(redis: Redis, nursery: trio.Nursery) -> None:
+async def test_a_batch_is_bounded_in_bytes(redis: Redis, nursery: trio.Nursery) -> None:
     """Large frames are spread over several entries, in order."""
     await _nodes(redis)
     fanout = Fanout(redis, HERE, lambda: False)

@@ -137,12 +137,12 @@ async def test_pushes_are_in_order_and_what_is_missing_is_waited_for(room: Room,
         room.push(seq, BOB)
     room.hub.flush()
     assert bob.messages() == [b"<1>"]
-    assert room.hub.hole_seen.is_set()
+    assert room.hub.gap_seen.is_set()
     room.push(2, BOB)
     room.hub.flush()
     assert bob.messages() == [b"<2><3><4>"]
-    assert room.hub.holes_due() == []
-    assert not room.hub.hole_seen.is_set()
+    assert room.hub.gaps_due() == []
+    assert not room.hub.gap_seen.is_set()
 
 
 async def test_a_hole_that_cannot_be_filled_is_skipped(room: Room, autojump_clock: MockClock) -> None:
@@ -150,9 +150,9 @@ async def test_a_hole_that_cannot_be_filled_is_skipped(room: Room, autojump_cloc
     for seq in (1, 3):
         room.push(seq, BOB)
     await trio.sleep(PATIENCE_S)
-    [hole] = room.hub.holes_due()
-    assert (hole.after, hole.before) == (1, 3)
-    room.hub.skip(hole)
+    [gap] = room.hub.gaps_due()
+    assert (gap.after, gap.before) == (1, 3)
+    room.hub.skip(gap)
     room.hub.flush()
     assert bob.messages() == [b"<1><3>"]
 
@@ -160,7 +160,7 @@ async def test_a_hole_that_cannot_be_filled_is_skipped(room: Room, autojump_cloc
 async def test_who_came_after_the_last_message_does_not_wait_for_what_was_before(
     room: Room, autojump_clock: MockClock
 ) -> None:
-    """Messages went by while nobody of the conversation was here: no hole."""
+    """Messages went by while nobody of the conversation was here: no gap."""
     bob = room.enter(BOB)
     room.push(1, BOB)
     room.hub.flush()
@@ -200,7 +200,7 @@ async def test_the_origin_of_a_held_push_is_still_left_out(room: Room) -> None:
 
 
 async def test_duplicates_are_pushed_once(room: Room) -> None:
-    """The same message comes by the bus and by catching up after a gap."""
+    """The same message comes by the bus and by catching up."""
     bob = room.enter(BOB)
     for seq in (1, 2, 1, 2, 3, 2):
         room.push(seq, BOB)

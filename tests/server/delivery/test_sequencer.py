@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.delivery import sequencer
-from server.delivery.sequencer import PATIENCE_S, Hole, Sequencer
+from server.delivery.sequencer import PATIENCE_S, Gap, Sequencer
 
 TALK, OTHER = b"c" * 16, b"d" * 16
 
@@ -47,8 +47,8 @@ class Follower:
 
     def give_up(self) -> None:
         self.now += PATIENCE_S
-        for hole in self.sequencer.holes_due(self.now):
-            self._take(self.sequencer.skip(hole, self.now))
+        for gap in self.sequencer.gaps_due(self.now):
+            self._take(self.sequencer.skip(gap, self.now))
 
     def _take(self, ready: list[int]) -> None:
         self.handed += ready
@@ -61,7 +61,7 @@ steps = st.lists(st.integers(1, 30) | st.just("give up"), min_size=1, max_size=6
 
 @given(steps)
 def test_any_interleaving_is_handed_on_in_order_and_once(steps: list[int | str]) -> None:
-    """Overtaking, repetition, holes that are filled late or given up: from the first message on, each once, upwards."""
+    """Overtaking, repetition, gaps that are filled late or given up: from the first message on, each once, upwards."""
     follower = Follower()
     for step in steps:
         if isinstance(step, int):
@@ -79,56 +79,56 @@ def test_what_came_once_in_any_order_is_handed_on_whole(order: list[int], again:
     for seq in again:
         follower.offer(seq)
     assert follower.handed == list(range(1, 20))
-    assert not follower.sequencer.has_holes
+    assert not follower.sequencer.has_gaps
 
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=20))
 def test_every_hole_is_named_until_all_is_handed_on(seqs: list[int]) -> None:
-    """Giving up hole after hole ends, and ends with everything that came: nothing is held for ever."""
+    """Giving up gap after gap ends, and ends with everything that came: nothing is held for ever."""
     follower = Follower()
     follower.offer(1)
     for seq in seqs:
         follower.offer(seq)
     held = sorted(set(seqs) - set(follower.handed))
-    while follower.sequencer.has_holes:
+    while follower.sequencer.has_gaps:
         head = follower.handed[-1]
         follower.now += PATIENCE_S
-        assert follower.sequencer.holes_due(follower.now) == [Hole(TALK, head, held[0])]
-        follower._take(follower.sequencer.skip(Hole(TALK, head, held[0]), follower.now))
+        assert follower.sequencer.gaps_due(follower.now) == [Gap(TALK, head, held[0])]
+        follower._take(follower.sequencer.skip(Gap(TALK, head, held[0]), follower.now))
         held = sorted(set(seqs) - set(follower.handed))
     assert not held
 
 
 def test_a_hole_is_due_after_patience_and_again_only_after_as_long() -> None:
-    """Else every message behind a hole would fetch it anew."""
+    """Else every message behind a gap would fetch it anew."""
     sequencer: Sequencer[int] = Sequencer()
     for seq in (1, 3, 7):
         sequencer.offer(TALK, seq, seq, 0.0, never)
-    assert sequencer.holes_due(PATIENCE_S * 0.9) == []
-    assert sequencer.holes_due(PATIENCE_S) == [Hole(TALK, 1, 3)]
-    assert sequencer.holes_due(PATIENCE_S * 1.9) == []
-    assert sequencer.holes_due(PATIENCE_S * 2) == [Hole(TALK, 1, 3)]
+    assert sequencer.gaps_due(PATIENCE_S * 0.9) == []
+    assert sequencer.gaps_due(PATIENCE_S) == [Gap(TALK, 1, 3)]
+    assert sequencer.gaps_due(PATIENCE_S * 1.9) == []
+    assert sequencer.gaps_due(PATIENCE_S * 2) == [Gap(TALK, 1, 3)]
 
 
 def test_a_hole_that_was_filled_meanwhile_is_not_skipped() -> None:
-    """The fetch of a hole takes a while; what filled it in that time must not be handed on again or jumped over."""
+    """The fetch of a gap takes a while; what filled it in that time must not be handed on again or jumped over."""
     sequencer: Sequencer[int] = Sequencer()
     sequencer.offer(TALK, 1, 1, 0.0, never)
     sequencer.offer(TALK, 3, 3, 0.0, never)
-    [hole] = sequencer.holes_due(PATIENCE_S)
+    [gap] = sequencer.gaps_due(PATIENCE_S)
     assert sequencer.offer(TALK, 2, 2, 0.0, never) == [2, 3]
     assert sequencer.offer(TALK, 5, 5, 0.0, never) == []
-    assert sequencer.skip(hole, 1.0) == []
+    assert sequencer.skip(gap, 1.0) == []
     assert head(sequencer) == 3
     assert sequencer.offer(TALK, 4, 4, 0.0, never) == [4, 5]
 
 
-def test_holes_of_several_conversations_are_named_apart() -> None:
+def test_gaps_of_several_conversations_are_named_apart() -> None:
     sequencer: Sequencer[int] = Sequencer()
     for talk, seqs in ((TALK, (1, 3)), (OTHER, (5, 9))):
         for seq in seqs:
             sequencer.offer(talk, seq, seq, 0.0, never)
-    assert set(sequencer.holes_due(PATIENCE_S)) == {Hole(TALK, 1, 3), Hole(OTHER, 5, 9)}
+    assert set(sequencer.gaps_due(PATIENCE_S)) == {Gap(TALK, 1, 3), Gap(OTHER, 5, 9)}
 
 
 def test_a_hole_that_nobody_here_can_have_missed_begins_order_anew() -> None:
@@ -138,7 +138,7 @@ def test_a_hole_that_nobody_here_can_have_missed_begins_order_anew() -> None:
     sequencer.offer(TALK, 1, 1, 5.0, never)
     assert sequencer.offer(TALK, 9, 9, 7.0, lambda at: asked.append(at) or True) == [9]  # type: ignore[func-returns-value]
     assert asked == [5.0]
-    assert not sequencer.has_holes
+    assert not sequencer.has_gaps
     assert head(sequencer) == 9
     assert sequencer.offer(TALK, 5, 5, 7.0, never) == [5], "from before the beginning: handed on as it comes"
     assert sequencer.offer(TALK, 9, 9, 7.0, never) == []
@@ -176,8 +176,8 @@ def test_the_quietest_conversation_is_forgotten_with_its_hole(monkeypatch: pytes
     following.offer(talks[3], 1, 1, 0.0, never)
     assert following.has_forgotten
     assert [following.follows(talk) for talk in talks] == [False, True, True, True, False]
-    assert not following.has_holes
-    assert following.holes_due(10.0) == []
+    assert not following.has_gaps
+    assert following.gaps_due(10.0) == []
     following.offer(talks[4], 1, 1, 0.0, never)
     assert [following.follows(talk) for talk in talks] == [False, True, False, True, True], "the longest quiet goes"
     assert following.offer(talks[0], 9, 9, 0.0, never) == [9]
@@ -188,9 +188,9 @@ def test_a_hole_with_too_much_behind_it_is_due_at_once(monkeypatch: pytest.Monke
     following: Sequencer[int] = Sequencer()
     for seq in (1, 3, 4):
         following.offer(TALK, seq, seq, 0.0, never)
-    assert following.holes_due(0.0) == []
+    assert following.gaps_due(0.0) == []
     following.offer(TALK, 5, 5, 0.0, never)
-    assert following.holes_due(0.0) == [Hole(TALK, 1, 3)]
+    assert following.gaps_due(0.0) == [Gap(TALK, 1, 3)]
 
 
 def test_forgetting_a_conversation_forgets_its_hole() -> None:
@@ -198,8 +198,8 @@ def test_forgetting_a_conversation_forgets_its_hole() -> None:
     for seq in (1, 3):
         following.offer(TALK, seq, seq, 0.0, never)
     following.forget(TALK)
-    assert (following.has_holes, following.follows(TALK), following.span(TALK)) == (False, False, None)
-    assert following.skip(Hole(TALK, 1, 3), 0.0) == []
+    assert (following.has_gaps, following.follows(TALK), following.span(TALK)) == (False, False, None)
+    assert following.skip(Gap(TALK, 1, 3), 0.0) == []
     following.forget(TALK)
 
 

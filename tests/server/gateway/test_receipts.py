@@ -252,5 +252,5 @@ async def test_receipts_that_a_node_was_not_told_of_come_when_it_catches_up(
     await say(pool, direct, alice.user, secrets.token_bytes(3))
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as writer:
         await mark(pool, [[Mark(bob.user, direct, 1, 1)]])
-        node.gateway._node.catch_up.note_gap(1)
+        node.gateway._node.catch_up.request(1)
         assert await writer.find(Receipts) == Receipts(direct, [(bob.user, 1, 1)])
