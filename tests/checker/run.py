@@ -55,7 +55,11 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
         late += await _let_all_come(world, devices)
         await _compare(world, devices, "connected")
         late += await _let_cursors_move(world, devices)
-        late += await _resume(world, devices)
+        for turn in (1, 2):
+            # The first resume uses a cursor that has moved, and tells devices of silent messages, which they mark then.
+            # The next resume tells a device of marks that its user's other device has made.
+            late += await _resume(world, devices, turn)
+            await _wait_marked(devices)
         await _compare(world, devices, "resumed")
         await _read_stored(world, pool)
         await world.close()
@@ -105,19 +109,23 @@ async def _let_cursors_move(world: World, devices: Sequence[Device]) -> list[Fin
         with trio.move_on_after(MOVED_S):
             for device in devices:
                 await device.mailbox.moved.wait()
-    # A mark that is made once somebody else has resumed, that one is told of only if it passes messages of theirs.
-    await wait_for(lambda: not any(device.has_marks_due for device in devices), what="all is marked", timeout_s=CALM_S)
+    await _wait_marked(devices)
     world.counts["cursors moved"] = sum(device.mailbox.cursors for device in devices)
     still = [device.name for device in devices if not device.mailbox.moved.is_set()]
     return [Finding("cursor", f"{name} was given none that had moved") for name in still]
 
 
-async def _resume(world: World, devices: Sequence[Device]) -> list[Finding]:
+async def _wait_marked(devices: Sequence[Device]) -> None:
+    """Wait until no device has a mark to make: the push of a mark goes to authors of messages that it passes alone."""
+    await wait_for(lambda: not any(device.has_marks_due for device in devices), what="all is marked", timeout_s=CALM_S)
+
+
+async def _resume(world: World, devices: Sequence[Device], turn: int) -> list[Finding]:
     """Each device goes, and comes back to another node with its cursor."""
     for number, device in enumerate(devices):
         await device.go(says_bye=number % 2 == 0)
     for number, device in enumerate(devices):
-        await device.come(world.order(number + 1))
+        await device.come(world.order(number + turn))
     return await _wait_caught_up(devices)
 
 

@@ -265,8 +265,8 @@ def test_the_tests_run_where_pycddl_has_no_wheel_and_say_what_they_leave_out() -
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout
     assert "frames are NOT checked against protocol/alo.cddl" in ended.stdout
-    assert "test_protocol_codec.py" in ended.stdout
-    assert "test_protocol_cddl.py" not in ended.stdout
+    assert "test_codec.py" in ended.stdout
+    assert "test_cddl.py" not in ended.stdout
 
 
 linux_x86_64 = pytest.mark.skipif(
