@@ -8,7 +8,7 @@ import msgspec
 
 from protocol.frames import Conversation, Message, Participant, Tombstone
 from server.http.cursors import cursor_text
-from server.http.encoding import IDENT, Form, ident_or_none
+from server.http.encoding import IDENT, Encoding, ident_or_none
 from store.accounts import Device
 from store.contacts import Contact
 from store.emails import Settings as EmailSettings
@@ -23,9 +23,9 @@ MAX_CONTENT_BYTES: Final = MAX_PAGE_BYTES * 3 // 4
 """Of the messages of a page of history: base64 makes four bytes of three."""
 
 
-def message_body(message: Message | Tombstone, form: Form) -> dict[str, Any]:
+def message_body(message: Message | Tombstone, encoding: Encoding) -> dict[str, Any]:
     """Of a message that was deleted only where it was, by whom, and when."""
-    ident = IDENT[form]
+    ident = IDENT[encoding]
     content = message if isinstance(message, Message) else None
     return {
         "conversation": ident(message.conversation),
@@ -34,7 +34,7 @@ def message_body(message: Message | Tombstone, form: Form) -> dict[str, Any]:
         "created": message.created,
         "sender": ident(message.sender),
         "is_deleted": content is None,
-        "actor": ident_or_none(None if isinstance(message, Message) else message.actor, form),
+        "actor": ident_or_none(None if isinstance(message, Message) else message.actor, encoding),
         "content_type": content and content.content_type,
         "content": content and content.content,
         "nonce": content and content.nonce,
@@ -45,18 +45,18 @@ def message_body(message: Message | Tombstone, form: Form) -> dict[str, Any]:
     }
 
 
-def device_body(device: Device, form: Form) -> dict[str, Any]:
+def device_body(device: Device, encoding: Encoding) -> dict[str, Any]:
     return {
-        "device": IDENT[form](device.device),
+        "device": IDENT[encoding](device.device),
         "name": device.name,
         "created": device.created,
         "expires": device.expires,
     }
 
 
-def contact_body(contact: Contact, form: Form) -> dict[str, Any]:
+def contact_body(contact: Contact, encoding: Encoding) -> dict[str, Any]:
     return {
-        "user": IDENT[form](contact.user),
+        "user": IDENT[encoding](contact.user),
         "username": contact.username,
         "display_name": contact.display_name,
         "is_blocked": contact.is_blocked,
@@ -64,17 +64,17 @@ def contact_body(contact: Contact, form: Form) -> dict[str, Any]:
     }
 
 
-def user_body(user: bytes, shown: Settings | Shown, form: Form) -> dict[str, Any]:
+def user_body(user: bytes, shown: Settings | Shown, encoding: Encoding) -> dict[str, Any]:
     return {
-        "user": IDENT[form](user),
+        "user": IDENT[encoding](user),
         "username": shown.username,
         "display_name": shown.display_name,
         "revision": shown.revision,
     }
 
 
-def profile_body(user: bytes, settings: Settings, form: Form) -> dict[str, Any]:
-    return user_body(user, settings, form) | {
+def profile_body(user: bytes, settings: Settings, encoding: Encoding) -> dict[str, Any]:
+    return user_body(user, settings, encoding) | {
         "gives_receipts": settings.gives_receipts,
         "shows_presence": settings.shows_presence,
         "messages_from": settings.messages_from,
@@ -86,7 +86,7 @@ def email_body(settings: EmailSettings) -> dict[str, Any]:
     return msgspec.structs.asdict(settings)
 
 
-def status_body(status: MessageStatus, seq: int, form: Form) -> dict[str, Any]:
+def status_body(status: MessageStatus, seq: int, encoding: Encoding) -> dict[str, Any]:
     """How far a message has come: with everybody, with how many, with whom."""
     delivered = sum(delivered_seq >= seq for _, delivered_seq, _ in status.receipts)
     read = sum(read_seq >= seq for *_, read_seq in status.receipts)
@@ -98,14 +98,14 @@ def status_body(status: MessageStatus, seq: int, form: Form) -> dict[str, Any]:
         "delivered_count": delivered,
         "read_count": read,
         "recipients": [
-            {"user": IDENT[form](user), "is_delivered": delivered_seq >= seq, "is_read": read_seq >= seq}
+            {"user": IDENT[encoding](user), "is_delivered": delivered_seq >= seq, "is_read": read_seq >= seq}
             for user, delivered_seq, read_seq in status.receipts
         ],
     }
 
 
-def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
-    last, ident, participants = conversation.last_message, IDENT[form], conversation.participants or ()
+def conversation_body(conversation: Conversation, encoding: Encoding) -> dict[str, Any]:
+    last, ident, participants = conversation.last_message, IDENT[encoding], conversation.participants or ()
     return {
         "conversation": ident(conversation.conversation),
         "kind": conversation.kind,
@@ -118,18 +118,18 @@ def conversation_body(conversation: Conversation, form: Form) -> dict[str, Any]:
         "lifetime_s": conversation.lifetime_s,
         "muted_until": conversation.muted_until,
         "is_request": bool(conversation.is_request),
-        "asked_by": ident_or_none(conversation.asked_by, form),
-        "actor": ident_or_none(conversation.actor, form),
+        "asked_by": ident_or_none(conversation.asked_by, encoding),
+        "actor": ident_or_none(conversation.actor, encoding),
         "unread_count": conversation.unread_count,
-        "participants": [participant_body(each, form) for each in participants],
+        "participants": [participant_body(each, encoding) for each in participants],
         "participant_count": conversation.participant_count or len(participants),
-        "last_message": message_body(last, form) if last else None,
+        "last_message": message_body(last, encoding) if last else None,
     }
 
 
-def participant_body(participant: Participant, form: Form) -> dict[str, Any]:
+def participant_body(participant: Participant, encoding: Encoding) -> dict[str, Any]:
     return {
-        "user": IDENT[form](participant.user),
+        "user": IDENT[encoding](participant.user),
         "username": participant.username,
         "display_name": participant.display_name,
         "revision": participant.revision or 0,
@@ -138,11 +138,11 @@ def participant_body(participant: Participant, form: Form) -> dict[str, Any]:
         "since_seq": participant.since,
         "delivered_seq": participant.delivered_seq,
         "read_seq": participant.read_seq,
-        "actor": ident_or_none(participant.actor, form),
+        "actor": ident_or_none(participant.actor, encoding),
     }
 
 
-def list_body(found: list[Conversation], limit: int, form: Form, kind: str = "list") -> dict[str, Any]:
+def list_body(found: list[Conversation], limit: int, encoding: Encoding, kind: str = "list") -> dict[str, Any]:
     """A page of the list: at most `limit` conversations, and fewer if they are large (`MAX_PAGE_BYTES`).
 
     :param found: one more than `limit`, if there is one.
@@ -156,7 +156,7 @@ def list_body(found: list[Conversation], limit: int, form: Form, kind: str = "li
         count += 1
     page = found[:count]
     following = cursor_text(kind, page[-1].active_at, page[-1].conversation) if len(found) > count else None
-    return {"conversations": [conversation_body(each, form) for each in page], "cursor": following}
+    return {"conversations": [conversation_body(each, encoding) for each in page], "cursor": following}
 
 
 def _size_of(conversation: Conversation) -> int:
@@ -168,7 +168,9 @@ def _size_of(conversation: Conversation) -> int:
     return 1200 + 300 * len(people) + names + content
 
 
-def history_body(page: Page, conversation: bytes, direction: Literal["before", "after"], form: Form) -> dict[str, Any]:
+def history_body(
+    page: Page, conversation: bytes, direction: Literal["before", "after"], encoding: Encoding
+) -> dict[str, Any]:
     """A page of history, and the cursor for the next one in that direction."""
     following = cursor_text(direction, conversation, page.messages[-1].seq) if page.more else None
-    return {"messages": [message_body(message, form) for message in page.messages], "cursor": following}
+    return {"messages": [message_body(message, encoding) for message in page.messages], "cursor": following}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from server.http.announcements import Announcements
-from server.http.notifiers import WEBHOOKS, Offered
+from server.http.offered import WEBHOOKS, Offered
 from server.http.ops import Ops
 from server.http.pages import Pages
 from server.http.passwords import Passwords

@@ -17,7 +17,7 @@ JSON: Final = "application/json"
 
 _T = TypeVar("_T")
 
-Form: TypeAlias = Literal["json", "cbor"]
+Encoding: TypeAlias = Literal["json", "cbor"]
 
 
 class InvalidBody(Exception):
@@ -69,9 +69,9 @@ def _kinds(said: str) -> str:
     return " or ".join(_KINDS.get(kind, "something else") for kind in said.split(" | "))
 
 
-def encode(body: Any, form: Form) -> bytes:
-    """An answer's body. In `body` ids are `UUID`s, or made for this form, and byte fields are bytes."""
-    if form == "cbor":
+def encode(body: Any, encoding: Encoding) -> bytes:
+    """An answer's body. In `body` ids are `UUID`s, or made for this encoding, and byte fields are bytes."""
+    if encoding == "cbor":
         return cbor2.dumps(body, encoders=_CBOR_ENCODERS)
     return msgspec.json.encode(body)
 
@@ -88,13 +88,13 @@ def _uuid_text(id_: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-IDENT: Final[dict[Form, Callable[[bytes], str | bytes]]] = {"json": _uuid_text, "cbor": bytes}
+IDENT: Final[dict[Encoding, Callable[[bytes], str | bytes]]] = {"json": _uuid_text, "cbor": bytes}
 
 
-def ident(id_: bytes, form: Form) -> str | bytes:
+def ident(id_: bytes, encoding: Encoding) -> str | bytes:
     """An id in an answer."""
-    return IDENT[form](id_)
+    return IDENT[encoding](id_)
 
 
-def ident_or_none(id_: bytes | None, form: Form) -> str | bytes | None:
-    return None if id_ is None else IDENT[form](id_)
+def ident_or_none(id_: bytes | None, encoding: Encoding) -> str | bytes | None:
+    return None if id_ is None else IDENT[encoding](id_)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from quart import Response, has_request_context, request, websocket
 
 from server.http import encoding, mail_pages
-from server.http.encoding import Form
+from server.http.encoding import Encoding
 from store import accounts
 from store.accounts import Identity
 from store.errors import (
@@ -64,18 +64,18 @@ def flag(name: str) -> bool:
     raise ApiError(400, "invalid_query", f"{name} must be true or false")
 
 
-def form_asked() -> Form:
+def encoding_asked() -> Encoding:
     # A WebSocket handshake, which belongs to `socket` and finds nothing here, is answered outside of a request.
     asked = request if has_request_context() else websocket
     return "cbor" if encoding.CBOR in asked.headers.get("Accept", "") else "json"
 
 
 def answer(body: Any, status: int = 200) -> Response:
-    return answer_encoded(encoding.encode(body, form_asked()), status)
+    return answer_encoded(encoding.encode(body, encoding_asked()), status)
 
 
 def answer_encoded(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, content_type=encoding.CBOR if form_asked() == "cbor" else encoding.JSON)
+    return Response(body, status, content_type=encoding.CBOR if encoding_asked() == "cbor" else encoding.JSON)
 
 
 def page(page: str, status: int = 200) -> Response:

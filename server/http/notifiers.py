@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64decode
 from functools import cache
 from typing import Annotated, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec import Meta, Struct
 
-from runtime.config import Config
-from server.http.encoding import Form, InvalidBody, ident
+from server.http.encoding import Encoding, InvalidBody, ident
 from store.notifiers import (
     Added,
     ApnsTarget,
@@ -87,42 +84,6 @@ class PutQuietHours(Struct):
     zone: Annotated[str, Meta(max_length=64)]
 
 
-class Offered(Struct, frozen=True):
-    """What this deployment has.
-
-    :ivar kinds: of notifiers that workers have keys for.
-    :ivar vapid_public_key: that browsers subscribe with (`applicationServerKey`), in base64url.
-    """
-
-    kinds: frozenset[str] = frozenset({"webhook"})
-    vapid_public_key: str | None = None
-
-
-WEBHOOKS: Final = Offered()
-"""What needs no keys."""
-
-
-def offered_by(config: Config) -> Offered:
-    """What the workers of this configuration can do."""
-    kinds = {
-        "webhook": True,
-        "email": bool(config.smtp_url),
-        "web_push": bool(config.vapid_private_key),
-        "apns": bool(config.apns_key),
-        "fcm": bool(config.fcm_credentials),
-    }
-    return Offered(
-        frozenset(kind for kind, is_offered in kinds.items() if is_offered),
-        _public_key(config.vapid_private_key) if config.vapid_private_key else None,
-    )
-
-
-def _public_key(private_key: str) -> str:
-    number = int.from_bytes(_bytes_of(private_key), "big")
-    key = ec.derive_private_key(number, ec.SECP256R1()).public_key()
-    return urlsafe_b64encode(key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)).rstrip(b"=").decode()
-
-
 def target_of(new: New) -> Target:
     """What is kept of it, with a new secret where it needs one.
 
@@ -172,15 +133,15 @@ def is_of_device(target: Target) -> bool:
     return isinstance(target, WebPushTarget | ApnsTarget | FcmTarget)
 
 
-def added_body(added: Added, target: Target, form: Form) -> dict[str, Any]:
+def added_body(added: Added, target: Target, encoding: Encoding) -> dict[str, Any]:
     """With a webhook's secret, which is shown this once."""
-    body: dict[str, Any] = {"notifier": ident(added.notifier, form), "kind": kind_of(target)}
+    body: dict[str, Any] = {"notifier": ident(added.notifier, encoding), "kind": kind_of(target)}
     if isinstance(target, WebhookTarget):
         body["secret"] = target.secret
     return body
 
 
-def notifier_body(notifier: Notifier, form: Form) -> dict[str, Any]:
+def notifier_body(notifier: Notifier, encoding: Encoding) -> dict[str, Any]:
     """Without keys and tokens."""
     match notifier.target:
         case WebhookTarget(url=shown) | EmailTarget(address=shown):
@@ -188,10 +149,10 @@ def notifier_body(notifier: Notifier, form: Form) -> dict[str, Any]:
         case _:
             shown = ""
     return {
-        "notifier": ident(notifier.notifier, form),
+        "notifier": ident(notifier.notifier, encoding),
         "kind": kind_of(notifier.target),
         "address": shown or None,
-        "device": notifier.device and ident(notifier.device, form),
+        "device": notifier.device and ident(notifier.device, encoding),
         "created": notifier.created,
         "failing_since": notifier.failing_since,
         "last_error": notifier.last_error,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from server.http import answers, encoding
-from server.http.encoding import Form
+from server.http import answers
+from server.http.encoding import Encoding, encode
 from server.http.versioned_cache import CacheStatistics, VersionedCache
 from store import conversations, messages
 from store.postgres.pool import Pool
@@ -28,9 +28,9 @@ class Pages:
         self._lists: VersionedCache[bytes] = VersionedCache("list", MAX_LIST_BYTES)
         self._histories: VersionedCache[bytes] = VersionedCache("history", MAX_HISTORY_BYTES)
 
-    async def first_of_list(self, user: bytes, limit: int, form: Form) -> bytes:
+    async def first_of_list(self, user: bytes, limit: int, encoding: Encoding) -> bytes:
         """The first page of a user's conversations. Raises what the store raises."""
-        key = (user, limit, form)
+        key = (user, limit, encoding)
         if key in self._lists:
             version = await conversations.list_version(self._pool, user)
             body = self._lists.get(key, (version, self._pool.connects))
@@ -39,25 +39,25 @@ class Pages:
         else:
             self._lists.missed()
         page, version = await conversations.first_page(self._pool, user, limit=limit + 1)
-        body = encoding.encode(answers.list_body(page, limit, form), form)
+        body = encode(answers.list_body(page, limit, encoding), encoding)
         if version is not None:
             self._lists.put(key, (version, self._pool.connects), body, len(body))
         return body
 
-    async def newest_of(self, user: bytes, conversation: bytes, limit: int, form: Form) -> bytes:
+    async def newest_of(self, user: bytes, conversation: bytes, limit: int, encoding: Encoding) -> bytes:
         """The newest messages of a conversation.
 
         :raises NotAParticipant: if the user may not see it.
         """
         version = await messages.history_version(self._pool, user, conversation)
-        key = (conversation, user if version.is_personal else version.floor, limit, form)
+        key = (conversation, user if version.is_personal else version.floor, limit, encoding)
         current = (version if version.is_personal else version.changed, self._pool.connects)
         body = self._histories.get(key, current)
         if body is None:
             page = await messages.history(
                 self._pool, user, conversation, limit=limit, max_bytes=answers.MAX_CONTENT_BYTES
             )
-            body = encoding.encode(answers.history_body(page, conversation, "before", form), form)
+            body = encode(answers.history_body(page, conversation, "before", encoding), encoding)
             self._histories.put(key, current, body, len(body))
         return body
 

@@ -15,7 +15,7 @@ from server.http import encoding
 from server.http.frame import (
     ApiError,
     answer,
-    form_asked,
+    encoding_asked,
 )
 from server.http.ops import InvalidQuery, NotAnOperator
 from store import notifiers as notifiers_store
@@ -120,7 +120,7 @@ def _store_error(error: StoreError) -> Response:
     if refusal := REFUSALS.get(type(error)):
         return refuse(*refusal)
     if isinstance(error, NotAccepted):
-        users = [encoding.ident(user, form_asked()) for user in error.users]
+        users = [encoding.ident(user, encoding_asked()) for user in error.users]
         return refuse(403, "not_accepted", "these users take no messages, or no groups, from you", users=users)
     if isinstance(error, TooManyStarts):
         detail = "you have begun as many conversations with strangers as you may in 24 hours"

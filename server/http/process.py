@@ -17,7 +17,7 @@ from runtime.signals import watch_signals
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
-from server.http.notifiers import offered_by
+from server.http.offered import offered_by
 from server.transport.listener import listen
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool

@@ -13,7 +13,7 @@ from server.http.frame import (
     ApiError,
     answer,
     body_of,
-    form_asked,
+    encoding_asked,
     identify,
 )
 from server.http.passwords import Passwords
@@ -54,7 +54,7 @@ def add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords, token_lifetim
         asking = (await identify(pool)).user
         account = await _user_by_name(pool, username)
         shown = await profiles.shown_to(pool, account.user, asking)
-        return answer(answers.user_body(account.user, shown, form_asked()))
+        return answer(answers.user_body(account.user, shown, encoding_asked()))
 
 
 async def _account(pool: Pool, username: str) -> Account | None:

@@ -14,7 +14,7 @@ from server.http.announcements import Announcements
 from server.http.frame import (
     answer,
     body_of,
-    form_asked,
+    encoding_asked,
     identify,
     limit_asked,
 )
@@ -35,8 +35,8 @@ def add_contacts(app: QuartTrio, pool: Pool, redis: Redis, announcements: Announ
         listed = await contacts.list_of(pool, user, limit=limit + 1, after=after)
         page = listed.contacts
         following = cursors.cursor_text("contacts", page[limit - 1].user) if len(page) > limit else None
-        form = form_asked()
-        found = [answers.contact_body(each, form) for each in page[:limit]]
+        encoding = encoding_asked()
+        found = [answers.contact_body(each, encoding) for each in page[:limit]]
         return answer({"contacts": found, "cursor": following, "revision": listed.revision})
 
     @app.put("/v1/contacts/<uuid:other>")

@@ -16,8 +16,8 @@ from server.http.frame import (
     answer,
     answer_encoded,
     body_of,
+    encoding_asked,
     flag,
-    form_asked,
     identify,
     limit_asked,
 )
@@ -50,25 +50,27 @@ def add_conversations(
                 made = await conversations.one(pool, user, conversation)
             if is_new:
                 await announcements.conversation_made(conversation, [user, *others])
-        return answer(answers.conversation_body(made, form_asked()), 201 if is_new else 200)
+        return answer(answers.conversation_body(made, encoding_asked()), 201 if is_new else 200)
 
     @app.get("/v1/conversations")
     async def list_conversations() -> ResponseReturnValue:
         user, limit, cursor = (await identify(pool)).user, limit_asked(), request.args.get("cursor")
         is_request = flag("requests")
         if cursor is None and not is_request:
-            return answer_encoded(await pages.first_of_list(user, limit, form_asked()))
+            return answer_encoded(await pages.first_of_list(user, limit, encoding_asked()))
         kind, before = "requests" if is_request else "list", None
         if cursor is not None:
             active_at, conversation = cursors.cursor_parts(cursor, kind, int, bytes)
             before = (active_at, conversation)
         page = await conversations.list_of(pool, user, limit=limit + 1, before=before, is_request=is_request)
-        return answer(answers.list_body(page, limit, form_asked(), kind))
+        return answer(answers.list_body(page, limit, encoding_asked(), kind))
 
     @app.get("/v1/conversations/<uuid:conversation>")
     async def one(conversation: UUID) -> ResponseReturnValue:
         user = (await identify(pool)).user
-        return answer(answers.conversation_body(await conversations.one(pool, user, conversation.bytes), form_asked()))
+        return answer(
+            answers.conversation_body(await conversations.one(pool, user, conversation.bytes), encoding_asked())
+        )
 
     @app.patch("/v1/conversations/<uuid:conversation>")
     async def change(conversation: UUID) -> ResponseReturnValue:

@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 from server.http import answers
 from server.http.frame import (
     answer,
-    form_asked,
+    encoding_asked,
     identify,
     token_shown,
 )
@@ -24,8 +24,8 @@ def add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
     @app.get("/v1/devices")
     async def list_devices() -> ResponseReturnValue:
         user = (await identify(pool)).user
-        form, devices = form_asked(), await accounts.devices_of(pool, user)
-        return answer({"devices": [answers.device_body(each, form) for each in devices]})
+        encoding, devices = encoding_asked(), await accounts.devices_of(pool, user)
+        return answer({"devices": [answers.device_body(each, encoding) for each in devices]})
 
     @app.delete("/v1/devices/<uuid:device>")
     async def revoke(device: UUID) -> ResponseReturnValue:

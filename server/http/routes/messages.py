@@ -14,7 +14,7 @@ from server.http.frame import (
     ApiError,
     answer,
     answer_encoded,
-    form_asked,
+    encoding_asked,
     identify,
     limit_asked,
     number,
@@ -34,7 +34,9 @@ def add_messages(app: QuartTrio, pool: Pool, pages: Pages) -> None:
         user = (await identify(pool)).user
         if not 1 <= seq < 2**63:
             raise UnknownMessage
-        return answer(answers.status_body(await marks.status(pool, user, conversation.bytes, seq), seq, form_asked()))
+        return answer(
+            answers.status_body(await marks.status(pool, user, conversation.bytes, seq), seq, encoding_asked())
+        )
 
     @app.get("/v1/conversations/<uuid:conversation>/messages")
     async def history(conversation: UUID) -> ResponseReturnValue:
@@ -43,12 +45,12 @@ def add_messages(app: QuartTrio, pool: Pool, pages: Pages) -> None:
             return await _history_around(pool, user, conversation, limit)
         before, after = _history_bounds(conversation)
         if before is None and after is None:
-            return answer_encoded(await pages.newest_of(user, conversation.bytes, limit, form_asked()))
+            return answer_encoded(await pages.newest_of(user, conversation.bytes, limit, encoding_asked()))
         page = await messages.history(
             pool, user, conversation.bytes, limit=limit, before=before, after=after, max_bytes=answers.MAX_CONTENT_BYTES
         )
         direction: Literal["before", "after"] = "before" if after is None else "after"
-        return answer(answers.history_body(page, conversation.bytes, direction, form_asked()))
+        return answer(answers.history_body(page, conversation.bytes, direction, encoding_asked()))
 
 
 async def _history_around(pool: Pool, user: bytes, conversation: UUID, limit: int) -> ResponseReturnValue:
@@ -58,8 +60,8 @@ async def _history_around(pool: Pool, user: bytes, conversation: UUID, limit: in
     page = await messages.history_around(pool, user, conversation.bytes, around=around, limit=limit)
     older = cursors.cursor_text("before", conversation.bytes, page.messages[0].seq) if page.has_older else None
     newer = cursors.cursor_text("after", conversation.bytes, page.messages[-1].seq) if page.has_newer else None
-    form = form_asked()
-    found = [answers.message_body(message, form) for message in page.messages]
+    encoding = encoding_asked()
+    found = [answers.message_body(message, encoding) for message in page.messages]
     return answer({"messages": found, "cursor": newer, "older": older})
 
 

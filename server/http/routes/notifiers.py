@@ -14,10 +14,10 @@ from server.http.frame import (
     ApiError,
     answer,
     body_of,
-    form_asked,
+    encoding_asked,
     identify,
 )
-from server.http.notifiers import Offered
+from server.http.offered import Offered
 from store import notifiers as notifiers_store
 from store.postgres.pool import Pool
 
@@ -31,8 +31,8 @@ def add_notifiers(app: QuartTrio, pool: Pool, offered: Offered) -> None:
     @app.get("/v1/notifiers")
     async def list_notifiers() -> ResponseReturnValue:
         user = (await identify(pool)).user
-        form, found = form_asked(), await notifiers_store.notifiers_of(pool, user)
-        return answer({"notifiers": [notifiers.notifier_body(each, form) for each in found]})
+        encoding, found = encoding_asked(), await notifiers_store.notifiers_of(pool, user)
+        return answer({"notifiers": [notifiers.notifier_body(each, encoding) for each in found]})
 
     @app.post("/v1/notifiers")
     async def add_notifier() -> ResponseReturnValue:
@@ -45,7 +45,7 @@ def add_notifiers(app: QuartTrio, pool: Pool, offered: Offered) -> None:
         device = identity.device if notifiers.is_of_device(target) else None
         with trio.CancelScope(shield=True):
             added = await notifiers_store.add(pool, identity.user, target, device=device)
-        return answer(notifiers.added_body(added, target, form_asked()), 201 if added.is_new else 200)
+        return answer(notifiers.added_body(added, target, encoding_asked()), 201 if added.is_new else 200)
 
     @app.delete("/v1/notifiers/<uuid:notifier>")
     async def remove_notifier(notifier: UUID) -> ResponseReturnValue:

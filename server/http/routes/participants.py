@@ -14,7 +14,7 @@ from server.http.announcements import Announcements
 from server.http.frame import (
     answer,
     body_of,
-    form_asked,
+    encoding_asked,
     identify,
     limit_asked,
 )
@@ -31,8 +31,8 @@ def add_participants(app: QuartTrio, pool: Pool, announcements: Announcements, s
         after = bytes(16) if cursor is None else cursors.cursor_parts(cursor, "participants", bytes)[0]
         page = await conversations.participants_of(pool, user, conversation.bytes, limit=limit + 1, after=after)
         following = cursors.cursor_text("participants", page[limit - 1].user) if len(page) > limit else None
-        form = form_asked()
-        found = [answers.participant_body(each, form) for each in page[:limit]]
+        encoding = encoding_asked()
+        found = [answers.participant_body(each, encoding) for each in page[:limit]]
         return answer({"participants": found, "cursor": following})
 
     @app.post(f"{group}/participants")

@@ -12,7 +12,7 @@ from server.http.announcements import Announcements
 from server.http.frame import (
     answer,
     body_of,
-    form_asked,
+    encoding_asked,
     identify,
 )
 from store import profiles
@@ -23,7 +23,7 @@ def add_profiles(app: QuartTrio, pool: Pool, announcements: Announcements) -> No
     @app.get("/v1/profile")
     async def get_profile() -> ResponseReturnValue:
         user = (await identify(pool)).user
-        return answer(answers.profile_body(user, await profiles.settings_of(pool, user), form_asked()))
+        return answer(answers.profile_body(user, await profiles.settings_of(pool, user), encoding_asked()))
 
     @app.patch("/v1/profile")
     async def patch_profile() -> ResponseReturnValue:
@@ -47,4 +47,4 @@ def add_profiles(app: QuartTrio, pool: Pool, announcements: Announcements) -> No
             given = (body.gives_receipts, body.shows_presence, body.messages_from, body.groups_from)
             if any(each is not None for each in given):
                 await announcements.own_settings_changed(user)
-        return answer(answers.profile_body(user, now, form_asked()))
+        return answer(answers.profile_body(user, now, encoding_asked()))

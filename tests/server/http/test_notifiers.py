@@ -20,7 +20,7 @@ from runtime.config import Config
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
-from server.http.notifiers import Offered, offered_by
+from server.http.offered import Offered, offered_by
 from store import emails
 from store import notifiers as store
 from store.postgres.pool import Pool
