@@ -28,7 +28,7 @@ from bench.ours import Ours
 from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from server.cluster.presence import PresenceWatch
 from server.delivery.hub import Hub
-from server.http.pages import Pages
+from server.http.first_pages import FirstPages
 from store.marks import Mark, mark
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache, Watchable
@@ -90,7 +90,7 @@ def hits(settings: Settings) -> bool:
 async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tuple[list[dict[str, Any]], bool]:
     chance = random.Random(settings.seed)
     with closing(Pool(database_url, 4)) as pool:
-        pages, members = Pages(pool), ParticipantsCache()
+        pages, members = FirstPages(pool), ParticipantsCache()
         rows = await pool.fetch("select user_id, array_agg(conversation_id) from participants group by user_id")
         of_user: dict[bytes, list[bytes]] = dict(rows)
         users = Popular(list(of_user), chance)
@@ -111,7 +111,7 @@ async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tu
                 read = _list if what < SENDS + MARKS + LISTS else _history
                 body = await read(pages, user, conversation)
                 if n % 100 == 0:
-                    is_true &= body == await read(Pages(pool), user, conversation)
+                    is_true &= body == await read(FirstPages(pool), user, conversation)
         found = {
             name: (hit - filled[name][0], missed - filled[name][1])
             for name, (hit, missed) in _counts(pages, members).items()
@@ -125,18 +125,18 @@ async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tu
     return lines, is_true
 
 
-def _counts(pages: Pages, members: ParticipantsCache) -> dict[str, tuple[int, int]]:
+def _counts(pages: FirstPages, members: ParticipantsCache) -> dict[str, tuple[int, int]]:
     """Hits and misses so far, by cache."""
     found = {each.name: (each.hits, each.misses) for each in pages.statistics()}
     kept = members.statistics()
     return {**found, "metadata": (kept.hits, kept.misses)}
 
 
-async def _list(pages: Pages, user: bytes, _: bytes) -> bytes:
+async def _list(pages: FirstPages, user: bytes, _: bytes) -> bytes:
     return await pages.first_of_list(user, 50, "json")
 
 
-async def _history(pages: Pages, user: bytes, conversation: bytes) -> bytes:
+async def _history(pages: FirstPages, user: bytes, conversation: bytes) -> bytes:
     return await pages.newest_of(user, conversation, 50, "json")
 
 

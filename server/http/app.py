@@ -5,9 +5,9 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from server.http.announcements import Announcements
+from server.http.first_pages import FirstPages
 from server.http.offered import WEBHOOKS, Offered
 from server.http.ops import Ops
-from server.http.pages import Pages
 from server.http.passwords import Passwords
 from server.http.problems import add_errors
 from server.http.routes.accounts import add_accounts
@@ -58,7 +58,7 @@ def create_app(
     add_notifiers(app, pool, offered)
     add_quiet_hours(app, pool, announcements)
     add_contacts(app, pool, redis, announcements)
-    pages = Pages(pool)
+    pages = FirstPages(pool)
     add_conversations(app, pool, pages, announcements, starts_per_day)
     add_messages(app, pool, pages)
     add_participants(app, pool, announcements, starts_per_day)

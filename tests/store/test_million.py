@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from embedded.postgres import Postgres
-from server.http.pages import Pages
+from server.http.first_pages import FirstPages
 from store import accounts, contacts, conversations, last_seen, marks, messages, participant_lists
 from store.postgres.driver import Connection, connected
 from store.postgres.pool import Pool
@@ -149,8 +149,8 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "last seen": (lambda p, u, c: last_seen.last_seen(p, [u]), 1),
     "a token": (lambda p, u, c: accounts.device_by_token(p, "none"), 1),
     "a user": (lambda p, u, c: accounts.user_by_name(p, "user7"), 1),
-    "a cached list": (lambda p, u, c: twice(Pages(p).first_of_list, u, PAGE, "json"), 2),
-    "a cached history": (lambda p, u, c: twice(Pages(p).newest_of, u, c, PAGE, "json"), 3),
+    "a cached list": (lambda p, u, c: twice(FirstPages(p).first_of_list, u, PAGE, "json"), 2),
+    "a cached history": (lambda p, u, c: twice(FirstPages(p).newest_of, u, c, PAGE, "json"), 3),
 }
 
 

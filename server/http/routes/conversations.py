@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 
 from server.http import answers, bodies, cursors
 from server.http.announcements import Announcements
+from server.http.first_pages import FirstPages
 from server.http.frame import (
     ApiError,
     answer,
@@ -21,13 +22,12 @@ from server.http.frame import (
     identify,
     limit_asked,
 )
-from server.http.pages import Pages
 from store import conversations, participants
 from store.postgres.pool import Pool
 
 
 def add_conversations(
-    app: QuartTrio, pool: Pool, pages: Pages, announcements: Announcements, starts_per_day: int
+    app: QuartTrio, pool: Pool, pages: FirstPages, announcements: Announcements, starts_per_day: int
 ) -> None:
     @app.post("/v1/conversations")
     async def create() -> ResponseReturnValue:

@@ -10,6 +10,7 @@ from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
 from server.http import answers, cursors
+from server.http.first_pages import FirstPages
 from server.http.frame import (
     ApiError,
     answer,
@@ -19,7 +20,6 @@ from server.http.frame import (
     limit_asked,
     number,
 )
-from server.http.pages import Pages
 from store import marks, messages
 from store.errors import (
     UnknownMessage,
@@ -28,7 +28,7 @@ from store.page_cursor import InvalidCursor
 from store.postgres.pool import Pool
 
 
-def add_messages(app: QuartTrio, pool: Pool, pages: Pages) -> None:
+def add_messages(app: QuartTrio, pool: Pool, pages: FirstPages) -> None:
     @app.get("/v1/conversations/<uuid:conversation>/messages/<int:seq>/status")
     async def status(conversation: UUID, seq: int) -> ResponseReturnValue:
         user = (await identify(pool)).user

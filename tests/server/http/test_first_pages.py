@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from client.http import Credentials
-from server.http.pages import Pages
+from server.http.first_pages import FirstPages
 from server.http.versioned_cache import VersionedCache
 from store import contacts, participants, revisions
 from store.errors import NotAParticipant, Unavailable
@@ -26,7 +26,7 @@ class World:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.processes = [Pages(pool), Pages(pool)]
+        self.processes = [FirstPages(pool), FirstPages(pool)]
         self.sent = 0
 
     async def begin(self) -> None:
@@ -44,7 +44,7 @@ class World:
         [outcome] = await send(self.pool, ParticipantsCache(), [message])
         assert isinstance(outcome, Committed)
 
-    async def shown(self, pages: Pages) -> list[bytes | None]:
+    async def shown(self, pages: FirstPages) -> list[bytes | None]:
         """Every first page of everybody."""
         found: list[bytes | None] = []
         for person in (self.alice, self.bob, self.carol):
@@ -82,10 +82,10 @@ async def test_after_a_change_every_process_answers_as_one_without_a_cache(pool:
     world = World(pool)
     await world.begin()
     for pages in world.processes:
-        assert await world.shown(pages) == await world.shown(Pages(pool))
+        assert await world.shown(pages) == await world.shown(FirstPages(pool))
     before = await world.shown(world.processes[0])
     await CHANGES[name](world)
-    expected = await world.shown(Pages(pool))
+    expected = await world.shown(FirstPages(pool))
     assert expected != before, "the change can be seen"
     for pages in world.processes:
         assert await world.shown(pages) == expected
@@ -99,7 +99,7 @@ async def test_all_changes_one_after_the_other_are_seen_too(pool: Pool) -> None:
             await CHANGES[name](world)
         except NotAParticipant:
             continue  # who has left before
-        expected = await world.shown(Pages(pool))
+        expected = await world.shown(FirstPages(pool))
         for pages in world.processes:
             assert await world.shown(pages) == expected, name
     silent = [msgspec.json.decode(page)["messages"] for page in expected if page and b'"messages"' in page]
@@ -110,7 +110,7 @@ async def test_what_has_not_changed_is_read_once(pool: Pool) -> None:
     """A group's history once for all who see the same of it; a direct one and a list for each by themselves."""
     world = World(pool)
     await world.begin()
-    pages = Pages(pool)
+    pages = FirstPages(pool)
     for _ in range(5):
         await world.shown(pages)
     lists, histories = pages.statistics()
@@ -134,7 +134,7 @@ async def test_once_postgres_was_restored_equal_versions_count_for_nothing(pool:
     with suppress(Unavailable):
         await world.shown(pages)
     after = await world.shown(pages)
-    assert after == await world.shown(Pages(pool)) != before
+    assert after == await world.shown(FirstPages(pool)) != before
 
 
 async def test_forms_and_limits_do_not_get_each_others_pages(pool: Pool) -> None:

@@ -20,7 +20,7 @@ MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
 """Of one process: each some 2,000 pages of 50."""
 
 
-class Pages:
+class FirstPages:
     """First pages as bodies of answers."""
 
     def __init__(self, pool: Pool) -> None:
