@@ -57,7 +57,7 @@ begin
                s.digest = i.digest and s.conversation_id = i.conversation_id as same
         from input i join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id
     ), numbered as (
-        select i.*, c.last_seq + row_number() over (partition by i.conversation_id order by i.n) as seq,
+        select i.*, c.last_seq + row_number() over in_conversation as seq, lead(false, 1, true) over in_conversation as is_last,
                greatest(stamp, c.active_at) as created,
                case when c.low_blocks and i.sender_id = c.direct_high then c.direct_low
                     when c.high_blocks and i.sender_id = c.direct_low then c.direct_high end as blocker_id
@@ -67,6 +67,7 @@ begin
         where not exists (select from twin t where t.n = i.n)
           and (locked is null or i.conversation_id <> all(locked))
           and (i.reply_to is null or i.reply_to > greatest(p.joined_seq, c.floor_seq) and i.reply_to <= c.last_seq)
+        window in_conversation as (partition by i.conversation_id order by i.n)
     ), to_messages as (
         insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
                               ephemeral_public_key, reply_to, is_silent, temp_id)
@@ -81,27 +82,27 @@ begin
     ), to_outbox as (
         insert into outbox (conversation_id, seq, created) select b.conversation_id, b.seq, b.created from numbered b
     ), moved as (
-        update conversations c set last_seq = top.seq, active_at = top.created, changed = pg_current_xact_id()
-        from (select b.conversation_id, max(b.seq) as seq, max(b.created) as created
-              from numbered b group by b.conversation_id) top
-        where c.id = top.conversation_id
+        update conversations c set last_seq = b.seq, active_at = b.created, changed = pg_current_xact_id()
+        from numbered b where c.id = b.conversation_id and b.is_last
     ), own_marks as (
-        -- Who writes has read: so own messages never lie above the own mark, and unread counts need no counting. What a
-        -- blocked one writes does not count for the blocker. Who writes has accepted what was a request.
+        -- A sender has read the conversation: so own messages never lie above the own mark, and unread counts need no
+        -- counting. A sender has accepted what was a request. Messages of a blocked sender do not count for the blocker.
+        -- The blocker and the sender are alone in their conversation: all after the blocker's last message are silent.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
             written_seq = greatest(p.written_seq, top.seq),
-            silenced = case when top.silent_seqs is not null then pg_current_xact_id() else p.silenced end,
-            uncounted = case when top.seq > 0 then 0 else p.uncounted end
-                        + (select count(*) from unnest(top.silent_seqs) silent(seq) where silent.seq > top.seq),
-            own_changed = case when top.seq > 0 and p.asked_by is not null then pg_current_xact_id() else p.own_changed end,
-            asked_by = case when top.seq = 0 then p.asked_by end, asked_seq = case when top.seq = 0 then p.asked_seq end
-        from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seqs
-              from (select m.conversation_id, m.user_id, max(m.seq) as seq,
-                           array_agg(m.silent_seq) filter (where m.silent_seq > 0) as silent_seqs
-                    from (select b.conversation_id, b.sender_id as user_id, b.seq, 0 as silent_seq from numbered b
+            silenced = case when top.silent_seq is null then p.silenced else pg_current_xact_id() end,
+            uncounted = case when top.seq is null then p.uncounted + top.silent
+                             else greatest(top.silent_seq - top.seq, 0) end,
+            own_changed = case when top.seq is null or p.asked_by is null then p.own_changed else pg_current_xact_id() end,
+            asked_by = case when top.seq is null then p.asked_by end,
+            asked_seq = case when top.seq is null then p.asked_seq end
+        from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seq, top.silent
+              from (select m.conversation_id, m.user_id, max(m.seq) as seq, max(m.silent_seq) as silent_seq,
+                           count(m.silent_seq) as silent
+                    from (select b.conversation_id, b.sender_id as user_id, b.seq, null::bigint as silent_seq from numbered b
                           union all
-                          select b.conversation_id, b.blocker_id, 0, b.seq from numbered b where b.blocker_id is not null
+                          select b.conversation_id, b.blocker_id, null, b.seq from numbered b where b.blocker_id is not null
                          ) m
                     group by m.conversation_id, m.user_id) top
               join participants locked_row on locked_row.conversation_id = top.conversation_id
