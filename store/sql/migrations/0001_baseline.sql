@@ -1,7 +1,8 @@
 -- All tables. Stored functions and triggers stand in store/sql/functions/.
 --
 -- Hot tables (conversations, participants) leave room in each page, so that what a send or a mark moves is updated in
--- place (HOT): no index may name a column that they move (last_seq, active_at, *_seq, changed, marked).
+-- place (HOT): no index may name a column that they move (last_seq, active_at, *_seq, changed, marked). The columns that
+-- each send moves stand side by side: Postgres logs of such an update what lies between the first and the last change.
 --
 -- Columns named added, changed, marked and *_changed hold the transaction that wrote the row last (decision 9). Together
 -- with a snapshot they tell what has been committed since.
@@ -95,11 +96,11 @@ create table conversations (
     direct_high uuid references users,
     last_seq bigint not null default 0 check (last_seq >= 0),
     active_at timestamptz not null default clock_timestamp(),
+    changed xid8 not null default pg_current_xact_id(),
     participants_version bigint not null default 1,
     -- Moves with each change of who gets messages, also with one that the others are not told of (withheld): lists of participants
     -- that are kept are checked by it.
     recipients_version bigint not null default 1,
-    changed xid8 not null default pg_current_xact_id(),
     avatar_key text,
     -- Whether who joins later may read what was said before.
     joiners_see_all boolean not null default false,
@@ -135,6 +136,8 @@ create table participants (
     since_seq bigint not null default 0,
     delivered_seq bigint not null default 0,
     read_seq bigint not null default 0,
+    -- Where the last message is that the user has written; of one from before they came back, if it was among the last 50.
+    written_seq bigint not null default 0,
     changed xid8 not null default pg_current_xact_id(),
     role text not null default 'member' check (role in ('admin', 'member')),
     joined timestamptz not null default clock_timestamp(),
@@ -166,8 +169,6 @@ create table participants (
     changed_by uuid references users,
     -- Somebody whom the user blocks has written here last by: no device of the user was told live. Null: never.
     silenced xid8,
-    -- Where the last message is that the user has written; of one from before they came back, if it was among the last 50.
-    written_seq bigint not null default 0,
     primary key (conversation_id, user_id),
     constraint participants_marks check (joined_seq >= 0 and since_seq >= 0 and 0 <= read_seq and read_seq <= delivered_seq
                                          and private_read_seq >= 0 and private_delivered_seq >= 0),
