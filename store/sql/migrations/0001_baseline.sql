@@ -4,6 +4,9 @@
 -- place (HOT): no index may name a column that they move (last_seq, active_at, *_seq, changed, marked). The columns that
 -- each send moves stand side by side: Postgres logs of such an update what lies between the first and the last change.
 --
+-- Postgres reads the text of each CHECK of a table anew for each statement that writes to it, whichever columns that sets.
+-- So the constraints of hot tables are few and short.
+--
 -- Columns named added, changed, marked and *_changed hold the transaction that wrote the row last (decision 9). Together
 -- with a snapshot they tell what has been committed since.
 
@@ -88,13 +91,13 @@ create table starts (
 
 create table conversations (
     id uuid primary key,
-    kind text not null check (kind in ('direct', 'group')),
+    kind text not null,
     name text,
     created timestamptz not null default clock_timestamp(),
     -- Two users have one direct conversation: its key is their ids, the lower first.
     direct_low uuid references users,
     direct_high uuid references users,
-    last_seq bigint not null default 0 check (last_seq >= 0),
+    last_seq bigint not null default 0,
     active_at timestamptz not null default clock_timestamp(),
     changed xid8 not null default pg_current_xact_id(),
     participants_version bigint not null default 1,
@@ -118,11 +121,10 @@ create table conversations (
     -- The user who changed the name, the lifetime or joiners_see_all last; null: nobody has.
     settings_by uuid references users,
     constraint conversations_direct unique (direct_low, direct_high),
-    check ((kind = 'direct') = (direct_low is not null)),
-    check ((direct_low is null) = (direct_high is null)),
-    check (direct_low < direct_high),
-    check ((kind = 'group') = (name is not null)),
-    constraint conversations_blocks check (kind = 'direct' or not low_blocks and not high_blocks),
+    constraint conversations_kind check (
+        case when direct_low is null
+            then kind = 'group' and name is not null and direct_high is null and not low_blocks and not high_blocks
+            else kind = 'direct' and name is null and (direct_low < direct_high) is true end),
     constraint conversations_floor check (floor_seq between 0 and last_seq),
     constraint conversations_lifetime check (lifetime_s between 60 and 315360000)
 ) with (fillfactor = 50);
@@ -170,8 +172,8 @@ create table participants (
     -- Somebody whom the user blocks has written here last by: no device of the user was told live. Null: never.
     silenced xid8,
     primary key (conversation_id, user_id),
-    constraint participants_marks check (joined_seq >= 0 and since_seq >= 0 and 0 <= read_seq and read_seq <= delivered_seq
-                                         and private_read_seq >= 0 and private_delivered_seq >= 0),
+    constraint participants_marks check (
+        least(joined_seq, since_seq, read_seq, private_read_seq, private_delivered_seq) >= 0 and read_seq <= delivered_seq),
     constraint participants_asked check ((asked_by is null) = (asked_seq is null))
 ) with (fillfactor = 50);
 create index participants_user on participants (user_id);
@@ -266,7 +268,7 @@ create table messages (
     -- What its sender's devices know it by, as long as they have not been told its seq.
     temp_id uuid,
     primary key (conversation_id, seq),
-    constraint messages_numbers check (seq >= 1 and revision >= 0 and reply_to between 1 and seq - 1),
+    constraint messages_numbers check (least(seq, reply_to) >= 1 and reply_to < seq and revision >= 0),
     constraint messages_deleted check (deleted is null or content = '' and nonce is null),
     constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id)
 );
