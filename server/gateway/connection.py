@@ -13,7 +13,7 @@ import math
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias, assert_never
 
 import structlog
 import trio
@@ -22,7 +22,28 @@ from protocol import limits, websocket
 from protocol.codec import decode_from_client, encode, with_fields
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
-from protocol.frames import Bye, Done, Hello, MarkDelivered, MarkRead, Move, Ping, Pong, Request, Send, Welcome
+from protocol.frames import (
+    Bye,
+    Delete,
+    Done,
+    Edit,
+    Hello,
+    History,
+    List,
+    MarkDelivered,
+    MarkRead,
+    Move,
+    Ping,
+    Pong,
+    Refresh,
+    Request,
+    Send,
+    SetTyping,
+    Status,
+    Sync,
+    Watch,
+    Welcome,
+)
 from protocol.limits import Limit
 from protocol.session import Session, State, agreed_version
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
@@ -41,6 +62,10 @@ CLOSE_TIMEOUT_S: Final = 1.0
 """For the peer to take our close frame, and again for its half of the end; then the socket is closed without it."""
 
 RATE: Final = Rate(limits.MAX_REQUESTS_PER_S, limits.MAX_REQUESTS_AT_ONCE)
+
+QueuedRequest: TypeAlias = Delete | Edit | Hello | History | List | Refresh | SetTyping | Status | Sync | Watch
+"""What is looked up, one after another: `server.gateway.requests` has a handler for each. A hello is among them because
+its cursor is served as a `sync` is."""
 
 
 class Gateway(Protocol):
@@ -91,7 +116,7 @@ class Gateway(Protocol):
     def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
         """Raises StoreError if it is refused."""
 
-    async def answer(self, connection: Connection, frame: Request) -> bytes:
+    async def answer(self, connection: Connection, frame: QueuedRequest) -> bytes:
         """Serve a request of any other kind; what to reply. Raises nothing but `trio.Cancelled`."""
 
 
@@ -144,7 +169,7 @@ class Connection:
         self._is_open = False
         self._bye: int | None = None
         self._requests = TokenBucket(RATE)
-        self._queue: deque[Request] | None = None
+        self._queue: deque[QueuedRequest] | None = None
         self._idle: trio.Event | None = None
         self.address = address
         self.client: str | None = None
@@ -319,8 +344,7 @@ class Connection:
 
     def _receive(self, frame: Request | RequestError) -> None:
         try:
-            if self._session.state is State.OPEN and type(frame) is not Bye:
-                self._check_rate(frame.request)
+            self._check_rate(frame)
             if isinstance(frame, RequestError):
                 raise frame
             self._session.receive(frame)
@@ -338,21 +362,29 @@ class Connection:
                     self._leave_if_idle()
                 case Hello():
                     self._start_soon(self._greet, frame)
-                case _:
+                case Delete() | Edit() | History() | List() | Refresh() | SetTyping() | Status() | Sync() | Watch():
                     self._count(frame.request)
                     self._enqueue(frame)
+                case _:
+                    assert_never(frame)
         except RequestError as error:
             self.outbox.offer(encode(error_reply(error)))
         except StoreError as error:
             self.outbox.offer(encode(store_error_reply(frame.request, error)))
             self.answered()
 
-    def _check_rate(self, request: int) -> None:
+    def _check_rate(self, frame: Request | RequestError) -> None:
+        """Take a token for this request; a hello and a bye need none.
+
+        :raises RequestError: if there is none.
+        """
+        if self._session.state is not State.OPEN or type(frame) is Bye:
+            return
         wait_s, limit = self._requests.take(self.heard_at), limits.REQUESTS_PER_CONNECTION
         if not wait_s:
             wait_s, limit = self._gateway.take_token(self.user, self.heard_at), limits.REQUESTS_PER_USER
         if wait_s:
-            raise _beyond(limit, request, ErrorCode.RATE_LIMITED, retry_after_ms=math.ceil(wait_s * 1000))
+            raise _beyond(limit, frame.request, ErrorCode.RATE_LIMITED, retry_after_ms=math.ceil(wait_s * 1000))
 
     def _count(self, request: int) -> None:
         if self.in_flight >= limits.MAX_IN_FLIGHT:
@@ -376,7 +408,7 @@ class Connection:
             self.outbox.offer(encode(Done(self._bye)))
             self.close(CloseCode.BYE, "")
 
-    def _enqueue(self, frame: Request) -> None:
+    def _enqueue(self, frame: QueuedRequest) -> None:
         if self._queue is None:
             self._queue = deque((frame,))
             self._start_soon(self._work_off)

@@ -18,14 +18,14 @@ import trio
 from protocol import features, limits
 from protocol.codec import encode_fields
 from protocol.codes import CloseCode
-from protocol.frames import Hello, MarkDelivered, MarkRead, Request, Send, Sync, Welcome
+from protocol.frames import Hello, MarkDelivered, MarkRead, Send, Sync, Welcome
 from runtime.config import Config, ConfigError
 from runtime.process import tell_ready
 from runtime.signals import watch_signals
 from server.cluster.node import Node
 from server.delivery.hub import Hub
 from server.gateway.clients import ClientCounts
-from server.gateway.connection import Connection
+from server.gateway.connection import Connection, QueuedRequest
 from server.gateway.delivery_times import DeliveryTimes
 from server.gateway.last_seen import LastSeen
 from server.gateway.marks import Marks
@@ -329,7 +329,7 @@ class SocketGateway:
         if isinstance(frame, MarkRead):
             self._readers.note(connection.user)
 
-    async def answer(self, connection: Connection, frame: Request) -> bytes:
+    async def answer(self, connection: Connection, frame: QueuedRequest) -> bytes:
         reply = await self._requests.answer(connection, frame)
         if isinstance(frame, (Hello, Sync)):
             self._admission.leave(connection)

@@ -5,7 +5,7 @@ Sends and marks, of which there are many, go through batches instead (`server.ga
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, assert_never
 
 import structlog
 import trio
@@ -29,7 +29,6 @@ from protocol.frames import (
     Refresh,
     Refreshed,
     Reply,
-    Request,
     Revised,
     SetTyping,
     Status,
@@ -43,7 +42,7 @@ from protocol.frames import (
 )
 from server.cluster.presence import PresenceWatch
 from server.delivery.broadcast import Broadcast, push_of
-from server.gateway.connection import Connection
+from server.gateway.connection import Connection, QueuedRequest
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import accounts, conversations, messages, revisions
@@ -74,7 +73,7 @@ class Requests:
         self._presence = presence
         self._token_lifetime_s = token_lifetime_s
 
-    async def answer(self, connection: Connection, frame: Request) -> bytes:
+    async def answer(self, connection: Connection, frame: QueuedRequest) -> bytes:
         """What to reply, encoded. Raises nothing but `trio.Cancelled`: then the outcome is unknown, as ever."""
         try:
             return await self._serve(connection, frame)
@@ -87,7 +86,7 @@ class Requests:
             log.exception("request_failed", request=name_of(frame))
             return encode(error_reply(RequestError(frame.request, ErrorCode.INTERNAL, "")))
 
-    async def _serve(self, connection: Connection, frame: Request) -> bytes:
+    async def _serve(self, connection: Connection, frame: QueuedRequest) -> bytes:
         match frame:
             case Edit():
                 return encode(await self._edit(connection, frame))
@@ -115,7 +114,8 @@ class Requests:
                 )
                 connection.expire_in((expires - now) / 1e6)
                 return encode(Refreshed(frame.request, token, expires))
-        raise AssertionError(f"{name_of(frame)} is served elsewhere")
+            case _:
+                assert_never(frame)
 
     async def _look_up(self, connection: Connection, frame: Status | History | List) -> Reply:
         match frame:
