@@ -94,7 +94,7 @@ class Peer(Server):
         self._copy = copy
 
     def prepare(self, sizes: Sequence[int]) -> list[Chat]:
-        made = list(_chats(sizes))
+        made = list(make_chats(sizes))
         with psycopg.connect(self.shared.create_database(self.database)) as connection:
             connection.execute((self._copy / "db" / "schema.sql").read_bytes())
             _insert(connection, made)
@@ -140,7 +140,7 @@ def _id(kind: int, number: int) -> str:
     return str(UUID(int=(kind << 96) | (0x4000 << 64) | (0x8000 << 48) | number))
 
 
-def _chats(sizes: Sequence[int]) -> Iterator[Chat]:
+def make_chats(sizes: Sequence[int]) -> Iterator[Chat]:
     users = count(1)
     for number, size in enumerate(sizes, 1):
         yield Chat(_id(1, number), tuple(Member(_id(0, next(users))) for _ in range(size)))

@@ -140,7 +140,7 @@ def reads(settings: Settings) -> bool:
         for round_ in range(1, settings.rounds + 1):
             for server in rotated(contestants, round_ - 1):
                 say(f"round {round_} of {settings.rounds}: {server.name}")
-                for line in _measure(server, settings):
+                for line in measure(server, settings):
                     runs.append({"kind": "run", "round": round_, **line})
                     print_line(runs[-1])
     for line in summarize_reads(runs):
@@ -178,7 +178,7 @@ def _requests(server: Server, case: str, settings: Settings) -> list[bytes]:
     return [ask("/conversations?limit=50", user) for user in range(settings.users)]
 
 
-def _measure(server: Server, settings: Settings) -> Iterator[dict[str, Any]]:
+def measure(server: Server, settings: Settings) -> Iterator[dict[str, Any]]:
     durability = server.shared.even_out(server.database_url)
     with _started(server) as (port, pids):
         meter = CpuMeter({"server": pids, "postgres": [server.shared.postgres_pid], "redis": [server.shared.redis_pid]})

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(commands: dict[str, str], var: Path) -> int:
     with ExitStack() as stack:
         stack.enter_context(_only_one(var))
-        chosen = _free_ports(os.environ)
+        chosen = choose_ports(os.environ)
         started = _start_services(stack, var)
         environment = {
             **os.environ,
@@ -81,16 +81,16 @@ def _run(commands: dict[str, str], var: Path) -> int:
             environment.setdefault("LOG_FORMAT", "console")  # the processes write to a pipe, and this to the terminal
         if RELEASE in commands:
             run_release(commands.pop(RELEASE), environment)
-        return run_processes(commands, environment, banner=_banner(chosen, _services(environment), var))
+        return run_processes(commands, environment, banner=banner_of(chosen, shown_urls(environment), var))
 
 
-def _services(environment: Mapping[str, str]) -> dict[str, str]:
+def shown_urls(environment: Mapping[str, str]) -> dict[str, str]:
     """The URLs that another terminal has to name, but for those with a password: the user keeps these."""
     urls = {name: environment.get(name) for name in ("DATABASE_URL", "REDIS_URL", "REDIS_JOBS_URL")}
     return {name: url for name, url in urls.items() if url and not _PASSWORD.search(url)}
 
 
-def _banner(chosen: Mapping[str, int], services: Mapping[str, str], var: Path) -> str:
+def banner_of(chosen: Mapping[str, int], services: Mapping[str, str], var: Path) -> str:
     """What to type next; it works as it stands, whatever ports were chosen."""
     http, socket = f"http://{LOOPBACK}:{chosen['PORT']}", f"ws://{LOOPBACK}:{chosen['SOCKET_PORT']}"
     is_default = chosen == DEFAULT_PORTS
@@ -110,7 +110,7 @@ def _only_one(var: Path) -> Iterator[None]:
         yield
 
 
-def _free_ports(environment: Mapping[str, str]) -> dict[str, int]:
+def choose_ports(environment: Mapping[str, str]) -> dict[str, int]:
     chosen: dict[str, int] = {}
     for name, default in DEFAULT_PORTS.items():
         text = environment.get(name) or str(default)

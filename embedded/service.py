@@ -104,7 +104,7 @@ class Service(abc.ABC):
         if self._process is None:
             return
         if self.is_running:  # else what runs on this data now isn't ours
-            _kill_all(self._process.pid, self._processes)
+            _kill_all(self._process.pid, self.processes)
         self._process.wait()
         self._process = None
 
@@ -116,11 +116,11 @@ class Service(abc.ABC):
     def pause(self) -> None:
         """Freeze the server and its children (SIGSTOP): connections stay open and nothing answers."""
         process.send([self.pid], signal.SIGSTOP)  # first, so that no child is missed
-        process.send(self._processes(), signal.SIGSTOP)
+        process.send(self.processes(), signal.SIGSTOP)
 
     def resume(self) -> None:
         """Undo `pause`."""
-        process.send(self._processes(), signal.SIGCONT)
+        process.send(self.processes(), signal.SIGCONT)
 
     @abc.abstractmethod
     def _programs(self) -> Programs:
@@ -166,7 +166,7 @@ class Service(abc.ABC):
                 f" ({error.strerror}): start this as an ordinary user, or bring your own {self.name}."
             ) from error
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
         """The server of this data and its children, whoever started them."""
         return process.running_in(self.data, self.program, self._noted_pid())
 
@@ -181,11 +181,11 @@ class Service(abc.ABC):
             ) from error
 
     def _end_previous(self) -> None:
-        noted, found = self._noted_pid(), self._processes()
+        noted, found = self._noted_pid(), self.processes()
         process.send([pid for pid in found if pid == noted], self.stop_signals[0])
         process.send(found, signal.SIGCONT)
-        if not process.wait_until(lambda: not self._processes(), STOP_TIMEOUT_S):
-            _kill_all(noted, self._processes)
+        if not process.wait_until(lambda: not self.processes(), STOP_TIMEOUT_S):
+            _kill_all(noted, self.processes)
         # By now some other process may have the number in it, and Postgres would take that for its like.
         (self.data / self.pid_file).unlink(missing_ok=True)
 

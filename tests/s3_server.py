@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 import httpx
 
 from embedded.ports import answers, free_port
-from embedded.process import die_with, wait_until
+from embedded.process import die_with
+from tests.waiting import wait_until_blocking
 
 BUCKET = "chat-files"
 START_TIMEOUT_S = 30.0
@@ -34,7 +35,7 @@ def s3_server() -> Iterator[str]:
         preexec_fn=die_with(os.getpid(), signal.SIGKILL),
     ) as process:
         try:
-            assert wait_until(lambda: answers(port), START_TIMEOUT_S), "moto does not answer"
+            wait_until_blocking(lambda: answers(port), "moto answers", timeout_s=START_TIMEOUT_S)
             key, secret = _prepare(f"http://127.0.0.1:{port}")
             yield f"s3://{key}:{quote(secret, safe='')}@127.0.0.1:{port}/{BUCKET}?tls=false&region=us-east-1"
         finally:

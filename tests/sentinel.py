@@ -10,11 +10,11 @@ from typing import Final
 
 import redis
 
-from embedded import process
 from embedded.account import account_for
 from embedded.ports import LOOPBACK
 from embedded.programs import Programs
 from embedded.redis import Redis
+from tests.waiting import wait_until_blocking
 
 SERVICE: Final = "chat"
 
@@ -106,5 +106,5 @@ def watched_redis(folder: Path) -> Iterator[Watched]:
         sentinel.start()
         running.callback(sentinel.stop)
         watched = Watched(master, replica, sentinel)
-        assert process.wait_until(watched.is_whole, READY_S), "the sentinel knows of no replica in step"
+        wait_until_blocking(watched.is_whole, "the sentinel knows of a replica in step", timeout_s=READY_S)
         yield watched

@@ -14,6 +14,7 @@ from embedded.errors import EmbeddedError
 from embedded.ports import LOOPBACK
 from embedded.postgres import Postgres
 from embedded.programs import Programs
+from tests.waiting import wait_until_blocking
 
 NAME = "standby"
 """What it calls itself towards the primary."""
@@ -37,7 +38,7 @@ class Standby(Postgres):
             connection.execute("alter system set primary_conninfo = ''")
             connection.execute("select pg_reload_conf()")
             ended = "select not exists (select from pg_stat_wal_receiver where status = 'streaming')"
-            assert process.wait_until(lambda: connection.execute(ended).fetchone() == (True,), 10)
+            wait_until_blocking(lambda: connection.execute(ended).fetchone() == (True,), "replication has ended")
 
     def _create(self, programs: Programs) -> None:
         unfinished = self.folder / "data.new"
@@ -73,4 +74,4 @@ def await_standby(primary: Postgres) -> None:
         connection.execute(f"alter system set synchronous_standby_names = '{NAME}'")
         connection.execute("select pg_reload_conf()")
         state = f"select sync_state from pg_stat_replication where application_name = '{NAME}'"
-        assert process.wait_until(lambda: connection.execute(state).fetchone() == ("sync",), 10)
+        wait_until_blocking(lambda: connection.execute(state).fetchone() == ("sync",), "the standby is in step")

@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import inspect
+import time
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
+DEADLINE_S = 15.0
+"""For what takes a second at most; a busy machine may take its time. Only a fault makes a test wait for it."""
+
 PATIENCE_S = 5.0
-"""For anything that takes milliseconds; only a fault makes a test wait for it."""
+"""For what takes milliseconds, and must not be healed by something slow, such as the end of a lease."""
+
+PAUSE_S = 0.005
+
+
+async def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = DEADLINE_S) -> Any:
+    """Ask until the condition holds, with time for others in between; return its value.
+
+    :param condition: a function, or an asynchronous one.
+    :param what: what was missing, if it does not hold in time.
+    """
+    with trio.move_on_after(timeout_s):
+        while True:
+            value = condition()
+            if value := await value if inspect.isawaitable(value) else value:
+                return value
+            await trio.sleep(PAUSE_S)
+    raise AssertionError(f"not within {timeout_s:g} s: {what}")
+
+
+def wait_until_blocking(
+    condition: Callable[[], Any], what: str | Callable[[], str], *, timeout_s: float = DEADLINE_S
+) -> Any:
+    """The same without Trio.
+
+    :param what: a function if it is known only then.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what() if callable(what) else what}"
+        time.sleep(PAUSE_S)
 
 
 async def wait_for(condition: Callable[[], Any], *, what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Return once the condition holds; it is asked again and again, with time for others in between."""
-    deadline = trio.current_time() + timeout_s
-    while not condition():
-        assert trio.current_time() < deadline, f"not within {timeout_s:g} s: {what}"
-        await trio.sleep(0.005)
+    """`wait_until` with less patience."""
+    await wait_until(condition, what, timeout_s=timeout_s)

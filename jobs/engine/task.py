@@ -79,6 +79,7 @@ class Task:
     :param schedule: when a job without arguments is enqueued by itself.
     :param metrics: counters and gauges of its own, made with `registry=None`: each worker shows them among its metrics.
         A metric belongs to one task, and counts what this worker has done.
+    :ivar argument_names: the handler's arguments but for the job.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Task:
         self.metrics = metrics
         self._arguments = _arguments_of(handler, self.name)
         self._decode = msgspec.json.Decoder(self._arguments).decode
-        self._names = self._arguments.__struct_fields__
+        self.argument_names = self._arguments.__struct_fields__
 
     def call(self, job: Job, payload: bytes) -> Awaitable[Any]:
         """The handler, called with the arguments in a payload; to be awaited.
@@ -120,7 +121,7 @@ class Task:
         :raises BadPayload: if it does not have the arguments that the handler takes.
         """
         arguments = self.decode(payload)
-        return self.handler(job, *[getattr(arguments, name) for name in self._names])
+        return self.handler(job, *[getattr(arguments, name) for name in self.argument_names])
 
     def decode(self, payload: bytes) -> Any:
         """

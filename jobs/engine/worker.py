@@ -74,8 +74,16 @@ class Worker:
         self._id = os.urandom(8).hex()
         self._terminated = trio.Event()
 
+    def stop(self) -> None:
+        """Finish the jobs that run, and end, as on SIGTERM."""
+        self._terminated.set()
+
+    async def wait_ready(self) -> None:
+        """Return once Redis is connected: the worker takes jobs."""
+        await self._redis.wait_connected()
+
     async def run(self) -> None:
-        """Work until SIGTERM or SIGINT; jobs that run are finished first."""
+        """Work until SIGTERM, SIGINT or `stop`; jobs that run are finished first."""
         try:
             async with self._registry(self._config, self._pool) as work, trio.open_nursery() as services:
                 await services.start(watch_signals, self._terminated)
@@ -123,7 +131,7 @@ class Worker:
         await self._until(told_at + STOP_S, lambda: consumer_group.leave(self._redis, self._id, tasks))
 
     async def _tell_ready(self) -> None:
-        await self._redis.wait_connected()
+        await self.wait_ready()
         tell_ready(self._config)
 
     async def _drain(self, runner: Runner, deadline: float) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from jobs.engine.job import GiveUp
 from jobs.mail import letter
-from jobs.mail.smtp import Smtp
+from jobs.mail.smtp import Smtp, SmtpStatistics
 from jobs.mail.wording import word
 from runtime.email_address import BadAddress, normal, sender
 from runtime.smtp_url import parse_smtp_url
@@ -35,6 +35,9 @@ class Mailer:
     @property
     def is_configured(self) -> bool:
         return self._smtp is not None
+
+    def statistics(self) -> SmtpStatistics:
+        return self._smtp.statistics() if self._smtp is not None else SmtpStatistics(0, 0)
 
     def link(self, path: str) -> str:
         """

@@ -11,7 +11,7 @@ import socket
 import ssl
 from contextlib import suppress
 from email.message import EmailMessage
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -35,6 +35,16 @@ class NotSent(Exception):
     """The mail was not sent, or nobody knows; another attempt may do better. The text says why, without addresses."""
 
 
+class SmtpStatistics(NamedTuple):
+    """
+    :ivar conversations: that are under way, and hold a thread.
+    :ivar waiting: mails that wait for a thread.
+    """
+
+    conversations: int
+    waiting: int
+
+
 class Smtp:
     """Hands messages to one mail server, each by a connection of its own.
 
@@ -47,6 +57,10 @@ class Smtp:
         self._hostname = hostname
         self._context = url.context()
         self._threads = trio.CapacityLimiter(MAX_THREADS)
+
+    def statistics(self) -> SmtpStatistics:
+        threads = self._threads.statistics()
+        return SmtpStatistics(threads.borrowed_tokens, threads.tasks_waiting)
 
     async def deliver(self, letter: EmailMessage, sender: str, to: str) -> None:
         """Return once the server has taken the message.

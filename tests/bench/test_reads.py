@@ -24,7 +24,7 @@ def test_each_case_is_measured_on_our_server(ours: Ours) -> None:
     ours.prepare([])
     with psycopg.connect(ours.database_url) as connection:
         connection.execute(OUR_DATA.replace("%(users)s", "60").replace("%%", "%").encode())
-    runs = {run["load"]: run for run in reads_module._measure(ours, settings)}
+    runs = {run["load"]: run for run in reads_module.measure(ours, settings)}
     assert list(runs) == list(reads_module.CASES)
     assert [run["first_error"] for run in runs.values()] == [""] * 4
     assert runs["list-uncached"]["requests"] == 45

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,13 @@ import pytest
 import redis
 
 from embedded.postgres import Postgres
-from embedded.process import LINUX, running_in, wait_until
+from embedded.process import LINUX, running_in
 from embedded.redis import Redis
 
 ROOT = Path(__file__).parents[2]
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 needs_linux = pytest.mark.skipif(not LINUX, reason="only Linux tells a process of its parent's death")
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    return wait_until(condition, 30.0)
 
 
 def sql(postgres: Postgres, statement: str) -> list[tuple[object, ...]]:

@@ -68,7 +68,7 @@ def test_a_redis_that_is_a_link_to_a_program_that_acts_by_its_name_is_started_by
     service.start()
     try:
         assert command(service, "PING")
-        assert service._processes() == [service.pid]
+        assert service.processes() == [service.pid]
     finally:
         service.stop()
 

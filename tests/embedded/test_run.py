@@ -14,9 +14,10 @@ import pytest
 from embedded.errors import EmbeddedError
 from embedded.ports import free_port, is_free
 from embedded.programs import take_back
-from embedded.run import _banner, _free_ports, _services
+from embedded.run import banner_of, choose_ports, shown_urls
 from store.objects.url import parse_objects_url
-from tests.embedded.embedded_world import ROOT, eventually, is_alive, needs_linux, nothing_runs_in
+from tests.embedded.embedded_world import ROOT, is_alive, needs_linux, nothing_runs_in
+from tests.waiting import wait_until_blocking
 
 # Listens on the port that the variable names, if it does, and is ready then; drains for a while on SIGTERM.
 PROCESS = """
@@ -69,9 +70,8 @@ class Runner:
     def command(self, variable: str = "NONE", drain_s: float = 0.0) -> str:
         return f'python "{self.script}" {variable} {drain_s}'
 
-    def has_said(self, text: str) -> bool:
-        assert eventually(lambda: text in self.output), self.output
-        return True
+    def wait_output(self, text: str) -> None:
+        wait_until_blocking(lambda: text in self.output, lambda: f"{text!r} in {self.output}", timeout_s=30)
 
     @property
     def output(self) -> str:
@@ -126,12 +126,12 @@ def test_ctrl_c_drains_the_processes_before_the_services_stop_and_leaves_nothing
             "worker": runner.command(drain_s=0.3),
         }
     )
-    runner.has_said("chat alice bob")
+    runner.wait_output("chat alice bob")
     assert f"http://127.0.0.1:{runner.ports[0]}\n" in runner.output
     assert f"ws://127.0.0.1:{runner.ports[1]}\n" in runner.output
     assert re.search(r"DATABASE_URL=\S+ REDIS_URL=\S+ \.venv/bin/python -m jobs status", runner.output)
     assert runner.output.index("released") < runner.output.index("web ")
-    assert eventually(lambda: len(runner.pids()) == 6)
+    wait_until_blocking(lambda: len(runner.pids()) == 6, "six processes have told their ids")
     pids = runner.pids()
     runner.send(signal.SIGINT)
     assert runner.wait() == 0, runner.output
@@ -151,10 +151,10 @@ def test_the_banner_is_the_last_thing_that_is_printed_at_a_start(runner: Runner,
         {"web": runner.command("PORT"), "socket": runner.command("SOCKET_PORT"), "worker": f'sh "{folder}/late.sh"'},
         **NO_SERVICES,
     )
-    assert eventually(lambda: len(runner.pids()) == 5)
+    wait_until_blocking(lambda: len(runner.pids()) == 5, "five processes have told their ids")
     assert "chat alice bob" not in runner.output
     gate.touch()
-    runner.has_said("Ctrl-C")
+    runner.wait_output("Ctrl-C")
     runner.send(signal.SIGINT)
     runner.wait()
     before, _, after = runner.output.partition("\nHTTP ")
@@ -192,7 +192,7 @@ def test_processes_log_for_people_if_the_runner_writes_to_a_terminal(
 def test_the_printed_commands_name_the_ports_that_were_chosen(ports: tuple[int, int]) -> None:
     """Without them a client would show its password to whoever listens on the default ports."""
     http, socket = ports
-    banner = _banner({"PORT": http, "SOCKET_PORT": socket}, {"REDIS_URL": "redis://h/1 2"}, Path("var"))
+    banner = banner_of({"PORT": http, "SOCKET_PORT": socket}, {"REDIS_URL": "redis://h/1 2"}, Path("var"))
     commands = re.findall(r"  (.*) -m client (.*)", banner)
     assert [what for _, what in commands] == ["register alice", "register bob", "chat alice bob", "chat bob alice"]
     urls = f"ALO_HTTP_URL=http://127.0.0.1:{http} ALO_SOCKET_URL=ws://127.0.0.1:{socket} "
@@ -208,8 +208,8 @@ def test_a_process_that_ignores_the_signal_is_killed_at_the_deadline_and_that_is
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); signal.pause()"
     runner.script.write_text(stubborn)
     runner.start({"web": runner.command(), "socket": "sleep 60"}, **NO_SERVICES)
-    runner.has_said("deaf")
-    runner.has_said("socket started")
+    runner.wait_output("deaf")
+    runner.wait_output("socket started")
     runner.send(signal.SIGINT)
     assert runner.wait() == 1
     assert not any(map(is_alive, runner.pids()))
@@ -217,7 +217,7 @@ def test_a_process_that_ignores_the_signal_is_killed_at_the_deadline_and_that_is
 
 def test_a_signal_before_all_processes_have_started_stops_them_too(runner: Runner) -> None:
     runner.start({"release": "echo released", "web": "sleep 60", "worker": "sleep 60"}, **NO_SERVICES)
-    runner.has_said("released")
+    runner.wait_output("released")
     runner.send(signal.SIGTERM)
     assert runner.wait() == 0, runner.output
     assert not any(map(is_alive, runner.pids()))
@@ -285,7 +285,7 @@ def test_own_urls_are_used_and_no_service_is_started(runner: Runner) -> None:
 def test_the_command_for_jobs_names_services_of_the_environment_but_no_password(
     given: dict[str, str], named: str
 ) -> None:
-    banner = _banner({"PORT": 8000, "SOCKET_PORT": 8001}, _services(given), Path("var"))
+    banner = banner_of({"PORT": 8000, "SOCKET_PORT": 8001}, shown_urls(given), Path("var"))
     assert f"\n  {named}.venv/bin/python -m jobs status\n" in banner
     assert "secret" not in banner
 
@@ -306,7 +306,7 @@ def test_a_failing_release_is_the_end(runner: Runner) -> None:
 
 def test_a_signal_during_the_release_stops_it_and_the_services(runner: Runner) -> None:
     runner.start({"release": "echo pid $$; exec sleep 60", "web": "echo never"})
-    runner.has_said("pid")
+    runner.wait_output("pid")
     runner.send(signal.SIGTERM)
     assert runner.wait() == 0, runner.output
     assert "never" not in runner.output
@@ -327,12 +327,12 @@ def test_a_taken_port_is_one_sentence_that_says_what_to_do(runner: Runner) -> No
 @pytest.mark.parametrize("text", ["99999", "0", "-1", "web"])
 def test_a_number_that_cannot_be_a_port_is_refused_with_those_that_can(text: str) -> None:
     with pytest.raises(EmbeddedError, match=rf"^PORT={text}: a port must be 1 to 65535\."):
-        _free_ports({"PORT": text})
+        choose_ports({"PORT": text})
 
 
 def test_only_one_runs_at_a_time(runner: Runner, folder: Path) -> None:
     runner.start({"web": "echo pid $$; exec sleep 60"}, **NO_SERVICES)
-    runner.has_said("web started")
+    runner.wait_output("web started")
     (folder / "second").mkdir()
     second = Runner(folder / "second")
     second.var = runner.var
@@ -345,12 +345,12 @@ def test_only_one_runs_at_a_time(runner: Runner, folder: Path) -> None:
 @needs_linux
 def test_nothing_survives_a_runner_that_is_killed(runner: Runner) -> None:
     runner.start({"web": runner.command("PORT"), "socket": runner.command("SOCKET_PORT")})
-    runner.has_said("chat alice bob")
-    assert eventually(lambda: len(runner.pids()) == 4)
+    runner.wait_output("chat alice bob")
+    wait_until_blocking(lambda: len(runner.pids()) == 4, "four processes have told their ids")
     runner.send(signal.SIGKILL)
     runner.wait()
-    assert eventually(lambda: not any(map(is_alive, runner.pids())))
-    assert eventually(lambda: nothing_runs_in(runner.var / "postgres" / "data"))
-    assert eventually(lambda: nothing_runs_in(runner.var / "redis" / "data"))
+    wait_until_blocking(lambda: not any(map(is_alive, runner.pids())), "all processes have ended")
+    wait_until_blocking(lambda: nothing_runs_in(runner.var / "postgres" / "data"), "Postgres has ended")
+    wait_until_blocking(lambda: nothing_runs_in(runner.var / "redis" / "data"), "Redis has ended")
     take_back(runner.var / "postgres")
     take_back(runner.var / "redis")

@@ -14,7 +14,8 @@ from embedded.process import running_in
 from embedded.programs import take_back
 from embedded.redis import Redis
 from embedded.services import services
-from tests.embedded.embedded_world import command, eventually, is_alive, needs_linux, nothing_runs_in, python, sql
+from tests.embedded.embedded_world import command, is_alive, needs_linux, nothing_runs_in, python, sql
+from tests.waiting import wait_until_blocking
 
 
 def test_both_answer_in_a_long_folder_with_a_space_and_end_with_the_block(folder: Path) -> None:
@@ -83,7 +84,7 @@ def test_a_paused_postgres_is_frozen_with_its_children_and_can_be_stopped(folder
     pids = running_in(service.data, "postgres", service.pid)
     assert len(pids) > 3
     service.pause()
-    assert eventually(lambda: all(_state(pid) == "T" for pid in pids))
+    wait_until_blocking(lambda: all(_state(pid) == "T" for pid in pids), "all are stopped")
     service.stop()
     assert not any(map(is_alive, pids))
 
@@ -170,7 +171,7 @@ with services(pathlib.Path(sys.argv[1]), durable=False) as running:
     take_back(folder / "redis")
     pids = [int(word) for word in ended.stdout.split()]
     assert len(pids) == 2, ended.stderr
-    assert eventually(lambda: not any(map(is_alive, pids)))
+    wait_until_blocking(lambda: not any(map(is_alive, pids)), "both have ended")
 
 
 def _state(pid: int) -> str:

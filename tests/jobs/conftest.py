@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from embedded.redis import Redis as RedisServer
 from jobs.engine import consumer_group, fetcher, heartbeat, monitor, relay, scheduler
 from jobs.engine import worker as worker_module
 from jobs.engine.queue import Queue
@@ -38,6 +39,15 @@ async def redis(redis_url: str) -> AsyncGenerator[Redis, None]:
         await redis.wait_connected()
         yield redis
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def its_redis(own_redis: RedisServer, nursery: trio.Nursery) -> Redis:
+    """A client of the Redis that a test breaks."""
+    redis = Redis(own_redis.url)
+    await nursery.start(redis.run)
+    await redis.wait_connected()
+    return redis
 
 
 @pytest.fixture

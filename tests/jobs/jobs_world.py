@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID, uuid4
 
 import h11
@@ -16,19 +15,7 @@ from jobs.engine.queue import Queue
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
-
-DEADLINE_S = 15.0
-"""For what takes a second at most; a busy machine may take its time."""
-
-
-async def wait_until(condition: Callable[[], Awaitable[Any]], what: str, *, timeout_s: float = DEADLINE_S) -> Any:
-    """Look until the condition holds, and return its value; fails after the deadline, saying what was missing."""
-    with trio.move_on_after(timeout_s):
-        while True:
-            if value := await condition():
-                return value
-            await trio.sleep(0.01)
-    raise AssertionError(f"not within {timeout_s:g} s: {what}")
+from tests.waiting import DEADLINE_S, wait_until
 
 
 class Recorder:
@@ -81,7 +68,7 @@ class Recorder:
         return [number for _, _, number in self.calls]
 
     async def wait_calls(self, count: int) -> list[tuple[str, int, int]]:
-        with trio.fail_after(15):
+        with trio.fail_after(DEADLINE_S):
             async with self._grew:
                 while len(self.calls) < count:
                     await self._grew.wait()

@@ -66,9 +66,9 @@ class Mailer:
 class World:
     """The tasks, and a worker reduced to what they need: jobs of this test alone, one after the other."""
 
-    def __init__(self, pool: Pool, *, deployment: str = "") -> None:
+    def __init__(self, pool: Pool, *, deployment: str = "", recorder: Recorder | None = None) -> None:
         self.pool = pool
-        self.recorder = Recorder()
+        self.recorder = recorder or Recorder()
         self.mailer = Mailer()
         kinds: dict[str, Any] = dict.fromkeys(("webhook", "web_push", "apns", "fcm"), self.recorder)
         kinds["email"] = Email(self.mailer)

@@ -62,8 +62,9 @@ def test_two_faults_with_one_name_are_told_apart_by_their_tracebacks() -> None:
         assert log.write("request_failed", "error", exception=traceback) is None
 
 
-def test_what_it_keeps_is_bounded() -> None:
+def test_it_keeps_the_last_events_and_forgets_the_oldest() -> None:
     log = Log()
     for number in range(MAX_EVENTS + 5):
         log.write(f"event {number}")
-    assert len(log.limit._events) == MAX_EVENTS
+    assert log.write("event 5") is None
+    assert log.write("event 4") is not None

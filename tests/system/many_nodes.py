@@ -19,7 +19,7 @@ from protocol.frames import Message, Presence, Push, Sent
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.processes import Cluster, Process
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 ACKED_S = 30.0
 """After a fault is over: until every send is acknowledged and every session has everything, back-off included."""
@@ -83,9 +83,9 @@ class Talk:
     async def wait_acks(self, count: int) -> None:
         """Until each session has so many more."""
         goals = {number: self.acked(number) + count for number in range(len(self._sessions))}
-        await wait_for(
+        await wait_until(
             lambda: all(self.acked(number) >= goal for number, goal in goals.items()),
-            what=f"{count} more acks for each of {len(goals)}",
+            f"{count} more acks for each of {len(goals)}",
             timeout_s=ACKED_S,
         )
 
@@ -96,7 +96,7 @@ class Talk:
         # A node keeps the order of a conversation from the first message on that it hears of: so all hear of one first.
         self.acks[b"0:begin"] = await self._sessions[0].send(self.conversation, b"0:begin")
         for session in self._sessions:
-            await wait_for(lambda session=session: session.mailbox.up_to(self.conversation), what="the first message")  # type: ignore[misc]
+            await wait_until(lambda session=session: session.mailbox.up_to(self.conversation), "the first message")  # type: ignore[misc]
         async with trio.open_nursery() as nursery:
             for number in range(len(self._sessions)):
                 nursery.start_soon(self._send, number)
@@ -127,9 +127,9 @@ class Talk:
         created = [row[3] for row in stored]
         assert created == sorted(created), "`created` goes back"
         for number, session in enumerate(sessions):
-            await wait_for(
+            await wait_until(
                 lambda session=session: session.mailbox.up_to(self.conversation) >= len(stored),  # type: ignore[misc]
-                what=f"all messages at session {number}",
+                f"all messages at session {number}",
                 timeout_s=ACKED_S,
             )
             with trio.fail_after(ACKED_S):
@@ -168,8 +168,8 @@ async def listening(node: Node, person: Credentials) -> AsyncGenerator[list[Mess
 async def wait_pushed(pushes: Sequence[Message], conversation: bytes, upto: int, *, where: str) -> None:
     """Until all messages up to a seq have been pushed; each was pushed once, in order."""
     everything = list(range(1, upto + 1))
-    await wait_for(
-        lambda: set(seqs(pushes, conversation)) >= set(everything), what=f"all pushes {where}", timeout_s=PUSHED_S
+    await wait_until(
+        lambda: set(seqs(pushes, conversation)) >= set(everything), f"all pushes {where}", timeout_s=PUSHED_S
     )
     assert seqs(pushes, conversation) == everything, f"each once, in order, {where}"
 
@@ -189,9 +189,9 @@ class Watcher(NamedTuple):
 
     async def wait_seen(self, user: bytes, *, is_online: bool, timeout_s: float) -> None:
         """Until that is the last it was told of the user."""
-        await wait_for(
+        await wait_until(
             lambda: dict(self.changes).get(user) is is_online,
-            what=f"seen {'online' if is_online else 'offline'}",
+            f"seen {'online' if is_online else 'offline'}",
             timeout_s=timeout_s,
         )
 

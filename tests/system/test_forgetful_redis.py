@@ -15,7 +15,7 @@ from tests.faults import flush_redis
 from tests.people import new_device, new_group, new_user
 from tests.processes import open_cluster
 from tests.system.many_nodes import RedisView, Watcher, listening, start_nodes, talking, wait_pushed, watching
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 WHOLE_S = 5.0
 """Promised: from when Redis answers again (P9)."""
@@ -60,9 +60,9 @@ async def test_redis_that_is_flushed_restarted_and_killed_under_load_costs_nobod
                 for name, fault in faults.items():
                     await trio.to_thread.run_sync(fault)
                     with RedisView(own_redis.url) as redis:
-                        await wait_for(
+                        await wait_until(
                             lambda redis=redis: redis.is_whole(nodes, list(zip(people, nodes, strict=True))),  # type: ignore[misc]
-                            what=f"the nodes are whole after {name}",
+                            f"the nodes are whole after {name}",
                             timeout_s=WHOLE_S,
                         )
                     await talk.wait_acks(10)

@@ -20,7 +20,7 @@ from store.redis.directory import LEASE_S
 from tests.people import new_device, new_group, new_user
 from tests.processes import open_cluster
 from tests.system.many_nodes import RedisView, listening, seqs, start_nodes, watching
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 RECOVERED_S = 20.0
 
@@ -100,8 +100,8 @@ async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the
             resumed_at = trio.current_time()
             assert not pushed_here
             assert not pushed_there
-            await wait_for(lambda: len(pushed_here) >= 20, what="all pushes here", timeout_s=FORGOTTEN_S)
-            await wait_for(lambda: len(pushed_there) >= 20, what="all pushes there", timeout_s=FORGOTTEN_S)
+            await wait_until(lambda: len(pushed_here) >= 20, "all pushes here", timeout_s=FORGOTTEN_S)
+            await wait_until(lambda: len(pushed_there) >= 20, "all pushes there", timeout_s=FORGOTTEN_S)
             took_s = trio.current_time() - resumed_at
     assert acked == list(range(1, 21))
     assert seqs(pushed_here, group) == seqs(pushed_there, group) == acked
@@ -134,9 +134,9 @@ async def test_a_killed_node_is_forgotten_when_its_lease_ends(pool: Pool, redis_
                 assert redis.holders(dave.user) == {doomed.id, there.id}
                 doomed.process.kill()
                 killed_at = trio.current_time()
-                await wait_for(
+                await wait_until(
                     lambda: redis.leased() == {here.id, there.id} and not redis.has_stream(doomed),
-                    what="the lease and the stream have gone",
+                    "the lease and the stream have gone",
                     timeout_s=FORGOTTEN_S,
                 )
                 await one.session.send(group, b"x")

@@ -15,8 +15,8 @@ from threading import Thread
 import pytest
 
 from embedded.ports import free_port
-from embedded.process import wait_until
 from tests.memory import in_memory
+from tests.waiting import wait_until_blocking
 
 ROOT = Path(__file__).parents[2]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -71,7 +71,7 @@ def started(var: Path) -> Iterator[Run]:
     """It runs, and has shown its banner."""
     run = Run(var)
     try:
-        assert wait_until(lambda: "Ctrl-C stops everything" in run.shown, PATIENCE_S), run.shown
+        wait_until_blocking(lambda: "Ctrl-C stops everything" in run.shown, lambda: run.shown, timeout_s=PATIENCE_S)
         yield run
     finally:
         assert run.stop() == 0, run.shown

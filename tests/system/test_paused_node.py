@@ -19,7 +19,7 @@ from store.redis.directory import LEASE_S
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.processes import open_cluster
 from tests.system.many_nodes import RedisView, listening, seqs, start_nodes, talking, wait_pushed
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 NOTICED_S = LEASE_S + 5
 """From the pause until others have looked for what the node may have left behind."""
@@ -69,9 +69,9 @@ async def test_a_node_that_is_paused_and_goes_on_loses_repeats_and_reorders_noth
                 paused_at = trio.current_time()
                 own_redis.resume()
                 assert seqs(pushed_here, left_behind) == [], "nothing has been fanned out"
-                await wait_for(
+                await wait_until(
                     lambda: seqs(pushed_here, left_behind) == list(range(1, 11)),
-                    what="what the paused node had not fanned out",
+                    "what the paused node had not fanned out",
                     timeout_s=NOTICED_S,
                 )
                 with RedisView(own_redis.url) as redis:
@@ -79,9 +79,9 @@ async def test_a_node_that_is_paused_and_goes_on_loses_repeats_and_reorders_noth
                     assert redis.leased() == {here.id, there.id}
                     await trio.sleep_until(paused_at + pause_s)
                     paused.process.signal(signal.SIGCONT)
-                    await wait_for(
+                    await wait_until(
                         lambda: redis.is_whole([here, there, paused], [(paula, paused)]),
-                        what="the node is there again",
+                        "the node is there again",
                         timeout_s=HEALED_S,
                     )
                 # Its clients are answered, and what it hears and says from now on goes the ordinary way.

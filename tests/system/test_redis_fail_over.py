@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from store.redis.client import Redis
 from tests.people import new_direct, new_user
 from tests.processes import open_cluster
 from tests.sentinel import Watched
+from tests.waiting import wait_until
 
 FAIL_OVER_S = 30.0
 """A sentinel takes 2 s to see that the master is gone, and up to 2 s to promote the replica."""
@@ -66,13 +67,6 @@ class Person:
             await trio.sleep(0.08)
 
 
-async def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = HEALED_S) -> None:
-    with trio.move_on_after(timeout_s):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.01)
-    assert condition(), f"not within {timeout_s:g} s: {what}"
-
-
 async def two_who_chat(pool: Pool) -> tuple[Credentials, Credentials, bytes]:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     return alice, bob, await new_direct(pool, alice, bob)
@@ -114,8 +108,8 @@ async def test_people_chat_on_through_a_fail_over_and_miss_nothing(pool: Pool, w
             )
             stored = dict(rows)
             # Whoever catches up pushes to the senders as well.
-            await wait_until(lambda: one.has_seen(b"bob", stored), "all of his were pushed to her")
-            await wait_until(lambda: other.has_seen(b"alice", stored), "all of hers were pushed to him")
+            await wait_until(lambda: one.has_seen(b"bob", stored), "all of his at her device", timeout_s=HEALED_S)
+            await wait_until(lambda: other.has_seen(b"alice", stored), "all of hers at his device", timeout_s=HEALED_S)
         for process in (first, second, worker):
             assert not [line for line in process.log if line["level"] in ("error", "critical")]
     assert list(stored) == list(range(1, len(stored) + 1))
@@ -173,7 +167,7 @@ async def test_what_was_sent_while_nodes_were_on_different_masters_comes_when_th
             skip = len(first.log)
             hers.append(watched.second.port)
             await first.wait_event("redis_connected", skip=skip)
-            await wait_until(lambda: len(other.seen) == 2, "what was sent meanwhile")
+            await wait_until(lambda: len(other.seen) == 2, "what was sent meanwhile", timeout_s=HEALED_S)
 
 
 async def promote(watched: Watched) -> None:

@@ -32,7 +32,7 @@ from store.redis.directory import LEASE_S
 from tests.people import TOKEN_LIFETIME_S, new_device, new_direct, new_user
 from tests.processes import open_cluster
 from tests.system.many_nodes import Node, RedisView, start_node, watching
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 WRONG_S = 1800.0
 CLOSE_ENOUGH_S = 2.0
@@ -119,7 +119,7 @@ async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(
                     for number in range(20):
                         sents.append(await send((one, other)[number % 2], conversation))
                         assert about(sents[-1].created, await now_us(pool))
-                await wait_for(lambda: session.mailbox.up_to(conversation) >= len(sents), what="all at the session")
+                await wait_until(lambda: session.mailbox.up_to(conversation) >= len(sents), "all at the session")
             # While nobody of bob's is there:
             async with connect(nodes[turn % 2].url, alice.token) as connection:
                 sents.append(await send(connection, conversation))

@@ -16,7 +16,8 @@ from jobs.engine.task import Backoff, Task
 from store.errors import Overloaded
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended, wait_until
+from tests.jobs.jobs_world import Recorder, ended
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 

@@ -15,9 +15,10 @@ from jobs.engine.streams import JobStream
 from jobs.engine.task import Task
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended, wait_until
+from tests.jobs.jobs_world import Recorder, ended
 from tests.jobs.some_worker import PAUSES
 from tests.processes import open_cluster
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 
@@ -135,7 +136,13 @@ async def test_a_job_that_kills_its_workers_is_dead_in_the_end(
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_run_again(
-    pool: Pool, queue: Queue, recorder: Recorder, start_worker: StartWorker, redis_url: str, tmp_path: Path
+    pool: Pool,
+    redis: Redis,
+    queue: Queue,
+    recorder: Recorder,
+    start_worker: StartWorker,
+    redis_url: str,
+    tmp_path: Path,
 ) -> None:
     """Neither with its entry in Redis nor without: its row goes, or it would stay for ever."""
     tasks = heirs(recorder)
@@ -155,7 +162,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_run_again(
     await let_leases_end(pool)
     # Of the first one the entry is lost as well, and its lease has ended.
     await pool.fetch("update jobs set due = clock_timestamp() where id = %s", (int(jobs[0]),))
-    await queue._redis.call("XTRIM", JobStream("work", 1).name, "MAXLEN", 1)
+    await redis.call("XTRIM", JobStream("work", 1).name, "MAXLEN", 1)
     await start_worker(*tasks)
 
     async def none() -> bool:

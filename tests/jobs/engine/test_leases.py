@@ -18,7 +18,8 @@ from jobs.engine.task import Task
 from store import jobs
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended, wait_until
+from tests.jobs.jobs_world import Recorder, ended
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 WORK = JobStream("note", 1)
@@ -160,13 +161,24 @@ async def test_a_worker_that_starts_after_the_clock_went_back_finds_what_waits(
     await recorder.wait_calls(1)
 
 
+@pytest.mark.usefixtures("_hurried")
 async def test_a_worker_notices_that_postgres_clock_went_back(
-    pool: Pool, redis: Redis, log_output: list[dict[str, Any]]
+    pool: Pool, redis: Redis, log_output: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    relay = Relay(pool, redis, {})
-    await relay._watch_clock(10_000_000)
-    await relay._watch_clock(10_000_000 - 3_600_000)
-    await relay._watch_clock(10_000_000 + 3_600_000)
+    times = iter((10_000_000, 10_000_000 - 3_600_000, 10_000_000 + 3_600_000))
+    seen = trio.Event()
+
+    async def next_due(pool: Pool, tasks: list[str]) -> tuple[int, None]:
+        if (now_ms := next(times, None)) is None:
+            seen.set()
+            await trio.sleep_forever()
+        return now_ms, None
+
+    monkeypatch.setattr(jobs, "next_due", next_due)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Relay(pool, redis, {}).run)
+        await seen.wait()
+        nursery.cancel_scope.cancel()
     assert [line["event"] for line in log_output].count("clock_of_postgres_went_back") == 1
 
 
@@ -206,7 +218,7 @@ async def test_a_redis_that_does_not_answer_costs_a_worker_none_of_its_claims(
     pool: Pool, own_redis: RedisServer, recorder: Recorder, start_worker: StartWorker
 ) -> None:
     worker, _ = await start_worker(Task(recorder.note), redis=own_redis.url)
-    await worker._redis.wait_connected()
+    await worker.wait_ready()
     recorder.gate = trio.Event()
     await enqueue(pool, 1)
     await recorder.wait_calls(1)

@@ -17,7 +17,8 @@ from jobs.engine.queue import Queue
 from jobs.engine.task import Task
 from runtime.config import ConfigError
 from store.jobs import TaskStatus
-from tests.jobs.jobs_world import ended, wait_until
+from tests.jobs.jobs_world import ended
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 

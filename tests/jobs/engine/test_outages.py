@@ -19,7 +19,8 @@ from store.errors import StoreError
 from store.postgres.pool import Pool
 from store.redis.client import Redis, RedisError
 from tests.conftest import migrated_postgres
-from tests.jobs.jobs_world import Recorder, ended, wait_until
+from tests.jobs.jobs_world import Recorder, ended
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 
@@ -32,12 +33,9 @@ def crashing_postgres(tmp_path: Path) -> Iterator[Postgres]:
 
 
 @pytest.fixture
-async def its_queue(pool: Pool, own_redis: RedisServer, nursery: trio.Nursery) -> Queue:
+def its_queue(pool: Pool, its_redis: Redis) -> Queue:
     """Where tests enqueue that break their Redis."""
-    redis = Redis(own_redis.url)
-    await nursery.start(redis.run)
-    await redis.wait_connected()
-    return Queue(pool, redis)
+    return Queue(pool, its_redis)
 
 
 async def no_jobs(pool: Pool) -> bool:
@@ -86,6 +84,7 @@ async def test_redis_restarted_and_flushed_while_jobs_flow_loses_none(
 async def test_of_a_full_redis_what_is_there_is_worked_off_and_the_rest_waits_in_postgres(
     pool: Pool,
     own_redis: RedisServer,
+    its_redis: Redis,
     its_queue: Queue,
     recorder: Recorder,
     start_worker: StartWorker,
@@ -94,11 +93,10 @@ async def test_of_a_full_redis_what_is_there_is_worked_off_and_the_rest_waits_in
     """Also by a worker that starts then, and by one that knows a task of which there is nothing in Redis yet."""
     durable, volatile = Task(recorder.note), Task(recorder.note, name="other", is_volatile=True)
     newer = Task(recorder.note, name="newer")
-    redis = its_queue._redis
-    await consumer_group.make_groups(redis, streams.streams_of(["note", "other"]))
+    await consumer_group.make_groups(its_redis, streams.streams_of(["note", "other"]))
     for task in (durable, volatile):
         await its_queue.enqueue_many(task, [{"number": number} for number in range(20)])
-    await redis.call("CONFIG", "SET", "maxmemory", 1)
+    await its_redis.call("CONFIG", "SET", "maxmemory", 1)
     for number in range(20, 25):
         await its_queue.enqueue(durable, {"number": number})
     assert [line["event"] for line in log_output].count("jobs_wait_in_postgres") == 5
@@ -121,7 +119,7 @@ async def test_of_a_full_redis_what_is_there_is_worked_off_and_the_rest_waits_in
 
     await wait_until(five_left, "what was there has ended")
     await its_queue.enqueue(newer, {"number": 25})
-    await redis.call("CONFIG", "SET", "maxmemory", 0)
+    await its_redis.call("CONFIG", "SET", "maxmemory", 0)
     await recorder.wait_calls(46)
     await wait_until(lambda: no_jobs(pool), "all have ended")
     assert sorted(recorder.numbers) == sorted([*range(20), *range(26)])
@@ -129,7 +127,7 @@ async def test_of_a_full_redis_what_is_there_is_worked_off_and_the_rest_waits_in
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_a_volatile_job_that_fails_while_redis_is_full_is_tried_again(
-    own_redis: RedisServer, its_queue: Queue, recorder: Recorder, start_worker: StartWorker
+    own_redis: RedisServer, its_redis: Redis, its_queue: Queue, recorder: Recorder, start_worker: StartWorker
 ) -> None:
     """Its next attempt cannot be written, so this one's entry stays until somebody takes it over."""
     task = Task(recorder.note, is_volatile=True, attempts=4, backoff=Backoff(0.01, 0.01))
@@ -137,11 +135,11 @@ async def test_a_volatile_job_that_fails_while_redis_is_full_is_tried_again(
     await start_worker(task, redis=own_redis.url)
     await its_queue.enqueue(task, {"number": 1})
     await recorder.wait_calls(1)
-    await its_queue._redis.call("CONFIG", "SET", "maxmemory", 1)
+    await its_redis.call("CONFIG", "SET", "maxmemory", 1)
     await recorder.wait_calls(3)
 
     async def gone() -> bool:
-        return await its_queue._redis.call("XLEN", JobStream("note", 1).name) == 0
+        return await its_redis.call("XLEN", JobStream("note", 1).name) == 0
 
     await wait_until(gone, "it has ended")
     assert [attempt for _, attempt, _ in recorder.calls] == [1, 2, 3]
@@ -196,18 +194,23 @@ async def test_a_worker_stops_in_time_although_a_service_is_away(
 ) -> None:
     """An idle one at once."""
     worker, _ = await start_worker(Task(recorder.note), redis=own_redis.url, database=own_postgres.url)
-    await worker._redis.wait_connected()
+    await worker.wait_ready()
     await trio.to_thread.run_sync(own_redis.kill if service == "Redis" else own_postgres.kill)
 
     async def stopped() -> bool:
         return any(line["event"] == "stopped" for line in log_output)
 
-    worker._terminated.set()
+    worker.stop()
     await wait_until(stopped, "it has stopped", timeout_s=8)
 
 
 async def test_a_job_enqueued_while_redis_is_away_begins_when_it_is_back(
-    pool: Pool, own_redis: RedisServer, its_queue: Queue, recorder: Recorder, start_worker: StartWorker
+    pool: Pool,
+    own_redis: RedisServer,
+    its_redis: Redis,
+    its_queue: Queue,
+    recorder: Recorder,
+    start_worker: StartWorker,
 ) -> None:
     task = Task(recorder.note, keep_result_s=60)
     await start_worker(task, redis=own_redis.url)
@@ -216,5 +219,5 @@ async def test_a_job_enqueued_while_redis_is_away_begins_when_it_is_back(
     with pytest.raises(StoreError):
         await its_queue.enqueue(Task(recorder.note, name="other", is_volatile=True), {"number": 2})
     await trio.to_thread.run_sync(own_redis.start)
-    await its_queue._redis.wait_connected()
+    await its_redis.wait_connected()
     assert await ended(its_queue, job) == "done"

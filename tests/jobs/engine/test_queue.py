@@ -21,7 +21,8 @@ from store.errors import Overloaded
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended, wait_until
+from tests.jobs.jobs_world import Recorder, ended
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 
@@ -429,7 +430,7 @@ async def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_begins_nothi
     worker, _ = await start_worker(task, concurrency=1)
     first, second = await queue.enqueue_many(task, [{"number": 1}, {"number": 2}])
     await recorder.wait_calls(1)
-    worker._terminated.set()
+    worker.stop()
     await trio.testing.wait_all_tasks_blocked(0.01)
     recorder.gate.set()
     assert await ended(queue, first) == "done"
@@ -449,7 +450,7 @@ async def test_what_does_not_end_in_time_is_put_back_uncounted_and_begins_elsewh
     await recorder.wait_calls(1)
     await start_worker(task)
     stopped_at = trio.current_time()
-    worker._terminated.set()
+    worker.stop()
     await recorder.wait_calls(2)
     # Long before anybody's lease has ended.
     assert trio.current_time() - stopped_at < 4
@@ -479,7 +480,7 @@ async def test_what_a_run_raises_while_it_is_stopped_is_no_failure_of_its_own(
     worker, _ = await start_worker(task)
     await queue.enqueue(task, {})
     await started.wait()
-    worker._terminated.set()
+    worker.stop()
     await start_worker(task)
     await wait_until(lambda: no_jobs(pool), "it has run elsewhere")
     assert attempts == [1, 1]

@@ -17,7 +17,8 @@ from jobs.engine.task import Cron, Every, Task
 from jobs.engine.ticks import BadRule
 from store import schedules
 from store.postgres.pool import Pool
-from tests.jobs.jobs_world import Recorder, wait_until
+from tests.jobs.jobs_world import Recorder
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 

@@ -19,9 +19,10 @@ from store import outbox
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from tests.faults import flush_redis
-from tests.jobs.jobs_world import Hook, outbox_empty, outbox_rows, send_message, wait_until
+from tests.jobs.jobs_world import Hook, outbox_empty, outbox_rows, send_message
 from tests.people import new_direct, new_user
 from tests.processes import open_cluster
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 NOTICES = JobStream("offline_notice", 1)
@@ -212,7 +213,7 @@ async def test_redis_away_while_relaying_is_waited_for(
 ) -> None:
     """And the notice comes soon after, not only when a lease that was taken for nothing has ended."""
     worker, _ = await start_worker(redis=own_redis.url)
-    await worker._redis.wait_connected()
+    await worker.wait_ready()
     await trio.to_thread.run_sync(own_redis.kill)
     await send_one(pool, people)
 
@@ -228,6 +229,7 @@ async def test_redis_away_while_relaying_is_waited_for(
 async def test_redis_without_memory_holds_the_notice_up_and_no_longer(
     pool: Pool,
     own_redis: RedisServer,
+    its_redis: Redis,
     hook: Hook,
     people: list[Credentials],
     start_worker: StartWorker,
@@ -235,8 +237,8 @@ async def test_redis_without_memory_holds_the_notice_up_and_no_longer(
 ) -> None:
     """XADD fails then, reading goes on: the row stays, and comes round."""
     worker, _ = await start_worker(redis=own_redis.url)
-    await worker._redis.wait_connected()
-    await worker._redis.call("CONFIG", "SET", "maxmemory", 1)
+    await worker.wait_ready()
+    await its_redis.call("CONFIG", "SET", "maxmemory", 1)
     await send_one(pool, people)
 
     async def decided() -> bool:
@@ -248,7 +250,7 @@ async def test_redis_without_memory_holds_the_notice_up_and_no_longer(
         return any(line["event"] == "jobs_wait_in_postgres" for line in log_output)
 
     await wait_until(refused, "it was handed over in vain, loudly")
-    await worker._redis.call("CONFIG", "SET", "maxmemory", 0)
+    await its_redis.call("CONFIG", "SET", "maxmemory", 0)
     await outbox_empty(pool)
     assert len(hook.got) == 1
 

@@ -19,7 +19,7 @@ from jobs.mail.mailer import Mailer
 from jobs.mail.smtp import NotSent
 from tests.mail_server import LOGIN, PASSWORD, MailServer, open_mail_server
 from tests.tls import Authority
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 PUBLIC = "https://chat.example/alo"
 SENDER = "ALO Shield <no-reply@chat.example>"
@@ -55,11 +55,6 @@ def mailer(server: MailServer, authority: Authority) -> Mailer:
     return mailer_to(server.url(ca=authority.file))
 
 
-def threads_of(mailer: Mailer) -> trio.CapacityLimiter:
-    assert mailer._smtp is not None
-    return mailer._smtp._threads
-
-
 async def test_mail_arrives_as_text_and_html_by_starttls_and_login(server: MailServer, mailer: Mailer) -> None:
     await mailer.send("Bob.B@example.org", "new_device", **VALUES)
     [got] = server.got
@@ -78,7 +73,7 @@ async def test_mail_arrives_as_text_and_html_by_starttls_and_login(server: MailS
         for value in ("alice", "Phone", "2026-01-02 03:04", "Europe/Berlin", PUBLIC):
             assert value in got.part(subtype)
     assert not letter.defects
-    await wait_for(lambda: server.now_open == 0, what="the connection is closed")
+    await wait_until(lambda: server.now_open == 0, "the connection is closed")
 
 
 async def test_mail_arrives_by_tls_from_the_first_byte(authority: Authority) -> None:
@@ -171,8 +166,8 @@ async def test_server_that_hangs_holds_a_job_for_a_while_and_a_thread_no_longer(
     server.hangs_at = command
     with pytest.raises(NotSent, match=r"not done within 0\.3 s"):
         await mailer.send("bob@example.org", "offline_notice", **WAITING)
-    await wait_for(lambda: threads_of(mailer).borrowed_tokens == 0, what="the thread has ended")
-    await wait_for(lambda: server.now_open == 0, what="the connection is closed")
+    await wait_until(lambda: mailer.statistics().conversations == 0, "the thread has ended")
+    await wait_until(lambda: server.now_open == 0, "the connection is closed")
     assert server.got == []
 
 
@@ -206,7 +201,7 @@ async def test_server_that_never_ends_its_greeting_is_cut_off(
     mailer = mailer_to(server.url(ca=authority.file))
     with pytest.raises(NotSent, match=match):
         await mailer.send("bob@example.org", "offline_notice", **WAITING)
-    await wait_for(lambda: threads_of(mailer).borrowed_tokens == 0, what="the thread has ended")
+    await wait_until(lambda: mailer.statistics().conversations == 0, "the thread has ended")
     nursery.cancel_scope.cancel()
 
 
@@ -214,9 +209,10 @@ async def test_cancelled_mail_leaves_no_thread_behind(server: MailServer, mailer
     server.hangs_at = "RCPT"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(mailer.send, "bob@example.org", "offline_notice", **WAITING))
-        await wait_for(lambda: server.now_open == 1 and server.passwords, what="the server is being talked to")
+        await wait_until(lambda: server.now_open == 1 and server.passwords, "the server is being talked to")
+        assert mailer.statistics().conversations == 1
         nursery.cancel_scope.cancel()
-    await wait_for(lambda: threads_of(mailer).borrowed_tokens == 0, what="the thread has ended")
+    await wait_until(lambda: mailer.statistics().conversations == 0, "the thread has ended")
     assert server.got == []
 
 

@@ -13,7 +13,7 @@ from jobs.tasks import batches
 from jobs.tasks import forget as forget_module
 from jobs.tasks.forget import Forgetting
 from protocol.limits import CURSOR_DAYS, TEMP_ID_DAYS
-from store import accounts, messages, revisions
+from store import accounts, revisions, sql
 from store.accounts import TOKEN_KEPT_DAYS
 from store.errors import DeviceRevoked, StoreError, TokenExpired, TokenUnknown
 from store.messages import Committed, NewMessage, send
@@ -21,8 +21,9 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.revisions import forget_revisions
-from tests.jobs.jobs_world import send_message, wait_until
+from tests.jobs.jobs_world import send_message
 from tests.people import new_device, new_direct, new_user
+from tests.waiting import wait_until
 
 KEYS = f"""
 insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
@@ -176,10 +177,10 @@ async def test_tokens_are_forgotten_in_batches_which_pass_over_who_is_locked(
 
 
 BATCHES: dict[str, tuple[str, dict[str, int]]] = {
-    "tokens": (accounts._sql.forget_tokens, {"days": TOKEN_KEPT_DAYS}),
-    "former tokens": (accounts._sql.forget_former_tokens, {"days": TOKEN_KEPT_DAYS}),
-    "keys of sends": (messages._sql.forget_temp_ids, {"days": TEMP_ID_DAYS}),
-    "changes": (revisions._sql.forget, {"days": CURSOR_DAYS}),
+    "tokens": (sql.load("accounts").forget_tokens, {"days": TOKEN_KEPT_DAYS}),
+    "former tokens": (sql.load("accounts").forget_former_tokens, {"days": TOKEN_KEPT_DAYS}),
+    "keys of sends": (sql.load("messages").forget_temp_ids, {"days": TEMP_ID_DAYS}),
+    "changes": (sql.load("revisions").forget, {"days": CURSOR_DAYS}),
 }
 
 

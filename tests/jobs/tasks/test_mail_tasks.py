@@ -24,10 +24,10 @@ from store.errors import DatabaseError
 from store.marks import Mark, mark
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
-from tests.jobs.jobs_world import send_message, wait_until
+from tests.jobs.jobs_world import send_message
 from tests.mail_server import MailServer, open_mail_server
 from tests.people import new_device, new_direct, new_group, new_user
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 PUBLIC = "https://chat.example"
 LINK = re.compile(rf"{PUBLIC}(/v1/[a-z/]+/)([A-Za-z0-9_-]{{43}})(?![A-Za-z0-9_-])")
@@ -446,7 +446,7 @@ async def test_worker_tries_again_what_is_put_off_and_buries_what_is_refused_for
     server.replies["DATA"] = ["451 come back later"]
     await start_worker(Task(tasks.verify_email, backoff=Backoff(0.05, 1)))
     await ask(pool, bob, "bob@example.org")
-    await wait_for(lambda: len(server.got) == 1, what="the mail has come")
+    await wait_until(lambda: len(server.got) == 1, "the mail has come")
 
     async def buried() -> list[tuple[Any, ...]]:
         return await pool.fetch("select task, payload, attempts, reason, traceback from dead_jobs")

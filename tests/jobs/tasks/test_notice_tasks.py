@@ -10,7 +10,6 @@ import structlog
 
 from client.http import Credentials
 from jobs.engine.job import GiveUp, Job, Snooze
-from jobs.notifiers.configured import Notifiers
 from jobs.notifiers.notifier import Notice, NotifyError, TargetGone
 from jobs.tasks import notices as notices_module
 from protocol.frames import Message
@@ -239,8 +238,7 @@ async def test_target_that_is_gone_is_forgotten_unless_there_is_another_by_then(
                 await store.add(pool, bob.user, renewed)
             raise TargetGone("status 410")
 
-    recorder = Renewing()
-    world.notices._notifiers = Notifiers({"webhook": recorder}, None)
+    world = World(pool, recorder=Renewing())
     await world.end_window(bob)
     assert [outcome for _, outcome in await world.run_due()] == ["done"] * 3
     assert [each.target for each in await store.notifiers_of(pool, bob.user)] == [renewed]
@@ -399,7 +397,7 @@ async def test_notice_for_a_user_or_notifier_that_is_not_there_ends(world: World
 
 def test_payload_says_who_and_where_to_and_nothing_of_what_was_sent(world: World) -> None:
     """What the handlers take is all that a job can carry."""
-    fields = {name: set(task._names) for name, task in world.tasks.items()}
+    fields = {name: set(task.argument_names) for name, task in world.tasks.items()}
     assert fields == {
         "offline_notice": {"user"},
         "notify": {"notifier", "user", "notice"},

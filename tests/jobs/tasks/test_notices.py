@@ -18,7 +18,7 @@ from store.marks import Mark, mark
 from store.notifiers import ApnsTarget, FcmTarget, WebhookTarget
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
-from tests.jobs.jobs_world import Hook, outbox_empty, outbox_rows, send_message, wait_until
+from tests.jobs.jobs_world import Hook, outbox_empty, outbox_rows, send_message
 from tests.jobs.push_services import (
     AppleService,
     GoogleService,
@@ -29,6 +29,7 @@ from tests.jobs.push_services import (
     open_services,
 )
 from tests.people import new_direct, new_group, new_user
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 

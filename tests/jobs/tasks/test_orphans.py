@@ -18,7 +18,7 @@ from jobs.engine.job import Job, Snooze
 from jobs.tasks import batches
 from jobs.tasks import orphans as orphans_module
 from jobs.tasks.orphans import Orphans
-from store import orphans
+from store import orphans, sql
 from store.errors import DatabaseError, Unavailable
 from store.messages import Committed, NewMessage, send
 from store.objects.folder import Folder
@@ -289,10 +289,12 @@ def a_send(conversation: bytes, sender: bytes) -> NewMessage:
     return NewMessage(conversation, sender, uuid4().bytes, "text", b"now", None, None)
 
 
+_sql = sql.load("orphans")
+
 BATCHES: dict[str, tuple[str, dict[str, Any]]] = {
-    "marking": (orphans._sql.orphaned, {"unused_s": orphans.UNUSED_S, "limit": 100}),
-    "below floors": (orphans._sql.orphan_below_floors, {"after": uuid(bytes(16)), "limit": 100, "each": 100}),
-    "removing": (orphans._sql.remove, {}),
+    "marking": (_sql.orphaned, {"unused_s": orphans.UNUSED_S, "limit": 100}),
+    "below floors": (_sql.orphan_below_floors, {"after": uuid(bytes(16)), "limit": 100, "each": 100}),
+    "removing": (_sql.remove, {}),
 }
 
 
