@@ -1,4 +1,4 @@
-"""A member of a chat whom nobody measures: it reads all that comes, or stops reading once it is welcomed."""
+"""A participant of a chat whom nobody measures: it reads all that comes, or stops reading once it is welcomed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from bench.adapters import ADAPTERS
 from bench.connection import Connection
 from bench.websocket import WebSocketError
-from bench.workload import Chat, Member, body
+from bench.workload import Chat, Participant, body
 
 SEGMENT_BYTES: Final = 1400
 """A mobile network's. The kernel sizes a send buffer by it: with the 64 KiB of loopback, 4 MB would vanish there
@@ -35,8 +35,8 @@ class Bystander:
     :ivar error: why it gave up, if it did.
     """
 
-    def __init__(self, url: str, member: Member, *, is_stuck: bool) -> None:
-        self._url, self._member, self._is_stuck = url, member, is_stuck
+    def __init__(self, url: str, participant: Participant, *, is_stuck: bool) -> None:
+        self._url, self._participant, self._is_stuck = url, participant, is_stuck
         self._is_welcome = threading.Event()
         self._is_over = threading.Event()
         self.cuts: list[float] = []
@@ -77,7 +77,7 @@ class Bystander:
                 self._url,
                 epoll,
                 self,
-                lambda events: make(events, self._member, body(0)),
+                lambda events: make(events, self._participant, body(0)),
                 segment_bytes=SEGMENT_BYTES,
             )
             while not connection.is_open and not self._is_over.is_set():

@@ -28,7 +28,7 @@ import trio
 
 from bench.cpu import CpuMeter, used
 from bench.device import Device, Frame
-from bench.ours import AT_ONCE, NO_WAIT, Ours, add_chat, add_member, map_some
+from bench.ours import AT_ONCE, NO_WAIT, Ours, add_chat, add_participant, map_some
 from bench.processes import free_port
 from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from bench.recorder import milliseconds
@@ -230,30 +230,30 @@ async def _make_absentees(database_url: str, settings: Settings) -> list[Absente
 
 async def _make_absentee(pool: Pool, name: str, messages: int, conversations: int, content_bytes: int) -> Absentee:
     """A user with so many direct chats that hold a message each, and what is written in them after it has left."""
-    member = await add_member(pool, name)
+    participant = await add_participant(pool, name)
 
     async def add(number: int) -> Chat:
-        return await add_chat(pool, [await add_member(pool, f"{name}-{number}"), member])
+        return await add_chat(pool, [await add_participant(pool, f"{name}-{number}"), participant])
 
     chats = await map_some(add, range(conversations))
     await _write(pool, chats, len(chats), content_bytes)
-    user, cursor, more = UUID(member.user).bytes, None, True
+    user, cursor, more = UUID(participant.user).bytes, None, True
     while more:
         page = await sync(pool, user, cursor)
         cursor, more = page.cursor, page.more
     assert cursor is not None
-    return Absentee(member.token, cursor, await _write(pool, chats, messages, content_bytes))
+    return Absentee(participant.token, cursor, await _write(pool, chats, messages, content_bytes))
 
 
 async def _write(pool: Pool, chats: Sequence[Chat], count: int, content_bytes: int) -> Missed:
-    """The first member of each chat writes in turn."""
+    """The first participant of each chat writes in turn."""
     cache, written = ParticipantsCache(), body(content_bytes)
     stored: Missed = {}
     for first in range(0, count, _BATCH):
         batch = []
         for number in range(first, min(first + _BATCH, count)):
             chat = chats[number % len(chats)]
-            conversation, sender = UUID(chat.conversation).bytes, UUID(chat.members[0].user).bytes
+            conversation, sender = UUID(chat.conversation).bytes, UUID(chat.participants[0].user).bytes
             temp_id = uuid4().bytes
             batch.append(
                 NewMessage(conversation, sender, temp_id, "text", written.content, written.nonce, written.public_key)

@@ -71,7 +71,7 @@ def rotated(contestants: Sequence[_T], turns: int) -> list[_T]:
 def measure(server: Server, chats: Sequence[Chat], traffic: Traffic, *, nodes: int = 1) -> Iterator[dict[str, Any]]:
     """Start the server and put the loads on it; one line for each.
 
-    :param nodes: over which the members of all chats are spread in turn.
+    :param nodes: over which the participants of all chats are spread in turn.
     """
     durability = server.shared.even_out(server.database_url)
     with server.started(nodes) as endpoint:

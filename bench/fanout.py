@@ -1,9 +1,9 @@
-"""What it costs to deliver a message to each member of a group, beside the lean peer.
+"""What it costs to deliver a message to each participant of a group, beside the lean peer.
 
     python -m bench.fanout --peers DIR --sizes 20,200 --rounds 5
 
-The same number of members is connected for each size, in as many groups as that makes; the first of each group sends.
-Ours and the lean peer take turns. The lean peer keeps no order, no marks and nothing in Redis.
+For each size the same number of participants is connected, in as many groups as that makes; the first of each group
+sends. Ours and the lean peer take turns. The lean peer keeps no order, no marks and nothing in Redis.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PROCESSES: Final = ("server", "web", "worker")
 class Settings:
     """What to measure.
 
-    :ivar members: that are connected, for each size.
+    :ivar participants: that are connected, for each size.
     :ivar deliveries_per_s: of the open loop, whatever the size; None for no open loop.
     :ivar traffic: its loads are replaced by each size's.
     """
@@ -43,7 +43,7 @@ class Settings:
     peers: Path | None
     servers: tuple[str, ...]
     sizes: tuple[int, ...]
-    members: int
+    participants: int
     rounds: int
     deliveries_per_s: float | None
     traffic: Traffic
@@ -53,7 +53,7 @@ def fanout(settings: Settings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
-    sizes = [size for size in settings.sizes for _ in range(max(1, settings.members // size))]
+    sizes = [size for size in settings.sizes for _ in range(max(1, settings.participants // size))]
     with shared_services() as shared:
         contestants = [contestant(name, shared) for name in settings.servers]
         chats = {}
@@ -64,10 +64,12 @@ def fanout(settings: Settings) -> bool:
             for size in settings.sizes:
                 for server in rotated(contestants, round_ - 1):
                     say(f"round {round_} of {settings.rounds}: groups of {size}, {server.name}")
-                    groups = [chat for chat in chats[server.name] if len(chat.members) == size]
+                    groups = [chat for chat in chats[server.name] if len(chat.participants) == size]
                     traffic = replace(settings.traffic, loads=loads(size, settings.deliveries_per_s))
                     for line in measure(server, groups, traffic):
-                        runs.append({"kind": "run", "round": round_, "members": size, **line, **per_delivery(line)})
+                        runs.append(
+                            {"kind": "run", "round": round_, "participants": size, **line, **per_delivery(line)}
+                        )
                         print_line(runs[-1])
     for line in summarize_fanout(runs):
         print_line(line)
@@ -93,9 +95,9 @@ def summarize_fanout(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     tables: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for run in runs:
-        tables.setdefault((run["members"], run["load"]), []).append(run)
+        tables.setdefault((run["participants"], run["load"]), []).append(run)
     for (size, load), its_runs in tables.items():
-        about = {"members": size, "load": load}
+        about = {"participants": size, "load": load}
         for metric in METRICS:
             table = by_server(its_runs, metric)
             line: dict[str, Any] = {server: spread(values.values(), 3) for server, values in sorted(table.items())}
@@ -115,15 +117,15 @@ def summarize_fanout(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = parser_of("python -m bench.fanout", __doc__, (OURS, LEAN))
     add_traffic(parser)
-    parser.add_argument("--sizes", default="20,200", help="members of a group")
-    parser.add_argument("--members", type=int, default=800, help="that are connected, for each size")
+    parser.add_argument("--sizes", default="20,200", help="participants of a group")
+    parser.add_argument("--participants", type=int, default=800, help="that are connected, for each size")
     parser.add_argument("--deliveries", type=float, default=4000.0, help="a second, of the open loop; 0 for none")
     options = parser.parse_args()
     settings = Settings(
         peers=options.peers,
         servers=servers_of(options),
         sizes=tuple(map(int, options.sizes.split(","))),
-        members=options.members,
+        participants=options.participants,
         rounds=options.rounds,
         deliveries_per_s=options.deliveries or None,
         traffic=traffic_of(options, "closed"),

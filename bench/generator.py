@@ -21,7 +21,7 @@ from bench.cpu import CpuMeter, used
 from bench.pace import Load, Schedule
 from bench.recorder import Recorder, milliseconds
 from bench.websocket import WebSocketError
-from bench.workload import Body, Chat, Member, body
+from bench.workload import Body, Chat, Participant, body
 
 OPEN_TIMEOUT_S: Final = 20.0
 SETTLE_S: Final = 0.5
@@ -47,7 +47,7 @@ class Plan:
     """What to run.
 
     :ivar protocol: a key of `ADAPTERS`.
-    :ivar url: ws://HOST:PORT; chats' members are spread over several of them in turn.
+    :ivar url: ws://HOST:PORT; chats' participants are spread over several of them in turn.
     :ivar warm_s: of load before the measured stretch, for each load.
     :ivar mark_interval_s: how often a device says at most what it has received, where the protocol has that; 0: never.
     """
@@ -92,15 +92,15 @@ class Generator:
         self._sent = self._acked = self._delivered = self._expected = 0
 
     def open(self) -> None:
-        """Connect every member of every chat.
+        """Connect every participant of every chat.
 
         :raises NotOpenError: if one of them fails.
         """
-        members = {member.user: member for chat in self._plan.chats for member in chat.members}
+        participants = {participant.user: participant for chat in self._plan.chats for participant in chat.participants}
         content = body(self._plan.content_bytes)
-        for number, member in enumerate(members.values()):
+        for number, participant in enumerate(participants.values()):
             try:
-                self._open_one(self._plan.urls[number % len(self._plan.urls)], member, content)
+                self._open_one(self._plan.urls[number % len(self._plan.urls)], participant, content)
             except (OSError, WebSocketError) as error:
                 raise NotOpenError(str(error)) from error
         self._serve(OPEN_TIMEOUT_S, lambda: bool(self._errors) or all(c.is_open for c in self._by_user.values()))
@@ -147,7 +147,7 @@ class Generator:
         now = clock()
         self._recorder.acked(stamp, now)
         self._acked += 1
-        self._expected += len(chat.members) - 1
+        self._expected += len(chat.participants) - 1
         if self._sending and self._schedule is None:
             self._send(connection, chat, now)
 
@@ -169,17 +169,17 @@ class Generator:
             connection.mark_pending = True
             self._plan_mark(now + random.uniform(0, self._plan.mark_interval_s), connection)
 
-    def _open_one(self, url: str, member: Member, content: Body) -> None:
-        make = (ADAPTERS if member.is_reader else WRITERS)[self._plan.protocol]
-        connection = Connection(url, self._epoll, self, lambda events: make(events, member, content))
+    def _open_one(self, url: str, participant: Participant, content: Body) -> None:
+        make = (ADAPTERS if participant.is_reader else WRITERS)[self._plan.protocol]
+        connection = Connection(url, self._epoll, self, lambda events: make(events, participant, content))
         self._connections[connection.fileno()] = connection
-        self._by_user[member.user] = connection
+        self._by_user[participant.user] = connection
 
     def _fill(self) -> None:
         for chat in self._plan.chats:
-            for member in chat.members[: chat.writers]:
+            for participant in chat.participants[: chat.writers]:
                 for _ in range(self._load.window):
-                    self._send(self._by_user[member.user], chat, clock())
+                    self._send(self._by_user[participant.user], chat, clock())
 
     def _send(self, connection: Connection, chat: Chat, stamp: float) -> None:
         if not connection.is_open:
@@ -219,7 +219,7 @@ class Generator:
             chats = self._plan.chats
             for number, stamp in self._schedule.due(now):
                 chat = chats[number % len(chats)]
-                writer = chat.members[number // len(chats) % chat.writers]
+                writer = chat.participants[number // len(chats) % chat.writers]
                 self._send(self._by_user[writer.user], chat, stamp)
         while self._marks_due and self._marks_due[0][0] <= now:
             _, _, connection = heapq.heappop(self._marks_due)

@@ -90,20 +90,20 @@ def hits(settings: Settings) -> bool:
 async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tuple[list[dict[str, Any]], bool]:
     chance = random.Random(settings.seed)
     with closing(Pool(database_url, 4)) as pool:
-        pages, members = FirstPages(pool), ParticipantsCache()
+        pages, lists = FirstPages(pool), ParticipantsCache()
         rows = await pool.fetch("select user_id, array_agg(conversation_id) from participants group by user_id")
         of_user: dict[bytes, list[bytes]] = dict(rows)
         users = Popular(list(of_user), chance)
-        is_true, filled = True, _counts(pages, members)
+        is_true, filled = True, _counts(pages, lists)
         for n in range(settings.operations):
             if n == settings.operations // 2:
-                filled = _counts(pages, members)
+                filled = _counts(pages, lists)
             user = users.one()
             conversation = of_user[user][int(len(of_user[user]) * chance.random() ** 3)]
             what = chance.random()
             if what < SENDS:
                 message = NewMessage(conversation, user, uuid4().bytes, "text", bytes(100), None, None)
-                [outcome] = await send(pool, members, [message])
+                [outcome] = await send(pool, lists, [message])
                 is_true &= isinstance(outcome, Committed)
             elif what < SENDS + MARKS:
                 is_true &= (await mark(pool, [[Mark(user, conversation, 2**40, 2**40)]])).outcomes == [None]
@@ -114,7 +114,7 @@ async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tu
                     is_true &= body == await read(FirstPages(pool), user, conversation)
         found = {
             name: (hit - filled[name][0], missed - filled[name][1])
-            for name, (hit, missed) in _counts(pages, members).items()
+            for name, (hit, missed) in _counts(pages, lists).items()
         }
         found["presence"] = await _watch(pool, redis_url, users, list(of_user), chance)
     lines = []
@@ -125,10 +125,10 @@ async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tu
     return lines, is_true
 
 
-def _counts(pages: FirstPages, members: ParticipantsCache) -> dict[str, tuple[int, int]]:
+def _counts(pages: FirstPages, lists: ParticipantsCache) -> dict[str, tuple[int, int]]:
     """Hits and misses so far, by cache."""
     found = {each.name: (each.hits, each.misses) for each in pages.statistics()}
-    kept = members.statistics()
+    kept = lists.statistics()
     return {**found, "metadata": (kept.hits, kept.misses)}
 
 

@@ -1,16 +1,16 @@
-"""One hot conversation: a group all of whose members write at once, beside the plan.
+"""One hot conversation: a group all of whose participants write at once, beside the plan.
 
-    python -m bench.hot --peers DIR --members 256 --rounds 5 --seconds 6
+    python -m bench.hot --peers DIR --participants 256 --rounds 5 --seconds 6
 
-Each member has one send in flight: the next leaves when the ack has come. What is compared is how many sends a second
-are acknowledged. Nobody can write without being connected, so each message is also delivered to all the others, by both
-servers: 255 deliveries are part of a send's price, as in life, and most of it.
+Each participant has one send in flight: the next leaves when the ack has come. What is compared is how many sends a
+second are acknowledged. Nobody can write without being connected, so each message is also delivered to all the others,
+by both servers: 255 deliveries are part of a send's price, as in life, and most of it.
 
-Reading them all would make the generator what is measured. So all members but one, the witness, read their acks only,
-and count messages by a search for bytes, with both servers alike; the generator's own share is in each line. A run is
-valid only if each acknowledged message has come to each of the others, so a server cannot win by leaving deliveries
-out. Nor by putting them off: a member's acks come behind everybody's messages on the same connection. How long
-deliveries take is what the witness sees.
+Reading them all would make the generator what is measured. So all participants but one, the witness, read their acks
+only, and count messages by a search for bytes, with both servers alike; the generator's own share is in each line. A
+run is valid only if each acknowledged message has come to each of the others, so a server cannot win by leaving
+deliveries out. Nor by putting them off: a participant's acks come behind everybody's messages on the same connection.
+How long deliveries take is what the witness sees.
 
 Ours and the plan take turns, each started anew for each round.
 """
@@ -56,22 +56,22 @@ class Settings:
 
     peers: Path | None
     servers: tuple[str, ...]
-    members: int
+    participants: int
     rounds: int
     traffic: Traffic
 
 
 def crowded(group: Chat) -> Chat:
-    """The group when all of its members write, and only the first of them, the witness, reads."""
-    witness, *others = group.members
-    members = (witness, *(replace(member, is_reader=False) for member in others))
-    return Chat(group.conversation, members, writers=len(members))
+    """The group when all of its participants write, and only the first of them, the witness, reads."""
+    witness, *others = group.participants
+    participants = (witness, *(replace(participant, is_reader=False) for participant in others))
+    return Chat(group.conversation, participants, writers=len(participants))
 
 
 def measure_hot(server: Server, group: Chat, traffic: Traffic) -> dict[str, Any]:
-    """Start the server and let all members of its group write; the run's figures."""
+    """Start the server and let all participants of its group write; the run's figures."""
     [line] = measure(server, [crowded(group)], traffic)
-    return {"members": len(group.members), **line}
+    return {"participants": len(group.participants), **line}
 
 
 def hot(settings: Settings) -> bool:
@@ -82,8 +82,8 @@ def hot(settings: Settings) -> bool:
         contestants = [contestant(name, shared) for name in settings.servers]
         groups = {}
         for server in contestants:
-            say(f"{server.name}: making a group of {settings.members}")
-            [groups[server.name]] = server.prepare([settings.members])
+            say(f"{server.name}: making a group of {settings.participants}")
+            [groups[server.name]] = server.prepare([settings.participants])
         for round_ in range(1, settings.rounds + 1):
             for server in rotated(contestants, round_ - 1):
                 say(f"round {round_} of {settings.rounds}: {server.name}")
@@ -119,12 +119,12 @@ def summarize_hot(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = parser_of("python -m bench.hot", __doc__, (OURS, PLAN))
     add_traffic(parser)
-    parser.add_argument("--members", type=int, default=256, help="of the group; all of them write")
+    parser.add_argument("--participants", type=int, default=256, help="of the group; all of them write")
     options = parser.parse_args()
     settings = Settings(
         peers=options.peers,
         servers=servers_of(options),
-        members=options.members,
+        participants=options.participants,
         rounds=options.rounds,
         traffic=traffic_of(options, "closed"),
     )

@@ -43,7 +43,7 @@ def idle(settings: Settings) -> bool:
         server = Ours(shared, FOLDER)
         say(f"making {settings.connections} users")
         chats = server.prepare([2] * -(-settings.connections // 2))
-        tokens = [member.token for chat in chats for member in chat.members][: settings.connections]
+        tokens = [participant.token for chat in chats for participant in chat.participants][: settings.connections]
         shared.even_out(server.database_url)
         port = free_port()
         with closing(Herd(port, tokens)) as herd, server.companions() as companions:

@@ -8,8 +8,8 @@ server of ours, holds the row of the last chat's conversation (`select ... for u
 others in those two stretches; the lock comes within milliseconds of the second one's beginning, so what it stalls as it
 comes is in there.
 
-The locked chat's own member writes all the time, and does as it is told: what is refused it sends again, with the same
-temp_id. In the end each of its sends must have been acknowledged once, and stand once in Postgres.
+The locked chat's own participant writes all the time, and does as it is told: what is refused it sends again, with the
+same temp_id. In the end each of its sends must have been acknowledged once, and stand once in Postgres.
 """
 
 from __future__ import annotations

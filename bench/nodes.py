@@ -101,7 +101,7 @@ def make_people(server: Ours, settings: Settings) -> People:
     tokens = max(0, max(settings.sizes) - 2) * settings.unconcerned
     say(f"making {2 * settings.chats + tokens} users")
     chats = server.prepare([2] * (settings.chats + -(-tokens // 2)))
-    others = [member.token for chat in chats[settings.chats :] for member in chat.members]
+    others = [participant.token for chat in chats[settings.chats :] for participant in chat.participants]
     return People(chats[: settings.chats], others[:tokens])
 
 

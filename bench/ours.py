@@ -19,7 +19,7 @@ import trio
 from bench.databases import Shared
 from bench.processes import LOOPBACK, accepts, free_port, run, running
 from bench.servers import Endpoint, Server
-from bench.workload import Chat, Member
+from bench.workload import Chat, Participant
 from store import accounts, contacts, conversations
 from store.postgres.pool import Pool
 
@@ -122,16 +122,16 @@ class Ours(Server):
             yield pid
 
 
-async def add_member(pool: Pool, name: str) -> Member:
+async def add_participant(pool: Pool, name: str) -> Participant:
     """A new user, with a device that is logged in."""
     user = await accounts.add_user(pool, name, "nobody logs in")
     _, token, _ = await accounts.add_device(pool, user, "bench", lifetime_s=24 * 3600.0)
-    return Member(str(UUID(bytes=user)), token)
+    return Participant(str(UUID(bytes=user)), token)
 
 
-async def add_chat(pool: Pool, members: Sequence[Member]) -> Chat:
+async def add_chat(pool: Pool, participants: Sequence[Participant]) -> Chat:
     """A new conversation of these; two are a direct chat."""
-    users = [UUID(member.user).bytes for member in members]
+    users = [UUID(participant.user).bytes for participant in participants]
     # Else it would be a request, in which nobody is told what has been read.
     for user in users[1:]:
         for one, other in ((users[0], user), (user, users[0])):
@@ -140,7 +140,7 @@ async def add_chat(pool: Pool, members: Sequence[Member]) -> Chat:
         conversation, _ = await conversations.add_direct(pool, *users)
     else:
         conversation = await conversations.add_group(pool, "Group", users, admin=users[0])
-    return Chat(str(UUID(bytes=conversation)), tuple(members))
+    return Chat(str(UUID(bytes=conversation)), tuple(participants))
 
 
 async def map_some(make: Callable[[_T], Awaitable[_R]], items: Iterable[_T]) -> list[_R]:
@@ -160,5 +160,7 @@ async def map_some(make: Callable[[_T], Awaitable[_R]], items: Iterable[_T]) -> 
 
 async def _make_chats(database_url: str, sizes: Sequence[int]) -> list[Chat]:
     with closing(Pool(database_url, AT_ONCE)) as pool:
-        members = iter(await map_some(lambda number: add_member(pool, f"user{number}"), range(sum(sizes))))
-        return await map_some(lambda members: add_chat(pool, members), [tuple(islice(members, size)) for size in sizes])
+        participants = iter(await map_some(lambda number: add_participant(pool, f"user{number}"), range(sum(sizes))))
+        return await map_some(
+            lambda participants: add_chat(pool, participants), [tuple(islice(participants, size)) for size in sizes]
+        )

@@ -20,7 +20,7 @@ import psycopg
 from bench.databases import Shared
 from bench.processes import LOOPBACK, free_port, run, running
 from bench.servers import Endpoint, Server
-from bench.workload import Chat, Member
+from bench.workload import Chat, Participant
 
 _INSTALL: Final = ["npm", "install", "--no-audit", "--no-fund"]
 _BUILDS: Final[Mapping[str, Sequence[list[str]]]] = {
@@ -143,19 +143,17 @@ def _id(kind: int, number: int) -> str:
 def make_chats(sizes: Sequence[int]) -> Iterator[Chat]:
     users = count(1)
     for number, size in enumerate(sizes, 1):
-        yield Chat(_id(1, number), tuple(Member(_id(0, next(users))) for _ in range(size)))
+        yield Chat(_id(1, number), tuple(Participant(_id(0, next(users))) for _ in range(size)))
 
 
 def _insert(connection: psycopg.Connection, chats: list[Chat]) -> None:
-    users = [(member.user, f"user{member.user[-4:]}") for chat in chats for member in chat.members]
-    participants = [(chat.conversation, member.user) for chat in chats for member in chat.members]
+    users = [(participant.user, f"user{participant.user[-4:]}") for chat in chats for participant in chat.participants]
+    rows = [(chat.conversation, participant.user) for chat in chats for participant in chat.participants]
     conversations = [(chat.conversation, chat.kind) for chat in chats]
-    pairs = [chat.members for chat in chats if chat.kind == "direct"]
+    pairs = [chat.participants for chat in chats if chat.kind == "direct"]
     contacts = [(one.user, other.user) for pair in pairs for one, other in (pair, pair[::-1])]
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO users (id, username) VALUES (%s, %s)", users)
         cursor.executemany("INSERT INTO conversations (id, type) VALUES (%s, %s)", conversations)
-        cursor.executemany(
-            "INSERT INTO conversation_participants (conversation_id, user_id) VALUES (%s, %s)", participants
-        )
+        cursor.executemany("INSERT INTO conversation_participants (conversation_id, user_id) VALUES (%s, %s)", rows)
         cursor.executemany("INSERT INTO contacts (user_id, contact_user_id) VALUES (%s, %s)", contacts)

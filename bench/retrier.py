@@ -1,4 +1,4 @@
-"""A member who sends again, unchanged, whatever the server asks to have sent again; nobody measures its latencies."""
+"""A participant that repeats a send, unchanged, when the server asks for that; its latencies are not measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.adapters.alo import Alo
 from bench.adapters.base import FIRST_SEND, Events
 from bench.connection import Connection
 from bench.websocket import WebSocketError
-from bench.workload import Chat, Member, body
+from bench.workload import Chat, Participant, body
 from protocol.frames import Key, Type
 
 DRAIN_TIMEOUT_S: Final = 15.0
@@ -102,7 +102,7 @@ class Retrier:
         devices: list[_Device] = []
 
         def make(events: Connection) -> _Device:
-            devices.append(_Device(events, self._chat.members[0], self))
+            devices.append(_Device(events, self._chat.participants[0], self))
             return devices[0]
 
         connection = Connection(self._url, epoll, self, make)
@@ -138,8 +138,8 @@ class _Device(Alo):
 
     __slots__ = ("_retrier",)
 
-    def __init__(self, events: Events, member: Member, retrier: Retrier) -> None:
-        super().__init__(events, member, body(200))
+    def __init__(self, events: Events, participant: Participant, retrier: Retrier) -> None:
+        super().__init__(events, participant, body(200))
         self._retrier = retrier
 
     def receive(self, payload: bytes) -> None:

@@ -2,7 +2,7 @@
 
     python -m bench.sends --in-flight 1,16,256,2048 --rounds 5 --seconds 3
 
-One process, which is what a gateway is, keeps so many sends in flight, spread over direct chats whose members take
+One process, which is what a gateway is, keeps so many sends in flight, spread over direct chats whose participants take
 turns: when one is settled, the next of its place leaves at once. What it costs this process includes making the
 messages and noting the latencies, which is little.
 
@@ -79,10 +79,10 @@ def lanes_of(
     pool: Pool, settle: Callable[[list[PlacedSend], list[Outcome | Locked]], None]
 ) -> Lanes[PlacedSend, Outcome]:
     """The store's part of a send, wired as `server.gateway.sends` does it. Nothing else here knows how that is."""
-    members = ParticipantsCache()
+    lists = ParticipantsCache()
 
     async def commit(batch: list[PlacedSend], lock_wait_s: float) -> list[Outcome | Locked]:
-        return [*await send(pool, members, [placed.message for placed in batch], lock_wait_s=lock_wait_s)]
+        return [*await send(pool, lists, [placed.message for placed in batch], lock_wait_s=lock_wait_s)]
 
     return Lanes(
         "the send queue",
@@ -103,7 +103,9 @@ class ClosedLoop:
     def __init__(self, pool: Pool, chats: Sequence[Chat], in_flight: int, content: Body) -> None:
         self._lanes = lanes_of(pool, self._settle)
         self._senders = [
-            (UUID(chat.conversation).bytes, UUID(chat.members[turn].user).bytes) for turn in range(2) for chat in chats
+            (UUID(chat.conversation).bytes, UUID(chat.participants[turn].user).bytes)
+            for turn in range(2)
+            for chat in chats
         ]
         self._in_flight = in_flight
         self._content = content

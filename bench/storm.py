@@ -116,7 +116,7 @@ def storm(settings: Settings) -> bool:
 def make_people(server: Ours, settings: Settings) -> People:
     """Two each are in a direct chat."""
     chats = server.prepare([2] * (settings.chats + -(-settings.devices // 2)))
-    tokens = [member.token for chat in chats[settings.chats :] for member in chat.members]
+    tokens = [participant.token for chat in chats[settings.chats :] for participant in chat.participants]
     return People(chats[: settings.chats], tokens[: settings.devices])
 
 

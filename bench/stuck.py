@@ -1,11 +1,11 @@
-"""What a member who stops reading costs the other members of a group, and the gateway.
+"""What a participant who stops reading costs the other participants of a group, and the gateway.
 
-    python -m bench.stuck --members 200 --rounds 5 --seconds 60 --rate 20 --content-bytes 4096
+    python -m bench.stuck --participants 200 --rounds 5 --seconds 60 --rate 20 --content-bytes 4096
 
 Rounds with a stuck reader and rounds in which all read take turns, each on servers that are started anew: so what one
-round leaves in the gateway's memory is not in the next one's. One member sends at a steady rate; the member that may be
-stuck is not among those who are measured, in either kind of round. It is stuck from before the first message on, and
-when it is cut off it comes back and is stuck again.
+round leaves in the gateway's memory is not in the next one's. One participant sends at a steady rate; the participant
+that may be stuck is not among those who are measured, in either kind of round. It is stuck from before the first
+message on, and when it is cut off it comes back and is stuck again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST_P99: Final = 1.25
 
 @dataclass(frozen=True)
 class Settings:
-    members: int
+    participants: int
     rounds: int
     traffic: Traffic
 
@@ -45,8 +45,8 @@ def stuck(settings: Settings) -> bool:
     runs: list[dict[str, Any]] = []
     with shared_services() as shared:
         server = Ours(shared, FOLDER)
-        say(f"making a group of {settings.members}")
-        [chat] = server.prepare([settings.members])
+        say(f"making a group of {settings.participants}")
+        [chat] = server.prepare([settings.participants])
         for round_ in range(1, settings.rounds + 1):
             for is_stuck in (round_ % 2 == 0, round_ % 2 == 1):
                 say(f"round {round_} of {settings.rounds}: {'one is stuck' if is_stuck else 'all read'}")
@@ -61,9 +61,9 @@ def stuck(settings: Settings) -> bool:
 
 def _run(server: Ours, chat: Chat, is_stuck: bool, settings: Settings) -> dict[str, Any]:
     durability = server.shared.even_out(server.database_url)
-    measured = Chat(chat.conversation, chat.members[:-1])
+    measured = Chat(chat.conversation, chat.participants[:-1])
     with server.started() as endpoint:
-        bystander = Bystander(endpoint.url, chat.members[-1], is_stuck=is_stuck)
+        bystander = Bystander(endpoint.url, chat.participants[-1], is_stuck=is_stuck)
         [gateway] = endpoint.pids["server"]
         with bystander.present(), PeakWatch(gateway) as watch:
             [line] = generate(server, endpoint, [measured], settings.traffic)
@@ -110,7 +110,7 @@ def _by_round(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[int, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.stuck", description=__doc__.partition("\n")[0])
-    parser.add_argument("--members", type=int, default=200)
+    parser.add_argument("--participants", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each kind of round")
     parser.add_argument("--warm", type=float, default=3.0, help="seconds of load before that")
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--content-bytes", type=int, default=4096, help="of each message")
     options = parser.parse_args()
     traffic = Traffic(f"{options.rate:g}", 1, options.content_bytes, options.warm, options.seconds)
-    run_alone(lambda: stuck(Settings(options.members, options.rounds, traffic)))
+    run_alone(lambda: stuck(Settings(options.participants, options.rounds, traffic)))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m bench.wire --peers DIR
 
-Two members of a direct chat are connected; one sends a message, and all bytes that pass between both and the server are
-counted, WebSocket framing included, TCP/IP left out. Marks are told apart: a device says at most once a second what it
-has received, however much that is.
+Two participants of a direct chat are connected; one sends a message, and all bytes that pass between both and the
+server are counted, WebSocket framing included, TCP/IP left out. Marks are told apart: a device says at most once a
+second what it has received, however much that is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bench.peers import PEERS
 from bench.program import print_line, run_alone, say, shared_services
 from bench.servers import Server
 from bench.summary import OURS, PLAN
-from bench.workload import Chat, Member, body
+from bench.workload import Chat, Participant, body
 
 OPEN_TIMEOUT_S: Final = 20.0
 QUIET_S: Final = 0.3
@@ -149,10 +149,10 @@ def _measure(server: Server, settings: Settings) -> Exchange:
     with server.started() as endpoint, select.epoll() as epoll:
         content, make = body(settings.content_bytes), ADAPTERS[server.protocol]
 
-        def connect(member: Member) -> Tap:
-            return Tap(endpoint.url, epoll, Silent(), lambda events: make(events, member, content))
+        def connect(participant: Participant) -> Tap:
+            return Tap(endpoint.url, epoll, Silent(), lambda events: make(events, participant, content))
 
-        sender, receiver = taps = [connect(member) for member in chat.members]
+        sender, receiver = taps = [connect(participant) for participant in chat.participants]
         deadline = time.monotonic() + OPEN_TIMEOUT_S
         while not all(tap.is_open for tap in taps):
             if time.monotonic() > deadline:

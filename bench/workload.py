@@ -14,7 +14,7 @@ PUBLIC_KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True)
-class Member:
+class Participant:
     """A user as a server knows them: `user` is a UUID text; `token` is what their device logs in with, if anything.
 
     :ivar is_reader: false if their device looks for its acks only, and counts unread what others write.
@@ -27,19 +27,19 @@ class Member:
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation (a UUID text). The first members send, what one sends the others receive; all are connected.
+    """A conversation (a UUID text). The first participants send, what one sends the others receive; all are connected.
 
-    :ivar writers: how many of the members send.
+    :ivar writers: how many of the participants send.
     """
 
     conversation: str
-    members: tuple[Member, ...]
+    participants: tuple[Participant, ...]
     writers: int = 1
 
     @property
     def kind(self) -> str:
         """What servers call a conversation of so many."""
-        return "direct" if len(self.members) == 2 else "group"
+        return "direct" if len(self.participants) == 2 else "group"
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ def write_chats(path: Path, chats: Sequence[Chat]) -> None:
 def read_chats(path: Path) -> list[Chat]:
     """The chats that `write_chats` saved."""
     return [
-        Chat(entry["conversation"], tuple(Member(**member) for member in entry["members"]), entry["writers"])
+        Chat(
+            entry["conversation"],
+            tuple(Participant(**participant) for participant in entry["participants"]),
+            entry["writers"],
+        )
         for entry in json.loads(path.read_text())
     ]

@@ -15,7 +15,7 @@ import cbor2
 
 from bench.adapters.base import FIRST_SEND, STAMP, Adapter, Events
 from bench.websocket import Opcode
-from bench.workload import Body, Member
+from bench.workload import Body, Participant
 from protocol import limits
 from protocol.codec import encode, encode_request
 from protocol.frames import Error, Hello, Key, MarkDelivered, Send, Sent, Type
@@ -39,9 +39,9 @@ class Alo(Adapter):
 
     __slots__ = ("_body", "_mark_request", "_marks", "_sends", "_temp_id_start", "_token")
 
-    def __init__(self, events: Events, member: Member, body: Body) -> None:
-        super().__init__(events, member, body)
-        self._token = member.token
+    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+        super().__init__(events, participant, body)
+        self._token = participant.token
         self._body = body
         self._marks: dict[bytes, int] = {}
         self._mark_request = _MARKS.start
@@ -118,8 +118,8 @@ class AloWriter(Alo):
 
     __slots__ = ("_is_welcome", "_waiting")
 
-    def __init__(self, events: Events, member: Member, body: Body) -> None:
-        super().__init__(events, member, body)
+    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+        super().__init__(events, participant, body)
         self._is_welcome = False
         self._waiting: dict[int, tuple[bytes, bytes, str]] = {}
 

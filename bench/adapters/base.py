@@ -15,7 +15,7 @@ from struct import Struct
 from typing import ClassVar, Final, Protocol
 
 from bench.websocket import Opcode
-from bench.workload import Body, Member
+from bench.workload import Body, Participant
 
 STAMP: Final = Struct("<dx")
 """Nine bytes, so that they are twelve characters of base64 and what follows is encoded once and for all."""
@@ -61,7 +61,7 @@ class Adapter(abc.ABC):
 
     __slots__ = ("events",)
 
-    def __init__(self, events: Events, member: Member, body: Body) -> None:
+    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
         self.events = events
 
     @abc.abstractmethod

@@ -12,7 +12,7 @@ import msgspec
 
 from bench.adapters.base import Adapter, Events, stamp_of_text, stamp_text
 from bench.adapters.lean import fields
-from bench.workload import Body, Member
+from bench.workload import Body, Participant
 
 
 class _Reply(msgspec.Struct):
@@ -36,9 +36,9 @@ class SocketIO(Adapter):
 
     __slots__ = ("_form", "_user")
 
-    def __init__(self, events: Events, member: Member, body: Body) -> None:
-        super().__init__(events, member, body)
-        self._user = member.user
+    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+        super().__init__(events, participant, body)
+        self._user = participant.user
         self._form = b'42%%d["message:send",{%b,"conversationId":"%%b","tempId":"%%032x"}]' % fields(body)
 
     def target(self) -> str:
@@ -78,9 +78,9 @@ class SocketIOWriter(SocketIO):
 
     __slots__ = ("_own",)
 
-    def __init__(self, events: Events, member: Member, body: Body) -> None:
-        super().__init__(events, member, body)
-        self._own = member.user.encode()
+    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+        super().__init__(events, participant, body)
+        self._own = participant.user.encode()
 
     def receive(self, payload: bytes) -> None:
         if not payload.startswith(b"42"):

@@ -12,7 +12,7 @@ from bench.cpu import CpuMeter, tree, used
 from bench.pace import Load, Schedule, parse_loads
 from bench.recorder import Recorder, percentile
 from bench.summary import summarize
-from bench.workload import Chat, Member, read_chats, write_chats
+from bench.workload import Chat, Participant, read_chats, write_chats
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_process_that_does_not_run_cannot_be_measured() -> None:
 
 
 def test_chats_survive_the_way_to_another_process(tmp_path: Path) -> None:
-    chats = [Chat("c", (Member("one", "token"), Member("other", is_reader=False)), writers=2)]
+    chats = [Chat("c", (Participant("one", "token"), Participant("other", is_reader=False)), writers=2)]
     write_chats(tmp_path / "below" / "chats.json", chats)
     assert read_chats(tmp_path / "below" / "chats.json") == chats
 

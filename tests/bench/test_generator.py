@@ -13,10 +13,10 @@ from bench.cpu import CpuMeter
 from bench.generator import Generator, NotOpenError, Plan
 from bench.pace import Load
 from bench.websocket import MessageReader
-from bench.workload import Chat, Member
+from bench.workload import Chat, Participant
 
-CHATS = tuple(Chat(f"c{n}", (Member(f"from{n}"), Member(f"to{n}"))) for n in range(4))
-UNREAD_CHATS = tuple(Chat(f"c{n}", (Member(f"from{n}"), Member(f"to{n}", is_reader=False))) for n in range(4))
+CHATS = tuple(Chat(f"c{n}", (Participant(f"from{n}"), Participant(f"to{n}"))) for n in range(4))
+UNREAD_CHATS = tuple(Chat(f"c{n}", (Participant(f"from{n}"), Participant(f"to{n}", is_reader=False))) for n in range(4))
 
 
 class Relay:

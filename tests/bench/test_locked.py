@@ -11,14 +11,14 @@ import pytest
 from bench.locked import Settings, account, measure_locked, summarize_locked
 from bench.ours import Ours
 from bench.retrier import Retrier
-from bench.workload import Chat, Member
+from bench.workload import Chat, Participant
 from protocol.codec import decode_from_client, encode
 from protocol.frames import Error, Hello, Send, Sent, Welcome
 from protocol.limits import MAX_FRAGMENTS, MAX_WEBSOCKET_MESSAGE_BYTES
 from protocol.websocket import WebSocketReceiver, binary_header
 
 LOCKED_S = 1.0
-CHAT = Chat("00000000-0000-0000-0000-000000000003", (Member("one", "token"), Member("other")))
+CHAT = Chat("00000000-0000-0000-0000-000000000003", (Participant("one", "token"), Participant("other")))
 
 
 @pytest.mark.long
