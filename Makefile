@@ -19,7 +19,7 @@ export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 .PHONY: help run demo test again check lint types bench faults generated fuzz js lock clean
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-14s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 run: .venv/run.installed  ## start everything here, with its own Postgres and Redis; PORT and SOCKET_PORT choose others
 	@exec $(PYTHON) -m embedded.run
@@ -50,9 +50,10 @@ faults: .venv/dev.installed  ## run what takes long (faults that last, whole ben
 	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal
 	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol
 
-generated: .venv/dev.installed  ## renew what is made from tables: the vectors of the protocol, the diagram of its states
+generated: .venv/dev.installed  ## write the files that are made from code: vectors, docs/states.md, docs/configuration.md
 	$(PYTHON) -m tests.protocol.make_vectors
 	$(PYTHON) -m tests.protocol.make_states
+	$(PYTHON) -m tests.runtime.make_configuration
 
 fuzz: .venv/fuzz.installed  ## look for bytes that do harm, FUZZ_SECONDS (60) for each target
 	@$(PYTHON) -m tests.fuzz

@@ -1,4 +1,7 @@
-"""Every environment variable that the processes read, with its default. README.md prints this table."""
+"""Every environment variable that the processes read, with its default and meaning.
+
+`python -m tests.runtime.make_configuration` writes the table in docs/configuration.md from the fields of `Config`.
+"""
 
 from __future__ import annotations
 
@@ -28,83 +31,94 @@ class Config:
     """The configuration of one process. Field `x_y` is read from the variable `X_Y`."""
 
     host: str = "127.0.0.1"
-    """Address that `web` and `socket` listen on; 0.0.0.0 to be reached from elsewhere."""
+    """Address that `web` and `socket` listen on. 0.0.0.0 takes connections from other machines."""
     port: int = 8000
     """Port of `web` (HTTP)."""
     socket_port: int = 8001
     """Port of `socket` (WebSocket)."""
     database_url: str = "postgresql://postgres@127.0.0.1:5432/postgres"
-    """Postgres 15 or newer itself, not a connection pooler, as a libpq URL or DSN; several hosts allowed."""
+    """Postgres 15 or newer itself, not a connection pooler, as a libpq URL or DSN. With several hosts the process uses
+    the one that takes writes."""
     database_pool: int = 8
     """Postgres connections of one process."""
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """Redis 6.2 or newer: redis://, rediss:// (TLS), unix:// or redis+sentinel:// (`store.redis.url`)."""
+    """Redis 6.2 or newer: `redis://`, `rediss://` (TLS), `unix://` or `redis+sentinel://`."""
     redis_bus_url: str = ""
-    """Redis for what nodes tell each other (`socket`, `web`); empty: that of REDIS_URL."""
+    """Redis for the messages between nodes (`socket`, `web`). Empty: that of REDIS_URL."""
     redis_jobs_url: str = ""
-    """Redis for the job queue (`worker`); empty: that of REDIS_URL."""
+    """Redis for the job queue (`worker`). Empty: that of REDIS_URL."""
     object_store_url: str = dataclasses.field(default="", repr=False)
-    """Archives and attachments: file:/// or s3:// (`store.objects.url`); empty: none are kept."""
+    """Archives and attachments: `file:///PATH`, or `s3://KEY:SECRET@HOST[:PORT]/BUCKET` for Cloudflare R2, S3 and
+    others, with `?region=` (default `auto`) and `?tls=false`. Empty: the deployment keeps neither."""
     token_lifetime_s: float = 90 * 86400.0
-    """How long a token is good, unless it is refreshed."""
+    """Seconds until a device's token expires, unless the device refreshes it: 90 days."""
     trusted_proxies: str = ""
-    """Load balancers that say for whom they speak (PROXY protocol, X-Forwarded-For): addresses and networks."""
+    """Load balancers that may tell the client's address (PROXY protocol v1 and v2, `X-Forwarded-For`): addresses and
+    networks, separated by commas."""
     max_address_connections: int = MAX_ADDRESS_CONNECTIONS
-    """Connections of one address (one /64 of IPv6) to one `socket` process."""
+    """Connections of one client address (one /64 of IPv6) to one `socket` process."""
     worker_concurrency: int = 32
     """Jobs that one `worker` runs at a time."""
     metrics_port: int = 0
-    """Port of `worker` for Prometheus, on HOST; 0: none."""
+    """Port of `worker` for Prometheus, on HOST. 0: no port."""
     offline_notice_url: str = ""
-    """Webhook that is told of users who have undelivered messages; empty: they are logged."""
+    """Webhook of the deployment for offline notices of all users. Empty: the worker logs the notices."""
     offline_notice_after_s: float = 10.0
-    """Debounce window: how long a message may stay undelivered before its recipients are notified."""
+    """Debounce window: seconds that a message may stay undelivered before its recipients are notified."""
     read_notice_after_s: float = 120.0
-    """Read window: how long a message that one device has may stay unread before the other devices are notified."""
+    """Read window: seconds that a message may stay unread that one device of a recipient has, before the recipient's
+    other devices are notified."""
     notice_pauses_s: str = "60,600,3600,21600,86400"
-    """Pauses after the first, second, ... notice to a notifier whose user takes and reads nothing; the last repeats."""
+    """Seconds of pause after the first, second, ... notice to one notifier while its user marks nothing delivered or
+    read. The last pause repeats."""
     smtp_url: str = ""
-    """Mail server: smtp:// (with STARTTLS) or smtps:// (`runtime.smtp_url`); empty: no mail is sent."""
+    """Mail server: `smtp://` (with STARTTLS) or `smtps://`. Empty: the deployment sends no mail, which the log says."""
     mail_from: str = ""
-    """Whom mail is from: ADDRESS, or NAME <ADDRESS>."""
+    """Sender of mail: `ADDRESS`, or `NAME <ADDRESS>`. SMTP_URL needs it."""
     public_url: str = ""
-    """Where `web` is reached from outside: what links in mails begin with."""
+    """URL of `web` for users, such as `https://chat.example`: links in mails begin with it. SMTP_URL needs it."""
     new_conversations_per_day: int = 50
-    """Conversations with strangers that a user may begin in 24 hours; each stranger added to a group is one, too."""
+    """Conversations with strangers that a user may begin in 24 hours. Each stranger whom the user adds to a group
+    counts as one, too."""
     retention_days: float = 0.0
-    """For how long messages are kept, in days; 0: for ever. Where a conversation has a lifetime, the shorter counts."""
+    """Days after which messages are deleted. 0: messages are kept for ever. Where a conversation has a lifetime of its
+    own, the shorter one counts."""
     retention_archives: int = 0
-    """1: what RETENTION_DAYS removes is archived in the object store before; what disappears by a lifetime never is."""
+    """1: messages that RETENTION_DAYS removes go to the object store first. Messages that disappear by the lifetime of
+    their conversation are never archived."""
     ops_token: str = ""
-    """What operators show to the ops API of `web`; empty: there is none."""
+    """Token that operators show to `web` for `/v1/ops/` (`docs/http.md`), 16 characters or more. Empty: `web`
+    answers 404."""
     offline_notice_secret: str = ""
-    """Signs what OFFLINE_NOTICE_URL gets: whsec_ and base64 of 24 to 64 bytes; empty: not signed."""
+    """Secret that signs the calls of OFFLINE_NOTICE_URL: `whsec_` and base64 of 24 to 64 bytes. Empty: the calls are
+    not signed."""
     notifier_networks: str = ""
     """Networks, separated by commas, that users' webhooks may be in although they are not on the Internet."""
     vapid_private_key: str = ""
-    """For Web Push: the 32 bytes of a P-256 key in base64url; empty: users have no Web Push."""
+    """Web Push: a key of P-256, which is 32 random bytes, in base64url. Empty: users have no Web Push."""
     vapid_contact: str = ""
-    """A mailto: or https: URL, for push services whose operators want a word."""
+    """A `mailto:` or `https:` URL at which push services reach the operator. VAPID_PRIVATE_KEY needs it."""
     apns_key: str = ""
-    """For Apple's push service: a .p8 key (PEM), or the path of its file; empty: users have no APNs."""
+    """Apple's push service: a .p8 key (PEM), or the path of its file. Empty: users have no APNs."""
     apns_key_id: str = ""
     """The id of that key."""
     apns_team_id: str = ""
-    """The id of the account that it belongs to."""
+    """The id of the account that the key belongs to."""
     apns_topic: str = ""
     """The bundle id of the app."""
     apns_url: str = "https://api.push.apple.com"
     """The service, or its sandbox."""
     fcm_credentials: str = ""
-    """For Firebase Cloud Messaging: the JSON of a service account, or its file's path; empty: users have no FCM."""
+    """Firebase Cloud Messaging: the JSON of a service account, or the path of its file. Empty: users have no FCM."""
     fcm_url: str = "https://fcm.googleapis.com"
     """The service."""
     log_level: str = "info"
     """debug, info, warning or error. Logs go to stderr."""
     log_format: str = ""
-    """json: an object a line; console: for people, in colour. Empty: console on a terminal, json elsewhere."""
+    """`json`: one object a line. `console`: for people, in colour unless NO_COLOR is set. Empty: `console` on a
+    terminal, `json` elsewhere."""
     ready_line: str = ""
-    """Written to stderr, as a line by itself, once the process serves; empty: nothing is."""
+    """A line that the process writes to stderr once it serves. Empty: it writes none."""
 
     @property
     def bus_url(self) -> str:

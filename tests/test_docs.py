@@ -5,12 +5,12 @@ from __future__ import annotations
 import configparser
 import json
 import re
-from dataclasses import fields
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import cbor2
+import pytest
 
 from client import VERSION
 from client.__main__ import DEFAULT_HTTP_URL, DEFAULT_SOCKET_URL
@@ -32,9 +32,10 @@ from protocol.frames import (
     name_of,
 )
 from protocol.session import TRANSITIONS, State
-from runtime.config import Config
 from tests.protocol.make_states import diagram
 from tests.protocol.strategies import RECORDS, Record, as_map, full
+from tests.runtime.make_configuration import CONFIGURATION
+from tests.runtime.make_configuration import page as configuration
 
 ROOT = Path(__file__).parent.parent
 SPEC = (ROOT / "protocol" / "SPEC.md").read_text()
@@ -248,12 +249,8 @@ def test_the_diagram_of_the_states_is_that_of_the_table() -> None:
     )
 
 
-def test_readme_has_every_variable_with_its_default() -> None:
-    for field in fields(Config):
-        default = field.default
-        shown = f"{default:.15g}" if isinstance(default, float) else str(default)
-        cell = rf"`{re.escape(shown)}` " if shown else ""
-        assert re.search(rf"^\| `{field.name.upper()}` \| {cell}\|", README, re.MULTILINE), field.name
+def test_the_page_of_configuration_has_every_variable_with_its_default_and_meaning() -> None:
+    assert configuration() == CONFIGURATION.read_text(), "python -m tests.runtime.make_configuration writes it"
 
 
 def test_the_version_is_the_same_wherever_it_stands() -> None:
@@ -264,6 +261,12 @@ def test_the_version_is_the_same_wherever_it_stands() -> None:
     assert f"'alo-js/{VERSION}'" in (ROOT / "client" / "js" / "client.js").read_text()
 
 
-def test_the_readme_has_the_variables_of_the_client_with_their_defaults() -> None:
+@pytest.mark.parametrize("document", ["README.md", "docs/terminal-client.md"])
+def test_a_document_has_the_variables_of_the_client_with_their_defaults(document: str) -> None:
+    text = re.sub(r"\s+", " ", (ROOT / document).read_text())
     for name, default in (("ALO_HTTP_URL", DEFAULT_HTTP_URL), ("ALO_SOCKET_URL", DEFAULT_SOCKET_URL)):
-        assert f"`{name}` (default `{default}`" in README
+        assert f"`{name}` (default `{default}`" in text
+
+
+def test_the_readme_fits_on_two_screens() -> None:
+    assert len(README.splitlines()) <= 100
