@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+from importlib.util import find_spec
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,38 @@ def test_the_page_of_configuration_has_every_variable_with_its_default_and_meani
     assert configuration() == CONFIGURATION.read_text(), "python -m tests.runtime.make_configuration writes it"
 
 
+def documents() -> list[Path]:
+    """Each Markdown file of the repository."""
+    folders = [folder for folder in ROOT.iterdir() if folder.is_dir() and folder.name not in (".venv", "var")]
+    found = [*ROOT.glob("*.md"), *(file for folder in folders for file in folder.rglob("*.md"))]
+    return sorted(file for file in found if "node_modules" not in file.parts)
+
+
+_FILE = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:cddl|cfg|html|js|json|lua|md|mjs|py|sql|toml|txt)")
+_FOLDER = re.compile(rf"(?:{'|'.join(folder.name for folder in ROOT.iterdir() if folder.is_dir())})/(?:[\w.-]+/)*")
+_LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+UNTRACKED = (".venv/", "client/js/node_modules/", "var/")
+
+
+def test_each_file_that_a_document_names_exists() -> None:
+    """By its path from the repository's root, or from the document's own folder or one below it."""
+    for document in documents():
+        text, name = document.read_text(), document.relative_to(ROOT)
+        spans = [span for span in re.findall(r"`([^`\n]+)`", text) if _FILE.fullmatch(span) or _FOLDER.fullmatch(span)]
+        for path in [span for span in spans if not span.startswith(UNTRACKED)] + _LINK.findall(text):
+            is_here = (ROOT / path).exists() or (document.parent / path).exists()
+            assert is_here or next(document.parent.rglob(path), None), f"{name}: {path}"
+
+
+def test_each_command_that_a_document_names_exists() -> None:
+    targets = {*re.findall("^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)}
+    for document in documents():
+        text, name = document.read_text(), document.relative_to(ROOT)
+        assert {*re.findall(r"(?:`|^    )make ([a-z]+)", text, re.MULTILINE)} <= targets, name
+        for module in re.findall(r"python -m ([\w.]+)", text):
+            assert find_spec(module), f"{name}: {module}"
+
+
 def test_the_version_is_the_same_wherever_it_stands() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
@@ -270,3 +303,48 @@ def test_a_document_has_the_variables_of_the_client_with_their_defaults(document
 
 def test_the_readme_fits_on_two_screens() -> None:
     assert len(README.splitlines()) <= 100
+
+
+def test_the_reading_order_lists_each_document() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / path).resolve() for path in _LINK.findall(index.read_text())}
+    assert {*index.parent.glob("*.md")} - {index} <= linked
+    assert {*ROOT.glob("*.md")} - {ROOT / "CHANGELOG.md"} <= linked
+
+
+def test_the_index_of_decisions_lists_each_with_its_title() -> None:
+    index = ROOT / "docs" / "decisions" / "README.md"
+    decisions = sorted(file for file in index.parent.glob("*.md") if file != index)
+    lines = []
+    for number, file in enumerate(decisions, 1):
+        title = file.read_text().partition("\n")[0]
+        assert title.startswith(f"# {number}. "), file.name
+        assert file.name.startswith(f"{number:04}-"), file.name
+        lines.append(f"{number}. [{title.removeprefix(f'# {number}. ')}]({file.name})")
+    assert re.findall(r"^\d+\. \[.*$", index.read_text(), re.MULTILINE) == lines
+
+
+def test_the_architecture_has_the_layers_of_the_contracts() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for contract in ("layers", "server", "store", "jobs"):
+        layers = setup[f"importlinter:contract:{contract}"]["layers"].split("\n")
+        names = ["query modules" if " : " in layer else layer for layer in layers if layer]
+        assert "  >  ".join(names) in text, contract
+
+
+def test_troubleshooting_names_events_that_the_code_logs() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    cells = re.findall(r"^\|.*\| ([^|]*) \|$", text[: text.index("### In Postgres")], re.MULTILINE)
+    events = {*re.findall(r"`(\w+)`", " ".join(cells))}
+    code = "".join(file.read_text() for folder in ("server", "store") for file in (ROOT / folder).rglob("*.py"))
+    assert len(events) > 15
+    assert {event for event in events if f'"{event}"' not in code} == set()
+
+
+def test_the_glossary_is_sorted_and_has_each_word_once() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    words = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE)[1:]
+    assert len(words) > 60
+    assert words == sorted(set(words))
