@@ -12,6 +12,7 @@ import trio
 
 from jobs.engine.job import Job
 from jobs.engine.queue import Queue
+from store.errors import StoreError
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
@@ -73,6 +74,27 @@ class Recorder:
                 while len(self.calls) < count:
                     await self._grew.wait()
         return self.calls
+
+
+def a_job(task: str = "task", *, id: str = "1", attempt: int = 1, reports: list[str] | None = None) -> Job:
+    """What a handler is told.
+
+    :param reports: gets what the handler reports.
+    """
+
+    async def report(progress: str) -> None:
+        if reports is not None:
+            reports.append(progress)
+
+    return Job(id, task, attempt, report)
+
+
+async def no_jobs(pool: Pool) -> bool:
+    """Whether no durable job is left; false while Postgres is away."""
+    try:
+        return await pool.fetch("select * from jobs") == []
+    except StoreError:
+        return False
 
 
 async def ended(queue: Queue, job: str) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from client.http import Credentials
-from jobs.engine.job import GiveUp, Job, Snooze
+from jobs.engine.job import GiveUp, Snooze
 from jobs.engine.task import Task
 from jobs.notifiers.configured import Notifiers
 from jobs.notifiers.email import Email
@@ -19,6 +19,7 @@ from store.notifiers import Target, WebhookTarget
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.quiet_hours import QuietHours
+from tests.jobs.jobs_world import a_job
 
 WINDOW_S, READ_AFTER_S = Config().offline_notice_after_s, Config().read_notice_after_s
 PAUSES_S = Config().notice_pauses
@@ -33,7 +34,7 @@ _CLOCKS = {
 }
 
 
-class Recorder:
+class RecordingNotifier:
     """A notifier for all kinds: does as it is told.
 
     :ivar told: places and notices, in order; `withdrawn`: those that were withdrawn.
@@ -55,21 +56,30 @@ class Recorder:
         (self.withdrawn if notice.is_withdrawn else self.told).append((target.place, notice))
 
 
-class Mailer:
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, str, dict[str, str]]] = []
+class RecordingMailer:
+    """A mailer that does as it is told.
+
+    :param faults: what the first calls raise, the last of these first.
+    :ivar sent: to, template, key and values of each mail.
+    """
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults = list(faults)
+        self.sent: list[tuple[str, str, str, dict[str, str]]] = []
 
     async def send(self, to: str, template: str, *, key: str = "", **values: str) -> None:
-        self.sent.append((to, template, values))
+        if self.faults:
+            raise self.faults.pop()
+        self.sent.append((to, template, key, values))
 
 
 class World:
     """The tasks, and a worker reduced to what they need: jobs of this test alone, one after the other."""
 
-    def __init__(self, pool: Pool, *, deployment: str = "", recorder: Recorder | None = None) -> None:
+    def __init__(self, pool: Pool, *, deployment: str = "", recorder: RecordingNotifier | None = None) -> None:
         self.pool = pool
-        self.recorder = recorder or Recorder()
-        self.mailer = Mailer()
+        self.recorder = recorder or RecordingNotifier()
+        self.mailer = RecordingMailer()
         kinds: dict[str, Any] = dict.fromkeys(("webhook", "web_push", "apns", "fcm"), self.recorder)
         kinds["email"] = Email(self.mailer)
         own: Any = (self.recorder, WebhookTarget(deployment)) if deployment else None
@@ -92,7 +102,7 @@ class World:
             outcome: Any = "done"
             delay_s: float | None = None
             try:
-                await self.tasks[name].call(Job(str(id_), name, 1, silent), payload.encode())
+                await self.tasks[name].call(a_job(name, id=str(id_)), payload.encode())
             except Snooze as snooze:
                 outcome, delay_s = snooze, snooze.delay_s
             except GiveUp as reason:
@@ -151,7 +161,3 @@ def night_now(*, lasts: int) -> QuietHours:
     now = datetime.now(UTC)
     minute = now.hour * 60 + now.minute
     return QuietHours((minute - 1) % 1440, (minute + lasts) % 1440, "UTC")
-
-
-async def silent(_: str) -> None:
-    pass

@@ -18,7 +18,7 @@ from jobs.engine.task import Task
 from store import jobs
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended
+from tests.jobs.jobs_world import Recorder, ended, no_jobs
 from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
@@ -33,10 +33,6 @@ async def enqueue(pool: Pool, *numbers: int) -> list[int]:
         "select enqueue('note', jsonb_build_object('number', n)) from unnest(%s::int[]) n", (list(numbers),)
     )
     return [row[0] for row in rows]
-
-
-async def no_jobs(pool: Pool) -> bool:
-    return await pool.fetch("select * from jobs") == []
 
 
 async def test_many_entries_of_the_dead_are_taken_over_one_look_after_the_other(

@@ -19,7 +19,7 @@ from store.errors import StoreError
 from store.postgres.pool import Pool
 from store.redis.client import Redis, RedisError
 from tests.conftest import migrated_postgres
-from tests.jobs.jobs_world import Recorder, ended
+from tests.jobs.jobs_world import Recorder, ended, no_jobs
 from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
@@ -36,13 +36,6 @@ def crashing_postgres(tmp_path: Path) -> Iterator[Postgres]:
 def its_queue(pool: Pool, its_redis: Redis) -> Queue:
     """Where tests enqueue that break their Redis."""
     return Queue(pool, its_redis)
-
-
-async def no_jobs(pool: Pool) -> bool:
-    try:
-        return await pool.fetch("select * from jobs") == []
-    except StoreError:
-        return False
 
 
 async def test_redis_restarted_and_flushed_while_jobs_flow_loses_none(

@@ -21,7 +21,7 @@ from store.errors import Overloaded
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended
+from tests.jobs.jobs_world import Recorder, ended, no_jobs
 from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
@@ -232,10 +232,6 @@ async def test_what_comes_under_the_key_of_a_running_job(
     again = await queue.enqueue(task, {"number": 4}, key="k")
     assert again != job
     assert await ended(queue, again) == "done"
-
-
-async def no_jobs(pool: Pool) -> bool:
-    return await pool.fetch("select * from jobs") == []
 
 
 async def test_a_key_is_not_held_by_what_could_not_be_enqueued(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import pytest
 import trio
 
-from jobs.engine.job import Job
 from jobs.tasks import batches
 from jobs.tasks import orphans as orphans_module
 from jobs.tasks.orphans import Orphans
@@ -19,6 +18,7 @@ from store import accounts, analytics, emails, jobs, messages, outbox, retention
 from store.objects.folder import Folder
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
+from tests.jobs.jobs_world import a_job
 
 AT_ONCE = 4
 COUNT = 300
@@ -209,13 +209,9 @@ async def test_files_that_are_removed_by_several_runs_at_once_are_counted_once(
     monkeypatch.setattr(orphans_module, "PAGE", 7)
     async with connected(pool.url) as connection:
         await connection.script(fill)
-    reported: list[str] = []
-
-    async def report(progress: str) -> None:
-        reported.append(progress)
 
     async def run() -> int:
-        await getattr(Orphans(pool, folder), task)(Job("1", task, 1, report))
+        await getattr(Orphans(pool, folder), task)(a_job(task))
         return 0
 
     await counted_at_once(run)

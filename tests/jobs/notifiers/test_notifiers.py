@@ -30,6 +30,7 @@ from jobs.notifiers.notifier import Notice, NotifyError, TargetGone
 from jobs.notifiers.webhook import Webhook
 from runtime.config import Config, ConfigError
 from store.notifiers import ApnsTarget, EmailTarget, FcmTarget, Target, WebhookTarget
+from tests.jobs.notice_world import RecordingMailer
 from tests.jobs.push_services import (
     Answer,
     AppleService,
@@ -530,17 +531,6 @@ async def test_second_address_is_tried_if_the_first_refuses(trust: Trust) -> Non
 
 
 COUNTS = {"unread": "12", "conversations": "3"}
-
-
-class RecordingMailer:
-    def __init__(self, *faults: Exception) -> None:
-        self.faults = list(faults)
-        self.sent: list[tuple[str, str, str, dict[str, str]]] = []
-
-    async def send(self, to: str, template: str, *, key: str = "", **values: str) -> None:
-        if self.faults:
-            raise self.faults.pop()
-        self.sent.append((to, template, key, values))
 
 
 async def test_mail_says_how_much_waits_and_no_more() -> None:

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from client.http import Credentials
-from jobs.engine.job import GiveUp, Job
+from jobs.engine.job import GiveUp
 from jobs.engine.task import BadPayload, Every, Task
 from jobs.tasks import analytics as jobs_analytics
 from jobs.tasks.analytics import Analytics
@@ -20,16 +20,8 @@ from store.analytics import Day
 from store.last_seen import touch
 from store.objects.interface import Entry
 from store.postgres.pool import Pool
-from tests.jobs.jobs_world import send_message
+from tests.jobs.jobs_world import a_job, send_message
 from tests.people import new_direct, new_user
-
-
-def a_job(reports: list[str] | None = None) -> Job:
-    async def report(progress: str) -> None:
-        if reports is not None:
-            reports.append(progress)
-
-    return Job("1", "analytics", 1, report)
 
 
 @pytest.fixture
@@ -65,20 +57,20 @@ async def test_a_run_counts_all_days_that_were_not_counted_and_another_changes_n
     task = Analytics(pool)
     while (await outbox.decide(pool, window_s=0))[0]:
         pass
-    await task.analytics(a_job(reports))
+    await task.analytics(a_job("analytics", reports=reports))
     found = await last_days(pool)
     assert figures(found) == RIGHT
     today = found[-1].day
     assert reports[:2] == [f"closed {today - timedelta(days=ago)}" for ago in (3, 2)]
     reports.clear()
-    await task.analytics(a_job(reports))
+    await task.analytics(a_job("analytics", reports=reports))
     assert (figures(await last_days(pool)), reports) == (RIGHT, [])
 
 
 async def test_runs_at_once_while_messages_are_decided_count_right(pool: Pool, people: list[Credentials]) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(Analytics(pool).analytics, a_job())
+            nursery.start_soon(Analytics(pool).analytics, a_job("analytics"))
             nursery.start_soon(lambda: outbox.decide(pool, window_s=0))
     assert figures(await last_days(pool)) == RIGHT
 
@@ -107,9 +99,9 @@ async def test_a_run_that_is_cut_off_anywhere_is_completed_by_the_next(
 
             with monkeypatch.context() as patch:
                 patch.setattr(Pool, "fetch", cut)
-                await Analytics(pool).analytics(a_job())
+                await Analytics(pool).analytics(a_job("analytics"))
         is_cut = scope.cancelled_caught
-        await Analytics(pool).analytics(a_job())
+        await Analytics(pool).analytics(a_job("analytics"))
         assert figures(await last_days(pool)) == RIGHT
         runs += 1
     assert runs > 10
@@ -117,9 +109,9 @@ async def test_a_run_that_is_cut_off_anywhere_is_completed_by_the_next(
 
 async def test_who_was_active_yesterday_and_is_told_of_late_is_counted(pool: Pool, people: list[Credentials]) -> None:
     task = Analytics(pool)
-    await task.analytics(a_job())
+    await task.analytics(a_job("analytics"))
     await touch(pool, [people[2].user], [86_400_000_000])
-    await task.analytics(a_job())
+    await task.analytics(a_job("analytics"))
     assert [day.active_users for day in await last_days(pool, 2)] == [3, 3]
 
 
@@ -141,7 +133,7 @@ async def test_the_object_store_is_looked_at_once_a_day(pool: Pool) -> None:
     objects: Any = SomeObjects()
     task = Analytics(pool, objects)
     for _ in range(2):
-        await task.analytics(a_job())
+        await task.analytics(a_job("analytics"))
     [today] = await last_days(pool, 1)
     assert (objects.listed, today.storage["objects"]) == (1, 4711)
     assert today.storage["message_tables"]
@@ -154,7 +146,7 @@ async def test_an_object_store_that_takes_too_long_is_left_out_and_logged(
     objects: Any = SomeObjects()
     objects.hanging = True
     with structlog.testing.capture_logs() as logs:
-        await Analytics(pool, objects).analytics(a_job())
+        await Analytics(pool, objects).analytics(a_job("analytics"))
     assert [line["event"] for line in logs] == ["objects_not_measured"]
     [today] = await last_days(pool, 1)
     assert today.storage["objects"] is None
@@ -166,22 +158,22 @@ async def test_a_day_is_recounted_and_is_the_same(pool: Pool, people: list[Crede
     yesterday = await analytics.today(pool) - timedelta(days=1)
     await outbox.decide(pool, window_s=0)
     for removed in ("analytics where metric <> 'messages'", "sends", "activity"):
-        await task.recount(a_job(), yesterday)
+        await task.recount(a_job("analytics"), yesterday)
         assert figures(await last_days(pool, 2))[0] == (2, 2, 0)
         await pool.fetch(f"delete from {removed}")
-    await task.recount(a_job(), yesterday)
+    await task.recount(a_job("analytics"), yesterday)
     assert figures(await last_days(pool, 2))[0] == (2, 2, 0), "what retention has removed counts"
 
 
 async def test_a_day_that_is_yet_to_come_is_not_counted(pool: Pool) -> None:
     with pytest.raises(GiveUp, match="yet to come"):
-        await Analytics(pool).recount(a_job(), await analytics.today(pool) + timedelta(days=1))
+        await Analytics(pool).recount(a_job("analytics"), await analytics.today(pool) + timedelta(days=1))
 
 
 async def test_they_are_tasks(pool: Pool) -> None:
     both = Analytics(pool)
     assert Task(both.analytics, schedule=Every(300), timeout_s=300).name == "analytics"
     recount = Task(both.recount, timeout_s=300)
-    await recount.call(a_job(), recount.encode({"day": date(2026, 1, 31)}))
+    await recount.call(a_job("analytics"), recount.encode({"day": date(2026, 1, 31)}))
     with pytest.raises(BadPayload):
         recount.decode(b'{"day": "2026-02-30"}')

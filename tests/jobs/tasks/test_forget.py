@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import trio
 
-from jobs.engine.job import Job
 from jobs.tasks import batches
 from jobs.tasks import forget as forget_module
 from jobs.tasks.forget import Forgetting
@@ -21,7 +20,7 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.revisions import forget_revisions
-from tests.jobs.jobs_world import send_message
+from tests.jobs.jobs_world import a_job, send_message
 from tests.people import new_device, new_direct, new_user
 from tests.waiting import wait_until
 
@@ -36,17 +35,6 @@ from generate_series(1, 5000) n,
          select now() - make_interval(days => case when n <= 4990 then {TEMP_ID_DAYS + 3} else 1 end, secs => n)
      ) as _ (t)
 """
-
-
-class Reports:
-    """A job, and what it reports."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.job = Job("1", "forget", 1, self._report)
-
-    async def _report(self, progress: str) -> None:
-        self.said.append(progress)
 
 
 @pytest.fixture
@@ -74,13 +62,13 @@ async def test_one_run_forgets_all_that_is_old_in_batches(pool: Pool) -> None:
         "insert into revisions (conversation_id, seq, at)"
         f" values (gen_random_uuid(), 1, now() - interval '{CURSOR_DAYS + 3} days'), (gen_random_uuid(), 2, now())"
     )
-    runs = [Reports(), Reports()]
+    runs: list[list[str]] = [[], []]
     async with trio.open_nursery() as nursery:
-        for run in runs:
-            nursery.start_soon(Forgetting(pool).forget, run.job)
+        for reports in runs:
+            nursery.start_soon(Forgetting(pool).forget, a_job("forget", reports=reports))
     assert await pool.fetch("select count(*) from sends") == [(10,)]
     assert await pool.fetch("select seq from revisions") == [(2,)]
-    assert max(len(run.said) for run in runs) >= 2, "more than one batch"
+    assert max(map(len, runs)) >= 2, "more than one batch"
 
 
 async def test_run_ends_when_its_time_is_up_and_the_next_one_goes_on(
@@ -91,7 +79,7 @@ async def test_run_ends_when_its_time_is_up_and_the_next_one_goes_on(
     await pool.fetch(KEYS)
     left = []
     for _ in range(3):
-        await Forgetting(pool).forget(Reports().job)
+        await Forgetting(pool).forget(a_job("forget"))
         [(count,)] = await pool.fetch("select count(*) from sends")
         left.append(count)
     assert left == [3000, 1000, 10]
@@ -132,7 +120,7 @@ async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
     await pool.fetch(f"update devices set {change} where id = %s", (uuid(alice.device),))
     with pytest.raises(before):
         await accounts.device_by_token(pool, alice.token)
-    await Forgetting(pool).expired_tokens(Reports().job)
+    await Forgetting(pool).expired_tokens(a_job("forget"))
     with pytest.raises(TokenUnknown if is_forgotten else before):
         await accounts.device_by_token(pool, alice.token)
     assert (await accounts.device_by_token(pool, other.token)).device == other.device
@@ -143,10 +131,10 @@ async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
 async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: Pool) -> None:
     alice = await new_user(pool, "alice")
     new, _, _ = await accounts.refresh_token(pool, alice.device, alice.token, lifetime_s=90 * 86400)
-    await Forgetting(pool).expired_tokens(Reports().job)
+    await Forgetting(pool).expired_tokens(a_job("forget"))
     assert (await accounts.device_by_token(pool, alice.token)).device == alice.device
     await pool.fetch(f"update devices set former_expires = now() - interval '{OLD} days'")
-    await Forgetting(pool).expired_tokens(Reports().job)
+    await Forgetting(pool).expired_tokens(a_job("forget"))
     assert await pool.fetch("select former_token_hash, former_expires from devices") == [(None, None)]
     with pytest.raises(TokenUnknown):
         await accounts.device_by_token(pool, alice.token)
@@ -163,16 +151,16 @@ async def test_tokens_are_forgotten_in_batches_which_pass_over_who_is_locked(
     for _ in range(6):
         await new_device(pool, alice.user)
     await pool.fetch(f"update devices set expires = now() - interval '{OLD} days'")
-    reports = Reports()
+    reports: list[str] = []
     async with connected(pool.url) as connection:
         await connection.query("begin")
         await connection.query("update devices set revoked = now() where id = %s", (uuid(alice.device),))
         with trio.fail_after(5):
-            await Forgetting(pool).expired_tokens(reports.job)
+            await Forgetting(pool).expired_tokens(a_job("forget", reports=reports))
         await connection.query("rollback")
-    assert reports.said == ["2 tokens", "4 tokens", "6 tokens"]
+    assert reports == ["2 tokens", "4 tokens", "6 tokens"]
     assert await pool.fetch("select id from devices where token_hash is not null") == [(alice.device,)]
-    await Forgetting(pool).expired_tokens(Reports().job)
+    await Forgetting(pool).expired_tokens(a_job("forget"))
     assert await pool.fetch("select 1 from devices where token_hash is not null") == []
 
 

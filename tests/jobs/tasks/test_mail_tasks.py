@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from client.http import Credentials
-from jobs.engine.job import GiveUp, Job
+from jobs.engine.job import GiveUp
 from jobs.engine.task import Backoff, Task
 from jobs.mail.mailer import Mailer
 from jobs.mail.smtp import NotSent
@@ -24,7 +24,7 @@ from store.errors import DatabaseError
 from store.marks import Mark, mark
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
-from tests.jobs.jobs_world import send_message
+from tests.jobs.jobs_world import a_job, send_message
 from tests.mail_server import MailServer, open_mail_server
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.waiting import wait_until
@@ -74,24 +74,16 @@ async def waiting(pool: Pool) -> list[str]:
 
 async def run_jobs(pool: Pool, tasks: MailTasks) -> None:
     """Run what waits, once, from its payload as Postgres has it; what succeeds goes."""
-
-    async def report(_: str) -> None:
-        pass
-
     known = {each.name: each for each in map(Task, (tasks.verify_email, tasks.new_device, tasks.digests, tasks.digest))}
     for id, name, payload in await pool.fetch("select id, task, payload::text from jobs order by id"):
-        await known[name].call(Job(str(id), name, 1, report), payload.encode())
+        await known[name].call(a_job(name, id=str(id)), payload.encode())
         await pool.fetch("delete from jobs where id = %s", (id,))
 
 
 async def look_for_digests(tasks: MailTasks) -> list[str]:
     """Run the scheduled task; what it reported."""
-    reports = []
-
-    async def report(progress: str) -> None:
-        reports.append(progress)
-
-    await tasks.digests(Job("1", "digests", 1, report))
+    reports: list[str] = []
+    await tasks.digests(a_job("digests", reports=reports))
     return reports
 
 

@@ -12,7 +12,6 @@ import pytest
 import trio
 
 from client.http import Credentials
-from jobs.engine.job import Job
 from jobs.notifiers.notifier import Notice, NotifyError
 from store import accounts, contacts, conversations, emails, outbox, participants, profiles, revisions
 from store import notifiers as store
@@ -21,8 +20,8 @@ from store.notifiers import ApnsTarget, EmailTarget, FcmTarget, Target, WebhookT
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.quiet_hours import set_quiet_hours
-from tests.jobs.jobs_world import send_message
-from tests.jobs.notice_world import PAUSES_S, READ_AFTER_S, WINDOW_S, World, night_now, silent
+from tests.jobs.jobs_world import a_job, send_message
+from tests.jobs.notice_world import PAUSES_S, READ_AFTER_S, WINDOW_S, World, night_now
 from tests.people import new_device, new_direct, new_group, new_user
 
 HOOK: Final = WebhookTarget("https://hook.example/", "whsec_")
@@ -56,7 +55,7 @@ class Talk(NamedTuple):
         for place, notice in self.world.recorder.told:
             if notice.user.bytes == self.bob.user:
                 told.setdefault(place, []).append(notice.unread)
-        for address, _, values in self.world.mailer.sent:
+        for address, _, _, values in self.world.mailer.sent:
             told.setdefault(address, []).append(int(values["unread"]))
         return told
 
@@ -406,7 +405,7 @@ async def test_delivery_before_a_notice_could_be_given_does_not_silence_it_for_g
     await talk.pool.fetch("update outbox set created = created - interval '11 s'")
     assert await outbox.decide(talk.pool, window_s=WINDOW_S) == (1, 1)
     if comes == "while it waits for its turn":
-        await talk.world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=talk.bob.user))
+        await talk.world.notices.offline_notice(a_job("offline_notice"), UUID(bytes=talk.bob.user))
         await talk.pool.fetch("delete from jobs where task = 'offline_notice'")
     await talk.mark(talk.bob)
     await talk.world.later(0)
@@ -534,7 +533,7 @@ async def test_notice_says_how_many_messages_wait_in_how_many_conversations_as_t
     counts = {each.conversation: each.unread_count for each in listed}
     assert counts == {talk.conversation: 3, group: 7, muted: 7}
     assert {(notice.unread, notice.conversations) for _, notice in talk.world.recorder.told} == {(10, 2)}
-    assert [values for _, _, values in talk.world.mailer.sent] == [{"unread": "10", "conversations": "2"}]
+    assert [values for _, _, _, values in talk.world.mailer.sent] == [{"unread": "10", "conversations": "2"}]
 
 
 # Withdrawals
@@ -657,7 +656,7 @@ async def test_repeated_run_neither_tells_nor_withdraws_twice(talk: Talk) -> Non
     [(name, notifier)] = await talk.pool.fetch(
         "select s.name, n.id from notices s join notifiers n on n.id = s.notifier_id where n.kind = 'webhook'"
     )
-    job = Job("7", "notify", 2, silent)
+    job = a_job("notify", id="7", attempt=2)
     await talk.world.notices.notify(job, UUID(bytes=notifier), UUID(bytes=talk.bob.user), name)
     assert talk.told[HOOK.place] == [1]
     await talk.mark(talk.bob, read=True)

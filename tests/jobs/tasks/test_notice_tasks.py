@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from client.http import Credentials
-from jobs.engine.job import GiveUp, Job, Snooze
+from jobs.engine.job import GiveUp, Snooze
 from jobs.notifiers.notifier import Notice, NotifyError, TargetGone
 from jobs.tasks import notices as notices_module
 from protocol.frames import Message
@@ -21,8 +21,8 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.quiet_hours import QuietHours, set_quiet_hours
 from store.sync import sync
-from tests.jobs.jobs_world import send_message
-from tests.jobs.notice_world import Recorder, World, night_now, silent
+from tests.jobs.jobs_world import a_job, send_message
+from tests.jobs.notice_world import RecordingNotifier, World, night_now
 from tests.people import new_device, new_direct, new_group, new_user
 
 FIRST, SECOND = WebhookTarget("https://first.example/", "whsec_"), WebhookTarget("https://second.example/", "whsec_")
@@ -87,7 +87,7 @@ async def test_notice_is_cancelled_if_the_messages_were_delivered_meanwhile(
     await send_message(pool, conversation, alice.user)
     await world.end_window(bob)
     if when != "before the window's end":
-        await world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=bob.user))
+        await world.notices.offline_notice(a_job("offline_notice"), UUID(bytes=bob.user))
         await pool.fetch("delete from jobs where task = 'offline_notice'")
     if when == "between two attempts":
         world.recorder.faults[FIRST.url] = [NotifyError("status 500")]
@@ -144,7 +144,7 @@ async def test_in_quiet_hours_a_notice_waits_for_their_end(
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     await world.end_window(bob)
     if begin != "before the window's end":
-        await world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=bob.user))
+        await world.notices.offline_notice(a_job("offline_notice"), UUID(bytes=bob.user))
         await pool.fetch("delete from jobs where task = 'offline_notice'")
     await set_quiet_hours(pool, bob.user, night_now(lasts=60))
     [(_, outcome)] = await world.run_due()
@@ -192,7 +192,7 @@ async def test_repetition_of_a_window_tells_nobody_twice_and_the_next_window_doe
     await world.end_window(bob)
     [(job,)] = await pool.fetch("select id from jobs")
     for _ in range(2):
-        await world.notices.offline_notice(Job(str(job), "offline_notice", 1, silent), UUID(bytes=bob.user))
+        await world.notices.offline_notice(a_job("offline_notice", id=str(job)), UUID(bytes=bob.user))
         await pool.fetch("update jobs set due = 'infinity' where task = 'offline_notice'")
         await world.run_due()
     assert len(world.recorder.told) == 1
@@ -232,7 +232,7 @@ async def test_target_that_is_gone_is_forgotten_unless_there_is_another_by_then(
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     renewed = WebhookTarget(SECOND.url, "whsec_another")
 
-    class Renewing(Recorder):
+    class Renewing(RecordingNotifier):
         async def notify(self, target: Target, notice: Notice) -> None:
             if target == SECOND:
                 await store.add(pool, bob.user, renewed)
@@ -370,7 +370,7 @@ async def test_notice_goes_to_the_address_that_the_user_has_verified_at_that_tim
         await send_message(pool, conversation, alice.user)
         await pool.fetch("delete from jobs where task = 'verify_email'")
         await world.notice(bob)
-    assert [(to, template, values) for to, template, values in world.mailer.sent] == [
+    assert [(to, template, values) for to, template, _, values in world.mailer.sent] == [
         ("old@alo.example", "offline_notice", {"unread": "2", "conversations": "1"})
     ]
 
@@ -382,7 +382,7 @@ async def test_device_that_was_revoked_is_told_nothing(world: World, pool: Pool,
     await store.add(pool, bob.user, ApnsTarget("a1b2"), device=phone.device)
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     await world.end_window(bob)
-    await world.notices.offline_notice(Job("1", "offline_notice", 1, silent), UUID(bytes=bob.user))
+    await world.notices.offline_notice(a_job("offline_notice"), UUID(bytes=bob.user))
     await accounts.revoke_device(pool, bob.user, phone.device)
     await world.run_due()
     assert world.recorder.told == []
@@ -390,7 +390,7 @@ async def test_device_that_was_revoked_is_told_nothing(world: World, pool: Pool,
 
 
 async def test_notice_for_a_user_or_notifier_that_is_not_there_ends(world: World) -> None:
-    nobody, job = UUID(int=1), Job("1", "notify", 1, silent)
+    nobody, job = UUID(int=1), a_job("notify")
     await world.notices.offline_notice(job, nobody)
     await world.notices.notify(job, nobody, nobody, "1-1")
 

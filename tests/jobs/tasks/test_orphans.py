@@ -14,7 +14,7 @@ import trio
 from structlog.testing import capture_logs
 
 from client.http import Credentials
-from jobs.engine.job import Job, Snooze
+from jobs.engine.job import Snooze
 from jobs.tasks import batches
 from jobs.tasks import orphans as orphans_module
 from jobs.tasks.orphans import Orphans
@@ -26,17 +26,13 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid, uuids
 from store.postgres.pool import Pool
 from store.revisions import delete_for_everyone, delete_for_me, edit
-from tests.jobs.jobs_world import send_message
+from tests.jobs.jobs_world import a_job, send_message
 from tests.people import new_direct, new_user
 
 HOURS_25 = 25 * 3600.0
 
 
-async def _no_report(progress: str) -> None:
-    pass
-
-
-JOB = Job("1", "orphans", 1, _no_report)
+JOB = a_job("orphans")
 
 
 @pytest.fixture(autouse=True)

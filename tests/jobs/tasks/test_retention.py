@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import trio
 from msgspec.structs import replace
 
 from client.http import Credentials
-from jobs.engine.job import Job
 from jobs.engine.metrics import Metrics
 from jobs.tasks import retention as retention_module
 from jobs.tasks.registry import open_work
@@ -31,20 +30,10 @@ from store.redis.client import Redis
 from store.redis.directory import beat, enter
 from store.redis.entries import AddressedPush, decode_entry
 from tests.ageing import age
+from tests.jobs.jobs_world import a_job
 from tests.people import new_group, new_user
 
 NODE = b"nodenode"
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncGenerator[Redis, None]:
-    redis = Redis(redis_url)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(redis.run)
-        with trio.fail_after(10):
-            await redis.wait_connected()
-        yield redis
-        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -74,11 +63,8 @@ async def talk(pool: Pool, people: list[Credentials]) -> bytes:
 
 
 async def run(retention: Retention) -> None:
-    async def report(progress: str) -> None:
-        assert progress
-
     with trio.fail_after(20):
-        await retention.retention(Job("1", "retention", 1, report))
+        await retention.retention(a_job("retention"))
 
 
 async def held(pool: Pool, user: bytes, talk: bytes) -> tuple[int, list[Message | Tombstone]]:
@@ -122,13 +108,9 @@ async def test_deleted_messages_are_counted_among_the_worker_s_metrics(pool: Poo
 
         assert removed() == 0
         with trio.fail_after(20):
-            await work.tasks["retention"].call(Job("1", "retention", 1, no_report), b"{}")
+            await work.tasks["retention"].call(a_job("retention"), b"{}")
         assert removed() == 5
     assert await stored(pool) == [6, 7]
-
-
-async def no_report(_: str) -> None:
-    pass
 
 
 async def test_without_an_object_store_it_is_deleted(pool: Pool, redis: Redis, talk: bytes) -> None:
