@@ -6,7 +6,9 @@ real client encrypts before `send` and decrypts after receiving.
 | module | about |
 |---|---|
 | `http` | accounts, lists and history over HTTP |
-| `connection` | one WebSocket connection: requests, their replies, pushes |
+| `dial`, `tls`, `stream`, `websocket` | from the URL of a gateway to a WebSocket |
+| `connection`, `pending` | one connection: requests wait for their replies, pushes are handed on |
+| `requests` | a method for each request |
 | `link` | a connection that is made anew, with a token that is renewed |
 | `mailbox`, `marks` | what this device holds, without any I/O: order, duplicates, revisions, holes, marks |
 | `session` | a device that stays connected and misses nothing: link + mailbox |

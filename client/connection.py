@@ -1,4 +1,4 @@
-"""One WebSocket connection to a gateway: requests and their replies, pushes, the end. The only user of trio-websocket.
+"""One WebSocket connection to a gateway: requests and their replies, pushes, the end.
 
 One task reads, one writes, and `Connection._close` closes; they live as long as `async with connect(...)`.
 """
@@ -8,50 +8,30 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 import msgspec
 import trio
 import trio_websocket
 
 from client import VERSION
-from client.dial import InvalidAddress, open_stream
-from client.errors import ClientFailure, ConnectionLost, InvalidAuthorities, NoReply, RequestRefused, Unreachable
+from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from client.nursery import open_service_nursery
 from client.pending import Pending
-from client.reasons import reason_of
+from client.requests import REPLY_TIMEOUT_S, Requests, expect
 from client.stream import HeardStream
+from client.websocket import open_websocket
 from protocol import limits
 from protocol.codec import decode_from_server, encode_request
 from protocol.codes import CloseCode
 from protocol.errors import RemoteProtocolError
 from protocol.frames import (
     Bye,
-    Conversations,
-    Delete,
-    Done,
-    Edit,
     Error,
     Hello,
-    History,
-    List,
-    MarkDelivered,
-    MarkRead,
-    Messages,
     Push,
-    Refresh,
-    Refreshed,
     Reply,
     Request,
-    Revised,
-    Send,
-    Sent,
-    SetTyping,
-    Status,
-    Statuses,
-    Sync,
-    Synced,
-    Watch,
     Welcome,
     name_of,
 )
@@ -62,14 +42,8 @@ NAME: Final = f"alo-python/{VERSION}"
 CONNECT_TIMEOUT_S: Final = 10.0
 """From looking up the name to `Welcome`; the server's own patience is `limits.HELLO_TIMEOUT_S`."""
 
-REPLY_TIMEOUT_S: Final = 15.0
-"""For the reply to one request."""
-
 WRITE_TIMEOUT_S: Final = 30.0
 """For one WebSocket message to be taken by the network; after that the other end is gone or stuck."""
-
-SYNC_TIMEOUT_S: Final = 60.0
-"""For the reply to `sync`, which comes after all that is new: 256 KiB take half of this on the slowest of networks."""
 
 PAGES_AHEAD: Final = 16
 """Of what is new, asked for at once: about 1.5 MiB for each round trip. What else is asked for waits for them."""
@@ -82,7 +56,6 @@ _ABNORMAL: Final = 1006
 _MAX_REASON_BYTES: Final = 123
 
 OnPush: TypeAlias = Callable[[Push], Awaitable[None]]
-_R = TypeVar("_R", bound=Reply)
 
 
 @asynccontextmanager
@@ -116,7 +89,7 @@ async def connect(
     :raises ConnectionLost: if the server closed instead of welcoming, for instance with `UNAUTHENTICATED`; with
         `UNSUPPORTED_VERSION` also if this client cannot speak the version that the server has chosen.
     """
-    async with _open_websocket(url, timeout_s) as (socket, stream, deadline), open_service_nursery() as nursery:
+    async with open_websocket(url, timeout_s) as (socket, stream, deadline), open_service_nursery() as nursery:
         connection = Connection(socket, stream, on_push)
         nursery.start_soon(connection._read)
         nursery.start_soon(connection._write)
@@ -138,7 +111,7 @@ async def open_raw(url: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncGe
 
     Nothing is written but by `send_bytes` and `request`, nothing is read but by `receive_bytes`.
     """
-    async with _open_websocket(url, timeout_s) as (socket, stream, _), open_service_nursery() as nursery:
+    async with open_websocket(url, timeout_s) as (socket, stream, _), open_service_nursery() as nursery:
         connection = Connection(socket, stream, None)
         nursery.start_soon(connection._write)
         try:
@@ -147,7 +120,7 @@ async def open_raw(url: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncGe
             await connection.aclose()
 
 
-class Connection:
+class Connection(Requests):
     """An open connection; made by `connect`.
 
     Whatever waits raises `ConnectionLost` when it ends. Any number of tasks may make requests at the same time; beyond
@@ -174,134 +147,6 @@ class Connection:
         self._is_leaving = False
         self._is_closing = False
         self._closed = trio.Event()
-
-    async def send(
-        self,
-        conversation: bytes,
-        content: bytes,
-        *,
-        temp_id: bytes,
-        content_type: str = "application/octet-stream",
-        nonce: bytes | None = None,
-        ephemeral_public_key: bytes | None = None,
-        reply_to: int | None = None,
-        timeout_s: float = REPLY_TIMEOUT_S,
-    ) -> Sent:
-        """Send one message; returns when it is committed. Raises what `request` raises.
-
-        :param temp_id: 16 bytes, best a UUID of version 7. To try again, use the same: the message is stored once.
-        :param reply_to: the seq of the message that it answers.
-        """
-        frame = Send(0, conversation, content_type, content, nonce, ephemeral_public_key, temp_id, reply_to)
-        return _expect(Sent, await self.request(frame, timeout_s=timeout_s))
-
-    async def mark_delivered(self, marks: list[tuple[bytes, int]], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
-        """Say that this device has stored conversations up to a `seq` each. Raises what `request` raises.
-
-        :param marks: 1 to `limits.MAX_MARKS` pairs (conversation, seq).
-        """
-        _expect(Done, await self.request(MarkDelivered(0, marks), timeout_s=timeout_s))
-
-    async def mark_read(self, marks: list[tuple[bytes, int]], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
-        """Say that the user has read conversations up to a `seq` each. Raises what `request` raises.
-
-        :param marks: 1 to `limits.MAX_MARKS` pairs (conversation, seq).
-        """
-        _expect(Done, await self.request(MarkRead(0, marks), timeout_s=timeout_s))
-
-    async def edit(
-        self,
-        conversation: bytes,
-        seq: int,
-        content: bytes,
-        *,
-        revision: int,
-        content_type: str = "application/octet-stream",
-        nonce: bytes | None = None,
-        ephemeral_public_key: bytes | None = None,
-        timeout_s: float = REPLY_TIMEOUT_S,
-    ) -> Revised:
-        """Put other content into a message of one's own; returns its new revision. Raises what `request` raises.
-
-        :param revision: the one that is known, 0 for a message as it was sent. To try again, give the same.
-        """
-        frame = Edit(0, conversation, seq, content_type, content, nonce, ephemeral_public_key, revision)
-        return _expect(Revised, await self.request(frame, timeout_s=timeout_s))
-
-    async def delete(
-        self, conversation: bytes, seq: int, *, for_everyone: bool, timeout_s: float = REPLY_TIMEOUT_S
-    ) -> None:
-        """Delete a message; to do so again changes nothing. Raises what `request` raises.
-
-        :param for_everyone: only its sender may; else for this user alone.
-        """
-        _expect(Done, await self.request(Delete(0, conversation, seq, for_everyone), timeout_s=timeout_s))
-
-    async def set_typing(self, conversation: bytes, is_typing: bool, *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
-        """Say that the user types, every 3 s while it goes on, or has stopped. Raises what `request` raises."""
-        _expect(Done, await self.request(SetTyping(0, conversation, is_typing), timeout_s=timeout_s))
-
-    async def watch(self, users: list[bytes], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
-        """From now on hear of these users' presence and of no others'. Raises what `request` raises.
-
-        When this returns, a `Presence` has come for each of them who shares a conversation with this user.
-
-        :param users: at most `limits.MAX_WATCHED`.
-        """
-        _expect(Done, await self.request(Watch(0, users), timeout_s=timeout_s))
-
-    async def sync(
-        self,
-        cursor: bytes | None,
-        *,
-        count: int | None = None,
-        pages: int | None = None,
-        timeout_s: float = SYNC_TIMEOUT_S,
-    ) -> Synced:
-        """Have what is new since a cursor pushed; all of it has been handled when this returns.
-
-        Raises what `request` raises.
-
-        :param cursor: of the last `Synced`; None for a device that holds nothing.
-        :param count: of each conversation at most so many new messages, the last ones; those before them are a gap.
-        :param pages: at most so many, up to `limits.MAX_PAGES`; each but the last ends with a `Cursor` push.
-        """
-        return _expect(Synced, await self.request(Sync(0, cursor, count, pages), timeout_s=timeout_s))
-
-    async def history(
-        self,
-        conversation: bytes,
-        *,
-        count: int | None = None,
-        before: int | None = None,
-        after: int | None = None,
-        timeout_s: float = REPLY_TIMEOUT_S,
-    ) -> Messages:
-        """A page of messages: newest first, or with `after` oldest first. Raises what `request` raises.
-
-        :param count: at most so many, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
-        :param before: only those with a smaller seq; to read on, the page's last one.
-        :param after: only those with a greater seq; to read on, the page's last one.
-        """
-        frame = History(0, conversation, count, before, after)
-        return _expect(Messages, await self.request(frame, timeout_s=timeout_s))
-
-    async def list_conversations(
-        self, *, cursor: bytes | None = None, count: int | None = None, timeout_s: float = REPLY_TIMEOUT_S
-    ) -> Conversations:
-        """A page of the user's conversations, the latest message first. Raises what `request` raises.
-
-        :param cursor: of the page before.
-        :param count: at most so many, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
-        """
-        return _expect(Conversations, await self.request(List(0, cursor, count), timeout_s=timeout_s))
-
-    async def refresh(self, token: str, *, timeout_s: float = REPLY_TIMEOUT_S) -> Refreshed:
-        """A new token for this device; the connection lives as long as that. Raises what `request` raises.
-
-        :param token: the one that is to be replaced; it stays good for a day, in case this is lost.
-        """
-        return _expect(Refreshed, await self.request(Refresh(0, token), timeout_s=timeout_s))
 
     async def bye(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Leave: no more requests, those in flight are answered, the server closes. Raises nothing if it does not.
@@ -363,10 +208,6 @@ class Connection:
         """
         self._lose(_NORMAL, "closed by this client")
         await self._close(_NORMAL, "")
-
-    async def status(self, conversation: bytes, seq: int) -> Statuses:
-        """How far a message has come: with whom, of those for whom it is."""
-        return _expect(Statuses, await self.request(Status(0, conversation, seq)))
 
     async def wait_lost(self) -> ConnectionLost:
         """Wait for the end, return (not raise) why."""
@@ -513,7 +354,7 @@ class Connection:
 
 async def _say_hello(connection: Connection, hello: Hello, timeout_s: float) -> Welcome:
     try:
-        return _expect(Welcome, await connection.request(hello, timeout_s=max(timeout_s, 0)))
+        return expect(Welcome, await connection.request(hello, timeout_s=max(timeout_s, 0)))
     except (NoReply, RequestRefused) as error:
         raise Unreachable(f"hello was not answered with welcome: {error}") from None
     except RemoteProtocolError as error:
@@ -526,73 +367,3 @@ async def _check_version(connection: Connection, asked: int) -> None:
         await connection.bye()
         detail = f"the server speaks version {version} of the protocol, this client {limits.OLDEST_VERSION} to {asked}"
         raise ConnectionLost(CloseCode.UNSUPPORTED_VERSION.value, detail)
-
-
-def _expect(type_: type[_R], reply: Reply) -> _R:
-    if isinstance(reply, type_):
-        return reply
-    detail = f"the server answered with `{name_of(reply)}`, which is no reply to that request"
-    raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)
-
-
-@asynccontextmanager
-async def _open_websocket(
-    url: str, timeout_s: float
-) -> AsyncGenerator[tuple[trio_websocket.WebSocketConnection, HeardStream, float]]:
-    """A WebSocket after its handshake, the stream below it, and the moment (Trio's clock) at which patience ends."""
-    deadline = trio.current_time() + timeout_s
-    stream, host = await _dial(url, timeout_s)
-    socket = None
-    try:
-        async with open_service_nursery() as nursery:
-            with trio.CancelScope(deadline=deadline) as patience:
-                # trio-websocket waits for an answer even when the other side has hung up.
-                nursery.start_soon(stream.cancel_when_ended, patience)
-                socket = await trio_websocket.wrap_client_stream(
-                    nursery,
-                    stream,  # type: ignore[arg-type]  # any stream will do
-                    host,
-                    limits.SOCKET_PATH,
-                    subprotocols=[limits.SUBPROTOCOL],
-                    max_message_size=limits.MAX_WEBSOCKET_MESSAGE_BYTES,
-                    receive_buffer_size=64 * 1024,
-                )
-            if socket is None and stream.ended.is_set():
-                raise Unreachable(f"{url} ended the connection without a WebSocket handshake")
-            if socket is None:
-                raise Unreachable(f"{url} did not complete the WebSocket handshake within {timeout_s:g} s")
-            if socket.subprotocol != limits.SUBPROTOCOL:
-                raise Unreachable(f"{url} does not speak {limits.SUBPROTOCOL}")
-            yield socket, stream, deadline
-    except trio_websocket.ConnectionRejected as error:
-        raise Unreachable(f"{url} answered with status {error.status_code}", _retry_after_s(error)) from None
-    except ClientFailure:
-        raise
-    except Exception as error:
-        # trio-websocket lets errors of its parsers through, such as h11's, if the answer breaks their rules.
-        if socket is not None:
-            raise
-        raise Unreachable(f"{url} does not speak WebSocket") from error
-    finally:
-        await trio.aclose_forcefully(stream)
-
-
-async def _dial(url: str, timeout_s: float) -> tuple[HeardStream, str]:
-    """The stream below a WebSocket, and what to say in the Host header."""
-    try:
-        with trio.fail_after(timeout_s):
-            opened, host = await open_stream(url)
-    except trio.TooSlowError:
-        raise Unreachable(f"{url} did not answer within {timeout_s:g} s") from None
-    except (InvalidAddress, InvalidAuthorities) as error:
-        raise Unreachable(f"{url}: {error}") from error
-    except (OSError, UnicodeError, trio.BrokenResourceError) as error:
-        raise Unreachable(f"{url}: {reason_of(error)}") from error
-    return HeardStream(opened), host
-
-
-def _retry_after_s(rejected: trio_websocket.ConnectionRejected) -> float:
-    for name, value in rejected.headers:
-        if name.lower() == b"retry-after" and value.isdigit():
-            return int(value)
-    return 0

@@ -22,13 +22,14 @@ from typing import Final, Self, TypeAlias
 import trio
 
 from client import backoff
-from client.connection import CLOSE_TIMEOUT_S, NAME, PAGES_AHEAD, SYNC_TIMEOUT_S, Connection
+from client.connection import CLOSE_TIMEOUT_S, NAME, PAGES_AHEAD, Connection
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
 from client.link import Link, OnToken
 from client.mailbox import Entry, Hole, Mailbox
 from client.marks import Marks
 from client.nursery import open_service_nursery
+from client.requests import SYNC_TIMEOUT_S
 from client.signs import Sign
 from protocol import ids, limits
 from protocol.codes import ErrorCode

@@ -26,7 +26,7 @@ DRIVERS = {
     "psycopg": {"store/postgres/driver.py"},
     "hiredis": {"store/redis/client.py", "store/redis/servers.py"},
     "redis": {"store/redis/url.py"},
-    "trio_websocket": {"server/transport/handshake.py", "client/connection.py"},
+    "trio_websocket": {"server/transport/handshake.py", "client/connection.py", "client/websocket.py"},
     "quart": {"server/http/frame.py", "server/http/problems.py", *ROUTES},
     "quart_trio": {"server/http/app.py", "server/http/problems.py", *ROUTES},
     "hypercorn": {"server/http/process.py"},

@@ -10,6 +10,6 @@ from tests.client.client_world import World
 async def world(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """A server in memory, at every gateway URL."""
     made = World(nursery)
-    monkeypatch.setattr("client.connection.open_stream", made.open_stream)
+    monkeypatch.setattr("client.websocket.open_stream", made.open_stream)
     yield made
     nursery.cancel_scope.cancel()

@@ -8,8 +8,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from client import VERSION
-from client.connection import REPLY_TIMEOUT_S, connect, open_raw
+from client.connection import connect, open_raw
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
+from client.requests import REPLY_TIMEOUT_S
 from protocol import limits
 from protocol.codec import encode
 from protocol.codes import CloseCode

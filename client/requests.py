@@ -1,0 +1,189 @@
+"""A method for each request of the protocol: its fields in, its reply out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Final, TypeVar
+
+from protocol.codes import CloseCode
+from protocol.errors import RemoteProtocolError
+from protocol.frames import (
+    Conversations,
+    Delete,
+    Done,
+    Edit,
+    History,
+    List,
+    MarkDelivered,
+    MarkRead,
+    Messages,
+    Refresh,
+    Refreshed,
+    Reply,
+    Request,
+    Revised,
+    Send,
+    Sent,
+    SetTyping,
+    Status,
+    Statuses,
+    Sync,
+    Synced,
+    Watch,
+    name_of,
+)
+
+REPLY_TIMEOUT_S: Final = 15.0
+"""For the reply to one request."""
+
+SYNC_TIMEOUT_S: Final = 60.0
+"""For the reply to `sync`, which comes after all that is new: 256 KiB take half of this on the slowest of networks."""
+
+_R = TypeVar("_R", bound=Reply)
+
+
+class Requests(ABC):
+    """The requests of a connection that has been welcomed, but for `hello` and `ping`."""
+
+    @abstractmethod
+    async def request(self, frame: Request, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
+        """Send a request, return its reply."""
+
+    async def send(
+        self,
+        conversation: bytes,
+        content: bytes,
+        *,
+        temp_id: bytes,
+        content_type: str = "application/octet-stream",
+        nonce: bytes | None = None,
+        ephemeral_public_key: bytes | None = None,
+        reply_to: int | None = None,
+        timeout_s: float = REPLY_TIMEOUT_S,
+    ) -> Sent:
+        """Send one message; returns when it is committed. Raises what `request` raises.
+
+        :param temp_id: 16 bytes, best a UUID of version 7. To try again, use the same: the message is stored once.
+        :param reply_to: the seq of the message that it answers.
+        """
+        frame = Send(0, conversation, content_type, content, nonce, ephemeral_public_key, temp_id, reply_to)
+        return expect(Sent, await self.request(frame, timeout_s=timeout_s))
+
+    async def mark_delivered(self, marks: list[tuple[bytes, int]], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """Say that this device has stored conversations up to a `seq` each. Raises what `request` raises.
+
+        :param marks: 1 to `limits.MAX_MARKS` pairs (conversation, seq).
+        """
+        expect(Done, await self.request(MarkDelivered(0, marks), timeout_s=timeout_s))
+
+    async def mark_read(self, marks: list[tuple[bytes, int]], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """Say that the user has read conversations up to a `seq` each. Raises what `request` raises.
+
+        :param marks: 1 to `limits.MAX_MARKS` pairs (conversation, seq).
+        """
+        expect(Done, await self.request(MarkRead(0, marks), timeout_s=timeout_s))
+
+    async def edit(
+        self,
+        conversation: bytes,
+        seq: int,
+        content: bytes,
+        *,
+        revision: int,
+        content_type: str = "application/octet-stream",
+        nonce: bytes | None = None,
+        ephemeral_public_key: bytes | None = None,
+        timeout_s: float = REPLY_TIMEOUT_S,
+    ) -> Revised:
+        """Put other content into a message of one's own; returns its new revision. Raises what `request` raises.
+
+        :param revision: the one that is known, 0 for a message as it was sent. To try again, give the same.
+        """
+        frame = Edit(0, conversation, seq, content_type, content, nonce, ephemeral_public_key, revision)
+        return expect(Revised, await self.request(frame, timeout_s=timeout_s))
+
+    async def delete(
+        self, conversation: bytes, seq: int, *, for_everyone: bool, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> None:
+        """Delete a message; to do so again changes nothing. Raises what `request` raises.
+
+        :param for_everyone: only its sender may; else for this user alone.
+        """
+        expect(Done, await self.request(Delete(0, conversation, seq, for_everyone), timeout_s=timeout_s))
+
+    async def set_typing(self, conversation: bytes, is_typing: bool, *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """Say that the user types, every 3 s while it goes on, or has stopped. Raises what `request` raises."""
+        expect(Done, await self.request(SetTyping(0, conversation, is_typing), timeout_s=timeout_s))
+
+    async def watch(self, users: list[bytes], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """From now on hear of these users' presence and of no others'. Raises what `request` raises.
+
+        When this returns, a `Presence` has come for each of them who shares a conversation with this user.
+
+        :param users: at most `limits.MAX_WATCHED`.
+        """
+        expect(Done, await self.request(Watch(0, users), timeout_s=timeout_s))
+
+    async def sync(
+        self,
+        cursor: bytes | None,
+        *,
+        count: int | None = None,
+        pages: int | None = None,
+        timeout_s: float = SYNC_TIMEOUT_S,
+    ) -> Synced:
+        """Have what is new since a cursor pushed; all of it has been handled when this returns.
+
+        Raises what `request` raises.
+
+        :param cursor: of the last `Synced`; None for a device that holds nothing.
+        :param count: of each conversation at most so many new messages, the last ones; those before them are a gap.
+        :param pages: at most so many, up to `limits.MAX_PAGES`; each but the last ends with a `Cursor` push.
+        """
+        return expect(Synced, await self.request(Sync(0, cursor, count, pages), timeout_s=timeout_s))
+
+    async def history(
+        self,
+        conversation: bytes,
+        *,
+        count: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        timeout_s: float = REPLY_TIMEOUT_S,
+    ) -> Messages:
+        """A page of messages: newest first, or with `after` oldest first. Raises what `request` raises.
+
+        :param count: at most so many, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
+        :param before: only those with a smaller seq; to read on, the page's last one.
+        :param after: only those with a greater seq; to read on, the page's last one.
+        """
+        frame = History(0, conversation, count, before, after)
+        return expect(Messages, await self.request(frame, timeout_s=timeout_s))
+
+    async def list_conversations(
+        self, *, cursor: bytes | None = None, count: int | None = None, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> Conversations:
+        """A page of the user's conversations, the latest message first. Raises what `request` raises.
+
+        :param cursor: of the page before.
+        :param count: at most so many, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
+        """
+        return expect(Conversations, await self.request(List(0, cursor, count), timeout_s=timeout_s))
+
+    async def refresh(self, token: str, *, timeout_s: float = REPLY_TIMEOUT_S) -> Refreshed:
+        """A new token for this device; the connection lives as long as that. Raises what `request` raises.
+
+        :param token: the one that is to be replaced; it stays good for a day, in case this is lost.
+        """
+        return expect(Refreshed, await self.request(Refresh(0, token), timeout_s=timeout_s))
+
+    async def status(self, conversation: bytes, seq: int) -> Statuses:
+        """How far a message has come: with whom, of those for whom it is."""
+        return expect(Statuses, await self.request(Status(0, conversation, seq)))
+
+
+def expect(type_: type[_R], reply: Reply) -> _R:
+    if isinstance(reply, type_):
+        return reply
+    detail = f"the server answered with `{name_of(reply)}`, which is no reply to that request"
+    raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)
