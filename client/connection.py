@@ -1,6 +1,6 @@
 """One WebSocket connection to a gateway: requests and their replies, pushes, the end.
 
-One task reads, one writes, and `Connection._close` closes; they live as long as `async with connect(...)`.
+One task reads, one writes, and `ClientConnection._close` closes; they live as long as `async with connect(...)`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ async def connect(
     client: str = NAME,
     timeout_s: float = CONNECT_TIMEOUT_S,
     keep_alive_s: float | None = None,
-) -> AsyncGenerator[Connection]:
+) -> AsyncGenerator[ClientConnection]:
     """Connect, say hello, be welcomed. When the block is left, `bye`; when an error leaves it, `aclose` alone.
 
     :param url: of the gateway, like `ws://127.0.0.1:8001`; the path is `limits.SOCKET_PATH`.
@@ -90,7 +90,7 @@ async def connect(
         `UNSUPPORTED_VERSION` also if this client cannot speak the version that the server has chosen.
     """
     async with open_websocket(url, timeout_s) as (socket, stream, deadline), open_service_nursery() as nursery:
-        connection = Connection(socket, stream, on_push)
+        connection = ClientConnection(socket, stream, on_push)
         nursery.start_soon(connection._read)
         nursery.start_soon(connection._write)
         try:
@@ -106,13 +106,13 @@ async def connect(
 
 
 @asynccontextmanager
-async def open_raw(url: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncGenerator[Connection]:
+async def open_raw(url: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncGenerator[ClientConnection]:
     """A connection on which nothing has been said yet, to say the wrong thing: for tests.
 
     Nothing is written but by `send_bytes` and `request`, nothing is read but by `receive_bytes`.
     """
     async with open_websocket(url, timeout_s) as (socket, stream, _), open_service_nursery() as nursery:
-        connection = Connection(socket, stream, None)
+        connection = ClientConnection(socket, stream, None)
         nursery.start_soon(connection._write)
         try:
             yield connection
@@ -120,7 +120,7 @@ async def open_raw(url: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncGe
             await connection.aclose()
 
 
-class Connection(Requests):
+class ClientConnection(Requests):
     """An open connection; made by `connect`.
 
     Whatever waits raises `ConnectionLost` when it ends. Any number of tasks may make requests at the same time; beyond
@@ -352,7 +352,7 @@ class Connection(Requests):
             await trio.aclose_forcefully(self._stream)
 
 
-async def _say_hello(connection: Connection, hello: Hello, timeout_s: float) -> Welcome:
+async def _say_hello(connection: ClientConnection, hello: Hello, timeout_s: float) -> Welcome:
     try:
         return expect(Welcome, await connection.request(hello, timeout_s=max(timeout_s, 0)))
     except (NoReply, RequestRefused) as error:
@@ -361,7 +361,7 @@ async def _say_hello(connection: Connection, hello: Hello, timeout_s: float) -> 
         raise Unreachable(f"hello was not answered with welcome: {error.detail}") from None
 
 
-async def _check_version(connection: Connection, asked: int) -> None:
+async def _check_version(connection: ClientConnection, asked: int) -> None:
     version = connection.welcome.version
     if not limits.OLDEST_VERSION <= version <= asked:
         await connection.bye()

@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from client import backoff
-from client.connection import NAME, PAGES_AHEAD, Connection, OnPush, connect
+from client.connection import NAME, PAGES_AHEAD, ClientConnection, OnPush, connect
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from client.http import Credentials
 from client.nursery import open_service_nursery
@@ -89,7 +89,7 @@ class Link:
         if not socket_urls:
             raise ValueError("a session needs the URL of at least one gateway")
         self.credentials = credentials
-        self.connection: Connection | None = None
+        self.connection: ClientConnection | None = None
         self.last_error: ConnectionLost | Unreachable | None = None
         self._socket_urls = list(socket_urls)
         self._on_push = on_push
@@ -140,13 +140,13 @@ class Link:
         """The time by the server's clock, in milliseconds since 1970; by this machine's before the first welcome."""
         return self._server_ms + round((trio.current_time() - self._welcomed_at) * 1000)
 
-    async def wait_online(self) -> Connection:
+    async def wait_online(self) -> ClientConnection:
         """Wait for a welcomed connection, return it; has no deadline of its own."""
         while self.connection is None:
             await self._online.park()
         return self.connection
 
-    async def insist(self, ask: Callable[[Connection], Awaitable[_T]], timeout_s: float) -> _T:
+    async def insist(self, ask: Callable[[ClientConnection], Awaitable[_T]], timeout_s: float) -> _T:
         """Make a request again and again, over lost connections and errors that may pass, until it is answered.
 
         :param ask: makes it; whatever it is, doing it twice must be as good as doing it once.
@@ -204,7 +204,7 @@ class Link:
         if life.online.is_set() and self.connection is None:
             self._on_offline()
 
-    async def _use(self, life: _Life, connection: Connection, *, is_resumed: bool) -> None:
+    async def _use(self, life: _Life, connection: ClientConnection, *, is_resumed: bool) -> None:
         """Let everybody have this connection until it is lost, and raise why that was; or until another one is
         there."""
         async with open_service_nursery() as nursery:
@@ -224,7 +224,7 @@ class Link:
                     if self.connection is connection:
                         self.connection = self._life = None
 
-    async def _keep_token(self, connection: Connection) -> None:
+    async def _keep_token(self, connection: ClientConnection) -> None:
         # How long the token was good altogether is not known: what has less than a day left is near its end. After a
         # renewal it is known, so that tokens which live for an hour are not renewed all the time.
         rest_s = (connection.welcome.expires - connection.welcome.created) / 1e6
@@ -248,7 +248,7 @@ class Link:
                 failures = 0
                 wait_s = lived_s - min(REFRESH_BEFORE_S, lived_s / 10)
 
-    async def _refresh(self, connection: Connection) -> float:
+    async def _refresh(self, connection: ClientConnection) -> float:
         """Get a new token and hand it on; returns for how long it is good."""
         asked_at = trio.current_time()
         refreshed = await connection.refresh(self.credentials.token)

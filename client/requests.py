@@ -161,14 +161,21 @@ class Requests(ABC):
         return expect(Messages, await self.request(frame, timeout_s=timeout_s))
 
     async def list_conversations(
-        self, *, cursor: bytes | None = None, count: int | None = None, timeout_s: float = REPLY_TIMEOUT_S
+        self,
+        *,
+        cursor: bytes | None = None,
+        count: int | None = None,
+        is_request: bool | None = None,
+        timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Conversations:
         """A page of the user's conversations, the latest message first. Raises what `request` raises.
 
         :param cursor: of the page before.
         :param count: at most so many, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
+        :param is_request: true for the requests, instead of the conversations that are none.
         """
-        return expect(Conversations, await self.request(List(0, cursor, count), timeout_s=timeout_s))
+        frame = List(0, cursor, count, is_request)
+        return expect(Conversations, await self.request(frame, timeout_s=timeout_s))
 
     async def refresh(self, token: str, *, timeout_s: float = REPLY_TIMEOUT_S) -> Refreshed:
         """A new token for this device; the connection lives as long as that. Raises what `request` raises.
@@ -177,9 +184,9 @@ class Requests(ABC):
         """
         return expect(Refreshed, await self.request(Refresh(0, token), timeout_s=timeout_s))
 
-    async def status(self, conversation: bytes, seq: int) -> Statuses:
-        """How far a message has come: with whom, of those for whom it is."""
-        return expect(Statuses, await self.request(Status(0, conversation, seq)))
+    async def status(self, conversation: bytes, seq: int, *, timeout_s: float = REPLY_TIMEOUT_S) -> Statuses:
+        """How far each recipient of a message has come. Raises what `request` raises."""
+        return expect(Statuses, await self.request(Status(0, conversation, seq), timeout_s=timeout_s))
 
 
 def expect(type_: type[_R], reply: Reply) -> _R:

@@ -22,7 +22,7 @@ from typing import Final, Self, TypeAlias
 import trio
 
 from client import backoff
-from client.connection import CLOSE_TIMEOUT_S, NAME, PAGES_AHEAD, Connection
+from client.connection import CLOSE_TIMEOUT_S, NAME, PAGES_AHEAD, ClientConnection
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
 from client.link import Link, OnToken
@@ -61,7 +61,7 @@ _ANEW: Final = (ErrorCode.CURSOR_FOREIGN.value, ErrorCode.CURSOR_EXPIRED.value)
 
 OnSign: TypeAlias = Callable[[Sign], object]
 OnLink: TypeAlias = Callable[[bool], object]
-SayMarks: TypeAlias = Callable[[Connection, list[tuple[bytes, int]]], Awaitable[None]]
+SayMarks: TypeAlias = Callable[[ClientConnection, list[tuple[bytes, int]]], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -209,7 +209,7 @@ class Session:
         """What the server allows, by name; empty while there is no connection."""
         return self._link.connection.limits if self._link.connection else {}
 
-    async def wait_online(self) -> Connection:
+    async def wait_online(self) -> ClientConnection:
         """Wait for a welcomed connection, return it; has no deadline of its own."""
         return await self._link.wait_online()
 
@@ -254,7 +254,7 @@ class Session:
             held = sending.get(key)
             return None if held is None else Sent(0, held.seq, held.message, held.created)
 
-        async def ask(connection: Connection) -> Sent:
+        async def ask(connection: ClientConnection) -> Sent:
             return came() or await connection.send(
                 conversation,
                 content,
@@ -310,7 +310,7 @@ class Session:
         :raises NoReply: if it may be done or not; `Unreachable`: if it is not.
         """
 
-        async def ask(connection: Connection) -> Revised:
+        async def ask(connection: ClientConnection) -> Revised:
             return await connection.edit(
                 message.conversation,
                 message.seq,
@@ -347,7 +347,7 @@ class Session:
         :param for_everyone: its sender may, and an administrator of the group; else for this user alone.
         """
 
-        async def ask(connection: Connection) -> None:
+        async def ask(connection: ClientConnection) -> None:
             await connection.delete(message.conversation, message.seq, for_everyone=for_everyone)
 
         await self._link.insist(ask, timeout_s)
@@ -378,7 +378,7 @@ class Session:
         if before is None:
             return False
 
-        async def ask(connection: Connection) -> Messages:
+        async def ask(connection: ClientConnection) -> Messages:
             return await connection.history(conversation, before=before, count=count)
 
         page = await self._link.insist(ask, timeout_s)
@@ -485,7 +485,7 @@ class Session:
                 failures += 1
                 await trio.sleep(pause_s)
 
-    async def _catch_up(self, connection: Connection) -> bool:
+    async def _catch_up(self, connection: ClientConnection) -> bool:
         """Do one thing about what is missing; returns whether it helped."""
         if self._is_stale or self.mailbox.unknown():
             await self._sync(connection)
@@ -498,7 +498,7 @@ class Session:
         after = {hole[:2] for hole in self.mailbox.holes()}
         return not any(hole[:2] in after for hole in lasting)
 
-    async def _sync(self, connection: Connection) -> None:
+    async def _sync(self, connection: ClientConnection) -> None:
         # Before asking: a `lag` or a reconnection meanwhile sets it, and then all is asked again.
         self._is_stale, self._is_syncing = False, True
         try:
@@ -518,7 +518,7 @@ class Session:
         finally:
             self._is_syncing = False
 
-    async def _fill(self, connection: Connection, hole: Hole) -> None:
+    async def _fill(self, connection: ClientConnection, hole: Hole) -> None:
         try:
             page = await connection.history(
                 hole.conversation, after=hole.after_seq, before=hole.before_seq, count=limits.MAX_COUNT
@@ -543,18 +543,21 @@ class Session:
             if self._link.connection is not None:
                 await self._say_due_marks(self._link.connection)
 
-    async def _say_due_marks(self, connection: Connection) -> None:
+    async def _say_due_marks(self, connection: ClientConnection) -> None:
         for marks, say in self._kinds_of_marks():
             if due := marks.due():
                 await self._say_marks(connection, marks, due, say)
 
     def _kinds_of_marks(self) -> tuple[tuple[Marks, SayMarks], ...]:
         # Anew each time: a mailbox that was dropped has others.
-        return (self.mailbox.delivered, Connection.mark_delivered), (self.mailbox.read, Connection.mark_read)
+        return (self.mailbox.delivered, ClientConnection.mark_delivered), (
+            self.mailbox.read,
+            ClientConnection.mark_read,
+        )
 
     async def _say_marks(
         self,
-        connection: Connection,
+        connection: ClientConnection,
         marks: Marks,
         due: list[tuple[bytes, int]],
         say: SayMarks,

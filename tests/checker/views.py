@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from client.connection import Connection, connect
+from client.connection import ClientConnection, connect
 from client.mailbox import Entry, Mailbox
 from protocol import limits
 from protocol.frames import (
@@ -86,7 +86,7 @@ async def fetch(url: str, token: str, user: bytes) -> Mailbox:
     return mailbox
 
 
-async def _read_all(connection: Connection, mailbox: Mailbox, conversation: bytes) -> None:
+async def _read_all(connection: ClientConnection, mailbox: Mailbox, conversation: bytes) -> None:
     while (before := mailbox.older_before(conversation)) is not None:
         page = await connection.history(conversation, before=before, count=limits.MAX_COUNT)
         if page.first_seq is not None:

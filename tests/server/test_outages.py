@@ -10,7 +10,7 @@ import httpx
 import pytest
 import trio
 
-from client.connection import Connection, connect
+from client.connection import ClientConnection, connect
 from client.errors import RequestRefused
 from client.http import Credentials
 from embedded.postgres import Postgres
@@ -81,7 +81,7 @@ async def test_processes_that_start_without_a_service_say_so_and_wait(
             assert not any("Traceback" in line for line in process.raw)
 
 
-async def retry(connection: Connection, conversation: bytes, content: bytes, refused: list[str]) -> Sent:
+async def retry(connection: ClientConnection, conversation: bytes, content: bytes, refused: list[str]) -> Sent:
     """As a client does: again with the same temp_id, until it is acknowledged."""
     temp_id = uuid4().bytes
     while True:

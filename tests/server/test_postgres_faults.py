@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import trio
 
-from client.connection import Connection, connect
+from client.connection import ClientConnection, connect
 from client.errors import NoReply, RequestRefused
 from embedded.ports import LOOPBACK
 from embedded.postgres import NOT_DURABLE, Postgres
@@ -75,7 +75,9 @@ def either(*hosts: int) -> str:
     return f"postgresql://postgres@{where}/postgres?target_session_attrs=read-write"
 
 
-async def insist(sender: Connection, conversation: bytes, content: bytes, temp_id: bytes) -> tuple[Sent, set[str]]:
+async def insist(
+    sender: ClientConnection, conversation: bytes, content: bytes, temp_id: bytes
+) -> tuple[Sent, set[str]]:
     """The acknowledgement, and the codes of the refusals before it."""
     refusals: set[str] = set()
     while True:

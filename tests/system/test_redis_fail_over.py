@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import trio
 
-from client.connection import Connection, connect
+from client.connection import ClientConnection, connect
 from client.errors import RequestRefused
 from client.http import Credentials
 from embedded.redis import Redis as RedisServer
@@ -46,7 +46,7 @@ class Person:
         """Whether all that the sender has written was pushed here."""
         return {seq for seq, content in stored.items() if content.startswith(sender)} <= self.seen.keys()
 
-    async def say(self, connection: Connection) -> None:
+    async def say(self, connection: ClientConnection) -> None:
         """One message, again and again with the same temp_id until it is acknowledged, as clients do."""
         content, temp_id = b"%s %d" % (self._name, len(self.acked)), uuid4().bytes
         while True:
@@ -60,7 +60,7 @@ class Person:
                 self.acked[content] = sent.seq
                 return
 
-    async def talk(self, connection: Connection) -> None:
+    async def talk(self, connection: ClientConnection) -> None:
         while True:
             await self.say(connection)
             # In all fewer than node.MAX_CATCH_UP: of more, a client has to fetch the first ones, and these do not.

@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 import trio
 
-from client.connection import Connection, connect
+from client.connection import ClientConnection, connect
 from client.errors import ConnectionLost, RequestRefused
 from client.mailbox import Mailbox
 from client.session import open_session
@@ -204,7 +204,7 @@ async def test_a_node_that_started_before_postgres_does_not_serve_by_its_own_clo
             assert (await send(connection, conversation, made_ms=now_ms)).seq == 1
 
 
-async def send(connection: Connection, conversation: bytes, *, made_ms: int | None = None) -> Sent:
+async def send(connection: ClientConnection, conversation: bytes, *, made_ms: int | None = None) -> Sent:
     """A message with a new temp_id: a UUID of version 7 if it is said when that was made."""
     temp_id = uuid4().bytes
     if made_ms is not None:

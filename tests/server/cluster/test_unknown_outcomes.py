@@ -17,7 +17,7 @@ import cbor2
 import pytest
 import trio
 
-from client.connection import Connection, connect
+from client.connection import ClientConnection, connect
 from client.errors import NoReply, RequestRefused
 from client.http import Credentials
 from client.mailbox import Mailbox
@@ -56,7 +56,7 @@ class Device:
         self.cursors = 0
 
     @asynccontextmanager
-    async def connected(self, cursor: bytes | None = None) -> AsyncGenerator[Connection]:
+    async def connected(self, cursor: bytes | None = None) -> AsyncGenerator[ClientConnection]:
         async with connect(self.node.url, self.owner.token, on_push=self._take, cursor=cursor) as connection:
             yield connection
 
@@ -69,7 +69,7 @@ class Device:
         else:
             self.mailbox.feed(push)
 
-    async def begin(self, connection: Connection) -> None:
+    async def begin(self, connection: ClientConnection) -> None:
         """Hold all that there is."""
         self.mailbox = await fetch(self.node.url, self.owner.token, self.owner.user)
         self.mailbox.synced(await connection.sync(self.mailbox.cursor))
@@ -99,7 +99,7 @@ class Scene(NamedTuple):
 
     proxy: Proxy
     pool: Pool
-    writer: Connection
+    writer: ClientConnection
     api: Api
     devices: list[Device]
     bob: Device

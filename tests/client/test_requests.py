@@ -1,0 +1,40 @@
+"""There is a method for each request that a client can make."""
+
+from __future__ import annotations
+
+import pytest
+
+from client.requests import Requests
+from protocol.frames import REQUESTS, Bye, Hello, List, Ping, Reply, Request, name_of
+from tests.protocol.strategies import full
+
+BY_OTHER_MEANS = {
+    Hello: "`connect` says it",
+    Bye: "`ClientConnection.bye` also waits for the end",
+    Ping: "a ping of WebSocket does as well",
+}
+METHODS = {List: "list_conversations"}
+"""Where the name of the request is one of Python's."""
+
+
+class Asked(Exception):
+    """The frame that a method has made."""
+
+
+class Recorder(Requests):
+    async def request(self, frame: Request, *, timeout_s: float = 0) -> Reply:
+        raise Asked(frame, timeout_s)
+
+
+@pytest.mark.parametrize("struct", [struct for struct in REQUESTS if struct not in BY_OTHER_MEANS])
+async def test_each_request_has_a_method_that_makes_it(struct: type[Request]) -> None:
+    """A new request that has none fails here: write a method in `client/requests.py`."""
+    frame = full(struct)
+    method = getattr(Recorder(), METHODS.get(struct, name_of(struct)))
+    fields = {name: getattr(frame, name) for name in struct.__struct_fields__[1:]}
+    with pytest.raises(Asked) as asked:
+        await method(**fields, timeout_s=7.5)
+    made, timeout_s = asked.value.args
+    assert type(made) is struct
+    assert {name: getattr(made, name) for name in fields} == fields
+    assert timeout_s == 7.5
