@@ -15,6 +15,10 @@ import pytest
 
 from client import VERSION
 from client.__main__ import DEFAULT_HTTP_URL, DEFAULT_SOCKET_URL
+from jobs.engine import consumer_group, fetcher, streams
+from jobs.mail import smtp
+from jobs.notifiers import calls
+from jobs.tasks import debounce, forget, notices, retention
 from protocol import features, limits
 from protocol.codec import OPTIONAL, OPTIONAL_IN, decode_from_client, decode_from_server, encode
 from protocol.codes import CloseCode, ErrorCode
@@ -33,6 +37,13 @@ from protocol.frames import (
     name_of,
 )
 from protocol.session import TRANSITIONS, State
+from server.cluster import catch_up, cursor_advance, unknown_outcomes
+from server.delivery import receipt_counts
+from server.gateway import delivery_times, readers, revocations
+from server.transport import outbox
+from store import accounts, analytics, conversations, jobs, latencies, notifiers, sync
+from store.batching import two_lanes
+from store.redis import directory
 from tests.protocol.make_states import diagram
 from tests.protocol.strategies import RECORDS, Record, as_map, full
 from tests.runtime.make_configuration import CONFIGURATION
@@ -322,6 +333,93 @@ def test_the_index_of_decisions_lists_each_with_its_title() -> None:
         assert file.name.startswith(f"{number:04}-"), file.name
         lines.append(f"{number}. [{title.removeprefix(f'# {number}. ')}]({file.name})")
     assert re.findall(r"^\d+\. \[.*$", index.read_text(), re.MULTILINE) == lines
+
+
+NUMBERS = {
+    "docs/decisions/0001-catch-up-instead-of-fan-out-marks.md": (
+        f"when its lease ends ({directory.LEASE_S:g} s)",
+        f"Messages of the last {catch_up.MARGIN_S:g} s",
+    ),
+    "docs/decisions/0002-one-outbox-row-becomes-notices.md": (
+        f"up to one poll ({debounce.POLL_S:g} s)",
+        f"takes its job over after {consumer_group.TAKE_OVER_AFTER_S:g} s",
+        f"or after {jobs.LEASE_S:g} s",
+    ),
+    "docs/decisions/0006-opaque-tokens.md": (f"For {accounts.TOKEN_KEPT_DAYS} days",),
+    "docs/decisions/0009-a-cursor-is-a-snapshot.md": (
+        f"With more than {sync.MAX_UNDER_WAY} the cursor",
+        f"at most {limits.MAX_CURSOR_BYTES:,} bytes",
+        f"good for {limits.CURSOR_DAYS} days",
+        f"up to {limits.MAX_PAGES} pages ahead",
+        f"each {sync.MAX_BYTES // 1024} KiB",
+        f"a node, {cursor_advance.SETTLE_S:g} s old",
+    ),
+    "docs/decisions/0010-a-lagging-reader-pulls.md": (
+        f"more than {outbox.MAX_BYTES // 1024**2} MiB waits",
+        f"nothing at all for {outbox.STUCK_S:g} s",
+    ),
+    "docs/decisions/0011-nodes-ask-for-revocations.md": (
+        f"asks each {revocations.POLL_S:g} s",
+        f"(and {revocations.MARGIN_S:g} s more",
+    ),
+    "docs/decisions/0012-a-temp-id-tells-its-age.md": (
+        f"for {limits.TEMP_ID_DAYS} days from that time",
+        f"deletes {forget.BATCH:,} keys",
+    ),
+    "docs/decisions/0013-two-lanes-of-sends.md": (
+        f"waits {two_lanes.LOCK_WAIT_S:g} s in line",
+        f"has been there for {two_lanes.PATIENCE_S:g} s",
+    ),
+    "docs/decisions/0017-receipts.md": (
+        f"With more than {limits.MAX_SHOWN} participants",
+        f"every {receipt_counts.INTERVAL_S:g} s at most",
+        f"the last {receipt_counts.MAX_MESSAGES} messages",
+        f"the last {limits.COUNTED}, fresh or resumed",
+        f"the latest {limits.MAX_FORMER} ended stays",
+    ),
+    "docs/decisions/0019-one-redis-or-two.md": (f"({catch_up.MARGIN_S:g} s) leave gaps",),
+    "docs/decisions/0020-a-job-for-each-notifier.md": (
+        f"reads {calls.MAX_ANSWER_BYTES // 1024} KiB of an answer, within {calls.TIMEOUT_S:g} s",
+        f"failed for {notices.FORGET_AFTER_S / 86400:g} days and {notices.FORGET_AFTER} attempts",
+    ),
+    "docs/decisions/0021-mail.md": (
+        f"at most {smtp.MAX_THREADS} threads",
+        f"has a deadline ({smtp.STEP_TIMEOUT_S:g} s), and so has the whole mail ({smtp.TIMEOUT_S:g} s)",
+    ),
+    "docs/decisions/0023-floors-by-time.md": (f"deleted, {retention.MAX_MESSAGES} a transaction",),
+    "docs/decisions/0024-counted-at-the-outbox.md": (
+        f"one of {delivery_times.SAMPLE} messages",
+        f"buckets, {latencies.PER_DECADE} for each power of ten",
+        f"at most {latencies.BUCKETS} rows",
+        f"old rows of activity after {analytics.ACTIVITY_DAYS} days",
+    ),
+    "docs/decisions/0025-jobs-are-rows-and-redis-wakes.md": (
+        f"after {jobs.FRESH_LEASE_S:g} s if it was enqueued",
+        f"after {jobs.LEASE_S:g} s in any other case",
+        f"at most {streams.MAX_HANDED:,} entries",
+        f"every {fetcher.POLL_S:g} s",
+    ),
+    "docs/decisions/0026-an-unknown-outcome-is-made-certain.md": (
+        f"look every {unknown_outcomes.LOOK_S:g} s",
+        f"for more than {catch_up.MARGIN_S:g} s",
+    ),
+    "docs/decisions/0027-one-notice-until-the-user-is-back.md": (
+        f"after {notifiers.LOOK_LEAST_S:g} s, then",
+        f"Every {readers.PATIENCE_S:g} s a gateway",
+        f"for {notifiers.NOTICE_KEPT_S / 86400:g} days",
+    ),
+    "docs/decisions/0029-requests-and-withheld-participants.md": (
+        f"begin {conversations.STARTS_PER_DAY} conversations",
+        f"Above {limits.MAX_SHOWN} participants",
+    ),
+}
+"""Document -> phrases with the values of constants."""
+
+
+@pytest.mark.parametrize("document", NUMBERS)
+def test_a_document_states_the_numbers_of_the_code(document: str) -> None:
+    text = re.sub(r"\s+", " ", (ROOT / document).read_text())
+    assert [phrase for phrase in NUMBERS[document] if phrase not in text] == []
 
 
 def test_the_architecture_has_the_layers_of_the_contracts() -> None:
