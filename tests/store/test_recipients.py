@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from client.http import Credentials
 from client.mailbox import Mailbox
 from protocol.frames import Conversation, Departed, Message, Synced, Tombstone
-from store import contacts, conversations, marks, messages, participants, retention, revisions
+from store import contacts, conversations, marks, messages, participant_lists, participants, retention, revisions
 from store.errors import NotTheSender
 from store.marks import Mark, mark
 from store.messages import Committed, send
@@ -87,13 +87,13 @@ class World:
         for device in (fresh, self.device):
             await catch_up(self.pool, device)
         for seq, recipients in self.recipients.items():
-            found = await marks.status(self.pool, self.users[0], self.group, seq)
+            found = await marks.message_status(self.pool, self.users[0], self.group, seq)
             assert {user for user, *_ in found.receipts} == {self.users[each] for each in recipients}
             delivered = {user for user, delivered, _ in found.receipts if delivered >= seq}
             read = {user for user, _, read in found.receipts if read >= seq}
             assert delivered == {self.users[each] for each in self.delivered[seq]}
             assert read == {self.users[each] for each in self.read[seq]}
-            counts = await marks.counts(self.pool, self.group, after=seq - 1, upto=seq, limit=1)
+            counts = await marks.receipt_counts(self.pool, self.group, after=seq - 1, upto=seq, limit=1)
             assert counts.get(self.users[0], []) == (
                 [(seq, len(delivered), len(read), len(recipients))] if recipients else []
             )
@@ -165,7 +165,7 @@ async def test_who_joins_a_group_that_shows_its_history_has_received_none_of_it(
     await say(pool, group, alice)
     await participants.add(pool, alice.user, group, carol.user)
     for asker in (alice, carol):
-        assert (await marks.status(pool, asker.user, group, 1)).receipts == [(bob.user, 0, 0)]
+        assert (await marks.message_status(pool, asker.user, group, 1)).receipts == [(bob.user, 0, 0)]
 
 
 async def test_a_device_that_comes_back_can_show_who_removed_whom_and_who_was_added_by_whom(
@@ -343,10 +343,10 @@ async def test_a_user_is_a_recipient_once_with_marks_that_never_fall_whoever_is_
         takes_part = not ends and (takes_part or come is _is_added)
         await say(pool, group, alice)
         recipients.append(int(takes_part))
-        counts = await marks.counts(pool, group, after=0, upto=99, limit=99)
+        counts = await marks.receipt_counts(pool, group, after=0, upto=99, limit=99)
         told = {seq: (delivered, read, size) for seq, delivered, read, size in counts.get(alice.user, ())}
         for seq, expected in enumerate(recipients, 1):
-            status = await marks.status(pool, alice.user, group, seq)
+            status = await marks.message_status(pool, alice.user, group, seq)
             assert [user for user, *_ in status.receipts] == [bob.user] * expected, seq
             assert told.get(seq, (0, 0, 0)) == (int(seq <= 2) * expected, int(seq == 1) * expected, expected), seq
         former = (await conversations.one(pool, alice.user, group)).former or ()
@@ -375,7 +375,7 @@ async def test_a_stay_without_messages_takes_the_place_of_no_other(pool: Pool, p
         else:
             device.learn(await conversations.one(pool, alice.user, group))
     await mark(pool, [[Mark(bob.user, group, 1, 1)]])
-    assert (await marks.status(pool, alice.user, group, 1)).receipts == [(bob.user, 0, 0)]
+    assert (await marks.message_status(pool, alice.user, group, 1)).receipts == [(bob.user, 0, 0)]
     [message] = device.messages(group)
     assert device.status(message) == "sent"
     assert {(each.since_seq, each.left_seq) for each in device.former(group)} == {(0, 1), (1, 1)}
@@ -386,7 +386,7 @@ async def test_a_node_that_looks_for_marks_counts_participants_who_are_withheld(
     pool: Pool, people: list[Credentials], monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """Alice and bob take part, and carol has declined: of three, marks are told only where three are shown."""
-    monkeypatch.setattr(participants, "MAX_SHOWN", most)
+    monkeypatch.setattr(participant_lists, "MAX_SHOWN", most)
     alice, bob, carol, _ = people
     await make_contacts(pool, alice, bob)
     group = await conversations.add_group(pool, "Group", [each.user for each in (alice, bob, carol)], admin=alice.user)
