@@ -16,7 +16,7 @@ from store.postgres.pool import Pool
 _sql = sql.load("contacts")
 
 
-class Contact(Struct, frozen=True):
+class ListedContact(Struct, frozen=True):
     """Somebody whom a user knows or blocks; `created` in microseconds since 1970."""
 
     user: bytes
@@ -26,24 +26,24 @@ class Contact(Struct, frozen=True):
     created: int
 
 
-class Contacts(Struct, frozen=True):
+class ContactsPage(Struct, frozen=True):
     """Some of a user's contacts.
 
     :ivar revision: how often the contacts have changed; pages of another one are of another list.
     """
 
     revision: int
-    contacts: list[Contact]
+    contacts: list[ListedContact]
 
 
-class Added(Struct, frozen=True):
+class AddedContact(Struct, frozen=True):
     """The outcome of knowing somebody: whether that is new, and the conversations that were requests of theirs."""
 
     is_new: bool
     accepted: list[bytes]
 
 
-class Blocked(Struct, frozen=True):
+class BlockChange(Struct, frozen=True):
     """The outcome of blocking, or unblocking, that is new.
 
     :ivar shown: conversations of the user in which the other one is shown otherwise, to the user alone.
@@ -55,7 +55,7 @@ class Blocked(Struct, frozen=True):
     declined: list[tuple[bytes, int]]
 
 
-async def add(pool: Pool, user: bytes, other: bytes) -> Added:
+async def add(pool: Pool, user: bytes, other: bytes) -> AddedContact:
     """Know somebody; what they have asked is accepted by that.
 
     :raises UnknownUser: if there is no such user, or it is the same one.
@@ -63,7 +63,7 @@ async def add(pool: Pool, user: bytes, other: bytes) -> Added:
     [(outcome, accepted)] = await pool.fetch(_sql.add, {"user": uuid(user), "other": uuid(other)})
     if outcome == "unknown":
         raise UnknownUser
-    return Added(outcome == "added", accepted)
+    return AddedContact(outcome == "added", accepted)
 
 
 async def remove(pool: Pool, user: bytes, other: bytes) -> None:
@@ -73,7 +73,7 @@ async def remove(pool: Pool, user: bytes, other: bytes) -> None:
 
 async def set_blocked(
     pool: Pool, user: bytes, other: bytes, *, is_blocked: bool, is_online: bool = True
-) -> Blocked | None:
+) -> BlockChange | None:
     """Block somebody, or no more; None: it was so.
 
     From the commit on, whatever the other does that would reach this user is answered as ever, and reaches nobody
@@ -88,7 +88,7 @@ async def set_blocked(
         raise UnknownUser
     if outcome == "again":
         return None
-    return Blocked(shown or [], await participants_versions(pool, declined) if declined else [])
+    return BlockChange(shown or [], await participants_versions(pool, declined) if declined else [])
 
 
 async def blockers(pool: Pool, user: bytes, users: Sequence[bytes]) -> set[bytes]:
@@ -96,7 +96,7 @@ async def blockers(pool: Pool, user: bytes, users: Sequence[bytes]) -> set[bytes
     return {row[0] for row in await pool.fetch(_sql.blockers, {"user": uuid(user), "users": uuids(users)})}
 
 
-async def told(pool: Pool, user: bytes, other: bytes) -> frames.Contact:
+async def contact_of(pool: Pool, user: bytes, other: bytes) -> frames.Contact:
     """Somebody as the user's devices are told: as a contact, or as none any more.
 
     :raises UnknownUser: if there is no such user.
@@ -107,11 +107,11 @@ async def told(pool: Pool, user: bytes, other: bytes) -> frames.Contact:
     return frames.Contact(other, *rows[0])
 
 
-async def list_of(pool: Pool, user: bytes, *, limit: int, after: bytes = bytes(16)) -> Contacts:
+async def list_of(pool: Pool, user: bytes, *, limit: int, after: bytes = bytes(16)) -> ContactsPage:
     """A page of a user's contacts in one query, by their ids.
 
     :param after: the last id of the page before.
     """
     parameters = {"user": uuid(user), "after": uuid(after), "limit": limit}
     rows = await pool.fetch(_sql.list, parameters)
-    return Contacts(rows[0][0] if rows else 0, [Contact(*row) for _, *row in rows if row[0] is not None])
+    return ContactsPage(rows[0][0] if rows else 0, [ListedContact(*row) for _, *row in rows if row[0] is not None])

@@ -37,7 +37,7 @@ APART_S: Final = 6 * 3600.0
 """No two digests come closer together: a job that runs once more sends no second one."""
 
 
-class Settings(Struct, frozen=True):
+class EmailSettings(Struct, frozen=True):
     """What a user wants to be told, and where.
 
     :ivar address: None for none.
@@ -86,10 +86,10 @@ class Digest(Struct, frozen=True):
     conversations: int
 
 
-async def settings_of(pool: Pool, user: bytes) -> Settings:
+async def email_settings_of(pool: Pool, user: bytes) -> EmailSettings:
     """What a user has said, or the defaults."""
     rows = await pool.fetch(_sql.of, {"user": uuid(user)})
-    return Settings(*rows[0]) if rows else Settings()
+    return EmailSettings(*rows[0]) if rows else EmailSettings()
 
 
 async def put(

@@ -226,19 +226,19 @@ async def relay(pool: Pool, rooms: Sequence[tuple[str, int, int]]) -> list[Due]:
     return [Due(*row) for row in await pool.run(_RELAY, values)]
 
 
-async def give_back(pool: Pool, ids: Sequence[int]) -> None:
+async def release(pool: Pool, ids: Sequence[int]) -> None:
     """Redis did not take these: they are due at once."""
-    await pool.fetch(_sql.give_back, {"ids": bigints(ids)})
+    await pool.fetch(_sql.release, {"ids": bigints(ids)})
 
 
-async def give_back_all(pool: Pool) -> None:
+async def release_all(pool: Pool) -> None:
     """Redis has forgotten what it had: all that was handed to it and does not run is due at once."""
-    await pool.fetch(_sql.give_back_all)
+    await pool.fetch(_sql.release_all)
 
 
-async def mend_clock(pool: Pool) -> None:
+async def shorten_leases(pool: Pool) -> None:
     """Postgres' clock went back: leases that would hold until it has caught up end now."""
-    await pool.fetch(_sql.mend_clock, {"lease_s": LEASE_S, "claim_s": CLAIM_S, "slack_s": CLOCK_SLACK_S})
+    await pool.fetch(_sql.shorten_leases, {"lease_s": LEASE_S, "claim_s": CLAIM_S, "slack_s": CLOCK_SLACK_S})
 
 
 async def next_due(pool: Pool, tasks: Sequence[str]) -> tuple[int, int | None]:
@@ -279,7 +279,7 @@ async def settle(pool: Pool, runs: Sequence[Settled], worker: str) -> None:
     )
 
 
-async def bury_volatile(
+async def add_dead_volatile(
     pool: Pool, volatile_id: str, task: str, payload: bytes, priority: int, attempts: int, ending: Ending
 ) -> None:
     """A job that was in Redis alone is dead. What is no payload is kept as text, in an object under `unreadable`."""
@@ -293,11 +293,11 @@ async def bury_volatile(
         "traceback": ending.traceback,
     }
     try:
-        await pool.fetch(_sql.bury_volatile, parameters)
+        await pool.fetch(_sql.add_dead_volatile, parameters)
     except BadValue:
         text = payload[:MAX_UNREADABLE_BYTES].decode(errors="backslashreplace")
         parameters["payload"] = json.dumps({"unreadable": _printable(text)})
-        await pool.fetch(_sql.bury_volatile, parameters)
+        await pool.fetch(_sql.add_dead_volatile, parameters)
 
 
 def _printable(text: str) -> str:
@@ -317,12 +317,12 @@ async def state(pool: Pool, job: int) -> tuple[str, int, str | None] | None:
     return rows[0] if rows else None
 
 
-async def status(pool: Pool) -> list[TaskStatus]:
+async def task_statuses(pool: Pool) -> list[TaskStatus]:
     """Of each task that has jobs, or is paused."""
-    return [TaskStatus(*row) for row in await pool.fetch(_sql.status)]
+    return [TaskStatus(*row) for row in await pool.fetch(_sql.task_statuses)]
 
 
-async def dead(
+async def dead_jobs(
     pool: Pool, *, task: str | None = None, job: int | None = None, before: int | None = None, limit: int = 50
 ) -> list[DeadJob]:
     """Dead jobs, the last ones first.
@@ -330,7 +330,7 @@ async def dead(
     :param before: only those with a lower number.
     """
     parameters = {"task": task, "id": job, "before": before, "limit": limit}
-    return [DeadJob(*row) for row in await pool.fetch(_sql.dead, parameters)]
+    return [DeadJob(*row) for row in await pool.fetch(_sql.dead_jobs, parameters)]
 
 
 async def replay(pool: Pool, *, task: str | None = None, job: int | None = None, limit: int) -> int:
@@ -351,9 +351,9 @@ async def forget_dead(pool: Pool, *, days: int, limit: int) -> int:
     return int(number)
 
 
-async def pauses(pool: Pool) -> set[str]:
+async def paused_tasks(pool: Pool) -> set[str]:
     """Tasks that are paused."""
-    return {row[0] for row in await pool.fetch(_sql.pauses)}
+    return {row[0] for row in await pool.fetch(_sql.paused_tasks)}
 
 
 async def pause(pool: Pool, task: str) -> bool:

@@ -20,7 +20,7 @@ from store.errors import (
     Unavailable,
     UnknownMessage,
 )
-from store.messages import participants
+from store.messages import current_participants
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, UUID, UUIDS
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -35,12 +35,12 @@ _MARK_UNLOCKED: Final = Statement(_sql.mark.replace("/* skip locked */", "skip l
 _BEHIND: Final = Statement(_sql.behind, _COLUMNS, (UUID, UUID))
 
 _COUNTS: Final = Statement(
-    _sql.counts,
+    _sql.receipt_counts,
     {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT},
     (UUID, BIGINT, BIGINT, BIGINT, BIGINT),
 )
 _STATUS: Final = Statement(
-    _sql.status, {"conversation": UUID, "user": UUID, "seq": BIGINT}, (UUID, BIGINT, BIGINT, UUID)
+    _sql.message_status, {"conversation": UUID, "user": UUID, "seq": BIGINT}, (UUID, BIGINT, BIGINT, UUID)
 )
 _DIRECT: Final = Statement(_sql.direct, {"user": UUID, "other": UUID}, (UUID, BIGINT, BIGINT))
 
@@ -130,7 +130,7 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
     return Marked(outcomes, moved)
 
 
-async def counts(
+async def receipt_counts(
     pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int
 ) -> dict[bytes, list[tuple[int, int, int, int]]]:
     """Of the latest messages with `after < seq <= upto`, by author: (seq, delivered to how many, read by how many, for
@@ -160,7 +160,7 @@ class MessageStatus(Struct, frozen=True):
     receipts: list[tuple[bytes, int, int]]
 
 
-async def status(pool: Pool, user: bytes, conversation: bytes, seq: int) -> MessageStatus:
+async def message_status(pool: Pool, user: bytes, conversation: bytes, seq: int) -> MessageStatus:
     """How far a message has come, as a participant may know.
 
     :raises NotAParticipant: if the user takes no part in the conversation.
@@ -168,7 +168,7 @@ async def status(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Mess
     """
     rows = await pool.read(_STATUS, {"conversation": conversation, "user": user, "seq": seq})
     if not rows:
-        if user in await participants(pool, conversation):
+        if user in await current_participants(pool, conversation):
             raise UnknownMessage
         raise NotAParticipant
     receipts = [(other, delivered, read) for other, delivered, read, _ in rows if other is not None]

@@ -69,13 +69,13 @@ _AROUND: Final = Statement(
     _MESSAGE,
 )
 _RANGE: Final = Statement(
-    _sql.range, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}, (*_MESSAGE, BOOL)
+    _sql.messages_between, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}, (*_MESSAGE, BOOL)
 )
-_PARTICIPANTS: Final = Statement(_sql.participants, {"conversation": UUID}, (UUID, BIGINT))
-_TYPING_TO: Final = Statement(_sql.typing_to.rstrip(";"), {"conversation": UUID, "user": UUID}, (UUIDS,))
+_PARTICIPANTS: Final = Statement(_sql.current_participants, {"conversation": UUID}, (UUID, BIGINT))
+_TYPING_TO: Final = Statement(_sql.typing_recipients.rstrip(";"), {"conversation": UUID, "user": UUID}, (UUIDS,))
 
 MAX_ATTEMPTS: Final = 3
-"""For a batch that met a twin or a deadlock: the second attempt sees what the first ran into."""
+"""For a batch that met a duplicate or a deadlock: the second attempt sees what the first ran into."""
 
 LOCK_WAIT_S: Final = 5.0
 """For which a send waits for a conversation that somebody else has locked, unless its caller has other plans for it."""
@@ -154,7 +154,9 @@ async def send(
         return [error] * len(batch)
     by_first = dict(zip(first.values(), outcomes, strict=True))
     answered = [(n, first[message.sender, message.temp_id], message) for n, message in enumerate(batch)]
-    return [by_first[f] if n == f else _outcome_of_twin(message, batch[f], by_first[f]) for n, f, message in answered]
+    return [
+        by_first[f] if n == f else _outcome_of_duplicate(message, batch[f], by_first[f]) for n, f, message in answered
+    ]
 
 
 def _is_old(temp_id: bytes, oldest_ms: int) -> bool:
@@ -195,7 +197,7 @@ async def _send_new(
         return await _send_alone(pool, cache, unique, lock_wait_s, error)
 
 
-def _outcome_of_twin(message: NewMessage, first: NewMessage, outcome: Outcome) -> Outcome:
+def _outcome_of_duplicate(message: NewMessage, first: NewMessage, outcome: Outcome) -> Outcome:
     """Of a message whose temp_id stood in the batch before: the first one answers for it if they are the same."""
     if message == first:
         if isinstance(outcome, Committed):
@@ -303,7 +305,7 @@ def _outcomes(
     return outcomes
 
 
-class Page(Struct, frozen=True):
+class HistoryPage(Struct, frozen=True):
     """Some messages of a conversation.
 
     :ivar more: there are others beyond them, in the direction in which they come.
@@ -324,7 +326,7 @@ async def history(
     before: int | None = None,
     after: int | None = None,
     max_bytes: int | None = None,
-) -> Page:
+) -> HistoryPage:
     """A page of history: newest first, or oldest first if `after` is given.
 
     :param before: only those with a smaller seq.
@@ -345,7 +347,7 @@ async def history(
         raise NotAParticipant
     found = [row for row in rows if row[0] is not None]
     page = [message_of(conversation, *row) for row in found[:limit] if row[-1]]
-    return Page(page, len(page) < len(found), rows[0][-2])
+    return HistoryPage(page, len(page) < len(found), rows[0][-2])
 
 
 class HistoryVersion(NamedTuple):
@@ -397,7 +399,7 @@ async def history_around(pool: Pool, user: bytes, conversation: bytes, *, around
     return PageAround([*before[-older:], *after[:newer]], len(before) > older, len(after) > newer)
 
 
-async def range_of(
+async def messages_between(
     pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int
 ) -> list[tuple[Message | Tombstone, bool]]:
     """Messages with `after < seq <= upto`, oldest first, for a node that missed them; checks no membership.
@@ -421,16 +423,16 @@ class ActiveConversation(Struct, frozen=True):
     joined: dict[bytes, int]
 
 
-async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
+async def active_conversations(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
     """Of the conversations of these users, those with a message in the last `ago_s` seconds, by Postgres' clock."""
-    rows = await pool.fetch(_sql.recent, {"users": uuids(users), "ago_s": ago_s})
+    rows = await pool.fetch(_sql.active_conversations, {"users": uuids(users), "ago_s": ago_s})
     return [
         ActiveConversation(conversation, last_seq, base, dict(zip(participants, joined, strict=True)))
         for conversation, last_seq, base, participants, joined in rows
     ]
 
 
-async def expected(
+async def expected_deliveries(
     pool: Pool, users: Sequence[bytes], conversation: bytes, *, after: int, upto: int
 ) -> list[tuple[bytes, int, int]]:
     """Which messages with `after < seq <= upto` are for which of these users: (user, seq, created), without contents.
@@ -438,7 +440,7 @@ async def expected(
     Not those from before a user came, though the group may show them to whoever comes, nor the user's own.
     """
     parameters = {"users": uuids(users), "conversation": uuid(conversation), "after": after, "upto": upto}
-    return [(user, seq, created) for user, seq, created in await pool.fetch(_sql.expected, parameters)]
+    return [(user, seq, created) for user, seq, created in await pool.fetch(_sql.expected_deliveries, parameters)]
 
 
 async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
@@ -447,12 +449,12 @@ async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
     return int(looked_at)
 
 
-async def participants(pool: Pool, conversation: bytes) -> dict[bytes, int]:
+async def current_participants(pool: Pool, conversation: bytes) -> dict[bytes, int]:
     """Who gets the messages of a conversation now: each user with the seq after which they do."""
     return dict(await pool.read(_PARTICIPANTS, {"conversation": conversation}))
 
 
-async def typing_to(pool: Pool, conversation: bytes, user: bytes) -> list[bytes]:
+async def typing_recipients(pool: Pool, conversation: bytes, user: bytes) -> list[bytes]:
     """Who is told that a user types in a conversation: not who blocks the user, nor whom the user blocks.
 
     :raises NotAParticipant: if the user does not take part in it.

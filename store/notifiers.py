@@ -100,7 +100,7 @@ def kind_of(target: Target) -> str:
     return str(target.__struct_config__.tag)
 
 
-class Added(Struct, frozen=True):
+class AddedNotifier(Struct, frozen=True):
     """The outcome of adding one.
 
     :ivar is_new: the user had no notifier for that target.
@@ -110,7 +110,7 @@ class Added(Struct, frozen=True):
     is_new: bool
 
 
-class Notifier(Struct, frozen=True):
+class RegisteredNotifier(Struct, frozen=True):
     """A notifier as its user sees it; times in microseconds since 1970.
 
     :ivar device: of push services: which device is told.
@@ -132,7 +132,7 @@ class LastNotice(Struct, frozen=True):
     :ivar told: when.
     :ivar times: the how manieth it was since a device of the user has taken or read something.
     :ivar unread: how many messages it said to wait; 0 once it is withdrawn.
-    :ivar delivered, read: the user's marks then (`Prospect`).
+    :ivar delivered, read: the user's marks then (`NoticeContext`).
     :ivar is_shown: the service may still show it, and it can be withdrawn.
     """
 
@@ -145,7 +145,7 @@ class LastNotice(Struct, frozen=True):
     is_shown: bool
 
 
-class Way(Struct, frozen=True):
+class NotifierState(Struct, frozen=True):
     """A notifier as the tasks see it.
 
     :ivar notifier: None for the deployment's webhook, which has no target here.
@@ -159,7 +159,7 @@ class Way(Struct, frozen=True):
     last: LastNotice | None
 
 
-class Prospect(Struct, frozen=True):
+class NoticeContext(Struct, frozen=True):
     """What notices for a user depend on; times in microseconds since 1970. Conversations that want no notices, such as
     muted ones, are left out.
 
@@ -171,7 +171,7 @@ class Prospect(Struct, frozen=True):
         user has taken, or the user read, something.
     :ivar unread, conversations: how many messages are unread, in how many conversations.
     :ivar now: by Postgres' clock.
-    :ivar ways: the notifiers that were asked for.
+    :ivar notifiers: the notifiers that were asked for.
     """
 
     is_undelivered: bool
@@ -184,10 +184,10 @@ class Prospect(Struct, frozen=True):
     conversations: int
     now: int
     quiet: QuietHours | None
-    ways: tuple[Way, ...]
+    notifiers: tuple[NotifierState, ...]
 
 
-async def add(pool: Pool, user: bytes, target: Target, *, device: bytes | None = None) -> Added:
+async def add(pool: Pool, user: bytes, target: Target, *, device: bytes | None = None) -> AddedNotifier:
     """A user wants to be told in this way, too.
 
     For a target that the user has a notifier for, that one gets the new secret or keys.
@@ -210,18 +210,19 @@ async def add(pool: Pool, user: bytes, target: Target, *, device: bytes | None =
         raise TooManyNotifiers
     if outcome == "revoked":
         raise DeviceRevoked
-    return Added(notifier, outcome == "added")
+    return AddedNotifier(notifier, outcome == "added")
 
 
 def _hash(target: Target) -> bytes:
     return sha256(f"{kind_of(target)}:{target.place}".encode()).digest()
 
 
-async def notifiers_of(pool: Pool, user: bytes) -> list[Notifier]:
+async def notifiers_of(pool: Pool, user: bytes) -> list[RegisteredNotifier]:
     """A user's notifiers, the oldest first."""
     rows = await pool.fetch(_sql.of_user, {"user": uuid(user)})
     return [
-        Notifier(notifier, device, _target(target, address), *rest) for notifier, device, target, address, *rest in rows
+        RegisteredNotifier(notifier, device, _target(target, address), *rest)
+        for notifier, device, target, address, *rest in rows
     ]
 
 
@@ -238,14 +239,14 @@ async def remove(pool: Pool, user: bytes, notifier: bytes) -> None:
         raise UnknownNotifier
 
 
-async def look(
+async def notice_context(
     pool: Pool,
     user: bytes,
     *,
     read_after_s: float,
     notifiers: Sequence[bytes] | None = None,
     to_deployment: bool = False,
-) -> Prospect | None:
+) -> NoticeContext | None:
     """What waits for a user, what time it is, and what the notifiers were told last; None if there is no such user.
 
     :param read_after_s: the read window.
@@ -259,12 +260,12 @@ async def look(
         "notifiers": None if notifiers is None else uuids(notifiers),
         "to_deployment": to_deployment,
     }
-    rows = await pool.fetch(_sql.look, parameters)
+    rows = await pool.fetch(_sql.notice_context, parameters)
     if not rows:
         return None
     is_undelivered, unread_by, oldest, newest, delivered, read, unread, conversations, now = rows[0][:9]
     from_minute, until_minute, zone = rows[0][9:12]
-    return Prospect(
+    return NoticeContext(
         is_undelivered,
         frozenset(unread_by),
         oldest,
@@ -275,14 +276,14 @@ async def look(
         conversations,
         now,
         None if zone is None else QuietHours(from_minute, until_minute, zone),
-        tuple(_way(*row[12:]) for row in rows if row[12] is not None),
+        tuple(_notifier_state(*row[12:]) for row in rows if row[12] is not None),
     )
 
 
-def _way(
+def _notifier_state(
     kind: str, notifier: bytes | None, device: bytes | None, target: str | None, address: str | None, *last: Any
-) -> Way:
-    return Way(
+) -> NotifierState:
+    return NotifierState(
         notifier,
         device,
         None if target is None else _target(target, address),
@@ -290,7 +291,7 @@ def _way(
     )
 
 
-async def hand_out(pool: Pool, user: bytes, *, job: int, delays_s: Mapping[bytes | None, float]) -> str:
+async def enqueue_notices(pool: Pool, user: bytes, *, job: int, delays_s: Mapping[bytes | None, float]) -> str:
     """Enqueue a job `notify` for notifiers of a user; the notice's name.
 
     :param job: that the notice comes from.
@@ -302,18 +303,18 @@ async def hand_out(pool: Pool, user: bytes, *, job: int, delays_s: Mapping[bytes
         "notifiers": uuids(list(delays_s)),
         "delays_s": [float(each) for each in delays_s.values()],
     }
-    [(notice,)] = await pool.fetch(_sql.hand_out, parameters)
+    [(notice,)] = await pool.fetch(_sql.enqueue_notices, parameters)
     return str(notice)
 
 
-async def took(pool: Pool, user: bytes, way: Way, last: LastNotice) -> None:
+async def note_taken(pool: Pool, user: bytes, state: NotifierState, last: LastNotice) -> None:
     """A notifier took a notice; it fails no longer.
 
     :param last: the notice, with what was true of the user before it was sent: what happened meanwhile comes after it.
     """
     parameters = {
         "user": uuid(user),
-        "notifier": way.notifier and uuid(way.notifier),
+        "notifier": state.notifier and uuid(state.notifier),
         "notice": last.name,
         "told": last.told,
         "times": last.times,
@@ -323,40 +324,40 @@ async def took(pool: Pool, user: bytes, way: Way, last: LastNotice) -> None:
         "is_withdrawable": last.is_shown,
         "look_s": LOOK_LEAST_S,
     }
-    await pool.fetch(_sql.took, parameters)
+    await pool.fetch(_sql.note_taken, parameters)
 
 
-async def withdrew(pool: Pool, user: bytes, notifier: bytes | None, notice: str) -> None:
+async def note_withdrawn(pool: Pool, user: bytes, notifier: bytes | None, notice: str) -> None:
     """This notice is shown no longer."""
     parameters = {"user": uuid(user), "notifier": notifier and uuid(notifier), "notice": notice}
-    await pool.fetch(_sql.withdrew, parameters)
+    await pool.fetch(_sql.note_withdrawn, parameters)
 
 
-async def look_again(pool: Pool, *, limit: int) -> tuple[int, int]:
+async def enqueue_withdrawals(pool: Pool, *, limit: int) -> tuple[int, int]:
     """Of notices that are shown, enqueue the withdrawal of those of which everything is read: (looked at, withdrawn).
 
     Any number of workers may call it at once.
     """
     parameters = {"limit": limit, "least_s": LOOK_LEAST_S, "most_s": LOOK_MOST_S, "kept_s": NOTICE_KEPT_S}
-    [(looked_at, pointless)] = await pool.fetch(_sql.look_again, parameters)
+    [(looked_at, pointless)] = await pool.fetch(_sql.enqueue_withdrawals, parameters)
     return looked_at, pointless
 
 
-async def look_soon(pool: Pool, users: Sequence[bytes]) -> None:
+async def check_notices_soon(pool: Pool, users: Sequence[bytes]) -> None:
     """These users are reading: look in a moment whether their notices have become pointless."""
-    await pool.fetch(_sql.look_soon, {"users": uuids(users), "delay_s": LOOK_SOON_S})
+    await pool.fetch(_sql.check_notices_soon, {"users": uuids(users), "delay_s": LOOK_SOON_S})
 
 
-async def failed(pool: Pool, notifier: bytes, error: str) -> tuple[float, int]:
+async def note_failure(pool: Pool, notifier: bytes, error: str) -> tuple[float, int]:
     """The notifier failed: for how long it has (seconds), and how often."""
     # Somebody else's answer may have what a text in Postgres may not: NUL, and lone surrogates.
     text = error.replace("\0", "").encode(errors="replace").decode()[:MAX_ERROR]
     parameters = {"notifier": uuid(notifier), "error": text}
-    rows = await pool.fetch(_sql.failed, parameters)
+    rows = await pool.fetch(_sql.note_failure, parameters)
     return rows[0] if rows else (0.0, 0)
 
 
-async def forget(pool: Pool, notifier: bytes, target: Target) -> None:
+async def remove_target(pool: Pool, notifier: bytes, target: Target) -> None:
     """This target is gone; a notifier that has another one by now stays."""
     kept = EmailTarget() if isinstance(target, EmailTarget) else target
-    await pool.fetch(_sql.forget, {"notifier": uuid(notifier), "target": msgspec.json.encode(kept).decode()})
+    await pool.fetch(_sql.remove_target, {"notifier": uuid(notifier), "target": msgspec.json.encode(kept).decode()})

@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.objects.interface import Entry
+from store.objects.interface import StoredObject
 from store.postgres.driver import bigints, texts, uuid, uuids
 from store.postgres.pool import Pool
 
@@ -64,7 +64,7 @@ async def orphan_below_floors(pool: Pool, after: str, *, limit: int) -> tuple[st
     return last.hex() if count == limit else "", count
 
 
-async def unknown_objects(pool: Pool, entries: Sequence[Entry]) -> list[str]:
+async def unknown_objects(pool: Pool, entries: Sequence[StoredObject]) -> list[str]:
     """The keys of those that no attachment knows of, and that are older than `UNUSED_S`."""
     parameters = {
         "keys": texts([entry.key for entry in entries]),
@@ -74,7 +74,7 @@ async def unknown_objects(pool: Pool, entries: Sequence[Entry]) -> list[str]:
     return [key for (key,) in await pool.fetch(_sql.unknown_objects, parameters)]
 
 
-class Position(Struct, frozen=True):
+class SweepPosition(Struct, frozen=True):
     """Where a sweep is.
 
     :ivar after: it goes on after this; empty at the beginning.
@@ -85,16 +85,16 @@ class Position(Struct, frozen=True):
     moves: int
 
 
-async def position(pool: Pool, task: str) -> Position:
+async def position(pool: Pool, task: str) -> SweepPosition:
     """Where the sweep of this task is."""
     rows = await pool.fetch(_sql.position, {"task": task})
-    return Position(*rows[0]) if rows else Position("", 0)
+    return SweepPosition(*rows[0]) if rows else SweepPosition("", 0)
 
 
-async def move(pool: Pool, task: str, came_from: Position, to: str) -> Position | None:
+async def move(pool: Pool, task: str, came_from: SweepPosition, to: str) -> SweepPosition | None:
     """Let the sweep of this task go on from there to here; None if somebody else has moved it meanwhile.
 
     Of two workers at once both look at the same, and only one of them moves on.
     """
     rows = await pool.fetch(_sql.move, {"task": task, "position": to, "moves": came_from.moves})
-    return Position(to, rows[0][0]) if rows else None
+    return SweepPosition(to, rows[0][0]) if rows else None

@@ -13,10 +13,10 @@ from store.postgres.pool import Pool
 
 _sql = sql.load("profiles")
 
-From: TypeAlias = Literal["everybody", "contacts", "nobody"]
+AcceptedFrom: TypeAlias = Literal["everybody", "contacts", "nobody"]
 
 
-class Settings(Struct, frozen=True):
+class ProfileSettings(Struct, frozen=True):
     """A user's profile.
 
     :ivar revision: how often the display name was changed.
@@ -30,11 +30,11 @@ class Settings(Struct, frozen=True):
     revision: int
     gives_receipts: bool
     shows_presence: bool
-    messages_from: From
-    groups_from: From
+    messages_from: AcceptedFrom
+    groups_from: AcceptedFrom
 
 
-class Shown(Struct, frozen=True):
+class ShownProfile(Struct, frozen=True):
     """What a user shows to another one."""
 
     username: str
@@ -42,25 +42,25 @@ class Shown(Struct, frozen=True):
     revision: int
 
 
-class Change(Struct, frozen=True):
+class ProfileChange(Struct, frozen=True):
     """The outcome of a change: how it is now, and what of it is new."""
 
     is_renamed: bool
     is_shown_otherwise: bool
-    settings: Settings
+    settings: ProfileSettings
 
 
-async def settings_of(pool: Pool, user: bytes) -> Settings:
+async def profile_of(pool: Pool, user: bytes) -> ProfileSettings:
     """
     :raises UnknownUser: if there is none.
     """
     rows = await pool.fetch(_sql.of, {"user": uuid(user)})
     if not rows:
         raise UnknownUser
-    return Settings(*rows[0])
+    return ProfileSettings(*rows[0])
 
 
-async def shown_to(pool: Pool, user: bytes, viewer: bytes) -> Shown:
+async def shown_to(pool: Pool, user: bytes, viewer: bytes) -> ShownProfile:
     """What a user shows to another one, who is not shown the display name of whom they block.
 
     :raises UnknownUser: if there is none.
@@ -68,7 +68,7 @@ async def shown_to(pool: Pool, user: bytes, viewer: bytes) -> Shown:
     rows = await pool.fetch(_sql.shown, {"user": uuid(user), "viewer": uuid(viewer)})
     if not rows:
         raise UnknownUser
-    return Shown(*rows[0])
+    return ShownProfile(*rows[0])
 
 
 async def change(
@@ -78,9 +78,9 @@ async def change(
     display_name: str | None = None,
     gives_receipts: bool | None = None,
     shows_presence: bool | None = None,
-    messages_from: From | None = None,
-    groups_from: From | None = None,
-) -> Change:
+    messages_from: AcceptedFrom | None = None,
+    groups_from: AcceptedFrom | None = None,
+) -> ProfileChange:
     """Change some of it; None leaves as it is.
 
     From its commit on, reading moves no mark that others see if the user gives no receipts; marks from before stay.
@@ -88,7 +88,7 @@ async def change(
     :param display_name: an empty one takes it away.
     :raises UnknownUser: if there is no such user.
     """
-    former = await settings_of(pool, user)
+    former = await profile_of(pool, user)
     parameters = {
         "user": uuid(user),
         "display_name": display_name,
@@ -98,4 +98,4 @@ async def change(
         "groups_from": groups_from,
     }
     [(name, revision, *settings, is_renamed, is_shown_otherwise)] = await pool.fetch(_sql.set, parameters)
-    return Change(is_renamed, is_shown_otherwise, Settings(former.username, name, revision, *settings))
+    return ProfileChange(is_renamed, is_shown_otherwise, ProfileSettings(former.username, name, revision, *settings))

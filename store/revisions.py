@@ -32,7 +32,7 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
 }
 
 
-class Change(Struct, frozen=True):
+class MessageChange(Struct, frozen=True):
     """The outcome of an edit or a deletion that is in Postgres.
 
     :ivar message: as it is now.
@@ -57,7 +57,7 @@ async def edit(
     content: bytes,
     nonce: bytes | None,
     ephemeral_public_key: bytes | None,
-) -> tuple[Change, int, int]:
+) -> tuple[MessageChange, int, int]:
     """Other content for a message of the user's: the change, the new revision, and when it was made (microseconds).
 
     :param revision: which one it takes the place of. A repeat of the same edit is answered like the first time, also if
@@ -98,10 +98,10 @@ async def edit(
         edited,
         reply_to,
     )
-    return Change(revised, participants or [], outcome == "edited", hidden_for), new, edited
+    return MessageChange(revised, participants or [], outcome == "edited", hidden_for), new, edited
 
 
-async def delete_for_everyone(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Change:
+async def delete_for_everyone(pool: Pool, user: bytes, conversation: bytes, seq: int) -> MessageChange:
     """Erase a message of the user's, or anybody's where the user is an administrator, whom the tombstone then names.
 
     To delete again changes nothing.
@@ -113,7 +113,7 @@ async def delete_for_everyone(pool: Pool, user: bytes, conversation: bytes, seq:
     return await _delete(pool, _sql.delete_for_everyone, user, conversation, seq)
 
 
-async def delete_for_me(pool: Pool, user: bytes, conversation: bytes, seq: int) -> Change:
+async def delete_for_me(pool: Pool, user: bytes, conversation: bytes, seq: int) -> MessageChange:
     """Hide a message from the user, on all devices. To delete again changes nothing.
 
     :raises NotAParticipant: if the user does not take part in the conversation.
@@ -122,13 +122,13 @@ async def delete_for_me(pool: Pool, user: bytes, conversation: bytes, seq: int) 
     return await _delete(pool, _sql.delete_for_me, user, conversation, seq)
 
 
-async def _delete(pool: Pool, query: str, user: bytes, conversation: bytes, seq: int) -> Change:
+async def _delete(pool: Pool, query: str, user: bytes, conversation: bytes, seq: int) -> MessageChange:
     parameters: dict[str, Any] = {"user": uuid(user), "conversation": uuid(conversation), "seq": seq}
     [(outcome, message, created, sender, participants, actor)] = await pool.fetch(query, parameters)
     if outcome not in ("deleted", "again"):
         raise _REFUSED[outcome]
     stone = Tombstone(conversation, seq, message, created, sender, actor)
-    return Change(stone, participants or [], outcome == "deleted")
+    return MessageChange(stone, participants or [], outcome == "deleted")
 
 
 async def revised_since(

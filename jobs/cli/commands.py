@@ -47,7 +47,7 @@ class Commands:
     async def status(self) -> Rows:
         """Each task: its jobs in Postgres by state, since when the oldest has waited, entries in Redis; and how many
         workers there are, in each row."""
-        found = {each.task: each for each in await jobs.status(self._pool)}
+        found = {each.task: each for each in await jobs.task_statuses(self._pool)}
         in_redis, workers = await self._in_redis()
         rows: Rows = []
         for name in sorted({*self._tasks, *found}):
@@ -104,7 +104,7 @@ class Commands:
         :raises CommandError: if there is no such job.
         """
         job = int(which) if which is not None and which.isdigit() else None
-        found = await jobs.dead(self._pool, task=which if job is None else None, job=job, limit=limit)
+        found = await jobs.dead_jobs(self._pool, task=which if job is None else None, job=job, limit=limit)
         if job is not None:
             if not found:
                 raise CommandError(f"no dead job {job}")

@@ -117,7 +117,7 @@ class Acknowledger:
             if ending.is_death:
                 where = (entry.job, entry.stream.task, entry.payload, entry.stream.priority)
                 attempts = run.attempt - (ending.outcome == "lost")
-                await jobs.bury_volatile(self._pool, *where, attempts, ending)
+                await jobs.add_dead_volatile(self._pool, *where, attempts, ending)
             else:
                 failed = run.attempt if ending.outcome == "retry" else run.attempt - 1
                 fields = streams.volatile_fields(entry.job, entry.payload, failed, entry.key)

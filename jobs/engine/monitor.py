@@ -47,11 +47,11 @@ class Monitor:
         count_at = 0.0
         while True:
             try:
-                self.paused = await jobs.pauses(self._pool)
+                self.paused = await jobs.paused_tasks(self._pool)
                 self._known.set()
                 if trio.current_time() >= count_at:
                     count_at = trio.current_time() + COUNT_S
-                    self._metrics.update(await jobs.status(self._pool), await self._count_entries())
+                    self._metrics.update(await jobs.task_statuses(self._pool), await self._count_entries())
             except StoreError as error:
                 log.warning("jobs_not_counted", error=str(error))
             await trio.sleep(POLL_S)

@@ -168,7 +168,7 @@ class Queue:
             log.warning("jobs_wait_in_postgres", task=stream.task, jobs=len(ids), error=str(error))
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 try:
-                    await jobs.give_back(self._pool, ids)
+                    await jobs.release(self._pool, ids)
                 except StoreError as later:
                     log.warning("jobs_wait_for_their_lease", task=stream.task, error=str(later))
 

@@ -48,7 +48,7 @@ class Relay:
         self._is_flushed = True
 
     async def _give_back_all(self) -> None:
-        await jobs.give_back_all(self._pool)
+        await jobs.release_all(self._pool)
         self._is_flushed = False
 
     async def _hand_in_forever(self) -> None:
@@ -93,7 +93,7 @@ class Relay:
             self._is_refused = False
         except StoreError as error:
             log.error("jobs_wait_in_postgres", jobs=len(due), error=str(error))
-            await jobs.give_back(self._pool, [job.id for job in due])
+            await jobs.release(self._pool, [job.id for job in due])
             await trio.sleep(POLL_S)
 
     async def _watch_clock(self, now_ms: int) -> None:
@@ -101,10 +101,10 @@ class Relay:
         before_s, self._clock_behind_s = self._clock_behind_s, behind_s
         if before_s is None:
             # It may have gone back while nobody looked.
-            await jobs.mend_clock(self._pool)
+            await jobs.shorten_leases(self._pool)
         elif behind_s - before_s > jobs.CLOCK_SLACK_S:
             log.warning("clock_of_postgres_went_back", seconds=round(behind_s - before_s, 1))
-            await jobs.mend_clock(self._pool)
+            await jobs.shorten_leases(self._pool)
 
     async def _promote_forever(self) -> None:
         while True:

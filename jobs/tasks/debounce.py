@@ -65,7 +65,7 @@ class Debounce:
         while True:
             looked_at = 0
             try:
-                looked_at, pointless = await notifiers.look_again(self._pool, limit=LOOK_BATCH)
+                looked_at, pointless = await notifiers.enqueue_withdrawals(self._pool, limit=LOOK_BATCH)
                 if pointless:
                     log.info("notices_pointless", looked_at=looked_at, notices=pointless)
             except StoreError as error:

@@ -20,7 +20,7 @@ from jobs.tasks.pauses import delay_s, is_pointless, next_notice
 from jobs.tasks.quiet import quiet_for_s
 from store import notifiers as store
 from store import outbox
-from store.notifiers import EmailTarget, LastNotice, Prospect, Target, Way
+from store.notifiers import EmailTarget, LastNotice, NoticeContext, NotifierState, Target
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -62,21 +62,21 @@ class Notices:
         :raises Snooze: in the user's quiet hours, until their end.
         """
         has_deployment = self._notifiers.has_deployment
-        prospect = await store.look(
+        context = await store.notice_context(
             self._pool, user.bytes, read_after_s=self._read_after_s, to_deployment=has_deployment
         )
-        if prospect is None or not (prospect.is_undelivered or prospect.unread_by):
-            await self._nothing_to_tell(job, user, prospect)
+        if context is None or not (context.is_undelivered or context.unread_by):
+            await self._nothing_to_tell(job, user, context)
             return
-        _respect_quiet_hours(prospect)
-        if not prospect.ways:
+        _respect_quiet_hours(context)
+        if not context.notifiers:
             # Nobody to tell: the log is where an operator finds out.
             log.info("offline_notice", type=TYPE, notice=f"{job.id}-{job.version}", user=str(user))
             return
-        delays_s = {way.notifier: delay_s(prospect, way, self._pauses_s) for way in prospect.ways}
+        delays_s = {state.notifier: delay_s(context, state, self._pauses_s) for state in context.notifiers}
         told = {notifier: delay_s for notifier, delay_s in delays_s.items() if delay_s is not None}
         if told:
-            await store.hand_out(self._pool, user.bytes, job=int(job.id), delays_s=told)
+            await store.enqueue_notices(self._pool, user.bytes, job=int(job.id), delays_s=told)
 
     async def notify(self, job: Job, notifier: UUID | None, user: UUID, notice: str) -> None:
         """The task for one notifier: looks whether the notice is still wanted, and sends it; or withdraws the last one,
@@ -88,68 +88,68 @@ class Notices:
         :raises NotifyError: if it was not taken.
         :raises GiveUp: if it never will be.
         """
-        prospect = await store.look(
+        context = await store.notice_context(
             self._pool,
             user.bytes,
             read_after_s=self._read_after_s,
             notifiers=[notifier.bytes] if notifier else [],
             to_deployment=notifier is None,
         )
-        way = prospect.ways[0] if prospect and prospect.ways else None
-        if prospect is None or way is None:
+        state = context.notifiers[0] if context and context.notifiers else None
+        if context is None or state is None:
             log.info("notice_not_needed", job=job.id, notifier=str(notifier))
             return
-        wait_s = delay_s(prospect, way, self._pauses_s)
-        if wait_s is None or (way.last and way.last.name == notice):
-            if way.last and way.last.is_shown and is_pointless(prospect, way.last):
-                await self._withdraw(job, user, way, way.last)
+        wait_s = delay_s(context, state, self._pauses_s)
+        if wait_s is None or (state.last and state.last.name == notice):
+            if state.last and state.last.is_shown and is_pointless(context, state.last):
+                await self._withdraw(job, user, state, state.last)
             else:
-                await self._nothing_to_tell(job, user, prospect)
+                await self._nothing_to_tell(job, user, context)
             return
-        _respect_quiet_hours(prospect)
+        _respect_quiet_hours(context)
         if wait_s > 0:
             raise Snooze(wait_s)
-        await self._tell(job, user, prospect, way, notice)
+        await self._tell(job, user, context, state, notice)
 
-    async def _tell(self, job: Job, user: UUID, prospect: Prospect, way: Way, name: str) -> None:
-        notice = Notice(name, user, prospect.unread, prospect.conversations)
-        if await self._is_taken(job, way, notice):
-            is_withdrawable = not isinstance(way.target, EmailTarget)
-            last = next_notice(prospect, way, name, is_withdrawable=is_withdrawable)
-            await store.took(self._pool, user.bytes, way, last)
-            log.info("notified", job=job.id, attempt=job.attempt, notifier=_name(way))
+    async def _tell(self, job: Job, user: UUID, context: NoticeContext, state: NotifierState, name: str) -> None:
+        notice = Notice(name, user, context.unread, context.conversations)
+        if await self._is_taken(job, state, notice):
+            is_withdrawable = not isinstance(state.target, EmailTarget)
+            last = next_notice(context, state, name, is_withdrawable=is_withdrawable)
+            await store.note_taken(self._pool, user.bytes, state, last)
+            log.info("notified", job=job.id, attempt=job.attempt, notifier=_name(state))
 
-    async def _withdraw(self, job: Job, user: UUID, way: Way, last: LastNotice) -> None:
-        if await self._is_taken(job, way, Notice(last.name, user, is_withdrawn=True)):
-            await store.withdrew(self._pool, user.bytes, way.notifier, last.name)
-            log.info("notice_withdrawn", job=job.id, attempt=job.attempt, notifier=_name(way))
+    async def _withdraw(self, job: Job, user: UUID, state: NotifierState, last: LastNotice) -> None:
+        if await self._is_taken(job, state, Notice(last.name, user, is_withdrawn=True)):
+            await store.note_withdrawn(self._pool, user.bytes, state.notifier, last.name)
+            log.info("notice_withdrawn", job=job.id, attempt=job.attempt, notifier=_name(state))
 
-    async def _is_taken(self, job: Job, way: Way, notice: Notice) -> bool:
+    async def _is_taken(self, job: Job, state: NotifierState, notice: Notice) -> bool:
         """Whether the notifier took it; if not, it is gone.
 
         :raises Snooze, NotifyError, GiveUp: as `notify`.
         """
         try:
-            await self._notifiers.notify(way.target, notice)
+            await self._notifiers.notify(state.target, notice)
         except TargetGone as gone:
-            if way.notifier is None or way.target is None:
+            if state.notifier is None or state.target is None:
                 raise
-            log.info("notifier_gone", notifier=_name(way), reason=str(gone))
-            await store.forget(self._pool, way.notifier, way.target)
+            log.info("notifier_gone", notifier=_name(state), reason=str(gone))
+            await store.remove_target(self._pool, state.notifier, state.target)
             return False
         except NotifyError as error:
-            if way.notifier is None or way.target is None:
+            if state.notifier is None or state.target is None:
                 raise
-            await self._failed(way.notifier, way.target, error)
+            await self._failed(state.notifier, state.target, error)
             return False
         return True
 
     async def _failed(self, notifier: bytes, target: Target, error: NotifyError) -> None:
         """Returns only if the notifier is forgotten."""
-        failing_s, failures = await store.failed(self._pool, notifier, str(error))
+        failing_s, failures = await store.note_failure(self._pool, notifier, str(error))
         if failing_s >= FORGET_AFTER_S and failures >= FORGET_AFTER:
             log.info("notifier_forgotten", notifier=str(UUID(bytes=notifier)), failures=failures, reason=str(error))
-            await store.forget(self._pool, notifier, target)
+            await store.remove_target(self._pool, notifier, target)
             return
         if error.is_final:
             raise GiveUp(str(error))
@@ -157,20 +157,20 @@ class Notices:
             raise Snooze(min(max(error.retry_after_s, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S))
         raise error
 
-    async def _nothing_to_tell(self, job: Job, user: UUID, prospect: Prospect | None) -> None:
+    async def _nothing_to_tell(self, job: Job, user: UUID, context: NoticeContext | None) -> None:
         log.info("notice_not_needed", job=job.id)
-        if prospect is not None and prospect.unread and not prospect.is_undelivered:
+        if context is not None and context.unread and not context.is_undelivered:
             # It was delivered before this job's turn, and no read window was opened for it.
             await outbox.wait_for_read(self._pool, user.bytes, window_s=self._read_after_s)
 
 
-def _respect_quiet_hours(prospect: Prospect) -> None:
+def _respect_quiet_hours(context: NoticeContext) -> None:
     """
     :raises Snooze: in quiet hours, until their end.
     """
-    if quiet_s := quiet_for_s(prospect.quiet, prospect.now):
+    if quiet_s := quiet_for_s(context.quiet, context.now):
         raise Snooze(quiet_s)
 
 
-def _name(way: Way) -> str:
-    return "deployment" if way.notifier is None else str(UUID(bytes=way.notifier))
+def _name(state: NotifierState) -> str:
+    return "deployment" if state.notifier is None else str(UUID(bytes=state.notifier))

@@ -34,7 +34,7 @@ from server.delivery.hub import Hub
 from server.delivery.receipt_counts import ReceiptCounter
 from store.conversations import some_of
 from store.errors import StoreError
-from store.messages import ActiveConversation, participants, range_of, recent
+from store.messages import ActiveConversation, active_conversations, current_participants, messages_between
 from store.own_settings import changed_since as own_changed_since
 from store.participant_lists import ChangedParticipants, changed_since, departed_since
 from store.postgres.pool import Pool
@@ -119,7 +119,7 @@ class CatchUp:
             some = users[start : start + 500]
             # Asked of each part anew: those before it took time.
             ago_s = trio.current_time() - since
-            for active in await recent(self._pool, some, ago_s=ago_s):
+            for active in await active_conversations(self._pool, some, ago_s=ago_s):
                 pushed += await self._push_missed(active)
             # Clients know an edit or a deletion that they have already by its revision.
             for revised, concerned in await revised_since(self._pool, some, ago_s=ago_s):
@@ -196,7 +196,7 @@ class CatchUp:
         after = max(after, upto - MAX_CATCH_UP)
         if after >= upto:
             return 0
-        found = await range_of(self._pool, active.conversation, after=after, upto=upto, limit=MAX_CATCH_UP)
+        found = await messages_between(self._pool, active.conversation, after=after, upto=upto, limit=MAX_CATCH_UP)
         await self._push_all(found, active.joined)
         return len(found)
 
@@ -225,8 +225,8 @@ class CatchUp:
             await trio.sleep(0.05)
             for gap in self._hub.gaps_due():
                 try:
-                    joined = await participants(self._pool, gap.conversation)
-                    found = await range_of(
+                    joined = await current_participants(self._pool, gap.conversation)
+                    found = await messages_between(
                         self._pool, gap.conversation, after=gap.after, upto=gap.before - 1, limit=MAX_CATCH_UP
                     )
                     await self._push_all(found, joined)

@@ -22,7 +22,7 @@ import structlog
 import trio
 
 from server.delivery.hub import Hub, HubConnection
-from store.messages import ActiveConversation, expected, recent
+from store.messages import ActiveConversation, active_conversations, expected_deliveries
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.redis.directory import enter, locate
@@ -91,7 +91,7 @@ class MissedPushes:
         for start in range(0, len(users), AT_ONCE):
             some = users[start : start + AT_ONCE]
             await self._check_directory(some)
-            for active in await recent(self._pool, some, ago_s=trio.current_time() - since + MARGIN_S):
+            for active in await active_conversations(self._pool, some, ago_s=trio.current_time() - since + MARGIN_S):
                 for span in self._unpushed(active):
                     await self._check(active, span, taken, taken_at)
 
@@ -106,7 +106,7 @@ class MissedPushes:
 
     async def _check(self, active: ActiveConversation, span: _Span, taken: CursorSnapshot, taken_at: float) -> None:
         here = [user for user in active.joined if self._hub.holds(user)]
-        for user, seq, created in await expected(
+        for user, seq, created in await expected_deliveries(
             self._pool, here, active.conversation, after=span.after, upto=span.upto
         ):
             # What is later may be on its way; or it came while this was looked up.

@@ -16,7 +16,7 @@ from protocol.codec import encode
 from protocol.frames import ReceiptCounts
 from server.delivery.broadcast import Broadcast
 from store.errors import StoreError
-from store.marks import MovedMarks, counts
+from store.marks import MovedMarks, receipt_counts
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
 
@@ -67,7 +67,7 @@ class ReceiptCounter:
         self._moved.set()
 
     async def _tell(self, conversation: bytes, after: int, upto: int) -> None:
-        found = await counts(self._pool, conversation, after=after, upto=upto, limit=MAX_MESSAGES)
+        found = await receipt_counts(self._pool, conversation, after=after, upto=upto, limit=MAX_MESSAGES)
         for author, told in found.items():
             frame = encode(ReceiptCounts(conversation, told))
             self._broadcast.push(AddressedPush(conversation, 0, frame, (author,)))

@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from store.errors import StoreError
-from store.notifiers import look_soon
+from store.notifiers import check_notices_soon
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class Readers:
             users, self._users = sorted(self._users), set()
             for first in range(0, len(users), AT_ONCE):
                 try:
-                    await look_soon(self._pool, users[first : first + AT_ONCE])
+                    await check_notices_soon(self._pool, users[first : first + AT_ONCE])
                 except StoreError as error:
                     log.warning("notices_stay_for_now", users=len(users) - first, error=str(error))
                     break

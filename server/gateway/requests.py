@@ -47,7 +47,7 @@ from server.gateway.replies import error_reply, store_error_reply
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import accounts, conversations, messages, revisions
 from store.errors import DatabaseError, ForeignCursor, StoreError
-from store.marks import status
+from store.marks import message_status
 from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
 from store.participant_lists import watchable
 from store.postgres.pool import Pool
@@ -120,7 +120,7 @@ class Requests:
     async def _look_up(self, connection: Connection, frame: Status | History | List) -> Reply:
         match frame:
             case Status():
-                found = await status(self._pool, connection.user, frame.conversation, frame.seq)
+                found = await message_status(self._pool, connection.user, frame.conversation, frame.seq)
                 return Statuses(frame.request, found.receipts)
             case History():
                 return await self._history(connection, frame)
@@ -147,7 +147,7 @@ class Requests:
         self._push_change(connection, await delete(self._pool, connection.user, frame.conversation, frame.seq))
         return Done(frame.request)
 
-    def _push_change(self, connection: Connection, change: revisions.Change) -> None:
+    def _push_change(self, connection: Connection, change: revisions.MessageChange) -> None:
         if change.is_new:
             message = change.message
             self._broadcast.push(push_of(message, change.participants, origin=connection))
@@ -160,7 +160,7 @@ class Requests:
         said, last = (frame.conversation, frame.is_typing), connection.typing
         if last and last[:2] == said and trio.current_time() < last[2] + limits.TYPING_INTERVAL_S:
             return
-        others = await messages.typing_to(self._pool, frame.conversation, connection.user)
+        others = await messages.typing_recipients(self._pool, frame.conversation, connection.user)
         connection.typing = (*said, trio.current_time())
         typing = encode(Typing(frame.conversation, connection.user, frame.is_typing))
         key = frame.conversation + connection.user

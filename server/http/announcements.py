@@ -13,7 +13,7 @@ from protocol.frames import Departed, Participants, Profile, Push, Receipts, Set
 from protocol.limits import MAX_SHOWN
 from server.delivery.broadcast import Broadcast
 from store import contacts, conversations, messages, participant_lists
-from store.contacts import Added, Blocked
+from store.contacts import AddedContact, BlockChange
 from store.conversations import told_count
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import direct_mark
@@ -98,7 +98,7 @@ class Announcements:
         """The user takes no part: to the user's own devices, and nobody else."""
         self._push(departed, [user])
 
-    async def blocked(self, user: bytes, other: bytes, blocked: Blocked) -> None:
+    async def blocked(self, user: bytes, other: bytes, blocked: BlockChange) -> None:
         """Somebody is blocked, or no more: to the user's own devices, and nobody else. Presence is looked at again."""
         with self.telling():
             for conversation, version in blocked.declined:
@@ -111,11 +111,11 @@ class Announcements:
                 self._push(Receipts(conversation, [(user, delivered, read)]), [user])
         self.presence_shown_otherwise([user, other])
 
-    async def contact_added(self, user: bytes, added: Added) -> None:
+    async def contact_added(self, user: bytes, added: AddedContact) -> None:
         """Somebody is known by now, whose requests are none any more."""
         with self.telling():
             for conversation, version in await conversations.participants_versions(self._pool, added.accepted):
-                participants = list(await messages.participants(self._pool, conversation))
+                participants = list(await messages.current_participants(self._pool, conversation))
                 await self.request_accepted(conversation, user, ParticipantsChange(True, participants, version))
 
     def settings_changed(self, user: bytes, settings: Settings, change: ParticipantsChange) -> None:
@@ -141,7 +141,7 @@ class Announcements:
     async def contact_changed(self, user: bytes, other: bytes) -> None:
         """Somebody is a contact of the user's, or blocked, or no more: to the user's own devices."""
         with self.telling(), suppress(UnknownUser):
-            self._push(await contacts.told(self._pool, user, other), [user])
+            self._push(await contacts.contact_of(self._pool, user, other), [user])
 
     async def muted(self, user: bytes, conversation: bytes) -> None:
         """A user wants no notices of a conversation, or does so again: to their own devices."""

@@ -10,11 +10,11 @@ from protocol.frames import Conversation, Message, Participant, Tombstone
 from server.http.cursors import cursor_text
 from server.http.encoding import IDENT, Encoding, ident_or_none
 from store.accounts import Device
-from store.contacts import Contact
-from store.emails import Settings as EmailSettings
+from store.contacts import ListedContact
+from store.emails import EmailSettings
 from store.marks import MessageStatus
-from store.messages import Page
-from store.profiles import Settings, Shown
+from store.messages import HistoryPage
+from store.profiles import ProfileSettings, ShownProfile
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
 """Of a page of a list or of history, whatever is in it; one entry has at most 90 KB."""
@@ -54,7 +54,7 @@ def device_body(device: Device, encoding: Encoding) -> dict[str, Any]:
     }
 
 
-def contact_body(contact: Contact, encoding: Encoding) -> dict[str, Any]:
+def contact_body(contact: ListedContact, encoding: Encoding) -> dict[str, Any]:
     return {
         "user": IDENT[encoding](contact.user),
         "username": contact.username,
@@ -64,7 +64,7 @@ def contact_body(contact: Contact, encoding: Encoding) -> dict[str, Any]:
     }
 
 
-def user_body(user: bytes, shown: Settings | Shown, encoding: Encoding) -> dict[str, Any]:
+def user_body(user: bytes, shown: ProfileSettings | ShownProfile, encoding: Encoding) -> dict[str, Any]:
     return {
         "user": IDENT[encoding](user),
         "username": shown.username,
@@ -73,7 +73,7 @@ def user_body(user: bytes, shown: Settings | Shown, encoding: Encoding) -> dict[
     }
 
 
-def profile_body(user: bytes, settings: Settings, encoding: Encoding) -> dict[str, Any]:
+def profile_body(user: bytes, settings: ProfileSettings, encoding: Encoding) -> dict[str, Any]:
     return user_body(user, settings, encoding) | {
         "gives_receipts": settings.gives_receipts,
         "shows_presence": settings.shows_presence,
@@ -169,7 +169,7 @@ def _size_of(conversation: Conversation) -> int:
 
 
 def history_body(
-    page: Page, conversation: bytes, direction: Literal["before", "after"], encoding: Encoding
+    page: HistoryPage, conversation: bytes, direction: Literal["before", "after"], encoding: Encoding
 ) -> dict[str, Any]:
     """A page of history, and the cursor for the next one in that direction."""
     following = cursor_text(direction, conversation, page.messages[-1].seq) if page.more else None

@@ -17,7 +17,7 @@ from protocol.limits import (
 )
 from runtime.email_address import BadAddress, normal
 from server.http.encoding import InvalidBody
-from store.profiles import From
+from store.profiles import AcceptedFrom
 
 Username = Annotated[str, Meta(pattern=USERNAME_PATTERN)]
 Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MAX_PASSWORD_CHARACTERS)]
@@ -70,8 +70,8 @@ class PatchProfile(Struct):
     display_name: Annotated[str, Meta(max_length=128, pattern="^[^\\x00]*$")] | None = None
     gives_receipts: bool | None = None
     shows_presence: bool | None = None
-    messages_from: From | None = None
-    groups_from: From | None = None
+    messages_from: AcceptedFrom | None = None
+    groups_from: AcceptedFrom | None = None
 
 
 class PutEmail(Struct):

@@ -13,11 +13,11 @@ from msgspec import Meta, Struct
 
 from server.http.encoding import Encoding, InvalidBody, ident
 from store.notifiers import (
-    Added,
+    AddedNotifier,
     ApnsTarget,
     EmailTarget,
     FcmTarget,
-    Notifier,
+    RegisteredNotifier,
     Target,
     WebhookTarget,
     WebPushTarget,
@@ -133,7 +133,7 @@ def is_of_device(target: Target) -> bool:
     return isinstance(target, WebPushTarget | ApnsTarget | FcmTarget)
 
 
-def added_body(added: Added, target: Target, encoding: Encoding) -> dict[str, Any]:
+def added_body(added: AddedNotifier, target: Target, encoding: Encoding) -> dict[str, Any]:
     """With a webhook's secret, which is shown this once."""
     body: dict[str, Any] = {"notifier": ident(added.notifier, encoding), "kind": kind_of(target)}
     if isinstance(target, WebhookTarget):
@@ -141,7 +141,7 @@ def added_body(added: Added, target: Target, encoding: Encoding) -> dict[str, An
     return body
 
 
-def notifier_body(notifier: Notifier, encoding: Encoding) -> dict[str, Any]:
+def notifier_body(notifier: RegisteredNotifier, encoding: Encoding) -> dict[str, Any]:
     """Without keys and tokens."""
     match notifier.target:
         case WebhookTarget(url=shown) | EmailTarget(address=shown):

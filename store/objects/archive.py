@@ -25,7 +25,7 @@ from protocol.codec import decode_from_server, encode
 from protocol.errors import RemoteProtocolError
 from protocol.frames import Message, Tombstone
 from store.errors import BadArchive
-from store.objects.interface import ARCHIVE, Entry, Objects, walk
+from store.objects.interface import ARCHIVE, Objects, StoredObject, walk
 
 FORMAT: Final = "alo-archive"
 VERSION: Final = 1
@@ -136,7 +136,7 @@ def _later(one: Message | Tombstone | None, other: Message | Tombstone) -> Messa
     return max(one, other, key=lambda message: message.revision or 0)
 
 
-def _archive_of(entry: Entry) -> Archive | None:
+def _archive_of(entry: StoredObject) -> Archive | None:
     """None if somebody else has put it there."""
     name = _NAME.fullmatch(entry.key.rpartition("/")[2])
     return Archive(entry.key, int(name[1]), int(name[2]), entry.size_bytes) if name else None

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import trio
 
 from store.errors import BadKey, ObjectMissing, ObjectStoreRefused, ObjectTooLarge, Unavailable
-from store.objects.interface import MAX_GET_BYTES, MAX_PAGE, TIMEOUT_S, Entry, Page, check_key, check_prefix
+from store.objects.interface import MAX_GET_BYTES, MAX_PAGE, TIMEOUT_S, Listing, StoredObject, check_key, check_prefix
 
 THREADS: Final = 8
 """Calls at a time; more wait. A disk does not do more at once."""
@@ -63,7 +63,7 @@ class Folder:
         paths = [self._path / check_key(key) for key in keys]
         await self._run(lambda: _delete(paths))
 
-    async def list(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> Page:
+    async def list(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> Listing:
         check_prefix(prefix)
         return await self._run(lambda: list(islice(self._walk("", prefix, after), min(limit, MAX_PAGE))))
 
@@ -116,7 +116,7 @@ class Folder:
             raise ObjectTooLarge(key, max_bytes)
         return data
 
-    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[Entry]:
+    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[StoredObject]:
         """The objects in a folder and below, in order of their keys.
 
         :param folder: empty, or with a slash at its end.
@@ -130,7 +130,7 @@ class Folder:
             else:
                 with suppress(FileNotFoundError):  # deleted meanwhile
                     status = (self._path / key).stat()
-                    yield Entry(key, status.st_size, status.st_mtime_ns // 1000)
+                    yield StoredObject(key, status.st_size, status.st_mtime_ns // 1000)
 
     def _names(self, folder: str) -> Sequence[str]:
         """What a folder holds; folders with a slash, as it stands in keys, so that their order is that of the keys."""

@@ -37,7 +37,7 @@ _KEY: Final = re.compile(rf"{_PART}(?:/{_PART})*")
 _PREFIX: Final = re.compile(rf"(?:{_PART}/)*(?:{_PART})?")
 
 
-class Entry(Struct, frozen=True):
+class StoredObject(Struct, frozen=True):
     """One object of a list.
 
     :ivar modified: when it was written, in microseconds since 1970, by the store's clock.
@@ -48,7 +48,7 @@ class Entry(Struct, frozen=True):
     modified: int
 
 
-Page: TypeAlias = list[Entry]
+Listing: TypeAlias = list[StoredObject]
 
 
 class Usage(Struct, frozen=True):
@@ -82,7 +82,7 @@ class Objects(Protocol):
         """Delete objects, at most `MAX_PAGE`; those that are gone already are no error. After an error, any of them may
         be gone."""
 
-    async def list(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> Page:
+    async def list(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> Listing:
         """A page of the objects whose keys begin with `prefix`, in order of their keys' bytes.
 
         :param after: only keys beyond this one; the last key of the page before.
@@ -90,7 +90,7 @@ class Objects(Protocol):
         """
 
 
-async def walk(objects: Objects, prefix: str, after: str = "") -> AsyncIterator[Entry]:
+async def walk(objects: Objects, prefix: str, after: str = "") -> AsyncIterator[StoredObject]:
     """All objects whose keys begin with `prefix`, in order, page by page."""
     while True:
         page = await objects.list(prefix, after, MAX_PAGE)

@@ -13,7 +13,7 @@ import httpx
 import trio
 
 from store.errors import ObjectMissing, ObjectStoreRefused, ObjectTooLarge, Unavailable
-from store.objects.interface import MAX_GET_BYTES, MAX_PAGE, TIMEOUT_S, Entry, Page, check_key, check_prefix
+from store.objects.interface import MAX_GET_BYTES, MAX_PAGE, TIMEOUT_S, Listing, StoredObject, check_key, check_prefix
 from store.objects.sigv4 import encoded, signed_headers
 
 CONNECTIONS: Final = 8
@@ -89,13 +89,13 @@ class S3:
         if scope.cancelled_caught:
             raise self._too_slow()
 
-    async def list(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> Page:
+    async def list(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> Listing:
         query = {"list-type": "2", "prefix": check_prefix(prefix), "max-keys": str(min(limit, MAX_PAGE))}
         if after:
             query["start-after"] = after
         reply = await self._ask("GET", "", query=query, max_bytes=MAX_REPLY_BYTES)
         try:
-            return [_entry(each) for each in _parse(reply).iter("Contents")]
+            return [_stored_object(each) for each in _parse(reply).iter("Contents")]
         except (ElementTree.ParseError, ValueError, TypeError) as error:
             raise ObjectStoreRefused(str(self), f"its list cannot be read ({error})") from None
 
@@ -174,9 +174,9 @@ def _parse(reply: bytes) -> ElementTree.Element:
     return root
 
 
-def _entry(element: ElementTree.Element) -> Entry:
+def _stored_object(element: ElementTree.Element) -> StoredObject:
     key, size_bytes, modified = (element.findtext(name) or "" for name in ("Key", "Size", "LastModified"))
-    return Entry(key, int(size_bytes), round(datetime.fromisoformat(modified).timestamp() * 1_000_000))
+    return StoredObject(key, int(size_bytes), round(datetime.fromisoformat(modified).timestamp() * 1_000_000))
 
 
 def _code(reply: bytes) -> str:

@@ -79,7 +79,7 @@ def decode_bigints(data: bytes) -> list[int]:
     return [value for _, value in _BIGINT.iter_unpack(data[20:])]
 
 
-class Type(NamedTuple):
+class ColumnType(NamedTuple):
     """How one parameter is written or one column read.
 
     :ivar oid: Postgres' number of the type.
@@ -94,13 +94,13 @@ def _never(_: bytes) -> Any:
     raise TypeError("this type is for parameters only")
 
 
-UUID: Final = Type(_UUID, bytes, bytes)
-BYTEA: Final = Type(_BYTEA, bytes, bytes)
-TEXT: Final = Type(_TEXT, str.encode, bytes.decode)
-INT: Final = Type(_INT_OID, lambda value: value.to_bytes(4, "big", signed=True), decode_bigint)
-BIGINT: Final = Type(_BIGINT_OID, lambda value: value.to_bytes(8, "big", signed=True), decode_bigint)
-UUIDS: Final = Type(2951, encode_uuids, decode_uuids)
-BYTEAS: Final = Type(1001, encode_byteas, _never)
-TEXTS: Final = Type(1009, encode_texts, decode_texts)
-BIGINTS: Final = Type(1016, encode_bigints, decode_bigints)
-BOOL: Final = Type(16, lambda value: b"\1" if value else b"\0", lambda data: data != b"\0")
+UUID: Final = ColumnType(_UUID, bytes, bytes)
+BYTEA: Final = ColumnType(_BYTEA, bytes, bytes)
+TEXT: Final = ColumnType(_TEXT, str.encode, bytes.decode)
+INT: Final = ColumnType(_INT_OID, lambda value: value.to_bytes(4, "big", signed=True), decode_bigint)
+BIGINT: Final = ColumnType(_BIGINT_OID, lambda value: value.to_bytes(8, "big", signed=True), decode_bigint)
+UUIDS: Final = ColumnType(2951, encode_uuids, decode_uuids)
+BYTEAS: Final = ColumnType(1001, encode_byteas, _never)
+TEXTS: Final = ColumnType(1009, encode_texts, decode_texts)
+BIGINTS: Final = ColumnType(1016, encode_bigints, decode_bigints)
+BOOL: Final = ColumnType(16, lambda value: b"\1" if value else b"\0", lambda data: data != b"\0")

@@ -27,7 +27,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
 from store.errors import BadValue, DatabaseError, Locked, PoolerRefused, Retryable, StoreError, Unavailable
-from store.postgres.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, Type
+from store.postgres.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, ColumnType
 from store.postgres.statement import Statement
 
 log = structlog.get_logger(__name__)
@@ -126,7 +126,7 @@ class _UuidLoader(Loader):
         return bytes(data)
 
 
-def _column_dumper(type_: Type) -> type[Dumper]:
+def _column_dumper(type_: ColumnType) -> type[Dumper]:
     class ColumnDumper(Dumper):
         format = Format.BINARY
         oid = type_.oid
@@ -151,7 +151,7 @@ def _adapters() -> AdaptersMap:
 _ADAPTERS: Final = _adapters()
 
 
-class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
     """One Postgres connection in autocommit mode. Use by one task at a time; `store.postgres.pool` sees to that.
 
     Cancelling any method while a query runs asks Postgres to cancel it, for at most `CANCEL_TIMEOUT_S`; afterwards
@@ -344,7 +344,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.pgconn.finish()
 
 
-async def connect(url: str, *, preferred: str = "") -> Connection:
+async def connect(url: str, *, preferred: str = "") -> PostgresConnection:
     """A new connection: the first host of `url` that answers, each tried for `CONNECT_TIMEOUT_S`.
 
     :param url: libpq URL or DSN; several hosts and `target_session_attrs` work. Unless that says otherwise, a server
@@ -360,7 +360,7 @@ async def connect(url: str, *, preferred: str = "") -> Connection:
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
                 resolved = make_conninfo("", **await _resolved(attempt))
-                connection = await _drive_connecting(Connection._connect_gen(resolved))
+                connection = await _drive_connecting(PostgresConnection._connect_gen(resolved))
                 await _begin_session(connection, where)
         except trio.TooSlowError:
             failures.append(f"{where}: no answer within {CONNECT_TIMEOUT_S:g} s")
@@ -387,7 +387,7 @@ def _pipelined(pgconn: Any, count: int) -> PQGen[list[PGresult]]:
     return results
 
 
-async def _begin_session(connection: Connection, where: str) -> None:
+async def _begin_session(connection: PostgresConnection, where: str) -> None:
     """Set it up, and find out who answers: a pooler makes up the process id that it tells at connecting."""
     connection._autocommit = True
     connection._adapters = _ADAPTERS
@@ -556,7 +556,7 @@ def _one_line(error: BaseException) -> str:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncGenerator[Connection, None]:
+async def connected(url: str) -> AsyncGenerator[PostgresConnection, None]:
     """A connection for one purpose, closed at the end; for migrations and tests."""
     connection = await connect(url)
     try:

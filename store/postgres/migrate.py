@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from store.errors import Locked, StoreError
-from store.postgres.driver import Connection, connected
+from store.postgres.driver import PostgresConnection, connected
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -106,7 +106,7 @@ async def wait_migrated(pool: Pool) -> None:
         await trio.sleep(1)
 
 
-async def is_migrated(connection: Connection) -> bool:
+async def is_migrated(connection: PostgresConnection) -> bool:
     """Whether the database has what this release needs."""
     [(has_tables,)] = await connection.query("select to_regclass('migrations') is not null")
     if not has_tables:
@@ -147,7 +147,7 @@ async def migrate(url: str, *, upto: int | None = None) -> list[str]:
     return applied
 
 
-async def _wait_lock(connection: Connection) -> None:
+async def _wait_lock(connection: PostgresConnection) -> None:
     # Asked again and again: who waits inside of a query has a snapshot, for whose end an index that is made
     # concurrently waits in turn.
     while True:
@@ -157,7 +157,7 @@ async def _wait_lock(connection: Connection) -> None:
         await trio.sleep(0.05)
 
 
-async def _known(connection: Connection) -> dict[int, str]:
+async def _known(connection: PostgresConnection) -> dict[int, str]:
     """The numbered files that were applied, and their checksums."""
     await connection.query(
         "create table if not exists migrations (version int primary key, name text not null, checksum text not null,"
@@ -184,7 +184,7 @@ def _check(migration: Migration, checksum: str) -> None:
 _OUTSIDE: Final = "-- outside a transaction\n"
 
 
-async def _apply(connection: Connection, migration: Migration) -> None:
+async def _apply(connection: PostgresConnection, migration: Migration) -> None:
     """
     :raises Locked: if a table stayed locked.
     """
@@ -202,7 +202,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
     await connection.script(record)
 
 
-async def _apply_functions(connection: Connection) -> bool:
+async def _apply_functions(connection: PostgresConnection) -> bool:
     """Whether they were others.
 
     :raises Locked: if a table with a trigger stayed locked.
@@ -221,11 +221,11 @@ async def _apply_functions(connection: Connection) -> bool:
     return True
 
 
-async def _set_lock_timeout(connection: Connection, seconds: float) -> None:
+async def _set_lock_timeout(connection: PostgresConnection, seconds: float) -> None:
     await connection.query(f"set lock_timeout = '{round(seconds * 1000)}ms'")
 
 
-async def _insist(connection: Connection, text: str) -> None:
+async def _insist(connection: PostgresConnection, text: str) -> None:
     deadline = trio.current_time() + PATIENCE_S
     while True:
         try:

@@ -18,7 +18,7 @@ import trio
 
 from store import sql as sql_files
 from store.errors import Overloaded, Unavailable
-from store.postgres.driver import Backend, Connection, Read, connect, where_of
+from store.postgres.driver import Backend, PostgresConnection, Read, connect, where_of
 from store.postgres.reads import MAX_READING, Reads
 from store.postgres.statement import Statement
 
@@ -75,14 +75,14 @@ class Pool:
         self._scopes: set[trio.CancelScope] = set()
         self._size = size
         self._free = trio.CapacityLimiter(size)
-        self._idle: list[Connection] = []
+        self._idle: list[PostgresConnection] = []
         self.reads = Reads(self._run_reads, max(1, min(MAX_READING, size - 1)))
         self._last_where = ""
         self.connects = 0
         self._discarded = 0
 
     @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[Connection, None]:
+    async def connection(self) -> AsyncGenerator[PostgresConnection, None]:
         """A connection for this task alone.
 
         :raises Overloaded: if too many tasks wait already, or none became free within `WAIT_TIMEOUT_S`.
@@ -117,7 +117,7 @@ class Pool:
     async def _run_reads(self, take: Callable[[], list[Read]]) -> list[_Rows | Exception]:
         taken: list[Read] = []
 
-        async def run(connection: Connection) -> list[_Rows | Exception]:
+        async def run(connection: PostgresConnection) -> list[_Rows | Exception]:
             taken.extend(take())
             if len(taken) > 1:
                 return await connection.run_all(taken)
@@ -125,7 +125,7 @@ class Pool:
 
         return await self._with_deadline(run)
 
-    async def _with_deadline(self, query: Callable[[Connection], Awaitable[_T]], sql: str = "") -> _T:
+    async def _with_deadline(self, query: Callable[[PostgresConnection], Awaitable[_T]], sql: str = "") -> _T:
         """
         :param sql: what the query runs, if that may be a write.
         """
@@ -192,7 +192,7 @@ class Pool:
         if scope.cancelled_caught:
             raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
 
-    def _doubt(self, sql: str, connection: Connection, began: float) -> None:
+    def _doubt(self, sql: str, connection: PostgresConnection, began: float) -> None:
         """The one place that notes what may have been committed though its writer was not told so."""
         if sql_files.writes(sql):
             # A connection that is idle has no statement under way: what it was asked last has ended, either way.
@@ -247,14 +247,14 @@ class Pool:
         while self._idle:
             self._idle.pop().close_now()
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> PostgresConnection:
         with self._ending_in_time():
             connection = await connect(self.url, preferred=self._last_where)
         self._last_where = connection.where
         self.connects += 1
         return connection
 
-    def _take_idle(self) -> Connection | None:
+    def _take_idle(self) -> PostgresConnection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_idle:
@@ -262,12 +262,12 @@ class Pool:
             self._discard(connection)
         return None
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: PostgresConnection) -> None:
         if connection.is_idle:
             self._idle.append(connection)
         else:
             self._discard(connection)
 
-    def _discard(self, connection: Connection) -> None:
+    def _discard(self, connection: PostgresConnection) -> None:
         self._discarded += 1
         connection.close_now()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from store.postgres.columns import Type
+from store.postgres.columns import ColumnType
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _numbers = count(1)
@@ -27,7 +27,7 @@ class Statement:
     :ivar text: the statement as it was given.
     """
 
-    def __init__(self, sql: str, parameters: Mapping[str, Type], columns: Sequence[Type] = ()) -> None:
+    def __init__(self, sql: str, parameters: Mapping[str, ColumnType], columns: Sequence[ColumnType] = ()) -> None:
         position = {name: f"${number}" for number, name in enumerate(parameters, 1)}
         self.name = b"alo_%d" % next(_numbers)
         self.text = sql

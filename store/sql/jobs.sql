@@ -34,14 +34,14 @@ update jobs j set is_handed = true, due = clock_timestamp() + %(lease_ms)s * int
 from found where j.id = found.id and j.id = any(array(select f.id from found f))
 returning j.id, j.task, j.priority::bigint, (extract(epoch from clock_timestamp() - found.due) * 1000)::bigint;
 
--- name: give_back
+-- name: release
 -- Redis did not take these: they are due at once. Locked in the order of their numbers, as everywhere.
 with back as (
     select id from jobs where id = any(%(ids)s) and is_handed and claimed_until is null order by id for update
 )
 update jobs j set is_handed = false, due = clock_timestamp() from back where j.id = back.id;
 
--- name: give_back_all
+-- name: release_all
 -- Redis has forgotten what it had: whatever was handed to it and does not run is due at once; what runs, as soon as its
 -- worker gives no sign of life, since there is no entry that could be taken over.
 with back as (
@@ -52,7 +52,7 @@ update jobs j
 set is_handed = back.runs, due = case when back.runs then least(j.due, j.claimed_until) else clock_timestamp() end
 from back where j.id = back.id;
 
--- name: mend_clock
+-- name: shorten_leases
 -- Postgres' clock went back: what would be due, or free, only once it has caught up is so when it would have been. What
 -- runs keeps its worker, if that gives a sign of life. Changes nothing if done twice.
 with late as (
@@ -97,7 +97,7 @@ select b.* from beat_jobs(%(ids)s, %(worker)s, %(claim_ms)s) b;
 -- Runs have ended; see the function.
 select settle_jobs(%(ids)s, %(versions)s, %(outcomes)s, %(delays_ms)s, %(reasons)s, %(tracebacks)s, %(worker)s);
 
--- name: bury_volatile
+-- name: add_dead_volatile
 -- A job that was in Redis alone is dead. Once more changes nothing.
 insert into dead_jobs (id, task, payload, priority, attempts, reason, traceback, volatile_id)
 values (nextval('jobs_id_seq'), %(task)s, %(payload)s::jsonb, %(priority)s, %(attempts)s, %(reason)s, %(traceback)s,
@@ -123,7 +123,7 @@ from jobs where id = %(id)s
 union all
 select 'dead', attempts, reason from dead_jobs where id = %(id)s;
 
--- name: status
+-- name: task_statuses
 -- Of each task that has jobs, or is paused: how many wait (and for how long the oldest has been due, in s), are delayed,
 -- run, are dead.
 select t.task, t.waiting, t.delayed, t.running, t.dead, t.oldest_s, x.since is not null
@@ -149,7 +149,7 @@ from (
 ) t left join paused_tasks x on x.task = t.task
 order by t.task;
 
--- name: dead
+-- name: dead_jobs
 -- Jobs that have failed for good, the last ones first.
 select id, task, payload::text, attempts::bigint, reason, traceback,
        (extract(epoch from died) * 1000)::bigint
@@ -195,7 +195,7 @@ with old as (
 )
 select count(*) from gone;
 
--- name: pauses
+-- name: paused_tasks
 select task from paused_tasks;
 
 -- name: pause

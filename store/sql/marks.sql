@@ -76,7 +76,7 @@ where greatest(p.delivered_seq, p.private_delivered_seq) < least(greatest(m.deli
    or greatest(p.read_seq, p.private_read_seq) < least(m.read, c.last_seq);
 
 
--- name: counts
+-- name: receipt_counts
 -- Of the latest messages of a conversation that marks have passed: to how many users each has come, how many have read it, and
 -- for how many it is; for its author, while the author takes part.
 select m.sender_id, m.seq, count(*) filter (where r.delivered_seq >= m.seq),
@@ -92,7 +92,7 @@ join participants author on author.conversation_id = %(conversation)s and author
 cross join lateral recipients_of(%(conversation)s, m.seq, m.sender_id) r
 group by m.sender_id, m.seq order by m.seq;
 
--- name: status
+-- name: message_status
 -- How far all users for whom a message is have come; a row with nulls: there are none. No row: the user may not see it.
 -- Where the sender is blocked the other one is still shown, with the marks from when the block began.
 select r.user_id,

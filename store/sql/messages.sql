@@ -95,7 +95,7 @@ left join lateral (
 where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;
 
--- name: range
+-- name: messages_between
 -- What a node missed in one conversation: messages after one seq up to another, oldest first. The temp_id is for each sender's
 -- devices alone.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
@@ -106,7 +106,7 @@ where m.conversation_id = %(conversation)s::uuid and m.seq <= %(upto)s
   and m.seq > greatest(%(after)s, (select c.floor_seq from conversations c where c.id = %(conversation)s::uuid))
 order by m.seq limit %(limit)s;
 
--- name: recent
+-- name: active_conversations
 -- What may have passed a node by: of the conversations of these users, those that moved since, each with its
 -- participants, its last seq, and the last seq that had been there before (below it nothing can be missing).
 select c.id, c.last_seq,
@@ -118,7 +118,7 @@ from conversations c
 where c.active_at >= clock_timestamp() - make_interval(secs => %(ago_s)s)
   and c.id in (select p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[]));
 
--- name: expected
+-- name: expected_deliveries
 -- Which messages of a part of a conversation are for which of some users, who took part when they were written: the user, the
 -- seq, and when it was written. Not those that the user wrote.
 select p.user_id, m.seq, (extract(epoch from m.created) * 1000000)::bigint
@@ -135,11 +135,11 @@ where not exists (
     select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
 );
 
--- name: participants
+-- name: current_participants
 -- Who gets the messages of a conversation now, each from which one on.
 select p.user_id, p.joined_seq from participants p where p.conversation_id = %(conversation)s::uuid;
 
--- name: typing_to
+-- name: typing_recipients
 -- See typing_to() in functions/.
 select typing_to(%(conversation)s::uuid, %(user)s::uuid);
 

@@ -16,7 +16,7 @@ order by n.created, n.id;
 -- A user does not want this one any more; no row: it is none of theirs.
 delete from notifiers where id = %(notifier)s::uuid and user_id = %(user)s::uuid returning 1;
 
--- name: look
+-- name: notice_context
 -- What notices for a user depend on: what waits, how much, the quiet hours, and what time it is; and a row for each of the
 -- user's notifiers that can be told, with the notice that it took last. Those of revoked devices, and the e-mail of a user
 -- without a verified address, cannot. A row with no kind: there is none. No row: there is no such user.
@@ -46,7 +46,7 @@ left join notices s on s.user_id = u.id and s.notifier_id is not distinct from n
 where u.id = %(user)s::uuid
 order by n.created, n.id;
 
--- name: hand_out
+-- name: enqueue_notices
 -- A job for each of these notifiers of a user (null: the deployment's webhook), in one transaction, so that none waits for
 -- another; one that waits with the notice before takes this one instead, and comes no later. One whose notifier fails stays
 -- when it is due. The notice is named by the job that it comes from and by how often more has come for that one: once more,
@@ -70,7 +70,7 @@ with notice as (
 )
 select name from notice;
 
--- name: took
+-- name: note_taken
 -- The notifier took this notice: it fails no longer, and the notice is what its user may have seen last. No row is written
 -- for a notifier that is gone.
 with taken as (
@@ -85,7 +85,7 @@ on conflict on constraint notices_one do update
 set name = excluded.name, told = excluded.told, times = excluded.times, unread = excluded.unread,
     delivered = excluded.delivered, read = excluded.read, look = excluded.look;
 
--- name: withdrew
+-- name: note_withdrawn
 -- The notice is withdrawn. Unless there is another one by now.
 with taken as (
     update notifiers n set failing_since = null, failures = 0, last_error = null where n.id = %(notifier)s::uuid
@@ -93,7 +93,7 @@ with taken as (
 update notices s set unread = 0, look = null
 where s.user_id = %(user)s::uuid and s.notifier_id is not distinct from %(notifier)s::uuid and s.name = %(notice)s;
 
--- name: look_soon
+-- name: check_notices_soon
 -- These users are reading: it is looked in a moment at the notices that they are shown, if it was to be later. Few have any.
 -- What others have locked is being written by who looks, or tells, just now.
 with found as (
@@ -107,7 +107,7 @@ with found as (
 update notices s set look = clock_timestamp() + make_interval(secs => %(delay_s)s)
 where s.id = any(array(select f.id from found f));
 
--- name: look_again
+-- name: enqueue_withdrawals
 -- Notices that are shown, of which it is time to look whether they have become pointless: nothing that was sent before is
 -- unread any more. Each of those becomes a job notify, which withdraws it; the others are looked at again, the later the
 -- older they are. A withdrawal that comes to nothing is asked for again, less and less often. Two numbers: how many
@@ -141,13 +141,13 @@ with due as (
 )
 select (select count(*) from due), (select count(*) from enqueued);
 
--- name: failed
+-- name: note_failure
 -- The notifier failed: since when it does (seconds), how often it has. No row: it is gone.
 update notifiers
 set failing_since = coalesce(failing_since, clock_timestamp()), failures = failures + 1, last_error = %(error)s
 where id = %(notifier)s::uuid
 returning extract(epoch from clock_timestamp() - failing_since)::float8, failures::bigint;
 
--- name: forget
+-- name: remove_target
 -- The notifier's target is gone. Unless it has another one by now.
 delete from notifiers where id = %(notifier)s::uuid and target = %(target)s::jsonb;

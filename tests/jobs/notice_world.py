@@ -125,7 +125,7 @@ class World:
         while (await outbox.end_read_windows(self.pool, window_s=READ_AFTER_S))[0]:
             pass
         outcomes = await self.run_due()
-        await store.look_again(self.pool, limit=100)
+        await store.enqueue_withdrawals(self.pool, limit=100)
         return outcomes + await self.run_due()
 
     async def later(self, seconds: float) -> None:

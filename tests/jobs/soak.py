@@ -164,7 +164,9 @@ class Soak:
             else:
                 succeeded[number] += 1
                 failures -= 1
-        dead = {json.loads(job.payload)["number"]: job.reason for job in await jobs.dead(self._pool, limit=self._size)}
+        dead = {
+            json.loads(job.payload)["number"]: job.reason for job in await jobs.dead_jobs(self._pool, limit=self._size)
+        }
         hopeless = {number for number in self.committed if number % HOPELESS == HOPELESS - 1}
         return {
             "jobs": len(self.committed),

@@ -618,7 +618,7 @@ async def test_a_stay_that_has_ended_is_shown_once_to_whom_brings_the_user_back(
     async def shown() -> tuple[Any, Any]:
         seen = await conversations.one(pool, actor.user, group)
         former = [(each.user, each.since_seq, each.left_seq) for each in seen.former or ()]
-        return former, sorted((await marks.status(pool, actor.user, group, 1)).receipts)
+        return former, sorted((await marks.message_status(pool, actor.user, group, 1)).receipts)
 
     expected = [(target.user, 0, 1)], sorted([(target.user, 0, 0), (dave.user, 0, 0)])
     added = await participants.add(pool, actor.user, group, target.user)

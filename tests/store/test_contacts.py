@@ -89,7 +89,7 @@ async def test_who_is_blocked_gets_the_same_answer_and_reaches_nobody(
     assert (reader.delivered_seq, reader.read_seq) == (0, 0)
     pages = [await messages.history(pool, who.user, talk, limit=9, after=0) for who in (alice, bob)]
     assert [[type(each) for each in page.messages] for page in pages] == [[Message, Tombstone], [Message, Message]]
-    [(missed, is_silent)] = await messages.range_of(pool, talk, after=1, upto=9, limit=9)
+    [(missed, is_silent)] = await messages.messages_between(pool, talk, after=1, upto=9, limit=9)
     assert (missed.seq, is_silent) == (2, True)
     pushes = (await sync(pool, alice.user, cursor)).pushes
     told = [each for each in pushes if getattr(each, "conversation", None) == talk]

@@ -190,15 +190,15 @@ async def test_retries_of_two_nodes_in_opposite_order_do_not_end_in_a_deadlock(
     assert await pool.fetch("select count(*) from messages") == [(100,)]
 
 
-async def test_unique_violation_by_a_twin_that_commits_meanwhile_is_retried(
+async def test_unique_violation_by_a_duplicate_that_commits_meanwhile_is_retried(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """The twin's key is there, uncommitted, when ours is inserted: we wait, fail, and see it on the second attempt."""
+    """The duplicate is uncommitted when ours is inserted: the send waits, fails, and sees it on a second attempt."""
     group, message = await new_group(pool, *people), a_message(b"", b"")
     message = a_message(group, people[0].user, temp_id=message.temp_id)
-    async with connected(pool.url) as twin:
-        await twin.query("begin")
-        await twin.query(
+    async with connected(pool.url) as duplicate:
+        await duplicate.query("begin")
+        await duplicate.query(
             "insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)"
             " values (%s, %s, %s, %s, 7, %s, now())",
             (uuid(message.sender), uuid(message.temp_id), uuid(group), message.digest(), uuid(b"7" * 16)),
@@ -210,8 +210,8 @@ async def test_unique_violation_by_a_twin_that_commits_meanwhile_is_retried(
                 answers.extend(await nodes[0].send(message, a_message(group, people[1].user)))
 
             nursery.start_soon(try_it)
-            await wait_until(lambda: is_waiting_for(pool, "Lock", "send_batch"), "the send waits for its twin")
-            await twin.query("commit")
+            await wait_until(lambda: is_waiting_for(pool, "Lock", "send_batch"), "the send waits for its duplicate")
+            await duplicate.query("commit")
     again, other = map(committed, answers)
     assert (again.seq, again.message, again.is_new) == (7, b"7" * 16, False)
     assert (other.seq, other.is_new) == (1, True)
@@ -298,8 +298,8 @@ async def test_retry_in_one_batch_with_a_refused_twin_gets_the_first_answer(
     elsewhere = a_message(stranger, people[0].user, temp_id=message.temp_id)
     broken = a_message(group, people[0].user, content_type="\0", temp_id=message.temp_id)
     [first] = map(committed, await nodes[0].send(message))
-    for twin in (other, elsewhere, broken):
-        refused, outcome = await nodes[0].send(twin, message)
+    for duplicate in (other, elsewhere, broken):
+        refused, outcome = await nodes[0].send(duplicate, message)
         assert not isinstance(refused, Committed)
         # Its answer, or to be asked again; never a refusal that was another message's.
         if isinstance(outcome, Committed):

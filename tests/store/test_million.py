@@ -17,7 +17,7 @@ import pytest
 from embedded.postgres import Postgres
 from server.http.first_pages import FirstPages
 from store import accounts, contacts, conversations, last_seen, marks, messages, participant_lists
-from store.postgres.driver import Connection, connected
+from store.postgres.driver import PostgresConnection, connected
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from tests.conftest import TEMPLATE, database_of
@@ -102,23 +102,23 @@ async def deep(million: Pool) -> bytes:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was run on any connection, statement by statement."""
     run: list[str] = []
-    query, run_encoded, run_all = Connection.query, Connection.run_encoded, Connection.run_all
+    query, run_encoded, run_all = PostgresConnection.query, PostgresConnection.run_encoded, PostgresConnection.run_all
 
-    async def noted_query(self: Connection, sql: str, parameters: Any = ()) -> Any:
+    async def noted_query(self: PostgresConnection, sql: str, parameters: Any = ()) -> Any:
         run.append(sql)
         return await query(self, sql, parameters)
 
-    async def noted_run(self: Connection, statement: Statement, parameters: Any) -> Any:
+    async def noted_run(self: PostgresConnection, statement: Statement, parameters: Any) -> Any:
         run.append(statement.sql.decode())
         return await run_encoded(self, statement, parameters)
 
-    async def noted_all(self: Connection, reads: Any) -> Any:
+    async def noted_all(self: PostgresConnection, reads: Any) -> Any:
         run.extend(statement.sql.decode() for statement, _ in reads)
         return await run_all(self, reads)
 
-    monkeypatch.setattr(Connection, "query", noted_query)
-    monkeypatch.setattr(Connection, "run_encoded", noted_run)
-    monkeypatch.setattr(Connection, "run_all", noted_all)
+    monkeypatch.setattr(PostgresConnection, "query", noted_query)
+    monkeypatch.setattr(PostgresConnection, "run_encoded", noted_run)
+    monkeypatch.setattr(PostgresConnection, "run_all", noted_all)
     return run
 
 
@@ -138,13 +138,13 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "history from the beginning": (lambda p, u, c: messages.history(p, u, c, limit=PAGE, after=0), 1),
     "history around": (lambda p, u, c: messages.history_around(p, u, c, around=DEEP // 2, limit=PAGE), 1),
     "history's version": (lambda p, u, c: messages.history_version(p, u, c), 1),
-    "a range": (lambda p, u, c: messages.range_of(p, c, after=DEEP // 2, upto=DEEP, limit=PAGE), 1),
-    "participants": (lambda p, u, c: messages.participants(p, c), 1),
+    "a range": (lambda p, u, c: messages.messages_between(p, c, after=DEEP // 2, upto=DEEP, limit=PAGE), 1),
+    "participants": (lambda p, u, c: messages.current_participants(p, c), 1),
     "who may be watched": (lambda p, u, c: participant_lists.watchable(p, u, [u, c]), 1),
     "who may be watched no more": (lambda p, u, c: participant_lists.unwatchable(p, [(u, c), (c, u)]), 1),
     "who sees a name": (lambda p, u, c: participant_lists.acquainted(p, u), 1),
-    "a message's status": (lambda p, u, c: marks.status(p, u, c, DEEP), 1),
-    "counts of receipts": (lambda p, u, c: marks.counts(p, c, after=DEEP - 50, upto=DEEP, limit=20), 1),
+    "a message's status": (lambda p, u, c: marks.message_status(p, u, c, DEEP), 1),
+    "counts of receipts": (lambda p, u, c: marks.receipt_counts(p, c, after=DEEP - 50, upto=DEEP, limit=20), 1),
     "contacts": (lambda p, u, c: contacts.list_of(p, u, limit=PAGE), 1),
     "last seen": (lambda p, u, c: last_seen.last_seen(p, [u]), 1),
     "a token": (lambda p, u, c: accounts.device_by_token(p, "none"), 1),

@@ -36,7 +36,7 @@ async def test_each_kind_comes_back_as_it_was_given(pool: Pool) -> None:
 async def test_same_target_again_is_the_same_notifier_with_the_new_keys(pool: Pool) -> None:
     bob = await new_user(pool, "bob")
     first = await notifiers.add(pool, bob.user, WebhookTarget("https://hook.example/", "whsec_1"))
-    await notifiers.failed(pool, first.notifier, "status 500")
+    await notifiers.note_failure(pool, first.notifier, "status 500")
     again = await notifiers.add(pool, bob.user, WebhookTarget("https://hook.example/", "whsec_2"))
     assert (again.notifier, again.is_new) == (first.notifier, False)
     [kept] = await notifiers.notifiers_of(pool, bob.user)
@@ -90,9 +90,11 @@ async def test_each_kind_is_forgotten_with_its_target_and_not_with_another(pool:
     bob = await new_user(pool, "bob")
     for target in EACH:
         added = await notifiers.add(pool, bob.user, target)
-        await notifiers.forget(pool, added.notifier, WebhookTarget("https://other.example/"))
+        await notifiers.remove_target(pool, added.notifier, WebhookTarget("https://other.example/"))
         assert await targets(pool, bob.user) == [target]
-        await notifiers.forget(pool, added.notifier, EmailTarget("b@h") if isinstance(target, EmailTarget) else target)
+        await notifiers.remove_target(
+            pool, added.notifier, EmailTarget("b@h") if isinstance(target, EmailTarget) else target
+        )
         assert await targets(pool, bob.user) == []
 
 
@@ -117,10 +119,10 @@ async def test_quiet_hours_are_kept_replaced_and_taken_away(pool: Pool) -> None:
 async def test_what_is_looked_at_is_the_users_own(pool: Pool) -> None:
     bob, carol = await new_user(pool, "bob"), await new_user(pool, "carol")
     await set_quiet_hours(pool, carol.user, QuietHours(0, 1, "UTC"))
-    seen = await notifiers.look(pool, bob.user, read_after_s=60)
+    seen = await notifiers.notice_context(pool, bob.user, read_after_s=60)
     assert seen is not None
     assert (seen.is_undelivered, seen.quiet) == (False, None)
     [(now,)] = await pool.fetch("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
     assert 0 <= now - seen.now < 60_000_000
-    assert await notifiers.look(pool, bytes(16), read_after_s=60) is None
+    assert await notifiers.notice_context(pool, bytes(16), read_after_s=60) is None
     assert await pool.fetch("select count(*) from quiet_hours where user_id = %s", (uuid(carol.user),)) == [(1,)]

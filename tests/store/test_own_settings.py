@@ -187,11 +187,11 @@ async def test_the_first_page_of_the_list_is_another_one_once_something_is_muted
 async def test_pages_of_contacts_say_of_which_list_they_are(pool: Pool, limit: int) -> None:
     world = World(pool)
     await world.begin()
-    assert await contacts.list_of(pool, world.alice.user, limit=limit) == contacts.Contacts(0, [])
+    assert await contacts.list_of(pool, world.alice.user, limit=limit) == contacts.ContactsPage(0, [])
     for other in (world.bob, world.carol):
         await contacts.add(pool, world.alice.user, other.user)
     page = await contacts.list_of(pool, world.alice.user, limit=limit)
     assert (page.revision, len(page.contacts)) == (2, min(limit, 2))
     await contacts.remove(pool, world.alice.user, world.bob.user)
     last = await contacts.list_of(pool, world.alice.user, limit=limit, after=b"\xff" * 16)
-    assert last == contacts.Contacts(3, []), "an empty page, too"
+    assert last == contacts.ContactsPage(3, []), "an empty page, too"

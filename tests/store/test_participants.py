@@ -171,8 +171,8 @@ async def test_muting_is_the_participants_own(pool: Pool, people: list[Credentia
 
 async def is_wanted(pool: Pool, user: Credentials) -> bool:
     """Whether a notice would be."""
-    prospect = await notifiers.look(pool, user.user, read_after_s=60)
-    return prospect is not None and prospect.is_undelivered
+    context = await notifiers.notice_context(pool, user.user, read_after_s=60)
+    return context is not None and context.is_undelivered
 
 
 async def test_of_a_muted_conversation_nobody_is_notified_until_the_mute_ends(

@@ -38,16 +38,16 @@ from store.errors import DatabaseError, Refused
 from store.latencies import add_latencies
 from store.marks import Mark, mark
 from store.messages import send
-from store.objects.interface import Entry
+from store.objects.interface import StoredObject
 from store.participant_lists import ParticipantsCache
 from store.postgres.backends import end_backends
-from store.postgres.driver import Backend, Connection, connected, uuid
+from store.postgres.driver import Backend, PostgresConnection, connected, uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.sync import _COUNTS, sync, take_cursor_snapshot
 from tests.store.store_world import a_message
 
-WAY = notifiers.Way(None, None, None, None)
+NOTIFIER_STATE = notifiers.NotifierState(None, None, None, None)
 LAST = notifiers.LastNotice("1-1", 0, 1, 1, 0, 0, True)
 
 CONVERSATIONS = 5_000
@@ -198,9 +198,9 @@ class Traffic:
             lambda: mark(pool, [[Mark(user, here, 5), Mark(user, there, 5)]]),
             lambda: messages.history(pool, user, here, limit=20),
             lambda: messages.history(pool, user, here, limit=20, after=2),
-            lambda: messages.range_of(pool, here, after=2, upto=5, limit=10),
-            lambda: messages.participants(pool, here),
-            lambda: messages.recent(pool, [user], ago_s=5),
+            lambda: messages.messages_between(pool, here, after=2, upto=5, limit=10),
+            lambda: messages.current_participants(pool, here),
+            lambda: messages.active_conversations(pool, [user], ago_s=5),
             lambda: conversations.list_of(pool, user, limit=20),
             lambda: conversations.one(pool, user, here),
             lambda: accounts.device_by_token(pool, "token"),
@@ -216,7 +216,7 @@ class Traffic:
             lambda: revisions.hidden_from(pool, [user], here, first=1, last=5),
             lambda: self.sync(user, here),
             lambda: accounts.add_user(pool, f"new{self.turn}", "x"),
-            lambda: emails.settings_of(pool, user),
+            lambda: emails.email_settings_of(pool, user),
             lambda: emails.verify(pool, "token"),
             lambda: emails.unsubscribe(pool, "token"),
             lambda: emails.verification(pool, user),
@@ -231,26 +231,26 @@ class Traffic:
             lambda: jobs.settle(pool, [jobs.Settled(1, 1, jobs.Ending("done"))], "worker"),
             lambda: jobs.next_due(pool, ["digest", "offline_notice"]),
             lambda: jobs.state(pool, 1),
-            lambda: jobs.dead(pool, task="digest"),
+            lambda: jobs.dead_jobs(pool, task="digest"),
             lambda: retention.move_floors(pool, days=0.5, archives=False, limit=2),
             lambda: retention.unannounced(pool, limit=2),
             lambda: self.clear(),
             lambda: accounts.forget_tokens(pool, limit=10),
             lambda: orphans.orphaned(pool, limit=10),
             lambda: orphans.orphan_below_floors(pool, "", limit=10),
-            lambda: orphans.unknown_objects(pool, [Entry(f"attachments/{self.turn}", 1, 1)]),
+            lambda: orphans.unknown_objects(pool, [StoredObject(f"attachments/{self.turn}", 1, 1)]),
             lambda: outbox.end_read_windows(pool, window_s=3600),
             lambda: outbox.wait_for_read(pool, user, window_s=3600),
-            lambda: notifiers.look(pool, user, read_after_s=60, to_deployment=True),
-            lambda: notifiers.hand_out(pool, user, job=1, delays_s={None: 0, here: 60}),
-            lambda: notifiers.took(pool, user, WAY, LAST),
-            lambda: notifiers.withdrew(pool, user, None, "1-1"),
-            lambda: notifiers.look_again(pool, limit=5),
-            lambda: notifiers.look_soon(pool, [user, here]),
+            lambda: notifiers.notice_context(pool, user, read_after_s=60, to_deployment=True),
+            lambda: notifiers.enqueue_notices(pool, user, job=1, delays_s={None: 0, here: 60}),
+            lambda: notifiers.note_taken(pool, user, NOTIFIER_STATE, LAST),
+            lambda: notifiers.note_withdrawn(pool, user, None, "1-1"),
+            lambda: notifiers.enqueue_withdrawals(pool, limit=5),
+            lambda: notifiers.check_notices_soon(pool, [user, here]),
             lambda: notifiers.notifiers_of(pool, user),
             lambda: notifiers.add(pool, user, notifiers.FcmTarget("token"), device=user),
-            lambda: notifiers.failed(pool, user, "x"),
-            lambda: notifiers.forget(pool, user, notifiers.FcmTarget("token")),
+            lambda: notifiers.note_failure(pool, user, "x"),
+            lambda: notifiers.remove_target(pool, user, notifiers.FcmTarget("token")),
             lambda: notifiers.remove(pool, user, user),
             lambda: accounts.user_by_name(pool, f"user{self.turn}"),
             lambda: accounts.add_device(pool, user, "d", lifetime_s=60),
@@ -260,7 +260,7 @@ class Traffic:
             lambda: contacts.remove(pool, user, here),
             lambda: contacts.set_blocked(pool, user, self.other, is_blocked=self.turn % 2 == 0),
             lambda: contacts.list_of(pool, user, limit=10),
-            lambda: contacts.told(pool, user, self.other),
+            lambda: contacts.contact_of(pool, user, self.other),
             lambda: marks.direct_mark(pool, user, self.other),
             lambda: conversations.add_direct(pool, user, self.other),
             lambda: conversations.add_group(pool, "New", [user], admin=user),
@@ -273,7 +273,7 @@ class Traffic:
             lambda: contacts.blockers(pool, user, [self.other]),
             lambda: conversations.participants_versions(pool, [here]),
             lambda: profiles.shown_to(pool, user, self.other),
-            lambda: messages.typing_to(pool, here, user),
+            lambda: messages.typing_recipients(pool, here, user),
             lambda: conversations.add_group(pool, "g", [user], admin=user),
             lambda: conversations.list_version(pool, user),
             lambda: emails.put(
@@ -289,20 +289,22 @@ class Traffic:
             lambda: emails.remove(pool, user),
             lambda: jobs.enqueue(pool, "digest", b"{}", key=str(self.turn)),
             lambda: jobs.enqueue_plain(pool, "digest", [b"{}"]),
-            lambda: jobs.give_back(pool, [1, 2]),
-            lambda: jobs.bury_volatile(pool, f"v{self.turn}", "digest", b"{}", 1, 1, jobs.Ending("dead", reason="x")),
+            lambda: jobs.release(pool, [1, 2]),
+            lambda: jobs.add_dead_volatile(
+                pool, f"v{self.turn}", "digest", b"{}", 1, 1, jobs.Ending("dead", reason="x")
+            ),
             lambda: jobs.cancel(pool, 1),
             lambda: jobs.replay(pool, task="digest", limit=10),
             lambda: jobs.discard(pool, job=-self.turn - 1, limit=10),
             lambda: jobs.forget_dead(pool, days=90, limit=10),
-            lambda: jobs.pauses(pool),
+            lambda: jobs.paused_tasks(pool),
             lambda: jobs.pause(pool, "digest"),
             lambda: jobs.resume(pool, "digest"),
             lambda: last_seen.last_seen(pool, [user]),
-            lambda: marks.counts(pool, here, after=0, upto=5, limit=10),
-            lambda: marks.status(pool, user, here, 5),
+            lambda: marks.receipt_counts(pool, here, after=0, upto=5, limit=10),
+            lambda: marks.message_status(pool, user, here, 5),
             lambda: marks.direct_mark(pool, user, self.other),
-            lambda: messages.expected(pool, [user], here, after=0, upto=5),
+            lambda: messages.expected_deliveries(pool, [user], here, after=0, upto=5),
             lambda: end_backends(pool.url, [Backend(2**22 + self.turn, 0)]),  # no process has this number
             lambda: pool.read(_COUNTS, {"conversations": [here], "user": user, "counted": 50}),
             lambda: self.changes(user),
@@ -318,7 +320,7 @@ class Traffic:
             lambda: participants.change_settings(pool, user, here, name="other"),
             lambda: participants.mute(pool, user, here, seconds=60),
             lambda: participants.remove(pool, user, here, self.other),
-            lambda: profiles.settings_of(pool, user),
+            lambda: profiles.profile_of(pool, user),
             lambda: profiles.change(pool, user, display_name=f"n{self.turn}", gives_receipts=None, shows_presence=None),
             lambda: quiet_hours.quiet_hours_of(pool, user),
             lambda: quiet_hours.set_quiet_hours(pool, user, quiet_hours.QuietHours(1, 2, "UTC")),
@@ -417,9 +419,9 @@ UNSEEN = {
     "marks.behind": "of marks whose conversations are locked",
     "history.begin": "an operator's, who has stopped everything else",
     "history.current": "an operator's",
-    "jobs.give_back_all": "all jobs of a Redis that has forgotten them",
-    "jobs.mend_clock": "after the clock went back",
-    "jobs.status": "an operator's, who wants to know of all",
+    "jobs.release_all": "all jobs of a Redis that has forgotten them",
+    "jobs.shorten_leases": "after the clock went back",
+    "jobs.task_statuses": "an operator's, who wants to know of all",
     "schedules.all": "a small table",
     "schedules.declare": "a small table",
     "schedules.fire": "a small table",
@@ -435,23 +437,23 @@ UNSEEN = {
 async def test_every_statement_is_run_here(single: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is new in store/sql/ is looked at, or named above."""
     run: set[str] = set()
-    query, run_encoded, run_all = Connection.query, Connection.run_encoded, Connection.run_all
+    query, run_encoded, run_all = PostgresConnection.query, PostgresConnection.run_encoded, PostgresConnection.run_all
 
-    async def noted_query(self: Connection, sql: str, parameters: Any = ()) -> Any:
+    async def noted_query(self: PostgresConnection, sql: str, parameters: Any = ()) -> Any:
         run.add(shape(sql))
         return await query(self, sql, parameters)
 
-    async def noted_run(self: Connection, statement: Statement, parameters: Any) -> Any:
+    async def noted_run(self: PostgresConnection, statement: Statement, parameters: Any) -> Any:
         run.add(shape(statement.sql.decode()))
         return await run_encoded(self, statement, parameters)
 
-    async def noted_all(self: Connection, reads: Any) -> Any:
+    async def noted_all(self: PostgresConnection, reads: Any) -> Any:
         run.update(shape(statement.sql.decode()) for statement, _ in reads)
         return await run_all(self, reads)
 
-    monkeypatch.setattr(Connection, "query", noted_query)
-    monkeypatch.setattr(Connection, "run_all", noted_all)
-    monkeypatch.setattr(Connection, "run_encoded", noted_run)
+    monkeypatch.setattr(PostgresConnection, "query", noted_query)
+    monkeypatch.setattr(PostgresConnection, "run_all", noted_all)
+    monkeypatch.setattr(PostgresConnection, "run_encoded", noted_run)
     await fill(single)
     traffic = Traffic(single)
     for _ in range(3):

@@ -305,7 +305,7 @@ async def test_two_users_have_one_direct_conversation_however_often_it_is_made(p
             nursery.start_soon(make, bob, alice)
     assert len({conversation for conversation, _ in made}) == 1
     assert [is_new for _, is_new in made].count(True) == 1
-    assert set(await messages.participants(pool, made[0][0])) == {alice.user, bob.user}
+    assert set(await messages.current_participants(pool, made[0][0])) == {alice.user, bob.user}
 
 
 @pytest.mark.parametrize(
@@ -362,13 +362,13 @@ async def test_recent_names_what_moved_lately_and_what_lay_below_it(pool: Pool) 
     await pool.fetch("update messages set created = created - interval '1 hour'")
     await pool.fetch("update conversations set active_at = active_at - interval '1 hour'")
     new = await sent(pool, moved, bob.user, b"new", b"newer")
-    [found] = await messages.recent(pool, [alice.user, carol.user], ago_s=60)
+    [found] = await messages.active_conversations(pool, [alice.user, carol.user], ago_s=60)
     assert (found.conversation, found.last_seq, found.base, set(found.joined)) == (moved, 4, 2, {alice.user, bob.user})
-    missed = await messages.range_of(pool, moved, after=found.base, upto=found.last_seq, limit=10)
+    missed = await messages.messages_between(pool, moved, after=found.base, upto=found.last_seq, limit=10)
     assert missed == [(each, False) for each in new]
-    assert await messages.range_of(pool, moved, after=2, upto=4, limit=1) == [(new[0], False)]
-    assert await messages.recent(pool, [carol.user], ago_s=60) == []
-    assert await messages.recent(pool, [], ago_s=60) == []
+    assert await messages.messages_between(pool, moved, after=2, upto=4, limit=1) == [(new[0], False)]
+    assert await messages.active_conversations(pool, [carol.user], ago_s=60) == []
+    assert await messages.active_conversations(pool, [], ago_s=60) == []
 
 
 WAYS: dict[str, Callable[[Pool, bytes, bytes], Awaitable[object]]] = {

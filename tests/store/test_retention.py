@@ -93,7 +93,7 @@ async def test_below_a_floor_there_is_nothing_whether_deleted_yet_or_not(
         assert ([each.seq for each in page.messages], page.first_seq) == ([4, 5], 4)
         around = await messages.history_around(pool, alice.user, talk, around=2, limit=9)
         assert ([each.seq for each in around.messages], around.has_older) == ([4, 5], False)
-        assert [each.seq for each, _ in await messages.range_of(pool, talk, after=0, upto=9, limit=9)] == [4, 5]
+        assert [each.seq for each, _ in await messages.messages_between(pool, talk, after=0, upto=9, limit=9)] == [4, 5]
         shown = await conversations.one(pool, alice.user, talk)
         assert (shown.first_seq, shown.last_seq, shown.unread_count) == (4, 5, 2)
         assert (await messages.history_version(pool, alice.user, talk)).floor == 3
@@ -114,7 +114,7 @@ def acts_on(pool: Pool, who: Credentials, talk: bytes) -> list[Callable[[int], A
         lambda seq: revisions.edit(pool, who.user, talk, seq, 0, "text", b"x", None, None),
         lambda seq: revisions.delete_for_everyone(pool, who.user, talk, seq),
         lambda seq: revisions.delete_for_me(pool, who.user, talk, seq),
-        lambda seq: marks.status(pool, who.user, talk, seq),
+        lambda seq: marks.message_status(pool, who.user, talk, seq),
     ]
 
 
@@ -141,10 +141,10 @@ async def test_a_conversation_whose_last_message_is_gone_has_none_and_nothing_un
 
 
 async def test_nobody_is_notified_of_what_is_gone(pool: Pool, alice: Credentials, talk: bytes) -> None:
-    before = await notifiers.look(pool, alice.user, read_after_s=60)
+    before = await notifiers.notice_context(pool, alice.user, read_after_s=60)
     await age(pool, talk)
     await move(pool, days=50)
-    after = await notifiers.look(pool, alice.user, read_after_s=60)
+    after = await notifiers.notice_context(pool, alice.user, read_after_s=60)
     assert before is not None
     assert after is not None
     assert (before.is_undelivered, after.is_undelivered) == (True, False)

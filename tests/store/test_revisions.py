@@ -16,7 +16,7 @@ from store.messages import send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
-from store.revisions import Change, delete_for_everyone, delete_for_me, edit, revised_since
+from store.revisions import MessageChange, delete_for_everyone, delete_for_me, edit, revised_since
 from tests.people import new_group, new_user
 from tests.store.store_world import a_message
 
@@ -32,10 +32,10 @@ class Talk:
     def user(self, name: str) -> bytes:
         return self.people[name].user
 
-    async def edit(self, name: str, seq: int, revision: int, content: bytes) -> tuple[Change, int, int]:
+    async def edit(self, name: str, seq: int, revision: int, content: bytes) -> tuple[MessageChange, int, int]:
         return await edit(self.pool, self.user(name), self.conversation, seq, revision, "text", content, b"n", None)
 
-    async def delete(self, name: str, seq: int, *, for_everyone: bool) -> Change:
+    async def delete(self, name: str, seq: int, *, for_everyone: bool) -> MessageChange:
         delete = delete_for_everyone if for_everyone else delete_for_me
         return await delete(self.pool, self.user(name), self.conversation, seq)
 
@@ -71,7 +71,7 @@ async def test_everybody_reads_the_last_edit_wherever_messages_are_read(talk: Ta
             edited=edited,
         )
     )
-    [(found, _)] = await messages.range_of(talk.pool, talk.conversation, after=1, upto=2, limit=9)
+    [(found, _)] = await messages.messages_between(talk.pool, talk.conversation, after=1, upto=2, limit=9)
     assert found == change.message
     await talk.edit("alice", 3, 0, b"last")
     listed = await conversations.one(talk.pool, talk.user("bob"), talk.conversation)
@@ -117,7 +117,9 @@ async def test_what_is_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk
     for name in ("alice", "bob"):
         assert (await talk.read(name))[2] == change.message
         assert (await conversations.one(talk.pool, talk.user(name), talk.conversation)).last_message == change.message
-    assert await messages.range_of(talk.pool, talk.conversation, after=2, upto=3, limit=9) == [(change.message, False)]
+    assert await messages.messages_between(talk.pool, talk.conversation, after=2, upto=3, limit=9) == [
+        (change.message, False)
+    ]
     [row] = await talk.pool.fetch(
         "select content, nonce, ephemeral_public_key from messages where conversation_id = %s and seq = 3",
         (uuid(talk.conversation),),

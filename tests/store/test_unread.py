@@ -229,8 +229,8 @@ async def test_nobody_is_noticed_of_what_was_deleted(pool: Pool, people: list[Cr
     assert await outbox.decide(pool, window_s=0) == (2, 1)
 
     async def is_wanted() -> bool:
-        prospect = await notifiers.look(pool, bob.user, read_after_s=60)
-        return prospect is not None and prospect.is_undelivered
+        context = await notifiers.notice_context(pool, bob.user, read_after_s=60)
+        return context is not None and context.is_undelivered
 
     assert await is_wanted()
     await mark(pool, [[Mark(bob.user, talk, 1)]])

@@ -21,7 +21,7 @@ def add_emails(app: QuartTrio, pool: Pool) -> None:
     @app.get("/v1/email")
     async def get_email() -> ResponseReturnValue:
         user = (await identify(pool)).user
-        return answer(answers.email_body(await emails.settings_of(pool, user)))
+        return answer(answers.email_body(await emails.email_settings_of(pool, user)))
 
     @app.put("/v1/email")
     async def put_email() -> ResponseReturnValue:
@@ -38,7 +38,7 @@ def add_emails(app: QuartTrio, pool: Pool) -> None:
                 digest_hour=body.digest_hour,
                 zone=body.zone,
             )
-            settings = await emails.settings_of(pool, user)
+            settings = await emails.email_settings_of(pool, user)
         return answer(answers.email_body(settings))
 
     @app.delete("/v1/email")

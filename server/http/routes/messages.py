@@ -35,7 +35,7 @@ def add_messages(app: QuartTrio, pool: Pool, pages: FirstPages) -> None:
         if not 1 <= seq < 2**63:
             raise UnknownMessage
         return answer(
-            answers.status_body(await marks.status(pool, user, conversation.bytes, seq), seq, encoding_asked())
+            answers.status_body(await marks.message_status(pool, user, conversation.bytes, seq), seq, encoding_asked())
         )
 
     @app.get("/v1/conversations/<uuid:conversation>/messages")

@@ -23,7 +23,7 @@ def add_profiles(app: QuartTrio, pool: Pool, announcements: Announcements) -> No
     @app.get("/v1/profile")
     async def get_profile() -> ResponseReturnValue:
         user = (await identify(pool)).user
-        return answer(answers.profile_body(user, await profiles.settings_of(pool, user), encoding_asked()))
+        return answer(answers.profile_body(user, await profiles.profile_of(pool, user), encoding_asked()))
 
     @app.patch("/v1/profile")
     async def patch_profile() -> ResponseReturnValue:

@@ -94,7 +94,7 @@ async def test_dead_jobs_are_listed_looked_at_and_replayed(operator: Operator, p
     assert await operator.asks("replay", str(ids[0])) == [{"replayed": 1}]
     assert await operator.asks("replay", "offline_notice") == [{"replayed": 1}]
     assert await operator.asks("dead") == []
-    assert [each.waiting for each in await jobs.status(pool)] == [2]
+    assert [each.waiting for each in await jobs.task_statuses(pool)] == [2]
 
 
 async def test_workers_are_counted_as_long_as_they_give_a_sign_of_life(operator: Operator, redis: Redis) -> None:

@@ -78,7 +78,7 @@ async def test_what_runs_while_redis_forgets_is_due_as_soon_as_its_worker_is_dea
     await pool.fetch(
         "update jobs set claimed_by = 'x', claimed_until = clock_timestamp() + interval '8 s' where id = %s", (running,)
     )
-    await jobs.give_back_all(pool)
+    await jobs.release_all(pool)
     rows = await pool.fetch("select id, round(extract(epoch from due - clock_timestamp()))::int from jobs order by id")
     assert rows == [(running, 8), (waiting, 0), (delayed, 60)]
     assert [due.id for due in await jobs.relay(pool, [("note", 1, 10)])] == [waiting]
@@ -144,7 +144,7 @@ async def test_postgres_clock_that_goes_back_an_hour_holds_up_nothing(pool: Pool
         (failed, False, 45, None),
     ]
     for _ in range(2):
-        await jobs.mend_clock(pool)
+        await jobs.shorten_leases(pool)
         assert await pool.fetch(waits) == expected
 
 

@@ -18,7 +18,7 @@ from jobs.tasks.analytics import Analytics
 from store import analytics, outbox
 from store.analytics import Day
 from store.last_seen import touch
-from store.objects.interface import Entry
+from store.objects.interface import StoredObject
 from store.postgres.pool import Pool
 from tests.jobs.jobs_world import a_job, send_message
 from tests.people import new_direct, new_user
@@ -122,11 +122,11 @@ class SomeObjects:
         self.listed = 0
         self.hanging = False
 
-    async def list(self, prefix: str, after: str = "", limit: int = 1000) -> list[Entry]:
+    async def list(self, prefix: str, after: str = "", limit: int = 1000) -> list[StoredObject]:
         self.listed += 1
         if self.hanging:
             await trio.sleep_forever()
-        return [Entry(f"a/{n}", size_bytes, 0) for n, size_bytes in enumerate((4000, 711))]
+        return [StoredObject(f"a/{n}", size_bytes, 0) for n, size_bytes in enumerate((4000, 711))]
 
 
 async def test_the_object_store_is_looked_at_once_a_day(pool: Pool) -> None:

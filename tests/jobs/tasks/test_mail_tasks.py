@@ -114,7 +114,7 @@ async def test_verification_goes_to_the_address_and_its_link_verifies(
     assert got.to == ["Bob@example.org"]
     assert "bob" not in got.raw.decode().replace("Bob@example.org", ""), "whose account it is, strangers do not learn"
     await emails.verify(pool, link_in(server, "/v1/email/verifications/"))
-    assert (await emails.settings_of(pool, bob.user)).is_verified
+    assert (await emails.email_settings_of(pool, bob.user)).is_verified
 
 
 async def test_verification_that_is_sent_again_is_the_same_mail(

@@ -673,12 +673,12 @@ async def test_workers_that_look_at_notices_at_once_ask_for_each_withdrawal_once
     found: list[tuple[int, int]] = []
 
     async def look() -> None:
-        found.append(await store.look_again(talk.pool, limit=2))
+        found.append(await store.enqueue_withdrawals(talk.pool, limit=2))
 
     async with trio.open_nursery() as nursery:
         for _ in range(4):
             nursery.start_soon(look)
-    found.append(await store.look_again(talk.pool, limit=100))
+    found.append(await store.enqueue_withdrawals(talk.pool, limit=100))
     assert [sum(each) for each in zip(*found, strict=True)] == [len(WITHDRAWABLE)] * 2
 
 
@@ -688,7 +688,7 @@ async def test_old_notices_are_looked_at_seldom(talk: Talk) -> None:
     for age_s, most_s in ((A_WHILE_S, 5.1), (100, 12), (86400, 3601)):
         await talk.world.later(age_s)
         await talk.pool.fetch("update notices set look = now() - interval '1 ms' where look is not null")
-        await store.look_again(talk.pool, limit=100)
+        await store.enqueue_withdrawals(talk.pool, limit=100)
         looks = "select extract(epoch from look - now())::float8 from notices where look is not null"
         left = [left_s for (left_s,) in await talk.pool.fetch(looks)]
         assert len(left) == len(WITHDRAWABLE)

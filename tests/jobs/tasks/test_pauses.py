@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from jobs.tasks.pauses import delay_s, is_pointless, next_notice
-from store.notifiers import LastNotice, Prospect, Way
+from store.notifiers import LastNotice, NoticeContext, NotifierState
 
 SECOND_US = 1_000_000
 PAUSES_S = (60.0, 600.0)
 LAST = LastNotice("1-1", 1000 * SECOND_US, 1, 5, 50, 40, True)
 PHONE, DESKTOP = b"p" * 16, b"d" * 16
-AWAY = Prospect(
+AWAY = NoticeContext(
     is_undelivered=True,
     unread_by=frozenset(),
     oldest=990 * SECOND_US,
@@ -23,12 +23,12 @@ AWAY = Prospect(
     conversations=1,
     now=1010 * SECOND_US,
     quiet=None,
-    ways=(),
+    notifiers=(),
 )
 
 
-def way(last: LastNotice | None, device: bytes | None = PHONE) -> Way:
-    return Way(b"n" * 16, device, None, last)
+def state(last: LastNotice | None, device: bytes | None = PHONE) -> NotifierState:
+    return NotifierState(b"n" * 16, device, None, last)
 
 
 @pytest.mark.parametrize(
@@ -54,19 +54,19 @@ def way(last: LastNotice | None, device: bytes | None = PHONE) -> Way:
     ],
 )
 def test_when_a_notifier_is_told_again(changes: dict[str, object], expected: float | None) -> None:
-    prospect = msgspec.structs.replace(AWAY, **changes)
-    assert delay_s(prospect, way(LAST), PAUSES_S) == expected
+    context = msgspec.structs.replace(AWAY, **changes)
+    assert delay_s(context, state(LAST), PAUSES_S) == expected
     if expected is not None:
-        assert delay_s(prospect, way(None), PAUSES_S) == 0, "one that was told nothing does not wait"
+        assert delay_s(context, state(None), PAUSES_S) == 0, "one that was told nothing does not wait"
 
 
 def test_last_pause_repeats_and_coming_back_begins_with_the_first() -> None:
     for times in (2, 3, 99):
         last = msgspec.structs.replace(LAST, times=times)
-        assert delay_s(AWAY, way(last), PAUSES_S) == 590
-        assert next_notice(AWAY, way(last), "2-1", is_withdrawable=True).times == times + 1
+        assert delay_s(AWAY, state(last), PAUSES_S) == 590
+        assert next_notice(AWAY, state(last), "2-1", is_withdrawable=True).times == times + 1
         back = msgspec.structs.replace(AWAY, read=41)
-        assert next_notice(back, way(last), "2-1", is_withdrawable=True).times == 1
+        assert next_notice(back, state(last), "2-1", is_withdrawable=True).times == 1
 
 
 def test_notice_is_pointless_when_nothing_that_was_sent_before_it_is_unread() -> None:

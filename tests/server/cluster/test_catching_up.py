@@ -88,7 +88,7 @@ async def test_time_that_passes_before_a_gap_is_looked_into_belongs_to_it(
 ) -> None:
     """While the node waits for Postgres, or catches up with something else, the gap moves into the past."""
     monkeypatch.setattr(server.cluster.catch_up, "MARGIN_S", 0.0)
-    real, asked, is_held, let_go = server.cluster.catch_up.recent, list[float](), trio.Event(), trio.Event()
+    real, asked, is_held, let_go = server.cluster.catch_up.active_conversations, list[float](), trio.Event(), trio.Event()
 
     async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
         asked.append(ago_s)
@@ -100,7 +100,7 @@ async def test_time_that_passes_before_a_gap_is_looked_into_belongs_to_it(
     alice = await new_user(pool, "alice")
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token):
         await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
-        monkeypatch.setattr(server.cluster.catch_up, "recent", recent)
+        monkeypatch.setattr(server.cluster.catch_up, "active_conversations", recent)
         node.gateway._node.catch_up.request(0)
         await is_held.wait()
         node.gateway._node.catch_up.request(5.0)

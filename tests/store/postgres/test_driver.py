@@ -358,7 +358,7 @@ async def test_lost_connection_is_unavailable_and_closed(pool: Pool, way: str, p
 async def test_time_that_postgres_sets_is_over_as_if_it_could_not_be_reached(pool: Pool, limit: str) -> None:
     """By its name such an end of a session is a fault of ours; it is none, and another attempt may succeed."""
 
-    async def ask_until_refused(connection: driver.Connection) -> None:
+    async def ask_until_refused(connection: driver.PostgresConnection) -> None:
         await connection.query("begin")
         while True:
             await connection.query("select pg_sleep(0.2)")
