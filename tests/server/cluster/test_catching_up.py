@@ -88,7 +88,8 @@ async def test_time_that_passes_before_a_gap_is_looked_into_belongs_to_it(
 ) -> None:
     """While the node waits for Postgres, or catches up with something else, the gap moves into the past."""
     monkeypatch.setattr(server.cluster.catch_up, "MARGIN_S", 0.0)
-    real, asked, is_held, let_go = server.cluster.catch_up.active_conversations, list[float](), trio.Event(), trio.Event()
+    real = server.cluster.catch_up.active_conversations
+    asked, is_held, let_go = list[float](), trio.Event(), trio.Event()
 
     async def recent(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
         asked.append(ago_s)
