@@ -43,7 +43,7 @@ where me.conversation_id = %(conversation)s and me.user_id = any(%(users)s)
 -- What a user sees of each conversation in `page`: participants, former stays, last message, unread count. Where more than
 -- %(most)s take part, of the participants the user alone, and how many they are. An actor who is the user: there is none.
 select me.user_id, c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
-       greatest(me.joined_seq, c.floor_seq) + 1, c.last_seq,
+       floor_of(c, me.participant) + 1, c.last_seq,
        unread_count(c, me.participant),
        (extract(epoch from c.active_at) * 1000000)::bigint, c.participants_version, c.joiners_see_all,
        case when me.own_lifetime_s is null then c.lifetime_s else nullif(me.own_lifetime_s, 0) end::bigint,
@@ -58,10 +58,7 @@ select me.user_id, c.id, (extract(epoch from c.created) * 1000000)::bigint, c.ki
        who.users, who.revisions, who.usernames, who.joined, who.since, who.delivered, who.read, who.admins, who.names, who.actors,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       case when m.sender_id = me.user_id then m.temp_id end,
-       m.deleted is not null or m.is_silent and m.sender_id <> me.user_id or exists (
-           select from hidden h where h.user_id = me.user_id and h.conversation_id = c.id and h.seq = m.seq
-       ), shown_deleter(m.deleted_by, c.id, m.seq, me.user_id)
+       m.temp_id, m.is_gone, m.deleted_by
 from page me
 join conversations c on c.id = me.conversation_id
 cross join lateral (
@@ -107,11 +104,11 @@ cross join lateral (
     from (
         select s.*, taking.size <= %(most)s as are_shown from former_stays(c.id) s
         where me.has_former and s.user_id <> me.user_id
-          and (s.left_seq > greatest(me.joined_seq, c.floor_seq) or s.departed > (me.participant).joined)
+          and (s.left_seq > floor_of(c, me.participant) or s.departed > (me.participant).joined)
         order by s.departed desc, s.user_id limit %(former)s
     ) f
 ) former
-left join messages m on m.conversation_id = c.id and m.seq = c.last_seq and m.seq > greatest(me.joined_seq, c.floor_seq)
+left join lateral readable_messages(c, me.participant) m on m.seq = c.last_seq
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
 
 -- name: version

@@ -81,15 +81,16 @@ where greatest(p.delivered_seq, p.private_delivered_seq) < least(greatest(m.deli
 -- for how many it is; for its author, while the author takes part.
 select m.sender_id, m.seq, count(*) filter (where r.delivered_seq >= m.seq),
        count(*) filter (where r.read_seq >= m.seq), count(*)
-from (
+from conversations c
+cross join lateral (
     select w.sender_id, w.seq from messages w
-    where w.conversation_id = %(conversation)s and w.seq <= %(upto)s
-      and w.seq > greatest(%(after)s, (select c.floor_seq from conversations c where c.id = %(conversation)s))
+    where w.conversation_id = c.id and w.seq <= %(upto)s and w.seq > greatest(%(after)s, c.floor_seq)
       and w.deleted is null and not w.is_silent
     order by w.seq desc limit %(limit)s
 ) m
-join participants author on author.conversation_id = %(conversation)s and author.user_id = m.sender_id
-cross join lateral recipients_of(%(conversation)s, m.seq, m.sender_id) r
+join participants author on author.conversation_id = c.id and author.user_id = m.sender_id and m.seq > floor_of(c, author)
+cross join lateral recipients_of(c.id, m.seq, m.sender_id) r
+where c.id = %(conversation)s
 group by m.sender_id, m.seq order by m.seq;
 
 -- name: message_status
@@ -100,7 +101,7 @@ select r.user_id,
        case when r.user_id = me.user_id then greatest(r.read_seq, me.private_read_seq) else r.read_seq end, m.sender_id
 from participants me
 join conversations c on c.id = me.conversation_id
-join messages m on m.conversation_id = me.conversation_id and m.seq = %(seq)s and m.seq > greatest(me.joined_seq, c.floor_seq)
+join lateral readable_messages(c, me) m on m.seq = %(seq)s
 left join lateral recipients_of(me.conversation_id, m.seq, m.sender_id) r on true
 where me.conversation_id = %(conversation)s and me.user_id = %(user)s
 order by r.user_id;

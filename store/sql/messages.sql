@@ -18,19 +18,14 @@ join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id;
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       case when m.sender_id = p.user_id then m.temp_id end,
-       m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
-           select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
-       ), shown_deleter(m.deleted_by, p.conversation_id, m.seq, p.user_id), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
+       m.temp_id, m.is_gone, m.deleted_by, floor_of(c, p) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1
                    or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
     from (
-        select * from messages m
-        where m.conversation_id = p.conversation_id and m.seq < %(before)s and m.seq > greatest(p.joined_seq, c.floor_seq)
-        order by m.seq desc limit %(limit)s
+        select * from readable_messages(c, p) m where m.seq < %(before)s order by m.seq desc limit %(limit)s
     ) page
     window onward as (order by page.seq desc)
 ) m on true
@@ -43,19 +38,15 @@ order by m.seq desc;
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       case when m.sender_id = p.user_id then m.temp_id end,
-       m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
-           select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
-       ), shown_deleter(m.deleted_by, p.conversation_id, m.seq, p.user_id), greatest(p.joined_seq, c.floor_seq) + 1, m.fits
+       m.temp_id, m.is_gone, m.deleted_by, floor_of(c, p) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1
                    or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
     from (
-        select * from messages m
-        where m.conversation_id = p.conversation_id and m.seq > greatest(%(after)s, p.joined_seq, c.floor_seq)
-          and m.seq < %(before)s
+        select * from readable_messages(c, p) m
+        where m.seq > %(after)s and m.seq < %(before)s
         order by m.seq limit %(limit)s
     ) page
     window onward as (order by page.seq)
@@ -66,7 +57,7 @@ order by m.seq;
 -- name: version
 -- Which state a conversation's history is in, as a user sees it: since when they see it, what was written last, and whether
 -- some of it is for this user alone.
-select greatest(me.joined_seq, c.floor_seq), c.changed::text::bigint, greatest(me.changed, me.own_changed, me.own_marked)::text::bigint,
+select floor_of(c, me), c.changed::text::bigint, greatest(me.changed, me.own_changed, me.own_marked)::text::bigint,
        c.kind = 'direct' or exists (
            select from hidden h where h.user_id = me.user_id and h.conversation_id = me.conversation_id
        )
@@ -77,20 +68,13 @@ where me.conversation_id = %(conversation)s and me.user_id = %(user)s;
 -- Some messages up to one and some after it, oldest first. One row with nulls: a participant, but there is nothing.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       case when m.sender_id = p.user_id then m.temp_id end,
-       m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
-           select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
-       ), shown_deleter(m.deleted_by, p.conversation_id, m.seq, p.user_id)
+       m.temp_id, m.is_gone, m.deleted_by
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
-    (select * from messages m
-     where m.conversation_id = p.conversation_id and m.seq <= %(around)s and m.seq > greatest(p.joined_seq, c.floor_seq)
-     order by m.seq desc limit %(older)s)
+    (select * from readable_messages(c, p) m where m.seq <= %(around)s order by m.seq desc limit %(older)s)
     union all
-    (select * from messages m
-     where m.conversation_id = p.conversation_id and m.seq > greatest(%(around)s, p.joined_seq, c.floor_seq)
-     order by m.seq limit %(newer)s)
+    (select * from readable_messages(c, p) m where m.seq > %(around)s order by m.seq limit %(newer)s)
 ) m on true
 where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;

@@ -14,7 +14,7 @@ cross join lateral (
            array(select p.user_id from participants p where p.conversation_id = c.id and p.own_lifetime_s is null) as users
     where exists (select from messages m where m.conversation_id = c.id and m.seq <= c.floor_seq)
     union all
-    select greatest(p.joined_seq, c.floor_seq), nullif(p.own_lifetime_s, 0), p.user_id, array[p.user_id]
+    select floor_of(c, p), nullif(p.own_lifetime_s, 0), p.user_id, array[p.user_id]
     from participants p where p.conversation_id = c.id and p.own_lifetime_s is not null
 ) seen;
 

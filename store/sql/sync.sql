@@ -11,7 +11,7 @@
 -- is, whether there are some for `are_moved`, and whether what the user has set is to be told (see own_settings.sql).
 with mine as materialized (
     select c.id, (extract(epoch from c.active_at) * 1000000)::bigint as active_at,
-           greatest(me.joined_seq, c.floor_seq) as floor_seq,
+           floor_of(c, me) as floor_seq,
            greatest(c.changed, me.changed, me.marked, me.own_changed, me.own_marked, me.own_shown, who.changed, who.marked)
                as changed,
            unseen(c.changed, %(target)s::pg_snapshot) as is_moved,
@@ -36,7 +36,7 @@ with mine as materialized (
     ) who
     cross join lateral (
         -- In this order: most have written none of the last messages.
-        select who.size > %(most)s and me.written_seq > greatest(c.last_seq - %(counted)s, me.joined_seq, c.floor_seq)
+        select who.size > %(most)s and me.written_seq > greatest(c.last_seq - %(counted)s, floor_of(c, me))
         and (%(base)s::pg_snapshot is null or unseen(c.changed, %(marks)s::pg_snapshot) or exists (
             select from participants p where p.conversation_id = c.id and unseen(p.marked, %(marks)s::pg_snapshot)
         )) as are_told
@@ -80,9 +80,8 @@ from unnest(%(conversations)s::uuid[]) g(id)
 join conversations c on c.id = g.id
 join participants me on me.conversation_id = c.id and me.user_id = %(user)s::uuid
 cross join lateral (
-    select w.seq from messages w
-    where w.conversation_id = c.id and w.seq > greatest(c.last_seq - %(counted)s, me.joined_seq, c.floor_seq)
-      and w.sender_id = %(user)s::uuid and w.deleted is null and not w.is_silent
+    select w.seq from readable_messages(c, me) w
+    where w.seq > c.last_seq - %(counted)s and w.sender_id = %(user)s::uuid and w.deleted is null and not w.is_silent
 ) m
 cross join lateral recipients_of(c.id, m.seq, %(user)s::uuid) r
 group by c.id, m.seq order by c.id, m.seq;

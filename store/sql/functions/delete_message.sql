@@ -7,22 +7,21 @@ create or replace function delete_message(
     out outcome text, out id uuid, out created bigint, out sender uuid, out participant_ids uuid[], out actor uuid
 ) language plpgsql as $$
 declare
-    floor bigint;
-    is_admin boolean;
+    conversation conversations;
+    me participants;
     old messages;
 begin
-    perform from conversations c where c.id = p_conversation for no key update;
-    select greatest(p.joined_seq, c.floor_seq), p.role = 'admin' into floor, is_admin
-    from participants p join conversations c on c.id = p.conversation_id
-    where p.conversation_id = p_conversation and p.user_id = p_user;
+    select * into conversation from conversations c where c.id = p_conversation for no key update;
+    select * into me from participants p where p.conversation_id = p_conversation and p.user_id = p_user;
     if not found then
         outcome := 'stranger';
         return;
     end if;
-    select m.* into old from messages m where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor;
+    select m.* into old from messages m
+    where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor_of(conversation, me);
     outcome := case
         when not found then 'unknown'
-        when old.sender_id <> p_user and not is_admin then 'foreign'
+        when old.sender_id <> p_user and me.role <> 'admin' then 'foreign'
         when old.deleted is not null then 'again'
         else 'deleted' end;
     if outcome = 'deleted' then

@@ -11,19 +11,19 @@ create or replace function edit_message(
 ) language plpgsql as $$
 declare
     conversation conversations;
-    floor bigint;
+    me participants;
     old messages;
     digest bytea := edit_digest(p_content_type, p_content, p_nonce, p_ephemeral_public_key);
     stamp timestamptz;
 begin
     select * into conversation from conversations c where c.id = p_conversation for no key update;
-    select greatest(p.joined_seq, conversation.floor_seq) into floor
-    from participants p where p.conversation_id = p_conversation and p.user_id = p_user;
+    select * into me from participants p where p.conversation_id = p_conversation and p.user_id = p_user;
     if not found then
         outcome := 'stranger';
         return;
     end if;
-    select m.* into old from messages m where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor;
+    select m.* into old from messages m
+    where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor_of(conversation, me);
     outcome := case
         when not found then 'unknown'
         when old.sender_id <> p_user then 'foreign'

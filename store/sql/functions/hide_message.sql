@@ -4,19 +4,20 @@ create or replace function hide_message(
     out outcome text, out id uuid, out created bigint, out sender uuid, out actor uuid
 ) language plpgsql as $$
 declare
-    floor bigint;
+    conversation conversations;
+    me participants;
     old messages;
 begin
     -- So that it is not deleted for everyone meanwhile: it stops to count as unread once.
-    perform from conversations c where c.id = p_conversation for no key update;
-    select greatest(p.joined_seq, c.floor_seq) into floor
-    from participants p join conversations c on c.id = p.conversation_id
-    where p.conversation_id = p_conversation and p.user_id = p_user for no key update of p;
+    select * into conversation from conversations c where c.id = p_conversation for no key update;
+    select * into me from participants p
+    where p.conversation_id = p_conversation and p.user_id = p_user for no key update;
     if not found then
         outcome := 'stranger';
         return;
     end if;
-    select m.* into old from messages m where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor;
+    select m.* into old from messages m
+    where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor_of(conversation, me);
     if not found then
         outcome := 'unknown';
         return;

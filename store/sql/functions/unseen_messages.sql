@@ -22,14 +22,11 @@ begin
             first := greatest(first, (select c.last_seq + 1 - p_newest[n] from conversations c where c.id = p_conversation[n]));
         end if;
         for m in
-            select each.*, exists (
-                select from hidden h
-                where h.user_id = p_user and h.conversation_id = each.conversation_id and h.seq = each.seq
-            ) as is_hidden
-            from (
-                (select * from messages a
-                 where a.conversation_id = p_conversation[n] and a.seq >= first
-                 order by a.seq limit p_limit + 1)
+            select each.*
+            from participants me
+            join conversations c on c.id = me.conversation_id
+            cross join lateral (
+                (select * from readable_messages(c, me) a where a.seq >= first order by a.seq limit p_limit + 1)
                 union all
                 select a.* from (
                     select r.seq from revisions r
@@ -40,9 +37,10 @@ begin
                     where h.user_id = p_user and h.conversation_id = p_conversation[n]
                       and not pg_visible_in_snapshot(h.changed, p_snapshot[n])
                 ) old
-                join messages a on a.conversation_id = p_conversation[n] and a.seq = old.seq
+                join lateral readable_messages(c, me) a on a.seq = old.seq
                 where old.seq > p_after[n] and old.seq < first
             ) each
+            where me.conversation_id = p_conversation[n] and me.user_id = p_user
             order by each.seq limit p_limit + 1
         loop
             bytes := bytes + octet_length(m.content);
@@ -64,9 +62,9 @@ begin
             revision := nullif(m.revision, 0);
             edited := (extract(epoch from m.edited) * 1000000)::bigint;
             reply_to := m.reply_to;
-            temp_id := case when m.sender_id = p_user then m.temp_id end;
-            is_gone := m.deleted is not null or m.is_hidden or m.is_silent and m.sender_id <> p_user;
-            deleted_by := case when not m.is_hidden then m.deleted_by end;
+            temp_id := m.temp_id;
+            is_gone := m.is_gone;
+            deleted_by := m.deleted_by;
             is_beyond := false;
             return next;
         end loop;

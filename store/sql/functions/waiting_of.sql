@@ -18,12 +18,11 @@ create or replace function waiting_of(
         select p.delivered_by, top.created as oldest, bottom.created as newest,
                top.created <= now() - p_read_after and top.seq <= greatest(p.delivered_seq, p.private_delivered_seq)
                and (p.asked_by is null or top.seq <= p.asked_seq + 1) as is_overdue,
-               greatest(mark.delivered, c.floor_seq) < c.last_seq and wants_notices(p)
+               greatest(mark.delivered, floor_of(c, p)) < c.last_seq and wants_notices(p)
                -- Of a request its first message alone.
                and (p.asked_by is null or mark.delivered <= p.asked_seq) and exists (
-                   select from messages m
-                   where m.conversation_id = p.conversation_id and m.seq > greatest(mark.delivered, c.floor_seq)
-                     and is_waiting(m, p_user)
+                   select from readable_messages(c, p) m
+                   where m.seq > mark.delivered and not m.is_gone and m.sender_id <> p_user
                ) as is_undelivered,
                case when is_blocker(c, p_user) then 0 else mark.delivered - p.since_seq end as delivered,
                case when is_blocker(c, p_user) then 0 else mark.read - p.since_seq end as read
@@ -35,14 +34,14 @@ create or replace function waiting_of(
                    greatest(p.read_seq, p.private_read_seq, p.since_seq) as read
         ) mark
         left join lateral (
-            select m.seq, m.created from messages m
-            where m.conversation_id = p.conversation_id and m.seq > greatest(mark.read, c.floor_seq)
-              and greatest(mark.read, c.floor_seq) < c.last_seq and wants_notices(p) and is_waiting(m, p_user)
+            select m.seq, m.created from readable_messages(c, p) m
+            where m.seq > mark.read and greatest(mark.read, floor_of(c, p)) < c.last_seq and wants_notices(p)
+              and not m.is_gone and m.sender_id <> p_user
             order by m.seq limit 1
         ) top on true
         left join lateral (
-            select m.created from messages m
-            where m.conversation_id = p.conversation_id and m.seq >= top.seq and is_waiting(m, p_user)
+            select m.created from readable_messages(c, p) m
+            where m.seq >= top.seq and not m.is_gone and m.sender_id <> p_user
               and (p.asked_by is null or m.seq <= greatest(p.asked_seq + 1, top.seq))
             order by m.seq desc limit 1
         ) bottom on true

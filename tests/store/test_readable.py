@@ -1,0 +1,299 @@
+"""Which messages a user may read, and which of them as tombstones: one rule, whatever the user reads them through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
+from functools import partial
+from importlib import resources
+from typing import Final
+
+import pytest
+
+from client.http import Credentials
+from protocol.frames import Message, Tombstone
+from store import contacts, conversations, marks, messages, notifiers, participants, retention, revisions, sql
+from store.errors import NotAParticipant, NotTheSender, StoreError, UnknownMessage
+from store.marks import Mark, mark
+from store.messages import Committed, send
+from store.participant_lists import ParticipantsCache
+from store.postgres.pool import Pool
+from store.rows import message_of
+from store.sync import _COUNTS, _MESSAGES
+from tests.ageing import age
+from tests.people import new_direct, new_group, new_user
+from tests.store.store_world import a_message
+
+PAST_THE_RULE: Final = {
+    "readable_messages()": "is the rule",
+    "uncounted_seqs()": "the seqs of tombstones, by indexes that hold nothing else",
+    "send_one()": "writes",
+    "send_batch()": "writes",
+    "edit_message()": "changes one message above floor_of(), and says why it may not",
+    "delete_message()": "changes one message above floor_of(), and says why it may not",
+    "hide_message()": "hides one message above floor_of(), and says why it may not",
+    "add_participant()": "finds the seq of the last message that a user has written",
+    "first_unseen()": "searches for a seq",
+    "expired_upto()": "searches for a seq",
+    "move_floors()": "retention",
+    "retention.unannounced": "retention",
+    "retention.below": "retention: what is archived, for nobody in particular",
+    "retention.clear": "retention",
+    "messages.range": "a node that missed messages: it tells each user's devices what that user may read",
+    "messages.recent": "a node that may have missed messages: seqs alone",
+    "messages.expected": "a node that may have missed messages: seqs alone, of what it should have pushed",
+    "revisions.revised_since": "a node that may have missed changes: it tells many users of one message",
+    "marks.mark": "finds the senders of messages that a mark has passed",
+    "marks.counts": "finds the senders of messages that marks have passed, above floor_of() each sender",
+    "outbox.decide": "for which users to enqueue a job, which looks at what waits by the rule",
+    "outbox.end_read_windows": "for which users to enqueue a job, which looks at what waits by the rule",
+}
+"""Queries and functions that read the table messages themselves, and why they need not go through
+readable_messages()."""
+
+_TABLE: Final = re.compile(r"(?:\b(?:from|join|into|update|using)|,)\s+messages\b", re.IGNORECASE)
+_FLOOR: Final = re.compile(
+    r"\bgreatest\s*\([^()]*(?:joined_seq[^()]*floor_seq|floor_seq[^()]*joined_seq)", re.IGNORECASE
+)
+_COMMENT: Final = re.compile(r"--[^\n]*")
+
+
+def texts() -> dict[str, str]:
+    """All queries and functions, without comments."""
+    files = [file for file in resources.files(sql).iterdir() if file.name.endswith(".sql")]
+    found = {
+        f"{file.name.removesuffix('.sql')}.{name}": text
+        for file in files
+        for name, text in vars(sql.load(file.name.removesuffix(".sql"))).items()
+    }
+    for file in resources.files(sql).joinpath("functions").iterdir():
+        found[f"{file.name.removesuffix('.sql')}()"] = file.read_text()
+    return {name: _COMMENT.sub("", text) for name, text in found.items()}
+
+
+def test_nothing_reads_messages_for_a_user_but_through_the_rule() -> None:
+    """A query that fails here should read readable_messages(); or it is named above, with a reason."""
+    assert {name for name, text in texts().items() if _TABLE.search(text)} == set(PAST_THE_RULE)
+
+
+FLOORS: Final = {
+    "floor_of()": "is the rule",
+    "unread_count()": "the base of unread counts, which is never lower than the floor",
+    "send_one()": "has not read the whole row of the conversation",
+    "send_batch()": "beside send_one()",
+}
+"""Queries and functions that work out what lies above the floor of a participant themselves."""
+
+
+def test_nothing_works_out_the_floor_of_a_participant_but_floor_of() -> None:
+    assert {name for name, text in texts().items() if _FLOOR.search(text)} == set(FLOORS)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("select 1 from messages m", True),
+        ("select 1 from participants p, messages m", True),
+        ("select 1 from participants p join messages m on true", True),
+        ("delete from sends s using messages m", True),
+        ("UPDATE\n  messages m set seq = 1", True),
+        ("select 1 from readable_messages(c, p) m", False),
+        ("select 'messages', count(*) from outbox", False),
+    ],
+)
+def test_the_table_is_found_however_it_is_read(text: str, is_found: bool) -> None:
+    assert bool(_TABLE.search(text)) == is_found
+
+
+@pytest.fixture
+async def alice(pool: Pool) -> Credentials:
+    return await new_user(pool, "alice")
+
+
+@pytest.fixture
+async def bob(pool: Pool) -> Credentials:
+    return await new_user(pool, "bob")
+
+
+async def say(pool: Pool, conversation: bytes, sender: Credentials, times: int = 1) -> int:
+    """The seq of the last message."""
+    for _ in range(times):
+        [sent] = await send(pool, ParticipantsCache(), [a_message(conversation, sender.user)])
+        assert isinstance(sent, Committed)
+    return sent.seq
+
+
+State = Callable[[Pool, Credentials, Credentials], Awaitable[bytes]]
+"""Makes a conversation whose last message, of alice, is in some state for bob."""
+
+
+async def plain(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    talk = await new_direct(pool, alice, bob)
+    await say(pool, talk, alice, 2)
+    return talk
+
+
+async def deleted(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    talk = await plain(pool, alice, bob)
+    await revisions.delete_for_everyone(pool, alice.user, talk, 2)
+    return talk
+
+
+async def hidden(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    talk = await plain(pool, alice, bob)
+    await revisions.delete_for_me(pool, bob.user, talk, 2)
+    return talk
+
+
+async def silent(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    talk = await new_direct(pool, alice, bob)
+    await say(pool, talk, alice)
+    await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
+    await say(pool, talk, alice)
+    return talk
+
+
+async def below_the_floor(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    talk = await plain(pool, alice, bob)
+    await age(pool, talk)
+    await retention.move_floors(pool, days=50, archives=False, limit=9)
+    return talk
+
+
+async def from_before_bob_joined(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    group = await new_group(pool, alice)
+    await say(pool, group, alice, 2)
+    await participants.add(pool, alice.user, group, bob.user)
+    return group
+
+
+async def below_bobs_own_floor(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    """Alice blocks bob, whose lifetime of messages holds for him alone."""
+    talk = await plain(pool, alice, bob)
+    await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
+    await participants.change_settings(pool, bob.user, talk, lifetime_s=3600)
+    await age(pool, talk)
+    await retention.move_floors(pool, days=1000, archives=False, limit=9)
+    return talk
+
+
+async def of_a_group_that_bob_has_left(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    group = await new_group(pool, alice, bob)
+    await say(pool, group, alice, 2)
+    await participants.remove(pool, bob.user, group, bob.user)
+    return group
+
+
+STATES: Final[list[tuple[State, type[Message | Tombstone] | None]]] = [
+    (plain, Message),
+    (deleted, Tombstone),
+    (hidden, Tombstone),
+    (silent, Tombstone),
+    (below_the_floor, None),
+    (from_before_bob_joined, None),
+    (below_bobs_own_floor, None),
+    (of_a_group_that_bob_has_left, None),
+]
+
+
+async def of_history(pool: Pool, user: bytes, talk: bytes, **bounds: int) -> list[Message | Tombstone]:
+    return (await messages.history(pool, user, talk, limit=9, **bounds)).messages  # type: ignore[arg-type]
+
+
+async def of_page_around(pool: Pool, user: bytes, talk: bytes) -> list[Message | Tombstone]:
+    return (await messages.history_around(pool, user, talk, around=2, limit=9)).messages
+
+
+async def of_list(pool: Pool, user: bytes, talk: bytes) -> list[Message | Tombstone]:
+    last = (await conversations.one(pool, user, talk)).last_message
+    return [last] if last else []
+
+
+async def of_sync(pool: Pool, user: bytes, talk: bytes) -> list[Message | Tombstone]:
+    """As if the caller knew no floor, of a user whose device has seen nothing."""
+    values = {"user": user, "conversations": [talk], "after": [0], "newest": [None], "bases": ["3:3:"]}
+    rows = await pool.read(_MESSAGES, {**values, "limit": 9, "bytes": 2**20})
+    return [message_of(*row) for row in rows]
+
+
+READS: Final[dict[str, Callable[[Pool, bytes, bytes], Awaitable[list[Message | Tombstone]]]]] = {
+    "the newest page": of_history,
+    "a page before": partial(of_history, before=3),
+    "a page after": partial(of_history, after=1),
+    "a page around": of_page_around,
+    "the list": of_list,
+    "sync": of_sync,
+}
+
+
+@pytest.mark.parametrize(("state", "expected"), STATES)
+async def test_a_user_reads_the_same_through_everything_that_shows_messages(
+    pool: Pool, alice: Credentials, bob: Credentials, state: State, expected: type[Message | Tombstone] | None
+) -> None:
+    talk = await state(pool, alice, bob)
+    for name, read in READS.items():
+        found: list[Message | Tombstone] = []
+        with suppress(NotAParticipant):
+            found = await read(pool, bob.user, talk)
+        assert [type(each) for each in found if each.seq == 2] == ([expected] if expected else []), name
+
+
+@pytest.mark.parametrize(("state", "expected"), STATES)
+async def test_a_user_is_told_the_status_of_what_the_user_may_read_and_hides_nothing_else(
+    pool: Pool, alice: Credentials, bob: Credentials, state: State, expected: type[Message | Tombstone] | None
+) -> None:
+    talk = await state(pool, alice, bob)
+    for ask in (marks.status, revisions.delete_for_me, revisions.delete_for_everyone):
+        error = None
+        try:
+            await ask(pool, bob.user, talk, 2)
+        except StoreError as refused:
+            error = type(refused)
+        if expected is None:
+            assert error in (NotAParticipant, UnknownMessage)
+        else:
+            assert error == (NotTheSender if ask is revisions.delete_for_everyone else None)
+
+
+@pytest.mark.parametrize(("state", "expected"), STATES)
+async def test_a_message_waits_for_a_user_who_would_read_it(
+    pool: Pool, alice: Credentials, bob: Credentials, state: State, expected: type[Message | Tombstone] | None
+) -> None:
+    """Notices are about nothing else."""
+    talk = await state(pool, alice, bob)
+    await mark(pool, [[Mark(bob.user, talk, 1, 1)]])
+    prospect = await notifiers.look(pool, bob.user, read_after_s=60)
+    assert prospect is not None
+    assert prospect.is_undelivered == (expected is Message)
+
+
+async def test_counts_are_told_of_messages_that_their_sender_may_still_read(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """Bob has left and come back: what he wrote before lies below his floor."""
+    group = await new_group(pool, alice, bob)
+    await say(pool, group, bob)
+    await participants.remove(pool, bob.user, group, bob.user)
+    await participants.add(pool, alice.user, group, bob.user)
+    await say(pool, group, bob)
+    counts = await marks.counts(pool, group, after=0, upto=9, limit=9)
+    assert [seq for seq, *_ in counts[bob.user]] == [2]
+
+
+async def test_the_rule_costs_no_call(database_url: str, alice: Credentials, bob: Credentials) -> None:
+    """Postgres inlines it: else each row would cost some microseconds more, and no condition would reach an index."""
+    with closing(Pool(database_url, 1)) as single:
+        await single.fetch("set track_functions = 'all'")
+        talk = await plain(single, alice, bob)
+        for read in READS.values():
+            assert await read(single, bob.user, talk)
+        await notifiers.look(single, bob.user, read_after_s=60)
+        await marks.status(single, bob.user, talk, 2)
+        await marks.counts(single, talk, after=0, upto=2, limit=9)
+        await single.read(_COUNTS, {"conversations": [talk], "user": alice.user, "counted": 50})
+        await single.fetch("select pg_stat_force_next_flush()")
+        await single.fetch("select 1")
+        called = {name for (name,) in await single.fetch("select funcname::text from pg_stat_user_functions")}
+    assert {"unseen_messages", "waiting_of"} <= called
+    assert called.isdisjoint({"readable_messages", "floor_of"})
