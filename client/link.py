@@ -104,6 +104,16 @@ class Link:
         self._welcomed_at = trio.current_time()
         self._server_ms = time.time_ns() // 1_000_000
 
+    @property
+    def url(self) -> str | None:
+        """The gateway that `connection` leads to; None while there is no connection."""
+        return self._life.url if self._life is not None else None
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What the server can do, by name; none while there is no connection."""
+        return self.connection.features if self.connection is not None else frozenset()
+
     async def run(self) -> None:
         """Stay connected; ends only by being cancelled or by an error.
 

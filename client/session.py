@@ -6,33 +6,33 @@ retries. All state is changed in steps without `await`; its tasks only wait for 
 | task | waits until | does |
 |---|---|---|
 | `Link.run` | the connection is lost, or is to move | connects to the next gateway, renews the token in time |
-| `_synchronise` | connected anew, lagging, or something is missing | `sync`, and `history` for holes that last |
-| `_mark` | something new is stored or read | sends up-to marks |
-| `_watch` | connected anew, or others are to be watched | says whose presence is wanted |
+| `CatchUp.run` | connected anew, lagging, or something is missing | `sync`, and `history` for holes that last |
+| `MarkSender.run` | something new is stored or read | sends up-to marks |
+| `Watcher.run` | connected anew, or others are to be watched | says whose presence is wanted |
 """
 
 from __future__ import annotations
 
-import math
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import trio
 
 from client import backoff
-from client.connection import CLOSE_TIMEOUT_S, NAME, PAGES_AHEAD, ClientConnection
-from client.errors import ConnectionLost, NoReply, OutcomeUnknown, RequestRefused, Unreachable
+from client.catch_up import CatchUp
+from client.connection import CLOSE_TIMEOUT_S, NAME, ClientConnection
+from client.errors import ConnectionLost, NoReply, OutcomeUnknown, Unreachable
+from client.follower import Follower
 from client.http import Credentials
 from client.link import Link, OnToken
-from client.mailbox import Entry, Hole, Mailbox
-from client.marks import Marks
+from client.mailbox import Entry, Mailbox
+from client.mark_sender import MarkSender
 from client.nursery import open_service_nursery
-from client.requests import SYNC_TIMEOUT_S
 from client.signs import Sign
-from protocol import ids, limits
-from protocol.codes import ErrorCode
+from client.watcher import Watcher
+from protocol import ids
 from protocol.frames import (
     Cursor,
     Lag,
@@ -50,18 +50,8 @@ from protocol.frames import (
 SEND_TIMEOUT_S: Final = 60.0
 """For a request of the user's to be answered, reconnecting included."""
 
-HOLE_PATIENCE_S: Final = 0.3
-"""How long a hole may last before it is fetched: pushes and own replies overtake each other by less."""
-
-MARK_INTERVAL_S: Final = 1.0
-"""At most one request with marks in this time, all conversations in it; a tenth of the server's debounce window."""
-
-_ANEW: Final = (ErrorCode.CURSOR_FOREIGN.value, ErrorCode.CURSOR_EXPIRED.value)
-"""Why a `sync` is refused when the device has to begin anew."""
-
 OnSign: TypeAlias = Callable[[Sign], object]
 OnLink: TypeAlias = Callable[[bool], object]
-SayMarks: TypeAlias = Callable[[ClientConnection, list[tuple[bytes, int]]], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -142,16 +132,10 @@ class Session:
         self._was_lost = False
         self._is_leaving = False
         self._on_sign = on_sign
-        self._watched: list[bytes] = []
-        self._is_watch_due = False
-        self._is_stale = True
-        self._is_syncing = False
-        self._resumes_until = -math.inf
-        self._pages_due = 0
+        self._catch_up = CatchUp(self._link, self.mailbox, self._wake)
+        self._mark_sender = MarkSender(self._link, self.mailbox)
+        self._watcher = Watcher(self._link)
         self._arrived = trio.lowlevel.ParkingLot()
-        self._due = trio.lowlevel.ParkingLot()
-        self._amiss = trio.lowlevel.ParkingLot()
-        self._unwatched = trio.lowlevel.ParkingLot()
         self._caught_up = trio.lowlevel.ParkingLot()
         self.messages: Final = self.follow()
 
@@ -161,9 +145,9 @@ class Session:
         :raises ConnectionLost: if the server says not to reconnect.
         """
         async with open_service_nursery() as nursery:
-            nursery.start_soon(self._synchronise)
-            nursery.start_soon(self._mark)
-            nursery.start_soon(self._watch)
+            nursery.start_soon(self._catch_up.run)
+            nursery.start_soon(self._mark_sender.run)
+            nursery.start_soon(self._watcher.run)
             await self._link.run()
 
     async def say_goodbye(self) -> None:
@@ -175,7 +159,7 @@ class Session:
         connection = self._link.connection
         if connection is not None:
             with trio.move_on_after(CLOSE_TIMEOUT_S):
-                await self._say_due_marks(connection)
+                await self._mark_sender.send_due(connection)
             await connection.bye()
 
     @property
@@ -191,8 +175,16 @@ class Session:
     @property
     def is_caught_up(self) -> bool:
         """Whether all is held that there was at the last welcome, and nothing is known to be missing."""
-        is_held = not (self._is_stale or self._is_syncing or self._is_resuming) and self.mailbox.is_complete
-        return self.is_online and is_held
+        return self.is_online and self._catch_up.is_done
+
+    @property
+    def url(self) -> str | None:
+        """The gateway that the session is connected to; None while there is no connection."""
+        return self._link.url
+
+    def statistics(self) -> dict[str, Any]:
+        """Its state, for whoever looks for a fault."""
+        return {"is_online": self.is_online, "url": self.url, **self._catch_up.statistics()}
 
     @property
     def last_error(self) -> ConnectionLost | Unreachable | None:
@@ -202,7 +194,7 @@ class Session:
     @property
     def features(self) -> frozenset[str]:
         """What the server can do, by name; none while there is no connection."""
-        return self._link.connection.features if self._link.connection else frozenset()
+        return self._link.features
 
     @property
     def limits(self) -> dict[str, int]:
@@ -220,7 +212,7 @@ class Session:
 
     def follow(self) -> Follower:
         """What comes into `mailbox.log` from now on, own messages included; see there for its order."""
-        return Follower(self)
+        return Follower(self.mailbox.log, self._arrived)
 
     async def send(
         self,
@@ -358,16 +350,14 @@ class Session:
     def mark_read(self, conversation: bytes, seq: int) -> None:
         """The user has read a conversation up to `seq`; the server is told soon."""
         self.mailbox.read.lift(conversation, seq)
-        self._due.unpark_all()
+        self._mark_sender.wake()
 
     def watch(self, users: Sequence[bytes]) -> None:
         """From now on hear of these users' presence, over all reconnections, and of no others'.
 
         :param users: only the first `limits.MAX_WATCHED` count.
         """
-        self._watched = list(users[: limits.MAX_WATCHED])
-        self._is_watch_due = True
-        self._unwatched.unpark_all()
+        self._watcher.watch(users)
 
     async def load_older(self, conversation: bytes, count: int, *, timeout_s: float = SEND_TIMEOUT_S) -> bool:
         """Load at most `count` messages from before those that are held; returns whether there were any.
@@ -382,7 +372,7 @@ class Session:
             return await connection.history(conversation, before=before, count=count)
 
         page = await self._link.insist(ask, timeout_s)
-        self._take_page(conversation, page)
+        self._catch_up.take_page(conversation, page)
         return bool(page.messages)
 
     def _apply(self, *entries: Entry) -> None:
@@ -393,20 +383,17 @@ class Session:
     def _wake(self) -> None:
         """The mailbox may have changed: everyone sees whether it is what they wait for."""
         self._arrived.unpark_all()
-        self._due.unpark_all()
-        if self._is_amiss:
-            self._amiss.unpark_all()
+        self._mark_sender.wake()
+        self._catch_up.wake()
         if self.is_caught_up:
             self._caught_up.unpark_all()
 
     async def _on_push(self, push: Push) -> None:
         match push:
             case Lag():
-                self._resumes_until = -math.inf
-                self._is_stale = True
-                self._amiss.unpark_all()
+                self._catch_up.take_lag()
             case Cursor():
-                self._take_cursor(push)
+                self._catch_up.take_cursor(push)
                 self._wake()
             case Move():
                 self._link.move(push.retry_after_ms / 1000)
@@ -416,22 +403,6 @@ class Session:
             case _ if self.mailbox.feed(push):
                 self._wake()
 
-    def _take_cursor(self, push: Cursor) -> None:
-        """All that came before it is held: a page of what was asked for, or what was pushed."""
-        if self._is_syncing:
-            # Until it is over the cursors of its own pages say how far it has come: there is more after them.
-            if push.more:
-                self.mailbox.synced(push)
-            self._resumes_until = -math.inf
-            return
-        self.mailbox.synced(push)
-        self._pages_due = max(self._pages_due - 1, 0) if push.more else 0
-        if self._pages_due:
-            self._resumes_until = trio.current_time() + SYNC_TIMEOUT_S
-        else:
-            self._is_stale = self._is_stale or push.more
-            self._resumes_until = -math.inf
-
     def _go_online(self, is_resumed: bool) -> None:
         """Welcomed: from here on pushes come, so what is read from now on leaves nothing out.
 
@@ -440,168 +411,12 @@ class Session:
         if self._was_lost and self._on_link is not None:
             self._on_link(True)
         self._was_lost = False
-        self._is_stale = not is_resumed
-        self._pages_due = PAGES_AHEAD if is_resumed and "pages" in self.features else 0
-        self._resumes_until = trio.current_time() + SYNC_TIMEOUT_S if is_resumed else -math.inf
-        self._is_watch_due = bool(self._watched)
-        self._due.unpark_all()
-        self._amiss.unpark_all()
-        self._unwatched.unpark_all()
+        self._catch_up.begin(is_resumed=is_resumed)
+        self._watcher.renew()
+        self._mark_sender.wake()
 
     def _go_offline(self) -> None:
         if not self._is_leaving:
             self._was_lost = True
             if self._on_link is not None:
                 self._on_link(False)
-
-    @property
-    def _is_resuming(self) -> bool:
-        return trio.current_time() < self._resumes_until
-
-    @property
-    def _is_amiss(self) -> bool:
-        is_missing = not self._is_resuming and not self.mailbox.is_complete
-        return self.is_online and (self._is_stale or is_missing)
-
-    async def _synchronise(self) -> None:
-        failures = 0
-        while True:
-            while not self._is_amiss:
-                with trio.move_on_at(self._resumes_until if self._is_resuming else math.inf) as patience:
-                    await self._amiss.park()
-                # What was to come by itself has not.
-                self._is_stale = self._is_stale or patience.cancelled_caught
-            connection, pause_s = await self.wait_online(), backoff.delay_s(failures)
-            try:
-                is_better = await self._catch_up(connection)
-            except (ConnectionLost, NoReply):
-                is_better = False
-            except RequestRefused as refused:
-                is_better, pause_s = False, max(pause_s, (refused.retry_after_ms or 0) / 1000)
-            self._wake()
-            if is_better:
-                failures = 0
-            else:
-                failures += 1
-                await trio.sleep(pause_s)
-
-    async def _catch_up(self, connection: ClientConnection) -> bool:
-        """Do one thing about what is missing; returns whether it helped."""
-        if self._is_stale or self.mailbox.unknown():
-            await self._sync(connection)
-            return not self.mailbox.unknown()
-        before = {hole[:2] for hole in self.mailbox.holes()}
-        await trio.sleep(HOLE_PATIENCE_S)
-        lasting = [hole for hole in self.mailbox.holes() if hole[:2] in before]
-        for hole in lasting:
-            await self._fill(connection, hole)
-        after = {hole[:2] for hole in self.mailbox.holes()}
-        return not any(hole[:2] in after for hole in lasting)
-
-    async def _sync(self, connection: ClientConnection) -> None:
-        # Before asking: a `lag` or a reconnection meanwhile sets it, and then all is asked again.
-        self._is_stale, self._is_syncing = False, True
-        try:
-            while True:
-                synced = await connection.sync(
-                    self.mailbox.cursor, pages=PAGES_AHEAD if "pages" in self.features else None
-                )
-                self.mailbox.synced(synced)
-                if not synced.more:
-                    return
-        except BaseException as error:
-            self._is_stale = True
-            if isinstance(error, RequestRefused) and error.code in _ANEW:
-                self.mailbox.drop()
-                return
-            raise
-        finally:
-            self._is_syncing = False
-
-    async def _fill(self, connection: ClientConnection, hole: Hole) -> None:
-        try:
-            page = await connection.history(
-                hole.conversation, after=hole.after_seq, before=hole.before_seq, count=limits.MAX_COUNT
-            )
-        except RequestRefused as refused:
-            if refused.code != ErrorCode.NOT_A_PARTICIPANT.value:
-                raise
-            self.mailbox.forget_missing(hole.conversation)
-        else:
-            self._take_page(hole.conversation, page)
-
-    def _take_page(self, conversation: bytes, page: Messages) -> None:
-        if page.first_seq is not None:
-            self.mailbox.raise_floor(conversation, page.first_seq)
-        self._apply(*page.messages)
-
-    async def _mark(self) -> None:
-        while True:
-            while not (self.is_online and any(marks.due(1) for marks, _ in self._kinds_of_marks())):
-                await self._due.park()
-            await trio.sleep(MARK_INTERVAL_S)
-            if self._link.connection is not None:
-                await self._say_due_marks(self._link.connection)
-
-    async def _say_due_marks(self, connection: ClientConnection) -> None:
-        for marks, say in self._kinds_of_marks():
-            if due := marks.due():
-                await self._say_marks(connection, marks, due, say)
-
-    def _kinds_of_marks(self) -> tuple[tuple[Marks, SayMarks], ...]:
-        # Anew each time: a mailbox that was dropped has others.
-        return (self.mailbox.delivered, ClientConnection.mark_delivered), (
-            self.mailbox.read,
-            ClientConnection.mark_read,
-        )
-
-    async def _say_marks(
-        self,
-        connection: ClientConnection,
-        marks: Marks,
-        due: list[tuple[bytes, int]],
-        say: SayMarks,
-    ) -> None:
-        try:
-            await say(connection, due)
-        except (ConnectionLost, NoReply):
-            return  # still due
-        except RequestRefused as refused:
-            if refused.retry_after_ms is not None:
-                await trio.sleep(backoff.after_s(refused.retry_after_ms, 0))
-                return
-        marks.confirm(due)
-
-    async def _watch(self) -> None:
-        while True:
-            while not (self.is_online and self._is_watch_due):
-                await self._unwatched.park()
-            # Before asking: whoever wants others watched meanwhile, or reconnects, sets it, and all is said again.
-            self._is_watch_due = False
-            try:
-                await self._link.insist(lambda connection: connection.watch(self._watched), SEND_TIMEOUT_S)
-            except (NoReply, Unreachable):
-                self._is_watch_due = True
-            except RequestRefused:
-                continue  # For good, by a server that knows no presence: chatting goes on without.
-
-
-class Follower:
-    """A position in the mailbox's log that moves on as it is read. Nobody has to: the log keeps everything anyway."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._position = len(session.mailbox.log)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Entry:
-        """The next one; one task at a time."""
-        await trio.lowlevel.checkpoint()
-        log = self._session.mailbox.log
-        while self._position >= len(log):
-            await self._session._arrived.park()
-        entry = log[self._position]
-        self._position += 1
-        return entry

@@ -218,8 +218,7 @@ class Device:
     @property
     def url(self) -> str:
         """Of the node that it was connected to last; empty while it is away."""
-        life = self.session._link._life if self.session is not None else None
-        return life.url if life is not None else ""
+        return (self.session.url or "") if self.session is not None else ""
 
     @property
     def has_marks_due(self) -> bool:
@@ -234,9 +233,8 @@ class Device:
         """What is missing, for whoever looks for a fault."""
         unknown = [self._recorder.name_of(each) for each in self.mailbox.unknown()]
         holes = [(self._recorder.name_of(hole.conversation), *hole[1:]) for hole in self.mailbox.holes()]
-        internals = {k: v for k, v in vars(self.session).items() if k.startswith(("_is_", "_resumes"))}
-        online = self.session is not None and self.session.is_online
-        return f"online: {online}, unknown: {unknown}, holes: {holes}, {internals} at {trio.current_time():.1f}"
+        of_session = self.session.statistics() if self.session is not None else {}
+        return f"unknown: {unknown}, holes: {holes}, {of_session} at {trio.current_time():.1f}"
 
     async def come(self, urls: Sequence[str]) -> None:
         """Connect to these nodes, in this order, with the cursor that it has."""

@@ -4,11 +4,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from client.catch_up import HOLE_PATIENCE_S
 from client.connection import CLOSE_TIMEOUT_S
 from client.errors import ConnectionLost, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
 from client.mailbox import Mailbox
-from client.session import HOLE_PATIENCE_S, MARK_INTERVAL_S, Session, open_session
+from client.mark_sender import MARK_INTERVAL_S
+from client.session import Session, open_session
 from client.signs import Sign
 from protocol import limits
 from protocol.codes import CloseCode
