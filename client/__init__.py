@@ -5,17 +5,19 @@ real client encrypts before `send` and decrypts after receiving.
 
 | module | about |
 |---|---|
-| `http` | accounts, lists and history over HTTP |
 | `dial`, `tls`, `stream`, `websocket` | from the URL of a gateway to a WebSocket |
-| `connection`, `pending` | one connection: requests wait for their replies, pushes are handed on |
 | `requests` | a method for each request |
-| `link` | a connection that is made anew, with a token that is renewed |
-| `mailbox`, `marks` | what this device holds, without any I/O: order, duplicates, revisions, holes, marks |
-| `session` | a device that stays connected and misses nothing: link + mailbox |
-| `signs` | who is online and who types |
+| `connection`, `pending` | one connection: requests wait for their replies, pushes are handed on |
+| `link`, `backoff` | a connection that is made anew whenever it is lost, with a token that is renewed |
+| `mailbox`, `held`, `people`, `own`, `marks` | what this device holds, without any I/O: all conversations, one of them, its participants, the user's own settings, the marks that are due |
+| `catch_up`, `mark_sender`, `watcher` | what keeps the mailbox and the server up to date |
+| `session`, `follower` | a device that stays connected and misses nothing: link + mailbox |
+| `http` | accounts, lists and history over HTTP |
 | `errors` | everything that these raise |
 | `reasons`, `rules` | why something failed, in words for a person; what the server will refuse |
-| `chat`, `commands`, `__main__` | the command line; what can be typed in a chat |
+| `signs` | who is online and who types |
+| `__main__`, `chat`, `commands`, `directory`, `login`, `terminal` | the command line |
+| `nursery` | nurseries for context managers |
 
 `js/` is another client, in JavaScript, written from the specification alone.
 """

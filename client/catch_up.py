@@ -11,8 +11,9 @@ import trio
 from client import backoff
 from client.connection import PAGES_AHEAD, ClientConnection
 from client.errors import ConnectionLost, NoReply, RequestRefused
+from client.held import Hole
 from client.link import Link
-from client.mailbox import Hole, Mailbox
+from client.mailbox import Mailbox
 from client.requests import SYNC_TIMEOUT_S
 from protocol import limits
 from protocol.codes import ErrorCode

@@ -13,9 +13,9 @@ import trio
 from client import VERSION
 from client.commands import Command, NotPossible, help_lines, read_line
 from client.errors import HttpRefused, NoReply, OutcomeUnknown, RequestRefused, Unreachable
+from client.held import Entry
 from client.http import Credentials
 from client.link import OnToken
-from client.mailbox import Entry
 from client.nursery import open_service_nursery
 from client.reasons import reason_of
 from client.session import Session, open_session

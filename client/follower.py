@@ -7,7 +7,7 @@ from typing import Self
 
 import trio
 
-from client.mailbox import Entry
+from client.held import Entry
 
 
 class Follower:

@@ -16,13 +16,10 @@ seq is dropped, and the whole of it when this user takes part no more: then noth
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
-from typing import Final, NamedTuple, TypeAlias, assert_never
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
-from msgspec.structs import replace
-
+from client.held import Entry, HeldConversation, Hole, PushOfOne
 from client.marks import Marks
 from client.own import Own
 from client.people import NOBODY, MessageStatus, People
@@ -36,88 +33,17 @@ from protocol.frames import (
     Move,
     OwnSettings,
     Participant,
-    Participants,
     Presence,
     Profile,
     Push,
-    ReceiptCounts,
-    Receipts,
     Settings,
     Stay,
     Synced,
     Tombstone,
     Typing,
 )
-from protocol.limits import COUNTED
 
-Entry: TypeAlias = Message | Tombstone
-_PushOfOne: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCounts
-OtherPush: TypeAlias = _PushOfOne | Profile | OwnSettings | Contact
-
-_seq_of: Final[Callable[[Entry], int]] = attrgetter("seq")
-
-
-class Hole(NamedTuple):
-    """Messages that exist and are missing: those after `after_seq` and before `before_seq`."""
-
-    conversation: bytes
-    after_seq: int
-    before_seq: int
-
-
-class _Conversation:
-    __slots__ = (
-        "begin",
-        "first_seq",
-        "head",
-        "held",
-        "last_seq",
-        "messages",
-        "muted_until",
-        "own_version",
-        "people",
-        "uncounted",
-        "up_to",
-    )
-
-    def __init__(self, user: bytes) -> None:
-        self.head: Conversation | None = None
-        """What was told of it last, but for what stands below; None until then."""
-        self.people = People(user)
-        self.held: dict[int, Entry] = {}
-        """The last word on each seq, aside or not."""
-        self.first_seq = 1
-        """What is below it is not for this user."""
-        self.last_seq = 0
-        """The highest known to exist."""
-        self.own_version = (-1, 0)
-        """(participants_version, own_revision) of the frame that told what is the user's own last."""
-        self.muted_until: int | None = None
-        self.begin: int | None = None
-        """The run to be read begins here; None until a `Conversation` frame has come."""
-        self.up_to = 0
-        """The run ends here; `begin` - 1 if it is empty."""
-        self.messages: list[Entry] = []
-        self.uncounted: set[int] = set()
-        """Of what is above the own mark, what does not count as unread: tombstones, held or told of. It only grows: no
-        message that is gone comes back."""
-
-    def take_head(self, told: Conversation) -> None:
-        """What is told, which is not older than what is held; at one version what was accepted stays so."""
-        former, self.head = self.head, told
-        if former and former.participants_version == told.participants_version and not former.is_request:
-            self.accept()
-
-    def accept(self) -> None:
-        """It is no request, or none any more: the user has said so, or has written."""
-        if self.head is not None and self.head.is_request:
-            self.head = replace(self.head, is_request=None, asked_by=None)
-
-    def have_written(self, *, after: int, only: bytes | None = None) -> None:
-        """Who has written something after `after` has read up to it, though it came before they were told of."""
-        for entry in self.held.values():
-            if entry.seq > after and only in (None, entry.sender):
-                self.people.has_written(entry.sender, entry.seq)
+OtherPush: TypeAlias = PushOfOne | Profile | OwnSettings | Contact
 
 
 class Mailbox:
@@ -146,11 +72,11 @@ class Mailbox:
         self.cursor: bytes | None = None
         self.delivered = Marks()
         self.read = Marks()
-        self._conversations: dict[bytes, _Conversation] = {}
+        self._conversations: dict[bytes, HeldConversation] = {}
         self._unknown: set[bytes] = set()
         self._incomplete: set[bytes] = set()
         self._departed: dict[bytes, int] = {}
-        self._early: dict[bytes, list[_PushOfOne | Entry]] = {}
+        self._early: dict[bytes, list[PushOfOne | Entry]] = {}
         self.own = Own()
         self._is_fresh = True
 
@@ -164,27 +90,16 @@ class Mailbox:
             if entry.conversation in self._departed:
                 self._early.setdefault(entry.conversation, []).append(entry)
                 continue
-            state = self._state(entry.conversation)
-            state.people.has_written(entry.sender, entry.seq)
-            if entry.sender == self.user and state.head is not None and entry.seq > state.head.last_seq:
-                state.accept()
-            if entry.seq < state.first_seq:
+            held = self._held(entry.conversation)
+            if not held.put(entry):
                 continue
-            if isinstance(entry, Tombstone):
-                state.uncounted.add(entry.seq)
-            former = state.held.get(entry.seq)
-            if former is not None and not _supersedes(entry, former):
-                continue
-            state.held[entry.seq] = entry
-            state.last_seq = max(state.last_seq, entry.seq)
-            if state.begin is not None and state.begin <= entry.seq <= state.up_to:
-                self._change(state, entry)
+            if held.is_in_run(entry.seq):
                 logged.append(entry)
             else:
                 touched[entry.conversation] = None
         self.log += logged
         for conversation in touched:
-            logged += self._advance(conversation, self._conversations[conversation])
+            logged += self._advance(self._conversations[conversation])
         return logged
 
     def learn(self, told: Conversation) -> list[Entry]:
@@ -196,35 +111,20 @@ class Mailbox:
         if told.participants_version <= self._departed.get(told.conversation, -1):
             return []
         self._departed.pop(told.conversation, None)
-        state = self._state(told.conversation)
-        if state.head is not None and told.participants_version > state.head.participants_version:
-            state.first_seq = min(state.first_seq, told.first_seq)
-        if state.head is None or told.participants_version >= state.head.participants_version:
-            state.take_head(told)
-        own_version = told.participants_version, told.own_revision or 0
-        if own_version >= state.own_version:
-            state.own_version, state.muted_until = own_version, told.muted_until
-        self._raise_floor(state, told.first_seq)
-        state.last_seq = max(state.last_seq, told.last_seq)
-        state.people.count_all(told.participant_count, told.participants_version)
-        if told.participants is not None:
-            state.people.take_all(told.participants, told.participants_version)
-            state.people.take_stays(told.former or ())
-        read = self._read_seq(state)
-        state.uncounted = {seq for seq in (*state.uncounted, *(told.uncounted_seqs or ())) if seq > read}
+        held = self._held(told.conversation)
+        held.learn(told)
         # What was pushed before it may be newer: it was read before it was sent.
         entries: list[Entry] = []
         for push in self._early.pop(told.conversation, ()):
             if isinstance(push, Message | Tombstone):
                 entries.append(push)
             else:
-                self._take(state, push)
-        state.have_written(after=told.last_seq)
-        if state.begin is None:
+                held.take(push)
+        held.have_written(after=told.last_seq)
+        if held.begin is None:
             self._unknown.discard(told.conversation)
-            state.begin = self._beginning(told)
-            state.up_to = state.begin - 1
-        logged = self._advance(told.conversation, state)
+            held.start(self._beginning(told))
+        logged = self._advance(held)
         if told.last_message is not None:
             entries.append(told.last_message)
         return logged + self.apply(entries) if entries else logged
@@ -252,76 +152,31 @@ class Mailbox:
                     each.people.rename(push)
         elif isinstance(push, Departed) and self.user in push.users:
             self._depart(push)
-        elif (state := self._conversations.get(push.conversation)) is not None and state.head is not None:
-            self._take(state, push)
+        elif (held := self._conversations.get(push.conversation)) is not None and held.head is not None:
+            held.take(push)
             if isinstance(push, Settings):
                 # What was missing below a floor that has risen never comes: what waited above it may adjoin now.
-                self._advance(push.conversation, state)
+                self._advance(held)
         else:
             self._early.setdefault(push.conversation, []).append(push)
 
-    def _take(self, state: _Conversation, push: _PushOfOne) -> None:
-        match push:
-            case Participants():
-                state.people.count_all(push.participant_count, push.participants_version)
-                state.people.take(push.participants, push.participants_version)
-                for each in push.participants:
-                    state.have_written(after=each.since, only=each.user)
-            case Departed():
-                state.people.count_all(push.participant_count, push.participants_version)
-                state.people.remove(push.users, push.participants_version)
-                state.people.take_stays(push.former or ())
-            case Receipts():
-                for user, delivered, read in push.receipts:
-                    state.people.mark(user, delivered, read)
-            case ReceiptCounts():
-                for seq, delivered, read, recipients in push.counts:
-                    state.people.count(seq, delivered, read, recipients)
-            case Settings():
-                self._take_settings(state, push)
-            case _:
-                assert_never(push)
-
-    def _take_settings(self, state: _Conversation, push: Settings) -> None:
-        if state.head is not None and push.participants_version > state.head.participants_version:
-            state.head = replace(
-                state.head,
-                name=push.name,
-                joiners_see_all=push.joiners_see_all,
-                lifetime_s=push.lifetime_s,
-                actor=push.actor,
-                participants_version=push.participants_version,
-            )
-        self._raise_floor(state, push.first_seq)
-
     def raise_floor(self, conversation: bytes, first_seq: int) -> list[Entry]:
         """The server says that nothing lies below this seq for the user; returns what the log got by it."""
-        state = self._conversations.get(conversation)
-        if state is None:
+        held = self._conversations.get(conversation)
+        if held is None:
             return []
-        self._raise_floor(state, first_seq)
-        return self._advance(conversation, state)
+        held.raise_floor(first_seq)
+        return self._advance(held)
 
     def _depart(self, push: Departed) -> None:
-        state = self._conversations.get(push.conversation)
-        known = state.head.participants_version if state and state.head else -1
+        held = self._conversations.get(push.conversation)
+        known = held.head.participants_version if held and held.head else -1
         if push.participants_version >= max(known, self._departed.get(push.conversation, -1)):
             self._departed[push.conversation] = push.participants_version
             self._conversations.pop(push.conversation, None)
             self._early.pop(push.conversation, None)
             self._unknown.discard(push.conversation)
             self._incomplete.discard(push.conversation)
-
-    def _raise_floor(self, state: _Conversation, first_seq: int) -> None:
-        if first_seq <= state.first_seq:
-            return
-        state.first_seq = first_seq
-        state.last_seq = max(state.last_seq, first_seq - 1)
-        state.held = {seq: entry for seq, entry in state.held.items() if seq >= first_seq}
-        state.messages = [entry for entry in state.messages if entry.seq >= first_seq]
-        if state.begin is not None:
-            state.begin = max(state.begin, first_seq)
-            state.up_to = max(state.up_to, first_seq - 1)
 
     def synced(self, reply: Synced | Cursor) -> None:
         """Everything up to this cursor has been applied."""
@@ -333,50 +188,27 @@ class Mailbox:
 
     def forget_missing(self, conversation: bytes) -> None:
         """Give up what is missing and what is aside above it: the server says that it is not ours to see."""
-        state = self._state(conversation)
-        if state.begin is None:
+        held = self._held(conversation)
+        if held.begin is None:
             del self._conversations[conversation]
         else:
-            state.held = {seq: entry for seq, entry in state.held.items() if seq <= state.up_to}
-            state.last_seq = state.up_to
+            held.forget_missing()
         self._unknown.discard(conversation)
         self._incomplete.discard(conversation)
 
     def messages(self, conversation: bytes) -> Sequence[Entry]:
         """What can be read of a conversation, as it is now, by `seq`; not to be changed."""
-        state = self._conversations.get(conversation)
-        return () if state is None else state.messages
+        held = self._conversations.get(conversation)
+        return () if held is None else held.messages
 
     def conversations(self) -> list[bytes]:
         """Those that are known, in order of their ids."""
-        return sorted(id_ for id_, state in self._conversations.items() if state.head is not None)
+        return sorted(id_ for id_, held in self._conversations.items() if held.head is not None)
 
     def head(self, conversation: bytes) -> Conversation | None:
         """What a conversation is like now, without messages; None if it is not known."""
-        state = self._conversations.get(conversation)
-        if state is None or state.head is None:
-            return None
-        read = self._read_seq(state)
-        unread = state.last_seq - read - sum(read < seq <= state.last_seq for seq in state.uncounted)
-        last = state.messages[-1] if state.messages else None
-        return replace(
-            state.head,
-            active_at=max(state.head.active_at, last.created if last else 0),
-            first_seq=state.first_seq,
-            last_seq=state.last_seq,
-            unread_count=max(unread, 0),
-            participants=state.people.all,
-            last_message=None,
-            muted_until=state.muted_until,
-            own_revision=state.own_version[1] or None,
-            uncounted_seqs=None,
-            former=None,
-            participant_count=None if state.people.are_shown else state.people.number,
-        )
-
-    def _read_seq(self, state: _Conversation) -> int:
-        """Up to where nothing counts as unread."""
-        return max(state.people.read_seq(self.user), state.people.since_seq(self.user), state.first_seq - 1)
+        held = self._conversations.get(conversation)
+        return None if held is None else held.shown()
 
     def participants(self, conversation: bytes) -> list[Participant]:
         """Who takes part in a conversation, as far as is known, by their ids."""
@@ -388,37 +220,30 @@ class Mailbox:
 
     def status(self, message: Entry) -> MessageStatus:
         """How far a message has come: with all whom it is for. Where many take part, of the last messages alone."""
-        state = self._conversations.get(message.conversation)
-        if state is None:
-            return NOBODY.status(message.seq, message.sender)
-        is_counted = isinstance(message, Message) and message.seq > state.last_seq - COUNTED
-        return state.people.status(message.seq, message.sender, is_counted=is_counted)
+        held = self._conversations.get(message.conversation)
+        return NOBODY.status(message.seq, message.sender) if held is None else held.status(message)
 
     def counts(self, message: Entry) -> tuple[int, int] | None:
         """To how many an own message has come, how many have read it; None where all marks are told, or not known.
 
         Of a tombstone nobody counts any more: what was told before may be old.
         """
-        state = self._conversations.get(message.conversation)
-        if state is None or isinstance(message, Tombstone) or message.seq <= state.last_seq - COUNTED:
-            return None
-        return state.people.counts(message.seq)
+        held = self._conversations.get(message.conversation)
+        return None if held is None else held.counts(message)
 
     def _people(self, conversation: bytes) -> People:
-        state = self._conversations.get(conversation)
-        return NOBODY if state is None else state.people
+        held = self._conversations.get(conversation)
+        return NOBODY if held is None else held.people
 
     def up_to(self, conversation: bytes) -> int:
         """The `seq` up to which nothing is missing; 0 if there is nothing."""
-        state = self._conversations.get(conversation)
-        return 0 if state is None else state.up_to
+        held = self._conversations.get(conversation)
+        return 0 if held is None else held.up_to
 
     def older_before(self, conversation: bytes) -> int | None:
         """The `seq` before which there are messages that are not loaded; None if there are none."""
-        state = self._conversations.get(conversation)
-        if state is None or state.begin is None or state.begin <= state.first_seq:
-            return None
-        return state.begin
+        held = self._conversations.get(conversation)
+        return None if held is None else held.older_before()
 
     @property
     def is_complete(self) -> bool:
@@ -431,78 +256,31 @@ class Mailbox:
 
     def holes(self) -> list[Hole]:
         """The first hole of each conversation that is known."""
-        return [self._hole(conversation) for conversation in self._incomplete]
+        return [self._conversations[conversation].hole() for conversation in self._incomplete]
 
-    def _state(self, conversation: bytes) -> _Conversation:
-        state = self._conversations.get(conversation)
-        if state is None:
-            state = self._conversations[conversation] = _Conversation(self.user)
+    def _held(self, conversation: bytes) -> HeldConversation:
+        held = self._conversations.get(conversation)
+        if held is None:
+            held = self._conversations[conversation] = HeldConversation(conversation, self.user)
             self._unknown.add(conversation)
-        return state
+        return held
 
     def _beginning(self, told: Conversation) -> int:
         if told.last_message is not None:
             return told.last_message.seq
         return told.last_seq + 1 if self._is_fresh else told.first_seq
 
-    def _change(self, state: _Conversation, entry: Entry) -> None:
-        state.messages[bisect_left(state.messages, entry.seq, key=_seq_of)] = entry
-
-    def _advance(self, conversation: bytes, state: _Conversation) -> list[Entry]:
+    def _advance(self, held: HeldConversation) -> list[Entry]:
         """Let the run grow by what adjoins it, and see whether anything is still missing."""
-        if state.begin is None:
+        if held.begin is None:
             return []
-        older, newer = self._grow_down(state), self._grow_up(state)
-        if older:
-            state.messages[:0] = older
+        older, newer = held.grow()
         if newer:
-            state.messages += newer
-            self.delivered.lift(conversation, state.up_to)
-        if state.last_seq > state.up_to:
-            self._incomplete.add(conversation)
+            self.delivered.lift(held.id, held.up_to)
+        if held.last_seq > held.up_to:
+            self._incomplete.add(held.id)
         else:
-            self._incomplete.discard(conversation)
+            self._incomplete.discard(held.id)
         logged = older + newer
         self.log += logged
         return logged
-
-    def _grow_down(self, state: _Conversation) -> list[Entry]:
-        grown = []
-        assert state.begin is not None
-        while (entry := state.held.get(state.begin - 1)) is not None:
-            grown.append(entry)
-            state.begin -= 1
-        return grown[::-1]
-
-    def _grow_up(self, state: _Conversation) -> list[Entry]:
-        grown = []
-        while True:
-            entry = state.held.get(state.up_to + 1)
-            if entry is not None:
-                grown.append(entry)
-                state.up_to += 1
-            elif state.up_to + 1 < state.first_seq:
-                # What is missing here is not for this user and never comes.
-                state.up_to = min(_next_held(state) or state.first_seq, state.first_seq) - 1
-            else:
-                return grown
-
-    def _hole(self, conversation: bytes) -> Hole:
-        state = self._conversations[conversation]
-        return Hole(conversation, state.up_to, _next_held(state) or state.last_seq + 1)
-
-
-def _next_held(state: _Conversation) -> int | None:
-    """The lowest seq that waits above the run."""
-    return min((seq for seq in state.held if seq > state.up_to), default=None)
-
-
-def _supersedes(entry: Entry, former: Entry) -> bool:
-    """Whether it takes the place of what is held under the same key (`protocol/SPEC.md`, 5.2)."""
-    match former, entry:
-        case Message(revision=old), Message(revision=new):
-            return (new or 0) > (old or 0)
-        case Message(), Tombstone():
-            return True
-        case _:
-            return False

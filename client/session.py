@@ -25,9 +25,10 @@ from client.catch_up import CatchUp
 from client.connection import CLOSE_TIMEOUT_S, NAME, ClientConnection
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, Unreachable
 from client.follower import Follower
+from client.held import Entry
 from client.http import Credentials
 from client.link import Link, OnToken
-from client.mailbox import Entry, Mailbox
+from client.mailbox import Mailbox
 from client.mark_sender import MarkSender
 from client.nursery import open_service_nursery
 from client.signs import Sign

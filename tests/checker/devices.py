@@ -14,8 +14,9 @@ import trio
 
 from client.connection import connect
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, RequestRefused, Unreachable
+from client.held import Entry
 from client.http import Credentials
-from client.mailbox import Entry, Mailbox, OtherPush
+from client.mailbox import Mailbox, OtherPush
 from client.session import Session, open_session
 from protocol import ids
 from protocol.frames import Conversation, Cursor, Message, Push, Synced, Tombstone

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from client.connection import ClientConnection, connect
-from client.mailbox import Entry, Mailbox
+from client.held import Entry
+from client.mailbox import Mailbox
 from protocol import limits
 from protocol.frames import (
     Participant,

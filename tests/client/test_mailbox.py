@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from client.mailbox import Entry, Hole, Mailbox
+from client.held import Entry, Hole
+from client.mailbox import Mailbox
 from protocol.frames import (
     Conversation,
     Departed,

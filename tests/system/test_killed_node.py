@@ -9,7 +9,7 @@ from uuid import uuid4
 import trio
 
 from client.connection import connect
-from client.mailbox import Entry
+from client.held import Entry
 from client.session import Session, open_session
 from embedded.redis import Redis
 from protocol.frames import Sent

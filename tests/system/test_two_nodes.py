@@ -8,7 +8,8 @@ import trio
 from msgspec.structs import replace
 
 from client.connection import connect
-from client.mailbox import Entry, Mailbox
+from client.held import Entry
+from client.mailbox import Mailbox
 from client.session import open_session
 from client.signs import Sign
 from protocol.frames import Message, Presence, Push, Tombstone, Typing

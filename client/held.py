@@ -1,0 +1,300 @@
+"""What this device holds of one conversation. Sans-IO."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeAlias, assert_never
+
+from msgspec.structs import replace
+
+from client.people import MessageStatus, People
+from protocol.frames import (
+    Conversation,
+    Departed,
+    Message,
+    Participants,
+    ReceiptCounts,
+    Receipts,
+    Settings,
+    Tombstone,
+)
+from protocol.limits import COUNTED
+
+Entry: TypeAlias = Message | Tombstone
+PushOfOne: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCounts
+"""A push about one conversation, but for the frames that bring the conversation itself or an entry."""
+
+_seq_of: Final[Callable[[Entry], int]] = attrgetter("seq")
+
+
+class Hole(NamedTuple):
+    """Messages that exist and are missing: those after `after_seq` and before `before_seq`."""
+
+    conversation: bytes
+    after_seq: int
+    before_seq: int
+
+
+class Grown(NamedTuple):
+    """The entries that a run has got, at its lower end and at its upper end; each by seq."""
+
+    older: list[Entry]
+    newer: list[Entry]
+
+
+class HeldConversation:
+    """A conversation and its messages, as far as this device holds them.
+
+    :ivar head: what was told of it last, but for what stands below; None until then.
+    :ivar people: who takes part.
+    :ivar entries: the last word on each seq, aside or not.
+    :ivar first_seq: what is below it is not for this user.
+    :ivar last_seq: the highest known to exist.
+    :ivar begin: the run to be read begins here; None until a `Conversation` frame has come.
+    :ivar up_to: the run ends here; `begin` - 1 if it is empty.
+    :ivar messages: the run.
+    """
+
+    __slots__ = (
+        "_muted_until",
+        "_own_version",
+        "_uncounted",
+        "_user",
+        "begin",
+        "entries",
+        "first_seq",
+        "head",
+        "id",
+        "last_seq",
+        "messages",
+        "people",
+        "up_to",
+    )
+
+    def __init__(self, id_: bytes, user: bytes) -> None:
+        self.id = id_
+        self.head: Conversation | None = None
+        self.people = People(user)
+        self.entries: dict[int, Entry] = {}
+        self.first_seq = 1
+        self.last_seq = 0
+        self.begin: int | None = None
+        self.up_to = 0
+        self.messages: list[Entry] = []
+        self._user = user
+        self._own_version = (-1, 0)
+        """(participants_version, own_revision) of the frame that told what is the user's own last."""
+        self._muted_until: int | None = None
+        self._uncounted: set[int] = set()
+        """Of what is above the own mark, what does not count as unread: tombstones, held or told of. It only grows: no
+        message that is gone comes back."""
+
+    def learn(self, told: Conversation) -> None:
+        """Take note of what the server says of it."""
+        if self.head is not None and told.participants_version > self.head.participants_version:
+            self.first_seq = min(self.first_seq, told.first_seq)
+        if self.head is None or told.participants_version >= self.head.participants_version:
+            self._take_head(told)
+        own_version = told.participants_version, told.own_revision or 0
+        if own_version >= self._own_version:
+            self._own_version, self._muted_until = own_version, told.muted_until
+        self.raise_floor(told.first_seq)
+        self.last_seq = max(self.last_seq, told.last_seq)
+        self.people.count_all(told.participant_count, told.participants_version)
+        if told.participants is not None:
+            self.people.take_all(told.participants, told.participants_version)
+            self.people.take_stays(told.former or ())
+        read = self._read_seq()
+        self._uncounted = {seq for seq in (*self._uncounted, *(told.uncounted_seqs or ())) if seq > read}
+
+    def _take_head(self, told: Conversation) -> None:
+        """What is told, which is not older than what is held; at one version what was accepted stays so."""
+        former, self.head = self.head, told
+        if former and former.participants_version == told.participants_version and not former.is_request:
+            self._accept()
+
+    def _accept(self) -> None:
+        """It is no request, or none any more: the user has said so, or has written."""
+        if self.head is not None and self.head.is_request:
+            self.head = replace(self.head, is_request=None, asked_by=None)
+
+    def start(self, begin: int) -> None:
+        """The run begins here, and is empty."""
+        self.begin = begin
+        self.up_to = begin - 1
+
+    def put(self, entry: Entry) -> bool:
+        """Hold an entry, if it is news; whether it is. One within the run takes its place there."""
+        self.people.has_written(entry.sender, entry.seq)
+        if entry.sender == self._user and self.head is not None and entry.seq > self.head.last_seq:
+            self._accept()
+        if entry.seq < self.first_seq:
+            return False
+        if isinstance(entry, Tombstone):
+            self._uncounted.add(entry.seq)
+        former = self.entries.get(entry.seq)
+        if former is not None and not _supersedes(entry, former):
+            return False
+        self.entries[entry.seq] = entry
+        self.last_seq = max(self.last_seq, entry.seq)
+        if self.is_in_run(entry.seq):
+            self.messages[bisect_left(self.messages, entry.seq, key=_seq_of)] = entry
+        return True
+
+    def is_in_run(self, seq: int) -> bool:
+        """Whether it can be read."""
+        return self.begin is not None and self.begin <= seq <= self.up_to
+
+    def take(self, push: PushOfOne) -> None:
+        """Take note of who takes part, how far they have come, and what it is like now."""
+        match push:
+            case Participants():
+                self.people.count_all(push.participant_count, push.participants_version)
+                self.people.take(push.participants, push.participants_version)
+                for each in push.participants:
+                    self.have_written(after=each.since, only=each.user)
+            case Departed():
+                self.people.count_all(push.participant_count, push.participants_version)
+                self.people.remove(push.users, push.participants_version)
+                self.people.take_stays(push.former or ())
+            case Receipts():
+                for user, delivered, read in push.receipts:
+                    self.people.mark(user, delivered, read)
+            case ReceiptCounts():
+                for seq, delivered, read, recipients in push.counts:
+                    self.people.count(seq, delivered, read, recipients)
+            case Settings():
+                self._take_settings(push)
+            case _:
+                assert_never(push)
+
+    def _take_settings(self, push: Settings) -> None:
+        if self.head is not None and push.participants_version > self.head.participants_version:
+            self.head = replace(
+                self.head,
+                name=push.name,
+                joiners_see_all=push.joiners_see_all,
+                lifetime_s=push.lifetime_s,
+                actor=push.actor,
+                participants_version=push.participants_version,
+            )
+        self.raise_floor(push.first_seq)
+
+    def have_written(self, *, after: int, only: bytes | None = None) -> None:
+        """Who has written something after `after` has read up to it, though it came before they were told of."""
+        for entry in self.entries.values():
+            if entry.seq > after and only in (None, entry.sender):
+                self.people.has_written(entry.sender, entry.seq)
+
+    def raise_floor(self, first_seq: int) -> None:
+        """What lies below this seq is gone, or is not for this user; a lower one than is known changes nothing."""
+        if first_seq <= self.first_seq:
+            return
+        self.first_seq = first_seq
+        self.last_seq = max(self.last_seq, first_seq - 1)
+        self.entries = {seq: entry for seq, entry in self.entries.items() if seq >= first_seq}
+        self.messages = [entry for entry in self.messages if entry.seq >= first_seq]
+        if self.begin is not None:
+            self.begin = max(self.begin, first_seq)
+            self.up_to = max(self.up_to, first_seq - 1)
+
+    def forget_missing(self) -> None:
+        """Give up what is missing above the run, and what waits above it."""
+        self.entries = {seq: entry for seq, entry in self.entries.items() if seq <= self.up_to}
+        self.last_seq = self.up_to
+
+    def grow(self) -> Grown:
+        """Let the run grow by what adjoins it."""
+        if self.begin is None:
+            return Grown([], [])
+        older, newer = self._grow_down(self.begin), self._grow_up()
+        if older:
+            self.begin -= len(older)
+            self.messages[:0] = older
+        if newer:
+            self.messages += newer
+        return Grown(older, newer)
+
+    def _grow_down(self, begin: int) -> list[Entry]:
+        grown: list[Entry] = []
+        while (entry := self.entries.get(begin - 1 - len(grown))) is not None:
+            grown.append(entry)
+        return grown[::-1]
+
+    def _grow_up(self) -> list[Entry]:
+        grown = []
+        while True:
+            entry = self.entries.get(self.up_to + 1)
+            if entry is not None:
+                grown.append(entry)
+                self.up_to += 1
+            elif self.up_to + 1 < self.first_seq:
+                # What is missing here is not for this user and never comes.
+                self.up_to = min(self._next_held() or self.first_seq, self.first_seq) - 1
+            else:
+                return grown
+
+    def hole(self) -> Hole:
+        """What is missing right above the run."""
+        return Hole(self.id, self.up_to, self._next_held() or self.last_seq + 1)
+
+    def _next_held(self) -> int | None:
+        """The lowest seq that waits above the run."""
+        return min((seq for seq in self.entries if seq > self.up_to), default=None)
+
+    def shown(self) -> Conversation | None:
+        """What it is like now, without messages; None if it is not known."""
+        if self.head is None:
+            return None
+        read = self._read_seq()
+        unread = self.last_seq - read - sum(read < seq <= self.last_seq for seq in self._uncounted)
+        last = self.messages[-1] if self.messages else None
+        return replace(
+            self.head,
+            active_at=max(self.head.active_at, last.created if last else 0),
+            first_seq=self.first_seq,
+            last_seq=self.last_seq,
+            unread_count=max(unread, 0),
+            participants=self.people.all,
+            last_message=None,
+            muted_until=self._muted_until,
+            own_revision=self._own_version[1] or None,
+            uncounted_seqs=None,
+            former=None,
+            participant_count=None if self.people.are_shown else self.people.number,
+        )
+
+    def _read_seq(self) -> int:
+        """Up to where nothing counts as unread."""
+        return max(self.people.read_seq(self._user), self.people.since_seq(self._user), self.first_seq - 1)
+
+    def status(self, message: Entry) -> MessageStatus:
+        """How far a message has come, with all whom it is for."""
+        is_counted = isinstance(message, Message) and self._is_counted(message.seq)
+        return self.people.status(message.seq, message.sender, is_counted=is_counted)
+
+    def counts(self, message: Entry) -> tuple[int, int] | None:
+        """To how many an own message has come, how many have read it; None where all marks are told, or not known."""
+        if isinstance(message, Tombstone) or not self._is_counted(message.seq):
+            return None
+        return self.people.counts(message.seq)
+
+    def _is_counted(self, seq: int) -> bool:
+        return seq > self.last_seq - COUNTED
+
+    def older_before(self) -> int | None:
+        """The `seq` before which there are messages that are not loaded; None if there are none."""
+        return self.begin if self.begin is not None and self.begin > self.first_seq else None
+
+
+def _supersedes(entry: Entry, former: Entry) -> bool:
+    """Whether it takes the place of what is held under the same key (`protocol/SPEC.md`, 5.2)."""
+    match former, entry:
+        case Message(revision=old), Message(revision=new):
+            return (new or 0) > (old or 0)
+        case Message(), Tombstone():
+            return True
+        case _:
+            return False
