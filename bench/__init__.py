@@ -1,17 +1,22 @@
-"""Benchmarks: what a send costs, and how long it takes, beside other servers on the same machine.
+"""Benchmarks: what our server costs and how fast it is, beside other servers on the same machine (README.md).
+
+Each program prints JSON lines to standard output, and text for people to standard error.
 
 | module | about |
 |---|---|
-| `load` | the load generator's command line; prints one JSON line for each load |
-| `generator` | its loop: one thread, one epoll, any number of connections |
-| `pace` | when to send: after each reply, or at a fixed rate |
-| `websocket` | just enough of RFC 6455 for a client |
-| `adapters` | what is said over the WebSocket, one module for each protocol |
-| `recorder`, `cpu` | latencies and processor time of a stretch of time |
-| `compare` | servers in turn on one Postgres and one Redis; prints runs and summaries |
-| `summary` | medians, spreads, ratios and whether the speed requirement holds |
+| `compare`, `contest`, `summary` | compare servers in turn, and summarize their runs |
+| `command`, `program` | options and set-up that the programs share |
+| `load`, `generator`, `pace` | the load generator: its command line, its loop, and when sends are due |
+| `connection`, `websocket`, `adapters` | its connections, and the protocol of each server |
+| `workload` | chats and contents, the same for every server |
+| `recorder`, `cpu`, `memory`, `wave` | measure latencies, CPU time, memory and connection times |
+| `servers`, `ours`, `peers`, `processes`, `databases` | the servers under test, their processes and data |
+| `wire` | bytes of a message on the wire |
+| `across`, `nodes` | several nodes: the way between two, and a send as the cluster grows |
+| `fanout`, `hot`, `stuck`, `bystander` | groups: deliveries, all writing at once, a participant that stops reading |
+| `locked`, `retrier` | a conversation that another transaction has locked |
+| `idle`, `storm`, `catchup`, `herd`, `device` | many idle connections, reconnects and catching up |
+| `reads`, `http` | reads over HTTP |
+| `sends`, `depth`, `hits` | the store: group commit, ten million messages, caches |
 | `queue`, `queue_ours` | the job queue, beside BullMQ |
-| `ours`, `peers`, `processes`, `databases` | starting what is measured, and the data it needs |
-
-Standard output carries JSON lines and nothing else; people read standard error.
 """

@@ -1,4 +1,18 @@
 """Postgres and Redis as child processes, and the runner of the Procfile.
 
-For a newcomer, the tests and the benchmarks; a deployment brings its own services and never imports this.
+For development, tests and benchmarks; a deployment brings its own services and never imports this.
+
+| module | about |
+|---|---|
+| `run` | `make run`: services, migrations, and all processes of the Procfile |
+| `procfile` | reads a Procfile and runs its processes |
+| `services` | both services for tests, the demo and benchmarks |
+| `service` | what both have in common: start, stop, pause, kill |
+| `postgres`, `redis` | each service: its command, settings and readiness |
+| `programs` | finds the programs, and copies them for a user that cannot reach them |
+| `process` | child processes, and those that a killed parent left behind |
+| `ports` | free TCP ports |
+| `account` | the user under which the services run, never root |
+| `requirements` | installs the locked requirements, and renews the locks |
+| `errors` | `EmbeddedError`, whose text says what to do |
 """

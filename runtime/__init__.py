@@ -1,0 +1,14 @@
+"""What the processes share: configuration, logs, signals.
+
+| module | about |
+|---|---|
+| `config` | all environment variables, with defaults and bounds |
+| `process` | runs a process, from its configuration to its exit status |
+| `early_signals` | SIGTERM and SIGINT before the process can watch for them |
+| `signals` | SIGTERM and SIGINT while the process runs |
+| `log` | structured logs, for people or as JSON |
+| `log_limit` | logs a lasting fault once a minute |
+| `open_files` | raises the limit of open files, and logs when it is reached |
+| `email_address` | checks and normalizes e-mail addresses |
+| `smtp_url` | parses the URL of a mail server |
+"""

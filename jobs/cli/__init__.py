@@ -1,0 +1,7 @@
+"""The commands of operators (`python -m jobs COMMAND`).
+
+| module | about |
+|---|---|
+| `commands` | each command: reads or changes jobs, schedules and pauses, and returns rows |
+| `tables` | prints rows as a table or as JSON |
+"""

@@ -1,5 +1,5 @@
-"""What has ended is written: in batches, to Postgres and then to Redis, so that a job is gone from Redis only once it
-is gone from Postgres, or is due there again."""
+"""Writes the endings of runs in batches, to Postgres and then to Redis: a job leaves Redis only once it has left
+Postgres, or is due there again."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = structlog.get_logger(__name__)
 
 RETRY_S: Final = 0.25
 MAX_RETRY_S: Final = 2.0
-"""Between attempts to write to a Postgres that cannot be reached."""
+"""Delays between attempts to write while Postgres cannot be reached."""
 
 
 class Acknowledger:
     """Run `run` in a nursery.
 
-    :param worker: its id, which claims bear.
-    :param on_settled: called for each run once it has been dealt with, or given up.
+    :param worker: the worker's id, which is in its claims.
+    :param on_settled: called for each run once its ending is written, or cannot be.
     """
 
     def __init__(self, pool: Pool, redis: Redis, worker: str, on_settled: Callable[[Run], None]) -> None:
@@ -53,18 +53,18 @@ class Acknowledger:
         return Batcher(name, commit, settle, lambda _: 1)
 
     def submit(self, run: Run) -> None:
-        """A run has ended. Atomic (no checkpoint). The caller bounds how many are not settled."""
+        """Queue the ending of a run. Atomic (no checkpoint). The caller bounds the number of unsettled runs."""
         batcher = self._volatile if run.entry.durable is None else self._durable
         batcher.submit_nowait(run)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._durable.run)
             nursery.start_soon(self._volatile.run)
 
     async def wait_idle(self) -> None:
-        """Return once everything that was submitted has been dealt with."""
+        """Return once the endings of all submitted runs are settled."""
         await self._durable.wait_idle()
         await self._volatile.wait_idle()
 
@@ -72,7 +72,7 @@ class Acknowledger:
         settled = [
             Settled(run.entry.durable, run.version, run.ending)
             for run in runs
-            if run.entry.durable is not None and run.ending is not None  # as `_batcher` has seen to
+            if run.entry.durable is not None and run.ending is not None  # `_batcher` passes such runs alone
         ]
         if settled:
             await self._write_endings(settled)
@@ -94,7 +94,8 @@ class Acknowledger:
                 return
 
     async def _one_by_one(self, settled: Sequence[Settled], error: BadValue) -> None:
-        """One of these cannot be written, ever: the others are. That one's claim ends, and it runs once more."""
+        """One of these endings has a value that Postgres refuses. Write the others; that job's claim expires, and it
+        runs again."""
         if len(settled) == 1:
             log.error("ending_cannot_be_written", job=settled[0].id, error=str(error))
             return
@@ -102,15 +103,15 @@ class Acknowledger:
             await self._write_endings([each])
 
     async def _settle_volatile(self, runs: list[Run]) -> None:
-        # What has ended well goes first: that makes room in a Redis that is full.
+        # Successful runs go first: their entries make room in a full Redis.
         good = ("done", "cancelled")
         await self._finish([run for run in runs if run.ending and run.ending.outcome in good])
         rest = [run for run in runs if run.ending and run.ending.outcome not in good]
         await self._finish([run for run in rest if await self._followed_up(run)])
 
     async def _followed_up(self, run: Run) -> bool:
-        """Write what follows from a run that is not the last, or failed for good. If that cannot be written, the entry
-        stays, and is taken over in some seconds."""
+        """Write the next run, or the dead job, of a run that did not succeed. If that fails, the entry stays pending,
+        and a worker takes it over within seconds."""
         entry, ending = run.entry, run.ending
         assert ending is not None
         try:
@@ -132,13 +133,12 @@ class Acknowledger:
             await self._redis.pipeline([command for run in runs for command in _closing_commands(run)])
             await consumer_group.finish(self._redis, [(run.entry.stream, run.entry.id) for run in runs])
         except StoreError as error:
-            # They are taken over later: durable ones are found gone then, volatile ones run once more.
+            # A worker takes the entries over later: it finds durable jobs gone, and runs volatile ones again.
             log.warning("entries_not_finished", jobs=len(runs), error=str(error))
 
 
 def _closing_commands(run: Run) -> list[tuple[Any, ...]]:
-    """What else is to be said to Redis of a run that has ended; if it does not take it, nothing is lost that was
-    promised."""
+    """Commands that release the job's key and keep its result. If Redis refuses them, no promise is broken."""
     if run.ending is None or run.ending.outcome in ("retry", "snoozed"):
         return []
     commands: list[tuple[Any, ...]] = []

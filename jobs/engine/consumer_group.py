@@ -18,14 +18,14 @@ WORKER: Final = "alo:jobs:worker:"
 EPOCH: Final = "alo:jobs:epoch"
 
 TAKE_OVER_AFTER_S: Final = 10.0
-"""An entry whose worker has given no sign of life for so long is another's; it gives one every
+"""Another worker takes an entry over after this time without a heartbeat of its worker, which sends one every
 `jobs.engine.heartbeat.BEAT_S`."""
 
 FORGET_AFTER_S: Final = 300.0
-"""A worker that has asked for nothing for so long, and has nothing pending, is gone; each asks every second."""
+"""A worker that has read nothing in this time, and has nothing pending, is removed; each reads every second."""
 
 BLOCK_MS: Final = 1000
-"""A blocked read that would never return (its stream was flushed) is asked again after this."""
+"""The longest blocking read. A read whose stream was flushed meanwhile would never return."""
 
 _LUA: Final = "jobs.engine.lua"
 _TAKE: Final = Script(_LUA, "take")
@@ -34,9 +34,9 @@ _BEAT: Final = Script(_LUA, "beat")
 
 
 class TaskLimits(Struct, frozen=True):
-    """Of one task, over all workers.
+    """The limits of one task, over all workers.
 
-    :ivar concurrency: None: no limit.
+    :ivar concurrency: entries that may be pending; None: no limit.
     :ivar starts: in `period_s`; 0: no limit.
     """
 
@@ -50,13 +50,16 @@ class TaskLimits(Struct, frozen=True):
 
 
 async def make_groups(redis: Redis, streams: Sequence[JobStream]) -> list[JobStream]:
-    """From the beginning of each stream: what was added before its group was there counts. The streams that are without
-    a group still, since Redis is full: the others can be worked off meanwhile."""
+    """Make a consumer group for each stream that has none. Groups begin at the first entry, so that entries from before
+    the group count.
+
+    :return: the streams that still have no group because Redis is full. Workers go on with the others.
+    """
     refused = []
     made = await redis.pipeline([("XGROUP", "CREATE", each.name, GROUP, "0", "MKSTREAM") for each in streams])
     for stream, reply in zip(streams, made, strict=True):
         if isinstance(reply, RedisError) and reply.code == "OOM":
-            refused.append(stream)  # It says so before it looks whether there is something to make.
+            refused.append(stream)  # Redis refuses before it looks whether the group exists.
         elif isinstance(reply, RedisError) and reply.code != "BUSYGROUP":
             raise reply
     checked = await redis.pipeline([("XPENDING", each.name, GROUP) for each in refused])
@@ -64,22 +67,22 @@ async def make_groups(redis: Redis, streams: Sequence[JobStream]) -> list[JobStr
 
 
 async def begin_epoch(redis: Redis) -> bool:
-    """Whether Redis has lost all of this, as the first call finds. True at the very first start as well."""
+    """Begin an epoch if there is none: true for the one call that finds all keys lost, and at the very first start."""
     if await redis.call("EXISTS", EPOCH):
         return False
     try:
         return bool(await redis.call("SET", EPOCH, os.urandom(8).hex(), "NX"))
     except RedisError as error:
         if error.code == "OOM":
-            return False  # Then what has been lost waits for its lease.
+            return False  # The lost jobs wait until their leases end.
         raise
 
 
 class TakenEntries(Struct):
-    """What one look has brought.
+    """The entries that one call took.
 
-    :ivar bad: entries that are no jobs, with what is wrong with them.
-    :ivar groupless: streams that have no group: Redis was flushed, or they are new.
+    :ivar bad: entries that cannot be read as jobs, each with the reason.
+    :ivar groupless: streams without a group: Redis was flushed, or the streams are new.
     """
 
     entries: list[JobEntry]
@@ -90,10 +93,10 @@ class TakenEntries(Struct):
 async def take(
     redis: Redis, consumer: str, tasks: Mapping[str, TaskLimits], room: int, *, lowest_first: bool = False
 ) -> TakenEntries:
-    """Take what there is, at most `room` entries, the highest priorities first, within the tasks' limits.
+    """Take at most `room` entries, the highest priorities first, within the tasks' limits. Does not wait.
 
-    :param tasks: those that come first have the first choice among those of one priority.
-    :param lowest_first: the other way round, for once.
+    :param tasks: among streams of one priority, those of the first tasks are read first.
+    :param lowest_first: take the lowest priorities first.
     """
     streams, numbers = streams_of(tasks), {task: number for number, task in enumerate(tasks, 1)}
     if lowest_first:
@@ -111,7 +114,7 @@ async def take(
 
 
 async def wait_take(call: Any, consumer: str, streams: Sequence[JobStream], wait_ms: int) -> TakenEntries:
-    """Wait for the next entry of these streams, and take it; usually one, sometimes one of each.
+    """Wait for the next entry of these streams, and take it: usually one, sometimes one of each stream.
 
     :param call: of a connection of its own (`Redis.blocking`).
     :raises RedisError: NOGROUP, if a stream is gone.
@@ -120,13 +123,13 @@ async def wait_take(call: Any, consumer: str, streams: Sequence[JobStream], wait
     reply = await call(*read, *(each.name for each in streams), *([">"] * len(streams)), wait_s=wait_ms / 1000)
     by_name = {each.name.encode(): each for each in streams}
     found = [(by_name[name], id, fields, 1) for name, entries in reply or () for id, fields in entries]
-    # Just added, or it would have been taken before: what it waited is nothing.
+    # `take` found nothing, so this entry was added just now and has not waited.
     now_ms = max((int(id.partition(b"-")[0]) for _, id, _, _ in found), default=0)
     return _parsed(found, now_ms)
 
 
 async def take_over(redis: Redis, consumer: str, tasks: Iterable[str], room: int) -> TakenEntries:
-    """Take entries over from workers that give no sign of life, and remove such workers."""
+    """Take entries over from workers without heartbeats, and remove workers that are gone."""
     streams = streams_of(tasks)
     limits = (round(TAKE_OVER_AFTER_S * 1000), room, round(FORGET_AFTER_S * 1000))
     flat = await _TAKE_OVER.run(redis, [each.name for each in streams], [consumer, *limits])
@@ -145,7 +148,7 @@ def _parsed(found: Sequence[tuple[JobStream, bytes, list[bytes], int]], now_ms: 
 
 
 async def beat(redis: Redis, consumer: str, entries: Sequence[JobEntry]) -> list[int]:
-    """These are still at work: of each 1, or 0 if another worker has taken it over, or 2 if its job was cancelled."""
+    """Keep these entries; for each 1, or 0 if another worker has taken it over, or 2 if its job was cancelled."""
     arguments: list[Any] = [consumer]
     for entry in entries:
         arguments += (entry.id, entry.job)
@@ -154,9 +157,9 @@ async def beat(redis: Redis, consumer: str, entries: Sequence[JobEntry]) -> list
 
 
 async def finish(redis: Redis, entries: Sequence[tuple[JobStream, bytes]]) -> None:
-    """These have been dealt with: their entries go.
+    """Acknowledge and delete these entries.
 
-    :raises Unavailable: if Redis cannot be reached; they are taken over later.
+    :raises Unavailable: if Redis cannot be reached; a worker takes the entries over later.
     """
     by_stream: dict[JobStream, list[bytes]] = {}
     for stream, id in entries:
@@ -171,12 +174,12 @@ async def finish(redis: Redis, entries: Sequence[tuple[JobStream, bytes]]) -> No
 
 
 async def announce(redis: Redis, consumer: str) -> None:
-    """This worker is there, for whoever asks. A Redis that is full does not take it, which harms nobody."""
+    """Say that this worker lives, for `count_workers`. A full Redis refuses it, which does no harm."""
     await redis.pipeline([("SET", f"{WORKER}{consumer}", "", "PX", round(TAKE_OVER_AFTER_S * 1000))])
 
 
 async def count_workers(redis: Redis) -> int:
-    """Workers that have given a sign of life in the last `TAKE_OVER_AFTER_S`."""
+    """Workers that sent a heartbeat in the last `TAKE_OVER_AFTER_S`."""
     cursor, found = b"0", set[bytes]()
     while True:
         cursor, names = await redis.call("SCAN", cursor, "MATCH", f"{WORKER}*", "COUNT", 1000)
@@ -186,7 +189,7 @@ async def count_workers(redis: Redis) -> int:
 
 
 async def leave(redis: Redis, consumer: str, tasks: Iterable[str]) -> None:
-    """Take a worker out of the groups where nothing is pending on it: that would be forgotten with it."""
+    """Remove a worker from each group where it has nothing pending: Redis would drop pending entries with it."""
     await redis.call("DEL", f"{WORKER}{consumer}")
     for stream in streams_of(tasks):
         try:

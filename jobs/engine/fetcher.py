@@ -1,4 +1,4 @@
-"""Takes entries from the streams, as many as may run, and hands them to the runner."""
+"""Takes as many entries from the streams as may run, and passes them to the runner."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from store.redis.client import Redis, RedisError
 log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.2
-"""How often a task with a limit of its own is looked at while nothing else comes: a stream cannot be waited for that
-may not be read now."""
+"""How often to look for jobs of tasks with limits while no others come: a blocking read cannot skip a stream that may
+not be read now."""
 
 RETRY_S: Final = 0.25
 
 REGROUP_S: Final = 1.0
-"""How often to try to make the groups for which a full Redis has no room."""
+"""How often to try again to make the groups for which a full Redis had no room."""
 
 LOWEST_FIRST: Final = 16
-"""One look of so many begins with the lowest priority: what comes before it may hold it up, but not for good."""
+"""One call in 16 takes the lowest priority first, so that higher priorities cannot hold it up for ever."""
 
 
 class Fetcher:
     """
-    :param monitor: knows what is paused.
-    :param on_flushed: called when Redis is found to have lost what was in it, by the one worker that is to see to it.
+    :param monitor: knows which tasks are paused.
+    :param on_flushed: called when Redis has lost its data, on the one worker that must hand the jobs in again.
     """
 
     def __init__(
@@ -62,13 +62,14 @@ class Fetcher:
         self._take_over_at = 0.0
 
     def stop(self) -> None:
-        """Take nothing more; `run` returns within `consumer_group.BLOCK_MS`, or when what it has taken has begun."""
+        """Stop taking entries; `run` returns within `consumer_group.BLOCK_MS`, or once the taken entries have
+        begun."""
         self._is_stopping = True
         self._waiting.cancel()
 
     async def run(self) -> None:
-        """Until told to stop. Cancelling it may leave an entry that Redis has given to this worker already; others
-        take it over."""
+        """Run until `stop`. Cancelling it may leave an entry that Redis has assigned to this worker; another worker
+        takes that over."""
         await self._unless_stopped(self._monitor.wait_known)
         while not self._is_stopping:
             try:
@@ -81,7 +82,7 @@ class Fetcher:
                     await trio.sleep(RETRY_S)
 
     async def _unless_stopped(self, wait: Callable[[], Awaitable[object]]) -> None:
-        """Wait for something, by which nothing is taken."""
+        """Wait, without taking entries, until the wait ends or `stop` is called."""
         with trio.CancelScope() as self._waiting:
             if self._is_stopping:
                 self._waiting.cancel()
@@ -106,7 +107,7 @@ class Fetcher:
     async def _take_over(self, room: int) -> None:
         taken = await consumer_group.take_over(self._redis, self._worker, self._unpaused(), room)
         if len(taken.entries) + len(taken.bad) < room:
-            # Else there may be more, and what is oldest comes first.
+            # Otherwise there may be more to take over, and the oldest entries come first.
             self._take_over_at = trio.current_time() + consumer_group.TAKE_OVER_AFTER_S / 4
         _log_taken_over(taken)
         await self._begin(taken)
@@ -134,7 +135,7 @@ class Fetcher:
         unpaused = list(self._unpaused().items())
         if not unpaused:
             return TakenEntries([], [], [])
-        # Tasks of one priority take turns, so that one with many jobs does not hold up the others.
+        # Tasks of one priority take turns, so that a task with many jobs does not hold up the others.
         self._turn += 1
         first = self._turn % len(unpaused)
         in_turn = dict(unpaused[first:] + unpaused[:first])
@@ -164,7 +165,7 @@ class Fetcher:
             await consumer_group.finish(self._redis, [(stream, id) for stream, id, _ in taken.bad])
         rest, taken_at = taken.entries, trio.current_time()
         while rest:
-            # More than there is room for, if several streams had something at the same moment.
+            # More entries than there is room for, if several streams had one at the same moment.
             room = await self._runner.wait_room()
             if trio.current_time() - taken_at > consumer_group.TAKE_OVER_AFTER_S / 2:
                 log.info("jobs_left_to_another_worker", jobs=len(rest))

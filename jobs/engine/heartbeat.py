@@ -1,4 +1,4 @@
-"""Says again and again that this worker is alive, and learns which of its jobs it is to stop."""
+"""Heartbeats: keep this worker's entries and claims, and stop the runs that it has lost or that were cancelled."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from store.redis.client import Redis
 log = structlog.get_logger(__name__)
 
 BEAT_S: Final = 2.0
-"""A fifth of `consumer_group.TAKE_OVER_AFTER_S`, a quarter of `jobs.CLAIM_S`: three may fail."""
+"""A fifth of `consumer_group.TAKE_OVER_AFTER_S`, a quarter of `jobs.CLAIM_S`: three in a row may fail."""
 
 MAX_BEATS: Final = 500
-"""Entries of one script."""
+"""Entries of one call of the script."""
 
 
 async def beat_forever(pool: Pool, redis: Redis, worker: str, runner: Runner) -> None:
-    """Until cancelled. Each service by itself: one that is slow to answer does not keep the other waiting."""
+    """Run until cancelled. Redis and Postgres have a loop each: a slow one does not delay the other."""
 
     async def beat_redis() -> None:
         while True:
@@ -52,7 +52,8 @@ async def _beat_redis(redis: Redis, worker: str, held: list[Run]) -> None:
                 if answer == 2:
                     run.stop("cancelled")
                 elif answer == 0 and run.entry.durable is None:
-                    # Or it has just been finished; then this does nothing. A durable one is its claim's, in Postgres.
+                    # Or the run has just finished: then this does nothing. For durable jobs the claim in Postgres
+                    # decides.
                     run.stop("lost")
     except StoreError as error:
         log.warning("heartbeat_failed", service="Redis", error=str(error))

@@ -1,4 +1,4 @@
-"""One run of a task, as its handler sees it, and what a handler may raise."""
+"""A run of a job as its handler sees it, and the errors that a handler may raise."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ MAX_PROGRESS: Final = 200
 
 
 class GiveUp(Exception):
-    """Raised by a handler: no further attempt would do better. The job goes to the dead ones, with this reason."""
+    """Raised by a handler: no attempt can succeed. The job becomes a dead job, with this reason."""
 
 
 class Snooze(Exception):
-    """Raised by a handler: nothing is wrong, but it is too early. It runs again after `delay_s`; this run does not
+    """Raised by a handler: nothing is wrong, but it is too early. The job runs again after `delay_s`; this run does not
     count as an attempt."""
 
     def __init__(self, delay_s: float) -> None:
@@ -23,13 +23,13 @@ class Snooze(Exception):
 
 
 class Job:
-    """What a handler is told about its run. A job may run more than once, on two workers even: what it does must bear
-    that, and can go by `id`.
+    """The first argument of each handler. A job may run more than once, even on two workers at the same time, so a
+    handler must tolerate repetition; `id` identifies the job.
 
     :ivar id: of the job; the same at each attempt.
     :ivar task: name of the task.
-    :ivar version: grows when more is enqueued under the job's key; then it runs once more, with the same id.
-    :ivar attempt: 1 for the first run, then 2 and so on; runs that ended with their worker count.
+    :ivar version: grows when more is enqueued under the job's key; the job then runs again, with the same id.
+    :ivar attempt: 1 for the first run, then 2 and so on; runs whose worker died count.
     """
 
     __slots__ = ("_report", "attempt", "id", "task", "version")

@@ -1,16 +1,16 @@
-"""What the worker counts, for Prometheus.
+"""The metrics of a worker, for Prometheus.
 
-| name | what |
+| name | meaning |
 |---|---|
-| `alo_job_wait_seconds{task}` | from being due to the beginning of a run |
-| `alo_job_run_seconds{task}` | of runs |
-| `alo_job_runs_total{task, outcome}` | of runs: done, retry, snoozed, dead, cancelled, left (to another worker) |
+| `alo_job_wait_seconds{task}` | time from when a job is due until its run begins |
+| `alo_job_run_seconds{task}` | duration of runs |
+| `alo_job_runs_total{task, outcome}` | runs that ended: done, retry, snoozed, dead, cancelled, left to another worker |
 | `alo_jobs{task, state}` | durable jobs: waiting, delayed, running, dead |
-| `alo_jobs_in_redis{task}` | entries in Redis: volatile jobs, and durable ones that are handed in or run |
-| `alo_job_oldest_seconds{task}` | since when the oldest job that waits has been due; 0 if none waits |
+| `alo_jobs_in_redis{task}` | entries in Redis: volatile jobs, and durable jobs that are handed in or run |
+| `alo_job_oldest_seconds{task}` | how long the oldest waiting job has been due; 0 if none waits |
 | `alo_task_paused{task}` | 1 while a task is paused |
 
-The metrics that tasks declare (`Task.metrics`) stand beside these.
+The worker shows the metrics that tasks declare (`Task.metrics`) beside these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BUCKETS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300,
 class Metrics:
     """The metrics of one worker.
 
-    :param tasks: each has all figures from the start.
+    :param tasks: all of them, so that each has figures from the start.
     """
 
     def __init__(self, tasks: Iterable[Task]) -> None:
@@ -66,9 +66,9 @@ class Metrics:
             self._ended.labels(task, outcome).inc()
 
     def update(self, status: Iterable[TaskStatus], in_redis: dict[str, int]) -> None:
-        """What is in Postgres and in Redis now."""
+        """Set the gauges to the present numbers in Postgres and in Redis."""
         found = {each.task: each for each in status}
-        # Tasks of the registry alone: labels that come and go would stay for ever.
+        # Only tasks that this worker knows: a label stays for ever.
         for task in self._waits:
             each = found.get(task) or TaskStatus(task)
             for state in ("waiting", "delayed", "running", "dead"):

@@ -1,4 +1,4 @@
-"""Where Prometheus fetches the figures: `GET /metrics`."""
+"""The port on which Prometheus fetches the metrics: `GET /metrics`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = structlog.get_logger(__name__)
 async def serve_metrics(
     host: str, port: int, registry: CollectorRegistry, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve until cancelled. The library's own server, in a thread of its own: it only reads.
+    """Serve until cancelled, by the library's own server in a thread: it only reads.
 
-    :raises ConfigError: if the port cannot be listened on.
+    :raises ConfigError: if this process cannot listen on the port.
     """
     try:
         server, thread = start_http_server(port, host, registry)

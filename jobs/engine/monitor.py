@@ -1,4 +1,4 @@
-"""What a worker has to know of the rest: which tasks are paused, and, for the metrics, how many jobs there are."""
+"""Reads what all workers share: which tasks are paused, and, for the metrics, how many jobs there are."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from store.redis.client import Redis
 log = structlog.get_logger(__name__)
 
 POLL_S: Final = 1.0
-"""How often to ask what is paused: so a pause may come this much late."""
+"""How often to ask which tasks are paused; a pause may take effect this much late."""
 
 COUNT_S: Final = 15.0
-"""How often to count jobs; a scrape of metrics comes about as often."""
+"""How often to count jobs; Prometheus fetches metrics about as often."""
 
 
 class Monitor:
     """Run `run` in a nursery.
 
-    :ivar paused: tasks that are paused, as far as is known; kept while Postgres cannot be asked.
+    :ivar paused: the paused tasks by the last answer of Postgres.
     """
 
     def __init__(self, pool: Pool, redis: Redis, tasks: Iterable[str], metrics: Metrics) -> None:
@@ -39,11 +39,11 @@ class Monitor:
         self._known = trio.Event()
 
     async def wait_known(self) -> None:
-        """Return once Postgres has said what is paused: a worker that starts is not to begin what is not wanted."""
+        """Return once the paused tasks are known: a worker that starts must not begin their jobs."""
         await self._known.wait()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         count_at = 0.0
         while True:
             try:

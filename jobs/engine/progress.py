@@ -1,4 +1,4 @@
-"""Progress and results of jobs: one hash in Redis for each job that has reported or returned something."""
+"""Progress and results of jobs: one hash in Redis for each job that reported progress or returned a result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEPT_S: Final = 3600
 
 
 async def report(redis: Redis, job: str, progress: str) -> None:
-    """Keep a progress report; it takes the place of the one before."""
+    """Keep a progress report in the place of the previous one."""
     name = progress_of(job)
     await redis.pipeline([("HSET", name, "progress", progress.encode(errors="replace")), ("EXPIRE", name, KEPT_S)])
 
@@ -30,7 +30,7 @@ def result_commands(
 
 
 async def fields_of(redis: Redis, job: str) -> dict[str, str]:
-    """The fields `progress`, `outcome`, `attempt` and `result`, as far as they are kept."""
+    """The fields `progress`, `outcome`, `attempt` and `result` that are still kept."""
     fields = await redis.call("HGETALL", progress_of(job))
     return {name.decode(): value.decode() for name, value in zip(fields[::2], fields[1::2], strict=True)}
 

@@ -1,8 +1,7 @@
-"""Enqueuing jobs, and asking and saying what is to become of them.
+"""Enqueues and cancels jobs, and reads their state.
 
-A durable job is in Postgres from here on, and in Redis only to wake a worker; it can also be enqueued in SQL, in the
-transaction of whatever it follows from: `select enqueue('TASK', PAYLOAD)`. A job of a task that is declared volatile is
-in Redis alone: quicker, and gone with it.
+A durable job is a row in Postgres; its entry in Redis only wakes a worker. SQL can enqueue one too, in the transaction
+that causes it: `select enqueue('TASK', PAYLOAD)`. A job of a volatile task is in Redis alone: faster, and lost with it.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ from store.redis.client import Redis
 log = structlog.get_logger(__name__)
 
 MAX_BATCH: Final = 1000
-"""Jobs of one transaction, or of one round trip to Redis."""
+"""Jobs in one transaction, or in one round trip to Redis."""
 
 MAX_KEY: Final = 200
 """Characters of a key, as in the table."""
 
 RECHECK_S: Final = 0.5
-"""How often a stream that was full is asked whether it is still."""
+"""How often to ask again for the length of a stream that was full."""
 
 
 class JobState(Struct, frozen=True):
-    """What is known of a job.
+    """The state of a job.
 
-    :ivar state: "waiting", "delayed", "running", "dead"; of one that has ended "done", "failed" or "cancelled" for as
-        long as its result is kept, else "unknown". Of a volatile job only its progress and result are known.
-    :ivar attempt: runs that were begun.
-    :ivar progress: its last progress report.
+    :ivar state: "waiting", "delayed", "running" or "dead"; once the job has ended, "done", "failed" or "cancelled"
+        while its result is kept, then "unknown". A volatile job is "unknown" until it has ended.
+    :ivar attempt: runs that have begun.
+    :ivar progress: the last progress report.
     :ivar result: JSON.
-    :ivar reason: why it is dead.
+    :ivar reason: why the job is dead.
     """
 
     state: str
@@ -54,7 +53,7 @@ class JobState(Struct, frozen=True):
 
 
 class Queue:
-    """Where jobs are enqueued."""
+    """Enqueues jobs to Postgres and Redis."""
 
     def __init__(self, pool: Pool, redis: Redis) -> None:
         self._pool = pool
@@ -71,17 +70,17 @@ class Queue:
         max_wait_s: float | None = None,
         priority: str = "normal",
     ) -> str:
-        """Enqueue one job; its id. When this returns, a durable one is committed.
+        """Enqueue one job; returns its id. A durable job is committed by then.
 
-        :param key: if a job of the task waits under it already, there is still one only, with these arguments; if it
-            runs, it will run once more. Of a volatile task nothing is enqueued while one waits or runs.
-        :param max_wait_s: with a key: each call puts the job off to `delay_s` from now (debounce), for no longer than
-            this in all. Durable tasks only.
+        :param key: at most one job of the task waits under a key. If one waits, it gets these arguments; if it runs, it
+            runs again afterwards. For a volatile task, nothing is enqueued while a job waits or runs under the key.
+        :param max_wait_s: with a key: each call puts the job off to `delay_s` from now (debounce), by at most this in
+            total. Durable tasks only.
         :param priority: "high", "normal" or "low".
-        :raises BadPayload: if the arguments are not the task's, or they or the key cannot be kept.
+        :raises BadPayload: if the arguments do not fit the task, or they or the key cannot be stored.
         :raises Overloaded: if too many volatile jobs wait.
-        :raises Unavailable: if Postgres (for a volatile one: Redis) cannot be reached: the outcome is unknown.
-        :raises RedisError: if Redis takes no more volatile jobs.
+        :raises Unavailable: if Postgres (for a volatile job: Redis) cannot be reached: the outcome is unknown.
+        :raises RedisError: if Redis refuses a volatile job.
         """
         if max_wait_s is not None and (task.is_volatile or not key):
             raise ValueError("max_wait_s is for durable tasks, and needs a key")
@@ -114,10 +113,11 @@ class Queue:
     async def enqueue_many(
         self, task: Task, arguments: Sequence[dict[str, Any]], *, delay_s: float = 0, priority: str = "normal"
     ) -> list[str]:
-        """Enqueue jobs of one task, in order; their ids. Durable ones are committed in transactions of `MAX_BATCH`.
+        """Enqueue jobs of one task, in order; returns their ids. Durable jobs are committed in transactions of
+        `MAX_BATCH`.
 
-        :raises BadPayload: if any of the arguments are not the task's; then nothing is enqueued. Otherwise as
-            `enqueue`, of which some may have been enqueued.
+        :raises BadPayload: if any of the arguments do not fit the task; then no job is enqueued. After the other errors
+            of `enqueue`, some jobs may have been enqueued.
         """
         payloads = [task.encode(each) for each in arguments]
         stream = JobStream(task.name, PRIORITIES[priority])
@@ -145,7 +145,7 @@ class Queue:
         return [str(each) for each in ids]
 
     async def _has_room(self, stream: JobStream, more: int) -> bool:
-        """Whether durable jobs may go to Redis at once; else a worker hands them in when there is room."""
+        """Whether durable jobs may go to Redis at once; if not, a worker hands them in when there is room."""
         if not self._redis.is_connected:
             return False
         length, at = self._lengths.get(stream, (0, 0.0))
@@ -160,7 +160,7 @@ class Queue:
         return length + more <= streams.MAX_HANDED
 
     async def _hand_in(self, stream: JobStream, ids: Sequence[int]) -> None:
-        """They are committed: whatever becomes of this, they will run."""
+        """Hand in jobs that are committed. If this fails, a worker hands them in."""
         try:
             length = await streams.add_to(self._redis, stream, [streams.durable_fields(job) for job in ids])
             self._lengths[stream] = length, trio.current_time()
@@ -201,8 +201,8 @@ class Queue:
         self._lengths[stream] = length + more, trio.current_time()
 
     async def cancel(self, job: str) -> str:
-        """A job is not wanted any more: "cancelled" if it waited, "stopping" if it runs (or may run: a volatile one;
-        it is not begun any more, and what runs of it stops within seconds), "unknown" if there is no such job.
+        """Cancel a job: "cancelled" if it waited, "stopping" if it runs, "unknown" if there is no such job. A volatile
+        job is always "stopping": it does not begin, or its run stops within seconds.
 
         :raises Unavailable: if Postgres or Redis cannot be reached.
         """
@@ -228,5 +228,5 @@ class Queue:
 
 
 def durable_number(job: str) -> int | None:
-    """The number of a durable job; None if this is no such id."""
+    """The number of a durable job; None if the id is not that of a durable job."""
     return int(job) if job.isascii() and job.isdigit() and len(job) < 19 else None

@@ -1,4 +1,4 @@
-"""The relay hands jobs that are due over from Postgres to Redis; in Redis it promotes volatile jobs that are due."""
+"""The relay hands due jobs in from Postgres to Redis, and in Redis it promotes due volatile jobs to their streams."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from store.redis.client import Redis
 log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.5
-"""How often to look; so a job may begin this much after it is due. Earlier, if it is known when the next one is."""
+"""How often to look for due jobs; a job may begin this much late. The relay wakes earlier for a known due time."""
 
 FULL_S: Final = 0.05
-"""How often to look while more is due than Redis is to hold."""
+"""How often to look while more jobs are due than Redis may hold."""
 
 
 class Relay:
-    """Run `run` in a nursery. Any number of workers may do this at once."""
+    """Run `run` in a nursery. Any number of workers may relay at the same time."""
 
     def __init__(self, pool: Pool, redis: Redis, tasks: Mapping[str, Task]) -> None:
         self._pool = pool
@@ -38,13 +38,13 @@ class Relay:
         self._is_refused = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hand_in_forever)
             nursery.start_soon(self._promote_forever)
 
     def after_flush(self) -> None:
-        """Redis has lost what was in it: hand it in once more."""
+        """Redis has lost its data: hand all jobs in again."""
         self._is_flushed = True
 
     async def _give_back_all(self) -> None:
@@ -55,7 +55,7 @@ class Relay:
         while True:
             wait_s = POLL_S
             try:
-                # What is relayed is leased: without Redis it would be for nothing, and late once Redis is back.
+                # Relayed jobs are leased. Without Redis, the lease would only delay them once Redis is back.
                 if self._redis.is_connected:
                     if self._is_flushed:
                         await self._give_back_all()
@@ -65,9 +65,9 @@ class Relay:
             await trio.sleep(wait_s)
 
     async def _hand_in(self) -> float:
-        """Hand in what is due and has room; in how many seconds to look again."""
+        """Hand in the due jobs for which Redis has room; returns in how many seconds to look again."""
         lengths = await streams.lengths(self._redis, self._streams)
-        # Of a Redis that took nothing a little is asked first.
+        # After a refusal, try a single job for each stream first.
         most = streams.MAX_HANDED if not self._is_refused else 1
         rooms = [
             (stream.task, stream.priority, min(streams.MAX_HANDED - length, most))
@@ -82,7 +82,7 @@ class Relay:
         await self._watch_clock(now_ms)
         if due_ms is None:
             return POLL_S
-        # Due already: there is no room for it, or somebody else hands it in.
+        # The next job is due already: Redis has no room for it, or another worker hands it in.
         return min(POLL_S, (due_ms - now_ms) / 1000) if due_ms > now_ms else FULL_S
 
     async def _add(self, due: list[jobs.Due]) -> None:
@@ -100,7 +100,7 @@ class Relay:
         behind_s = trio.current_time() - now_ms / 1000
         before_s, self._clock_behind_s = self._clock_behind_s, behind_s
         if before_s is None:
-            # It may have gone back while nobody looked.
+            # The clock may have gone back while no worker ran.
             await jobs.shorten_leases(self._pool)
         elif behind_s - before_s > jobs.CLOCK_SLACK_S:
             log.warning("clock_of_postgres_went_back", seconds=round(behind_s - before_s, 1))

@@ -1,4 +1,4 @@
-"""One run of a job: from its payload to how it ended."""
+"""One run of a job, from its payload to its ending."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from store.jobs import Ending
 
 MAX_REASON: Final = 500
 MAX_TRACEBACK: Final = 20_000
-"""Characters that are kept of what went wrong; of a traceback its end, which says where."""
+"""Characters kept of a reason and of a traceback. A traceback keeps its end, which names the place."""
 
 MAX_DELAY_S: Final = 366 * 86_400.0
-"""The longest that a job is put off: what a handler means by infinity, in a number that can be written."""
+"""The longest delay of a job. A handler may ask for infinity, which Postgres and Redis cannot store."""
 
 DONE: Final = Ending("done")
 CANCELLED: Final = Ending("cancelled")
 PUT_BACK: Final = Ending("snoozed")
-"""The worker stops: another one is to begin at once, and this run does not count."""
+"""The worker stops: another worker may begin the job at once, and this run does not count."""
 
 
 class Run:
-    """A job that runs here, or has ended and is still to be settled.
+    """A job that runs on this worker, or that has ended and is not settled yet.
 
     :ivar payload: its arguments.
     :ivar attempt: number of this run.
     :ivar version: of a durable job; see `store.jobs.Claimed`.
-    :ivar ending: how it has ended; None while it runs, and if that is for another worker to say.
-    :ivar stop_reason: why it is being stopped: "cancelled", "lost" (another worker has it) or "stopped" (the worker
-        ends); empty: it is not.
+    :ivar ending: how it ended; None while it runs, and if another worker settles the job.
+    :ivar stop_reason: why it is being stopped: "cancelled", "lost" (another worker has it) or "stopped" (this worker
+        ends); empty while it is not.
     """
 
     __slots__ = ("attempt", "ending", "entry", "id", "payload", "result", "scope", "stop_reason", "task", "version")
@@ -52,21 +52,21 @@ class Run:
         self.result: bytes = b""
 
     def stop(self, reason: str) -> None:
-        """Cancel it. Atomic (no checkpoint)."""
+        """Cancel the run. Atomic (no checkpoint)."""
         if not self.stop_reason:
             self.stop_reason = reason
             if self.scope is not None:
                 self.scope.cancel()
 
     async def run(self, job: Job) -> None:
-        """Run the handler, to whatever end."""
+        """Run the handler and note the ending; never raises the handler's errors."""
         self.ending = await self._run(job)
 
     async def _run(self, job: Job) -> Ending | None:
         if not self.stop_reason and self.attempt > self.task.attempts:
             return self._lost_too_often()
         ending = await self._attempt(job) if not self.stop_reason else None
-        # What it raises while it is being stopped is no failure of its own.
+        # An error that the handler raises while it is being stopped is not a failure of the job.
         if not self.stop_reason or ending is DONE:
             return ending
         return {"cancelled": CANCELLED, "stopped": PUT_BACK}.get(self.stop_reason)
@@ -77,7 +77,7 @@ class Run:
 
     async def _attempt(self, job: Job) -> Ending:
         try:
-            # One scope for both: its being stopped, and its taking too long. What is raised on the way out is its own.
+            # One scope for both stopping and the timeout. Errors that the handler raises on its way out are its own.
             with trio.move_on_after(self.task.timeout_s) as self.scope:
                 self._keep(await self.task.call(job, self.payload))
                 return DONE
@@ -87,7 +87,7 @@ class Run:
             return Ending("dead", reason=_text(str(error), MAX_REASON))
         except GiveUp as error:
             return Ending("dead", reason=_text(str(error), MAX_REASON), traceback=_traceback(error))
-        except Exception as error:  # noqa: BLE001  (whatever a handler raises is told, and tried again)
+        except Exception as error:  # noqa: BLE001  (any error of a handler is recorded, and the job runs again)
             return self._failed(_one_line(error), _traceback(error))
         return self._failed(f"not done within {self.task.timeout_s:g} s", None)
 
@@ -109,7 +109,7 @@ def _bounded(delay_s: float) -> float:
 def _one_line(error: Exception) -> str:
     try:
         text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001  (it is the handler's error, and so is its text)
+    except Exception:  # noqa: BLE001  (the handler defines the error and its text)
         text = "(its text could not be had)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -119,5 +119,5 @@ def _traceback(error: Exception) -> str:
 
 
 def _text(text: str, most: int) -> str:
-    """As Postgres takes it: without NUL and lone surrogates."""
+    """In a form that Postgres stores: without NUL and lone surrogates."""
     return text[:most].replace("\0", "\\0").encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""The runs of one worker: begun as entries come, each a task of Trio, until they are settled."""
+"""The runs of one worker. Each is a Trio task; the runner holds it from the entry until the ending is settled."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from store.redis.client import Redis
 log = structlog.get_logger(__name__)
 
 MAX_UNSETTLED: Final = 1000
-"""Runs that have ended and are not written yet; with more, nothing is taken."""
+"""Runs that have ended and are not settled; with more, the worker takes no entries."""
 
 CLAIM_PAUSES_S: Final = (0.25, 0.25, 0.25)
-"""After each failed attempt to claim: a deadlock is over by the next one. If Postgres is away there is no next one:
-others have their turn, such as volatile jobs, which do without it."""
+"""After each failed attempt to claim: a deadlock is over by the next one. If Postgres cannot be reached, the runner
+stops trying, so that volatile jobs, which do not need Postgres, go on."""
 
 
 class Runner:
@@ -52,7 +52,7 @@ class Runner:
         self._changed = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._acknowledger.run)
             task_status.started()
@@ -60,38 +60,38 @@ class Runner:
 
     @property
     def held(self) -> list[Run]:
-        """Runs that go on, or are not settled: what this worker has to say that it is alive for."""
+        """Runs that go on or are not settled. This worker sends heartbeats for them."""
         return list(self._held.values())
 
     @property
     def room(self) -> int:
-        """How many more may run now."""
+        """How many more jobs may run now."""
         if len(self._held) - self._running >= MAX_UNSETTLED:
             return 0
         return self._size - self._running
 
     async def wait_room(self) -> int:
-        """Return once there is room for at least one more; how many."""
+        """Return once there is room for at least one more job; the room."""
         while self.room <= 0:
             await self._changed.wait()
         return self.room
 
     async def wait_idle(self) -> None:
-        """Return once nothing runs and everything has been settled."""
+        """Return once no job runs and all endings are settled."""
         while self._held:
             await self._changed.wait()
 
     def stop_all(self) -> None:
-        """Break off what runs; other workers are to begin it anew."""
+        """Cancel all runs; other workers begin these jobs again."""
         for run in self.held:
             run.stop("stopped")
 
     async def begin(self, entries: Sequence[JobEntry]) -> None:
-        """Run the jobs of these entries, as long as they are still to be run and by nobody else.
+        """Run the jobs of these entries, except those that have ended or that another worker runs.
 
-        Entries that cannot be claimed now stay pending, and are looked at again when they are taken over.
+        Entries whose jobs cannot be claimed now stay pending; a worker takes them over later.
         """
-        # What this worker failed to say a sign of life for comes round to itself as well.
+        # After a missed heartbeat, the worker may take over entries that it holds itself.
         entries = [entry for entry in entries if (entry.stream, entry.id) not in self._held]
         durable = [entry for entry in entries if entry.durable is not None]
         volatile = [entry for entry in entries if entry.durable is None]
@@ -105,7 +105,7 @@ class Runner:
         try:
             unwanted = await volatile.cancelled_of(self._redis, [entry.job for entry in entries])
         except StoreError as error:
-            # Then they begin, and are stopped with the next sign of life.
+            # The jobs begin, and the next heartbeat stops the cancelled ones.
             log.warning("cancellations_not_read", error=str(error))
         for entry in entries:
             run = Run(self._tasks[entry.stream.task], entry, entry.payload, entry.attempt + 1)
@@ -128,7 +128,7 @@ class Runner:
                 log.error("task_unknown", job=found.id, task=found.task, entry=entry.stream.name)
             over.append((entry.stream, entry.id))
         if over:
-            # Nothing is to be done for them here; those that have not ended come back by themselves.
+            # These entries need no run here. The relay hands in again the jobs that have not ended.
             try:
                 await consumer_group.finish(self._redis, over)
             except StoreError as error:

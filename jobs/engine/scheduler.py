@@ -1,4 +1,4 @@
-"""Enqueues jobs at their times: any number of workers look, one of them fires each tick."""
+"""Enqueues scheduled jobs. Any number of workers look at the schedules; one of them fires each tick."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from store.schedules import Schedule
 log = structlog.get_logger(__name__)
 
 POLL_S: Final = 1.0
-"""How often to look; so a tick may come this much late."""
+"""How often to look; a tick may be this much late."""
 
 
 async def declare_all(pool: Pool, tasks: Mapping[str, Task]) -> None:
-    """See that the schedules of all tasks are there.
+    """Write the schedules of all tasks to Postgres.
 
-    :raises BadRule: if one cannot be read: a mistake in the code.
+    :raises BadRule: if a rule cannot be read, which is a mistake in the code.
     """
     moment = await schedules.now(pool)
     for task in tasks.values():
@@ -37,7 +37,7 @@ async def declare_all(pool: Pool, tasks: Mapping[str, Task]) -> None:
 
 
 async def fire_forever(pool: Pool, tasks: Mapping[str, Task]) -> None:
-    """Until cancelled."""
+    """Run until cancelled."""
     is_declared, has_looked = False, False
     while True:
         try:
@@ -52,15 +52,15 @@ async def fire_forever(pool: Pool, tasks: Mapping[str, Task]) -> None:
 
 
 async def fire_once(pool: Pool, tasks: Mapping[str, Task], *, has_looked: bool = True) -> int:
-    """Fire what is due; how many schedules were, here.
+    """Fire the schedules that are due; returns how many this worker fired.
 
-    :param has_looked: whether this worker has looked before. Ticks that were missed before it started are no warning:
+    :param has_looked: whether this worker has looked before. It does not warn of ticks missed before its start, when
         perhaps no worker was meant to run.
     """
     found, moment = await schedules.all_schedules(pool)
     fired = 0
     for schedule in found:
-        # One of a task that only newer workers know is theirs.
+        # Newer workers fire the schedules of tasks that only they know.
         if moment is None or schedule.is_paused or schedule.task not in tasks:
             continue
         try:

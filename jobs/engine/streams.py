@@ -1,18 +1,18 @@
-"""Jobs in Redis: a stream of each task and priority, read by one group of workers.
+"""Jobs in Redis: one stream for each task and priority, read by one consumer group.
 
-| key | what it is | bound |
+| key | value | bound |
 |---|---|---|
-| `alo:jobs:stream:TASK:PRIORITY` | entries to be taken | `MAX_WAITING`, of durable ones `MAX_HANDED` |
-| `alo:jobs:later` | volatile jobs that are to wait: a sorted set by time | `MAX_WAITING` |
-| `alo:jobs:rate:TASK` | when the last jobs of a task with a rate were begun | as many as its rate, expires |
+| `alo:jobs:stream:TASK:PRIORITY` | entries | `MAX_WAITING`, for durable jobs `MAX_HANDED` |
+| `alo:jobs:later` | delayed volatile jobs: a sorted set by time | `MAX_WAITING` |
+| `alo:jobs:rate:TASK` | when the last runs of a task with a rate began | as many as its rate, expires |
 | `alo:jobs:key:TASK:KEY` | the volatile job that waits or runs under a key | expires after `KEY_S` |
-| `alo:jobs:cancelled` | volatile jobs that are not to run, by time | `MAX_CANCELLED`, expires after `CANCELLED_S` |
+| `alo:jobs:cancelled` | cancelled volatile jobs, by time | `MAX_CANCELLED`, expires after `CANCELLED_S` |
 | `alo:jobs:progress:JOB` | progress and result of a job | expires |
-| `alo:jobs:worker:WORKER` | a worker has given a sign of life | expires after `TAKE_OVER_AFTER_S` |
-| `alo:jobs:epoch` | a random number: another one means that all of this was lost | |
+| `alo:jobs:worker:WORKER` | set by the worker's heartbeat | expires after `TAKE_OVER_AFTER_S` |
+| `alo:jobs:epoch` | a random number; if it is gone, Redis has lost all of these keys | |
 
-The entry of a durable job is its number in Postgres. That of a volatile one is all there is of it. An entry stays until
-its job has ended; whoever took it is known by it (the group's pending entries).
+The entry of a durable job holds only its number in Postgres; that of a volatile job holds all of it. An entry stays
+until its job has ended. The group's pending entries tell which worker has taken it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PREFIX: Final = "alo:jobs:stream:"
 PRIORITIES: Final = {"high": 0, "normal": 1, "low": 2}
 
 MAX_WAITING: Final = 1_000_000
-"""Volatile jobs of one stream, or of those that wait for their time: some 150 MB. Beyond, enqueuing is refused."""
+"""Volatile jobs in one stream, or delayed ones in all: some 150 MB. With more, enqueuing is refused."""
 
 MAX_HANDED: Final = 4_000
-"""Entries of durable jobs in one stream: what busy workers take in a second or two. The others wait in Postgres."""
+"""Entries of durable jobs in one stream: busy workers take as many in a second or two. Other jobs wait in Postgres."""
 
 
 class JobStream(Struct, frozen=True):
-    """One stream: of a task and a priority."""
+    """The stream of one task and priority."""
 
     task: str
     priority: int
@@ -46,15 +46,15 @@ class JobStream(Struct, frozen=True):
 
 
 class JobEntry(Struct, frozen=True):
-    """What was taken from a stream.
+    """An entry that a worker has taken from a stream.
 
     :ivar id: of the entry.
-    :ivar durable: number of the job in Postgres; None if it is volatile.
+    :ivar durable: number of the job in Postgres; None if the job is volatile.
     :ivar job: id of a volatile job.
     :ivar payload: of a volatile job.
-    :ivar attempt: failed or lost runs of a volatile job, before this one.
+    :ivar attempt: earlier runs of a volatile job that failed or were lost.
     :ivar key: of a volatile job; empty for none.
-    :ivar waited_ms: since the job was due.
+    :ivar waited_ms: time since the job was due.
     """
 
     stream: JobStream
@@ -68,7 +68,7 @@ class JobEntry(Struct, frozen=True):
 
 
 class NoJob(Exception):
-    """An entry that nobody here has written."""
+    """An entry that is not a job of ours."""
 
 
 def streams_of(tasks: Iterable[str]) -> list[JobStream]:
@@ -78,15 +78,15 @@ def streams_of(tasks: Iterable[str]) -> list[JobStream]:
 
 
 def durable_fields(job: int, waited_ms: int = 0) -> tuple[Any, ...]:
-    """The entry of a durable job.
+    """The fields of a durable job's entry.
 
-    :param waited_ms: how long it has been due already.
+    :param waited_ms: how long the job has been due.
     """
     return ("j", job, "w", waited_ms) if waited_ms > 0 else ("j", job)
 
 
 def volatile_fields(job: str, payload: bytes, attempt: int = 0, key: str = "") -> tuple[Any, ...]:
-    """The entry of a volatile job."""
+    """The fields of a volatile job's entry."""
     if attempt or key:
         return ("v", job, "p", payload, "a", attempt, "k", key)
     return ("v", job, "p", payload)
@@ -95,8 +95,8 @@ def volatile_fields(job: str, payload: bytes, attempt: int = 0, key: str = "") -
 def parse_entry(stream: JobStream, id: bytes, fields: Sequence[bytes], now_ms: int, taken: int = 1) -> JobEntry:
     """
     :param now_ms: Redis' time.
-    :param taken: how often the entry has been taken.
-    :raises NoJob: if nobody here has written that.
+    :param taken: how often workers have taken the entry.
+    :raises NoJob: if the fields are not those of a job.
     """
     values = dict(zip(fields[::2], fields[1::2], strict=False))
     waited_ms = max(0, now_ms - int(id.partition(b"-")[0]))
@@ -113,27 +113,27 @@ def parse_entry(stream: JobStream, id: bytes, fields: Sequence[bytes], now_ms: i
 
 
 async def add(redis: Redis, entries: Sequence[tuple[JobStream, Sequence[Any]]]) -> None:
-    """Add entries to their streams, one after the other in one round trip.
+    """Add entries to their streams, in order, in one round trip.
 
-    :raises Unavailable: if Redis cannot be reached; any part may have been added.
-    :raises RedisError: if it takes no more; what comes after that has not been added, or not all of it.
+    :raises Unavailable: if Redis cannot be reached; any of the entries may have been added.
+    :raises RedisError: if Redis refuses an entry; the following ones may or may not have been added.
     """
     _checked(await redis.pipeline([("XADD", stream.name, "*", *fields) for stream, fields in entries]))
 
 
 async def add_to(redis: Redis, stream: JobStream, entries: Sequence[Sequence[Any]]) -> int:
-    """The same of one stream; how many entries it holds then, as `lengths` says."""
+    """Add entries to one stream; returns its length afterwards, as `lengths` counts."""
     commands = [*(("XADD", stream.name, "*", *fields) for fields in entries), ("XLEN", stream.name)]
     return int(_checked(await redis.pipeline(commands))[-1])
 
 
 async def lengths(redis: Redis, streams: Sequence[JobStream]) -> list[int]:
-    """Entries of each, those included that are taken and not ended."""
+    """Entries of each stream, including those whose jobs run."""
     return _checked(await redis.pipeline([("XLEN", each.name) for each in streams]))
 
 
 async def lengths_by_task(redis: Redis, tasks: Iterable[str]) -> dict[str, int]:
-    """The same of each task, over all priorities."""
+    """Entries of each task, over all priorities."""
     each = streams_of(tasks)
     by_task: dict[str, int] = {}
     for stream, length in zip(each, await lengths(redis, each), strict=True):
@@ -142,7 +142,7 @@ async def lengths_by_task(redis: Redis, tasks: Iterable[str]) -> dict[str, int]:
 
 
 def _checked(replies: list[Any]) -> list[Any]:
-    """The replies, if none is an error."""
+    """The replies; raises the first error among them."""
     for reply in replies:
         if isinstance(reply, RedisError):
             raise reply

@@ -16,7 +16,7 @@ from jobs.engine.job import Job
 Handler = Callable[..., Awaitable[Any]]
 
 MAX_PAYLOAD_BYTES: Final = 8000
-"""Of a job's arguments as JSON: ids and names, never content."""
+"""Size of a job's arguments as JSON: ids and names, never content."""
 
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -24,23 +24,23 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 class BadPayload(Exception):
-    """The arguments are not those of the task. The text says which one, and what it should be."""
+    """The arguments do not fit the task. The text names the argument and what it should be."""
 
 
 class Every(msgspec.Struct, frozen=True):
-    """A schedule: each time this many seconds have passed; at least 0.001."""
+    """A schedule: a job at this interval; at least 0.001."""
 
     seconds: float
 
     def __str__(self) -> str:
-        # Never with an exponent, which is no number of a rule.
+        # Never with an exponent: rules have none.
         return f"every {self.seconds:.3f}".rstrip("0").rstrip(".") + " s"
 
 
 class Cron(msgspec.Struct, frozen=True):
     """A schedule: five fields as in crontab(5), in a time zone of the IANA database.
 
-    :ivar missed: what becomes of ticks at which no worker was there: "skip", "once" (one job for all) or "all".
+    :ivar missed: what happens to ticks that no worker saw: "skip", "once" (one job for all of them) or "all".
     """
 
     expression: str
@@ -52,14 +52,14 @@ class Cron(msgspec.Struct, frozen=True):
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """How long after a failed attempt the next one comes: doubling, at most `max_s`, less up to a half by chance."""
+    """The delay after a failed attempt: it doubles, up to `max_s`; up to half of it is taken off at random."""
 
     first_s: float = 1.0
     max_s: float = 600.0
 
     def delay_s(self, attempt: int) -> float:
         """
-        :param attempt: that has failed; 1 for the first.
+        :param attempt: the one that failed; 1 for the first.
         """
         return min(self.first_s * 2.0 ** min(attempt - 1, 60), self.max_s) * random.uniform(0.5, 1)  # noqa: S311
 
@@ -67,19 +67,19 @@ class Backoff(msgspec.Struct, frozen=True):
 class Task:
     """A kind of job.
 
-    :param handler: `async def handler(job: Job, NAME: TYPE, ...)`; types are those that msgspec reads from JSON
-        (`UUID`, `int`, `str`, `datetime`, ...). What it returns is kept for `keep_result_s`, as JSON. It may raise
-        `GiveUp`, `Snooze`, or anything else for another attempt.
-    :param name: a word as in SQL, lower case; by default the handler's.
-    :param is_volatile: jobs that are enqueued from plain code live in Redis alone, and may die with it.
-    :param attempts: runs, the first included, before a job is dead.
-    :param timeout_s: for one run; longer is a failed attempt.
-    :param concurrency: jobs at a time over all workers; None for no limit but that of each worker.
-    :param rate: at most so many starts in so many seconds, over all workers.
-    :param schedule: when a job without arguments is enqueued by itself.
-    :param metrics: counters and gauges of its own, made with `registry=None`: each worker shows them among its metrics.
-        A metric belongs to one task, and counts what this worker has done.
-    :ivar argument_names: the handler's arguments but for the job.
+    :param handler: `async def handler(job: Job, NAME: TYPE, ...)`; msgspec must be able to read the types from JSON
+        (`UUID`, `int`, `str`, `datetime`, ...). Its return value is kept as JSON for `keep_result_s`. It may raise
+        `GiveUp`, `Snooze`, or any other exception for another attempt.
+    :param name: an identifier as in SQL, lower case; by default the handler's name.
+    :param is_volatile: jobs that Python code enqueues live in Redis alone, and may be lost with it.
+    :param attempts: runs before a job is dead, the first included.
+    :param timeout_s: for one run; a longer run is a failed attempt.
+    :param concurrency: jobs that run at the same time over all workers; None: each worker's own limit is the only one.
+    :param rate: (starts, seconds): at most this number of starts in any period of this length, over all workers.
+    :param schedule: when workers enqueue a job without arguments.
+    :param metrics: counters and gauges of this task alone, made with `registry=None`. Each worker shows them on its
+        metrics page, and they count that worker's runs.
+    :ivar argument_names: the handler's arguments without the job.
     """
 
     def __init__(
@@ -115,17 +115,17 @@ class Task:
         self.argument_names = self._arguments.__struct_fields__
 
     def call(self, job: Job, payload: bytes) -> Awaitable[Any]:
-        """The handler, called with the arguments in a payload; to be awaited.
+        """Call the handler with the arguments in a payload; the caller awaits the result.
 
         :param payload: a JSON object.
-        :raises BadPayload: if it does not have the arguments that the handler takes.
+        :raises BadPayload: if its fields are not the handler's arguments.
         """
         arguments = self.decode(payload)
         return self.handler(job, *[getattr(arguments, name) for name in self.argument_names])
 
     def decode(self, payload: bytes) -> Any:
         """
-        :raises BadPayload: if it does not have the arguments that the handler takes.
+        :raises BadPayload: if its fields are not the handler's arguments.
         """
         try:
             return self._decode(payload)
@@ -133,9 +133,9 @@ class Task:
             raise BadPayload(f"not the arguments of {self.name}: {error}") from None
 
     def encode(self, arguments: dict[str, Any]) -> bytes:
-        """The payload for these arguments, once it has been seen that they are the handler's.
+        """Check the arguments and write them as a payload.
 
-        :raises BadPayload: if they are not, or are too long, or cannot be written as JSON or kept by Postgres.
+        :raises BadPayload: if they do not fit the handler, are too long, or cannot be JSON or stored in Postgres.
         """
         try:
             payload = msgspec.json.encode(arguments)
@@ -152,7 +152,7 @@ class Task:
 
 
 def _arguments_of(handler: Handler, name: str) -> type[msgspec.Struct]:
-    """A struct with a field for each argument of the handler, but the first, which is the job."""
+    """A struct with a field for each argument of the handler after the first, which is the job."""
     hints = get_type_hints(handler)
     first, *rest = inspect.signature(handler).parameters.values()
     if hints.get(first.name) is not Job:

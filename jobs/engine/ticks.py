@@ -1,4 +1,4 @@
-"""When a schedule is due: from its rule to its ticks, without a clock."""
+"""When a schedule is due: computes ticks from its rule. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 MAX_MISSED: Final = 1000
-"""Jobs of missed ticks that are made up for at once, where each is to have its own; the oldest are left out."""
+"""Jobs for missed ticks that are enqueued at once, if each tick gets its own; the oldest ticks get none."""
 
 GRACE_S: Final = 10.0
-"""A tick that is no older was not missed, only noticed late."""
+"""A tick this late or less was not missed, only fired late."""
 
 MIN_PERIOD_S: Final = 0.001
 MAX_PERIOD_S: Final = 366 * 86_400.0
-"""Of an interval: as fine as it is written, and no longer than anybody waits."""
+"""Bounds of an interval. Rules are written in milliseconds; a year is longer than any schedule needs."""
 
 _EVERY: Final = re.compile(r"every (\d+(?:\.\d+)?) s")
 
 
 class BadRule(ValueError):
-    """A rule or a time zone that cannot be read. The text says which."""
+    """A rule or a time zone cannot be read. The text says which."""
 
 
 class Firing(NamedTuple):
-    """What is due.
+    """What to do for a due schedule.
 
     :ivar jobs: how many to enqueue; may be 0.
     :ivar next: the next tick.
@@ -42,8 +42,8 @@ class Firing(NamedTuple):
 def next_tick(rule: str, zone: str, after: datetime) -> datetime:
     """The first tick after a moment.
 
-    Where clocks are put forward, a tick in the hour that does not exist comes right after it; where they are put back,
-    one at a fixed hour comes once (as in Debian's cron).
+    When clocks are put forward, a tick in the hour that does not exist comes right after it. When they are put back, a
+    tick at a fixed hour comes once (as in Debian's cron).
 
     :raises BadRule: if the rule or the zone cannot be read.
     """
@@ -60,10 +60,10 @@ def next_tick(rule: str, zone: str, after: datetime) -> datetime:
 
 
 def due(rule: str, zone: str, missed: str, tick: datetime, now: datetime) -> Firing:
-    """What follows from a tick that has come.
+    """The jobs for a tick that has come, and the next tick.
 
     :param tick: not after `now`.
-    :param missed: "skip": only a tick within `GRACE_S` counts; "once": one job for all; "all": one for each.
+    :param missed: "skip": only a tick within `GRACE_S` counts; "once": one job for all ticks; "all": one for each.
     """
     ticks, latest, upcoming = _ticks(rule, zone, tick, now)
     if missed == "all":
@@ -76,9 +76,9 @@ def due(rule: str, zone: str, missed: str, tick: datetime, now: datetime) -> Fir
 
 
 def _ticks(rule: str, zone: str, tick: datetime, now: datetime) -> tuple[int, datetime, datetime]:
-    """How many ticks have come, the latest of them, and the next one."""
+    """The number of ticks that have come, the latest of them, and the next tick."""
     if every := _EVERY.fullmatch(rule):
-        # On the same grid, so that a schedule does not drift.
+        # Stay on the same grid, so that the schedule does not drift.
         period = _period(rule, every[1])
         passed = (now - tick) // period
         return passed + 1, tick + passed * period, tick + (passed + 1) * period
@@ -86,7 +86,7 @@ def _ticks(rule: str, zone: str, tick: datetime, now: datetime) -> tuple[int, da
     while (upcoming := next_tick(rule, zone, latest)) <= now:
         count, latest = count + 1, upcoming
         if count > 2 * MAX_MISSED:
-            # Away for so long that counting would take long: go on from now.
+            # Too many to count: go on from now.
             latest, upcoming = now, next_tick(rule, zone, now)
             break
     return count, latest, upcoming
@@ -99,6 +99,6 @@ def _period(rule: str, seconds: str) -> timedelta:
 
 
 def is_too_far(rule: str, zone: str, tick: datetime, now: datetime) -> datetime | None:
-    """If the next tick lies further in the future than its rule allows, as after a clock went back: where it
-    belongs. A clock that is put right by no more than `GRACE_S` fires no tick twice."""
+    """The right next tick, if the present one lies further in the future than its rule allows, as after the clock went
+    back; None if it does not. A clock that goes back by at most `GRACE_S` fires no tick twice."""
     return next_tick(rule, zone, now) if tick > next_tick(rule, zone, now + timedelta(seconds=GRACE_S)) else None

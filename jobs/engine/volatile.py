@@ -1,4 +1,4 @@
-"""What volatile jobs alone need in Redis: waiting for their time, keys, and cancellation."""
+"""Volatile jobs in Redis: ids, keys, delays and cancellation, which durable jobs have in Postgres."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ LATER: Final = "alo:jobs:later"
 CANCELLED: Final = "alo:jobs:cancelled"
 
 KEY_S: Final = 86_400
-"""How long the key of a volatile job is held at most: its job may have died with Redis."""
+"""The longest that a volatile job holds its key: Redis may have lost the job."""
 
 CANCELLED_S: Final = 86_400
-"""How long a volatile job is remembered as cancelled, after the last one was."""
+"""How long cancelled volatile jobs are remembered after the last cancellation."""
 
 MAX_CANCELLED: Final = 10_000
-"""The last ones that were cancelled."""
+"""Cancelled volatile jobs that are remembered, the last ones."""
 
 MAX_PROMOTED: Final = 500
-"""Volatile jobs whose time has come that one script moves; it holds up others for a millisecond or two."""
+"""Due volatile jobs that one call of the script moves; it blocks Redis for a millisecond or two."""
 
 _LUA: Final = "jobs.engine.lua"
 _PROMOTE: Final = Script(_LUA, "promote")
@@ -47,7 +47,10 @@ def key_name(task: str, key: str) -> str:
 
 
 async def add_later(redis: Redis, stream: JobStream, fields: Sequence[Any], delay_s: float) -> None:
-    """Add a volatile entry once the delay is over, by Redis' clock."""
+    """Add a volatile job that is due after the delay, by Redis' clock.
+
+    :raises Overloaded: if `streams.MAX_WAITING` jobs wait already.
+    """
     seconds, microseconds = await redis.call("TIME")
     due_ms = int(seconds) * 1000 + int(microseconds) // 1000 + round(delay_s * 1000)
     packed = _pack(stream, fields)
@@ -62,10 +65,11 @@ async def add_later(redis: Redis, stream: JobStream, fields: Sequence[Any], dela
 async def add_keyed(
     redis: Redis, key: str, key_s: int, stream: JobStream, fields: Sequence[Any], delay_s: float
 ) -> str:
-    """Add a volatile entry, now or later, unless one is there under its key: the job that is there now.
+    """Add a volatile job, due now or after the delay, unless a job waits or runs under its key; returns the id of the
+    job that has the key.
 
-    :param key: its name in Redis, which is held for `key_s` at most.
-    :raises Overloaded: if as many are there as may be.
+    :param key: its name in Redis, held for at most `key_s`.
+    :raises Overloaded: if `streams.MAX_WAITING` jobs wait already.
     """
     where, entry = (LATER, [_pack(stream, fields)]) if delay_s else (stream.name, list(fields))
     delay_ms = max(1, round(delay_s * 1000)) if delay_s else 0
@@ -81,19 +85,19 @@ def _pack(stream: JobStream, fields: Sequence[Any]) -> bytes:
 
 
 def _text(field: Any) -> str:
-    # Redis' msgpack is older than the type for bytes.
+    # Redis' msgpack predates the type for bytes.
     return field.decode(errors="replace") if isinstance(field, bytes) else str(field)
 
 
 async def promote(redis: Redis) -> float | None:
-    """Move volatile jobs whose time has come to their streams; in how many seconds the next is due, None if none
-    waits. What is none of ours is dropped."""
+    """Move due volatile jobs to their streams, and drop elements that are not jobs of ours. Returns in how many seconds
+    the next job is due; None if none waits."""
     _, next_ms = await _PROMOTE.run(redis, [LATER], [streams.PREFIX, MAX_PROMOTED])
     return None if next_ms < 0 else next_ms / 1000
 
 
 async def cancel(redis: Redis, job: str) -> None:
-    """A volatile job is not to run."""
+    """Note a volatile job as cancelled."""
     [seconds, _] = await redis.call("TIME")
     replies = await redis.pipeline(
         [
@@ -107,7 +111,7 @@ async def cancel(redis: Redis, job: str) -> None:
 
 
 async def cancelled_of(redis: Redis, jobs: Sequence[str]) -> set[str]:
-    """Those of these volatile jobs that are not to run."""
+    """Which of these volatile jobs are cancelled."""
     if not jobs:
         return set()
     scores = await redis.call("ZMSCORE", CANCELLED, *jobs)

@@ -1,7 +1,7 @@
 """The process `worker`: relays jobs from Postgres to Redis, fires schedules, takes jobs and runs them.
 
-The nesting of nurseries is the order of shutdown: first nothing more is taken, then what runs is finished, then this
-worker leaves.
+The nesting of nurseries is the order of shutdown: the worker first takes no more entries, then finishes its runs, then
+leaves the consumer group.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from store.redis.client import Redis
 log = structlog.get_logger(__name__)
 
 DRAIN_S: Final = 15.0
-"""For running jobs when the process is told to stop. What does not end is put back, for another worker."""
+"""For running jobs when the process is told to stop. Jobs that do not end in time go back, for another worker."""
 
 PUT_BACK_S: Final = 3.0
-"""For saying so. After both nobody waits for Postgres any more, but for 2 s in which a query that is broken off may
-end."""
+"""For writing that jobs go back. After both, the worker waits for Postgres only while a cancelled query may end (2
+s)."""
 
 STOP_S: Final = 22.0
-"""From being told to stop: nothing at all is waited for after this. Process managers kill after 25 s."""
+"""From being told to stop until the worker waits for nothing more. Process managers kill after 25 s."""
 
 
 class Work(NamedTuple):
-    """What a worker runs.
+    """The work of a worker.
 
     :ivar tasks: by name.
-    :ivar loops: each runs until cancelled, beside the jobs, and is cancelled as soon as the worker is told to stop.
+    :ivar loops: run beside the jobs, until the worker is told to stop, when it cancels them.
     """
 
     tasks: Mapping[str, Task]
@@ -59,7 +59,7 @@ class Work(NamedTuple):
 class Worker:
     """One worker process.
 
-    :param registry: opens the work, with what it needs, for as long as the worker runs.
+    :param registry: opens the work, and what it needs, while the worker runs.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Worker:
             async with self._registry(self._config, self._pool) as work, trio.open_nursery() as services:
                 await services.start(watch_signals, self._terminated)
                 await services.start(self._redis.run)
-                # Both edges wait for their service by themselves; only the log should say so from the start.
+                # Pool and Redis wait for their service by themselves; this one logs it from the start.
                 services.start_soon(wait_migrated, self._pool)
                 services.start_soon(self._pool.end_after, self._terminated, DRAIN_S + PUT_BACK_S)
                 metrics = Metrics(work.tasks.values())
@@ -122,7 +122,7 @@ class Worker:
                     await self._terminated.wait()
                     relaying.cancel_scope.cancel()
                 told_at = trio.current_time()
-                # Redis may have given it something that it has not begun: that is run as well.
+                # Redis may have assigned entries that have not begun: the worker runs these as well.
                 fetcher.stop()
                 deadline = told_at + DRAIN_S
                 taking.cancel_scope.deadline = deadline

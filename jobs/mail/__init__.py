@@ -1,9 +1,10 @@
-"""Mail: what it says, what it looks like on the wire, and handing it to a mail server.
+"""E-mail, from a template to the mail server.
 
 | module | about |
 |---|---|
-| `mailer` | a mail from its template to the server's yes |
-| `wording` | templates (`templates/`): subject, text and HTML |
+| `mailer` | sends one mail: template, message, mail server |
+| `wording` | subject, text and HTML from a template |
+| `templates` | the templates |
 | `letter` | the message with its headers |
-| `smtp` | one conversation with the mail server, in a thread |
+| `smtp` | a conversation with the mail server, in a thread |
 """

@@ -1,11 +1,15 @@
-"""The ways to tell a user that something waits, behind one interface.
+"""Notifiers: tell a user that messages wait, each by one kind of service, behind one interface.
 
 | module | about |
 |---|---|
-| `notifier` | the interface: what is told, and how it fails |
-| `webhook`, `email`, `web_push`, `apns`, `fcm` | one way each |
-| `calls` | calls over HTTP that end in time |
-| `http2` | one call at a time on each connection |
-| `guard` | URLs that users gave lead out of here |
-| `configured` | those that the configuration has keys for |
+| `notifier` | the interface: the notice, and the errors |
+| `webhook` | a POST to a URL |
+| `email` | an e-mail |
+| `web_push` | Web Push, to browsers |
+| `apns` | Apple's push service |
+| `fcm` | Firebase Cloud Messaging |
+| `calls` | an HTTP call with a deadline and a bounded answer |
+| `http2` | HTTP/2 with one call at a time on each connection |
+| `guard` | keeps calls to users' URLs out of private networks |
+| `configured` | the notifiers for which the configuration has keys |
 """

@@ -1,14 +1,14 @@
--- Add a volatile entry, unless one is there under its key.
+-- Add a volatile job, unless a job waits or runs under its key.
 --
--- KEYS: the key, then the stream, or the sorted set of those that wait. ARGV: name of the job, for how many s the key is
---   held at most, how many entries there may be, the delay in ms (0: none), then the fields of the entry, or the member.
--- Returns: the name of the job that is there now; '' if there is no room.
+-- KEYS: the key, then the stream, or the sorted set of delayed jobs. ARGV: id of the job, the longest that the key is held
+--   in s, how many entries there may be, the delay in ms (0: none), then the fields of the entry, or the packed element.
+-- Returns: the id of the job that has the key; '' if the stream or the set is full.
 local there = redis.call('GET', KEYS[1])
 if there then return there end
 local delay = tonumber(ARGV[4])
 local count = redis.call(delay > 0 and 'ZCARD' or 'XLEN', KEYS[2])
 if count >= tonumber(ARGV[3]) then return '' end
--- First what a full Redis refuses: then nothing has been written.
+-- Redis refuses this one first if it is full: then the script has written nothing.
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 if delay > 0 then
     local time = redis.call('TIME')

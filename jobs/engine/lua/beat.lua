@@ -1,8 +1,8 @@
--- A worker is alive, and so are these entries. Does not take back what another one has taken over meanwhile.
+-- Keep a worker's entries: each is pending anew from now. An entry that another worker has taken over stays with it.
 --
--- KEYS: the set of cancelled jobs, then the stream of each entry. ARGV: consumer; for each entry its id, and the name of
---   its job if that may be cancelled here, else ''.
--- Returns: a number for each entry: 1 it is still this worker's, 0 it is not, 2 its job was cancelled.
+-- KEYS: the set of cancelled jobs, then the stream of each entry. ARGV: consumer; for each entry its id, and the id of
+--   its job if that is volatile, else ''.
+-- Returns: a number for each entry: 1 this worker still has it, 0 it does not, 2 its job was cancelled.
 local consumer = ARGV[1]
 local answers = {}
 local some_cancelled = redis.call('EXISTS', KEYS[1]) == 1

@@ -1,7 +1,7 @@
--- Volatile jobs that were to wait, and have waited long enough, go to their streams.
+-- Move delayed volatile jobs that are due to their streams.
 --
--- KEYS: the sorted set of those that wait. ARGV: the beginning of the streams' names, how many at most.
--- Returns: how many went, and in how many ms the next is due (-1: none waits).
+-- KEYS: the sorted set of delayed jobs. ARGV: the prefix of the streams' names, how many to move at most.
+-- Returns: how many jobs moved, and in how many ms the next is due (-1: none waits).
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, tonumber(ARGV[2]))

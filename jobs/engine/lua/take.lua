@@ -1,12 +1,12 @@
--- Take entries for a worker: in the order of the streams given, so that higher priorities come first, and no more of a
--- task than its limits leave room for, over all workers.
+-- Take entries for a worker, in the order of the given streams, so that higher priorities come first, and for each task
+-- at most what its limits allow over all workers.
 --
--- KEYS: streams, then for each task, in the order of their numbers, the list of when it was begun last.
--- ARGV: consumer, how many in all, the number of streams, the number of tasks; for each stream the number of its task
---   (from 1); for each task: its streams' limit of entries that run at a time (-1: none), starts per period (0: no
+-- KEYS: streams, then for each task, in the order of their numbers, the list of its last starts.
+-- ARGV: consumer, how many to take in total, the number of streams, the number of tasks; for each stream the number of
+--   its task (from 1); for each task: how many of its entries may be pending (-1: no limit), starts per period (0: no
 --   limit), the period in ms.
--- Returns: Redis' time in ms; entries as flat list: number of the stream, id, fields; streams that have no group, by
---   number.
+-- Returns: Redis' time in ms; entries as a flat list: number of the stream, id, fields; the numbers of streams without a
+--   group.
 local consumer, total = ARGV[1], tonumber(ARGV[2])
 local streams, tasks = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
@@ -20,7 +20,7 @@ for task = 1, tasks do
     room[task] = total
     taken[task] = 0
     if limit >= 0 then
-        -- What runs is what has been taken and not been acknowledged, by anybody.
+        -- Pending entries, which a worker has taken and not acknowledged, are jobs that run.
         for stream = 1, streams do
             if tonumber(ARGV[4 + stream]) == task then
                 local pending = redis.pcall('XPENDING', KEYS[stream], 'workers')
@@ -32,7 +32,7 @@ for task = 1, tasks do
     if starts > 0 then
         local key = KEYS[streams + task]
         local last = tonumber(redis.call('LINDEX', key, -1) or 0)
-        -- Of a later hour than now: the clock went back.
+        -- The last start is in the future: the clock went back.
         if last > now + 1000 then redis.call('DEL', key) end
         while tonumber(redis.call('LINDEX', key, 0) or now) <= now - period do redis.call('LPOP', key) end
         rated[task] = period
@@ -68,7 +68,7 @@ end
 for task = 1, tasks do
     if rated[task] and taken[task] > 0 then
         local key = KEYS[streams + task]
-        -- A full Redis does not count; what is there is worked off all the same.
+        -- A full Redis refuses to count; workers take the entries all the same.
         for _ = 1, taken[task] do redis.pcall('RPUSH', key, now) end
         redis.call('PEXPIRE', key, rated[task])
     end

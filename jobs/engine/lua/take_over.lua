@@ -1,8 +1,8 @@
--- Take entries over from workers that have not given a sign of life for too long; drop what is pending of entries that
--- are gone, and workers that have been away for good.
+-- Take entries over from workers that missed their heartbeats. Acknowledge pending entries that are deleted, and remove
+-- workers that are gone.
 --
--- KEYS: streams. ARGV: consumer, idle time in ms, how many at most, the idle time of a dead worker in ms.
--- Returns: flat list: number of the stream, id, fields, how often it has been taken.
+-- KEYS: streams. ARGV: consumer, idle time of an entry in ms, how many to take at most, idle time of a dead worker in ms.
+-- Returns: a flat list: number of the stream, id, fields, how often the entry has been taken.
 local consumer, idle, left, dead = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local entries = {}
 
@@ -13,7 +13,7 @@ for stream, key in ipairs(KEYS) do
         if pending.err then pending = {} end
     end
     for _, each in ipairs(pending) do
-        -- id, consumer, idle time, how often it has been taken
+        -- id, consumer, idle time, how often the entry has been taken
         local found = redis.call('XRANGE', key, each[1], each[1])
         if #found == 0 then
             redis.call('XACK', key, 'workers', each[1])
