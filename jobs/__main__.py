@@ -1,4 +1,4 @@
-"""`python -m jobs`: run a worker, or ask and tell the queue something."""
+"""`python -m jobs`: run a worker, or a command of operators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from runtime.early_signals import exit_when_told
 
 if __name__ == "__main__":
-    # A command that is broken off has perhaps not done what it was to do; a worker has done its part.
+    # A command that is stopped may not have done its work: status 1. A worker is meant to be stopped: status 0.
     exit_when_told(0 if len(sys.argv) == 1 else 1)
 
 import argparse

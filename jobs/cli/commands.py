@@ -1,4 +1,4 @@
-"""What an operator may ask of the queue, and tell it. Each command returns rows to be shown."""
+"""The commands of operators. Each returns rows to show."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ REDIS_PATIENCE_S: Final = 3.0
 """How long a command waits for a connection to Redis."""
 
 MAX_REPLAYED: Final = 1000
-"""Dead jobs of one transaction."""
+"""Dead jobs in one transaction."""
 
 MAX_REASON: Final = 80
-"""Characters of a reason in a table; all of it is shown of a single job."""
+"""Characters of a reason in a table; a single job is shown with all of its reason."""
 
 
 class CommandError(Exception):
-    """What was asked for cannot be done. The text says why, and what to do."""
+    """A command cannot do what it was told. The text says why, and what is allowed."""
 
 
 class Commands:
     """
-    :param tasks: all there are, by name.
+    :param tasks: all tasks, by name.
     """
 
     def __init__(self, pool: Pool, redis: Redis, tasks: Mapping[str, Task]) -> None:
@@ -45,8 +45,8 @@ class Commands:
         self._queue = Queue(pool, redis)
 
     async def status(self) -> Rows:
-        """Each task: its jobs in Postgres by state, since when the oldest has waited, entries in Redis; and how many
-        workers there are, in each row."""
+        """For each task: its jobs in Postgres by state, how long the oldest has waited, its entries in Redis; and in
+        each row the number of workers."""
         found = {each.task: each for each in await jobs.task_statuses(self._pool)}
         in_redis, workers = await self._in_redis()
         rows: Rows = []
@@ -59,7 +59,7 @@ class Commands:
         return rows
 
     async def _in_redis(self) -> tuple[dict[str, int], int | None]:
-        """Entries of each task, and how many workers there are; nothing if Redis cannot be asked."""
+        """The entries of each task and the number of workers; empty and None if Redis cannot be reached."""
         try:
             await self._wait_redis()
             in_redis = await streams.lengths_by_task(self._redis, self._tasks)
@@ -88,7 +88,7 @@ class Commands:
     async def set_schedule(self, name: str, what: str) -> Rows:
         """
         :param what: "pause", "resume" or "remove".
-        :raises CommandError: if there is no such schedule, or it is so already.
+        :raises CommandError: if the schedule does not exist, or is in that state already.
         """
         do = {"pause": schedules.pause, "resume": schedules.resume, "remove": schedules.remove}[what]
         if not await do(self._pool, name):
@@ -98,10 +98,10 @@ class Commands:
         return [{"schedule": name, "done": what}]
 
     async def dead(self, which: str | None, limit: int) -> Rows:
-        """Dead jobs, the last ones first; all that is known of a single one.
+        """Dead jobs, the latest first; a single job with all of its fields.
 
         :param which: a task or a job; None for all.
-        :raises CommandError: if there is no such job.
+        :raises CommandError: if the job does not exist.
         """
         job = int(which) if which is not None and which.isdigit() else None
         found = await jobs.dead_jobs(self._pool, task=which if job is None else None, job=job, limit=limit)
@@ -114,18 +114,18 @@ class Commands:
         ]
 
     async def replay(self, which: str | None) -> Rows:
-        """Dead jobs get another try.
+        """Enqueue dead jobs again.
 
         :param which: a task or a job; None for all.
-        :raises CommandError: if there is none.
+        :raises CommandError: if no dead job fits.
         """
         return await self._of_dead(which, jobs.replay, "replayed")
 
     async def discard(self, which: str | None) -> Rows:
-        """Dead jobs are forgotten.
+        """Delete dead jobs.
 
         :param which: a task or a job; None for all.
-        :raises CommandError: if there is none.
+        :raises CommandError: if no dead job fits.
         """
         return await self._of_dead(which, jobs.discard, "discarded")
 
@@ -139,17 +139,17 @@ class Commands:
         return [{done: total}]
 
     async def pause(self, task: str) -> Rows:
-        """Let the jobs of a task wait; what runs is not stopped.
+        """Let the jobs of a task wait; running jobs go on.
 
-        :raises CommandError: if there is no such task.
+        :raises CommandError: if the task does not exist.
         """
         self._known(task)
         return [{"task": task, "is_paused": True, "was_paused": not await jobs.pause(self._pool, task)}]
 
     async def resume(self, task: str) -> Rows:
-        """Let them run again.
+        """Let the jobs of a paused task run again.
 
-        :raises CommandError: if it is not paused.
+        :raises CommandError: if the task is not paused.
         """
         if not await jobs.resume(self._pool, task):
             raise CommandError(f"{task} is not paused")
@@ -158,7 +158,7 @@ class Commands:
     async def enqueue(self, task: str, arguments: str, *, key: str, delay_s: float, priority: str) -> Rows:
         """
         :param arguments: a JSON object.
-        :raises CommandError: if there is no such task, or these are not its arguments.
+        :raises CommandError: if the task does not exist, or the arguments do not fit it.
         """
         known = self._known(task)
         try:
@@ -173,8 +173,9 @@ class Commands:
         return [{"job": job, "task": task}]
 
     async def cancel(self, job: str) -> Rows:
-        """
-        :raises CommandError: if there is no such job.
+        """Keep a job from running, or stop it.
+
+        :raises CommandError: if the job does not exist.
         """
         await self._wait_redis()
         state = await self._queue.cancel(job)
@@ -183,7 +184,7 @@ class Commands:
         return [{"job": job, "state": state}]
 
     async def show(self, job: str) -> Rows:
-        """What is known of a job."""
+        """The state of a job: attempts, progress, result."""
         await self._wait_redis()
         state = await self._queue.state(job)
         return [{"job": job, **{name: getattr(state, name) for name in state.__struct_fields__}}]

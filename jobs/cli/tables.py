@@ -1,4 +1,4 @@
-"""Rows as a table for people, or as JSON for programs."""
+"""Prints rows as a table for people, or as JSON for programs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The process `worker`: relays jobs from Postgres to Redis, fires schedules, takes jobs and runs them.
 
-The nesting of nurseries is the order of shutdown: the worker first takes no more entries, then finishes its runs, then
+The nesting of nurseries is the order of shutdown: the worker first stops taking entries, then finishes its runs, then
 leaves the consumer group.
 """
 

@@ -1,4 +1,4 @@
-"""The message: a text and the same in HTML, with headers that say where it is from and that a machine wrote it."""
+"""The message: text and HTML, with headers that name the sender and say that a machine wrote it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from jobs.mail.wording import Wording
 from runtime.email_address import Sender
 
 _PARTS: Final = SMTP.clone(cte_type="7bit", max_line_length=76)
-"""Not every server takes 8 bits, and encoded lines have at most 76 characters (RFC 2045, section 6.7)."""
+"""Some servers take 7 bits only; encoded lines have at most 76 characters (RFC 2045, section 6.7)."""
 
 _HEADERS: Final = _PARTS.clone(max_line_length=998)
-"""The most that a line may have (RFC 5322, section 2.1.1): a long link that is broken, or encoded, leads nowhere."""
+"""The longest line allowed (RFC 5322, section 2.1.1): a long link that is broken or encoded does not work."""
 
 
 def message_id(sender: Sender, key: str) -> str:
-    """The same for the same key: whoever gets the message twice can tell.
+    """The Message-ID for a key. It is the same for the same key, so that a reader's client recognizes a repetition.
 
-    :param key: of one mail to one address; it cannot be found out from the id.
+    :param key: of one mail to one address; the id does not reveal it.
     """
     return f"<{sha256(key.encode()).hexdigest()[:32]}@{sender.address.rpartition('@')[2]}>"
 

@@ -1,4 +1,4 @@
-"""A mail, from its template to the mail server's yes."""
+"""Sends one mail: from a template to the mail server's acceptance."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = structlog.get_logger(__name__)
 class Mailer:
     """Sends mails.
 
-    :param url: SMTP_URL; empty for none: that a mail is not sent is logged, and counts as done.
+    :param url: SMTP_URL; if it is empty, `send` logs that the mail is not sent, and returns.
     :param mail_from: MAIL_FROM.
     :param public_url: PUBLIC_URL; links begin with it.
-    :raises ValueError: if one of them cannot be used; `runtime.config` has seen to it that they can.
+    :raises ValueError: if one of them is invalid; `runtime.config` has checked them.
     """
 
     def __init__(self, url: str, *, mail_from: str, public_url: str) -> None:
@@ -40,22 +40,23 @@ class Mailer:
         return self._smtp.statistics() if self._smtp is not None else SmtpStatistics(0, 0)
 
     def link(self, path: str) -> str:
-        """
+        """The URL of a path.
+
         :param path: from the root of `web`.
         """
         return self._public_url + path
 
     async def send(self, to: str, template: str, *, key: str = "", unsubscribe: str = "", **values: str) -> None:
-        """Return once the mail server has taken the mail.
+        """Return once the mail server has accepted the mail.
 
         :param to: an address.
         :param template: name of the files in `templates/`, without their endings.
-        :param key: what is the same when the same mail is sent again, as by another run of a job, and at no other
-            time: then the mail has the same Message-ID. Empty: each mail is another.
+        :param key: identifies the mail: a repetition, such as by another run of the job, has the same key and therefore
+            the same Message-ID. Empty: each mail is a new one.
         :param unsubscribe: a link that ends such mails with one POST (RFC 8058); empty for none.
-        :param values: what the template needs.
-        :raises GiveUp: if the server takes no mail for this address, or not this one, for good.
-        :raises NotSent: if it may be taken later.
+        :param values: the template's values.
+        :raises GiveUp: if the server refuses the address or the mail for good.
+        :raises NotSent: if the server may accept the mail later.
         """
         if self._smtp is None:
             log.info("mail_not_sent", template=template, hint="set SMTP_URL, MAIL_FROM and PUBLIC_URL")

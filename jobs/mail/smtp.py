@@ -1,6 +1,6 @@
-"""One conversation with the mail server: smtplib, which blocks, in a thread.
+"""Conversations with the mail server: smtplib, which blocks, in threads.
 
-No client of SMTP that is looked after works on Trio (`docs/decisions/0021-mail.md`).
+No maintained SMTP client works on Trio (`docs/decisions/0021-mail.md`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from jobs.engine.job import GiveUp
 from runtime.smtp_url import SmtpUrl
 
 MAX_THREADS: Final = 8
-"""Conversations at a time in one worker; mail servers take some ten from one client. The rest wait for their turn."""
+"""Conversations of one worker at the same time; mail servers allow one client some ten. Further mails wait."""
 
 TIMEOUT_S: Final = 40.0
-"""For a mail, its turn included: a conversation takes 1 s with a server nearby, 10 s with one that looks closely."""
+"""For one mail, including its wait for a thread. A conversation takes 1 s with a server nearby, 10 s with one that
+checks mails closely."""
 
 STEP_TIMEOUT_S: Final = 15.0
 """For one answer of the server, and for connecting to one of its addresses."""
@@ -32,12 +33,13 @@ _ADDRESS: Final = re.compile(r"[^\s<>]+@[^\s<>]+")
 
 
 class NotSent(Exception):
-    """The mail was not sent, or nobody knows; another attempt may do better. The text says why, without addresses."""
+    """The mail was not sent, or the outcome is unknown; another attempt may succeed. The text says why, without
+    addresses."""
 
 
 class SmtpStatistics(NamedTuple):
     """
-    :ivar conversations: that are under way, and hold a thread.
+    :ivar conversations: under way; each holds a thread.
     :ivar waiting: mails that wait for a thread.
     """
 
@@ -46,10 +48,10 @@ class SmtpStatistics(NamedTuple):
 
 
 class Smtp:
-    """Hands messages to one mail server, each by a connection of its own.
+    """Passes messages to one mail server, each on a connection of its own.
 
-    :param hostname: what to call oneself there.
-    :raises OSError: if the authorities cannot be read.
+    :param hostname: the name that this client gives the server.
+    :raises OSError: if the file of authorities cannot be read.
     """
 
     def __init__(self, url: SmtpUrl, *, hostname: str) -> None:
@@ -63,17 +65,17 @@ class Smtp:
         return SmtpStatistics(threads.borrowed_tokens, threads.tasks_waiting)
 
     async def deliver(self, letter: EmailMessage, sender: str, to: str) -> None:
-        """Return once the server has taken the message.
+        """Return once the server has accepted the message.
 
-        Cancelled, it cuts the connection, which ends the thread; whether the message was taken is then unknown.
+        Cancellation cuts the connection, which ends the thread; the outcome is then unknown.
 
-        :raises GiveUp: if the server takes no mail for this address, or not this message, for good.
-        :raises NotSent: if it cannot be reached, is not who it should be, or wants it later.
+        :raises GiveUp: if the server refuses the address or the message for good.
+        :raises NotSent: if the server cannot be reached, has the wrong certificate, or defers the message.
         """
         conversation = _Conversation(self._url, self._hostname, self._context)
         try:
             with trio.fail_after(TIMEOUT_S):
-                # Abandoned, the thread holds its place until it has ended, so there are never more of them.
+                # An abandoned thread keeps its token until it ends, so the limit holds.
                 await trio.to_thread.run_sync(
                     conversation.hold, letter, sender, to, abandon_on_cancel=True, limiter=self._threads
                 )
@@ -84,20 +86,20 @@ class Smtp:
 
 
 class _Conversation:
-    """One connection, from its beginning to its end; `hold` runs in a thread, `cut` in any other."""
+    """One connection, from its beginning to its end. `hold` runs in a thread; any other thread may call `cut`."""
 
     def __init__(self, url: SmtpUrl, hostname: str, context: ssl.SSLContext | None) -> None:
         self._url = url
         self._context = context
-        # Named, smtplib asks no name server for our own name, which may take long.
+        # Without a name given, smtplib would ask a name server for this machine's, which may take long.
         if url.tls == "implicit":
             self._client: smtplib.SMTP = smtplib.SMTP_SSL(
                 local_hostname=hostname, timeout=STEP_TIMEOUT_S, context=context
             )
         else:
             self._client = smtplib.SMTP(local_hostname=hostname, timeout=STEP_TIMEOUT_S)
-        # The name that the certificate must have. smtplib learns it only where its constructor connects, and then
-        # there would be nothing to cut meanwhile.
+        # The name that the certificate must have. smtplib sets it only if its constructor connects, and then `cut`
+        # could not end the connecting.
         self._client._host = url.host  # type: ignore[attr-defined]
         self._is_cut = False
 
@@ -114,23 +116,24 @@ class _Conversation:
         except smtplib.SMTPDataError as error:
             raise self._refusal(error.smtp_code, error.smtp_error, "the message") from None
         except smtplib.SMTPNotSupportedError:
-            # By now that is SMTPUTF8 alone.
+            # Other extensions were checked before: only SMTPUTF8 can be missing here.
             raise GiveUp(f"{self._url} takes no addresses with other letters than those of ASCII") from None
         except smtplib.SMTPResponseException as error:
             raise NotSent(f"{self._url}: {_said(error.smtp_code, error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
             raise NotSent(f"{self._url}: {_one_line(str(error) or type(error).__name__)}") from None
         else:
-            # It is taken; whatever becomes of the farewell.
+            # The server has accepted the message; errors of QUIT do not matter.
             with suppress(smtplib.SMTPException, OSError):
                 self._client.quit()
         finally:
             self._client.close()
 
     def cut(self) -> None:
-        """End it: whoever waits for the server gets an error at once. Afterwards, it does nothing."""
+        """End the connection: a thread that waits for the server gets an error at once. After the end, it does
+        nothing."""
         self._is_cut = True
-        # Not SSLSocket's own shutdown: that takes off the TLS first, and the other thread may be about to write.
+        # Not SSLSocket's own shutdown, which removes TLS first: the other thread may be about to write.
         if (sock := self._client.sock) is not None:
             with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -138,7 +141,7 @@ class _Conversation:
     def _enter(self) -> None:
         client = self._client
         code, reply = client.connect(self._url.host, self._url.port)
-        if self._is_cut:  # Before there was anything to cut.
+        if self._is_cut:  # `cut` came before there was a socket.
             raise NotSent(f"{self._url}: cancelled")
         if code != 220:
             raise smtplib.SMTPConnectError(code, reply)
@@ -161,7 +164,7 @@ class _Conversation:
 
 
 def _said(code: int, reply: bytes | str) -> str:
-    """A reply for logs and dead jobs, which are no place for addresses."""
+    """A reply for logs and dead jobs, without addresses."""
     text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply
     return f"{code} {_one_line(_ADDRESS.sub('...', text))}"
 

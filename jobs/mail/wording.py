@@ -1,4 +1,5 @@
-"""What mails say: each has two templates, `NAME.txt`, whose first line is the subject, and `NAME.html`."""
+"""Subject, text and HTML of mails. Each mail has two templates: `NAME.txt`, which begins with the subject, and
+`NAME.html`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Final, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 MAX_VALUE: Final = 2000
-"""Characters of a value that goes into a mail; links are the longest."""
+"""Characters of a value in a mail; links are the longest values."""
 
 _environment: Final = Environment(
     loader=PackageLoader("jobs.mail"),
@@ -20,7 +21,7 @@ _environment: Final = Environment(
 
 
 class Wording(NamedTuple):
-    """What one mail says, twice over."""
+    """The words of one mail, as text and as HTML."""
 
     subject: str
     text: str
@@ -28,14 +29,15 @@ class Wording(NamedTuple):
 
 
 def names() -> list[str]:
-    """Of the templates that mails are made from."""
+    """The names of all templates."""
     return sorted({name.rpartition(".")[0] for name in _environment.list_templates()} - {"layout"})
 
 
 def word(template: str, **values: str) -> Wording:
-    """
-    :raises jinja2.TemplateNotFound: if there is no such template.
-    :raises jinja2.UndefinedError: if it needs a value that is not given.
+    """The words of a mail.
+
+    :raises jinja2.TemplateNotFound: if the template does not exist.
+    :raises jinja2.UndefinedError: if the template needs a value that is missing.
     """
     plain = {name: one_line(value) for name, value in values.items()}
     subject, _, text = _environment.get_template(f"{template}.txt").render(plain).partition("\n")
@@ -43,16 +45,16 @@ def word(template: str, **values: str) -> Wording:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks and other characters that print nothing: a value stays within its line, or its header."""
+    """The text without line breaks and unprintable characters, so that a value stays within its line or header."""
     kept = ("" if unicodedata.category(each) in _UNSEEN else each if each.isprintable() else " " for each in text)
     return "".join(kept)[:MAX_VALUE]
 
 
 def without_links(text: str) -> str:
-    """A name that somebody else may have chosen, so that no program makes a link of it, and nobody follows one."""
+    """A name that an attacker may have chosen, changed so that no mail program makes a link of it."""
     kept = (each if each.isalnum() or each in "-_'()" else " " for each in one_line(text))
     return " ".join("".join(kept).split())
 
 
 _UNSEEN: Final = frozenset({"Cf", "Cs"})
-"""Marks of formatting, such as those that turn the direction of what follows, and halves of characters."""
+"""Formatting characters, such as those that change the direction of text, and lone surrogates."""

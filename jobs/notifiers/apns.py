@@ -1,4 +1,5 @@
-"""Apple's push service, over HTTP/2, by tokens that our key signs (Apple: Sending notification requests to APNs)."""
+"""Apple's push service, over HTTP/2, with tokens signed by the deployment's key (Apple: Sending notification requests
+to APNs)."""
 
 from __future__ import annotations
 
@@ -17,21 +18,21 @@ from jobs.notifiers.notifier import KEPT_S, TYPE, Notice, TargetGone
 from store.notifiers import ApnsTarget
 
 TOKEN_S: Final = 50 * 60.0
-"""How long a token is used: Apple refuses those of more than an hour, and more than one in 20 minutes."""
+"""How long a token is used. Apple refuses tokens older than an hour, and more than one new token in 20 minutes."""
 
 GONE: Final = frozenset({"Unregistered", "ExpiredToken"})
-"""Reasons for which a device will never be told under this token. BadDeviceToken is none: Apple says that, too, of
-all devices of the other environment (sandbox)."""
+"""Reasons that mean that this token will never reach the device. BadDeviceToken is not among them: Apple gives it for
+all devices of the other environment (sandbox) too."""
 
 STALE: Final = frozenset({"ExpiredProviderToken", "InvalidProviderToken"})
-"""Reasons for which the next attempt is to be made with another token of ours."""
+"""Reasons to sign a new token for the next attempt."""
 
 
 class Apns:
     """
-    :param client: that speaks HTTP/2.
-    :param url: of the service: https://api.push.apple.com, or that of the sandbox.
-    :param key: the .p8 file's text (PEM).
+    :param client: must speak HTTP/2.
+    :param url: of the service: https://api.push.apple.com, or the sandbox's.
+    :param key: the text of the .p8 file (PEM).
     :param key_id: of the key, and `team_id`: of the account; ten characters each.
     :param topic: the app's bundle id.
     """
@@ -65,17 +66,17 @@ class Apns:
 
     async def notify(self, target: ApnsTarget, notice: Notice) -> None:
         """
-        :raises NotifyError: on a refusal, or no answer in time.
-        :raises TargetGone: if the device will never be told under this token.
+        :raises NotifyError: if the service refuses the notice, or does not answer in time.
+        :raises TargetGone: if this token will never reach the device.
         """
         headers = {
             "authorization": f"bearer {self._our_token()}",
             "apns-topic": self._topic,
-            # Apple refuses those of the background that are urgent.
+            # Apple refuses urgent background notifications.
             "apns-push-type": "background" if notice.is_withdrawn else "alert",
             "apns-priority": "5" if notice.is_withdrawn else "10",
             "apns-expiration": str(int(self._clock()) + KEPT_S),
-            # The next notice, or the withdrawal, takes the place of this one.
+            # The next notice, or the withdrawal, replaces this one.
             "apns-collapse-id": TYPE,
         }
         body = msgspec.json.encode({"aps": _aps(notice), **notice.body})
@@ -100,8 +101,8 @@ class Apns:
 
 
 def _aps(notice: Notice) -> dict[str, Any]:
-    """What the device does by itself. The app has the words, in its user's language, and may fetch and decrypt before
-    it shows them; of a withdrawal it takes away what is shown."""
+    """The part that the device handles by itself. The app has the words in its user's language, and may fetch and
+    decrypt messages before it shows them; on a withdrawal, the app removes the notification."""
     if notice.is_withdrawn:
         return {"content-available": 1, "badge": 0}
     alert = {"loc-key": TYPE, "loc-args": [str(notice.unread), str(notice.conversations)]}

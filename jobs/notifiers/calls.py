@@ -1,4 +1,4 @@
-"""Calls to somebody else's service over HTTP: each ends within a deadline, and is answered in few bytes."""
+"""HTTP calls to foreign services, with a deadline and a bounded answer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from msgspec import Struct
 from jobs.notifiers.notifier import NotifyError
 
 TIMEOUT_S: Final = 10.0
-"""For the whole call, with names, connection and TLS; push services answer within one second."""
+"""For the whole call, including names, connection and TLS; push services answer within one second."""
 
 MAX_ANSWER_BYTES: Final = 16 * 1024
-"""Read of an answer; those that are understood here have a few hundred. More is cut off with the connection."""
+"""Read of one answer; the expected answers have a few hundred bytes. A longer answer ends the connection."""
 
 MAX_RETRY_AFTER_S: Final = 86400.0
-"""Longer than a day nobody is left alone: the notice would be of no use."""
+"""The longest Retry-After that counts: a notice is useless after a day."""
 
 
 class Answer(Struct, frozen=True):
-    """An answer, whatever its status."""
+    """An answer with any status."""
 
     status: int
     headers: httpx.Headers
@@ -37,7 +37,7 @@ class Answer(Struct, frozen=True):
         return 200 <= self.status < 300
 
     def json(self) -> dict[str, Any]:
-        """The body, if it is a JSON object; else an empty one: it is somebody else's, and may be anything."""
+        """The body if it is a JSON object, else an empty object: a foreign service may send anything."""
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decoded = msgspec.json.decode(self.body)
             if isinstance(decoded, dict):
@@ -46,28 +46,29 @@ class Answer(Struct, frozen=True):
 
     @property
     def is_our_fault(self) -> bool:
-        """Whether the same again would be refused again, as push services mean it: 4xx, but for "not now"."""
+        """Whether the service would refuse a repetition too, as push services mean it: 4xx, except "not now"."""
         return 400 <= self.status < 500 and self.status not in (408, 425, 429)
 
     def error(self, detail: str = "", *, is_final: bool = False) -> NotifyError:
-        """What to raise of an answer that says no, with the time for which the service wants to be left alone."""
+        """The error to raise for a refusal, with the service's Retry-After."""
         reason = f"status {self.status}" + (f": {detail}" if detail else "")
         retry_after_s = _retry_after_s(self.headers.get("Retry-After", ""))
         return NotifyError(reason, retry_after_s=retry_after_s, is_final=is_final)
 
 
 async def post(client: httpx.AsyncClient, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+    """POST, and read the answer.
+
+    :raises NotifyError: if no answer comes within `TIMEOUT_S`, for any reason.
     """
-    :raises NotifyError: if there is no answer within `TIMEOUT_S`, for whatever reason.
-    """
-    # What is sent uncompressed need not be trusted to be small when it is not.
+    # Without compression, an answer cannot grow after it was counted.
     headers = {**headers, "Accept-Encoding": "identity"}
     body = b""
     try:
-        # httpx' own deadlines are for each read: an answer that trickles would keep to them for ever.
+        # httpx' own deadlines hold for each read: an answer that trickles would never exceed them.
         with trio.fail_after(TIMEOUT_S):
             async with client.stream("POST", url, content=content, headers=headers, timeout=None) as response:
-                # Cancelled rather than left: that ends all the generators that httpx has put one into another.
+                # Cancelled instead of left: this ends all nested generators of httpx.
                 with trio.CancelScope() as reading:
                     async for piece in response.aiter_raw():
                         body += piece
@@ -81,7 +82,7 @@ async def post(client: httpx.AsyncClient, url: str, content: bytes, headers: Map
 
 
 def _retry_after_s(text: str) -> float | None:
-    """Of a Retry-After header (RFC 9110, section 10.2.3); None if it is none."""
+    """The seconds of a Retry-After header (RFC 9110, section 10.2.3); None if it is invalid."""
     if text.isascii() and text.isdecimal() and len(text) < 10:
         return min(float(text), MAX_RETRY_AFTER_S)
     try:

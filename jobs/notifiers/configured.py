@@ -1,4 +1,4 @@
-"""The notifiers that a configuration has keys for."""
+"""The notifiers for which the configuration has keys."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from store.notifiers import Target, WebhookTarget, kind_of
 
 
 class Notifiers:
-    """One for each kind that is configured, and the deployment's own webhook.
+    """One notifier for each configured kind, and the deployment's own webhook.
 
-    :ivar has_deployment: there is such a webhook.
+    :ivar has_deployment: whether the deployment has a webhook.
     """
 
     def __init__(self, by_kind: Mapping[str, Notifier], deployment: tuple[Notifier, WebhookTarget] | None) -> None:
@@ -39,8 +39,8 @@ class Notifiers:
     async def notify(self, target: Target | None, notice: Notice) -> None:
         """
         :param target: None for the deployment's webhook.
-        :raises NotifyError: if the notice was not taken, or there is no notifier for it (any more).
-        :raises TargetGone: if the target is to be forgotten.
+        :raises NotifyError: if the notice was not taken, or this kind is not configured.
+        :raises TargetGone: if the caller must delete the target.
         """
         if target is None:
             if self._deployment is None:
@@ -59,17 +59,17 @@ class Notifiers:
 async def open_notifiers(
     config: Config, mailer: Mailer | None = None, *, context: SSLContext | None = None
 ) -> AsyncGenerator[Notifiers, None]:
-    """Notifiers with the connections that they need, until the end of the block.
+    """The notifiers, with their HTTP clients, until the block ends.
 
-    :param mailer: None if no mail is to be sent.
-    :param context: whose certificates are trusted; by default those that httpx trusts.
+    :param mailer: None if this deployment sends no mail.
+    :param context: the trusted certificates; by default those that httpx trusts.
     :raises ConfigError: if a key cannot be read.
     """
     context = context or httpx.create_ssl_context()
     guarded = GuardedTransport(context, config.notifier_networks_allowed)
     async with (
         httpx.AsyncClient(transport=LoneStreams(context)) as services,
-        # A proxy of the environment would resolve names itself.
+        # A proxy from the environment would resolve names itself.
         httpx.AsyncClient(transport=guarded, trust_env=False) as outside,
         httpx.AsyncClient(verify=context) as own,
     ):
@@ -112,8 +112,8 @@ def _fcm(config: Config, client: httpx.AsyncClient) -> Fcm:
 
 
 def _text_of(value: str, *, begins: str) -> str:
-    """A text that stands in a variable itself, or in the file that the variable names."""
+    """The text that a variable contains, or that the file contains which it names."""
     if value.lstrip().startswith(begins):
-        # Where a variable is one line, the lines of a key are separated by \n.
+        # In a variable of one line, \n separates the lines of a key.
         return value.replace("\\n", "\n") if begins == "-----" else value
     return Path(value).read_text()

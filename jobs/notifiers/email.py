@@ -1,4 +1,4 @@
-"""E-mail: a few words that something waits, to the address that the user has verified."""
+"""E-mail: tells a user at the verified address how many messages wait."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from store.notifiers import EmailTarget
 
 
 class Email:
-    """Mails notices, by the template `offline_notice`. A mail cannot be withdrawn, so nobody asks for that."""
+    """Mails notices, by the template `offline_notice`. A mail cannot be withdrawn, so callers do not withdraw it."""
 
     def __init__(self, mailer: Mailer) -> None:
         self._mailer = mailer
 
     async def notify(self, target: EmailTarget, notice: Notice) -> None:
         """
-        :raises NotifyError: if the mailer fails, however it does.
+        :raises NotifyError: if the mailer raises any error.
         """
         try:
             await self._mailer.send(
@@ -27,5 +27,5 @@ class Email:
                 conversations=str(notice.conversations),
             )
         except Exception as error:
-            # How a mailer fails is its own affair; here a notice was not taken.
+            # For callers, each error of the mailer means that the notice was not taken.
             raise NotifyError(f"{type(error).__name__}: {error}", is_final=isinstance(error, GiveUp)) from error

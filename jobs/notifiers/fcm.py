@@ -1,4 +1,4 @@
-"""Firebase Cloud Messaging, by its HTTP v1 interface and the account of a service (Firebase: "FCM v1 API")."""
+"""Firebase Cloud Messaging, by its HTTP v1 interface and a service account (Firebase: "FCM v1 API")."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from store.notifiers import FcmTarget
 SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
 
 ASSERTION_S: Final = 3600
-"""How long the assertion may be exchanged for a token: Google takes no longer ones."""
+"""Lifetime of the assertion that is exchanged for a token; Google accepts no longer one."""
 
 MARGIN_S: Final = 300.0
-"""A token is not used in its last minutes: clocks differ, and calls take their time."""
+"""A token is not used in its last minutes, since clocks differ and calls take time."""
 
 GONE: Final = "UNREGISTERED"
-"""The error code for which a device will never be told under this token. Where the credentials are another
-project's, FCM says something else of all devices."""
+"""The error code that means that this token will never reach the device. FCM uses other codes if the credentials belong
+to another project."""
 
 
 class Credentials(Struct, frozen=True):
-    """The JSON file of a service account, as far as it matters."""
+    """The fields of a service account's JSON file that are used here."""
 
     project_id: str
     client_email: str
@@ -44,7 +44,7 @@ class Credentials(Struct, frozen=True):
 
 class Fcm:
     """
-    :param client: that speaks HTTP/2.
+    :param client: must speak HTTP/2.
     :param url: of the service: https://fcm.googleapis.com
     :param credentials: the text of a service account's JSON file.
     """
@@ -72,18 +72,18 @@ class Fcm:
 
     async def notify(self, target: FcmTarget, notice: Notice) -> None:
         """
-        :raises NotifyError: on a refusal, or no answer in time.
-        :raises TargetGone: if the device will never be told under this token.
+        :raises NotifyError: if the service refuses the notice, or does not answer in time.
+        :raises TargetGone: if this token will never reach the device.
         """
         token = await self._access_token()
         message = {
             "token": target.token,
-            # Its values are texts, whatever they are.
+            # FCM allows only strings as values.
             "data": {name: str(value) for name, value in notice.body.items()},
             "android": {
-                # The next notice, or the withdrawal, takes the place of this one.
+                # The next notice, or the withdrawal, replaces this one.
                 "collapse_key": TYPE,
-                # Of those that a user sees nothing of, FCM lets few be urgent.
+                # FCM allows few urgent messages that the user does not see.
                 "priority": "normal" if notice.is_withdrawn else "high",
                 "ttl": f"{KEPT_S}s",
             },
@@ -101,9 +101,9 @@ class Fcm:
         raise answer.error(code, is_final=answer.is_our_fault and not is_stale)
 
     async def _access_token(self) -> str:
-        """The token for our account; one task asks for another, the others wait for it.
+        """The token for the service account; one call renews it while the others wait.
 
-        :raises NotifyError: if none is to be had.
+        :raises NotifyError: if the service issues no token.
         """
         async with self._renewing:
             if not self._token or self._clock() >= self._expires:
@@ -131,7 +131,7 @@ class Fcm:
 
 
 def _code(answer: Answer) -> str:
-    """FCM's code of an error; "" if it has none."""
+    """FCM's error code; empty if the answer has none."""
     for detail in _details(answer):
         if str(detail.get("@type", "")).endswith("/google.firebase.fcm.v1.FcmError"):
             return str(detail.get("errorCode", ""))

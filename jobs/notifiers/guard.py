@@ -1,7 +1,7 @@
-"""Calls to URLs that users gave lead out of here: no such URL reaches what only this machine's network does.
+"""Guards calls to URLs that users gave: they reach public addresses, and nothing inside this machine's network.
 
-A name is resolved once, all that it stands for is checked, and the connection goes to an address that was checked: a
-name that stands for another address a moment later (DNS rebinding) gains nothing. TLS still asks for the name.
+The guard resolves a name once, checks all of its addresses, and connects to a checked address. So a name that resolves
+to another address a moment later (DNS rebinding) gains nothing. TLS still verifies the name.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
 
 ATTEMPT_S: Final = 3.0
-"""For connecting to one of several addresses; the next one is tried then."""
+"""For connecting to one of several addresses; then the guard tries the next one."""
 
 MAX_CONNECTIONS: Final = 100
-"""At a time; more than a worker has jobs."""
+"""Connections at the same time; more than a worker has jobs."""
 
 _NAT64: Final = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
-"""RFC 6052 and 8215: IPv4 inside of IPv6."""
+"""RFC 6052 and 8215: IPv4 inside IPv6."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is somewhere on the Internet, and one place there; what carries another address is as that is."""
+    """Whether the address is a single place on the Internet. If it contains an IPv4 address, that one counts as
+    well."""
     if isinstance(address, IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
         if inner is None and any(address in network for network in _NAT64):
@@ -40,18 +41,18 @@ def is_public(address: Address) -> bool:
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):
-    """HTTP/1.1 to public addresses: no call shares a connection with another, of another user.
+    """HTTP/1.1 to public addresses; calls never run on one connection at the same time.
 
-    :param allowed: networks that are as good as public ones.
+    :param allowed: networks that count as public.
     """
 
     def __init__(self, context: ssl.SSLContext, allowed: Iterable[Network]) -> None:
         super().__init__(verify=context)
-        # httpx passes on all options of the pool but the one that says how to connect.
+        # httpx passes on all options of the pool except the network backend.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
             max_connections=MAX_CONNECTIONS,
-            # Somebody else's server is seldom the one that is called next.
+            # The next call seldom goes to the same server.
             max_keepalive_connections=10,
             keepalive_expiry=5.0,
             network_backend=_Guard(tuple(allowed)),
@@ -80,14 +81,15 @@ class _Guard(httpcore.AsyncNetworkBackend):
         raise error
 
     async def _resolve(self, host: str, port: int) -> list[Address]:
-        """
-        :raises httpcore.ConnectError: if there is no such host, or any of its addresses is not to be called.
+        """The addresses of a host.
+
+        :raises httpcore.ConnectError: if the host does not exist, or any of its addresses is not allowed.
         """
         try:
             found = await trio.socket.getaddrinfo(host.strip("[]"), port, type=trio.socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from None
-        # An address of a link may have a zone ("%eth0"): it is refused as what it is.
+        # A link-local address may have a zone ("%eth0"); the check refuses it like any other.
         addresses = list(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))
         for address in addresses:
             if not is_public(address) and not any(address in network for network in self._allowed):

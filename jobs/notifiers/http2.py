@@ -1,7 +1,7 @@
 """HTTP/2 with one call at a time on each connection.
 
-Calls that share a connection of httpcore take turns in reading it: one whose answer has been read already waits until
-whoever reads next has got something, too. So a call that is never answered would hold up others until it is given up.
+Calls that share a connection of httpcore take turns in reading it: a call whose answer has been read already waits
+until the next reader gets data too. So a call without an answer would delay the others until its timeout.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Final
 import httpx
 
 IDLE_S: Final = 60.0
-"""How long a connection is kept for the next call. Apple asks for connections that last; silent ones are dropped by
-routers in between, some after two minutes, and nobody is told."""
+"""How long a connection is kept for the next call. Apple asks for long connections; routers drop silent ones, some
+after two minutes, without telling either end."""
 
 
 class LoneStreams(httpx.AsyncBaseTransport):
-    """As many connections as there are calls at a time, and the last used ones first."""
+    """One connection for each call that is under way; the connection used last is reused first."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -55,7 +55,7 @@ class LoneStreams(httpx.AsyncBaseTransport):
 
 
 class _Stream(httpx.AsyncByteStream):
-    """An answer; `on_close` is called once, when it has been read or is not to be."""
+    """The body of an answer; calls `on_close` once, when the body is read or abandoned."""
 
     def __init__(self, stream: httpx.AsyncByteStream, on_close: Callable[[], None]) -> None:
         self._stream = stream

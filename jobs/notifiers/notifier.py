@@ -1,4 +1,4 @@
-"""What all notifiers have in common: what they are told, and how they fail."""
+"""The interface of all notifiers: the notice, and the errors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ TYPE: Final = "offline_notice"
 WITHDRAWN: Final = "withdrawn"
 
 KEPT_S: Final = round(NOTICE_KEPT_S)
-"""How long a push service keeps a notice for a device that is off: the longest that all of them take. It keeps one: the
-next takes its place, and so does what withdraws it."""
+"""How long a push service keeps a notice for a device that is off: the longest time that all services allow. It keeps
+one notice: the next notice or the withdrawal replaces it."""
 
 
 class Notice(Struct, frozen=True):
-    """So many messages wait for a user. It says nothing of what, where, or from whom.
+    """Tells how many messages wait for a user, and neither contents nor conversations nor senders.
 
-    :ivar id: its name; the same again is a repetition.
+    :ivar id: its name; a notice with the same id is a repetition.
     :ivar unread, conversations: how many messages are unread, in how many conversations.
-    :ivar is_withdrawn: instead, everything that the notice of this name was about is read.
+    :ivar is_withdrawn: withdraws the notice of this id: all of its messages are read.
     """
 
     id: str
@@ -38,18 +38,18 @@ class Notice(Struct, frozen=True):
 
     @property
     def body(self) -> dict[str, str | int]:
-        """As push services get it: the device knows whose it is."""
+        """The body for push services, without the user, whom the device knows."""
         if self.is_withdrawn:
             return {"type": WITHDRAWN, "notice": self.id}
         return {"type": TYPE, "notice": self.id, "unread": self.unread, "conversations": self.conversations}
 
 
 class NotifyError(Exception):
-    """The notice was not taken. The text says why.
+    """The service did not take the notice. The text says why.
 
-    :ivar retry_after_s: how long the service asked to be left alone; None if it did not.
-    :ivar is_final: another attempt would fare no better, until an operator or the user has changed something. The
-        target stays: what our wrong configuration may cause is no reason to forget everybody's.
+    :ivar retry_after_s: the service's Retry-After; None without one.
+    :ivar is_final: no attempt can succeed until an operator or the user changes something. The target stays, since a
+        wrong configuration of ours must not delete the targets of all users.
     """
 
     def __init__(self, reason: str, *, retry_after_s: float | None = None, is_final: bool = False) -> None:
@@ -59,18 +59,18 @@ class NotifyError(Exception):
 
 
 class TargetGone(Exception):
-    """There is nobody any more to be told this way: the target is to be forgotten. The text says who said so."""
+    """The target no longer exists, and the caller must delete it. The text says how the service told so."""
 
 
 class Notifier(Protocol):
-    """One way to tell a user."""
+    """Tells users by one kind of service."""
 
     async def notify(self, target: Any, notice: Notice) -> None:
-        """Return once the notice, or its withdrawal, was taken.
+        """Return once the service has taken the notice or its withdrawal.
 
-        Within `TIMEOUT_S` (`jobs.notifiers.calls`), or as long as a mail may take.
+        It takes at most `TIMEOUT_S` (`jobs.notifiers.calls`), or as long as a mail may take.
 
         :param target: of this notifier's kind.
-        :raises NotifyError: if it was not.
-        :raises TargetGone: if it never will be.
+        :raises NotifyError: if the service did not take the notice.
+        :raises TargetGone: if it never will.
         """

@@ -1,8 +1,8 @@
-"""Web Push (RFC 8030), to browsers and whatever else subscribes by the Push API.
+"""Web Push (RFC 8030), to browsers and other clients of the Push API.
 
-A notice is encrypted for the subscription (RFC 8291), so that the push service cannot read even the little that it
-says, and the service is told who sends (VAPID, RFC 8292). Both by the libraries that pywebpush is made of, whose
-authors are those of Mozilla's push service; pywebpush itself sends by requests or aiohttp.
+A notice is encrypted for the subscription (RFC 8291), so that the push service cannot read even these few numbers, and
+a VAPID token names the sender to the service (RFC 8292). Both use the libraries below pywebpush, by the authors of
+Mozilla's push service; pywebpush itself sends by requests or aiohttp.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from jobs.notifiers.notifier import KEPT_S, TYPE, Notice, NotifyError, TargetGon
 from store.notifiers import WebPushTarget
 
 TOKEN_S: Final = 12 * 3600
-"""How long a VAPID token is good: at most 24 hours (RFC 8292, section 2), less what clocks differ by."""
+"""Lifetime of a VAPID token: at most 24 hours (RFC 8292, section 2), less the difference of clocks."""
 
 
 class WebPush:
     """
-    :param client: that leads out of here (`jobs.notifiers.guard`): endpoints are URLs that users gave.
+    :param client: a guarded one (`jobs.notifiers.guard`): endpoints are URLs that users gave.
     :param private_key: the 32 bytes of a P-256 key, in base64url.
     :param contact: a `mailto:` or `https:` URL, for the push service's operators.
     """
@@ -44,15 +44,15 @@ class WebPush:
 
     async def notify(self, target: WebPushTarget, notice: Notice) -> None:
         """
-        :raises NotifyError: on a refusal, or no answer in time.
-        :raises TargetGone: if the subscription has ended (404, 410), or never was one.
+        :raises NotifyError: if the service refuses the notice, or does not answer in time.
+        :raises TargetGone: if the subscription has ended (404, 410), or its keys are invalid.
         """
         headers = {
             "Content-Encoding": "aes128gcm",
             "Content-Type": "application/octet-stream",
             "TTL": str(KEPT_S),
             "Urgency": "normal" if notice.is_withdrawn else "high",
-            # The next notice, or the withdrawal, takes the place of this one (RFC 8030, section 5.4).
+            # The next notice, or the withdrawal, replaces this one (RFC 8030, section 5.4).
             "Topic": TYPE,
             **self._authorization(target.endpoint),
         }
@@ -77,9 +77,9 @@ class WebPush:
 
 
 def encrypt(target: WebPushTarget, body: Any) -> bytes:
-    """The body as JSON, for the subscription alone.
+    """The body as JSON, encrypted for the subscription.
 
-    :raises TargetGone: if its keys are none.
+    :raises TargetGone: if the subscription's keys are invalid.
     """
     try:
         encrypted: bytes = http_ece.encrypt(

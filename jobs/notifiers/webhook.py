@@ -1,7 +1,7 @@
-"""Webhooks: told that something waits for a user, never what, and signed, so that they know who says so.
+"""Webhooks: a POST tells how many messages wait for a user. It is signed, so that the receiver can verify the sender.
 
-The signature is that of Standard Webhooks (standardwebhooks.com), which has libraries to check it in many languages;
-`docs/webhooks.md` says how, and has the check in a few lines of Python.
+The signature follows Standard Webhooks (standardwebhooks.com), which has libraries to verify it in many languages.
+`docs/webhooks.md` explains it, with the check in a few lines of Python.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def signature(secret: str, id_: str, timestamp: int, body: bytes) -> str:
 class Webhook:
     """POSTs notices as JSON to a URL.
 
-    `{"type": "offline_notice", "notice": ID, "unread": N, "conversations": N, "user": UUID}`, or, once all of that is
-    read, `{"type": "withdrawn", "notice": ID, "user": UUID}`.
+    `{"type": "offline_notice", "notice": ID, "unread": N, "conversations": N, "user": UUID}`, or, once all of these
+    messages are read, `{"type": "withdrawn", "notice": ID, "user": UUID}`.
 
-    :param client: for URLs that users gave, one that leads out of here (`jobs.notifiers.guard`).
-    :param is_forgettable: whether a URL that answers 410 is gone for good.
+    :param client: for URLs that users gave, a guarded one (`jobs.notifiers.guard`).
+    :param is_forgettable: whether the caller may delete a URL that answers 410.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Webhook:
         self._clock = clock
 
     async def notify(self, target: WebhookTarget, notice: Notice) -> None:
-        """Anything but 2xx is a refusal, a redirect, too.
+        """Any status except 2xx is a refusal, redirects included.
 
-        :raises NotifyError: on a refusal, or no answer in time.
+        :raises NotifyError: if the URL refuses the notice, or does not answer in time.
         :raises TargetGone: if the URL is gone for good.
         """
         body = msgspec.json.encode({**notice.body, "user": notice.user})
-        # It tells events apart: the withdrawal is another one.
+        # The id tells events apart, and the withdrawal is a separate event.
         id_ = f"{notice.id}-{WITHDRAWN}" if notice.is_withdrawn else notice.id
         headers = {"Content-Type": "application/json", "webhook-id": id_}
         if target.secret:

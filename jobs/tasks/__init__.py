@@ -3,14 +3,14 @@
 | module | about |
 |---|---|
 | `registry` | all tasks, with what each needs and how its jobs run |
-| `debounce` | a loop: messages that nobody took or read in time become jobs `offline_notice` |
+| `debounce` | a loop: messages that were not delivered or read in time become jobs `offline_notice` |
 | `notices` | `offline_notice`, `notify`: tell a user's notifiers that messages wait, or withdraw a notice |
 | `pauses` | decides when a notifier may be told again |
 | `quiet` | how long a user's quiet hours last |
 | `mail` | `verify_email`, `new_device`, `digests`, `digest`: send mail |
 | `retention` | `retention`: delete messages whose lifetime is over |
 | `forget` | `forget`, `expired_tokens`: delete old keys of sends, changes, dead jobs and tokens |
-| `orphans` | `orphaned_attachments`, `orphaned_objects`: delete files to which nothing refers |
+| `orphans` | `orphaned_attachments`, `orphaned_objects`: delete files that nothing refers to |
 | `analytics` | `analytics`, `recount`: figures by day |
 | `batches` | runs a task in small batches, with pauses |
 """

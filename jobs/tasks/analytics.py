@@ -1,4 +1,4 @@
-"""The tasks `analytics` and `recount`: figures by day, brought up to date, or looked at again for one day."""
+"""The tasks `analytics` and `recount`: update the figures by day, or count one day again."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from store.postgres.pool import Pool
 log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 300.0
-"""How old the figures of today may be, but for messages and latencies, which are counted as they come."""
+"""The greatest age of today's figures, except messages and latencies, which are counted as they come."""
 
 MAX_FORGOTTEN: Final = 100
-"""Transactions in which one run forgets: half a million rows; the next run goes on."""
+"""Transactions of one run that delete old rows: half a million rows; the next run goes on."""
 
 OBJECTS_S: Final = 120.0
-"""For listing the object store; in one that takes longer the figure is left out."""
+"""For listing the object store; if it takes longer, the figure stays empty."""
 
 PAUSE_S: Final = 0.1
-"""Between transactions that forget: sends come first."""
+"""Between transactions that delete rows, so that sends are not delayed."""
 
 
 class Analytics:
     """Figures by day (`store.analytics`).
 
-    :param objects: the object store, all of which is listed once a day; None: there is none.
+    :param objects: the object store, listed once a day; None without one.
     """
 
     def __init__(self, pool: Pool, objects: Objects | None = None) -> None:
@@ -39,7 +39,7 @@ class Analytics:
         self._objects = objects
 
     async def analytics(self, job: Job) -> None:
-        """Bring all figures up to date. It may end anywhere, and be run at any time: the next run finds the same."""
+        """Update all figures. A run may end at any point: the next run counts the same again."""
         pool = self._pool
         while True:
             unclosed = await analytics.unclosed(pool)
@@ -48,7 +48,7 @@ class Analytics:
             await analytics.count_day(pool, unclosed.day)
             await analytics.close_day(pool, unclosed.day)
             await job.report(f"closed {unclosed.day}")
-        # Who was active yesterday may come late, from a gateway that could not reach Postgres.
+        # A gateway that could not reach Postgres reports yesterday's active users late.
         for day in (unclosed.today - timedelta(days=1), unclosed.today):
             await analytics.count_day(pool, day)
         await analytics.note_storage(pool)
@@ -59,7 +59,7 @@ class Analytics:
         await self._note_objects()
 
     async def recount(self, job: Job, day: date) -> None:
-        """Look at one day again, from the tables as far as they are still there. The same every time."""
+        """Count one day again, from the rows that still exist. Repeating it gives the same figures."""
         now = await analytics.today(self._pool)
         if day > now:
             raise GiveUp(f"{day} is yet to come; today is {now} in UTC")

@@ -1,4 +1,4 @@
-"""Work that is done in small batches: short transactions, with pauses for others between them."""
+"""Runs a task in small batches: short transactions, with pauses between them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import trio
 from jobs.engine.job import Job
 
 PAUSE_S: Final = 0.1
-"""Between batches: sends come first."""
+"""Between batches, so that sends are not delayed."""
 
 MAX_RUN_S: Final = 30.0
-"""After this a run ends with the batch that it is at; the next run goes on."""
+"""After this, a run ends with its present batch; the next run goes on."""
 
 TIMEOUT_S: Final = 120.0
-"""For a run of such a task: its batches, and the longest that the last one may take."""
+"""Timeout of such a task: `MAX_RUN_S`, and time for the last batch."""
 
 
 async def in_batches(job: Job, batch: Callable[[], Awaitable[int]], what: str) -> bool:
-    """Run batches until one finds nothing, or time is up; whether there was nothing left.
+    """Run batches until one finds nothing to do, or `MAX_RUN_S` is over; returns whether nothing was left.
 
-    :param batch: does some of it, in transactions of its own; how much.
-    :param what: of what, for the progress of the job.
+    :param batch: does a part, in transactions of its own, and returns how many items it handled.
+    :param what: the name of the items in progress reports.
     """
     ends_at = trio.current_time() + MAX_RUN_S
     done = 0

@@ -18,17 +18,17 @@ from store.postgres.pool import Pool
 log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.5
-"""How often to look for windows that have ended; more often if the window itself is shorter."""
+"""How often to look for ended windows; more often if the window itself is shorter."""
 
 LOOK_S: Final = 2.0
 """How often to look for notices that have become pointless."""
 
 LOOK_BATCH: Final = 200
-"""Notices in one query, which reads the marks of as many users: some 20 ms for all of them."""
+"""Notices in one query, which reads the marks of their users: some 20 ms in total."""
 
 
 class Debounce:
-    """Run `run` in a nursery. Any number of workers may do this at once.
+    """Run `run` in a nursery. Any number of workers may run this loop at the same time.
 
     :param window_s: how long a message may stay undelivered before its recipients are notified.
     :param read_window_s: how long a delivered message may stay unread before other devices are notified.
@@ -40,7 +40,7 @@ class Debounce:
         self._read_window_s = read_window_s
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_windows_forever)
             nursery.start_soon(self._withdraw_forever)

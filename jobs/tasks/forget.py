@@ -1,5 +1,5 @@
-"""The tasks `forget` and `expired_tokens`: keys of sends whose retries are refused by now, changes that are so old that
-a cursor from before them is refused, jobs that have been dead for long, and tokens that ended long ago."""
+"""The tasks `forget` and `expired_tokens` delete what nothing needs: idempotency keys so old that retries are refused,
+changes so old that a cursor from before them is refused, jobs that died long ago, and tokens that ended long ago."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from store.postgres.pool import Pool
 from store.revisions import forget_revisions
 
 BATCH: Final = 2000
-"""Keys of one transaction: some 20 ms."""
+"""Keys in one transaction: some 20 ms."""
 
 TOKENS: Final = 500
-"""Devices of one transaction: each is written with its indexes."""
+"""Devices in one transaction. Each write of a device writes its indexes too."""
 
 DEAD_JOBS_DAYS: Final = 90
-"""How long dead jobs are kept for an operator to look at."""
+"""How long operators can inspect dead jobs."""
 
 
 class Forgetting:
-    """What the tasks need. Both may run twice at once."""
+    """The handlers. Two runs of each may overlap."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def forget(self, job: Job) -> None:
-        """Forget keys, changes and dead jobs, until there is nothing more or the time is used up."""
+        """Delete old keys, changes and dead jobs, until none are left or the time is over."""
         await in_batches(job, self._forget_some, "looked at")
 
     async def expired_tokens(self, job: Job) -> None:
-        """Forget tokens that have expired or were revoked, and those before a refresh; likewise."""
+        """Delete tokens that expired, were revoked or were replaced by a refresh, until none are left or the time is
+        over."""
         await in_batches(job, lambda: forget_tokens(self._pool, limit=TOKENS), "tokens")
 
     async def _forget_some(self) -> int:

@@ -1,6 +1,7 @@
 """The tasks that send mail: `verify_email`, `new_device`, `digests` and `digest`.
 
-Their payloads are ids; what a mail says is looked up when it is written, and so is whether it is still wanted.
+Their payloads are ids. A handler reads from Postgres whether the mail is still wanted, and its contents, just before it
+sends the mail.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from store.postgres.pool import Pool
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 200
-"""Users of one query of `digests`: their conversations are counted in it, some 20 ms for all of them."""
+"""Users in one query of `digests`, which counts their conversations: some 20 ms in total."""
 
 
 class MailTasks:
-    """The handlers, with what they need."""
+    """The handlers."""
 
     def __init__(self, pool: Pool, mailer: Mailer) -> None:
         self._pool = pool
         self._mailer = mailer
 
     async def verify_email(self, job: Job, user: UUID) -> None:
-        """Ask whoever reads what is sent to a user's address whether it is theirs. Who cannot is told no more there,
-        and nothing of whose account it is: names can be chosen to be read by strangers.
+        """Ask the reader of an address to confirm that a user may use it. The mail names no account: a stranger may
+        read it, and users can choose names to be read by strangers.
 
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
@@ -43,7 +44,7 @@ class MailTasks:
         await self._mailer.send(mail.address, "verify_email", key=f"{job.id} {mail.token}", link=link)
 
     async def new_device(self, job: Job, user: UUID, device: UUID) -> None:
-        """Tell a user of a device that somebody has logged in with.
+        """Tell a user that a new device has logged in to the account.
 
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
@@ -62,7 +63,8 @@ class MailTasks:
         )
 
     async def digests(self, job: Job) -> None:
-        """Enqueue a digest for each user whose hour has come, if something is unread; in batches, until none is due."""
+        """Enqueue a digest for each user whose hour has come and who has unread messages; in batches, until none is
+        due."""
         if not self._mailer.is_configured:
             log.info("mail_not_sent", template="digest", hint="set SMTP_URL, MAIL_FROM and PUBLIC_URL")
             return
@@ -77,7 +79,7 @@ class MailTasks:
             log.info("digests_due", users=users, digests=mails)
 
     async def digest(self, job: Job, user: UUID) -> None:
-        """Tell a user how much is unread, if anything still is: numbers, and neither content nor names.
+        """Tell a user how many messages are unread, if any: numbers, and neither content nor names.
 
         :raises GiveUp, NotSent: see `Mailer.send`.
         """

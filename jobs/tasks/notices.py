@@ -1,8 +1,8 @@
-"""The tasks that tell a user who is away that something waits: how much, nothing else, and once until the user is back.
+"""The tasks that tell an absent user how many messages wait, and nothing else; once until the user is back.
 
-`offline_notice` looks which notifiers of the user are to be told, and when, and hands out a job `notify` for each of
-them, so that one that fails neither repeats nor delays the others. `notify` looks again as late as it can, and tells
-its notifier, or withdraws what it was told. `jobs.tasks.pauses` decides for both.
+`offline_notice` decides which notifiers of the user to tell, and when, and enqueues a job `notify` for each of them, so
+that a failing notifier neither repeats nor delays the others. `notify` checks again as late as possible, and tells its
+notifier, or withdraws the last notice. `jobs.tasks.pauses` decides for both.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from store.postgres.pool import Pool
 log = structlog.get_logger(__name__)
 
 MAX_RETRY_AFTER_S: Final = 3600.0
-"""A service that asks to be left alone for longer is asked again after this; and after `PATIENCE_S` of failures such
-answers count as attempts, so that every notice comes to an end."""
+"""The longest wait that a service's Retry-After gets. After `PATIENCE_S` of failures, such answers count as attempts,
+so that every job ends."""
 
 PATIENCE_S: Final = 6 * 3600.0
 
 MIN_RETRY_AFTER_S: Final = 30.0
-"""Who says "in a second" says it to all: such an answer costs no attempt, so it must not cost many calls."""
+"""The shortest wait. A service that answers "in a second" says so to all; as such answers cost no attempt, they must
+not cause many calls."""
 
 FORGET_AFTER_S: Final = 14 * 86400.0
-"""A user's notifier that has failed for so long, and `FORGET_AFTER` times, is forgotten: nobody looks after it."""
+"""A notifier is deleted once it has failed for this time and `FORGET_AFTER` times: its user does not use it."""
 
 FORGET_AFTER: Final = 20
-"""More attempts than one notice gets: one notice a fortnight after another, both on a bad day, are no reason."""
+"""More attempts than one notice gets: two notices that fail a fortnight apart must not delete a notifier."""
 
 
 class Notices:
@@ -55,9 +56,9 @@ class Notices:
         self._pauses_s = pauses_s
 
     async def offline_notice(self, job: Job, user: UUID) -> None:
-        """The task at the end of a window: what waits is undelivered, or unread for long, so notifiers are told.
+        """Run at the end of a window: messages are undelivered, or unread for long, so notifiers are told.
 
-        Once more, it hands out the same notice, which each notifier takes once.
+        A repetition hands out the same notice, and each notifier takes a notice once.
 
         :raises Snooze: in the user's quiet hours, until their end.
         """
@@ -70,7 +71,7 @@ class Notices:
             return
         _respect_quiet_hours(context)
         if not context.notifiers:
-            # Nobody to tell: the log is where an operator finds out.
+            # The user has no notifier: operators find the notice in the log.
             log.info("offline_notice", type=TYPE, notice=f"{job.id}-{job.version}", user=str(user))
             return
         delays_s = {state.notifier: delay_s(context, state, self._pauses_s) for state in context.notifiers}
@@ -79,14 +80,14 @@ class Notices:
             await store.enqueue_notices(self._pool, user.bytes, job=int(job.id), delays_s=told)
 
     async def notify(self, job: Job, notifier: UUID | None, user: UUID, notice: str) -> None:
-        """The task for one notifier: looks whether the notice is still wanted, and sends it; or withdraws the last one,
-        if everything that it was about is read.
+        """Send one notifier its notice, if it is still wanted; or withdraw the last notice, if all its messages are
+        read.
 
         :param notifier: None for the deployment's webhook.
-        :param notice: its name.
-        :raises Snooze: in quiet hours, in the pause after the last notice, or if the service asks to be left alone.
-        :raises NotifyError: if it was not taken.
-        :raises GiveUp: if it never will be.
+        :param notice: the notice's name.
+        :raises Snooze: in quiet hours, in the pause after the last notice, or if the service says Retry-After.
+        :raises NotifyError: if the service did not take the notice.
+        :raises GiveUp: if the service will never take it.
         """
         context = await store.notice_context(
             self._pool,
@@ -125,7 +126,7 @@ class Notices:
             log.info("notice_withdrawn", job=job.id, attempt=job.attempt, notifier=_name(state))
 
     async def _is_taken(self, job: Job, state: NotifierState, notice: Notice) -> bool:
-        """Whether the notifier took it; if not, it is gone.
+        """Whether the notifier took the notice; if not, the notifier is deleted.
 
         :raises Snooze, NotifyError, GiveUp: as `notify`.
         """
@@ -145,7 +146,7 @@ class Notices:
         return True
 
     async def _failed(self, notifier: bytes, target: Target, error: NotifyError) -> None:
-        """Returns only if the notifier is forgotten."""
+        """Count the failure. Returns only if it deletes the notifier."""
         failing_s, failures = await store.note_failure(self._pool, notifier, str(error))
         if failing_s >= FORGET_AFTER_S and failures >= FORGET_AFTER:
             log.info("notifier_forgotten", notifier=str(UUID(bytes=notifier)), failures=failures, reason=str(error))
@@ -160,7 +161,7 @@ class Notices:
     async def _nothing_to_tell(self, job: Job, user: UUID, context: NoticeContext | None) -> None:
         log.info("notice_not_needed", job=job.id)
         if context is not None and context.unread and not context.is_undelivered:
-            # It was delivered before this job's turn, and no read window was opened for it.
+            # A device took the messages before this job ran, and they have no read window yet.
             await outbox.wait_for_read(self._pool, user.bytes, window_s=self._read_after_s)
 
 

@@ -1,4 +1,4 @@
-"""Removing files that nothing refers to any more: attachments without a message, and objects without an attachment."""
+"""The tasks that delete orphaned files: attachments without a message, and objects without an attachment."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from store.postgres.pool import Pool
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 100
-"""Attachments of one transaction, and of one deletion: 200 objects, of which eight are deleted at a time."""
+"""Attachments in one transaction, and in one deletion: 200 objects; the store deletes eight at a time."""
 
 CONVERSATIONS: Final = 1000
-"""That one run looks at for what lies below floors: three probes of an index for each, some 10 ms. Mostly there is
-nothing: what lies below a floor is deleted soon, and loses its attachments then."""
+"""Conversations in which one run looks for attachments below the floor: three probes of an index each, some 10 ms in
+total. Most have none: retention soon deletes messages below a floor, and orphans their attachments."""
 
 PAGE: Final = MAX_PAGE
-"""Objects that one batch of the sweep looks at: one request, and one query of some 20 ms."""
+"""Objects in one batch of the sweep: one request, and one query of some 20 ms."""
 
 REST_S: Final = 10.0
-"""Between two runs of a sweep that has not come to its end."""
+"""Between two runs of a sweep that has not ended."""
 
 BELOW_FLOORS: Final = "attachments_below_floors"
 OBJECTS: Final = "orphaned_objects"
@@ -34,9 +34,9 @@ OBJECTS: Final = "orphaned_objects"
 
 
 class Orphans:
-    """Tasks that any number of workers may run at once, though more than one do nothing sooner.
+    """The handlers. Any number of workers may run them at the same time, but more than one are not faster.
 
-    :param objects: None: nothing is removed.
+    :param objects: the object store; None: nothing is removed.
     """
 
     def __init__(self, pool: Pool, objects: Objects | None) -> None:
@@ -44,9 +44,9 @@ class Orphans:
         self._objects = objects
 
     async def orphaned_attachments(self, job: Job) -> None:
-        """Attachments that no message took for a day, or whose message is gone: deleted for everyone, or below a floor.
+        """Remove attachments that no message took for a day, or whose message is deleted for everyone or below a floor.
 
-        :raises Unavailable, ObjectStoreRefused: if objects cannot be deleted; their rows stay, for another attempt.
+        :raises Unavailable, ObjectStoreRefused: if objects cannot be deleted; their rows stay for the next attempt.
         """
         objects = self._objects
         if objects is None:
@@ -60,9 +60,9 @@ class Orphans:
         orphaned = await orphans.orphaned(self._pool, limit=BATCH)
         if not orphaned:
             return 0
-        # What is no key was never put under it: that must not keep the others.
+        # No object was ever stored under an invalid key; one such row must not stop the others.
         keys = [key for each in orphaned for key in each.keys if is_key(key)]
-        # In this order: what has a row is found again.
+        # Objects first: after a crash, the row leads the next run to them.
         await objects.delete(keys)
         removed = await orphans.remove(self._pool, orphaned)
         if removed:
@@ -70,10 +70,11 @@ class Orphans:
         return removed
 
     async def orphaned_objects(self, job: Job) -> None:
-        """Objects of attachments that have no row: their upload crashed more than a day ago.
+        """Remove objects of attachments without a row, whose upload crashed more than a day ago.
 
-        :raises Snooze: if it has not come to the end of the objects; it goes on where it was.
-        :raises Unavailable, ObjectStoreRefused: if the object store does not answer; likewise.
+        :raises Snooze: if the sweep has not reached the last object; the next run goes on from there.
+        :raises Unavailable, ObjectStoreRefused: if the object store does not answer; the next attempt goes on from
+            there.
         """
         objects = self._objects
         if objects is not None and not await in_batches(job, lambda: self._sweep(objects), "objects looked at"):
@@ -86,8 +87,8 @@ class Orphans:
         is_last = len(page) < PAGE
         moved = await orphans.move(self._pool, OBJECTS, at, "" if is_last else page[-1].key)
         if moved is None:
-            return 0  # Another run is at the same page, and goes on.
-        # Only whoever has moved on deletes. Whoever crashes here leaves the page to the next sweep.
+            return 0  # Another run handles the same page, and goes on.
+        # Only the run that moved the sweep deletes. If it crashes here, the next sweep finds the objects.
         try:
             await objects.delete(unknown)
         except StoreError:

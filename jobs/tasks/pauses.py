@@ -1,7 +1,7 @@
-"""When a notifier may be told again: decided from what was true when it was told last, and what is now. No I/O.
+"""Decides when a notifier may be told again, from the state at its last notice and the present state. No I/O.
 
-A notifier is told once. The next notice follows when a device of the user has taken something since, or the user has
-read something; else after a pause, which grows each time, and only if more waits than the last notice said.
+A notifier is told once. It is told again when a device of the user has taken messages since, or the user has read some.
+Without that, it is told after a pause, which grows each time, and only if more messages wait than the last notice said.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from store.notifiers import LastNotice, NoticeContext, NotifierState
 
 
 def delay_s(context: NoticeContext, state: NotifierState, pauses_s: Sequence[float]) -> float | None:
-    """In how many seconds a notifier is to be told of what waits; 0: now. None: there is nothing to tell it.
+    """In how many seconds to tell a notifier that messages wait; 0: now; None: do not tell it.
 
-    :param pauses_s: before the second notice, the third, and so on; the last one counts for all that follow.
+    :param pauses_s: before the second notice, the third, and so on; the last pause holds for all later notices.
     """
     is_unread = waits_unread(context, state)
     if not context.is_undelivered and not is_unread:
@@ -28,26 +28,26 @@ def delay_s(context: NoticeContext, state: NotifierState, pauses_s: Sequence[flo
 
 
 def waits_unread(context: NoticeContext, state: NotifierState) -> bool:
-    """Whether something has been unread for too long that was delivered by another device than the notifier's."""
+    """Whether messages that a device other than the notifier's has taken have been unread for too long."""
     return bool(context.unread_by - {state.device}) if state.device is not None else bool(context.unread_by)
 
 
 def _is_back(context: NoticeContext, last: LastNotice, *, is_unread: bool) -> bool:
-    """Whether the user has come back since. Of messages that a device takes, one after the other, without anybody who
-    reads them, deliveries say nothing."""
+    """Whether the user has been back since the last notice. Deliveries alone do not show that while messages are
+    unread: a device takes them without its user."""
     if context.read != last.read:
         return True
     return context.is_undelivered and context.delivered != last.delivered and _is_news(context, last)
 
 
 def _is_news(context: NoticeContext, last: LastNotice) -> bool:
-    """Whether more came than the notice counted. By the number alone a message would be no news if another one was
-    deleted; by the time alone, one that was being committed while the notice counted."""
+    """Whether messages came that the last notice did not count. The number alone misses a message if an older one was
+    deleted; the time alone misses one that was being committed while the notice counted."""
     return context.unread > last.unread or (context.newest is not None and context.newest > last.told)
 
 
 def next_notice(context: NoticeContext, state: NotifierState, name: str, *, is_withdrawable: bool) -> LastNotice:
-    """What is to be kept of a notice that is given now."""
+    """The record of a notice that is sent now."""
     last = state.last
     is_first = last is None or _is_back(context, last, is_unread=waits_unread(context, state))
     return LastNotice(
@@ -62,5 +62,5 @@ def next_notice(context: NoticeContext, state: NotifierState, name: str, *, is_w
 
 
 def is_pointless(context: NoticeContext, last: LastNotice) -> bool:
-    """Whether nothing of what a notice was about waits any more."""
+    """Whether none of the messages of a notice wait now."""
     return context.oldest is None or context.oldest > last.told

@@ -1,4 +1,4 @@
-"""Quiet hours: for how long, from some moment on, a user wants no notices."""
+"""Quiet hours: how long, from a given moment, a user wants no notices."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ log = structlog.get_logger(__name__)
 def quiet_for_s(quiet: QuietHours | None, now_us: int) -> float:
     """How long the quiet hours still last, in seconds; 0 outside of them.
 
-    They are what clocks on the wall show: an hour that clocks skip is over at once, one that they show twice is quiet
-    twice.
+    They follow the local clock: an hour that it skips is over at once, and an hour that it shows twice is quiet twice.
 
     :param now_us: microseconds since 1970.
     """
@@ -25,7 +24,7 @@ def quiet_for_s(quiet: QuietHours | None, now_us: int) -> float:
     zone = _zone(quiet.zone)
     now = datetime.fromtimestamp(now_us / 1_000_000, UTC)
     end = now
-    # Minute by minute, for 2 ms at worst: clocks are changed at whole minutes, and there is nothing to reckon wrongly.
+    # Minute by minute, 2 ms at most: clocks change at whole minutes, so this needs no arithmetic of time zones.
     while _is_within(quiet, end.astimezone(zone)):
         end = end.replace(second=0, microsecond=0) + timedelta(minutes=1)
     return (end - now).total_seconds()
@@ -42,6 +41,6 @@ def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        # It was known where it was set: this machine has an older database of zones, or none.
+        # The server that stored the zone knew it: this machine has an older database of zones, or none.
         log.warning("zone_unknown", zone=name, hint="install tzdata")
         return UTC

@@ -1,4 +1,4 @@
-"""All tasks there are, each with how its jobs are to be run: the one place where tasks get what they need."""
+"""All tasks, each with how its jobs run. Tasks get the clients that they need here and nowhere else."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 
 BUS_PATIENCE_S: Final = 1.0
-"""For the first connection to the Redis that nodes read from: a worker that starts says that it works after it."""
+"""For the first connection to the Redis that nodes read. The worker logs that it works only after this."""
 
 NOTICE_ATTEMPTS: Final = 12
 NOTICE_BACKOFF: Final = Backoff(1, 600)
-"""About an hour of attempts in all; then an operator has to look."""
+"""About an hour of attempts in total; then the job is dead, for an operator."""
 
 MAIL_BACKOFF: Final = Backoff(10, 1800)
-"""With 12 attempts about two hours: a mail server may be away for one, and a digest is not to come after the next."""
+"""About two hours with 12 attempts: a mail server may be away for one hour, and a digest must come before the next."""
 
 
 @asynccontextmanager
 async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
-    """All tasks and loops, and the clients that they share, for as long as they are used. This sends no request yet."""
+    """All tasks and loops, with the clients that they share, until the block ends. Opening them sends no request."""
     bus = Redis(config.bus_url)
     mailer = Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url)
     async with (
@@ -84,7 +84,7 @@ def _mails(pool: Pool, mailer: Mailer) -> list[Task]:
 
 
 def _clean_up(pool: Pool, objects: Objects | None) -> list[Task]:
-    """What is missed is made up for by the next run."""
+    """A missed run does no harm: the next run does its work."""
     forgetting, orphans = Forgetting(pool), Orphans(pool, objects)
     return [
         Task(forgetting.forget, attempts=1, schedule=Every(60), timeout_s=TIMEOUT_S, concurrency=1),

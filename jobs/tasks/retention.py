@@ -1,7 +1,7 @@
-"""Messages that have lived long enough go: what a conversation lets disappear, and what this deployment does not keep.
+"""The task `retention` deletes messages whose lifetime is over: that of their conversation, or that of this deployment.
 
-A run takes small steps in turn: floors move, those who take part are told, what lies below is archived if it is to be,
-and deleted. Whatever ends a run, the next one goes on where it was (`store.retention`).
+A run repeats small steps: it moves floors, tells the participants, archives the messages below if that is configured,
+and deletes them. However a run ends, the next run goes on from there (`store.retention`).
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from store.retention import (
 log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 10.0
-"""From one run to the next: so long may a message outlive its time, and a little more."""
+"""From one run to the next: a message outlives its lifetime by this and a little more."""
 
 TIMEOUT_S: Final = 90.0
-"""For a run; it ends by itself before that."""
+"""Timeout of a run, which ends by itself before that."""
 
 MAX_RUN_S: Final = 30.0
-"""After this the run ends with the next step; what is left is the next one's."""
+"""After this, the run ends with its present step; the next run does the rest."""
 
 MAX_CONVERSATIONS: Final = 50
-"""Floors of one transaction, which has their conversations locked for some 5 ms; and those told of together."""
+"""Floors that one transaction moves, which locks their conversations for some 5 ms; and that one step announces."""
 
 MAX_MESSAGES: Final = 500
-"""Of one deletion (some 10 ms) and of one archive."""
+"""Messages in one deletion (some 10 ms) and in one archive."""
 
 PAUSE_S: Final = 0.02
-"""Between deletions: sends come first."""
+"""Between deletions, so that sends are not delayed."""
 
 
 class NotAnnounced(Exception):
-    """Redis did not take what devices are to be told; another attempt tells them."""
+    """Redis refused the announcements for devices; another attempt sends them."""
 
 
 class Retention:
     """
-    :param redis: of what nodes tell each other (`Config.bus_url`).
+    :param redis: the Redis that nodes read (`Config.bus_url`).
     :param objects: where archives go; None if nothing is archived.
-    :param days: for how long this deployment keeps messages; 0: for ever.
+    :param days: how long this deployment keeps messages; 0: for ever.
     :ivar removed: counts the messages that this worker has deleted.
     """
 
@@ -74,7 +74,7 @@ class Retention:
         self.removed = Counter("alo_retention_messages_removed", "Messages removed by retention", registry=None)
 
     async def retention(self, job: Job) -> None:
-        """Until there is nothing more to do, or it has taken long enough.
+        """Run until no messages are left to delete, or `MAX_RUN_S` is over.
 
         :raises NotAnnounced, Unavailable: another attempt goes on.
         """
@@ -99,7 +99,8 @@ class Retention:
             log.info("retention", floors=moved, messages=deleted)
 
     async def _announce(self, announcements: Sequence[Announcement]) -> None:
-        """Tell the nodes that hold somebody who is concerned. Who is not connected finds it with the next `sync`."""
+        """Tell the nodes that hold participants of these conversations. Other devices find the floor with their next
+        `sync`."""
         if not announcements:
             return
         pushes = [
@@ -111,7 +112,7 @@ class Retention:
         await note_announced(self._pool, [each.settings.conversation for each in announcements])
 
     async def _clear(self, each: Uncleared) -> int:
-        """Delete one batch, once it is archived if that is to be; how many messages."""
+        """Archive one batch, if that is configured, and delete it; returns the number of messages."""
         if not each.wants_archive or self._objects is None:
             return await clear(self._pool, each.conversation, limit=MAX_MESSAGES)
         messages = await below(self._pool, each.conversation, limit=MAX_MESSAGES)

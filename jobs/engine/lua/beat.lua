@@ -1,4 +1,4 @@
--- Keep a worker's entries: each is pending anew from now. An entry that another worker has taken over stays with it.
+-- Keep a worker's entries: the idle time of each begins again. An entry that another worker has taken over stays with it.
 --
 -- KEYS: the set of cancelled jobs, then the stream of each entry. ARGV: consumer; for each entry its id, and the id of
 --   its job if that is volatile, else ''.
