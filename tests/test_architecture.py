@@ -20,15 +20,13 @@ from store.redis.client import RedisError
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "runtime", "server", "store")
 
-ROUTES = {str(file.relative_to(ROOT)) for file in (ROOT / "server" / "http" / "routes").glob("[!_]*.py")}
-
 DRIVERS = {
     "psycopg": {"store/postgres/driver.py"},
     "hiredis": {"store/redis/client.py", "store/redis/servers.py"},
     "redis": {"store/redis/url.py"},
     "trio_websocket": {"server/transport/handshake.py", "client/connection.py", "client/websocket.py"},
-    "quart": {"server/http/frame.py", "server/http/problems.py", *ROUTES},
-    "quart_trio": {"server/http/app.py", "server/http/problems.py", *ROUTES},
+    "quart": {"server/http/app.py"},
+    "quart_trio": {"server/http/app.py"},
     "hypercorn": {"server/http/process.py"},
     "argon2": {"server/http/passwords.py"},
     "jinja2": {"jobs/mail/wording.py"},

@@ -94,7 +94,7 @@ class Announcements:
             if size <= MAX_SHOWN:
                 await self._tell_of(conversation, user, change, size)
 
-    def request_declined(self, user: bytes, departed: Departed) -> None:
+    async def request_declined(self, user: bytes, departed: Departed) -> None:
         """The user takes no part: to the user's own devices, and nobody else."""
         self._push(departed, [user])
 
@@ -102,14 +102,14 @@ class Announcements:
         """Somebody is blocked, or no more: to the user's own devices, and nobody else. Presence is looked at again."""
         with self.telling():
             for conversation, version in blocked.declined:
-                self.request_declined(user, Departed(conversation, [user], version))
+                await self.request_declined(user, Departed(conversation, [user], version))
             for start in range(0, len(blocked.shown), 50):
                 for seen in await conversations.some_of(self._pool, user, blocked.shown[start : start + 50]):
                     self._push(replace(seen, last_message=None), [user])
             # What was unread of somebody who is blocked counts as read from now on.
             for conversation, delivered, read in await direct_mark(self._pool, user, other):
                 self._push(Receipts(conversation, [(user, delivered, read)]), [user])
-        self.presence_shown_otherwise([user, other])
+        await self.presence_shown_otherwise([user, other])
 
     async def contact_added(self, user: bytes, added: AddedContact) -> None:
         """Somebody is known by now, whose requests are none any more."""
@@ -118,7 +118,7 @@ class Announcements:
                 participants = list(await messages.current_participants(self._pool, conversation))
                 await self.request_accepted(conversation, user, ParticipantsChange(True, participants, version))
 
-    def settings_changed(self, user: bytes, settings: Settings, change: ParticipantsChange) -> None:
+    async def settings_changed(self, user: bytes, settings: Settings, change: ParticipantsChange) -> None:
         """A conversation is another one, for this user and for the others."""
         if change.is_new:
             self._push(settings, [user])
@@ -149,7 +149,7 @@ class Announcements:
             seen = await conversations.one(self._pool, user, conversation)
             self._push(replace(seen, participants=None, last_message=None), [user])
 
-    def presence_shown_otherwise(self, users: Iterable[bytes]) -> None:
+    async def presence_shown_otherwise(self, users: Iterable[bytes]) -> None:
         """These users are to be shown to others than before: the nodes look again who may watch them."""
         self._broadcast.recheck_watchers(users)
 

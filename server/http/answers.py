@@ -10,6 +10,7 @@ from protocol.frames import Conversation, Message, Participant, Tombstone
 from server.http.cursors import cursor_text
 from server.http.encoding import IDENT, Encoding, ident_or_none
 from store.accounts import Device
+from store.analytics import Day
 from store.contacts import ListedContact
 from store.emails import EmailSettings
 from store.marks import MessageStatus
@@ -174,3 +175,14 @@ def history_body(
     """A page of history, and the cursor for the next one in that direction."""
     following = cursor_text(direction, conversation, page.messages[-1].seq) if page.more else None
     return {"messages": [message_body(message, encoding) for message in page.messages], "cursor": following}
+
+
+def day_body(day: Day) -> dict[str, Any]:
+    return {
+        "day": day.day.isoformat(),
+        "messages": day.messages,
+        "active_users": day.active_users,
+        "new_users": day.new_users,
+        "delivery_ms": msgspec.structs.asdict(day.delivery) if day.delivery else None,
+        "storage_bytes": day.storage,
+    }

@@ -1,34 +1,32 @@
-"""The HTTP interface: routes, and errors by name. `docs/http.md` describes it; the one file that meets Quart."""
+"""The HTTP interface as a Quart application. The one file that meets Quart."""
 
 from __future__ import annotations
 
-from quart_trio import QuartTrio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
+from quart import Response, has_request_context, request, websocket
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from server.http import mail_pages
 from server.http.announcements import Announcements
+from server.http.encoding import CBOR, JSON, Encoding, accepted, decode, encode
 from server.http.first_pages import FirstPages
+from server.http.frame import framed
 from server.http.offered import WEBHOOKS, Offered
-from server.http.ops import Ops
 from server.http.passwords import Passwords
-from server.http.problems import add_errors
-from server.http.routes.accounts import add_accounts
-from server.http.routes.contacts import add_contacts
-from server.http.routes.conversations import add_conversations
-from server.http.routes.devices import add_devices
-from server.http.routes.emails import add_emails
-from server.http.routes.health import add_health
-from server.http.routes.mail_links import add_mail_links
-from server.http.routes.messages import add_messages
-from server.http.routes.notifiers import add_notifiers
-from server.http.routes.ops import add_ops
-from server.http.routes.participants import add_participants
-from server.http.routes.profiles import add_profiles
-from server.http.routes.quiet_hours import add_quiet_hours
-from server.http.routes.requests import add_requests
+from server.http.problems import Problem, problem_of
+from server.http.routes import ROUTES
+from server.http.routing import Access, Answer, AnyAnswer, HtmlAnswer, Request, Route
+from server.http.services import Services
 from store import conversations
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 
-MAX_BODY_BYTES = 64 * 1024
+_T = TypeVar("_T")
+
+MAX_BODY_BYTES: Final = 64 * 1024
 """A group of 999 participants in JSON has 39 KB."""
 
 
@@ -44,27 +42,77 @@ def create_app(
 ) -> QuartTrio:
     """The application; Hypercorn runs it (`server.http.process`).
 
-    :param ops_token: what operators show (`server.http.ops`); empty: there are no routes for them.
-    :param offered: which notifiers workers have keys for.
+    :param ops_token: the operators' token; if it is empty, there are no routes for operators.
+    :param offered: the notifiers that workers have keys for.
     :param starts_per_day: conversations with strangers that a user may begin in 24 hours.
     """
     app = QuartTrio(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    add_accounts(app, pool, Passwords(), token_lifetime_s)
-    add_devices(app, pool, token_lifetime_s)
-    add_profiles(app, pool, announcements)
-    add_emails(app, pool)
-    add_mail_links(app, pool)
-    add_notifiers(app, pool, offered)
-    add_quiet_hours(app, pool, announcements)
-    add_contacts(app, pool, redis, announcements)
-    pages = FirstPages(pool)
-    add_conversations(app, pool, pages, announcements, starts_per_day)
-    add_messages(app, pool, pages)
-    add_participants(app, pool, announcements, starts_per_day)
-    add_requests(app, pool, announcements)
-    add_health(app, pool, redis)
-    if ops_token:
-        add_ops(app, Ops(pool, ops_token))
-    add_errors(app)
+    services = Services(
+        pool=pool,
+        redis=redis,
+        announcements=announcements,
+        passwords=Passwords(),
+        first_pages=FirstPages(pool),
+        offered=offered,
+        ops_token=ops_token,
+        starts_per_day=starts_per_day,
+        token_lifetime_s=token_lifetime_s,
+    )
+    for route in ROUTES:
+        if route.access is not Access.OPERATOR or ops_token:
+            app.add_url_rule(route.path, route.rule, _view(route, services), methods=[route.method])
+    app.register_error_handler(Exception, _refuse)
     return app
+
+
+def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]]:
+    """The function that Quart calls for a route, with the values of the path."""
+    answer = framed(route, _read_body)
+
+    async def view(**values: Any) -> Response:
+        headers = request.headers
+        encoding = accepted(headers.get("Accept", ""))
+        asked = Request(services, encoding, headers.get("Authorization", ""), request.args, None)
+        return _response(await answer(asked, values), encoding)
+
+    return view
+
+
+async def _read_body(type_: type[_T]) -> _T:
+    data: Any = await request.get_data()
+    return decode(data, request.headers.get("Content-Type", ""), type_)
+
+
+def _response(answer: AnyAnswer, encoding: Encoding) -> Response:
+    if isinstance(answer, HtmlAnswer):
+        response = Response(answer.html, answer.status, content_type="text/html; charset=utf-8")
+        response.headers.update(mail_pages.HEADERS)
+        return response
+    if not isinstance(answer, Answer):
+        return _encoded(answer.body, 200, encoding)
+    if answer.status == 204:
+        return Response(b"", 204)
+    return _encoded(encode(answer.body, encoding), answer.status, encoding)
+
+
+def _encoded(body: bytes, status: int, encoding: Encoding) -> Response:
+    return Response(body, status, content_type=CBOR if encoding == "cbor" else JSON)
+
+
+async def _refuse(error: Exception) -> Response:
+    # A WebSocket handshake, which belongs to `socket` and finds nothing here, is answered outside of a request.
+    asked = request if has_request_context() else websocket
+    problem = _http_problem(error) if isinstance(error, HTTPException) else problem_of(error, asked.path)
+    encoding = accepted(asked.headers.get("Accept", ""))
+    response = _encoded(encode(problem.body(), encoding), problem.status, encoding)
+    response.headers.update(problem.headers())
+    return response
+
+
+def _http_problem(error: HTTPException) -> Problem:
+    """The answer to an error of Quart's: the request fits no route, or cannot be read."""
+    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.code or 500)
+    if code is None:
+        return Problem(400, "invalid_body", error.description or "the request cannot be read")
+    return Problem(error.code or 500, code, error.description or code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 from uuid import UUID
 
 from msgspec import Meta, Struct
@@ -117,7 +117,8 @@ class Mute(Struct):
     seconds: Annotated[int, Meta(ge=0, le=3650 * 86400)]
 
 
-NEW_CONVERSATION: Final[type[NewDirect | NewGroup]] = NewDirect | NewGroup  # type: ignore[assignment]
+NewConversation: TypeAlias = NewDirect | NewGroup
+NEW_CONVERSATION: Final[type[NewConversation]] = NewConversation  # type: ignore[assignment]
 """A union is as good as a type to msgspec, and the tag says which."""
 
 

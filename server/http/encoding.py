@@ -20,6 +20,13 @@ _T = TypeVar("_T")
 Encoding: TypeAlias = Literal["json", "cbor"]
 
 
+def accepted(accept: str) -> Encoding:
+    """
+    :param accept: the header of that name.
+    """
+    return "cbor" if CBOR in accept else "json"
+
+
 class InvalidBody(Exception):
     """The body cannot be read as what the endpoint takes; the text says why."""
 

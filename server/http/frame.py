@@ -1,84 +1,68 @@
-"""What routes take from a request, and what they answer."""
+"""The frame around each handler: it admits the request, decodes its body, shields a write and announces it."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from quart import Response, has_request_context, request, websocket
+import trio
+from msgspec.structs import replace
 
-from server.http import encoding, mail_pages
-from server.http.encoding import Encoding
-from store import accounts
-from store.accounts import Identity
-from store.errors import (
-    TokenUnknown,
-)
-from store.postgres.pool import Pool
+from server.http.announcements import Announcements
+from server.http.authentication import ADMISSIONS
+from server.http.routing import AnyAnswer, Changed, Request, Route
 
 _T = TypeVar("_T")
 
-DEFAULT_LIMIT, MAX_LIMIT = 50, 100
+
+class ReadBody(Protocol):
+    """Reads the body of the request under way, as a value of this type.
+
+    :raises InvalidBody: if it is not of that type.
+    """
+
+    async def __call__(self, type_: type[_T]) -> _T: ...
 
 
-class ApiError(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(f"{status} {code}: {detail}")
-        self.status = status
-        self.code = code
-        self.detail = detail
+Framed: TypeAlias = Callable[[Request[None], Mapping[str, Any]], Awaitable[AnyAnswer]]
+"""From a request and the values of its path to the answer. Raises errors that `server.http.problems` answers."""
 
 
-async def identify(pool: Pool) -> Identity:
-    return await accounts.device_by_token(pool, token_shown())
+def framed(route: Route, read_body: ReadBody) -> Framed:
+    """The handler of a route in its frame."""
+    return _read(route) if route.announces is None else _write(route, read_body)
 
 
-def token_shown() -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise TokenUnknown
-    return token
+def _read(route: Route) -> Framed:
+    admit, handler = ADMISSIONS[route.access], route.handler
+
+    async def read(request: Request[None], values: Mapping[str, Any]) -> Any:
+        return await handler(*await admit(request), request, **values)
+
+    return read
 
 
-async def body_of(type_: type[_T]) -> _T:
-    data: Any = await request.get_data()
-    return encoding.decode(data, request.headers.get("Content-Type", ""), type_)
+def _write(route: Route, read_body: ReadBody) -> Framed:
+    admit, handler, body, prepare = ADMISSIONS[route.access], route.handler, route.body, route.prepare
+
+    async def write(request: Request[Any], values: Mapping[str, Any]) -> AnyAnswer:
+        caller = await admit(request)
+        if body is not None:
+            request = replace(request, body=await read_body(body))
+        if prepare is not None:
+            request = replace(request, body=await prepare(request))
+        return await _finished(handler(*caller, request, **values), request.services.announcements)
+
+    return write
 
 
-def limit_asked() -> int:
-    return number("limit", request.args.get("limit", str(DEFAULT_LIMIT)), 1, MAX_LIMIT)
-
-
-def number(name: str, text: str, least: int, most: int) -> int:
-    # isdecimal alone admits other scripts' digits, and int() thousands of them.
-    if text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most:
-        return int(text)
-    raise ApiError(400, "invalid_query", f"{name} must be a number from {least} to {most}")
-
-
-def flag(name: str) -> bool:
-    text = request.args.get(name, "false")
-    if text in ("true", "false"):
-        return text == "true"
-    raise ApiError(400, "invalid_query", f"{name} must be true or false")
-
-
-def encoding_asked() -> Encoding:
-    # A WebSocket handshake, which belongs to `socket` and finds nothing here, is answered outside of a request.
-    asked = request if has_request_context() else websocket
-    return "cbor" if encoding.CBOR in asked.headers.get("Accept", "") else "json"
-
-
-def answer(body: Any, status: int = 200) -> Response:
-    return answer_encoded(encoding.encode(body, encoding_asked()), status)
-
-
-def answer_encoded(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, content_type=encoding.CBOR if encoding_asked() == "cbor" else encoding.JSON)
-
-
-def page(page: str, status: int = 200) -> Response:
-    response = Response(page, status, content_type="text/html; charset=utf-8")
-    response.headers.update(mail_pages.HEADERS)
-    return response
+async def _finished(write: Awaitable[AnyAnswer | Changed], announcements: Announcements) -> AnyAnswer:
+    # A client that hangs up cancels the request; a write that has begun is finished (its queries have deadlines).
+    with trio.CancelScope(shield=True):
+        outcome = await write
+        while isinstance(outcome, Changed):
+            for each in outcome.announcements:
+                await each.make(announcements)
+            outcome = await outcome.then() if callable(outcome.then) else outcome.then
+    assert not isinstance(outcome, Changed)
+    return outcome

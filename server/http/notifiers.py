@@ -71,8 +71,8 @@ class NewFcm(Struct, tag_field="kind", tag="fcm"):
     token: Annotated[str, Meta(pattern="^[A-Za-z0-9:._-]{8,1024}\\Z")]
 
 
-New: TypeAlias = NewWebhook | NewEmail | NewWebPush | NewApns | NewFcm
-NEW_NOTIFIER: Final[type[New]] = New  # type: ignore[assignment]
+NewNotifier: TypeAlias = NewWebhook | NewEmail | NewWebPush | NewApns | NewFcm
+NEW_NOTIFIER: Final[type[NewNotifier]] = NewNotifier  # type: ignore[assignment]
 """A union is as good as a type to msgspec, and the tag says which."""
 
 
@@ -84,7 +84,7 @@ class PutQuietHours(Struct):
     zone: Annotated[str, Meta(max_length=64)]
 
 
-def target_of(new: New) -> Target:
+def target_of(new: NewNotifier) -> Target:
     """What is kept of it, with a new secret where it needs one.
 
     :raises InvalidBody: if it is nothing that can be told.

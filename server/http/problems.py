@@ -1,24 +1,17 @@
-"""Errors as answers: a status, a code by name, and what is wrong."""
+"""Errors as answers: the one place that maps an exception to a status, a code and a sentence (`docs/http.md`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from typing import Any, Final
+from uuid import UUID
 
 import structlog
-from quart import Response, request
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
-from server.http import encoding
-from server.http.frame import (
-    ApiError,
-    answer,
-    encoding_asked,
-)
-from server.http.ops import InvalidQuery, NotAnOperator
-from store import notifiers as notifiers_store
+from server.http.authentication import NotAnOperator
+from server.http.encoding import InvalidBody
+from server.http.queries import InvalidQuery
 from store.errors import (
     DeviceRevoked,
     GroupFull,
@@ -29,7 +22,6 @@ from store.errors import (
     NotAParticipant,
     NotARequest,
     Overloaded,
-    StoreError,
     TokenExpired,
     TokenUnknown,
     TooManyMails,
@@ -45,6 +37,7 @@ from store.errors import (
     VerificationExpired,
     VerificationUnknown,
 )
+from store.notifiers import MAX_NOTIFIERS
 from store.page_cursor import InvalidCursor
 from store.redis.client import RedisError
 
@@ -53,56 +46,44 @@ log = structlog.get_logger(__name__)
 RETRY_AFTER_S = 1
 
 
-def add_errors(app: QuartTrio) -> None:
-    @app.errorhandler(ApiError)
-    async def api_error(error: ApiError) -> ResponseReturnValue:
-        return refuse(error.status, error.code, error.detail)
+class Problem(Exception):
+    """An answer that is an error. Handlers raise it where no other error says the same.
 
-    @app.errorhandler(encoding.InvalidBody)
-    async def invalid_body(error: encoding.InvalidBody) -> ResponseReturnValue:
-        return refuse(400, "invalid_body", str(error))
+    :param retry_after_s: when the same request may succeed; None: not without a change.
+    :param users: the ids of the users concerned.
+    """
 
-    @app.errorhandler(InvalidCursor)
-    async def invalid_cursor(_: InvalidCursor) -> ResponseReturnValue:
-        return refuse(400, "invalid_cursor", "give back a cursor of this endpoint, as it came")
+    def __init__(
+        self, status: int, code: str, detail: str, *, retry_after_s: float | None = None, users: Sequence[bytes] = ()
+    ) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.users = users
 
-    @app.errorhandler(InvalidQuery)
-    async def invalid_query(error: InvalidQuery) -> ResponseReturnValue:
-        return refuse(400, "invalid_query", str(error))
+    def body(self) -> dict[str, Any]:
+        error: dict[str, Any] = {"code": self.code, "detail": self.detail}
+        if self.users:
+            error["users"] = [UUID(bytes=user) for user in self.users]
+        if self.retry_after_s is not None:
+            error["retry_after_ms"] = ceil(self.retry_after_s * 1000)
+        return {"error": error}
 
-    @app.errorhandler(NotAnOperator)
-    async def not_an_operator(_: NotAnOperator) -> ResponseReturnValue:
-        return refuse(401, "unauthenticated", "give the operators' token: Authorization: Bearer OPS_TOKEN")
-
-    @app.errorhandler(StoreError)
-    async def store_error(error: StoreError) -> ResponseReturnValue:
-        return _store_error(error)
-
-    @app.errorhandler(HTTPException)
-    async def http_error(error: HTTPException) -> ResponseReturnValue:
-        code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.code or 500)
-        if code is None:
-            return refuse(400, "invalid_body", error.description or "the request cannot be read")
-        return refuse(error.code or 500, code, error.description or code)
-
-    @app.errorhandler(Exception)
-    async def fault(error: Exception) -> ResponseReturnValue:
-        return _fault(error)
+    def headers(self) -> dict[str, str]:
+        return {} if self.retry_after_s is None else {"Retry-After": str(ceil(self.retry_after_s))}
 
 
-def _fault(error: Exception) -> Response:
-    log.error("request_failed", path=request.path, exc_info=error)
-    return refuse(500, "internal", "a fault of the server, which has logged it", retry_after_s=RETRY_AFTER_S)
-
-
-REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
+REFUSALS: Final[dict[type[Exception], tuple[int, str, str]]] = {
     NotAParticipant: (404, "not_found", "no such conversation, or you are not a participant"),
     TokenUnknown: (401, "unauthenticated", "give the device's token: Authorization: Bearer TOKEN"),
+    NotAnOperator: (401, "unauthenticated", "give the operators' token: Authorization: Bearer OPS_TOKEN"),
     TokenExpired: (401, "token_expired", "the token has expired: log in again"),
     DeviceRevoked: (401, "device_revoked", "the user has revoked this device: log in again"),
     UnknownMessage: (404, "unknown_message", "there is no such message, or it is not yours to see"),
     UnknownNotifier: (404, "unknown_notifier", "you have no such notifier"),
-    TooManyNotifiers: (409, "too_many_notifiers", f"at most {notifiers_store.MAX_NOTIFIERS}: remove one first"),
+    TooManyNotifiers: (409, "too_many_notifiers", f"at most {MAX_NOTIFIERS}: remove one first"),
     UnknownDevice: (404, "unknown_device", "you have no such device"),
     UnknownUser: (404, "unknown_user", "there is no such user"),
     NotAnAdministrator: (403, "not_an_administrator", "only an administrator of the group may do that"),
@@ -110,34 +91,37 @@ REFUSALS: Final[dict[type[StoreError], tuple[int, str, str]]] = {
     GroupFull: (409, "group_full", "the group has as many participants as it may"),
     NotARequest: (409, "not_a_request", "the conversation is no request any more: leave it, or block"),
     UsernameTaken: (409, "username_taken", "choose another username"),
+    InvalidCursor: (400, "invalid_cursor", "give back a cursor of this endpoint, as it came"),
     UnknownZone: (400, "invalid_body", "zone must be a time zone of the IANA database, such as Europe/Berlin"),
     VerificationUnknown: (404, "unknown_verification", "no address was sent that token, or it is another one by now"),
     VerificationExpired: (410, "verification_expired", "that token is too old: put the address again to get another"),
 }
 
 
-def _store_error(error: StoreError) -> Response:
+def problem_of(error: Exception, path: str) -> Problem:
+    """The answer to an error; one that is the server's is logged.
+
+    :param path: of the request.
+    """
+    if isinstance(error, Problem):
+        return error
     if refusal := REFUSALS.get(type(error)):
-        return refuse(*refusal)
-    if isinstance(error, NotAccepted):
-        users = [encoding.ident(user, encoding_asked()) for user in error.users]
-        return refuse(403, "not_accepted", "these users take no messages, or no groups, from you", users=users)
-    if isinstance(error, TooManyStarts):
-        detail = "you have begun as many conversations with strangers as you may in 24 hours"
-        return refuse(429, "too_many_conversations", detail, retry_after_s=error.wait_s)
-    if isinstance(error, TooManyMails):
-        return refuse(429, "too_many_mails", "too many mails were asked for", retry_after_s=error.wait_s)
-    if isinstance(error, (Unavailable, Overloaded, Locked, RedisError)):
-        log.warning("request_refused", path=request.path, error=str(error))
-        return refuse(503, "unavailable", "try again", retry_after_s=RETRY_AFTER_S)
-    return _fault(error)
-
-
-def refuse(status: int, code: str, detail: str, *, retry_after_s: float | None = None, **more: Any) -> Response:
-    error: dict[str, Any] = {"code": code, "detail": detail, **more}
-    if retry_after_s is not None:
-        error["retry_after_ms"] = ceil(retry_after_s * 1000)
-    response = answer({"error": error}, status)
-    if retry_after_s is not None:
-        response.headers["Retry-After"] = str(ceil(retry_after_s))
-    return response
+        return Problem(*refusal)
+    match error:
+        case InvalidBody():
+            return Problem(400, "invalid_body", str(error))
+        case InvalidQuery():
+            return Problem(400, "invalid_query", str(error))
+        case NotAccepted():
+            detail = "these users take no messages, or no groups, from you"
+            return Problem(403, "not_accepted", detail, users=error.users)
+        case TooManyStarts():
+            detail = "you have begun as many conversations with strangers as you may in 24 hours"
+            return Problem(429, "too_many_conversations", detail, retry_after_s=error.wait_s)
+        case TooManyMails():
+            return Problem(429, "too_many_mails", "too many mails were asked for", retry_after_s=error.wait_s)
+        case Unavailable() | Overloaded() | Locked() | RedisError():
+            log.warning("request_refused", path=path, error=str(error))
+            return Problem(503, "unavailable", "try again", retry_after_s=RETRY_AFTER_S)
+    log.error("request_failed", path=path, exc_info=error)
+    return Problem(500, "internal", "a fault of the server, which has logged it", retry_after_s=RETRY_AFTER_S)

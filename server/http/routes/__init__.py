@@ -1,1 +1,62 @@
-"""The routes, one file for each resource."""
+"""The routes of the HTTP interface, one file for each resource. `server.http.routing` says how to declare one.
+
+A new route is a handler in one of these files, a struct for its body in `server.http.bodies`, a row in `docs/http.md`,
+and a test. `tests/server/http/test_routes.py` fails until the row and a test of its announcements are there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from server.http.routes import (
+    accounts,
+    contacts,
+    conversations,
+    devices,
+    emails,
+    health,
+    mail_links,
+    message_requests,
+    messages,
+    notifiers,
+    ops,
+    participants,
+    profiles,
+    quiet_hours,
+)
+from server.http.routing import Access, Route
+
+_FILES: Final = (
+    accounts,
+    devices,
+    profiles,
+    emails,
+    mail_links,
+    notifiers,
+    quiet_hours,
+    contacts,
+    conversations,
+    messages,
+    participants,
+    message_requests,
+    health,
+    ops,
+)
+
+ROUTES: Final[tuple[Route, ...]] = tuple(route for file in _FILES for route in file.routes.declared)
+
+OPEN: Final = {
+    "POST /v1/users": "a new user has no device yet",
+    "POST /v1/devices": "the password is checked",
+    "POST /v1/email/verifications": "the token is from a mail",
+    "GET /v1/email/verifications/<token>": "a browser follows the link in a mail; nothing is read or changed",
+    "POST /v1/email/verifications/<token>": "the token is from a mail",
+    "GET /v1/unsubscribe/<token>": "a browser follows the link in a mail; nothing is read or changed",
+    "POST /v1/unsubscribe/<token>": "the token is from a mail",
+    "GET /healthz": "load balancers and supervisors have no token",
+    "GET /readyz": "load balancers and supervisors have no token",
+}
+"""All routes that ask for no token -> the reason. The process does not start if a declaration says otherwise."""
+
+if {route.rule for route in ROUTES if route.access is Access.OPEN} != OPEN.keys():
+    raise ValueError("server.http.routes.OPEN must list all routes that are declared open, and no others")

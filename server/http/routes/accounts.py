@@ -1,70 +1,74 @@
-"""Routes: registering and logging in."""
+"""Registering, logging in with a device, and other users by name."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-import trio
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
+from msgspec import Struct
 
 from server.http import answers, bodies
-from server.http.frame import (
-    ApiError,
-    answer,
-    body_of,
-    encoding_asked,
-    identify,
-)
-from server.http.passwords import Passwords
+from server.http.problems import Problem
+from server.http.routing import NOTHING, Answer, Request, Routes
 from store import accounts, profiles
-from store.accounts import Account
-from store.errors import (
-    UnknownUser,
-)
+from store.accounts import Account, Identity
+from store.errors import UnknownUser
 from store.postgres.pool import Pool
 
-
-def add_accounts(app: QuartTrio, pool: Pool, passwords: Passwords, token_lifetime_s: float) -> None:
-    @app.post("/v1/users")
-    async def register() -> ResponseReturnValue:
-        body = await body_of(bodies.Register)
-        password_hash = await passwords.hash(body.password)
-        # A client that hangs up cancels its handler; a write is finished all the same (its own deadline holds).
-        with trio.CancelScope(shield=True):
-            user = await accounts.add_user(pool, body.username, password_hash)
-        return answer({"user": UUID(bytes=user), "username": body.username}, 201)
-
-    @app.post("/v1/devices")
-    async def log_in() -> ResponseReturnValue:
-        body = await body_of(bodies.LogIn)
-        account = await _account(pool, body.username)
-        password_hash = account.password_hash if account else None
-        if not await passwords.check(password_hash, body.password) or account is None:
-            raise ApiError(401, "wrong_credentials", "no user of that name has that password")
-        with trio.CancelScope(shield=True):
-            device, token, expires = await accounts.add_device(
-                pool, account.user, body.name, lifetime_s=token_lifetime_s
-            )
-        made = {"user": UUID(bytes=account.user), "device": UUID(bytes=device), "token": token, "expires": expires}
-        return answer(made, 201)
-
-    @app.get("/v1/users/<username>")
-    async def user_of(username: str) -> ResponseReturnValue:
-        asking = (await identify(pool)).user
-        account = await _user_by_name(pool, username)
-        shown = await profiles.shown_to(pool, account.user, asking)
-        return answer(answers.user_body(account.user, shown, encoding_asked()))
+routes = Routes()
 
 
-async def _account(pool: Pool, username: str) -> Account | None:
+class NewUser(Struct, frozen=True):
+    username: str
+    password_hash: str
+
+
+class NewDevice(Struct, frozen=True):
+    user: bytes
+    name: str
+
+
+async def _hash_password(request: Request[bodies.Register]) -> NewUser:
+    body = request.body
+    return NewUser(body.username, await request.services.passwords.hash(body.password))
+
+
+@routes.open_write("POST /v1/users", body=bodies.Register, prepare=_hash_password, announces=NOTHING)
+async def register(request: Request[NewUser]) -> Answer:
+    new = request.body
+    user = await accounts.add_user(request.services.pool, new.username, new.password_hash)
+    return Answer({"user": UUID(bytes=user), "username": new.username}, 201)
+
+
+async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
+    body, services = request.body, request.services
     try:
-        return await _user_by_name(pool, username)
+        account = await _account(services.pool, body.username)
     except UnknownUser:
-        return None
+        account = None
+    password_hash = account.password_hash if account else None
+    if not await services.passwords.check(password_hash, body.password) or account is None:
+        raise Problem(401, "wrong_credentials", "no user of that name has that password")
+    return NewDevice(account.user, body.name)
 
 
-async def _user_by_name(pool: Pool, username: str) -> Account:
+@routes.open_write("POST /v1/devices", body=bodies.LogIn, prepare=_check_password, announces=NOTHING)
+async def log_in(request: Request[NewDevice]) -> Answer:
+    services, user = request.services, request.body.user
+    device, token, expires = await accounts.add_device(
+        services.pool, user, request.body.name, lifetime_s=services.token_lifetime_s
+    )
+    return Answer({"user": UUID(bytes=user), "device": UUID(bytes=device), "token": token, "expires": expires}, 201)
+
+
+@routes.read("GET /v1/users/<username>")
+async def get_user(identity: Identity, request: Request[None], username: str) -> Answer:
+    pool = request.services.pool
+    account = await _account(pool, username)
+    shown = await profiles.shown_to(pool, account.user, identity.user)
+    return Answer(answers.user_body(account.user, shown, request.encoding))
+
+
+async def _account(pool: Pool, username: str) -> Account:
     # Postgres has no text with NUL, so it cannot even be asked for one.
     if "\0" in username:
         raise UnknownUser

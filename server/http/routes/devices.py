@@ -1,42 +1,34 @@
-"""Routes: a user's devices and their tokens."""
+"""A user's devices, and the token of the device that asks."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-import trio
-from quart import Response
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
-
 from server.http import answers
-from server.http.frame import (
-    answer,
-    encoding_asked,
-    identify,
-    token_shown,
-)
+from server.http.authentication import token_shown
+from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import accounts
-from store.postgres.pool import Pool
+from store.accounts import Identity
+
+routes = Routes()
 
 
-def add_devices(app: QuartTrio, pool: Pool, token_lifetime_s: float) -> None:
-    @app.get("/v1/devices")
-    async def list_devices() -> ResponseReturnValue:
-        user = (await identify(pool)).user
-        encoding, devices = encoding_asked(), await accounts.devices_of(pool, user)
-        return answer({"devices": [answers.device_body(each, encoding) for each in devices]})
+@routes.read("GET /v1/devices")
+async def list_devices(identity: Identity, request: Request[None]) -> Answer:
+    devices = await accounts.devices_of(request.services.pool, identity.user)
+    return Answer({"devices": [answers.device_body(each, request.encoding) for each in devices]})
 
-    @app.delete("/v1/devices/<uuid:device>")
-    async def revoke(device: UUID) -> ResponseReturnValue:
-        user = (await identify(pool)).user
-        with trio.CancelScope(shield=True):
-            await accounts.revoke_device(pool, user, device.bytes)
-        return Response(b"", 204)
 
-    @app.post("/v1/tokens")
-    async def refresh() -> ResponseReturnValue:
-        device, token = (await identify(pool)).device, token_shown()
-        with trio.CancelScope(shield=True):
-            new, expires, _ = await accounts.refresh_token(pool, device, token, lifetime_s=token_lifetime_s)
-        return answer({"token": new, "expires": expires}, 201)
+@routes.write("DELETE /v1/devices/<uuid:device>", announces=NOTHING)
+async def revoke(identity: Identity, request: Request[None], device: UUID) -> Answer:
+    await accounts.revoke_device(request.services.pool, identity.user, device.bytes)
+    return NO_CONTENT
+
+
+@routes.write("POST /v1/tokens", announces=NOTHING)
+async def refresh(identity: Identity, request: Request[None]) -> Answer:
+    services = request.services
+    token, expires, _ = await accounts.refresh_token(
+        services.pool, identity.device, token_shown(request), lifetime_s=services.token_lifetime_s
+    )
+    return Answer({"token": token, "expires": expires}, 201)

@@ -1,56 +1,42 @@
-"""Routes: a user's address and what is sent there."""
+"""A user's e-mail address, its verification, and the mails that the user wants."""
 
 from __future__ import annotations
 
-import trio
-from quart import Response
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
-
 from server.http import answers, bodies
-from server.http.frame import (
-    answer,
-    body_of,
-    identify,
-)
+from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import emails
-from store.postgres.pool import Pool
+from store.accounts import Identity
+
+routes = Routes()
 
 
-def add_emails(app: QuartTrio, pool: Pool) -> None:
-    @app.get("/v1/email")
-    async def get_email() -> ResponseReturnValue:
-        user = (await identify(pool)).user
-        return answer(answers.email_body(await emails.email_settings_of(pool, user)))
+@routes.read("GET /v1/email")
+async def get_email(identity: Identity, request: Request[None]) -> Answer:
+    return Answer(answers.email_body(await emails.email_settings_of(request.services.pool, identity.user)))
 
-    @app.put("/v1/email")
-    async def put_email() -> ResponseReturnValue:
-        user = (await identify(pool)).user
-        body = await body_of(bodies.PutEmail)
-        address = bodies.address_in(body)
-        with trio.CancelScope(shield=True):
-            await emails.put(
-                pool,
-                user,
-                address,
-                wants_digest=body.wants_digest,
-                wants_device_notice=body.wants_device_notice,
-                digest_hour=body.digest_hour,
-                zone=body.zone,
-            )
-            settings = await emails.email_settings_of(pool, user)
-        return answer(answers.email_body(settings))
 
-    @app.delete("/v1/email")
-    async def delete_email() -> ResponseReturnValue:
-        user = (await identify(pool)).user
-        with trio.CancelScope(shield=True):
-            await emails.remove(pool, user)
-        return Response(b"", 204)
+@routes.write("PUT /v1/email", body=bodies.PutEmail, announces=NOTHING)
+async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> Answer:
+    pool, body = request.services.pool, request.body
+    await emails.put(
+        pool,
+        identity.user,
+        bodies.address_in(body),
+        wants_digest=body.wants_digest,
+        wants_device_notice=body.wants_device_notice,
+        digest_hour=body.digest_hour,
+        zone=body.zone,
+    )
+    return Answer(answers.email_body(await emails.email_settings_of(pool, identity.user)))
 
-    @app.post("/v1/email/verifications")
-    async def verify() -> ResponseReturnValue:
-        body = await body_of(bodies.Verify)
-        with trio.CancelScope(shield=True):
-            await emails.verify(pool, body.token)
-        return Response(b"", 204)
+
+@routes.write("DELETE /v1/email", announces=NOTHING)
+async def delete_email(identity: Identity, request: Request[None]) -> Answer:
+    await emails.remove(request.services.pool, identity.user)
+    return NO_CONTENT
+
+
+@routes.open_write("POST /v1/email/verifications", body=bodies.Verify, announces=NOTHING)
+async def verify(request: Request[bodies.Verify]) -> Answer:
+    await emails.verify(request.services.pool, request.body.token)
+    return NO_CONTENT

@@ -1,24 +1,21 @@
-"""Routes: whether the process runs and is ready."""
+"""Whether this process runs, and whether it can serve."""
 
 from __future__ import annotations
 
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
+from server.http.routing import Answer, Request, Routes
 
-from server.http.frame import (
-    answer,
-)
-from store.postgres.pool import Pool
-from store.redis.client import Redis
+routes = Routes()
+
+_OK = Answer({"status": "ok"})
 
 
-def add_health(app: QuartTrio, pool: Pool, redis: Redis) -> None:
-    @app.get("/healthz")
-    async def healthz() -> ResponseReturnValue:
-        return answer({"status": "ok"})
+@routes.open_read("GET /healthz")
+async def healthz(_: Request[None]) -> Answer:
+    return _OK
 
-    @app.get("/readyz")
-    async def readyz() -> ResponseReturnValue:
-        await pool.fetch("select 1")
-        await redis.call("PING")
-        return answer({"status": "ok"})
+
+@routes.open_read("GET /readyz")
+async def readyz(request: Request[None]) -> Answer:
+    await request.services.pool.fetch("select 1")
+    await request.services.redis.call("PING")
+    return _OK

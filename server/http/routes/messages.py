@@ -1,75 +1,69 @@
-"""Routes: history, and how far a message has come."""
+"""The history of a conversation, and the recipients that have a message."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
-from quart import request
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
-
 from server.http import answers, cursors
-from server.http.first_pages import FirstPages
-from server.http.frame import (
-    ApiError,
-    answer,
-    answer_encoded,
-    encoding_asked,
-    identify,
-    limit_asked,
-    number,
-)
+from server.http.queries import InvalidQuery, limit_of, number
+from server.http.routing import Answer, EncodedAnswer, Request, Routes
 from store import marks, messages
-from store.errors import (
-    UnknownMessage,
-)
+from store.accounts import Identity
+from store.errors import UnknownMessage
 from store.page_cursor import InvalidCursor
-from store.postgres.pool import Pool
+
+routes = Routes()
 
 
-def add_messages(app: QuartTrio, pool: Pool, pages: FirstPages) -> None:
-    @app.get("/v1/conversations/<uuid:conversation>/messages/<int:seq>/status")
-    async def status(conversation: UUID, seq: int) -> ResponseReturnValue:
-        user = (await identify(pool)).user
-        if not 1 <= seq < 2**63:
-            raise UnknownMessage
-        return answer(
-            answers.status_body(await marks.message_status(pool, user, conversation.bytes, seq), seq, encoding_asked())
-        )
-
-    @app.get("/v1/conversations/<uuid:conversation>/messages")
-    async def history(conversation: UUID) -> ResponseReturnValue:
-        user, limit = (await identify(pool)).user, limit_asked()
-        if "around_seq" in request.args:
-            return await _history_around(pool, user, conversation, limit)
-        before, after = _history_bounds(conversation)
-        if before is None and after is None:
-            return answer_encoded(await pages.newest_of(user, conversation.bytes, limit, encoding_asked()))
-        page = await messages.history(
-            pool, user, conversation.bytes, limit=limit, before=before, after=after, max_bytes=answers.MAX_CONTENT_BYTES
-        )
-        direction: Literal["before", "after"] = "before" if after is None else "after"
-        return answer(answers.history_body(page, conversation.bytes, direction, encoding_asked()))
+@routes.read("GET /v1/conversations/<uuid:conversation>/messages/<int:seq>/status")
+async def get_status(identity: Identity, request: Request[None], conversation: UUID, seq: int) -> Answer:
+    if not 1 <= seq < 2**63:
+        raise UnknownMessage
+    status = await marks.message_status(request.services.pool, identity.user, conversation.bytes, seq)
+    return Answer(answers.status_body(status, seq, request.encoding))
 
 
-async def _history_around(pool: Pool, user: bytes, conversation: UUID, limit: int) -> ResponseReturnValue:
-    if "cursor" in request.args or "after_seq" in request.args:
-        raise ApiError(400, "invalid_query", "give around_seq without cursor and after_seq")
-    around = number("around_seq", request.args["around_seq"], 0, 2**63 - 2)
-    page = await messages.history_around(pool, user, conversation.bytes, around=around, limit=limit)
-    older = cursors.cursor_text("before", conversation.bytes, page.messages[0].seq) if page.has_older else None
-    newer = cursors.cursor_text("after", conversation.bytes, page.messages[-1].seq) if page.has_newer else None
-    encoding = encoding_asked()
-    found = [answers.message_body(message, encoding) for message in page.messages]
-    return answer({"messages": found, "cursor": newer, "older": older})
+@routes.read("GET /v1/conversations/<uuid:conversation>/messages")
+async def get_history(identity: Identity, request: Request[None], conversation: UUID) -> Answer | EncodedAnswer:
+    user, query, services = identity.user, request.query, request.services
+    limit = limit_of(query)
+    if "around_seq" in query:
+        return await _history_around(user, request, conversation.bytes, limit)
+    before, after = _bounds(query, conversation.bytes)
+    if before is None and after is None:
+        return EncodedAnswer(await services.first_pages.newest_of(user, conversation.bytes, limit, request.encoding))
+    page = await messages.history(
+        services.pool,
+        user,
+        conversation.bytes,
+        limit=limit,
+        before=before,
+        after=after,
+        max_bytes=answers.MAX_CONTENT_BYTES,
+    )
+    direction: Literal["before", "after"] = "before" if after is None else "after"
+    return Answer(answers.history_body(page, conversation.bytes, direction, request.encoding))
 
 
-def _history_bounds(conversation: UUID) -> tuple[int | None, int | None]:
+async def _history_around(user: bytes, request: Request[None], conversation: bytes, limit: int) -> Answer:
+    query = request.query
+    if "cursor" in query or "after_seq" in query:
+        raise InvalidQuery("give around_seq without cursor and after_seq")
+    around = number("around_seq", query["around_seq"], 0, 2**63 - 2)
+    page = await messages.history_around(request.services.pool, user, conversation, around=around, limit=limit)
+    older = cursors.cursor_text("before", conversation, page.messages[0].seq) if page.has_older else None
+    newer = cursors.cursor_text("after", conversation, page.messages[-1].seq) if page.has_newer else None
+    found = [answers.message_body(message, request.encoding) for message in page.messages]
+    return Answer({"messages": found, "cursor": newer, "older": older})
+
+
+def _bounds(query: Mapping[str, str], conversation: bytes) -> tuple[int | None, int | None]:
     """(before, after), at most one of them given."""
-    cursor, after_seq = request.args.get("cursor"), request.args.get("after_seq")
+    cursor, after_seq = query.get("cursor"), query.get("after_seq")
     if cursor is not None and after_seq is not None:
-        raise ApiError(400, "invalid_query", "give cursor or after_seq, not both")
+        raise InvalidQuery("give cursor or after_seq, not both")
     if after_seq is not None:
         return None, number("after_seq", after_seq, 0, 2**63 - 1)
     if cursor is None:
@@ -80,6 +74,6 @@ def _history_bounds(conversation: UUID) -> tuple[int | None, int | None]:
     except InvalidCursor:
         of, seq = cursors.cursor_parts(cursor, "after", bytes, int)
         bounds = (None, seq)
-    if of != conversation.bytes:
+    if of != conversation:
         raise InvalidCursor
     return bounds

@@ -1,21 +1,25 @@
-"""Routes: figures for operators."""
+"""Figures by day, for operators. Without an operators' token (OPS_TOKEN) the application does not have these routes."""
 
 from __future__ import annotations
 
-from quart import request
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
+from typing import Final
 
-from server.http.frame import answer
-from server.http.ops import Ops, Route
+from server.http import answers
+from server.http.queries import InvalidQuery, day
+from server.http.routing import Answer, Request, Routes
+from store import analytics
+
+MAX_DAYS: Final = 366
+"""Of one answer: some 100 KB of JSON."""
+
+routes = Routes()
 
 
-def add_ops(app: QuartTrio, ops: Ops) -> None:
-    def add(path: str, route: Route) -> None:
-        @app.get(path, endpoint=path)
-        async def shown() -> ResponseReturnValue:
-            ops.admit(request.headers.get("Authorization", ""))
-            return answer(await route(request.args))
-
-    for path, route in ops.routes().items():
-        add(path, route)
+@routes.operator_read("GET /v1/ops/analytics")
+async def get_analytics(request: Request[None]) -> Answer:
+    """Figures of the days `from` to `until`, both included."""
+    first, last = day(request.query, "from"), day(request.query, "until")
+    if not 0 <= (last - first).days < MAX_DAYS:
+        raise InvalidQuery(f"until must be from, or one of the {MAX_DAYS - 1} days after it")
+    days = await analytics.days(request.services.pool, first, last)
+    return Answer({"days": [answers.day_body(each) for each in days]})

@@ -1,42 +1,30 @@
-"""Routes: a user's quiet hours."""
+"""A user's quiet hours."""
 
 from __future__ import annotations
 
-import trio
-from quart import Response
-from quart.typing import ResponseReturnValue
-from quart_trio import QuartTrio
-
 from server.http import notifiers
 from server.http.announcements import Announcements
-from server.http.frame import (
-    answer,
-    body_of,
-    identify,
-)
+from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import quiet_hours
-from store.postgres.pool import Pool
+from store.accounts import Identity
+
+routes = Routes()
 
 
-def add_quiet_hours(app: QuartTrio, pool: Pool, announcements: Announcements) -> None:
-    @app.get("/v1/quiet-hours")
-    async def get_quiet_hours() -> ResponseReturnValue:
-        user = (await identify(pool)).user
-        return answer(notifiers.quiet_hours_body(await quiet_hours.quiet_hours_of(pool, user)))
+@routes.read("GET /v1/quiet-hours")
+async def get_quiet_hours(identity: Identity, request: Request[None]) -> Answer:
+    found = await quiet_hours.quiet_hours_of(request.services.pool, identity.user)
+    return Answer(notifiers.quiet_hours_body(found))
 
-    @app.put("/v1/quiet-hours")
-    async def put_quiet_hours() -> ResponseReturnValue:
-        user = (await identify(pool)).user
-        quiet = notifiers.quiet_hours_of(await body_of(notifiers.PutQuietHours))
-        with trio.CancelScope(shield=True):
-            await quiet_hours.set_quiet_hours(pool, user, quiet)
-            await announcements.own_settings_changed(user)
-        return Response(b"", 204)
 
-    @app.delete("/v1/quiet-hours")
-    async def delete_quiet_hours() -> ResponseReturnValue:
-        user = (await identify(pool)).user
-        with trio.CancelScope(shield=True):
-            await quiet_hours.set_quiet_hours(pool, user, None)
-            await announcements.own_settings_changed(user)
-        return Response(b"", 204)
+@routes.write("PUT /v1/quiet-hours", body=notifiers.PutQuietHours, announces=[Announcements.own_settings_changed])
+async def put_quiet_hours(identity: Identity, request: Request[notifiers.PutQuietHours]) -> Changed:
+    quiet = notifiers.quiet_hours_of(request.body)
+    await quiet_hours.set_quiet_hours(request.services.pool, identity.user, quiet)
+    return Changed([Announcement(Announcements.own_settings_changed, identity.user)])
+
+
+@routes.write("DELETE /v1/quiet-hours", announces=[Announcements.own_settings_changed])
+async def delete_quiet_hours(identity: Identity, request: Request[None]) -> Changed:
+    await quiet_hours.set_quiet_hours(request.services.pool, identity.user, None)
+    return Changed([Announcement(Announcements.own_settings_changed, identity.user)])

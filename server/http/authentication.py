@@ -1,0 +1,51 @@
+"""Admission of a request by the token in its `Authorization` header: a device's, or the operators'."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from server.http.routing import Access, Request
+from store import accounts
+from store.accounts import Identity
+from store.errors import TokenUnknown
+
+
+class NotAnOperator(Exception):
+    """The operators' token is missing or wrong."""
+
+
+async def _device(request: Request[Any]) -> tuple[Identity]:
+    return (await accounts.device_by_token(request.services.pool, token_shown(request)),)
+
+
+async def _operator(request: Request[Any]) -> tuple[()]:
+    scheme, _, token = request.authorization.partition(" ")
+    # Takes as long whatever the token is, as far as its length is right.
+    is_right = secrets.compare_digest(token.encode(), request.services.ops_token.encode())
+    if scheme.lower() != "bearer" or not is_right:
+        raise NotAnOperator
+    return ()
+
+
+async def _everybody(_: Request[Any]) -> tuple[()]:
+    return ()
+
+
+ADMISSIONS: Final[dict[Access, Callable[[Request[Any]], Awaitable[tuple[()] | tuple[Identity]]]]] = {
+    Access.DEVICE: _device,
+    Access.OPERATOR: _operator,
+    Access.OPEN: _everybody,
+}
+"""Each returns the first arguments of the handler, or raises an error that `server.http.problems` answers with 401."""
+
+
+def token_shown(request: Request[Any]) -> str:
+    """
+    :raises TokenUnknown: if the request shows none.
+    """
+    scheme, _, token = request.authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise TokenUnknown
+    return token

@@ -1,0 +1,32 @@
+"""Everything that the routes share in one process: connections, caches and settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.http.announcements import Announcements
+from server.http.first_pages import FirstPages
+from server.http.offered import Offered
+from server.http.passwords import Passwords
+from store.postgres.pool import Pool
+from store.redis.client import Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The composition root (`server.http.app.create_app`) makes one.
+
+    :ivar offered: the notifiers that workers have keys for.
+    :ivar ops_token: the operators' token; empty if there are no routes for operators.
+    :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
+    """
+
+    pool: Pool
+    redis: Redis
+    announcements: Announcements
+    passwords: Passwords
+    first_pages: FirstPages
+    offered: Offered
+    ops_token: str
+    starts_per_day: int
+    token_lifetime_s: float
