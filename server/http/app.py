@@ -46,7 +46,8 @@ def create_app(
     :param offered: the notifiers that workers have keys for.
     :param starts_per_day: conversations with strangers that a user may begin in 24 hours.
     """
-    app = QuartTrio(__name__)
+    # Without a folder for static files, Quart adds no route of its own.
+    app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     services = Services(
         pool=pool,
