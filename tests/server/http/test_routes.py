@@ -1,0 +1,132 @@
+"""Every route of the application: which are open, what the others answer without a token, and what a write declares."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+from typing import get_type_hints
+from uuid import UUID, uuid4
+
+import pytest
+from quart_trio import QuartTrio
+
+import server.http.routes
+from server.http.announcements import Announcements
+from server.http.routes import OPEN, ROUTES
+from server.http.routing import NOTHING, Access, Changed, Request, Route, Routes
+from store.accounts import Identity
+from store.postgres.pool import Pool
+from tests.people import new_user
+from tests.server.http_world import open_api
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
+WRITES = [route for route in ROUTES if route.method != "GET"]
+by_rule = pytest.mark.parametrize("route", WRITES, ids=lambda route: route.rule)
+
+
+def rules_of(app: QuartTrio) -> set[str]:
+    """The methods and paths that the application serves. Quart itself answers HEAD and OPTIONS."""
+    return {
+        f"{method} {rule.rule}" for rule in app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+
+
+def filled(path: str) -> str:
+    """The path with values that its converters take."""
+    values = {"uuid:": str(uuid4()), "int:": "1", "": "x"}
+    return re.sub(r"<(\w+:)?\w+>", lambda found: values[found[1] or ""], path)
+
+
+async def test_a_route_that_is_not_on_the_list_of_open_routes_needs_a_token(pool: Pool, redis_url: str) -> None:
+    alice = await new_user(pool, "alice")
+    headers = {
+        "no header": {},
+        "an empty token": {"Authorization": "Bearer "},
+        "an unknown token": {"Authorization": f"Bearer {'A' * 43}"},
+        "another scheme": {"Authorization": f"Basic {alice.token}"},
+        "a token without a scheme": {"Authorization": alice.token},
+    }
+    async with open_api(pool, redis_url, ops_token="the operators' token") as api:
+        rules = rules_of(api.app)
+        assert rules == {route.rule for route in ROUTES}
+        assert OPEN.keys() < rules
+        client, admitted = api.app.test_client(), set()
+        for rule in rules:
+            method, path = rule.split(" ")
+            for name, header in headers.items():
+                response = await client.open(filled(path), method=method, headers=header)
+                body = await response.get_data()
+                if response.status_code != 401 or b'"unauthenticated"' not in body:
+                    admitted.add((rule, name))
+        assert admitted == {(rule, name) for rule in OPEN for name in headers}
+
+
+async def test_without_an_operators_token_there_are_no_routes_for_operators(pool: Pool, redis_url: str) -> None:
+    async with open_api(pool, redis_url) as api:
+        assert {route.rule for route in ROUTES} - rules_of(api.app) == {
+            route.rule for route in ROUTES if route.access is Access.OPERATOR
+        }
+
+
+def test_the_routes_of_every_file_are_routes_of_the_application() -> None:
+    declared: list[Route] = []
+    for file in pkgutil.iter_modules(server.http.routes.__path__):
+        module = importlib.import_module(f"server.http.routes.{file.name}")
+        assert module.routes.declared
+        declared += module.routes.declared
+    assert sorted(route.rule for route in declared) == sorted(route.rule for route in ROUTES)
+
+
+def in_document(rule: str) -> str:
+    """A rule as docs/http.md writes it, but for the names of values."""
+    return re.sub(r"<[^>]*>|\{\w+\}", "{}", rule)
+
+
+def test_docs_have_every_route_and_no_other() -> None:
+    rows = re.findall(r"^\| `([A-Z]+ /[^`]*)`", DOCUMENT, re.MULTILINE)
+    assert {in_document(row) for row in rows} == {in_document(route.rule) for route in ROUTES}
+
+
+def test_docs_list_the_open_routes() -> None:
+    [listed] = re.findall(r"^\*\*Open routes\*\*.*?(?:\n\n)", DOCUMENT, re.MULTILINE | re.DOTALL)
+    named = re.findall(r"`([A-Z]+ /[^`]*)`", listed)
+    assert {in_document(rule) for rule in named} == {in_document(rule) for rule in OPEN}
+
+
+@by_rule
+def test_a_write_that_announces_something_returns_its_announcements(route: Route) -> None:
+    assert route.announces is not None
+    returned = get_type_hints(route.handler)["return"]
+    assert (returned is Changed) == (route.announces != NOTHING)
+    assert all(vars(Announcements)[each.__name__] is each for each in route.announces)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.rule)
+def test_a_handler_takes_what_its_route_declares(route: Route) -> None:
+    """mypy sees the identity and the body; the values of the path are checked here."""
+    hints = get_type_hints(route.handler)
+    del hints["return"]
+    identity = {"identity": Identity} if route.access is Access.DEVICE else {}
+    if identity:
+        assert hints.pop("identity") is Identity
+    request = next(name for name in hints if name in ("request", "_"))
+    if route.prepare is None:
+        assert hints.pop(request) == Request[route.body or type(None)]
+    else:
+        assert get_type_hints(route.prepare)["request"] == Request[route.body]
+        assert hints.pop(request) == Request[get_type_hints(route.prepare)["return"]]
+    types = {"uuid:": UUID, "int:": int, "": str}
+    assert hints == {name: types[kind] for kind, name in re.findall(r"<(\w+:)?(\w+)>", route.path)}
+
+
+def test_a_write_must_say_what_it_announces_and_a_read_must_not_write() -> None:
+    routes = Routes()
+    with pytest.raises(ValueError, match="GET with read"):
+        routes.read("POST /v1/things")
+    with pytest.raises(ValueError, match="GET with read"):
+        routes.write("GET /v1/things", announces=NOTHING)
+    with pytest.raises(TypeError, match="announces"):
+        routes.write("POST /v1/things")  # type: ignore[call-overload]
+    assert routes.declared == []

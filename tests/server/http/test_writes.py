@@ -1,0 +1,234 @@
+"""Every write over HTTP makes the announcements that its route declares, also if the client hangs up as it begins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+import trio
+
+from client.http import Credentials
+from server.http.announcements import Announcements
+from server.http.passwords import Passwords
+from server.http.routes import ROUTES
+from server.http.routing import Announcement, Route
+from store import accounts, conversations, emails, notifiers
+from store.notifiers import WebhookTarget
+from store.postgres.pool import Pool
+from tests.people import new_device, new_direct, new_group, new_user
+from tests.server.http_world import Api, open_api
+
+PASSWORD: Final = "correct horse"
+MAIL: Final = {"wants_digest": True, "wants_device_notice": True, "digest_hour": 8, "zone": "UTC"}
+
+Write = tuple[dict[str, bytes | str], Any]
+"""The values of the path, and the body (None: no body)."""
+
+
+class Scene:
+    """Alice, who writes; Bob, her contact, with whom she has two conversations; Carol, a stranger."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    async def begin(self) -> None:
+        self.alice, self.bob, self.carol = [await new_user(self.pool, name) for name in ("alice", "bob", "carol")]
+        self.talk = await new_direct(self.pool, self.alice, self.bob)
+        self.group = await new_group(self.pool, self.alice, self.bob)
+
+    async def log_in(self) -> list[Write]:
+        await accounts.add_user(self.pool, "dora", await Passwords().hash(PASSWORD))
+        return [({}, {"username": "dora", "password": PASSWORD, "name": "Phone"})]
+
+    async def revoke(self) -> list[Write]:
+        return [({"device": (await new_device(self.pool, self.alice.user)).device}, None)]
+
+    async def mail_token(self, purpose: str) -> str:
+        await emails.put(self.pool, self.alice.user, "alice@example.org", **MAIL)
+        [(token,)] = await self.pool.fetch(
+            "select replace(translate(encode(mail_token(seed, %s), 'base64'), '+/', '-_'), '=', '') from emails",
+            (purpose,),
+        )
+        return str(token)
+
+    async def verify(self) -> list[Write]:
+        return [({}, {"token": await self.mail_token("verify")})]
+
+    async def follow(self, purpose: str) -> list[Write]:
+        return [({"token": await self.mail_token(purpose)}, None)]
+
+    async def remove_notifier(self) -> list[Write]:
+        added = await notifiers.add(self.pool, self.alice.user, WebhookTarget("https://example.org/"))
+        return [({"notifier": added.notifier}, None)]
+
+    async def message_request(self) -> list[Write]:
+        asked, _ = await conversations.add_direct(self.pool, self.carol.user, self.alice.user)
+        return [({"conversation": asked}, None)]
+
+    async def plain(self, *writes: Write) -> list[Write]:
+        """Writes that need nothing but the people and their conversations."""
+        return list(writes)
+
+
+OF_EACH_ROUTE: Final[dict[str, Callable[[Scene], Awaitable[list[Write]]]]] = {
+    "POST /v1/users": lambda s: s.plain(({}, {"username": "dora", "password": PASSWORD})),
+    "POST /v1/devices": Scene.log_in,
+    "DELETE /v1/devices/<uuid:device>": Scene.revoke,
+    "POST /v1/tokens": lambda s: s.plain(({}, None)),
+    "PATCH /v1/profile": lambda s: s.plain(({}, {"display_name": "Alice", "shows_presence": False})),
+    "PUT /v1/email": lambda s: s.plain(({}, {"address": "alice@example.org"})),
+    "DELETE /v1/email": lambda s: s.plain(({}, None)),
+    "POST /v1/email/verifications": Scene.verify,
+    "POST /v1/email/verifications/<token>": lambda s: s.follow("verify"),
+    "POST /v1/unsubscribe/<token>": lambda s: s.follow("unsubscribe"),
+    "POST /v1/notifiers": lambda s: s.plain(({}, {"kind": "webhook", "url": "https://example.org/"})),
+    "DELETE /v1/notifiers/<uuid:notifier>": Scene.remove_notifier,
+    "PUT /v1/quiet-hours": lambda s: s.plain(({}, {"from_minute": 1, "until_minute": 2, "zone": "Europe/Berlin"})),
+    "DELETE /v1/quiet-hours": lambda s: s.plain(({}, None)),
+    "PUT /v1/contacts/<uuid:other>": lambda s: s.plain(
+        ({"other": s.carol.user}, {"is_blocked": True}), ({"other": s.carol.user}, {"is_blocked": False})
+    ),
+    "DELETE /v1/contacts/<uuid:other>": lambda s: s.plain(({"other": s.bob.user}, None)),
+    "POST /v1/conversations": lambda s: s.plain(({}, {"kind": "direct", "participants": [text(s.carol)]})),
+    "PATCH /v1/conversations/<uuid:conversation>": lambda s: s.plain(({"conversation": s.group}, {"name": "New"})),
+    "PUT /v1/conversations/<uuid:conversation>/mute": lambda s: s.plain(({"conversation": s.talk}, {"seconds": 60})),
+    "POST /v1/conversations/<uuid:conversation>/participants": lambda s: s.plain(
+        ({"conversation": s.group}, {"user": text(s.carol)})
+    ),
+    "PATCH /v1/conversations/<uuid:conversation>/participants/<uuid:other>": lambda s: s.plain(
+        ({"conversation": s.group, "other": s.bob.user}, {"role": "admin"})
+    ),
+    "DELETE /v1/conversations/<uuid:conversation>/participants/<uuid:other>": lambda s: s.plain(
+        ({"conversation": s.group, "other": s.bob.user}, None)
+    ),
+    "POST /v1/conversations/<uuid:conversation>/accept": Scene.message_request,
+    "POST /v1/conversations/<uuid:conversation>/decline": Scene.message_request,
+}
+"""Each writing route -> requests that together cause all of its announcements."""
+
+
+def text(user: Credentials) -> str:
+    return str(UUID(bytes=user.user))
+
+
+@dataclass
+class Recorder:
+    """Notes the handlers that returned and the announcements that were made to the end.
+
+    :ivar begins: called when a handler is called.
+    """
+
+    begins: Callable[[], None] = lambda: None
+    ended: int = 0
+    announced: list[Any] = field(default_factory=list)
+
+    def recorded(self, route: Route) -> Route:
+        async def handle(*arguments: Any, **values: Any) -> Any:
+            self.begins()
+            outcome = await route.handler(*arguments, **values)
+            self.ended += 1
+            return outcome
+
+        return replace(route, handler=handle)
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder, make = Recorder(), Announcement.make
+
+    async def recorded(self: Announcement, announcements: Announcements) -> None:
+        await make(self, announcements)
+        recorder.announced.append(self.announce)
+
+    monkeypatch.setattr(Announcement, "make", recorded)
+    monkeypatch.setattr("server.http.app.ROUTES", [recorder.recorded(route) for route in ROUTES])
+    return recorder
+
+
+async def requests_of(rule: str, scene: Scene) -> list[tuple[str, str, Any]]:
+    """Method, path and body of each."""
+    method, path = rule.split(" ")
+    made = []
+    for values, body in await OF_EACH_ROUTE[rule](scene):
+        filled = path
+        for name, value in values.items():
+            shown = value if isinstance(value, str) else str(UUID(bytes=value))
+            filled = re.sub(rf"<(uuid:)?{name}>", shown, filled)
+        made.append((method, filled, body))
+    return made
+
+
+@asynccontextmanager
+async def opened(pool: Pool, redis_url: str, rule: str) -> AsyncGenerator[tuple[Api, list[tuple[str, str, Any]]], None]:
+    """Alice's interface, and requests to the route."""
+    scene = Scene(pool)
+    await scene.begin()
+    requests = await requests_of(rule, scene)
+    async with open_api(pool, redis_url) as api:
+        yield api.of(scene.alice.token), requests
+
+
+async def ask(api: Api, method: str, path: str, body: Any) -> int:
+    headers = {"Authorization": f"Bearer {api.token}"}
+    response = await api.app.test_client().open(path, method=method, json=body, headers=headers)
+    return int(response.status_code)
+
+
+def test_each_writing_route_has_requests_here() -> None:
+    assert OF_EACH_ROUTE.keys() == {route.rule for route in ROUTES if route.method != "GET"}
+
+
+by_route = pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.method != "GET"], ids=lambda it: it.rule
+)
+
+
+@by_route
+async def test_a_write_makes_the_announcements_that_its_route_declares(
+    pool: Pool, redis_url: str, recorder: Recorder, route: Route
+) -> None:
+    async with opened(pool, redis_url, route.rule) as (api, requests):
+        for request in requests:
+            assert await ask(api, *request) < 300
+        assert route.announces is not None
+        assert set(recorder.announced) == set(route.announces)
+
+
+@by_route
+async def test_a_write_is_finished_and_announced_though_the_client_hangs_up_as_it_begins(
+    pool: Pool, redis_url: str, recorder: Recorder, route: Route
+) -> None:
+    """Hypercorn cancels the request of a client that hangs up."""
+    async with opened(pool, redis_url, route.rule) as (api, requests):
+        for request in requests:
+            with trio.CancelScope() as client:
+                recorder.begins = client.cancel
+                await ask(api, *request)
+                pytest.fail("the request was not cancelled")
+            assert client.cancelled_caught
+        assert recorder.ended == len(requests)
+        assert set(recorder.announced) == set(route.announces or ())
+
+
+async def test_a_client_that_hangs_up_before_its_password_is_hashed_registers_nobody(
+    pool: Pool, redis_url: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashes are the dearest requests, so those that nobody waits for are dropped: they are not shielded."""
+    async with opened(pool, redis_url, "POST /v1/users") as (api, [request]):
+        with trio.CancelScope() as client:
+
+            async def hash_password(*_: Any) -> str:
+                client.cancel()
+                await trio.lowlevel.checkpoint()
+                return "a hash"
+
+            monkeypatch.setattr(Passwords, "hash", hash_password)
+            await ask(api, *request)
+        assert client.cancelled_caught
+        assert recorder.ended == 0
+        assert await pool.fetch("select from users where username = 'dora'") == []
