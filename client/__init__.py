@@ -9,7 +9,9 @@ real client encrypts before `send` and decrypts after receiving.
 | `requests` | a method for each request |
 | `connection`, `pending` | one connection: requests wait for their replies, pushes are handed on |
 | `link`, `backoff` | a connection that is made anew whenever it is lost, with a token that is renewed |
-| `mailbox`, `held`, `people`, `own`, `marks` | what this device holds, without any I/O: all conversations, one of them, its participants, the user's own settings, the marks that are due |
+| `mailbox` | all conversations that this device holds, and its cursor; like the next four without any I/O |
+| `held`, `people` | one conversation and its messages; its participants |
+| `own`, `marks` | the user's own settings and contacts; marks that the server has yet to hear of |
 | `catch_up`, `mark_sender`, `watcher` | what keeps the mailbox and the server up to date |
 | `session`, `follower` | a device that stays connected and misses nothing: link + mailbox |
 | `http` | accounts, lists and history over HTTP |
