@@ -1,4 +1,4 @@
-"""What a device has missed, and how it gets it: `sync` for what is new, `history` for holes that last."""
+"""What a device has missed, and how it gets it: `sync` for what is new, `history` for gaps that last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 from client import backoff
 from client.connection import PAGES_AHEAD, ClientConnection
 from client.errors import ConnectionLost, NoReply, RequestRefused
-from client.held import Hole
+from client.held import Gap
 from client.link import Link
 from client.mailbox import Mailbox
 from client.requests import SYNC_TIMEOUT_S
@@ -19,8 +19,8 @@ from protocol import limits
 from protocol.codes import ErrorCode
 from protocol.frames import Cursor, Messages
 
-HOLE_PATIENCE_S: Final = 0.3
-"""How long a hole may last before it is fetched: pushes and own replies overtake each other by less."""
+GAP_PATIENCE_S: Final = 0.3
+"""How long a gap may last before it is fetched: pushes and own replies overtake each other by less."""
 
 _ANEW: Final = (ErrorCode.CURSOR_FOREIGN.value, ErrorCode.CURSOR_EXPIRED.value)
 """Why a `sync` is refused when the device has to begin anew."""
@@ -135,13 +135,13 @@ class CatchUp:
         if self._is_stale or self._mailbox.unknown():
             await self._sync(connection)
             return not self._mailbox.unknown()
-        before = {hole[:2] for hole in self._mailbox.holes()}
-        await trio.sleep(HOLE_PATIENCE_S)
-        lasting = [hole for hole in self._mailbox.holes() if hole[:2] in before]
-        for hole in lasting:
-            await self._fill(connection, hole)
-        after = {hole[:2] for hole in self._mailbox.holes()}
-        return not any(hole[:2] in after for hole in lasting)
+        before = {gap[:2] for gap in self._mailbox.gaps()}
+        await trio.sleep(GAP_PATIENCE_S)
+        lasting = [gap for gap in self._mailbox.gaps() if gap[:2] in before]
+        for gap in lasting:
+            await self._fill(connection, gap)
+        after = {gap[:2] for gap in self._mailbox.gaps()}
+        return not any(gap[:2] in after for gap in lasting)
 
     async def _sync(self, connection: ClientConnection) -> None:
         # Before asking: a `lag` or a reconnection meanwhile sets it, and then all is asked again.
@@ -162,14 +162,14 @@ class CatchUp:
         finally:
             self._is_syncing = False
 
-    async def _fill(self, connection: ClientConnection, hole: Hole) -> None:
+    async def _fill(self, connection: ClientConnection, gap: Gap) -> None:
         try:
             page = await connection.history(
-                hole.conversation, after=hole.after_seq, before=hole.before_seq, count=limits.MAX_COUNT
+                gap.conversation, after=gap.after_seq, before=gap.before_seq, count=limits.MAX_COUNT
             )
         except RequestRefused as refused:
             if refused.code != ErrorCode.NOT_A_PARTICIPANT.value:
                 raise
-            self._mailbox.forget_missing(hole.conversation)
+            self._mailbox.forget_missing(gap.conversation)
         else:
-            self.take_page(hole.conversation, page)
+            self.take_page(gap.conversation, page)

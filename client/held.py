@@ -29,7 +29,7 @@ PushOfOne: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCo
 _seq_of: Final[Callable[[Entry], int]] = attrgetter("seq")
 
 
-class Hole(NamedTuple):
+class Gap(NamedTuple):
     """Messages that exist and are missing: those after `after_seq` and before `before_seq`."""
 
     conversation: bytes
@@ -236,9 +236,9 @@ class HeldConversation:
             else:
                 return grown
 
-    def hole(self) -> Hole:
+    def gap(self) -> Gap:
         """What is missing right above the run."""
-        return Hole(self.id, self.up_to, self._next_held() or self.last_seq + 1)
+        return Gap(self.id, self.up_to, self._next_held() or self.last_seq + 1)
 
     def _next_held(self) -> int | None:
         """The lowest seq that waits above the run."""

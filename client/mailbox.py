@@ -1,4 +1,4 @@
-"""What this device holds, in order and without holes. Sans-IO: nothing here waits, so every call is one step.
+"""What this device holds, in order and without gaps. Sans-IO: nothing here waits, so every call is one step.
 
 Each conversation numbers its messages with `seq`, without gaps. Of each the mailbox keeps the last word: of two
 revisions the greater one, of anything and a tombstone the tombstone. That is a maximum, so it does not matter in which
@@ -6,7 +6,7 @@ order things come, how often, and from where (pushes, `sync`, `history`, own req
 
 What may be read of a conversation is one contiguous run. It *begins* at the last message that the conversation had when
 this device was told of it: a device that held nothing is told no more, and nor is one whose user has come to a
-conversation since. Above the beginning, what is missing is a *hole*: it is fetched, and
+conversation since. Above the beginning, what is missing is a *gap*: it is fetched, and
 until then what lies above it waits aside. Below the beginning nothing is missing, it is only not loaded: messages that
 adjoin the run from below, a page of `history` say, move its beginning down; edits of those further down wait aside.
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from client.held import Entry, HeldConversation, Hole, PushOfOne
+from client.held import Entry, Gap, HeldConversation, PushOfOne
 from client.marks import Marks
 from client.own import Own
 from client.people import NOBODY, MessageStatus, People
@@ -247,16 +247,16 @@ class Mailbox:
 
     @property
     def is_complete(self) -> bool:
-        """Whether neither `unknown` nor `holes` has anything."""
+        """Whether neither `unknown` nor `gaps` has anything."""
         return not (self._unknown or self._incomplete)
 
     def unknown(self) -> set[bytes]:
         """Conversations that the server has yet to tell of: with a `sync`."""
         return set(self._unknown)
 
-    def holes(self) -> list[Hole]:
-        """The first hole of each conversation that is known."""
-        return [self._conversations[conversation].hole() for conversation in self._incomplete]
+    def gaps(self) -> list[Gap]:
+        """The first gap of each conversation that is known."""
+        return [self._conversations[conversation].gap() for conversation in self._incomplete]
 
     def _held(self, conversation: bytes) -> HeldConversation:
         held = self._conversations.get(conversation)

@@ -1,12 +1,12 @@
 """A device that stays connected and misses nothing.
 
-`Session` reconnects, catches up, fills holes, marks what it has stored and what was read, watches, and sends with
+`Session` reconnects, catches up, fills gaps, marks what it has stored and what was read, watches, and sends with
 retries. All state is changed in steps without `await`; its tasks only wait for a condition on that state and act on it:
 
 | task | waits until | does |
 |---|---|---|
 | `Link.run` | the connection is lost, or is to move | connects to the next gateway, renews the token in time |
-| `CatchUp.run` | connected anew, lagging, or something is missing | `sync`, and `history` for holes that last |
+| `CatchUp.run` | connected anew, lagging, or something is missing | `sync`, and `history` for gaps that last |
 | `MarkSender.run` | something new is stored or read | sends up-to marks |
 | `Watcher.run` | connected anew, or others are to be watched | says whose presence is wanted |
 """

@@ -17,7 +17,7 @@ import { CLOSE_DELAYS_MS, CURSOR_ERRORS, FINAL_CLOSES, LIMITS, SOCKET_PATH, SUBP
 const NAME = 'alo-js/0.1.0' // 3.2
 const MARK_INTERVAL_MS = 1000 // 5.5
 const PAGES_AHEAD = 16 // 6.2
-const HOLE_PATIENCE_MS = 300 // 5.3
+const GAP_PATIENCE_MS = 300 // 5.3
 const REFRESH_BEFORE_MS = 86_400_000
 const FIRST_DELAY_MS = 500
 const MAX_DELAY_MS = 60_000
@@ -192,7 +192,7 @@ export class Client extends EventEmitter {
     }
     for (const entry of this.mailbox.apply(frame)) this.emit('entry', entry)
     if (this.mailbox.hasUnknown && !this.#isSyncing) this.#sync() // 5.4
-    if (this.mailbox.holes().length) this.#after('holes', HOLE_PATIENCE_MS, () => this.#fillHoles())
+    if (this.mailbox.gaps().length) this.#after('gaps', GAP_PATIENCE_MS, () => this.#fillGaps())
     if (this.mailbox.marks().length) this.#after('marks', MARK_INTERVAL_MS, () => this.#mark())
   }
 
@@ -263,8 +263,8 @@ export class Client extends EventEmitter {
     this.emit('end', code, reason)
   }
 
-  async #fillHoles() {
-    for (const { conversation, after, before } of this.mailbox.holes()) {
+  async #fillGaps() {
+    for (const { conversation, after, before } of this.mailbox.gaps()) {
       const page = await this.request({ type: 'history', conversation, after, before, count: LIMITS.page_entries }).catch(() => null)
       if (page?.first_seq) this.mailbox.raiseFloor(conversation, page.first_seq) // 5.3
       for (const entry of page?.messages ?? []) this.#apply(entry)

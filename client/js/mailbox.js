@@ -43,8 +43,8 @@ export class Mailbox {
     return [...this.conversations.values()].some((talk) => talk.first === undefined)
   }
 
-  // Messages that exist and are missing: those between `after` and `before`, the first hole of each conversation.
-  holes() {
+  // Messages that exist and are missing: those between `after` and `before`, the first gap of each conversation.
+  gaps() {
     const found = []
     for (const talk of this.conversations.values()) {
       if (talk.first === undefined) continue

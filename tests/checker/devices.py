@@ -233,9 +233,9 @@ class Device:
     def state(self) -> str:
         """What is missing, for whoever looks for a fault."""
         unknown = [self._recorder.name_of(each) for each in self.mailbox.unknown()]
-        holes = [(self._recorder.name_of(hole.conversation), *hole[1:]) for hole in self.mailbox.holes()]
+        gaps = [(self._recorder.name_of(gap.conversation), *gap[1:]) for gap in self.mailbox.gaps()]
         of_session = self.session.statistics() if self.session is not None else {}
-        return f"unknown: {unknown}, holes: {holes}, {of_session} at {trio.current_time():.1f}"
+        return f"unknown: {unknown}, gaps: {gaps}, {of_session} at {trio.current_time():.1f}"
 
     async def come(self, urls: Sequence[str]) -> None:
         """Connect to these nodes, in this order, with the cursor that it has."""

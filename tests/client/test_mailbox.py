@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from client.held import Entry, Hole
+from client.held import Entry, Gap
 from client.mailbox import Mailbox
 from protocol.frames import (
     Conversation,
@@ -60,8 +60,8 @@ def fetch(mailbox: Mailbox, world: dict[bytes, list[Entry]], first_seq: dict[byt
     while not mailbox.is_complete:
         for conversation in mailbox.unknown():
             mailbox.learn(told(conversation, first_seq[conversation], len(world[conversation])))
-        for hole in mailbox.holes():
-            missing = [held for held in world[hole.conversation] if hole.after_seq < held.seq < hole.before_seq]
+        for gap in mailbox.gaps():
+            missing = [held for held in world[gap.conversation] if gap.after_seq < held.seq < gap.before_seq]
             mailbox.apply(missing[:page])
 
 
@@ -100,7 +100,7 @@ def test_any_order_any_duplicates_any_loss_and_a_fetch_equal_the_whole(
             logged += mailbox.learn(told(step, first_seq[step], len(world[step])))
         else:
             logged += mailbox.apply([step])
-        # What may be read never has a hole, at no time.
+        # What may be read never has a gap, at no time.
         for key in world:
             seqs = [held.seq for held in mailbox.messages(key)]
             assert seqs == list(range(first_seq[key], first_seq[key] + len(seqs)))
@@ -120,32 +120,32 @@ def test_any_order_any_duplicates_any_loss_and_a_fetch_equal_the_whole(
     assert dict(mailbox.delivered.due()) == due
 
 
-def test_what_comes_too_early_waits_and_the_hole_says_what_to_fetch() -> None:
+def test_what_comes_too_early_waits_and_the_gap_says_what_to_fetch() -> None:
     mailbox = known()
     assert apply(mailbox, 1, 5, 4) == [1]
-    assert mailbox.holes() == [Hole(TALK, 1, 4)]
+    assert mailbox.gaps() == [Gap(TALK, 1, 4)]
     assert apply(mailbox, 2) == [2]
-    assert mailbox.holes() == [Hole(TALK, 2, 4)]
+    assert mailbox.gaps() == [Gap(TALK, 2, 4)]
     assert apply(mailbox, 3) == [3, 4, 5]
-    assert mailbox.holes() == []
+    assert mailbox.gaps() == []
 
 
-def test_a_conversation_that_is_ahead_makes_a_hole() -> None:
+def test_a_conversation_that_is_ahead_makes_a_gap() -> None:
     mailbox = known(3, 7)
-    assert mailbox.holes() == [Hole(TALK, 2, 8)]
+    assert mailbox.gaps() == [Gap(TALK, 2, 8)]
     assert mailbox.up_to(TALK) == 2
 
 
-def test_an_empty_conversation_has_no_hole() -> None:
+def test_an_empty_conversation_has_no_gap() -> None:
     mailbox = known()
     assert mailbox.is_complete
     assert mailbox.delivered.due() == []
 
 
-def test_an_unknown_conversation_has_to_be_told_of_before_it_has_holes() -> None:
+def test_an_unknown_conversation_has_to_be_told_of_before_it_has_gaps() -> None:
     mailbox = not_fresh()
     assert apply(mailbox, 7) == []
-    assert (mailbox.unknown(), mailbox.holes(), mailbox.is_complete) == ({TALK}, [], False)
+    assert (mailbox.unknown(), mailbox.gaps(), mailbox.is_complete) == ({TALK}, [], False)
     assert mailbox.learn(told(TALK, 7, 7)) == [message(TALK, 7)]
     assert mailbox.is_complete
 
@@ -185,7 +185,7 @@ def test_a_floor_that_rises_jumps_over_what_may_not_be_read_and_drops_what_is_go
 
 
 def test_settings_with_a_floor_drop_what_has_disappeared_and_end_the_wait_for_what_is_missing() -> None:
-    """What waited above a hole becomes readable at once: nothing else may come for a long time."""
+    """What waited above a gap becomes readable at once: nothing else may come for a long time."""
     mailbox = known()
     apply(mailbox, 1, 2)
     apply(mailbox, 5)
@@ -213,7 +213,7 @@ def test_a_lifetime_is_kept_by_its_version() -> None:
 def test_a_floor_never_falls() -> None:
     mailbox = known(5, 5)
     mailbox.learn(told(TALK, 1, 5))
-    assert mailbox.holes() == [Hole(TALK, 4, 6)]
+    assert mailbox.gaps() == [Gap(TALK, 4, 6)]
     assert apply(mailbox, 5) == [5]
 
 
@@ -280,7 +280,7 @@ def test_a_conversation_was_active_when_its_last_message_was_sent() -> None:
     apply(mailbox, 1, 9)
     head = mailbox.head(TALK)
     assert head is not None
-    assert head.active_at == 1, "what lies behind a hole is not shown"
+    assert head.active_at == 1, "what lies behind a gap is not shown"
     apply(mailbox, *range(2, 9))
     head = mailbox.head(TALK)
     assert head is not None

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from client.catch_up import HOLE_PATIENCE_S
+from client.catch_up import GAP_PATIENCE_S
 from client.connection import CLOSE_TIMEOUT_S
 from client.errors import ConnectionLost, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
@@ -219,11 +219,11 @@ async def test_duplicates_and_overtaking_pushes_arrive_once_and_in_order(
         stored = [world.store(TALK) for _ in range(3)]
         await world.push(stored[2], stored[0], stored[2], stored[0], stored[1])
         assert await take(session, 3) == stored
-        await trio.sleep(10 * HOLE_PATIENCE_S)
+        await trio.sleep(10 * GAP_PATIENCE_S)
         assert not [frame for frame in world.requests[asked:] if isinstance(frame, History)], "it closed by itself"
 
 
-async def test_a_hole_that_lasts_is_fetched(world: World, autojump_clock: MockClock) -> None:
+async def test_a_gap_that_lasts_is_fetched(world: World, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         first = await world.post(TALK)
@@ -232,7 +232,7 @@ async def test_a_hole_that_lasts_is_fetched(world: World, autojump_clock: MockCl
         before = trio.current_time()
         third = await world.post(TALK)
         assert await take(session, 2) == [lost, third]
-        assert trio.current_time() - before == pytest.approx(HOLE_PATIENCE_S)
+        assert trio.current_time() - before == pytest.approx(GAP_PATIENCE_S)
 
 
 async def test_a_push_of_an_unknown_conversation_is_looked_up(world: World, autojump_clock: MockClock) -> None:
@@ -257,7 +257,7 @@ async def test_a_conversation_that_is_not_ours_to_see_holds_nothing_up(world: Wo
         assert len([frame for frame in world.requests if isinstance(frame, Sync)]) < 40
 
 
-async def test_a_hole_that_history_does_not_show_yet_is_asked_for_less_and_less(
+async def test_a_gap_that_history_does_not_show_yet_is_asked_for_less_and_less(
     world: World, autojump_clock: MockClock
 ) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
@@ -469,7 +469,7 @@ async def test_marks_are_coalesced_over_time_and_conversations(world: World, aut
         assert len(world.marks) == 1
 
 
-async def test_marks_never_go_past_a_hole(world: World, autojump_clock: MockClock) -> None:
+async def test_marks_never_go_past_a_gap(world: World, autojump_clock: MockClock) -> None:
     world.faults[History].extend([no_reply] * 5)
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()

@@ -102,14 +102,14 @@ class Device:
             case _:
                 self.mailbox.take(push)
 
-    async def fill_holes(self) -> None:
+    async def fill_gaps(self) -> None:
         """Read what is missing as history: where the user has come back, or only the newest came."""
-        while holes := self.mailbox.holes():
-            for hole in holes:
+        while gaps := self.mailbox.gaps():
+            for gap in gaps:
                 page = await messages.history(
-                    self.pool, self.user, hole.conversation, limit=100, before=hole.before_seq, after=hole.after_seq
+                    self.pool, self.user, gap.conversation, limit=100, before=gap.before_seq, after=gap.after_seq
                 )
-                self.mailbox.raise_floor(hole.conversation, page.first_seq)
+                self.mailbox.raise_floor(gap.conversation, page.first_seq)
                 self.mailbox.apply(page.messages)
                 self.read_as_history += len(page.messages)
 
@@ -123,7 +123,7 @@ class Device:
         """It holds what a fresh fetch shows, of each conversation from the first message that it holds."""
         fresh = Device(self.pool, self.user)
         await fresh.catch_up()
-        await self.fill_holes()
+        await self.fill_gaps()
         assert self.mailbox.conversations() == fresh.mailbox.conversations()
         assert self.mailbox.is_complete
         for each in fresh.mailbox.conversations():
@@ -443,7 +443,7 @@ async def test_the_newest_alone_leave_a_gap_and_everything_else_is_told(
     await revisions.edit(pool, bob.user, here, 1, 0, "text", b"one", None, None)
     await revisions.delete_for_everyone(pool, bob.user, here, 4)
     assert not await device.pull(newest=2)
-    assert [(hole.after_seq, hole.before_seq) for hole in device.mailbox.holes()] == [(2, 4)], "what is deleted comes"
+    assert [(gap.after_seq, gap.before_seq) for gap in device.mailbox.gaps()] == [(2, 4)], "what is deleted comes"
     [bobs] = [each for each in device.mailbox.participants(here) if each.user == bob.user]
     assert bobs.read_seq == 6, "who wrote what is left out has read it"
     await device.check()

@@ -26,13 +26,13 @@ function settings(first_seq, participants_version, more) {
 const held = (mailbox) => mailbox.entries(TALK).map(({ seq }) => seq)
 const told = (mailbox) => mailbox.conversations.get(TALK.toString('hex')).told
 
-test('what lies below an announced floor is dropped, and what is missing there is no hole', () => {
+test('what lies below an announced floor is dropped, and what is missing there is no gap', () => {
   const mailbox = known()
   take(mailbox, 1, 2, 5)
-  assert.equal(mailbox.holes().length, 1)
+  assert.equal(mailbox.gaps().length, 1)
   mailbox.takeSettings(settings(5, 1))
   assert.deepEqual(held(mailbox), [5])
-  assert.deepEqual(mailbox.holes(), [])
+  assert.deepEqual(mailbox.gaps(), [])
   take(mailbox, 3, 6)
   assert.deepEqual(held(mailbox), [5, 6])
   assert.deepEqual(mailbox.marks(), [[TALK, 6]])
