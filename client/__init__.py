@@ -14,7 +14,7 @@ real client encrypts before `send` and decrypts after receiving.
 | `own`, `marks` | the user's own settings and contacts; marks that the server has yet to hear of |
 | `catch_up`, `mark_sender`, `watcher` | what keeps the mailbox and the server up to date |
 | `session`, `follower` | a device that stays connected and misses nothing: link + mailbox |
-| `http` | accounts, lists and history over HTTP |
+| `http`, `bodies` | accounts, lists and history over HTTP; what is in the answers |
 | `errors` | everything that these raise |
 | `reasons`, `rules` | why something failed, in words for a person; what the server will refuse |
 | `signs` | who is online and who types |

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -13,8 +13,15 @@ import httpx
 import msgspec
 import trio
 from msgspec import Struct
-from msgspec.structs import replace
 
+from client.bodies import (
+    ConversationBody,
+    ConversationPageBody,
+    MessagePageBody,
+    ParticipantPageBody,
+    RefusedBody,
+    as_told,
+)
 from client.errors import HttpRefused, Unreachable
 from client.reasons import reason_of
 from client.tls import trusting_context
@@ -52,124 +59,11 @@ class ConversationPage(Struct, frozen=True):
     cursor: str | None
 
 
-class Page(Struct, frozen=True):
+class MessagePage(Struct, frozen=True):
     """Some messages; `cursor` gets the next ones in the same direction, None means that there are none."""
 
     messages: list[Message | Tombstone]
     cursor: str | None
-
-
-class _Message(Struct, frozen=True):
-    """A message in a body: what was deleted has its keys all the same, with null for what is gone."""
-
-    conversation: bytes
-    seq: int
-    message: bytes
-    created: int
-    sender: bytes
-    content_type: str | None
-    content: bytes | None
-    nonce: bytes | None
-    ephemeral_public_key: bytes | None
-    revision: int | None
-    edited: int | None
-    reply_to: int | None
-    is_deleted: bool
-    actor: bytes | None = None
-
-    def as_frame(self) -> Message | Tombstone:
-        if self.is_deleted or self.content_type is None or self.content is None:
-            return Tombstone(self.conversation, self.seq, self.message, self.created, self.sender, self.actor)
-        return Message(
-            self.conversation,
-            self.seq,
-            self.message,
-            self.created,
-            self.sender,
-            self.content_type,
-            self.content,
-            self.nonce,
-            self.ephemeral_public_key,
-            revision=self.revision or None,
-            edited=self.edited,
-            reply_to=self.reply_to,
-        )
-
-
-class _Conversation(Struct, frozen=True):
-    conversation: bytes
-    kind: Literal["direct", "group"]
-    name: str | None
-    created: int
-    participants: list[Participant]
-    first_seq: int
-    last_seq: int
-    unread_count: int
-    last_message: _Message | None
-    participants_version: int
-    joiners_see_all: bool
-    lifetime_s: int | None = None
-    actor: bytes | None = None
-    participant_count: int = 0
-    is_request: bool = False
-    asked_by: bytes | None = None
-
-    def as_frame(self) -> Conversation:
-        last = self.last_message.as_frame() if self.last_message else None
-        return Conversation(
-            self.conversation,
-            self.created,
-            self.kind,
-            self.name,
-            self.first_seq,
-            self.last_seq,
-            self.unread_count,
-            last.created if last else self.created,
-            [_as_told(each) for each in self.participants],
-            last,
-            self.participants_version,
-            self.joiners_see_all or None,
-            self.lifetime_s,
-            participant_count=self.participant_count if self.participant_count > len(self.participants) else None,
-            is_request=self.is_request or None,
-            asked_by=self.asked_by,
-            actor=self.actor,
-        )
-
-
-def _as_told(participant: Participant) -> Participant:
-    """As frames hold it: without what is none."""
-    return replace(
-        participant,
-        revision=participant.revision or None,
-        is_admin=participant.is_admin or None,
-        since_seq=participant.since if participant.since != participant.joined_seq else None,
-    )
-
-
-class _ParticipantPage(Struct, frozen=True):
-    participants: list[Participant]
-    cursor: str | None
-
-
-class _ConversationPage(Struct, frozen=True):
-    conversations: list[_Conversation]
-    cursor: str | None
-
-
-class _Page(Struct, frozen=True):
-    messages: list[_Message]
-    cursor: str | None
-
-
-class _Refusal(Struct, frozen=True):
-    code: str
-    detail: str
-    retry_after_ms: int | None = None
-
-
-class _Refused(Struct, frozen=True):
-    error: _Refusal
 
 
 class HttpClient:
@@ -234,12 +128,12 @@ class HttpClient:
     async def create_direct(self, user: bytes) -> Conversation:
         """The conversation with one other user, made if it was not there."""
         body = {"kind": "direct", "participants": [user]}
-        return (await self._ask(_Conversation, "POST", "/v1/conversations", body)).as_frame()
+        return (await self._ask(ConversationBody, "POST", "/v1/conversations", body)).as_frame()
 
     async def create_group(self, name: str, users: list[bytes]) -> Conversation:
         """A new conversation with 1 to 999 others; each call makes another one."""
         body = {"kind": "group", "name": name, "participants": users}
-        return (await self._ask(_Conversation, "POST", "/v1/conversations", body)).as_frame()
+        return (await self._ask(ConversationBody, "POST", "/v1/conversations", body)).as_frame()
 
     async def conversations(
         self, limit: int = 50, cursor: str | None = None, *, requests: bool = False
@@ -249,7 +143,7 @@ class HttpClient:
         :param requests: those that are requests, instead of those that are none.
         """
         query = {"limit": limit, "cursor": cursor, "requests": "true" if requests else None}
-        page = await self._ask(_ConversationPage, "GET", "/v1/conversations", query=query)
+        page = await self._ask(ConversationPageBody, "GET", "/v1/conversations", query=query)
         return ConversationPage([conversation.as_frame() for conversation in page.conversations], page.cursor)
 
     async def participants(self, conversation: bytes) -> list[Participant]:
@@ -258,8 +152,8 @@ class HttpClient:
         found: list[Participant] = []
         cursor = None
         while True:
-            page = await self._ask(_ParticipantPage, "GET", path, query={"limit": 100, "cursor": cursor})
-            found += [_as_told(each) for each in page.participants]
+            page = await self._ask(ParticipantPageBody, "GET", path, query={"limit": 100, "cursor": cursor})
+            found += [as_told(each) for each in page.participants]
             cursor = page.cursor
             if cursor is None:
                 return found
@@ -283,14 +177,14 @@ class HttpClient:
         """
         await self._send("POST", f"/v1/conversations/{UUID(bytes=conversation)}/decline")
 
-    async def history(self, conversation: bytes, *, limit: int = 50, cursor: str | None = None) -> Page:
+    async def history(self, conversation: bytes, *, limit: int = 50, cursor: str | None = None) -> MessagePage:
         """Messages as they are now, newest first, at most 100 at once.
 
         :param cursor: of the page before.
         """
         path = f"/v1/conversations/{UUID(bytes=conversation)}/messages"
-        page = await self._ask(_Page, "GET", path, query={"limit": limit, "cursor": cursor})
-        return Page([message.as_frame() for message in page.messages], page.cursor)
+        page = await self._ask(MessagePageBody, "GET", path, query={"limit": limit, "cursor": cursor})
+        return MessagePage([message.as_frame() for message in page.messages], page.cursor)
 
     async def _ask(
         self,
@@ -318,7 +212,7 @@ class HttpClient:
         )
         if 200 <= status < 300:
             return status, data
-        refusal = _read(_Refused, status, data).error
+        refusal = _read(RefusedBody, status, data).error
         raise HttpRefused(status, refusal.code, refusal.detail, refusal.retry_after_ms)
 
     def _headers(self, has_body: bool) -> dict[str, str]:

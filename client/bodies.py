@@ -1,0 +1,123 @@
+"""The bodies of answers over HTTP (`docs/http.md`), and the frames that say the same."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from protocol.frames import Conversation, Message, Participant, Tombstone
+
+
+class MessageBody(Struct, frozen=True):
+    """A message in a body: what was deleted has its keys all the same, with null for what is gone."""
+
+    conversation: bytes
+    seq: int
+    message: bytes
+    created: int
+    sender: bytes
+    content_type: str | None
+    content: bytes | None
+    nonce: bytes | None
+    ephemeral_public_key: bytes | None
+    revision: int | None
+    edited: int | None
+    reply_to: int | None
+    is_deleted: bool
+    actor: bytes | None = None
+
+    def as_frame(self) -> Message | Tombstone:
+        if self.is_deleted or self.content_type is None or self.content is None:
+            return Tombstone(self.conversation, self.seq, self.message, self.created, self.sender, self.actor)
+        return Message(
+            self.conversation,
+            self.seq,
+            self.message,
+            self.created,
+            self.sender,
+            self.content_type,
+            self.content,
+            self.nonce,
+            self.ephemeral_public_key,
+            revision=self.revision or None,
+            edited=self.edited,
+            reply_to=self.reply_to,
+        )
+
+
+class ConversationBody(Struct, frozen=True):
+    conversation: bytes
+    kind: Literal["direct", "group"]
+    name: str | None
+    created: int
+    participants: list[Participant]
+    first_seq: int
+    last_seq: int
+    unread_count: int
+    last_message: MessageBody | None
+    participants_version: int
+    joiners_see_all: bool
+    lifetime_s: int | None = None
+    actor: bytes | None = None
+    participant_count: int = 0
+    is_request: bool = False
+    asked_by: bytes | None = None
+
+    def as_frame(self) -> Conversation:
+        last = self.last_message.as_frame() if self.last_message else None
+        return Conversation(
+            self.conversation,
+            self.created,
+            self.kind,
+            self.name,
+            self.first_seq,
+            self.last_seq,
+            self.unread_count,
+            last.created if last else self.created,
+            [as_told(each) for each in self.participants],
+            last,
+            self.participants_version,
+            self.joiners_see_all or None,
+            self.lifetime_s,
+            participant_count=self.participant_count if self.participant_count > len(self.participants) else None,
+            is_request=self.is_request or None,
+            asked_by=self.asked_by,
+            actor=self.actor,
+        )
+
+
+def as_told(participant: Participant) -> Participant:
+    """As frames hold it: without what is none."""
+    return replace(
+        participant,
+        revision=participant.revision or None,
+        is_admin=participant.is_admin or None,
+        since_seq=participant.since if participant.since != participant.joined_seq else None,
+    )
+
+
+class ParticipantPageBody(Struct, frozen=True):
+    participants: list[Participant]
+    cursor: str | None
+
+
+class ConversationPageBody(Struct, frozen=True):
+    conversations: list[ConversationBody]
+    cursor: str | None
+
+
+class MessagePageBody(Struct, frozen=True):
+    messages: list[MessageBody]
+    cursor: str | None
+
+
+class Refusal(Struct, frozen=True):
+    code: str
+    detail: str
+    retry_after_ms: int | None = None
+
+
+class RefusedBody(Struct, frozen=True):
+    error: Refusal
