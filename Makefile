@@ -50,10 +50,11 @@ faults: .venv/dev.installed  ## run what takes long (faults that last, whole ben
 	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal
 	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol
 
-generated: .venv/dev.installed  ## write the files that are made from code: vectors, docs/states.md, docs/configuration.md
+generated: .venv/dev.installed  ## write the files that are made from code: vectors, schema.sql, states.md, configuration.md
 	$(PYTHON) -m tests.protocol.make_vectors
 	$(PYTHON) -m tests.protocol.make_states
 	$(PYTHON) -m tests.runtime.make_configuration
+	$(PYTHON) -m tests.store.make_schema
 
 fuzz: .venv/fuzz.installed  ## look for bytes that do harm, FUZZ_SECONDS (60) for each target
 	@$(PYTHON) -m tests.fuzz

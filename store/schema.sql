@@ -1,0 +1,999 @@
+-- The whole schema, as all files of store/sql/migrations/ leave it: to be read, never to be run.
+-- Made by `python -m tests.store.make_schema`; tests/store/test_schema.py compares it with a migrated database.
+
+-- All tables. Stored functions and triggers stand in store/sql/functions/.
+--
+-- Hot tables (conversations, participants) leave room in each page, so that what a send or a mark moves is updated in
+-- place (HOT): no index may name a column that they move (last_seq, active_at, *_seq, changed, marked). The columns that
+-- each send moves stand side by side: Postgres logs of such an update what lies between the first and the last change.
+--
+-- Postgres reads the text of each CHECK of a table anew for each statement that writes to it, whichever columns that sets.
+-- So the constraints of hot tables are few and short.
+--
+-- Columns named added, changed, marked and *_changed hold the transaction that wrote the row last (decision 9). Together
+-- with a snapshot they tell what has been committed since.
+
+-- Users and their devices.
+
+create table users (
+    id uuid not null,
+    username text not null,
+    password_hash text not null,
+    created timestamptz not null default clock_timestamp(),
+    display_name text,
+    avatar_key text,
+    -- How often the profile was changed: of two profiles the greater revision counts.
+    profile_revision integer not null default 0,
+    -- Whether others see how far this user has read, and when the user is or was online.
+    gives_receipts boolean not null default true,
+    shows_presence boolean not null default true,
+    -- What the user has set for themselves (note_own_settings, note_set_beside), and whom they know (note_set_beside): how
+    -- often it has changed, and, of both, by which transaction last.
+    settings_revision integer not null default 0,
+    contacts_revision integer not null default 0,
+    own_changed xid8 not null default pg_current_xact_id(),
+    -- From whom a first message, and a place in a group, is taken (decision 29); what others than contacts bring is a request.
+    messages_from text not null default 'everybody',
+    groups_from text not null default 'everybody',
+    constraint users_pkey primary key (id),
+    constraint users_username unique (username),
+    constraint users_display_name_check check (length(display_name) >= 1 and length(display_name) <= 128),
+    constraint users_groups_from_check check (groups_from = any (array['everybody', 'contacts', 'nobody'])),
+    constraint users_messages_from_check check (messages_from = any (array['everybody', 'contacts', 'nobody'])),
+    constraint users_username_check check (username ~ '^[a-z0-9][a-z0-9_.-]{0,31}$')
+);
+create index users_created on users (created);
+create trigger users_own_settings before update on users for each row when (old.gives_receipts is distinct from
+    new.gives_receipts or old.shows_presence is distinct from new.shows_presence or old.messages_from is distinct from
+    new.messages_from or old.groups_from is distinct from new.groups_from) execute function note_own_settings();
+
+create table devices (
+    id uuid not null,
+    user_id uuid not null,
+    name text not null,
+    -- Null once the token has ended long ago: others may refer to the row, and a token cannot be told by it any more.
+    token_hash bytea,
+    created timestamptz not null default clock_timestamp(),
+    revoked timestamptz,
+    expires timestamptz not null default (now() + '90 days'::interval),
+    -- The token before the last refresh: good for a while, should the reply to that have been lost.
+    former_token_hash bytea,
+    former_expires timestamptz,
+    constraint devices_pkey primary key (id),
+    constraint devices_token unique (token_hash),
+    constraint devices_check check ((former_token_hash is null) = (former_expires is null)),
+    constraint devices_former_token_hash_check check (length(former_token_hash) = 32),
+    constraint devices_token_hash_check check (length(token_hash) = 32),
+    constraint devices_user_id_fkey foreign key (user_id) references users(id)
+);
+create index devices_ended on devices (least(expires, revoked)) where token_hash is not null;
+create index devices_former_ended on devices (former_expires) where former_expires is not null;
+create unique index devices_former_token on devices (former_token_hash) where former_token_hash is not null;
+create index devices_revoked on devices (revoked) where revoked is not null;
+create index devices_user on devices (user_id);
+
+-- When a user was online last: apart from users, so that what moves all day is small and updated in place.
+create table last_seen (
+    user_id uuid not null,
+    at timestamptz not null,
+    constraint last_seen_pkey primary key (user_id),
+    constraint last_seen_user_id_fkey foreign key (user_id) references users(id)
+) with (fillfactor=50);
+
+-- Whom a user knows (is_contact), and whom a user blocks, who counts as no contact meanwhile.
+create table contacts (
+    user_id uuid not null,
+    contact_id uuid not null,
+    is_contact boolean not null default true,
+    is_blocked boolean not null default false,
+    -- When the user was online last when the block began: who is blocked sees presence as it was then. Null: not known.
+    last_seen timestamptz,
+    created timestamptz not null default clock_timestamp(),
+    constraint contacts_pkey primary key (user_id, contact_id),
+    constraint contacts_check check (user_id <> contact_id),
+    constraint contacts_check1 check (is_contact or is_blocked),
+    constraint contacts_last_seen check (is_blocked or last_seen is null),
+    constraint contacts_contact_id_fkey foreign key (contact_id) references users(id),
+    constraint contacts_user_id_fkey foreign key (user_id) references users(id)
+);
+-- Whom a user blocks, and who blocks a user: looked up with each list, and for each sign of typing.
+create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;
+create index contacts_blockers on contacts (contact_id, user_id) where is_blocked;
+create trigger contacts_changed after insert or delete or update on contacts for each row execute function
+    note_set_beside('contacts');
+
+-- When a user has begun conversations with strangers, of late, in order: as many as may be in 24 hours (decision 29).
+create table starts (
+    user_id uuid not null,
+    at timestamptz[] not null default '{}'::timestamptz[],
+    constraint starts_pkey primary key (user_id),
+    constraint starts_user_id_fkey foreign key (user_id) references users(id)
+) with (fillfactor=50);
+
+-- Conversations, participants and messages.
+
+create table conversations (
+    id uuid not null,
+    kind text not null,
+    name text,
+    created timestamptz not null default clock_timestamp(),
+    -- Two users have one direct conversation: its key is their ids, the lower first.
+    direct_low uuid,
+    direct_high uuid,
+    last_seq bigint not null default 0,
+    active_at timestamptz not null default clock_timestamp(),
+    changed xid8 not null default pg_current_xact_id(),
+    participants_version bigint not null default 1,
+    -- Moves with each change of who gets messages, also with one that the others are not told of (withheld): lists of participants
+    -- that are kept are checked by it.
+    recipients_version bigint not null default 1,
+    avatar_key text,
+    -- Whether who joins later may read what was said before.
+    joiners_see_all boolean not null default false,
+    -- In a direct conversation, whether the one user blocks the other; as in contacts, where a send need not look.
+    low_blocks boolean not null default false,
+    high_blocks boolean not null default false,
+    -- What lies at or below it is gone for everyone.
+    floor_seq bigint not null default 0,
+    -- The floor was moved last by; null: never.
+    floor_changed xid8,
+    -- Who takes part, or what the group is like: written with participants_version.
+    participants_changed xid8 not null default pg_current_xact_id(),
+    -- For how long messages live; null: as long as the deployment keeps them.
+    lifetime_s integer,
+    -- The user who changed the name, the lifetime or joiners_see_all last; null: nobody has.
+    settings_by uuid,
+    constraint conversations_pkey primary key (id),
+    constraint conversations_direct unique (direct_low, direct_high),
+    constraint conversations_floor check (floor_seq >= 0 and floor_seq <= last_seq),
+    constraint conversations_kind check ( case     when direct_low is null then kind = 'group' and name is not null and
+        direct_high is null and not low_blocks and not high_blocks     else kind = 'direct' and name is null and
+        (direct_low < direct_high) is true end),
+    constraint conversations_lifetime check (lifetime_s >= 60 and lifetime_s <= 315360000),
+    constraint conversations_direct_high_fkey foreign key (direct_high) references users(id),
+    constraint conversations_direct_low_fkey foreign key (direct_low) references users(id),
+    constraint conversations_settings_by_fkey foreign key (settings_by) references users(id)
+) with (fillfactor=50);
+create trigger conversations_expiry after insert on conversations for each row execute function note_expiry();
+
+create table participants (
+    conversation_id uuid not null,
+    user_id uuid not null,
+    -- What lies at or below it, the participant may not read.
+    joined_seq bigint not null default 0,
+    -- The last message when the participant joined: it and those before it were sent to others.
+    since_seq bigint not null default 0,
+    delivered_seq bigint not null default 0,
+    read_seq bigint not null default 0,
+    -- Where the last message is that the user has written; of one from before they came back, if it was among the last 50.
+    written_seq bigint not null default 0,
+    changed xid8 not null default pg_current_xact_id(),
+    role text not null default 'member',
+    joined timestamptz not null default clock_timestamp(),
+    muted_until timestamptz,
+    -- What is the user's own in it, and nobody else's to know: how often it was set, and by which transaction last.
+    own_revision integer not null default 0,
+    own_changed xid8 not null default pg_current_xact_id(),
+    -- Read, but shown to no other user: messages of a user whom this one blocks, or all where this one gives no receipts.
+    private_read_seq bigint not null default 0,
+    -- Of the messages that would count as unread, how many do not: see uncounted_seqs() and unread_count().
+    uncounted bigint not null default 0,
+    -- Delivered, but shown to no other user: while it is a request, or a block is there.
+    private_delivered_seq bigint not null default 0,
+    -- Up-to marks move far more often than anything else of a participant, and concern far fewer.
+    marked xid8 not null default pg_current_xact_id(),
+    -- Nor these: private marks, and how others are shown to the user alone. Who else takes part cannot notice when they moved.
+    own_marked xid8,
+    own_shown xid8,
+    -- A request (decision 29): who asks this user to take part, and what the last message was then. Null: none any more.
+    asked_by uuid,
+    asked_seq bigint,
+    -- The lifetime that this user has set while blocked by the other one, 0 for none: it holds for this user alone.
+    own_lifetime_s integer,
+    -- Who comes, or comes back, has another row: what was said before is read as history.
+    added xid8 not null default pg_current_xact_id(),
+    -- The device whose mark moved delivered_seq, or private_delivered_seq, last; null: none has, or what moved it last was a message of the user's own.
+    delivered_by uuid,
+    -- The other user who let this one take part, or gave the role, whichever was last.
+    changed_by uuid,
+    -- Somebody whom the user blocks has written here last by: no device of the user was told live. Null: never.
+    silenced xid8,
+    constraint participants_pkey primary key (conversation_id, user_id),
+    constraint participants_asked check ((asked_by is null) = (asked_seq is null)),
+    constraint participants_marks check (least(joined_seq, since_seq, read_seq, private_read_seq, private_delivered_seq)
+        >= 0 and read_seq <= delivered_seq),
+    constraint participants_own_lifetime_s_check check (own_lifetime_s >= 0 and own_lifetime_s <= 315360000),
+    constraint participants_role_check check (role = any (array['admin', 'member'])),
+    constraint participants_asked_by_fkey foreign key (asked_by) references users(id),
+    constraint participants_changed_by_fkey foreign key (changed_by) references users(id),
+    constraint participants_conversation_id_fkey foreign key (conversation_id) references conversations(id),
+    constraint participants_user_id_fkey foreign key (user_id) references users(id)
+) with (fillfactor=50);
+create index participants_user on participants (user_id);
+
+-- Users who have left a conversation, or were removed, and have not come back. Apart from participants: no query for
+-- those who take part can find one of them by mistake.
+create table departures (
+    user_id uuid not null,
+    conversation_id uuid not null,
+    -- The stay: what was sent after the first and up to the second was sent to this user, too.
+    since_seq bigint not null,
+    left_seq bigint not null,
+    -- The marks at its end.
+    delivered_seq bigint not null default 0,
+    read_seq bigint not null default 0,
+    private_read_seq bigint not null default 0,
+    removed_by uuid,
+    departed timestamptz not null default clock_timestamp(),
+    changed xid8 not null default pg_current_xact_id(),
+    -- The others see another end of the stay, or none yet: the user has declined, or is withheld.
+    is_private boolean not null default false,
+    constraint departures_pkey primary key (user_id, conversation_id),
+    constraint departures_check check (since_seq <= left_seq),
+    constraint departures_conversation_id_fkey foreign key (conversation_id) references conversations(id),
+    constraint departures_removed_by_fkey foreign key (removed_by) references users(id),
+    constraint departures_user_id_fkey foreign key (user_id) references users(id)
+);
+create index departures_conversation on departures (conversation_id);
+
+-- Former stays of users who have come back, if anything was sent meanwhile, and of users who were withheld and then removed: the
+-- messages of a stay remain sent to its user, who had come as far with them as the marks at its end say. Gone with the messages.
+create table stays (
+    conversation_id uuid not null,
+    user_id uuid not null,
+    since_seq bigint not null,
+    left_seq bigint not null,
+    delivered_seq bigint not null,
+    read_seq bigint not null,
+    removed_by uuid,
+    departed timestamptz not null,
+    constraint stays_pkey primary key (conversation_id, user_id, left_seq),
+    constraint stays_order check (since_seq <= left_seq),
+    constraint stays_conversation_id_fkey foreign key (conversation_id) references conversations(id),
+    constraint stays_removed_by_fkey foreign key (removed_by) references users(id),
+    constraint stays_user_id_fkey foreign key (user_id) references users(id)
+);
+
+-- Users who seem to take part in a conversation, and do not: they were asked by somebody whom they block, or have declined.
+-- Apart from participants: no query for those who get messages, marks or notices can find one of them by mistake. What the
+-- others see of them never changes but for their profile.
+create table withheld (
+    conversation_id uuid not null,
+    user_id uuid not null,
+    joined_seq bigint not null default 0,
+    since_seq bigint not null default 0,
+    delivered_seq bigint not null default 0,
+    read_seq bigint not null default 0,
+    role text not null default 'member',
+    changed_by uuid,
+    changed xid8 not null default pg_current_xact_id(),
+    constraint withheld_pkey primary key (conversation_id, user_id),
+    constraint withheld_role_check check (role = any (array['admin', 'member'])),
+    constraint withheld_changed_by_fkey foreign key (changed_by) references users(id),
+    constraint withheld_conversation_id_fkey foreign key (conversation_id) references conversations(id),
+    constraint withheld_user_id_fkey foreign key (user_id) references users(id)
+);
+create index withheld_user on withheld (user_id);
+
+-- Those who take part in a conversation, as they are shown to each other.
+create view shown_participants as
+ select p.conversation_id,
+    p.user_id,
+    p.joined_seq,
+    p.since_seq,
+    p.delivered_seq,
+    p.read_seq,
+    p.role,
+    p.changed_by,
+    p.changed,
+    p.marked,
+    false as is_withheld
+   from participants p
+union all
+ select w.conversation_id,
+    w.user_id,
+    w.joined_seq,
+    w.since_seq,
+    w.delivered_seq,
+    w.read_seq,
+    w.role,
+    w.changed_by,
+    w.changed,
+    null::xid8 as marked,
+    true as is_withheld
+   from withheld w;
+
+-- messages, sends and outbox are written by send_batch() alone, which has locked the conversation and found the
+-- participant; a foreign key would look up the same rows again, once for each message.
+create table messages (
+    conversation_id uuid not null,
+    seq bigint not null,
+    id uuid not null,
+    sender_id uuid not null,
+    created timestamptz not null,
+    content_type text not null,
+    content bytea not null,
+    nonce bytea,
+    ephemeral_public_key bytea,
+    -- Not touched by edits: within a conversation messages are added one transaction after the other, so those that a
+    -- snapshot does not see are the ones above some seq.
+    added xid8 not null default pg_current_xact_id(),
+    revision integer not null default 0,
+    edited timestamptz,
+    deleted timestamptz,
+    -- The administrator who deleted it for everyone; null: its sender.
+    deleted_by uuid,
+    reply_to bigint,
+    -- Sent to a user who blocks the sender: for that user it is a tombstone from the beginning.
+    is_silent boolean not null default false,
+    -- What its sender's devices know it by, as long as they have not been told its seq.
+    temp_id uuid,
+    constraint messages_pkey primary key (conversation_id, seq),
+    constraint messages_deleted check (deleted is null or content = '\x'::bytea and nonce is null),
+    constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id),
+    constraint messages_numbers check (least(seq, reply_to) >= 1 and reply_to < seq and revision >= 0)
+);
+-- Those that do not count as unread, of which a conversation has few. A deletion leaves the place for good.
+create index messages_uncounted on messages (conversation_id, seq) where deleted is not null or is_silent;
+create trigger messages_orphan after update of deleted on messages for each row when (old.deleted is null and
+    new.deleted is not null) execute function orphan_attachments();
+
+-- Messages that were edited, or deleted for everyone: when last, in xids and in time.
+create table revisions (
+    conversation_id uuid not null,
+    seq bigint not null,
+    changed xid8 not null default pg_current_xact_id(),
+    at timestamptz not null default clock_timestamp(),
+    -- Digests and times of the last edits, the newest at the end: an edit that is repeated is recognised by its digest.
+    digests bytea[] not null default '{}'::bytea[],
+    edited timestamptz[] not null default '{}'::timestamptz[],
+    constraint revisions_pkey primary key (conversation_id, seq)
+);
+create index revisions_at on revisions (at);
+create index revisions_changed on revisions (conversation_id, changed);
+
+-- Messages that a user has deleted for themselves.
+create table hidden (
+    user_id uuid not null,
+    conversation_id uuid not null,
+    seq bigint not null,
+    changed xid8 not null default pg_current_xact_id(),
+    at timestamptz not null default clock_timestamp(),
+    constraint hidden_pkey primary key (user_id, conversation_id, seq)
+);
+create index hidden_at on hidden (at);
+create index hidden_message on hidden (conversation_id, seq);
+
+-- Idempotency keys: what a retry of the same temp_id is answered with, and what it must be equal to.
+create table sends (
+    sender_id uuid not null,
+    temp_id uuid not null,
+    conversation_id uuid not null,
+    digest bytea not null,
+    seq bigint not null,
+    message_id uuid not null,
+    created timestamptz not null,
+    constraint sends_temp_id primary key (sender_id, temp_id)
+);
+create index sends_created on sends (created);
+
+-- A file in the object store: uploaded first, then part of a message.
+create table attachments (
+    id uuid not null,
+    user_id uuid not null,
+    object_key text not null,
+    file_name text,
+    size_bytes bigint not null,
+    mime_type text not null,
+    thumbnail_key text,
+    conversation_id uuid,
+    seq bigint,
+    created timestamptz not null default clock_timestamp(),
+    -- When no message referred to the file any longer. From then on its objects are deleted, the row last, and no message
+    -- can take it.
+    orphaned timestamptz,
+    constraint attachments_pkey primary key (id),
+    constraint attachments_object unique (object_key),
+    constraint attachments_check check ((conversation_id is null) = (seq is null)),
+    constraint attachments_file_name_check check (length(file_name) >= 1 and length(file_name) <= 255),
+    constraint attachments_mime_type_check check (length(mime_type) >= 1 and length(mime_type) <= 127),
+    constraint attachments_orphaned check (orphaned is null or conversation_id is null),
+    constraint attachments_size_bytes_check check (size_bytes >= 1 and size_bytes <= '5368709120'::bigint),
+    constraint attachments_message foreign key (conversation_id, seq) references messages(conversation_id, seq),
+    constraint attachments_user_id_fkey foreign key (user_id) references users(id)
+);
+create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
+create index attachments_thumbnail on attachments (thumbnail_key) where thumbnail_key is not null;
+create index attachments_unused on attachments (created) where conversation_id is null;
+create trigger attachments_orphaned before update of conversation_id on attachments for each row when
+    (old.conversation_id is not null and new.conversation_id is null) execute function mark_orphaned();
+
+-- Lifetimes (decision 23): for each conversation, when to look for messages whose time has come, and what is still to be
+-- done about those that are below its floor. Apart from conversations, and without a foreign key: sends do not touch it,
+-- and what moves it takes no lock that a send would meet.
+create table expiries (
+    conversation_id uuid not null,
+    -- No message above the floor was created before. Sends make younger ones, so it holds until the next look.
+    oldest timestamptz not null,
+    -- That and the conversation's lifetime; null: it has none.
+    due timestamptz,
+    -- The devices that are connected have been told of the floor.
+    is_announced boolean not null default true,
+    -- What lies below the floor is to be archived before it is deleted.
+    wants_archive boolean not null default false,
+    -- What lies below the floor is deleted. Until then the floor stays.
+    is_cleared boolean not null default true,
+    constraint expiries_pkey primary key (conversation_id)
+);
+create index expiries_due on expiries (due) where is_cleared and due is not null;
+create index expiries_oldest on expiries (oldest) where is_cleared;
+create index expiries_uncleared on expiries (conversation_id) where not is_cleared;
+
+-- The history that cursors are about: a database that is restored from a copy gets another id.
+create table history (
+    id uuid not null default gen_random_uuid(),
+    is_only boolean not null default true,
+    constraint history_pkey primary key (is_only),
+    constraint history_is_only_check check (is_only)
+);
+
+-- Work that may wait.
+
+-- What must follow from a commit: each message's own commit appends a row. At the end of the debounce window it becomes,
+-- in one transaction, a job for each recipient whose devices have not marked it delivered, and a row of read_windows if
+-- others have it delivered and have not read it.
+create table outbox (
+    id bigint not null generated always as identity,
+    conversation_id uuid not null,
+    seq bigint not null,
+    created timestamptz not null default clock_timestamp(),
+    constraint outbox_pkey primary key (id)
+);
+
+-- Messages that were delivered to a device of a recipient and not read: at the end of the read window the notifiers of the
+-- recipient's other devices are told.
+create table read_windows (
+    id bigint not null generated always as identity,
+    conversation_id uuid not null,
+    seq bigint not null,
+    -- When the message was.
+    created timestamptz not null,
+    -- The only recipient to be looked at; null: all of them.
+    user_id uuid,
+    constraint read_windows_pkey primary key (id)
+);
+
+-- A row lives from its enqueuer's commit until its job has ended. Redis only carries its number.
+create table jobs (
+    id bigint not null generated by default as identity,
+    task text not null,
+    -- The arguments: ids and names of things, never content.
+    payload jsonb not null default '{}'::jsonb,
+    -- Of jobs of one task with one key, one waits at a time.
+    key text,
+    -- 0 comes before 1, 1 before 2.
+    priority smallint not null default 1,
+    created timestamptz not null default clock_timestamp(),
+    -- When it is to be handed to Redis: for the first time, after a failed attempt, or for want of a sign of life.
+    due timestamptz not null default clock_timestamp(),
+    is_handed boolean not null default false,
+    -- Raised by whoever enqueues under its key: a run that had begun before is followed by another.
+    version integer not null default 1,
+    -- Runs that were begun.
+    attempt integer not null default 0,
+    -- While it runs: until when it is its worker's, which says again and again that it is.
+    claimed_until timestamptz,
+    claimed_by text,
+    -- An operator does not want it any more; whoever runs it stops.
+    is_cancelled boolean not null default false,
+    constraint jobs_pkey primary key (id),
+    constraint jobs_key_check check (length(key) >= 1 and length(key) <= 200),
+    constraint jobs_payload_check check (jsonb_typeof(payload) = 'object' and length(payload::text) <= 16384),
+    constraint jobs_priority_check check (priority >= 0 and priority <= 2),
+    constraint jobs_task_check check (task ~ '^[a-z][a-z0-9_]{0,62}$')
+) with (fillfactor=70);
+create index jobs_due on jobs (task, priority, due);
+create unique index jobs_key on jobs (task, key) where key is not null;
+
+-- Jobs that were given up: an operator can see them and give them another try.
+create table dead_jobs (
+    id bigint not null,
+    task text not null,
+    payload jsonb not null,
+    key text,
+    priority smallint not null default 1,
+    attempts integer not null,
+    reason text not null,
+    traceback text,
+    enqueued timestamptz,
+    died timestamptz not null default clock_timestamp(),
+    -- The name of a job that was in Redis alone.
+    volatile_id text,
+    constraint dead_jobs_pkey primary key (id),
+    constraint dead_jobs_volatile unique (volatile_id)
+);
+create index dead_jobs_died on dead_jobs (died);
+create index dead_jobs_task on dead_jobs (task, id);
+
+create table schedules (
+    name text not null,
+    task text not null,
+    payload jsonb not null default '{}'::jsonb,
+    -- A cron expression, or 'every N s'.
+    rule text not null,
+    zone text not null default 'UTC',
+    -- What becomes of ticks at which no worker was there: none of them, one job for all, or one job for each.
+    missed text not null default 'once',
+    next timestamptz not null,
+    last timestamptz,
+    is_paused boolean not null default false,
+    constraint schedules_pkey primary key (name),
+    constraint schedules_missed_check check (missed = any (array['skip', 'once', 'all'])),
+    constraint schedules_name_check check (name ~ '^[a-z][a-z0-9_]{0,62}$')
+);
+
+-- Tasks whose jobs wait until an operator says otherwise.
+create table paused_tasks (
+    task text not null,
+    since timestamptz not null default clock_timestamp(),
+    constraint paused_tasks_pkey primary key (task)
+);
+
+-- How far a piece of work that goes on for ever has come.
+create table progress (
+    task text not null,
+    upto timestamptz not null,
+    constraint progress_pkey primary key (task)
+);
+
+-- How far a piece of work has come that goes through all there is, again and again: what it has looked at last, in the
+-- order of its keys; empty at the beginning.
+create table sweeps (
+    task text not null,
+    position text not null,
+    -- How often it was moved: who has looked on meanwhile is not to move it back.
+    moves bigint not null,
+    constraint sweeps_pkey primary key (task)
+);
+
+-- How users are told that something waits for them, and when not.
+
+create table notifiers (
+    id uuid not null,
+    user_id uuid not null,
+    -- Of push services: the device that is told; when it is revoked, this goes too.
+    device_id uuid,
+    kind text not null,
+    -- Where to, and with which keys, by kind (store/notifiers.py).
+    target jsonb not null,
+    -- SHA-256 of the kind and of what tells the target apart: one row for a URL, the e-mail, a device at a push service.
+    target_hash bytea not null,
+    created timestamptz not null default clock_timestamp(),
+    -- Since the last notice that it took: when and how often it failed, and how it did last.
+    failing_since timestamptz,
+    failures integer not null default 0,
+    last_error text,
+    constraint notifiers_pkey primary key (id),
+    constraint notifiers_target unique (user_id, target_hash),
+    constraint notifiers_check check ((failing_since is null) = (last_error is null)),
+    constraint notifiers_kind_check check (kind = any (array['webhook', 'email', 'web_push', 'apns', 'fcm'])),
+    constraint notifiers_last_error_check check (length(last_error) <= 200),
+    constraint notifiers_target_check check (jsonb_typeof(target) = 'object' and length(target::text) <= 4096),
+    constraint notifiers_target_hash_check check (length(target_hash) = 32),
+    constraint notifiers_device_id_fkey foreign key (device_id) references devices(id),
+    constraint notifiers_user_id_fkey foreign key (user_id) references users(id)
+) with (fillfactor=70);
+create index notifiers_device on notifiers (device_id) where device_id is not null;
+create index notifiers_hash on notifiers (target_hash);
+
+-- The last notice that a notifier of a user took. It says when the next one may follow, and whether the service still shows
+-- this one.
+create table notices (
+    id bigint not null generated always as identity,
+    user_id uuid not null,
+    -- Null: the deployment's webhook.
+    notifier_id uuid,
+    -- The same notice once more is not sent again.
+    name text not null,
+    told timestamptz not null,
+    -- Notices in a row between which nothing was delivered to, or read on, a device of the user.
+    times integer not null,
+    -- How many messages were said to wait; 0 once the notice is withdrawn.
+    unread bigint not null,
+    -- The sums of the user's marks (waiting_of) at that time: others are a sign of the user's devices.
+    delivered bigint not null,
+    read bigint not null,
+    -- When to look next whether the notice has become pointless; null: it is withdrawn, or cannot be, or too old.
+    look timestamptz,
+    constraint notices_pkey primary key (id),
+    constraint notices_one unique nulls not distinct (user_id, notifier_id),
+    constraint notices_times_check check (times >= 1),
+    constraint notices_notifier_id_fkey foreign key (notifier_id) references notifiers(id) on delete cascade,
+    constraint notices_user_id_fkey foreign key (user_id) references users(id)
+) with (fillfactor=70);
+create index notices_look on notices (look) where look is not null;
+create index notices_notifier on notices (notifier_id) where notifier_id is not null;
+
+-- When a user wants no notices, each day: from one minute of the day to another, perhaps over midnight.
+create table quiet_hours (
+    user_id uuid not null,
+    from_minute smallint not null,
+    until_minute smallint not null,
+    -- Of the IANA database.
+    zone text not null,
+    constraint quiet_hours_pkey primary key (user_id),
+    constraint quiet_hours_check check (from_minute <> until_minute),
+    constraint quiet_hours_from_minute_check check (from_minute >= 0 and from_minute <= 1439),
+    constraint quiet_hours_until_minute_check check (until_minute >= 0 and until_minute <= 1439),
+    constraint quiet_hours_zone_check check (length(zone) >= 1 and length(zone) <= 64),
+    constraint quiet_hours_user_id_fkey foreign key (user_id) references users(id)
+);
+create trigger quiet_hours_changed after insert or delete or update on quiet_hours for each row execute function
+    note_set_beside('settings');
+
+-- The secret of the tokens in mails; see mail_token().
+create table mail_key (
+    is_only boolean not null default true,
+    key bytea not null,
+    constraint mail_key_pkey primary key (is_only),
+    constraint mail_key_is_only_check check (is_only),
+    constraint mail_key_key_check check (length(key) = 32)
+);
+
+-- E-mail addresses of users, whether they are theirs, and what the users want to be told by mail.
+create table emails (
+    user_id uuid not null,
+    -- Null: taken away. The row stays, and with it how many mails were asked for.
+    address text,
+    -- When the user showed that they read what is sent there.
+    verified timestamptz,
+    wants_digest boolean not null default false,
+    wants_device_notice boolean not null default true,
+    -- The hour of the day, in a time zone of the IANA database, at which a digest is due.
+    digest_hour smallint not null default 8,
+    zone text not null default 'UTC',
+    -- When the next one is; null if none is wanted.
+    next_digest timestamptz,
+    last_digest timestamptz,
+    -- What the tokens of this address are made of, and what they are found by. Another address has others.
+    seed uuid,
+    verification_hash bytea,
+    verification_expires timestamptz,
+    unsubscribe_hash bytea,
+    -- Mails to addresses that are not verified, asked for since.
+    asked integer not null default 0,
+    asked_since timestamptz not null default clock_timestamp(),
+    constraint emails_pkey primary key (user_id),
+    constraint emails_unsubscribe unique (unsubscribe_hash),
+    constraint emails_verification unique (verification_hash),
+    constraint emails_address_check check (octet_length(address) >= 3 and octet_length(address) <= 254),
+    constraint emails_check check (verified is null or address is not null),
+    constraint emails_check1 check (next_digest is null or verified is not null and wants_digest),
+    constraint emails_check2 check (num_nulls(address, seed, verification_hash, verification_expires, unsubscribe_hash)
+        = any (array[0, 5])),
+    constraint emails_digest_hour_check check (digest_hour >= 0 and digest_hour <= 23),
+    constraint emails_unsubscribe_hash_check check (length(unsubscribe_hash) = 32),
+    constraint emails_verification_hash_check check (length(verification_hash) = 32),
+    constraint emails_zone_check check (length(zone) >= 1 and length(zone) <= 64),
+    constraint emails_user_id_fkey foreign key (user_id) references users(id)
+);
+-- Other users who ask for mail to an address.
+create index emails_address on emails (address) where verified is null;
+create index emails_digest on emails (next_digest) where next_digest is not null;
+
+-- Figures.
+
+-- Figures of one day, such as messages or daily active users; exact once the day is over. The row of a day's messages
+-- moves with each look at the outbox: in place, if its page has room.
+create table analytics (
+    day date not null,
+    metric text not null,
+    value bigint not null,
+    constraint analytics_pkey primary key (day, metric)
+) with (fillfactor=50);
+
+-- A user had a live connection on a day (UTC). No foreign key: what was counted stays counted when a user goes.
+create table activity (
+    day date not null,
+    user_id uuid not null,
+    constraint activity_pkey primary key (day, user_id)
+);
+
+-- From a message's commit to a device's delivered mark, sampled: how many samples of a day fell into which bucket
+-- (store/latencies.py).
+create table latencies (
+    day date not null,
+    bucket smallint not null,
+    count bigint not null,
+    constraint latencies_pkey primary key (day, bucket),
+    constraint latencies_bucket_check check (bucket >= 0),
+    constraint latencies_count_check check (count >= 0)
+) with (fillfactor=50);
+
+create table function_sets (
+    checksum text not null,
+    applied timestamptz not null default clock_timestamp(),
+    constraint function_sets_pkey primary key (checksum)
+);
+
+create table migrations (
+    version integer not null,
+    name text not null,
+    checksum text not null,
+    applied timestamptz not null default clock_timestamp(),
+    constraint migrations_pkey primary key (version)
+);
+
+-- Functions, each in store/sql/functions/, in a file of its name.
+
+-- A request is none any more: the user takes part as everybody does.
+-- accept_request(p_user uuid, p_conversation uuid, out outcome text, out participant_ids uuid[], out
+--     participants_version bigint) returns record
+
+-- A user knows another one from now on: what the other one asks is accepted.
+-- add_contact(p_user uuid, p_other uuid, out outcome text, out accepted uuid[]) returns record
+
+-- The direct conversation of two users: made if there is none.
+-- add_direct(p_conversation uuid, p_user uuid, p_other uuid, p_limit integer, out outcome text, out conversation uuid,
+--     out wait_s double precision) returns record
+
+-- A group with its first participants, of whom one is its administrator.
+-- add_group(p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit integer, out outcome text, out
+--     refused uuid[], out wait_s double precision) returns record
+
+-- A user wants to be told in this way, too.
+-- add_notifier(p_id uuid, p_user uuid, p_device uuid, p_kind text, p_target jsonb, p_target_hash bytea, p_limit
+--     integer, out outcome text, out id uuid) returns record
+
+-- A user becomes a participant of a group.
+-- add_participant(p_user uuid, p_conversation uuid, p_other uuid, p_limit integer, p_starts integer, out outcome text,
+--     out participant_ids uuid[], out participants_version bigint, out wait_s double precision) returns record
+
+-- A worker says that these still run.
+-- beat_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, is_cancelled boolean)
+
+-- Begin another history: all cursors become foreign.
+-- begin_history() returns table(changed_table text, changed_rows bigint)
+
+-- A conversation has another name, shows those who join later another part of what was said before, or lets its
+-- messages live for another time; null leaves as it is, a lifetime of 0 s is none.
+-- change_conversation(p_user uuid, p_conversation uuid, p_name text, p_joiners_see_all boolean, p_lifetime_s integer,
+--     out outcome text, out participant_ids uuid[], out participants_version bigint, out name text, out floor_seq
+--     bigint, out joiners_see_all boolean, out lifetime_s integer, out settings_by uuid, out others_lifetime_s integer,
+--     out others_settings_by uuid) returns record
+
+-- A worker begins to run these jobs.
+-- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
+--     payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint)
+
+-- Up to which message nothing counts as unread for a participant, but for the conversation's floor.
+-- count_base(p participants) returns bigint
+
+-- A user begins a conversation with a stranger, or brings one into a group.
+-- count_start(p_user uuid, p_limit integer, p_window_s double precision default 86400) returns double precision
+
+-- A request is not wanted: nothing of the conversation comes any more, and nobody else is told.
+-- decline_request(p_user uuid, p_conversation uuid, out outcome text, out participants_version bigint) returns record
+
+-- A message is gone for everyone: its content is erased, a tombstone stays.
+-- delete_message(p_user uuid, p_conversation uuid, p_seq bigint, out outcome text, out id uuid, out created bigint, out
+--     sender uuid, out participant_ids uuid[], out actor uuid) returns record
+
+-- The first time after p_after at which it is that hour there.
+-- digest_after(p_hour integer, p_zone text, p_after timestamptz) returns timestamptz
+
+-- A digest of the content of an edit: a repeat has the same.
+-- edit_digest(p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea) returns bytea
+
+-- Other content for a message.
+-- edit_message(p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint, p_content_type text, p_content bytea,
+--     p_nonce bytea, p_ephemeral_public_key bytea, out outcome text, out id uuid, out created bigint, out revision
+--     bigint, out edited bigint, out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id
+--     uuid) returns record
+
+-- Enqueue one, in the transaction of whatever it follows from.
+-- enqueue(p_task text, p_payload jsonb, p_key text default null::text, p_delay_s double precision default 0,
+--     p_max_wait_s double precision default null::double precision, p_priority integer default 1) returns bigint
+
+-- Enqueue one for Redis: as enqueue(), but a new one that is due at once counts as handed, for as long as the lease,
+-- unless that is null.
+-- enqueue_at_once(p_task text, p_payload jsonb, p_key text, p_delay_s double precision, p_max_wait_s double precision,
+--     p_priority integer, p_lease_s double precision, out id bigint, out is_handed boolean) returns record
+
+-- The last message above p_floor that was created at p_until or before; p_floor if there is none.
+-- expired_upto(p_conversation uuid, p_floor bigint, p_last bigint, p_until timestamptz) returns bigint
+
+-- The first seq above p_floor whose message the snapshot does not see; one above the last seq if there is none.
+-- first_unseen(p_conversation uuid, p_floor bigint, p_snapshot pg_snapshot) returns bigint
+
+-- The seq up to which a participant may read nothing: the conversation's floor, or the seq at which the participant
+-- joined if that is greater.
+-- floor_of(c conversations, p participants) returns bigint
+
+-- The stays in a conversation that have ended: from when to when, the marks at the end, and who ended it (null: the
+-- user).
+-- former_stays(p_conversation uuid) returns table(user_id uuid, since_seq bigint, left_seq bigint, delivered_seq
+--     bigint, read_seq bigint, removed_by uuid, departed timestamptz)
+
+-- Whether a user has made another one a contact, also one whom they block by now: what the other one is refused, and
+-- may begin, must not tell of the block.
+-- has_added(p_user uuid, p_other uuid) returns boolean
+
+-- A message is gone for one user.
+-- hide_message(p_user uuid, p_conversation uuid, p_seq bigint, out outcome text, out id uuid, out created bigint, out
+--     sender uuid, out actor uuid) returns record
+
+-- Which history the numbers of transactions in cursors are of.
+-- history_id() returns text
+
+-- Users whose devices hold a message, or may read it: they are told when it changes.
+-- holders_of(m messages) returns uuid[]
+
+-- Notices for a user that are put off are due at once: what they wait for may be over.
+-- hurry_notices(p_user uuid) returns void
+
+-- Whether a user blocks another one.
+-- is_blocked(p_user uuid, p_other uuid) returns boolean
+
+-- Whether a participant shows nobody how far the messages of the other one have come: in a direct conversation with
+-- somebody whom they block.
+-- is_blocker(c conversations, p_user uuid) returns boolean
+
+-- Whether a participant shows nobody how far messages have come: in a request, and in a direct conversation while one
+-- of the two blocks the other.
+-- is_private(c conversations, p participants) returns boolean
+
+-- Blocking is kept with the contact and, for sends, with the direct conversation.
+-- lock_pair(p_user uuid, p_other uuid) returns void
+
+-- What one user begins (conversations, places in groups), and others' blocking of that user, come one after the other:
+-- whoever comes second sees the first.
+-- lock_starts(p_user uuid, p_is_blocking boolean) returns void
+
+-- A token for a mail, of 256 bits.
+-- mail_token(p_seed uuid, p_purpose text) returns bytea
+
+-- An attachment that loses its message is orphaned at once, however young it is.
+-- mark_orphaned() returns trigger
+
+-- What an administrator of a group may do is done by anybody while it shows none.
+-- may_change(p_conversation uuid, p_user uuid) returns boolean
+
+-- Look at conversations in which a message's time may have come, those first that have waited longest, and move the
+-- floors of those in which it has.
+-- move_floors(p_days double precision, p_archives boolean, p_limit integer, out looked_at integer, out moved integer)
+--     returns record
+
+-- A new conversation gets its row in expiries.
+-- note_expiry() returns trigger
+
+-- A user has set something for themselves: the devices of that user are to be told.
+-- note_own_settings() returns trigger
+
+-- Another version of a conversation's list of participants, or of its settings; the list of those who get its messages.
+-- note_participants(p_conversation uuid) returns uuid[]
+
+-- A message was edited or deleted: syncs find it by the transaction that wrote this.
+-- note_revision(p_conversation uuid, p_seq bigint, p_digest bytea default null::bytea, p_edited timestamptz default
+--     null::timestamptz) returns void
+
+-- A user has set something that stands in a table of its own: the devices of that user are to be told.
+-- note_set_beside() returns trigger
+
+-- A message does not count as unread any more for some users, where it lies above their base.
+-- note_uncounted(p_conversation uuid, p_seq bigint, p_users uuid[]) returns void
+
+-- A user who was withheld from a conversation takes part in it, by an act of their own; nothing from before is for
+-- them.
+-- open_withheld(p_conversation uuid, p_user uuid) returns boolean
+
+-- A message that is deleted for everyone loses its attachments.
+-- orphan_attachments() returns trigger
+
+-- A user gives an address, or says anew what is wanted there.
+-- put_email(p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour integer,
+--     p_zone text, p_lifetime_s double precision, p_window_s double precision, p_most integer, p_most_others integer,
+--     out outcome text, out wait_s double precision) returns record
+
+-- The messages of a conversation that a participant may read, as this participant sees them.
+-- readable_messages(c conversations, p participants) returns table(seq bigint, id uuid, sender_id uuid, created
+--     timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision integer, edited
+--     timestamptz, reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent
+--     boolean)
+
+-- The users for whom a message is: all who took part when it was sent, but for its sender; and how far they have come
+-- with it.
+-- recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid) returns table(user_id uuid, delivered_seq bigint,
+--     read_seq bigint)
+
+-- A participant leaves a group (p_user and p_other are the same), or an administrator removes one.
+-- remove_participant(p_user uuid, p_conversation uuid, p_other uuid, out outcome text, out participant_ids uuid[], out
+--     participants_version bigint, out since_seq bigint, out left_seq bigint, out delivered_seq bigint, out read_seq
+--     bigint, out heir uuid, out was_participant boolean) returns record
+
+-- How many requests wait for a user whose first message is unread: in a notice each counts as one message, whatever
+-- follows.
+-- requests_waiting(p_user uuid) returns bigint
+
+-- A batch of sends, one row of each argument per send: one call, one transaction, one round trip.
+-- send_batch(p_lock_ms integer, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
+--     p_sender uuid[], p_temp_id uuid[], p_digest bytea[], p_content_type text[], p_content bytea[], p_nonce bytea[],
+--     p_ephemeral_public_key bytea[], p_reply_to bigint[]) returns table(n bigint, outcome text, seq bigint, id uuid,
+--     created bigint, recipients_version bigint, participant_ids uuid[])
+
+-- A batch of one; see send_batch(), which calls it and says what the columns mean.
+-- send_one(p_lock_ms integer, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
+--     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
+--     bigint, out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint, out
+--     participant_ids uuid[]) returns record
+
+-- outcome: 'changed', 'again', 'unknown' (no such user).
+-- set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean, out outcome text, out shown uuid[],
+--     out declined uuid[]) returns record
+
+-- What others see of a user changes; null leaves as it is, a display name of '' takes it away.
+-- set_profile(p_user uuid, p_display_name text, p_gives_receipts boolean, p_shows_presence boolean, p_messages_from
+--     text, p_groups_from text, out display_name text, out revision integer, out gives_receipts boolean, out
+--     shows_presence boolean, out messages_from text, out groups_from text, out is_renamed boolean, out
+--     is_shown_otherwise boolean) returns record
+
+-- An administrator gives a participant of a group another role.
+-- set_role(p_user uuid, p_conversation uuid, p_other uuid, p_role text, out outcome text, out participant_ids uuid[],
+--     out participants_version bigint) returns record
+
+-- Runs have ended.
+-- settle_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[],
+--     p_tracebacks text[], p_worker text) returns void
+
+-- Who deleted a message for everyone, as a user is shown it; null where that was its sender (strict: nothing is looked
+-- up), or where the user had deleted it before: that tombstone was final.
+-- shown_deleter(p_deleted_by uuid, p_conversation uuid, p_seq bigint, p_user uuid) returns uuid
+
+-- Whether a user takes what p_other begins, by the user's setting.
+-- takes_from(p_setting text, p_is_contact boolean) returns boolean
+
+-- The time in milliseconds that a temp_id holds, if it is a UUID of version 7 (RFC 9562).
+-- temp_id_ms(temp_id uuid) returns bigint
+
+-- Who is told that a user types in a conversation, and the user; nobody: the user takes no part.
+-- typing_to(p_conversation uuid, p_user uuid) returns uuid[]
+
+-- By how much participants.uncounted shrinks when the base of a participant moves from p_after to p_upto.
+-- uncounted_between(p_conversation uuid, p_user uuid, p_after bigint, p_upto bigint) returns bigint
+
+-- The messages above p_after up to p_upto that never count as unread for a user: deleted for everyone, deleted by the
+-- user for themselves, or sent by somebody whom the user blocked.
+-- uncounted_seqs(p_conversation uuid, p_user uuid, p_after bigint, p_upto bigint) returns setof bigint
+
+-- How many messages of a conversation a participant has not read, without counting messages: who sends has read, so all
+-- that lies above the base was sent by others; `uncounted` of it does not count.
+-- unread_count(c conversations, p participants) returns bigint
+
+-- A user's unread messages, as the list of conversations counts them, in conversations that want notices; not those of
+-- requests.
+-- unread_of(p_user uuid, out unread bigint, out conversations bigint) returns record
+
+-- Whether a snapshot does not see what a transaction wrote; what is older than such numbers, everybody has seen.
+-- unseen(p_changed xid8, p_snapshot pg_snapshot) returns boolean
+
+-- The messages of some conversations that a snapshot does not see: those that were added, edited or deleted since, as
+-- p_user may see them; conversation after conversation as given, in order of seq.
+-- unseen_messages(p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[],
+--     p_limit integer, p_bytes bigint) returns table(conversation uuid, seq bigint, id uuid, created bigint, sender
+--     uuid, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision integer, edited bigint,
+--     reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean)
+
+-- Somebody has a token that was sent to an address.
+-- verify_email(p_hash bytea, out outcome text) returns text
+
+-- What waits for a user, as notices go by it.
+-- waiting_of(p_user uuid, p_read_after interval, out is_undelivered boolean, out unread_by uuid[], out oldest
+--     timestamptz, out newest timestamptz, out delivered bigint, out read bigint) returns record
+
+-- Whether messages of a conversation cause notices for a participant: the one place that says so, for the ends of both
+-- windows, for what a notice says, and for whether it has become pointless.
+-- wants_notices(p participants) returns boolean
+
+-- A participant gets nothing of a conversation any more, and the others see no change; the caller has locked the
+-- conversation.
+-- withhold(p_conversation uuid, p_user uuid) returns void
