@@ -1,30 +1,36 @@
-"""What outlives a process: the only place where Trio meets Postgres and Redis.
+"""The store: Postgres, Redis and the object store, as the processes use them. No other package talks to them.
+
+Folders:
+
+| folder | about |
+|---|---|
+| `postgres` | connections on Trio, the statements of the hot path, migrations |
+| `redis` | one pipelined connection for all tasks, the directory of nodes and users, the nodes' streams |
+| `objects` | files under keys, in a folder or an S3-compatible service; archives of messages |
+| `batching` | group commit: items that queue during one commit go out with the next one |
+| `sql` | queries by name, stored functions, migrations |
+| `cli` | `python -m store archive` and `restored` |
+
+Query modules, a function for each query of the `.sql` file of the same name:
 
 | module | about |
 |---|---|
-| `postgres`, `pool` | psycopg driven by Trio; connections that survive cancellation or are closed |
-| `statement`, `columns` | the statements of the hot path, with their types written down |
-| `reads` | reads that queue up share a round trip |
-| `queue`, `batch` | group commit: what queued, fairly, during one commit goes out with the next |
-| `lanes` | what is locked elsewhere goes a way of its own |
-| `redis` | one pipelined Redis connection for all tasks |
-| `messages`, `revisions`, `marks`, `conversations`, `retention` | a function for each query |
-| `participants`, `participants`, `contacts`, `accounts`, `last_seen`, `outbox` | the same |
-| `emails`, `email_address` | where users get mail, and what of; which addresses there can be |
-| `objects` | the object store, as its callers see it |
-| `objects_folder`, `objects_s3`, `objects_url` | it in a folder, in an S3-compatible service (`sigv4`), and which |
-| `archive` | messages put away in the object store, and read back (`python -m store archive`) |
-| `orphans` | attachments that no message has, and objects that no attachment knows of |
-| `analytics`, `latencies` | figures by day; a histogram of how long deliveries take |
-| `notifiers`, `quiet_hours` | how users are told that something waits for them, and when not |
-| `cache` | values that are checked against a version on each use |
-| `sync` | what is new since a cursor |
-| `directory`, `bus` | which node holds which user, and what nodes tell each other |
-| `clock` | what time it is by Postgres |
-| `migrate` | numbered SQL files, applied under a lock (`python -m store migrate`) |
-| `smtp_url`, `redis_url` | URLs of mail servers and of Redis |
-| `config`, `process` | every environment variable, with its default; running a process by them |
-| `early_signals`, `signals` | being told to stop, before anything has begun and after |
-| `log`, `log_limit` | logs for people or programs; what lasts is logged once a minute |
-| `open_files` | how many files a process may open |
+| `accounts`, `profiles`, `contacts` | users and their devices; what users show of themselves; contacts and blocking |
+| `own_settings`, `emails`, `quiet_hours` | settings for the user alone; e-mail addresses; hours without notices |
+| `conversations`, `participants`, `participant_lists` | conversations; changes to a group; lists kept in memory |
+| `messages`, `revisions`, `marks` | sending and history; edits and deletions; marks of what was delivered and read |
+| `sync` | changes for a user since a cursor |
+| `retention`, `orphans` | messages whose time has come; attachments and objects that nothing refers to |
+| `outbox`, `notifiers` | users who may need a notice; notifiers, and the notices that they took |
+| `jobs`, `schedules` | jobs until they end; when a schedule fires next |
+| `last_seen`, `analytics`, `latencies` | when users were online; figures by day; a histogram of delivery times |
+
+Modules without queries:
+
+| module | about |
+|---|---|
+| `errors` | every error that the store raises |
+| `clock` | the time by Postgres, the same for all processes |
+| `rows` | rows of queries as parts of frames |
+| `page_cursor` | cursors of lists and of history |
 """

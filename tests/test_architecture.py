@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -124,6 +125,20 @@ def test_what_is_asked_of_a_text_is_found() -> None:
         error.code == "OOM"
     """
     assert sorted(_asked_of_texts(ast.parse(dedent(lines)))) == [2, 3, 4]
+
+
+TABLES = ["store", *(f"store/{folder}" for folder in ("batching", "cli", "objects", "postgres", "redis"))]
+"""Folders whose `__init__.py` describes their modules in a table."""
+
+
+@pytest.mark.parametrize("folder", TABLES)
+def test_a_folder_s_table_names_each_of_its_modules_once(folder: str) -> None:
+    path = ROOT / folder
+    rows = [line for line in (path / "__init__.py").read_text().splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    modules = [file.stem for file in path.glob("*.py") if not file.stem.startswith("__")]
+    folders = [file.parent.name for file in path.glob("*/__init__.py")]
+    assert sorted(named) == sorted(modules + folders)
 
 
 def test_asyncio_is_nowhere() -> None:

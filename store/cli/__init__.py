@@ -1,0 +1,7 @@
+"""Commands of `python -m store`, other than `migrate`.
+
+| module | about |
+|---|---|
+| `archive` | `archive list` and `archive read`: prints archives as lines of JSON |
+| `restored` | `restored`: begins a new history after an operator has restored a backup |
+"""

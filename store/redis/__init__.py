@@ -1,0 +1,13 @@
+"""Redis on Trio.
+
+| module | about |
+|---|---|
+| `client` | one pipelined connection for all tasks of a process; connections for commands that block |
+| `servers` | finds the master by the sentinels, connects and logs in; Redis' errors |
+| `url` | the forms of REDIS_URL |
+| `script` | Lua scripts, called by their digest |
+| `directory` | which nodes are alive, and which of them holds which user |
+| `bus` | one stream for each node, which that node alone reads |
+| `entries` | the entries of these streams: pushes, hints and others, encoded |
+| `addressing` | groups the users of a push by the node that holds them |
+"""
