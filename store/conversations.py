@@ -26,19 +26,19 @@ _ENTRY: Final = (
     *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID),
 )
 _BOUNDS: Final = {"most": BIGINT, "uncounted": BIGINT, "former": BIGINT}
-_MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED, "former": MAX_FORMER}
-_PAGE: Final = Statement(
+MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED, "former": MAX_FORMER}
+LIST_PAGE: Final = Statement(
     f"with page as ({_sql.page}) {_sql.entries}",
     {"user": UUID, "is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
     _ENTRY,
 )
-_FIRST_PAGE: Final = Statement(
+FIRST_PAGE: Final = Statement(
     f"with page as ({_sql.page}), version as ({_sql.version}) select * from ({_sql.entries}) as _, version",  # noqa: S608  (all of it ours)
     {"user": UUID, "is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
     (*_ENTRY, BIGINT, BIGINT, BIGINT, BIGINT),
 )
-_VERSION: Final = Statement(_sql.version, {"user": UUID, "most": BIGINT}, (BIGINT, BIGINT, BIGINT, BIGINT))
-_CHOSEN: Final = Statement(
+LIST_VERSION: Final = Statement(_sql.version, {"user": UUID, "most": BIGINT}, (BIGINT, BIGINT, BIGINT, BIGINT))
+CHOSEN: Final = Statement(
     f"with page as ({_sql.chosen}) {_sql.entries}",
     {"user": UUID, "conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS},
     _ENTRY,
@@ -126,7 +126,7 @@ async def list_of(
     :param before: `active_at` and id of the last conversation of the page before.
     :param is_request: of those that are requests, instead of those that are none.
     """
-    rows = await pool.read(_PAGE, _page(user, limit, before, is_request=is_request))
+    rows = await pool.read(LIST_PAGE, _page(user, limit, before, is_request=is_request))
     return [_conversation(row) for row in rows]
 
 
@@ -136,20 +136,20 @@ ListVersion: TypeAlias = tuple[int, int, int, int]
 
 async def list_version(pool: Pool, user: bytes) -> ListVersion | None:
     """Which state the user's list is in; None if it is empty. Costs a tenth of reading a page of it."""
-    [version] = await pool.read(_VERSION, {"user": user, "most": MAX_SHOWN})
+    [version] = await pool.read(LIST_VERSION, {"user": user, "most": MAX_SHOWN})
     return version if version[0] is not None else None
 
 
 async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:
     """The first page of the list and the state that it is of, in one query; no state if the list is empty."""
-    rows = await pool.read(_FIRST_PAGE, _page(user, limit))
+    rows = await pool.read(FIRST_PAGE, _page(user, limit))
     return [_conversation(row[:-4]) for row in rows], rows[0][-4:] if rows else None
 
 
 def _page(
     user: bytes, limit: int, before: tuple[int, bytes] | None = None, *, is_request: bool = False
 ) -> dict[str, Any]:
-    """The parameters of `_PAGE` and `_FIRST_PAGE`."""
+    """The parameters of `LIST_PAGE` and `FIRST_PAGE`."""
     active_at, conversation = before or (2**63 - 1, bytes(16))
     return {
         "user": user,
@@ -157,7 +157,7 @@ def _page(
         "before": active_at,
         "before_id": conversation,
         "limit": limit,
-        **_MOST,
+        **MOST,
     }
 
 
@@ -178,9 +178,9 @@ async def some_of(
         "conversations": conversations,
         "bases": [None] * len(conversations) if bases is None else bases,
         "marks": marks,
-        **_MOST,
+        **MOST,
     }
-    return [_conversation(row) for row in await pool.read(_CHOSEN, parameters)]
+    return [_conversation(row) for row in await pool.read(CHOSEN, parameters)]
 
 
 async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
@@ -196,7 +196,7 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
 
 async def seen_by(pool: Pool, conversation: bytes, users: Sequence[bytes]) -> dict[bytes, Conversation]:
     """A conversation as each of these users sees it, those of them who take part in it, in one query."""
-    rows = await pool.read(_SEEN, {"conversation": conversation, "users": users, **_MOST})
+    rows = await pool.read(_SEEN, {"conversation": conversation, "users": users, **MOST})
     return {row[0]: _conversation(row) for row in rows}
 
 

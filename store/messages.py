@@ -60,18 +60,18 @@ _MESSAGE: Final = (BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT
 """Columns of a message, as `store.rows.message_of` takes them, without its conversation."""
 
 _PAGE: Final = {"conversation": UUID, "user": UUID, "before": BIGINT, "limit": BIGINT, "bytes": BIGINT}
-_BEFORE: Final = Statement(_sql.history_before, _PAGE, (*_MESSAGE, BIGINT, BOOL))
-_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT}, (*_MESSAGE, BIGINT, BOOL))
-_VERSION: Final = Statement(_sql.version, {"conversation": UUID, "user": UUID}, (BIGINT, BIGINT, BIGINT, BOOL))
-_AROUND: Final = Statement(
+HISTORY_BEFORE: Final = Statement(_sql.history_before, _PAGE, (*_MESSAGE, BIGINT, BOOL))
+HISTORY_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT}, (*_MESSAGE, BIGINT, BOOL))
+HISTORY_VERSION: Final = Statement(_sql.version, {"conversation": UUID, "user": UUID}, (BIGINT, BIGINT, BIGINT, BOOL))
+HISTORY_AROUND: Final = Statement(
     _sql.history_around,
     {"conversation": UUID, "user": UUID, "around": BIGINT, "older": BIGINT, "newer": BIGINT},
     _MESSAGE,
 )
-_RANGE: Final = Statement(
+MESSAGES_BETWEEN: Final = Statement(
     _sql.messages_between, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}, (*_MESSAGE, BOOL)
 )
-_PARTICIPANTS: Final = Statement(_sql.current_participants, {"conversation": UUID}, (UUID, BIGINT))
+CURRENT_PARTICIPANTS: Final = Statement(_sql.current_participants, {"conversation": UUID}, (UUID, BIGINT))
 _TYPING_TO: Final = Statement(_sql.typing_recipients.rstrip(";"), {"conversation": UUID, "user": UUID}, (UUIDS,))
 
 MAX_ATTEMPTS: Final = 3
@@ -342,7 +342,7 @@ async def history(
         "limit": limit + 1,
         "bytes": max_bytes,
     }
-    rows = await pool.read(_BEFORE if after is None else _AFTER, parameters)
+    rows = await pool.read(HISTORY_BEFORE if after is None else HISTORY_AFTER, parameters)
     if not rows:
         raise NotAParticipant
     found = [row for row in rows if row[0] is not None]
@@ -369,7 +369,7 @@ async def history_version(pool: Pool, user: bytes, conversation: bytes) -> Histo
     """
     :raises NotAParticipant: if the user may not see the conversation.
     """
-    rows = await pool.read(_VERSION, {"user": user, "conversation": conversation})
+    rows = await pool.read(HISTORY_VERSION, {"user": user, "conversation": conversation})
     if not rows:
         raise NotAParticipant
     return HistoryVersion(*rows[0])
@@ -390,7 +390,7 @@ async def history_around(pool: Pool, user: bytes, conversation: bytes, *, around
     """
     older, newer = limit // 2 + 1, (limit - 1) // 2
     parameters = {"conversation": conversation, "user": user, "around": around, "older": older + 1, "newer": newer + 1}
-    rows = await pool.read(_AROUND, parameters)
+    rows = await pool.read(HISTORY_AROUND, parameters)
     if not rows:
         raise NotAParticipant
     found = [message_of(conversation, *row) for row in rows if row[0] is not None]
@@ -407,7 +407,7 @@ async def messages_between(
     :returns: each with whether it is silent: for its sender's devices alone.
     """
     parameters = {"conversation": conversation, "after": after, "upto": upto, "limit": limit}
-    return [(message_of(conversation, *row), row[-1]) for row in await pool.read(_RANGE, parameters)]
+    return [(message_of(conversation, *row), row[-1]) for row in await pool.read(MESSAGES_BETWEEN, parameters)]
 
 
 class ActiveConversation(Struct, frozen=True):
@@ -451,7 +451,7 @@ async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
 
 async def current_participants(pool: Pool, conversation: bytes) -> dict[bytes, int]:
     """Who gets the messages of a conversation now: each user with the seq after which they do."""
-    return dict(await pool.read(_PARTICIPANTS, {"conversation": conversation}))
+    return dict(await pool.read(CURRENT_PARTICIPANTS, {"conversation": conversation}))
 
 
 async def typing_recipients(pool: Pool, conversation: bytes, user: bytes) -> list[bytes]:

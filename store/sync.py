@@ -62,7 +62,7 @@ _MESSAGES: Final = Statement(
     },
     (UUID, BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID, BOOL),
 )
-_COUNTS: Final = Statement(
+RECEIPT_COUNTS: Final = Statement(
     _sql.counts, {"conversations": UUIDS, "user": UUID, "counted": BIGINT}, (UUID, BIGINT, BIGINT, BIGINT, BIGINT)
 )
 
@@ -138,7 +138,7 @@ class Snapshot(NamedTuple):
         return Snapshot(xmax, under_way)
 
 
-class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class SyncCursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """
     :ivar owner: of whose history it is, and which.
     :ivar day: when it was made, in days since 1970.
@@ -163,7 +163,7 @@ class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
         return cbor2.dumps(msgspec.to_builtins(self, builtin_types=(bytes,)))
 
     @classmethod
-    def decode(cls, data: bytes) -> _Cursor:
+    def decode(cls, data: bytes) -> SyncCursor:
         """
         :raises ForeignCursor: if it is none of ours.
         """
@@ -203,9 +203,9 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | N
     :raises ForeignCursor: if the cursor is none of ours, another user's, or of another history.
     :raises ExpiredCursor: if it is too old to tell what has changed since.
     """
-    given = _Cursor.decode(cursor) if cursor is not None else None
+    given = SyncCursor.decode(cursor) if cursor is not None else None
     # What a device holds, and where its next page begins.
-    held = given or _Cursor(b"", 0)
+    held = given or SyncCursor(b"", 0)
     base, first_target = _unpack(held.base), _unpack(held.target)
     marks = Snapshot(held.marks) if held.marks else base
     parameters = {
@@ -243,10 +243,10 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | N
         position = (*_FIRST_MOVED, -1)
     else:
         # After several pages there is what was committed since the first.
-        return SyncPage(page.pushes, _Cursor(owner, day, _pack(target)).encode(), bool(first_target), target.xmin)
+        return SyncPage(page.pushes, SyncCursor(owner, day, _pack(target)).encode(), bool(first_target), target.xmin)
     # As old as the first page: until then it may be that what has changed is forgotten.
     first_day = given.day if given else day
-    onward = _Cursor(owner, first_day, held.base, _pack(target), *position, held.marks)
+    onward = SyncCursor(owner, first_day, held.base, _pack(target), *position, held.marks)
     return SyncPage(page.pushes, onward.encode(), True, target.xmin)
 
 
@@ -276,7 +276,7 @@ def cursor_of(user: bytes, taken: CursorSnapshot, marks: int) -> bytes:
     :param marks: of those it holds what transactions below this number wrote (`SyncPage.marks`).
     """
     owner, day = _owner(taken.history, user), taken.now_us // _DAY_US
-    return _Cursor(owner, day, _pack(taken.snapshot), marks=marks).encode()
+    return SyncCursor(owner, day, _pack(taken.snapshot), marks=marks).encode()
 
 
 def _owner(history: str, user: bytes) -> bytes:
@@ -381,7 +381,7 @@ class _Page:
         """How far the user's own messages have come, where many take part."""
         if not ids:
             return {}
-        rows = await self._pool.read(_COUNTS, {"conversations": ids, "user": self._user, "counted": COUNTED})
+        rows = await self._pool.read(RECEIPT_COUNTS, {"conversations": ids, "user": self._user, "counted": COUNTED})
         found: dict[bytes, list[tuple[int, int, int, int]]] = {}
         for conversation, seq, delivered, read, recipients in rows:
             found.setdefault(conversation, []).append((seq, delivered, read, recipients))

@@ -501,7 +501,7 @@ async def _drive(gen: PQGen[_T], fileno: int, *, resumed: bool = False) -> _T:
         # A generator whose wait was cancelled goes on as after one in which nothing became ready.
         wanted = gen.send(Ready.NONE) if resumed else next(gen)
         while True:
-            wanted = gen.send(await _wait_ready(wanted, fileno))
+            wanted = gen.send(await wait_socket(wanted, fileno))
     except StopIteration as stop:
         result: _T = stop.value
         return result
@@ -512,7 +512,7 @@ async def _drive_connecting(gen: PQGenConn[_T]) -> _T:
     try:
         fileno, wanted = next(gen)
         while True:
-            fileno, wanted = gen.send(await _wait_ready(wanted, fileno))
+            fileno, wanted = gen.send(await wait_socket(wanted, fileno))
     except StopIteration as stop:
         result: _T = stop.value
         return result
@@ -521,7 +521,7 @@ async def _drive_connecting(gen: PQGenConn[_T]) -> _T:
         raise
 
 
-async def _wait_ready(wanted: Wait, fileno: int) -> Ready:
+async def wait_socket(wanted: Wait, fileno: int) -> Ready:
     if wanted == Wait.R:
         await trio.lowlevel.wait_readable(fileno)
         return Ready.R

@@ -25,6 +25,7 @@ class Statement:
     :param parameters: name -> type, for each name in `sql`.
     :param columns: the types of the columns of a row.
     :ivar text: the statement as it was given.
+    :ivar parameters: their names, in the order in which they are sent.
     """
 
     def __init__(self, sql: str, parameters: Mapping[str, ColumnType], columns: Sequence[ColumnType] = ()) -> None:
@@ -34,6 +35,7 @@ class Statement:
         self.sql = _PARAMETER.sub(lambda match: position[match[1]], sql).encode()
         self.oids = [type_.oid for type_ in parameters.values()]
         self.formats = [1] * len(self.oids)
+        self.parameters = list(parameters)
         self._encoders = [(name, type_.encode) for name, type_ in parameters.items()]
         self.decoders = [type_.decode for type_ in columns]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import uuid4
@@ -12,19 +12,7 @@ import trio
 from store.messages import NewMessage
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-
-DEADLINE_S = 10.0
-"""For what takes milliseconds; a busy machine may take its time."""
-
-
-async def wait_until(condition: Callable[[], Awaitable[Any]], what: str, *, timeout_s: float = DEADLINE_S) -> Any:
-    """Look until the condition holds, and return its value; fails after the deadline, saying what was missing."""
-    with trio.move_on_after(timeout_s):
-        while True:
-            if value := await condition():
-                return value
-            await trio.sleep(0.005)
-    raise AssertionError(f"not within {timeout_s:g} s: {what}")
+from tests.waiting import DEADLINE_S
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.http import Credentials
-from store import analytics, contacts, latencies, outbox
+from store import analytics, contacts, latencies, outbox, sql
 from store.analytics import Day, Delivery, count_day, days
 from store.errors import Unavailable
 from store.last_seen import touch
@@ -23,7 +23,8 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
-from tests.store.store_world import a_message, is_waiting_for, wait_until
+from tests.store.store_world import a_message, is_waiting_for
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ async def test_look_that_is_killed_before_its_commit_has_counted_nothing(pool: P
     async with connected(pool.url) as killed:
         [(pid,)] = await killed.query("select pg_backend_pid()")
         await killed.query("begin")
-        decided = await killed.query(outbox._sql.decide, {"window_s": 0, "limit": 1000})
+        decided = await killed.query(sql.load("outbox").decide, {"window_s": 0, "limit": 1000})
         assert decided == [(3, 1)]
         await say(pool, talk, alice, 2)
         async with trio.open_nursery() as nursery:

@@ -17,7 +17,8 @@ from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.sync import sync
 from tests.people import new_direct, new_group, new_user
-from tests.store.store_world import a_message, is_waiting_for, wait_until
+from tests.store.store_world import a_message, is_waiting_for
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
-from tests.store.store_world import a_message, is_waiting_for, wait_until
+from tests.store.store_world import a_message, is_waiting_for
+from tests.waiting import wait_until
 
 
 class Node:

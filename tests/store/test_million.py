@@ -171,32 +171,36 @@ async def test_each_read_is_one_query(
     assert len(statements) == count, statements
 
 
-FIRST: Final = {"is_request": False, "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, **conversations._MOST}
+FIRST: Final = {"is_request": False, "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, **conversations.MOST}
 READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
-    ("list", conversations._PAGE, {"user": b"", **FIRST}),
+    ("list", conversations.LIST_PAGE, {"user": b"", **FIRST}),
     (
         "first page",
-        conversations._FIRST_PAGE,
+        conversations.FIRST_PAGE,
         {"user": b"", **FIRST},
     ),
-    ("version", conversations._VERSION, {"user": b"", "most": 32}),
+    ("version", conversations.LIST_VERSION, {"user": b"", "most": 32}),
     (
         "chosen",
-        conversations._CHOSEN,
-        {"user": b"", "conversations": [b""], "bases": [None], "marks": None, **conversations._MOST},
+        conversations.CHOSEN,
+        {"user": b"", "conversations": [b""], "bases": [None], "marks": None, **conversations.MOST},
     ),
     *[
         (f"{name} {at}", statement, {"user": b"", "conversation": b"", "limit": PAGE + 1, "bytes": None, **bounds})
         for at in (1, DEEP // 2, DEEP)
         for name, statement, bounds in (
-            ("before", messages._BEFORE, {"before": at}),
-            ("after", messages._AFTER, {"before": 2**62, "after": at}),
+            ("before", messages.HISTORY_BEFORE, {"before": at}),
+            ("after", messages.HISTORY_AFTER, {"before": 2**62, "after": at}),
         )
     ],
-    ("around", messages._AROUND, {"user": b"", "conversation": b"", "around": DEEP // 2, "older": 26, "newer": 26}),
-    ("history's version", messages._VERSION, {"user": b"", "conversation": b""}),
-    ("range", messages._RANGE, {"conversation": b"", "after": DEEP // 2, "upto": DEEP, "limit": PAGE}),
-    ("participants", messages._PARTICIPANTS, {"conversation": b""}),
+    (
+        "around",
+        messages.HISTORY_AROUND,
+        {"user": b"", "conversation": b"", "around": DEEP // 2, "older": 26, "newer": 26},
+    ),
+    ("history's version", messages.HISTORY_VERSION, {"user": b"", "conversation": b""}),
+    ("range", messages.MESSAGES_BETWEEN, {"conversation": b"", "after": DEEP // 2, "upto": DEEP, "limit": PAGE}),
+    ("participants", messages.CURRENT_PARTICIPANTS, {"conversation": b""}),
 ]
 
 USERS_CONVERSATIONS: Final = 560
@@ -227,12 +231,13 @@ async def test_each_read_goes_by_indexes_and_reads_no_more_than_it_shows(
 async def explain(pool: Pool, statement: Statement, values: dict[str, Any]) -> dict[str, Any]:
     """What Postgres did, to run a statement with these values."""
     names = iter(values)
-    order = [name for name, _ in statement._encoders]
-    assert set(order) == set(names)
+    assert set(statement.parameters) == set(names)
     async with connected(pool.url) as connection:
         types = ", ".join(str(TYPE_NAMES[oid]) for oid in statement.oids)
         await connection.query(f"prepare it ({types}) as {statement.sql.decode()}")
-        literals = ", ".join(literal(values[name], oid) for name, oid in zip(order, statement.oids, strict=True))
+        literals = ", ".join(
+            literal(values[name], oid) for name, oid in zip(statement.parameters, statement.oids, strict=True)
+        )
         [(mode,)] = await pool.fetch("show plan_cache_mode")
         await connection.query(f"set plan_cache_mode = {mode}")
         [(found,)] = await connection.query(f"explain (analyze, format json) execute it ({literals})")

@@ -44,7 +44,7 @@ from store.postgres.backends import end_backends
 from store.postgres.driver import Backend, PostgresConnection, connected, uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
-from store.sync import _COUNTS, sync, take_cursor_snapshot
+from store.sync import RECEIPT_COUNTS, sync, take_cursor_snapshot
 from tests.store.store_world import a_message
 
 NOTIFIER_STATE = notifiers.NotifierState(None, None, None, None)
@@ -306,7 +306,7 @@ class Traffic:
             lambda: marks.direct_mark(pool, user, self.other),
             lambda: messages.expected_deliveries(pool, [user], here, after=0, upto=5),
             lambda: end_backends(pool.url, [Backend(2**22 + self.turn, 0)]),  # no process has this number
-            lambda: pool.read(_COUNTS, {"conversations": [here], "user": user, "counted": 50}),
+            lambda: pool.read(RECEIPT_COUNTS, {"conversations": [here], "user": user, "counted": 50}),
             lambda: self.changes(user),
             lambda: send(pool, self.cache, [a_message(here, user, temp_id=ids.uuid7(self.turn, bytes(10)))]),
             lambda: messages.history_version(pool, user, here),

@@ -10,7 +10,7 @@ import pytest
 
 from client.http import Credentials
 from protocol.frames import Message
-from store import contacts, conversations, marks, messages, notifiers, participants, retention, revisions
+from store import contacts, conversations, marks, messages, notifiers, participants, revisions, sql
 from store.errors import NotAnAdministrator, NotAParticipant, Refused, UnknownMessage
 from store.marks import Mark, mark
 from store.messages import Committed, send
@@ -280,7 +280,9 @@ async def test_a_message_is_sent_while_a_batch_is_being_deleted(pool: Pool, talk
     async with connected(pool.url) as other:
         await other.query("begin")
         # The statement itself, in a transaction that stays open.
-        assert await other.query(retention._sql.clear, {"conversation": uuid(talk), "upto": None, "limit": 9}) == [(3,)]
+        assert await other.query(
+            sql.load("retention").clear, {"conversation": uuid(talk), "upto": None, "limit": 9}
+        ) == [(3,)]
         [sent] = await send(pool, ParticipantsCache(), [a_message(talk, bob.user)], lock_wait_s=0)
         assert isinstance(sent, Committed), "it met no lock"
         await revisions.edit(pool, bob.user, talk, sent.seq, 0, "text", b"x", None, None)

@@ -830,10 +830,10 @@ async def test_what_is_not_a_cursor_is_foreign(pool: Pool, alice: Credentials, c
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_cursor_or_a_foreign_one(data: bytes) -> None:
     try:
-        cursor = sync_module._Cursor.decode(data)
+        cursor = sync_module.SyncCursor.decode(data)
     except ForeignCursor:
         return
-    assert sync_module._Cursor.decode(cursor.encode()) == cursor
+    assert sync_module.SyncCursor.decode(cursor.encode()) == cursor
 
 
 xids = st.integers(1, 300)

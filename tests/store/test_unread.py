@@ -23,7 +23,8 @@ from store.postgres.pool import Pool
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
 from tests.ageing import age
 from tests.people import new_direct, new_group, new_user
-from tests.store.store_world import a_message, is_waiting_for, wait_until
+from tests.store.store_world import a_message, is_waiting_for
+from tests.waiting import wait_until
 
 COUNTED = """
 select p.user_id, p.conversation_id, unread_count(c, p), p.uncounted, (

@@ -19,7 +19,8 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
-from tests.store.store_world import a_message, wait_until
+from tests.store.store_world import a_message
+from tests.waiting import wait_until
 
 Item = tuple[str, int]
 

@@ -22,7 +22,8 @@ from store.objects.interface import Objects, Usage, usage, walk
 from store.objects.s3 import S3, Bucket
 from store.objects.url import open_objects, parse_objects_url
 from tests.s3_server import s3_server
-from tests.store.store_world import DEADLINE_S, silent_server
+from tests.store.store_world import silent_server
+from tests.waiting import DEADLINE_S
 
 SERVICE = "s3://key:the-secret@127.0.0.1:{port}/bucket?tls=false"
 

@@ -17,7 +17,8 @@ from store.postgres.columns import BIGINT, TEXT, UUID
 from store.postgres.driver import bigints, byteas, connect, connected, texts, uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
-from tests.store.store_world import DEADLINE_S, is_waiting_for, no_longer_than, silent_server, wait_until
+from tests.store.store_world import is_waiting_for, no_longer_than, silent_server
+from tests.waiting import DEADLINE_S, wait_until
 
 ECHO = Statement("select %(n)s, %(text)s, null::uuid", {"n": BIGINT, "text": TEXT}, [BIGINT, TEXT, UUID])
 
@@ -40,7 +41,7 @@ async def cancel_when(condition: Callable[[], Awaitable[Any]], work: Callable[[]
 @pytest.fixture
 def cancel_at_wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], trio.CancelScope]:
     """A scope that is cancelled just as the driver begins its wait of this number."""
-    real = driver._wait_ready
+    real = driver.wait_socket
     scope, left = trio.CancelScope(), 0
 
     async def count_and_wait(wanted: Any, fileno: int) -> Any:
@@ -55,7 +56,7 @@ def cancel_at_wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], trio.Canc
         scope, left = trio.CancelScope(), number
         return scope
 
-    monkeypatch.setattr(driver, "_wait_ready", count_and_wait)
+    monkeypatch.setattr(driver, "wait_socket", count_and_wait)
     return arm
 
 

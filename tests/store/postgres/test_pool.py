@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -18,7 +18,8 @@ from store.postgres.columns import BIGINT
 from store.postgres.driver import Backend, connected
 from store.postgres.pool import Pool, UnknownOutcome
 from store.postgres.statement import Statement
-from tests.store.store_world import DEADLINE_S, no_longer_than, wait_until
+from tests.store.store_world import no_longer_than
+from tests.waiting import DEADLINE_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -406,10 +407,10 @@ async def test_when_the_process_is_to_end_nobody_waits_for_a_stuck_postgres_thou
         with trio.CancelScope(shield=True), pytest.raises(Unavailable):
             await (fragile_pool.read(read, {}) if way == "read" else fragile_pool.fetch(READ))
 
-    async with paused(fragile_postgres):
-        if way == "wait":
-            for _ in range(4):
-                fragile_pool._free.acquire_on_behalf_of_nowait(object())
+    async with AsyncExitStack() as stack:
+        for _ in range(4 if way == "wait" else 0):
+            await stack.enter_async_context(fragile_pool.connection())
+        await stack.enter_async_context(paused(fragile_postgres))
         with no_longer_than(3):
             async with trio.open_nursery() as nursery:
                 if when == "asked later":

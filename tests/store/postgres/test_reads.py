@@ -17,7 +17,8 @@ from store.postgres.driver import Read, connected
 from store.postgres.pool import Pool
 from store.postgres.reads import Reads
 from store.postgres.statement import Statement
-from tests.store.store_world import is_waiting_for, silent_server, wait_until
+from tests.store.store_world import is_waiting_for, silent_server
+from tests.waiting import wait_until
 
 ECHO = Statement("select %(n)s, repeat('x', 1000)", {"n": BIGINT}, (BIGINT, TEXT))
 DIVIDE = Statement("select 10 / %(n)s", {"n": BIGINT}, (BIGINT,))

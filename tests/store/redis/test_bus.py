@@ -12,7 +12,8 @@ from store.redis import bus, directory
 from store.redis.bus import Inbox, publish, stream_of
 from store.redis.client import Redis
 from store.redis.directory import beat, enter, leave, left_in_good_order, locate, sign_off
-from tests.store.store_world import running, wait_until
+from tests.store.store_world import running
+from tests.waiting import wait_until
 
 A, B, C = b"node-aaa", b"node-bbb", b"node-ccc"
 U, V, W = (bytes([n]) * 16 for n in range(3))

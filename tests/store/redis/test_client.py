@@ -19,7 +19,8 @@ from store.redis import servers
 from store.redis.client import Redis, RedisError
 from store.redis.servers import Servers
 from store.redis.url import Address
-from tests.store.store_world import DEADLINE_S, no_longer_than, running, silent_server, wait_until
+from tests.store.store_world import no_longer_than, running, silent_server
+from tests.waiting import DEADLINE_S, wait_until
 
 
 @pytest.fixture

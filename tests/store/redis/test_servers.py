@@ -22,8 +22,9 @@ from store.redis.directory import beat, enter, locate, sign_off
 from store.redis.servers import Servers
 from store.redis.url import parse_redis_url
 from tests.sentinel import SERVICE, Watched
-from tests.store.store_world import DEADLINE_S, no_longer_than, running, silent_server, wait_until
+from tests.store.store_world import no_longer_than, running, silent_server
 from tests.tls import Authority, open_tls
+from tests.waiting import DEADLINE_S, wait_until
 
 FAIL_OVER_S = 20.0
 """A sentinel takes 2 s to see that the master is gone, and up to 2 s to promote the replica."""
