@@ -1,12 +1,12 @@
-# Nothing here writes outside var/ (all data), .venv/ and client/js/node_modules/ (all packages and caches).
-# Programs of the environment are called as `python -m`: their own first line would hold the checkout's path,
-# which may contain spaces and be too long for a kernel.
+# Targets write only to var/ (all data), .venv/ and client/js/node_modules/ (all packages and caches). They call the
+# environment's programs as `python -m`: a program's first line would hold the checkout's path, which may contain spaces
+# and be too long for a kernel.
 
 PYTHON = .venv/bin/python
 CACHE = .venv/cache
 
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
-# Else whoever sets it has each process that tests start compile the same modules for more than a second.
+# With it set, each process that tests start would compile the same modules, for more than a second.
 unexport PYTHONDONTWRITEBYTECODE
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export RUFF_CACHE_DIR := $(CACHE)/ruff
@@ -21,17 +21,17 @@ export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
-run: .venv/run.installed  ## start everything here, with its own Postgres and Redis; PORT and SOCKET_PORT choose others
+run: .venv/run.installed  ## start everything, with its own Postgres and Redis, on PORT (8000) and SOCKET_PORT (8001)
 	@exec $(PYTHON) -m embedded.run
 
-demo: .venv/run.installed  ## watch two people chat through a server that is killed meanwhile
+demo: .venv/run.installed  ## show two people who chat while their server is killed
 	@exec $(PYTHON) -m demo
 
-# Four processes on two cores: tests wait for services and deadlines half of their time.
+# Four processes on two cores, since tests wait for services and deadlines half of their time.
 test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal
 
-again: .venv/dev.installed  ## run the tests that have failed, once more and one after the other
+again: .venv/dev.installed  ## run the tests that failed last, one after the other
 	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "long or not long"
 
 check: lint types test  ## run the linters, the type checker and the tests
@@ -46,17 +46,17 @@ types: .venv/dev.installed
 bench: .venv/dev.installed  ## run the benchmarks
 	$(PYTHON) -m bench
 
-faults: .venv/dev.installed  ## run what takes long (faults that last, whole benchmarks, many examples), which `make test` leaves out
+faults: .venv/dev.installed  ## run the slow tests, which `make test` leaves out: long faults, whole benchmarks, many examples
 	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal
 	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol
 
-generated: .venv/dev.installed  ## write the files that are made from code: vectors, schema.sql, states.md, configuration.md
+generated: .venv/dev.installed  ## write the generated files: vectors, docs/states.md, docs/configuration.md, schema.sql
 	$(PYTHON) -m tests.protocol.make_vectors
 	$(PYTHON) -m tests.protocol.make_states
 	$(PYTHON) -m tests.runtime.make_configuration
 	$(PYTHON) -m tests.store.make_schema
 
-fuzz: .venv/fuzz.installed  ## look for bytes that do harm, FUZZ_SECONDS (60) for each target
+fuzz: .venv/fuzz.installed  ## fuzz each target for FUZZ_SECONDS (60)
 	@$(PYTHON) -m tests.fuzz
 
 js: .venv/run.installed client/js/node_modules/.installed  ## test the JavaScript client against a server; needs node and npm
@@ -87,7 +87,7 @@ client/js/node_modules/.installed: client/js/package.json client/js/.npmrc
 	cd client/js && npm install
 	@touch $@
 
-# 3.14 last: a part of the tests is left out there (pycddl in setup.cfg).
+# 3.14 last: it lacks pycddl, so some tests are left out (setup.cfg).
 .venv/bin/python:
 	@for python in python3.13 python3.12 python3.11 python3.14 python3; do \
 	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

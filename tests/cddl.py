@@ -1,12 +1,12 @@
 """The grammar `protocol/alo.cddl` as an independent validator reads it.
 
-pycddl is the Rust crate `cddl`, which shares nothing with our codec. Where 0.6.4 is not as RFC 8610 has it:
+pycddl is the Rust crate `cddl`, which shares nothing with our codec. Version 0.6.4 differs from RFC 8610:
 
-- `.size` and ranges are checked of whatever has a size, or is a byte long; `STRICTER` names the type once more.
-- In an array within an array it takes nearly anything for anything; so marks are turned into maps for it, and what
-  is no pair into null.
-- Of an array in place of a choice of maps it looks at the elements; so for it the choice is one of entries.
-- Where a map has `* int => any`, it lets keys of other types pass, too; `_check` looks at them.
+- `.size` and ranges accept any type that has a size, or is a byte long; `STRICTER` repeats the type.
+- In an array within an array it accepts nearly every value; so this module turns marks into maps for it, and values
+  that are not pairs into null.
+- Given an array in place of a choice of maps, it checks the elements; so for it the choice is one of entries.
+- Where a map has `* int => any`, it accepts keys of other types, too; `_check` checks them.
 - It looks for a regular expression anywhere in a text, where RFC 8610 has it match the whole of it.
 - It tries all the rules of a choice one after the other; so each type of frame is a schema of its own here. That takes
   60 us for the smallest frames, 100 us for a message, 500 us for a conversation.

@@ -1,4 +1,4 @@
-"""Faults that tests inject from outside, through the services' own doors."""
+"""Faults that tests cause from outside, through the services' own interfaces."""
 
 from __future__ import annotations
 

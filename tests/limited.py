@@ -1,4 +1,4 @@
-"""`python -m tests.limited SOFT HARD MODULE ...`: run a module in a process that may open so many files."""
+"""`python -m tests.limited SOFT HARD MODULE ...`: run a module in a process with these limits of open files."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""A mail server (aiosmtpd) that does as it is told, in a thread of its own: it is made for asyncio."""
+"""A mail server (aiosmtpd) that a test controls. It runs in a thread of its own, since aiosmtpd is made for asyncio."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ LOGIN = "postman:pass%3Aw%2Frd%401"
 
 @dataclass
 class Delivery:
-    """What a client handed over, and how.
+    """A message that a client handed over, and how.
 
-    :ivar hostname: what the client called itself.
+    :ivar hostname: the client's name for itself.
     """
 
     mail_from: str
@@ -47,10 +47,10 @@ class Delivery:
 @dataclass
 class MailServer:
     """
-    :ivar got: what was taken, in order.
-    :ivar replies: command -> what is answered next, instead of "250 OK".
+    :ivar got: the messages that the server took, in order.
+    :ivar replies: command -> its next answers, instead of "250 OK".
     :ivar hangs_at: no answer to this command until the end.
-    :ivar drops: the next message is taken, and the connection lost before the client is told so.
+    :ivar drops: the server takes the next message, and loses the connection before it answers.
     :ivar most: conversations that went on at a time, each until its QUIT was heard.
     """
 

@@ -1,7 +1,7 @@
-"""A folder in memory, for data of services that nobody will miss.
+"""A folder in memory, for data of services that may be lost.
 
 Postgres makes hundreds of files for each database. On a disk's file system the kernel needs several times the CPU
-for that, and more the busier the disk is, whoever waits for it.
+for that, and more the busier the disk is.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MEMORY: Final = Path("/dev/shm")
 """Where Linux has a file system in memory."""
 
 ROOM_BYTES: Final = 4 << 30
-"""Free in it and as memory; else the disk has to do (in a container it is 64 MB). All tests' services take 1 GB."""
+"""Free in it and as memory; with less, tests use the disk (a container has 64 MB). All tests' services take 1 GB."""
 
 _PREFIX: Final = "alo-shield-tests-"
 
 
 @contextmanager
 def in_memory(otherwise: Path) -> Iterator[Path]:
-    """A folder in memory, removed at the end; `otherwise` where there is no room. It blocks."""
+    """A folder in memory, removed at the end; `otherwise` if memory is short. It blocks."""
     if not _has_room():
         yield otherwise
         return
@@ -48,7 +48,7 @@ def _has_room() -> bool:
 
 
 def _sweep() -> None:
-    """Remove what processes left that were killed: it would take memory until the machine is restarted."""
+    """Remove the folders of killed processes: they would take memory until the machine is restarted."""
     for folder in MEMORY.glob(f"{_PREFIX}*"):
         pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if not Path("/proc", pid).exists():

@@ -1,4 +1,4 @@
-"""Users with devices, straight into the store: registering over HTTP hashes passwords, which takes its time."""
+"""Users with devices, straight into the store: registering over HTTP hashes passwords, which takes long."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def new_user(pool: Pool, username: str) -> Credentials:
 
 
 async def make_contacts(pool: Pool, one: Credentials, *others: Credentials) -> None:
-    """The one and each of the others know each other: what they begin with each other is no request."""
+    """Make the first user and each of the others contacts: conversations that they begin are not requests."""
     await pool.fetch(
         "insert into contacts (user_id, contact_id) select %(one)s::uuid, o from unnest(%(others)s::uuid[]) o"
         " union all select o, %(one)s::uuid from unnest(%(others)s::uuid[]) o on conflict do nothing",
@@ -31,14 +31,14 @@ async def make_contacts(pool: Pool, one: Credentials, *others: Credentials) -> N
 
 
 async def new_direct(pool: Pool, one: Credentials, other: Credentials) -> bytes:
-    """Their conversation; they know each other."""
+    """The direct conversation of two contacts."""
     await make_contacts(pool, one, other)
     conversation, _ = await conversations.add_direct(pool, one.user, other.user)
     return conversation
 
 
 async def new_group(pool: Pool, *participants: Credentials) -> bytes:
-    """A group of the first, who knows the others as they do."""
+    """A group that the first user makes; the others are the first user's contacts, and the other way round."""
     await make_contacts(pool, *participants)
     users = [participant.user for participant in participants]
     return await conversations.add_group(pool, "Group", users, admin=users[0])

@@ -14,10 +14,10 @@ _Pieces: TypeAlias = trio.MemoryReceiveChannel[tuple[float, bytes]]
 class Proxy:
     """Passes bytes on.
 
-    :ivar delay_s: for which each piece is held back, in either direction; the order stays.
-    :ivar is_deaf: while true, what Postgres answers is not passed on.
-    :ivar change: what is made of each piece that Postgres sends.
-    :ivar breaks_off: whether a connection whose answer is lost (`lose_answer`) is broken off with it.
+    :ivar delay_s: how long the proxy holds back each piece, in either direction; the order stays.
+    :ivar is_deaf: while true, the proxy does not pass on Postgres' answers.
+    :ivar change: applied to each piece that Postgres sends.
+    :ivar breaks_off: whether a lost answer (`lose_answer`) also breaks off its connection.
     """
 
     def __init__(self, port: int) -> None:
@@ -42,8 +42,8 @@ class Proxy:
             await trio.aclose_forcefully(stream)
 
     def lose_answer(self, client_port: int) -> None:
-        """What Postgres answers to the next statement that this client executes is not passed on; by then it is
-        committed. What it answers when the statement is prepared still is."""
+        """Do not pass on Postgres' answer to the next statement that this client executes; by then it is committed. The
+        answer to preparing the statement still passes."""
         self._losing.add(client_port)
 
     def lose_answers(self) -> None:
@@ -78,7 +78,9 @@ class Proxy:
             with send:
                 try:
                     while piece := await source.receive_some():
-                        if not is_answer and port in self._losing and piece[:1] == b"B":  # Bind, and what follows it
+                        if (
+                            not is_answer and port in self._losing and piece[:1] == b"B"
+                        ):  # Bind, and the messages behind it
                             self._lost.add(port)
                         await send.send((trio.current_time() + self.delay_s, bytes(piece)))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -106,7 +108,7 @@ class Proxy:
 
 
 async def serve_proxy(port: int, task_status: trio.TaskStatus[Proxy] = trio.TASK_STATUS_IGNORED) -> None:
-    """A proxy to a Postgres on this port, until cancelled; it is what the start of the task returns."""
+    """A proxy to a Postgres on this port, until cancelled; the task's start returns the proxy."""
     async with open_proxy(port) as proxy:
         task_status.started(proxy)
         await trio.sleep_forever()

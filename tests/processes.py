@@ -140,7 +140,7 @@ class Cluster:
         return process
 
     async def start(self, *command: str, **settings: str) -> Process:
-        """Any other module of ours; it is not waited for."""
+        """Start any other module of ours; do not wait for it."""
         return await self._start(*command, **settings)
 
     async def _start(self, *command: str, **settings: str) -> Process:

@@ -25,7 +25,7 @@ _ALL = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """The URL of an empty bucket, for OBJECT_STORE_URL. It blocks: to be entered by a fixture."""
+    """The URL of an empty bucket, for OBJECT_STORE_URL. It blocks: a fixture enters it."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(
@@ -43,7 +43,7 @@ def s3_server() -> Iterator[str]:
 
 
 def _prepare(url: str) -> tuple[str, str]:
-    """Make the bucket and somebody who may do everything in it; from then on signatures are checked."""
+    """Make the bucket and an account with all rights in it; from then on the server checks signatures."""
     with httpx.Client(base_url=url, trust_env=False) as client:
         client.put(f"/{BUCKET}").raise_for_status()
         user = {"UserName": "server"}

@@ -1,4 +1,4 @@
-"""Sentences that people at the other side read: what may not be in them."""
+"""Sentences that people at the other side read, and the parts that they must not have."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EMPTY_END: Final = re.compile(r"(?:[:,(\-]|'')\s*$")
 
 
 def fault_of(sentence: str) -> str | None:
-    """What is wrong with it; None if nothing is.
+    """The fault of a sentence, or None.
 
     A frame is called as SPEC.md calls it (`mark_read`), not as the class is.
     """

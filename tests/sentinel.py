@@ -43,7 +43,7 @@ class Replica(Redis):
 
 
 class Sentinel(Redis):
-    """Alone it is its own majority: when it finds the master gone, the replica is promoted."""
+    """A single sentinel is its own majority: when it finds the master gone, it promotes the replica."""
 
     name = "Sentinel"
 
@@ -52,7 +52,7 @@ class Sentinel(Redis):
         self._master = master
 
     def _command(self, programs: Programs, port: int) -> list[str]:
-        # It writes to its own configuration, and takes no name for it that is relative.
+        # A sentinel writes to its own configuration, and refuses a relative name for it.
         file = self.data / "sentinel.conf"
         file.write_text(CONFIGURATION.format(loopback=LOOPBACK, port=port, service=SERVICE, master=self._master.port))
         if account := account_for(self.data):
@@ -62,7 +62,7 @@ class Sentinel(Redis):
 
 
 class Watched:
-    """Master, replica and sentinel; who is which after a fail-over is asked of the sentinel."""
+    """Master, replica and sentinel. After a fail-over the sentinel tells which server is the master."""
 
     def __init__(self, master: Redis, replica: Replica, sentinel: Sentinel) -> None:
         self.first = master
@@ -74,7 +74,7 @@ class Watched:
         return f"redis+sentinel://{LOOPBACK}:{self.sentinel.port}/{SERVICE}"
 
     def master_port(self) -> int:
-        """Of the server that the sentinel calls the master now."""
+        """The port of the present master, by the sentinel."""
         with redis.Redis(LOOPBACK, self.sentinel.port) as client:
             return int(client.sentinel_get_master_addr_by_name(SERVICE)[1])
 
@@ -94,7 +94,7 @@ class Watched:
 
 @contextmanager
 def watched_redis(folder: Path) -> Iterator[Watched]:
-    """It blocks: to be entered by a fixture."""
+    """It blocks: a fixture enters it."""
     with ExitStack() as running:
         master = Redis(folder / "first", durable=False)
         master.start()

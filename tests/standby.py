@@ -17,7 +17,7 @@ from embedded.programs import Programs
 from tests.waiting import wait_until_blocking
 
 NAME = "standby"
-"""What it calls itself towards the primary."""
+"""Its name at the primary."""
 
 
 class Standby(Postgres):
@@ -28,12 +28,12 @@ class Standby(Postgres):
         self._primary = primary
 
     def promote(self) -> None:
-        """Be the primary from now on; returns when it is."""
+        """Make it a primary; return when it is one."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             assert connection.execute("select pg_promote()").fetchone() == (True,)
 
     def cut_off(self) -> None:
-        """Hear no more from the primary: what it commits from now on is not here."""
+        """End replication: later commits of the primary do not reach this standby."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("alter system set primary_conninfo = ''")
             connection.execute("select pg_reload_conf()")

@@ -1,4 +1,4 @@
-"""The boundaries hold: what may import what, and one file for each driver."""
+"""The boundaries hold: the order of imports, one file for each driver, and one place for each kind of push."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_one_file_meets_each_driver(driver: str) -> None:
 
 
 FROM_THE_DRIVER = {
-    # How an id or a column is marked as a parameter, in query modules.
+    # Query modules mark an id or a column as a parameter by these.
     "store": {"bigints", "byteas", "connected", "texts", "uuid", "uuids"},
     # Whether DATABASE_URL can be read at all.
     "runtime": {"is_url"},
 }
-"""Package -> what it imports from `store.postgres.driver`, outside `store/postgres`. Others import nothing of it."""
+"""Package -> its imports from `store.postgres.driver`, outside `store/postgres`. Others import nothing of it."""
 
 
 @pytest.mark.parametrize("package", sorted({*PACKAGES} - {"bench"}))
@@ -81,7 +81,7 @@ def test_errors_of_postgres_driver_stay_in_its_folder(package: str) -> None:
 
 
 def names_from(file: Path, module: str) -> set[str]:
-    """What a file imports from a module; the module's own name if it imports the module itself."""
+    """The names that a file imports from a module; the module's own name if it imports the module itself."""
     found: set[str] = set()
     parent, _, name = module.rpartition(".")
     for node in ast.walk(ast.parse(file.read_text())):
@@ -116,7 +116,7 @@ def _asked_of_texts(tree: ast.AST) -> Iterator[int]:
                 yield node.lineno
 
 
-def test_what_is_asked_of_a_text_is_found() -> None:
+def test_a_question_to_an_errors_text_is_found() -> None:
     lines = """
         str(error).startswith(("NOGROUP", "ERR"))
         not str(reply).startswith("NOGROUP")
@@ -169,11 +169,11 @@ PUSHING = {
     ("fanout", "send"): {"server/delivery/broadcast.py"},
     ("fanout", "send_recheck"): {"server/delivery/broadcast.py"},
     ("fanout", "flush"): {"server/delivery/broadcast.py"},
-    # The other nodes know of it already: it came from one of them, or each reads it from Postgres by itself.
+    # The other nodes know of these pushes: they came from one of them, or each reads them from Postgres by itself.
     ("broadcast", "push_here"): {"server/cluster/node.py", "server/cluster/catch_up.py"},
     ("hub", "push_to_synced"): {"server/cluster/catch_up.py"},
     ("hub", "skip"): {"server/cluster/catch_up.py"},
-    # What is for one connection: its cursor, and the presence that it watches.
+    # Pushes for one connection: its cursor, and the presence that it watches.
     ("outbox", "push"): {"server/delivery/hub.py"},
     ("outbox", "push_latest"): {"server/delivery/hub.py", "server/cluster/presence.py"},
     ("outbox", "push_cursor"): {"server/cluster/cursor_advance.py"},
@@ -226,7 +226,7 @@ def _misnamed(tree: ast.AST) -> Iterator[str]:
             case ast.Assign(targets=[target], value=ast.Call(func=kind)):
                 name = _last_name(target)
             case ast.Assign(targets=[target], value=value):
-                # Another name for it.
+                # A second name for the same object.
                 kind, name = None, _last_name(target)
                 if _last_name(value) in PUSHERS.values() and name != _last_name(value):
                     yield f"{name}, line {node.lineno}"
@@ -259,7 +259,7 @@ def test_a_pusher_under_another_name_is_found() -> None:
 
 
 FOR_OPERATORS = {"server/transport/proxies.py"}
-"""What these say of a wrong setting or proxy is read by an operator, in a log."""
+"""An operator reads their sentences about a wrong setting or proxy, in a log."""
 
 
 @pytest.mark.parametrize("folder", ["protocol", "server", "client"])
@@ -286,7 +286,7 @@ def _shown_as_python(node: ast.AST) -> Iterator[int]:
 
 @pytest.mark.parametrize("package", sorted({*PACKAGES} - {"bench"}))
 def test_no_except_hides_a_later_one_of_its_try(package: str) -> None:
-    """The first that fits is taken: a class before one of its own subclasses leaves that one without a handler."""
+    """Python takes the first handler that fits: a class before its own subclass hides the handler of the subclass."""
     for file in sorted((ROOT / package).rglob("*.py")):
         nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Try | ast.TryStar)]
         if tries := [node for node in nodes if len(node.handlers) > 1]:
@@ -313,7 +313,7 @@ def _hidden(handlers: Sequence[tuple[type[BaseException], ...]]) -> list[type[Ba
     ]
 
 
-def test_what_an_except_hides_is_found() -> None:
+def test_a_hidden_except_is_found() -> None:
     assert _hidden([(StoreError,), (RedisError,)]) == [RedisError]
     assert _hidden([(ValueError, StoreError), (OSError, Unavailable), (Exception,)]) == [Unavailable]
     assert _hidden([(RedisError,), (StoreError,), (Exception,)]) == []

@@ -10,13 +10,13 @@ import pytest
 from tests import memory
 from tests.memory import in_memory
 
-NOBODY = 2**22 + 1
-"""No process has this number: Linux gives none above 2**22."""
+NO_PROCESS = 2**22 + 1
+"""No process has this number: Linux gives numbers up to 2**22."""
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """It stands for the file system in memory."""
+    """A folder in place of the file system in memory."""
     place = tmp_path / "memory"
     place.mkdir()
     monkeypatch.setattr(memory, "MEMORY", place)
@@ -24,7 +24,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_a_folder_goes_with_what_is_in_it(place: Path, tmp_path: Path) -> None:
+def test_a_folder_is_removed_with_its_files(place: Path, tmp_path: Path) -> None:
     with in_memory(tmp_path) as folder:
         assert folder.parent == place
         (folder / "data").mkdir()
@@ -32,8 +32,8 @@ def test_a_folder_goes_with_what_is_in_it(place: Path, tmp_path: Path) -> None:
     assert list(place.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_what_others_use_is_not(place: Path, tmp_path: Path) -> None:
-    left = place / f"alo-shield-tests-{NOBODY}-x"
+def test_the_folder_of_a_killed_process_is_removed_and_those_in_use_are_not(place: Path, tmp_path: Path) -> None:
+    left = place / f"alo-shield-tests-{NO_PROCESS}-x"
     used = place / f"alo-shield-tests-{os.getppid()}-x"
     other = place / "other"
     for each in (left, used, other):
@@ -44,7 +44,9 @@ def test_what_a_killed_process_left_is_removed_and_what_others_use_is_not(place:
         assert other.exists()
 
 
-def test_without_room_the_disk_has_to_do(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_in_memory_the_folder_is_on_disk(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(memory, "_has_room", lambda: False)
     with in_memory(tmp_path) as folder:
         assert folder == tmp_path

@@ -1,4 +1,4 @@
-"""TLS in front of a server that has none, with certificates that are made on the spot."""
+"""TLS in front of a server without TLS, with certificates made on the spot."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Authority:
 
 @asynccontextmanager
 async def open_tls(context: ssl.SSLContext, port: Callable[[], int] | int) -> AsyncGenerator[int, None]:
-    """Take TLS connections until the end of the block, and pass on what is in them; yields where."""
+    """Take TLS connections until the end of the block, and pass on their content; yields the port."""
 
     async def serve(outside: trio.SSLStream[trio.SocketStream]) -> None:
         try:
             await outside.do_handshake()
         except trio.BrokenResourceError:
-            # Trio lets go without the alert that says why, which lies in there.
+            # Trio closes without sending the alert that has the reason; it lies in the outgoing bytes.
             await let_go(outside.transport_stream, outside._outgoing.read())
             return
         try:
@@ -58,7 +58,7 @@ async def open_tls(context: ssl.SSLContext, port: Callable[[], int] | int) -> As
             nursery.start_soon(pass_on, inside, outside)
 
     async def let_go(peer: trio.SocketStream, last_words: bytes) -> None:
-        """Close once the peer has: what it may have written already would else make its kernel drop our last words."""
+        """Close after the peer: unread bytes of the peer would make its kernel drop our last bytes."""
         with suppress(trio.BrokenResourceError), trio.move_on_after(LINGER_S):
             await peer.send_all(last_words)
             await peer.send_eof()

@@ -10,10 +10,10 @@ from typing import Any
 import trio
 
 DEADLINE_S = 15.0
-"""For what takes a second at most; a busy machine may take its time. Only a fault makes a test wait for it."""
+"""For conditions that take a second at most, with room for a busy machine. Only a fault makes a test wait for it."""
 
 PATIENCE_S = 5.0
-"""For what takes milliseconds, and must not be healed by something slow, such as the end of a lease."""
+"""For conditions that take milliseconds, and that a slow repair, such as the end of a lease, must not fulfil."""
 
 PAUSE_S = 0.005
 
@@ -22,7 +22,7 @@ async def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: floa
     """Ask until the condition holds, with time for others in between; return its value.
 
     :param condition: a function, or an asynchronous one.
-    :param what: what was missing, if it does not hold in time.
+    :param what: the missing fact, for the error.
     """
     with trio.move_on_after(timeout_s):
         while True:
@@ -38,7 +38,7 @@ def wait_until_blocking(
 ) -> Any:
     """The same without Trio.
 
-    :param what: a function if it is known only then.
+    :param what: a function if the fact is known only at the end.
     """
     deadline = time.monotonic() + timeout_s
     while True:
