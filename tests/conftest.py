@@ -76,7 +76,7 @@ class Supply:
         return made
 
     def give_back(self, name: str) -> None:
-        """It is dropped, with whoever is still connected to it."""
+        """Drop the database, and end connections that it still has."""
         self._used.put(name)
 
     def stop(self) -> None:
@@ -129,7 +129,7 @@ def redis_url(shared_services: Services) -> str:
 
 @contextmanager
 def migrated_postgres(folder: Path, settings: Mapping[str, str]) -> Iterator[Postgres]:
-    """A migrated Postgres of the test's own; its database is `postgres`. It blocks: to be entered by a fixture."""
+    """A migrated Postgres of the test's own; its database is `postgres`. It blocks: a fixture enters it."""
     postgres = Postgres(folder, settings=settings)
     postgres.start()
     try:
@@ -173,12 +173,12 @@ def _quiet_logs() -> Iterator[None]:
 
 @pytest.fixture
 def log_output(_quiet_logs: None) -> list[dict[str, Any]]:
-    """What has been logged, as it grows."""
+    """The log so far; it grows while the test runs."""
     captured: list[dict[str, Any]] = structlog.get_config()["processors"][0].entries
     return captured
 
 
-collect_ignore = [] if pycddl else ["protocol/test_protocol_cddl.py"]
+collect_ignore = [] if pycddl else ["protocol/test_cddl.py"]
 
 
 def pytest_report_header() -> str:
@@ -187,7 +187,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the checker has counted (`tests/checker/`), whichever process ran it."""
+    """Print the counts of the checker (`tests/checker/`), of whichever process of pytest ran it."""
     reports = [each for some in terminalreporter.stats.values() for each in some if isinstance(each, pytest.TestReport)]
     for name, text in (each for report in reports if report.when == "call" for each in report.user_properties):
         if name == "checker":
