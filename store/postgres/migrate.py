@@ -120,12 +120,11 @@ _IS_MIGRATED: Final = (
 )
 
 
-async def migrate(url: str, *, upto: int | None = None) -> list[str]:
+async def migrate(url: str) -> list[str]:
     """Bring the database to the newest version; the names of what was applied.
 
     Safe to run twice at once: the second waits for the first and finds nothing left to do.
 
-    :param upto: stop after this version, for tests of later ones.
     :raises Unavailable: if Postgres cannot be reached.
     :raises ChangedMigration: if a numbered file was changed after it was applied here.
     :raises DatabaseError: if a file fails; what came before it stays applied.
@@ -137,11 +136,11 @@ async def migrate(url: str, *, upto: int | None = None) -> list[str]:
         for migration in migrations():
             if migration.version in known:
                 _check(migration, known[migration.version])
-            elif upto is None or migration.version <= upto:
+            else:
                 await _apply(connection, migration)
                 applied.append(migration.name)
                 log.info("migrated", name=migration.name)
-        if upto is None and await _apply_functions(connection):
+        if await _apply_functions(connection):
             applied.append("functions")
             log.info("migrated", name="functions")
     return applied

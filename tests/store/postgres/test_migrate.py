@@ -82,8 +82,10 @@ async def test_many_at_once_apply_each_file_once(empty_url: str) -> None:
 
 
 async def test_later_files_are_applied_later(empty_url: str, pretended: list[Migration]) -> None:
-    assert await migrate(empty_url, upto=1) == ["0001_first"]
-    assert await migrate(empty_url) == ["0002_second", "functions"]
+    second = pretended.pop()
+    assert await migrate(empty_url) == ["0001_first", "functions"]
+    pretended.append(second)
+    assert await migrate(empty_url) == ["0002_second"]
     pretended.append(Migration(3, "0003_third", "insert into steps values (3)"))
     assert await migrate(empty_url) == ["0003_third"]
     assert await rows(empty_url, "select n from steps order by n") == [(1,), (2,), (3,)]
@@ -157,6 +159,63 @@ async def test_functions_are_applied_again_when_one_has_changed_and_only_then(
     assert (await migrate(empty_url), await call(empty_url)) == (["functions"], 2)
     monkeypatch.setattr(migrate_module, "functions", lambda: make_f(1))
     assert (await migrate(empty_url), await call(empty_url)) == (["functions"], 1)
+
+
+OLD = "create or replace function f(n int) returns int language sql as 'select n'"
+NEW = "create or replace function f(n int, m int) returns int language sql as 'select n + m'"
+
+
+async def test_a_call_of_the_previous_release_works_until_a_numbered_file_drops_its_signature(
+    empty_url: str, pretended: list[Migration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/stored-functions.md has it: an overload beside the old function, which goes one release later."""
+
+    async def release(*texts: str) -> list[str]:
+        monkeypatch.setattr(migrate_module, "functions", lambda: Functions(";\n".join(texts)))
+        return await migrate(empty_url)
+
+    await release(OLD)
+    async with connected(empty_url) as previous:
+        assert await previous.query("select f(1)") == [(1,)]
+        await release(OLD.replace("'select n'", "'select f(n, 0)'"), NEW)
+        assert await previous.query("select f(1)") == [(1,)]
+        assert await rows(empty_url, "select f(1, 2)") == [(3,)]
+        await release(NEW)
+        assert await previous.query("select f(1)") == [(1,)], "no file names it, and it stays"
+        pretended.append(Migration(3, "0003_third", "drop function if exists f(int)"))
+        assert await release(NEW) == ["0003_third"]
+        with pytest.raises(DatabaseError, match="does not exist"):
+            await previous.query("select f(1)")
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        (OLD.replace("returns int", "returns bigint"), "cannot change return type"),
+        (OLD.replace("(n int) returns int", "(n int, out a int, out b int)").replace("n'", "n, n'"), "return type"),
+        (OLD.replace("n int", "other int"), "cannot change name of input parameter"),
+    ],
+)
+async def test_a_signature_that_is_changed_in_place_is_refused_and_the_function_stays(
+    empty_url: str, pretended: list[Migration], monkeypatch: pytest.MonkeyPatch, changed: str, error: str
+) -> None:
+    monkeypatch.setattr(migrate_module, "functions", lambda: Functions(OLD))
+    await migrate(empty_url)
+    monkeypatch.setattr(migrate_module, "functions", lambda: Functions(changed))
+    with pytest.raises(DatabaseError, match=error):
+        await migrate(empty_url)
+    assert await rows(empty_url, "select f(1)") == [(1,)]
+
+
+async def test_an_overload_with_a_default_makes_the_old_call_ambiguous(
+    empty_url: str, pretended: list[Migration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a new parameter of a function that stays has none."""
+    text = f"{OLD};\n{NEW.replace('m int', 'm int default 0')}"
+    monkeypatch.setattr(migrate_module, "functions", lambda: Functions(text))
+    await migrate(empty_url)
+    with pytest.raises(DatabaseError, match="is not unique"):
+        await rows(empty_url, "select f(1)")
 
 
 async def test_functions_of_which_one_fails_stay_as_they_were(
