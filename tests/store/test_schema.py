@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Final
+
 import pytest
 
 from store.postgres.driver import connected
+from store.postgres.pool import Pool
 from tests.store.make_schema import FILE, comments_of, schema_of
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "stored-functions.md"
 
 
 async def test_migrations_lead_to_the_schema_that_is_written_down(database_url: str) -> None:
@@ -40,6 +47,21 @@ async def test_each_change_of_the_schema_changes_the_text(database_url: str, cha
     async with connected(database_url) as connection:
         await connection.query(change)
     assert await schema_of(database_url) != before
+
+
+async def test_the_page_says_of_each_table_that_refers_to_a_conversation_what_becomes_of_its_rows(pool: Pool) -> None:
+    """A row of the page for each table, with its foreign key or none."""
+    rows = await pool.fetch(
+        "select c.relname::text, coalesce(k.confrelid::regclass::text, 'none')"
+        " from pg_attribute a join pg_class c on c.oid = a.attrelid"
+        " left join pg_constraint k on k.conrelid = c.oid and k.contype = 'f' and a.attnum = any(k.conkey)"
+        " where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace and a.attname = 'conversation_id'"
+    )
+    _, _, table = PAGE.read_text().partition("## What refers to a conversation")
+    written = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \| ", table, re.MULTILINE))
+    assert set(written) == {name for name, _ in rows}
+    for name, target in rows:
+        assert written[name].startswith("none") if target == "none" else f"to `{target}`" in written[name], name
 
 
 MIGRATIONS = """\
