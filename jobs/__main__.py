@@ -32,56 +32,75 @@ Ask: TypeAlias = Callable[[Commands, argparse.Namespace], Awaitable[Rows]]
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="python -m jobs", description="Run a worker; with a command, see to its jobs.")
+    made = argparse.ArgumentParser(
+        prog="python -m jobs",
+        description="Without a command, run a worker. Commands show and change jobs, schedules and pauses.",
+    )
     commands = made.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name: str, help: str, ask: Ask) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help, description=help)
-        command.add_argument("--json", action="store_true", help="an object per line, for programs")
+        command.add_argument("--json", action="store_true", help="print one JSON object per line, for programs")
         command.set_defaults(ask=ask)
         return command
 
-    add("status", "each task: how many jobs wait, are delayed, run, are dead; pauses", lambda to, _: to.status())
-    schedule = add("schedule", "when each schedule fires; pause, resume or remove one", _schedule)
-    schedule.add_argument("what", nargs="?", choices=["pause", "resume", "remove"])
-    schedule.add_argument("name", nargs="?")
-    dead = add("dead", "dead jobs, the last ones first; of a single one all that is known", _dead)
-    dead.add_argument("which", nargs="?", help="a task, or the number of a job; all if left out")
-    dead.add_argument("--limit", type=int, default=50)
-    replay = add("replay", "dead jobs get another try", lambda to, said: to.replay(said.which))
-    discard = add("discard", "dead jobs are forgotten", lambda to, said: to.discard(said.which))
+    add(
+        "status",
+        "show for each task how many jobs wait, are delayed, run or are dead, and whether it is paused",
+        lambda to, _: to.status(),
+    )
+    schedule = add("schedule", "show when each schedule fires next; or pause, resume or remove a schedule", _schedule)
+    schedule.add_argument("change", nargs="?", choices=["pause", "resume", "remove"])
+    schedule.add_argument("name", nargs="?", help="the schedule to change")
+    dead = add(
+        "dead",
+        "show jobs that failed for good, the latest first; for a single job, also its arguments and traceback",
+        _dead,
+    )
+    dead.add_argument("which", nargs="?", help="a task or the number of a job; without it, all dead jobs")
+    dead.add_argument("--limit", type=int, default=50, help="how many jobs to show (%(default)s)")
+    replay = add("replay", "run dead jobs again", lambda to, options: to.replay(options.which))
+    discard = add("discard", "delete dead jobs", lambda to, options: to.discard(options.which))
     for each in (replay, discard):
         some = each.add_mutually_exclusive_group(required=True)
-        some.add_argument("which", nargs="?", help="a task, or the number of a job")
-        some.add_argument("--all", action="store_true", help="of all tasks")
-    add("pause", "let the jobs of a task wait", lambda to, said: to.pause(said.task)).add_argument("task")
-    add("resume", "let them run again", lambda to, said: to.resume(said.task)).add_argument("task")
-    enqueue = add("enqueue", "enqueue a job", _enqueue)
+        some.add_argument("which", nargs="?", help="a task or the number of a job")
+        some.add_argument("--all", action="store_true", help="the dead jobs of all tasks")
+    add(
+        "pause", "let the jobs of a task wait; running jobs go on", lambda to, options: to.pause(options.task)
+    ).add_argument("task")
+    add("resume", "let the jobs of a paused task run again", lambda to, options: to.resume(options.task)).add_argument(
+        "task"
+    )
+    enqueue = add("enqueue", "enqueue a job of a task", _enqueue)
     enqueue.add_argument("task")
-    enqueue.add_argument("arguments", nargs="?", default="{}", help="a JSON object")
-    enqueue.add_argument("--key", default="", help="one job at a time waits under it")
-    enqueue.add_argument("--delay", type=float, default=0.0, metavar="SECONDS")
+    enqueue.add_argument("arguments", nargs="?", default="{}", help="a JSON object; without it, {}")
+    enqueue.add_argument("--key", default="", help="at most one job of the task waits under a key")
+    enqueue.add_argument("--delay", type=float, default=0.0, metavar="SECONDS", help="before the job may run")
     enqueue.add_argument("--priority", choices=PRIORITIES, default="normal")
-    add("cancel", "a job is not wanted any more", lambda to, said: to.cancel(said.job)).add_argument("job")
-    show = add("show", "where a job is, how far, with what result", lambda to, said: to.show(said.job))
+    add("cancel", "keep a job from running, or stop it", lambda to, options: to.cancel(options.job)).add_argument("job")
+    show = add("show", "show the state, progress and result of a job", lambda to, options: to.show(options.job))
     show.add_argument("job")
     return made
 
 
-def _schedule(commands: Commands, said: argparse.Namespace) -> Awaitable[Rows]:
-    if not said.what:
+def _schedule(commands: Commands, options: argparse.Namespace) -> Awaitable[Rows]:
+    if not options.change:
         return commands.schedule()
-    if not said.name:
-        raise CommandError(f"schedule {said.what}: which one? (python -m jobs schedule)")
-    return commands.set_schedule(said.name, said.what)
+    if not options.name:
+        raise CommandError(
+            f"schedule {options.change} needs the name of a schedule (python -m jobs schedule lists them)"
+        )
+    return commands.set_schedule(options.name, options.change)
 
 
-def _dead(commands: Commands, said: argparse.Namespace) -> Awaitable[Rows]:
-    return commands.dead(said.which, said.limit)
+def _dead(commands: Commands, options: argparse.Namespace) -> Awaitable[Rows]:
+    return commands.dead(options.which, options.limit)
 
 
-def _enqueue(commands: Commands, said: argparse.Namespace) -> Awaitable[Rows]:
-    return commands.enqueue(said.task, said.arguments, key=said.key, delay_s=said.delay, priority=said.priority)
+def _enqueue(commands: Commands, options: argparse.Namespace) -> Awaitable[Rows]:
+    return commands.enqueue(
+        options.task, options.arguments, key=options.key, delay_s=options.delay, priority=options.priority
+    )
 
 
 async def _work(config: Config) -> None:

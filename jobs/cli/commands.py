@@ -93,7 +93,7 @@ class Commands:
         do = {"pause": schedules.pause, "resume": schedules.resume, "remove": schedules.remove}[what]
         if not await do(self._pool, name):
             raise CommandError(
-                f"nothing to {what}: no schedule {name!r}, or it is so already (python -m jobs schedule)"
+                f"cannot {what} {name!r}: no such schedule, or nothing to change (python -m jobs schedule lists them)"
             )
         return [{"schedule": name, "done": what}]
 
@@ -107,7 +107,7 @@ class Commands:
         found = await jobs.dead_jobs(self._pool, task=which if job is None else None, job=job, limit=limit)
         if job is not None:
             if not found:
-                raise CommandError(f"no dead job {job}")
+                raise CommandError(f"{job} must be the number of a dead job (python -m jobs dead lists them)")
             return [{"field": name, "value": value} for name, value in _dead_row(found[0]).items()]
         return [
             {**_dead_row(each), "reason": each.reason[:MAX_REASON], "traceback": bool(each.traceback)} for each in found
@@ -119,7 +119,7 @@ class Commands:
         :param which: a task or a job; None for all.
         :raises CommandError: if no dead job fits.
         """
-        return await self._of_dead(which, jobs.replay, "replayed")
+        return await self._change_dead(which, jobs.replay, "replayed")
 
     async def discard(self, which: str | None) -> Rows:
         """Delete dead jobs.
@@ -127,9 +127,9 @@ class Commands:
         :param which: a task or a job; None for all.
         :raises CommandError: if no dead job fits.
         """
-        return await self._of_dead(which, jobs.discard, "discarded")
+        return await self._change_dead(which, jobs.discard, "discarded")
 
-    async def _of_dead(self, which: str | None, do: Any, done: str) -> Rows:
+    async def _change_dead(self, which: str | None, do: Any, done: str) -> Rows:
         job = int(which) if which is not None and which.isdigit() else None
         total = 0
         while number := await do(self._pool, task=which if job is None else None, job=job, limit=MAX_REPLAYED):
@@ -167,7 +167,7 @@ class Commands:
                 raise CommandError(f"the arguments must be a JSON object, such as {{}}, not {arguments}")
             job = await self._queue.enqueue(known, parsed, key=key, delay_s=delay_s, priority=priority)
         except json.JSONDecodeError as error:
-            raise CommandError(f"the arguments are not JSON: {error}") from None
+            raise CommandError(f"the arguments must be a JSON object: {error}") from None
         except BadPayload as error:
             raise CommandError(str(error)) from None
         return [{"job": job, "task": task}]
@@ -180,7 +180,7 @@ class Commands:
         await self._wait_redis()
         state = await self._queue.cancel(job)
         if state == "unknown":
-            raise CommandError(f"no job {job}: it has ended, or never was")
+            raise CommandError(f"job {job} has ended, or never existed")
         return [{"job": job, "state": state}]
 
     async def show(self, job: str) -> Rows:
@@ -191,7 +191,7 @@ class Commands:
 
     def _known(self, task: str) -> Task:
         if task not in self._tasks:
-            raise CommandError(f"no task {task!r}; there are: {', '.join(sorted(self._tasks))}")
+            raise CommandError(f"{task!r} must be one of these tasks: {', '.join(sorted(self._tasks))}")
         return self._tasks[task]
 
     async def _wait_redis(self) -> None:

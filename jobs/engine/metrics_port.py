@@ -24,7 +24,9 @@ async def serve_metrics(
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
-        raise ConfigError(f"METRICS_PORT {port} on {host}: {error.strerror}; set another one, or 0") from None
+        raise ConfigError(
+            f"METRICS_PORT must be a free port, or 0 for none; {port} on {host}: {error.strerror}"
+        ) from None
     log.info("serving_metrics", host=host, port=server.server_port)
     try:
         task_status.started(server.server_port)

@@ -83,9 +83,9 @@ class Queue:
         :raises RedisError: if Redis refuses a volatile job.
         """
         if max_wait_s is not None and (task.is_volatile or not key):
-            raise ValueError("max_wait_s is for durable tasks, and needs a key")
+            raise ValueError("max_wait_s needs a key, and a task that is not volatile")
         if len(key) > MAX_KEY or "\0" in key:
-            raise BadPayload(f"a key has at most {MAX_KEY} characters, and no NUL")
+            raise BadPayload(f"a key must be at most {MAX_KEY} characters, without NUL")
         payload, delay_s = task.encode(arguments), max(0.0, delay_s)
         stream = JobStream(task.name, PRIORITIES[priority])
         if task.is_volatile:
@@ -104,7 +104,7 @@ class Queue:
                     is_handed=is_handed,
                 )
             except BadJob as error:
-                raise BadPayload(f"not to be kept: {error}") from None
+                raise BadPayload(f"Postgres refuses the job: {error}") from None
             if must_hand_in:
                 await self._hand_in(stream, [job])
             return str(job)
@@ -139,7 +139,7 @@ class Queue:
                 self._pool, stream.task, payloads, delay_s=delay_s, priority=stream.priority, is_handed=is_handed
             )
         except BadJob as error:
-            raise BadPayload(f"not to be kept: {error}") from None
+            raise BadPayload(f"Postgres refuses the job: {error}") from None
         if is_handed:
             await self._hand_in(stream, ids)
         return [str(each) for each in ids]

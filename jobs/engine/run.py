@@ -72,7 +72,7 @@ class Run:
         return {"cancelled": CANCELLED, "stopped": PUT_BACK}.get(self.stop_reason)
 
     def _lost_too_often(self) -> Ending:
-        reason = f"its worker died, or was cut off, in attempt {self.attempt - 1}, the last one"
+        reason = f"the worker died, or was cut off, in the last attempt ({self.attempt - 1})"
         return Ending("lost", reason=reason)
 
     async def _attempt(self, job: Job) -> Ending:
@@ -110,7 +110,7 @@ def _one_line(error: Exception) -> str:
     try:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001  (the handler defines the error and its text)
-        text = "(its text could not be had)"
+        text = "(its text cannot be read)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -109,7 +109,7 @@ def parse_entry(stream: JobStream, id: bytes, fields: Sequence[bytes], now_ms: i
         attempt, key = int(values.get(b"a", 0)) + taken - 1, values.get(b"k", b"").decode()
         return JobEntry(stream, id, None, values[b"v"].decode(), values[b"p"], attempt, key, waited_ms)
     except (KeyError, ValueError, NoJob):
-        raise NoJob(f"entry {id.decode()} of {stream.name} is no job: {list(fields)!r:.200}") from None
+        raise NoJob(f"entry {id.decode()} of {stream.name} is not a job: {list(fields)!r:.200}") from None
 
 
 async def add(redis: Redis, entries: Sequence[tuple[JobStream, Sequence[Any]]]) -> None:

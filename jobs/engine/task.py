@@ -100,7 +100,9 @@ class Task:
         self.handler = handler
         self.name = name or handler.__name__
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} is no name for a task: lower-case letters, digits, _; at most 63")
+            raise ValueError(
+                f"the name of a task must be a lower-case letter and up to 62 of a-z, 0-9, _: not {self.name!r}"
+            )
         self.is_volatile = is_volatile
         self.attempts = attempts
         self.backoff = backoff
@@ -130,7 +132,7 @@ class Task:
         try:
             return self._decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadPayload(f"not the arguments of {self.name}: {error}") from None
+            raise BadPayload(f"the arguments do not fit {self.name}: {error}") from None
 
     def encode(self, arguments: dict[str, Any]) -> bytes:
         """Check the arguments and write them as a payload.
@@ -140,12 +142,12 @@ class Task:
         try:
             payload = msgspec.json.encode(arguments)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise BadPayload(f"not JSON: {error}") from None
+            raise BadPayload(f"the arguments must be JSON: {error}") from None
         if _NUL.search(payload):
-            raise BadPayload("a NUL character in a text: Postgres keeps none")
+            raise BadPayload("texts must not have NUL characters, which Postgres cannot store")
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise BadPayload(
-                f"{len(payload)} bytes of arguments, at most {MAX_PAYLOAD_BYTES}: enqueue ids, not content"
+                f"the arguments must be at most {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}: enqueue ids, not content"
             )
         self.decode(payload)
         return payload

@@ -52,11 +52,11 @@ def next_tick(rule: str, zone: str, after: datetime) -> datetime:
     try:
         return next(CronSim(rule, after.astimezone(ZoneInfo(zone)))).astimezone(after.tzinfo)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise BadRule(f"no time zone {zone!r}: a name of the IANA database, such as Europe/Berlin") from error
+        raise BadRule(f"the zone must be a name of the IANA database, such as Europe/Berlin, not {zone!r}") from error
     except CronSimError as error:
-        raise BadRule(f"{rule!r} is no cron expression: {error}") from error
+        raise BadRule(f"{rule!r} is not a cron expression: {error}") from error
     except StopIteration:
-        raise BadRule(f"{rule!r} never comes") from None
+        raise BadRule(f"{rule!r} never fires") from None
 
 
 def due(rule: str, zone: str, missed: str, tick: datetime, now: datetime) -> Firing:
@@ -94,7 +94,7 @@ def _ticks(rule: str, zone: str, tick: datetime, now: datetime) -> tuple[int, da
 
 def _period(rule: str, seconds: str) -> timedelta:
     if not MIN_PERIOD_S <= float(seconds) <= MAX_PERIOD_S:
-        raise BadRule(f"{rule!r}: from {MIN_PERIOD_S:g} to {MAX_PERIOD_S:g} s")
+        raise BadRule(f"{rule!r} must be {MIN_PERIOD_S:g} to {MAX_PERIOD_S:g} s")
     return timedelta(seconds=float(seconds))
 
 

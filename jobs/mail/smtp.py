@@ -80,7 +80,7 @@ class Smtp:
                     conversation.hold, letter, sender, to, abandon_on_cancel=True, limiter=self._threads
                 )
         except trio.TooSlowError:
-            raise NotSent(f"{self._url}: not done within {TIMEOUT_S:g} s") from None
+            raise NotSent(f"{self._url}: the mail was not accepted within {TIMEOUT_S:g} s") from None
         finally:
             conversation.cut()
 
@@ -117,7 +117,7 @@ class _Conversation:
             raise self._refusal(error.smtp_code, error.smtp_error, "the message") from None
         except smtplib.SMTPNotSupportedError:
             # Other extensions were checked before: only SMTPUTF8 can be missing here.
-            raise GiveUp(f"{self._url} takes no addresses with other letters than those of ASCII") from None
+            raise GiveUp(f"{self._url} accepts only addresses in ASCII") from None
         except smtplib.SMTPResponseException as error:
             raise NotSent(f"{self._url}: {_said(error.smtp_code, error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
@@ -149,13 +149,13 @@ class _Conversation:
         if self._url.tls == "starttls":
             if not client.has_extn("starttls"):
                 raise NotSent(
-                    f"{self._url} offers no STARTTLS: nothing is sent without TLS, unless SMTP_URL says ?tls=none"
+                    f"{self._url} offers no STARTTLS: mail is sent without TLS only if SMTP_URL says ?tls=none"
                 )
             client.starttls(context=self._context)
             client.ehlo_or_helo_if_needed()
         if self._url.username:
             if not client.has_extn("auth"):
-                raise NotSent(f"{self._url} offers no AUTH, but SMTP_URL has a password")
+                raise NotSent(f"{self._url} offers no AUTH, which the password in SMTP_URL needs")
             client.login(self._url.username, self._url.password)
 
     def _refusal(self, code: int, reply: bytes | str, what: str) -> Exception:

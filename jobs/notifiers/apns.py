@@ -53,7 +53,7 @@ class Apns:
         """
         loaded = load_pem_private_key(key.encode(), None)
         if not isinstance(loaded, EllipticCurvePrivateKey):
-            raise ValueError("not a key for elliptic curves")
+            raise ValueError("the key must be an elliptic-curve key")
         self._client = client
         self._url = url.rstrip("/")
         self._key = loaded

@@ -44,7 +44,7 @@ class Notifiers:
         """
         if target is None:
             if self._deployment is None:
-                raise NotifyError("OFFLINE_NOTICE_URL is not set any more", is_final=True)
+                raise NotifyError("OFFLINE_NOTICE_URL is no longer set", is_final=True)
             webhook, own = self._deployment
             await webhook.notify(own, notice)
             return

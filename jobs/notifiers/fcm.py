@@ -61,7 +61,7 @@ class Fcm:
             raise ValueError(str(error)) from None
         key = load_pem_private_key(self._account.private_key.encode(), None)
         if not isinstance(key, RSAPrivateKey):
-            raise ValueError("private_key is not an RSA key")
+            raise ValueError("private_key must be an RSA key")
         self._key = key
         self._client = client
         self._url = f"{url.rstrip('/')}/v1/projects/{self._account.project_id}/messages:send"
@@ -126,7 +126,7 @@ class Fcm:
         given = answer.json()
         token, lifetime_s = given.get("access_token"), given.get("expires_in")
         if not answer.is_success or not isinstance(token, str) or not isinstance(lifetime_s, int):
-            raise answer.error(f"no access token: {given.get('error', 'not understood')}")
+            raise answer.error(f"no access token: {given.get('error', 'unknown answer')}")
         return token, now + lifetime_s - MARGIN_S
 
 

@@ -72,7 +72,7 @@ class _Guard(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        error: Exception = httpcore.ConnectError(f"{host} stands for no address")
+        error: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in await self._resolve(host, port):
             try:
                 return await self._backend.connect_tcp(str(address), port, ATTEMPT_S, local_address, socket_options)
@@ -93,13 +93,13 @@ class _Guard(httpcore.AsyncNetworkBackend):
         addresses = list(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))
         for address in addresses:
             if not is_public(address) and not any(address in network for network in self._allowed):
-                raise httpcore.ConnectError(f"{host} is not on the Internet, so it is not called")
+                raise httpcore.ConnectError(f"{host} must have only public addresses, or be in NOTIFIER_NETWORKS")
         return addresses
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.AsyncNetworkStream:
-        raise httpcore.ConnectError("no sockets of this machine")
+        raise httpcore.ConnectError("must be a TCP address, not a Unix socket")
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)

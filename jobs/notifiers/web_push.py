@@ -90,7 +90,7 @@ def encrypt(target: WebPushTarget, body: Any) -> bytes:
             version="aes128gcm",
         )
     except (ValueError, http_ece.ECEException) as error:
-        raise TargetGone(f"its keys are none: {error}") from None
+        raise TargetGone(f"invalid keys: {error}") from None
     return encrypted
 
 

@@ -62,7 +62,7 @@ class Analytics:
         """Count one day again, from the rows that still exist. Repeating it gives the same figures."""
         now = await analytics.today(self._pool)
         if day > now:
-            raise GiveUp(f"{day} is yet to come; today is {now} in UTC")
+            raise GiveUp(f"the day must not be after today, {now} in UTC: not {day}")
         await analytics.count_day(self._pool, day)
         log.info("recounted", day=str(day))
 

@@ -31,7 +31,7 @@ class Forgetting:
 
     async def forget(self, job: Job) -> None:
         """Delete old keys, changes and dead jobs, until none are left or the time is over."""
-        await in_batches(job, self._forget_some, "looked at")
+        await in_batches(job, self._forget_some, "rows checked")
 
     async def expired_tokens(self, job: Job) -> None:
         """Delete tokens that expired, were revoked or were replaced by a refresh, until none are left or the time is

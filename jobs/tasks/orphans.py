@@ -77,7 +77,7 @@ class Orphans:
             there.
         """
         objects = self._objects
-        if objects is not None and not await in_batches(job, lambda: self._sweep(objects), "objects looked at"):
+        if objects is not None and not await in_batches(job, lambda: self._sweep(objects), "objects checked"):
             raise Snooze(REST_S)
 
     async def _sweep(self, objects: Objects) -> int:

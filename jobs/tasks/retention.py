@@ -108,7 +108,7 @@ class Retention:
         ]
         entries = await address_pushes(self._redis, pushes)
         if entries and await publish(self._redis, entries):
-            raise NotAnnounced("Redis refused what nodes are to be told of floors: its memory is full")
+            raise NotAnnounced("Redis refused the announcements of floors: its memory is full")
         await note_announced(self._pool, [each.settings.conversation for each in announcements])
 
     async def _clear(self, each: Uncleared) -> int:

@@ -58,7 +58,7 @@ async def test_a_job_is_enqueued_shown_and_cancelled(operator: Operator) -> None
     [row] = [row for row in await operator.asks("status") if row["task"] == "offline_notice"]
     assert (row["waiting"], row["delayed"], row["in_redis"]) == (0, 1, 0)
     assert await operator.asks("cancel", enqueued["job"]) == [{"job": enqueued["job"], "state": "cancelled"}]
-    assert "no job" in await operator.is_told_why_not("cancel", enqueued["job"])
+    assert "has ended" in await operator.is_told_why_not("cancel", enqueued["job"])
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ async def test_a_job_is_enqueued_shown_and_cancelled(operator: Operator) -> None
     [
         (("enqueue", "no_such_task"), "offline_notice"),
         (("enqueue", "offline_notice", "{}"), "missing required field `user`"),
-        (("enqueue", "offline_notice", "{"), "not JSON"),
+        (("enqueue", "offline_notice", "{"), "must be a JSON object"),
         (("enqueue", "offline_notice", "[]"), "JSON object"),
         (("pause", "no_such_task"), "offline_notice"),
         (("resume", "offline_notice"), "not paused"),
         (("replay", "--all"), "no dead jobs"),
-        (("dead", "7"), "no dead job 7"),
-        (("schedule", "pause", "x"), "no schedule"),
+        (("dead", "7"), "number of a dead job"),
+        (("schedule", "pause", "x"), "no such schedule"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
@@ -137,7 +137,7 @@ async def test_a_process_prints_a_table_or_json_or_a_sentence(database_url: str,
     assert json.loads(paused.stdout) == {"task": "offline_notice", "is_paused": True, "was_paused": False}
     refused = await types("dead", "7")
     assert (refused.returncode, refused.stdout) == (1, b"")
-    assert b"no dead job 7" in refused.stderr
+    assert b"7 must be the number of a dead job" in refused.stderr
     assert b"Traceback" not in refused.stderr
     assert (await types("replay")).returncode == 2
 

@@ -128,7 +128,7 @@ async def test_a_job_that_kills_its_workers_is_dead_in_the_end(
         rows = await pool.fetch("select task, attempts, reason from dead_jobs order by task")
         return rows if len(rows) == 2 else []
 
-    reason = "its worker died, or was cut off, in attempt 1, the last one"
+    reason = "the worker died, or was cut off, in the last attempt (1)"
     found = await wait_until(dead, "both are dead")
     assert found == [("volatile_work", 1, reason), ("work", 1, reason)]
     assert recorder.calls == []

@@ -166,7 +166,7 @@ async def test_a_day_is_recounted_and_is_the_same(pool: Pool, people: list[Crede
 
 
 async def test_a_day_that_is_yet_to_come_is_not_counted(pool: Pool) -> None:
-    with pytest.raises(GiveUp, match="yet to come"):
+    with pytest.raises(GiveUp, match="must not be after today"):
         await Analytics(pool).recount(a_job("analytics"), await analytics.today(pool) + timedelta(days=1))
 
 
