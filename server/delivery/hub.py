@@ -12,8 +12,8 @@ from typing import Protocol
 
 import trio
 
-from protocol.codec import with_temp_id
 from protocol.codes import CloseCode
+from protocol.encoded import with_temp_id
 from server.delivery.sequencer import Gap, Sequencer
 from server.transport.outbox import Outbox
 from store.redis.entries import AddressedPush

@@ -19,8 +19,9 @@ import structlog
 import trio
 
 from protocol import limits, websocket
-from protocol.codec import decode_from_client, encode, with_fields
+from protocol.codec import decode_from_client, encode
 from protocol.codes import CloseCode, ErrorCode
+from protocol.encoded import with_fields
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import (
     Bye,

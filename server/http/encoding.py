@@ -10,7 +10,7 @@ from uuid import UUID
 import cbor2
 import msgspec
 
-from protocol.codec import why_not_read
+from protocol.items import why_not_read
 
 CBOR: Final = "application/cbor"
 JSON: Final = "application/json"

@@ -18,7 +18,8 @@ from typing import Final
 import trio
 
 from protocol import limits
-from protocol.codec import encode, head_of, is_push
+from protocol.codec import encode
+from protocol.encoded import head_of, is_push
 from protocol.frames import Lag
 from protocol.websocket import binary_header
 

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from protocol.codec import decode_from_client, decode_from_server, encode, encode_request, head_of, is_push
+from protocol.codec import decode_from_client, decode_from_server, encode, encode_request
 from protocol.codes import CloseCode
+from protocol.encoded import head_of, is_push
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import PUSHES, REQUESTS, Error, Message, Tombstone
 from protocol.websocket import close_frame

@@ -14,22 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from protocol import codec, limits
-from protocol.codec import (
-    OPTIONAL,
-    OPTIONAL_IN,
-    decode_from_client,
-    decode_from_server,
-    encode,
-    encode_fields,
-    encode_request,
-    head_of,
-    is_push,
-    with_fields,
-    with_temp_id,
-)
+from protocol import items, limits
+from protocol.codec import decode_from_client, decode_from_server, encode, encode_fields, encode_request
 from protocol.codes import CloseCode, ErrorCode
+from protocol.encoded import head_of, is_push, with_fields, with_temp_id
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
+from protocol.fields import OPTIONAL, OPTIONAL_IN
 from protocol.frames import (
     PUSHES,
     REPLIES,
@@ -473,23 +463,23 @@ WORST: dict[str, Callable[[int], bytes]] = {
 @example(encode(Ping(1)))
 @example(encode(Ping(1)) * 2)
 @example(encode(Ping(1))[:-1])
-@example(encode(Ping(1)) + codec._END_ITEM[:1])
+@example(encode(Ping(1)) + items.END_ITEM[:1])
 @example(b"\xa2\x00\x0d\x01\x49")
 @example(b"\xa1\x00")
 @example(b"\xa2\x00\x01\x00\x01")
 @example(b"\xa1\x61a\x01")
 @example(b"\xa1\xf4\x01")
 def test_the_short_way_for_one_frame_reads_what_the_long_one_reads(data: bytes) -> None:
-    for options in (codec._FROM_CLIENT, codec._FROM_SERVER):
-        item = codec._only_item(data, options)
+    for options in (items.FROM_CLIENT, items.FROM_SERVER):
+        item = items.only_item(data, options)
         if item is not None:
-            [long] = codec._each_item(data, options)
+            [long] = items.each_item(data, options)
             assert repr(item) == repr(long), "types and the order of keys count, and NaN equals NaN"
 
 
 @given(frames)
 def test_the_short_way_is_taken_for_every_single_frame(frame: Frame) -> None:
-    assert codec._only_item(encode(frame), codec._FROM_SERVER) == cbor2.loads(encode(frame))
+    assert items.only_item(encode(frame), items.FROM_SERVER) == cbor2.loads(encode(frame))
 
 
 def cpu_s(decode: Decode, data: bytes) -> float:

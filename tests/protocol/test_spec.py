@@ -12,9 +12,10 @@ import cbor2
 import pytest
 
 from protocol import features, limits
-from protocol.codec import OPTIONAL, OPTIONAL_IN, decode_from_client, decode_from_server, encode
+from protocol.codec import decode_from_client, decode_from_server, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
+from protocol.fields import OPTIONAL, OPTIONAL_IN
 from protocol.frames import (
     PUSHES,
     REPLIES,

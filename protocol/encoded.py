@@ -1,0 +1,51 @@
+"""What is read from, and put into, frames that are encoded already, without decoding them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.numbers import Key, Type
+
+
+def with_fields(frame: bytes, fields: tuple[int, bytes]) -> bytes:
+    """An encoded frame with more fields, of greater keys than those that it has: what is the same in many frames is
+    encoded once."""
+    count, data = fields
+    return bytes((frame[0] + count,)) + frame[1:] + data
+
+
+def head_of(frame: bytes) -> tuple[bytes, int] | None:
+    """Conversation and seq of an encoded `Message` or `Tombstone`, without decoding it; None for any other frame.
+
+    For frames that this process or another node made with `encode`: their first four keys are where they always are.
+    """
+    if frame[2:4] not in _HEADS:
+        return None
+    width = frame[23] - 0x17 if frame[23] > 0x17 else 0
+    seq = int.from_bytes(frame[24 : 24 + (1 << width - 1)], "big") if width else frame[23]
+    return frame[6:22], seq
+
+
+def is_push(frame: bytes) -> bool:
+    """Whether an encoded frame from a server is a push; all other frames are requests and replies."""
+    return frame[2] == 0x18 and frame[3] >= 128
+
+
+_HEADS: Final = (bytes((0x18, Type.MESSAGE)), bytes((0x18, Type.TOMBSTONE)))
+"""Where the value of key 0 stands in an encoded frame."""
+
+
+def with_temp_id(frame: bytes, temp_id: bytes) -> bytes:
+    """An encoded `Message` that has none, with this `temp_id`; without decoding it, as `head_of`."""
+    at = 1
+    while at < len(frame) and frame[at] < Key.TEMP_ID:
+        at = _end_of(frame, at + 1)
+    return b"".join((bytes((frame[0] + 1,)), frame[1:at], b"\x0b\x50", temp_id, frame[at:]))
+
+
+def _end_of(frame: bytes, at: int) -> int:
+    """Where a number, a text or a byte string ends that begins here."""
+    kind, short = frame[at] >> 5, frame[at] & 0x1F
+    width = 0 if short < 24 else 1 << short - 24
+    number = int.from_bytes(frame[at + 1 : at + 1 + width]) if width else short
+    return at + 1 + width + (number if kind in (2, 3) else 0)

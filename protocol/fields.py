@@ -1,0 +1,343 @@
+"""What may be in each field of a frame: the checks by key, and which fields may be absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, TypeVar
+
+from protocol import limits
+from protocol.frames import (
+    PUSHES,
+    REPLIES,
+    REQUESTS,
+    Conversation,
+    Conversations,
+    Error,
+    Frame,
+    Hello,
+    Key,
+    List,
+    Message,
+    Messages,
+    Participant,
+    Stay,
+    Sync,
+    Tombstone,
+    Type,
+    name_of,
+)
+
+Record: TypeAlias = Frame | Participant | Stay
+Check: TypeAlias = Callable[[Any], Any]
+"""Takes a decoded value, returns the field's value, raises ValueError with what was expected."""
+
+_R = TypeVar("_R", bound=Record)
+
+
+class FieldError(ValueError):
+    """A whole sentence about a field that is missing or wrong: inside another field it needs no "must be"."""
+
+
+def _uint(most: int, *, least: int = 0) -> Check:
+    def check(value: Any) -> int:
+        if type(value) is int and least <= value <= most:
+            return value
+        raise ValueError(f"an unsigned integer from {least} to {most}")
+
+    return check
+
+
+def _bytes(least: int, most: int) -> Check:
+    expected = f"{least} bytes" if least == most else f"{least} to {most} bytes"
+
+    def check(value: Any) -> bytes:
+        if type(value) is bytes and least <= len(value) <= most:
+            return value
+        raise ValueError(expected)
+
+    return check
+
+
+def _text(most: int) -> Check:
+    def check(value: Any) -> str:
+        # UTF-8 was checked by the decoder; Postgres takes no NUL, and one in a batch would fail the whole batch.
+        if type(value) is str and 0 < len(value.encode()) <= most and "\0" not in value:
+            return value
+        raise ValueError(f"a text of 1 to {most} bytes of UTF-8 without NUL")
+
+    return check
+
+
+def _visible(most: int) -> Check:
+    def check(value: Any) -> str:
+        if (
+            type(value) is str
+            and 0 < len(value) <= most
+            and value.isascii()
+            and min(value) > " "
+            and max(value) < "\x7f"
+        ):
+            return value
+        raise ValueError(f"a text of 1 to {most} visible ASCII characters")
+
+    return check
+
+
+_id: Final = _bytes(limits.ID_BYTES, limits.ID_BYTES)
+_seq: Final = _uint(limits.MAX_SEQ)
+TYPES: Final = frozenset(map(int, Type))
+_time: Final = _uint(2**63 - 1)
+
+
+def _bool(value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    raise ValueError("true or false")
+
+
+def _array(most: int, check: Check, *, least: int = 0) -> Check:
+    def check_all(value: Any) -> list[Any]:
+        if type(value) is not list or not least <= len(value) <= most:
+            raise ValueError(f"an array of {least} to {most} elements")
+        try:
+            return [check(element) for element in value]
+        except FieldError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"an array of {least} to {most} elements, each {error}") from None
+
+    return check_all
+
+
+def _row(shown: str, *checks: Check) -> Check:
+    """An array with one element for each of these checks, as a tuple."""
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) != len(checks):
+            raise ValueError(shown)
+        try:
+            return tuple([take(element) for take, element in zip(checks, value, strict=True)])
+        except ValueError as error:
+            raise ValueError(f"{shown} with {error}") from None
+
+    return check
+
+
+_mark: Final = _row("[conversation, seq]", _id, _seq)
+_receipt: Final = _row("[user, delivered_seq, read_seq]", _id, _seq, _seq)
+_quiet_hours: Final = _row("[from_minute, until_minute, zone]", _uint(1439), _uint(1439), _text(limits.MAX_ZONE_BYTES))
+_count: Final = _row("[seq, delivered, read, recipients]", _seq, _seq, _seq, _seq)
+_limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**32 - 1))
+
+
+def _nested(*structs: type[Frame]) -> Check:
+    """One of these frames, inside another one; None for a frame of a later version."""
+    types = {int(struct.TYPE): struct for struct in structs}
+    expected = f"a map: {' or '.join(map(name_of, structs))}"
+
+    def check(value: Any) -> Frame | None:
+        if _is_map(value):
+            type_ = value.get(0)
+            if type(type_) is int:
+                if struct := types.get(type_):
+                    return read_record(value, struct, RECORDS[struct][1])
+                if type_ not in TYPES:
+                    return None
+        raise ValueError(expected)
+
+    return check
+
+
+def _known(check: Check) -> Check:
+    """The elements that a check of an array took for something: what a later version has there is left out."""
+    return lambda value: [element for element in check(value) if element is not None]
+
+
+def _participant(value: Any) -> Participant:
+    if _is_map(value):
+        return read_record(value, Participant, RECORDS[Participant][1])
+    raise ValueError("a map: participant")
+
+
+def _stay(value: Any) -> Stay:
+    if _is_map(value):
+        return read_record(value, Stay, RECORDS[Stay][1])
+    raise ValueError("a map: stay")
+
+
+def _is_map(value: Any) -> bool:
+    # False and 0.0 find the key 0 in a dict; on the wire they are other keys.
+    return type(value) is dict and set(map(type, value)) <= {int}
+
+
+CHECKS: Final[dict[Key, Check]] = {
+    Key.REQUEST: _uint(limits.MAX_REQUEST),
+    Key.CONVERSATION: _id,
+    Key.SEQ: _seq,
+    Key.MESSAGE: _id,
+    Key.CREATED: _time,
+    Key.SENDER: _id,
+    Key.CONTENT_TYPE: _text(limits.MAX_CONTENT_TYPE_BYTES),
+    Key.CONTENT: _bytes(0, limits.MAX_CONTENT_BYTES),
+    Key.NONCE: _bytes(0, limits.MAX_NONCE_BYTES),
+    Key.EPHEMERAL_PUBLIC_KEY: _bytes(0, limits.MAX_PUBLIC_KEY_BYTES),
+    Key.TEMP_ID: _id,
+    Key.CODE: _text(64),
+    Key.DETAIL: _text(1024),
+    Key.RETRY_AFTER_MS: _uint(2**32 - 1),
+    Key.TOKEN: _text(limits.MAX_TOKEN_BYTES),
+    Key.USER: _id,
+    Key.DEVICE: _id,
+    Key.VERSION: _uint(2**16 - 1),
+    Key.MARKS: _array(limits.MAX_MARKS, _mark, least=1),
+    Key.REVISION: _uint(2**31 - 1),
+    Key.EDITED: _time,
+    Key.CURSOR: _bytes(1, limits.MAX_CURSOR_BYTES),
+    Key.MORE: _bool,
+    Key.PAGES: _uint(limits.MAX_PAGES, least=1),
+    Key.COUNT: _uint(limits.MAX_COUNT, least=1),
+    Key.BEFORE: _seq,
+    Key.AFTER: _seq,
+    Key.MESSAGES: _known(_array(limits.MAX_COUNT, _nested(Message, Tombstone))),
+    Key.CONVERSATIONS: _known(_array(limits.MAX_COUNT, _nested(Conversation))),
+    Key.KIND: _text(16),
+    Key.NAME: _text(512),
+    Key.FIRST_SEQ: _seq,
+    Key.LAST_SEQ: _seq,
+    Key.UNREAD_COUNT: _seq,
+    Key.ACTIVE_AT: _time,
+    Key.PARTICIPANTS: _array(limits.MAX_PARTICIPANTS, _participant),
+    Key.USERNAME: _text(limits.MAX_USERNAME_BYTES),
+    Key.JOINED_SEQ: _seq,
+    Key.DELIVERED_SEQ: _seq,
+    Key.READ_SEQ: _seq,
+    Key.LAST_MESSAGE: _nested(Message, Tombstone),
+    Key.USERS: _array(limits.MAX_WATCHED, _id),
+    Key.IS_ONLINE: _bool,
+    Key.IS_TYPING: _bool,
+    Key.FOR_EVERYONE: _bool,
+    Key.HEADS: _array(limits.MAX_HEADS, _mark),
+    Key.EXPIRES: _time,
+    Key.KEEP_ALIVE_MS: _uint(2**32 - 1),
+    Key.LIMIT: _text(64),
+    Key.LIMIT_VALUE: _uint(2**32 - 1),
+    Key.REPLY_TO: _seq,
+    Key.PARTICIPANTS_VERSION: _seq,
+    Key.IS_ADMIN: _bool,
+    Key.DISPLAY_NAME: _text(limits.MAX_DISPLAY_NAME_BYTES),
+    Key.JOINERS_SEE_ALL: _bool,
+    Key.RECEIPTS: _array(limits.MAX_PARTICIPANTS, _receipt),
+    Key.COUNTS: _array(limits.MAX_COUNT, _count),
+    Key.LAST_SEEN: _time,
+    Key.LIFETIME_S: _uint(2**32 - 1),
+    Key.GIVES_RECEIPTS: _bool,
+    Key.SHOWS_PRESENCE: _bool,
+    Key.QUIET_HOURS: _quiet_hours,
+    Key.CONTACTS_REVISION: _uint(2**31 - 1),
+    Key.IS_CONTACT: _bool,
+    Key.IS_BLOCKED: _bool,
+    Key.MUTED_UNTIL: _time,
+    Key.OWN_REVISION: _uint(2**31 - 1),
+    Key.PARTICIPANT_COUNT: _uint(2**32 - 1),
+    Key.IS_REQUEST: _bool,
+    Key.ASKED_BY: _id,
+    Key.MESSAGES_FROM: _text(16),
+    Key.GROUPS_FROM: _text(16),
+    Key.CLIENT: _visible(limits.MAX_CLIENT_BYTES),
+    Key.FEATURES: _array(limits.MAX_FEATURES, _text(limits.MAX_FEATURE_BYTES)),
+    Key.LIMITS: _array(limits.MAX_LIMITS, _limit),
+    Key.SINCE_SEQ: _seq,
+    Key.UNCOUNTED_SEQS: _array(limits.MAX_UNCOUNTED, _seq),
+    Key.ACTOR: _id,
+    Key.FORMER: _array(limits.MAX_FORMER, _stay),
+    Key.LEFT_SEQ: _seq,
+}
+
+OPTIONAL: Final = frozenset(
+    {
+        Key.NONCE,
+        Key.EPHEMERAL_PUBLIC_KEY,
+        Key.LIMIT,
+        Key.LIMIT_VALUE,
+        Key.COUNT,
+        Key.BEFORE,
+        Key.AFTER,
+        Key.NAME,
+        Key.LAST_MESSAGE,
+        Key.REPLY_TO,
+        Key.IS_ADMIN,
+        Key.DISPLAY_NAME,
+        Key.JOINERS_SEE_ALL,
+        Key.LAST_SEEN,
+        Key.LIFETIME_S,
+        Key.PARTICIPANT_COUNT,
+        Key.IS_REQUEST,
+        Key.ASKED_BY,
+        Key.PAGES,
+        Key.QUIET_HOURS,
+        Key.MUTED_UNTIL,
+        Key.OWN_REVISION,
+        Key.CLIENT,
+        Key.FEATURES,
+        Key.LIMITS,
+        Key.UNCOUNTED_SEQS,
+        Key.ACTOR,
+        Key.FORMER,
+    }
+)
+"""Fields that a frame may leave out; absent and None are the same."""
+
+OPTIONAL_IN: Final[dict[type[Record], frozenset[Key]]] = {
+    Hello: frozenset({Key.CURSOR}),
+    Sync: frozenset({Key.CURSOR}),
+    List: frozenset({Key.CURSOR}),
+    Conversations: frozenset({Key.CURSOR}),
+    Error: frozenset({Key.RETRY_AFTER_MS}),
+    Messages: frozenset({Key.FIRST_SEQ}),
+    Message: frozenset({Key.TEMP_ID, Key.REVISION, Key.EDITED}),
+    Conversation: frozenset({Key.PARTICIPANTS}),
+    Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ, Key.SINCE_SEQ}),
+    Stay: frozenset({Key.DELIVERED_SEQ, Key.READ_SEQ}),
+}
+"""Fields that only these frames may leave out."""
+
+Field: TypeAlias = tuple[int, str, Check, bool]
+
+
+def fields_of(struct: type[Record]) -> tuple[Field, ...]:
+    keys = [Key[name.upper()] for name in struct.__struct_fields__]
+    assert keys == sorted(keys), f"{struct.__name__}: fields must be in the order of their keys"
+    optional = OPTIONAL | OPTIONAL_IN.get(struct, frozenset())
+    return tuple((int(key), key.name.lower(), CHECKS[key], key in optional) for key in keys)
+
+
+def _type_of(struct: type[Record]) -> int | None:
+    return getattr(struct, "TYPE", None)
+
+
+RECORDS: Final[dict[type[Record], tuple[int | None, tuple[Field, ...]]]] = {
+    struct: (_type_of(struct), fields_of(struct)) for struct in (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay)
+}
+"""Struct -> type and fields."""
+
+
+def read_record(item: dict[int, Any], struct: type[_R], fields: tuple[Field, ...]) -> _R:
+    """
+    :raises FieldError: about the field that is missing or wrong.
+    """
+    get = item.get
+    values: list[Any] = []
+    for key, name, check, optional in fields:
+        value = get(key)
+        if value is None:
+            if not optional:
+                raise FieldError(f"{name} (key {key}) is missing")
+            values.append(None)
+            continue
+        try:
+            values.append(check(value))
+        except FieldError as error:
+            raise FieldError(f"{name} (key {key}): {error}") from None
+        except ValueError as error:
+            raise FieldError(f"{name} (key {key}) must be {error}") from None
+    return struct(*values)
