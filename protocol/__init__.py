@@ -12,7 +12,7 @@ clocks, logs or Trio, so that the server, the client and the tests share one imp
 | `websocket` | bytes to WebSocket messages, after the opening handshake |
 | `items`, `fields` | the maps in a WebSocket message; what may be in each field of a frame |
 | `codec`, `encoded` | CBOR sequences to frames and back; what is read from encoded frames without decoding them |
-| `session` | in which state which frame may come |
+| `states` | in which state which frame may come |
 | `errors` | what these raise: the peer's faults, and our own |
 | `codes` | error and close codes, each with what its receiver does next |
 | `limits` | every bound, with its unit and its reason |

@@ -46,7 +46,7 @@ from protocol.frames import (
     Welcome,
 )
 from protocol.limits import Limit
-from protocol.session import Session, State, agreed_version
+from protocol.states import State, StateMachine, agreed_version
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.admission import Rate, TokenBucket
@@ -137,11 +137,11 @@ class Connection:
         "_gateway",
         "_idle",
         "_is_open",
+        "_machine",
         "_nursery",
         "_queue",
         "_requests",
         "_scope",
-        "_session",
         "_sock",
         "_stream",
         "address",
@@ -163,7 +163,7 @@ class Connection:
         self._gateway = gateway
         self._sock = sock
         self._stream = ClientStream(sock)
-        self._session = Session()
+        self._machine = StateMachine()
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._closing: tuple[int, str] | None = None
@@ -220,11 +220,11 @@ class Connection:
     @property
     def is_draining(self) -> bool:
         """Whether it is about to be closed: what is in flight is to be answered soon."""
-        return self._session.state is State.DRAINING
+        return self._machine.state is State.DRAINING
 
     def drain(self) -> None:
         """Refuse requests from now on; those in flight are still answered."""
-        self._session.drain()
+        self._machine.drain()
 
     async def wait_idle(self) -> None:
         """Return once no request is in flight, or the connection has ended."""
@@ -235,7 +235,7 @@ class Connection:
 
     def move(self, in_s: float) -> None:
         """Tell the client to connect anew after so long; if it has been welcomed. Atomic (no checkpoint)."""
-        if self._session.state is State.OPEN and self._closing is None:
+        if self._machine.state is State.OPEN and self._closing is None:
             self.outbox.offer(encode(Move(round(in_s * 1000))))
             self.outbox.flush()
 
@@ -249,7 +249,7 @@ class Connection:
         self._scope.deadline = trio.current_time() + seconds
 
     def _overdue(self) -> tuple[int, str]:
-        if self._session.state in (State.NEW, State.GREETING):
+        if self._machine.state in (State.NEW, State.GREETING):
             return CloseCode.HELLO_TIMEOUT.value, f"no hello within {limits.HELLO_TIMEOUT_S:g} s"
         return CloseCode.TOKEN_EXPIRED.value, "the token has expired: log in again"
 
@@ -348,7 +348,7 @@ class Connection:
             self._check_rate(frame)
             if isinstance(frame, RequestError):
                 raise frame
-            self._session.receive(frame)
+            self._machine.receive(frame)
             match frame:
                 case Send():
                     self._count(frame.request)
@@ -379,7 +379,7 @@ class Connection:
 
         :raises RequestError: if there is none.
         """
-        if self._session.state is not State.OPEN or type(frame) is Bye:
+        if self._machine.state is not State.OPEN or type(frame) is Bye:
             return
         wait_s, limit = self._requests.take(self.heard_at), limits.REQUESTS_PER_CONNECTION
         if not wait_s:
@@ -455,9 +455,9 @@ class Connection:
             log.exception("hello_failed")
             self.close(CloseCode.SERVER_ERROR, "a fault of the server")
             return
-        if self._session.state is State.DRAINING:
+        if self._machine.state is State.DRAINING:
             return  # The node began to stop meanwhile; the connection is about to be told.
-        self._session.welcome()
+        self._machine.welcome()
         self.expire_in((identity.expires - identity.now) / 1e6)
         welcome = Welcome(
             hello.request,

@@ -2,7 +2,7 @@
 
 | module | about |
 |---|---|
-| `decoder`, `receiver`, `session`, `proxies`, `connection` | the targets: `check(data)` fails if a promise is broken |
+| `decoder`, `receiver`, `states`, `proxies`, `connection` | the targets: `check(data)` fails if a promise is broken |
 | `targets` | the table of them |
 | `mutators` | changes that keep an input so well-formed that it gets past the first check |
 | `corpus` | the inputs in the repository: how they are read and made fewer |

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 
 from protocol.frames import Type
-from tests.fuzz import connection, decoder, proxies, receiver, session
+from tests.fuzz import connection, decoder, proxies, receiver, states
 from tests.fuzz.frames import EXAMPLES, example_of, items_of
 from tests.fuzz.mutators import Mutator, client_frame, mutate_bytes, mutate_message, mutate_some_of, mutate_stream
 from tests.fuzz.plan import plan
@@ -70,12 +70,12 @@ TARGETS: Final = {
         ],
         4096,
     ),
-    "session": Target(
-        lambda: nullcontext(session.check),
-        mutate_some_of(session.ACTIONS),
+    "states": Target(
+        lambda: nullcontext(states.check),
+        mutate_some_of(states.ACTIONS),
         [
-            bytes((Type.HELLO, session.WELCOME, *session.ACTIONS)),
-            bytes((Type.HELLO, session.DRAIN, session.WELCOME)),
+            bytes((Type.HELLO, states.WELCOME, *states.ACTIONS)),
+            bytes((Type.HELLO, states.DRAIN, states.WELCOME)),
         ],
         64,
     ),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from protocol.frames import PUSHES, REPLIES, REQUESTS
-from tests.fuzz import session
+from tests.fuzz import states
 from tests.fuzz.corpus import FOLDER, read_corpus
 from tests.fuzz.frames import EXAMPLES, items_of
 from tests.fuzz.plan import plan, read_plan
@@ -65,17 +65,17 @@ def test_a_plan_is_read_as_it_was_written() -> None:
 
 
 def test_there_is_an_example_of_each_frame() -> None:
-    """What mutators and the session's target are made of; a new request without an example would never be tried."""
+    """What mutators and the target `states` are made of; a new request without an example would never be tried."""
     shown = {item[0] for data in (*EXAMPLES.from_client, *EXAMPLES.from_server) for item in items_of(data)}
     assert {int(struct.TYPE) for struct in REQUESTS} <= shown
-    assert {type(frame) for frame in session.SAMPLES.values()} == {*REQUESTS}
+    assert {type(frame) for frame in states.SAMPLES.values()} == {*REQUESTS}
     missing = {struct.__name__ for struct in (*REPLIES, *PUSHES) if int(struct.TYPE) not in shown}
     assert not missing
 
 
-def test_the_bytes_of_the_session_target_mean_the_same_whatever_requests_are_added() -> None:
+def test_the_bytes_of_the_states_target_mean_the_same_whatever_requests_are_added() -> None:
     """Else a new request would turn what fuzzing has found into inputs that nobody chose."""
-    assert all(number == session.SAMPLES[number].TYPE for number in session.SAMPLES)
-    assert (session.WELCOME, session.DRAIN) == (65, 136)
-    meaningless = [byte for data in read_corpus("session") for byte in data if byte not in session.ACTIONS]
+    assert all(number == states.SAMPLES[number].TYPE for number in states.SAMPLES)
+    assert (states.WELCOME, states.DRAIN) == (65, 136)
+    meaningless = [byte for data in read_corpus("states") for byte in data if byte not in states.ACTIONS]
     assert not meaningless

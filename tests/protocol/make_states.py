@@ -1,4 +1,4 @@
-"""Writes `docs/states.md`, the diagram of the table in `protocol/session.py`, when the table has changed:
+"""Writes `docs/states.md`, the diagram of the table in `protocol/states.py`, when the table has changed:
 `python -m tests.protocol.make_states`.
 """
 
@@ -10,13 +10,13 @@ from typing import Final
 
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import REQUESTS
-from protocol.session import TRANSITIONS, State
+from protocol.states import TRANSITIONS, State
 
 STATES = Path(__file__).parents[2] / "docs" / "states.md"
 
 HEAD: Final = """# The states of a connection
 
-`python -m tests.protocol.make_states` makes this page from the table in `protocol/session.py`. Section 3 of
+`python -m tests.protocol.make_states` makes this page from the table in `protocol/states.py`. Section 3 of
 `protocol/SPEC.md` has the same as a table. An arrow with frames is what the client sends, an arrow in brackets what the
 server does; `close` ends the connection. Other causes, such as a lost network, end it in any state.
 
@@ -45,7 +45,7 @@ OF_THE_SERVER: Final = [
     f"{State.LEAVING.value} --> [*]: [done, close {CloseCode.BYE.value}]",
     f"{State.DRAINING.value} --> [*]: [close {CloseCode.GOING_AWAY.value}]",
 ]
-"""What moves the state besides frames: `Session.welcome`, `Session.drain`, and the ends of both ways out."""
+"""What moves the state besides frames: `StateMachine.welcome`, `StateMachine.drain`, and the ends of both ways out."""
 
 
 def diagram() -> str:

@@ -13,7 +13,7 @@ from protocol.codec import decode_from_client, decode_from_server
 from protocol.codes import CLOSES, ERRORS
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import PUSHES, REPLIES, REQUESTS, Frame, Request, name_of
-from protocol.session import Session, State
+from protocol.states import State, StateMachine
 from protocol.websocket import WebSocketError, WebSocketReceiver
 from tests.protocol.strategies import cbor_items, frame_like, full, mutated
 from tests.sentences import fault_of
@@ -61,10 +61,10 @@ def test_what_is_said_of_a_frame_in_the_wrong_state(state: State, kind: type[Req
 
 
 def refusals(state: State, kind: type[Request]) -> list[str]:
-    session = Session()
-    session.state = state
+    machine = StateMachine()
+    machine.state = state
     try:
-        session.receive(full(kind))
+        machine.receive(full(kind))
     except (RequestError, RemoteProtocolError) as error:
         return [error.detail]
     return []

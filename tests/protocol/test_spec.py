@@ -45,7 +45,7 @@ from protocol.numbers import (
     REQUEST_TYPES,
 )
 from protocol.requests import BatchedRequest, QueuedRequest
-from protocol.session import TRANSITIONS, State
+from protocol.states import TRANSITIONS, State
 from tests.protocol.make_states import STATES, diagram
 from tests.protocol.strategies import RECORDS, Record, as_map, full
 

@@ -39,7 +39,7 @@ from protocol.frames import (
     Type,
 )
 from protocol.numbers import PUSH_TYPES, REPLY_TYPES, REQUEST_TYPES
-from protocol.session import TRANSITIONS, Session, State
+from protocol.states import TRANSITIONS, State, StateMachine
 from tests.protocol.strategies import full
 
 FRAMES: dict[type[Request], Request] = {struct: full(struct) for struct in REQUESTS}
@@ -87,22 +87,22 @@ def test_the_table_of_states_answers_every_request_in_every_state() -> None:
 
 @pytest.mark.parametrize(("state", "kind"), list(itertools.product(State, REQUESTS)))
 def test_receive_does_what_the_table_says(state: State, kind: type[Request]) -> None:
-    session, frame = Session(), FRAMES[kind]
-    session.state = state
+    machine, frame = StateMachine(), FRAMES[kind]
+    machine.state = state
     match TRANSITIONS[state][kind]:
         case State() as following:
-            session.receive(frame)
-            assert session.state is following
+            machine.receive(frame)
+            assert machine.state is following
         case ErrorCode() as code:
             with pytest.raises(RequestError) as refused:
-                session.receive(frame)
+                machine.receive(frame)
             assert (refused.value.request, refused.value.code) == (7, code)
-            assert session.state is state
+            assert machine.state is state
         case CloseCode() as close:
             with pytest.raises(RemoteProtocolError) as closed:
-                session.receive(frame)
+                machine.receive(frame)
             assert closed.value.close_code is close
-            assert session.state is state
+            assert machine.state is state
 
 
 def test_what_is_refused_while_draining_may_be_tried_again() -> None:

@@ -11,7 +11,7 @@ from protocol.codec import decode_from_client, decode_from_server, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import PUSHES, REPLIES, REQUESTS
-from protocol.session import TRANSITIONS, Session, State
+from protocol.states import TRANSITIONS, State, StateMachine
 from tests.protocol.make_vectors import FILES, VECTORS, text_of
 from tests.protocol.meaning import meaning
 from tests.protocol.strategies import bare, full, optional_fields
@@ -32,15 +32,15 @@ def decoded(vector: dict[str, Any]) -> list[Any]:
 
 def outcome_of(vector: dict[str, Any]) -> dict[str, Any]:
     """What becomes of the first frame in this message that is not served."""
-    session = Session()
-    session.state = State(vector.get("state", "open"))
+    machine = StateMachine()
+    machine.state = State(vector.get("state", "open"))
     data = bytes.fromhex(vector["hex"])
     try:
         for frame in decode_from_client(data) if vector["direction"] == "from_client" else decode_from_server(data):
             if isinstance(frame, RequestError):
                 raise frame
             if vector["direction"] == "from_client":
-                session.receive(frame)  # type: ignore[arg-type]
+                machine.receive(frame)  # type: ignore[arg-type]
     except RemoteProtocolError as error:
         return {"close": error.close_code.value}
     except RequestError as error:

@@ -1,11 +1,11 @@
-"""`protocol.session.Session`: whatever comes in whatever order is served, refused or the end, by SPEC section 3."""
+"""`protocol.states.StateMachine`: whatever comes in whatever order is served, refused or the end, by SPEC section 3."""
 
 from __future__ import annotations
 
 from protocol.codec import decode_from_client
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
 from protocol.frames import Bye, Hello, Request, Type
-from protocol.session import Session
+from protocol.states import StateMachine
 from tests.fuzz.decoder import check_close
 from tests.fuzz.frames import EXAMPLES
 
@@ -26,13 +26,13 @@ class Life:
     """What has happened to a connection, as far as the specification lets it decide what is served."""
 
     def __init__(self) -> None:
-        self.session = Session()
+        self.machine = StateMachine()
         self.is_greeted = self.is_welcome = self.is_over = False
 
     def step(self, action: int) -> bool:
         """Let one thing happen; false if the connection is closed."""
         if action == DRAIN:
-            self.session.drain()
+            self.machine.drain()
             self.is_over = True
         elif action == WELCOME:
             self._welcome()
@@ -43,7 +43,7 @@ class Life:
     def _welcome(self) -> None:
         may = self.is_greeted and not self.is_welcome and not self.is_over
         try:
-            self.session.welcome()
+            self.machine.welcome()
         except LocalProtocolError:
             assert not may
         else:
@@ -52,7 +52,7 @@ class Life:
 
     def _receive(self, frame: Request) -> bool:
         try:
-            self.session.receive(frame)
+            self.machine.receive(frame)
         except RequestError as error:
             assert error.request == frame.request
             assert error.detail

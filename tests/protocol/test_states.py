@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from protocol.codes import CloseCode, ErrorCode
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
 from protocol.frames import REQUESTS, Bye, Hello, Request
-from protocol.session import Session, State, agreed_version
+from protocol.states import State, StateMachine, agreed_version
 from tests.protocol.strategies import full, requests_numbers
 
 
@@ -36,7 +36,7 @@ def test_a_connection_uses_the_greatest_version_that_both_speak(
 
 
 def some(*structs: type[Request]) -> st.SearchStrategy[Request]:
-    """Frames of these kinds. What is in them is of no concern to a session, but for the request number."""
+    """Frames of these kinds. What is in them is of no concern to the state machine, but for the request number."""
     return st.builds(
         lambda struct, number: replace(full(struct), request=number), st.sampled_from(structs), requests_numbers
     )
@@ -47,7 +47,7 @@ class AnyConnection(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.session = Session()
+        self.machine = StateMachine()
         self.said_hello = False
         self.is_welcome = False
         self.said_bye = False
@@ -55,7 +55,7 @@ class AnyConnection(RuleBasedStateMachine):
 
     def outcome(self, frame: Request) -> ErrorCode | CloseCode | None:
         try:
-            self.session.receive(frame)
+            self.machine.receive(frame)
         except RequestError as error:
             return error.code if error.request == frame.request else None
         except RemoteProtocolError as error:
@@ -94,18 +94,18 @@ class AnyConnection(RuleBasedStateMachine):
     @rule()
     def server_welcomes(self) -> None:
         if self.said_hello and not self.is_welcome and not self.is_stopping:
-            self.session.welcome()
+            self.machine.welcome()
             self.is_welcome = True
         else:
-            before = self.session.state
+            before = self.machine.state
             with pytest.raises(LocalProtocolError):
-                self.session.welcome()
-            assert self.session.state is before
+                self.machine.welcome()
+            assert self.machine.state is before
 
     @rule(times=st.integers(1, 2))
     def server_stops(self, times: int) -> None:
         for _ in range(times):
-            self.session.drain()
+            self.machine.drain()
         self.is_stopping = not self.said_bye
 
     @invariant()
@@ -118,7 +118,7 @@ class AnyConnection(RuleBasedStateMachine):
             expected = State.OPEN
         else:
             expected = State.GREETING if self.said_hello else State.NEW
-        assert self.session.state is expected
+        assert self.machine.state is expected
 
 
 TestAnyConnection = AnyConnection.TestCase

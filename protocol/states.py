@@ -1,6 +1,6 @@
 """The life of one connection as a table: in which state which frame may come, and what follows.
 
-Everything about states lives here. The server asks `Session.receive` for each frame that it decoded, and acts on
+Everything about states lives here. The server asks `StateMachine.receive` for each frame that it decoded, and acts on
 what it returned; nothing else moves the state. The rules:
 
 - The first frame is `hello`, and it comes once.
@@ -66,7 +66,7 @@ TRANSITIONS: Final[dict[State, dict[type[Request], State | CloseCode | ErrorCode
 """state x frame -> next state, a close code, or the error that the frame is answered with."""
 
 
-class Session:
+class StateMachine:
     """The state of one connection, as the server sees it."""
 
     __slots__ = ("state",)
