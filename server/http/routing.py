@@ -42,7 +42,7 @@ class Request(Struct, Generic[Body], frozen=True):
 
     :ivar encoding: of the answer.
     :ivar authorization: the header; empty if there is none.
-    :ivar query: the parameters after the question mark.
+    :ivar query: the parameters after the question mark; empty for a write.
     :ivar body: of the type that the route declares, or as its `prepare` returns it; None if it declares none.
     """
 
@@ -75,6 +75,7 @@ class HtmlAnswer(Struct, frozen=True):
 
 AnyAnswer: TypeAlias = Answer | EncodedAnswer | HtmlAnswer
 
+NO_QUERY: Final[Mapping[str, str]] = {}
 NO_CONTENT: Final = Answer(None, 204)
 """The body is empty."""
 
