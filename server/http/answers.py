@@ -16,6 +16,7 @@ from store.emails import EmailSettings
 from store.marks import MessageStatus
 from store.messages import HistoryPage
 from store.profiles import ProfileSettings, ShownProfile
+from store.quiet_hours import QuietHours
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
 """Of a page of a list or of history, whatever is in it; one entry has at most 90 KB."""
@@ -185,4 +186,13 @@ def day_body(day: Day) -> dict[str, Any]:
         "new_users": day.new_users,
         "delivery_ms": msgspec.structs.asdict(day.delivery) if day.delivery else None,
         "storage_bytes": day.storage,
+    }
+
+
+def quiet_hours_body(quiet: QuietHours | None) -> dict[str, Any]:
+    """Null for what a user without quiet hours has not."""
+    return {
+        "from_minute": quiet and quiet.from_minute,
+        "until_minute": quiet and quiet.until_minute,
+        "zone": quiet and quiet.zone,
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Final, Literal, TypeAlias
 from uuid import UUID
+from zoneinfo import available_timezones
 
 from msgspec import Meta, Struct
 
@@ -18,9 +20,11 @@ from protocol.limits import (
 from runtime.email_address import BadAddress, normal
 from server.http.encoding import InvalidBody
 from store.profiles import AcceptedFrom
+from store.quiet_hours import QuietHours
 
 Username = Annotated[str, Meta(pattern=USERNAME_PATTERN)]
 Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MAX_PASSWORD_CHARACTERS)]
+Minute = Annotated[int, Meta(ge=0, le=1439)]
 Title = Annotated[str, Meta(min_length=1, max_length=MAX_TITLE_CHARACTERS, pattern="^[^\\x00]*$")]
 
 
@@ -99,6 +103,14 @@ class PutContact(Struct):
     is_blocked: bool = False
 
 
+class PutQuietHours(Struct):
+    """PUT /v1/quiet-hours"""
+
+    from_minute: Minute
+    until_minute: Minute
+    zone: Annotated[str, Meta(max_length=64)]
+
+
 class AddParticipant(Struct):
     """POST /v1/conversations/{conversation}/participants"""
 
@@ -131,3 +143,19 @@ def address_in(body: PutEmail) -> str:
         return normal(body.address)
     except BadAddress as error:
         raise InvalidBody(f"the address {error} - at `$.address`") from None
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def quiet_hours_of(body: PutQuietHours) -> QuietHours:
+    """
+    :raises InvalidBody: if there is no such zone, or the hours are none or all.
+    """
+    if body.zone not in _zones():
+        raise InvalidBody("zone: must be a time zone of the IANA database, such as Europe/Berlin")
+    if body.from_minute == body.until_minute:
+        raise InvalidBody("until_minute: must be another than from_minute; DELETE ends quiet hours")
+    return QuietHours(body.from_minute, body.until_minute, body.zone)

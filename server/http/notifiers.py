@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode, urlsafe_b64decode
-from functools import cache
 from typing import Annotated, Any, Final, TypeAlias
 from urllib.parse import urlsplit
-from zoneinfo import available_timezones
 
 from msgspec import Meta, Struct
 
@@ -23,7 +21,6 @@ from store.notifiers import (
     WebPushTarget,
     kind_of,
 )
-from store.quiet_hours import QuietHours
 
 MAX_URL: Final = 1024
 """Characters: endpoints of push services have some 250."""
@@ -32,7 +29,6 @@ SECRET_BYTES: Final = 32
 """Of a webhook's key: as long as what HMAC-SHA256 makes of it."""
 
 Url = Annotated[str, Meta(max_length=MAX_URL, pattern="^[\\x21-\\x7e]+\\Z")]
-Minute = Annotated[int, Meta(ge=0, le=1439)]
 
 
 class NewWebhook(Struct, tag_field="kind", tag="webhook"):
@@ -74,14 +70,6 @@ class NewFcm(Struct, tag_field="kind", tag="fcm"):
 NewNotifier: TypeAlias = NewWebhook | NewEmail | NewWebPush | NewApns | NewFcm
 NEW_NOTIFIER: Final[type[NewNotifier]] = NewNotifier  # type: ignore[assignment]
 """A union is as good as a type to msgspec, and the tag says which."""
-
-
-class PutQuietHours(Struct):
-    """PUT /v1/quiet-hours"""
-
-    from_minute: Minute
-    until_minute: Minute
-    zone: Annotated[str, Meta(max_length=64)]
 
 
 def target_of(new: NewNotifier) -> Target:
@@ -156,29 +144,4 @@ def notifier_body(notifier: RegisteredNotifier, encoding: Encoding) -> dict[str,
         "created": notifier.created,
         "failing_since": notifier.failing_since,
         "last_error": notifier.last_error,
-    }
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def quiet_hours_of(body: PutQuietHours) -> QuietHours:
-    """
-    :raises InvalidBody: if there is no such zone, or the hours are none or all.
-    """
-    if body.zone not in _zones():
-        raise InvalidBody("zone: must be a time zone of the IANA database, such as Europe/Berlin")
-    if body.from_minute == body.until_minute:
-        raise InvalidBody("until_minute: must be another than from_minute; DELETE ends quiet hours")
-    return QuietHours(body.from_minute, body.until_minute, body.zone)
-
-
-def quiet_hours_body(quiet: QuietHours | None) -> dict[str, Any]:
-    """Null for what a user without quiet hours has not."""
-    return {
-        "from_minute": quiet and quiet.from_minute,
-        "until_minute": quiet and quiet.until_minute,
-        "zone": quiet and quiet.zone,
     }

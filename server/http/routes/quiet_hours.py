@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.http import notifiers
+from server.http import answers, bodies
 from server.http.announcements import Announcements
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import quiet_hours
@@ -14,12 +14,12 @@ routes = Routes()
 @routes.read("GET /v1/quiet-hours")
 async def get_quiet_hours(identity: Identity, request: Request[None]) -> Answer:
     found = await quiet_hours.quiet_hours_of(request.services.pool, identity.user)
-    return Answer(notifiers.quiet_hours_body(found))
+    return Answer(answers.quiet_hours_body(found))
 
 
-@routes.write("PUT /v1/quiet-hours", body=notifiers.PutQuietHours, announces=[Announcements.own_settings_changed])
-async def put_quiet_hours(identity: Identity, request: Request[notifiers.PutQuietHours]) -> Changed:
-    quiet = notifiers.quiet_hours_of(request.body)
+@routes.write("PUT /v1/quiet-hours", body=bodies.PutQuietHours, announces=[Announcements.own_settings_changed])
+async def put_quiet_hours(identity: Identity, request: Request[bodies.PutQuietHours]) -> Changed:
+    quiet = bodies.quiet_hours_of(request.body)
     await quiet_hours.set_quiet_hours(request.services.pool, identity.user, quiet)
     return Changed([Announcement(Announcements.own_settings_changed, identity.user)])
 
