@@ -20,7 +20,7 @@ from store.messages import Committed, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from store.rows import message_of
-from store.sync import _COUNTS, _MESSAGES
+from store.sync import _MESSAGES, RECEIPT_COUNTS
 from tests.ageing import age
 from tests.people import new_direct, new_group, new_user
 from tests.store.store_world import a_message
@@ -244,7 +244,7 @@ async def test_a_user_is_told_the_status_of_what_the_user_may_read_and_hides_not
     pool: Pool, alice: Credentials, bob: Credentials, state: State, expected: type[Message | Tombstone] | None
 ) -> None:
     talk = await state(pool, alice, bob)
-    for ask in (marks.status, revisions.delete_for_me, revisions.delete_for_everyone):
+    for ask in (marks.message_status, revisions.delete_for_me, revisions.delete_for_everyone):
         error = None
         try:
             await ask(pool, bob.user, talk, 2)
@@ -263,7 +263,7 @@ async def test_a_message_waits_for_a_user_who_would_read_it(
     """Notices are about nothing else."""
     talk = await state(pool, alice, bob)
     await mark(pool, [[Mark(bob.user, talk, 1, 1)]])
-    prospect = await notifiers.look(pool, bob.user, read_after_s=60)
+    prospect = await notifiers.notice_context(pool, bob.user, read_after_s=60)
     assert prospect is not None
     assert prospect.is_undelivered == (expected is Message)
 
@@ -277,7 +277,7 @@ async def test_counts_are_told_of_messages_that_their_sender_may_still_read(
     await participants.remove(pool, bob.user, group, bob.user)
     await participants.add(pool, alice.user, group, bob.user)
     await say(pool, group, bob)
-    counts = await marks.counts(pool, group, after=0, upto=9, limit=9)
+    counts = await marks.receipt_counts(pool, group, after=0, upto=9, limit=9)
     assert [seq for seq, *_ in counts[bob.user]] == [2]
 
 
@@ -288,10 +288,10 @@ async def test_the_rule_costs_no_call(database_url: str, alice: Credentials, bob
         talk = await plain(single, alice, bob)
         for read in READS.values():
             assert await read(single, bob.user, talk)
-        await notifiers.look(single, bob.user, read_after_s=60)
-        await marks.status(single, bob.user, talk, 2)
-        await marks.counts(single, talk, after=0, upto=2, limit=9)
-        await single.read(_COUNTS, {"conversations": [talk], "user": alice.user, "counted": 50})
+        await notifiers.notice_context(single, bob.user, read_after_s=60)
+        await marks.message_status(single, bob.user, talk, 2)
+        await marks.receipt_counts(single, talk, after=0, upto=2, limit=9)
+        await single.read(RECEIPT_COUNTS, {"conversations": [talk], "user": alice.user, "counted": 50})
         await single.fetch("select pg_stat_force_next_flush()")
         await single.fetch("select 1")
         called = {name for (name,) in await single.fetch("select funcname::text from pg_stat_user_functions")}
