@@ -402,7 +402,7 @@ async def history_around(pool: Pool, user: bytes, conversation: bytes, *, around
 async def messages_between(
     pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int
 ) -> list[tuple[Message | Tombstone, bool]]:
-    """Messages with `after < seq <= upto`, oldest first, for a node that missed them; checks no membership.
+    """Messages with `after < seq <= upto`, oldest first, for a node that missed them; checks no participant.
 
     :returns: each with whether it is silent: for its sender's devices alone.
     """

@@ -23,7 +23,7 @@ from store.rows import departed_of
 _sql = sql.load("participant_lists")
 
 MAX_USERS: Final = 1_000_000
-"""Members of all lists together; 16 bytes and two pointers each, so about 60 MB when full."""
+"""Participants of all lists together; 16 bytes and two pointers each, so about 60 MB when full."""
 
 
 @dataclass(frozen=True, slots=True)

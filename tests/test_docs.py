@@ -216,3 +216,34 @@ def test_the_glossary_is_sorted_and_has_each_word_once() -> None:
     words = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE)[1:]
     assert len(words) > 60
     assert words == sorted(set(words))
+
+
+REPLACED = {
+    "catalogue": "registry",
+    "crew": "runner",
+    "doubt": "unknown outcome",
+    "member": "participant",
+    "membership": "participants",
+    "settling": "acknowledger",
+    "surroundings": "monitor",
+    "taker": "fetcher",
+    "tide": "cursor snapshot",
+    "twin": "duplicate",
+}
+"""Word -> the word of the glossary that has taken its place. A participant's role is still 'member' or 'admin'."""
+_SOURCES = (".cddl", ".cfg", ".js", ".lua", ".md", ".mjs", ".py", ".sql")
+_ROLE = re.compile(r"""['"`]+member['"`]+""")
+_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+
+
+def test_replaced_words_do_not_come_back() -> None:
+    """Neither as words nor as parts of names."""
+    folders = [folder for folder in ROOT.iterdir() if folder.is_dir() and folder.name not in (".git", ".venv", "var")]
+    files = [file for folder in folders for file in folder.rglob("*.*") if "node_modules" not in file.parts]
+    found = {}
+    for file in sorted({*files, *ROOT.glob("*.*")} - {Path(__file__)}):
+        if file.suffix in _SOURCES and file.is_file():
+            words = {word.lower() for word in _WORD.findall(_ROLE.sub("", file.read_text()))}
+            if used := REPLACED.keys() & (words | {word.removesuffix("s").removesuffix("ed") for word in words}):
+                found[str(file.relative_to(ROOT))] = used
+    assert found == {}

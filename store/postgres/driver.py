@@ -163,7 +163,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.lock = trio.Lock()  # type: ignore[assignment]  # psycopg asks for `async with`, which this has
         self.where = ""
         self.backend = Backend(0, 0)
-        self.commit_doubted = False
+        self.is_unconfirmed = False
         self._queries = 0
         self._prepared_names: set[bytes] = set()
         self.add_notice_handler(self._notice)
@@ -172,7 +172,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         # "canceling wait for synchronous replication": committed here, perhaps not on the standby. It is a warning,
         # and execute() returns without an error.
         if diagnostic.sqlstate == "01000" and diagnostic.severity_nonlocalized == "WARNING":
-            self.commit_doubted = True
+            self.is_unconfirmed = True
 
     async def wait(self, gen: PQGen[_T], interval: float = 0, timeout: float | None = None) -> _T:
         """Drive a psycopg generator that works on this connection's socket."""
@@ -202,7 +202,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         psycopg returns only after ReadyForQuery, which Postgres sends after the commit: a constraint that is checked
         at commit fails here. A commit of which the standby's confirmation was not waited for fails here as well.
 
-        :raises Unavailable: if the connection was lost or the commit is in doubt: the outcome is unknown. Or if the
+        :raises Unavailable: if the connection was lost or the standby did not confirm the commit: the outcome is unknown. Or if the
             server takes no writes any more: nothing was done, and the connection is closed.
         :raises Locked: if a lock was waited for longer than `lock_timeout` says, or in a circle; nothing was done.
         :raises DatabaseError: any other error of Postgres; nothing was done.
@@ -278,7 +278,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self._prepared_names.add(statement.name)
 
     async def _begin(self) -> None:
-        self.commit_doubted = False
+        self.is_unconfirmed = False
         self._queries += 1
         if self._queries >= FIRST_REPLAN and self._queries & (self._queries - 1) == 0:
             await self._discard_plans()
@@ -303,7 +303,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         return _refusal(error)
 
     def _check_confirmed(self) -> None:
-        if self.commit_doubted:
+        if self.is_unconfirmed:
             raise Unavailable("Postgres", self.where, "committed, but the standby did not confirm it")
 
     async def _discard_plans(self) -> None:

@@ -142,11 +142,11 @@ class Pool:
                 raise Unavailable("Postgres", connection.where, f"no answer within {scope.deadline - began:.3g} s")
             except Unavailable:
                 # If neither is so, Postgres itself has said that nothing was done: its disk is full, say.
-                if scope.cancelled_caught or connection.commit_doubted or not connection.is_idle:
-                    self._doubt(sql, connection, began)
+                if scope.cancelled_caught or connection.is_unconfirmed or not connection.is_idle:
+                    self._note_unknown_outcome(sql, connection, began)
                 raise
             except trio.Cancelled:
-                self._doubt(sql, connection, began)
+                self._note_unknown_outcome(sql, connection, began)
                 raise
             finally:
                 self._scopes.discard(scope)
@@ -192,7 +192,7 @@ class Pool:
         if scope.cancelled_caught:
             raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
 
-    def _doubt(self, sql: str, connection: PostgresConnection, began: float) -> None:
+    def _note_unknown_outcome(self, sql: str, connection: PostgresConnection, began: float) -> None:
         """The one place that notes what may have been committed though its writer was not told so."""
         if sql_files.writes(sql):
             # A connection that is idle has no statement under way: what it was asked last has ended, either way.

@@ -26,9 +26,9 @@ from tests.checker.history import (
     History,
     Logged,
     Marked,
-    Member,
     MessageView,
     Opened,
+    ParticipantChange,
     Pushed,
     Shown,
     Stored,
@@ -507,7 +507,7 @@ class _Presences:
         might = not event.is_known and self._shows.get(event.conversation, False)
         self._shows[event.conversation] = event.joiners_see_all or might
 
-    def change(self, event: Member) -> None:
+    def change(self, event: ParticipantChange) -> None:
         key = (event.user, event.conversation)
         if not event.is_added:
             if event.is_known:
@@ -525,14 +525,16 @@ class _Presences:
 
 def _absences(history: History) -> dict[tuple[str, str], list[_Span]]:
     """When somebody certainly took no part. Changes of one conversation's people were made one after the other."""
-    presences = _Presences({each.user for each in history.of(View)} | {each.user for each in history.of(Member)})
+    presences = _Presences(
+        {each.user for each in history.of(View)} | {each.user for each in history.of(ParticipantChange)}
+    )
     for event in history.events:
         match event:
             case Opened():
                 presences.open(event)
             case Shown():
                 presences.show(event)
-            case Member():
+            case ParticipantChange():
                 presences.change(event)
             case _:
                 pass

@@ -16,7 +16,7 @@ from tests.checker.history import (
     History,
     Logged,
     Marked,
-    Member,
+    ParticipantChange,
     Pushed,
     Stored,
     View,
@@ -94,7 +94,7 @@ def _swapped_on_the_wire(history: History) -> History:
 
 def _leaked(history: History) -> History:
     """A message that was sent after somebody was removed came to a device of theirs."""
-    removed = _some(history, Member)
+    removed = _some(history, ParticipantChange)
     assert (removed.user, removed.is_added) == (REMOVED, False)
     sent = _some(history, Acked, lambda each: each.began > removed.at)
     leak = Logged(sent.at, "user2.0", REMOVED, GROUP, sent.seq, sent.message, sent.user, sent.content, 0)
@@ -103,7 +103,7 @@ def _leaked(history: History) -> History:
 
 def _written_by_a_stranger(history: History) -> History:
     """Somebody who was removed sent a message, and it was taken."""
-    removed = _some(history, Member)
+    removed = _some(history, ParticipantChange)
     sent = _some(history, Acked, lambda each: each.began > removed.at)
     return _with(history, sent, replace(sent, user=REMOVED))
 

@@ -91,8 +91,8 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """Somebody takes part from now on, or no more. `is_known` is false if the answer was lost."""
+class ParticipantChange:
+    """A user takes part from now on, or has left. `is_known` is false if the answer was lost."""
 
     at: float
     began: float
@@ -299,7 +299,7 @@ Event: TypeAlias = (
     | Edited
     | TriedDelete
     | Deleted
-    | Member
+    | ParticipantChange
     | Shown
     | Blocked
     | Logged

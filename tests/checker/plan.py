@@ -50,7 +50,9 @@ class Kind(StrEnum):
     KILL = "kill"  # place: node; pick: for how long
     STOP = "stop"  # place: node
     FLUSH = "flush"
-    DOUBT = "doubt"  # place: a node, or the process for HTTP: what Postgres answers next is lost, whatever was asked
+    UNKNOWN = (
+        "unknown"  # place: a node, or the process for HTTP: what Postgres answers next is lost, whatever was asked
+    )
     LIFETIME = "lifetime"  # flag: messages live for a time; of groups and direct conversations
 
 
@@ -78,7 +80,7 @@ WEIGHTS: Final = {
     Kind.KILL: 5,
     Kind.STOP: 3,
     Kind.FLUSH: 2,
-    Kind.DOUBT: 8,
+    Kind.UNKNOWN: 8,
     Kind.LIFETIME: 5,
 }
 """How often each comes, in relation to the others."""

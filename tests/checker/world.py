@@ -22,7 +22,7 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.retention import move_floors, unannounced
 from tests.checker.devices import Device, Recorder, listen, picked
-from tests.checker.history import Blocked, Fault, Member, Opened, Shown
+from tests.checker.history import Blocked, Fault, Opened, ParticipantChange, Shown
 from tests.checker.plan import DEVICES, NODES, USERS, Kind, Step
 from tests.faults import flush_redis
 from tests.people import make_contacts, new_device, new_user
@@ -167,7 +167,7 @@ class World:
             Kind.KILL: self._kill,
             Kind.STOP: self._stop,
             Kind.FLUSH: self._flush,
-            Kind.DOUBT: self._doubt,
+            Kind.UNKNOWN: self._lose_answer,
             Kind.LIFETIME: self._set_lifetime,
         }
         await steps[step.kind](step)
@@ -229,7 +229,7 @@ class World:
         if status == 204 or status >= 500:
             is_known = status == 204
             name = f"user{other}"
-            recorder.add(Member(recorder.now(), began, place.name, name, is_added, is_known))
+            recorder.add(ParticipantChange(recorder.now(), began, place.name, name, is_added, is_known))
             (place.participants.add if is_added else place.participants.discard)(other)
             if not is_added:
                 place.admins.discard(other)
@@ -354,7 +354,7 @@ class World:
         self._note("Redis is flushed")
         await trio.to_thread.run_sync(flush_redis, self._redis_url)
 
-    async def _doubt(self, step: Step) -> None:
+    async def _lose_answer(self, step: Step) -> None:
         """What a process asks Postgres next it does not learn the outcome of, with each of its connections."""
         number = step.place % len(self._proxies)
         self._note(f"{'the web process' if number == NODES else f'node{number}'} loses what Postgres answers")

@@ -1,6 +1,6 @@
 """store/schema.sql: the whole schema, as the migrations leave it. `python -m tests.store.make_schema` writes it.
 
-The structure comes from Postgres' catalogues, after all migrations; the comments and the order of the tables come from
+The structure comes from Postgres' catalogs, after all migrations; the comments and the order of the tables come from
 the migrations' text. pg_dump is no help: it knows no comments of SQL files, and takes each table apart.
 """
 

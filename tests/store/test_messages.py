@@ -289,7 +289,7 @@ async def test_temp_ids_of_two_senders_do_not_meet(pool: Pool, nodes: list[Node]
     assert [committed(outcome).seq for outcome in await nodes[0].send(*batch)] == [1, 2, 3, 4]
 
 
-async def test_retry_in_one_batch_with_a_refused_twin_gets_the_first_answer(
+async def test_retry_in_one_batch_with_a_refused_duplicate_gets_the_first_answer(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
     """Another message under its temp_id stands before it in the batch and is refused, for reasons of its own."""

@@ -415,7 +415,7 @@ async def test_every_table_that_grows_is_full_here(single: Pool) -> None:
 
 
 UNSEEN = {
-    "analytics.note_storage": "reads the catalogue",
+    "analytics.note_storage": "reads pg_class",
     "marks.behind": "of marks whose conversations are locked",
     "history.begin": "an operator's, who has stopped everything else",
     "history.current": "an operator's",

@@ -369,9 +369,9 @@ async def test_a_stay_without_messages_takes_the_place_of_no_other(pool: Pool, p
     device = Mailbox(alice.user)
     await catch_up(pool, device)
     for change in (participants.remove, participants.add, participants.remove):
-        membership = await change(pool, alice.user, group, bob.user)
-        if membership.stay is not None:
-            device.take(Departed(group, [bob.user], membership.version, None, [membership.stay]))
+        changed = await change(pool, alice.user, group, bob.user)
+        if changed.stay is not None:
+            device.take(Departed(group, [bob.user], changed.version, None, [changed.stay]))
         else:
             device.learn(await conversations.one(pool, alice.user, group))
     await mark(pool, [[Mark(bob.user, group, 1, 1)]])

@@ -207,8 +207,8 @@ async def test_a_lifetime_holds_from_when_it_is_set_for_what_was_there_and_until
     pool: Pool, alice: Credentials, talk: bytes
 ) -> None:
     assert await move(pool) == Moves(0, 0)
-    membership, settings = await participants.change_settings(pool, alice.user, talk, lifetime_s=50 * DAY_S)
-    assert (membership.is_new, settings.lifetime_s, settings.first_seq) == (True, 50 * DAY_S, 1)
+    changed, settings = await participants.change_settings(pool, alice.user, talk, lifetime_s=50 * DAY_S)
+    assert (changed.is_new, settings.lifetime_s, settings.first_seq) == (True, 50 * DAY_S, 1)
     assert (await conversations.one(pool, alice.user, talk)).lifetime_s == 50 * DAY_S
     assert not (await participants.change_settings(pool, alice.user, talk, lifetime_s=50 * DAY_S))[0].is_new
     assert await move(pool) == Moves(1, 1)
@@ -230,8 +230,8 @@ async def test_of_a_group_administrators_set_the_lifetime_and_of_two_either(
         with pytest.raises(NotAParticipant):
             await participants.change_settings(pool, carol.user, each, lifetime_s=60)
     for seconds, each in ((60, alice), (90, bob)):
-        membership, settings = await participants.change_settings(pool, each.user, direct, lifetime_s=seconds)
-        assert (sorted(membership.participants), settings.lifetime_s) == (sorted([alice.user, bob.user]), seconds)
+        changed, settings = await participants.change_settings(pool, each.user, direct, lifetime_s=seconds)
+        assert (sorted(changed.participants), settings.lifetime_s) == (sorted([alice.user, bob.user]), seconds)
     with pytest.raises(NotAParticipant):
         await participants.change_settings(pool, alice.user, direct, name="Two")
 
@@ -244,14 +244,14 @@ async def test_who_is_blocked_lets_disappear_what_they_see_themselves(
     await say(pool, direct, alice, 5)
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     for lifetime_s in (0, 86400, 60):
-        membership, settings = await participants.change_settings(pool, bob.user, direct, lifetime_s=lifetime_s)
-        assert membership.is_new == (lifetime_s > 0)
+        changed, settings = await participants.change_settings(pool, bob.user, direct, lifetime_s=lifetime_s)
+        assert changed.is_new == (lifetime_s > 0)
         assert (
             settings.lifetime_s == (await conversations.one(pool, bob.user, direct)).lifetime_s == (lifetime_s or None)
         )
         assert (await conversations.one(pool, alice.user, direct)).lifetime_s is None
-        if membership.others_settings is not None:
-            assert membership.others_settings.lifetime_s is None
+        if changed.others_settings is not None:
+            assert changed.others_settings.lifetime_s is None
     await pool.fetch("update messages set created = created - interval '61 s' where seq <= 3")
     await pool.fetch("update expiries set oldest = oldest - interval '61 s', due = due - interval '61 s'")
     await move(pool)

@@ -689,7 +689,7 @@ async def test_of_a_group_of_many_no_profiles_are_told_and_of_a_group_of_fewer_a
 
     async def next_change() -> None:
         if stays:
-            # What is pushed live for these changes is `tests/server/test_membership.py`'s.
+            # What is pushed live for these changes is `tests/server/test_participants.py`'s.
             await device.catch_up()
             await device.stay()
         await device.catch_up()

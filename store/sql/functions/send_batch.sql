@@ -45,14 +45,14 @@ begin
         end if;
     end if;
     stamp := clock_timestamp();
-    -- A later statement has a new snapshot: what committed while we waited for the locks is seen, twins included.
+    -- A later statement has a new snapshot: what committed while we waited for the locks is seen, duplicates included.
     return query
     with input as (
         select * from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type,
                              p_content, p_nonce, p_ephemeral_public_key, p_reply_to)
             with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                  content, nonce, ephemeral_public_key, reply_to, n)
-    ), twin as (
+    ), duplicate as (
         select i.n, s.seq, s.message_id, s.created,
                s.digest = i.digest and s.conversation_id = i.conversation_id as same
         from input i join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id
@@ -64,7 +64,7 @@ begin
         from input i
         join conversations c on c.id = i.conversation_id
         join participants p on p.conversation_id = i.conversation_id and p.user_id = i.sender_id
-        where not exists (select from twin t where t.n = i.n)
+        where not exists (select from duplicate t where t.n = i.n)
           and (locked is null or i.conversation_id <> all(locked))
           and (i.reply_to is null or i.reply_to > greatest(p.joined_seq, c.floor_seq) and i.reply_to <= c.last_seq)
         window in_conversation as (partition by i.conversation_id order by i.n)
@@ -126,7 +126,7 @@ begin
                (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end
     from input i
     left join numbered b on b.n = i.n
-    left join twin t on t.n = i.n
+    left join duplicate t on t.n = i.n
     left join conversations c on c.id = i.conversation_id
     order by i.n;
 end $$;

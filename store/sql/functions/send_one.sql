@@ -6,7 +6,7 @@ create or replace function send_one(
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     conversation record;
-    twin record;
+    duplicate record;
     floor bigint;
     stamp timestamptz;
     silent boolean;
@@ -28,13 +28,13 @@ begin
     if p_known_version <> recipients_version then
         participant_ids := (select array_agg(p.user_id) from participants p where p.conversation_id = p_conversation);
     end if;
-    select s.seq, s.message_id, s.created, s.digest = p_digest and s.conversation_id = p_conversation as same into twin
+    select s.seq, s.message_id, s.created, s.digest = p_digest and s.conversation_id = p_conversation as same into duplicate
     from sends s where s.sender_id = p_sender and s.temp_id = p_temp_id;
     if found then
-        outcome := case when twin.same then 'again' else 'conflict' end;
-        seq := twin.seq;
-        id := twin.message_id;
-        created := (extract(epoch from twin.created) * 1000000)::bigint;
+        outcome := case when duplicate.same then 'again' else 'conflict' end;
+        seq := duplicate.seq;
+        id := duplicate.message_id;
+        created := (extract(epoch from duplicate.created) * 1000000)::bigint;
         return;
     end if;
     if p_reply_to is not null then

@@ -23,7 +23,7 @@ from client.http import Credentials
 from client.mailbox import Mailbox
 from protocol.frames import Cursor, Presence, Push
 from server.cluster import cursor_advance as cursor_advance_module
-from server.cluster import unknown_outcomes as doubts_module
+from server.cluster import unknown_outcomes as outcomes_module
 from server.cluster.presence import GRACE_S
 from store import conversations, participant_lists
 from store.errors import Unavailable
@@ -345,8 +345,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.5)
     monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.2)
     monkeypatch.setattr(postgres_module, "CONNECT_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(doubts_module, "FIRST_LOOK_S", 0.2)
-    monkeypatch.setattr(doubts_module, "LOOK_S", 0.5)
+    monkeypatch.setattr(outcomes_module, "FIRST_LOOK_S", 0.2)
+    monkeypatch.setattr(outcomes_module, "LOOK_S", 0.5)
     monkeypatch.setattr(cursor_advance_module, "SETTLE_S", 3.0)
     monkeypatch.setattr(cursor_advance_module, "INTERVAL_S", 3.2)
 

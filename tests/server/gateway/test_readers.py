@@ -46,9 +46,9 @@ async def test_notices_of_who_reads_or_writes_are_looked_at_soon_and_nobody_else
     async with (
         open_node(pool.url, redis_url) as node,
         node.open_websocket(bob.token) as reader,
-        node.open_websocket(carol.token) as taker,
+        node.open_websocket(carol.token) as receiver,
     ):
-        assert Done(1) in await taker.ask(MarkDelivered(1, [(other, 1)]))
+        assert Done(1) in await receiver.ask(MarkDelivered(1, [(other, 1)]))
         if does == "reads":
             assert Done(1) in await reader.ask(MarkRead(1, [(direct, 1)]))
         else:

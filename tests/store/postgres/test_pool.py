@@ -283,7 +283,7 @@ async def test_commit_whose_wait_for_the_standby_was_cancelled_is_no_success(
 
         nursery.start_soon(insert)
         await wait_until(cancelled, "the commit waits for its standby")
-    # The doubt was that commit's alone: the connection is as good as before.
+    # That commit alone was unconfirmed: the connection is as good as before.
     assert await standby_awaited.fetch("select n from kept") == [(1,)]
     assert standby_awaited.statistics().connects == 1
 
@@ -298,13 +298,13 @@ async def test_own_deadline_during_the_wait_for_the_standby_is_unavailable(
     assert await standby_awaited.fetch("select count(*) from kept") == [(1,)]
 
 
-WRITE, READ = "insert into doubted values (1)", "select 1"
+WRITE, READ = "insert into unconfirmed values (1)", "select 1"
 
 
 @pytest.fixture
 async def outcomes(fragile_pool: Pool) -> list[UnknownOutcome]:
     """What was noted of `fragile_pool`, which has one idle connection and a table."""
-    await fragile_pool.fetch("create table if not exists doubted (n int check (n < 5))")
+    await fragile_pool.fetch("create table if not exists unconfirmed (n int check (n < 5))")
     noted: list[UnknownOutcome] = []
     fragile_pool.on_unknown_outcome = noted.append
     return noted
@@ -351,7 +351,7 @@ async def test_of_a_write_that_postgres_refuses_or_that_was_never_sent_the_outco
     fragile_postgres: Postgres, fragile_pool: Pool, outcomes: list[UnknownOutcome]
 ) -> None:
     with pytest.raises(DatabaseError):
-        await fragile_pool.fetch("insert into doubted values (6)")
+        await fragile_pool.fetch("insert into unconfirmed values (6)")
     async with fragile_pool.connection() as connection:
         connection.close_now()
     await trio.to_thread.run_sync(fragile_postgres.kill)
@@ -369,7 +369,7 @@ async def test_an_idle_connection_has_no_process_that_may_still_be_at_it(
     """It has answered the request to cancel, one way or the other; it is used again, so its process goes on."""
     monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.1)
     with pytest.raises(Unavailable, match="no answer within"):
-        await fragile_pool.fetch("insert into doubted select 1 from pg_sleep(60)")
+        await fragile_pool.fetch("insert into unconfirmed select 1 from pg_sleep(60)")
     assert [each.backend for each in outcomes] == [None]
 
 
