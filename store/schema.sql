@@ -726,22 +726,22 @@ create table migrations (
 
 -- Functions, each in store/sql/functions/, in a file of its name.
 
--- A request is none any more: the user takes part as everybody does.
+-- A user accepts a request and takes part like every participant.
 -- accept_request(p_user uuid, p_conversation uuid, out outcome text, out participant_ids uuid[], out
 --     participants_version bigint) returns record
 
--- A user knows another one from now on: what the other one asks is accepted.
+-- A user makes another user a contact.
 -- add_contact(p_user uuid, p_other uuid, out outcome text, out accepted uuid[]) returns record
 
--- The direct conversation of two users: made if there is none.
+-- The direct conversation of two users, which is made if there is none.
 -- add_direct(p_conversation uuid, p_user uuid, p_other uuid, p_limit integer, out outcome text, out conversation uuid,
 --     out wait_s double precision) returns record
 
--- A group with its first participants, of whom one is its administrator.
+-- A group with its first participants.
 -- add_group(p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit integer, out outcome text, out
 --     refused uuid[], out wait_s double precision) returns record
 
--- A user wants to be told in this way, too.
+-- Adds a notifier of a user.
 -- add_notifier(p_id uuid, p_user uuid, p_device uuid, p_kind text, p_target jsonb, p_target_hash bytea, p_limit
 --     integer, out outcome text, out id uuid) returns record
 
@@ -749,105 +749,102 @@ create table migrations (
 -- add_participant(p_user uuid, p_conversation uuid, p_other uuid, p_limit integer, p_starts integer, out outcome text,
 --     out participant_ids uuid[], out participants_version bigint, out wait_s double precision) returns record
 
--- A worker says that these still run.
+-- A worker says that it still runs these jobs, and keeps its claims for p_claim_ms more.
 -- beat_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, is_cancelled boolean)
 
--- Begin another history: all cursors become foreign.
+-- Begins another history: every cursor that was issued before becomes foreign.
 -- begin_history() returns table(changed_table text, changed_rows bigint)
 
--- A conversation has another name, shows those who join later another part of what was said before, or lets its
--- messages live for another time; null leaves as it is, a lifetime of 0 s is none.
+-- Changes the name of a conversation, what later participants may read, or the lifetime of messages.
 -- change_conversation(p_user uuid, p_conversation uuid, p_name text, p_joiners_see_all boolean, p_lifetime_s integer,
 --     out outcome text, out participant_ids uuid[], out participants_version bigint, out name text, out floor_seq
 --     bigint, out joiners_see_all boolean, out lifetime_s integer, out settings_by uuid, out others_lifetime_s integer,
 --     out others_settings_by uuid) returns record
 
--- A worker begins to run these jobs.
+-- A worker begins to run jobs.
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
 --     payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint)
 
--- Up to which message nothing counts as unread for a participant, but for the conversation's floor.
+-- The base of a participant without the floor of the conversation: no message up to it counts as unread.
 -- count_base(p participants) returns bigint
 
--- A user begins a conversation with a stranger, or brings one into a group.
+-- Counts that a user begins a conversation with a stranger, or brings a stranger into a group.
 -- count_start(p_user uuid, p_limit integer, p_window_s double precision default 86400) returns double precision
 
--- A request is not wanted: nothing of the conversation comes any more, and nobody else is told.
+-- A user declines a request: nothing of the conversation comes from now on, and the others are not told.
 -- decline_request(p_user uuid, p_conversation uuid, out outcome text, out participants_version bigint) returns record
 
--- A message is gone for everyone: its content is erased, a tombstone stays.
+-- Deletes a message for everyone: its content is erased, and a tombstone stays.
 -- delete_message(p_user uuid, p_conversation uuid, p_seq bigint, out outcome text, out id uuid, out created bigint, out
 --     sender uuid, out participant_ids uuid[], out actor uuid) returns record
 
--- The first time after p_after at which it is that hour there.
+-- The first time after p_after at which it is p_hour o'clock in the zone.
 -- digest_after(p_hour integer, p_zone text, p_after timestamptz) returns timestamptz
 
--- A digest of the content of an edit: a repeat has the same.
+-- A digest of the content of an edit: a retry has the same.
 -- edit_digest(p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea) returns bytea
 
--- Other content for a message.
+-- Replaces the content of a message.
 -- edit_message(p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint, p_content_type text, p_content bytea,
 --     p_nonce bytea, p_ephemeral_public_key bytea, out outcome text, out id uuid, out created bigint, out revision
 --     bigint, out edited bigint, out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id
 --     uuid) returns record
 
--- Enqueue one, in the transaction of whatever it follows from.
+-- Enqueues a job, in the transaction of the commit that it follows from.
 -- enqueue(p_task text, p_payload jsonb, p_key text default null::text, p_delay_s double precision default 0,
 --     p_max_wait_s double precision default null::double precision, p_priority integer default 1) returns bigint
 
--- Enqueue one for Redis: as enqueue(), but a new one that is due at once counts as handed, for as long as the lease,
--- unless that is null.
+-- As enqueue(), for a caller that hands the job to Redis: a new job that is due now counts as handed for p_lease_s
+-- seconds, unless that is null.
 -- enqueue_at_once(p_task text, p_payload jsonb, p_key text, p_delay_s double precision, p_max_wait_s double precision,
 --     p_priority integer, p_lease_s double precision, out id bigint, out is_handed boolean) returns record
 
 -- The last message above p_floor that was created at p_until or before; p_floor if there is none.
 -- expired_upto(p_conversation uuid, p_floor bigint, p_last bigint, p_until timestamptz) returns bigint
 
--- The first seq above p_floor whose message the snapshot does not see; one above the last seq if there is none.
+-- The first seq above p_floor whose message the snapshot does not see; one above the last seq if it sees all.
 -- first_unseen(p_conversation uuid, p_floor bigint, p_snapshot pg_snapshot) returns bigint
 
--- The seq up to which a participant may read nothing: the conversation's floor, or the seq at which the participant
--- joined if that is greater.
+-- The floor of a participant: the participant may read nothing at or below it.
 -- floor_of(c conversations, p participants) returns bigint
 
--- The stays in a conversation that have ended: from when to when, the marks at the end, and who ended it (null: the
--- user).
+-- The stays in a conversation that have ended, as the participants see them: from which seq to which, the marks at the
+-- end, and the user who ended it (null: the user themselves).
 -- former_stays(p_conversation uuid) returns table(user_id uuid, since_seq bigint, left_seq bigint, delivered_seq
 --     bigint, read_seq bigint, removed_by uuid, departed timestamptz)
 
--- Whether a user has made another one a contact, also one whom they block by now: what the other one is refused, and
--- may begin, must not tell of the block.
+-- Whether a user has made another user a contact, also if they block that user by now: the block must not show in what
+-- the other user is refused, or may begin.
 -- has_added(p_user uuid, p_other uuid) returns boolean
 
--- A message is gone for one user.
+-- Deletes a message for one user.
 -- hide_message(p_user uuid, p_conversation uuid, p_seq bigint, out outcome text, out id uuid, out created bigint, out
 --     sender uuid, out actor uuid) returns record
 
--- Which history the numbers of transactions in cursors are of.
+-- The id of the history that numbers of transactions in cursors belong to.
 -- history_id() returns text
 
--- Users whose devices hold a message, or may read it: they are told when it changes.
+-- The users whose devices hold a message or may read it: they are told when it changes.
 -- holders_of(m messages) returns uuid[]
 
--- Notices for a user that are put off are due at once: what they wait for may be over.
+-- A user's notices that were put off are due now: the reason for waiting may be over.
 -- hurry_notices(p_user uuid) returns void
 
--- Whether a user blocks another one.
+-- Whether a user blocks another user.
 -- is_blocked(p_user uuid, p_other uuid) returns boolean
 
--- Whether a participant shows nobody how far the messages of the other one have come: in a direct conversation with
--- somebody whom they block.
+-- Whether a user blocks the other user of a direct conversation.
 -- is_blocker(c conversations, p_user uuid) returns boolean
 
--- Whether a participant shows nobody how far messages have come: in a request, and in a direct conversation while one
--- of the two blocks the other.
+-- Whether a participant shows no marks to the others: in a request, and in a direct conversation while one of the two
+-- blocks the other.
 -- is_private(c conversations, p participants) returns boolean
 
--- Blocking is kept with the contact and, for sends, with the direct conversation.
+-- Makes changes about one pair of users wait for each other.
 -- lock_pair(p_user uuid, p_other uuid) returns void
 
--- What one user begins (conversations, places in groups), and others' blocking of that user, come one after the other:
--- whoever comes second sees the first.
+-- Puts what a user begins (conversations, places in groups) before or after other users' blocking of that user: the
+-- later transaction sees the earlier one.
 -- lock_starts(p_user uuid, p_is_blocking boolean) returns void
 
 -- A token for a mail, of 256 bits.
@@ -856,41 +853,41 @@ create table migrations (
 -- An attachment that loses its message is orphaned at once, however young it is.
 -- mark_orphaned() returns trigger
 
--- What an administrator of a group may do is done by anybody while it shows none.
+-- Whether a user may do in a group what its administrators may do: every participant may while the group shows no
+-- administrator.
 -- may_change(p_conversation uuid, p_user uuid) returns boolean
 
--- Look at conversations in which a message's time may have come, those first that have waited longest, and move the
--- floors of those in which it has.
+-- Looks at conversations in which messages may have expired, those that have waited longest first, and moves the floors
+-- of those in which some have.
 -- move_floors(p_days double precision, p_archives boolean, p_limit integer, out looked_at integer, out moved integer)
 --     returns record
 
 -- A new conversation gets its row in expiries.
 -- note_expiry() returns trigger
 
--- A user has set something for themselves: the devices of that user are to be told.
+-- Counts and stamps a change of a user's own settings in the table users, so that the user's devices are told.
 -- note_own_settings() returns trigger
 
--- Another version of a conversation's list of participants, or of its settings; the list of those who get its messages.
+-- Gives a conversation the next version of its list of participants, or of its settings.
 -- note_participants(p_conversation uuid) returns uuid[]
 
--- A message was edited or deleted: syncs find it by the transaction that wrote this.
+-- Stamps a message that was edited or deleted: syncs find it by the transaction that wrote this row.
 -- note_revision(p_conversation uuid, p_seq bigint, p_digest bytea default null::bytea, p_edited timestamptz default
 --     null::timestamptz) returns void
 
--- A user has set something that stands in a table of its own: the devices of that user are to be told.
+-- Counts and stamps a change of what a user has set in a table of its own, so that the user's devices are told.
 -- note_set_beside() returns trigger
 
--- A message does not count as unread any more for some users, where it lies above their base.
+-- A message stops counting as unread for some users, where it lies above their base.
 -- note_uncounted(p_conversation uuid, p_seq bigint, p_users uuid[]) returns void
 
--- A user who was withheld from a conversation takes part in it, by an act of their own; nothing from before is for
--- them.
+-- A withheld user takes part in the conversation, by an act of their own; they may read no message from before.
 -- open_withheld(p_conversation uuid, p_user uuid) returns boolean
 
 -- A message that is deleted for everyone loses its attachments.
 -- orphan_attachments() returns trigger
 
--- A user gives an address, or says anew what is wanted there.
+-- Sets the address of a user and the mails that the user wants.
 -- put_email(p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour integer,
 --     p_zone text, p_lifetime_s double precision, p_window_s double precision, p_most integer, p_most_others integer,
 --     out outcome text, out wait_s double precision) returns record
@@ -901,18 +898,16 @@ create table migrations (
 --     timestamptz, reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent
 --     boolean)
 
--- The users for whom a message is: all who took part when it was sent, but for its sender; and how far they have come
--- with it.
+-- The recipients of a message, and their marks: all users who took part when it was sent, other than its sender.
 -- recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid) returns table(user_id uuid, delivered_seq bigint,
 --     read_seq bigint)
 
--- A participant leaves a group (p_user and p_other are the same), or an administrator removes one.
+-- A participant leaves a group (p_user and p_other are the same), or an administrator removes a participant.
 -- remove_participant(p_user uuid, p_conversation uuid, p_other uuid, out outcome text, out participant_ids uuid[], out
 --     participants_version bigint, out since_seq bigint, out left_seq bigint, out delivered_seq bigint, out read_seq
 --     bigint, out heir uuid, out was_participant boolean) returns record
 
--- How many requests wait for a user whose first message is unread: in a notice each counts as one message, whatever
--- follows.
+-- The number of requests whose first message a user has not read.
 -- requests_waiting(p_user uuid) returns bigint
 
 -- A batch of sends, one row of each argument per send: one call, one transaction, one round trip.
@@ -927,11 +922,11 @@ create table migrations (
 --     bigint, out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint, out
 --     participant_ids uuid[]) returns record
 
--- outcome: 'changed', 'again', 'unknown' (no such user).
+-- A user blocks another user, or ends the block.
 -- set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean, out outcome text, out shown uuid[],
 --     out declined uuid[]) returns record
 
--- What others see of a user changes; null leaves as it is, a display name of '' takes it away.
+-- Changes the profile and the settings of a user.
 -- set_profile(p_user uuid, p_display_name text, p_gives_receipts boolean, p_shows_presence boolean, p_messages_from
 --     text, p_groups_from text, out display_name text, out revision integer, out gives_receipts boolean, out
 --     shows_presence boolean, out messages_from text, out groups_from text, out is_renamed boolean, out
@@ -941,59 +936,54 @@ create table migrations (
 -- set_role(p_user uuid, p_conversation uuid, p_other uuid, p_role text, out outcome text, out participant_ids uuid[],
 --     out participants_version bigint) returns record
 
--- Runs have ended.
+-- Records the ends of runs.
 -- settle_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[],
 --     p_tracebacks text[], p_worker text) returns void
 
--- Who deleted a message for everyone, as a user is shown it; null where that was its sender (strict: nothing is looked
--- up), or where the user had deleted it before: that tombstone was final.
+-- The administrator who deleted a message for everyone, as a user is shown it.
 -- shown_deleter(p_deleted_by uuid, p_conversation uuid, p_seq bigint, p_user uuid) returns uuid
 
--- Whether a user takes what p_other begins, by the user's setting.
+-- Whether a setting (users.messages_from, users.groups_from) lets another user begin a conversation.
 -- takes_from(p_setting text, p_is_contact boolean) returns boolean
 
--- The time in milliseconds that a temp_id holds, if it is a UUID of version 7 (RFC 9562).
+-- The time in a temp_id that is a UUID of version 7 (RFC 9562), in milliseconds since 1970; null in any other.
 -- temp_id_ms(temp_id uuid) returns bigint
 
--- Who is told that a user types in a conversation, and the user; nobody: the user takes no part.
+-- The users who are told that a user types in a conversation, and the user; null if the user takes no part.
 -- typing_to(p_conversation uuid, p_user uuid) returns uuid[]
 
 -- By how much participants.uncounted shrinks when the base of a participant moves from p_after to p_upto.
 -- uncounted_between(p_conversation uuid, p_user uuid, p_after bigint, p_upto bigint) returns bigint
 
 -- The messages above p_after up to p_upto that never count as unread for a user: deleted for everyone, deleted by the
--- user for themselves, or sent by somebody whom the user blocked.
+-- user, or sent by a user whom they blocked.
 -- uncounted_seqs(p_conversation uuid, p_user uuid, p_after bigint, p_upto bigint) returns setof bigint
 
--- How many messages of a conversation a participant has not read, without counting messages: who sends has read, so all
--- that lies above the base was sent by others; `uncounted` of it does not count.
+-- The number of messages that a participant has not read, without counting messages.
 -- unread_count(c conversations, p participants) returns bigint
 
--- A user's unread messages, as the list of conversations counts them, in conversations that want notices; not those of
--- requests.
+-- The number of a user's unread messages, as the list of conversations shows them, and of conversations that have any.
 -- unread_of(p_user uuid, out unread bigint, out conversations bigint) returns record
 
--- Whether a snapshot does not see what a transaction wrote; what is older than such numbers, everybody has seen.
+-- Whether a snapshot does not see what a transaction wrote.
 -- unseen(p_changed xid8, p_snapshot pg_snapshot) returns boolean
 
--- The messages of some conversations that a snapshot does not see: those that were added, edited or deleted since, as
--- p_user may see them; conversation after conversation as given, in order of seq.
+-- The messages of some conversations that a snapshot does not see, as p_user may read them: those that were added,
+-- edited or deleted since.
 -- unseen_messages(p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[],
 --     p_limit integer, p_bytes bigint) returns table(conversation uuid, seq bigint, id uuid, created bigint, sender
 --     uuid, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision integer, edited bigint,
 --     reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean)
 
--- Somebody has a token that was sent to an address.
+-- A user shows the token that was sent to an address.
 -- verify_email(p_hash bytea, out outcome text) returns text
 
--- What waits for a user, as notices go by it.
+-- The messages that wait for a user, as notices use them.
 -- waiting_of(p_user uuid, p_read_after interval, out is_undelivered boolean, out unread_by uuid[], out oldest
 --     timestamptz, out newest timestamptz, out delivered bigint, out read bigint) returns record
 
--- Whether messages of a conversation cause notices for a participant: the one place that says so, for the ends of both
--- windows, for what a notice says, and for whether it has become pointless.
+-- Whether messages of a conversation cause notices for a participant.
 -- wants_notices(p participants) returns boolean
 
--- A participant gets nothing of a conversation any more, and the others see no change; the caller has locked the
--- conversation.
+-- A participant gets nothing of a conversation from now on, and the others see no change.
 -- withhold(p_conversation uuid, p_user uuid) returns void

@@ -1,5 +1,10 @@
--- A request is none any more: the user takes part as everybody does. How far messages were delivered is shown from now on.
--- outcome: 'accepted', 'again' (it is none), 'stranger'.
+-- A user accepts a request and takes part like every participant. From now on the others see how far messages were
+-- delivered.
+-- outcome:
+--   'accepted'
+--   'again': it is no request
+--   'stranger': the user takes no part in the conversation
+-- participant_ids: with 'accepted', all participants.
 create or replace function accept_request(p_user uuid, p_conversation uuid, out outcome text, out participant_ids uuid[], out participants_version bigint)
 language plpgsql as $$
 begin

@@ -1,5 +1,9 @@
--- A user knows another one from now on: what the other one asks is accepted.
--- outcome: 'added', 'again', 'unknown' (no such user). accepted: conversations that were requests.
+-- A user makes another user a contact. Requests of the other user are accepted at once.
+-- outcome:
+--   'added'
+--   'again': the other user was a contact already
+--   'unknown': there is no such user, or it is the user
+-- accepted: the conversations that were requests.
 create or replace function add_contact(p_user uuid, p_other uuid, out outcome text, out accepted uuid[]) language plpgsql as $$
 declare
     asked uuid;

@@ -1,8 +1,15 @@
--- The direct conversation of two users: made if there is none. The other one is asked, unless the opener is a contact; who blocks
--- the opener is withheld from it, which the opener cannot tell apart.
+-- The direct conversation of two users, which is made if there is none. The other user is asked to accept it unless
+-- p_user is their contact. If the other user blocks p_user, the other user is withheld from it, and p_user sees no
+-- difference.
 --
--- outcome: 'made'; 'found'; 'opened' (it was there, and p_user was withheld from it); or why not: 'unknown' (no such user),
--- 'refused' (p_other takes no messages from p_user), 'limited' (p_user has begun too many, and may again in wait_s).
+-- p_limit: how many conversations with strangers p_user may begin in 24 hours.
+-- outcome:
+--   'made'
+--   'found'
+--   'opened': p_user was withheld from it and takes part now
+--   'unknown': there is no user p_other
+--   'refused': p_other takes no messages from p_user
+--   'limited': p_user has begun p_limit conversations; the next may begin in wait_s seconds
 create or replace function add_direct(
     p_conversation uuid, p_user uuid, p_other uuid, p_limit int,
     out outcome text, out conversation uuid, out wait_s float8

@@ -1,8 +1,14 @@
--- A group with its first participants, of whom one is its administrator. Those who do not know the administrator are asked; who
--- blocks the administrator is withheld from it, which nobody can tell apart.
+-- A group with its first participants. p_admin is one of them and becomes the administrator. Users who do not have
+-- p_admin as a contact are asked to accept. Users who block p_admin are withheld from the group, and the others see no
+-- difference.
 --
--- outcome: 'made', or why not: 'unknown' (there is no such user), 'refused' (these take no groups from p_admin), 'limited'
--- (p_admin has begun too many, and may again in wait_s).
+-- p_users: the participants, each once.
+-- p_limit: how many conversations with strangers p_admin may begin in 24 hours.
+-- outcome:
+--   'made'
+--   'unknown': one of the users does not exist
+--   'refused': the users in refused take no groups from p_admin
+--   'limited': p_admin has begun p_limit conversations; the next may begin in wait_s seconds
 create or replace function add_group(
     p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit int,
     out outcome text, out refused uuid[], out wait_s float8

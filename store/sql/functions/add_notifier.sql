@@ -1,6 +1,13 @@
--- A user wants to be told in this way, too. Under the same hash it is the same notifier, with a new target. A device at a
--- push service is its last user's: others lose it.
--- outcome: 'added', 'again', or why not: 'full', 'revoked' (the device).
+-- Adds a notifier of a user. A notifier with the same hash gets the new target instead. A device at a push service
+-- belongs to the user who added it last: other users lose it.
+--
+-- p_target_hash: SHA-256 of what identifies the target (store/notifiers.py).
+-- p_limit: the most notifiers of one user.
+-- outcome:
+--   'added'
+--   'again': the notifier was there already
+--   'full': the user has p_limit notifiers
+--   'revoked': the device is revoked
 create or replace function add_notifier(
     p_id uuid, p_user uuid, p_device uuid, p_kind text, p_target jsonb, p_target_hash bytea, p_limit int,
     out outcome text, out id uuid
@@ -8,7 +15,7 @@ create or replace function add_notifier(
 declare
     former notifiers;
 begin
-    -- Those of one user come one after the other: the limit counts what the others have committed.
+    -- Calls for one user wait for each other, so the limit counts what earlier calls have committed.
     perform from users u where u.id = p_user for no key update;
     if p_device is not null then
         perform from devices d where d.id = p_device and d.user_id = p_user and d.revoked is null for share;

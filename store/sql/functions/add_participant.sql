@@ -1,10 +1,19 @@
--- A user becomes a participant of a group. The conversation is locked, which puts the change before or after each message;
--- lists of its participants are of another version from then on. Who does not know p_user is asked. Who blocks p_user, or has left by
--- themselves and does not know p_user, is withheld from it, which nobody else can tell apart.
+-- A user becomes a participant of a group. The lock on the conversation puts the change before or after each message,
+-- and lists of participants from before have an older version. p_other is asked to accept unless p_user is their
+-- contact. p_other is withheld if they block p_user, or have left by themselves and p_user is not their contact; the
+-- others see no difference.
 --
--- outcome: 'changed', 'again' (it was so already), or why not: 'stranger' (p_user takes no part, or there is no such group),
--- 'forbidden' (p_user is no administrator), 'unknown' (there is no user p_other), 'full' (p_limit take part), 'refused' (p_other
--- takes no groups from p_user), 'limited' (p_user has brought too many strangers, and may again in wait_s).
+-- p_limit: the most participants of a group.
+-- p_starts: how many strangers p_user may bring in 24 hours.
+-- outcome:
+--   'changed'
+--   'again': p_other takes part already
+--   'stranger': p_user takes no part, or there is no such group
+--   'forbidden': p_user is no administrator
+--   'unknown': there is no user p_other
+--   'full': p_limit users take part
+--   'refused': p_other takes no groups from p_user
+--   'limited': p_user has brought p_starts strangers, and may bring the next in wait_s seconds
 create or replace function add_participant(
     p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int,
     out outcome text, out participant_ids uuid[], out participants_version bigint, out wait_s float8
@@ -32,7 +41,8 @@ begin
         when not may_change(p_conversation, p_user) then 'forbidden'
         when exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'again'
-        -- Who is withheld comes in earnest when a contact brings them; not to somebody whom they block, who would see them come.
+        -- A contact brings in a withheld user in earnest, unless the user blocks a participant: that participant would
+        -- see them come.
         when is_shown and (not is_known or exists (
             select from contacts k join participants p on p.conversation_id = p_conversation and p.user_id = k.contact_id
             where k.user_id = p_other and k.is_blocked)) then 'again'
@@ -53,7 +63,7 @@ begin
     first_seq := case when conversation.joiners_see_all then 0 else conversation.last_seq end;
     is_withheld := is_blocker or not is_known and exists (
         select from departures d where d.user_id = p_other and d.conversation_id = p_conversation and d.removed_by is null);
-    -- The stay that has ended remains shown, once: of a departure that is private, the others have seen the end already.
+    -- The stay that has ended remains shown, once. If the departure is private, the others have seen an end already.
     select * into former from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
     if former.left_seq > former.since_seq and not former.is_private then
         insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
@@ -61,17 +71,17 @@ begin
                 former.removed_by, former.departed)
         on conflict do nothing;
     end if;
-    -- Nobody has received what no device of theirs has marked. Who comes back has the marks from before: they never go back.
+    -- A new participant has received nothing. A user who comes back has the marks from before: marks never go back.
     if is_withheld then
         insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, changed_by)
         values (p_conversation, p_other, first_seq, conversation.last_seq, coalesce(former.delivered_seq, 0),
                 coalesce(former.read_seq, 0), p_user);
-        -- The user's own devices are told nothing; the others have the stay among those that have ended.
+        -- The user's own devices are told nothing. The others see the stay among those that have ended.
         update departures d set is_private = true where d.user_id = p_other and d.conversation_id = p_conversation;
     else
         delete from withheld w where w.conversation_id = p_conversation and w.user_id = p_other returning * into held;
         delete from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
-        -- To the others a user who was withheld has taken part since then: what was sent meanwhile remains sent to them.
+        -- The others have seen a withheld user take part all the time: messages from meanwhile stay sent to this user.
         insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, private_read_seq,
                                   role, changed_by, asked_by, asked_seq)
         values (p_conversation, p_other, first_seq, coalesce(held.since_seq, conversation.last_seq),

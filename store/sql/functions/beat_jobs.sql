@@ -1,4 +1,5 @@
--- A worker says that these still run.
+-- A worker says that it still runs these jobs, and keeps its claims for p_claim_ms more. Returns the jobs that are
+-- still its own, and whether each is to be stopped.
 create or replace function beat_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table (
     id bigint, is_cancelled boolean
 ) language plpgsql as $$

@@ -1,6 +1,8 @@
--- Begin another history: all cursors become foreign. Returns a row for each table whose rows hold numbers of transactions
--- that this cluster has not given out yet, as after a dump of another cluster was restored: they get the number of this
--- transaction. Until then such rows count as new with each sync. May be run again, at any time.
+-- Begins another history: every cursor that was issued before becomes foreign. May run again at any time.
+--
+-- Returns a row for each table with numbers of transactions that this cluster has not assigned yet, as after a dump of
+-- another cluster was restored. These rows get the number of this transaction: else each sync would take them for new.
+-- Every column of type xid8 is treated.
 create or replace function begin_history() returns table (changed_table text, changed_rows bigint) language plpgsql as $$
 declare
     assignments text;

@@ -1,9 +1,15 @@
--- A conversation has another name, shows those who join later another part of what was said before, or lets its messages
--- live for another time; null leaves as it is, a lifetime of 0 s is none. Groups are changed by their administrators; of a
--- direct conversation either changes the lifetime, and nothing else. Who is blocked changes what holds for themselves alone, and
--- is shown it: others_lifetime_s and others_settings_by are what the other one sees. settings_by: the user who changed the settings
--- last.
--- outcome: 'changed', 'again', or why not: 'stranger', 'forbidden'.
+-- Changes the name of a conversation, what later participants may read, or the lifetime of messages. Administrators
+-- change groups. In a direct conversation each of the two changes the lifetime, and nothing else. A blocked user
+-- changes what holds for themselves alone, and sees it.
+--
+-- p_name, p_joiners_see_all, p_lifetime_s: null leaves it as it is. A lifetime of 0 s means none.
+-- outcome:
+--   'changed'
+--   'again': it was so already
+--   'stranger': p_user takes no part, or the conversation has no such setting
+--   'forbidden': p_user is no administrator
+-- settings_by: the user who changed the settings last.
+-- others_lifetime_s, others_settings_by: what the other user sees, if p_user is blocked.
 create or replace function change_conversation(
     p_user uuid, p_conversation uuid, p_name text, p_joiners_see_all boolean, p_lifetime_s int,
     out outcome text, out participant_ids uuid[], out participants_version bigint,
@@ -27,7 +33,7 @@ begin
     lifetime_s := nullif(coalesce(p_lifetime_s, former_s), 0);
     others_lifetime_s := case when is_own then conversation.lifetime_s else lifetime_s end;
     floor_seq := conversation.floor_seq;
-    -- Whose lifetime holds for themselves alone has changed it themselves.
+    -- A user with a lifetime of their own has set it themselves.
     settings_by := case when own_lifetime_s is null then conversation.settings_by else p_user end;
     others_settings_by := conversation.settings_by;
     outcome := case

@@ -1,9 +1,13 @@
--- A worker begins to run these jobs. Commits of this and of the next two are not waited for: what is lost with Postgres
--- is that they were begun or have ended, and they run once more.
+-- A worker begins to run jobs. Nothing waits for the commit of this function, of beat_jobs() and of settle_jobs(): if
+-- Postgres loses it in a crash, the jobs run again.
 --
--- outcome: 'claimed'; 'busy' if it is somebody's, whose entry in Redis may be gone: should that one die, the job is due
--- when its claim ends; 'early' if it is to wait for another attempt, and is due again by itself; 'gone' if it has ended,
--- or was cancelled after its worker had died.
+-- Returns a row for each id, in the order given.
+-- outcome:
+--   'claimed'
+--   'busy': another worker runs it. Its entry in Redis may be gone, so the job is due when that claim ends
+--   'early': it waits for another attempt, and becomes due by itself
+--   'gone': it has ended, or was cancelled after its worker had died
+-- now_ms: the time of Postgres, in milliseconds since 1970.
 create or replace function claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table (
     id bigint, outcome text, task text, payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint
 ) language plpgsql as $$

@@ -1,5 +1,8 @@
--- A request is not wanted: nothing of the conversation comes any more, and nobody else is told.
--- outcome: 'declined', or why not: 'stranger' (the user takes no part), 'accepted' (it is no request).
+-- A user declines a request: nothing of the conversation comes from now on, and the others are not told.
+-- outcome:
+--   'declined'
+--   'stranger': the user takes no part
+--   'accepted': it is no request
 create or replace function decline_request(p_user uuid, p_conversation uuid, out outcome text, out participants_version bigint)
 language plpgsql as $$
 begin

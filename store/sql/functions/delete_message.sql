@@ -1,7 +1,14 @@
--- A message is gone for everyone: its content is erased, a tombstone stays. Its sender may ask it, and so may an administrator
--- of the group, whom the tombstone names. Participants who had deleted it for themselves have their tombstone already.
+-- Deletes a message for everyone: its content is erased, and a tombstone stays. The sender may do it, and in a group an
+-- administrator, whom the tombstone names. Participants who had deleted it for themselves have their tombstone already.
 --
--- outcome: 'deleted', 'again' (it was), or why not: 'stranger', 'unknown', 'foreign'.
+-- outcome:
+--   'deleted'
+--   'again': it was deleted already
+--   'stranger': p_user takes no part
+--   'unknown': there is no such message that p_user may read
+--   'foreign': p_user is neither its sender nor an administrator
+-- participant_ids: whose devices are to be told.
+-- actor: the administrator whom the tombstone names.
 create or replace function delete_message(
     p_user uuid, p_conversation uuid, p_seq bigint,
     out outcome text, out id uuid, out created bigint, out sender uuid, out participant_ids uuid[], out actor uuid
@@ -31,7 +38,7 @@ begin
         where m.conversation_id = p_conversation and m.seq = p_seq;
         perform note_revision(p_conversation, p_seq);
         participant_ids := holders_of(old);
-        -- For the others it did not count before.
+        -- For all other participants it did not count as unread before.
         perform note_uncounted(p_conversation, p_seq, participant_ids);
         actor := nullif(p_user, old.sender_id);
     else

@@ -1,5 +1,5 @@
--- A digest of the content of an edit: a repeat has the same. Each part goes in with its length, so that no two contents
--- make the same bytes; null differs from empty. A content type has no NUL.
+-- A digest of the content of an edit: a retry has the same. Each part goes in with its length, so that no two contents
+-- make the same bytes, and null differs from empty. A content type contains no NUL.
 create or replace function edit_digest(
     p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea
 ) returns bytea language sql immutable parallel safe as $$

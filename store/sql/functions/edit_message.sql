@@ -1,8 +1,17 @@
--- Other content for a message.
+-- Replaces the content of a message.
 --
--- outcome: 'edited', 'again' (a retry of the same edit, also if others have come on top of it), or why not: 'stranger', 'unknown', 'foreign' (another's),
--- 'deleted', 'conflict' (it has another revision). participants: whose devices are to be told; hidden_for: who blocks the sender,
--- and is shown a tombstone from now on: nothing that is written while one is blocked comes through.
+-- p_revision: the revision that the client has edited.
+-- outcome:
+--   'edited'
+--   'again': a retry of this edit, also if later edits have followed
+--   'stranger': p_user takes no part
+--   'unknown': there is no such message that p_user may read
+--   'foreign': p_user is not its sender
+--   'deleted': it was deleted, for everyone or for p_user
+--   'conflict': it has another revision
+-- participant_ids: whose devices are to be told.
+-- hidden_for: a blocker of the sender, who sees a tombstone from now on: nothing that a blocked user writes comes
+--     through.
 create or replace function edit_message(
     p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint,
     p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
@@ -38,7 +47,7 @@ begin
         else 'conflict' end;
     stamp := old.edited;
     if outcome = 'conflict' and old.revision > p_revision + 1 then
-        -- The newest edit is the last of the array; this one lies as many places before it as there are revisions since.
+        -- The newest edit is the last of the array. This edit lies before it by the number of revisions since.
         select r.edited[cardinality(r.edited) - (old.revision - p_revision - 1)] into stamp
         from revisions r
         where r.conversation_id = p_conversation and r.seq = p_seq

@@ -1,8 +1,10 @@
--- Enqueue one, in the transaction of whatever it follows from.
+-- Enqueues a job, in the transaction of the commit that it follows from.
 --
--- Under a key that a job waits with already, that one gets the newer payload and stays when it is due; with p_max_wait_s
--- it is put off to p_delay_s from now (debounced), but no further than that after it was enqueued first. If it runs
--- already, it runs once more afterwards.
+-- p_key: if a job of this task waits with the same key, that job gets the new payload and keeps its time. If it runs
+--     already, it runs again afterwards.
+-- p_delay_s: seconds until it is due.
+-- p_max_wait_s: not null: the waiting job is debounced. It becomes due p_delay_s from now, but at most p_max_wait_s
+--     after it was first enqueued.
 create or replace function enqueue(
     p_task text, p_payload jsonb, p_key text default null, p_delay_s float8 default 0, p_max_wait_s float8 default null,
     p_priority int default 1

@@ -1,5 +1,6 @@
--- Enqueue one for Redis: as enqueue(), but a new one that is due at once counts as handed, for as long as the
--- lease, unless that is null.
+-- As enqueue(), for a caller that hands the job to Redis: a new job that is due now counts as handed for p_lease_s
+-- seconds, unless that is null.
+-- is_handed: whether the caller is to hand it to Redis.
 create or replace function enqueue_at_once(
     p_task text, p_payload jsonb, p_key text, p_delay_s float8, p_max_wait_s float8, p_priority int, p_lease_s float8,
     out id bigint, out is_handed boolean

@@ -1,5 +1,5 @@
--- The last message above p_floor that was created at p_until or before; p_floor if there is none. Searched from the floor in
--- growing steps, then by halves: mostly few messages' time has come.
+-- The last message above p_floor that was created at p_until or before; p_floor if there is none. It is searched from
+-- the floor in growing steps, then by halves: usually few messages have expired.
 create or replace function expired_upto(p_conversation uuid, p_floor bigint, p_last bigint, p_until timestamptz) returns bigint
 language plpgsql stable as $$
 declare

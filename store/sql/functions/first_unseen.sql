@@ -1,5 +1,5 @@
--- The first seq above p_floor whose message the snapshot does not see; one above the last seq if there is none. Searched
--- from the end in growing steps, then by halves: most devices have missed little.
+-- The first seq above p_floor whose message the snapshot does not see; one above the last seq if it sees all. It is
+-- searched from the end in growing steps, then by halves: most devices have missed little.
 create or replace function first_unseen(p_conversation uuid, p_floor bigint, p_snapshot pg_snapshot) returns bigint
 language plpgsql stable as $$
 declare

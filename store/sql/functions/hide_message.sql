@@ -1,4 +1,10 @@
--- A message is gone for one user. outcome: 'deleted', 'again', or why not: 'stranger', 'unknown'.
+-- Deletes a message for one user.
+-- outcome:
+--   'deleted'
+--   'again': it was deleted already
+--   'stranger': the user takes no part
+--   'unknown': there is no such message that the user may read
+-- actor: the administrator who deleted it for everyone before.
 create or replace function hide_message(
     p_user uuid, p_conversation uuid, p_seq bigint,
     out outcome text, out id uuid, out created bigint, out sender uuid, out actor uuid
@@ -8,7 +14,7 @@ declare
     me participants;
     old messages;
 begin
-    -- So that it is not deleted for everyone meanwhile: it stops to count as unread once.
+    -- The lock keeps others from deleting it for everyone meanwhile: it stops counting as unread only once.
     select * into conversation from conversations c where c.id = p_conversation for no key update;
     select * into me from participants p
     where p.conversation_id = p_conversation and p.user_id = p_user for no key update;

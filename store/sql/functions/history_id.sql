@@ -1,9 +1,9 @@
--- Which history the numbers of transactions in cursors are of. What each part changes with:
--- * the id: with `python -m store restored`;
--- * the timeline: with each fail-over and each recovery to a point in time;
--- * the number of the transaction that wrote the row: with a dump that is restored, also into the same database;
--- * the database's oid: with a database that is dropped and created;
--- * the cluster's system identifier: with another cluster (a role that may not read it does without).
+-- The id of the history that numbers of transactions in cursors belong to. Each part changes with:
+-- * the id: `python -m store restored`;
+-- * the timeline: each fail-over, and each recovery to a point in time;
+-- * the transaction that wrote the row: a dump that is restored, also into the same database;
+-- * the database's oid: a database that is dropped and created;
+-- * the cluster's system identifier: another cluster (a role that may not read it does without).
 create or replace function history_id() returns text language plpgsql stable parallel safe as $$
 declare
     cluster text := '';

@@ -1,5 +1,5 @@
--- Users whose devices hold a message, or may read it: they are told when it changes. Those who have deleted it for themselves
--- have their tombstone already; of a silent one nobody but its sender knows.
+-- The users whose devices hold a message or may read it: they are told when it changes. Users who have deleted it for
+-- themselves have their tombstone already, and only its sender knows a silent message.
 create or replace function holders_of(m messages) returns uuid[] language sql stable as $$
     select case when m.is_silent then array[m.sender_id] else array(
         select p.user_id from participants p

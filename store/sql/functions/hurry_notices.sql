@@ -1,4 +1,4 @@
--- Notices for a user that are put off are due at once: what they wait for may be over.
+-- A user's notices that were put off are due now: the reason for waiting may be over.
 create or replace function hurry_notices(p_user uuid) returns void language sql as $$
     with waiting as (
         select j.id from jobs j

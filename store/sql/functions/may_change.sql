@@ -1,5 +1,5 @@
--- What an administrator of a group may do is done by anybody while it shows none. An administrator who is withheld counts: what
--- the others may do must not tell of it.
+-- Whether a user may do in a group what its administrators may do: every participant may while the group shows no
+-- administrator. A withheld administrator counts as shown, or else the participants could tell that they are withheld.
 create or replace function may_change(p_conversation uuid, p_user uuid) returns boolean language sql stable as $$
     select coalesce(bool_or(p.user_id = p_user and p.role = 'admin' and not p.is_withheld), false)
            or bool_or(p.user_id = p_user and not p.is_withheld) and not bool_or(p.role = 'admin')

@@ -1,9 +1,11 @@
--- Look at conversations in which a message's time may have come, those first that have waited longest, and move the floors of
--- those in which it has. What lies below is still to be announced, archived and deleted.
+-- Looks at conversations in which messages may have expired, those that have waited longest first, and moves the floors
+-- of those in which some have. What lies below a floor is still to be announced, archived and deleted.
 --
--- p_days: for how long this deployment keeps messages; null: for ever. p_archives: whether it archives what it does not
--- keep; never what disappears because the conversation has a lifetime.
--- looked_at: how many; 0: there are no more, or somebody else has them. moved: how many floors.
+-- p_days: for how long this deployment keeps messages; null: for ever.
+-- p_archives: whether it archives the messages that it does not keep. Messages that disappear because of a lifetime are
+--     never archived.
+-- looked_at: the number of conversations. 0: there are no more, or another transaction has them.
+-- moved: the number of floors.
 create or replace function move_floors(p_days float8, p_archives boolean, p_limit int, out looked_at int, out moved int)
 language plpgsql set lock_timeout = '1s' as $$
 declare
@@ -31,7 +33,7 @@ begin
             (select o.conversation_id from expiries o
              where o.is_cleared and o.oldest <= stamp - kept order by o.oldest limit p_limit)
         ) and x.is_cleared
-        -- In this order: participants are locked by their key everywhere.
+        -- In this order, since every transaction locks participants in the order of their keys.
         order by x.conversation_id for update skip locked
     loop
         select * into conversation from conversations c where c.id = e.conversation_id;
@@ -41,16 +43,17 @@ begin
             continue;
         end if;
         lifetime := least(make_interval(secs => conversation.lifetime_s), kept);
-        -- Some thousand at most in one step: the next look goes on with what is left.
+        -- At most 5,000 messages in one step: the next look goes on with the rest.
         upto := least(expired_upto(conversation.id, conversation.floor_seq, conversation.last_seq, stamp - lifetime),
                       conversation.floor_seq + 5000);
         is_moved := upto > conversation.floor_seq;
         if is_moved then
-            -- As briefly as a send does; where one is under way, the next look does it. Nobody else moves floors, and who
-            -- changes the lifetime would need our lock on the other row.
+            -- The lock is as brief as that of a send. If a send is under way, the next look moves the floor. Only this
+            -- function moves floors, and a change of the lifetime waits for our lock on the row of expiries.
             select * into conversation from conversations c where c.id = e.conversation_id for no key update skip locked;
             continue when not found;
-            -- In the order in which marks and sends lock them; before the floor moves, from which uncounted_between() begins.
+            -- In the order in which marks and sends lock them, and before the floor moves: uncounted_between() begins
+            -- at the floor.
             perform from participants p
             where p.conversation_id = conversation.id and p.uncounted > 0 and count_base(p) < upto
             order by p.user_id for no key update;
@@ -60,7 +63,8 @@ begin
             update conversations c
             set floor_seq = upto, changed = pg_current_xact_id(), floor_changed = pg_current_xact_id()
             where c.id = conversation.id;
-            -- Who writes has read, which others know by the message. Who has not got it will not: so it is told as a mark.
+            -- A sender has read, and others know that by the message. A device that lacks the message will never get
+            -- it, so it is told of the mark.
             perform from participants p
             where p.conversation_id = conversation.id and p.user_id in (
                 select m.sender_id from messages m
@@ -72,12 +76,12 @@ begin
                 where m.conversation_id = conversation.id and m.seq > conversation.floor_seq and m.seq <= upto);
             moved := moved + 1;
         end if;
-        -- If there is none, none that comes will be older than this; a send that is under way may be, by as long as its
-        -- commit takes, and lives on for so long.
+        -- If there is no message, no later one will be older than now. Only a send that is under way may be older, by
+        -- the time that its commit takes, and lives longer by that time.
         next := coalesce(
             (select m.created from messages m where m.conversation_id = conversation.id and m.seq > upto order by m.seq limit 1),
             stamp);
-        -- What somebody who is blocked has set holds for what they see themselves.
+        -- The lifetime that a blocked user has set holds for what this user sees.
         own_due := null;
         is_own_moved := false;
         for own in
@@ -87,7 +91,8 @@ begin
             own_upto := least(
                 expired_upto(conversation.id, own.floor_seq, conversation.last_seq, stamp - own.lifetime), own.floor_seq + 5000);
             update participants p
-            -- Told with all participants: how far who wrote what is gone has come, a device that has not got it would not learn.
+            -- own_shown: the list of participants is told whole. A device that lacks the deleted message would not
+            --     learn otherwise that its sender has read.
             set joined_seq = own_upto, own_changed = pg_current_xact_id(), own_shown = pg_current_xact_id(),
                 uncounted = case when p.uncounted = 0 then 0 else p.uncounted - uncounted_between(
                     p.conversation_id, p.user_id, count_base(p), greatest(count_base(p), own_upto)) end
@@ -101,7 +106,8 @@ begin
         set oldest = next, due = least(next + make_interval(secs => conversation.lifetime_s), own_due),
             is_announced = not (is_moved or is_own_moved),
             wants_archive = is_moved and p_archives and conversation.lifetime_s is null,
-            -- Nothing lies below a floor that has not moved: the next look at it finds that.
+            -- If only an own floor has moved, nothing lies below the floor of the conversation: the next look finds
+            -- that.
             is_cleared = not (is_moved or is_own_moved)
         where x.conversation_id = e.conversation_id;
         looked_at := looked_at + 1;

@@ -1,4 +1,5 @@
--- A user has set something for themselves: the devices of that user are to be told. What else is set in users stands here, too.
+-- Counts and stamps a change of a user's own settings in the table users, so that the user's devices are told. A new
+-- setting in users is added to the condition of the trigger.
 create or replace function note_own_settings() returns trigger language plpgsql as $$
 begin
     new.settings_revision := old.settings_revision + 1;

@@ -1,4 +1,5 @@
--- Another version of a conversation's list of participants, or of its settings; the list of those who get its messages.
+-- Gives a conversation the next version of its list of participants, or of its settings. Returns the users who get its
+-- messages.
 create or replace function note_participants(p_conversation uuid) returns uuid[] language sql as $$
     update conversations
     set participants_version = participants_version + 1, recipients_version = recipients_version + 1, changed = pg_current_xact_id(),

@@ -1,7 +1,7 @@
--- A message was edited or deleted: syncs find it by the transaction that wrote this.
+-- Stamps a message that was edited or deleted: syncs find it by the transaction that wrote this row.
 --
--- p_digest, p_edited: of an edit, which is known by them if it is repeated when others have come on top; the last 16 are
--- kept. null of a deletion: then nothing of what was written stays.
+-- p_digest, p_edited: of an edit, which is recognised by them if it is repeated after later edits. The last 16 are
+--     kept. Null for a deletion, after which no digest stays.
 create or replace function note_revision(
     p_conversation uuid, p_seq bigint, p_digest bytea default null, p_edited timestamptz default null
 ) returns void language sql as $$

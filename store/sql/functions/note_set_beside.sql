@@ -1,5 +1,5 @@
--- A user has set something that stands in a table of its own: the devices of that user are to be told. The trigger's argument
--- names the revision that grows. What stands in users itself: note_own_settings().
+-- Counts and stamps a change of what a user has set in a table of its own, so that the user's devices are told. The
+-- argument of the trigger names the revision that grows. Settings in users: note_own_settings().
 create or replace function note_set_beside() returns trigger language plpgsql as $$
 begin
     if tg_op = 'UPDATE' and old is not distinct from new then

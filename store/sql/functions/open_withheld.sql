@@ -1,5 +1,5 @@
--- A user who was withheld from a conversation takes part in it, by an act of their own; nothing from before is for them. The
--- caller has locked the conversation. Whether there was somebody to open it for.
+-- A withheld user takes part in the conversation, by an act of their own; they may read no message from before. The
+-- caller has locked the conversation. Returns whether the user was withheld.
 create or replace function open_withheld(p_conversation uuid, p_user uuid) returns boolean language plpgsql as $$
 begin
     with gone as (

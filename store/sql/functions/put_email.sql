@@ -1,7 +1,14 @@
--- A user gives an address, or says anew what is wanted there. To one that is not verified a mail is to be sent.
+-- Sets the address of a user and the mails that the user wants. An address that is not verified gets a mail with a
+-- token.
 --
--- outcome: 'put', or why not: 'too_many' mails were asked for (by this user, or to this address by others; wait_s: until
--- when), 'unknown' time zone.
+-- p_digest_hour, p_zone: when a daily digest is due.
+-- p_lifetime_s: how long the token is good.
+-- p_window_s, p_most, p_most_others: in this time at most p_most mails for this user, and p_most_others mails that
+--     other users ask for to this address.
+-- outcome:
+--   'put'
+--   'too_many': too many mails were asked for; wait_s seconds until the next is possible
+--   'unknown': no such time zone
 create or replace function put_email(
     p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour int, p_zone text,
     p_lifetime_s float8, p_window_s float8, p_most int, p_most_others int,

@@ -1,14 +1,15 @@
--- The messages of a conversation that a participant may read, as this participant sees them. Every query that reads messages
--- for a user reads them here (tests/store/test_readable.py): this is the only place that says who may read what.
+-- The messages of a conversation that a participant may read, as this participant sees them. Every query that reads
+-- messages for a user reads them here: no other place says who may read what (tests/store/test_readable.py).
 --
 -- c, p: a conversation and one of its participants.
 -- temp_id: null unless the participant is the sender.
--- is_gone: the participant sees a tombstone. The message was deleted for everyone, the participant has deleted it for themselves,
---     or its sender was blocked when sending it (is_silent).
+-- is_gone: the participant sees a tombstone, since the message was deleted for everyone or by the participant, or its
+--     sender was blocked when sending it.
 -- deleted_by: the administrator whom the tombstone names; see shown_deleter().
 -- deleted, is_silent: as stored. is_gone includes them.
 --
--- Postgres inlines this function: a query that uses only some columns, or only some seqs, computes no others.
+-- Postgres inlines this function: a query computes only the columns that it uses, of only the messages that it asks
+-- for.
 create or replace function readable_messages(c conversations, p participants) returns table (
     seq bigint, id uuid, sender_id uuid, created timestamptz, content_type text, content bytea, nonce bytea,
     ephemeral_public_key bytea, revision int, edited timestamptz, reply_to bigint, temp_id uuid, is_gone boolean,
@@ -17,7 +18,8 @@ create or replace function readable_messages(c conversations, p participants) re
     select m.seq, m.id, m.sender_id, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key, m.revision,
            m.edited, m.reply_to, case when m.sender_id = p.user_id then m.temp_id end,
            m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
-               -- The offset makes Postgres look up each message by the key: else it may hash all that the user has hidden.
+               -- The offset makes Postgres look up each message by the key. Without it, it may hash all that the user
+               -- has hidden.
                select from hidden h where h.user_id = p.user_id and h.conversation_id = c.id and h.seq = m.seq offset 0
            ), shown_deleter(m.deleted_by, c.id, m.seq, p.user_id), m.deleted, m.is_silent
     from messages m where m.conversation_id = c.id and m.seq > floor_of(c, p)

@@ -1,5 +1,5 @@
--- The users for whom a message is: all who took part when it was sent, but for its sender; and how far they have come with
--- it. Users who have left count on, with the marks at the end of that stay; users who came later never count.
+-- The recipients of a message, and their marks: all users who took part when it was sent, other than its sender. Users
+-- who have left count on, with the marks at the end of that stay. Users who joined later never count.
 create or replace function recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid)
 returns table (user_id uuid, delivered_seq bigint, read_seq bigint) language sql stable as $$
     select p.user_id, p.delivered_seq, p.read_seq from shown_participants p

@@ -1,9 +1,15 @@
--- A participant leaves a group (p_user and p_other are the same), or an administrator removes one. See add_participant().
--- If no administrator is shown any more, the participant who has taken part for longest becomes one: of those who have accepted, or, if
--- none has, of those who are asked.
+-- A participant leaves a group (p_user and p_other are the same), or an administrator removes a participant. See
+-- add_participant(). If the group shows no administrator afterwards, the participant with the longest stay becomes one:
+-- of those who have accepted, or else of those who are asked.
 --
--- outcome: 'changed', or why not: 'stranger', 'forbidden', 'unknown' (p_other takes no part). since_seq to read_seq: the stay that
--- has ended. heir: the new administrator, if there is one. was_participant: whether p_other has been told of the conversation.
+-- outcome:
+--   'changed'
+--   'stranger': p_user takes no part, or there is no such group
+--   'forbidden': p_user is no administrator
+--   'unknown': p_other takes no part
+-- since_seq, left_seq, delivered_seq, read_seq: the stay that has ended.
+-- heir: the new administrator, or null.
+-- was_participant: false if p_other was withheld, and so has not been told of the conversation.
 create or replace function remove_participant(
     p_user uuid, p_conversation uuid, p_other uuid,
     out outcome text, out participant_ids uuid[], out participants_version bigint,
@@ -40,7 +46,8 @@ begin
         values (p_other, p_conversation, gone.since_seq, left_seq, gone.delivered_seq, gone.read_seq, gone.private_read_seq,
                 nullif(p_user, p_other));
     else
-        -- Who was withheld has long been told that they take no part, if they ever did; the others see the stay end now.
+        -- The devices of a withheld user have long been told that the user takes no part. The others see the stay end
+        -- now.
         delete from withheld w where w.conversation_id = p_conversation and w.user_id = p_other returning * into held;
         since_seq := held.since_seq;
         delivered_seq := held.delivered_seq;

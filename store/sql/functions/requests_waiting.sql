@@ -1,7 +1,8 @@
--- How many requests wait for a user whose first message is unread: in a notice each counts as one message, whatever follows.
+-- The number of requests whose first message a user has not read. In a notice each counts as one message, however many
+-- follow.
 create or replace function requests_waiting(p_user uuid) returns bigint language sql stable as $$
     select count(*) from participants me
-    -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
+    -- The limit makes Postgres look up each by its key. Without it, a plan made for few conversations reads them all.
     cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
     where me.user_id = p_user and me.asked_by is not null and wants_notices(me)
       and greatest(count_base(me), c.floor_seq) <= me.asked_seq and me.asked_seq < c.last_seq and exists (

@@ -1,8 +1,14 @@
--- outcome: 'changed', 'again', 'unknown' (no such user). What was unread of who is blocked counts as read, on all devices, and what
--- they ask is declined. Nothing is written that who is blocked is shown, or could tell the time of.
+-- A user blocks another user, or ends the block. Messages of the blocked user that are unread count as read on all of
+-- the user's devices, and requests of the blocked user are declined. Nothing is written that the blocked user is shown,
+-- or could tell the time of.
 --
--- p_is_online: whether the user is online just now; to who is blocked, that ends here.
--- shown: the user's conversations that show the other one, otherwise from now on. declined: those that are gone.
+-- p_is_online: whether the user is online now. The blocked user sees that end here.
+-- outcome:
+--   'changed'
+--   'again': it was so already
+--   'unknown': there is no such user, or it is the user
+-- shown: the user's conversations in which the other user is shown differently from now on.
+-- declined: the conversations that the user has left by the block.
 create or replace function set_blocked(
     p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean,
     out outcome text, out shown uuid[], out declined uuid[]
@@ -28,9 +34,9 @@ begin
                  when p_is_blocked then (select l.at from last_seen l where l.user_id = p_user) end)
     on conflict (user_id, contact_id) do update
     set is_blocked = excluded.is_blocked, last_seen = excluded.last_seen,
-        -- Who is a contact is one again when the block ends; who never was becomes one.
+        -- When a block ends, the other user is a contact, also if they were none before.
         is_contact = contacts.is_contact or not p_is_blocked;
-    -- In order of their ids, as everybody locks them.
+    -- In order of their ids, as every transaction locks them.
     concerned := array(
         select c.id from conversations c
         where c.direct_low = least(p_user, p_other) and c.direct_high = greatest(p_user, p_other)
@@ -54,8 +60,8 @@ begin
         end loop;
     else
         perform open_withheld(direct, p_user);
-        -- What held for the other one alone holds for both: it would promise them of new messages what is not so. The user is told by
-        -- what is shown otherwise; to the other one nothing changes.
+        -- The other user's own lifetime holds for both from now on: else it would promise them something untrue about
+        -- new messages. The user is told through `shown`; nothing changes for the other user.
         with own as (
             select p.own_lifetime_s from participants p
             where p.conversation_id = direct and p.user_id = p_other and p.own_lifetime_s is not null
@@ -68,8 +74,8 @@ begin
         )
         update conversations c set lifetime_s = nullif(own.own_lifetime_s, 0), settings_by = p_other from own where c.id = direct;
     end if;
-    -- Without the other one's display name from now on, or with it. Each is looked up: without statistics a table would be read
-    -- from end to end.
+    -- The other user is shown without a display name from now on, or with it. The limit makes Postgres look up each by
+    -- its key: without statistics it would read a whole table.
     concerned := array(
         select p.conversation_id from participants p
         cross join lateral (

@@ -1,5 +1,10 @@
--- What others see of a user changes; null leaves as it is, a display name of '' takes it away. Lists of participants show
--- the new name from now on: where the user takes part they are other ones.
+-- Changes the profile and the settings of a user. Lists of participants show the new name from now on, so each
+-- conversation of the user counts as changed.
+--
+-- p_display_name, p_gives_receipts, p_shows_presence, p_messages_from, p_groups_from: null leaves it as it is. A
+--     display name of '' removes it.
+-- is_renamed: the display name has changed.
+-- is_shown_otherwise: shows_presence has changed.
 create or replace function set_profile(
     p_user uuid, p_display_name text, p_gives_receipts boolean, p_shows_presence boolean, p_messages_from text,
     p_groups_from text,
@@ -25,7 +30,7 @@ begin
         groups_from = set_profile.groups_from, profile_revision = set_profile.revision
     where u.id = p_user;
     if is_renamed then
-        -- In key order, as marks and sends lock them.
+        -- In the order of their keys, as marks and sends lock them.
         perform from participants p where p.user_id = p_user order by p.conversation_id for no key update;
         update participants p set changed = pg_current_xact_id() where p.user_id = p_user;
         update withheld w set changed = pg_current_xact_id() where w.user_id = p_user;

@@ -1,6 +1,12 @@
 -- An administrator gives a participant of a group another role. See add_participant().
 --
--- outcome: 'changed', 'again', or why not: 'stranger', 'forbidden', 'unknown', 'last' (no administrator would be left).
+-- outcome:
+--   'changed'
+--   'again': the participant has this role already
+--   'stranger': p_user takes no part, or there is no such group
+--   'forbidden': p_user is no administrator
+--   'unknown': p_other takes no part
+--   'last': the group would have no administrator
 create or replace function set_role(
     p_user uuid, p_conversation uuid, p_other uuid, p_role text,
     out outcome text, out participant_ids uuid[], out participants_version bigint

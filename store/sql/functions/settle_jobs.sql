@@ -1,6 +1,14 @@
--- Runs have ended. outcome: 'done', 'cancelled', 'dead' (with reason and traceback), 'lost' (dead by the run before this
--- one), 'retry' and 'snoozed' (again after delay_ms; a snoozed run does not count). If more was enqueued under its key since the run began, the job is due once
--- more, whatever became of the run.
+-- Records the ends of runs. If a job with the same key was enqueued since the run began, the job is due again, whatever
+-- the outcome.
+--
+-- p_versions: the version of each job when its run began.
+-- p_outcomes:
+--   'done'
+--   'cancelled'
+--   'dead': with p_reasons and p_tracebacks
+--   'lost': dead by the run before this one
+--   'retry': again after p_delays_ms
+--   'snoozed': the same, and the run does not count as an attempt
 create or replace function settle_jobs(
     p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[],
     p_tracebacks text[], p_worker text
@@ -14,7 +22,7 @@ begin
         from unnest(p_ids, p_versions, p_outcomes, p_delays_ms, p_reasons, p_tracebacks)
             as e(id, version, outcome, delay_ms, reason, traceback)
         join jobs j on j.id = e.id
-        -- Whoever has lost a job to another worker can say that it is done, and no more.
+        -- A worker that has lost a job to another worker may say that it is done, and nothing else.
         where e.outcome = 'done' or j.claimed_by = p_worker
     ), buried as (
         insert into dead_jobs (id, task, payload, key, priority, attempts, reason, traceback, enqueued)
@@ -34,7 +42,7 @@ begin
         attempt = case e.outcome when 'retry' then j.attempt when 'snoozed' then j.attempt - 1 else 0 end,
         created = case when e.has_more then clock_timestamp() else j.created end,
         is_cancelled = false,
-        -- A dead job keeps its number.
+        -- A dead job keeps its id, so the job that goes on gets a new one.
         id = case when e.outcome in ('dead', 'lost') then nextval('jobs_id_seq') else j.id end
     from ended e
     where j.id = e.id and (e.has_more or e.outcome in ('retry', 'snoozed') and not e.is_cancelled);

@@ -1,5 +1,5 @@
--- Who deleted a message for everyone, as a user is shown it; null where that was its sender (strict: nothing is looked up), or
--- where the user had deleted it before: that tombstone was final.
+-- The administrator who deleted a message for everyone, as a user is shown it. Null if the sender deleted it (strict:
+-- nothing is looked up then), or if the user had deleted it before: that tombstone is final.
 create or replace function shown_deleter(p_deleted_by uuid, p_conversation uuid, p_seq bigint, p_user uuid) returns uuid
 language plpgsql stable strict as $$
 begin

@@ -1,5 +1,6 @@
--- Who is told that a user types in a conversation, and the user; nobody: the user takes no part. Neither those who block the user,
--- nor whom the user blocks; nobody in a request that the user has not accepted, nor who has not accepted it.
+-- The users who are told that a user types in a conversation, and the user; null if the user takes no part. Left out
+-- are blockers of the user, users whom the user blocks, and participants who have not accepted the request. If the user
+-- has not accepted it, only the user is left.
 create or replace function typing_to(p_conversation uuid, p_user uuid) returns uuid[] language sql stable as $$
     select array_agg(p.user_id)
     from participants me

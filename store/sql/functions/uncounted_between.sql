@@ -1,9 +1,9 @@
--- By how much participants.uncounted shrinks when the base of a participant moves from p_after to p_upto. Each message is
--- counted once for each participant, when the base passes it.
+-- By how much participants.uncounted shrinks when the base of a participant moves from p_after to p_upto. Each message
+-- is subtracted once for each participant, when the base passes it.
 --
--- Volatile: it sees what was committed until now, also where the statement that calls it began to wait for the participant's
--- row before that. Whoever raises `uncounted`, or moves a floor, updates that row in the same transaction; so here what is
--- seen is exactly what the row has.
+-- Volatile: it sees everything committed until now, also if the calling statement began before that and then waited for
+--     the participant's row. Every transaction that raises `uncounted`, or moves a floor, updates this row, so the
+--     function sees exactly the messages that the row has counted.
 create or replace function uncounted_between(p_conversation uuid, p_user uuid, p_after bigint, p_upto bigint) returns bigint
 language plpgsql volatile as $$
 begin

@@ -1,5 +1,5 @@
--- The messages above p_after up to p_upto that never count as unread for a user: deleted for everyone, deleted by the user
--- for themselves, or sent by somebody whom the user blocked.
+-- The messages above p_after up to p_upto that never count as unread for a user: deleted for everyone, deleted by the
+-- user, or sent by a user whom they blocked.
 create or replace function uncounted_seqs(p_conversation uuid, p_user uuid, p_after bigint, p_upto bigint) returns setof bigint
 language sql stable as $$
     select m.seq from messages m

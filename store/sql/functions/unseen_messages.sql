@@ -1,8 +1,11 @@
--- The messages of some conversations that a snapshot does not see: those that were added, edited or deleted since, as p_user
--- may see them; conversation after conversation as given, in order of seq. p_after: only those with a greater seq.
--- p_snapshot: of each conversation. p_newest: of the messages that were added, only those among so many last ones of the
--- conversation; null: all.
--- The result ends after p_limit rows, or p_bytes of content, and then has one row more, whose is_beyond is true.
+-- The messages of some conversations that a snapshot does not see, as p_user may read them: those that were added,
+-- edited or deleted since. They come in the order of the given conversations, and in each in order of seq.
+--
+-- p_after: for each conversation, only messages with a greater seq.
+-- p_newest: for each, of the added messages only so many, the last ones of the conversation; null: all.
+-- p_snapshot: the snapshot for each.
+-- p_limit, p_bytes: the result ends after so many messages, or bytes of content. It then has one row more, with
+--     is_beyond.
 create or replace function unseen_messages(
     p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[], p_limit int, p_bytes bigint
 ) returns table (

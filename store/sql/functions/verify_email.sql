@@ -1,6 +1,9 @@
--- Somebody has a token that was sent to an address. Once is as good as twice.
+-- A user shows the token that was sent to an address. A repeat changes nothing.
 --
--- outcome: 'verified', or why not: 'expired', 'unknown'.
+-- outcome:
+--   'verified'
+--   'expired'
+--   'unknown': no such token
 create or replace function verify_email(p_hash bytea, out outcome text) language plpgsql as $$
 declare
     old emails;

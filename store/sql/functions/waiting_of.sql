@@ -1,10 +1,13 @@
--- What waits for a user, as notices go by it. Conversations that want no notices count for the marks alone.
+-- The messages that wait for a user, as notices use them. Conversations that want no notices count for the sums of
+-- marks alone.
 --
--- is_undelivered: a message that no device of the user has marked delivered.
--- unread_by: the devices by which messages were delivered that are unread for p_read_after or longer; null: there are none.
--- oldest, newest: when the first and the last message that is unread were sent; null: none is.
--- delivered, read: how far the user's marks have come, all together. Each mark of a device moves one of them, and nothing
--- else does but joining and leaving; what is sent to a user who blocks the sender does not.
+-- p_read_after: how long a message that one device has may stay unread.
+-- is_undelivered: there is a message that no device of the user has marked delivered.
+-- unread_by: the devices that received messages which are unread for p_read_after or longer; null: there are no such
+--     messages.
+-- oldest, newest: when the first and the last unread message were sent; null: all are read.
+-- delivered, read: the sums of the user's marks. Each mark of a device moves one of them; otherwise only joining and
+--     leaving do. Conversations in which the user blocks the sender are left out.
 create or replace function waiting_of(
     p_user uuid, p_read_after interval,
     out is_undelivered boolean, out unread_by uuid[], out oldest timestamptz, out newest timestamptz,
@@ -19,7 +22,7 @@ create or replace function waiting_of(
                top.created <= now() - p_read_after and top.seq <= greatest(p.delivered_seq, p.private_delivered_seq)
                and (p.asked_by is null or top.seq <= p.asked_seq + 1) as is_overdue,
                greatest(mark.delivered, floor_of(c, p)) < c.last_seq and wants_notices(p)
-               -- Of a request its first message alone.
+               -- In a request only the first message counts.
                and (p.asked_by is null or mark.delivered <= p.asked_seq) and exists (
                    select from readable_messages(c, p) m
                    where m.seq > mark.delivered and not m.is_gone and m.sender_id <> p_user
@@ -27,7 +30,8 @@ create or replace function waiting_of(
                case when is_blocker(c, p_user) then 0 else mark.delivered - p.since_seq end as delivered,
                case when is_blocker(c, p_user) then 0 else mark.read - p.since_seq end as read
         from participants p
-        -- The limit has each looked up: where few conversations are stored, they would be read from end to end.
+        -- The limit makes Postgres look up each by its key. Without it, a plan made for few conversations reads them
+        -- all.
         cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c
         cross join lateral (
             select greatest(p.delivered_seq, p.private_delivered_seq, p.private_read_seq, p.since_seq) as delivered,

@@ -1,5 +1,5 @@
--- A participant gets nothing of a conversation any more, and the others see no change; the caller has locked the conversation.
--- The user's own devices are told that they take part no more; to nobody else has a stay ended.
+-- A participant gets nothing of a conversation from now on, and the others see no change. The caller has locked the
+-- conversation. The user's own devices are told that the user takes no part; for the others no stay has ended.
 create or replace function withhold(p_conversation uuid, p_user uuid) returns void language sql as $$
     with gone as (
         delete from participants p where p.conversation_id = p_conversation and p.user_id = p_user returning p.*
