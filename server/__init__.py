@@ -14,7 +14,7 @@ The gateway (process `socket`), from the wire inwards:
 | `hub` | which connections each user has here; pushes in `seq` order (`sequencer`) |
 | `fanout` | pushes for users on other nodes |
 | `node` | this node among the others: lease, directory, catching up after a gap |
-| `cursor_advance`, `missed_pushes` | cursors of connected devices move on, once it was looked up that nothing was lost without a sign |
+| `cursor_advance`, `missed_pushes` | cursors of connected devices move on after a look for lost pushes |
 | `unknown_outcomes` | writes whose outcome is not known: made certain, and found by the nodes |
 | `presence` | who is online, for those who watch |
 | `last_seen`, `delivery` | who was here on which day, and how long deliveries take |

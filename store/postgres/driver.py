@@ -202,8 +202,8 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         psycopg returns only after ReadyForQuery, which Postgres sends after the commit: a constraint that is checked
         at commit fails here. A commit of which the standby's confirmation was not waited for fails here as well.
 
-        :raises Unavailable: if the connection was lost or the standby did not confirm the commit: the outcome is unknown. Or if the
-            server takes no writes any more: nothing was done, and the connection is closed.
+        :raises Unavailable: if the connection was lost or the standby did not confirm the commit: the outcome is
+            unknown. Or if the server takes no writes any more: nothing was done, and the connection is closed.
         :raises Locked: if a lock was waited for longer than `lock_timeout` says, or in a circle; nothing was done.
         :raises DatabaseError: any other error of Postgres; nothing was done.
         """
