@@ -9,7 +9,7 @@ FIRST_S: Final = 0.5
 MOST_S: Final = 60.0
 """`protocol/SPEC.md`, 13.3: a server that comes back must not meet everyone at once."""
 
-_random: Final = SystemRandom()
+uniform: Final = SystemRandom().uniform
 
 
 def delay_s(failures: int, first_s: float = FIRST_S, most_s: float = MOST_S) -> float:
@@ -19,7 +19,7 @@ def delay_s(failures: int, first_s: float = FIRST_S, most_s: float = MOST_S) -> 
     :param first_s: the range after the first one.
     :param most_s: the longest range; `first_s` if that is longer, as a server may have asked for it.
     """
-    return _random.uniform(0, min(max(most_s, first_s), first_s * 2 ** min(failures, 16)))
+    return uniform(0, min(max(most_s, first_s), first_s * 2 ** min(failures, 16)))
 
 
 def after_s(retry_after_ms: int, failures: int) -> float:

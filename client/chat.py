@@ -196,7 +196,7 @@ class _Chat:
                 case command, argument:
                     await command.run(self, argument)
         except _FAILURES as error:
-            self._warn(f"not done: {_why(error)}: {printable(line[:40])}")
+            self._warn(f"not done: {why_not_done(error)}: {printable(line[:40])}")
             return False
         return True
 
@@ -266,7 +266,7 @@ _FAILURES: Final = (
 )
 
 
-def _why(error: Exception) -> str:
+def why_not_done(error: Exception) -> str:
     match error:
         case OutcomeUnknown() | NoReply():
             return "no acknowledgement came; it may have been done or not"

@@ -120,6 +120,11 @@ class WebSocketReceiver:
         """Bytes that the message under way may still have."""
         self._is_ended = False
 
+    @property
+    def kept_bytes(self) -> tuple[int, int]:
+        """How many bytes it keeps: of a frame that is incomplete, and of the fragments of a message."""
+        return len(self._pending or b""), len(self._message or b"")
+
     def receive(self, data: bytes) -> Iterator[Event]:
         """What these bytes complete, in order. Iterate to the end before the next call; what is left over is lost.
 

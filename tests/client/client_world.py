@@ -48,6 +48,7 @@ from protocol.frames import (
     Revised,
     Send,
     Sent,
+    SetTyping,
     Sync,
     Synced,
     Tombstone,
@@ -73,15 +74,47 @@ def message(
     return Message(conversation, seq, seq.to_bytes(16), seq, sender, "text/plain", content, None, None, temp_id)
 
 
+class ServerStream(trio.abc.Stream):
+    """The server's end of a connection, with a network before it that can lose bytes.
+
+    :ivar received_bytes: that have come from the client.
+    :ivar is_forgotten: a router between them has forgotten the connection: bytes go in, and none come out.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.received_bytes = 0
+        self.is_forgotten = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        while True:
+            data = await self._stream.receive_some(max_bytes)
+            self.received_bytes += len(data)
+            if not (data and self.is_forgotten):
+                return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if not self.is_forgotten:
+            await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class Link:
     """One WebSocket connection, as the server sees it.
 
+    :ivar stream: below the WebSocket.
     :ivar batches: the frames of each WebSocket message that came.
     :ivar closed: the close code that came from the client.
     """
 
-    def __init__(self, websocket: trio_websocket.WebSocketConnection, url: str) -> None:
+    def __init__(self, websocket: trio_websocket.WebSocketConnection, stream: ServerStream, url: str) -> None:
         self.websocket = websocket
+        self.stream = stream
         self.url = url
         self.batches: list[list[Request]] = []
         self.closed: int | None = None
@@ -104,6 +137,7 @@ class World:
     :ivar is_deaf: pushes go nowhere while it is set.
     :ivar marks: each request's delivered marks; `read` those of reading.
     :ivar online: who has a device connected.
+    :ivar epoch: which of its histories the server has.
     :ivar page: entries of one page of `sync`, `history` and lists.
     :ivar lifetime_us: of tokens.
     :ivar told: fields of each welcome that are to be other than usual.
@@ -144,7 +178,7 @@ class World:
         if url in self.down:
             raise OSError("nobody answers")
         near, far = memory_stream_pair()
-        self._nursery.start_soon(self._serve, far, url)
+        self._nursery.start_soon(self._serve, ServerStream(far), url)
         return near, "first.test"
 
     def http(self) -> HttpClient:
@@ -159,6 +193,11 @@ class World:
         held.append(stored)
         self._changes.append((conversation, stored.seq))
         return stored
+
+    def begin_anew(self) -> None:
+        """The server's history is another one, in which nothing has happened."""
+        self.epoch += 1
+        self.history, self._changes = {}, []
 
     def change(self, conversation: bytes, seq: int, content: bytes | None) -> Message | Tombstone:
         """Somebody edits a message, or deletes it; nobody is told yet."""
@@ -201,12 +240,12 @@ class World:
             if link.is_welcomed and not self.is_deaf and link.websocket.closed is None:
                 await link.say(*pushes)
 
-    async def _serve(self, stream: trio.abc.Stream, url: str) -> None:
+    async def _serve(self, stream: ServerStream, url: str) -> None:
         async with trio.open_nursery() as nursery:
             request = await trio_websocket.wrap_server_stream(nursery, stream)
             assert request.path == limits.SOCKET_PATH
             assert request.proposed_subprotocols == (limits.SUBPROTOCOL,)
-            link = Link(await request.accept(subprotocol=self.subprotocol), url)
+            link = Link(await request.accept(subprotocol=self.subprotocol), stream, url)
             self.links.append(link)
             try:
                 while True:
@@ -225,7 +264,7 @@ class World:
         for frame in batch:
             faults = self.faults[type(frame)]
             fault = faults.popleft() if faults else None
-            answer = self._reply(link, frame) if fault is None else fault(link, frame)
+            answer = self.reply(link, frame) if fault is None else fault(link, frame)
             if isinstance(answer, CloseCode):
                 await link.close(answer, "on request")
                 return False
@@ -236,7 +275,8 @@ class World:
                 return False
         return True
 
-    def _reply(self, link: Link, frame: Request) -> list[Frame]:
+    def reply(self, link: Link, frame: Request) -> list[Frame]:
+        """What a request is answered with, and what is pushed before that; it takes effect."""
         match frame:
             case Hello():
                 link.is_welcomed = True
@@ -260,6 +300,10 @@ class World:
             case Refresh():
                 self.tokens.append(f"{frame.token}+")
                 return [Refreshed(frame.request, self.tokens[-1], 1 + len(self.tokens) * self.lifetime_us)]
+            case SetTyping() | Bye():
+                pass
+            case _:
+                raise AssertionError(f"this server has no answer to {frame}")
         return [Done(frame.request)]
 
     def _change(self, frame: Send | Edit | Delete) -> Frame:
@@ -278,7 +322,7 @@ class World:
     def _sync(self, frame: Sync) -> list[Frame]:
         if frame.cursor is None:
             told = [self.conversation(conversation) for conversation in self.history]
-            return [*told, Synced(frame.request, self._cursor(len(self._changes)), False)]
+            return [*told, Synced(frame.request, self.cursor(len(self._changes)), False)]
         epoch, start = cbor2.loads(frame.cursor)
         if epoch != self.epoch:
             return [Error(frame.request, "cursor_foreign", "because")]
@@ -288,7 +332,7 @@ class World:
             pushes.append(replace(self.conversation(conversation), last_message=None))
             first_seq = self.first_seq.get(conversation, 1)
             pushes += [self.history[conversation][seq - 1] for seq in sorted(seqs) if seq >= first_seq]
-        return [*pushes, Synced(frame.request, self._cursor(end), end < len(self._changes))]
+        return [*pushes, Synced(frame.request, self.cursor(end), end < len(self._changes))]
 
     def _pages(self, frame: Sync) -> Iterator[tuple[list[Frame], Any]]:
         """As many as were asked for: what each tells, and what ends it."""
@@ -307,8 +351,9 @@ class World:
             told += [*pushes, Cursor(last.cursor, last.more) if isinstance(last, Synced) else Lag([])]
         return told
 
-    def _cursor(self, changes: int) -> bytes:
-        return cbor2.dumps([self.epoch, changes])
+    def cursor(self, changes: int | None = None) -> bytes:
+        """Up to so many changes, or up to the last one."""
+        return cbor2.dumps([self.epoch, len(self._changes) if changes is None else changes])
 
     def _history(self, frame: History) -> Frame:
         if frame.conversation not in self.history:

@@ -375,7 +375,7 @@ async def test_what_arrives_is_shown_with_name_and_time_and_harmless(
 
     def note(link: Link, frame: Request) -> list[Frame]:
         is_sent.set()
-        return logged_in._reply(link, frame)
+        return logged_in.reply(link, frame)
 
     logged_in.faults[Send].append(note)
     async with trio.open_nursery() as nursery:

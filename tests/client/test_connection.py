@@ -221,7 +221,7 @@ async def test_after_the_end_requests_raise_why(world: World) -> None:
 
 async def test_a_connection_that_breaks_is_1006(world: World) -> None:
     async with connect(GATEWAY, "secret") as connection:
-        await trio.aclose_forcefully(world.link.websocket._stream)
+        await trio.aclose_forcefully(world.link.stream)
         lost = await connection.wait_lost()
         assert (lost.close_code, lost.reconnect) == (1006, True)
 
@@ -263,7 +263,7 @@ async def test_pushes_come_in_order_and_right_after_welcome(world: World) -> Non
         got.append(push)
 
     def welcome_and_push(link: Link, frame: Request) -> list[Frame]:
-        return [*world._reply(link, frame), *pushes[:3]]
+        return [*world.reply(link, frame), *pushes[:3]]
 
     world.faults[Hello].append(welcome_and_push)
     async with connect(GATEWAY, "secret", on_push=take):
@@ -290,8 +290,7 @@ async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: World, au
         await trio.sleep(5 * keep_alive_s)
         await connection.mark_delivered([(TALK, 1)])
         before = trio.current_time()
-        # What a router does that has forgotten the connection: bytes go in and nothing comes out.
-        world.link.websocket._wsproto.receive_data = lambda _: None
+        world.link.stream.is_forgotten = True
         lost = await connection.wait_lost()
         assert (lost.close_code, lost.reconnect) == (1006, True)
         assert trio.current_time() - before <= 2 * keep_alive_s + 1
@@ -299,17 +298,15 @@ async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: World, au
 
 async def test_any_byte_is_a_sign_of_life(world: World, autojump_clock: MockClock) -> None:
     """Pushes that come without a pong keep the connection, and no ping is sent while they come."""
-    pings: list[object] = []
     async with connect(GATEWAY, "secret") as connection:
         keep_alive_s = connection.welcome.keep_alive_ms / 1000
-        ping = connection._socket.ping
-        connection._socket.ping = lambda *_: pings.append(None) or ping()
+        before = world.link.stream.received_bytes
         for seq in range(1, 20):
             await trio.sleep(0.9 * keep_alive_s)
             await world.push(message(TALK, seq))
-        assert not pings
+        assert world.link.stream.received_bytes == before
         await trio.sleep(1.1 * keep_alive_s)
-        assert pings
+        assert world.link.stream.received_bytes > before
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import trio
 
 from client import login
 from client.__main__ import main, report
-from client.chat import _why
+from client.chat import why_not_done
 from client.commands import NotPossible
 from client.connection import connect
 from client.errors import (
@@ -123,7 +123,7 @@ def test_a_command_ends_with_one_whole_sentence(error: BaseException, capsys: py
 
 @pytest.mark.parametrize("error", [*RAISED, LocalProtocolError("x"), LocalProtocolError(), NotPossible("no")], ids=repr)
 def test_a_line_that_could_not_be_sent_says_why(error: Exception) -> None:
-    assert fault_of(_why(error)) is None
+    assert fault_of(why_not_done(error)) is None
 
 
 def test_all_that_the_client_raises_is_tried_here() -> None:

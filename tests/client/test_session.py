@@ -176,7 +176,7 @@ async def test_a_cursor_of_another_history_is_dropped_with_all_that_came_by_it(
         await session.wait_caught_up()
         await world.post(GROUP)
         await take(session, 1)
-    world.epoch, world.history, world._changes = 1, {}, []
+    world.begin_anew()
     last = world.store(TALK)
     async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
         assert await take(session, 1) == [last]
@@ -355,7 +355,7 @@ async def test_a_send_is_repeated_with_the_same_temp_id_until_it_is_acknowledged
 
 async def test_a_send_whose_reply_was_lost_is_stored_and_shown_once(world: World, autojump_clock: MockClock) -> None:
     def serve_and_die(link: Link, frame: Request) -> CloseCode:
-        world._reply(link, frame)
+        world.reply(link, frame)
         return CloseCode.SERVER_ERROR
 
     world.faults[Send].append(serve_and_die)
@@ -419,7 +419,7 @@ async def test_a_close_code_says_how_long_to_wait(
         ranges.append(most)
         return most
 
-    monkeypatch.setattr("client.backoff._random.uniform", longest)
+    monkeypatch.setattr("client.backoff.uniform", longest)
     world.faults[Hello].append(close(code))
     before = trio.current_time()
     async with open_session(URLS, CREDENTIALS) as session:
@@ -636,7 +636,7 @@ async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(world: World
         for _ in range(3):
             await world.post(TALK)
         await take(session, 3)
-        moved = world._cursor(len(world._changes))
+        moved = world.cursor()
         await world.push(Cursor(moved, False))
         await wait_all_tasks_blocked()
         assert session.mailbox.cursor == moved

@@ -43,9 +43,9 @@ def _outcome(pieces: Iterable[bytes], max_bytes: int, max_fragments: int) -> tup
             failed = error.close_code, error.detail
         if is_ended:
             assert len(events) == before, "an event after the end"
-        held = len(receiver._pending or b""), len(receiver._message or b"")
-        assert held[0] <= max_bytes + MAX_HEADER_BYTES, f"{held[0]} bytes of a frame are kept"
-        assert held[1] <= max_bytes, f"{held[1]} bytes of a message are kept"
+        of_frame, of_message = receiver.kept_bytes
+        assert of_frame <= max_bytes + MAX_HEADER_BYTES, f"{of_frame} bytes of a frame are kept"
+        assert of_message <= max_bytes, f"{of_message} bytes of a message are kept"
     for event in events:
         _check_event(event, max_bytes)
     return events, failed
