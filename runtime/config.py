@@ -23,7 +23,7 @@ from store.redis.url import redis_url_fault
 
 
 class ConfigError(Exception):
-    """A variable has a value that cannot be used; the text names the variable and what it should be."""
+    """A variable has an invalid value. The text names the variable and the allowed values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Config:
     """Secret that signs the calls of OFFLINE_NOTICE_URL: `whsec_` and base64 of 24 to 64 bytes. Empty: the calls are
     not signed."""
     notifier_networks: str = ""
-    """Networks, separated by commas, that users' webhooks may be in although they are not on the Internet."""
+    """Networks, separated by commas, that users' webhooks may be in although their addresses are not public."""
     vapid_private_key: str = ""
     """Web Push: a key of P-256, which is 32 random bytes, in base64url. Empty: users have no Web Push."""
     vapid_contact: str = ""
@@ -101,17 +101,17 @@ class Config:
     apns_key: str = ""
     """Apple's push service: a .p8 key (PEM), or the path of its file. Empty: users have no APNs."""
     apns_key_id: str = ""
-    """The id of that key."""
+    """Id of the key in APNS_KEY, which needs it."""
     apns_team_id: str = ""
-    """The id of the account that the key belongs to."""
+    """Team id of the Apple account that the key belongs to. APNS_KEY needs it."""
     apns_topic: str = ""
-    """The bundle id of the app."""
+    """Bundle id of the app. APNS_KEY needs it."""
     apns_url: str = "https://api.push.apple.com"
-    """The service, or its sandbox."""
+    """URL of Apple's push service, or of its sandbox."""
     fcm_credentials: str = ""
     """Firebase Cloud Messaging: the JSON of a service account, or the path of its file. Empty: users have no FCM."""
     fcm_url: str = "https://fcm.googleapis.com"
-    """The service."""
+    """URL of Firebase Cloud Messaging."""
     log_level: str = "info"
     """debug, info, warning or error. Logs go to stderr."""
     log_format: str = ""
@@ -139,7 +139,7 @@ class Config:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Config:
         """
-        :raises ConfigError: if a number is not one, or out of range, or a URL not of a kind that can be used.
+        :raises ConfigError: if a variable has an invalid value.
         """
         values: dict[str, object] = {}
         for field in fields(cls):
@@ -162,7 +162,7 @@ class Config:
                 raise ConfigError(f"{name} {what}")
 
     def _rules(self) -> Iterator[tuple[str, str, bool]]:
-        """Of each variable with bounds: what it must be, and whether it is."""
+        """For each variable with bounds: its name, what it must be, and whether it is."""
         port = "must be a port number, 0 to 65535"
         yield "PORT", port, 0 <= self.port <= 65535
         yield "SOCKET_PORT", port, 0 <= self.socket_port <= 65535
@@ -258,7 +258,7 @@ def _is_secret(text: str) -> bool:
 
 
 def _base64url(text: str) -> bytes:
-    """What it encodes; nothing if it does not."""
+    """The decoded bytes; empty if the text is not base64url."""
     try:
         return b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError:
@@ -275,7 +275,7 @@ def _are_networks(text: str) -> bool:
 def _has_scheme(url: str, *schemes: str) -> bool:
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018  (raises if it is no number)
+        parts.port  # noqa: B018  (raises if it is not a number)
     except ValueError:
         return False
     return parts.scheme in schemes and bool(parts.netloc or parts.path)

@@ -1,4 +1,4 @@
-"""Being told to stop before anything has begun. Imports next to nothing: it is the first thing that a process does."""
+"""SIGTERM and SIGINT before a process has begun its work. Imports almost nothing: processes import this first."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import signal
 
 
 def exit_when_told(status: int) -> None:
-    """End at once, with this status, on SIGTERM or SIGINT; until `runtime.signals` takes over, and again after that.
+    """Exit at once with this status on SIGTERM or SIGINT, until `runtime.signals` takes over, and again afterwards.
 
-    A process has to import for half a second before it can watch for signals, and by default a signal kills: process
-    managers take that for a crash. Nothing has begun that would have to be ended in order.
+    A process imports for half a second before it can watch for signals. By default, a signal would kill it meanwhile,
+    and process managers would count that as a crash. The process has not begun any work that needs an orderly end.
 
-    :param status: 0 for a process that runs until it is told to stop; another one if its work has not been done then.
+    :param status: 0 for a process that runs until it is told to stop; 1 for a command, whose work is then not done.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(status))

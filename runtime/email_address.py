@@ -1,4 +1,4 @@
-"""E-mail addresses: which of them mail can be sent to, each in one spelling."""
+"""E-mail addresses: checks whether mail can be sent to them, and normalizes their spelling."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final, NamedTuple
 import idna
 
 MAX_BYTES: Final = 254
-"""Of an address: a path in SMTP has 256 with its angle brackets (RFC 5321, section 4.5.3.1.3)."""
+"""Length of an address. A path in SMTP has 256 bytes with its angle brackets (RFC 5321, section 4.5.3.1.3)."""
 
 MAX_LOCAL_BYTES: Final = 64
-"""Of what comes before the @ (the same, section 4.5.3.1.1)."""
+"""Length of the local part, before the @ (RFC 5321, section 4.5.3.1.1)."""
 
 _LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]+")
 _SENDER: Final = re.compile(r'(?:"?([^"<>\x00-\x1f\x7f]*?)"? *<([^<>]+)>|([^<>]+))')
 
 
 class BadAddress(ValueError):
-    """No mail can be sent there. The text says what an address should be, and repeats nothing of it."""
+    """Mail cannot be sent to the address. The text says what an address must be, without repeating the given one."""
 
 
 class Sender(NamedTuple):
-    """From whom mail comes.
+    """The sender of mail.
 
     :ivar name: empty for none.
     """
@@ -33,12 +33,12 @@ class Sender(NamedTuple):
 
 
 def normal(text: str) -> str:
-    """An address as it is kept and sent to: the domain in ASCII (RFC 5891) and lower case, the local part as it is.
+    """The normal spelling of an address: the domain in ASCII (RFC 5891) and lower case, the local part unchanged.
 
-    A local part that is not ASCII is good (RFC 6531); whether the servers on the way take it, only they know. Quoted
-    local parts, comments and addresses of machines are not: nobody has them, and few programs read them alike.
+    A local part may be non-ASCII (RFC 6531); mail servers on the way may refuse it. Quoted local parts, comments and
+    address literals are refused: they are not in use, and programs read them differently.
 
-    :raises BadAddress: if it is none.
+    :raises BadAddress: if the text is not an address.
     """
     text = unicodedata.normalize("NFC", text)
     local, at, domain = text.rpartition("@")
@@ -66,9 +66,9 @@ def _domain(text: str) -> str:
 
 
 def sender(text: str) -> Sender:
-    """Whom mail is from: `ADDRESS`, or `NAME <ADDRESS>`.
+    """The sender from `ADDRESS` or `NAME <ADDRESS>`.
 
-    :raises BadAddress: if it is neither.
+    :raises BadAddress: if the text is neither.
     """
     found = _SENDER.fullmatch(text)
     if found is None or not text.isprintable():
@@ -77,7 +77,7 @@ def sender(text: str) -> Sender:
 
 
 def sender_fault(text: str) -> str:
-    """What is wrong with whom mail is to be from; empty if nothing is."""
+    """The fault of a sender; empty if it is valid."""
     try:
         sender(text)
     except BadAddress as error:

@@ -1,4 +1,4 @@
-"""Structured logs on stderr, so that stdout stays free for results: for people on a terminal, else JSON lines."""
+"""Structured logs on stderr, since stdout is for results: text for people on a terminal, otherwise JSON lines."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def configure_logging(process: str, level: str, format: str = "") -> None:
-    """Call once, first thing in a process.
+    """Call this once, at the start of a process.
 
-    :param process: "web", "socket", "worker" or "release"; part of every line, unless a runner puts it before each.
+    :param process: "web", "socket", "worker" or "release"; part of every line, unless a runner puts it before the
+        lines.
     :param level: "debug", "info", "warning" or "error".
     :param format: "json" or "console"; empty: "console" on a terminal, else "json".
     """
@@ -37,7 +38,7 @@ def configure_logging(process: str, level: str, format: str = "") -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
-    # Libraries log through the standard library; only what needs somebody's attention is let through.
+    # Libraries log through the standard library; only their warnings and errors pass.
     logging.basicConfig(stream=sys.stderr, level=max(numeric, logging.WARNING))
     logging.getLogger(TrioAcceptFailures.LOGGER).addFilter(TrioAcceptFailures())
 
@@ -52,7 +53,8 @@ def _for_programs() -> list[Processor]:
 
 
 def _for_people(is_terminal: bool) -> list[Processor]:
-    """A runner that collects the lines of several processes puts the time and the process before each of them."""
+    """Without a terminal, a runner collects lines of several processes, and puts the time and the process before
+    each."""
     before: Processor = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False) if is_terminal else _without_process
     renderer = structlog.dev.ConsoleRenderer(
         colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback

@@ -1,9 +1,9 @@
-"""A fault that lasts is logged once a minute, and how often it came; not as often as it is met.
+"""Logs a lasting fault once a minute, with the number of its repetitions.
 
-What is tried again and again (a lease while Redis is full, a read while Postgres is gone) fails several times a second
-for as long as the outage lasts, in each process. The same line is written once in `INTERVAL_S`; of one event at most
-`MAX_LINES` that differ, as when thousands of requests are refused. The next line of the event says in `suppressed` how
-many were left out since the one before.
+During an outage, each process repeats the same failing work several times a second, such as a lease while Redis is full
+or a read while Postgres is gone. The same line is written once in `INTERVAL_S`, and at most `MAX_LINES` different lines
+of one event, such as when thousands of requests are refused. The next line of the event says in `suppressed` how many
+lines were left out since the last one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import structlog
 INTERVAL_S: Final = 60.0
 
 MAX_LINES: Final = 10
-"""Of one event in `INTERVAL_S`: enough to see what its lines have in common, 5 MB a day at most."""
+"""Different lines of one event in `INTERVAL_S`: enough to compare them, at most 5 MB a day."""
 
 MAX_EVENTS: Final = 1000
-"""Names of events are constants of ours; if they are not, the oldest are forgotten."""
+"""Events that are remembered. Their names are constants of ours; should they not be, the oldest are dropped."""
 
 _LIMITED: Final = {"warning", "error"}
 _VARYING: Final = {"event", "level", "timestamp", "retry_in_s"}
@@ -38,9 +38,9 @@ class _Event:
 
 
 class LogLimit:
-    """A processor of structlog, to stand before those that render.
+    """A structlog processor, to be placed before the renderer.
 
-    :param now: seconds, of a clock that does not go back.
+    :param now: a monotonic clock, in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -48,9 +48,9 @@ class LogLimit:
         self._events: dict[str, _Event] = {}
 
     def __call__(self, logger: Any, method: str, line: EventDict) -> EventDict:
-        """The line; with `suppressed` if some were left out before it.
+        """The line; with `suppressed` if lines before it were left out.
 
-        :raises structlog.DropEvent: if it is to be left out itself.
+        :raises structlog.DropEvent: if this line is left out.
         """
         if method not in _LIMITED:
             return line

@@ -1,4 +1,4 @@
-"""Open files: a connection is one, and a process may have so many."""
+"""The limit of open files. Each connection is an open file of the process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import structlog
 log = structlog.get_logger(__name__)
 
 EVERY_S: Final = 60.0
-"""How often it is said that no connection can be accepted: each tenth of a second one is tried."""
+"""How often to log that connections cannot be accepted. The listener tries ten times a second."""
 
 HINT: Final = "all files that this process or machine may open are open: raise LimitNOFILE, ulimit -n, or fs.file-max"
 
 MACOS_MOST: Final = 10_240
-"""OPEN_MAX, beyond which macOS allows nothing although its hard limit is none."""
+"""OPEN_MAX, the most that macOS allows even if its hard limit is infinite."""
 
 
 def raise_limit() -> None:
-    """Let this process open as many files as its hard limit allows; the soft one is made for programs of few."""
+    """Let this process open as many files as its hard limit allows. The usual soft limit suits small programs only."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for most in (hard, max(soft, MACOS_MOST)):
         with suppress(OSError, ValueError):
@@ -33,9 +33,9 @@ def raise_limit() -> None:
 
 
 class AcceptFailures:
-    """Says at most every `EVERY_S` that connections cannot be accepted, and how often that was so.
+    """Logs at most every `EVERY_S` that connections cannot be accepted, with the number of failures.
 
-    :param now: the clock, in seconds.
+    :param now: a monotonic clock, in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +44,7 @@ class AcceptFailures:
         self._times = 0
 
     def note(self, error: OSError) -> None:
-        """One more."""
+        """Count a failure, and log it if the time has come."""
         self._times += 1
         if self._now() - self._said_at < EVERY_S:
             return
@@ -55,7 +55,7 @@ class AcceptFailures:
 
 
 class TrioAcceptFailures(logging.Filter):
-    """Takes the place of Trio's own complaint, a traceback ten times a second (`web`, the port for metrics)."""
+    """Replaces Trio's own log of such failures, a traceback ten times a second (`web`, the port for metrics)."""
 
     LOGGER = "trio.serve_listeners"
 
@@ -64,7 +64,7 @@ class TrioAcceptFailures(logging.Filter):
         self._failures = AcceptFailures()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False: the record has been seen to."""
+        """False for a failure to accept, which is counted and dropped."""
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, OSError):
             return True

@@ -1,4 +1,4 @@
-"""Running one process: from its configuration to its exit status."""
+"""Runs a process, from its configuration to its exit status."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from store.errors import DatabaseError, PoolerRefused
 def run_process(
     name: str, main: Callable[[Config], Awaitable[object]], *told: type[Exception], level: str = ""
 ) -> None:
-    """Run a process to its end. What an operator has to change ends it with a sentence, all else with a traceback: a
-    `DatabaseError` is a fault of the program, even where `told` has `StoreError`.
+    """Run a process to its end. Errors that an operator can mend end it with a sentence, others with a traceback. A
+    `DatabaseError` is a fault of the program, even if `told` has `StoreError`.
 
-    :param told: such errors, besides those of the configuration.
+    :param told: types of errors that an operator can mend, besides those of the configuration.
     :param level: of the log, instead of the configured one.
     """
 
@@ -43,7 +43,7 @@ def run_process(
 
 
 def tell_ready(config: Config) -> None:
-    """Tell the runner that has started this process that it serves, and has logged all that it logs at a start."""
+    """Tell the runner of this process that it serves, and that its start is logged."""
     if config.ready_line:
         sys.stderr.write(f"{config.ready_line}\n")
         sys.stderr.flush()

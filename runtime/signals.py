@@ -1,4 +1,4 @@
-"""Being told to stop."""
+"""SIGTERM and SIGINT while a process runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ log = structlog.get_logger(__name__)
 async def watch_signals(
     terminated: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Set the event on SIGTERM (a process manager) or SIGINT (Ctrl-C). Runs until cancelled, so that a second signal,
-    sent out of impatience, does not break off the shutdown."""
+    """Set the event on SIGTERM (from a process manager) or SIGINT (Ctrl-C). Runs until cancelled, so that a second
+    signal from an impatient operator does not interrupt the shutdown."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:

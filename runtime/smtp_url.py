@@ -1,12 +1,12 @@
-"""URLs of mail servers: where they are, how to get in, and how to know that it is they.
+"""Parses URLs of mail servers: host, login and TLS.
 
-| form | |
+| form | meaning |
 |---|---|
-| `smtp://[USER:PASSWORD@]HOST[:PORT]` | port 587; nothing is said before STARTTLS, and nothing to a server without it |
+| `smtp://[USER:PASSWORD@]HOST[:PORT]` | port 587; the client requires STARTTLS before it sends anything |
 | `smtps://[USER:PASSWORD@]HOST[:PORT]` | port 465; TLS from the first byte |
-| `smtp://HOST[:PORT]?tls=none` | no TLS, for a relay on the same machine; so no password either |
+| `smtp://HOST[:PORT]?tls=none` | no TLS and no password, for a relay on the same machine |
 
-Certificates are checked against the system's authorities, or those in `?ca=FILE`. User and password are
+Certificates are checked against the system's authorities, or against those in `?ca=FILE`. User and password are
 percent-decoded.
 """
 
@@ -26,10 +26,10 @@ _PORTS: Final = {"smtp": 587, "smtps": 465}
 
 @dataclass(frozen=True, slots=True)
 class SmtpUrl:
-    """What a URL says.
+    """The parts of a URL.
 
     :ivar tls: when TLS begins.
-    :ivar ca: a file with the authorities that count; empty for the system's.
+    :ivar ca: a file with trusted authorities; empty for the system's.
     """
 
     host: str
@@ -40,20 +40,21 @@ class SmtpUrl:
     ca: str = ""
 
     def __str__(self) -> str:
-        """For logs: no password."""
+        """Host and port, for logs."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def context(self) -> ssl.SSLContext | None:
-        """How to find out whom one talks to; None without TLS.
+        """The TLS context that verifies the server; None without TLS.
 
-        :raises OSError: if the file cannot be read, or is not what it should be (`ssl.SSLError`).
+        :raises OSError: if the file of authorities cannot be read, or is invalid (`ssl.SSLError`).
         """
         return None if self.tls == "none" else ssl.create_default_context(cafile=self.ca or None)
 
 
 def parse_smtp_url(url: str) -> SmtpUrl:
     """
-    :raises ValueError: the text says what the URL should be, and repeats nothing of it: any part may be a password.
+    :raises ValueError: if the URL is invalid. The text says what it must be, without repeating any part of it, since
+        any part may be a password.
     """
     form = _FORM.fullmatch(url)
     if form is None:
@@ -74,7 +75,7 @@ def parse_smtp_url(url: str) -> SmtpUrl:
 
 
 def smtp_url_fault(url: str) -> str:
-    """What is wrong with the URL, or with the file that it names; empty if nothing is."""
+    """The fault of the URL, or of the file that it names; empty if both are valid."""
     try:
         parsed = parse_smtp_url(url)
     except ValueError as error:
