@@ -151,7 +151,8 @@ class Config:
             try:
                 values[field.name] = convert(text)
             except ValueError:
-                raise ConfigError(f"{name} must be a number, not {text!r}") from None
+                number = "a whole number" if convert is int else "a number"
+                raise ConfigError(f"{name} must be {number}, not {text!r}") from None
         config = cls(**values)  # type: ignore[arg-type]
         config._check()
         return config
@@ -163,22 +164,22 @@ class Config:
 
     def _rules(self) -> Iterator[tuple[str, str, bool]]:
         """For each variable with bounds: its name, what it must be, and whether it is."""
-        port = "must be a port number, 0 to 65535"
+        port = "must be 0 to 65535"
         yield "PORT", port, 0 <= self.port <= 65535
         yield "SOCKET_PORT", port, 0 <= self.socket_port <= 65535
         pool = "must be at least 2: one connection commits sends, the others serve the rest"
         yield "DATABASE_POOL", pool, self.database_pool >= 2
         yield "MAX_ADDRESS_CONNECTIONS", "must be at least 1", self.max_address_connections >= 1
-        starts = "must be 0 (none at all) to 1000000"
+        starts = "must be 0 (none) to 1000000"
         yield "NEW_CONVERSATIONS_PER_DAY", starts, 0 <= self.new_conversations_per_day <= 1_000_000
         yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000
         yield "METRICS_PORT", port, 0 <= self.metrics_port <= 65535
-        lifetime = "must be more than 0 and at most ten years"
+        lifetime = "must be more than 0 and at most 315360000 (ten years)"
         yield "TOKEN_LIFETIME_S", lifetime, 0 < self.token_lifetime_s <= 3650 * 86400
-        window = "must be more than 0 and less than a day"
+        window = "must be more than 0 and less than 86400 (a day)"
         yield "OFFLINE_NOTICE_AFTER_S", window, 0 < self.offline_notice_after_s < 86400
         yield "READ_NOTICE_AFTER_S", window, 0 < self.read_notice_after_s < 86400
-        pauses = "must be 1 to 20 numbers of seconds, separated by commas, none less than the one before, up to 30 days"
+        pauses = "must be 1 to 20 numbers of seconds in rising order, separated by commas, up to 2592000 (30 days)"
         yield "NOTICE_PAUSES_S", pauses, _are_pauses(self.notice_pauses_s)
         database = "must be a libpq URL (postgresql://...) or DSN, with one port or a port per host"
         yield "DATABASE_URL", database, is_url(self.database_url)
@@ -191,10 +192,10 @@ class Config:
             yield name, fault, not fault
         fault = objects_url_fault(self.object_store_url)
         yield "OBJECT_STORE_URL", fault, not fault
-        days = "must be 0 (for ever), or 0.001 to 3650 days"
+        days = "must be 0 (keep for ever), or 0.001 to 3650"
         yield "RETENTION_DAYS", days, self.retention_days == 0 or 0.001 <= self.retention_days <= 3650
         yield "RETENTION_ARCHIVES", "must be 0 or 1", self.retention_archives in (0, 1)
-        where = "needs OBJECT_STORE_URL: where the archives are to go"
+        where = "needs OBJECT_STORE_URL, which keeps the archives"
         yield "RETENTION_ARCHIVES", where, not self.retention_archives or bool(self.object_store_url)
         hook = "must be an http:// or https:// URL, or empty"
         yield (
@@ -215,7 +216,7 @@ class Config:
         yield "SMTP_URL", fault, not fault
         fault = sender_fault(self.mail_from) if self.mail_from or self.smtp_url else ""
         yield "MAIL_FROM", fault, not fault
-        link = "must be an http:// or https:// URL of at most 200 characters, without a query, wherever mail is sent"
+        link = "must be an http:// or https:// URL of at most 200 characters, without a query; SMTP_URL needs it"
         is_good = _has_scheme(self.public_url, "http", "https") and not set(self.public_url) & set('?# <>"')
         is_short = self.public_url.isascii() and len(self.public_url) <= 200
         yield "PUBLIC_URL", link, is_good and is_short if self.public_url or self.smtp_url else True

@@ -83,7 +83,7 @@ def smtp_url_fault(url: str) -> str:
     try:
         parsed.context()
     except OSError as error:
-        return f"names authorities that cannot be used: {error.strerror or error}"
+        return f"must name a readable file of certificates as ca: {error.strerror or error}"
     return ""
 
 

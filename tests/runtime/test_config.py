@@ -208,6 +208,22 @@ def test_value_that_cannot_be_used_is_refused_by_name_without_its_secrets(name: 
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("PORT", "65536", "PORT must be 0 to 65535"),
+        ("PORT", "8000.5", "PORT must be a whole number, not '8000.5'"),
+        ("RETENTION_DAYS", "ten", "RETENTION_DAYS must be a number, not 'ten'"),
+        ("READ_NOTICE_AFTER_S", "0", "READ_NOTICE_AFTER_S must be more than 0 and less than 86400 (a day)"),
+        ("RETENTION_ARCHIVES", "1", "RETENTION_ARCHIVES needs OBJECT_STORE_URL, which keeps the archives"),
+    ],
+)
+def test_error_says_what_is_allowed(name: str, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_environment({name: text})
+    assert str(caught.value) == says
+
+
 @pytest.mark.parametrize("missing", ["MAIL_FROM", "PUBLIC_URL"])
 def test_mail_server_without_a_sender_or_a_place_for_links_is_refused(missing: str) -> None:
     mail = {"SMTP_URL": "smtp://h", "MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"}
