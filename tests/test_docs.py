@@ -12,13 +12,14 @@ import pytest
 
 from client import VERSION
 from client.__main__ import DEFAULT_HTTP_URL, DEFAULT_SOCKET_URL
-from jobs.engine import consumer_group, fetcher, streams
+from jobs.engine import consumer_group, fetcher, streams, task, worker
 from jobs.mail import smtp
 from jobs.notifiers import calls
 from jobs.tasks import debounce, forget, notices, retention
 from protocol import limits
+from runtime.config import Config
 from server.cluster import catch_up, cursor_advance, unknown_outcomes
-from server.delivery import receipt_counts
+from server.delivery import fanout, receipt_counts, sequencer
 from server.gateway import delivery_times, readers, revocations
 from server.transport import outbox
 from store import accounts, analytics, conversations, jobs, latencies, notifiers, sync
@@ -106,6 +107,29 @@ def test_the_index_of_decisions_lists_each_with_its_title() -> None:
 
 
 NUMBERS = {
+    "docs/guarantees.md": (
+        f"remembered for {limits.TEMP_ID_DAYS} days",
+        f"at most every {cursor_advance.INTERVAL_S:g} s",
+        f"A cursor of more than {limits.CURSOR_DAYS} days",
+        f"its outbox ({outbox.MAX_BYTES // 1024**2} MiB)",
+        f"takes nothing for {outbox.STUCK_S:g} s",
+        f"for longer than {catch_up.MARGIN_S:g} s",
+        f"(`READ_NOTICE_AFTER_S`, {Config().read_notice_after_s / 60:g} minutes)",
+    ),
+    "docs/jobs.md": (
+        f"finishes running jobs ({worker.DRAIN_S:g} s)",
+        f"they are kept for {forget.DEAD_JOBS_DAYS} days",
+        f"again after {consumer_group.TAKE_OVER_AFTER_S:g} s",
+        f"at most {task.MAX_PAYLOAD_BYTES:,} bytes of JSON",
+        f"one look of {fetcher.LOWEST_FIRST} begins",
+    ),
+    "docs/troubleshooting.md": (
+        f"stays locked for {two_lanes.PATIENCE_S:g} s",
+        f"the message waits {sequencer.PATIENCE_S:g} s",
+        f"{fanout.MAX_WAITING:,} pushes wait",
+        f"takes nothing for {outbox.STUCK_S:g} s",
+        f"every {cursor_advance.INTERVAL_S:g} s the node",
+    ),
     "docs/decisions/0001-catch-up-instead-of-fan-out-marks.md": (
         f"when its lease ends ({directory.LEASE_S:g} s)",
         f"Messages of the last {catch_up.MARGIN_S:g} s",
