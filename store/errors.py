@@ -1,4 +1,4 @@
-"""What can go wrong in the store, as its callers see it. Driver errors are mapped to these once, at the edges."""
+"""Every error that the store raises. The modules that meet a driver map its errors to these, in one place each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class StoreError(Exception):
 
 
 class Unavailable(StoreError):
-    """A service cannot be reached, or the connection to it was lost. Retry; what was asked may have taken effect.
+    """A service cannot be reached, or the connection to it was lost. Retry; the request may have taken effect.
 
     :ivar service: "Postgres", "Redis" or "the object store".
     :ivar where: host and port, for the operator.
@@ -24,9 +24,9 @@ class Unavailable(StoreError):
 
 
 class DatabaseError(StoreError):
-    """Postgres refused a statement, and nothing was done: a fault of this program, unless a caller knows better.
+    """Postgres refused a statement and did nothing: a fault of this program, unless a caller knows better.
 
-    The text is Postgres' own and may repeat values: it is for logs, never for clients.
+    The text is Postgres' own and may repeat values. It is for logs, never for clients.
 
     :ivar sqlstate: five characters (https://www.postgresql.org/docs/current/errcodes-appendix.html); empty if the
         driver refused the statement before it was sent.
@@ -65,7 +65,7 @@ class PoolerRefused(StoreError):
 class Overloaded(StoreError):
     """A bounded queue is full. Nothing was done; retry later.
 
-    :ivar queue: which one.
+    :ivar queue: its name.
     """
 
     def __init__(self, queue: str, size: int) -> None:
@@ -74,11 +74,11 @@ class Overloaded(StoreError):
 
 
 class Locked(StoreError):
-    """What was to be written to stayed locked by somebody else. Nothing was done; retry later."""
+    """Another transaction kept the rows locked. Nothing was done; retry later."""
 
 
 class TooManyMails(StoreError):
-    """Mails to addresses that are not verified were asked for too often. Nothing was done; retry after `wait_s`."""
+    """The user asked too often for mails to addresses that are not verified. Nothing was done; retry after `wait_s`."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"too many mails were asked for; again in {wait_s:.0f} s")
@@ -86,11 +86,11 @@ class TooManyMails(StoreError):
 
 
 class Refused(StoreError):
-    """The store understood, and the answer is no. Retrying does not help."""
+    """The store understood the request and refuses it. Retrying does not help."""
 
 
 class BadJob(Refused):
-    """A job has arguments that Postgres cannot keep, such as a NUL, or too many. The text says what."""
+    """A job has arguments that Postgres cannot keep, such as a NUL, or too many. The text names them."""
 
 
 class NotAParticipant(Refused):
@@ -102,7 +102,7 @@ class TempIdConflict(Refused):
 
 
 class TempIdExpired(Refused):
-    """The temp_id is so old that whether it was used is no longer known."""
+    """The temp_id is too old for the server to know whether the sender has used it."""
 
 
 class UsernameTaken(Refused):
@@ -110,11 +110,11 @@ class UsernameTaken(Refused):
 
 
 class UnknownUser(Refused):
-    """There is no user of this id or name."""
+    """No user has this id or name."""
 
 
 class NotAnAdministrator(Refused):
-    """Only an administrator of the group may do that."""
+    """Only an administrator of the group may make this change."""
 
 
 class LastAdministrator(Refused):
@@ -122,7 +122,7 @@ class LastAdministrator(Refused):
 
 
 class GroupFull(Refused):
-    """The group has as many participants as it may."""
+    """The group has the greatest number of participants that a group may have."""
 
 
 class UnknownDevice(Refused):
@@ -130,15 +130,15 @@ class UnknownDevice(Refused):
 
 
 class TokenUnknown(Refused):
-    """Nobody has this token."""
+    """No device has this token."""
 
 
 class TokenExpired(Refused):
-    """The token was good, and is so no longer."""
+    """The token has expired."""
 
 
 class DeviceRevoked(Refused):
-    """The user has revoked the device whose token it is."""
+    """The user has revoked the device that has this token."""
 
 
 class UnknownZone(Refused):
@@ -146,15 +146,15 @@ class UnknownZone(Refused):
 
 
 class VerificationUnknown(Refused):
-    """No address that somebody has now was sent this token."""
+    """Unknown token, or the address has changed since."""
 
 
 class VerificationExpired(Refused):
-    """The token was sent too long ago."""
+    """The server sent the token too long ago."""
 
 
 class UnsubscribeUnknown(Refused):
-    """No address that somebody has now was sent this token."""
+    """Unknown token, or the address has changed since."""
 
 
 class UnknownNotifier(Refused):
@@ -162,11 +162,11 @@ class UnknownNotifier(Refused):
 
 
 class TooManyNotifiers(Refused):
-    """The user has as many notifiers as one may."""
+    """The user has the greatest number of notifiers that a user may have."""
 
 
 class UnknownMessage(Refused):
-    """There is no such message, or this user may not see it."""
+    """The message does not exist, or this user may not see it."""
 
 
 class NotTheSender(Refused):
@@ -178,9 +178,9 @@ class MessageDeleted(Refused):
 
 
 class NotAccepted(Refused):
-    """Some users do not take messages, or a place in a group, from this one: by their settings.
+    """Some users, by their settings, do not accept messages from this user, or groups that this user adds them to.
 
-    :ivar users: who.
+    :ivar users: those users.
     """
 
     def __init__(self, users: Sequence[bytes]) -> None:
@@ -189,9 +189,9 @@ class NotAccepted(Refused):
 
 
 class TooManyStarts(Refused):
-    """The user has begun as many conversations with strangers as may be.
+    """The user has begun as many conversations with strangers as a user may.
 
-    :ivar wait_s: after so many seconds there may be another.
+    :ivar wait_s: how many seconds until the user may begin the next one.
     """
 
     def __init__(self, wait_s: float) -> None:
@@ -200,25 +200,25 @@ class TooManyStarts(Refused):
 
 
 class NotARequest(Refused):
-    """The conversation is no request, or none any more."""
+    """The conversation is not a request, or not one any longer."""
 
 
 class RevisionConflict(Refused):
-    """The message has another revision than the one that the edit is about."""
+    """The edit names a revision other than the message's current one."""
 
 
 class ExpiredCursor(Refused):
-    """The cursor is so old that what has changed since is no longer known."""
+    """The cursor is too old: the server has forgotten what changed since."""
 
 
 class ForeignCursor(Refused):
-    """The cursor is none of ours, or another user's, or of another history."""
+    """The cursor was not issued to this user by this server's current database."""
 
 
 class ObjectMissing(Refused):
-    """The object store has nothing under this key.
+    """The object store has no object under this key.
 
-    :ivar key: which one.
+    :ivar key: the key.
     """
 
     def __init__(self, key: str) -> None:
@@ -227,7 +227,7 @@ class ObjectMissing(Refused):
 
 
 class ObjectTooLarge(Refused):
-    """The object has more bytes than its reader is ready to take."""
+    """The object has more bytes than its reader accepts."""
 
     def __init__(self, key: str, max_bytes: int) -> None:
         super().__init__(f"object {key} has more than {max_bytes} bytes")
@@ -235,15 +235,15 @@ class ObjectTooLarge(Refused):
 
 
 class BadKey(Refused):
-    """This is no key of an object: see `store.objects.interface.Objects` for what is one."""
+    """This cannot be the key of an object: `store.objects.interface.Objects` describes keys."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"{key[:100]!r} is no key of an object")
 
 
 class ObjectStoreRefused(StoreError):
-    """The object store answers, and does not do what it is asked. An operator has to look at OBJECT_STORE_URL, or at
-    the rights and the disk of what it names.
+    """The object store answers and refuses the request. An operator has to check OBJECT_STORE_URL, or the rights and
+    the disk of the store that it names.
 
     :ivar where: host and bucket, or the folder.
     """
@@ -254,9 +254,9 @@ class ObjectStoreRefused(StoreError):
 
 
 class BadArchive(StoreError):
-    """An object is no archive of ours, of a later version, or damaged.
+    """The object is damaged, not an archive, or an archive of a later version.
 
-    :ivar key: of the object.
+    :ivar key: the object's key.
     """
 
     def __init__(self, key: str, detail: str) -> None:

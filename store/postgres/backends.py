@@ -1,4 +1,4 @@
-"""Processes of Postgres that may still be at a write whose writer has given up waiting."""
+"""Postgres processes that may still run a write after its caller has given up."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _sql = sql.load("backends")
 
 
 async def end_backends(url: str, backends: Collection[Backend]) -> set[Backend]:
-    """End these processes, each of which served a connection that has been given up; those that are still there.
+    """End these processes, whose connections were given up; return those that still exist.
 
-    Once a process has ended, what it was asked is committed or never will be: Postgres reads no more of it, and waits
-    for no lock and no standby on its behalf. On a connection of its own: those of the pool may be as silent as the one
-    that was given up.
+    Once a process has ended, its last statement is committed or never will be: Postgres reads no more of it, and waits
+    for no lock and no standby for it. This uses its own connection: those of the pool may be as silent as the one that
+    was given up.
 
-    :raises StoreError: if Postgres cannot be reached, or refuses to tell.
+    :raises StoreError: if Postgres cannot be reached, or does not answer.
     """
     if not backends:
         return set()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 _HEADER: Final = struct.Struct("!iiIii")
-"""Of an array: dimensions, whether it has nulls, element type, elements, lower bound."""
+"""The header of an array: dimensions, whether it has nulls, element type, elements, lower bound."""
 
 _LENGTH: Final = struct.Struct("!i")
 _BIGINT: Final = struct.Struct("!iq")

@@ -1,11 +1,11 @@
-"""psycopg on Trio: the one file that meets the driver.
+"""psycopg on Trio: the only module that imports the driver.
 
-psycopg describes its I/O as generators that yield what they wait for; its own asynchronous edge is for asyncio. Here
-Trio does the waiting, so a query costs one task switch and no thread. Everything above the waiting (adaptation,
+psycopg describes its I/O as generators that yield the socket event they wait for; its own asynchronous edge is for
+asyncio. Here Trio waits, so a query costs one task switch and no thread. Everything above the waiting (adaptation,
 prepared statements, error classes) is psycopg's own.
 
 Ids are 16 raw `bytes` everywhere in Python. `uuid` marks one as a parameter; `uuids`, `byteas`, `texts` and `bigints`
-are whole columns (`store.postgres.columns`). Statements of the hot path (`store.postgres.statement`) go past psycopg's
+are whole columns (`store.postgres.columns`). Statements of the hot path (`store.postgres.statement`) bypass psycopg's
 cursors.
 """
 
@@ -34,30 +34,30 @@ log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _Rows: TypeAlias = list[tuple[Any, ...]]
 Read: TypeAlias = tuple[Statement, list[bytes | None]]
-"""A statement of the hot path that changes nothing, and its parameters, encoded."""
+"""A statement of the hot path that only reads, and its encoded parameters."""
 
 CONNECT_TIMEOUT_S: Final = 3.0
-"""For one attempt at one address, names resolved; a local connect takes 5 ms, TLS across a continent 0.5 s."""
+"""For one attempt at one address, with names resolved. A local connect takes 5 ms, TLS across a continent 0.5 s."""
 
 FIRST_REPLAN: Final = 8
-"""Queries of a connection after which plans are made anew for the first time; then at each doubling."""
+"""A connection makes its plans again after this number of queries, and then at each doubling."""
 
 LOCK_TIMEOUT_S: Final = 1.0
-"""For a lock, in whatever has no deadline of its own for it: commits hold theirs for milliseconds, and who waits longer
-should know why, and let others have the connection."""
+"""For a lock, in statements without a deadline of their own for it. Commits hold locks for milliseconds; a caller that
+waits longer should know why, and let others have the connection."""
 
 CANCEL_TIMEOUT_S: Final = 2.0
 """How long a cancelled query may hold its task while Postgres is asked to stop it; then the connection is closed."""
 
 DEFAULTS: Final = {
-    # A peer that vanished (cut cable, frozen host) is found by the kernel, not waited for.
+    # The kernel finds a peer that vanished (cut cable, frozen host), so no query has to wait for one.
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
     "application_name": "alo-shield",
     # Every process writes. After a fail-over the old primary may come back as a standby, under the address that is
-    # tried first; Postgres 14 and newer say so while connecting, so that asking costs nothing.
+    # tried first; Postgres 14 and newer say while connecting whether they take writes, so the check is free.
     "target_session_attrs": "read-write",
 }
 
@@ -70,10 +70,10 @@ _BAD_VALUE: Final = (driver_errors.DataError, driver_errors.CheckViolation)
 
 
 class Backend(NamedTuple):
-    """The process of Postgres that serves a connection.
+    """The Postgres process that serves a connection.
 
-    :ivar pid: its number, which another one may have when it has ended.
-    :ivar began: when it began, in microseconds since 1970; both together name no other process of this server.
+    :ivar pid: its number, which a later process may have after it has ended.
+    :ivar began: when it began, in microseconds since 1970. Both together identify the process.
     """
 
     pid: int
@@ -152,10 +152,10 @@ _ADAPTERS: Final = _adapters()
 
 
 class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
-    """One Postgres connection in autocommit mode. Use by one task at a time; `store.postgres.pool` sees to that.
+    """One Postgres connection in autocommit mode. One task at a time may use it; `store.postgres.pool` ensures that.
 
-    Cancelling any method while a query runs asks Postgres to cancel it, for at most `CANCEL_TIMEOUT_S`; afterwards
-    the connection is either idle and usable, or closed.
+    Cancelling any method while a query runs asks Postgres to cancel the query, for at most `CANCEL_TIMEOUT_S`;
+    afterwards the connection is either idle and usable, or closed.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -169,8 +169,8 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.add_notice_handler(self._notice)
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        # "canceling wait for synchronous replication": committed here, perhaps not on the standby. It is a warning,
-        # and execute() returns without an error.
+        # "canceling wait for synchronous replication": committed here, perhaps not on the standby. Postgres sends it as
+        # a warning, and execute() returns without an error.
         if diagnostic.sqlstate == "01000" and diagnostic.severity_nonlocalized == "WARNING":
             self.is_unconfirmed = True
 
@@ -197,14 +197,14 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             self.pgconn.finish()
 
     async def query(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement in a transaction of its own; its rows, once the commit has succeeded.
+        """Run one statement in its own transaction; return its rows after the commit.
 
-        psycopg returns only after ReadyForQuery, which Postgres sends after the commit: a constraint that is checked
-        at commit fails here. A commit of which the standby's confirmation was not waited for fails here as well.
+        psycopg returns only after ReadyForQuery, which Postgres sends after the commit: a constraint that Postgres
+        checks at commit fails here, and so does a commit that the standby did not confirm.
 
         :raises Unavailable: if the connection was lost or the standby did not confirm the commit: the outcome is
-            unknown. Or if the server takes no writes any more: nothing was done, and the connection is closed.
-        :raises Locked: if a lock was waited for longer than `lock_timeout` says, or in a circle; nothing was done.
+            unknown. Or if the server no longer takes writes: nothing was done, and the connection is closed.
+        :raises Locked: if a lock took longer than `lock_timeout`, or on a deadlock; nothing was done.
         :raises DatabaseError: any other error of Postgres; nothing was done.
         """
         try:
@@ -213,7 +213,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             await cursor.execute(sql.encode(), parameters)
             rows = await cursor.fetchall() if cursor.description else []
         except (driver_errors.DeadlockDetected, driver_errors.SerializationFailure) as error:
-            # Whoever runs a batch tries it again at once (`Retryable`); of a single statement the caller's caller does.
+            # A batch retries at once (it uses `run`, which raises `Retryable`); for one statement the client retries.
             raise Locked(_one_line(error)) from error
         except (psycopg.Error, UnicodeEncodeError) as error:
             raise self._mapped(error) from error
@@ -221,11 +221,11 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         return rows
 
     async def run(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
-        """Run a statement of the hot path; in all else like `query`."""
+        """Like `query`, for a statement of the hot path."""
         return await self.run_encoded(statement, encode(statement, values))
 
     async def run_encoded(self, statement: Statement, parameters: list[bytes | None]) -> _Rows:
-        """The same, with its parameters encoded already."""
+        """Like `run`, with encoded parameters."""
         try:
             await self._begin()
             if statement.name not in self._prepared_names:
@@ -238,9 +238,9 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         return _rows(result, statement)
 
     async def run_all(self, reads: Sequence[Read]) -> list[_Rows | Exception]:
-        """Run several reads in one round trip, each in a transaction of its own: the rows of each, or its error.
+        """Run several reads in one round trip, each in its own transaction; return the rows or the error of each.
 
-        Cancelled while they run, it closes the connection.
+        Cancelling it while they run closes the connection.
 
         :raises Unavailable: if the connection was lost.
         """
@@ -272,7 +272,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     async def _prepare(self, statement: Statement) -> None:
         self.pgconn.send_prepare(statement.name, statement.sql, statement.oids)
-        # There already, if that was cancelled before when Postgres had done it.
+        # The statement exists already if Postgres had prepared it when an earlier attempt was cancelled.
         with suppress(driver_errors.DuplicatePreparedStatement):
             _checked(await self.wait(psycopg.generators.execute(self.pgconn)))
         self._prepared_names.add(statement.name)
@@ -286,15 +286,15 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
     def _mapped(self, error: psycopg.Error | UnicodeEncodeError) -> StoreError:
         """The error that callers see in place of the driver's."""
         if isinstance(error, UnicodeEncodeError):
-            # A lone surrogate. Nothing was sent; callers see it as they see a NUL, which Postgres itself refuses.
+            # A lone surrogate. Nothing was sent; callers treat it like a NUL, which Postgres itself refuses.
             return BadValue(_one_line(error))
         if isinstance(error, driver_errors.LockNotAvailable):
             return Locked(_one_line(error))
         if isinstance(error, driver_errors.ReadOnlySqlTransaction):
-            # It was the primary when we connected; whoever connects anew finds the one that is it now.
+            # It was the primary when we connected. The next connection finds the current one.
             self.close_now()
             return Unavailable("Postgres", self.where, "it takes no writes any more")
-        # Postgres ends sessions for reasons that are no fault of the connection, and named as such: a transaction that
+        # Postgres also ends sessions with errors that do not sound like a lost connection, such as a transaction that
         # took too long.
         is_lost = self.pgconn.status == ConnStatus.BAD
         is_connection = is_lost or isinstance(error, (driver_errors.OperationalError, driver_errors.InterfaceError))
@@ -307,20 +307,20 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             raise Unavailable("Postgres", self.where, "committed, but the standby did not confirm it")
 
     async def _discard_plans(self) -> None:
-        """Forget plans that were made while the tables were smaller.
+        """Forget plans that Postgres made while the tables were smaller.
 
-        A prepared statement keeps the plan of its first runs until somebody analyses the tables: begun on empty
-        tables, it goes on reading them from end to end while they fill. Plans are made anew after 8, 16, 32 and so
-        on queries, so they are never older than half of what this connection has written.
+        A prepared statement keeps the plan of its first runs until the tables are analysed: one that began on empty
+        tables scans them whole while they fill. The connection makes plans again after 8, 16, 32 and so on queries, so
+        a plan is never older than half of the queries that this connection has run.
         """
-        with suppress(psycopg.Error):  # A lost connection shows itself with the query that follows.
+        with suppress(psycopg.Error):  # The query that follows reports a lost connection.
             await self.cursor().execute("discard plans")
 
     async def script(self, text: str) -> None:
         """Run several statements, without parameters, in one transaction.
 
         :raises Unavailable: if the connection was lost: the outcome is unknown.
-        :raises Locked: if a lock was waited for longer than `lock_timeout` says; nothing was done.
+        :raises Locked: if a lock took longer than `lock_timeout`; nothing was done.
         :raises DatabaseError: if one of them fails; nothing was done.
         """
         try:
@@ -340,19 +340,19 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
 
     def close_now(self) -> None:
-        """Close without any I/O to wait for."""
+        """Close without waiting for I/O."""
         self.pgconn.finish()
 
 
 async def connect(url: str, *, preferred: str = "") -> PostgresConnection:
-    """A new connection: the first host of `url` that answers, each tried for `CONNECT_TIMEOUT_S`.
+    """A new connection: to the first host of `url` that answers, each tried for `CONNECT_TIMEOUT_S`.
 
-    :param url: libpq URL or DSN; several hosts and `target_session_attrs` work. Unless that says otherwise, a server
-        that takes no writes is passed over.
-    :param preferred: tried first, if it is among them: `where` of the last connection that came about, since a host
-        that accepts and stays silent would cost each new one its whole patience.
-    :raises Unavailable: if no host answers as asked.
-    :raises PoolerRefused: if what answers is no Postgres, but a pooler of connections to one.
+    :param url: libpq URL or DSN; several hosts and `target_session_attrs` work. Without the latter, servers that take
+        no writes are skipped.
+    :param preferred: `where` of the last successful connection; tried first if `url` names it. Without it each new
+        connection would wait out the timeout of a host that accepts and stays silent.
+    :raises Unavailable: if no host answers as required.
+    :raises PoolerRefused: if a connection pooler answers instead of Postgres.
     """
     failures = []
     for attempt in sorted(_attempts(url), key=lambda attempt: where_of(attempt) != preferred):
@@ -372,11 +372,11 @@ async def connect(url: str, *, preferred: str = "") -> PostgresConnection:
 
 
 def _pipelined(pgconn: Any, count: int) -> PQGen[list[PGresult]]:
-    """Send what is in the pipeline; the one result of each statement."""
+    """Send the pipeline; return the one result of each statement."""
     yield from psycopg.generators.send(pgconn)
     results: list[PGresult] = []
     while len(results) < count:
-        # A statement has one result and the end of its results (None), then comes its sync.
+        # A statement has one result and the end of its results (None), followed by its sync.
         result = yield from psycopg.generators.fetch(pgconn)
         if result is None:
             raise driver_errors.OperationalError("the connection was lost in a pipeline")
@@ -388,7 +388,7 @@ def _pipelined(pgconn: Any, count: int) -> PQGen[list[PGresult]]:
 
 
 async def _begin_session(connection: PostgresConnection, where: str) -> None:
-    """Set it up, and find out who answers: a pooler makes up the process id that it tells at connecting."""
+    """Set the session up, and detect poolers: a pooler invents the process id that it reports while connecting."""
     connection._autocommit = True
     connection._adapters = _ADAPTERS
     connection.prepare_threshold = 0
@@ -396,7 +396,7 @@ async def _begin_session(connection: PostgresConnection, where: str) -> None:
     try:
         cursor = connection.cursor(binary=True)
         setting = f"{round(LOCK_TIMEOUT_S * 1000)}ms"
-        # Not prepared: behind a pooler the name would be another session's.
+        # Not prepared: behind a pooler the prepared name would belong to another session.
         question = (
             "select pg_backend_pid(), set_config('lock_timeout', %s, false),"
             " (select (extract(epoch from a.backend_start) * 1000000)::bigint"
@@ -416,7 +416,7 @@ async def _begin_session(connection: PostgresConnection, where: str) -> None:
 def encode(statement: Statement, values: Mapping[str, Any]) -> list[bytes | None]:
     """The parameters of a statement.
 
-    :raises BadValue: if a text has a lone surrogate; callers see it as they see a NUL, which Postgres itself refuses.
+    :raises BadValue: if a text has a lone surrogate; callers treat it like a NUL, which Postgres itself refuses.
     """
     try:
         return statement.encode(values)
@@ -434,7 +434,7 @@ def _refusal(error: psycopg.Error) -> DatabaseError:
 
 
 def _checked(results: list[PGresult]) -> PGresult:
-    """The first result, if all are good: an error at commit comes as a second one, after the rows."""
+    """The first result, if all are good: an error at commit comes as a second result, after the rows."""
     for result in results:
         if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
             raise driver_errors.error_from_result(result, encoding="utf-8")
@@ -451,7 +451,7 @@ def _rows(result: PGresult, statement: Statement) -> list[tuple[Any, ...]]:
 
 
 def is_url(url: str) -> bool:
-    """Whether `connect` can make sense of it; what libpq says of one that is none would show its password."""
+    """Whether `connect` can read the URL. libpq's own error would show the password."""
     try:
         for attempt in _attempts(url):
             int(attempt.get("port") or 0)
@@ -470,7 +470,7 @@ def where_of(parameters: dict[str, Any] | str) -> str:
 
 def _parsed(url: str) -> dict[str, Any]:
     """
-    :raises ValueError: if libpq cannot read it; the text repeats nothing of it, since any part may be the password.
+    :raises ValueError: if libpq cannot read the URL; the text repeats no part of it, since any may be the password.
     """
     try:
         return conninfo_to_dict(url)
@@ -488,7 +488,7 @@ def _attempts(url: str) -> list[dict[str, Any]]:
 
 
 async def _resolved(attempt: dict[str, Any]) -> dict[str, Any]:
-    """libpq resolves names with a blocking call, so it gets an address."""
+    """The address of a host name: libpq resolves names with a blocking call."""
     host = attempt.get("host")
     if not host or host.startswith(("/", "@")) or attempt.get("hostaddr"):
         return attempt
@@ -498,7 +498,7 @@ async def _resolved(attempt: dict[str, Any]) -> dict[str, Any]:
 
 async def _drive(gen: PQGen[_T], fileno: int, *, resumed: bool = False) -> _T:
     try:
-        # A generator whose wait was cancelled goes on as after one in which nothing became ready.
+        # After a cancelled wait the generator resumes as if nothing had become ready.
         wanted = gen.send(Ready.NONE) if resumed else next(gen)
         while True:
             wanted = gen.send(await wait_socket(wanted, fileno))
@@ -508,7 +508,7 @@ async def _drive(gen: PQGen[_T], fileno: int, *, resumed: bool = False) -> _T:
 
 
 async def _drive_connecting(gen: PQGenConn[_T]) -> _T:
-    # While connecting, the socket may change from one step to the next.
+    # While connecting, the socket may change between two steps.
     try:
         fileno, wanted = next(gen)
         while True:
@@ -545,7 +545,7 @@ async def _wait_either(fileno: int) -> Ready:
             nursery.start_soon(wait_one, trio.lowlevel.wait_readable, Ready.R)
             nursery.start_soon(wait_one, trio.lowlevel.wait_writable, Ready.W)
     except BaseExceptionGroup:
-        # Cancelled, the nursery raises a group of both tasks' Cancelled; callers settle on a plain one.
+        # When cancelled, the nursery raises a group of both tasks' Cancelled; callers expect a single one.
         await trio.lowlevel.checkpoint_if_cancelled()
         raise
     return Ready(ready)

@@ -1,13 +1,13 @@
 """Migrations: numbered SQL files, each applied once; then the stored functions, whenever one of them has changed.
 
-All of it happens under one lock. A numbered file is applied in a transaction with its own record, which holds its
+All of it happens under one lock. A numbered file is applied in one transaction with its record, which holds its
 checksum: a file that changes after it was applied is refused. The functions (`store/sql/functions/`, one file each) are
-applied together in one transaction, again whenever the checksum over all of them is another one (as Flyway's repeatable
-migrations are).
+applied together in one transaction, whenever the checksum over all of them differs (like Flyway's repeatable
+migrations).
 
-A numbered file whose first line is `-- outside a transaction` is for what Postgres allows only there, such as an index
-that is made while the table is written to. Its statements are run one by one; run again after a failure, they begin
-anew.
+A numbered file whose first line is `-- outside a transaction` is for statements that Postgres allows only there, such
+as `create index concurrently`. Its statements are run one by one. After a failure the next run starts with the first
+statement again.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ log = structlog.get_logger(__name__)
 _LOCK: Final = 0x414C4F53  # "ALOS": the advisory lock of all migrations of this product
 
 LOCK_TIMEOUT_S: Final = 0.2
-"""A migration that waits for a table's lock makes everybody else wait behind it, and one that has another table's lock
-already may wait for somebody who waits for that one. So it gives up, and with it all locks, long before Postgres would
-look for a deadlock (1 s) and choose somebody to fail; then it tries again."""
+"""All other transactions queue behind a migration that waits for a table's lock; and a migration that already holds
+another table's lock may deadlock with one of them. So it gives up, and releases all its locks, long before Postgres
+would look for a deadlock (1 s) and choose a transaction to fail. Then it tries again."""
 
 PATIENCE_S: Final = 30.0
-"""How long one file is tried again; then the migration fails, and is to be run again at a quieter time."""
+"""How long one file is retried. Then the migration fails, and an operator runs it again at a quieter time."""
 
 PAUSE_S: Final = 0.1
-"""Between two attempts: for those who waited."""
+"""Between two attempts, for the transactions that waited."""
 
 OUTSIDE_LOCK_TIMEOUT_S: Final = 60.0
-"""Outside a transaction nobody waits behind what waits: it waits for transactions that began before it."""
+"""A statement outside a transaction blocks no others while it waits for transactions that began before it."""
 
 
 class ChangedMigration(StoreError):
-    """A numbered file is not the one that was applied to this database."""
+    """A numbered file differs from the one that was applied to this database."""
 
 
 class Migration(NamedTuple):
@@ -59,7 +59,7 @@ class Migration(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """All stored functions of this release, one text; `checksum` tells it from other releases'."""
+    """All stored functions of this release as one text; `checksum` identifies the release's set."""
 
     text: str
 
@@ -86,9 +86,9 @@ def functions() -> Functions:
 
 
 async def wait_migrated(pool: Pool) -> None:
-    """Return once Postgres answers and has what this release needs; until then log what is missing.
+    """Return once Postgres answers and has everything that this release needs; until then log what is missing.
 
-    A later release may have applied its own meanwhile.
+    A later release may have applied its own migrations already.
     """
     await pool.wait_ready()
     newest, parameters = migrations()[-1], (migrations()[-1].version, functions().checksum)
@@ -107,7 +107,7 @@ async def wait_migrated(pool: Pool) -> None:
 
 
 async def is_migrated(connection: PostgresConnection) -> bool:
-    """Whether the database has what this release needs."""
+    """Whether the database has everything that this release needs."""
     [(has_tables,)] = await connection.query("select to_regclass('migrations') is not null")
     if not has_tables:
         return False
@@ -121,13 +121,13 @@ _IS_MIGRATED: Final = (
 
 
 async def migrate(url: str) -> list[str]:
-    """Bring the database to the newest version; the names of what was applied.
+    """Bring the database to the newest version; return the names of the applied files.
 
-    Safe to run twice at once: the second waits for the first and finds nothing left to do.
+    Safe to run twice at once: the second run waits for the first and finds nothing left to do.
 
     :raises Unavailable: if Postgres cannot be reached.
     :raises ChangedMigration: if a numbered file was changed after it was applied here.
-    :raises DatabaseError: if a file fails; what came before it stays applied.
+    :raises DatabaseError: if a file fails; the files before it stay applied.
     """
     applied = []
     async with connected(url) as connection:
@@ -147,8 +147,8 @@ async def migrate(url: str) -> list[str]:
 
 
 async def _wait_lock(connection: PostgresConnection) -> None:
-    # Asked again and again: who waits inside of a query has a snapshot, for whose end an index that is made
-    # concurrently waits in turn.
+    # Polls, because a session that waits inside a query holds a snapshot, and `create index concurrently` waits for
+    # the end of all older snapshots.
     while True:
         [(is_ours,)] = await connection.query("select pg_try_advisory_lock(%s)", (_LOCK,))
         if is_ours:
@@ -202,7 +202,7 @@ async def _apply(connection: PostgresConnection, migration: Migration) -> None:
 
 
 async def _apply_functions(connection: PostgresConnection) -> bool:
-    """Whether they were others.
+    """Apply the functions if they have changed; return whether they had.
 
     :raises Locked: if a table with a trigger stayed locked.
     """
@@ -215,7 +215,7 @@ async def _apply_functions(connection: PostgresConnection) -> bool:
         " on conflict (checksum) do update set applied = excluded.applied"
     )
     await _set_lock_timeout(connection, LOCK_TIMEOUT_S)
-    # Functions name each other, in an order that the names of their files do not follow.
+    # Functions call each other in an order other than that of their file names.
     await _insist(connection, f"set local check_function_bodies = off;\n{wanted.text};\n{record}")
     return True
 

@@ -1,8 +1,8 @@
 """A bounded pool of Postgres connections: last used, first out; no background tasks.
 
-A connection goes back only if it is idle; anything else (a cancelled query that Postgres did not stop, a lost peer) is
-closed, and the next user connects anew. So the pool heals by itself: after a restart of Postgres each dead connection
-costs one failed query.
+A connection returns to the pool only if it is idle. Any other (Postgres did not stop a cancelled query, the peer is
+lost) is closed, and the next task connects again. So the pool heals by itself: after a restart of Postgres each dead
+connection costs one failed query.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ MAX_WAITING: Final = 1024
 """Callers that wait for a connection; the next gets `Overloaded`. At 1 ms a query and 8 connections: 0.13 s of work."""
 
 WAIT_TIMEOUT_S: Final = 5.0
-"""For a free connection; longer, and the caller's own client has given up."""
+"""For a free connection. After that the client of the caller has given up, too."""
 
 QUERY_TIMEOUT_S: Final = 10.0
-"""For one query of `fetch`; our slowest takes milliseconds, so more than this means that Postgres is stuck."""
+"""For one query of `fetch`. Our slowest takes milliseconds, so one that takes longer means that Postgres is stuck."""
 
 
 class UnknownOutcome(NamedTuple):
-    """A write whose outcome is not known: it may have been committed, or may be so yet.
+    """A write with an unknown outcome: Postgres has committed it, may still commit it, or never will.
 
     :ivar began: when it was sent, by Trio's clock.
-    :ivar backend: the process of Postgres that may still be at it; None if there is none.
+    :ivar backend: the Postgres process that may still run it; None if there is none.
     """
 
     began: float
@@ -64,8 +64,8 @@ class Pool:
 
     :param url: libpq URL or DSN.
     :ivar connects: how many connections were made.
-    :ivar on_unknown_outcome: called with each write whose outcome is not known: its connection was lost, its answer did
-        not come in time, its standby did not confirm it, or the task was cancelled. Synchronous; it must not raise.
+    :ivar on_unknown_outcome: called with each write whose outcome is unknown: the connection was lost, no answer came
+        in time, the standby did not confirm it, or the task was cancelled. Synchronous; it must not raise.
     """
 
     def __init__(self, url: str, size: int) -> None:
@@ -85,7 +85,7 @@ class Pool:
     async def connection(self) -> AsyncGenerator[PostgresConnection, None]:
         """A connection for this task alone.
 
-        :raises Overloaded: if too many tasks wait already, or none became free within `WAIT_TIMEOUT_S`.
+        :raises Overloaded: if too many tasks wait already, or no connection became free within `WAIT_TIMEOUT_S`.
         :raises Unavailable: if Postgres cannot be reached.
         """
         borrower = await self._wait_turn()
@@ -99,7 +99,7 @@ class Pool:
             self._free.release_on_behalf_of(borrower)
 
     async def fetch(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> _Rows:
-        """Run one statement, in a transaction of its own, and return its rows after the commit.
+        """Run one statement in its own transaction, and return its rows after the commit.
 
         :raises Overloaded: if no connection became free.
         :raises Unavailable: if Postgres cannot be reached, or did not answer in time; the outcome is unknown.
@@ -107,11 +107,11 @@ class Pool:
         return await self._with_deadline(lambda connection: connection.query(sql, parameters), sql)
 
     async def run(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
-        """Run a statement of the hot path; in all else like `fetch`."""
+        """Like `fetch`, for a statement of the hot path."""
         return await self._with_deadline(lambda connection: connection.run(statement, values), statement.text)
 
     async def read(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
-        """Run a read of the hot path; those that queue up together share a round trip. In all else like `run`."""
+        """Like `run`, for a read of the hot path; reads that queue up share a round trip."""
         return await self.reads.fetch(statement, values)
 
     async def _run_reads(self, take: Callable[[], list[Read]]) -> list[_Rows | Exception]:
@@ -127,9 +127,9 @@ class Pool:
 
     async def _with_deadline(self, query: Callable[[PostgresConnection], Awaitable[_T]], sql: str = "") -> _T:
         """
-        :param sql: what the query runs, if that may be a write.
+        :param sql: the text of the query, if that may be a write.
         """
-        # Not by way of `connection`: this is the hot path, and each context manager in it costs.
+        # `connection` would cost more: this is the hot path, and each context manager in it takes time.
         borrower = await self._wait_turn()
         try:
             connection = self._take_idle() or await self._connect()
@@ -141,7 +141,7 @@ class Pool:
                     return await query(connection)
                 raise Unavailable("Postgres", connection.where, f"no answer within {scope.deadline - began:.3g} s")
             except Unavailable:
-                # If neither is so, Postgres itself has said that nothing was done: its disk is full, say.
+                # In all other cases Postgres itself has said that it did nothing: its disk is full, for example.
                 if scope.cancelled_caught or connection.is_unconfirmed or not connection.is_idle:
                     self._note_unknown_outcome(sql, connection, began)
                 raise
@@ -155,24 +155,23 @@ class Pool:
             self._free.release_on_behalf_of(borrower)
 
     def end_by(self, deadline: float) -> None:
-        """Nothing may wait for Postgres any more when this time has come; the process is told to stop. Atomic (no
-        checkpoint).
+        """The process was told to stop: from this time on, no task waits for Postgres. Atomic (no checkpoint).
 
-        Who waits for others, and therefore cannot be cancelled, ends by then, too: some reads, and requests that write.
-        To it comes, for all together, how long a query that is broken off may take to end (`CANCEL_TIMEOUT_S`).
+        Tasks that cannot be cancelled because others depend on them end by then, too: some reads, and requests that
+        write. A query that is broken off may take `CANCEL_TIMEOUT_S` longer, the same for all together.
         """
         self._ends_at = deadline
         for scope in self._scopes:
             scope.deadline = min(scope.deadline, deadline)
 
     async def end_after(self, told: trio.Event, seconds: float) -> None:
-        """End so many seconds after the process was told to stop."""
+        """Call `end_by` once the process is told to stop, for `seconds` from then."""
         await told.wait()
         self.end_by(trio.current_time() + seconds)
 
     def _end_in_time(self, scope: trio.CancelScope) -> None:
         """
-        :raises Unavailable: if it is time already. Nothing was sent.
+        :raises Unavailable: if the time has come already. Nothing was sent.
         """
         if trio.current_time() >= self._ends_at:
             raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
@@ -181,7 +180,7 @@ class Pool:
 
     @contextmanager
     def _ending_in_time(self) -> Iterator[None]:
-        """Around what waits for something other than a query."""
+        """For a wait for anything other than a query."""
         scope = trio.CancelScope()
         try:
             self._end_in_time(scope)
@@ -193,13 +192,13 @@ class Pool:
             raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
 
     def _note_unknown_outcome(self, sql: str, connection: PostgresConnection, began: float) -> None:
-        """The one place that notes what may have been committed though its writer was not told so."""
+        """The only place that notes writes that may be committed although the caller was not told so."""
         if sql_files.writes(sql):
-            # A connection that is idle has no statement under way: what it was asked last has ended, either way.
+            # An idle connection runs no statement: its last one has ended, either way.
             self.on_unknown_outcome(UnknownOutcome(began, None if connection.is_idle else connection.backend))
 
     async def _wait_turn(self) -> object:
-        """Whoever holds a connection is known by the object returned, to be released in the end."""
+        """Wait for the right to a connection; the returned object holds it, until the caller releases it."""
         borrower = object()
         try:
             self._free.acquire_on_behalf_of_nowait(borrower)
@@ -216,9 +215,9 @@ class Pool:
             raise Overloaded("the Postgres pool", self._free.statistics().tasks_waiting)
 
     async def wait_ready(self) -> None:
-        """Return once Postgres answers; until then say every few seconds which one is missing.
+        """Return once Postgres answers; until then log every few seconds which server is missing.
 
-        :raises PoolerRefused: if a pooler answers in its place: to wait would not help.
+        :raises PoolerRefused: if a pooler answers instead of Postgres: waiting would not help.
         """
         delay_s = 0.1
         while True:
@@ -243,7 +242,7 @@ class Pool:
         )
 
     def close(self) -> None:
-        """Close the idle connections; those in use are closed by their users' ends."""
+        """Close the idle connections; tasks that use one close it when they return it."""
         while self._idle:
             self._idle.pop().close_now()
 

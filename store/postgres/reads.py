@@ -1,8 +1,8 @@
-"""Reads that queue up together share a round trip.
+"""Reads that queue up share a round trip.
 
-While connections are free, a read has one to itself. When `MAX_READING` are busy, reads queue, and whoever gets the
-next free one takes all that wait, as one pipeline. There is no task for it: one of those who wait does it for the
-others, shielded from being cancelled itself, since that would undo their reads.
+While connections are free, each read has its own. When `MAX_READING` are busy, reads queue, and the next free
+connection takes all waiting reads as one pipeline. No background task does this: one of the waiting tasks runs the
+pipeline for the others, shielded from its own cancellation, which would undo their reads.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from store.postgres.statement import Statement
 _Rows: TypeAlias = list[tuple[Any, ...]]
 
 MAX_READING: Final = 4
-"""Connections that reads take at once; what more come share them. Two cores are busy with two."""
+"""Connections that reads use at once; further reads share them. Two are enough to keep two cores busy."""
 
 MAX_PIPELINE: Final = 16
-"""Reads of one round trip: the last of them waits for all before it."""
+"""Reads in one round trip: the last of them waits for all before it."""
 
 MAX_WAITING: Final = 1024
 """Reads that wait; the next gets `Overloaded`. At 1 ms a read and 4 connections: 0.26 s of work."""
 
 
 class _Pending:
-    """A read on its way. `is_queued` until somebody runs it, `outcome` from then on."""
+    """A read. `is_queued` until a task runs it, `outcome` afterwards."""
 
     __slots__ = ("is_queued", "outcome", "read", "woken")
 
@@ -58,8 +58,8 @@ class ReadsStatistics:
 class Reads:
     """The queue of reads of one pool.
 
-    :param run: runs some reads in one round trip, when a connection is free: it is called to take them then. Raises
-        StoreError if none could be run.
+    :param run: runs several reads in one round trip. Once a connection is free, it calls its argument to take them.
+        Raises StoreError if it could not run any.
     :param most: connections at once.
     """
 
@@ -74,10 +74,10 @@ class Reads:
         self._round_trips = 0
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
-        """Run a read, alone or with others; its rows.
+        """Run a read, alone or with others; return its rows.
 
         :raises Overloaded: if too many wait already.
-        :raises StoreError: as the pool does; another's error is never this one's.
+        :raises StoreError: as the pool does; the error of another read never reaches this one.
         """
         if len(self._queue) >= MAX_WAITING:
             raise Overloaded("the reads", len(self._queue))
@@ -102,12 +102,12 @@ class Reads:
         return ReadsStatistics(len(self._queue), self._reads, self._round_trips)
 
     def _wake_next(self) -> None:
-        """Somebody may lead now."""
+        """Wake a task that may now run reads."""
         if self._queue and self._reading < self._most:
             self._queue[0].wake()
 
     async def _lead(self) -> None:
-        """Run what waits, the own read perhaps among it."""
+        """Run the waiting reads, which may include the caller's own."""
         taken: list[_Pending] = []
 
         def take() -> list[Read]:
@@ -119,13 +119,13 @@ class Reads:
         self._reading += 1
         outcomes: list[_Rows | Exception]
         try:
-            with trio.CancelScope(shield=True):  # its own deadlines hold
+            with trio.CancelScope(shield=True):  # it has deadlines of its own
                 outcomes = await self._run(take)
             self._reads += len(taken)
             self._round_trips += 1
-        except Exception as error:  # noqa: BLE001  (whatever it is, all whose reads were taken are told)
+        except Exception as error:  # noqa: BLE001  (any error is passed on to all tasks whose reads were taken)
             if not taken:
-                # No connection became free: all that wait have waited as long as they may, or will.
+                # No connection became free: all waiting reads have waited as long as they may, or soon will have.
                 taken, self._queue = list(self._queue), deque()
                 for each in taken:
                     each.is_queued = False

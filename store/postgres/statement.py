@@ -1,8 +1,8 @@
-"""Statements of the hot path: prepared once per connection, with typed parameters and columns.
+"""Statements of the hot path: prepared once for each connection, with typed parameters and columns.
 
-psycopg's cursors find out the types of every value at every execution, and build objects around each result; for the
-few statements that run thousands of times a second their types are written down instead. That takes 150 us off a
-batch of one, and 10 us off each row of a batch of 64.
+psycopg's cursors look up the type of every value at every execution, and build objects around each result. The few
+statements that run thousands of times a second declare their types instead. That saves 150 us for a batch of one, and
+10 us for each row of a batch of 64.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _numbers = count(1)
 class Statement:
     """One statement.
 
-    :param sql: with `%(name)s` for parameters, as in our SQL files.
+    :param sql: with `%(name)s` for parameters, as in the SQL files.
     :param parameters: name -> type, for each name in `sql`.
     :param columns: the types of the columns of a row.
-    :ivar text: the statement as it was given.
+    :ivar text: `sql` as given.
     :ivar parameters: their names, in the order in which they are sent.
     """
 
