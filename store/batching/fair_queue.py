@@ -1,4 +1,4 @@
-"""A bounded queue that is fair: whoever queues much waits behind itself, not before everybody else."""
+"""A bounded, fair queue: a source that queues much waits behind itself, not before all others."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ MAX_ROWS: Final = 512
 """Items of one commit; beyond about 256 the cost per row stays the same and only latency grows."""
 
 MAX_BYTES: Final = 512 * 1024
-"""Payload of one commit: 8 of the largest messages, or 512 of 1 KB. Half of what a connection's outbox holds, since all
-of it may be for one reader."""
+"""Payload of one commit: 8 of the largest messages, or 512 of 1 KB. Half of a connection's outbox, since all of it may
+be for one reader."""
 
 MAX_QUEUED: Final = 20_000
-"""Items that wait. At 10,000 commits of rows a second: 2 s, longer than which nobody should wait for an ack."""
+"""Items that wait. At 10,000 committed rows a second: 2 s, the longest that a sender should wait for an ack."""
 
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """Their payload: a thousand of the largest messages."""
 
 
 class FairQueue(Generic[Item]):
-    """Items in turn from each source; those of one source in the order in which they came.
+    """Items in turn from each source; those of one source in the order of their arrival.
 
     All methods are synchronous, so each is atomic under Trio.
 
     :param name: for messages to operators.
     :param size_of: bytes of an item, for the bounds.
-    :param source_of: who queues an item, such as a connection.
+    :param source_of: the source of an item, such as a connection.
     """
 
     def __init__(self, name: str, size_of: Callable[[Item], int], source_of: Callable[[Item], Hashable]) -> None:
@@ -62,9 +62,9 @@ class FairQueue(Generic[Item]):
         self._bytes += self._size_of(item)
 
     def take(self, diverted: Callable[[Item], bool]) -> list[Item]:
-        """Items for one commit, at most `MAX_ROWS`, and no more once `MAX_BYTES` are reached.
+        """Items for one commit: at most `MAX_ROWS`, and no more after `MAX_BYTES` are reached.
 
-        :param diverted: asked for each item; true if somebody else has taken it.
+        :param diverted: asked for each item; true if another queue has taken it.
         """
         batch: list[Item] = []
         size, turns, size_of = 0, self._turns, self._size_of

@@ -1,8 +1,7 @@
-"""Group commit: what queued while one commit was under way goes out as the next one. No timers where anybody waits.
+"""Group commit: the items that queue during one commit go out with the next. No timers where a client waits.
 
 Under light load a batch has one item and costs no waiting; under heavy load batches grow until the commit rate and
-the arrival rate meet. A failing commit is settled like any other, so every item that was accepted gets exactly one
-outcome.
+the arrival rate meet. A failed commit is settled like any other, so every accepted item gets exactly one outcome.
 """
 
 from __future__ import annotations
@@ -36,13 +35,14 @@ class Batcher(Generic[Item, Outcome]):
     :param name: for messages to operators.
     :param commit: writes a batch in one transaction and returns one outcome for each item, errors among them. Raises
         nothing but `trio.Cancelled`.
-    :param settle: told of each batch and its outcomes, in one call, synchronously: the place to answer everybody.
+    :param settle: called with each batch and its outcomes, synchronously and once: the place to answer all clients.
     :param size_of: bytes of an item, for the bounds.
-    :param source_of: who queues an item: batches are fair between sources. By default all are one.
-    :param diverted: asked for each item when its turn has come: true if somebody else has taken it.
-    :param patience_s: how long the first item waits for company; only for what nobody waits for.
-    :param interval_s: from the beginning of a batch of so many items to that of the next at least. What comes after a
-        pause of as long goes out at once; when much comes, the number of commits has a bound, and each has more to do.
+    :param source_of: the source of an item: batches are fair between sources. By default all items share one.
+    :param diverted: asked for each item when its turn has come: true if another queue has taken it.
+    :param patience_s: how long the first item waits for company; only where no client waits.
+    :param interval_s: the least time from the start of a batch with the given number of items to the next start. An
+        item after a pause of that length goes out at once; under load it bounds the number of commits, and each has
+        more to do.
     """
 
     def __init__(
@@ -80,7 +80,8 @@ class Batcher(Generic[Item, Outcome]):
         self._wake.set()
 
     async def run(self) -> None:
-        """Commit until cancelled. What is queued or under way then gets no outcome: drain first, with `wait_idle`."""
+        """Commit until cancelled. Items that are queued or under way then get no outcome: first drain with
+        `wait_idle`."""
         while True:
             if not self._queue:
                 self._idle.set()

@@ -1,9 +1,9 @@
-"""Two lanes of commits: what is locked elsewhere leaves the fast one, so that it makes nobody else wait.
+"""Two lanes of commits: items whose rows are locked elsewhere leave the fast lane, so that others need not wait.
 
-The fast lane is a `Batcher` whose commits pass over what somebody else has locked. Items of a key (a conversation) that
-was locked go to the slow lane, and so do all that come after them, in their order, until the slow lane is through with
-that key. It commits one key at a time, waiting for its lock, on connections of its own; a key whose lock does not come
-goes to the end of the line, and its items are given up, as retryable, once they have waited for `PATIENCE_S`.
+The fast lane is a `Batcher` whose commits skip rows that another transaction has locked. Items of a locked key (a
+conversation) go to the slow lane, and all later items of that key follow, in order, until the slow lane is through with
+the key. The slow lane commits one key at a time, waits for its lock, and uses connections of its own. A key whose lock
+does not come goes to the end of the line. After `PATIENCE_S` in the slow lane an item is given up, as retryable.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 SLOW_COMMITS: Final = 2
-"""At once: one key that stays locked leaves room for those that are merely popular. Each takes a connection."""
+"""At once: a key that stays locked leaves room for keys that are merely popular. Each takes a connection."""
 
 LOCK_WAIT_S: Final = 0.25
-"""For which a slow commit stands in line for a lock; nodes that write to the same conversation hold it for 5 ms."""
+"""How long a slow commit waits for a lock; nodes that write to the same conversation hold it for 5 ms."""
 
 PATIENCE_S: Final = 2.0
-"""How long an item may be in the slow lane before it is given up; its sender is told to try again."""
+"""How long an item may stay in the slow lane; then its sender is told to try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class LanesStatistics:
     """A snapshot.
 
     :ivar slow: items in the slow lane.
-    :ivar keys: whose items these are.
-    :ivar diverted: items that have gone to the slow lane, since the start.
+    :ivar keys: keys with items in the slow lane.
+    :ivar diverted: items that have gone to the slow lane since the start.
     """
 
     fast: BatchStatistics
@@ -50,9 +50,10 @@ class LanesStatistics:
 class Lanes(Generic[Item, Outcome]):
     """A batcher with a second lane.
 
-    :param commit: writes a batch in one transaction and returns an outcome for each item, `Locked` where it was locked
-        elsewhere for longer than the given time in seconds; 0: it does not wait. Raises nothing but `trio.Cancelled`.
-    :param key_of: what an item needs the lock of.
+    :param commit: writes a batch in one transaction and returns an outcome for each item: `Locked` if another
+        transaction held the lock for longer than the given time in seconds (0: does not wait). Raises nothing but
+        `trio.Cancelled`.
+    :param key_of: the key whose lock an item needs.
     :param settle, size_of, source_of: see `Batcher`.
     """
 
@@ -75,7 +76,7 @@ class Lanes(Generic[Item, Outcome]):
             name, self._commit_fast, self._settle_fast, size_of, source_of=source_of, diverted=self._divert
         )
         self._lines: dict[bytes, deque[tuple[float, Item]]] = {}
-        """What waits for each key, with the time at which it is given up."""
+        """The waiting items of each key, with the time at which each is given up."""
         self._turns: deque[bytes] = deque()
         self._turn_come = trio.Semaphore(0)
         self._slow = 0
@@ -92,7 +93,8 @@ class Lanes(Generic[Item, Outcome]):
         self._fast.submit_nowait(item)
 
     async def run(self) -> None:
-        """Commit until cancelled. What is queued or under way then gets no outcome: drain first, with `wait_idle`."""
+        """Commit until cancelled. Items that are queued or under way then get no outcome: first drain with
+        `wait_idle`."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fast.run)
             for _ in range(SLOW_COMMITS):
@@ -127,7 +129,7 @@ class Lanes(Generic[Item, Outcome]):
             self._settle(*map(list, zip(*settled, strict=True)))
 
     def _divert(self, item: Item) -> bool:
-        """Behind what waits for the same key already."""
+        """Queue an item behind earlier items of its key in the slow lane, if there are any."""
         if not self._lines or self._key_of(item) not in self._lines:
             return False
         self._add_slow(item)

@@ -1,8 +1,8 @@
-"""Messages that retention removes, put away in the object store, and read back.
+"""Archives: messages that retention removes, written to the object store, and read back.
 
-One object holds a range of one conversation's messages without gaps, as clients are shown them; `docs/archive.md` has
-the format. The same messages make the same bytes under the same key: who crashes between writing and deleting begins
-anew.
+One object holds a range of one conversation's messages without gaps, as clients see them; `docs/archive.md` has the
+format. The same messages make the same bytes under the same key, so a process that crashes between writing and deleting
+can start again.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ FORMAT: Final = "alo-archive"
 VERSION: Final = 1
 
 MAX_MESSAGES: Final = 1000
-"""Of one object: 70 MB if each is as large as can be."""
+"""Messages of one object: 70 MB if each has the maximum size."""
 
 MAX_BYTES: Final = 128 * 1024 * 1024
-"""Of one archive, unpacked: nothing that was made here comes near."""
+"""Bytes of one archive, unpacked: far above any that this module writes."""
 
 CONTENT_TYPE: Final = "application/gzip"
 LEVEL: Final = 6
-"""Of zlib. What people write is encrypted and stays as it is; the rest of a record shrinks to a half."""
+"""zlib's level. Content is encrypted and does not shrink; the rest of a record shrinks to a half."""
 
 _NAME: Final = re.compile(r"(\d{19})-(\d{19})\.cbor\.gz")
 
 
 class Header(Struct, frozen=True):
-    """What an archive begins with.
+    """The beginning of an archive.
 
-    :ivar created_first: of its first message; as `created_last`, in microseconds since 1970.
-    :ivar sha256: of all bytes behind the header.
+    :ivar created_first: of its first message; like `created_last`, in microseconds since 1970.
+    :ivar sha256: of all bytes after the header.
     """
 
     format: str
@@ -62,7 +62,7 @@ class Header(Struct, frozen=True):
 
 
 class Archive(Struct, frozen=True):
-    """An archive in the object store: of messages `first` to `last`."""
+    """An archive in the object store, of messages `first` to `last`."""
 
     key: str
     first: int
@@ -76,20 +76,20 @@ def key_of(conversation: bytes, first: int, last: int) -> str:
 
 
 async def write_archive(objects: Objects, conversation: bytes, messages: Sequence[Message | Tombstone]) -> str:
-    """Put messages away; the key of the object. On return it is durable, and the messages may be deleted.
+    """Write messages to an archive; return the key of the object. It is durable then, and the messages may be deleted.
 
-    Archives whose range lies within that of the new one are deleted after it is written: somebody crashed before what
-    is in them was removed, and a message may have been deleted for everyone since.
+    After the write it deletes archives whose range lies within that of the new one: a process crashed before it removed
+    their messages, and a message may have been deleted for everyone since.
 
     :param messages: of this conversation, 1 to `MAX_MESSAGES`, each with the seq after the one before.
-    :raises ValueError: if they are not.
+    :raises ValueError: if `messages` breaks these rules.
     :raises Unavailable: if the object store cannot be reached; the archive may have been written.
     :raises ObjectStoreRefused: if an operator has to do something.
     """
     key, data = await trio.to_thread.run_sync(_pack, conversation, messages)
     await objects.put(key, data, CONTENT_TYPE)
     first, last = messages[0].seq, messages[-1].seq
-    # One page: more of them than that would take as many crashes.
+    # One page suffices: a second one would take 1,000 crashes.
     following = map(_archive_of, await objects.list(_folder_of(conversation), key_of(conversation, first, 0)))
     within = [archive.key for archive in following if archive and archive.last <= last and archive.key != key]
     if within:
@@ -101,22 +101,22 @@ async def read_archive(objects: Objects, key: str) -> list[Message | Tombstone]:
     """The messages of one archive, in order of seq.
 
     :raises ObjectMissing: if there is no such object.
-    :raises BadArchive: if it is none of ours, or damaged.
+    :raises BadArchive: if it is not an archive, or damaged.
     :raises Unavailable: if the object store cannot be reached.
     """
     return await trio.to_thread.run_sync(_unpack, key, await objects.get(key))
 
 
 async def list_archives(objects: Objects, conversation: bytes) -> list[Archive]:
-    """The archives of a conversation, in order of their first seq. Ranges may overlap where somebody crashed."""
+    """The archives of a conversation, in order of their first seq. Ranges may overlap after a crash."""
     found = [_archive_of(entry) async for entry in walk(objects, _folder_of(conversation))]
     return [archive for archive in found if archive]
 
 
 async def read_conversation(objects: Objects, conversation: bytes) -> AsyncGenerator[Message | Tombstone, None]:
-    """What is archived of a conversation, in order of seq; of a message that is in two archives, its last state.
+    """The archived messages of a conversation, in order of seq; the last state of a message that is in two archives.
 
-    Holds one archive in memory, and what overlaps with it.
+    Holds one archive in memory, and those that overlap with it.
     """
     waiting: dict[int, Message | Tombstone] = {}
     for archive in await list_archives(objects, conversation):
@@ -137,7 +137,7 @@ def _later(one: Message | Tombstone | None, other: Message | Tombstone) -> Messa
 
 
 def _archive_of(entry: StoredObject) -> Archive | None:
-    """None if somebody else has put it there."""
+    """None if the object is not an archive."""
     name = _NAME.fullmatch(entry.key.rpartition("/")[2])
     return Archive(entry.key, int(name[1]), int(name[2]), entry.size_bytes) if name else None
 
@@ -166,7 +166,7 @@ def _pack(conversation: bytes, messages: Sequence[Message | Tombstone]) -> tuple
         sha256=sha256(records).digest(),
     )
     content = cbor2.dumps(msgspec.structs.asdict(header)) + records
-    # Without a time in gzip's own header: it would be another one at each attempt.
+    # Without a time in gzip's own header, which would differ at each attempt.
     return key_of(conversation, first.seq, last.seq), gzip.compress(content, LEVEL, mtime=0)
 
 

@@ -20,18 +20,18 @@ THREADS: Final = 8
 """Calls at a time; more wait. A disk does not do more at once."""
 
 NEW: Final = ".new"
-"""Where files are written before they get their names. No part of a key begins with a dot."""
+"""The folder for files that are being written, before they get their names. No part of a key begins with a dot."""
 
 ABANDONED_S: Final = 86400.0
-"""A file that was begun so long ago belongs to nobody any more."""
+"""A file in `NEW` that is older than this was abandoned by a process that crashed."""
 
 _T = TypeVar("_T")
 
 
 class Folder:
-    """Objects as files below one folder, which is made if it is missing. `store.objects.interface` says what calls do.
+    """Objects as files below one folder, which `start` creates. `store.objects.interface` describes the calls.
 
-    A call that takes too long goes on in its thread: what it does is whole, or not there.
+    A call that takes too long continues in its thread: its effect is whole, or not there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,9 +43,9 @@ class Folder:
         return str(self._path)
 
     async def start(self) -> None:
-        """Make the folder, and remove what was begun by processes that crashed.
+        """Create the folder, and remove the unfinished files of processes that crashed.
 
-        :raises ObjectStoreRefused: if that cannot be done.
+        :raises ObjectStoreRefused: if that fails.
         """
         await self._run(self._start)
 
@@ -99,7 +99,7 @@ class Folder:
         _sync(target.parent)
 
     def _make_folder(self, folder: Path) -> None:
-        """With its parents, each of them durable: a file is lost with the name of its folder."""
+        """With its parents, each of them durable: a file is lost if the name of its folder is lost."""
         if folder.is_dir():
             return
         self._make_folder(folder.parent)
@@ -128,12 +128,12 @@ class Folder:
             if name.endswith("/"):
                 yield from self._walk(key, prefix, after)
             else:
-                with suppress(FileNotFoundError):  # deleted meanwhile
+                with suppress(FileNotFoundError):  # deleted in the meantime
                     status = (self._path / key).stat()
                     yield StoredObject(key, status.st_size, status.st_mtime_ns // 1000)
 
     def _names(self, folder: str) -> Sequence[str]:
-        """What a folder holds; folders with a slash, as it stands in keys, so that their order is that of the keys."""
+        """The names in a folder; those of folders end with a slash, as in keys, so that they sort like keys."""
         try:
             with os.scandir(self._path / folder) as found:
                 names = [each.name + "/" * each.is_dir() for each in found if not each.name.startswith(".")]
@@ -150,7 +150,7 @@ def _may_lead(key: str, prefix: str, after: str) -> bool:
 
 
 def _delete(paths: Sequence[Path]) -> None:
-    # Not waited for the disk: what comes back after a power cut has no row, and is swept.
+    # Without an fsync: a file that comes back after a power cut has no row, and the sweep removes it.
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()

@@ -1,6 +1,6 @@
-"""The object store, as its callers see it: files under keys, for archives and attachments.
+"""The object store for its callers: files under keys, for archives and attachments.
 
-Two kinds of it do the same: a folder (`store.objects.folder`) and an S3-compatible service (`store.objects_s3`);
+There are two implementations: a folder (`store.objects.folder`) and an S3-compatible service (`store.objects.s3`);
 `store.objects.url` opens the one that OBJECT_STORE_URL names.
 """
 
@@ -16,7 +16,7 @@ from store.errors import BadKey
 
 ARCHIVE: Final = "archive/"
 ATTACHMENTS: Final = "attachments/"
-"""What keys begin with: what retention has put away, and the files of messages with their thumbnails."""
+"""Prefixes of keys: archives of messages, and attachments with their thumbnails."""
 
 MAX_KEY_BYTES: Final = 512
 """S3 takes 1,024; file systems 255 for each part."""
@@ -24,13 +24,13 @@ MAX_KEY_BYTES: Final = 512
 MAX_PART_BYTES: Final = 200
 
 MAX_GET_BYTES: Final = 128 * 1024 * 1024
-"""What one `get` takes into memory, unless its caller knows better."""
+"""The most bytes that one `get` takes into memory, unless its caller passes another limit."""
 
 MAX_PAGE: Final = 1000
-"""Entries of one page of a list, and keys of one deletion; S3 lists no more."""
+"""Objects on one page of a list, and keys of one deletion; S3 lists no more."""
 
 TIMEOUT_S: Final = 60.0
-"""For one call: 64 MiB at 10 Mbit/s. Tasks that use the object store take longer than that."""
+"""For one call: 64 MiB at 10 Mbit/s. Tasks that use the object store may take longer."""
 
 _PART: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _KEY: Final = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -38,9 +38,9 @@ _PREFIX: Final = re.compile(rf"(?:{_PART}/)*(?:{_PART})?")
 
 
 class StoredObject(Struct, frozen=True):
-    """One object of a list.
+    """One object in a list.
 
-    :ivar modified: when it was written, in microseconds since 1970, by the store's clock.
+    :ivar modified: when it was written, in microseconds since 1970, by the object store's clock.
     """
 
     key: str
@@ -52,7 +52,7 @@ Listing: TypeAlias = list[StoredObject]
 
 
 class Usage(Struct, frozen=True):
-    """How much there is."""
+    """The number of objects, and their bytes."""
 
     objects: int
     size_bytes: int
@@ -61,32 +61,32 @@ class Usage(Struct, frozen=True):
 class Objects(Protocol):
     """An object store. Each call ends within `TIMEOUT_S`; each may be repeated.
 
-    Keys are parts of ASCII letters, digits, `.`, `_` and `-`, between slashes; no part begins with a dot. A key plus a
-    slash begins no other key: a file is no folder.
+    Keys are parts of ASCII letters, digits, `.`, `_` and `-`, between slashes; no part begins with a dot. No key begins
+    with another key plus a slash: a file cannot be a folder.
 
-    All raise `Unavailable` if the store cannot be reached, is at its limits or does not answer in time (what was asked
-    may have taken effect), `ObjectStoreRefused` if an operator has to do something, and `BadKey` for what is no key.
+    All raise `Unavailable` if the store cannot be reached, is at its limits or does not answer in time (the request may
+    have taken effect), `ObjectStoreRefused` if an operator has to act, and `BadKey` for a text that cannot be a key.
     """
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Write an object, in place of the one that has the key. On return it is durable; nobody sees half of it."""
+        """Write an object; it replaces one with the same key. It is durable on return; readers never see half of it."""
 
     async def get(self, key: str, *, max_bytes: int = MAX_GET_BYTES) -> bytes:
         """Read an object.
 
-        :raises ObjectMissing: if there is none.
-        :raises ObjectTooLarge: if it has more bytes than that.
+        :raises ObjectMissing: if it does not exist.
+        :raises ObjectTooLarge: if it has more bytes than `max_bytes`.
         """
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects, at most `MAX_PAGE`; those that are gone already are no error. After an error, any of them may
+        """Delete objects, at most `MAX_PAGE`; a key without an object is not an error. After an error, any of them may
         be gone."""
 
     async def list(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> Listing:
         """A page of the objects whose keys begin with `prefix`, in order of their keys' bytes.
 
         :param after: only keys beyond this one; the last key of the page before.
-        :param limit: at most so many; fewer on the last page only.
+        :param limit: the size of the page; only the last page has fewer.
         """
 
 
@@ -102,7 +102,7 @@ async def walk(objects: Objects, prefix: str, after: str = "") -> AsyncIterator[
 
 
 async def usage(objects: Objects, prefix: str = "") -> Usage:
-    """How many objects there are below a prefix, and how large they are; all of them are listed for it."""
+    """The number and size of the objects below a prefix; lists all of them."""
     count = size_bytes = 0
     async for entry in walk(objects, prefix):
         count += 1
@@ -111,14 +111,14 @@ async def usage(objects: Objects, prefix: str = "") -> Usage:
 
 
 def is_key(key: str) -> bool:
-    """Whether it can be the key of an object."""
+    """Whether the text can be the key of an object."""
     is_short = len(key) <= MAX_KEY_BYTES and all(len(part) <= MAX_PART_BYTES for part in key.split("/"))
     return is_short and _KEY.fullmatch(key) is not None
 
 
 def check_key(key: str) -> str:
     """
-    :raises BadKey: if it is none.
+    :raises BadKey: if the text cannot be a key.
     """
     if not is_key(key):
         raise BadKey(key)
@@ -127,7 +127,7 @@ def check_key(key: str) -> str:
 
 def check_prefix(prefix: str) -> str:
     """
-    :raises BadKey: if no key begins like that.
+    :raises BadKey: if no key can begin like that.
     """
     if len(prefix) > MAX_KEY_BYTES or not _PREFIX.fullmatch(prefix):
         raise BadKey(prefix)

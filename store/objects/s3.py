@@ -17,20 +17,20 @@ from store.objects.interface import MAX_GET_BYTES, MAX_PAGE, TIMEOUT_S, Listing,
 from store.objects.sigv4 import encoded, signed_headers
 
 CONNECTIONS: Final = 8
-"""To the service; more requests wait for one. Each is a TLS session that lives on."""
+"""To the service; more requests wait. Each is a TLS session that stays open."""
 
 MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
-"""Of a list or an error: 1,000 keys of 1,024 bytes with what belongs to them have 2 MB."""
+"""The size of a list or an error: 1,000 keys of 1,024 bytes, with their other fields, have 2 MB."""
 
 BUSY: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""Statuses after which it is worth another try: limits of rate, two writers of one key, and faults."""
+"""Statuses after which a retry may help: rate limits, two writers of one key, and faults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Where the objects are, and who asks for them.
+    """The bucket, and the credentials for it.
 
-    :ivar host: with its port, if it is not that of the scheme.
+    :ivar host: with its port, unless it is the scheme's.
     """
 
     host: str
@@ -41,16 +41,16 @@ class Bucket:
     tls: bool = True
 
     def __str__(self) -> str:
-        """For logs: no key."""
+        """For logs, without the credentials."""
         return f"{self.host}/{self.name}"
 
 
 class S3:
-    """Objects in a bucket; `store.objects.interface.Objects` says what a call does.
+    """Objects in a bucket; `store.objects.interface.Objects` describes the calls.
 
-    The bucket is part of the path, not of the host name: that is what every service takes.
+    The bucket is part of the path, not of the host name: every service accepts that form.
 
-    :param client: for this alone; at most `CONNECTIONS`.
+    :param client: used by this object alone; at most `CONNECTIONS`.
     """
 
     def __init__(self, bucket: Bucket, client: httpx.AsyncClient) -> None:
@@ -67,7 +67,7 @@ class S3:
         return await self._ask("GET", check_key(key), max_bytes=max_bytes)
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """One request for each, some at a time: not every service has S3's request for many."""
+        """One request for each key, several at a time: not every service has S3's request for many."""
         assert len(keys) <= MAX_PAGE
         left = list(map(check_key, reversed(keys)))
 
@@ -132,7 +132,7 @@ class S3:
     async def _exchange(
         self, method: str, key: str, query: Mapping[str, str], body: bytes, headers: Mapping[str, str], max_bytes: int
     ) -> tuple[int, bytes]:
-        """Status and body, of which no more is read once it is too long."""
+        """Status and body; stops reading a body that is too long."""
         bucket = self._bucket
         path = f"/{bucket.name}/{key}" if key else f"/{bucket.name}"
         signed = signed_headers(
@@ -149,11 +149,11 @@ class S3:
         url = f"{'https' if bucket.tls else 'http'}://{bucket.host}{path}"
         if query:
             url += f"?{encoded(query)}"
-        # Not signed: some services change it on its way, and then find that the signature is another one.
+        # Not signed: some services change this header, and then refuse the signature.
         signed["accept-encoding"] = "identity"
         data = bytearray()
         async with self._client.stream(method, url, content=body, headers=signed) as response:
-            # Not left by `break`: the generators inside of httpx would wait for somebody to end them.
+            # Not left by `break`: the generators inside httpx would stay open.
             with trio.CancelScope() as enough:
                 async for chunk in response.aiter_raw():
                     data += chunk
@@ -167,7 +167,7 @@ class S3:
 
 def _parse(reply: bytes) -> ElementTree.Element:
     """Without namespaces: some services leave them out."""
-    # Expat bounds what entities grow to, and the operator has chosen the service.
+    # Expat limits the size of entities, and the operator has chosen the service.
     root = ElementTree.fromstring(reply)  # noqa: S314
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
@@ -180,7 +180,7 @@ def _stored_object(element: ElementTree.Element) -> StoredObject:
 
 
 def _code(reply: bytes) -> str:
-    """S3's word for what is wrong; empty if the reply has none."""
+    """S3's code of an error; empty if the reply has none."""
     try:
         code = _parse(reply).findtext("Code") or ""
     except ElementTree.ParseError:

@@ -1,7 +1,7 @@
-"""AWS Signature Version 4: how a request to an S3-compatible service says who asks.
+"""AWS Signature Version 4: authenticates a request to an S3-compatible service.
 
-https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html; why this is no library is in
-`docs/decisions/0022-object-store.md`.
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html;
+`docs/decisions/0022-object-store.md` explains why this is not a library.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def signed_headers(
 ) -> dict[str, str]:
     """The headers of a request with those that authenticate it; all of them are signed.
 
-    :param path: as it goes out, percent-encoded: S3 does not encode it again.
-    :param query: not encoded; `encoded` encodes it as it has to go out.
+    :param path: as sent, percent-encoded: S3 does not encode it again.
+    :param query: not encoded; `encoded` returns it as sent.
     :param headers: names in lower case, `host` among them.
-    :param date: of now, as in 20130524T000000Z.
+    :param date: the current time, as in 20130524T000000Z.
     """
     digest = sha256(body).hexdigest()
     headers = {**headers, "x-amz-content-sha256": digest, "x-amz-date": date}

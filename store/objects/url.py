@@ -1,11 +1,11 @@
-"""OBJECT_STORE_URL: which object store there is.
+"""OBJECT_STORE_URL: which object store a deployment uses.
 
 | form | |
 |---|---|
-| `file:///PATH` | a folder; of several machines only if all see the same one |
-| `s3://KEY:SECRET@HOST[:PORT]/BUCKET` | a bucket of an S3-compatible service; the bucket is there already |
+| `file:///PATH` | a folder; several machines must see the same one |
+| `s3://KEY:SECRET@HOST[:PORT]/BUCKET` | an existing bucket of an S3-compatible service |
 
-`KEY` and `SECRET` are percent-encoded. `?region=` is `auto` by default, as Cloudflare R2 has it; AWS wants its own.
+`KEY` and `SECRET` are percent-encoded. `?region=` is `auto` by default, which Cloudflare R2 uses; AWS needs its own.
 `?tls=false` is for a service on this machine. Certificates are checked against the system's authorities, or those of
 SSL_CERT_FILE.
 """
@@ -34,7 +34,7 @@ _QUERY: Final = re.compile(r"region=(?P<region>[A-Za-z0-9-]+)|tls=(?P<tls>true|f
 
 
 def objects_url_fault(url: str) -> str:
-    """What is wrong with a URL; empty if nothing is. It repeats nothing of it: any part may be the secret."""
+    """The fault of a URL; empty if it has none. The text repeats no part of the URL: any may be the secret."""
     try:
         parse_objects_url(url)
     except ValueError as error:
@@ -45,7 +45,7 @@ def objects_url_fault(url: str) -> str:
 def parse_objects_url(url: str) -> Path | Bucket | None:
     """The folder or the bucket that a URL names; None for an empty one.
 
-    :raises ValueError: the text says what the URL should be, and repeats nothing of it.
+    :raises ValueError: the text says what the URL should be, and repeats no part of it.
     """
     if not url:
         return None
@@ -77,10 +77,10 @@ def parse_objects_url(url: str) -> Path | Bucket | None:
 
 @asynccontextmanager
 async def open_objects(url: str) -> AsyncGenerator[Objects | None, None]:
-    """The object store of this URL for the length of the block; None for an empty URL. A service is not asked yet.
+    """The object store of this URL for the length of the block; None for an empty URL. Sends no request to a service.
 
-    :raises ValueError: if the URL is not one.
-    :raises ObjectStoreRefused: if the folder cannot be made.
+    :raises ValueError: if the URL cannot be read.
+    :raises ObjectStoreRefused: if the folder cannot be created.
     """
     place = parse_objects_url(url)
     if place is None:
@@ -91,6 +91,6 @@ async def open_objects(url: str) -> AsyncGenerator[Objects | None, None]:
         yield folder
     else:
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-        # The deadlines are ours, for whole calls: httpx' own are for each read.
+        # The deadlines are ours, for whole calls: httpx' own apply to each read.
         async with httpx.AsyncClient(limits=limits, timeout=None) as client:  # noqa: S113
             yield S3(place, client)

@@ -13,7 +13,7 @@ from store.redis.entries import AddressedPush, encode_presence_hint, encode_pres
 def group_by_node(
     users: Iterable[bytes], nodes_of: Mapping[bytes, Iterable[bytes]], *, without: bytes = b""
 ) -> defaultdict[bytes, list[bytes]]:
-    """Node -> those of these users who are there.
+    """Node -> those of these users that it holds.
 
     :param nodes_of: for each user the nodes.
     :param without: a node that is left out.

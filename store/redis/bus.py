@@ -1,7 +1,7 @@
-"""What nodes tell each other: one Redis stream for each node, which only it reads and only it creates.
+"""Messages between nodes: one Redis stream for each node, which that node alone creates and reads.
 
-A writer never creates a stream (NOMKSTREAM): an entry for a node that is gone vanishes instead of lying there for
-ever. Streams are bounded; a node that fell so far behind that entries were cut off notices by its first entry, which it
+A writer never creates a stream (NOMKSTREAM): an entry for a node that is gone vanishes and takes no memory. Streams are
+bounded. A node that fell so far behind that Redis cut off entries notices by the first entry of its stream, which it
 keeps until it has read a later one (`store.redis.directory.beat`).
 """
 
@@ -17,10 +17,10 @@ Position: TypeAlias = tuple[int, int]
 """The id of a stream entry: milliseconds by Redis' clock, and a counter."""
 
 MAX_ENTRIES: Final = 10_000
-"""Of one node's stream, about. An entry is one pass of one node; at 500 passes a second 20 s of a node's absence."""
+"""Entries that one node's stream keeps, about. Each node writes one entry per batch of pushes; at 500 a second these are 20 s."""
 
 BLOCK_MS: Final = 1000
-"""A blocked read that would never return (its stream was flushed, Redis' clock jumped) is asked again after this."""
+"""A blocked read that would never return (its stream was flushed, Redis' clock jumped) ends after this time."""
 
 MAX_READ: Final = 256
 """Entries of one read."""
@@ -41,9 +41,9 @@ def format_position(position: Position) -> str:
 
 
 class Inbox:
-    """This node's stream, as its reader.
+    """The stream of this node, for its reader.
 
-    :ivar position: up to where it has been read.
+    :ivar position: of the last entry that was read.
     """
 
     def __init__(self, redis: Redis, node: bytes) -> None:
@@ -52,7 +52,7 @@ class Inbox:
         self.position: Position = (0, 0)
 
     async def open(self) -> None:
-        """Create the stream anew, empty but for one entry that marks its beginning; reading goes on from there.
+        """Create a new stream with one entry that marks its beginning; reading continues from there.
 
         :raises Unavailable: if Redis cannot be reached.
         """
@@ -63,7 +63,7 @@ class Inbox:
         self.position = parse_position(entry_id)
 
     async def follow(self, handle: Callable[[list[bytes]], None]) -> None:
-        """Hand on what others write, in order, some entries at a time. Ends only by an error or by being cancelled.
+        """Pass on entries in order, several at a time. Ends only by an error or a cancellation.
 
         :raises Unavailable: when the connection to Redis is lost. Follow again once it is back.
         """
@@ -87,8 +87,9 @@ async def publish(redis: Redis, entries: Sequence[tuple[bytes, bytes]]) -> list[
     """Write to other nodes' streams.
 
     :param entries: pairs (node, entry).
-    :returns: the nodes whose entry Redis refused (memory full): they have to be told to catch up.
-    :raises Unavailable: if Redis cannot be reached: some may have been written, all have to be told to catch up.
+        :returns: the nodes whose entry Redis refused (memory full): they must be told to catch up.
+        :raises Unavailable: if Redis cannot be reached. Some entries may have been written; all nodes must be told to
+            catch up.
     """
     commands = [
         ("XADD", stream_of(node), "NOMKSTREAM", "MAXLEN", "~", MAX_ENTRIES, "*", b"d", entry) for node, entry in entries

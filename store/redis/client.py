@@ -1,16 +1,16 @@
 """Redis on Trio, for all tasks of a process.
 
 redis-py's asynchronous client is for asyncio, so Trio carries the bytes: hiredis packs commands and parses replies,
-redis-py reads the URL (`store.redis.url`). The commands of all tasks share one connection and are pipelined: what tasks
-ask for while a write is under way leaves with the next one, and replies come back in order. A command costs a few
-microseconds that way. A command that blocks in Redis (XREAD BLOCK) would hold up everybody behind it, so
-`Redis.blocking` opens a second connection for each follower.
+redis-py reads the URL (`store.redis.url`). The commands of all tasks share one connection and are pipelined: commands
+that tasks issue during a write leave with the next write, and replies come back in order. That way a command costs a
+few microseconds. A command that blocks in Redis (XREAD BLOCK) would hold up all others, so `Redis.blocking` opens a
+second connection for each follower.
 
-A connection that is lost fails every command in flight with `Unavailable` (it may have taken effect), and is opened
-again with back-off, to whatever server is the master then (`store.redis.servers`). While there is none, commands fail
-at once; a task that has to wait uses `wait_connected`. Only a client that has just been started lets commands wait for
-its first connection, for `COMMAND_TIMEOUT_S` from the start. All connections lead to one server: those that block end
-with the shared one, which ends with the first reply that its server takes no writes.
+A lost connection fails every command in flight with `Unavailable` (the command may have taken effect). The client
+connects again with back-off, to the server that is the master then (`store.redis.servers`). Without a connection,
+commands fail at once; a task that has to wait uses `wait_connected`. Only a new client lets commands wait for its first
+connection, for `COMMAND_TIMEOUT_S` from the start. All connections lead to one server: those that block end with the
+shared one, and the shared one ends with the first reply that its server takes no writes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from store.redis.url import Address, parse_redis_url
 log = structlog.get_logger(__name__)
 
 COMMAND_TIMEOUT_S: Final = 5.0
-"""The oldest command in flight may wait this long for its reply; then the connection counts as dead. Ours take
-microseconds; a Redis that saves to a slow disk, or is stopped, stalls all of them."""
+"""The oldest command in flight may wait this long for its reply; then the connection counts as dead. Our commands take
+microseconds; a Redis that is stopped, or saves to a slow disk, stalls all of them."""
 
 MAX_IN_FLIGHT: Final = 100_000
-"""Commands without a reply, in all tasks together: what 0.5 s of a busy Redis answers. Protects memory."""
+"""Commands without a reply, in all tasks together: a busy Redis answers this many in 0.5 s. Protects memory."""
 
 MAX_BACKOFF_S: Final = 2.0
 
@@ -61,7 +61,7 @@ class _Slot:
 class _Link:
     """One connection: a reader, a writer, and the commands in flight between them.
 
-    :ivar on_lost: called once, at the moment when it is known to be lost.
+    :ivar on_lost: called once, when the connection is found to be lost.
     """
 
     def __init__(self, stream: trio.abc.Stream, address: Address) -> None:
@@ -94,9 +94,9 @@ class _Link:
         return len(self._slots)
 
     async def run(self) -> None:
-        """Read, write and watch until the connection is lost; then every slot has been failed and the stream closed.
+        """Read, write and watch until the connection is lost; then fail every slot and close the stream.
 
-        Returns rather than raises: what went wrong is in `failure`.
+        Returns rather than raises: `failure` has the error.
         """
         try:
             with self._scope:
@@ -168,9 +168,9 @@ class _Link:
                 trio.lowlevel.reschedule(task)
 
     async def wait_reply(self, slot: _Slot) -> Any:
-        """The reply of the last of the slots that were offered together; those before it have theirs by then.
+        """The reply of the last of the slots that were offered together; the earlier slots have theirs by then.
 
-        Cancelling leaves the command in flight: it will take effect, and its reply is dropped.
+        Cancelling leaves the command in flight: it takes effect, and its reply is dropped.
         """
 
         def abort(_: Any) -> trio.lowlevel.Abort:
@@ -182,7 +182,7 @@ class _Link:
 
 
 class Redis:
-    """One Redis, shared by all tasks. Run `run` in a nursery for as long as it is used.
+    """One Redis, shared by all tasks. Run `run` in a nursery while it is used.
 
     :param url: of a server or of sentinels, as in `store.redis.url`.
     :raises ValueError: if the URL cannot be used.
@@ -200,11 +200,11 @@ class Redis:
         """Until then commands wait for the first connection."""
         self.connects = 0
         self.moves = 0
-        """How often a connection has led to another server than the one before."""
+        """How many connections led to another server than the connection before."""
         self._last: Address | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the connection open until cancelled; says in the log when it is lost and when it is back."""
+        """Keep the connection open until cancelled; log when it is lost and when it is back."""
         self._first_due = trio.current_time() + COMMAND_TIMEOUT_S
         try:
             await self._run(task_status)
@@ -222,7 +222,7 @@ class Redis:
                 await self._wait_lost(link)
                 log.warning("redis_lost", where=link.where, error=str(link.failure))
                 if trio.current_time() - up_at < MAX_BACKOFF_S:
-                    # It takes us in and lets go of us at once: not in a tight loop.
+                    # The server accepts a connection and closes it at once: no tight loop.
                     await trio.sleep(MAX_BACKOFF_S / 8 * random.uniform(0.5, 1))  # noqa: S311
 
     async def _wait_lost(self, link: _Link) -> None:
@@ -244,10 +244,10 @@ class Redis:
             except Unavailable as error:
                 log.warning("waiting_for_redis", error=str(error), retry_in_s=round(delay_s, 2))
             except RedisError as error:
-                # A wrong password, or too many clients: nothing that is over in a moment.
+                # A wrong password, or too many clients: an error that lasts.
                 delay_s = MAX_BACKOFF_S
                 log.warning("redis_refused_us", where=self.where, error=str(error))
-            # Jitter, so that the processes of a node do not come back in step.
+            # Jitter, so that the processes of a machine do not reconnect in step.
             await trio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311
             delay_s = min(delay_s * 2, MAX_BACKOFF_S)
 
@@ -272,14 +272,14 @@ class Redis:
         return self._link is not None
 
     async def wait_connected(self) -> None:
-        """Return once there is a connection; at once if there is."""
+        """Return once there is a connection."""
         await self._connected.wait()
 
     async def call(self, *command: Argument) -> Reply:
         """Run one command and return its reply: bytes, int, None or a list of these.
 
-        :raises Unavailable: if there is no connection, or it was lost before the reply (outcome unknown then). A client
-            that has just been started waits for its first connection before.
+        :raises Unavailable: if there is no connection, or it was lost before the reply (then the outcome is unknown).
+            A new client first waits for its first connection.
         :raises RedisError: if Redis answered with an error.
         """
         [reply] = await self.pipeline([command])
@@ -288,9 +288,9 @@ class Redis:
         return reply
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Reply]:
-        """Run several commands in a row; their replies, errors of single commands among them as `RedisError` values.
+        """Run several commands in a row; return their replies. An error of one command is a `RedisError` among them.
 
-        :raises Unavailable: as `call` does; any part of the commands may have taken effect.
+        :raises Unavailable: as in `call`; any part of the commands may have taken effect.
         """
         if not commands:
             await trio.lowlevel.checkpoint()
@@ -308,12 +308,12 @@ class Redis:
 
     @asynccontextmanager
     async def blocking(self) -> AsyncGenerator[Callable[..., Any], None]:
-        """A connection of its own, for commands that block in Redis; yields `async call(*command, wait_s)`.
+        """A connection for commands that block in Redis; yields `async call(*command, wait_s)`.
 
-        It leads where the shared one leads, and ends with it: who follows would else go on reading from a server that
-        nobody writes to any more.
+        It leads to the server of the shared connection and ends with it; otherwise a follower would keep reading from a
+        server that has no writers any longer.
 
-        :raises Unavailable: if it cannot be opened, or is lost; opening it again is the caller's business.
+        :raises Unavailable: if it cannot be opened, or is lost; the caller opens it again.
         """
         shared = await self._shared()
         link = _Link(await self._servers.open(shared.address), shared.address)

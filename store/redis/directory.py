@@ -1,14 +1,15 @@
-"""Which nodes live, and which of them holds which user; all of it in Redis, all of it rebuilt by the nodes if lost.
+"""Which nodes are alive, and which of them holds which user: all in Redis, and rebuilt by the nodes if Redis loses it.
 
-- `alo:nodes`: sorted set, node -> when its lease ends (ms, by Redis' clock). A node beats every `HEARTBEAT_S`; whoever
-  beats next after a lease has ended removes that node and its stream.
-- `alo:writers`: the same for processes that commit what clients see and hold no clients: they are missed if they die.
+- `alo:nodes`: sorted set, node -> when its lease ends (ms, by Redis' clock). A node beats every `HEARTBEAT_S`; the next
+  beat of any node after a lease has ended removes the dead node and its stream.
+- `alo:writers`: the same for processes that commit changes for clients and hold no clients: nodes notice if they die.
 - `alo:directory`: hash, user -> the ids of the nodes that hold a device of this user, joined (8 bytes each).
 - `alo:watchers`: the same for the nodes that watch a user's presence.
-- `alo:left:NODE`: a node or writer that left in good order, so that the others need not look for what it may have lost.
+- `alo:left:NODE`: a node or writer that left in good order, so that the others need not look for pushes it may have
+lost.
 
-An entry may name a node that is gone; who writes to it finds no stream and nothing happens. It must never lack a node
-that holds the user: a node enters a user before that user's device reads what it missed.
+An entry may name a node that is gone; a push to that node finds no stream and has no effect. An entry must never lack a
+node that holds the user: a node enters a user before the user's device reads missed messages.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NODE_BYTES: Final = 8
 
 HEARTBEAT_S: Final = 0.5
 LEASE_S: Final = 5.0
-"""Ten heartbeats: what a node may miss, to a slow disk or a long collection, before it counts as dead."""
+"""Ten heartbeats: a node may miss them, for a slow disk or a long garbage collection, before it counts as dead."""
 
 _NODES: Final = "alo:nodes"
 _WRITERS: Final = "alo:writers"
@@ -80,10 +81,10 @@ return #ARGV - 1
 
 
 class Beat(NamedTuple):
-    """What a heartbeat found.
+    """The answer to a heartbeat.
 
-    :ivar nodes: all that live, this one included.
-    :ivar writers: the processes that live and write without being nodes.
+    :ivar nodes: all nodes that are alive, including this one.
+    :ivar writers: the processes that are alive and write without being nodes.
     :ivar first: position of the oldest entry in this node's stream; None if the stream is gone.
     """
 
@@ -93,9 +94,9 @@ class Beat(NamedTuple):
 
 
 async def beat(redis: Redis, node: bytes, position: Position) -> Beat:
-    """Renew this node's lease, remove dead nodes, and drop what this node has read from its stream.
+    """Renew this node's lease, remove dead nodes, and trim the entries that this node has read from its stream.
 
-    :param position: up to where this node has read; that entry is kept, as the sign that nothing before it was lost.
+    :param position: of the last entry that this node has read; it is kept, as proof that nothing before it was lost.
     :raises Unavailable: if Redis cannot be reached.
     """
     stream = stream_of(node)
@@ -106,7 +107,7 @@ async def beat(redis: Redis, node: bytes, position: Position) -> Beat:
 
 
 async def beat_writer(redis: Redis, writer: bytes) -> list[bytes]:
-    """Renew the lease of a process that writes and is no node; the nodes that live.
+    """Renew the lease of a process that writes and is not a node; return the nodes that are alive.
 
     :raises Unavailable: if Redis cannot be reached.
     """
@@ -120,7 +121,7 @@ async def enter(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
 
 
 async def leave(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
-    """This node holds no device of these users any more."""
+    """This node holds no devices of these users any longer."""
     await _leave(redis, _DIRECTORY, node, users)
 
 
@@ -130,18 +131,18 @@ async def locate(redis: Redis, users: Sequence[bytes]) -> list[tuple[bytes, ...]
 
 
 async def is_held(redis: Redis, user: bytes) -> bool:
-    """Whether a node that lives holds a device of this user."""
+    """Whether a node that is alive holds a device of this user."""
     [nodes] = await locate(redis, [user])
     return any([await redis.call("ZSCORE", _NODES, node) is not None for node in nodes])
 
 
 async def enter_watchers(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
-    """From now on this node wants to know when one of these users comes or goes."""
+    """From now on, notify this node when one of these users comes or goes."""
     await _enter(redis, _WATCHERS, node, users)
 
 
 async def leave_watchers(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
-    """Nobody on this node watches these users any more."""
+    """This node has no watchers of these users any longer."""
     await _leave(redis, _WATCHERS, node, users)
 
 
@@ -170,7 +171,7 @@ async def _locate(redis: Redis, table: str, users: Sequence[bytes]) -> list[tupl
 
 
 async def sign_off(redis: Redis, node: bytes) -> None:
-    """This node leaves in good order: nothing that it committed is still to be fanned out."""
+    """This node leaves in good order: it has told the others of all that it committed."""
     replies = await redis.pipeline(
         [
             ("SET", b"alo:left:" + node, 1, "EX", 60),
@@ -184,7 +185,7 @@ async def sign_off(redis: Redis, node: bytes) -> None:
 
 
 async def sign_off_writer(redis: Redis, writer: bytes) -> None:
-    """This process leaves in good order: the nodes have been told of all that it committed."""
+    """This process leaves in good order: it has told the nodes of all that it committed."""
     for reply in await redis.pipeline([("SET", b"alo:left:" + writer, 1, "EX", 60), ("ZREM", _WRITERS, writer)]):
         if isinstance(reply, RedisError):
             raise reply

@@ -1,4 +1,4 @@
-"""The entries of a node's stream: what a process tells a node, and how that is encoded (CBOR: kind, body).
+"""The entries of a node's stream: the messages of other processes to a node, encoded in CBOR (kind, body).
 
 | kind | item | what the node does |
 |---|---|---|
@@ -27,11 +27,11 @@ class AddressedPush(NamedTuple):
     """An encoded push frame, and the users that it is for.
 
     :ivar seq: of a new message, which is pushed in the order of its conversation; 0 for anything else.
-    :ivar frame: encoded once for all.
+    :ivar frame: encoded once for all receivers.
     :ivar users: participants; in an entry, those that the receiving node holds.
-    :ivar origin: the connection that sent it: it gets a reply, and no push. Known on its own node alone.
-    :ivar key: of an ephemeral push: the next one with the same key takes its place. None for one that counts.
-    :ivar temp_id: of a message: the devices of its sender get it, too. The frame, which all others get, has none.
+    :ivar origin: the connection that sent the message: it gets a reply instead of a push. Known on its own node only.
+    :ivar key: of an ephemeral push: the next push with the same key replaces it. None for a push that must arrive.
+    :ivar temp_id: of a message, for the devices of its sender. The frame, which all others get, has none.
     """
 
     conversation: bytes
@@ -63,7 +63,7 @@ class PresenceRecheck(NamedTuple):
 
 
 def encode_pushes(pushes: Iterable[tuple[AddressedPush, Sequence[bytes]]]) -> bytes:
-    """An entry of pushes, each with those of its users whom the receiving node holds."""
+    """An entry of pushes, each with those of its users that the receiving node holds."""
     rows = [
         [push.conversation, push.seq, push.frame, push.key, b"".join(users), *_for_sender(push, users)]
         for push, users in pushes
@@ -98,7 +98,7 @@ def decode_entry(entry: bytes) -> Iterator[AddressedPush | CatchUpRequest | Pres
 
 
 def _for_sender(push: AddressedPush, users: Sequence[bytes]) -> tuple[bytes, ...]:
-    """What only the devices of a message's sender get, if the node holds some."""
+    """The data for the devices of a message's sender, if the node holds some."""
     return (push.sender, push.temp_id) if push.temp_id is not None and push.sender in users else ()
 
 

@@ -12,15 +12,15 @@ from store.redis.servers import Argument
 
 
 class Script:
-    """One script, in a file of its own.
+    """One script, in its own file.
 
     :param package: the package that holds the file, such as "jobs.engine.lua".
-    :param name: of the file, without its ending.
+    :param name: of the file, without its extension.
     """
 
     def __init__(self, package: str, name: str) -> None:
         self._text = resources.files(package).joinpath(f"{name}.lua").read_text()
-        # Redis names scripts by this digest; nothing is protected by it.
+        # Redis names scripts by this digest; it protects nothing.
         self._digest = hashlib.sha1(self._text.encode()).hexdigest()  # noqa: S324
 
     async def run(self, redis: Redis, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Any:

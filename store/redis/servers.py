@@ -1,8 +1,8 @@
-"""The way to a Redis that takes writes: ask the sentinels which one it is, connect, prove who one is.
+"""Finds the Redis server that takes writes: asks the sentinels, connects, logs in.
 
-As the guidelines for clients of Sentinel say (https://redis.io/docs/latest/develop/reference/sentinel-clients/):
-sentinels are asked in turn, the one that answered first the next time, and the server is asked whether it is a master
-before it is believed to be one: sentinels hear of a fail-over one after the other, and a former master may be back.
+As the guidelines for clients of Sentinel say (https://redis.io/docs/latest/develop/reference/sentinel-clients/), the
+client asks the sentinels in turn, and asks first the one that answered last time. It then asks the server itself
+whether it is a master: sentinels hear of a fail-over one after the other, and a former master may be back.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ CONNECT_TIMEOUT_S: Final = 3.0
 """For a connection to a server, until it has answered the greeting."""
 
 SENTINEL_TIMEOUT_S: Final = 1.0
-"""For the answer of one sentinel. It does nothing that takes time; another one may be quicker."""
+"""For the answer of one sentinel. A sentinel answers from memory, and the next one may be quicker."""
 
 MASTER_CHECK_S: Final = 1.0
-"""How often a sentinel is asked whether the master is still the master: for so long nodes may be on different ones."""
+"""How often a sentinel is asked whether the master has changed; until then nodes may use different masters."""
 
 Argument: TypeAlias = bytes | str | int | float
 Command: TypeAlias = Sequence[Argument]
 _pack: Callable[..., bytes] = hiredis.pack_command
 
 _CODE: Final = re.compile(r"(?:ERR Error running script .*: -)?([A-Z]+)(?![^ ])", re.DOTALL)
-"""The first word; of a command that failed inside a script, Redis 6 writes it after its own sentence."""
+"""The first word. For a command that failed inside a script, Redis 6 writes it after a sentence about the script."""
 
 
 class RedisError(StoreError):
@@ -41,21 +41,21 @@ class RedisError(StoreError):
 
     @property
     def code(self) -> str:
-        """The kind of error, by the first word of the reply: "ERR", "NOGROUP", "OOM", "READONLY"; empty if the reply
-        names none."""
+        """The kind of error, by the first word of the reply: "ERR", "NOGROUP", "OOM", "READONLY". Empty if the reply
+        has none."""
         found = _CODE.match(str(self))
         return found[1] if found else ""
 
 
 def pack(commands: Sequence[Command]) -> bytes:
     """
-    :raises TypeError: if an argument is of no type that Redis knows.
+    :raises TypeError: if an argument has a type that Redis does not know.
     """
     return b"".join([_pack(tuple(command)) for command in commands])
 
 
 class Servers:
-    """Those that a URL leads to."""
+    """The servers and sentinels that a URL names."""
 
     def __init__(self, url: RedisUrl) -> None:
         self.where = str(url)
@@ -63,7 +63,7 @@ class Servers:
         self._sentinels = list(url.addresses)
 
     async def find(self) -> Address:
-        """Where to connect: the one server there is, or the master that the first sentinel to answer names.
+        """The address to connect to: the one server, or the master that the first sentinel to answer names.
 
         :raises Unavailable: if no sentinel names one; the text has the reason of each.
         """
@@ -83,10 +83,10 @@ class Servers:
         raise Unavailable("Redis", self.where, f"no sentinel names a master ({'; '.join(reasons)})")
 
     async def open(self, address: Address) -> trio.abc.Stream:
-        """Connect to that server, log in, and see that it is a master, if sentinels have said so.
+        """Connect to that server, log in, and check that it is a master, if sentinels named it.
 
-        :raises Unavailable: if that takes too long or fails, or it is no master.
-        :raises RedisError: if it refuses to let us in.
+        :raises Unavailable: if that takes too long or fails, or the server is not a master.
+        :raises RedisError: if the server refuses the login.
         """
         with _deadline("Redis", address, CONNECT_TIMEOUT_S):
             stream = await _connect(address, self._url.tls)
@@ -98,10 +98,10 @@ class Servers:
             return stream
 
     async def wait_moved(self, address: Address) -> None:
-        """Return once another server is the master, by a sentinel's word and its own.
+        """Return once another server is the master, according to a sentinel and to that server.
 
-        One that is demoted closes its connections, or says so when it is written to. Until then it takes writes: for
-        10 s and longer if it was well (an operator's SENTINEL FAILOVER), or cut off from the sentinels.
+        A demoted server closes its connections, or answers writes with an error. Until then it takes writes: for 10 s
+        and longer if it was well (an operator's SENTINEL FAILOVER), or cut off from the sentinels.
         """
         if not self._url.service:
             await trio.sleep_forever()
@@ -130,7 +130,7 @@ class Servers:
 
     @asynccontextmanager
     async def _asked(self, sentinel: Address) -> AsyncGenerator[Callable[[], Awaitable[Address]], None]:
-        """A connection to this sentinel; yields what asks it for the master."""
+        """A connection to this sentinel; yields a function that asks it for the master."""
         with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):
             stream = await _connect(sentinel, self._url.sentinel_tls)
 
@@ -154,7 +154,7 @@ class Servers:
 
 @contextmanager
 def _deadline(service: str, address: Address, timeout_s: float) -> Iterator[None]:
-    """What takes too long, or goes wrong with a connection, is `Unavailable`."""
+    """Raise `Unavailable` for a timeout or an error of the connection."""
     try:
         with trio.fail_after(timeout_s):
             yield
@@ -171,7 +171,7 @@ async def _connect(address: Address, tls: TLS | None) -> trio.abc.Stream:
     if tls is None:
         return plain
     try:
-        # Read anew for each connection: certificates are renewed while a process runs.
+        # Read the certificates for each connection: operators renew them while a process runs.
         stream = trio.SSLStream(plain, tls.context(), server_hostname=address.host)
         await stream.do_handshake()
     except BaseException:
@@ -181,10 +181,10 @@ async def _connect(address: Address, tls: TLS | None) -> trio.abc.Stream:
 
 
 def _detail(error: Exception) -> str:
-    """What an operator is told."""
+    """The reason, as operators read it."""
     cause = error.__cause__ or error
     if isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]  # of each address that a name has
+        cause = cause.exceptions[0]  # one for each address of the name
     if isinstance(cause, SSLCertVerificationError):
         return f"its certificate is not accepted: {cause.verify_message}"
     if isinstance(cause, SSLError):
@@ -201,12 +201,12 @@ async def _log_in(stream: trio.abc.Stream, login: Login) -> None:
     try:
         await _ask(stream, command)
     except RedisError as error:
-        # A server that does not know the command repeats what came with it.
+        # A server that does not know the command repeats its arguments.
         raise RedisError(str(error).partition(", with args")[0]) from None
 
 
 async def _say_name(stream: trio.abc.Stream) -> None:
-    """For CLIENT LIST; a user who may not do that gets on without."""
+    """For CLIENT LIST; a Redis user without that permission works without a name."""
     try:
         await _ask(stream, ("CLIENT", "SETNAME", "alo-shield"))
     except RedisError as error:
@@ -215,7 +215,7 @@ async def _say_name(stream: trio.abc.Stream) -> None:
 
 
 async def _ask(stream: trio.abc.Stream, command: Command) -> Any:
-    """Ask on a stream that nobody else uses, and wait for the answer."""
+    """Send a command on a stream that no other task uses, and wait for the reply."""
     await stream.send_all(pack([command]))
     reader = hiredis.Reader(replyError=RedisError)
     while (reply := reader.gets()) is False:

@@ -1,4 +1,4 @@
-"""Redis URLs: which server, or which sentinels know it, and how to get in.
+"""Redis URLs: the server, or the sentinels that know it, and the login.
 
 | form | |
 |---|---|
@@ -9,13 +9,13 @@
 | `rediss+sentinel://…` | the same with TLS |
 
 redis-py reads the parts that its own URLs have (user, password, database, query), so that they mean the same here: they
-are percent-decoded, and the query may say `username`, `password` and `db` as well.
+are percent-decoded, and the query may also have `username`, `password` and `db`.
 
 With TLS: `ssl_ca_certs` (a file; without it the system's authorities), `ssl_certfile` and `ssl_keyfile` (for servers
 that ask for a certificate), `ssl_cert_reqs=none`, `ssl_check_hostname=false`.
 
-Sentinels have port 26379, and no password, unless `sentinel_password` (with `sentinel_username`) is given. In
-`rediss+sentinel://` they speak TLS as the servers do, unless `sentinel_ssl=false`.
+Sentinels have port 26379. They have no password, unless the URL gives `sentinel_password` (with `sentinel_username`).
+In `rediss+sentinel://` they use TLS like the servers, unless `sentinel_ssl=false`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SENTINEL: Final = frozenset({"sentinel_username", "sentinel_password"})
 
 
 class Address(NamedTuple):
-    """Where somebody listens. Without a port, `host` is the path of a Unix socket."""
+    """The address of a server. Without a port, `host` is the path of a Unix socket."""
 
     host: str
     port: int | None
@@ -59,7 +59,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """How to find out whom one talks to."""
+    """How the client verifies the server's certificate, and its own certificate."""
 
     ca_certs: str | None = None
     certfile: str | None = None
@@ -69,7 +69,7 @@ class TLS:
 
     def context(self) -> ssl.SSLContext:
         """
-        :raises OSError: if a file cannot be read, or is not what it should be (`ssl.SSLError`).
+        :raises OSError: if a file cannot be read, or is not a certificate or key (`ssl.SSLError`).
         """
         context = ssl.create_default_context(cafile=self.ca_certs)
         context.check_hostname = self.is_verified and self.is_hostname_checked
@@ -90,10 +90,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """What a URL says.
+    """The parts of a Redis URL.
 
     :ivar addresses: of the one server, or of the sentinels.
-    :ivar service: by which name the sentinels know the master; empty without sentinels.
+    :ivar service: the sentinels' name for the master; empty without sentinels.
     """
 
     addresses: tuple[Address, ...]
@@ -105,14 +105,14 @@ class RedisUrl:
     sentinel_tls: TLS | None
 
     def __str__(self) -> str:
-        """For logs: no password."""
+        """For logs, without the password."""
         at = ",".join(map(str, self.addresses))
         return f"{self.service} of the sentinels {at}" if self.service else at
 
 
 def parse_redis_url(url: str) -> RedisUrl:
     """
-    :raises ValueError: the text says what the URL should be, and repeats nothing of it: any part may be a password.
+    :raises ValueError: the text says what the URL should be, and repeats no part of it: any may be the password.
     """
     form = _FORM.fullmatch(url)
     if form is None:
@@ -149,7 +149,7 @@ def parse_redis_url(url: str) -> RedisUrl:
 
 
 def redis_url_fault(url: str) -> str:
-    """What is wrong with the URL, or with the files that it names; empty if nothing is."""
+    """The fault of the URL, or of the files that it names; empty if they have none."""
     try:
         parsed = parse_redis_url(url)
     except ValueError as error:
@@ -217,7 +217,7 @@ def _listed(names: frozenset[str]) -> str:
 def _tls(said: dict[str, Any]) -> TLS:
     if said.get("ssl_keyfile") and not said.get("ssl_certfile"):
         raise ValueError("must have ssl_certfile if it has ssl_keyfile")
-    # To a client "optional" is what "required" is: a server always shows its certificate.
+    # To a client "optional" means "required": a server always shows its certificate.
     is_verified = _choice(said, "ssl_cert_reqs", {"required": True, "optional": True, "none": False}, True)
     return TLS(
         said.get("ssl_ca_certs"),
