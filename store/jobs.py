@@ -1,4 +1,4 @@
-"""Jobs in Postgres, from their enqueuer's commit until they end. Redis carries their numbers (jobs.engine.streams)."""
+"""Jobs in Postgres, from the commit that enqueues them until they end. Redis carries their numbers (`jobs.engine`)."""
 
 from __future__ import annotations
 
@@ -47,28 +47,28 @@ _SETTLE: Final = Statement(
 )
 
 FRESH_LEASE_S: Final = 5.0
-"""How long whoever enqueues may take to hand the job to Redis, and Redis to give it to a worker, before it is handed in
-once more. Repetitions are harmless: they find the job claimed, or gone."""
+"""How long the enqueuer may take to hand the job to Redis, and Redis to give it to a worker, before a relay hands it in
+again. Repetitions are harmless: they find the job claimed, or gone."""
 
 LEASE_S: Final = 60.0
-"""How long a job may wait in Redis without a sign of life before it is handed in once more."""
+"""How long a job may wait in Redis without a heartbeat before a relay hands it in again."""
 
 CLAIM_S: Final = 8.0
-"""How long a running job stays its worker's without a sign of life; it gives one every
-`jobs.engine.heartbeat.BEAT_S`. Less than `jobs.engine.consumer_group.TAKE_OVER_AFTER_S`: whoever takes its entry over
-finds it free."""
+"""How long a running job stays its worker's without a heartbeat; the worker sends one every
+`jobs.engine.heartbeat.BEAT_S`. Less than `jobs.engine.consumer_group.TAKE_OVER_AFTER_S`: a worker that takes its entry
+over finds the job free."""
 
 MAX_UNREADABLE_BYTES: Final = 4096
-"""Of a payload that is none, for whoever looks into it."""
+"""How much of an unreadable payload is kept for its reader."""
 
 CLOCK_SLACK_S: Final = 5.0
-"""By how much Postgres' clock may be slewed without anybody's minding."""
+"""How far Postgres' clock may be slewed without an effect on jobs."""
 
 
 class Claimed(Struct, frozen=True):
     """A job that begins to run.
 
-    :ivar version: what has been enqueued under its key up to here.
+    :ivar version: the number of times that it was enqueued under its key.
     :ivar attempt: number of this run, from 1.
     :ivar now_ms: Postgres' time.
     """
@@ -83,9 +83,9 @@ class Claimed(Struct, frozen=True):
 
 
 class Due(Struct, frozen=True):
-    """A job to be handed to Redis.
+    """A job for Redis.
 
-    :ivar waited_ms: since when it has been due.
+    :ivar waited_ms: how long it has been due.
     """
 
     id: int
@@ -95,12 +95,12 @@ class Due(Struct, frozen=True):
 
 
 class Ending(Struct, frozen=True):
-    """How a run has ended.
+    """How a run ended.
 
-    :ivar outcome: "done", "retry", "snoozed", "dead", "lost" (dead, as the last attempt ended with its worker; this run
-        is none) or "cancelled".
+    :ivar outcome: "done", "retry", "snoozed", "dead", "lost" (dead: the last attempt ended with its worker, and this
+        run did not start) or "cancelled".
     :ivar delay_s: until the next run.
-    :ivar reason: why it failed.
+    :ivar reason: of a failure.
     """
 
     outcome: str
@@ -114,7 +114,7 @@ class Ending(Struct, frozen=True):
 
 
 class Settled(Struct, frozen=True):
-    """A run that has ended, as it is written."""
+    """The outcome of a run, for `settle`."""
 
     id: int
     version: int
@@ -124,7 +124,7 @@ class Settled(Struct, frozen=True):
 class TaskStatus(Struct, frozen=True):
     """The jobs of one task in Postgres.
 
-    :ivar oldest_s: since when the oldest of those that wait has been due; None if none waits.
+    :ivar oldest_s: how long the oldest waiting job has been due; None if no job waits.
     """
 
     task: str
@@ -139,8 +139,8 @@ class TaskStatus(Struct, frozen=True):
 class DeadJob(Struct, frozen=True):
     """A job that has failed for good.
 
-    :ivar payload: its arguments, JSON.
-    :ivar died_ms: since 1970.
+    :ivar payload: its arguments, in JSON.
+    :ivar died_ms: milliseconds since 1970.
     """
 
     id: int
@@ -163,11 +163,11 @@ async def enqueue(
     priority: int = 1,
     is_handed: bool = False,
 ) -> tuple[int, bool]:
-    """Enqueue one job under a key, as the function enqueue() says; its id, and whether it is to be
-    handed to Redis now.
+    """Enqueue one job under a key, as the SQL function enqueue() describes; return its id, and whether to hand it to
+    Redis now.
 
     :param payload: a JSON object.
-    :param is_handed: whether the caller can hand it in.
+    :param is_handed: whether the caller can hand it to Redis.
     :raises BadJob: if Postgres cannot take it.
     :raises Unavailable: if the outcome is unknown.
     """
@@ -190,9 +190,9 @@ async def enqueue(
 async def enqueue_plain(
     pool: Pool, task: str, payloads: Sequence[bytes], *, delay_s: float = 0, priority: int = 1, is_handed: bool = False
 ) -> list[int]:
-    """Enqueue jobs of one task without a key, in one transaction; their ids, in order.
+    """Enqueue jobs of one task without a key, in one transaction; return their ids, in order.
 
-    :param is_handed: the caller hands them to Redis now, and they are not delayed.
+    :param is_handed: the caller hands them to Redis now; they have no delay.
     :raises BadJob: if Postgres cannot take one of them; then none is enqueued.
     :raises Unavailable: if the outcome is unknown.
     """
@@ -215,9 +215,9 @@ def _first_line(error: BadValue) -> str:
 
 
 async def relay(pool: Pool, rooms: Sequence[tuple[str, int, int]]) -> list[Due]:
-    """Jobs to hand to Redis now; they are due again after `LEASE_S`.
+    """Lease jobs that are due, for a relay that hands them to Redis; they are due again after `LEASE_S`.
 
-    :param rooms: of each task and priority, how many at most.
+    :param rooms: (task, priority, the most jobs of it).
     """
     if not rooms:
         return []
@@ -227,29 +227,29 @@ async def relay(pool: Pool, rooms: Sequence[tuple[str, int, int]]) -> list[Due]:
 
 
 async def release(pool: Pool, ids: Sequence[int]) -> None:
-    """Redis did not take these: they are due at once."""
+    """Redis refused these jobs: they are due at once."""
     await pool.fetch(_sql.release, {"ids": bigints(ids)})
 
 
 async def release_all(pool: Pool) -> None:
-    """Redis has forgotten what it had: all that was handed to it and does not run is due at once."""
+    """Redis has lost its data: all jobs that were handed to it and do not run are due at once."""
     await pool.fetch(_sql.release_all)
 
 
 async def shorten_leases(pool: Pool) -> None:
-    """Postgres' clock went back: leases that would hold until it has caught up end now."""
+    """Postgres' clock went back: end the leases that would last until it has caught up."""
     await pool.fetch(_sql.shorten_leases, {"lease_s": LEASE_S, "claim_s": CLAIM_S, "slack_s": CLOCK_SLACK_S})
 
 
 async def next_due(pool: Pool, tasks: Sequence[str]) -> tuple[int, int | None]:
-    """Postgres' time, and when the next job of these tasks is due (None: there is none), in ms since 1970."""
+    """Postgres' time, and when the next job of these tasks is due (None: no job is), in ms since 1970."""
     [(now_ms, due_ms)] = await pool.fetch(_sql.next_due, {"tasks": texts(tasks)})
     return now_ms, due_ms
 
 
 async def claim(pool: Pool, ids: Sequence[int], worker: str) -> dict[int, Claimed | str]:
-    """Begin to run these: what is claimed; of what is not, why: "busy" (another worker has it), "early" (it has failed,
-    and is to wait) or "gone" (it has ended). Such a job comes back by itself, should it have to."""
+    """Begin to run these jobs: job -> `Claimed`, or the reason against it: "busy" (another worker runs it), "early" (it
+    failed and waits for its retry) or "gone" (it has ended). An early or busy job comes back by itself if it must."""
     found: dict[int, Claimed | str] = {}
     values = {"ids": ids, "worker": worker, "claim_ms": round(CLAIM_S * 1000)}
     for id, outcome, *rest in await pool.run(_CLAIM, values):
@@ -258,13 +258,13 @@ async def claim(pool: Pool, ids: Sequence[int], worker: str) -> dict[int, Claime
 
 
 async def beat(pool: Pool, ids: Sequence[int], worker: str) -> dict[int, bool]:
-    """These still run: of each that is still this worker's, whether it is to be stopped."""
+    """Renew this worker's claims; for each job that is still this worker's, whether to stop it."""
     values = {"ids": ids, "worker": worker, "claim_ms": round(CLAIM_S * 1000)}
     return dict(await pool.run(_BEAT, values))
 
 
 async def settle(pool: Pool, runs: Sequence[Settled], worker: str) -> None:
-    """These runs have ended, one way or another, in one transaction."""
+    """Write the outcomes of these runs in one transaction."""
     await pool.run(
         _SETTLE,
         {
@@ -282,7 +282,7 @@ async def settle(pool: Pool, runs: Sequence[Settled], worker: str) -> None:
 async def add_dead_volatile(
     pool: Pool, volatile_id: str, task: str, payload: bytes, priority: int, attempts: int, ending: Ending
 ) -> None:
-    """A job that was in Redis alone is dead. What is no payload is kept as text, in an object under `unreadable`."""
+    """Keep a dead job that was in Redis only. A payload that is not JSON becomes a text under `unreadable`."""
     parameters = {
         "volatile_id": _printable(volatile_id),
         "task": task,
@@ -301,52 +301,52 @@ async def add_dead_volatile(
 
 
 def _printable(text: str) -> str:
-    """Without NUL, which Postgres does not take."""
+    """Without NUL, which Postgres refuses."""
     return text.replace("\0", "\\0")
 
 
 async def cancel(pool: Pool, job: int) -> str | None:
-    """A job is not wanted any more: "cancelled" if it waited, "stopping" if it runs; None if there is no such job."""
+    """Cancel a job: "cancelled" if it waited, "stopping" if it runs; None for an unknown job."""
     rows = await pool.fetch(_sql.cancel, {"id": job})
     return ("stopping" if rows[0][0] else "cancelled") if rows else None
 
 
 async def state(pool: Pool, job: int) -> tuple[str, int, str | None] | None:
-    """Where a job is ("running", "waiting", "delayed", "dead"), its attempts, and why it died; None: nowhere."""
+    """State ("running", "waiting", "delayed", "dead"), attempts, and the reason of death; None for an unknown job."""
     rows = await pool.fetch(_sql.state, {"id": job})
     return rows[0] if rows else None
 
 
 async def task_statuses(pool: Pool) -> list[TaskStatus]:
-    """Of each task that has jobs, or is paused."""
+    """The jobs of each task that has jobs, or is paused."""
     return [TaskStatus(*row) for row in await pool.fetch(_sql.task_statuses)]
 
 
 async def dead_jobs(
     pool: Pool, *, task: str | None = None, job: int | None = None, before: int | None = None, limit: int = 50
 ) -> list[DeadJob]:
-    """Dead jobs, the last ones first.
+    """Dead jobs, the latest first.
 
-    :param before: only those with a lower number.
+    :param before: only jobs with a lower number.
     """
     parameters = {"task": task, "id": job, "before": before, "limit": limit}
     return [DeadJob(*row) for row in await pool.fetch(_sql.dead_jobs, parameters)]
 
 
 async def replay(pool: Pool, *, task: str | None = None, job: int | None = None, limit: int) -> int:
-    """Dead jobs get another try, as new jobs; how many of them."""
+    """Enqueue dead jobs again, as new jobs; return how many."""
     [(number,)] = await pool.fetch(_sql.replay, {"task": task, "id": job, "limit": limit})
     return int(number)
 
 
 async def discard(pool: Pool, *, task: str | None = None, job: int | None = None, limit: int) -> int:
-    """Dead jobs that nobody wants any more; how many."""
+    """Delete dead jobs; return how many."""
     [(number,)] = await pool.fetch(_sql.discard, {"task": task, "id": job, "limit": limit})
     return int(number)
 
 
 async def forget_dead(pool: Pool, *, days: int, limit: int) -> int:
-    """Dead jobs that nobody has replayed for so many days; how many."""
+    """Delete jobs that died `days` ago; return how many."""
     [(number,)] = await pool.fetch(_sql.forget_dead, {"days": days, "limit": limit})
     return int(number)
 
@@ -357,10 +357,10 @@ async def paused_tasks(pool: Pool) -> set[str]:
 
 
 async def pause(pool: Pool, task: str) -> bool:
-    """Let the jobs of a task wait; false if they do already."""
+    """Pause a task, so that its jobs wait; false if it was paused already."""
     return bool(await pool.fetch(_sql.pause, {"task": task}))
 
 
 async def resume(pool: Pool, task: str) -> bool:
-    """Let them run again; false if they do already."""
+    """End the pause of a task; false if it was not paused."""
     return bool(await pool.fetch(_sql.resume, {"task": task}))

@@ -1,4 +1,4 @@
-"""Up-to marks of participants, written in batches; and who is to be told of them."""
+"""Up-to marks of participants, written in batches, and the users that see them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MAX_ATTEMPTS: Final = 3
 class Mark(Struct, frozen=True, gc=False):
     """A user's devices have stored a conversation up to `delivered`, and the user has read it up to `read`.
 
-    :ivar device: that says so; kept, so that the user's other devices can be told of what stays unread.
+    :ivar device: the device that marks; kept, so that notices about unread messages go to the user's other devices.
     """
 
     user: bytes
@@ -61,13 +61,13 @@ class Mark(Struct, frozen=True, gc=False):
 
 
 class MovedMarks(Struct, frozen=True, gc=False):
-    """Marks of a participant that have moved.
+    """A participant's marks after they moved.
 
     :ivar delivered, read: as others see them.
     :ivar own_delivered, own_read: as the reader's own devices see them.
     :ivar is_read: whether `own_read` has moved.
-    :ivar after: the first message that others' marks have passed lies above it.
-    :ivar authors: who is to be told; None where more than `MAX_SHOWN` take part.
+    :ivar after: others' marks have passed messages above this seq.
+    :ivar authors: the authors of those messages; None in conversations of more than `MAX_SHOWN`.
     """
 
     conversation: bytes
@@ -82,7 +82,7 @@ class MovedMarks(Struct, frozen=True, gc=False):
 
 
 class Marked(Struct, frozen=True):
-    """The outcome of a batch: for each request None, or an error; and what has moved."""
+    """The outcome of a batch: for each request None or an error; and the marks that moved."""
 
     outcomes: list[StoreError | None]
     moved: list[MovedMarks]
@@ -91,8 +91,8 @@ class Marked(Struct, frozen=True):
 async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
     """Write the marks of many requests in one transaction.
 
-    Marks only go up, never beyond the conversation's last message; marks on conversations that the user does not take
-    part in are dropped, since to tell them apart would say which conversations exist.
+    Marks only go up, never beyond the conversation's last message. Marks on conversations in which the user is not a
+    participant are dropped silently: an error would say which conversations exist.
     """
     marks = [mark for request in batch for mark in request]
     parameters = {
@@ -113,7 +113,7 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
         except (Unavailable, Overloaded) as unavailable:
             return Marked([unavailable] * len(batch), moved)
         except (Retryable, Locked):
-            # Once one of the rows has been locked for so long, it is passed over: the others go on.
+            # After this wait the next attempt skips locked rows, and writes the others.
             statement = _MARK_UNLOCKED
             if attempt < MAX_ATTEMPTS:
                 continue
@@ -133,8 +133,8 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
 async def receipt_counts(
     pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int
 ) -> dict[bytes, list[tuple[int, int, int, int]]]:
-    """Of the latest messages with `after < seq <= upto`, by author: (seq, delivered to how many, read by how many, for
-    how many it is)."""
+    """Counts for the latest messages with `after < seq <= upto`, by author: (seq, number of users to whom it was
+    delivered, number who read it, number of recipients)."""
     parameters = {"conversation": conversation, "after": after, "upto": upto, "limit": limit}
     found: dict[bytes, list[tuple[int, int, int, int]]] = {}
     for author, seq, delivered, read, recipients in await pool.read(_COUNTS, parameters):
@@ -143,17 +143,17 @@ async def receipt_counts(
 
 
 async def direct_mark(pool: Pool, user: bytes, other: bytes) -> list[tuple[bytes, int, int]]:
-    """The direct conversation of two users, how far the one has it and has read it, as their own devices see it; empty
-    if there is none."""
+    """The direct conversation of two users and the user's own marks in it: (conversation, delivered, read). Empty if
+    they have none."""
     return await pool.read(_DIRECT, {"user": user, "other": other})
 
 
 class MessageStatus(Struct, frozen=True):
-    """How far a message has come.
+    """Who has received and read a message.
 
-    :ivar sender: who wrote it.
-    :ivar receipts: (user, delivered_seq, read_seq) of each user for whom it is: who took part when it was sent, but for
-        its sender.
+    :ivar sender: of the message.
+    :ivar receipts: (user, delivered_seq, read_seq) of each recipient: the participants when the message was sent,
+        without its sender.
     """
 
     sender: bytes
@@ -161,10 +161,10 @@ class MessageStatus(Struct, frozen=True):
 
 
 async def message_status(pool: Pool, user: bytes, conversation: bytes, seq: int) -> MessageStatus:
-    """How far a message has come, as a participant may know.
+    """Which recipients have received and read a message, as far as the user may know.
 
-    :raises NotAParticipant: if the user takes no part in the conversation.
-    :raises UnknownMessage: if there is no such message, or the user may not see it.
+    :raises NotAParticipant: if the user is not a participant of the conversation.
+    :raises UnknownMessage: if the message does not exist, or the user may not see it.
     """
     rows = await pool.read(_STATUS, {"conversation": conversation, "user": user, "seq": seq})
     if not rows:

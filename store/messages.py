@@ -57,7 +57,7 @@ _SEND: Final = Statement(
 )
 
 _MESSAGE: Final = (BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID)
-"""Columns of a message, as `store.rows.message_of` takes them, without its conversation."""
+"""Columns of a message, in the order of the parameters of `store.rows.message_of`, without its conversation."""
 
 _PAGE: Final = {"conversation": UUID, "user": UUID, "before": BIGINT, "limit": BIGINT, "bytes": BIGINT}
 HISTORY_BEFORE: Final = Statement(_sql.history_before, _PAGE, (*_MESSAGE, BIGINT, BOOL))
@@ -75,16 +75,16 @@ CURRENT_PARTICIPANTS: Final = Statement(_sql.current_participants, {"conversatio
 _TYPING_TO: Final = Statement(_sql.typing_recipients.rstrip(";"), {"conversation": UUID, "user": UUID}, (UUIDS,))
 
 MAX_ATTEMPTS: Final = 3
-"""For a batch that met a duplicate or a deadlock: the second attempt sees what the first ran into."""
+"""For a batch that met a duplicate or a deadlock: the second attempt sees the rows that the first one ran into."""
 
 LOCK_WAIT_S: Final = 5.0
-"""For which a send waits for a conversation that somebody else has locked, unless its caller has other plans for it."""
+"""How long a send waits for a conversation that another transaction has locked, unless its caller says otherwise."""
 
 _REMEMBERED_MS: Final = TEMP_ID_DAYS * 86_400_000
 
 
 class NewMessage(Struct, frozen=True, gc=False):
-    """A send as it comes from a client; ids are 16 bytes."""
+    """A send as a client requests it; ids are 16 bytes."""
 
     conversation: bytes
     sender: bytes
@@ -96,10 +96,10 @@ class NewMessage(Struct, frozen=True, gc=False):
     reply_to: int | None = None
 
     def digest(self) -> bytes:
-        """What a retry with the same temp_id must be equal in. 32 bytes."""
-        # A lone surrogate is for Postgres' edge to refuse, alone and not with its batch.
+        """A digest of everything that a retry with the same temp_id must repeat. 32 bytes."""
+        # Postgres refuses a lone surrogate: this message alone fails, not its batch.
         parts = (self.content_type.encode(errors="surrogatepass"), self.content, self.nonce, self.ephemeral_public_key)
-        # Each part with its length, None apart from empty: no two messages have the same bytes.
+        # Each part with its length, and None distinct from empty: no two messages have the same bytes.
         framed = [b"-" if part is None else b"%d:%b" % (len(part), part) for part in parts]
         if self.reply_to is not None:
             framed.append(b"%d" % self.reply_to)
@@ -107,10 +107,10 @@ class NewMessage(Struct, frozen=True, gc=False):
 
 
 class Committed(Struct, frozen=True, gc=False):
-    """The outcome of a send that is in Postgres.
+    """The outcome of a committed send.
 
-    :ivar is_new: false for a retry: then somebody else has fanned it out, or will.
-    :ivar participants: who takes part, as of the commit.
+    :ivar is_new: false for a retry: then the first request fans the message out.
+    :ivar participants: of the conversation, at the commit.
     """
 
     message: bytes
@@ -133,12 +133,13 @@ async def send(
 ) -> list[Outcome]:
     """Commit a batch in one transaction and one round trip; one outcome for each, in order.
 
-    One bad message fails alone: where Postgres refuses the batch, each is tried by itself. Outcomes are `Committed`,
-    `NotAParticipant`, `TempIdConflict`, `TempIdExpired`, `UnknownMessage` (to reply to), `Unavailable` (it may be
-    committed; a retry with the same temp_id finds out), `Locked`, `Overloaded`, or `StoreError` for a fault.
+    One bad message fails alone: where Postgres refuses the batch, each message is tried by itself. Outcomes are
+    `Committed`, `NotAParticipant`, `TempIdConflict`, `TempIdExpired`, `UnknownMessage` (to reply to), `Unavailable`
+    (the outcome is unknown; a retry with the same temp_id finds out), `Locked`, `Overloaded`, or `StoreError` for a
+    fault.
 
-    :param lock_wait_s: how long to wait for a conversation that somebody else has locked; 0 passes over it.
-    :param now_ms: the time by Postgres' clock, for telling which temp_ids are too old; by default this machine's.
+    :param lock_wait_s: how long to wait for a conversation that another transaction has locked; 0 does not wait.
+    :param now_ms: the time by Postgres' clock, to find temp_ids that are too old; by default this machine's.
     """
     first: dict[tuple[bytes, bytes], int] = {}
     for n, message in enumerate(batch):
@@ -167,7 +168,8 @@ def _is_old(temp_id: bytes, oldest_ms: int) -> bool:
 async def _send_with_old(
     pool: Pool, cache: ParticipantsCache, unique: list[NewMessage], lock_wait_s: float, oldest_ms: int
 ) -> list[Outcome]:
-    """Of those whose temp_id may have been forgotten none is stored: each is a retry, or it is not known what it is."""
+    """Look up messages whose temp_id may have been forgotten, and store none of them: such a message is either a retry
+    of a message that is found, or `TempIdExpired`."""
     old = [each for each in unique if _is_old(each.temp_id, oldest_ms)]
     parameters = {
         "sender": uuids([message.sender for message in old]),
@@ -198,14 +200,15 @@ async def _send_new(
 
 
 def _outcome_of_duplicate(message: NewMessage, first: NewMessage, outcome: Outcome) -> Outcome:
-    """Of a message whose temp_id stood in the batch before: the first one answers for it if they are the same."""
+    """The outcome of a message with the temp_id of an earlier one in the batch: the earlier one's, if they are
+    equal."""
     if message == first:
         if isinstance(outcome, Committed):
             return Committed(outcome.message, outcome.seq, outcome.created, False, outcome.participants)
         return outcome
     if isinstance(outcome, Committed):
         return TempIdConflict()
-    # The first was refused, for reasons of its own: this one may be the retry of what was sent under the temp_id.
+    # The first was refused for reasons of its own; this message may be a retry of one that was sent before.
     return Overloaded("a temp_id used twice at once", 1)
 
 
@@ -220,7 +223,7 @@ async def _send_alone(
         except Locked as locked:
             outcomes.append(locked)
         except (Unavailable, Overloaded) as unavailable:
-            # Each of the rest would wait as long, and everybody behind them.
+            # Each of the rest would wait as long, and so would all senders behind them.
             return outcomes + [unavailable] * (len(unique) - len(outcomes))
         except DatabaseError as own:
             log.exception("send_refused", conversation=message.conversation.hex(), sender=message.sender.hex())
@@ -274,7 +277,7 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
 
 
 def _message_ids(count: int) -> list[bytes]:
-    """They are born in order; only their uniqueness counts."""
+    """Ids of one batch, in order of their time. Only their uniqueness matters."""
     ms, noise, size = time.time_ns() // 1_000_000, os.urandom(ids.NOISE_BYTES * count), ids.NOISE_BYTES
     return [ids.uuid7(ms, noise[at : at + size]) for at in range(0, len(noise), size)]
 
@@ -292,14 +295,14 @@ def _outcomes(
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for message, (_, outcome, seq, message_id, created, version, participants) in zip(batch, rows, strict=True):
-        # They come with the first row of a conversation, a stranger's perhaps, and count for all of its rows.
+        # They come with the first row of a conversation, even a refused one, and apply to all of its rows.
         if participants is not None:
             cached[message.conversation] = (version, participants)
             cache.put(message.conversation, version, participants)
         if outcome in _REFUSED:
             outcomes.append(_REFUSED[outcome]())
         else:
-            # Who is blocked has only the own devices to be told.
+            # The message of a blocked sender goes to the sender's own devices only.
             known = (message.sender,) if outcome == "silent" else cached[message.conversation][1]
             outcomes.append(Committed(message_id, seq, created, outcome != "again", known))
     return outcomes
@@ -308,8 +311,8 @@ def _outcomes(
 class HistoryPage(Struct, frozen=True):
     """Some messages of a conversation.
 
-    :ivar more: there are others beyond them, in the direction in which they come.
-    :ivar first_seq: the first that the user may read.
+    :ivar more: there are further messages, in the direction of the page.
+    :ivar first_seq: the first seq that the user may read.
     """
 
     messages: list[Message | Tombstone]
@@ -329,9 +332,9 @@ async def history(
 ) -> HistoryPage:
     """A page of history: newest first, or oldest first if `after` is given.
 
-    :param before: only those with a smaller seq.
-    :param after: only those with a greater seq.
-    :param max_bytes: of all contents together, unless the first has more.
+    :param before: only messages with a smaller seq.
+    :param after: only messages with a greater seq.
+    :param max_bytes: of all contents together; the first message is returned even if it has more.
     :raises NotAParticipant: if the user may not see the conversation.
     """
     parameters = {
@@ -351,12 +354,12 @@ async def history(
 
 
 class HistoryVersion(NamedTuple):
-    """Which state a conversation's history is in, as a user sees it.
+    """The state of a conversation's history for a user: equal versions mean equal pages.
 
-    :ivar floor: nothing at or below this seq is for the user.
-    :ivar changed: which transaction wrote the conversation last.
-    :ivar own: which one wrote what is the user's own in it last.
-    :ivar is_personal: what the user sees is not what everybody sees from that floor on.
+    :ivar floor: the user may not read messages at or below this seq.
+    :ivar changed: the transaction that last wrote the conversation.
+    :ivar own: the transaction that last wrote the user's own data in it.
+    :ivar is_personal: the user's view differs from that of others with the same floor.
     """
 
     floor: int
@@ -384,7 +387,7 @@ class PageAround(Struct, frozen=True):
 
 
 async def history_around(pool: Pool, user: bytes, conversation: bytes, *, around: int, limit: int) -> PageAround:
-    """A page of history in the middle of which is `around`, or where it would be: as many before it as after it.
+    """A page of history with `around`, or the place where it would be, in the middle.
 
     :raises NotAParticipant: if the user may not see the conversation.
     """
@@ -402,9 +405,9 @@ async def history_around(pool: Pool, user: bytes, conversation: bytes, *, around
 async def messages_between(
     pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int
 ) -> list[tuple[Message | Tombstone, bool]]:
-    """Messages with `after < seq <= upto`, oldest first, for a node that missed them; checks no participant.
+    """Messages with `after < seq <= upto`, oldest first, for a node that missed them; does not check participants.
 
-    :returns: each with whether it is silent: for its sender's devices alone.
+    :returns: each with whether it is silent, that is, for its sender's devices only.
     """
     parameters = {"conversation": conversation, "after": after, "upto": upto, "limit": limit}
     return [(message_of(conversation, *row), row[-1]) for row in await pool.read(MESSAGES_BETWEEN, parameters)]
@@ -413,8 +416,8 @@ async def messages_between(
 class ActiveConversation(Struct, frozen=True):
     """A conversation with messages in a period.
 
-    :ivar base: the last seq from before the period; nothing at or below it can have been missed in it.
-    :ivar joined: of each participant, the seq from before they joined.
+    :ivar base: the last seq before the period; a node cannot have missed messages at or below it in the period.
+    :ivar joined: for each participant, the last seq before they joined.
     """
 
     conversation: bytes
@@ -424,7 +427,7 @@ class ActiveConversation(Struct, frozen=True):
 
 
 async def active_conversations(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
-    """Of the conversations of these users, those with a message in the last `ago_s` seconds, by Postgres' clock."""
+    """Conversations of these users with a message in the last `ago_s` seconds, by Postgres' clock."""
     rows = await pool.fetch(_sql.active_conversations, {"users": uuids(users), "ago_s": ago_s})
     return [
         ActiveConversation(conversation, last_seq, base, dict(zip(participants, joined, strict=True)))
@@ -435,27 +438,27 @@ async def active_conversations(pool: Pool, users: Sequence[bytes], *, ago_s: flo
 async def expected_deliveries(
     pool: Pool, users: Sequence[bytes], conversation: bytes, *, after: int, upto: int
 ) -> list[tuple[bytes, int, int]]:
-    """Which messages with `after < seq <= upto` are for which of these users: (user, seq, created), without contents.
+    """The messages with `after < seq <= upto` that are for these users: (user, seq, created), without contents.
 
-    Not those from before a user came, though the group may show them to whoever comes, nor the user's own.
+    Without messages from before a user joined, even if the group shows them to newcomers, and without the user's own.
     """
     parameters = {"users": uuids(users), "conversation": uuid(conversation), "after": after, "upto": upto}
     return [(user, seq, created) for user, seq, created in await pool.fetch(_sql.expected_deliveries, parameters)]
 
 
 async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
-    """Delete keys of sends that are no longer needed: about `limit` are looked at; how many, 0 if there are no more."""
+    """Delete keys of sends that are no longer needed. Looks at about `limit` keys; returns how many, 0 at the end."""
     [(looked_at,)] = await pool.fetch(_sql.forget_temp_ids, {"days": TEMP_ID_DAYS, "limit": limit})
     return int(looked_at)
 
 
 async def current_participants(pool: Pool, conversation: bytes) -> dict[bytes, int]:
-    """Who gets the messages of a conversation now: each user with the seq after which they do."""
+    """The users who receive the messages of a conversation now, each with the seq after which they do."""
     return dict(await pool.read(CURRENT_PARTICIPANTS, {"conversation": conversation}))
 
 
 async def typing_recipients(pool: Pool, conversation: bytes, user: bytes) -> list[bytes]:
-    """Who is told that a user types in a conversation: not who blocks the user, nor whom the user blocks.
+    """The participants that see a user typing: not the user's blockers, nor users whom the user blocks.
 
     :raises NotAParticipant: if the user does not take part in it.
     """

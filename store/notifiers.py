@@ -1,4 +1,4 @@
-"""How users want to be told that something waits for them: where to, and what became of it."""
+"""Notifiers: where users want to be told that messages wait, and the notices that each notifier took."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from store.quiet_hours import QuietHours
 _sql = sql.load("notifiers")
 
 MAX_NOTIFIERS: Final = 16
-"""Of one user: a few devices, each with a browser or two, and a webhook. Each is a call to somebody else per window."""
+"""Of one user: a few devices, each with a browser or two, and a webhook. Each is a call to a service per window."""
 
 NOTICE_KEPT_S: Final = 28 * 86400.0
-"""For how long push services keep a notice for a device that is off; so long it may be withdrawn."""
+"""How long push services keep a notice for a device that is off; a notice can be withdrawn until then."""
 
 LOOK_LEAST_S: Final = 5.0
-"""How soon it is looked whether a notice has become pointless; then after a tenth of its age, until `LOOK_MOST_S`."""
+"""When a notice is first checked for being pointless; then after a tenth of its age, up to `LOOK_MOST_S`."""
 
 LOOK_MOST_S: Final = 3600.0
-"""How seldom: a million users who do not come back cost 300 looks a second, at 30 us each."""
+"""The longest time between two checks: a million users who stay away cost 300 checks a second, at 30 us each."""
 
 LOOK_SOON_S: Final = 1.0
-"""After a user is said to read: what is being committed is committed by then."""
+"""The delay of a check after a user reads: long enough for transactions under way to commit."""
 
 MAX_ERROR: Final = 200
-"""Characters kept of how a notifier failed; as in the table."""
+"""Characters that are kept of a notifier's error; as in the table."""
 
 
 class WebhookTarget(Struct, frozen=True, tag_field="kind", tag="webhook"):
-    """A URL, and the secret that its notices are signed with."""
+    """A URL, and the secret that signs its notices."""
 
     url: str
     secret: str = ""
@@ -49,7 +49,7 @@ class WebhookTarget(Struct, frozen=True, tag_field="kind", tag="webhook"):
 
 
 class EmailTarget(Struct, frozen=True, tag_field="kind", tag="email", omit_defaults=True):
-    """The address that a user has verified (`store.emails`); looked up when it is needed, empty where it is kept."""
+    """The user's verified address (`store.emails`). Empty where the target is stored; filled in when it is read."""
 
     address: str = ""
 
@@ -59,7 +59,7 @@ class EmailTarget(Struct, frozen=True, tag_field="kind", tag="email", omit_defau
 
 
 class WebPushTarget(Struct, frozen=True, tag_field="kind", tag="web_push"):
-    """A PushSubscription (W3C Push API); the keys as there, in base64url."""
+    """A PushSubscription (W3C Push API); its keys in base64url, as there."""
 
     endpoint: str
     p256dh: str
@@ -101,7 +101,7 @@ def kind_of(target: Target) -> str:
 
 
 class AddedNotifier(Struct, frozen=True):
-    """The outcome of adding one.
+    """The outcome of adding a notifier.
 
     :ivar is_new: the user had no notifier for that target.
     """
@@ -113,8 +113,8 @@ class AddedNotifier(Struct, frozen=True):
 class RegisteredNotifier(Struct, frozen=True):
     """A notifier as its user sees it; times in microseconds since 1970.
 
-    :ivar device: of push services: which device is told.
-    :ivar failing_since: None while it takes what it is told; else `last_error` says what is wrong.
+    :ivar device: the device that a push service notifies.
+    :ivar failing_since: None while notices succeed; otherwise `last_error` has the reason.
     """
 
     notifier: bytes
@@ -126,13 +126,13 @@ class RegisteredNotifier(Struct, frozen=True):
 
 
 class LastNotice(Struct, frozen=True):
-    """The notice that a notifier took last; times in microseconds since 1970.
+    """The last notice that a notifier took; times in microseconds since 1970.
 
     :ivar name: of the notice.
-    :ivar told: when.
-    :ivar times: the how manieth it was since a device of the user has taken or read something.
-    :ivar unread: how many messages it said to wait; 0 once it is withdrawn.
-    :ivar delivered, read: the user's marks then (`NoticeContext`).
+    :ivar told: when the notifier took it.
+    :ivar times: its number, from 1, since a device of the user last took or read a message.
+    :ivar unread: the number of unread messages in it; 0 once it is withdrawn.
+    :ivar delivered, read: the user's marks at that time (`NoticeContext`).
     :ivar is_shown: the service may still show it, and it can be withdrawn.
     """
 
@@ -146,11 +146,11 @@ class LastNotice(Struct, frozen=True):
 
 
 class NotifierState(Struct, frozen=True):
-    """A notifier as the tasks see it.
+    """A notifier, for the tasks.
 
     :ivar notifier: None for the deployment's webhook, which has no target here.
-    :ivar device: that is told by it; None for any other kind.
-    :ivar last: None if it has taken none.
+    :ivar device: the device that it notifies; None for other kinds.
+    :ivar last: None if it has taken no notice.
     """
 
     notifier: bytes | None
@@ -160,18 +160,18 @@ class NotifierState(Struct, frozen=True):
 
 
 class NoticeContext(Struct, frozen=True):
-    """What notices for a user depend on; times in microseconds since 1970. Conversations that want no notices, such as
-    muted ones, are left out.
+    """The facts that decide about notices for a user; times in microseconds since 1970. Leaves out conversations that
+    want no notices, such as muted ones.
 
     :ivar is_undelivered: a message waits that no device of the user has marked delivered.
-    :ivar unread_by: by which devices messages were delivered that have been unread for as long as the read window;
-        None among them: by a device that is not known.
-    :ivar oldest, newest: when the first and the last message that is unread were sent; None: none is.
-    :ivar delivered, read: how far the user's marks have come, all together: others than before say that a device of the
-        user has taken, or the user read, something.
-    :ivar unread, conversations: how many messages are unread, in how many conversations.
+    :ivar unread_by: the devices that received messages which are unread for as long as the read window; None among them
+        for an unknown device.
+    :ivar oldest, newest: when the first and the last unread message were sent; None if all are read.
+    :ivar delivered, read: the sums of the user's marks. If they differ from those before, a device of the user has
+        taken messages, or the user has read some.
+    :ivar unread, conversations: the number of unread messages, and of conversations with unread messages.
     :ivar now: by Postgres' clock.
-    :ivar notifiers: the notifiers that were asked for.
+    :ivar notifiers: those that were asked for.
     """
 
     is_undelivered: bool
@@ -188,11 +188,11 @@ class NoticeContext(Struct, frozen=True):
 
 
 async def add(pool: Pool, user: bytes, target: Target, *, device: bytes | None = None) -> AddedNotifier:
-    """A user wants to be told in this way, too.
+    """Register a notifier for a user.
 
-    For a target that the user has a notifier for, that one gets the new secret or keys.
+    If the user has a notifier for that target, it gets the new secret or keys.
 
-    :param device: of push services: the one that is told. Whoever else had it there loses it.
+    :param device: for push services, the device that is notified. A notifier of another user for it is removed.
     :raises TooManyNotifiers: if the user has `MAX_NOTIFIERS`.
     :raises DeviceRevoked: if the device was revoked.
     """
@@ -247,11 +247,11 @@ async def notice_context(
     notifiers: Sequence[bytes] | None = None,
     to_deployment: bool = False,
 ) -> NoticeContext | None:
-    """What waits for a user, what time it is, and what the notifiers were told last; None if there is no such user.
+    """The facts for notices to a user, and the notices that the notifiers took last; None for an unknown user.
 
     :param read_after_s: the read window.
-    :param notifiers: that are to be looked at; None: all of the user's. Those that cannot be told are left out: of a
-        revoked device, or the e-mail of a user without a verified address.
+    :param notifiers: the notifiers to look at; None for all of the user's. Leaves out notifiers that cannot be used: of
+        a revoked device, or e-mail without a verified address.
     :param to_deployment: look at the deployment's webhook, too.
     """
     parameters = {
@@ -292,10 +292,10 @@ def _notifier_state(
 
 
 async def enqueue_notices(pool: Pool, user: bytes, *, job: int, delays_s: Mapping[bytes | None, float]) -> str:
-    """Enqueue a job `notify` for notifiers of a user; the notice's name.
+    """Enqueue a job `notify` for notifiers of a user; return the notice's name.
 
-    :param job: that the notice comes from.
-    :param delays_s: which notifiers (None: the deployment's webhook), and in how many seconds.
+    :param job: the job that the notice comes from.
+    :param delays_s: notifier (None: the deployment's webhook) -> delay in seconds.
     """
     parameters = {
         "user": uuid(user),
@@ -308,9 +308,9 @@ async def enqueue_notices(pool: Pool, user: bytes, *, job: int, delays_s: Mappin
 
 
 async def note_taken(pool: Pool, user: bytes, state: NotifierState, last: LastNotice) -> None:
-    """A notifier took a notice; it fails no longer.
+    """Note that a notifier took a notice, and that it no longer fails.
 
-    :param last: the notice, with what was true of the user before it was sent: what happened meanwhile comes after it.
+    :param last: the notice, with the user's state from before it was sent: any later change counts as after it.
     """
     parameters = {
         "user": uuid(user),
@@ -328,13 +328,14 @@ async def note_taken(pool: Pool, user: bytes, state: NotifierState, last: LastNo
 
 
 async def note_withdrawn(pool: Pool, user: bytes, notifier: bytes | None, notice: str) -> None:
-    """This notice is shown no longer."""
+    """Note that this notice is no longer shown."""
     parameters = {"user": uuid(user), "notifier": notifier and uuid(notifier), "notice": notice}
     await pool.fetch(_sql.note_withdrawn, parameters)
 
 
 async def enqueue_withdrawals(pool: Pool, *, limit: int) -> tuple[int, int]:
-    """Of notices that are shown, enqueue the withdrawal of those of which everything is read: (looked at, withdrawn).
+    """Look at notices that are shown, and enqueue the withdrawal of those whose messages are read: (looked at,
+    withdrawn).
 
     Any number of workers may call it at once.
     """
@@ -344,13 +345,13 @@ async def enqueue_withdrawals(pool: Pool, *, limit: int) -> tuple[int, int]:
 
 
 async def check_notices_soon(pool: Pool, users: Sequence[bytes]) -> None:
-    """These users are reading: look in a moment whether their notices have become pointless."""
+    """These users are reading: check in a moment whether their notices have become pointless."""
     await pool.fetch(_sql.check_notices_soon, {"users": uuids(users), "delay_s": LOOK_SOON_S})
 
 
 async def note_failure(pool: Pool, notifier: bytes, error: str) -> tuple[float, int]:
-    """The notifier failed: for how long it has (seconds), and how often."""
-    # Somebody else's answer may have what a text in Postgres may not: NUL, and lone surrogates.
+    """Note a failure of the notifier; return how long it has failed (seconds), and how often."""
+    # The answer of a service may have characters that Postgres refuses in a text: NUL, and lone surrogates.
     text = error.replace("\0", "").encode(errors="replace").decode()[:MAX_ERROR]
     parameters = {"notifier": uuid(notifier), "error": text}
     rows = await pool.fetch(_sql.note_failure, parameters)
@@ -358,6 +359,6 @@ async def note_failure(pool: Pool, notifier: bytes, error: str) -> tuple[float, 
 
 
 async def remove_target(pool: Pool, notifier: bytes, target: Target) -> None:
-    """This target is gone; a notifier that has another one by now stays."""
+    """Remove a notifier whose target is gone, unless it has another target by now."""
     kept = EmailTarget() if isinstance(target, EmailTarget) else target
     await pool.fetch(_sql.remove_target, {"notifier": uuid(notifier), "target": msgspec.json.encode(kept).decode()})

@@ -17,7 +17,7 @@ Position: TypeAlias = tuple[int, int]
 """The id of a stream entry: milliseconds by Redis' clock, and a counter."""
 
 MAX_ENTRIES: Final = 10_000
-"""Entries that one node's stream keeps, about. Each node writes one entry per batch of pushes; at 500 a second these are 20 s."""
+"""Entries that one node's stream keeps, about. A node writes one entry per batch of pushes: at 500 a second, 20 s."""
 
 BLOCK_MS: Final = 1000
 """A blocked read that would never return (its stream was flushed, Redis' clock jumped) ends after this time."""
