@@ -1,4 +1,4 @@
-"""Conversations: making them, and the list that a user sees."""
+"""Conversations: creating them, and a user's list of them."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ _ONE_PARTICIPANT: Final = Statement(
 
 
 STARTS_PER_DAY: Final = 50
-"""Conversations with strangers that a user may begin in 24 hours, unless its operator has set another number: more than
-people do, and nothing that a spammer lives on."""
+"""Conversations with strangers that a user may begin in 24 hours, unless the operator sets another number: more than
+people need, and too few for a spammer."""
 
 
 async def add_direct(
@@ -68,11 +68,11 @@ async def add_direct(
 ) -> tuple[bytes, bool]:
     """The direct conversation of two users, and whether it is new for `user`.
 
-    Whoever does not know `user` is asked, and whoever blocks `user` is not told: that is told apart by nothing here.
+    A user who does not know `user` is asked, and a user who blocks `user` is not told: the result is the same.
 
-    :raises UnknownUser: if the other does not exist.
-    :raises NotAccepted: if the other takes no first messages from this user.
-    :raises TooManyStarts: if `user` has begun as many with strangers as may be.
+    :raises UnknownUser: if the other user does not exist.
+    :raises NotAccepted: if the other user does not accept first messages from this user.
+    :raises TooManyStarts: if `user` has begun as many conversations with strangers as a user may.
     """
     parameters = {
         "conversation": uuid(os.urandom(16)),
@@ -88,13 +88,13 @@ async def add_direct(
 async def add_group(
     pool: Pool, name: str, users: Sequence[bytes], *, admin: bytes, starts_per_day: int = STARTS_PER_DAY
 ) -> bytes:
-    """A new group's id. Those who do not know the administrator are asked.
+    """Create a group; return its id. Users who do not know the administrator are asked. After an error nothing exists.
 
     :param users: its participants, each once.
-    :param admin: the one of them who may change who takes part.
-    :raises UnknownUser: if one of them does not exist; nothing was made, also with the others:
-    :raises NotAccepted: if some take no groups from the administrator.
-    :raises TooManyStarts: if the administrator has begun as many with strangers as may be.
+    :param admin: the administrator, one of `users`.
+    :raises UnknownUser: if one of the users does not exist.
+    :raises NotAccepted: if some users do not accept groups from the administrator.
+    :raises TooManyStarts: if the administrator has begun as many conversations with strangers as a user may.
     """
     conversation = os.urandom(16)
     parameters = {
@@ -124,24 +124,24 @@ async def list_of(
     """A page of a user's conversations in one query, the latest message first.
 
     :param before: `active_at` and id of the last conversation of the page before.
-    :param is_request: of those that are requests, instead of those that are none.
+    :param is_request: list requests instead of conversations that the user has accepted.
     """
     rows = await pool.read(LIST_PAGE, _page(user, limit, before, is_request=is_request))
     return [_conversation(row) for row in rows]
 
 
 ListVersion: TypeAlias = tuple[int, int, int, int]
-"""Which state of a user's list: equal only if nothing in it has changed."""
+"""The state of a user's list: equal only if nothing in it has changed."""
 
 
 async def list_version(pool: Pool, user: bytes) -> ListVersion | None:
-    """Which state the user's list is in; None if it is empty. Costs a tenth of reading a page of it."""
+    """The state of the user's list; None if it is empty. Costs a tenth of reading a page of it."""
     [version] = await pool.read(LIST_VERSION, {"user": user, "most": MAX_SHOWN})
     return version if version[0] is not None else None
 
 
 async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:
-    """The first page of the list and the state that it is of, in one query; no state if the list is empty."""
+    """The first page of the list and the list's state, in one query; no state if the list is empty."""
     rows = await pool.read(FIRST_PAGE, _page(user, limit))
     return [_conversation(row[:-4]) for row in rows], rows[0][-4:] if rows else None
 
@@ -168,10 +168,10 @@ async def some_of(
     bases: Sequence[str | None] | None = None,
     marks: str | None = None,
 ) -> list[Conversation]:
-    """Those of some conversations in which the user takes part, in one query, in any order.
+    """Some conversations, without those in which the user is not a participant; in one query, in any order.
 
-    :param bases: for each a snapshot: of its participants only those who have changed since; None for all of them.
-    :param marks: a snapshot: those whose marks have moved since count as changed.
+    :param bases: for each a snapshot: return only the participants who have changed since; None for all participants.
+    :param marks: a snapshot: a participant whose marks have moved since counts as changed.
     """
     parameters = {
         "user": user,
@@ -186,7 +186,7 @@ async def some_of(
 async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
     """One conversation in one query.
 
-    :raises NotAParticipant: if the user does not take part in it, or it does not exist.
+    :raises NotAParticipant: if the user is not a participant of it, or it does not exist.
     """
     found = await some_of(pool, user, [conversation])
     if not found:
@@ -195,7 +195,7 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
 
 
 async def seen_by(pool: Pool, conversation: bytes, users: Sequence[bytes]) -> dict[bytes, Conversation]:
-    """A conversation as each of these users sees it, those of them who take part in it, in one query."""
+    """A conversation as each of these users sees it, without users who are not participants; in one query."""
     rows = await pool.read(_SEEN, {"conversation": conversation, "users": users, **MOST})
     return {row[0]: _conversation(row) for row in rows}
 
@@ -203,10 +203,10 @@ async def seen_by(pool: Pool, conversation: bytes, users: Sequence[bytes]) -> di
 async def participants_of(
     pool: Pool, user: bytes, conversation: bytes, *, limit: int, after: bytes = bytes(16)
 ) -> list[Participant]:
-    """A page of those who take part in a conversation, by their ids.
+    """A page of a conversation's participants, by their ids.
 
     :param after: the last id of the page before.
-    :raises NotAParticipant: if the user does not take part in it, or it does not exist.
+    :raises NotAParticipant: if the user is not a participant, or the conversation does not exist.
     """
     parameters = {"conversation": conversation, "user": user, "after": after, "limit": limit, "most": MAX_SHOWN}
     rows = await pool.read(_PARTICIPANTS, parameters)
@@ -216,25 +216,25 @@ async def participants_of(
 
 
 async def participant(pool: Pool, conversation: bytes, user: bytes) -> Participant | None:
-    """A participant as the others see them; None if this user takes no part."""
+    """A participant as the others see them; None if this user is not one."""
     rows = await pool.read(_ONE_PARTICIPANT, {"conversation": conversation, "user": user, "most": MAX_SHOWN})
     return _participant(*rows[0]) if rows else None
 
 
 async def participants_versions(pool: Pool, conversations: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """The version of the list of participants, of some conversations."""
+    """(conversation, version of its list of participants) for some conversations."""
     rows = await pool.fetch(_sql.participants_versions, {"conversations": uuids(conversations)})
     return [(conversation, version) for conversation, version in rows]
 
 
 async def participant_count(pool: Pool, conversation: bytes) -> int:
-    """How many take part in a conversation, as they are shown."""
+    """The number of a conversation's participants, as shown to them."""
     [(count,)] = await pool.fetch(_sql.participant_count, {"conversation": uuid(conversation)})
     return int(count)
 
 
 def told_count(size: int) -> int | None:
-    """The number of participants as the wire tells it: only while they are too many to be shown."""
+    """The number of participants for the wire: only if they are too many to be listed."""
     return size if size > MAX_SHOWN else None
 
 

@@ -1,7 +1,7 @@
-"""E-mail addresses of users: whether they are theirs, what they want to be told by mail, and what such mails need.
+"""E-mail addresses of users: their verification, the mails that users want, and the data for these mails.
 
-Tokens in mails are made from a key in Postgres each time that a mail is written, and are kept nowhere; what is kept is
-their hashes (`docs/decisions/0021-mail.md`).
+A token in a mail is computed from a key in Postgres each time that a mail is written. Only hashes of tokens are stored
+(`docs/decisions/0021-mail.md`).
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from store.postgres.pool import Pool
 _sql = sql.load("emails")
 
 VERIFICATION_S: Final = 86400.0
-"""For so long the link in a verification mail is good: people read their mail once a day."""
+"""How long the link in a verification mail is valid: people read their mail once a day."""
 
 WINDOW_S: Final = 3600.0
 MAX_ASKED: Final = 5
-"""Mails to addresses that are not verified, asked for by one user in one window: enough for somebody who mistypes
-theirs and looks for the mail in vain, and no tool to annoy somebody else with."""
+"""Mails to unverified addresses that one user may ask for in one window: enough for a user who mistypes the address and
+looks for the mail in vain, and too few to annoy another person with."""
 
 MAX_OTHERS: Final = 3
-"""Other users who may wait for the verification of the same address in one window, or nobody more is sent one there."""
+"""Other users who may wait to verify the same address in one window; further users cannot have a mail sent to it."""
 
 LATE_S: Final = 6 * 3600.0
-"""A digest that is later than this, as after an outage, is left out: the next one comes at its hour."""
+"""A digest that is later than this, as after an outage, is skipped: the next one comes at its hour."""
 
 APART_S: Final = 6 * 3600.0
-"""No two digests come closer together: a job that runs once more sends no second one."""
+"""The least time between two digests: a job that runs again sends no second one."""
 
 
 class EmailSettings(Struct, frozen=True):
-    """What a user wants to be told, and where.
+    """The mails that a user wants, and the address.
 
-    :ivar address: None for none.
+    :ivar address: None if the user has none.
     :ivar digest_hour: of the day, 0 to 23, in `zone`.
     :ivar zone: of the IANA database.
     """
@@ -54,16 +54,16 @@ class EmailSettings(Struct, frozen=True):
 
 
 class Verification(Struct, frozen=True):
-    """A mail that asks whether an address is its user's."""
+    """A mail that asks a user to verify an address."""
 
     address: str
     token: str
 
 
 class DeviceNotice(Struct, frozen=True):
-    """A mail that tells of a new device.
+    """A mail about a new device.
 
-    :ivar at: when it was logged in with, as text, by the clocks of `zone`.
+    :ivar at: the time of the login, as text, in `zone`.
     """
 
     address: str
@@ -74,9 +74,9 @@ class DeviceNotice(Struct, frozen=True):
 
 
 class Digest(Struct, frozen=True):
-    """A mail that tells how much is unread, and nothing of what.
+    """A mail with the number of unread messages, without their contents.
 
-    :ivar token: to unsubscribe with.
+    :ivar token: for the link to unsubscribe.
     """
 
     address: str
@@ -87,7 +87,7 @@ class Digest(Struct, frozen=True):
 
 
 async def email_settings_of(pool: Pool, user: bytes) -> EmailSettings:
-    """What a user has said, or the defaults."""
+    """A user's settings, or the defaults."""
     rows = await pool.fetch(_sql.of, {"user": uuid(user)})
     return EmailSettings(*rows[0]) if rows else EmailSettings()
 
@@ -102,12 +102,12 @@ async def put(
     digest_hour: int,
     zone: str,
 ) -> None:
-    """Set a user's address, and what is wanted there. Unless it is verified, the job that sends a mail there is
-    enqueued in the same transaction.
+    """Set a user's address and the mails that go there. Unless it is verified, the same transaction enqueues the job
+    that sends the verification mail.
 
     :param address: in the spelling of `runtime.email_address.normal`.
-    :raises TooManyMails: if such mails were asked for too often; nothing was set.
-    :raises UnknownZone: if Postgres knows no such time zone; nothing was set.
+    :raises TooManyMails: if the user asked too often for such mails; nothing was set.
+    :raises UnknownZone: if Postgres does not know the time zone; nothing was set.
     """
     parameters = {
         "user": uuid(user),
@@ -129,14 +129,14 @@ async def put(
 
 
 async def remove(pool: Pool, user: bytes) -> None:
-    """The user has no address any more, and the links of mails that were sent there do nothing."""
+    """Remove the user's address; the links of mails that were sent there have no effect any longer."""
     await pool.fetch(_sql.remove, {"user": uuid(user)})
 
 
 async def verify(pool: Pool, token: str) -> None:
-    """The address that this token was sent to is its user's; to say so again changes nothing.
+    """Verify the address that this token was sent to. Repeating it changes nothing.
 
-    :raises VerificationUnknown: if nobody has that address any more, or it never was a token.
+    :raises VerificationUnknown: if the token is unknown, or the address has changed since.
     :raises VerificationExpired: if the mail is too old.
     """
     [(outcome,)] = await pool.fetch(_sql.verify, {"token_hash": _hash(token)})
@@ -147,39 +147,39 @@ async def verify(pool: Pool, token: str) -> None:
 
 
 async def unsubscribe(pool: Pool, token: str) -> None:
-    """No more digests to whoever has this token.
+    """End the digests to the address that this token was sent to.
 
-    :raises UnsubscribeUnknown: if nobody has.
+    :raises UnsubscribeUnknown: if the token is unknown, or the address has changed since.
     """
     if not await pool.fetch(_sql.unsubscribe, {"token_hash": _hash(token)}):
         raise UnsubscribeUnknown
 
 
 async def verification(pool: Pool, user: bytes) -> Verification | None:
-    """The mail that is to be sent; None if it is wanted no more."""
+    """The verification mail to send; None if it is not wanted any longer."""
     rows = await pool.fetch(_sql.verification, {"user": uuid(user)})
     return Verification(rows[0][0], _text(rows[0][1])) if rows else None
 
 
 async def device_notice(pool: Pool, user: bytes, device: bytes) -> DeviceNotice | None:
-    """The mail that is to be sent; None if it is not wanted."""
+    """The mail about a new device to send; None if it is not wanted."""
     rows = await pool.fetch(_sql.device_notice, {"user": uuid(user), "device": uuid(device)})
     return DeviceNotice(*rows[0]) if rows else None
 
 
 async def ask_digests(pool: Pool, *, limit: int) -> tuple[int, int]:
-    """Make jobs of digests that are due: how many were looked at, and how many became jobs.
+    """Enqueue jobs for digests that are due; return how many users it looked at, and how many jobs it enqueued.
 
     Any number of workers may do this at once.
 
-    :param limit: of those that are looked at; as many as that means that there may be more.
+    :param limit: the most users to look at; if it looked at that many, there may be more.
     """
     [(looked_at, asked)] = await pool.fetch(_sql.ask_digests, {"limit": limit, "late_s": LATE_S})
     return looked_at, asked
 
 
 async def digest(pool: Pool, user: bytes) -> Digest | None:
-    """The mail that is to be sent; None if it is not wanted, or there is nothing to tell, or it was sent just now."""
+    """The digest to send; None if it is not wanted, all messages are read, or one was sent a short time ago."""
     rows = await pool.fetch(_sql.digest, {"user": uuid(user), "apart_s": APART_S})
     if not rows:
         return None
@@ -188,7 +188,7 @@ async def digest(pool: Pool, user: bytes) -> Digest | None:
 
 
 async def digest_sent(pool: Pool, user: bytes, address: str) -> None:
-    """The digest was sent: there is none for a while."""
+    """Note that a digest was sent; the next one waits for `APART_S`."""
     await pool.fetch(_sql.digest_sent, {"user": uuid(user), "address": address})
 
 
@@ -197,7 +197,7 @@ def _text(token: bytes) -> str:
 
 
 def _hash(text: str) -> bytes:
-    """What a token is found by; of what is none, something by which nothing is found."""
+    """The hash by which a token is found; for a text that cannot be a token, a hash that matches no row."""
     try:
         token = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Who takes part in a conversation: lists kept in memory and checked on each use; who may see whom; what has changed.
+"""Lists of participants: kept in memory and checked on each use; which users may watch each other; changes to them.
 
 A commit returns the conversation's `participants_version`; a list of another version is never used. There are no events
-and no time to live: a list that nobody uses falls out when the cache is full.
+and no time to live: unused lists fall out when the cache is full.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ParticipantsCache:
         self._misses = 0
 
     def get(self, conversation: bytes) -> tuple[int, tuple[bytes, ...]] | None:
-        """The version and the participants that are kept, if any. Check the version before any use."""
+        """The cached version and participants, if there are any. Check the version before any use."""
         entry = self._lists.get(conversation)
         if entry is None:
             self._misses += 1
@@ -68,7 +68,7 @@ class ParticipantsCache:
             self._users -= len(dropped)
 
     def forget(self) -> None:
-        """Keep none of the lists: versions are given out anew after Postgres was restored from a back-up."""
+        """Drop all lists: after Postgres is restored from a backup it issues the same versions again."""
         self._lists.clear()
         self._users = 0
 
@@ -77,10 +77,10 @@ class ParticipantsCache:
 
 
 class Watchable(Struct, frozen=True):
-    """A user whose presence another one may watch.
+    """A user whose presence another user may watch.
 
-    :ivar is_frozen: shown as somebody who is offline since `last_seen`, or since a time that is not known, whatever is
-        the case: to somebody whom the user blocks.
+    :ivar is_frozen: always shown as offline since `last_seen` (or an unknown time), because the watched user blocks the
+        other one.
     """
 
     user: bytes
@@ -89,31 +89,31 @@ class Watchable(Struct, frozen=True):
 
 
 async def watchable(pool: Pool, user: bytes, users: Sequence[bytes]) -> list[Watchable]:
-    """Those of `users` whose presence `user` may watch."""
+    """The users among `users` whose presence `user` may watch."""
     rows = await pool.fetch(_sql.watchable, {"user": uuid(user), "users": uuids(users)})
     return [Watchable(*row) for row in rows]
 
 
 async def unwatchable(pool: Pool, pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bool, int | None]]:
-    """Those of pairs (user, watched user) in which the one may not watch the other's presence (any more); with whether
-    that is as the other one blocks the user, and is to seem offline, and if so when the other was online last."""
+    """The pairs (user, watched user) in which the user may not watch the other's presence, or not any longer. With
+    each: whether the watched user blocks the user, and so must seem offline, and since when."""
     parameters = {"user": uuids([user for user, _ in pairs]), "watched": uuids([watched for _, watched in pairs])}
     return [tuple(row) for row in await pool.fetch(_sql.unwatchable, parameters)]
 
 
 async def acquainted(pool: Pool, user: bytes) -> list[bytes]:
-    """Who is shown a user by name; the user, too."""
+    """The users that see a user by name, including that user."""
     return [row[0] for row in await pool.fetch(_sql.acquainted, {"user": uuid(user), "most": MAX_SHOWN})]
 
 
 class ChangedParticipants(Struct, frozen=True):
-    """What other than messages has changed in a conversation.
+    """Changes in a conversation other than messages.
 
-    :ivar is_other: whether who takes part, or what is told of them, is another.
-    :ivar users: who takes part.
-    :ivar marks: (user, delivered, read, read as the user's own devices see it) of those whose marks have moved.
-    :ivar counted_upto: where too many take part for that, and marks have moved: the last message.
-    :ivar settings: with the floor, if that was moved.
+    :ivar is_other: whether the list of participants, or the data about them, has changed.
+    :ivar users: the participants.
+    :ivar marks: (user, delivered, read, read as the user's own devices see it), for marks that have moved.
+    :ivar counted_upto: in conversations of many, if marks have moved: the seq of the last message.
+    :ivar settings: with the floor, if it has moved.
     """
 
     conversation: bytes
@@ -125,7 +125,7 @@ class ChangedParticipants(Struct, frozen=True):
 
 
 async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[ChangedParticipants]:
-    """What other than messages has changed for these users since a snapshot, in Postgres' own form."""
+    """Changes for these users other than messages, since a snapshot in Postgres' own form."""
     parameters = {"users": uuids(users), "base": base, "most": MAX_SHOWN}
     changed = []
     for conversation, is_other, participants, upto, *rest in await pool.fetch(_sql.changed_since, parameters):
@@ -140,6 +140,6 @@ async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[C
 
 
 async def departed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[Departed]:
-    """Of these users those who have left conversations since a snapshot, or were removed; one for each."""
+    """The users among these who have left conversations since a snapshot, or were removed; one entry for each."""
     rows = await pool.fetch(_sql.departed_since, {"users": uuids(users), "base": base})
     return [departed_of(*row) for row in rows]

@@ -1,8 +1,7 @@
-"""Who takes part in a group, what they may do, and what a conversation is like: each change is one transaction that is
-ordered with the messages.
+"""Changes to a conversation's participants, their roles and its settings: each is one transaction, ordered with the
+messages.
 
-A change moves the conversation's `participants_version`, so no list of participants from before it is used for a send
-after it.
+A change moves the conversation's `participants_version`, so no later send uses a list of participants from before it.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ Role: TypeAlias = Literal["admin", "member"]
 class ParticipantsChange(Struct, frozen=True):
     """The outcome of a change.
 
-    :ivar is_new: false if it was so already.
-    :ivar participants: who takes part from now on; empty if nothing has changed.
+    :ivar is_new: false if it changed nothing.
+    :ivar participants: from now on; empty if nothing has changed.
     :ivar version: of that list.
-    :ivar stay: that has ended by it.
-    :ivar heir: who has become the administrator by it.
-    :ivar was_participant: of somebody who was removed, whether they had been told of the conversation.
-    :ivar others_settings: of changed settings, what the others see: nothing that somebody whom they block has set.
+    :ivar stay: the stay that ended.
+    :ivar heir: the participant who became administrator.
+    :ivar was_participant: whether a removed user had been told of the conversation.
+    :ivar others_settings: changed settings as the others see them: without those that a user whom they block has set.
     """
 
     is_new: bool
@@ -65,16 +64,17 @@ class ParticipantsChange(Struct, frozen=True):
 async def add(
     pool: Pool, user: bytes, conversation: bytes, other: bytes, *, starts_per_day: int = STARTS_PER_DAY
 ) -> ParticipantsChange:
-    """Let somebody take part. They see what is sent from now on, or everything, as the group has it.
+    """Add a user to a group. They see messages from now on, or all, depending on the group's settings.
 
-    Whoever does not know `user` is asked; whoever blocks `user`, or has left by themselves and does not know `user`, is
-    among the participants that are shown, and not among `participants`: nothing reaches them.
+    A user who does not know `user` is asked. A user who blocks `user`, or who left by themselves and does not know
+    `user`, appears in the list of participants but not in `participants`: nothing reaches them.
 
-    :raises NotAParticipant: if `user` does not take part, or it is no group.
-    :raises NotAnAdministrator: if the group has administrators and `user` is none of them.
-    :raises UnknownUser: if there is no such user.
-    :raises GroupFull: if as many take part as may.
-    :raises NotAccepted: if the other takes no groups from `user`.
+    :raises NotAParticipant: if `user` is not a participant, or the conversation is not a group.
+    :raises NotAnAdministrator: if the group has administrators and `user` is not one of them.
+    :raises UnknownUser: if the other user does not exist.
+    :raises GroupFull: if the group has as many participants as it may.
+    :raises NotAccepted: if the other user does not accept groups from `user`.
+    :raises TooManyStarts: if `user` has added as many strangers as a user may.
     :raises TooManyStarts: if `user` has brought as many strangers as may be.
     """
     limits = {"limit": MAX_PARTICIPANTS, "starts": starts_per_day}
@@ -82,9 +82,9 @@ async def add(
 
 
 async def accept(pool: Pool, user: bytes, conversation: bytes) -> ParticipantsChange:
-    """Take part in what was a request. To do it again changes nothing.
+    """Accept a request and become a participant. Repeating it changes nothing.
 
-    :raises NotAParticipant: if the user is not asked to take part, and does not.
+    :raises NotAParticipant: if the user is neither asked nor a participant.
     """
     parameters = {"user": uuid(user), "conversation": uuid(conversation)}
     [(outcome, participants, version)] = await pool.fetch(_sql.accept, parameters)
@@ -94,9 +94,9 @@ async def accept(pool: Pool, user: bytes, conversation: bytes) -> ParticipantsCh
 
 
 async def decline(pool: Pool, user: bytes, conversation: bytes) -> Departed:
-    """Take no part in what is a request; nobody else is told. What the user's own devices are to be told.
+    """Decline a request; the others are not told. Returns the push for the user's own devices.
 
-    :raises NotAParticipant: if the user is not asked to take part.
+    :raises NotAParticipant: if the user is not asked.
     :raises NotARequest: if the user has accepted.
     """
     parameters = {"user": uuid(user), "conversation": uuid(conversation)}
@@ -109,13 +109,13 @@ async def decline(pool: Pool, user: bytes, conversation: bytes) -> Departed:
 
 
 async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> ParticipantsChange:
-    """Let somebody take part no more; anybody may leave by themselves.
+    """Remove a participant; a participant may always leave.
 
-    When no administrator is left, the participant who has taken part for longest becomes one.
+    If no administrator is left, the participant who joined first becomes one.
 
-    :raises NotAParticipant: if `user` does not take part, or it is no group.
-    :raises NotAnAdministrator: if the group has administrators and `user` is none of them.
-    :raises UnknownUser: if the other does not take part.
+    :raises NotAParticipant: if `user` is not a participant, or the conversation is not a group.
+    :raises NotAnAdministrator: if the group has administrators and `user` is not one of them.
+    :raises UnknownUser: if the other user is not a participant.
     """
     parameters = {"user": uuid(user), "conversation": uuid(conversation), "other": uuid(other)}
     [row] = await pool.fetch(_sql.remove, parameters)
@@ -127,7 +127,7 @@ async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> 
 
 
 async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, role: Role) -> ParticipantsChange:
-    """Make somebody an administrator, or no more.
+    """Make a participant an administrator, or an ordinary member.
 
     :raises NotAParticipant, NotAnAdministrator, UnknownUser: as for `remove`.
     :raises LastAdministrator: if no administrator would be left.
@@ -136,9 +136,9 @@ async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, r
 
 
 async def mute(pool: Pool, user: bytes, conversation: bytes, *, seconds: float) -> None:
-    """No offline notices of a conversation for so long; 0: notices again.
+    """Mute a conversation: no offline notices for `seconds`; 0 ends it.
 
-    :raises NotAParticipant: if the user does not take part in it.
+    :raises NotAParticipant: if the user is not a participant.
     """
     parameters = {"user": uuid(user), "conversation": uuid(conversation), "seconds": float(seconds)}
     if not await pool.fetch(_sql.mute, parameters):
@@ -154,12 +154,12 @@ async def change_settings(
     joiners_see_all: bool | None = None,
     lifetime_s: int | None = None,
 ) -> tuple[ParticipantsChange, Settings]:
-    """Give a group another name, show who joins later what was said before, or let messages disappear.
+    """Rename a group, show newcomers its earlier messages, or let messages disappear.
 
-    None leaves it as it is. The settings are returned as the user sees them.
+    None leaves a setting unchanged. Returns the settings as the user sees them.
 
-    :param lifetime_s: for how long messages live, those that are there included; 0: as long as the deployment keeps
-        them. Of a direct conversation, whose participants are no administrators, this alone may be changed.
+    :param lifetime_s: how long messages live, including existing ones; 0: as long as the deployment keeps them. In a
+        direct conversation, which has no administrators, only this may be changed.
     :raises NotAParticipant, NotAnAdministrator: as for `remove`.
     """
     parameters = {

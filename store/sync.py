@@ -1,12 +1,13 @@
-"""What is new for a user since a cursor: conversations that changed, and their messages.
+"""Changes for a user since a cursor: conversations that changed, and their messages.
 
-A cursor holds a snapshot of Postgres: which transactions had been committed. New is whatever was written by any other
-(`docs/decisions/0009-a-cursor-is-a-snapshot.md`). It belongs to a user and a history, and to nothing else.
+A cursor holds a snapshot of Postgres, that is, the set of transactions that had been committed. A change is new if any
+other transaction wrote it (`docs/decisions/0009-a-cursor-is-a-snapshot.md`). A cursor belongs to one user and one
+history of the database.
 
-While a device is connected its cursor is moved forward (`server.cluster.cursor_advance`): `cursor_of` makes one of a
-snapshot of `take_cursor_snapshot` for a device that everything it sees was offered to. Marks are pushed only to the
-authors whose messages they pass (decision 17), so such a cursor passes all changes but those of marks: it keeps the
-number up to which the device was told of everybody's marks by its last `sync`.
+While a device is connected the server moves its cursor forward (`server.cluster.cursor_advance`): `cursor_of` makes a
+cursor from a `take_cursor_snapshot` for a device that was offered everything in that snapshot. Marks are pushed
+only to the authors whose messages they pass (decision 17), so such a cursor covers all changes but those of marks. It
+keeps the transaction number up to which the device's last `sync` covered everybody's marks.
 """
 
 from __future__ import annotations
@@ -69,18 +70,19 @@ RECEIPT_COUNTS: Final = Statement(
 MAX_CONVERSATIONS: Final = 100
 MAX_MESSAGES: Final = 500
 MAX_BYTES: Final = 96 * 1024
-"""Of one page. Bytes are those of contents and, roughly, of conversations; one entry may exceed them. With all the
-rest a page stays below what a client must accept as one WebSocket message, 256 KiB."""
+"""Bytes of one page. They count contents and, roughly, conversations; one entry may exceed them. With all the rest a
+page stays below the WebSocket message that a client must accept, 256 KiB."""
 
 MAX_UNDER_WAY: Final = 48
-"""Transactions under way that a cursor lists. Of a snapshot with more it takes the older part; then some of what has
-been told is told again. Two snapshots of 9 bytes a number, and the rest, are less than the 1,024 bytes of a cursor."""
+"""The most transactions under way that a cursor lists. If a snapshot has more, the cursor takes the older part, and the
+next sync repeats some changes. Two snapshots of 9 bytes a number, and the rest, fit the 1,024 bytes of a cursor."""
 
 _FIRST: Final = (2**63 - 1, b"\xff" * 16)
-"""Where the first page begins: `active_at` and id of a conversation; from there downwards."""
+"""The start of the first page: `active_at` and id of a conversation; pages go down from there."""
 
 _FIRST_MOVED: Final = (-1, bytes(16))
-"""Where those begin that were active again meanwhile: no `active_at`, and an id; from there upwards."""
+"""The start of the pages of conversations that became active again: no `active_at`, and an id; they go up from
+there."""
 
 _PARTICIPANT_BYTES: Final = 110
 _STAY_BYTES: Final = 80
@@ -92,15 +94,14 @@ SyncPush: TypeAlias = Conversation | Participants | ReceiptCounts | Departed | M
 
 
 class SyncPage(Struct, frozen=True):
-    """Some of what is new.
+    """A page of changes.
 
-    :ivar pushes: conversations that are new or have changed, or those of their participants who have; each followed by
-        what of its messages is new, edited or deleted, in order of seq; and those in which the user takes part no more.
-        The conversation with the latest message comes first; before all of them what the user has set, if that is new.
-    :ivar cursor: for what comes after.
-    :ivar more: there is more already, or may be.
-    :ivar marks: after the last page everybody's marks have been told, as far as transactions below this number moved
-        them.
+    :ivar pushes: conversations that are new or have changed, or whose participants have; each followed by its new,
+        edited or deleted messages in order of seq; and conversations that the user has left. The conversation with the
+        latest message comes first. Before all of them come the user's own settings, if they have changed.
+    :ivar cursor: for the next page or sync.
+    :ivar more: there are more changes already, or may be.
+    :ivar marks: after the last page the device knows all marks that transactions below this number moved.
     """
 
     pushes: list[SyncPush]
@@ -110,27 +111,27 @@ class SyncPage(Struct, frozen=True):
 
 
 class Snapshot(NamedTuple):
-    """Which transactions had been committed: those below `xmax` that are not in `under_way`, which is sorted."""
+    """The committed transactions: those below `xmax` that are not in `under_way`, which is sorted."""
 
     xmax: int
     under_way: tuple[int, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Snapshot:
-        """Postgres' own form of a pg_snapshot."""
+        """Read Postgres' own form of a pg_snapshot."""
         _, xmax, under_way = text.split(":")
         return cls(int(xmax), tuple(sorted(map(int, filter(None, under_way.split(","))))))
 
     @property
     def xmin(self) -> int:
-        """All below it had been committed, or never will be."""
+        """All transactions below it were committed, or never will be."""
         return self.under_way[0] if self.under_way else self.xmax
 
     def __str__(self) -> str:
         return f"{self.xmin}:{self.xmax}:{','.join(map(str, self.under_way))}"
 
     def cut(self, xmax: int) -> Snapshot:
-        """The part of it that is about transactions below `xmax`, with at most `MAX_UNDER_WAY` under way."""
+        """The part for transactions below `xmax`, with at most `MAX_UNDER_WAY` under way."""
         xmax = min(self.xmax, xmax)
         under_way = tuple(xid for xid in self.under_way if xid < xmax)
         if len(under_way) > MAX_UNDER_WAY:
@@ -140,14 +141,14 @@ class Snapshot(NamedTuple):
 
 class SyncCursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """
-    :ivar owner: of whose history it is, and which.
+    :ivar owner: a digest of the user and the history.
     :ivar day: when it was made, in days since 1970.
-    :ivar base: what the device holds; empty for nothing.
-    :ivar target: what it will hold after the last page; empty before the first.
-    :ivar conversation: where the next page begins, with `active_at`: from the conversation with the latest message on.
-    :ivar after: up to which seq that conversation was on the page before; -1 if it was not.
-    :ivar active_at: when that one was active; -1 once there is left only what was active again after `target`.
-    :ivar marks: of marks the device holds what transactions below this number wrote; 0: what `base` sees.
+    :ivar base: the snapshot that the device holds; empty for none.
+    :ivar target: the snapshot that it will hold after the last page; empty before the first.
+    :ivar conversation: the start of the next page, with `active_at`; the conversation with the latest message is first.
+    :ivar after: the seq up to which the page before covered that conversation; -1 if it did not.
+    :ivar active_at: of that conversation; -1 once only conversations are left that became active after `target`.
+    :ivar marks: the device holds the marks that transactions below this number wrote; 0: those that `base` sees.
     """
 
     owner: bytes
@@ -165,7 +166,7 @@ class SyncCursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     @classmethod
     def decode(cls, data: bytes) -> SyncCursor:
         """
-        :raises ForeignCursor: if it is none of ours.
+        :raises ForeignCursor: if it cannot be decoded.
         """
         try:
             cursor = msgspec.convert(cbor2.loads(data, max_depth=3), cls)
@@ -182,7 +183,7 @@ class SyncCursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 
 def _is_snapshot(numbers: tuple[int, ...]) -> bool:
-    """xmax, then those under way, as `_pack` makes them; or nothing."""
+    """Whether it is empty, or xmax and the transactions under way, as `_pack` writes them."""
     xmax, *under_way = numbers or (1,)
     if not (0 < xmax < 2**63 and all(0 < xid < xmax for xid in under_way) and sorted(set(under_way)) == under_way):
         return False
@@ -194,17 +195,17 @@ def _unpack(numbers: tuple[int, ...]) -> Snapshot | None:
 
 
 async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | None = None) -> SyncPage:
-    """A page of what is new since `cursor`; without one, of all conversations, each with its last message.
+    """A page of changes since `cursor`; without a cursor, a page of all conversations, each with its last message.
 
-    Read in some queries, each at a later moment: what comes late may therefore be told twice, on this page or a later
-    one, but nothing is passed over.
+    It runs several queries, each at a later moment: a late change may be sent twice, on this page or a later one, but
+    no change is missed.
 
-    :param newest: of each conversation only so many new messages, the last ones. Edits and deletions come all the same.
-    :raises ForeignCursor: if the cursor is none of ours, another user's, or of another history.
-    :raises ExpiredCursor: if it is too old to tell what has changed since.
+    :param newest: the most new messages of each conversation, the last ones. Edits and deletions are not counted.
+    :raises ForeignCursor: if the cursor was not issued to this user by this server's current database.
+    :raises ExpiredCursor: if it is so old that the changes since are no longer known.
     """
     given = SyncCursor.decode(cursor) if cursor is not None else None
-    # What a device holds, and where its next page begins.
+    # The snapshot that the device holds, and the start of its next page.
     held = given or SyncCursor(b"", 0)
     base, first_target = _unpack(held.base), _unpack(held.target)
     marks = Snapshot(held.marks) if held.marks else base
@@ -239,23 +240,23 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | N
         n, after = rest
         position = (-1 if held.active_at < 0 else changed[n].active_at, changed[n].conversation, after)
     elif first_target and has_moved and held.active_at >= 0:
-        # A message has moved them up, perhaps past where the pages had come.
+        # A message has moved them up, perhaps beyond the pages so far.
         position = (*_FIRST_MOVED, -1)
     else:
-        # After several pages there is what was committed since the first.
+        # After several pages there are changes that were committed since the first.
         return SyncPage(page.pushes, SyncCursor(owner, day, _pack(target)).encode(), bool(first_target), target.xmin)
-    # As old as the first page: until then it may be that what has changed is forgotten.
+    # As old as the first page: the server may have forgotten changes since then.
     first_day = given.day if given else day
     onward = SyncCursor(owner, first_day, held.base, _pack(target), *position, held.marks)
     return SyncPage(page.pushes, onward.encode(), True, target.xmin)
 
 
 class CursorSnapshot(NamedTuple):
-    """What has been committed, up to a commit that is surely on disk.
+    """A snapshot up to a commit that is surely on disk.
 
-    :ivar history: which history it is of; another one after Postgres was restored, or another server took over
+    :ivar history: the history that it belongs to; it changes when Postgres is restored, or another server takes over
         (`store/sql/functions/history_id.sql`).
-    :ivar now_us: when it was, in microseconds since 1970.
+    :ivar now_us: its time, in microseconds since 1970.
     """
 
     snapshot: Snapshot
@@ -264,16 +265,16 @@ class CursorSnapshot(NamedTuple):
 
 
 async def take_cursor_snapshot(pool: Pool) -> CursorSnapshot:
-    """What has been committed by now; writes one row, so that no crash of Postgres can undo what it says."""
+    """Take a snapshot; writes one row, so that no crash of Postgres can undo the commits in it."""
     [(newest,)] = await pool.fetch(_sql.take_cursor_snapshot)
     [(snapshot, history, now_us)] = await pool.fetch(_sql.now)
     return CursorSnapshot(_durable(Snapshot.parse(snapshot), newest, None), history, now_us)
 
 
 def cursor_of(user: bytes, taken: CursorSnapshot, marks: int) -> bytes:
-    """The cursor of a device that holds all of this user's that a snapshot sees, but for marks.
+    """The cursor of a device that holds everything that a snapshot sees for this user, except for marks.
 
-    :param marks: of those it holds what transactions below this number wrote (`SyncPage.marks`).
+    :param marks: the device holds the marks that transactions below this number wrote (`SyncPage.marks`).
     """
     owner, day = _owner(taken.history, user), taken.now_us // _DAY_US
     return SyncCursor(owner, day, _pack(taken.snapshot), marks=marks).encode()
@@ -290,21 +291,22 @@ def _pack(snapshot: Snapshot | None) -> tuple[int, ...]:
 def _durable(now: Snapshot, newest: str | None, base: Snapshot | None) -> Snapshot:
     """The part of a snapshot that no crash of Postgres can undo.
 
-    A number whose transaction left nothing on disk is given out again after a crash: a cursor that took it for an old
-    one would pass over what is written under it then. Below a transaction that is known to be committed none is.
+    After a crash Postgres issues the number of a transaction that left no trace on disk again. A cursor that counted
+    it as committed would miss the changes that are written under it then. All numbers below a transaction that is known
+    to be committed are safe.
     """
     bound = int(newest) + 1 if newest is not None else 1
     if bound & 0xFFFFFFFF == 0:
-        bound += 3  # Of each 2^32 numbers Postgres gives out none of the first three.
+        bound += 3  # In each 2^32 numbers Postgres skips the first three.
     return now.cut(max(bound, base.xmax if base else 1))
 
 
 class _Changed(NamedTuple):
-    """A conversation of which something is new, as `changed` in `store/sql/sync.sql` says.
+    """A conversation with changes; a row of `changed` in `store/sql/sync.sql`.
 
-    :ivar floor: the seq up to which nothing is for the user.
-    :ivar is_counted: whether it is to be told how far the user's own messages have come.
-    :ivar is_silenced: whether somebody whom the user blocks has written since everybody's marks were told.
+    :ivar floor: the user may not read messages up to this seq.
+    :ivar is_counted: whether to send receipt counts for the user's own messages.
+    :ivar is_silenced: whether a user whom this user blocks has written since marks were last sent.
     """
 
     conversation: bytes
@@ -316,7 +318,7 @@ class _Changed(NamedTuple):
 
 
 class _Page:
-    """One page while it is being filled."""
+    """One page while it is filled."""
 
     def __init__(
         self,
@@ -336,8 +338,8 @@ class _Page:
         self.pushes: list[SyncPush] = []
 
     async def fill(self, changed: Sequence[_Changed]) -> tuple[int, int] | None:
-        """Fill it from these conversations; which of them the next page begins with, and after which of its messages
-        (-1: with what is told before them); None if there is no other page."""
+        """Fill it from these conversations. Return the conversation that the next page begins with, and the seq after
+        which it continues (-1: from its beginning); None if this is the last page."""
         if not changed:
             return None
         some = changed[:MAX_CONVERSATIONS]
@@ -372,13 +374,13 @@ class _Page:
         return await self._add_messages(some, told, max(MAX_BYTES - size, 0)) or rest
 
     def _base_of(self, changed: _Changed) -> str | None:
-        """Since when participants have to have changed to be told of; None: all are."""
-        # Who has written has read; that is told by the message, which may be left out.
+        """The snapshot since which participants must have changed to be sent; None: all are sent."""
+        # A user who wrote has read. The message says so, but it may be left out.
         is_skipped = changed.news == "head" and self._newest is not None
         return None if changed.news in ("whole", "came") or is_skipped else str(self._base)
 
     async def _counts(self, ids: Sequence[bytes]) -> dict[bytes, list[ReceiptCounts]]:
-        """How far the user's own messages have come, where many take part."""
+        """Receipt counts of the user's own messages, in conversations of many."""
         if not ids:
             return {}
         rows = await self._pool.read(RECEIPT_COUNTS, {"conversations": ids, "user": self._user, "counted": COUNTED})
@@ -388,7 +390,7 @@ class _Page:
         return {conversation: [ReceiptCounts(conversation, counts)] for conversation, counts in found.items()}
 
     async def _departed(self, ids: Sequence[bytes]) -> dict[bytes, list[Departed]]:
-        """Those in which the user does not take part now."""
+        """The conversations among these that the user has left."""
         if not ids:
             return {}
         rows = await self._pool.fetch(_sql.departed, {"user": uuid(self._user), "conversations": uuids(ids)})
@@ -398,7 +400,7 @@ class _Page:
         self, changed: Sequence[_Changed], told: Sequence[Sequence[SyncPush]], max_bytes: int
     ) -> tuple[int, int] | None:
         """
-        :param told: what is told of each conversation before its messages.
+        :param told: the pushes for each conversation before its messages.
         """
         after = [each.floor for each in changed]
         if self._after >= 0:
@@ -407,7 +409,7 @@ class _Page:
             "user": self._user,
             "conversations": [each.conversation for each in changed],
             "after": after,
-            # Whoever has come since is told of the last message, as a fresh device is.
+            # A new participant gets the last message, like a new device.
             "newest": [0 if each.news == "came" else self._newest for each in changed],
             "bases": [str(self._marks if each.is_silenced else self._base) for each in changed],
             "limit": MAX_MESSAGES,
@@ -418,7 +420,7 @@ class _Page:
         for row in rows:
             messages.setdefault(row[0], []).append(row)
         for n, each in enumerate(changed):
-            # A conversation that goes on from the page before was told of there.
+            # The page before has sent a conversation that continues on this one.
             if n > 0 or self._after < 0:
                 self.pushes += told[n]
             is_departed = any(isinstance(push, Departed) for push in told[n])
@@ -432,7 +434,7 @@ class _Page:
 
 
 def _told(conversation: Conversation, news: str, *, is_fresh: bool) -> list[SyncPush]:
-    """What is told of a conversation; its messages come by themselves, but for who holds none of it."""
+    """The pushes for a conversation before its messages; a device without any of them gets the last one with it."""
     told: list[SyncPush] = []
     if is_fresh or news == "came":
         return [conversation]
