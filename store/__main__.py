@@ -1,13 +1,13 @@
-"""`python -m store migrate`: the process `release`, to be run before the others of a new version are started.
-`python -m store archive`: what has been archived.
-`python -m store restored`: begin another history after a copy of a data directory was put in place (docs/backup.md)."""
+"""`python -m store migrate`: the process `release`, which runs before the other processes of a new version start.
+`python -m store archive`: prints archives.
+`python -m store restored`: begins another history after a data directory was restored from a copy (docs/backup.md)."""
 
 from __future__ import annotations
 
 from runtime.early_signals import exit_when_told
 
 if __name__ == "__main__":
-    # What is broken off here is not done: a release that has not migrated must not be followed by what needs that.
+    # An interrupted command has failed: processes that need its migrations must not start after it.
     exit_when_told(1)
 
 import sys

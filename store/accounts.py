@@ -1,4 +1,4 @@
-"""Users and their devices. Passwords arrive here hashed, tokens are kept as hashes only."""
+"""Users and their devices. Passwords arrive here hashed; tokens are stored as hashes only."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _sql = sql.load("accounts")
 _DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"token_hash": BYTEA}, (UUID, UUID, BIGINT, BIGINT, BIGINT))
 
 GRACE_S: Final = 86400.0
-"""For so long the token before a refresh stays good: the reply may be lost, and a phone be off for the night."""
+"""How long the token before a refresh stays valid: the reply may be lost, and a phone may be off for a night."""
 
 TOKEN_KEPT_DAYS: Final = 30
-"""For so long after a token has ended, whoever shows it is told why (`token_expired`, `device_revoked`); later it is
-unknown, as any other."""
+"""How long after its end a token is still recognised, so that the client is told why (`token_expired`,
+`device_revoked`); later it is as unknown as any other text."""
 
 
 class Account(Struct, frozen=True):
-    """A user as the login sees it."""
+    """A user, for the login."""
 
     user: bytes
     username: str
@@ -44,7 +44,7 @@ class Account(Struct, frozen=True):
 
 
 class Device(Struct, frozen=True):
-    """A device as its user sees it; times in microseconds since 1970."""
+    """A device, for its user; times in microseconds since 1970."""
 
     device: bytes
     name: str
@@ -53,7 +53,7 @@ class Device(Struct, frozen=True):
 
 
 class Identity(Struct, frozen=True, gc=False):
-    """Whose token it is; `now` and `expires` by Postgres' clock, in microseconds since 1970."""
+    """The owner of a token; `now` and `expires` by Postgres' clock, in microseconds since 1970."""
 
     user: bytes
     device: bytes
@@ -62,7 +62,7 @@ class Identity(Struct, frozen=True, gc=False):
 
 
 async def add_user(pool: Pool, username: str, password_hash: str) -> bytes:
-    """A new user's id.
+    """Add a user; return the new id.
 
     :raises UsernameTaken: if another user has that name.
     """
@@ -78,7 +78,7 @@ async def add_user(pool: Pool, username: str, password_hash: str) -> bytes:
 
 async def user_by_name(pool: Pool, username: str) -> Account:
     """
-    :raises UnknownUser: if there is none.
+    :raises UnknownUser: if no user has this name.
     """
     rows = await pool.fetch(_sql.user_by_name, {"username": username})
     if not rows:
@@ -87,9 +87,10 @@ async def user_by_name(pool: Pool, username: str) -> Account:
 
 
 async def add_device(pool: Pool, user: bytes, name: str, *, lifetime_s: float) -> tuple[bytes, str, int]:
-    """A new device of a user: its id, its token, which nobody can read again, and when that expires (microseconds).
+    """Add a device of a user; return its id, its token, and when the token expires (microseconds). The token cannot be
+    read again.
 
-    The job that tells the user by mail is enqueued in the same transaction, if it is wanted.
+    The same transaction enqueues the job that tells the user by mail, if the user wants that.
     """
     device, token = os.urandom(16), _new_token()
     parameters = {
@@ -104,11 +105,11 @@ async def add_device(pool: Pool, user: bytes, name: str, *, lifetime_s: float) -
 
 
 async def device_by_token(pool: Pool, token: str) -> Identity:
-    """Who has this token.
+    """The owner of this token.
 
-    :raises TokenUnknown: if nobody has it.
+    :raises TokenUnknown: if no device has it.
     :raises DeviceRevoked: if its device was revoked.
-    :raises TokenExpired: if it is too old.
+    :raises TokenExpired: if it has expired.
     """
     rows = await pool.read(_DEVICE_BY_TOKEN, {"token_hash": _hash(token)})
     if not rows:
@@ -122,11 +123,11 @@ async def device_by_token(pool: Pool, token: str) -> Identity:
 
 
 async def refresh_token(pool: Pool, device: bytes, token: str, *, lifetime_s: float) -> tuple[str, int, int]:
-    """Another token for a device: it, when it expires, and what time it is (microseconds).
+    """Give a device a new token; return it, its expiry, and the current time (microseconds).
 
-    The token that was presented stays good for `GRACE_S`, and may be presented again meanwhile.
+    The presented token stays valid for `GRACE_S`, and may be presented again in that time.
 
-    :raises TokenUnknown: if the device has not this token, or no longer.
+    :raises TokenUnknown: if the device does not have this token, or not any longer.
     """
     new = _new_token()
     parameters = {
@@ -144,12 +145,12 @@ async def refresh_token(pool: Pool, device: bytes, token: str, *, lifetime_s: fl
 
 
 async def devices_of(pool: Pool, user: bytes) -> list[Device]:
-    """A user's devices whose tokens are good, the newest first."""
+    """A user's devices with a valid token, the newest first."""
     return [Device(*row) for row in await pool.fetch(_sql.devices_of, {"user": uuid(user)})]
 
 
 async def revoke_device(pool: Pool, user: bytes, device: bytes) -> None:
-    """A device's tokens are void from now on; to revoke it again changes nothing.
+    """Make a device's tokens void from now on; repeating it changes nothing.
 
     :raises UnknownDevice: if the user has no such device.
     """
@@ -158,15 +159,15 @@ async def revoke_device(pool: Pool, user: bytes, device: bytes) -> None:
 
 
 async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes]]:
-    """(user, device) of those that were revoked in the last `ago_s` seconds, by Postgres' clock."""
+    """(user, device) for devices that were revoked in the last `ago_s` seconds, by Postgres' clock."""
     return [(user, device) for user, device in await pool.fetch(_sql.revoked_since, {"ago_s": ago_s})]
 
 
 async def forget_tokens(pool: Pool, *, limit: int) -> int:
-    """Forget tokens that ended more than `TOKEN_KEPT_DAYS` ago, with the names of their devices; how many, 0 if there
-    are no more. The devices stay: others may refer to them.
+    """Forget tokens that ended more than `TOKEN_KEPT_DAYS` ago, and the names of their devices; return how many, 0 at
+    the end. The devices stay: other rows may refer to them.
 
-    :param limit: at most so many of those that were current, and as many of those before a refresh.
+    :param limit: at most so many current tokens, and as many tokens from before a refresh.
     """
     parameters = {"days": TOKEN_KEPT_DAYS, "limit": limit}
     [(current,)] = await pool.fetch(_sql.forget_tokens, parameters)
@@ -179,5 +180,5 @@ def _new_token() -> str:
 
 
 def _hash(token: str) -> bytes:
-    # Tokens are 256 random bits: a plain hash cannot be searched, so a slow one would only cost time.
+    # Tokens are 256 random bits: no search can find one from its hash, so a slow hash would only cost time.
     return sha256(token.encode()).digest()

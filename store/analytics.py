@@ -1,9 +1,8 @@
-"""Figures by day, in UTC by Postgres' clock: messages, who was active, who is new, how long deliveries took, storage.
+"""Figures by day, in UTC by Postgres' clock: messages, active users, new users, delivery times, storage.
 
-Messages are counted where each of them passes once, in the transaction that takes it from the outbox (`outbox.decide`):
-exact after any crash, and nothing is scanned for it. Who was active is a row for each user and day, written with when
-they were seen last (`last_seen.touch`). Everything here may be run again at any time, by several workers at once
-(decision 24).
+Each message is counted once, in the transaction that takes it from the outbox (`outbox.decide`): the figure is exact
+after any crash, and needs no scan. Active users are a row for each user and day, written with the time when they were
+last seen (`last_seen.touch`). Everything here may be run again at any time, by several workers at once (decision 24).
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from store.postgres.pool import Pool
 _sql = sql.load("analytics")
 
 GRACE_S: Final = 3600.0
-"""After its end a day is closed: what was committed in it, and waits in the debounce window, has been counted, or is at
-least in the outbox, and will be."""
+"""How long after its end a day is closed. By then the day's commits that waited in the debounce window have been
+counted, or are at least in the outbox, which counts them later."""
 
 ACTIVITY_DAYS: Final = 90
-"""For how long it is known who was active on a day; after that only how many. A million users a day are 7 GB."""
+"""How long it is known which users were active on a day; after that only how many. A million users a day are 7 GB."""
 
 FORGET_BATCH: Final = 5000
 """Rows of one transaction: some 20 ms."""
@@ -37,7 +36,7 @@ PERCENTS: Final = (50, 95, 99)
 class Delivery(Struct, frozen=True):
     """How long deliveries took on a day, from commit to delivered mark, in milliseconds (`store.latencies`).
 
-    :ivar samples: how many were measured.
+    :ivar samples: the number of measured deliveries.
     """
 
     samples: int
@@ -47,10 +46,10 @@ class Delivery(Struct, frozen=True):
 
 
 class Day(Struct, frozen=True):
-    """What is known of one day; None where nothing is.
+    """The figures of one day; None for an unknown figure.
 
     :ivar storage: bytes of `message_tables`, `message_indexes`, `other_tables`, `other_indexes` and `objects`, at the
-        last look of that day.
+        last measurement of that day.
     """
 
     day: date
@@ -63,7 +62,7 @@ class Day(Struct, frozen=True):
 
 class Unclosed(Struct, frozen=True):
     """
-    :ivar day: the first day that is over and not closed yet; None if there is none.
+    :ivar day: the first day that is over and not closed yet; None if all are closed.
     """
 
     day: date | None
@@ -71,55 +70,55 @@ class Unclosed(Struct, frozen=True):
 
 
 async def today(pool: Pool) -> date:
-    """The day that it is in UTC, by Postgres' clock."""
+    """The current day in UTC, by Postgres' clock."""
     day: date
     [(day,)] = await pool.fetch(_sql.today)
     return day
 
 
 async def unclosed(pool: Pool) -> Unclosed:
-    """Which day is to be closed next."""
+    """The day to close next."""
     [(day, now)] = await pool.fetch(_sql.unclosed, {"grace_s": GRACE_S})
     return Unclosed(day, now)
 
 
 async def count_day(pool: Pool, day: date) -> None:
-    """Count users, and who was active, on this day, from the tables as far as they are still there.
+    """Count all users and the active users of this day, from the rows that are still there.
 
-    No figure becomes less than it was: what has been removed since counts.
+    No figure decreases: rows that were removed since stay counted.
     """
     await pool.fetch(_sql.count_day, {"day": day})
 
 
 async def close_day(pool: Pool, day: date) -> None:
-    """This day needs no further look, nor does any before it."""
+    """Close this day and all days before it."""
     await pool.fetch(_sql.close_day, {"day": day})
 
 
 async def note_storage(pool: Pool) -> None:
-    """How large the tables and indexes are now is what today has of them, until the next look."""
+    """Note the current size of tables and indexes as today's, until the next measurement."""
     await pool.fetch(_sql.note_storage)
 
 
 async def has_objects(pool: Pool) -> bool:
-    """Whether the object store's bytes of today are known."""
+    """Whether today's bytes of the object store are known."""
     [(is_known,)] = await pool.fetch(_sql.has_objects)
     return bool(is_known)
 
 
 async def note_objects(pool: Pool, bytes_: int) -> None:
-    """How much the object store holds now is what today has of it."""
+    """Note the current size of the object store as today's."""
     await pool.fetch(_sql.note_objects, {"bytes": bytes_})
 
 
 async def forget_activity(pool: Pool) -> int:
-    """Forget some of who was active longer than `ACTIVITY_DAYS` ago, on days that are closed; how many rows."""
+    """Forget some active users of closed days that are older than `ACTIVITY_DAYS`; return how many rows."""
     [(forgotten,)] = await pool.fetch(_sql.forget_activity, {"days": ACTIVITY_DAYS, "limit": FORGET_BATCH})
     return int(forgotten)
 
 
 async def days(pool: Pool, first: date, last: date) -> list[Day]:
-    """What is known of these days, both included: each of them, in order."""
+    """The figures of these days, both included: each of them, in order."""
     span = {"first": first, "last": last}
     figures: defaultdict[date, dict[str, int]] = defaultdict(dict)
     for day, metric, value in await pool.fetch(_sql.figures, span):

@@ -1,8 +1,8 @@
-"""What time it is by Postgres: the one clock that all processes share.
+"""The time by Postgres: the one clock that all processes share.
 
 Times in rows are Postgres' own. Where a process needs the same clock without a query (the age of a temp_id, the time
-that a client is told), it adds to its monotonic clock what it has measured; so a machine whose wall clock is wrong, or
-jumps, is no worse than others.
+in a frame), it adds a measured offset to its monotonic clock; so a machine whose wall clock is wrong, or jumps, does
+not differ from others.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ INTERVAL_S: Final = 60.0
 """Between measurements: a bad quartz drifts by 6 ms in that time."""
 
 RETRY_S: Final = 0.5
-"""Between attempts at the first measurement, for which a node waits before it serves anybody."""
+"""Between attempts at the first measurement; a node serves no clients before it succeeds."""
 
 SAMPLES: Final = 3
-"""Of one measurement; the one that took the shortest time is the most exact, to half of that time."""
+"""Samples of one measurement; the fastest is the most exact, to half of the time that it took."""
 
 SUSPICIOUS_S: Final = 1.0
-"""From so far off this machine's wall clock is worth a warning: logs and certificates go by it."""
+"""The clock warns when this machine's wall clock is off by more: logs and certificates depend on that."""
 
 
 class Clock:
-    """Postgres' clock, as this process knows it; until it is first measured, this machine's.
+    """Postgres' clock, as this process knows it; before the first measurement, this machine's.
 
-    :ivar error_us: by how much it may be wrong; None before the first measurement.
+    :ivar error_us: the greatest possible error; None before the first measurement.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -44,7 +44,7 @@ class Clock:
         self._measured = trio.Event()
 
     async def wait_measured(self) -> None:
-        """Return once it goes by Postgres; at once if it does. Has no deadline of its own."""
+        """Return once the first measurement has succeeded. Has no deadline of its own."""
         await self._measured.wait()
 
     def now_us(self) -> int:
@@ -56,11 +56,11 @@ class Clock:
         return self.now_us() // 1000
 
     def wall_offset_us(self) -> int:
-        """By how much this machine's wall clock is ahead of Postgres'."""
+        """How far this machine's wall clock is ahead of Postgres'."""
         return time.time_ns() // 1000 - self.now_us()
 
     async def run(self) -> None:
-        """Measure again and again, until cancelled."""
+        """Measure repeatedly, until cancelled."""
         while True:
             try:
                 await self.measure()
@@ -73,7 +73,7 @@ class Clock:
 
     async def measure(self) -> None:
         """
-        :raises StoreError: if Postgres cannot be asked; what was measured before stays.
+        :raises StoreError: if Postgres does not answer; the former measurement stays in use.
         """
         samples = []
         for _ in range(SAMPLES):

@@ -1,4 +1,4 @@
-"""Whom a user knows, and whom they block."""
+"""Contacts of a user, and the users that a user blocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _sql = sql.load("contacts")
 
 
 class ListedContact(Struct, frozen=True):
-    """Somebody whom a user knows or blocks; `created` in microseconds since 1970."""
+    """A user whom another user knows or blocks; `created` in microseconds since 1970."""
 
     user: bytes
     username: str
@@ -27,9 +27,9 @@ class ListedContact(Struct, frozen=True):
 
 
 class ContactsPage(Struct, frozen=True):
-    """Some of a user's contacts.
+    """A page of a user's contacts.
 
-    :ivar revision: how often the contacts have changed; pages of another one are of another list.
+    :ivar revision: how often the contacts have changed; pages with different revisions do not fit together.
     """
 
     revision: int
@@ -37,18 +37,18 @@ class ContactsPage(Struct, frozen=True):
 
 
 class AddedContact(Struct, frozen=True):
-    """The outcome of knowing somebody: whether that is new, and the conversations that were requests of theirs."""
+    """The outcome of adding a contact: whether it is new, and the contact's requests, which it accepts."""
 
     is_new: bool
     accepted: list[bytes]
 
 
 class BlockChange(Struct, frozen=True):
-    """The outcome of blocking, or unblocking, that is new.
+    """The outcome of blocking or unblocking, if it changed something.
 
-    :ivar shown: conversations of the user in which the other one is shown otherwise, to the user alone.
-    :ivar declined: what the other one had asked: conversations in which the user takes part no more, which nobody else
-        is told, each with the version of its list of participants.
+    :ivar shown: the user's conversations in which the other user looks different now, to the user alone.
+    :ivar declined: requests of the other user, which the user leaves by this; the others are not told. Each with the
+        version of its list of participants.
     """
 
     shown: list[bytes]
@@ -56,9 +56,9 @@ class BlockChange(Struct, frozen=True):
 
 
 async def add(pool: Pool, user: bytes, other: bytes) -> AddedContact:
-    """Know somebody; what they have asked is accepted by that.
+    """Add a contact; the contact's requests are accepted by it.
 
-    :raises UnknownUser: if there is no such user, or it is the same one.
+    :raises UnknownUser: if the user does not exist, or is the same one.
     """
     [(outcome, accepted)] = await pool.fetch(_sql.add, {"user": uuid(user), "other": uuid(other)})
     if outcome == "unknown":
@@ -67,20 +67,20 @@ async def add(pool: Pool, user: bytes, other: bytes) -> AddedContact:
 
 
 async def remove(pool: Pool, user: bytes, other: bytes) -> None:
-    """Know somebody no more; who is blocked stays so. To do it again changes nothing."""
+    """Remove a contact; a blocked user stays blocked. Repeating it changes nothing."""
     await pool.fetch(_sql.remove, {"user": uuid(user), "other": uuid(other)})
 
 
 async def set_blocked(
     pool: Pool, user: bytes, other: bytes, *, is_blocked: bool, is_online: bool = True
 ) -> BlockChange | None:
-    """Block somebody, or no more; None: it was so.
+    """Block or unblock a user; None if nothing changed.
 
-    From the commit on, whatever the other does that would reach this user is answered as ever, and reaches nobody
-    (`docs/blocking.md`).
+    From the commit on, all that the blocked user does to reach this user is answered as usual, and does not reach this
+    user (`docs/blocking.md`).
 
-    :param is_online: whether the user is, as others see it; the other one is shown that it ends with the block.
-    :raises UnknownUser: if there is no such user, or it is the same one.
+    :param is_online: whether other users see the user online; the blocked user then sees the user go offline.
+    :raises UnknownUser: if the other user does not exist, or is the same one.
     """
     parameters = {"user": uuid(user), "other": uuid(other), "is_blocked": is_blocked, "is_online": is_online}
     [(outcome, shown, declined)] = await pool.fetch(_sql.set_blocked, parameters)
@@ -92,12 +92,12 @@ async def set_blocked(
 
 
 async def blockers(pool: Pool, user: bytes, users: Sequence[bytes]) -> set[bytes]:
-    """Those of some users who block a user."""
+    """The users among these who block a user."""
     return {row[0] for row in await pool.fetch(_sql.blockers, {"user": uuid(user), "users": uuids(users)})}
 
 
 async def contact_of(pool: Pool, user: bytes, other: bytes) -> frames.Contact:
-    """Somebody as the user's devices are told: as a contact, or as none any more.
+    """A contact, or a former contact, as the user's devices are told of it.
 
     :raises UnknownUser: if there is no such user.
     """

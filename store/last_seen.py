@@ -1,4 +1,4 @@
-"""When users were online last, and on which days (UTC), written in batches."""
+"""When users were last online, and on which days (UTC), written in batches."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _OF: Final = Statement(_sql.of, {"users": UUIDS}, (UUID, BIGINT))
 
 
 async def touch(pool: Pool, users: Sequence[bytes], ago_us: Sequence[int] = ()) -> list[bool]:
-    """These users were online, and so active on that day, by Postgres' clock; whether that is stored, for each.
+    """Note that these users were online, and so active on that day, by Postgres' clock; for each, whether it was
+    stored.
 
-    Users that do not exist are passed over. Nobody is told of a failure but the log, and the caller, who may try again.
+    Unknown users are skipped. A failure is logged, and the caller may try again.
 
-    :param ago_us: how long ago each of them was, in microseconds; by default just now.
+    :param ago_us: how long ago each of them was online, in microseconds; by default now.
     """
     try:
         await pool.run(_TOUCH, {"users": users, "ago_us": ago_us or [0] * len(users)})
@@ -35,5 +36,5 @@ async def touch(pool: Pool, users: Sequence[bytes], ago_us: Sequence[int] = ()) 
 
 
 async def last_seen(pool: Pool, users: Sequence[bytes]) -> dict[bytes, int]:
-    """When these users were online last, in microseconds since 1970; those who never were are left out."""
+    """When these users were last online, in microseconds since 1970; leaves out users who never were."""
     return dict(await pool.read(_OF, {"users": users}))

@@ -1,8 +1,8 @@
-"""How long deliveries take: a histogram with logarithmic buckets, added up in Postgres by day.
+"""Delivery times: a histogram with logarithmic buckets, summed in Postgres by day.
 
-A bucket is 12.2 % wider than the one below it, so a percentile that is read from it is that much too high at most, and
-never too low (decision 24). A day of a whole cluster is at most `BUCKETS` rows, and histograms of days, or of
-gateways, are added up bucket by bucket.
+A bucket is 12.2 % wider than the one below it, so a percentile read from it is too high by that much at most, and never
+too low (decision 24). A day of a whole cluster has at most `BUCKETS` rows; histograms of days, or of gateways, are
+added bucket by bucket.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PER_DECADE: Final = 20
 """Buckets from 1 ms to 10 ms, and so on: each is 10 ** (1 / 20) = 1.122 times as wide as the one below it."""
 
 SHORTEST_MS: Final = 1.0
-"""All that is shorter counts as this: clocks are not known better (`store.clock`)."""
+"""Shorter times count as this: the clocks are not more exact (`store.clock`)."""
 
 LONGEST_MS: Final = 3_600_000.0
-"""One hour. All that is longer counts as this: a device that was connected so long without a mark is broken."""
+"""One hour. Longer times count as this: a device that stays connected for an hour without a mark is broken."""
 
 BUCKETS: Final = math.ceil(PER_DECADE * math.log10(LONGEST_MS / SHORTEST_MS)) + 1
 """133: bucket 0 is up to `SHORTEST_MS`, the last one up to `LONGEST_MS` and beyond."""
@@ -43,17 +43,18 @@ def bucket_of(latency_us: int) -> int:
 
 
 def upper_ms(bucket: int) -> float:
-    """No latency in the bucket is longer, but for those in the last one."""
+    """The upper bound of the bucket; the last bucket also has longer times."""
     bound_ms: float = min(SHORTEST_MS * 10.0 ** (bucket / PER_DECADE), LONGEST_MS)
     return math.ceil(bound_ms * 1000) / 1000
 
 
 def percentile_ms(counts: Mapping[int, int], percent: float) -> float:
-    """What so many percent of the samples do not exceed, by nearest rank: 12.2 % too high at most, never too low.
+    """The time that the given percentage of the samples does not exceed, by nearest rank: 12.2 % too high at most,
+    never too low.
 
-    Outside of 1 ms to 1 h it is one of these bounds.
+    Below 1 ms and above 1 h it is that bound.
 
-    :param counts: of each bucket; at least one sample in all.
+    :param counts: bucket -> samples; at least one sample in all.
     """
     rank = max(1, math.ceil(sum(counts.values()) * percent / 100))
     for bucket in sorted(counts):
@@ -68,7 +69,7 @@ async def add_latencies(pool: Pool, counts: Mapping[tuple[int, int], int]) -> No
 
     :param counts: (day, bucket) -> samples; days are numbered from 1970-01-01 in UTC.
     :raises Overloaded: if no connection became free; nothing was added.
-    :raises Unavailable: if Postgres cannot be reached, or did not answer: they may have been added, or not.
+    :raises Unavailable: if Postgres cannot be reached, or did not answer: the outcome is unknown.
     """
     keys = sorted(counts)
     await pool.run(

@@ -21,11 +21,12 @@ from store.postgres.pool import Pool
 _sql = sql.load("orphans")
 
 UNUSED_S: Final = 86400.0
-"""So old is an upload that no message has taken when it is removed; and an object when it should have had its row."""
+"""The age at which an upload that no message refers to is removed, and an object that should have had its row by
+then."""
 
 EACH: Final = 200
-"""Attachments that one conversation loses in one transaction; the rest is for the next sweep, or goes with its messages
-when these are deleted."""
+"""Attachments that one conversation loses in one transaction; the next sweep takes the rest, or they go with their
+messages."""
 
 _FIRST: Final = bytes(16)
 
@@ -41,22 +42,23 @@ class Orphan(Struct, frozen=True):
 
 
 async def orphaned(pool: Pool, *, limit: int) -> list[Orphan]:
-    """Orphaned attachments, whose objects are to be deleted now; those of unfinished batches are among them."""
+    """Orphaned attachments, whose objects the caller deletes now; includes those of unfinished batches."""
     rows = await pool.fetch(_sql.orphaned, {"unused_s": UNUSED_S, "limit": limit})
     return [Orphan(id_, tuple(key for key in keys if key is not None)) for id_, *keys in rows]
 
 
 async def remove(pool: Pool, attachments: Sequence[Orphan]) -> int:
-    """Their objects are gone: so are they. How many this call has removed; the others are somebody else's."""
+    """Remove the rows of attachments whose objects are deleted; return how many. Other workers have removed the
+    rest."""
     [(removed,)] = await pool.fetch(_sql.remove, {"ids": uuids([each.id for each in attachments])})
     return int(removed)
 
 
 async def orphan_below_floors(pool: Pool, after: str, *, limit: int) -> tuple[str, int]:
-    """Take attachments from messages below their conversations' floors: where to go on, and how many conversations were
-    looked at. At the end it begins anew.
+    """Take attachments from messages below their conversations' floors. Returns where to continue, and how many
+    conversations it looked at. At the end it starts again from the beginning.
 
-    :param after: where the last call said to go on; empty for the beginning.
+    :param after: where to continue, as the last call returned it; empty for the beginning.
     :param limit: conversations with attachments to look at.
     """
     parameters = {"after": uuid(bytes.fromhex(after) or _FIRST), "limit": limit, "each": EACH}
@@ -65,7 +67,7 @@ async def orphan_below_floors(pool: Pool, after: str, *, limit: int) -> tuple[st
 
 
 async def unknown_objects(pool: Pool, entries: Sequence[StoredObject]) -> list[str]:
-    """The keys of those that no attachment knows of, and that are older than `UNUSED_S`."""
+    """The keys of objects that no attachment refers to, and that are older than `UNUSED_S`."""
     parameters = {
         "keys": texts([entry.key for entry in entries]),
         "modified": bigints([entry.modified for entry in entries]),
@@ -75,9 +77,9 @@ async def unknown_objects(pool: Pool, entries: Sequence[StoredObject]) -> list[s
 
 
 class SweepPosition(Struct, frozen=True):
-    """Where a sweep is.
+    """The position of a sweep.
 
-    :ivar after: it goes on after this; empty at the beginning.
+    :ivar after: the sweep continues after this key; empty at the beginning.
     :ivar moves: how often it has moved.
     """
 
@@ -86,15 +88,15 @@ class SweepPosition(Struct, frozen=True):
 
 
 async def position(pool: Pool, task: str) -> SweepPosition:
-    """Where the sweep of this task is."""
+    """The position of this task's sweep."""
     rows = await pool.fetch(_sql.position, {"task": task})
     return SweepPosition(*rows[0]) if rows else SweepPosition("", 0)
 
 
 async def move(pool: Pool, task: str, came_from: SweepPosition, to: str) -> SweepPosition | None:
-    """Let the sweep of this task go on from there to here; None if somebody else has moved it meanwhile.
+    """Move the sweep of this task forward; None if another worker has moved it in the meantime.
 
-    Of two workers at once both look at the same, and only one of them moves on.
+    If two workers are at the same page, only one of them moves the sweep.
     """
     rows = await pool.fetch(_sql.move, {"task": task, "position": to, "moves": came_from.moves})
     return SweepPosition(to, rows[0][0]) if rows else None

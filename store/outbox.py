@@ -1,8 +1,8 @@
-"""The outbox: what must follow from a commit, kept in Postgres until it has been decided.
+"""The outbox: messages whose recipients may need a notice, kept in Postgres until that is decided.
 
 A message's own commit appends a row. `decide` turns rows that have waited through the debounce window into one job
-`offline_notice` for each recipient who has not marked them delivered. What others have delivered and not read waits on,
-and `end_read_windows` does the same for those who have still not read it.
+`offline_notice` for each recipient who has not marked them delivered. Messages that are delivered and unread wait on,
+and `end_read_windows` does the same for recipients who still have not read them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from store.postgres.pool import Pool
 _sql = sql.load("outbox")
 
 BATCH: Final = 1000
-"""Rows of one pass; more wait for the next, which follows at once."""
+"""Rows of one batch; the next batch follows at once if there are more."""
 
 
 async def decide(pool: Pool, *, window_s: float) -> tuple[int, int]:
-    """End the debounce window of what has waited through it: (messages decided, users to be notified).
+    """End the debounce window of rows that have waited through it: (messages decided, users to be notified).
 
     Any number of workers may call it at once; a crash in it changes nothing.
     """
@@ -29,17 +29,17 @@ async def decide(pool: Pool, *, window_s: float) -> tuple[int, int]:
 
 
 async def end_read_windows(pool: Pool, *, window_s: float) -> tuple[int, int]:
-    """End the read window of what has waited through it: (messages looked at, users who have not read them).
+    """End the read window of rows that have waited through it: (messages looked at, users who have not read them).
 
-    As `decide`, any number of workers may call it at once.
+    Like `decide`, any number of workers may call it at once.
     """
     [(ended, noticed)] = await pool.fetch(_sql.end_read_windows, {"window_s": window_s, "limit": BATCH})
     return ended, noticed
 
 
 async def wait_for_read(pool: Pool, user: bytes, *, window_s: float) -> None:
-    """Something was delivered to a user before a notice of it was given: the read window is to decide.
+    """A message was delivered to a user before a notice about it was sent: leave the decision to the read window.
 
-    Does nothing where nothing is unread, or has been for as long as that already.
+    Does nothing if the user has read everything, or if messages have been unread for as long as the window already.
     """
     await pool.fetch(_sql.wait_for_read, {"user": uuid(user), "window_s": window_s})

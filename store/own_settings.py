@@ -1,8 +1,8 @@
-"""What a user has set that concerns nobody else, as the user's own devices are told it.
+"""A user's settings that concern no other user, as pushed to the user's own devices.
 
-Triggers see to it that each change, whoever makes it, raises a revision and is found by `sync`: those of
-`store/sql/functions/note_own_settings.sql` and `note_set_beside.sql`. A user may have thousands of
-contacts, so `sync` tells only how often they have changed: a device that holds another state reads the list.
+Triggers ensure that each change, by any function, raises a revision and is found by `sync`
+(`store/sql/functions/note_own_settings.sql` and `note_set_beside.sql`). A user may have thousands of contacts, so
+`sync` says only how often they have changed: a device that holds another state reads the list.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def own_settings_of(pool: Pool, user: bytes) -> OwnSettings:
 
 
 async def own_settings_of_all(pool: Pool, users: Sequence[bytes]) -> dict[bytes, OwnSettings]:
-    """Those of some users, of whom such as do not exist are left out."""
+    """The settings of several users; leaves out unknown users."""
     return {row[0]: _own_settings(*row[1:]) for row in await pool.fetch(_sql.of, {"users": uuids(users)})}
 
 
@@ -52,8 +52,8 @@ def _own_settings(
 async def changed_since(
     pool: Pool, users: Sequence[bytes], base: str
 ) -> tuple[dict[bytes, OwnSettings], list[tuple[bytes, bytes]]]:
-    """Of these users: what those have set who have set something since a snapshot, or know others than before; and
-    (user, conversation) where something that is their own has changed."""
+    """The settings of the users among these who have changed their settings or contacts since a snapshot; and (user,
+    conversation) where the user's own data have changed."""
     rows = await pool.fetch(_sql.changed_since, {"users": uuids(users), "base": base})
     settings = await own_settings_of_all(pool, [user for user, conversation in rows if conversation is None])
     return settings, [(user, conversation) for user, conversation in rows if conversation is not None]

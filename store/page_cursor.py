@@ -1,4 +1,4 @@
-"""Cursors of lists and history: opaque to clients. What one holds gives no rights, so it is not signed."""
+"""Cursors of lists and history: opaque to clients. They are not signed, since a forged one gives no rights."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import cbor2
 
 
 class InvalidCursor(Exception):
-    """The cursor was not made for this."""
+    """The cursor was made for another list, or is damaged."""
 
 
 def encode_cursor(*parts: int | bytes | str) -> bytes:
-    """Opaque bytes; the first part says what they are for."""
+    """Opaque bytes; the first part is the kind of the list."""
     return cbor2.dumps(parts)
 
 

@@ -1,4 +1,4 @@
-"""What users show of themselves, and what of it to whom."""
+"""Profiles of users, and how each looks to other users."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ProfileSettings(Struct, frozen=True):
 
     :ivar revision: how often the display name was changed.
     :ivar gives_receipts: others see how far this user has read.
-    :ivar shows_presence: others see whether, and when last, this user is online.
-    :ivar messages_from, groups_from: from whom a first message, or a place in a group, is taken.
+    :ivar shows_presence: others see whether this user is online, and when last.
+    :ivar messages_from, groups_from: users from whom this user accepts first messages, and groups.
     """
 
     username: str
@@ -35,7 +35,7 @@ class ProfileSettings(Struct, frozen=True):
 
 
 class ShownProfile(Struct, frozen=True):
-    """What a user shows to another one."""
+    """A user's profile as another user sees it."""
 
     username: str
     display_name: str | None
@@ -43,7 +43,7 @@ class ShownProfile(Struct, frozen=True):
 
 
 class ProfileChange(Struct, frozen=True):
-    """The outcome of a change: how it is now, and what of it is new."""
+    """The outcome of a change: what changed, and the settings after it."""
 
     is_renamed: bool
     is_shown_otherwise: bool
@@ -52,7 +52,7 @@ class ProfileChange(Struct, frozen=True):
 
 async def profile_of(pool: Pool, user: bytes) -> ProfileSettings:
     """
-    :raises UnknownUser: if there is none.
+    :raises UnknownUser: if the user does not exist.
     """
     rows = await pool.fetch(_sql.of, {"user": uuid(user)})
     if not rows:
@@ -61,9 +61,9 @@ async def profile_of(pool: Pool, user: bytes) -> ProfileSettings:
 
 
 async def shown_to(pool: Pool, user: bytes, viewer: bytes) -> ShownProfile:
-    """What a user shows to another one, who is not shown the display name of whom they block.
+    """A user's profile as another user sees it, without the display name of a user whom the viewer blocks.
 
-    :raises UnknownUser: if there is none.
+    :raises UnknownUser: if the user does not exist.
     """
     rows = await pool.fetch(_sql.shown, {"user": uuid(user), "viewer": uuid(viewer)})
     if not rows:
@@ -81,12 +81,12 @@ async def change(
     messages_from: AcceptedFrom | None = None,
     groups_from: AcceptedFrom | None = None,
 ) -> ProfileChange:
-    """Change some of it; None leaves as it is.
+    """Change a profile; None leaves a field unchanged.
 
-    From its commit on, reading moves no mark that others see if the user gives no receipts; marks from before stay.
+    If the user stops giving receipts, reading moves no marks that others see from the commit on; earlier marks stay.
 
-    :param display_name: an empty one takes it away.
-    :raises UnknownUser: if there is no such user.
+    :param display_name: an empty one removes it.
+    :raises UnknownUser: if the user does not exist.
     """
     former = await profile_of(pool, user)
     parameters = {

@@ -1,4 +1,4 @@
-"""When a user wants no notices, each day."""
+"""The hours of the day in which a user wants no notices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _sql = sql.load("quiet_hours")
 
 
 class QuietHours(Struct, frozen=True):
-    """From one minute of the day to another, perhaps over midnight, as clocks in that zone show.
+    """From one minute of the day to another, possibly across midnight, by local time in a zone.
 
     :ivar zone: a name of the IANA database, such as "Europe/Berlin".
     """
@@ -23,13 +23,13 @@ class QuietHours(Struct, frozen=True):
 
 
 async def quiet_hours_of(pool: Pool, user: bytes) -> QuietHours | None:
-    """None if the user has none."""
+    """None if the user has no quiet hours."""
     rows = await pool.fetch(_sql.of_user, {"user": uuid(user)})
     return QuietHours(*rows[0]) if rows else None
 
 
 async def set_quiet_hours(pool: Pool, user: bytes, quiet: QuietHours | None) -> None:
-    """From now on; a notice that waits for the end of the former ones is looked at again at once.
+    """Set quiet hours from now on; a notice that waits for the end of the former ones is looked at again at once.
 
     :param quiet: None for no quiet hours.
     """

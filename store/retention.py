@@ -1,8 +1,8 @@
-"""Messages whose time has come: floors that move, and what lies below them deleted.
+"""Messages whose lifetime has ended: floors that move up, and the messages below them, which are deleted.
 
-Three steps, each its own transaction, each of which may be repeated: a floor moves, from when on nobody is shown what
-lies below (`move_floors`); those who take part are told (`unannounced`); the rows go (`below` reads them for the
-archive, `clear` deletes). What is between two steps stands in the table `expiries`; see
+There are three steps, each its own transaction, and each may be repeated. A floor moves; from then on users cannot see
+messages below it (`move_floors`). The participants are told (`unannounced`). The rows are deleted (`below` reads them
+for the archive, `clear` deletes). The table `expiries` holds conversations between two steps; see
 `docs/decisions/0023-floors-by-time.md`.
 """
 
@@ -22,14 +22,14 @@ from store.rows import message_of
 _sql = sql.load("retention")
 
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
-"""Of contents that `below` returns: 500 messages of the largest size would be 32 MiB."""
+"""Bytes of contents that `below` returns: 500 messages of the largest size would be 32 MiB."""
 
 
 class Moves(Struct, frozen=True):
-    """What a look at conversations whose time may have come has found.
+    """The outcome of `move_floors`.
 
-    :ivar looked_at: how many; 0 if there are no more, or others look at them.
-    :ivar moved: how many floors have moved.
+    :ivar looked_at: conversations; 0 if there are no more, or other workers look at them.
+    :ivar moved: floors that have moved.
     """
 
     looked_at: int
@@ -37,16 +37,16 @@ class Moves(Struct, frozen=True):
 
 
 class Announcement(Struct, frozen=True):
-    """A floor that has moved, and who is to be told."""
+    """A floor that has moved, and the users to tell."""
 
     settings: Settings
     users: list[bytes]
 
 
 class Uncleared(Struct, frozen=True):
-    """A conversation in which something is to be deleted.
+    """A conversation with messages to delete.
 
-    :ivar wants_archive: it is to be archived first.
+    :ivar wants_archive: the messages are archived first.
     """
 
     conversation: bytes
@@ -54,14 +54,15 @@ class Uncleared(Struct, frozen=True):
 
 
 async def move_floors(pool: Pool, *, days: float, archives: bool, limit: int) -> Moves:
-    """Move the floors of conversations in which messages' time has come, by Postgres' clock.
+    """Move the floors of conversations with messages whose lifetime has ended, by Postgres' clock.
 
-    One transaction, which passes over conversations that are locked, and whose locks sends pass over in turn.
+    One transaction. It skips locked conversations, and sends skip conversations that it has locked.
 
-    :param days: for how long this deployment keeps messages; 0: for ever. Where a conversation has a lifetime, the
-        shorter of the two counts.
-    :param archives: whether it archives what it does not keep; never what a conversation lets disappear.
-    :param limit: how many are looked at, about.
+    :param days: how long this deployment keeps messages; 0: for ever. If a conversation has a lifetime, the shorter one
+        counts.
+    :param archives: whether the deployment archives messages that it does not keep. Messages that a conversation lets
+        disappear are never archived.
+    :param limit: how many conversations to look at, about.
     """
     parameters = {"days": float(days) or None, "archives": archives, "limit": limit}
     [(looked_at, moved)] = await pool.fetch(_sql.move_floors, parameters)
@@ -69,7 +70,7 @@ async def move_floors(pool: Pool, *, days: float, archives: bool, limit: int) ->
 
 
 async def unannounced(pool: Pool, *, limit: int) -> list[Announcement]:
-    """Floors that have moved, of which those who take part have not been told."""
+    """Floors that have moved, and that the participants have not been told of."""
     return [
         Announcement(Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor), list(users))
         for conversation, name, floor, version, sees_all, lifetime_s, actor, users in await pool.fetch(
@@ -79,29 +80,29 @@ async def unannounced(pool: Pool, *, limit: int) -> list[Announcement]:
 
 
 async def note_announced(pool: Pool, conversations: Sequence[bytes]) -> None:
-    """They have been told of these conversations' floors."""
+    """Note that the participants of these conversations know the floors."""
     await pool.fetch(_sql.note_announced, {"conversations": uuids(conversations)})
 
 
 async def uncleared(pool: Pool, *, limit: int) -> list[Uncleared]:
-    """Conversations in which something is to be deleted, and which have been told of it."""
+    """Conversations with messages to delete, whose participants know the floor."""
     return [Uncleared(*row) for row in await pool.fetch(_sql.uncleared, {"limit": limit})]
 
 
 async def below(pool: Pool, conversation: bytes, *, limit: int) -> list[Message | Tombstone]:
     """The oldest messages at or below the floor, oldest first, without gaps; the same again until they are deleted.
 
-    :param limit: how many at most; fewer if they have more than `MAX_BATCH_BYTES`, but for the first.
+    :param limit: the most messages; fewer if they have more than `MAX_BATCH_BYTES`, but at least one.
     """
     parameters = {"conversation": uuid(conversation), "limit": limit, "bytes": MAX_BATCH_BYTES}
     return [message_of(conversation, *row) for row in await pool.fetch(_sql.below, parameters)]
 
 
 async def clear(pool: Pool, conversation: bytes, *, limit: int, upto: int | None = None) -> int:
-    """Delete messages at or below the floor, the oldest first; how many this call has deleted. With the last of them
-    the floor may move again.
+    """Delete messages at or below the floor, the oldest first; return how many. After the last one the floor may move
+    again.
 
-    :param upto: none above this seq.
+    :param upto: only messages up to this seq.
     """
     parameters = {"conversation": uuid(conversation), "limit": limit, "upto": upto}
     rows = await pool.fetch(_sql.clear, parameters)

@@ -1,4 +1,4 @@
-"""Editing and deleting messages that are stored."""
+"""Editing and deleting stored messages."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
 
 
 class MessageChange(Struct, frozen=True):
-    """The outcome of an edit or a deletion that is in Postgres.
+    """The outcome of a committed edit or deletion.
 
-    :ivar message: as it is now.
-    :ivar participants: whose devices are to be told.
-    :ivar hidden_for: who blocks the sender, and is to be shown a tombstone instead.
-    :ivar is_new: false for a retry: then somebody else has told them, or will.
+    :ivar message: after the change.
+    :ivar participants: users whose devices must be told.
+    :ivar hidden_for: the sender's blocker, who gets a tombstone instead.
+    :ivar is_new: false for a retry: then the first request tells the devices.
     """
 
     message: Message | Tombstone
@@ -58,14 +58,15 @@ async def edit(
     nonce: bytes | None,
     ephemeral_public_key: bytes | None,
 ) -> tuple[MessageChange, int, int]:
-    """Other content for a message of the user's: the change, the new revision, and when it was made (microseconds).
+    """Replace the content of one of the user's messages; return the change, the new revision, and the time of the edit
+    (microseconds).
 
-    :param revision: which one it takes the place of. A repeat of the same edit is answered like the first time, also if
-        other edits have come on top of it: the change is then as it was, not as the message is now.
-    :raises NotAParticipant: if the user does not take part in the conversation.
-    :raises UnknownMessage: if there is no such message, or the user may not see it.
+    :param revision: the revision that the edit replaces. A repeat of the same edit is answered like the first time,
+        even if other edits followed: the change is then the message after this edit, not as it is now.
+    :raises NotAParticipant: if the user is not a participant of the conversation.
+    :raises UnknownMessage: if the message does not exist, or the user may not see it.
     :raises NotTheSender: if it is another user's.
-    :raises MessageDeleted: if it is gone, for everyone or for this user.
+    :raises MessageDeleted: if it was deleted, for everyone or for this user.
     :raises RevisionConflict: if it has another revision.
     """
     parameters = {
@@ -102,22 +103,22 @@ async def edit(
 
 
 async def delete_for_everyone(pool: Pool, user: bytes, conversation: bytes, seq: int) -> MessageChange:
-    """Erase a message of the user's, or anybody's where the user is an administrator, whom the tombstone then names.
+    """Erase one of the user's messages; an administrator may erase any, and the tombstone then names the administrator.
 
-    To delete again changes nothing.
+    Repeating it changes nothing.
 
-    :raises NotAParticipant: if the user does not take part in the conversation.
-    :raises UnknownMessage: if there is no such message, or the user may not see it.
-    :raises NotTheSender: if it is another user's, and the user is no administrator.
+    :raises NotAParticipant: if the user is not a participant of the conversation.
+    :raises UnknownMessage: if the message does not exist, or the user may not see it.
+    :raises NotTheSender: if it is another user's, and the user is not an administrator.
     """
     return await _delete(pool, _sql.delete_for_everyone, user, conversation, seq)
 
 
 async def delete_for_me(pool: Pool, user: bytes, conversation: bytes, seq: int) -> MessageChange:
-    """Hide a message from the user, on all devices. To delete again changes nothing.
+    """Hide a message from the user, on all devices. Repeating it changes nothing.
 
-    :raises NotAParticipant: if the user does not take part in the conversation.
-    :raises UnknownMessage: if there is no such message, or the user may not see it.
+    :raises NotAParticipant: if the user is not a participant of the conversation.
+    :raises UnknownMessage: if the message does not exist, or the user may not see it.
     """
     return await _delete(pool, _sql.delete_for_me, user, conversation, seq)
 
@@ -134,14 +135,14 @@ async def _delete(pool: Pool, query: str, user: bytes, conversation: bytes, seq:
 async def revised_since(
     pool: Pool, users: Sequence[bytes], *, ago_s: float
 ) -> list[tuple[Message | Tombstone, list[bytes]]]:
-    """What was edited or deleted in the last `ago_s` seconds, by Postgres' clock, each with those of `users` whom it
-    concerns."""
+    """Messages that were edited or deleted in the last `ago_s` seconds, by Postgres' clock, each with the users among
+    `users` who may see them."""
     rows = await pool.fetch(_sql.revised_since, {"users": uuids(users), "ago_s": ago_s})
     return [(message_of(*row[:-1]), row[-1]) for row in rows]
 
 
 async def forget_revisions(pool: Pool, *, limit: int) -> int:
-    """Forget edits and deletions, not the messages, of which no cursor that is still good has to be told; how many."""
+    """Forget edits and deletions (not messages) that no valid cursor needs any longer; return how many."""
     [(gone,)] = await pool.fetch(_sql.forget, {"days": CURSOR_DAYS + 2, "limit": limit})
     return int(gone)
 
@@ -149,7 +150,7 @@ async def forget_revisions(pool: Pool, *, limit: int) -> int:
 async def hidden_from(
     pool: Pool, users: Sequence[bytes], conversation: bytes, *, first: int, last: int
 ) -> dict[int, set[bytes]]:
-    """Which messages with `first <= seq <= last` are gone for some of these users alone, and for whom."""
+    """Messages with `first <= seq <= last` that some of these users deleted for themselves: seq -> those users."""
     parameters = {"users": uuids(users), "conversation": uuid(conversation), "first": first, "last": last}
     found: dict[int, set[bytes]] = {}
     for user, seq in await pool.fetch(_sql.hidden_from, parameters):

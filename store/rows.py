@@ -1,4 +1,4 @@
-"""How rows of our queries become parts of frames: messages, what is left of those that were deleted, former stays."""
+"""Rows of queries as parts of frames: messages, tombstones, former stays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def message_of(
     deleted_by: bytes | None,
     *_: Any,
 ) -> Message | Tombstone:
-    """A message, or its tombstone if it is gone, deleted for everyone or for who asks; columns in this order."""
+    """A message, or its tombstone if it was deleted for everyone or for the reader; columns in this order."""
     if is_gone:
         return Tombstone(conversation, seq, message, created, sender, deleted_by)
     return Message(
@@ -46,7 +46,7 @@ def message_of(
 
 
 def stay_of(user: bytes, delivered: int, read: int, since: int, actor: bytes | None, left: int) -> Stay:
-    """A stay that has ended; columns in this order. Marks of -1 are not shown; an actor who is the user is none."""
+    """A former stay; columns in this order. Marks of -1 are not shown; an actor who is the user becomes None."""
     shown = delivered >= 0
     return Stay(
         user, delivered if shown else None, read if shown else None, since, actor if actor != user else None, left
@@ -54,5 +54,5 @@ def stay_of(user: bytes, delivered: int, read: int, since: int, actor: bytes | N
 
 
 def departed_of(conversation: bytes, version: int, user: bytes, *stay: Any) -> Departed:
-    """A user who takes part no more, with the stay that has ended; columns in this order."""
+    """A user who has left, with the stay that ended; columns in this order."""
     return Departed(conversation, [user], version, former=[stay_of(user, *stay)])

@@ -1,4 +1,4 @@
-"""Schedules in Postgres: when each is due next, by Postgres' clock. `jobs.engine.scheduler` knows their rules."""
+"""Schedules in Postgres: when each fires next, by Postgres' clock. `jobs.engine.scheduler` knows their rules."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Schedule(Struct, frozen=True):
 
     :ivar rule: a cron expression, or "every N s".
     :ivar zone: of the IANA database.
-    :ivar missed: "skip", "once" or "all".
+    :ivar missed: what to do about missed ticks: "skip", "once" or "all".
     :ivar next: the next tick.
-    :ivar last: when it fired last.
+    :ivar last: the time at which it last fired.
     """
 
     name: str
@@ -42,9 +42,9 @@ async def now(pool: Pool) -> datetime:
 async def declare(
     pool: Pool, name: str, task: str, rule: str, zone: str, missed: str, *, next: datetime, payload: str = "{}"
 ) -> None:
-    """See that there is such a schedule.
+    """Create a schedule, or give it this rule.
 
-    :param next: its first tick, if it is new or has another rule now.
+    :param next: its first tick, if it is new or its rule has changed.
     """
     parameters = {
         "name": name,
@@ -59,13 +59,14 @@ async def declare(
 
 
 async def all_schedules(pool: Pool) -> tuple[list[Schedule], datetime | None]:
-    """All of them, and Postgres' time (None if there is no schedule)."""
+    """All schedules, and Postgres' time (None if there are no schedules)."""
     rows = await pool.fetch(_sql.all)
     return [Schedule(*row[:-1]) for row in rows], rows[0][-1] if rows else None
 
 
 async def fire(pool: Pool, schedule: Schedule, *, next: datetime, jobs: int) -> bool:
-    """Enqueue this many jobs and set the next tick, in one transaction; false if somebody else did, or it is paused."""
+    """Enqueue this many jobs and set the next tick, in one transaction; false if another worker did, or it is
+    paused."""
     parameters = {
         "name": schedule.name,
         "seen": schedule.next,
@@ -78,20 +79,20 @@ async def fire(pool: Pool, schedule: Schedule, *, next: datetime, jobs: int) -> 
 
 
 async def mend(pool: Pool, schedule: Schedule, *, next: datetime) -> None:
-    """Its next tick is another one, as the clock went back."""
+    """Set its next tick, since the clock went back."""
     await pool.fetch(_sql.mend, {"name": schedule.name, "seen": schedule.next, "next": next})
 
 
 async def pause(pool: Pool, name: str) -> bool:
-    """Let it fire no more; false if it does not, or there is none of that name."""
+    """Pause it; false if it was paused, or does not exist."""
     return bool(await pool.fetch(_sql.pause, {"name": name}))
 
 
 async def resume(pool: Pool, name: str) -> bool:
-    """Let it fire again; false if it does, or there is none of that name."""
+    """Resume it; false if it was not paused, or does not exist."""
     return bool(await pool.fetch(_sql.resume, {"name": name}))
 
 
 async def remove(pool: Pool, name: str) -> bool:
-    """Forget it. A schedule that the code declares comes back with the next worker that starts."""
+    """Remove it. A schedule that the code declares comes back with the next worker that starts."""
     return bool(await pool.fetch(_sql.remove, {"name": name}))

@@ -1,4 +1,4 @@
-"""`python -m store archive`: what has been archived, as lines of JSON on stdout."""
+"""`python -m store archive`: prints archives as lines of JSON on stdout."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _IDS: Final = frozenset({"conversation", "message", "sender"})
 async def print_archive(config: Config, what: str, conversation: bytes) -> None:
     """Print a line for each archive ("list") or each archived message ("read") of a conversation.
 
-    :raises ConfigError: if there is no object store.
-    :raises StoreError: if it cannot be read, or an archive is damaged; what came before it was printed.
+    :raises ConfigError: if the deployment has no object store.
+    :raises StoreError: if it cannot be read, or an archive is damaged; earlier lines were printed.
     """
     async with open_objects(config.object_store_url) as objects:
         if objects is None:
@@ -38,7 +38,7 @@ async def print_archive(config: Config, what: str, conversation: bytes) -> None:
 
 
 def shown(message: Message | Tombstone) -> dict[str, Any]:
-    """A message for people and their programs: ids as UUIDs, other bytes in base64, without what it does not have."""
+    """A message for people and programs: ids as UUIDs, other bytes in base64, without empty fields."""
     fields = msgspec.structs.asdict(message)
     return {"type": type(message).__name__.lower()} | {
         name: str(UUID(bytes=value)) if name in _IDS else value for name, value in fields.items() if value is not None

@@ -1,4 +1,4 @@
-"""`python -m store restored`: after a copy of a data directory was put in place, devices must begin anew."""
+"""`python -m store restored`: after a data directory was restored from a copy, devices must fetch everything again."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _sql = sql.load("history")
 
 
 class NotMigrated(StoreError):
-    """The database lacks what this release needs."""
+    """The database lacks migrations of this release."""
 
 
 async def begin_history(url: str) -> tuple[str, dict[str, int]]:
-    """Begin another history: every cursor that was given out before is foreign from now on.
+    """Begin another history: all cursors that were issued before become foreign.
 
-    Safe to run again, and beside running processes: gateways notice within half a minute.
+    Safe to run again, and next to running processes: gateways notice within half a minute.
 
-    :returns: which history it is now, and how many rows of each table had numbers of transactions of another cluster.
+    :returns: the new history, and for each table how many rows had transaction numbers of another cluster.
     :raises Unavailable: if Postgres cannot be reached, or the outcome is unknown: run it again.
     :raises NotMigrated: if `python -m store migrate` has not been run.
     """
@@ -35,7 +35,7 @@ async def begin_history(url: str) -> tuple[str, dict[str, int]]:
 
 
 async def restored(config: Config) -> None:
-    """Begin another history and print what was done."""
+    """Begin another history, and print the changes."""
     history, rows = await begin_history(config.database_url)
     lines = [f"The history is {history} now: each device fetches everything anew when it syncs next."]
     lines += [f"{table}: {count} rows had transaction numbers of another cluster." for table, count in rows.items()]

@@ -1,6 +1,6 @@
-"""SQL lives in SQL: each `.sql` file here holds named queries, read once.
+"""SQL files: each `.sql` file here holds named queries, read once.
 
-A query begins with a line `-- name: some_name`; the comment lines after it say what it is for.
+A query begins with a line `-- name: some_name`; the comment lines after it say its purpose.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _COMMENT: Final = re.compile(r"--[^\n]*")
 _CHANGES: Final = re.compile(r"\b(?:insert\s+into|delete\s+from|truncate|(?<!key )(?<!for )update)\b", re.IGNORECASE)
-"""What changes rows; `for update` and `for no key update` lock them."""
+"""Statements that change rows; `for update` and `for no key update` only lock them."""
 _FUNCTION: Final = re.compile(
     r"create\s+(?:or\s+replace\s+)?function\s+(\w+)(.*?)\bas\s+\$\$", re.IGNORECASE | re.DOTALL
 )
@@ -25,7 +25,7 @@ _CALL: Final = re.compile(r"(\w+)\s*\(")
 def load(file: str) -> SimpleNamespace:
     """The queries of one file, as attributes.
 
-    :param file: name without folder and ending, such as "accounts".
+    :param file: name without folder and extension, such as "accounts".
     """
     text = resources.files(__name__).joinpath(f"{file}.sql").read_text()
     parts = _NAME.split(text)[1:]
@@ -35,14 +35,14 @@ def load(file: str) -> SimpleNamespace:
 
 
 def writes(sql: str) -> bool:
-    """Whether a statement may change what is stored: it does so itself, or calls a function of ours that may."""
+    """Whether a statement may change data: itself, or through one of our functions."""
     bare = _COMMENT.sub("", sql)
     return bool(_CHANGES.search(bare)) or not _volatile_functions().isdisjoint(_CALL.findall(bare.lower()))
 
 
 @lru_cache(maxsize=1)
 def _volatile_functions() -> frozenset[str]:
-    """Those of ours that are declared neither stable nor immutable. Postgres lets no other one write."""
+    """Our functions that are declared neither stable nor immutable. Postgres lets no others write."""
     found: dict[str, bool] = {}
     for text in _texts(resources.files(__name__)):
         for name, head in _FUNCTION.findall(_COMMENT.sub("", text)):
