@@ -18,7 +18,7 @@ from tests.checker.plan import Step
 from tests.checker.views import fetch, view_of
 from tests.checker.world import World
 from tests.processes import open_cluster
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 SETTLED_S: Final = 40.0
 """After the last step: until every request is answered. A session gives up after 60 s."""
@@ -117,7 +117,7 @@ async def _let_cursors_move(world: World, devices: Sequence[Device]) -> list[Fin
 
 async def _wait_marked(devices: Sequence[Device]) -> None:
     """Wait until no device has a mark to make: the push of a mark goes to authors of messages that it passes alone."""
-    await wait_for(lambda: not any(device.has_marks_due for device in devices), what="all is marked", timeout_s=CALM_S)
+    await wait_until(lambda: not any(device.has_marks_due for device in devices), "all is marked", timeout_s=CALM_S)
 
 
 async def _resume(world: World, devices: Sequence[Device], turn: int) -> list[Finding]:

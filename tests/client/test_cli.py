@@ -45,7 +45,7 @@ from tests.client.client_world import (
     refuse,
 )
 from tests.sentences import fault_of
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 Respond = Callable[[httpx.Request], httpx.Response]
 
@@ -333,7 +333,7 @@ async def test_a_lost_connection_is_told_and_comes_back_soon_after_the_server(
     monkeypatch.setattr("client.__main__.show", show.send_nowait)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_for, 10_000, "chat", "ann", "bob")
-        await wait_for(lambda: logged_in.links and logged_in.link.is_welcomed, what="welcomed")
+        await wait_until(lambda: logged_in.links and logged_in.link.is_welcomed, "welcomed")
         for away_s in (0, 1, 60, 3600):
             if away_s:
                 logged_in.down.add(GATEWAY)
