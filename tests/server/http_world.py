@@ -10,6 +10,7 @@ from uuid import UUID
 
 import cbor2
 import msgspec
+import pytest
 import trio
 from quart_trio import QuartTrio
 
@@ -23,10 +24,13 @@ from store.redis.client import Redis
 from tests.people import TOKEN_LIFETIME_S
 
 CBOR = "application/cbor"
+PASSWORD = "correct horse"
+REGISTER = {"username": "carol", "password": PASSWORD}
+both_encodings = pytest.mark.parametrize("encoding", ["json", "cbor"])
 
 
 class Answer:
-    """An answer, with ids as 16 bytes and byte fields as bytes, whatever form it came in."""
+    """An answer, with ids as 16 bytes and byte fields as bytes, whatever encoding it came in."""
 
     def __init__(self, status: int, headers: Any, data: bytes) -> None:
         self.status = status
@@ -76,23 +80,23 @@ def _natural(value: Any) -> Any:
 class Api:
     """Somebody who asks.
 
-    :param form: "json" or "cbor".
+    :param encoding: "json" or "cbor".
     """
 
-    def __init__(self, app: QuartTrio, form: str = "json", token: str = "") -> None:
+    def __init__(self, app: QuartTrio, encoding: str = "json", token: str = "") -> None:
         self.app = app
-        self.form = form
+        self.encoding = encoding
         self.token = token
 
     def of(self, token: str) -> Api:
-        """The same form, as the owner of this token."""
-        return Api(self.app, self.form, token)
+        """The same encoding, as the owner of this token."""
+        return Api(self.app, self.encoding, token)
 
     async def get(self, path: str, **query: Any) -> Answer:
         return await self.request("GET", path, **({"query_string": query} if query else {}))
 
     async def post(self, path: str, body: Any) -> Answer:
-        if self.form == "cbor":
+        if self.encoding == "cbor":
             return await self.request("POST", path, data=cbor2.dumps(body), headers={"Content-Type": CBOR})
         return await self.request(
             "POST", path, data=msgspec.json.encode(_with_texts(body)), headers={"Content-Type": "application/json"}
@@ -100,7 +104,7 @@ class Api:
 
     async def request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **what: Any) -> Answer:
         headers = dict(headers or {})
-        if self.form == "cbor":
+        if self.encoding == "cbor":
             headers.setdefault("Accept", CBOR)
         if self.token:
             headers.setdefault("Authorization", f"Bearer {self.token}")
@@ -119,7 +123,9 @@ def _with_texts(value: Any) -> Any:
 
 
 @asynccontextmanager
-async def open_api(pool: Pool, redis_url: str, form: str = "json", *, ops_token: str = "") -> AsyncGenerator[Api, None]:
+async def open_api(
+    pool: Pool, redis_url: str, encoding: str = "json", *, ops_token: str = ""
+) -> AsyncGenerator[Api, None]:
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
@@ -127,7 +133,7 @@ async def open_api(pool: Pool, redis_url: str, form: str = "json", *, ops_token:
         nursery.start_soon(writer.run)
         announcements = Announcements(pool, writer.broadcast)
         app = create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, ops_token=ops_token)
-        yield Api(app, form)
+        yield Api(app, encoding)
         nursery.cancel_scope.cancel()
 
 

@@ -17,7 +17,7 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.mail_server import MailServer, open_mail_server
 from tests.people import new_direct, new_user
-from tests.server.http_world import Answer, Api, open_api, say
+from tests.server.http_world import Answer, Api, both_encodings, open_api, say
 
 NOBODYS = "A" * 43
 DEFAULTS = {
@@ -81,11 +81,11 @@ async def jobs(pool: Pool) -> list[tuple[str, str]]:
     return await pool.fetch("select task, key from jobs order by id")
 
 
-@pytest.mark.parametrize("form", ["json", "cbor"])
+@both_encodings
 async def test_address_is_put_shown_verified_and_taken_away(
-    pool: Pool, redis_url: str, alice: Credentials, form: str
+    pool: Pool, redis_url: str, alice: Credentials, encoding: str
 ) -> None:
-    async with open_api(pool, redis_url, form) as api:
+    async with open_api(pool, redis_url, encoding) as api:
         mine = api.of(alice.token)
         assert (await mine.get("/v1/email")).body == DEFAULTS
         wanted = {"wants_digest": True, "wants_device_notice": False, "digest_hour": 21, "zone": "Europe/Berlin"}

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import cbor2
 import msgspec
-import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -26,9 +25,8 @@ from store import notifiers as store
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from tests.people import TOKEN_LIFETIME_S, new_device, new_user
-from tests.server.http_world import CBOR, Answer, Api, open_api
+from tests.server.http_world import CBOR, Answer, Api, both_encodings, open_api
 
-both_forms = pytest.mark.parametrize("form", ["json", "cbor"])
 ALL = Offered(frozenset({"webhook", "email", "web_push", "apns", "fcm"}), "the public key")
 
 _KEY = ec.generate_private_key(ec.SECP256R1()).public_key()
@@ -48,19 +46,19 @@ SUBSCRIPTION = {
 
 
 @asynccontextmanager
-async def open_offering(pool: Pool, redis_url: str, offered: Offered, form: str) -> AsyncGenerator[Api, None]:
+async def open_offering(pool: Pool, redis_url: str, offered: Offered, encoding: str) -> AsyncGenerator[Api, None]:
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
         announcements = Announcements(pool, Writer(redis, pool).broadcast)
         app = create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, offered=offered)
-        yield Api(app, form)
+        yield Api(app, encoding)
         nursery.cancel_scope.cancel()
 
 
 async def put(api: Api, path: str, body: Any) -> Answer:
-    data = cbor2.dumps(body) if api.form == "cbor" else msgspec.json.encode(body)
-    content_type = CBOR if api.form == "cbor" else "application/json"
+    data = cbor2.dumps(body) if api.encoding == "cbor" else msgspec.json.encode(body)
+    content_type = CBOR if api.encoding == "cbor" else "application/json"
     return await api.request("PUT", path, data=data, headers={"Content-Type": content_type})
 
 
@@ -68,10 +66,10 @@ def path_of(notifier: bytes | str) -> str:
     return f"/v1/notifiers/{UUID(bytes=notifier) if isinstance(notifier, bytes) else notifier}"
 
 
-@both_forms
-async def test_from_adding_to_removing(pool: Pool, redis_url: str, form: str) -> None:
+@both_encodings
+async def test_from_adding_to_removing(pool: Pool, redis_url: str, encoding: str) -> None:
     bob = await new_user(pool, "bob")
-    async with open_offering(pool, redis_url, ALL, form) as anyone:
+    async with open_offering(pool, redis_url, ALL, encoding) as anyone:
         api = anyone.of(bob.token)
         assert (await api.get("/v1/notifiers")).body == {"notifiers": []}
         made = {}
@@ -161,10 +159,10 @@ def test_what_is_offered_is_what_there_are_keys_for() -> None:
     assert token.partition(",k=")[2] == offered.vapid_public_key
 
 
-@both_forms
-async def test_keys_are_told_to_who_is_logged_in(pool: Pool, redis_url: str, form: str) -> None:
+@both_encodings
+async def test_keys_are_told_to_who_is_logged_in(pool: Pool, redis_url: str, encoding: str) -> None:
     bob = await new_user(pool, "bob")
-    async with open_offering(pool, redis_url, ALL, form) as anyone:
+    async with open_offering(pool, redis_url, ALL, encoding) as anyone:
         answer = await anyone.of(bob.token).get("/v1/notifiers/keys")
         assert answer.body == {"kinds": sorted(ALL.kinds), "vapid_public_key": "the public key"}
         for method, path in (
@@ -210,10 +208,10 @@ WRONG: list[Any] = [
 ]
 
 
-@both_forms
-async def test_what_cannot_be_told_is_refused(pool: Pool, redis_url: str, form: str) -> None:
+@both_encodings
+async def test_what_cannot_be_told_is_refused(pool: Pool, redis_url: str, encoding: str) -> None:
     bob = await new_user(pool, "bob")
-    async with open_offering(pool, redis_url, ALL, form) as anyone:
+    async with open_offering(pool, redis_url, ALL, encoding) as anyone:
         api = anyone.of(bob.token)
         for body in WRONG:
             answer = await api.post("/v1/notifiers", body)
@@ -271,12 +269,12 @@ async def test_device_that_is_revoked_takes_its_notifier_along(pool: Pool, redis
         assert [each["device"] for each in listed] == [bob.device]
 
 
-@both_forms
-async def test_quiet_hours_are_set_shown_and_taken_away(pool: Pool, redis_url: str, form: str) -> None:
+@both_encodings
+async def test_quiet_hours_are_set_shown_and_taken_away(pool: Pool, redis_url: str, encoding: str) -> None:
     bob = await new_user(pool, "bob")
     none = {"from_minute": None, "until_minute": None, "zone": None}
     night = {"from_minute": 1380, "until_minute": 420, "zone": "Europe/Berlin"}
-    async with open_api(pool, redis_url, form) as anyone:
+    async with open_api(pool, redis_url, encoding) as anyone:
         api = anyone.of(bob.token)
         assert (await api.get("/v1/quiet-hours")).body == none
         assert (await put(api, "/v1/quiet-hours", night)).status == 204

@@ -11,7 +11,7 @@ from client.http import Credentials
 from store import conversations
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
-from tests.server.http_world import Api, open_api, say
+from tests.server.http_world import Api, both_encodings, open_api, say
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ async def change(api: Api, method: str, path: str, **body: object) -> tuple[int,
     return answer.status, answer.code if answer.status >= 400 else ""
 
 
-@pytest.mark.parametrize("form", ["json", "cbor"])
+@both_encodings
 async def test_contacts_are_put_listed_in_pages_and_deleted(
-    pool: Pool, redis_url: str, people: list[Credentials], form: str
+    pool: Pool, redis_url: str, people: list[Credentials], encoding: str
 ) -> None:
     alice, bob, carol = people
-    async with open_api(pool, redis_url, form) as api:
+    async with open_api(pool, redis_url, encoding) as api:
         mine = api.of(alice.token)
         for other in (bob, carol, bob):
             assert await put(mine, f"/v1/contacts/{text(other)}") == (204, "")

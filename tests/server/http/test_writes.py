@@ -21,9 +21,8 @@ from store import accounts, conversations, emails, notifiers
 from store.notifiers import WebhookTarget
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
-from tests.server.http_world import Api, open_api
+from tests.server.http_world import PASSWORD, Api, open_api
 
-PASSWORD: Final = "correct horse"
 MAIL: Final = {"wants_digest": True, "wants_device_notice": True, "digest_hour": 8, "zone": "UTC"}
 
 Write = tuple[dict[str, bytes | str], Any]

@@ -1,0 +1,275 @@
+"""Delivery times that a gateway measures: from a message's commit to the delivered mark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+import structlog
+import trio
+import trio.testing
+
+from protocol.codec import encode
+from protocol.frames import Frame, MarkDelivered, MarkRead, Message, Send, Sent, Tombstone
+from server.gateway import delivery_times
+from server.gateway.delivery_times import DeliveryTimes
+from store import analytics
+from store.analytics import Day
+from store.errors import Overloaded
+from store.latencies import DAY_US
+from store.postgres.pool import Pool
+from store.redis.entries import AddressedPush
+from tests.people import new_direct, new_user
+from tests.server.idle_device import IdleDevice
+from tests.server.node_world import RawClient, open_node, wait_for
+from tests.waiting import wait_until
+
+
+async def today_of(pool: Pool) -> Day:
+    today = await analytics.today(pool)
+    [found] = await analytics.days(pool, today, today)
+    return found
+
+
+def a_send(conversation: bytes, content: bytes = b"x") -> Send:
+    return Send(9, conversation, "text", content, None, None, uuid4().bytes)
+
+
+async def send(client: RawClient, conversation: bytes) -> Sent:
+    *_, reply = await client.ask(a_send(conversation))
+    assert isinstance(reply, Sent)
+    return reply
+
+
+@pytest.fixture
+def _every_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery_times, "SAMPLE", 1)
+    monkeypatch.setattr(delivery_times, "INTERVAL_S", 0.05)
+
+
+@pytest.mark.usefixtures("_every_message")
+@pytest.mark.parametrize("mark", [MarkDelivered, MarkRead])
+async def test_a_delivered_mark_says_how_long_the_delivery_took(
+    pool: Pool, redis_url: str, mark: Callable[..., Frame]
+) -> None:
+    """Between two nodes; no less than the device took its time, no more than all of it took."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    talk = await new_direct(pool, alice, bob)
+    async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
+        other = there.gateway._node.id
+        await wait_for(lambda: other in here.gateway._node.live_nodes(), what="they know each other")
+        async with here.open_websocket(alice.token) as writer, there.open_websocket(bob.token) as reader:
+            began = trio.current_time()
+            sent = await send(writer, talk)
+            await reader.find(Message)
+            await trio.sleep(0.06)
+            await reader.ask(mark(1, [(talk, sent.seq)]))
+            took_ms = (trio.current_time() - began) * 1000
+
+            async def is_measured() -> bool:
+                return (await today_of(pool)).delivery is not None
+
+            await wait_until(is_measured, "it has been written")
+    found = (await today_of(pool)).delivery
+    assert found is not None
+    assert found.samples == 1
+    assert 60 * 0.98 <= found.p50 == found.p99 <= took_ms * 1.1221 + 5
+
+
+@pytest.mark.usefixtures("_every_message")
+async def test_a_node_that_stops_writes_what_it_has_measured(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_times, "INTERVAL_S", 3600)
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    talk = await new_direct(pool, alice, bob)
+    async with (
+        open_node(pool.url, redis_url) as node,
+        node.open_websocket(alice.token) as writer,
+        node.open_websocket(bob.token) as reader,
+    ):
+        sent = await send(writer, talk)
+        await reader.find(Message)
+        await reader.ask(MarkDelivered(1, [(talk, sent.seq)]))
+        assert (await today_of(pool)).delivery is None
+        await writer.stream.aclose()
+        await reader.stream.aclose()
+        await wait_for(lambda: not node.gateway._connections, what="they are gone")
+        node.gateway._terminated.set()
+
+        async def is_measured() -> bool:
+            return (await today_of(pool)).delivery is not None
+
+        await wait_until(is_measured, "it has been written")
+
+
+@pytest.mark.usefixtures("_every_message")
+async def test_a_node_waits_for_no_mark_of_who_has_gone_or_answered(pool: Pool, redis_url: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    talk = await new_direct(pool, alice, bob)
+    async with open_node(pool.url, redis_url) as node:
+        times = node.gateway._delivery_times
+
+        def awaited() -> list[bytes]:
+            return [client.user for client in times._awaited]
+
+        async with node.open_websocket(alice.token) as writer, node.open_websocket(bob.token) as reader:
+            await send(writer, talk)
+            await reader.find(Message)
+            assert awaited() == [bob.user]
+            await send(reader, talk)
+            assert awaited() == [alice.user]
+        await wait_for(lambda: not node.gateway._connections, what="they are gone")
+        assert awaited() == []
+
+
+ALICE, BOB, TALK, OTHER = (letter * 16 for letter in (b"a", b"b", b"t", b"o"))
+
+
+NOW_US = 20_000 * DAY_US + DAY_US // 2
+
+
+AGO_US = 5_000_000
+
+
+class Measured:
+    """A sampler whose clock stands, and a message of Alice's from 5 s ago."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.times = DeliveryTimes(pool, lambda: NOW_US)
+
+    def push(self, device: IdleDevice, *, seq: int = 7, frame: bytes | None = None) -> None:
+        message = Message(TALK, seq, b"m" * 16, NOW_US - AGO_US, ALICE, "text", b"x", None, None)
+        self.times.pushed(
+            AddressedPush(TALK, seq, encode(message) if frame is None else frame, (device.user,)), [device]
+        )
+
+    @property
+    def counts(self) -> dict[tuple[int, int], int]:
+        return dict(self.times._counts)
+
+
+@pytest.fixture
+def measured(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Measured:
+    monkeypatch.setattr(delivery_times, "SAMPLE", 1)
+    return Measured(pool)
+
+
+def marks(measured: Measured, device: IdleDevice, *of: tuple[bytes, int]) -> dict[tuple[int, int], int]:
+    measured.times.marked(device, MarkDelivered(1, list(of)))
+    return measured.counts
+
+
+ONE = {(20_000, 74): 1}
+"""5 s, within 12 %: 10 ** (74 / 20) ms are 5,012."""
+
+
+async def test_the_first_mark_that_passes_a_message_is_what_counts(measured: Measured) -> None:
+    bob = IdleDevice(BOB)
+    measured.push(bob)
+    assert marks(measured, bob, (TALK, 6), (OTHER, 9)) == {}
+    assert marks(measured, bob, (OTHER, 9), (TALK, 8)) == ONE
+    assert marks(measured, bob, (TALK, 9)) == ONE
+
+
+async def test_a_delivery_that_takes_long_is_not_forgotten_for_the_next_one(measured: Measured) -> None:
+    """Else only quick ones would count."""
+    bob = IdleDevice(BOB)
+    measured.push(bob)
+    measured.push(bob, seq=8)
+    assert marks(measured, bob, (TALK, 7)) == ONE
+
+
+async def test_who_connected_after_the_message_had_no_delivery_to_wait_for(measured: Measured) -> None:
+    late, early = IdleDevice(BOB, since_s=4), IdleDevice(BOB, since_s=6)
+    measured.push(late)
+    assert marks(measured, late, (TALK, 7)) == {}
+    measured.push(early)
+    assert marks(measured, early, (TALK, 7)) == ONE
+
+
+async def test_who_went_before_the_mark_does_not_count(measured: Measured) -> None:
+    bob = IdleDevice(BOB)
+    measured.push(bob)
+    measured.times.left(bob)
+    assert marks(measured, bob, (TALK, 7)) == {}
+    measured.times.left(bob)
+
+
+async def test_who_has_answered_need_not_mark_and_does_not_count(measured: Measured) -> None:
+    bob = IdleDevice(BOB)
+    measured.push(bob)
+    measured.times.sent(bob, OTHER)
+    assert list(measured.times._awaited) == [bob]
+    measured.times.sent(bob, TALK)
+    assert marks(measured, bob, (TALK, 9)) == {}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        encode(Tombstone(TALK, 7, b"m" * 16, NOW_US - AGO_US, ALICE)),
+        encode(Message(TALK, 7, b"m" * 16, NOW_US - AGO_US, BOB, "text", b"x", None, None)),
+        b"\xa1\x00\x18\xc8",
+        b"\xa1\x00\x18\x80",
+        b"\xff",
+    ],
+    ids=["a tombstone", "their own", "of a later release", "without its fields", "no frame"],
+)
+async def test_what_is_no_message_for_them_is_not_waited_for(measured: Measured, frame: bytes) -> None:
+    bob = IdleDevice(BOB)
+    measured.push(bob, frame=frame)
+    assert marks(measured, bob, (TALK, 7)) == {}
+
+
+async def test_a_device_that_lags_and_a_push_to_nobody_are_not_waited_for(measured: Measured) -> None:
+    bob = IdleDevice(BOB)
+    bob.outbox.is_lagging = True
+    measured.push(bob)
+    measured.times.pushed(AddressedPush(TALK, 7, b"", ()), [])
+    assert not measured.times._awaited
+    bob.outbox.is_lagging = False
+
+
+async def test_marks_that_never_come_are_not_waited_for_without_end(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_times, "MAX_AWAITED", 2)
+    devices = [IdleDevice(BOB) for _ in range(3)]
+    for device in devices:
+        measured.push(device)
+    assert list(measured.times._awaited) == devices[:2]
+    measured.times._now_us = lambda: NOW_US + 3_600_000_000
+    measured.times._forget_lost()
+    assert not measured.times._awaited
+
+
+async def test_one_message_of_sixteen_is_looked_at(pool: Pool) -> None:
+    measured = Measured(pool)
+    for seq in range(1, 16 * 4 + 1):
+        bob = IdleDevice(BOB)
+        measured.push(bob, seq=seq)
+        marks(measured, bob, (TALK, seq))
+    assert measured.counts == {(20_000, 74): 4}
+
+
+async def test_samples_that_could_not_be_written_are_lost_and_logged(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether Postgres has them nobody knows; if it was not even asked, they are kept."""
+    bob = IdleDevice(BOB)
+    measured.push(bob)
+    marks(measured, bob, (TALK, 7))
+
+    async def overloaded(*_: object) -> None:
+        raise Overloaded("the Postgres pool", 1)
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr(delivery_times, "add_latencies", overloaded)
+        await measured.times.flush()
+    assert ([line["event"] for line in logs], measured.counts) == (["latencies_wait"], ONE)
+    measured.times._pool = Pool("postgresql://nobody@127.0.0.1:1/none", 2)
+    with structlog.testing.capture_logs() as logs:
+        await measured.times.flush()
+    assert ([line["event"] for line in logs], measured.counts) == (["latencies_lost"], {})

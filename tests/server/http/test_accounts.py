@@ -1,0 +1,126 @@
+"""Registering, logging in, tokens and devices over HTTP, and who is refused."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import trio
+import trio.testing
+
+from store.postgres.pool import Pool
+from tests.people import new_device, new_direct, new_user
+from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api
+
+
+@both_encodings
+async def test_who_asks_without_a_good_token_is_unauthenticated(pool: Pool, redis_url: str, encoding: str) -> None:
+    """On every route that is somebody's; before the body or the query is looked at, and with nothing told of either."""
+    alice = await new_user(pool, "alice")
+    conversation = UUID(bytes=await new_direct(pool, alice, await new_user(pool, "bob")))
+    revoked = await new_device(pool, alice.user)
+    await pool.fetch("update devices set revoked = now() where id = %s", (UUID(bytes=revoked.device),))
+    async with open_api(pool, redis_url, encoding) as api:
+        for header in (
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer x",
+            f"Basic {alice.token}",
+            alice.token,
+            f"Bearer {alice.token} x",
+            "Bearer \xff\xe9",
+            "Bearer " + "x" * 5000,
+        ):
+            headers = {"Authorization": header} if header else {}
+            for method, path in (
+                ("GET", "/v1/users/bob"),
+                ("GET", "/v1/conversations?limit=none"),
+                ("POST", "/v1/conversations"),
+                ("GET", f"/v1/conversations/{conversation}"),
+                ("GET", f"/v1/conversations/{conversation}/messages?cursor=x"),
+            ):
+                answer = await api.request(method, path, headers=headers)
+                assert (answer.status, answer.code) == (401, "unauthenticated"), (header, method, path)
+
+
+@both_encodings
+async def test_names_and_passwords(pool: Pool, redis_url: str, encoding: str) -> None:
+    async with open_api(pool, redis_url, encoding) as api:
+        assert (await api.post("/v1/users", REGISTER)).status == 201
+        taken = await api.post("/v1/users", REGISTER | {"password": "another one"})
+        assert (taken.status, taken.code) == (409, "username_taken")
+        for name, password in (
+            ("carol", "wrong"),
+            ("carol", ""),
+            ("nobody", PASSWORD),
+            ("", PASSWORD),
+            ("a\0b", PASSWORD),
+            ("Carol", PASSWORD),
+            ("x" * 10_000, PASSWORD),
+            ("carol", "x" * 10_000),
+            ("carol", "a\0"),
+        ):
+            wrong = await api.post("/v1/devices", {"username": name, "password": password, "name": "Phone"})
+            assert (wrong.status, wrong.code) == (401, "wrong_credentials"), name
+        assert await pool.fetch("select count(*) from devices") == [(0,)]
+
+
+async def test_names_are_unique_whoever_is_first(pool: Pool, redis_url: str) -> None:
+    async with open_api(pool, redis_url) as api:
+        statuses: list[int] = []
+
+        async def register() -> None:
+            statuses.append((await api.post("/v1/users", REGISTER)).status)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(register)
+        assert sorted(statuses) == [201, 409, 409, 409, 409]
+
+
+async def test_a_name_that_nobody_has_is_unknown(pool: Pool, redis_url: str) -> None:
+    async with open_api(pool, redis_url) as api:
+        mine = api.of((await new_user(pool, "alice")).token)
+        for name in ("nobody", "a%00b", "%00", "%ff", "%ed%a0%80", "a%20b", "x" * 3000, "Alice", "%E2%80%AE"):
+            answer = await mine.get(f"/v1/users/{name}")
+            assert (answer.status, answer.code) == (404, "unknown_user"), name
+
+
+@both_encodings
+async def test_devices_are_listed_refreshed_and_revoked(pool: Pool, redis_url: str, encoding: str) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    tablet = await new_device(pool, alice.user, "Tablet")
+    async with open_api(pool, redis_url, encoding) as api:
+        mine, others = api.of(alice.token), api.of(bob.token)
+        listed = await mine.get("/v1/devices")
+        assert listed.status == 200
+        assert [(each["device"], each["name"]) for each in listed.body["devices"]] == [
+            (tablet.device, "Tablet"),
+            (alice.device, "test"),
+        ]
+        assert all(each["created"] < each["expires"] for each in listed.body["devices"])
+
+        fresh = await mine.post("/v1/tokens", {})
+        assert fresh.status == 201
+        assert fresh.body["expires"] > listed.body["devices"][1]["expires"]
+        for token in (fresh.body["token"], alice.token):
+            assert (await api.of(token).get("/v1/devices")).status == 200
+
+        path = f"/v1/devices/{UUID(bytes=tablet.device)}"
+        for who, where in ((others, path), (mine, f"/v1/devices/{uuid4()}")):
+            refused = await who.request("DELETE", where)
+            assert (refused.status, refused.code) == (404, "unknown_device")
+        for _ in range(2):
+            response = await api.app.test_client().open(
+                path, method="DELETE", headers={"Authorization": f"Bearer {alice.token}"}
+            )
+            assert (response.status_code, await response.get_data()) == (204, b"")
+        assert [each["device"] for each in (await mine.get("/v1/devices")).body["devices"]] == [alice.device]
+        revoked = await api.of(tablet.token).get("/v1/devices")
+        assert (revoked.status, revoked.code) == (401, "device_revoked")
+        await pool.fetch(
+            "update devices set expires = now(), former_expires = now() where id = %s", (UUID(bytes=alice.device),)
+        )
+        for token in (fresh.body["token"], alice.token):
+            expired = await api.of(token).post("/v1/tokens", {})
+            assert (expired.status, expired.code) == (401, "token_expired")
