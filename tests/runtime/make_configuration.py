@@ -18,7 +18,7 @@ from runtime.config import Config
 CONFIGURATION = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 BEGIN: Final = "| variable | default | meaning |\n|---|---|---|\n"
-"""The first lines of the table; its last line is the last one that begins with a bar."""
+"""The header of the table. The table ends at the first line that does not begin with a bar."""
 
 
 def page() -> str:
