@@ -127,7 +127,7 @@ async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> 
 
 
 async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, role: Role) -> ParticipantsChange:
-    """Make a participant an administrator, or an ordinary member.
+    """Set a participant's role: 'admin' or 'member'.
 
     :raises NotAParticipant, NotAnAdministrator, UnknownUser: as for `remove`.
     :raises LastAdministrator: if no administrator would be left.
