@@ -857,8 +857,8 @@ create table migrations (
 -- administrator.
 -- may_change(p_conversation uuid, p_user uuid) returns boolean
 
--- Looks at conversations in which messages may have expired, those that have waited longest first, and moves the floors
--- of those in which some have.
+-- Looks at conversations in which messages may have expired, those that have waited longest first, and moves their
+-- floors past the expired messages.
 -- move_floors(p_days double precision, p_archives boolean, p_limit integer, out looked_at integer, out moved integer)
 --     returns record
 

@@ -1,14 +1,14 @@
 -- name: add_user
--- A new user; a taken name violates users_username.
+-- Adds a user; a taken name violates users_username.
 insert into users (id, username, password_hash) values (%(user)s::uuid, %(username)s, %(password_hash)s);
 
 -- name: user_by_name
--- Who logs in or is looked up.
+-- The user of a name, for a login or a look-up.
 select id, username, password_hash from users where username = %(username)s;
 
 -- name: add_device
--- A device with its token; the token itself is not kept. If it is not the user's first, a mail tells of it, if that is
--- wanted.
+-- Adds a device with the hash of its token; the token itself is not stored. If it is not the user's first device, a
+-- mail tells of it, unless the user does not want that.
 with made as (
     insert into devices (id, user_id, name, token_hash, expires)
     values (%(device)s::uuid, %(user)s::uuid, %(name)s, %(token_hash)s,
@@ -17,14 +17,14 @@ with made as (
 ), told as (
     select enqueue('new_device', jsonb_build_object('user', made.user_id, 'device', made.id))
     from made join emails e on e.user_id = made.user_id
-    -- This reads as of before the new one.
+    -- This reads the table as it was before the new device.
     where e.verified is not null and e.wants_device_notice
       and exists (select from devices d where d.user_id = made.user_id)
 )
 select (extract(epoch from made.expires) * 1000000)::bigint from made left join told on true;
 
 -- name: device_by_token
--- Who connects or asks, and until when the token is good; the time goes into the welcome.
+-- The device of a token, until when the token is good, and the time for the welcome.
 select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigint,
        (extract(epoch from d.expires) * 1000000)::bigint, (d.revoked is not null)::int::bigint
 from devices d where d.token_hash = %(token_hash)s
@@ -34,7 +34,7 @@ select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigin
 from devices d where d.former_token_hash = %(token_hash)s;
 
 -- name: refresh_token
--- Another token for a device. The one that was presented stays good for a while, but no longer than it would have been.
+-- Gives a device a new token. The token that was presented stays good for a while, but no longer than before.
 update devices d
 set token_hash = %(new_hash)s, expires = clock_timestamp() + make_interval(secs => %(lifetime_s)s),
     former_token_hash = %(token_hash)s,
@@ -52,7 +52,7 @@ from devices d where d.user_id = %(user)s::uuid and d.revoked is null and d.expi
 order by d.created desc, d.id;
 
 -- name: revoke_device
--- A device's token is void, and what told it of notices is gone. No row: the user has no such device.
+-- Revokes the token of a device and deletes its notifiers. No row: the user has no such device.
 with gone as (
     delete from notifiers where device_id = %(device)s::uuid and user_id = %(user)s::uuid
 )
@@ -61,12 +61,12 @@ where id = %(device)s::uuid and user_id = %(user)s::uuid
 returning id;
 
 -- name: revoked_since
--- Who is to be cut off.
+-- The devices whose connections are to be closed.
 select d.user_id, d.id from devices d where d.revoked between now() - make_interval(secs => %(ago_s)s) and 'infinity';
 
 -- name: forget_tokens
--- Devices whose tokens ended so long ago that nobody has to be told why any more: a batch of them, without what a token
--- could be told by, and without their names. One row: how many.
+-- Removes the hashes of tokens that ended more than the given days ago, and the names of their devices, a batch at a
+-- time: no device needs to be told the reason after that. One row: how many.
 with ended as (
     select d.id from devices d
     where d.token_hash is not null and least(d.expires, d.revoked) < now() - make_interval(days => %(days)s)
@@ -79,7 +79,7 @@ with ended as (
 select count(*) from gone;
 
 -- name: forget_former_tokens
--- The tokens before a refresh, once they ended as long ago: a batch of them. One row: how many.
+-- Removes the hashes of the tokens before a refresh, as long after their end, a batch at a time. One row: how many.
 with ended as (
     select d.id from devices d where d.former_expires < now() - make_interval(days => %(days)s)
     order by d.former_expires limit %(limit)s for update skip locked

@@ -1,10 +1,10 @@
 -- name: today
--- The day that it is, in UTC.
+-- The date in UTC.
 select (now() at time zone 'UTC')::date;
 
 -- name: unclosed
--- The first day that is not closed yet, if it was over an hour ago; if none was ever closed, the day of the first user. One
--- row: that day, or null if there is none to close, and today.
+-- The first day that is not closed, if it ended more than grace_s seconds ago; if no day was closed, the day of the
+-- first user. One row: that day or null, and today.
 with today as (
     select (now() at time zone 'UTC')::date as day
 ), first as (
@@ -17,10 +17,9 @@ select case when (f.day + 1)::timestamp at time zone 'UTC' + make_interval(secs 
 from first f, today t;
 
 -- name: count_day
--- The figures of one day, from the tables as far as they are still there. Run again it finds the same; a figure never
--- becomes less than it was: what has been removed since counts. Users are counted by when they came, whatever the order
--- of commits. Messages are counted where the outbox is decided (decide in outbox.sql): here it is only said that there is a
--- figure.
+-- Counts the figures of one day, from rows that are still there. It may run again: a figure never decreases, so rows
+-- that were removed since still count. Users count by their creation time. Messages are counted with the outbox (decide
+-- in outbox.sql); this only makes their row.
 with span as (
     select %(day)s::date as day, %(day)s::date::timestamp at time zone 'UTC' as begins,
            (%(day)s::date + 1)::timestamp at time zone 'UTC' as ends
@@ -34,17 +33,17 @@ with span as (
     select 'messages', 0
 )
 insert into analytics (day, metric, value)
--- In key order, as all who write here: nobody waits in a circle.
+-- In key order, like all writers of this table, so that they never wait for each other in a circle.
 select s.day, f.metric, f.value from found f, span s order by f.metric
 on conflict (day, metric) do update set value = greatest(analytics.value, excluded.value);
 
 -- name: close_day
--- Nothing more is to be done about days up to this one.
+-- Notes that the days up to this one need no further work.
 insert into progress (task, upto) values ('analytics', (%(day)s::date + 1)::timestamp at time zone 'UTC')
 on conflict (task) do update set upto = greatest(progress.upto, excluded.upto);
 
 -- name: note_storage
--- How many bytes the tables and the indexes have now, those about messages and the others; the last look of a day counts.
+-- Notes the bytes of tables and indexes, those of messages apart; the last look of a day counts.
 with relation as (
     select c.relname in ('messages', 'sends', 'outbox', 'revisions', 'hidden', 'attachments') as is_of_messages,
            pg_table_size(c.oid) as table_bytes, pg_indexes_size(c.oid) as index_bytes
@@ -66,17 +65,17 @@ order by m.metric
 on conflict (day, metric) do update set value = excluded.value;
 
 -- name: has_objects
--- Whether the object store has been looked at today.
+-- Whether the size of the object store was noted today.
 select exists (select from analytics where day = (now() at time zone 'UTC')::date and metric = 'bytes_objects');
 
 -- name: note_objects
--- How many bytes the object store has now.
+-- Notes the bytes in the object store.
 insert into analytics (day, metric, value)
 values ((now() at time zone 'UTC')::date, 'bytes_objects', %(bytes)s)
 on conflict (day, metric) do update set value = excluded.value;
 
 -- name: forget_activity
--- Some of who was active on days that are long over and have been counted; how many rows.
+-- Deletes rows of activity of days that ended long ago and were counted, a batch at a time. One row: how many.
 with old as (
     select a.day, a.user_id from activity a
     where a.day < (now() at time zone 'UTC')::date - %(days)s::int
@@ -88,15 +87,16 @@ with old as (
 select count(*) from gone;
 
 -- name: figures
--- What is known of some days.
+-- The figures of some days.
 select a.day, a.metric, a.value from analytics a where a.day between %(first)s and %(last)s;
 
 -- name: latencies
--- How long deliveries took on some days.
+-- The latencies of deliveries on some days.
 select l.day, l.bucket, l.count from latencies l where l.day between %(first)s and %(last)s;
 
 -- name: add_latencies
--- Samples that a gateway has gathered. In key order, so that two gateways do not wait for each other in a circle.
+-- Adds the samples that a gateway has gathered. In key order, so that two gateways never wait for each other in a
+-- circle.
 insert into latencies (day, bucket, count)
 select date '1970-01-01' + g.day::int, g.bucket, g.count
 from unnest(%(days)s, %(buckets)s, %(counts)s) as g(day, bucket, count)

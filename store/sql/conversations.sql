@@ -9,20 +9,20 @@ select outcome, refused, wait_s
 from add_group(%(conversation)s::uuid, %(name)s::text, %(users)s::uuid[], %(admin)s::uuid, %(starts)s::int);
 
 -- name: page
--- Which conversations of a user come next, or requests, the latest message first: no more of them are looked at closely.
+-- The next conversations of a user, or requests, the latest message first. `entries` looks only at these closely.
 select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.private_delivered_seq, me.asked_by,
        me.own_lifetime_s, me.own_marked, me.muted_until, me.own_revision, me as participant, false as has_former,
        null::pg_snapshot as base, null::pg_snapshot as marks, null::bigint as size
 from participants me
--- The limit has each looked up: where few conversations are stored, they would be read from end to end.
+-- The limit makes Postgres look up each by its key. Without it, a plan made for few conversations reads them all.
 cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
 where me.user_id = %(user)s and (me.asked_by is not null) = %(is_request)s
   and ((extract(epoch from c.active_at) * 1000000)::bigint, c.id) < (%(before)s, %(before_id)s)
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc limit %(limit)s
 
 -- name: chosen
--- Those of some conversations in which a user takes part. base: of those participants alone who have changed since a snapshot,
--- or whose marks have moved since another one; null: of all.
+-- Those of some conversations in which a user takes part. base: only participants who have changed since this snapshot,
+-- or whose marks have moved since the snapshot in marks; null: all.
 select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.private_delivered_seq, me.asked_by,
        me.own_lifetime_s, me.own_marked, me.muted_until, me.own_revision, me as participant, chosen.base is null as has_former,
        chosen.base::pg_snapshot, %(marks)s::pg_snapshot as marks, null::bigint as size
@@ -40,8 +40,9 @@ from participants me
 where me.conversation_id = %(conversation)s and me.user_id = any(%(users)s)
 
 -- name: entries
--- What a user sees of each conversation in `page`: participants, former stays, last message, unread count. Where more than
--- %(most)s take part, of the participants the user alone, and how many they are. An actor who is the user: there is none.
+-- A row for each conversation in `page`, as its user sees it: participants, former stays, last message, unread count.
+-- If more than %(most)s users take part: only the user and the number of participants. An actor who is the user means
+-- that there is no other.
 select me.user_id, c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        floor_of(c, me.participant) + 1, c.last_seq,
        unread_count(c, me.participant),
@@ -64,14 +65,14 @@ join conversations c on c.id = me.conversation_id
 cross join lateral (
     select coalesce(me.size, (select count(*) from shown_participants n where n.conversation_id = me.conversation_id)) as size
 ) taking
--- Whom the user blocks is shown without a display name.
+-- A user whom this user blocks is shown without a display name.
 cross join lateral (
     select array(select b.contact_id from contacts b where b.user_id = me.user_id and b.is_blocked) as users
 ) blocked
 cross join lateral (
     select array_agg(p.user_id) as users, array_agg(p.profile_revision::bigint) as revisions,
            array_agg(p.username) as usernames,
-           -- Of two for ever: a seq of their own is nobody else's affair.
+           -- A direct conversation has both users from the beginning; an own floor of one is not shown to the other.
            array_agg(case when c.kind = 'direct' then 0 else p.joined_seq end) as joined, array_agg(p.since_seq) as since,
            array_agg(case when p.user_id = me.user_id then greatest(p.delivered_seq, me.private_delivered_seq)
                           else p.delivered_seq end) as delivered,
@@ -96,8 +97,8 @@ cross join lateral (
     ) p
 ) who
 cross join lateral (
-    -- With the whole list of participants: others' stays that have ended, where they concern what the user may read, or ended
-    -- while the user took part.
+    -- With the whole list of participants: stays of others that have ended, if they hold messages that the user may
+    -- read, or ended while the user took part.
     select array_agg(f.user_id) as users, array_agg(case when f.are_shown then f.delivered_seq else -1 end) as delivered,
            array_agg(case when f.are_shown then f.read_seq else -1 end) as read, array_agg(f.since_seq) as since,
            array_agg(coalesce(f.removed_by, f.user_id)) as actors, array_agg(f.left_seq) as left_seqs
@@ -112,10 +113,10 @@ left join lateral readable_messages(c, me.participant) m on m.seq = c.last_seq
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc
 
 -- name: version
--- A digest of when everything that the list shows was written last, and of who is in it: it changes with each commit that
--- changes the list. Two sums of 64 bits and a number: that two states have the same is as unlikely as a forged signature.
--- Marks that only go up are told apart by their sum. Where more than %(most)s take part, nothing of the others is shown but
--- how many they are, which moves c.changed.
+-- A digest of all that the list shows and of the conversations in it: each commit that changes the list changes it. Two
+-- sums of 64 bits and a count: two states with the same digest are as unlikely as a forged signature. Marks that only
+-- go up are told apart by their sum. If more than %(most)s users take part, the list shows only how many, and a change
+-- of that moves c.changed.
 select bit_xor(who.one # hash_record_extended(row(c.id, c.changed, me.changed, me.own_changed, me.own_marked, me.own_shown), 1)),
        bit_xor(who.other # hash_record_extended(row(c.id, c.changed, me.changed, me.own_changed, me.own_marked, me.own_shown), 2)),
        sum(who.size)::bigint,
@@ -135,8 +136,8 @@ cross join lateral (
 where me.user_id = %(user)s
 
 -- name: participants
--- A page of those who take part in a conversation, by their ids; no row if the user takes no part in it, or there is nobody
--- else. Marks are shown where not too many take part (else -1), and to the user their own.
+-- A page of the participants of a conversation, by their ids. No row: the user takes no part, or the page is empty.
+-- Marks are -1 if more than %(most)s users take part; the user's own are always there.
 select p.user_id, u.profile_revision::bigint, u.username, case when c.kind = 'direct' then 0 else p.joined_seq end, p.since_seq,
        case when p.user_id = me.user_id then greatest(p.delivered_seq, me.private_delivered_seq)
             when taking.size <= %(most)s then p.delivered_seq else -1 end,
@@ -162,8 +163,7 @@ where me.conversation_id = %(conversation)s and me.user_id = %(user)s
 order by p.user_id
 
 -- name: participant
--- Somebody who takes part in a conversation, as the others see them, who see no marks and no display name where too many
--- take part.
+-- A participant as the others see them: without marks (-1) and display name if more than %(most)s users take part.
 select p.user_id, u.profile_revision::bigint, u.username, case when c.kind = 'direct' then 0 else p.joined_seq end, p.since_seq,
        case when taking.size <= %(most)s then p.delivered_seq else -1 end,
        case when taking.size <= %(most)s then p.read_seq else -1 end,
@@ -179,9 +179,9 @@ cross join lateral (
 where p.conversation_id = %(conversation)s and p.user_id = %(user)s
 
 -- name: participant_count
--- How many take part in a conversation, as they are shown.
+-- The number of participants of a conversation, as it is shown.
 select count(*) from shown_participants p where p.conversation_id = %(conversation)s::uuid;
 
 -- name: participants_versions
--- The version of the list of participants, of some conversations.
+-- The versions of the lists of participants of some conversations.
 select c.id, c.participants_version from conversations c where c.id = any(%(conversations)s::uuid[]);

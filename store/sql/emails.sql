@@ -1,5 +1,5 @@
 -- name: of
--- A user's address, and what is wanted there.
+-- The address of a user, and the mails that the user wants.
 select e.address, e.verified is not null, e.wants_digest, e.wants_device_notice, e.digest_hour, e.zone
 from emails e where e.user_id = %(user)s::uuid;
 
@@ -10,7 +10,7 @@ select outcome, wait_s from put_email(
     %(lifetime_s)s::float8, %(window_s)s::float8, %(most)s::int, %(most_others)s::int);
 
 -- name: remove
--- No address any more: its tokens find nothing. How many mails were asked for stays known.
+-- Removes the address of a user: its tokens find nothing. The row stays, with the number of mails that were asked for.
 update emails e
 set address = null, verified = null, next_digest = null, last_digest = null, seed = null, verification_hash = null,
     verification_expires = null, unsubscribe_hash = null
@@ -21,18 +21,18 @@ where e.user_id = %(user)s::uuid;
 select outcome from verify_email(%(token_hash)s);
 
 -- name: unsubscribe
--- No more digests. No row: nobody has this token.
+-- Ends the digests of a user. No row: the token is unknown.
 update emails e set wants_digest = false, next_digest = null
 where e.unsubscribe_hash = %(token_hash)s returning 1;
 
 -- name: verification
--- What the mail that asks whether an address is its user's needs; no row: nobody asks any more.
+-- The fields of a mail that asks the user to verify the address. No row: it is not wanted by now.
 select e.address, mail_token(e.seed, 'verify') from emails e
 where e.user_id = %(user)s::uuid and e.verified is null and e.verification_expires > clock_timestamp();
 
 -- name: device_notice
--- What the notice of a new device needs; no row: it is not wanted. A device that was revoked meanwhile is told of all the
--- same: whoever logged in with it may have done that.
+-- The fields of a mail about a new device. No row: it is not wanted. It is sent also if the device was revoked
+-- meanwhile: an intruder may have revoked it.
 select e.address, u.username, d.name, to_char(d.created at time zone e.zone, 'YYYY-MM-DD HH24:MI'), e.zone
 from emails e
 join users u on u.id = e.user_id
@@ -40,8 +40,8 @@ join devices d on d.user_id = e.user_id and d.id = %(device)s::uuid
 where e.user_id = %(user)s::uuid and e.verified is not null and e.wants_device_notice;
 
 -- name: ask_digests
--- Digests that are due become jobs, if there is something to tell and it is not hours later; each is due again a day
--- after. Two numbers: how many were looked at, and how many became jobs.
+-- Enqueues the digests that are due, if the user has unread messages and it is not hours late; each is due again a day
+-- later. One row: how many users were looked at, and how many jobs were enqueued.
 with due as (
     select e.user_id, e.next_digest, e.digest_hour, e.zone from emails e
     where e.next_digest <= clock_timestamp() order by e.next_digest limit %(limit)s for update skip locked
@@ -56,12 +56,12 @@ with due as (
 select (select count(*) from due), (select count(*) from asked);
 
 -- name: digest
--- What a digest needs; no row: it is not wanted, or there was one just now, or there is nothing to tell.
+-- The fields of a digest. No row: it is not wanted, or there was one recently, or the user has no unread messages.
 select e.address, u.username, mail_token(e.seed, 'unsubscribe'), n.unread, n.conversations
 from emails e join users u on u.id = e.user_id cross join lateral unread_of(e.user_id) n
 where e.user_id = %(user)s::uuid and e.verified is not null and e.wants_digest and n.unread > 0
   and coalesce(e.last_digest, '-infinity') < clock_timestamp() - make_interval(secs => %(apart_s)s);
 
 -- name: digest_sent
--- There was a digest just now.
+-- Notes that a digest was sent.
 update emails e set last_digest = clock_timestamp() where e.user_id = %(user)s::uuid and e.address = %(address)s;

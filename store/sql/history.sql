@@ -3,5 +3,5 @@
 select changed_table, changed_rows from begin_history();
 
 -- name: current
--- Which history this is; see history_id() in functions/.
+-- The id of this history; see history_id() in functions/.
 select history_id();

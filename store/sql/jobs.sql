@@ -1,13 +1,13 @@
 -- name: enqueue
--- Enqueue one under a key. In the row: its id, and whether it is to go to Redis now; then, should that not come about,
--- it is due again after the lease.
+-- Enqueues a job under a key. The row: its id, and whether the caller is to hand it to Redis. If that fails, the job is
+-- due again after the lease.
 select e.id, e.is_handed
 from enqueue_at_once(%(task)s, %(payload)s::jsonb, %(key)s, %(delay_s)s::float8, %(max_wait_s)s::float8, %(priority)s,
                      %(lease_s)s::float8) e;
 
 -- name: enqueue_plain
--- Enqueue several of one task without a key: one insert. Their ids, in the order given. With a lease (ms) they count as
--- handed to Redis, and are due again after it.
+-- Enqueues several jobs of one task without a key, in one insert. Returns their ids in the order given. With a lease
+-- (ms) they count as handed to Redis, and are due again after it.
 insert into jobs (task, payload, due, is_handed, priority)
 select %(task)s, p.payload::jsonb, clock_timestamp() + coalesce(%(lease_ms)s, %(delay_ms)s) * interval '1 ms',
        %(lease_ms)s is not null, %(priority)s
@@ -16,8 +16,8 @@ order by p.n
 returning id;
 
 -- name: relay
--- Jobs that are due, to be handed to Redis: of each task and priority as many as there is room for. Each is due again
--- after the lease, should it give no sign of life. Paused tasks stay where they are.
+-- Takes due jobs to hand to Redis: for each task and priority as many as there is room for. Each is due again after the
+-- lease, unless a worker claims it. Jobs of paused tasks stay.
 with room as (
     select r.task, r.priority, r.room from unnest(%(tasks)s, %(priorities)s, %(rooms)s) as r(task, priority, room)
     where not exists (select from paused_tasks p where p.task = r.task)
@@ -29,21 +29,21 @@ with room as (
         order by due limit r.room for update skip locked
     ) j
 )
--- As an array: else a plan expects far more of them, and reads all jobs that wait.
+-- As an array: without it, Postgres expects far more rows and reads all waiting jobs.
 update jobs j set is_handed = true, due = clock_timestamp() + %(lease_ms)s * interval '1 ms'
 from found where j.id = found.id and j.id = any(array(select f.id from found f))
 returning j.id, j.task, j.priority::bigint, (extract(epoch from clock_timestamp() - found.due) * 1000)::bigint;
 
 -- name: release
--- Redis did not take these: they are due at once. Locked in the order of their numbers, as everywhere.
+-- Redis did not take these jobs: they are due now. Locked in the order of their ids, as everywhere.
 with back as (
     select id from jobs where id = any(%(ids)s) and is_handed and claimed_until is null order by id for update
 )
 update jobs j set is_handed = false, due = clock_timestamp() from back where j.id = back.id;
 
 -- name: release_all
--- Redis has forgotten what it had: whatever was handed to it and does not run is due at once; what runs, as soon as its
--- worker gives no sign of life, since there is no entry that could be taken over.
+-- Redis has lost its entries: jobs that were handed to it and do not run are due now. A running job is due when its
+-- claim ends, since no entry is left for another worker to take over.
 with back as (
     select id, coalesce(claimed_until, '-infinity') >= clock_timestamp() as runs
     from jobs where is_handed order by id for update
@@ -53,8 +53,8 @@ set is_handed = back.runs, due = case when back.runs then least(j.due, j.claimed
 from back where j.id = back.id;
 
 -- name: shorten_leases
--- Postgres' clock went back: what would be due, or free, only once it has caught up is so when it would have been. What
--- runs keeps its worker, if that gives a sign of life. Changes nothing if done twice.
+-- Postgres' clock went back: corrects the times of jobs that would otherwise be due, or free, too late. A running job
+-- stays with its worker while that beats. Running it twice changes nothing.
 with late as (
     select id, coalesce(claimed_until, '-infinity') >= clock_timestamp() as runs, clock_timestamp() as now,
            clock_timestamp() + make_interval(secs => %(claim_s)s) as free
@@ -74,7 +74,7 @@ set created = least(j.created, late.now),
 from late where j.id = late.id;
 
 -- name: next_due
--- Postgres' time, and when the next job of these tasks is due, in ms since 1970.
+-- The time of Postgres, and when the next job of these tasks is due, in ms since 1970.
 select (extract(epoch from clock_timestamp()) * 1000)::bigint, (
     select (extract(epoch from min(d.due)) * 1000)::bigint
     from unnest(%(tasks)s) as t(task) cross join generate_series(0, 2) as p(priority) cross join lateral (
@@ -85,27 +85,26 @@ select (extract(epoch from clock_timestamp()) * 1000)::bigint, (
     where not exists (select from paused_tasks x where x.task = t.task));
 
 -- name: claim
--- A worker begins to run these. A row for each: 'claimed', or why not; see the function.
--- What is written need not be on disk: lost, the job is claimed by nobody, and runs once more.
+-- A worker begins to run jobs. A row for each; see claim_jobs() in functions/.
 select c.* from claim_jobs(%(ids)s, %(worker)s, %(claim_ms)s) c;
 
 -- name: beat
--- These still run here. A row for each that is still this worker's: whether it is to be stopped.
+-- A worker says which jobs it still runs; see beat_jobs() in functions/.
 select b.* from beat_jobs(%(ids)s, %(worker)s, %(claim_ms)s) b;
 
 -- name: settle
--- Runs have ended; see the function.
+-- See settle_jobs() in functions/.
 select settle_jobs(%(ids)s, %(versions)s, %(outcomes)s, %(delays_ms)s, %(reasons)s, %(tracebacks)s, %(worker)s);
 
 -- name: add_dead_volatile
--- A job that was in Redis alone is dead. Once more changes nothing.
+-- Keeps a volatile job as dead, which was in Redis alone. A repeat changes nothing.
 insert into dead_jobs (id, task, payload, priority, attempts, reason, traceback, volatile_id)
 values (nextval('jobs_id_seq'), %(task)s, %(payload)s::jsonb, %(priority)s, %(attempts)s, %(reason)s, %(traceback)s,
         %(volatile_id)s)
 on conflict (volatile_id) do nothing;
 
 -- name: cancel
--- What waits is gone; what runs is to be stopped by its worker. No row: there is no such job.
+-- Cancels a job: a waiting job is deleted, and a running one is stopped by its worker. No row: there is no such job.
 with job as (
     select id, coalesce(claimed_until, '-infinity') >= clock_timestamp() as runs from jobs where id = %(id)s for update
 ), gone as (
@@ -116,7 +115,8 @@ with job as (
 select runs from job;
 
 -- name: state
--- Where a job is: 'running', 'waiting' (handed to Redis, or due), 'delayed', 'dead'; no row: it has ended, or never was.
+-- The state of a job: 'running', 'waiting' (handed to Redis, or due), 'delayed' or 'dead'. No row: it has ended, or
+-- never was.
 select case when coalesce(claimed_until, '-infinity') >= clock_timestamp() then 'running'
             when is_handed or due <= clock_timestamp() then 'waiting' else 'delayed' end, attempt, null
 from jobs where id = %(id)s
@@ -124,8 +124,8 @@ union all
 select 'dead', attempts, reason from dead_jobs where id = %(id)s;
 
 -- name: task_statuses
--- Of each task that has jobs, or is paused: how many wait (and for how long the oldest has been due, in s), are delayed,
--- run, are dead.
+-- For each task that has jobs or is paused: how many wait (and for how many seconds the oldest has been due), are
+-- delayed, run, or are dead.
 select t.task, t.waiting, t.delayed, t.running, t.dead, t.oldest_s, x.since is not null
 from (
     select task, sum(waiting)::bigint as waiting, sum(delayed)::bigint as delayed, sum(running)::bigint as running,
@@ -150,7 +150,7 @@ from (
 order by t.task;
 
 -- name: dead_jobs
--- Jobs that have failed for good, the last ones first.
+-- Dead jobs, the latest first.
 select id, task, payload::text, attempts::bigint, reason, traceback,
        (extract(epoch from died) * 1000)::bigint
 from dead_jobs
@@ -159,7 +159,7 @@ where (%(task)s::text is null or task = %(task)s) and (%(id)s::bigint is null or
 order by id desc limit %(limit)s;
 
 -- name: replay
--- Dead jobs get another try, as new jobs; how many. Under a key that a job waits with already, that one is enough.
+-- Enqueues dead jobs again, as new jobs. One row: how many. If a job waits under the same key, no second one is added.
 with chosen as (
     select id from dead_jobs
     where (%(task)s::text is null or task = %(task)s) and (%(id)s::bigint is null or id = %(id)s)
@@ -175,7 +175,7 @@ with chosen as (
 select count(*) from gone;
 
 -- name: discard
--- Dead jobs that nobody wants any more; how many.
+-- Deletes dead jobs. One row: how many.
 with chosen as (
     select id from dead_jobs
     where (%(task)s::text is null or task = %(task)s) and (%(id)s::bigint is null or id = %(id)s)
@@ -186,7 +186,7 @@ with chosen as (
 select count(*) from gone;
 
 -- name: forget_dead
--- Dead jobs that nobody has replayed for so long; how many.
+-- Deletes dead jobs that are older than the given days. One row: how many.
 with old as (
     select id from dead_jobs where died < clock_timestamp() - make_interval(days => %(days)s)
     order by died limit %(limit)s for update skip locked
@@ -196,10 +196,13 @@ with old as (
 select count(*) from gone;
 
 -- name: paused_tasks
+-- The paused tasks.
 select task from paused_tasks;
 
 -- name: pause
+-- Pauses a task. No row: it is paused already.
 insert into paused_tasks (task) values (%(task)s) on conflict do nothing returning 1;
 
 -- name: resume
+-- Resumes a task. No row: it is not paused.
 delete from paused_tasks where task = %(task)s returning 1;

@@ -1,9 +1,10 @@
 -- name: touch
--- These users were online so long ago, and so were active on that day. In key order, so that two nodes do not deadlock.
+-- Notes that users were online so long ago, and were active on that day. In key order, so that two nodes never
+-- deadlock.
 with given as materialized (
     select u.id as user_id, now() - g.ago_us * interval '1 microsecond' as at
     from unnest(%(users)s, %(ago_us)s) as g(user_id, ago_us)
-    -- The limit has it looked up for each: a few would else read all users.
+    -- The limit makes Postgres look up each by its key: without it, a few may read all users.
     cross join lateral (select u.id from users u where u.id = g.user_id limit 1) u
 ), active as (
     insert into activity (day, user_id)
@@ -15,5 +16,5 @@ select g.user_id, max(g.at) from given g group by g.user_id order by g.user_id
 on conflict (user_id) do update set at = greatest(last_seen.at, excluded.at);
 
 -- name: of
--- When these users were online last; those who never were are left out.
+-- When users were online last. Users who never were have no row.
 select l.user_id, (extract(epoch from l.at) * 1000000)::bigint from last_seen l where l.user_id = any(%(users)s);

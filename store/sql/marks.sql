@@ -1,11 +1,13 @@
 -- name: mark
--- A batch of up-to marks: they never go back, nor beyond the last message. Rows are locked in key order before any is
--- updated: an update by itself locks them as its plan happens to meet them, and deadlocks with sends and other marks.
--- Who gives no receipts reads in private; in a request, and beside a block, nothing is told at all (is_private).
--- A row for each participant whose marks have moved: as others see them, up to where the user has read, whether the reader's
--- own devices have to be told, and who is to be told: those who wrote what the marks have passed. Null: too many take part.
+-- A batch of marks: they never go back, nor beyond the last message. The select locks the rows in key order before the
+-- update: an update alone locks them in the order of its plan, and deadlocks with sends and other marks. A user who
+-- gives no receipts reads in private; in a request or beside a block, no mark is shown (is_private).
+--
+-- A row for each participant whose marks have moved: the marks that others see; the marks that the user sees; whether
+-- the own read mark moved, of which the reader's other devices are told; the seq after which messages were passed; and
+-- the senders of these, who are to be told. Null: too many take part, so counts are told instead.
 with given as (
-    -- Of two devices that mark at the same moment, any: both have it, but for what came within that moment.
+    -- If two devices mark in one batch, either will do: both have the messages.
     select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read,
            (array_agg(m.device))[1] as device
     from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s, %(device)s)
@@ -21,7 +23,7 @@ with given as (
     from given g
     join participants p on p.conversation_id = g.conversation_id and p.user_id = g.user_id
     join conversations c on c.id = g.conversation_id
-    -- The limit has it looked up for each: few marks would else read all users.
+    -- The limit makes Postgres look up each by its key: without it, few marks may read all users.
     cross join lateral (select u.gives_receipts from users u where u.id = g.user_id limit 1) u
     where greatest(p.delivered_seq, case when is_private(c, p) then p.private_delivered_seq end)
           < least(g.delivered, c.last_seq)
@@ -35,7 +37,7 @@ with given as (
         private_read_seq = greatest(p.private_read_seq, mark.private_read),
         uncounted = case when p.uncounted = 0 then 0 else p.uncounted - uncounted_between(
             p.conversation_id, p.user_id, count_base(p), greatest(count_base(p), mark.read, mark.private_read)) end,
-        -- Who else takes part is not told of what moves in private alone, and not of when it did.
+        -- The other participants are not told that a private mark moved, nor when.
         marked = case when p.delivered_seq < mark.delivered or p.read_seq < mark.read then pg_current_xact_id()
                       else p.marked end,
         own_marked = case when p.private_delivered_seq < mark.private_delivered or p.private_read_seq < mark.private_read
@@ -67,7 +69,7 @@ select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_delivere
 from moved m;
 
 -- name: behind
--- Of the same marks, those that are not written.
+-- Those of the same marks that are not written.
 select p.conversation_id, p.user_id
 from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s) as m(conversation_id, user_id, delivered, read)
 join participants p on p.conversation_id = m.conversation_id and p.user_id = m.user_id
@@ -77,8 +79,8 @@ where greatest(p.delivered_seq, p.private_delivered_seq) < least(greatest(m.deli
 
 
 -- name: receipt_counts
--- Of the latest messages of a conversation that marks have passed: to how many users each has come, how many have read it, and
--- for how many it is; for its author, while the author takes part.
+-- For the latest messages of a conversation that marks have passed: how many recipients have each, how many have read
+-- it, and how many there are. For each sender who still takes part and may read the message.
 select m.sender_id, m.seq, count(*) filter (where r.delivered_seq >= m.seq),
        count(*) filter (where r.read_seq >= m.seq), count(*)
 from conversations c
@@ -94,8 +96,8 @@ where c.id = %(conversation)s
 group by m.sender_id, m.seq order by m.seq;
 
 -- name: message_status
--- How far all users for whom a message is have come; a row with nulls: there are none. No row: the user may not see it.
--- Where the sender is blocked the other one is still shown, with the marks from when the block began.
+-- The marks of the recipients of a message. A row with nulls: it has no recipients. No row: the user may not read it. A
+-- blocker of the sender is shown as well, with the marks from when the block began.
 select r.user_id,
        case when r.user_id = me.user_id then greatest(r.delivered_seq, me.private_delivered_seq) else r.delivered_seq end,
        case when r.user_id = me.user_id then greatest(r.read_seq, me.private_read_seq) else r.read_seq end, m.sender_id
@@ -107,7 +109,8 @@ where me.conversation_id = %(conversation)s and me.user_id = %(user)s
 order by r.user_id;
 
 -- name: direct
--- The direct conversation of two users, how far the one has it and has read it, shown to others or not.
+-- The direct conversation of two users, and up to where the first one has it and has read it, also where others are not
+-- shown that.
 select p.conversation_id, p.delivered_seq, greatest(p.read_seq, p.private_read_seq)
 from conversations c join participants p on p.conversation_id = c.id and p.user_id = %(user)s::uuid
 where c.direct_low = least(%(user)s::uuid, %(other)s::uuid) and c.direct_high = greatest(%(user)s::uuid, %(other)s::uuid);

@@ -5,7 +5,7 @@ from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_versio
                 %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s);
 
 -- name: sent_before
--- What sends of long ago were answered with, if that is still known.
+-- The first answers to old sends, where they are still known.
 select i.n, s.seq, s.message_id, (extract(epoch from s.created) * 1000000)::bigint,
        s.digest = i.digest and s.conversation_id = i.conversation_id
 from unnest(%(sender)s::uuid[], %(temp_id)s::uuid[], %(conversation)s::uuid[], %(digest)s::bytea[])
@@ -13,8 +13,8 @@ from unnest(%(sender)s::uuid[], %(temp_id)s::uuid[], %(conversation)s::uuid[], %
 join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id;
 
 -- name: history_before
--- A page of history, newest first. One row with nulls: a participant, but there is nothing. fits: within the bytes
--- of a page, or its first; what does not fit comes without content.
+-- A page of history, newest first. One row with nulls: the user takes part, and the page is empty. fits: the message is
+-- within the bytes of a page, or the first of the page; others come without content.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
@@ -33,8 +33,7 @@ where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq desc;
 
 -- name: history_after
--- A page of history, oldest first. One row with nulls: a participant, but there is nothing. fits: within the bytes
--- of a page, or its first; what does not fit comes without content.
+-- A page of history, oldest first; otherwise like history_before.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
@@ -55,8 +54,8 @@ where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;
 
 -- name: version
--- Which state a conversation's history is in, as a user sees it: since when they see it, what was written last, and whether
--- some of it is for this user alone.
+-- The state of a conversation's history as a user sees it: the user's floor, the transactions that wrote the
+-- conversation and the user's own part last, and whether the user sees something that others do not.
 select floor_of(c, me), c.changed::text::bigint, greatest(me.changed, me.own_changed, me.own_marked)::text::bigint,
        c.kind = 'direct' or exists (
            select from hidden h where h.user_id = me.user_id and h.conversation_id = me.conversation_id
@@ -65,7 +64,8 @@ from participants me join conversations c on c.id = me.conversation_id
 where me.conversation_id = %(conversation)s and me.user_id = %(user)s;
 
 -- name: history_around
--- Some messages up to one and some after it, oldest first. One row with nulls: a participant, but there is nothing.
+-- Some messages up to a seq and some after it, oldest first. One row with nulls: the user takes part, and there is no
+-- message.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.temp_id, m.is_gone, m.deleted_by
@@ -80,8 +80,8 @@ where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;
 
 -- name: messages_between
--- What a node missed in one conversation: messages after one seq up to another, oldest first. The temp_id is for each sender's
--- devices alone.
+-- The messages of a conversation above one seq and up to another, oldest first, for a node that missed them. The caller
+-- passes each temp_id to devices of the sender alone.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.temp_id, m.deleted is not null, m.deleted_by, m.is_silent
@@ -91,8 +91,9 @@ where m.conversation_id = %(conversation)s::uuid and m.seq <= %(upto)s
 order by m.seq limit %(limit)s;
 
 -- name: active_conversations
--- What may have passed a node by: of the conversations of these users, those that moved since, each with its
--- participants, its last seq, and the last seq that had been there before (below it nothing can be missing).
+-- The conversations of some users with a message in the last ago_s seconds, for a node that may have missed some:
+-- participants with the seq at which each joined, the last seq, and the last seq from before that time (at or below it
+-- no message is missing).
 select c.id, c.last_seq,
        greatest((select m.seq from messages m where m.conversation_id = c.id and m.created < clock_timestamp() - make_interval(secs => %(ago_s)s)
                  order by m.seq desc limit 1), c.floor_seq),
@@ -103,8 +104,8 @@ where c.active_at >= clock_timestamp() - make_interval(secs => %(ago_s)s)
   and c.id in (select p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[]));
 
 -- name: expected_deliveries
--- Which messages of a part of a conversation are for which of some users, who took part when they were written: the user, the
--- seq, and when it was written. Not those that the user wrote.
+-- The messages above one seq and up to another that some users should have been pushed: user, seq, and creation time.
+-- Messages from before the user joined, and own messages, are left out.
 select p.user_id, m.seq, (extract(epoch from m.created) * 1000000)::bigint
 from unnest(%(users)s::uuid[]) u(id)
 cross join lateral (
@@ -120,7 +121,7 @@ where not exists (
 );
 
 -- name: current_participants
--- Who gets the messages of a conversation now, each from which one on.
+-- The users who get the messages of a conversation, each with the seq above which they get them.
 select p.user_id, p.joined_seq from participants p where p.conversation_id = %(conversation)s::uuid;
 
 -- name: typing_recipients
@@ -128,18 +129,18 @@ select p.user_id, p.joined_seq from participants p where p.conversation_id = %(c
 select typing_to(%(conversation)s::uuid, %(user)s::uuid);
 
 -- name: forget_temp_ids
--- Keys of sends that are so old that their retries are refused by the time in their temp_id: a batch of them, from where the
--- last one ended. One row: how many were looked at; none if somebody else is at it. A day before and after: a client's
--- clock is not ours.
+-- Deletes rows of sends that are so old that retries are refused by the time in their temp_id, a batch at a time, from
+-- where the last batch ended. One row: how many were looked at; 0 also if another transaction does it. A day is added
+-- on both sides, since a client's clock may be wrong.
 with oldest as (
-    -- Locked, its newest version is read: who waits in between does not begin where the last one began.
+    -- The lock reads the newest version: a transaction that waited does not begin where the last one began.
     select p.upto from progress p where p.task = 'forget_temp_ids' for update skip locked
 ), batch as (
     select s.sender_id, s.temp_id, s.created from sends s
     where s.created > (select upto from oldest) and s.created < now() - make_interval(days => %(days)s + 2)
     order by s.created limit %(limit)s
 ), whole as (
-    -- Rows of the same moment as the last one: the next batch begins after it.
+    -- With all rows of the same moment as the last one, since the next batch begins after it.
     select s.sender_id, s.temp_id, s.created from sends s
     where s.created > (select upto from oldest) and s.created <= (select max(b.created) from batch b)
 ), gone as (

@@ -13,14 +13,15 @@ where n.user_id = %(user)s::uuid and (select d.revoked from devices d where d.id
 order by n.created, n.id;
 
 -- name: remove
--- A user does not want this one any more; no row: it is none of theirs.
+-- Removes a notifier of a user. No row: the user has no such notifier.
 delete from notifiers where id = %(notifier)s::uuid and user_id = %(user)s::uuid returning 1;
 
 -- name: notice_context
--- What notices for a user depend on: what waits, how much, the quiet hours, and what time it is; and a row for each of the
--- user's notifiers that can be told, with the notice that it took last. Those of revoked devices, and the e-mail of a user
--- without a verified address, cannot. A row with no kind: there is none. No row: there is no such user.
--- notifiers: only these; null: all. to_deployment: and the deployment's webhook.
+-- All that a notice for a user depends on: what waits, how much, the quiet hours, the time, and a row for each notifier
+-- that can be told, with its last notice. Notifiers of revoked devices are left out, and e-mail without a verified
+-- address. A row without a kind: there is no notifier. No row: there is no such user.
+-- notifiers: only these; null: all.
+-- to_deployment: also the webhook of the deployment.
 select w.is_undelivered, coalesce(w.unread_by, '{}'),
        (extract(epoch from w.oldest) * 1000000)::bigint, (extract(epoch from w.newest) * 1000000)::bigint, w.delivered, w.read,
        c.unread + r.requests, c.conversations + r.requests,
@@ -47,10 +48,10 @@ where u.id = %(user)s::uuid
 order by n.created, n.id;
 
 -- name: enqueue_notices
--- A job for each of these notifiers of a user (null: the deployment's webhook), in one transaction, so that none waits for
--- another; one that waits with the notice before takes this one instead, and comes no later. One whose notifier fails stays
--- when it is due. The notice is named by the job that it comes from and by how often more has come for that one: once more,
--- it has the same name.
+-- A job for each of these notifiers of a user (null: the deployment's webhook), so that none waits for another. If a
+-- job waits with an earlier notice, it takes this one instead and becomes due no later; if its notifier fails, it keeps
+-- its time. The name of the notice is the id of the job that it comes from, and that job's version: a repeat has the
+-- same name.
 with notice as (
     select %(job)s || '-' || coalesce((select j.version from jobs j where j.id = %(job)s::bigint), 1) as name
 ), chosen as (
@@ -61,7 +62,7 @@ with notice as (
     select 'notify', jsonb_build_object('notifier', c.id, 'user', %(user)s::uuid, 'notice', notice.name), c.key,
            clock_timestamp() + make_interval(secs => c.delay_s)
     from notice, chosen c
-    -- Jobs are locked by their ids, as where they end.
+    -- Jobs are locked in the order of their ids, as in settle_jobs().
     order by (select j.id from jobs j where j.task = 'notify' and j.key = c.key)
     on conflict (task, key) where key is not null do update
     set version = jobs.version + 1, payload = excluded.payload, is_cancelled = false,
@@ -71,8 +72,8 @@ with notice as (
 select name from notice;
 
 -- name: note_taken
--- The notifier took this notice: it fails no longer, and the notice is what its user may have seen last. No row is written
--- for a notifier that is gone.
+-- Notes that a notifier took a notice: it is not failing, and the notice is the last one that its user may have seen.
+-- No row is written for a notifier that is gone.
 with taken as (
     update notifiers n set failing_since = null, failures = 0, last_error = null where n.id = %(notifier)s::uuid returning 1
 )
@@ -86,7 +87,7 @@ set name = excluded.name, told = excluded.told, times = excluded.times, unread =
     delivered = excluded.delivered, read = excluded.read, look = excluded.look;
 
 -- name: note_withdrawn
--- The notice is withdrawn. Unless there is another one by now.
+-- Notes that a notice is withdrawn, unless a later one has taken its place.
 with taken as (
     update notifiers n set failing_since = null, failures = 0, last_error = null where n.id = %(notifier)s::uuid
 )
@@ -94,8 +95,8 @@ update notices s set unread = 0, look = null
 where s.user_id = %(user)s::uuid and s.notifier_id is not distinct from %(notifier)s::uuid and s.name = %(notice)s;
 
 -- name: check_notices_soon
--- These users are reading: it is looked in a moment at the notices that they are shown, if it was to be later. Few have any.
--- What others have locked is being written by who looks, or tells, just now.
+-- These users are reading: their notices are checked in a moment, if they were to be checked later. Few users have any.
+-- Rows that are locked are being checked or written now.
 with found as (
     select n.id from unnest(%(users)s::uuid[]) g(user_id)
     cross join lateral (
@@ -108,10 +109,9 @@ update notices s set look = clock_timestamp() + make_interval(secs => %(delay_s)
 where s.id = any(array(select f.id from found f));
 
 -- name: enqueue_withdrawals
--- Notices that are shown, of which it is time to look whether they have become pointless: nothing that was sent before is
--- unread any more. Each of those becomes a job notify, which withdraws it; the others are looked at again, the later the
--- older they are. A withdrawal that comes to nothing is asked for again, less and less often. Two numbers: how many
--- were looked at, and how many are pointless.
+-- Checks notices that are shown: a notice is pointless if no message from before it is unread. Each pointless one
+-- becomes a job notify, which withdraws it. The others are checked again, later the older they are. A withdrawal that
+-- fails is asked for again, less and less often. One row: how many were checked, and how many are pointless.
 with due as (
     select s.id, s.user_id, s.notifier_id, s.name, s.told from notices s
     where s.look <= clock_timestamp() order by s.look limit %(limit)s for update skip locked
@@ -142,12 +142,12 @@ with due as (
 select (select count(*) from due), (select count(*) from enqueued);
 
 -- name: note_failure
--- The notifier failed: since when it does (seconds), how often it has. No row: it is gone.
+-- Notes that a notifier failed. One row: for how many seconds it has been failing, and how often. No row: it is gone.
 update notifiers
 set failing_since = coalesce(failing_since, clock_timestamp()), failures = failures + 1, last_error = %(error)s
 where id = %(notifier)s::uuid
 returning extract(epoch from clock_timestamp() - failing_since)::float8, failures::bigint;
 
 -- name: remove_target
--- The notifier's target is gone. Unless it has another one by now.
+-- Removes a notifier whose target is gone, unless it has a new target by now.
 delete from notifiers where id = %(notifier)s::uuid and target = %(target)s::jsonb;

@@ -1,8 +1,8 @@
 -- name: decide
--- The end of the debounce window: message rows that have waited through it become one job offline_notice for each
--- recipient who has not marked them delivered; those that other recipients have delivered and not read wait on, in
--- read_windows. One transaction: there is no moment without a row. A user's notices are merged into the one that waits;
--- its version tells a running job that more has come. A message that was deleted meanwhile causes nothing.
+-- The end of the debounce window: rows that have waited through it become one job offline_notice for each recipient who
+-- has not marked the message delivered. If other recipients have it and have not read it, a row of read_windows waits
+-- on. All in one transaction, so there is always a row or a job. If a job of the user waits already, only its version
+-- grows, and a running job learns that more has come. A message that was deleted meanwhile causes nothing.
 with oldest as (
     select id, conversation_id, seq, created from outbox
     order by id limit %(limit)s for update skip locked
@@ -12,7 +12,8 @@ with oldest as (
 ), unread as (
     select d.id, d.conversation_id, d.seq, d.created, p.user_id, p.is_undelivered
     from decided d
-    -- Each is looked up: a plan for few rows, or one without statistics, would read the tables from end to end.
+    -- The limit makes Postgres look up each by its key: a plan for few rows, or one without statistics, would read
+    -- whole tables.
     cross join lateral (
         select from messages m where m.conversation_id = d.conversation_id and m.seq = d.seq and m.deleted is null
           and not m.is_silent limit 1
@@ -23,7 +24,7 @@ with oldest as (
         from participants p
         where p.conversation_id = d.conversation_id and count_base(p) < d.seq
           and wants_notices(p)
-          -- A request is worth one notice, whatever is written into it.
+          -- A request causes one notice, for its first message.
           and (p.asked_by is null or d.seq = p.asked_seq + 1)
         offset 0
     ) p
@@ -40,8 +41,8 @@ with oldest as (
 ), gone as (
     delete from outbox o where o.id = any(array(select d.id from decided d))
 ), counted as (
-    -- Each message passes here once, silent ones too: so the messages of each day are counted, in the same transaction.
-    -- As late as can be, and in key order: others wait for the row of the day until this commits, and never in a circle.
+    -- Each message passes here once, silent ones too, so this counts the messages of each day. It comes last, in key
+    -- order: other transactions wait for the row of the day until this commits, and never in a circle.
     insert into analytics (day, metric, value)
     select (d.created at time zone 'UTC')::date, 'messages', count(*) from decided d
     where (select count(*) from noticed) >= 0
@@ -51,8 +52,8 @@ with oldest as (
 select (select count(*) from decided), (select count(*) from noticed);
 
 -- name: end_read_windows
--- The end of the read window: what a device of a recipient has marked delivered, and the recipient has still not read,
--- becomes a job offline_notice for the recipient, whose handler leaves out the device. In one transaction, as above.
+-- The end of the read window: if a device of the recipient has marked the message delivered and the recipient has not
+-- read it, a job offline_notice is enqueued. Its handler leaves out that device. In one transaction, as above.
 with oldest as (
     select id, conversation_id, seq, created, user_id from read_windows
     order by id limit %(limit)s for update skip locked
@@ -85,14 +86,14 @@ with oldest as (
 select (select count(*) from ended), (select count(*) from noticed);
 
 -- name: wait_for_read
--- A user has something that was delivered and is unread, for less than the read window: it is looked at at the window's
--- end. For a notice that was put off, and for which nothing is undelivered any more.
+-- A user has an unread message that was delivered less than a read window ago: a row of read_windows looks at it again
+-- at the end of that window. For a notice that was put off, if no message is undelivered by now.
 insert into read_windows (conversation_id, seq, created, user_id)
 select p.conversation_id, mark.seq, c.active_at, p.user_id
 from participants p
 cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c
 cross join lateral (
-    -- Of a request its first message alone.
+    -- In a request only the first message counts.
     select least(greatest(p.delivered_seq, p.private_delivered_seq), p.asked_seq + 1) as seq
 ) mark
 where p.user_id = %(user)s::uuid and wants_notices(p)

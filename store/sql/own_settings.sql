@@ -1,5 +1,5 @@
 -- name: of
--- What some users have set for themselves. A row for each that exists.
+-- The settings that some users have made for themselves. A row for each user who exists.
 select u.id, u.settings_revision::bigint, u.gives_receipts, u.shows_presence, u.contacts_revision::bigint,
        u.messages_from, u.groups_from, q.from_minute::bigint, q.until_minute::bigint, q.zone
 from unnest(%(users)s::uuid[]) given(id)
@@ -7,8 +7,8 @@ cross join lateral (select * from users u where u.id = given.id limit 1) u
 left join lateral (select * from quiet_hours q where q.user_id = u.id limit 1) q on true;
 
 -- name: changed_since
--- What of some users' own may have passed a node by since a snapshot: who has set something or knows others than before
--- (conversation is null), and where.
+-- Changes of what belongs to some users alone, since a snapshot, which a node may have missed: users who have changed a
+-- setting or a contact (conversation is null), and conversations in which something of theirs has changed.
 select u.id, null::uuid as conversation_id
 from unnest(%(users)s::uuid[]) given(id)
 cross join lateral (select u.id, u.own_changed from users u where u.id = given.id limit 1) u

@@ -1,7 +1,7 @@
 -- name: watchable
--- Those of some users whose presence a user may watch: who share a conversation that they have not merely been asked into, or
--- have the user among their contacts, and show their presence; the user, too. Who blocks the user is shown as somebody who is
--- offline since before the block. Passed over is whom the user blocks.
+-- The users, among some, whose presence a user may watch: they show their presence, and either share a conversation
+-- with the user that they have accepted, or have the user as a contact. The user, too. A blocker of the user comes with
+-- the time since when they seem offline. Users whom the user blocks are left out.
 select u.id, blocker.id is not null, (extract(epoch from blocker.last_seen) * 1000000)::bigint
 from (select distinct unnest(%(users)s::uuid[])) given(id)
 cross join lateral (select u.id, u.shows_presence from users u where u.id = given.id limit 1) u
@@ -17,8 +17,8 @@ where (u.id = %(user)s::uuid or u.shows_presence)
                    where me.user_id = %(user)s::uuid and (p.asked_by is null or p.user_id = %(user)s::uuid)));
 
 -- name: unwatchable
--- Of pairs (user, watched user) those in which the one may not watch the other's presence, or is shown somebody who is offline
--- (and whether it is the latter, and since when); see watchable.
+-- The pairs (user, watched user), among some, in which the user may not watch the other, or the other blocks the user.
+-- is_shown: the latter, with the time since when the blocker seems offline; see watchable.
 select given.user_id, given.watched_id,
        allowed.is_shown, case when allowed.is_shown then (extract(epoch from blocker.last_seen) * 1000000)::bigint end
 from unnest(%(user)s::uuid[], %(watched)s::uuid[]) given(user_id, watched_id)
@@ -40,7 +40,7 @@ cross join lateral (
 where not allowed.is_shown or blocker.id is not null;
 
 -- name: acquainted
--- Who is shown a user in some list of participants: where not too many take part. The user, too.
+-- The users who see a user in some list of participants, where not too many take part. The user, too.
 select distinct p.user_id
 from shown_participants me
 cross join lateral (
@@ -53,10 +53,11 @@ cross join lateral (
 where me.user_id = %(user)s::uuid and taking.size <= %(most)s;
 
 -- name: changed_since
--- What other than messages may have passed a node by since a snapshot, in the conversations of these users. The conversation;
--- whether who takes part, or what is told of them, is another; who takes part; whose marks have moved, where not too many
--- take part: as others see them, and as the reader does; where too many do, up to which seq it is to be counted how far marks
--- have come, if some have moved; and if the floor was moved, the settings, with it.
+-- Changes other than messages since a snapshot, in the conversations of some users, which a node may have missed. For
+-- each conversation: its id; whether participants or what is shown of them have changed; the participants; up to which
+-- seq counts of receipts are to be told, where many take part and marks have moved; the participants whose marks have
+-- moved, where not too many take part, with the marks that others see and the read mark that the reader sees; and the
+-- settings, with the floor if it has moved.
 with mine as materialized (
     select distinct p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[])
 )
@@ -83,7 +84,7 @@ cross join lateral (
                unseen(p.changed, %(base)s::pg_snapshot) or exists (
                    select from withheld w where w.conversation_id = c.id and unseen(w.changed, %(base)s::pg_snapshot)
                )
-               -- They see other settings than the other one.
+               -- A user with a lifetime of their own sees settings of their own.
                or p.own_lifetime_s is not null and unseen(c.floor_changed, %(base)s::pg_snapshot) as is_changed,
                unseen(p.marked, %(base)s::pg_snapshot) as has_moved,
                unseen(p.marked, %(base)s::pg_snapshot) and shown.size <= %(most)s as is_marked
@@ -94,6 +95,7 @@ where unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_changed or
    or unseen(c.floor_changed, %(base)s::pg_snapshot);
 
 -- name: departed_since
--- Those of some users who have left a conversation, or were removed, since a snapshot, from which one, and the stay.
+-- The stays of some users that have ended since a snapshot, with the conversation and the version of its list of
+-- participants.
 select c.id, c.participants_version, d.user_id, d.delivered_seq, d.read_seq, d.since_seq, d.removed_by, d.left_seq from departures d join conversations c on c.id = d.conversation_id
 where d.user_id = any(%(users)s::uuid[]) and unseen(d.changed, %(base)s::pg_snapshot);

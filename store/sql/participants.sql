@@ -28,7 +28,7 @@ from change_conversation(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text,
                          %(lifetime_s)s::int);
 
 -- name: mute
--- No offline notices of a conversation until then. No row: the user does not take part in it.
+-- Mutes a conversation for a user for the given seconds; 0 ends it. No row: the user takes no part.
 update participants set muted_until = case when %(seconds)s > 0 then now() + make_interval(secs => %(seconds)s) end,
                         own_revision = own_revision + 1, own_changed = pg_current_xact_id()
 where conversation_id = %(conversation)s::uuid and user_id = %(user)s::uuid

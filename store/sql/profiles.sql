@@ -1,11 +1,11 @@
 -- name: of
--- What a user shows, and what of it to whom; what the user takes from whom.
+-- The profile of a user, what others see of it, and from whom the user takes messages and groups.
 select u.username, u.display_name, u.profile_revision::bigint, u.gives_receipts, u.shows_presence, u.messages_from,
        u.groups_from
 from users u where u.id = %(user)s::uuid;
 
 -- name: shown
--- What a user shows to another one: not the display name, if that one blocks the user.
+-- The profile of a user, as another user sees it: without the display name if the viewer blocks the user.
 select u.username, case when not is_blocked(%(viewer)s::uuid, u.id) then u.display_name end, u.profile_revision::bigint
 from users u where u.id = %(user)s::uuid;
 

@@ -1,9 +1,9 @@
 -- name: of_user
--- No row: none.
+-- The quiet hours of a user. No row: the user has none.
 select from_minute::bigint, until_minute::bigint, zone from quiet_hours where user_id = %(user)s::uuid;
 
 -- name: set
--- Other quiet hours. What waits for the end of the former ones looks again at once.
+-- Sets the quiet hours of a user. Notices that wait for the end of the former ones are due now.
 with kept as (
     insert into quiet_hours (user_id, from_minute, until_minute, zone)
     values (%(user)s::uuid, %(from_minute)s, %(until_minute)s, %(zone)s)
@@ -13,7 +13,7 @@ with kept as (
 select hurry_notices(%(user)s::uuid);
 
 -- name: remove
--- No quiet hours any more. What waits for their end looks again at once.
+-- Removes the quiet hours of a user. Notices that wait for their end are due now.
 with gone as (
     delete from quiet_hours where user_id = %(user)s::uuid
 )

@@ -3,9 +3,9 @@
 select looked_at, moved from move_floors(%(days)s::float8, %(archives)s, %(limit)s);
 
 -- name: unannounced
--- Conversations whose floor has moved and whose participants have not been told of it: what they are like now, and who takes
--- part. Users who have a lifetime of their own see other settings, and have a floor of their own, which may have moved alone: then
--- there is nothing below the floor.
+-- Conversations whose floor has moved and whose participants have not been told: their settings and participants. Users
+-- with a lifetime of their own see settings of their own and have an own floor. That may have moved alone: then no
+-- message lies below the floor of the conversation.
 select c.id, c.name, seen.floor_seq, c.participants_version, c.joiners_see_all, seen.lifetime_s, seen.settings_by, seen.users
 from (select e.conversation_id from expiries e where not e.is_cleared and not e.is_announced limit %(limit)s) e
 cross join lateral (select * from conversations c where c.id = e.conversation_id limit 1) c
@@ -19,16 +19,18 @@ cross join lateral (
 ) seen;
 
 -- name: note_announced
--- Their floors stay until what lies below is deleted, so it is those of which they were told.
+-- Notes that the participants were told. The floors do not move until the messages below are deleted, so they were told
+-- of the present ones.
 update expiries set is_announced = true where conversation_id = any(%(conversations)s::uuid[]) and not is_cleared;
 
 -- name: uncleared
--- Conversations in which something is to be deleted, those that have been told of it; and whether it is to be archived first.
+-- Conversations in which messages are to be deleted after the participants were told, and whether they are to be
+-- archived first.
 select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared and e.is_announced limit %(limit)s;
 
 -- name: below
--- The oldest messages at or below a floor, as their senders saw them last, oldest first: within so many bytes of content, or
--- the first. They change no more.
+-- The oldest messages at or below a floor, as their senders saw them last, oldest first: up to so many bytes of
+-- content, or the first message. They do not change again.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        null::uuid, m.deleted is not null, m.deleted_by
@@ -46,11 +48,11 @@ where m.n = 1 or m.bytes <= %(bytes)s
 order by m.seq;
 
 -- name: clear
--- Delete a batch of messages at or below a floor, the oldest first, with what refers to them; attachments become orphaned, and
--- the task for those removes them. One row: how many were deleted here, not those that somebody else has deleted
--- since this began. If none are left, that is noted, and the floor may move again. No row: nothing is to be deleted, or
--- somebody else is at it.
--- Only rows that nobody writes any more are locked, and none that a send would meet.
+-- Deletes a batch of messages at or below a floor, the oldest first, and the rows that refer to them. Their attachments
+-- are set free: a job removes attachments without a message. If none are left, the floor may move again. One row: how
+-- many this call deleted, without those that another call has deleted meanwhile. No row: there is nothing to delete, or
+-- another transaction does it.
+-- Locks only rows that are not written any longer, and none that a send needs.
 with target as (
     select e.conversation_id, (select c.floor_seq from conversations c where c.id = e.conversation_id) as floor_seq
     from expiries e where e.conversation_id = %(conversation)s::uuid and not e.is_cleared for update skip locked

@@ -1,20 +1,21 @@
 -- name: edit
--- Other content for a message; see edit_message() in functions/.
+-- See edit_message() in functions/.
 select outcome, id, created, revision, edited, participant_ids, reply_to, hidden_for, temp_id
 from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s, %(nonce)s,
                   %(ephemeral_public_key)s);
 
 -- name: delete_for_everyone
--- A message is gone for everyone; see delete_message() in functions/.
+-- See delete_message() in functions/.
 select outcome, id, created, sender, participant_ids, actor from delete_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
 
 -- name: delete_for_me
--- A message is gone for one user; see hide_message() in functions/.
+-- See hide_message() in functions/.
 select outcome, id, created, sender, array[%(user)s::uuid], actor from hide_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
 
 -- name: revised_since
--- What may have passed a node by: of the conversations of these users, the messages that were edited or deleted lately,
--- each with those who are to be told. "and infinity" says that a range is asked for: else the plan expects a third of the table.
+-- The messages that were edited or deleted lately in the conversations of some users, each with the users to be told,
+-- for a node that may have missed the changes. "and infinity" makes it a range: without it, Postgres expects a third of
+-- the table.
 with recent as (
     select r.conversation_id, r.seq, null::uuid as user_id from revisions r
     where r.at between now() - make_interval(secs => %(ago_s)s) and 'infinity'
@@ -27,7 +28,7 @@ select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.temp_id,
        m.deleted is not null or r.user_id is not null, case when r.user_id is null then m.deleted_by end, concerned.users
 from recent r
--- The limit has it looked up for each: without statistics the table would be read from end to end.
+-- The limit makes Postgres look up each by its key: without statistics it would read the whole table.
 cross join lateral (
     select m.* from messages m join conversations c on c.id = m.conversation_id
     where m.conversation_id = r.conversation_id and m.seq = r.seq and m.seq > c.floor_seq limit 1
@@ -45,7 +46,8 @@ where concerned.users is not null;
 
 
 -- name: forget
--- Edits and deletions from so long ago that no cursor asks for them any more: a batch of them, the oldest first. One row: how many.
+-- Deletes revisions that are older than the given days, the oldest first, a batch at a time: no cursor asks for them. One
+-- row: how many.
 with gone as (
     delete from revisions r using (
         select o.conversation_id, o.seq from revisions o
@@ -58,7 +60,7 @@ select count(*) from gone;
 
 
 -- name: hidden_from
--- Which messages of a part of a conversation are gone for which of some users alone.
+-- The messages of a part of a conversation that some users have deleted for themselves.
 select h.user_id, h.seq from unnest(%(users)s::uuid[]) u(id)
 cross join lateral (
     select h.user_id, h.seq from hidden h

@@ -1,5 +1,5 @@
 -- name: declare
--- A schedule as the code has it. What is there keeps its next tick, unless the rule is another one.
+-- Stores a schedule as the code declares it. A known schedule keeps its next tick, unless the rule has changed.
 insert into schedules (name, task, payload, rule, zone, missed, next)
 values (%(name)s, %(task)s, %(payload)s::jsonb, %(rule)s, %(zone)s, %(missed)s, %(next)s)
 on conflict (name) do update
@@ -11,14 +11,16 @@ where (schedules.task, schedules.payload, schedules.rule, schedules.zone, schedu
       is distinct from (excluded.task, excluded.payload, excluded.rule, excluded.zone, excluded.missed);
 
 -- name: now
+-- The time of Postgres.
 select clock_timestamp();
 
 -- name: all
+-- All schedules.
 select name, task, rule, zone, missed, next, last, is_paused, clock_timestamp() from schedules order by name;
 
 -- name: fire
--- A tick: so many jobs, and the next tick. Nothing happens if somebody else was quicker. No more than one job of a
--- schedule waits, unless each missed tick is to have its own; what runs is not joined, but followed by another.
+-- Enqueues the jobs of a tick, and notes the next tick. Nothing happens if another worker was faster. At most one job
+-- of a schedule waits, unless each missed tick gets its own; a running job is followed by another.
 with fired as (
     update schedules set next = %(next)s, last = clock_timestamp()
     where name = %(name)s and next = %(seen)s and not is_paused
@@ -33,14 +35,17 @@ with fired as (
 select count(*) from fired;
 
 -- name: mend
--- The clock went back after a schedule had fired: its next tick is nearer than it seems.
+-- Corrects the next tick after Postgres' clock went back: it is nearer than it seems.
 update schedules set next = %(next)s where name = %(name)s and next = %(seen)s;
 
 -- name: pause
+-- Pauses a schedule. No row: unknown, or paused already.
 update schedules set is_paused = true where name = %(name)s and not is_paused returning 1;
 
 -- name: resume
+-- Resumes a schedule. No row: unknown, or not paused.
 update schedules set is_paused = false where name = %(name)s and is_paused returning 1;
 
 -- name: remove
+-- Removes a schedule. No row: unknown.
 delete from schedules where name = %(name)s returning 1;

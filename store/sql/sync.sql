@@ -1,14 +1,29 @@
 -- name: changed
--- Which conversations of a user have changed since a snapshot, the latest message first: a page of them; one row, also if there
--- is none. base: null on a device that holds nothing. marks: a snapshot as old or older, since which marks are told. target:
--- what the first page saw; null for the first page. Page after page goes from `active_at` and `position` downwards; those that a
--- message has moved up meanwhile are left out of that, and come last: with `are_moved`, from `position` upwards.
--- Of each conversation: when it was active; up to which seq nothing is for the user; what of it is new: 'left' (the user takes part no more), 'came' (the user takes part since then),
--- 'whole' (who takes part, or the settings), 'head' (its messages, its floor, or what is the user's own), 'marks' (others' marks
--- or profiles alone), 'counts' (how far the user's own messages have come, where many take part); whether the latter are to be
--- told; whether messages are told since `marks`: somebody whom the user blocks has written, which no device is told live.
--- Besides, in the same statement: a new snapshot, the last transaction that it surely saw, whose history this is, what time it
--- is, whether there are some for `are_moved`, and whether what the user has set is to be told (see own_settings.sql).
+-- The conversations of a user that have changed since a snapshot, the latest message first: a page of them. Always one
+-- row.
+--
+-- base: the snapshot that the device holds; null: it holds nothing.
+-- marks: a snapshot as old or older; changes of marks are told since then.
+-- target: the snapshot of the first page; null on the first page.
+-- active_at, position: where the page begins; it goes downwards. Conversations that a new message has moved up
+--     meanwhile are left out, and come last.
+-- are_moved: the page is of those, and goes from position upwards.
+--
+-- The row: a new snapshot; the last transaction that it surely saw; the id of the history; the time; whether
+-- conversations remain for are_moved; whether the user's own settings are to be told (own_settings.sql). Then arrays,
+-- one element for each conversation:
+-- id, active_at
+-- floor_seq: the floor of the user.
+-- news:
+--   'left': the user takes no part now
+--   'came': the user has taken part since then
+--   'whole': participants or settings are new
+--   'head': messages, the floor, or what belongs to the user alone
+--   'marks': only marks or profiles of others
+--   'counts': only how far the user's own messages have come, where many take part
+-- are_told: whether those counts are to be told.
+-- is_silenced: messages since `marks` are told, not since `base`: a user whom this user blocks has written, which no
+--     device was told live.
 with mine as materialized (
     select c.id, (extract(epoch from c.active_at) * 1000000)::bigint as active_at,
            floor_of(c, me) as floor_seq,
@@ -28,14 +43,14 @@ with mine as materialized (
     from participants me
     join conversations c on c.id = me.conversation_id
     cross join lateral (
-        -- Where many take part, others' marks and profiles are shown to nobody, and nobody else's rows are looked at.
+        -- Where many take part, no marks and profiles of others are shown, and no row beyond the limit is read.
         select count(*) as size, max(p.changed) as changed, max(p.marked) as marked,
                bool_or(unseen(p.changed, %(base)s::pg_snapshot)) as is_changed,
                bool_or(unseen(p.marked, %(marks)s::pg_snapshot)) as is_marked
         from (select p.changed, p.marked from shown_participants p where p.conversation_id = c.id limit %(most)s + 1) p
     ) who
     cross join lateral (
-        -- In this order: most have written none of the last messages.
+        -- In this order, since most users have written no message of the last ones.
         select who.size > %(most)s and me.written_seq > greatest(c.last_seq - %(counted)s, floor_of(c, me))
         and (%(base)s::pg_snapshot is null or unseen(c.changed, %(marks)s::pg_snapshot) or exists (
             select from participants p where p.conversation_id = c.id and unseen(p.marked, %(marks)s::pg_snapshot)
@@ -43,7 +58,7 @@ with mine as materialized (
     ) counted
     where me.user_id = %(user)s::uuid
     union all
-    -- Beyond all messages: none of them is for the user.
+    -- A floor above all messages: none is for the user.
     select d.conversation_id, 0, 4611686018427387904, d.changed, unseen(d.changed, %(target)s::pg_snapshot), 'left', false, false
     from departures d
     where d.user_id = %(user)s::uuid and unseen(d.changed, %(base)s::pg_snapshot)
@@ -73,8 +88,8 @@ from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigin
                      %(limit)s, %(bytes)s);
 
 -- name: counts
--- Of a user's own messages among the last ones of some conversations: to how many users each has come, how many have read it,
--- and for how many it is.
+-- For the user's own messages among the last ones of some conversations: how many recipients have each, how many have
+-- read it, and how many there are.
 select c.id, m.seq, count(*) filter (where r.delivered_seq >= m.seq), count(*) filter (where r.read_seq >= m.seq), count(*)
 from unnest(%(conversations)s::uuid[]) g(id)
 join conversations c on c.id = g.id
@@ -87,19 +102,19 @@ cross join lateral recipients_of(c.id, m.seq, %(user)s::uuid) r
 group by c.id, m.seq order by c.id, m.seq;
 
 -- name: departed
--- Those of some conversations in which a user takes part no more, the stay that has ended, and which state the list of participants is in: of the same
--- moment, as a later one may be that of their coming back.
+-- The stays that have ended in those of some conversations in which the user takes no part now, with the version of the
+-- list of participants. Both are of one moment: a later version may be that of the user coming back.
 select c.id, c.participants_version, d.user_id, d.delivered_seq, d.read_seq, d.since_seq, d.removed_by, d.left_seq
 from conversations c join departures d on d.user_id = %(user)s::uuid and d.conversation_id = c.id
 where c.id = any(%(conversations)s::uuid[])
   and not exists (select from participants p where p.conversation_id = c.id and p.user_id = %(user)s::uuid);
 
 -- name: take_cursor_snapshot
--- A commit that is surely on disk, and its number: no crash of Postgres gives out again what is below it.
+-- A commit that is surely on disk, and its number: after a crash Postgres assigns no number below it again.
 insert into progress (task, upto) values ('cursor_snapshot', clock_timestamp())
 on conflict (task) do update set upto = excluded.upto
 returning pg_current_xact_id()::text;
 
 -- name: now
--- What has been committed, whose history it is, and what time it is.
+-- The snapshot of what has been committed, the id of the history, and the time.
 select pg_current_snapshot()::text, history_id(), (extract(epoch from now()) * 1000000)::bigint;

@@ -2,7 +2,7 @@
 -- delivered.
 -- outcome:
 --   'accepted'
---   'again': it is no request
+--   'again': it is not a request
 --   'stranger': the user takes no part in the conversation
 -- participant_ids: with 'accepted', all participants.
 create or replace function accept_request(p_user uuid, p_conversation uuid, out outcome text, out participant_ids uuid[], out participants_version bigint)

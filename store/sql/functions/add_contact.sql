@@ -2,7 +2,7 @@
 -- outcome:
 --   'added'
 --   'again': the other user was a contact already
---   'unknown': there is no such user, or it is the user
+--   'unknown': the other user does not exist, or is the user
 -- accepted: the conversations that were requests.
 create or replace function add_contact(p_user uuid, p_other uuid, out outcome text, out accepted uuid[]) language plpgsql as $$
 declare

@@ -7,7 +7,7 @@
 --   'made'
 --   'found'
 --   'opened': p_user was withheld from it and takes part now
---   'unknown': there is no user p_other
+--   'unknown': p_other does not exist
 --   'refused': p_other takes no messages from p_user
 --   'limited': p_user has begun p_limit conversations; the next may begin in wait_s seconds
 create or replace function add_direct(

@@ -8,9 +8,9 @@
 -- outcome:
 --   'changed'
 --   'again': p_other takes part already
---   'stranger': p_user takes no part, or there is no such group
---   'forbidden': p_user is no administrator
---   'unknown': there is no user p_other
+--   'stranger': p_user takes no part, or the group does not exist
+--   'forbidden': p_user is not an administrator
+--   'unknown': p_other does not exist
 --   'full': p_limit users take part
 --   'refused': p_other takes no groups from p_user
 --   'limited': p_user has brought p_starts strangers, and may bring the next in wait_s seconds

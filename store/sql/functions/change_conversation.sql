@@ -7,7 +7,7 @@
 --   'changed'
 --   'again': it was so already
 --   'stranger': p_user takes no part, or the conversation has no such setting
---   'forbidden': p_user is no administrator
+--   'forbidden': p_user is not an administrator
 -- settings_by: the user who changed the settings last.
 -- others_lifetime_s, others_settings_by: what the other user sees, if p_user is blocked.
 create or replace function change_conversation(

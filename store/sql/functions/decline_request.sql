@@ -2,7 +2,7 @@
 -- outcome:
 --   'declined'
 --   'stranger': the user takes no part
---   'accepted': it is no request
+--   'accepted': it is not a request
 create or replace function decline_request(p_user uuid, p_conversation uuid, out outcome text, out participants_version bigint)
 language plpgsql as $$
 begin

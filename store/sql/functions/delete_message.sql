@@ -5,9 +5,9 @@
 --   'deleted'
 --   'again': it was deleted already
 --   'stranger': p_user takes no part
---   'unknown': there is no such message that p_user may read
+--   'unknown': p_user may read no message with this seq
 --   'foreign': p_user is neither its sender nor an administrator
--- participant_ids: whose devices are to be told.
+-- participant_ids: the users to tell.
 -- actor: the administrator whom the tombstone names.
 create or replace function delete_message(
     p_user uuid, p_conversation uuid, p_seq bigint,

@@ -5,11 +5,11 @@
 --   'edited'
 --   'again': a retry of this edit, also if later edits have followed
 --   'stranger': p_user takes no part
---   'unknown': there is no such message that p_user may read
+--   'unknown': p_user may read no message with this seq
 --   'foreign': p_user is not its sender
 --   'deleted': it was deleted, for everyone or for p_user
 --   'conflict': it has another revision
--- participant_ids: whose devices are to be told.
+-- participant_ids: the users to tell.
 -- hidden_for: a blocker of the sender, who sees a tombstone from now on: nothing that a blocked user writes comes
 --     through.
 create or replace function edit_message(

@@ -3,7 +3,7 @@
 --   'deleted'
 --   'again': it was deleted already
 --   'stranger': the user takes no part
---   'unknown': there is no such message that the user may read
+--   'unknown': the user may read no message with this seq
 -- actor: the administrator who deleted it for everyone before.
 create or replace function hide_message(
     p_user uuid, p_conversation uuid, p_seq bigint,

@@ -1,10 +1,10 @@
--- Looks at conversations in which messages may have expired, those that have waited longest first, and moves the floors
--- of those in which some have. What lies below a floor is still to be announced, archived and deleted.
+-- Looks at conversations in which messages may have expired, those that have waited longest first, and moves their
+-- floors past the expired messages. Messages below a floor are still to be announced, archived and deleted.
 --
 -- p_days: for how long this deployment keeps messages; null: for ever.
 -- p_archives: whether it archives the messages that it does not keep. Messages that disappear because of a lifetime are
 --     never archived.
--- looked_at: the number of conversations. 0: there are no more, or another transaction has them.
+-- looked_at: the number of conversations. 0: there are none left, or another transaction has them.
 -- moved: the number of floors.
 create or replace function move_floors(p_days float8, p_archives boolean, p_limit int, out looked_at int, out moved int)
 language plpgsql set lock_timeout = '1s' as $$

@@ -4,8 +4,8 @@
 --
 -- outcome:
 --   'changed'
---   'stranger': p_user takes no part, or there is no such group
---   'forbidden': p_user is no administrator
+--   'stranger': p_user takes no part, or the group does not exist
+--   'forbidden': p_user is not an administrator
 --   'unknown': p_other takes no part
 -- since_seq, left_seq, delivered_seq, read_seq: the stay that has ended.
 -- heir: the new administrator, or null.

@@ -6,7 +6,7 @@
 -- outcome:
 --   'changed'
 --   'again': it was so already
---   'unknown': there is no such user, or it is the user
+--   'unknown': the other user does not exist, or is the user
 -- shown: the user's conversations in which the other user is shown differently from now on.
 -- declined: the conversations that the user has left by the block.
 create or replace function set_blocked(

@@ -3,8 +3,8 @@
 -- outcome:
 --   'changed'
 --   'again': the participant has this role already
---   'stranger': p_user takes no part, or there is no such group
---   'forbidden': p_user is no administrator
+--   'stranger': p_user takes no part, or the group does not exist
+--   'forbidden': p_user is not an administrator
 --   'unknown': p_other takes no part
 --   'last': the group would have no administrator
 create or replace function set_role(

@@ -2,9 +2,9 @@
 -- edited or deleted since. They come in the order of the given conversations, and in each in order of seq.
 --
 -- p_after: for each conversation, only messages with a greater seq.
--- p_newest: for each, of the added messages only so many, the last ones of the conversation; null: all.
+-- p_newest: for each, of the added messages only this number, the last ones of the conversation; null: all.
 -- p_snapshot: the snapshot for each.
--- p_limit, p_bytes: the result ends after so many messages, or bytes of content. It then has one row more, with
+-- p_limit, p_bytes: the result ends after p_limit messages or p_bytes of content. It then has one row more, with
 --     is_beyond.
 create or replace function unseen_messages(
     p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[], p_limit int, p_bytes bigint
