@@ -29,8 +29,8 @@ update expiries set is_announced = true where conversation_id = any(%(conversati
 select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared and e.is_announced limit %(limit)s;
 
 -- name: below
--- The oldest messages at or below a floor, as their senders saw them last, oldest first: up to so many bytes of
--- content, or the first message. They do not change again.
+-- The oldest messages at or below a floor, as their senders saw them last, oldest first: within a number of
+-- bytes of content, or the first message. They do not change again.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        null::uuid, m.deleted is not null, m.deleted_by

@@ -1,14 +1,14 @@
--- All tables. Stored functions and triggers stand in store/sql/functions/.
+-- All tables. Stored functions and triggers are in store/sql/functions/.
 --
--- Hot tables (conversations, participants) leave room in each page, so that what a send or a mark moves is updated in
--- place (HOT): no index may name a column that they move (last_seq, active_at, *_seq, changed, marked). The columns that
--- each send moves stand side by side: Postgres logs of such an update what lies between the first and the last change.
+-- Hot tables (conversations, participants) leave room in each page, so that Postgres updates a row in place (HOT). So
+-- no index may name a column that a send or a mark sets: last_seq, active_at, *_seq, changed, marked. The columns that
+-- each send sets stand side by side: the log of such an update spans all columns from the first change to the last.
 --
--- Postgres reads the text of each CHECK of a table anew for each statement that writes to it, whichever columns that sets.
--- So the constraints of hot tables are few and short.
+-- Postgres parses the text of each CHECK of a table for each statement that writes to it, whichever columns that sets.
+-- So hot tables have few and short constraints.
 --
--- Columns named added, changed, marked and *_changed hold the transaction that wrote the row last (decision 9). Together
--- with a snapshot they tell what has been committed since.
+-- Columns named added, changed, marked, silenced, own_* and *_changed of type xid8 hold the transaction that wrote the
+-- row last (decision 9). A snapshot tells whether that was committed since.
 
 -- Users and their devices.
 
@@ -19,17 +19,18 @@ create table users (
     created timestamptz not null default clock_timestamp(),
     display_name text check (length(display_name) between 1 and 128),
     avatar_key text,
-    -- How often the profile was changed: of two profiles the greater revision counts.
+    -- The number of changes of the profile: of two profiles the one with the greater revision is the later.
     profile_revision int not null default 0,
-    -- Whether others see how far this user has read, and when the user is or was online.
+    -- Whether others see the marks of this user, and when the user is or was online.
     gives_receipts boolean not null default true,
     shows_presence boolean not null default true,
-    -- What the user has set for themselves (note_own_settings, note_set_beside), and whom they know (note_set_beside): how
-    -- often it has changed, and, of both, by which transaction last.
+    -- The number of changes of the user's own settings and of the contacts, and the transaction that made the last one
+    -- (note_own_settings, note_set_beside).
     settings_revision int not null default 0,
     contacts_revision int not null default 0,
     own_changed xid8 not null default pg_current_xact_id(),
-    -- From whom a first message, and a place in a group, is taken (decision 29); what others than contacts bring is a request.
+    -- From whom the user takes first messages, and places in groups (decision 29). They arrive as requests unless the
+    -- other user is a contact.
     messages_from text not null default 'everybody' check (messages_from in ('everybody', 'contacts', 'nobody')),
     groups_from text not null default 'everybody' check (groups_from in ('everybody', 'contacts', 'nobody')),
     constraint users_username unique (username)
@@ -40,12 +41,13 @@ create table devices (
     id uuid primary key,
     user_id uuid not null references users,
     name text not null,
-    -- Null once the token has ended long ago: others may refer to the row, and a token cannot be told by it any more.
+    -- Null a long time after the token ended: other tables may still refer to the row, and no device is told the reason
+    -- any longer.
     token_hash bytea check (length(token_hash) = 32),
     created timestamptz not null default clock_timestamp(),
     revoked timestamptz,
     expires timestamptz not null default now() + interval '90 days',
-    -- The token before the last refresh: good for a while, should the reply to that have been lost.
+    -- The token before the last refresh. It stays good for a while, in case the reply to the refresh was lost.
     former_token_hash bytea check (length(former_token_hash) = 32),
     former_expires timestamptz,
     constraint devices_token unique (token_hash),
@@ -57,19 +59,20 @@ create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_ended on devices (least(expires, revoked)) where token_hash is not null;
 create index devices_former_ended on devices (former_expires) where former_expires is not null;
 
--- When a user was online last: apart from users, so that what moves all day is small and updated in place.
+-- When each user was online last. Apart from users, so that the rows that change all day are small and updated in
+-- place.
 create table last_seen (
     user_id uuid primary key references users,
     at timestamptz not null
 ) with (fillfactor = 50);
 
--- Whom a user knows (is_contact), and whom a user blocks, who counts as no contact meanwhile.
+-- The contacts of a user (is_contact), and the users whom a user blocks. A blocked contact does not count as a contact.
 create table contacts (
     user_id uuid not null references users,
     contact_id uuid not null references users,
     is_contact boolean not null default true,
     is_blocked boolean not null default false,
-    -- When the user was online last when the block began: who is blocked sees presence as it was then. Null: not known.
+    -- When the user was online last as the block began: the blocked user sees the presence of that time. Null: unknown.
     last_seen timestamptz,
     created timestamptz not null default clock_timestamp(),
     primary key (user_id, contact_id),
@@ -77,11 +80,11 @@ create table contacts (
     check (is_contact or is_blocked),
     constraint contacts_last_seen check (is_blocked or last_seen is null)
 );
--- Whom a user blocks, and who blocks a user: looked up with each list, and for each sign of typing.
+-- The users whom a user blocks, and the blockers of a user: each list and each sign of typing looks them up.
 create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;
 create index contacts_blockers on contacts (contact_id, user_id) where is_blocked;
 
--- When a user has begun conversations with strangers, of late, in order: as many as may be in 24 hours (decision 29).
+-- When a user has begun conversations with strangers, in the last 24 hours, in order (decision 29).
 create table starts (
     user_id uuid primary key references users,
     at timestamptz[] not null default '{}'
@@ -101,24 +104,25 @@ create table conversations (
     active_at timestamptz not null default clock_timestamp(),
     changed xid8 not null default pg_current_xact_id(),
     participants_version bigint not null default 1,
-    -- Moves with each change of who gets messages, also with one that the others are not told of (withheld): lists of participants
-    -- that are kept are checked by it.
+    -- Moves with each change of the users who get messages, also with a change that the others are not told of
+    -- (withheld). Nodes check their cached lists of recipients by it.
     recipients_version bigint not null default 1,
     avatar_key text,
-    -- Whether who joins later may read what was said before.
+    -- Whether a user who joins may read messages from before.
     joiners_see_all boolean not null default false,
-    -- In a direct conversation, whether the one user blocks the other; as in contacts, where a send need not look.
+    -- In a direct conversation: whether each user blocks the other. The same as in contacts, so that a send need not
+    -- look there.
     low_blocks boolean not null default false,
     high_blocks boolean not null default false,
-    -- What lies at or below it is gone for everyone.
+    -- The floor: messages at or below it are gone for everyone.
     floor_seq bigint not null default 0,
-    -- The floor was moved last by; null: never.
+    -- The transaction that moved the floor last; null: the floor has never moved.
     floor_changed xid8,
-    -- Who takes part, or what the group is like: written with participants_version.
+    -- The last change of participants or settings; written with participants_version.
     participants_changed xid8 not null default pg_current_xact_id(),
-    -- For how long messages live; null: as long as the deployment keeps them.
+    -- The lifetime of messages, in seconds; null: as long as the deployment keeps them.
     lifetime_s int,
-    -- The user who changed the name, the lifetime or joiners_see_all last; null: nobody has.
+    -- The user who changed the name, the lifetime or joiners_see_all last; null: they are as at the beginning.
     settings_by uuid references users,
     constraint conversations_direct unique (direct_low, direct_high),
     constraint conversations_kind check (
@@ -132,44 +136,51 @@ create table conversations (
 create table participants (
     conversation_id uuid not null references conversations,
     user_id uuid not null references users,
-    -- What lies at or below it, the participant may not read.
+    -- The participant may read no message at or below it.
     joined_seq bigint not null default 0,
     -- The last message when the participant joined: it and those before it were sent to others.
     since_seq bigint not null default 0,
     delivered_seq bigint not null default 0,
     read_seq bigint not null default 0,
-    -- Where the last message is that the user has written; of one from before they came back, if it was among the last 50.
+    -- The last message that the user has written. Of messages from before the user came back only the last 50 of the
+    -- conversation count.
     written_seq bigint not null default 0,
     changed xid8 not null default pg_current_xact_id(),
     role text not null default 'member' check (role in ('admin', 'member')),
     joined timestamptz not null default clock_timestamp(),
     muted_until timestamptz,
-    -- What is the user's own in it, and nobody else's to know: how often it was set, and by which transaction last.
+    -- What belongs to this user alone, such as muting: the number of changes, and the transaction of the last one.
     own_revision int not null default 0,
     own_changed xid8 not null default pg_current_xact_id(),
-    -- Read, but shown to no other user: messages of a user whom this one blocks, or all where this one gives no receipts.
+    -- The read mark that no other user sees: of messages of a user whom this one blocks, or of all if this one gives no
+    -- receipts.
     private_read_seq bigint not null default 0,
-    -- Of the messages that would count as unread, how many do not: see uncounted_seqs() and unread_count().
+    -- The number of messages above the base that do not count as unread: see uncounted_seqs() and unread_count().
     uncounted bigint not null default 0,
-    -- Delivered, but shown to no other user: while it is a request, or a block is there.
+    -- The delivered mark that no other user sees: in a request, and while one of the two blocks the other.
     private_delivered_seq bigint not null default 0,
-    -- Up-to marks move far more often than anything else of a participant, and concern far fewer.
+    -- The last move of the marks. Apart from changed: marks move most often, and concern the fewest devices.
     marked xid8 not null default pg_current_xact_id(),
-    -- Nor these: private marks, and how others are shown to the user alone. Who else takes part cannot notice when they moved.
+    -- The last move of private marks, and the last change of how others are shown to this user. The other participants
+    -- cannot notice when they move.
     own_marked xid8,
     own_shown xid8,
-    -- A request (decision 29): who asks this user to take part, and what the last message was then. Null: none any more.
+    -- A request (decision 29): the user who asks this one to take part, and the last message at that time. Null: it is
+    -- not a request.
     asked_by uuid references users,
     asked_seq bigint,
-    -- The lifetime that this user has set while blocked by the other one, 0 for none: it holds for this user alone.
+    -- The lifetime that this user has set while blocked by the other one, in seconds, 0 for none. It holds for this
+    -- user alone.
     own_lifetime_s int check (own_lifetime_s between 0 and 315360000),
-    -- Who comes, or comes back, has another row: what was said before is read as history.
+    -- The transaction that added the row: a user who comes back has another row, and reads messages from before as
+    -- history.
     added xid8 not null default pg_current_xact_id(),
-    -- The device whose mark moved delivered_seq, or private_delivered_seq, last; null: none has, or what moved it last was a message of the user's own.
+    -- The device whose mark moved delivered_seq or private_delivered_seq last. Null: neither has moved, or a message of
+    -- the user's own moved it last.
     delivered_by uuid,
-    -- The other user who let this one take part, or gave the role, whichever was last.
+    -- The other user who added this one, or gave the role, whichever was last.
     changed_by uuid references users,
-    -- Somebody whom the user blocks has written here last by: no device of the user was told live. Null: never.
+    -- The transaction of the last message by a user whom this one blocks: no device was told live. Null: never.
     silenced xid8,
     primary key (conversation_id, user_id),
     constraint participants_marks check (
@@ -178,15 +189,15 @@ create table participants (
 ) with (fillfactor = 50);
 create index participants_user on participants (user_id);
 
--- Users who have left a conversation, or were removed, and have not come back. Apart from participants: no query for
--- those who take part can find one of them by mistake.
+-- Users who have left a conversation or were removed, and have not come back. Apart from participants, so that no query
+-- for participants finds them by mistake.
 create table departures (
     user_id uuid not null references users,
     conversation_id uuid not null references conversations,
-    -- The stay: what was sent after the first and up to the second was sent to this user, too.
+    -- The stay: messages above since_seq and up to left_seq were sent to this user, too.
     since_seq bigint not null,
     left_seq bigint not null,
-    -- The marks at its end.
+    -- The marks at the end of the stay.
     delivered_seq bigint not null default 0,
     read_seq bigint not null default 0,
     private_read_seq bigint not null default 0,
@@ -200,8 +211,8 @@ create table departures (
 );
 create index departures_conversation on departures (conversation_id);
 
--- Former stays of users who have come back, if anything was sent meanwhile, and of users who were withheld and then removed: the
--- messages of a stay remain sent to its user, who had come as far with them as the marks at its end say. Gone with the messages.
+-- Former stays, if messages were sent meanwhile: of users who have come back, and of users who were withheld and then
+-- removed. The messages of a stay remain sent to its user, with the marks at its end. A row goes with its messages.
 create table stays (
     conversation_id uuid not null references conversations,
     user_id uuid not null references users,
@@ -215,9 +226,9 @@ create table stays (
     constraint stays_order check (since_seq <= left_seq)
 );
 
--- Users who seem to take part in a conversation, and do not: they were asked by somebody whom they block, or have declined.
--- Apart from participants: no query for those who get messages, marks or notices can find one of them by mistake. What the
--- others see of them never changes but for their profile.
+-- Users who seem to take part in a conversation and do not: the user who asked them is one whom they block, or they
+-- have declined. Apart from participants, so that no query for messages, marks or notices finds them by mistake. The
+-- others see only the profile of such a user change.
 create table withheld (
     conversation_id uuid not null references conversations,
     user_id uuid not null references users,
@@ -232,7 +243,7 @@ create table withheld (
 );
 create index withheld_user on withheld (user_id);
 
--- Those who take part in a conversation, as they are shown to each other.
+-- The participants of a conversation as they are shown to each other.
 create view shown_participants as
     select p.conversation_id, p.user_id, p.joined_seq, p.since_seq, p.delivered_seq, p.read_seq, p.role, p.changed_by, p.changed,
            p.marked, false as is_withheld
@@ -242,8 +253,8 @@ create view shown_participants as
            null::xid8, true
     from withheld w;
 
--- messages, sends and outbox are written by send_batch() alone, which has locked the conversation and found the
--- participant; a foreign key would look up the same rows again, once for each message.
+-- send_batch() alone writes messages, sends and outbox. It has locked the conversation and found the participant: a
+-- foreign key would look up the same rows again, once for each message (decision 4).
 create table messages (
     conversation_id uuid not null,
     seq bigint not null,
@@ -254,18 +265,18 @@ create table messages (
     content bytea not null,
     nonce bytea,
     ephemeral_public_key bytea,
-    -- Not touched by edits: within a conversation messages are added one transaction after the other, so those that a
-    -- snapshot does not see are the ones above some seq.
+    -- Edits do not change it. The transactions that add messages to a conversation follow each other, so the messages
+    -- that a snapshot does not see are those above some seq.
     added xid8 not null default pg_current_xact_id(),
     revision int not null default 0,
     edited timestamptz,
     deleted timestamptz,
-    -- The administrator who deleted it for everyone; null: its sender.
+    -- The administrator who deleted it for everyone; null: the sender did.
     deleted_by uuid,
     reply_to bigint,
-    -- Sent to a user who blocks the sender: for that user it is a tombstone from the beginning.
+    -- Sent to a user who blocks the sender: that user sees a tombstone from the beginning.
     is_silent boolean not null default false,
-    -- What its sender's devices know it by, as long as they have not been told its seq.
+    -- The id by which the sender's devices know the message until they are told its seq.
     temp_id uuid,
     primary key (conversation_id, seq),
     constraint messages_numbers check (least(seq, reply_to) >= 1 and reply_to < seq and revision >= 0),
@@ -273,16 +284,16 @@ create table messages (
     constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id)
 );
 
--- Those that do not count as unread, of which a conversation has few. A deletion leaves the place for good.
+-- The messages that do not count as unread; a conversation has few. A deleted message keeps its place here.
 create index messages_uncounted on messages (conversation_id, seq) where deleted is not null or is_silent;
 
--- Messages that were edited, or deleted for everyone: when last, in xids and in time.
+-- Messages that were edited, or deleted for everyone: the transaction and the time of the last change.
 create table revisions (
     conversation_id uuid not null,
     seq bigint not null,
     changed xid8 not null default pg_current_xact_id(),
     at timestamptz not null default clock_timestamp(),
-    -- Digests and times of the last edits, the newest at the end: an edit that is repeated is recognised by its digest.
+    -- The digests and the times of the last edits, the newest at the end: a repeated edit is recognised by its digest.
     digests bytea[] not null default '{}',
     edited timestamptz[] not null default '{}',
     primary key (conversation_id, seq)
@@ -302,7 +313,7 @@ create table hidden (
 create index hidden_at on hidden (at);
 create index hidden_message on hidden (conversation_id, seq);
 
--- Idempotency keys: what a retry of the same temp_id is answered with, and what it must be equal to.
+-- Idempotency keys: the first answer to a temp_id, and the digest that a retry must match.
 create table sends (
     sender_id uuid not null,
     temp_id uuid not null,
@@ -339,27 +350,28 @@ create index attachments_of_message on attachments (conversation_id, seq) where 
 create index attachments_unused on attachments (created) where conversation_id is null;
 create index attachments_thumbnail on attachments (thumbnail_key) where thumbnail_key is not null;
 
--- Lifetimes (decision 23): for each conversation, when to look for messages whose time has come, and what is still to be
--- done about those that are below its floor. Apart from conversations, and without a foreign key: sends do not touch it,
--- and what moves it takes no lock that a send would meet.
+-- Lifetimes (decision 23): when to look for expired messages in each conversation, and what remains to be done about
+-- those below its floor. Apart from conversations and without a foreign key: sends do not touch it, and its updates
+-- take no lock that a send needs.
 create table expiries (
     conversation_id uuid primary key,
-    -- No message above the floor was created before. Sends make younger ones, so it holds until the next look.
+    -- No message above the floor was created before this time. Sends add younger messages, so it holds until the next
+    -- look.
     oldest timestamptz not null,
-    -- That and the conversation's lifetime; null: it has none.
+    -- That time plus the conversation's lifetime; null: it has no lifetime.
     due timestamptz,
-    -- The devices that are connected have been told of the floor.
+    -- The connected devices have been told of the floor.
     is_announced boolean not null default true,
-    -- What lies below the floor is to be archived before it is deleted.
+    -- The messages below the floor are to be archived before they are deleted.
     wants_archive boolean not null default false,
-    -- What lies below the floor is deleted. Until then the floor stays.
+    -- The messages below the floor are deleted. Until then the floor does not move.
     is_cleared boolean not null default true
 );
 create index expiries_oldest on expiries (oldest) where is_cleared;
 create index expiries_due on expiries (due) where is_cleared and due is not null;
 create index expiries_uncleared on expiries (conversation_id) where not is_cleared;
 
--- The history that cursors are about: a database that is restored from a copy gets another id.
+-- The history that cursors belong to: a database that is restored from a copy gets another id.
 create table history (
     id uuid not null default gen_random_uuid(),
     is_only boolean primary key default true check (is_only)
@@ -368,9 +380,9 @@ insert into history default values;
 
 -- Work that may wait.
 
--- What must follow from a commit: each message's own commit appends a row. At the end of the debounce window it becomes,
--- in one transaction, a job for each recipient whose devices have not marked it delivered, and a row of read_windows if
--- others have it delivered and have not read it.
+-- What follows from a commit: the commit of each message adds a row. At the end of the debounce window, one transaction
+-- turns it into a job for each recipient whose devices have not marked it delivered, and into a row of read_windows if
+-- other recipients have it and have not read it.
 create table outbox (
     id bigint generated always as identity primary key,
     conversation_id uuid not null,
@@ -378,46 +390,46 @@ create table outbox (
     created timestamptz not null default clock_timestamp()
 );
 
--- Messages that were delivered to a device of a recipient and not read: at the end of the read window the notifiers of the
--- recipient's other devices are told.
+-- Messages that one device of a recipient has, and the recipient has not read. At the end of the read window the
+-- notifiers of the recipient's other devices are told.
 create table read_windows (
     id bigint generated always as identity primary key,
     conversation_id uuid not null,
     seq bigint not null,
-    -- When the message was.
+    -- When the message was created.
     created timestamptz not null,
-    -- The only recipient to be looked at; null: all of them.
+    -- The only recipient to look at; null: all.
     user_id uuid
 );
 
--- A row lives from its enqueuer's commit until its job has ended. Redis only carries its number.
+-- A row lives from the commit that enqueues the job until the job has ended. Redis carries only its id.
 create table jobs (
     id bigint generated by default as identity primary key,
     task text not null check (task ~ '^[a-z][a-z0-9_]{0,62}$'),
-    -- The arguments: ids and names of things, never content.
+    -- The arguments: ids and names, never content.
     payload jsonb not null default '{}' check (jsonb_typeof(payload) = 'object' and length(payload::text) <= 16384),
-    -- Of jobs of one task with one key, one waits at a time.
+    -- At most one job of a task waits with the same key.
     key text check (length(key) between 1 and 200),
-    -- 0 comes before 1, 1 before 2.
+    -- 0 comes before 1, and 1 before 2.
     priority smallint not null default 1 check (priority between 0 and 2),
     created timestamptz not null default clock_timestamp(),
-    -- When it is to be handed to Redis: for the first time, after a failed attempt, or for want of a sign of life.
+    -- When it is to be handed to Redis: first, after a failed attempt, or because its worker gave no sign of life.
     due timestamptz not null default clock_timestamp(),
     is_handed boolean not null default false,
-    -- Raised by whoever enqueues under its key: a run that had begun before is followed by another.
+    -- Grows when a job is enqueued under the same key: if a run had begun before, another run follows.
     version int not null default 1,
-    -- Runs that were begun.
+    -- The number of runs that were begun.
     attempt int not null default 0,
-    -- While it runs: until when it is its worker's, which says again and again that it is.
+    -- While it runs: the time until which its worker has claimed it. The worker prolongs that while it runs.
     claimed_until timestamptz,
     claimed_by text,
-    -- An operator does not want it any more; whoever runs it stops.
+    -- An operator has cancelled it; a worker that runs it stops.
     is_cancelled boolean not null default false
 ) with (fillfactor = 70);
 create unique index jobs_key on jobs (task, key) where key is not null;
 create index jobs_due on jobs (task, priority, due);
 
--- Jobs that were given up: an operator can see them and give them another try.
+-- Jobs that have failed for good. An operator can see them and replay them.
 create table dead_jobs (
     id bigint primary key,
     task text not null,
@@ -443,50 +455,51 @@ create table schedules (
     -- A cron expression, or 'every N s'.
     rule text not null,
     zone text not null default 'UTC',
-    -- What becomes of ticks at which no worker was there: none of them, one job for all, or one job for each.
+    -- What happens to ticks at which no worker ran: no job, one job for all, or one job for each.
     missed text not null default 'once' check (missed in ('skip', 'once', 'all')),
     next timestamptz not null,
     last timestamptz,
     is_paused boolean not null default false
 );
 
--- Tasks whose jobs wait until an operator says otherwise.
+-- Tasks whose jobs wait until an operator resumes them.
 create table paused_tasks (
     task text primary key,
     since timestamptz not null default clock_timestamp()
 );
 
--- How far a piece of work that goes on for ever has come.
+-- How far work has come that never ends.
 create table progress (
     task text primary key,
     upto timestamptz not null
 );
--- It is locked by whoever does that work, so it must be there.
+-- The job that does this work locks the row, so the row must exist.
 insert into progress values ('forget_temp_ids', '-infinity');
 
--- How far a piece of work has come that goes through all there is, again and again: what it has looked at last, in the
--- order of its keys; empty at the beginning.
+-- How far work has come that goes through all rows, again and again: the last one that it looked at, in the order of
+-- its keys; empty at the beginning.
 create table sweeps (
     task text primary key,
     position text not null,
-    -- How often it was moved: who has looked on meanwhile is not to move it back.
+    -- The number of moves: a worker that has looked on meanwhile must not move it back.
     moves bigint not null
 );
 
--- How users are told that something waits for them, and when not.
+-- How users are told that messages wait, and when not.
 
 create table notifiers (
     id uuid primary key,
     user_id uuid not null references users,
-    -- Of push services: the device that is told; when it is revoked, this goes too.
+    -- The device at a push service; the notifier goes when the device is revoked.
     device_id uuid references devices,
     kind text not null check (kind in ('webhook', 'email', 'web_push', 'apns', 'fcm')),
-    -- Where to, and with which keys, by kind (store/notifiers.py).
+    -- The address and its keys, by kind (store/notifiers.py).
     target jsonb not null check (jsonb_typeof(target) = 'object' and length(target::text) <= 4096),
-    -- SHA-256 of the kind and of what tells the target apart: one row for a URL, the e-mail, a device at a push service.
+    -- SHA-256 of the kind and of what identifies the target: one row for a URL, for the e-mail, for a device at a push
+    -- service.
     target_hash bytea not null check (length(target_hash) = 32),
     created timestamptz not null default clock_timestamp(),
-    -- Since the last notice that it took: when and how often it failed, and how it did last.
+    -- Failures since the last notice that it took: when they began, how many, and the last error.
     failing_since timestamptz,
     failures int not null default 0,
     last_error text check (length(last_error) <= 200),
@@ -496,36 +509,36 @@ create table notifiers (
 create index notifiers_device on notifiers (device_id) where device_id is not null;
 create index notifiers_hash on notifiers (target_hash);
 
--- The last notice that a notifier of a user took. It says when the next one may follow, and whether the service still shows
--- this one.
+-- The last notice that a notifier of a user took. It says when the next one may follow, and whether the service still
+-- shows this one.
 create table notices (
     id bigint generated always as identity primary key,
     user_id uuid not null references users,
     -- Null: the deployment's webhook.
     notifier_id uuid references notifiers on delete cascade,
-    -- The same notice once more is not sent again.
+    -- A notice with the same name is not sent again.
     name text not null,
     told timestamptz not null,
-    -- Notices in a row between which nothing was delivered to, or read on, a device of the user.
+    -- The number of notices in a row between which no device of the user received or read a message.
     times int not null check (times >= 1),
-    -- How many messages were said to wait; 0 once the notice is withdrawn.
+    -- The number of waiting messages that it told; 0 once the notice is withdrawn.
     unread bigint not null,
-    -- The sums of the user's marks (waiting_of) at that time: others are a sign of the user's devices.
+    -- The sums of the user's marks (waiting_of) at that time: a change is a sign of the user's devices.
     delivered bigint not null,
     read bigint not null,
-    -- When to look next whether the notice has become pointless; null: it is withdrawn, or cannot be, or too old.
+    -- When to check next whether the notice is pointless; null: it is withdrawn, cannot be withdrawn, or is too old.
     look timestamptz,
     constraint notices_one unique nulls not distinct (user_id, notifier_id)
 ) with (fillfactor = 70);
 create index notices_notifier on notices (notifier_id) where notifier_id is not null;
 create index notices_look on notices (look) where look is not null;
 
--- When a user wants no notices, each day: from one minute of the day to another, perhaps over midnight.
+-- When a user wants no notices, each day: from one minute of the day to another, which may be past midnight.
 create table quiet_hours (
     user_id uuid primary key references users,
     from_minute smallint not null check (from_minute between 0 and 1439),
     until_minute smallint not null check (until_minute between 0 and 1439),
-    -- Of the IANA database.
+    -- A name of the IANA database.
     zone text not null check (length(zone) between 1 and 64),
     check (from_minute <> until_minute)
 );
@@ -538,27 +551,27 @@ create table mail_key (
 insert into mail_key (key)
 select sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
 
--- E-mail addresses of users, whether they are theirs, and what the users want to be told by mail.
+-- The e-mail addresses of users, whether they are verified, and the mails that the users want.
 create table emails (
     user_id uuid primary key references users,
-    -- Null: taken away. The row stays, and with it how many mails were asked for.
+    -- Null: removed. The row stays, with the number of mails that were asked for.
     address text check (octet_length(address) between 3 and 254),
-    -- When the user showed that they read what is sent there.
+    -- When the user showed that they read mails to this address.
     verified timestamptz check (verified is null or address is not null),
     wants_digest boolean not null default false,
     wants_device_notice boolean not null default true,
-    -- The hour of the day, in a time zone of the IANA database, at which a digest is due.
+    -- When a digest is due: the hour of the day in a time zone of the IANA database.
     digest_hour smallint not null default 8 check (digest_hour between 0 and 23),
     zone text not null default 'UTC' check (length(zone) between 1 and 64),
-    -- When the next one is; null if none is wanted.
+    -- When the next digest is due; null if the user wants no digest.
     next_digest timestamptz check (next_digest is null or verified is not null and wants_digest),
     last_digest timestamptz,
-    -- What the tokens of this address are made of, and what they are found by. Another address has others.
+    -- The seed of the tokens of this address, and the hashes by which they are found. A changed address has others.
     seed uuid,
     verification_hash bytea check (length(verification_hash) = 32),
     verification_expires timestamptz,
     unsubscribe_hash bytea check (length(unsubscribe_hash) = 32),
-    -- Mails to addresses that are not verified, asked for since.
+    -- The number of mails to unverified addresses that were asked for since asked_since.
     asked int not null default 0,
     asked_since timestamptz not null default clock_timestamp(),
     constraint emails_verification unique (verification_hash),
@@ -566,13 +579,13 @@ create table emails (
     check (num_nulls(address, seed, verification_hash, verification_expires, unsubscribe_hash) in (0, 5))
 );
 create index emails_digest on emails (next_digest) where next_digest is not null;
--- Other users who ask for mail to an address.
+-- Other users who ask for mails to an address.
 create index emails_address on emails (address) where verified is null;
 
 -- Figures.
 
 -- Figures of one day, such as messages or daily active users; exact once the day is over. The row of a day's messages
--- moves with each look at the outbox: in place, if its page has room.
+-- changes with each look at the outbox: in place, if its page has room.
 create table analytics (
     day date not null,
     metric text not null,
@@ -580,14 +593,14 @@ create table analytics (
     primary key (day, metric)
 ) with (fillfactor = 50);
 
--- A user had a live connection on a day (UTC). No foreign key: what was counted stays counted when a user goes.
+-- A user had a live connection on a day (UTC). Without a foreign key: the figure stays when a user goes.
 create table activity (
     day date not null,
     user_id uuid not null,
     primary key (day, user_id)
 );
 
--- From a message's commit to a device's delivered mark, sampled: how many samples of a day fell into which bucket
+-- The time from a message's commit to a device's delivered mark, sampled: the number of samples of a day in each bucket
 -- (store/latencies.py).
 create table latencies (
     day date not null,
