@@ -63,22 +63,22 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.TEMP_ID_CONFLICT: ErrorInfo("You used this temp_id for another message; choose a new one.", False),
     ErrorCode.TEMP_ID_EXPIRED: ErrorInfo(
-        "The temp_id is so old that whether it was used is forgotten: read the history, then choose a new one.",
+        "The temp_id is too old for the server to know whether it was used: read the history, then choose a new one.",
         False,
     ),
-    ErrorCode.UNKNOWN_MESSAGE: ErrorInfo("There is no such message, or it is not yours to see.", False),
+    ErrorCode.UNKNOWN_MESSAGE: ErrorInfo("The message does not exist, or you may not see it.", False),
     ErrorCode.NOT_THE_SENDER: ErrorInfo(
         "Only its sender may edit a message, or delete it for everyone; an administrator may delete it, too.", False
     ),
     ErrorCode.MESSAGE_DELETED: ErrorInfo("The message was deleted; there is nothing to edit.", False),
     ErrorCode.REVISION_CONFLICT: ErrorInfo(
-        "The message has another revision than you gave: read it, then edit that one.", False
+        "The message has another revision than the one you gave: read it, then edit that one.", False
     ),
     ErrorCode.CURSOR_FOREIGN: ErrorInfo(
-        "The cursor is none of this server's, or of a history that is gone: go on without one.", False
+        "The cursor was not issued by this server's current database: go on without one.", False
     ),
     ErrorCode.CURSOR_EXPIRED: ErrorInfo(
-        "The cursor is so old that what has changed since is no longer known: go on without one.", False
+        "The cursor is so old that the server no longer knows the changes since: go on without one.", False
     ),
     ErrorCode.UNAUTHENTICATED: ErrorInfo("The token is not this device's, or is no longer good.", False),
     ErrorCode.OVERLOADED: ErrorInfo("The server has more work queued than it accepts.", True),
@@ -129,13 +129,13 @@ class CloseCode(Enum):
 
 
 CLOSES: Final[dict[CloseCode, CloseInfo]] = {
-    CloseCode.BYE: CloseInfo("The client said bye; without that it was an accident on the way.", True, 5),
+    CloseCode.BYE: CloseInfo("The client said bye; if it did not, the network ended the connection.", True, 5),
     CloseCode.PROTOCOL_ERROR: CloseInfo("The bytes are not a WebSocket connection.", False, 0),
     CloseCode.TEXT_MESSAGE: CloseInfo("A text message came; this protocol is binary.", False, 0),
     CloseCode.INVALID_PAYLOAD: CloseInfo("The reason in a close frame is not UTF-8.", False, 0),
     CloseCode.MESSAGE_TOO_BIG: CloseInfo("A WebSocket message had more bytes or fragments than the limit.", False, 0),
     CloseCode.SERVER_ERROR: CloseInfo("A fault of the server, which has logged it.", True, 5),
-    CloseCode.GOING_AWAY: CloseInfo("This node is stopping; another one, or its successor, answers.", True, 2),
+    CloseCode.GOING_AWAY: CloseInfo("This node is stopping; another node, or its successor, answers.", True, 2),
     CloseCode.HELLO_TIMEOUT: CloseInfo("No complete hello came in time.", True, 5),
     CloseCode.UNAVAILABLE: CloseInfo("Postgres or Redis cannot be reached, so hello could not be answered.", True, 5),
     CloseCode.TOO_MANY_CONNECTIONS: CloseInfo(

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 FEATURES: Final[dict[str, str]] = {
-    "actors": "`actor`: who changed a group, or deleted another's message",
+    "actors": "`actor`: the user who changed a group, or deleted another user's message",
     "delete": "`delete`, for oneself and for everyone; `tombstone`",
     "edit": "`edit`",
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
-    "large_groups": "`participant_count`: of more than 32 participants the user alone",
+    "large_groups": "`participant_count`: a conversation of more than 32 lists the user alone",
     "lifetime": "`lifetime_s`: messages that disappear",
     "move": "`move`, before a node stops",
     "own_settings": (
@@ -23,7 +23,7 @@ FEATURES: Final[dict[str, str]] = {
     "pages": "`count` and `pages` in `hello` and `sync`",
     "presence": "`watch`, `presence`",
     "profiles": "`display_name`, `profile`",
-    "receipt_counts": "`receipt_counts`, where many take part",
+    "receipt_counts": "`receipt_counts`, where more than 32 users take part",
     "reply_to": "`reply_to`",
     "requests": "`is_request` and `asked_by` in `conversation`, `is_request` in `list`; `messages_from` and"
     " `groups_from` in `own_settings`",
@@ -32,7 +32,7 @@ FEATURES: Final[dict[str, str]] = {
     "stays": "`since_seq`, `former`, `left_seq`: the recipients of a message",
     "temp_id": "`temp_id` in `message`",
     "typing": "`set_typing`, `typing`",
-    "unread": "`uncounted_seqs`: what does not count as unread",
+    "unread": "`uncounted_seqs`: messages that do not count as unread",
 }
 """Name -> the frames and fields that it stands for."""
 
