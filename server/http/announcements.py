@@ -33,7 +33,7 @@ class Announcements:
         self._broadcast = broadcast
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def _miss_on_failure(self) -> Iterator[None]:
         """Around what is looked up after a commit, to tell of it. If that fails the nodes look for the change by
         themselves: whoever repeats the request changes nothing any more, and so tells nobody."""
         try:
@@ -44,22 +44,22 @@ class Announcements:
 
     async def conversation_made(self, conversation: bytes, users: Iterable[bytes]) -> None:
         """A conversation is new for these users, of whom each sees it in another way."""
-        with self.telling():
-            await self._tell_each(conversation, list(users), is_new=True)
+        with self._miss_on_failure():
+            await self._push_conversation(conversation, list(users), is_new=True)
 
     async def participant_added(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
         """Somebody takes part from now on, or seems to: the others are told who, the new one of the conversation."""
         if change.is_new:
-            with self.telling():
+            with self._miss_on_failure():
                 if user in change.participants:
-                    await self._tell_each(conversation, [user], is_new=True)
-                await self._tell_of(conversation, user, change, await self._size(conversation))
+                    await self._push_conversation(conversation, [user], is_new=True)
+                await self._push_participant(conversation, user, change, await self._size(conversation))
 
     async def role_set(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
         """Somebody has become an administrator, or is none any more."""
         if change.is_new:
-            with self.telling():
-                await self._tell_of(conversation, user, change, await self._size(conversation))
+            with self._miss_on_failure():
+                await self._push_participant(conversation, user, change, await self._size(conversation))
                 for seen in (await conversations.seen_by(self._pool, conversation, [user])).values():
                     own = [each for each in seen.participants or () if each.user == user]
                     self._push(Participants(conversation, own, change.version, seen.participant_count), [user])
@@ -72,7 +72,7 @@ class Announcements:
         stay = change.stay
         if stay is None:
             return
-        with self.telling():
+        with self._miss_on_failure():
             size = await self._size(conversation)
             if size > MAX_SHOWN:
                 stay = replace(stay, delivered_seq=None, read_seq=None)
@@ -80,7 +80,7 @@ class Announcements:
             # Who was withheld has long been told.
             self._push(departed, [*change.participants, *([user] if change.was_participant else [])])
             if size == MAX_SHOWN:
-                await self._tell_each(conversation, change.participants)
+                await self._push_conversation(conversation, change.participants)
             elif change.heir is not None:
                 await self.role_set(conversation, change.heir, change)
 
@@ -88,11 +88,11 @@ class Announcements:
         """A request is none any more: to the user's own devices; how far messages were delivered, to the others."""
         if not change.is_new:
             return
-        with self.telling():
-            await self._tell_each(conversation, [user])
+        with self._miss_on_failure():
+            await self._push_conversation(conversation, [user])
             size = await self._size(conversation)
             if size <= MAX_SHOWN:
-                await self._tell_of(conversation, user, change, size)
+                await self._push_participant(conversation, user, change, size)
 
     async def request_declined(self, user: bytes, departed: Departed) -> None:
         """The user takes no part: to the user's own devices, and nobody else."""
@@ -100,7 +100,7 @@ class Announcements:
 
     async def blocked(self, user: bytes, other: bytes, blocked: BlockChange) -> None:
         """Somebody is blocked, or no more: to the user's own devices, and nobody else. Presence is looked at again."""
-        with self.telling():
+        with self._miss_on_failure():
             for conversation, version in blocked.declined:
                 await self.request_declined(user, Departed(conversation, [user], version))
             for start in range(0, len(blocked.shown), 50):
@@ -109,11 +109,11 @@ class Announcements:
             # What was unread of somebody who is blocked counts as read from now on.
             for conversation, delivered, read in await direct_mark(self._pool, user, other):
                 self._push(Receipts(conversation, [(user, delivered, read)]), [user])
-        await self.presence_shown_otherwise([user, other])
+        await self.presence_rules_changed([user, other])
 
     async def contact_added(self, user: bytes, added: AddedContact) -> None:
         """Somebody is known by now, whose requests are none any more."""
-        with self.telling():
+        with self._miss_on_failure():
             for conversation, version in await conversations.participants_versions(self._pool, added.accepted):
                 participants = list(await messages.current_participants(self._pool, conversation))
                 await self.request_accepted(conversation, user, ParticipantsChange(True, participants, version))
@@ -127,7 +127,7 @@ class Announcements:
     async def profile_changed(self, profile: Profile) -> None:
         """A user is shown otherwise: to all who share a conversation in which names are shown; without the name to who
         blocks the user, whose devices have to know of the revision alone."""
-        with self.telling():
+        with self._miss_on_failure():
             users = await participant_lists.acquainted(self._pool, profile.user)
             blockers = await contacts.blockers(self._pool, profile.user, users)
             self._push(profile, [each for each in users if each not in blockers])
@@ -135,25 +135,25 @@ class Announcements:
 
     async def own_settings_changed(self, user: bytes) -> None:
         """A user has set something for themselves: to their own devices."""
-        with self.telling():
+        with self._miss_on_failure():
             self._push(await own_settings_of(self._pool, user), [user])
 
     async def contact_changed(self, user: bytes, other: bytes) -> None:
         """Somebody is a contact of the user's, or blocked, or no more: to the user's own devices."""
-        with self.telling(), suppress(UnknownUser):
+        with self._miss_on_failure(), suppress(UnknownUser):
             self._push(await contacts.contact_of(self._pool, user, other), [user])
 
     async def muted(self, user: bytes, conversation: bytes) -> None:
         """A user wants no notices of a conversation, or does so again: to their own devices."""
-        with self.telling(), suppress(NotAParticipant):
+        with self._miss_on_failure(), suppress(NotAParticipant):
             seen = await conversations.one(self._pool, user, conversation)
             self._push(replace(seen, participants=None, last_message=None), [user])
 
-    async def presence_shown_otherwise(self, users: Iterable[bytes]) -> None:
+    async def presence_rules_changed(self, users: Iterable[bytes]) -> None:
         """These users are to be shown to others than before: the nodes look again who may watch them."""
         self._broadcast.recheck_watchers(users)
 
-    async def _tell_of(self, conversation: bytes, user: bytes, change: ParticipantsChange, size: int) -> None:
+    async def _push_participant(self, conversation: bytes, user: bytes, change: ParticipantsChange, size: int) -> None:
         """Tell the others of a participant who has come or changed, with the marks that others see.
 
         Whoever has just come may have read and written by now, told by nodes that have looked for what is new. A device
@@ -172,7 +172,7 @@ class Announcements:
     async def _size(self, conversation: bytes) -> int:
         return await conversations.participant_count(self._pool, conversation)
 
-    async def _tell_each(self, conversation: bytes, users: Sequence[bytes], *, is_new: bool = False) -> None:
+    async def _push_conversation(self, conversation: bytes, users: Sequence[bytes], *, is_new: bool = False) -> None:
         """A conversation as it is now, to each of these users as they see it; with the last message, if it is new."""
         for user, seen in (await conversations.seen_by(self._pool, conversation, users)).items():
             self._push(seen if is_new else replace(seen, last_message=None), [user])

@@ -23,7 +23,7 @@ async def get_profile(identity: Identity, request: Request[None]) -> Answer:
     body=bodies.PatchProfile,
     announces=[
         Announcements.profile_changed,
-        Announcements.presence_shown_otherwise,
+        Announcements.presence_rules_changed,
         Announcements.own_settings_changed,
     ],
 )
@@ -43,7 +43,7 @@ async def patch_profile(identity: Identity, request: Request[bodies.PatchProfile
         profile = Profile(user, now.revision, now.username, now.display_name)
         announcements.append(Announcement(Announcements.profile_changed, profile))
     if changed.is_shown_otherwise:
-        announcements.append(Announcement(Announcements.presence_shown_otherwise, [user]))
+        announcements.append(Announcement(Announcements.presence_rules_changed, [user]))
     given = (body.gives_receipts, body.shows_presence, body.messages_from, body.groups_from)
     if any(each is not None for each in given):
         announcements.append(Announcement(Announcements.own_settings_changed, user))
