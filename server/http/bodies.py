@@ -65,7 +65,7 @@ class PatchConversation(Struct):
 
     def __post_init__(self) -> None:
         if self.lifetime_s and self.lifetime_s < MIN_LIFETIME_S:
-            raise ValueError(f"lifetime_s: 0 (none), or {MIN_LIFETIME_S} to {MAX_LIFETIME_S} seconds")
+            raise ValueError(f"lifetime_s must be 0 (no lifetime) or {MIN_LIFETIME_S} to {MAX_LIFETIME_S} seconds")
 
 
 class PatchProfile(Struct):
@@ -157,5 +157,5 @@ def quiet_hours_of(body: PutQuietHours) -> QuietHours:
     if body.zone not in _zones():
         raise InvalidBody("zone: must be a time zone of the IANA database, such as Europe/Berlin")
     if body.from_minute == body.until_minute:
-        raise InvalidBody("until_minute: must be another than from_minute; DELETE ends quiet hours")
+        raise InvalidBody("until_minute: must differ from from_minute; DELETE ends quiet hours")
     return QuietHours(body.from_minute, body.until_minute, body.zone)

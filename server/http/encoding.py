@@ -66,9 +66,7 @@ _KINDS: Final = {
 
 def _plain(said: str) -> str:
     """What msgspec says of a body, without the names of Python's types, and without what the client has sent."""
-    said = re.sub(
-        r"^Invalid (?:enum )?value '.*'", "This is none of the values that are allowed", said, flags=re.DOTALL
-    )
+    said = re.sub(r"^Invalid (?:enum )?value '.*'", "This value is not allowed", said, flags=re.DOTALL)
     return re.sub(r"(Expected|got) `([^`$]*)`", lambda found: f"{found[1]} {_kinds(found[2])}", said)
 
 

@@ -32,7 +32,7 @@ def _page(text: str, button: str = "") -> str:
 
 VERIFY: Final = _page("Is this your address?", "It is mine")
 VERIFIED: Final = _page("Your address is confirmed.")
-EXPIRED: Final = _page("This link is too old. Give your address in the app once more to get another one.")
-UNKNOWN: Final = _page("This link leads nowhere any more: the address was changed or taken away.")
-UNSUBSCRIBE: Final = _page("Do you want no more digests of what is unread?", "Unsubscribe")
-UNSUBSCRIBED: Final = _page("No more digests will come. In the app you can ask for them again.")
+EXPIRED: Final = _page("This link is too old. Enter your address in the app again to get a new link.")
+UNKNOWN: Final = _page("This link is no longer valid: the address was changed or removed.")
+UNSUBSCRIBE: Final = _page("Stop the digests of unread messages?", "Unsubscribe")
+UNSUBSCRIBED: Final = _page("You will get no more digests. You can turn them on again in the app.")

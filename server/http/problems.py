@@ -81,20 +81,24 @@ REFUSALS: Final[dict[type[Exception], tuple[int, str, str]]] = {
     NotAnOperator: (401, "unauthenticated", "give the operators' token: Authorization: Bearer OPS_TOKEN"),
     TokenExpired: (401, "token_expired", "the token has expired: log in again"),
     DeviceRevoked: (401, "device_revoked", "the user has revoked this device: log in again"),
-    UnknownMessage: (404, "unknown_message", "there is no such message, or it is not yours to see"),
-    UnknownNotifier: (404, "unknown_notifier", "you have no such notifier"),
-    TooManyNotifiers: (409, "too_many_notifiers", f"at most {MAX_NOTIFIERS}: remove one first"),
-    UnknownDevice: (404, "unknown_device", "you have no such device"),
-    UnknownUser: (404, "unknown_user", "there is no such user"),
+    UnknownMessage: (404, "unknown_message", "the message does not exist, or you may not see it"),
+    UnknownNotifier: (404, "unknown_notifier", "you have no notifier with that id"),
+    TooManyNotifiers: (409, "too_many_notifiers", f"you may have at most {MAX_NOTIFIERS} notifiers: remove one first"),
+    UnknownDevice: (404, "unknown_device", "you have no device with that id"),
+    UnknownUser: (404, "unknown_user", "no user has that name or id"),
     NotAnAdministrator: (403, "not_an_administrator", "only an administrator of the group may do that"),
-    LastAdministrator: (409, "last_administrator", "a group has at least one administrator: name another one first"),
-    GroupFull: (409, "group_full", "the group has as many participants as it may"),
-    NotARequest: (409, "not_a_request", "the conversation is no request any more: leave it, or block"),
+    LastAdministrator: (
+        409,
+        "last_administrator",
+        "a group needs an administrator: give the role to another participant first",
+    ),
+    GroupFull: (409, "group_full", "the group has the most participants that are allowed"),
+    NotARequest: (409, "not_a_request", "the conversation is not a request: leave it, or block the user"),
     UsernameTaken: (409, "username_taken", "choose another username"),
-    InvalidCursor: (400, "invalid_cursor", "give back a cursor of this endpoint, as it came"),
+    InvalidCursor: (400, "invalid_cursor", "cursor must be one that this endpoint returned, unchanged"),
     UnknownZone: (400, "invalid_body", "zone must be a time zone of the IANA database, such as Europe/Berlin"),
-    VerificationUnknown: (404, "unknown_verification", "no address was sent that token, or it is another one by now"),
-    VerificationExpired: (410, "verification_expired", "that token is too old: put the address again to get another"),
+    VerificationUnknown: (404, "unknown_verification", "unknown token, or the address has changed since"),
+    VerificationExpired: (410, "verification_expired", "the token is too old: set the address again to get a new one"),
 }
 
 
@@ -116,12 +120,17 @@ def problem_of(error: Exception, path: str) -> Problem:
             detail = "these users take no messages, or no groups, from you"
             return Problem(403, "not_accepted", detail, users=error.users)
         case TooManyStarts():
-            detail = "you have begun as many conversations with strangers as you may in 24 hours"
+            detail = "you have begun the most conversations with strangers that are allowed in 24 hours"
             return Problem(429, "too_many_conversations", detail, retry_after_s=error.wait_s)
         case TooManyMails():
-            return Problem(429, "too_many_mails", "too many mails were asked for", retry_after_s=error.wait_s)
+            return Problem(
+                429,
+                "too_many_mails",
+                "too many mails to unverified addresses, from you or to this one",
+                retry_after_s=error.wait_s,
+            )
         case Unavailable() | Overloaded() | Locked() | RedisError():
             log.warning("request_refused", path=path, error=str(error))
             return Problem(503, "unavailable", "try again", retry_after_s=RETRY_AFTER_S)
     log.error("request_failed", path=path, exc_info=error)
-    return Problem(500, "internal", "a fault of the server, which has logged it", retry_after_s=RETRY_AFTER_S)
+    return Problem(500, "internal", "the server has a fault, and has logged it", retry_after_s=RETRY_AFTER_S)

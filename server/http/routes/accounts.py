@@ -47,7 +47,7 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
         account = None
     password_hash = account.password_hash if account else None
     if not await services.passwords.check(password_hash, body.password) or account is None:
-        raise Problem(401, "wrong_credentials", "no user of that name has that password")
+        raise Problem(401, "wrong_credentials", "wrong username or password")
     return NewDevice(account.user, body.name)
 
 

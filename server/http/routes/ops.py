@@ -20,6 +20,6 @@ async def get_analytics(request: Request[None]) -> Answer:
     """Figures of the days `from` to `until`, both included."""
     first, last = day(request.query, "from"), day(request.query, "until")
     if not 0 <= (last - first).days < MAX_DAYS:
-        raise InvalidQuery(f"until must be from, or one of the {MAX_DAYS - 1} days after it")
+        raise InvalidQuery(f"until must be the day from or one of the {MAX_DAYS - 1} days after it")
     days = await analytics.days(request.services.pool, first, last)
     return Answer({"days": [answers.day_body(each) for each in days]})

@@ -64,4 +64,4 @@ def test_docs_have_every_code_with_its_status_and_no_other() -> None:
     text = (ROOT / "docs" / "http.md").read_text()
     rows = {(int(status), code) for status, code in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", text, re.MULTILINE)}
     code = "\n".join(file.read_text() for file in (ROOT / "server" / "http").rglob("*.py"))
-    assert rows == {(int(status), code) for status, code in re.findall(r"\b([45]\d\d)(?:,|:) \"(\w+)\"", code)}
+    assert rows == {(int(status), code) for status, code in re.findall(r"\b([45]\d\d)(?:,|:)\s+\"(\w+)\"", code)}
