@@ -1,4 +1,4 @@
-"""What the HTTP interface changes about conversations and people, told to the devices concerned, on whatever node."""
+"""Pushes for changes that were made over HTTP, to the devices concerned on all nodes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OF_NO_CONVERSATION: Final = bytes(16)
 
 
 class Announcements:
-    """Pushes for what has been committed just now. Who is not reached by them finds it with the next `sync`."""
+    """Each method pushes a change that was just committed. A device that no push reaches finds it by its next `sync`."""
 
     def __init__(self, pool: Pool, broadcast: Broadcast) -> None:
         self._pool = pool
@@ -34,8 +34,8 @@ class Announcements:
 
     @contextmanager
     def _miss_on_failure(self) -> Iterator[None]:
-        """Around what is looked up after a commit, to tell of it. If that fails the nodes look for the change by
-        themselves: whoever repeats the request changes nothing any more, and so tells nobody."""
+        """Around the queries of an announcement. If one fails, the nodes are asked to look for the change themselves: a
+        client that repeats the request changes nothing, so no announcement follows."""
         try:
             yield
         except BaseException:
@@ -43,12 +43,13 @@ class Announcements:
             raise
 
     async def conversation_made(self, conversation: bytes, users: Iterable[bytes]) -> None:
-        """A conversation is new for these users, of whom each sees it in another way."""
+        """The conversation is new for these users. Each gets it as that user sees it."""
         with self._miss_on_failure():
             await self._push_conversation(conversation, list(users), is_new=True)
 
     async def participant_added(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
-        """Somebody takes part from now on, or seems to: the others are told who, the new one of the conversation."""
+        """A user was added. The others get the participant; the user gets the conversation, unless it is withheld from
+        the user (docs/blocking.md)."""
         if change.is_new:
             with self._miss_on_failure():
                 if user in change.participants:
@@ -56,7 +57,7 @@ class Announcements:
                 await self._push_participant(conversation, user, change, await self._size(conversation))
 
     async def role_set(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
-        """Somebody has become an administrator, or is none any more."""
+        """A participant has become an administrator or a member."""
         if change.is_new:
             with self._miss_on_failure():
                 await self._push_participant(conversation, user, change, await self._size(conversation))
@@ -65,9 +66,9 @@ class Announcements:
                     self._push(Participants(conversation, own, change.version, seen.participant_count), [user])
 
     async def participant_removed(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
-        """A user takes part no more; another one may have become the administrator by that.
+        """A user has left or was removed; a participant may have become the administrator by that (`heir`).
 
-        If the others are few enough by that, they are shown each other again.
+        If the others are now few enough (`MAX_SHOWN`), conversations show them to each other again.
         """
         stay = change.stay
         if stay is None:
@@ -77,7 +78,7 @@ class Announcements:
             if size > MAX_SHOWN:
                 stay = replace(stay, delivered_seq=None, read_seq=None)
             departed = Departed(conversation, [user], change.version, told_count(size), [stay])
-            # Who was withheld has long been told.
+            # The devices of a withheld user were told long ago that the user does not take part.
             self._push(departed, [*change.participants, *([user] if change.was_participant else [])])
             if size == MAX_SHOWN:
                 await self._push_conversation(conversation, change.participants)
@@ -85,7 +86,7 @@ class Announcements:
                 await self.role_set(conversation, change.heir, change)
 
     async def request_accepted(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
-        """A request is none any more: to the user's own devices; how far messages were delivered, to the others."""
+        """A user has accepted a request: the user's devices get the conversation, the others get the user's marks."""
         if not change.is_new:
             return
         with self._miss_on_failure():
@@ -95,38 +96,39 @@ class Announcements:
                 await self._push_participant(conversation, user, change, size)
 
     async def request_declined(self, user: bytes, departed: Departed) -> None:
-        """The user takes no part: to the user's own devices, and nobody else."""
+        """A user has declined a request: a push to the user's own devices alone."""
         self._push(departed, [user])
 
     async def blocked(self, user: bytes, other: bytes, blocked: BlockChange) -> None:
-        """Somebody is blocked, or no more: to the user's own devices, and nobody else. Presence is looked at again."""
+        """A user has blocked or unblocked the other: pushes to the user's own devices alone. The nodes check again
+        which users may watch the presence of these two."""
         with self._miss_on_failure():
             for conversation, version in blocked.declined:
                 await self.request_declined(user, Departed(conversation, [user], version))
             for start in range(0, len(blocked.shown), 50):
                 for seen in await conversations.some_of(self._pool, user, blocked.shown[start : start + 50]):
                     self._push(replace(seen, last_message=None), [user])
-            # What was unread of somebody who is blocked counts as read from now on.
+            # Unread messages of a blocked user count as read from now on.
             for conversation, delivered, read in await direct_mark(self._pool, user, other):
                 self._push(Receipts(conversation, [(user, delivered, read)]), [user])
         await self.presence_rules_changed([user, other])
 
     async def contact_added(self, user: bytes, added: AddedContact) -> None:
-        """Somebody is known by now, whose requests are none any more."""
+        """A user has added a contact, and thereby accepted the contact's requests."""
         with self._miss_on_failure():
             for conversation, version in await conversations.participants_versions(self._pool, added.accepted):
                 participants = list(await messages.current_participants(self._pool, conversation))
                 await self.request_accepted(conversation, user, ParticipantsChange(True, participants, version))
 
     async def settings_changed(self, user: bytes, settings: Settings, change: ParticipantsChange) -> None:
-        """A conversation is another one, for this user and for the others."""
+        """The settings of a conversation have changed; the others may see other settings than this user."""
         if change.is_new:
             self._push(settings, [user])
             self._push(change.others_settings or settings, [each for each in change.participants if each != user])
 
     async def profile_changed(self, profile: Profile) -> None:
-        """A user is shown otherwise: to all who share a conversation in which names are shown; without the name to who
-        blocks the user, whose devices have to know of the revision alone."""
+        """A user's name has changed: a push to all users who share a conversation that shows names. Blockers get it
+        without the name, since their devices need only the revision."""
         with self._miss_on_failure():
             users = await participant_lists.acquainted(self._pool, profile.user)
             blockers = await contacts.blockers(self._pool, profile.user, users)
@@ -134,34 +136,34 @@ class Announcements:
             self._push(replace(profile, display_name=None), blockers)
 
     async def own_settings_changed(self, user: bytes) -> None:
-        """A user has set something for themselves: to their own devices."""
+        """A user has changed settings of their own: a push to the user's own devices."""
         with self._miss_on_failure():
             self._push(await own_settings_of(self._pool, user), [user])
 
     async def contact_changed(self, user: bytes, other: bytes) -> None:
-        """Somebody is a contact of the user's, or blocked, or no more: to the user's own devices."""
+        """A user has added, removed, blocked or unblocked the other: a push to the user's own devices."""
         with self._miss_on_failure(), suppress(UnknownUser):
             self._push(await contacts.contact_of(self._pool, user, other), [user])
 
     async def muted(self, user: bytes, conversation: bytes) -> None:
-        """A user wants no notices of a conversation, or does so again: to their own devices."""
+        """A user has muted or unmuted a conversation: a push to the user's own devices."""
         with self._miss_on_failure(), suppress(NotAParticipant):
             seen = await conversations.one(self._pool, user, conversation)
             self._push(replace(seen, participants=None, last_message=None), [user])
 
     async def presence_rules_changed(self, users: Iterable[bytes]) -> None:
-        """These users are to be shown to others than before: the nodes look again who may watch them."""
+        """Other users than before may watch these users' presence: the nodes check it again."""
         self._broadcast.recheck_watchers(users)
 
     async def _push_participant(self, conversation: bytes, user: bytes, change: ParticipantsChange, size: int) -> None:
-        """Tell the others of a participant who has come or changed, with the marks that others see.
+        """Push a new or changed participant to the others, with the marks that they see.
 
-        Whoever has just come may have read and written by now, told by nodes that have looked for what is new. A device
-        that has heard of that before hearing of the new one will not hear of it again.
+        A new participant may have read and written already, and nodes that look for changes may have pushed those
+        marks. A device that got a mark before the participant does not get it again, so this push has the marks.
         """
         shown = await conversations.participant(self._pool, conversation, user)
         if shown is None:
-            return  # Removed meanwhile, and that is told as well.
+            return  # The participant was removed meanwhile, and the removal has its own push.
         others = [each for each in change.participants if each != user]
         blockers = await contacts.blockers(self._pool, user, others)
         count = told_count(size)
@@ -173,7 +175,7 @@ class Announcements:
         return await conversations.participant_count(self._pool, conversation)
 
     async def _push_conversation(self, conversation: bytes, users: Sequence[bytes], *, is_new: bool = False) -> None:
-        """A conversation as it is now, to each of these users as they see it; with the last message, if it is new."""
+        """Push a conversation to each of these users as that user sees it, with the last message if it is new."""
         for user, seen in (await conversations.seen_by(self._pool, conversation, users)).items():
             self._push(seen if is_new else replace(seen, last_message=None), [user])
 

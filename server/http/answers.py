@@ -19,14 +19,14 @@ from store.profiles import ProfileSettings, ShownProfile
 from store.quiet_hours import QuietHours
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
-"""Of a page of a list or of history, whatever is in it; one entry has at most 90 KB."""
+"""The most of a page of a list or of history; one entry has at most 90 KB."""
 
 MAX_CONTENT_BYTES: Final = MAX_PAGE_BYTES * 3 // 4
-"""Of the messages of a page of history: base64 makes four bytes of three."""
+"""The most of the messages of a page of history: base64 makes four bytes of three."""
 
 
 def message_body(message: Message | Tombstone, encoding: Encoding) -> dict[str, Any]:
-    """Of a message that was deleted only where it was, by whom, and when."""
+    """A message. For a deleted one only its place, its sender, its time and the actor are there."""
     ident = IDENT[encoding]
     content = message if isinstance(message, Message) else None
     return {
@@ -89,7 +89,7 @@ def email_body(settings: EmailSettings) -> dict[str, Any]:
 
 
 def status_body(status: MessageStatus, seq: int, encoding: Encoding) -> dict[str, Any]:
-    """How far a message has come: with everybody, with how many, with whom."""
+    """The status of a message: in one word, in counts, and for each recipient."""
     delivered = sum(delivered_seq >= seq for _, delivered_seq, _ in status.receipts)
     read = sum(read_seq >= seq for *_, read_seq in status.receipts)
     count = len(status.receipts)
@@ -147,7 +147,7 @@ def participant_body(participant: Participant, encoding: Encoding) -> dict[str, 
 def list_body(found: list[Conversation], limit: int, encoding: Encoding, kind: str = "list") -> dict[str, Any]:
     """A page of the list: at most `limit` conversations, and fewer if they are large (`MAX_PAGE_BYTES`).
 
-    :param found: one more than `limit`, if there is one.
+    :param found: one more than `limit` if there are further ones.
     :param kind: of the cursor: "list", or "requests".
     """
     count, size = 0, 0
@@ -162,9 +162,9 @@ def list_body(found: list[Conversation], limit: int, encoding: Encoding, kind: s
 
 
 def _size_of(conversation: Conversation) -> int:
-    """About how many bytes it has in JSON, and not fewer than in CBOR."""
+    """About the bytes in JSON, which are not fewer than those in CBOR."""
     people, last = conversation.participants or (), conversation.last_message
-    # As they are escaped: a control character is six bytes.
+    # With escapes: a control character takes six bytes.
     names = sum(len(msgspec.json.encode(each.display_name)) for each in people)
     content = len(last.content) * 4 // 3 if isinstance(last, Message) else 0
     return 1200 + 300 * len(people) + names + content
@@ -190,7 +190,7 @@ def day_body(day: Day) -> dict[str, Any]:
 
 
 def quiet_hours_body(quiet: QuietHours | None) -> dict[str, Any]:
-    """Null for what a user without quiet hours has not."""
+    """Null in each field for a user without quiet hours."""
     return {
         "from_minute": quiet and quiet.from_minute,
         "until_minute": quiet and quiet.until_minute,

@@ -42,11 +42,11 @@ def create_app(
 ) -> QuartTrio:
     """The application; Hypercorn runs it (`server.http.process`).
 
-    :param ops_token: the operators' token; if it is empty, there are no routes for operators.
+    :param ops_token: the operators' token; if it is empty, the application has no routes for operators.
     :param offered: the notifiers that workers have keys for.
     :param starts_per_day: conversations with strangers that a user may begin in 24 hours.
     """
-    # Without a folder for static files, Quart adds no route of its own.
+    # With a folder for static files, Quart would add an open route of its own.
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     services = Services(
@@ -75,7 +75,7 @@ def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]
     async def view(**values: Any) -> Response:
         headers = request.headers
         encoding = accepted(headers.get("Accept", ""))
-        # No write has parameters, and to parse none takes Quart 2 us.
+        # No write has parameters, and Quart takes 2 us to parse an empty query.
         query = NO_QUERY if is_write else request.args
         asked = Request(services, encoding, headers.get("Authorization", ""), query, None)
         return _response(await answer(asked, values), encoding)

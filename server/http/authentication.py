@@ -22,7 +22,7 @@ async def _device(request: Request[Any]) -> tuple[Identity]:
 
 async def _operator(request: Request[Any]) -> tuple[()]:
     scheme, _, token = request.authorization.partition(" ")
-    # Takes as long whatever the token is, as far as its length is right.
+    # The comparison takes as long for every token of the right length.
     is_right = secrets.compare_digest(token.encode(), request.services.ops_token.encode())
     if scheme.lower() != "bearer" or not is_right:
         raise NotAnOperator

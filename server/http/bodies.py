@@ -1,4 +1,4 @@
-"""Bodies of requests, as typed structs; `docs/http.md` describes them."""
+"""Bodies of requests as structs with the bounds of their fields; `docs/http.md` describes them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class PutEmail(Struct):
     wants_digest: bool = False
     wants_device_notice: bool = True
     digest_hour: Annotated[int, Meta(ge=0, le=23)] = 8
-    # Without digits, but in those of Etc, Postgres would read some as rules of its own.
+    # Digits are allowed in Etc zones alone: Postgres would read other names with digits as rules of its own.
     zone: Annotated[
         str, Meta(max_length=64, pattern="^(UTC|Etc/GMT([+-][0-9]{1,2})?|[A-Z][A-Za-z_-]*(/[A-Z][A-Za-z_-]*){1,2})\\Z")
     ] = "UTC"
@@ -131,13 +131,13 @@ class Mute(Struct):
 
 NewConversation: TypeAlias = NewDirect | NewGroup
 NEW_CONVERSATION: Final[type[NewConversation]] = NewConversation  # type: ignore[assignment]
-"""A union is as good as a type to msgspec, and the tag says which."""
+"""msgspec takes a union like a type, and its tag says which struct it is."""
 
 
 def address_in(body: PutEmail) -> str:
-    """The address, in the spelling that it is kept in.
+    """The address as the server keeps it.
 
-    :raises InvalidBody: if it is none.
+    :raises InvalidBody: if it is not an address.
     """
     try:
         return normal(body.address)
@@ -152,7 +152,7 @@ def _zones() -> frozenset[str]:
 
 def quiet_hours_of(body: PutQuietHours) -> QuietHours:
     """
-    :raises InvalidBody: if there is no such zone, or the hours are none or all.
+    :raises InvalidBody: if the zone does not exist, or the hours are empty.
     """
     if body.zone not in _zones():
         raise InvalidBody("zone: must be a time zone of the IANA database, such as Europe/Berlin")

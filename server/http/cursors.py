@@ -16,7 +16,7 @@ def cursor_text(*parts: int | bytes | str) -> str:
 def cursor_parts(text: str, kind: str, *types: type) -> list[Any]:
     """The parts of a cursor of this kind.
 
-    :raises InvalidCursor: if it is not one.
+    :raises InvalidCursor: if the text is not a cursor of this kind.
     """
     try:
         data = urlsafe_b64decode(text + "=" * (-len(text) % 4))

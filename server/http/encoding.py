@@ -28,11 +28,11 @@ def accepted(accept: str) -> Encoding:
 
 
 class InvalidBody(Exception):
-    """The body cannot be read as what the endpoint takes; the text says why."""
+    """The body is not of the type that the endpoint takes; the text says why."""
 
 
 def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
-    """A request's body.
+    """The body of a request.
 
     :raises InvalidBody: if it is not of that type.
     """
@@ -61,11 +61,11 @@ _KINDS: Final = {
     "str": "a text",
     "uuid": "an id (16 bytes, or a UUID in JSON)",
 }
-"""What msgspec calls the kinds of values -> what JSON and CBOR call them."""
+"""Kinds of values as msgspec names them -> as JSON and CBOR name them."""
 
 
 def _plain(said: str) -> str:
-    """What msgspec says of a body, without the names of Python's types, and without what the client has sent."""
+    """An error of msgspec, without the names of Python's types and without values from the request."""
     said = re.sub(r"^Invalid (?:enum )?value '.*'", "This value is not allowed", said, flags=re.DOTALL)
     return re.sub(r"(Expected|got) `([^`$]*)`", lambda found: f"{found[1]} {_kinds(found[2])}", said)
 
@@ -75,7 +75,7 @@ def _kinds(said: str) -> str:
 
 
 def encode(body: Any, encoding: Encoding) -> bytes:
-    """An answer's body. In `body` ids are `UUID`s, or made for this encoding, and byte fields are bytes."""
+    """The body of an answer. Ids in `body` are `UUID`s or come from `ident`; byte fields are bytes."""
     if encoding == "cbor":
         return cbor2.dumps(body, encoders=_CBOR_ENCODERS)
     return msgspec.json.encode(body)

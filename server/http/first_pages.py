@@ -1,8 +1,9 @@
-"""The pages that are read most, kept as they went out: the first of a user's list, the newest of a conversation.
+"""A cache of the pages that clients read most, encoded: the first of a user's list, the newest of a conversation.
 
-Each is checked against Postgres on every use (`server.http.versioned_cache`): what was acknowledged before a request is
-in its answer. A page is used only while no other connection to Postgres was made: versions are numbers of transactions,
-which begin again when a back-up is restored, and nothing is restored while anybody is connected.
+Each use checks the version of the page in Postgres (`server.http.versioned_cache`), so an answer has everything that
+was acknowledged before its request. A cached page is used only until the process makes a new connection to Postgres:
+versions are numbers of transactions, which begin again when a back-up is restored, and no back-up is restored while a
+process is connected.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from store.postgres.pool import Pool
 
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
 MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
-"""Of one process: each some 2,000 pages of 50."""
+"""For each process. Either holds some 2,000 pages of 50 entries."""
 
 
 class FirstPages:
@@ -29,7 +30,7 @@ class FirstPages:
         self._histories: VersionedCache[bytes] = VersionedCache("history", MAX_HISTORY_BYTES)
 
     async def first_of_list(self, user: bytes, limit: int, encoding: Encoding) -> bytes:
-        """The first page of a user's conversations. Raises what the store raises."""
+        """The first page of a user's conversations. Errors are those of the store."""
         key = (user, limit, encoding)
         if key in self._lists:
             version = await conversations.list_version(self._pool, user)

@@ -1,14 +1,14 @@
-"""The pages that links in mails lead to. They hold nothing of who asks, and post to where they are."""
+"""The pages that links in mails lead to. They have no data of the user, and their button posts to the same address."""
 
 from __future__ import annotations
 
 from typing import Final
 
 HEADERS: Final = {
-    # The address of the page is a secret: it goes to nobody else, and stays in no cache.
+    # The address of the page is a secret: the browser sends it to no other site, and no cache keeps the page.
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
-    # Nothing is loaded or run, and no other page can have this one's button pressed.
+    # The page loads and runs nothing, and no other page can frame it to have its button pressed.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
     ),

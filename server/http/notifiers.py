@@ -1,4 +1,4 @@
-"""How users say how they want to be told that something waits: what the HTTP interface takes, checks and answers."""
+"""Notifiers over HTTP: the bodies of requests and answers, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from store.notifiers import (
 )
 
 MAX_URL: Final = 1024
-"""Characters: endpoints of push services have some 250."""
+"""In characters. Endpoints of push services have some 250."""
 
 SECRET_BYTES: Final = 32
-"""Of a webhook's key: as long as what HMAC-SHA256 makes of it."""
+"""The length of a webhook's key: that of an HMAC-SHA256."""
 
 Url = Annotated[str, Meta(max_length=MAX_URL, pattern="^[\\x21-\\x7e]+\\Z")]
 
@@ -42,14 +42,14 @@ class NewEmail(Struct, tag_field="kind", tag="email"):
 
 
 class Keys(Struct):
-    """Of a PushSubscription."""
+    """The keys of a PushSubscription."""
 
     p256dh: Annotated[str, Meta(max_length=100)]
     auth: Annotated[str, Meta(max_length=30)]
 
 
 class NewWebPush(Struct, tag_field="kind", tag="web_push"):
-    """POST /v1/notifiers: a PushSubscription as it writes itself down in JSON, with the kind."""
+    """POST /v1/notifiers: the JSON of a PushSubscription, with the kind."""
 
     endpoint: Url
     keys: Keys
@@ -69,13 +69,13 @@ class NewFcm(Struct, tag_field="kind", tag="fcm"):
 
 NewNotifier: TypeAlias = NewWebhook | NewEmail | NewWebPush | NewApns | NewFcm
 NEW_NOTIFIER: Final[type[NewNotifier]] = NewNotifier  # type: ignore[assignment]
-"""A union is as good as a type to msgspec, and the tag says which."""
+"""msgspec takes a union like a type, and its tag says which struct it is."""
 
 
 def target_of(new: NewNotifier) -> Target:
-    """What is kept of it, with a new secret where it needs one.
+    """The target that the store keeps; that of a webhook has a new secret.
 
-    :raises InvalidBody: if it is nothing that can be told.
+    :raises InvalidBody: if its URL or its keys cannot be used.
     """
     match new:
         case NewWebhook():
@@ -98,7 +98,7 @@ def target_of(new: NewNotifier) -> Target:
 
 
 def _check_url(name: str, url: str) -> None:
-    """Where it leads to is looked at by whoever calls it: a name may stand for another address by then."""
+    """The worker checks the address when it calls the URL, since a name may lead to a different address by then."""
     try:
         parts = urlsplit(url)
         is_good = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
@@ -109,7 +109,7 @@ def _check_url(name: str, url: str) -> None:
 
 
 def _bytes_of(text: str) -> bytes:
-    """Base64url; nothing if it is none."""
+    """The bytes of base64url; empty if the text is not base64url."""
     try:
         return urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
@@ -117,12 +117,12 @@ def _bytes_of(text: str) -> bytes:
 
 
 def is_of_device(target: Target) -> bool:
-    """Whether it tells the device that registers it, and goes with that."""
+    """Whether it notifies the device that registers it alone, and ends when that device is revoked."""
     return isinstance(target, WebPushTarget | ApnsTarget | FcmTarget)
 
 
 def added_body(added: AddedNotifier, target: Target, encoding: Encoding) -> dict[str, Any]:
-    """With a webhook's secret, which is shown this once."""
+    """The answer with a webhook's secret, which no later answer shows."""
     body: dict[str, Any] = {"notifier": ident(added.notifier, encoding), "kind": kind_of(target)}
     if isinstance(target, WebhookTarget):
         body["secret"] = target.secret
@@ -130,7 +130,7 @@ def added_body(added: AddedNotifier, target: Target, encoding: Encoding) -> dict
 
 
 def notifier_body(notifier: RegisteredNotifier, encoding: Encoding) -> dict[str, Any]:
-    """Without keys and tokens."""
+    """A notifier without its keys and tokens."""
     match notifier.target:
         case WebhookTarget(url=shown) | EmailTarget(address=shown):
             pass

@@ -13,10 +13,10 @@ from runtime.config import Config
 
 
 class Offered(Struct, frozen=True):
-    """What this deployment has.
+    """The notifiers that this deployment offers.
 
-    :ivar kinds: of notifiers that workers have keys for.
-    :ivar vapid_public_key: that browsers subscribe with (`applicationServerKey`), in base64url.
+    :ivar kinds: kinds of notifiers that workers have keys for.
+    :ivar vapid_public_key: the `applicationServerKey` of browsers, in base64url.
     """
 
     kinds: frozenset[str] = frozenset({"webhook"})
@@ -24,11 +24,11 @@ class Offered(Struct, frozen=True):
 
 
 WEBHOOKS: Final = Offered()
-"""What needs no keys."""
+"""Webhooks alone, which need no keys."""
 
 
 def offered_by(config: Config) -> Offered:
-    """What the workers of this configuration can do."""
+    """The kinds that workers with this configuration can notify."""
     kinds = {
         "webhook": True,
         "email": bool(config.smtp_url),

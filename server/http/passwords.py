@@ -9,12 +9,12 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 CONCURRENT: Final = 2
-"""Hashes at a time: each takes 64 MiB and a core for tens of milliseconds, on purpose."""
+"""Hashes at a time. Each takes 64 MiB and a core for tens of milliseconds, on purpose."""
 
 _hasher: Final = PasswordHasher()
 _NOBODY: Final = "$argon2id$v=19$m=65536,t=3,p=4$f5wFOmCkU5zeuZvSBAwwPg$GT5Wfe7ftr2RnShpM0trE9LMUXbbYA54AH2PoAdbyb4"
-"""Of a password that nobody has, with the parameters that `_hasher` has (a test holds them together). Written out: to
-hash one at each start of a process takes it a quarter of a second of CPU."""
+"""The hash of a password that no user has, with the parameters of `_hasher` (a test compares them). A constant, because
+to compute it takes each process a quarter of a second of CPU at its start."""
 
 
 class Passwords:
@@ -29,7 +29,7 @@ class Passwords:
     async def check(self, password_hash: str | None, password: str) -> bool:
         """Whether the password is right.
 
-        :param password_hash: None for a user who does not exist: takes as long, so that nobody can tell by the time.
+        :param password_hash: None if the user does not exist; the check then takes as long, so its time tells nothing.
         """
         return await trio.to_thread.run_sync(_verify, password_hash, password, limiter=self._limiter)
 

@@ -26,17 +26,17 @@ from store.redis.client import Redis
 log = structlog.get_logger(__name__)
 
 GRACE_S: Final = 12.0
-"""Requests under way get this long when the process is told to stop; a query may take 10 s."""
+"""The time for requests under way after SIGTERM; a query may take 10 s."""
 
 POSTGRES_S: Final = 15.0
-"""From being told to stop: until then Postgres is waited for, by whoever writes, too, which nothing else breaks off."""
+"""From SIGTERM until queries of Postgres are broken off, also those of shielded writes, which nothing else can end."""
 
 SIGN_OFF_TIMEOUT_S: Final = 3.0
-"""For telling the nodes of what was committed last."""
+"""The time to send the nodes the last pushes."""
 
 
 async def serve_web(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are answered first."""
+    """Serve until SIGTERM or SIGINT, and then answer the requests under way."""
     pool = Pool(config.database_url, config.database_pool)
     redis = Redis(config.bus_url)
     writer = Writer(redis, pool)
@@ -73,7 +73,7 @@ async def serve_web(config: Config) -> None:
 
 
 async def _tell_ready(config: Config, pool: Pool, redis: Redis) -> None:
-    """Requests are answered from the start, with `unavailable` until Postgres is there; the log says so."""
+    """Log that the process is ready. It answers requests before that too, with `unavailable` while Postgres is away."""
     await wait_migrated(pool)
     await redis.wait_connected()
     tell_ready(config)

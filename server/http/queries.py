@@ -40,7 +40,7 @@ def flag(query: Mapping[str, str], name: str) -> bool:
 def day(query: Mapping[str, str], name: str) -> date:
     text = query.get(name, "")
     try:
-        # Of the forms of ISO 8601 that Python reads, this one alone: else a typing error may be another day.
+        # Python reads other forms of ISO 8601 too, where a typing error may be a different day.
         found = date.fromisoformat(text) if len(text) == 10 and text[4] == text[7] == "-" else None
     except ValueError:
         found = None

@@ -17,7 +17,7 @@ class Services:
     """The composition root (`server.http.app.create_app`) makes one.
 
     :ivar offered: the notifiers that workers have keys for.
-    :ivar ops_token: the operators' token; empty if there are no routes for operators.
+    :ivar ops_token: the operators' token; empty if the application has no routes for operators.
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
     """
 

@@ -1,7 +1,8 @@
-"""Values that are checked against a version on each use: a commit moves the version, so nothing stale is ever returned.
+"""A cache that compares the version of a value on each use. A commit moves the version, so no stale value is returned.
 
-There is no time to live and no invalidation. Who asks for a value says which version is current, which it has just read
-from Postgres; a value of another version is of no use, and is replaced. What nobody asks for falls out when it is full.
+Values have no time to live and are not invalidated. The caller names the current version, which it has just read from
+Postgres; a value of a different version is a miss, and the caller replaces it. A full cache drops the values that were
+not used for the longest time.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ Value = TypeVar("Value")
 class CacheStatistics:
     """A snapshot of a cache's counters since its start.
 
-    :ivar bytes: of all values that are kept.
-    :ivar stale: of the misses, those where there was a value of another version.
+    :ivar bytes: the size of all values.
+    :ivar stale: the misses that found a value of a different version.
     """
 
     name: str
@@ -34,7 +35,7 @@ class VersionedCache(Generic[Value]):
     """Values by key, least recently used out first.
 
     :param name: in metrics.
-    :param max_bytes: of all values together.
+    :param max_bytes: the most of all values together.
     """
 
     def __init__(self, name: str, max_bytes: int) -> None:
@@ -47,7 +48,7 @@ class VersionedCache(Generic[Value]):
         self._stale = 0
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether there is a value of any version: whether it makes sense to ask for the current one."""
+        """Whether there is a value of any version, so that it is worth reading the current version."""
         return key in self._entries
 
     def get(self, key: Hashable, version: Hashable) -> Value | None:
@@ -64,7 +65,7 @@ class VersionedCache(Generic[Value]):
     def put(self, key: Hashable, version: Hashable, value: Value, size: int) -> None:
         """Keep a value that was read together with this version, or after it.
 
-        :param size: of the value, in bytes; one that is larger than the cache is not kept.
+        :param size: of the value, in bytes; a value that is larger than the cache is not kept.
         """
         old = self._entries.pop(key, None)
         if old is not None:
@@ -78,7 +79,7 @@ class VersionedCache(Generic[Value]):
             self._bytes -= dropped
 
     def missed(self) -> None:
-        """Count a miss that did not take a look: there was no value at all."""
+        """Count a miss of a caller that did not call `get`, because it found no value of any version."""
         self._misses += 1
 
     def statistics(self) -> CacheStatistics:

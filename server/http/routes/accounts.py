@@ -69,7 +69,7 @@ async def get_user(identity: Identity, request: Request[None], username: str) ->
 
 
 async def _account(pool: Pool, username: str) -> Account:
-    # Postgres has no text with NUL, so it cannot even be asked for one.
+    # Postgres takes no text with NUL, and so no user has such a name.
     if "\0" in username:
         raise UnknownUser
     return await accounts.user_by_name(pool, username)

@@ -1,4 +1,4 @@
-"""Figures by day, for operators. Without an operators' token (OPS_TOKEN) the application does not have these routes."""
+"""Figures by day, for operators. The application has these routes only if OPS_TOKEN is set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from server.http.routing import Answer, Request, Routes
 from store import analytics
 
 MAX_DAYS: Final = 366
-"""Of one answer: some 100 KB of JSON."""
+"""The most in one answer, which then has some 100 KB of JSON."""
 
 routes = Routes()
 
