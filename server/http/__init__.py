@@ -1,0 +1,24 @@
+"""The HTTP interface (process `web`); `docs/http.md` describes it for clients.
+
+A request goes from Quart (`app`) through the frame (`frame`), which authenticates it, decodes its body, shields a write
+and makes its announcements, to a handler (`routes`), which calls the store. A new route: `docs/adding.md`.
+
+| module | about |
+|---|---|
+| `process` | the process `web`: Hypercorn, from start to drain |
+| `app` | the routes as a Quart application; the one file that meets Quart |
+| `frame` | the frame around each handler |
+| `authentication` | the token of a device, the token of operators |
+| `routing` | the declaration of a route; the request and the answers of handlers |
+| `routes` | the handlers, one file for each resource, and the list of open routes |
+| `services` | the connections, caches and settings that all handlers share |
+| `queries`, `bodies` | parameters of a query; bodies of requests, with the bounds of their fields |
+| `answers` | bodies of answers, made of rows of the store |
+| `notifiers`, `offered` | bodies of notifiers; the kinds of notifiers that this deployment offers |
+| `encoding`, `cursors` | JSON and CBOR; cursors of pages as text |
+| `problems` | errors as answers: status, code and sentence |
+| `announcements` | pushes for changes that were made over HTTP |
+| `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |
+| `passwords` | Argon2id in threads |
+| `mail_pages` | the HTML pages that links in mails lead to |
+"""

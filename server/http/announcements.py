@@ -26,7 +26,7 @@ _OF_NO_CONVERSATION: Final = bytes(16)
 
 
 class Announcements:
-    """Each method pushes a change that was just committed. A device that no push reaches finds it by its next `sync`."""
+    """Each method pushes a change that was just committed. A device that no push reaches finds it by its next sync."""
 
     def __init__(self, pool: Pool, broadcast: Broadcast) -> None:
         self._pool = pool
