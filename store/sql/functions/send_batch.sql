@@ -1,11 +1,19 @@
--- A batch of sends, one row of each argument per send: one call, one transaction, one round trip.
+-- Commits a batch of sends in one transaction and one round trip. Each array has one element for each send; each row of
+-- the result belongs to one send, in order.
 --
--- p_conversations: those of the batch, each once. p_lock_ms: how long to wait for one that somebody else has locked; 0:
--- do not wait, its sends are 'locked'. Other locks are waited for as long, or for 200 ms.
--- outcome: 'sent' (new), 'silent' (new, and its sender is blocked: nobody else is to be told), 'again' (a retry of the
--- same send: the first answer), 'conflict' (the temp_id was used for another message), 'unknown' (no such message to
--- reply to), 'stranger' (no participant, or no such conversation), 'locked' (nothing was done). participants is the
--- conversation's participants, for the rows whose known_version is neither null nor current.
+-- p_lock_ms: how long to wait for a locked conversation, in milliseconds. 0: do not wait, its sends are 'locked'. Other
+--     locks are waited for as long, or for 200 ms.
+-- p_conversations: the conversations of the batch, each once.
+-- p_known_version: the recipients_version that the caller knows, or null.
+-- outcome:
+--   'sent': new
+--   'silent': new, and its sender is blocked: only the sender's devices are to be told
+--   'again': a retry of the same send; the row is the first answer
+--   'conflict': the temp_id was used for another message
+--   'unknown': p_reply_to is not a message that the sender may read
+--   'stranger': the sender takes no part, or the conversation does not exist
+--   'locked': nothing was done
+-- participant_ids: the participants of the conversation, if p_known_version is neither null nor current.
 create or replace function send_batch(
     p_lock_ms int, p_conversations uuid[],
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
@@ -13,8 +21,8 @@ create or replace function send_batch(
 ) returns table (
     n bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
--- Planning the statement below costs more than running it, and its arguments do not change the plan; see
--- Connection.query in store/postgres/driver.py for how a plan that was made while the tables were small is got rid of.
+-- Planning the statement below costs more than running it, and its arguments do not change the plan.
+-- PostgresConnection.query in store/postgres/driver.py says how plans that were made for small tables are replaced.
 declare
     stamp timestamptz;
     held uuid[];
@@ -24,8 +32,8 @@ begin
         perform set_config('lock_timeout', p_lock_ms::text, true);
     end if;
     if cardinality(p_conversation) = 1 then
-        -- The same as below, one row at a time: under light load most batches have one, and setting up the statement
-        -- below costs more than these together.
+        -- The same as below for one row. Under light load most batches have one, and setting up the statement below
+        -- costs more than all statements of send_one().
         return query select 1::bigint, o.* from send_one(
             p_lock_ms, p_conversation[1], p_known_version[1], p_id[1], p_sender[1], p_temp_id[1], p_digest[1],
             p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1]) o;
@@ -45,7 +53,7 @@ begin
         end if;
     end if;
     stamp := clock_timestamp();
-    -- A later statement has a new snapshot: what committed while we waited for the locks is seen, duplicates included.
+    -- This statement has a new snapshot: it sees commits from while we waited for the locks, and so each duplicate.
     return query
     with input as (
         select * from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type,
@@ -75,7 +83,7 @@ begin
                b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id
         from numbered b
     ), to_sends as (
-        -- In key order, so that two nodes that retry the same sends do not deadlock.
+        -- In key order, so that two nodes that retry the same sends never deadlock.
         insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
         select b.sender_id, b.temp_id, b.conversation_id, b.digest, b.seq, b.id, b.created
         from numbered b order by b.sender_id, b.temp_id
@@ -85,9 +93,9 @@ begin
         update conversations c set last_seq = b.seq, active_at = b.created, changed = pg_current_xact_id()
         from numbered b where c.id = b.conversation_id and b.is_last
     ), own_marks as (
-        -- A sender has read the conversation: so own messages never lie above the own mark, and unread counts need no
-        -- counting. A sender has accepted what was a request. Messages of a blocked sender do not count for the blocker.
-        -- The blocker and the sender are alone in their conversation: all after the blocker's last message are silent.
+        -- A sender has read the conversation, so own messages never lie above the own mark, and unread counts need no
+        -- counting. A sender has accepted a request. Messages of a blocked sender do not count for the blocker. The
+        -- blocker and the sender are alone in their conversation: all messages after the blocker's last one are silent.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
             written_seq = greatest(p.written_seq, top.seq),
@@ -107,7 +115,7 @@ begin
                     group by m.conversation_id, m.user_id) top
               join participants locked_row on locked_row.conversation_id = top.conversation_id
                                           and locked_row.user_id = top.user_id
-              -- In key order, as mark_delivered locks them: neither deadlocks with the other.
+              -- In key order, as marks lock them (mark in marks.sql): neither deadlocks with the other.
               order by locked_row.conversation_id, locked_row.user_id for no key update of locked_row) top
         where p.conversation_id = top.conversation_id and p.user_id = top.user_id
     )

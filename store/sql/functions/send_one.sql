@@ -1,4 +1,4 @@
--- A batch of one; see send_batch(), which calls it and says what the columns mean.
+-- Commits a batch of one send. send_batch() calls it, and says what the parameters and columns mean.
 create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to bigint,
@@ -46,7 +46,7 @@ begin
         end if;
     end if;
     seq := conversation.last_seq + 1;
-    -- Who writes has read, and has accepted what was a request.
+    -- A sender has read the conversation, and has accepted a request.
     update participants p
     set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq), uncounted = 0,
         written_seq = send_one.seq,
