@@ -923,13 +923,13 @@ create table migrations (
 -- The number of requests whose first message a user has not read.
 -- requests_waiting(p_user uuid) returns bigint
 
--- A batch of sends, one row of each argument per send: one call, one transaction, one round trip.
+-- Commits a batch of sends in one transaction and one round trip.
 -- send_batch(p_lock_ms integer, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
 --     p_sender uuid[], p_temp_id uuid[], p_digest bytea[], p_content_type text[], p_content bytea[], p_nonce bytea[],
 --     p_ephemeral_public_key bytea[], p_reply_to bigint[]) returns table(n bigint, outcome text, seq bigint, id uuid,
 --     created bigint, recipients_version bigint, participant_ids uuid[])
 
--- A batch of one; see send_batch(), which calls it and says what the columns mean.
+-- Commits a batch of one send.
 -- send_one(p_lock_ms integer, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
 --     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
 --     bigint, out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint, out

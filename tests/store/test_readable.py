@@ -81,7 +81,6 @@ FLOORS: Final = {
     "floor_of()": "is the rule",
     "unread_count()": "the base of unread counts, which is never lower than the floor",
     "send_one()": "has not read the whole row of the conversation",
-    "send_batch()": "beside send_one()",
 }
 """Queries and functions that work out what lies above the floor of a participant themselves."""
 

@@ -72,9 +72,9 @@ begin
         from input i
         join conversations c on c.id = i.conversation_id
         join participants p on p.conversation_id = i.conversation_id and p.user_id = i.sender_id
-        where not exists (select from duplicate t where t.n = i.n)
+        where not exists (select from duplicate d where d.n = i.n)
           and (locked is null or i.conversation_id <> all(locked))
-          and (i.reply_to is null or i.reply_to > greatest(p.joined_seq, c.floor_seq) and i.reply_to <= c.last_seq)
+          and (i.reply_to is null or i.reply_to > floor_of(c, p) and i.reply_to <= c.last_seq)
         window in_conversation as (partition by i.conversation_id order by i.n)
     ), to_messages as (
         insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
@@ -121,20 +121,20 @@ begin
     )
     select i.n,
            case when b.blocker_id is not null then 'silent' when b.n is not null then 'sent'
-                when t.same then 'again' when t.n is not null then 'conflict'
+                when d.same then 'again' when d.n is not null then 'conflict'
                 when i.conversation_id = any(locked) then 'locked'
                 when i.reply_to is not null and exists (
                     select from participants p where p.conversation_id = i.conversation_id and p.user_id = i.sender_id
                 ) then 'unknown'
                 else 'stranger' end,
-           coalesce(b.seq, t.seq), coalesce(b.id, t.message_id),
-           (extract(epoch from coalesce(b.created, t.created)) * 1000000)::bigint,
+           coalesce(b.seq, d.seq), coalesce(b.id, d.message_id),
+           (extract(epoch from coalesce(b.created, d.created)) * 1000000)::bigint,
            c.recipients_version,
            case when i.known_version <> c.recipients_version then
                (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end
     from input i
     left join numbered b on b.n = i.n
-    left join duplicate t on t.n = i.n
+    left join duplicate d on d.n = i.n
     left join conversations c on c.id = i.conversation_id
     order by i.n;
 end $$;
