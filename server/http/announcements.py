@@ -57,7 +57,7 @@ class Announcements:
                 await self._push_participant(conversation, user, change, await self._size(conversation))
 
     async def role_set(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
-        """A participant has become an administrator or a member."""
+        """A participant has been made an administrator, or an ordinary participant again."""
         if change.is_new:
             with self._miss_on_failure():
                 await self._push_participant(conversation, user, change, await self._size(conversation))
