@@ -1,18 +1,18 @@
-"""Catching up: what may have passed this node by is read from Postgres and pushed here.
+"""Catching up: this node reads from Postgres the changes that it may have missed, and pushes them to its connections.
 
-The conversations of the users here that moved lately are compared with what was pushed. Each of these signs
-requests it:
+The node compares the conversations of its users that moved lately with its pushes. Each of these signs requests a
+catch-up:
 
 | sign | what happened |
 |---|---|
 | the heartbeat finds no stream | FLUSHALL, or this node was away for longer than its lease |
 | the first entry of the stream is later than what was read | it was trimmed: this node is too slow |
 | the connection to Redis is new | entries may have been written and lost |
-| Redis is another server (fail-over) | this node may have written to the former one longer than others read there |
+| Redis failed over to a different server | this node may have written to the former one after others stopped reading |
 | another node vanished without signing off | it may have committed messages and not fanned them out |
 | another node asks (`CatchUpRequest`) | it could not write to Redis |
-| a process that only writes vanished (`server.cluster.writer`) | it may have committed changes and told nobody |
-| a write's outcome is not known (`server.cluster.unknown_outcomes`) | it may have been committed, and nobody was told |
+| a process that only writes vanished (`server.cluster.writer`) | it may have committed changes and told no node |
+| a write's outcome is unknown (`server.cluster.unknown_outcomes`) | it may have been committed, and no node was told |
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ from store.revisions import hidden_from, revised_since
 log = structlog.get_logger(__name__)
 
 MARGIN_S: Final = 15.0
-"""Added to the time of each catch-up: a message's `created` is taken before its commit, which may take as long as a
-query."""
+"""Added to the period of each catch-up: Postgres takes a message's `created` before the commit, which may take as long
+as a query."""
 
 MAX_CATCH_UP: Final = 200
-"""Messages of one conversation that a catch-up pushes; of more, the last ones: clients see the gap by the seq and fetch
-a page of history."""
+"""A catch-up pushes at most this many messages of one conversation, the last ones: clients see the gap by the seq and
+fetch a page of history."""
 
 
 class CatchUp:
     """Pushes what this node's connections may have missed. Run `run` in a nursery.
 
-    :ivar settled: set once the node has looked for what it may have missed before it began.
-    :ivar requests: how many there were; each counts again when the catch-up begins.
+    :ivar settled: set once the node has looked for the changes that it may have missed before it began.
+    :ivar requests: how many requests there were; each counts again when its catch-up begins.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class CatchUp:
             nursery.start_soon(self._fill_gaps)
 
     def request(self, ago_s: float) -> None:
-        """Something may have passed this node by in the last `ago_s` seconds."""
+        """This node may have missed changes in the last `ago_s` seconds."""
         self._since = min(self._since, trio.current_time() - ago_s)
         self.requests += 1
         self._requested.set()
@@ -117,22 +117,22 @@ class CatchUp:
         users, pushed = self._hub.users(), 0
         for start in range(0, len(users), 500):
             some = users[start : start + 500]
-            # Asked of each part anew: those before it took time.
+            # Computed for each part: the parts before it took time.
             ago_s = trio.current_time() - since
             for active in await active_conversations(self._pool, some, ago_s=ago_s):
                 pushed += await self._push_missed(active)
-            # Clients know an edit or a deletion that they have already by its revision.
+            # Clients recognise an edit or a deletion that they already have by its revision.
             for revised, concerned in await revised_since(self._pool, some, ago_s=ago_s):
                 self._broadcast.push_here(push_of(revised, concerned))
                 pushed += 1
             await self._push_other_changes(some)
             self._broadcast.flush()
-        # Of who may watch whom nothing is kept that a snapshot could tell from what was there before.
+        # Postgres keeps no versions of the permissions to watch, so a snapshot cannot show which ones have changed.
         self._presence.recheck(self._presence.users())
         return pushed
 
     async def _push_other_changes(self, users: list[bytes]) -> None:
-        """What other than messages may have been missed: receipts, conversations that are others, or theirs no more."""
+        """Push the other changes that users may have missed: receipts, changed conversations, and those they left."""
         settled = self._cursor_advance.settled
         if settled is None:
             return
@@ -151,11 +151,11 @@ class CatchUp:
             others[user].append(conversation)
         for user, conversations in others.items():
             for told in await some_of(self._pool, user, conversations):
-                # With its last message: a device that did not know of it begins there.
+                # With the last message: a device that did not know the conversation begins there.
                 self._hub.push_to_synced(user, encode(told))
 
     async def _push_own_settings(self, users: list[bytes], base: str) -> list[tuple[bytes, bytes]]:
-        """What users have set; returns in which conversations besides: (user, conversation)."""
+        """Push the users' own settings; returns the pairs of user and conversation with changed own settings."""
         settings, conversations = await own_changed_since(self._pool, users, base)
         for user, told in settings.items():
             self._hub.push_to_synced(user, encode(told))
@@ -184,7 +184,7 @@ class CatchUp:
         if span is None:
             return await self._push_between(active, active.base, active.last_seq)
         first, head = span
-        # What came live while this node was catching up says nothing of what had come before it.
+        # A message that was pushed live during the catch-up does not show that the messages before it were pushed.
         pushed = await self._push_between(active, active.base, first - 1)
         self._hub.begin_at(active.conversation, active.base + 1)
         if head < active.last_seq - MAX_CATCH_UP:
@@ -192,7 +192,7 @@ class CatchUp:
         return pushed + await self._push_between(active, head, active.last_seq)
 
     async def _push_between(self, active: ActiveConversation, after: int, upto: int) -> int:
-        """Push the messages with `after < seq <= upto`, or the last ones of them."""
+        """Push the last `MAX_CATCH_UP` messages with `after < seq <= upto`."""
         after = max(after, upto - MAX_CATCH_UP)
         if after >= upto:
             return 0
@@ -204,13 +204,13 @@ class CatchUp:
         if not found:
             return
         conversation, first, last = found[0][0].conversation, found[0][0].seq, found[-1][0].seq
-        # Who comes from now on asks for what was read just now. For whom a message is gone is asked after reading it:
-        # else one that has been edited meanwhile, by somebody who is blocked, would be shown as it is now.
+        # A user that connects from now on fetches these messages by its sync. The query for hidden messages comes after
+        # the one for messages: else a message that a blocked user edits in between would be shown with that edit.
         here = {user: seq for user, seq in joined.items() if self._hub.holds(user)}
         hidden = await hidden_from(self._pool, list(here), conversation, first=first, last=last)
         for message, is_silent in found:
             gone = hidden.get(message.seq, set())
-            # Who joined later does not see it.
+            # A participant that joined later does not see the message.
             users = [user for user, seq in here.items() if seq < message.seq and user not in gone]
             concerned = [message.sender] if is_silent else users
             self._broadcast.push_here(push_of(message, concerned, seq=message.seq))

@@ -1,13 +1,13 @@
-"""The cursors of connected devices move forward: so who comes back is told again of half a minute at most.
+"""Moves the cursors of connected devices forward: a device that reconnects fetches half a minute again at most.
 
-A snapshot of Postgres is taken, and waited for until everything that it sees has been offered here, or a catch-up
-was requested (`server.cluster.catch_up`). Then it is looked up whether something was lost without a sign
-(`server.cluster.missed_pushes`). Whoever has been told of everything up to the snapshot, by the last `sync` and what
-was pushed since, gets it as their cursor. One snapshot for each node, whatever the number of devices. Marks are not
-pushed to everybody, so a cursor keeps how far its connection was told of them by the last `sync`.
+The node takes a snapshot of Postgres and waits until everything that the snapshot sees has been offered here, or a
+catch-up was requested (`server.cluster.catch_up`). Then it looks up whether pushes were lost without a sign
+(`server.cluster.missed_pushes`). A device that has been told of everything up to the snapshot, by the last `sync` and
+the pushes since, gets the snapshot as its cursor. A node takes one snapshot for all its devices. Marks are not pushed
+to all participants, so a cursor keeps how far the last `sync` told its connection of marks.
 
-The same look notices that Postgres' history has become another one, after a fail-over or when a back-up was restored:
-then what was pushed is no measure for what comes, and devices are asked to sync, which tells them to begin anew.
+The same look notices that Postgres' history has changed, after a fail-over or when a backup was restored: the former
+pushes then say nothing about the new history. The node asks devices to sync, which tells them to begin from scratch.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from store.sync import CursorSnapshot, cursor_of, take_cursor_snapshot
 log = structlog.get_logger(__name__)
 
 SETTLE_S: Final = 20.0
-"""From a commit to its push here, or to a request to catch up, takes less: at most 12 s until the outcome of the
-commit is known, or not, and 3 s until the other nodes are asked to look for it (`server.cluster.unknown_outcomes`); 5 s
-until a node that is in trouble is missed, or a write to Redis has failed; and some heartbeats."""
+"""The way from a commit to its push here, or to a request to catch up, takes less: at most 12 s until the outcome of
+the commit is known or given up, and 3 s until the other nodes are asked to look for it
+(`server.cluster.unknown_outcomes`); 5 s until the others miss a node in trouble, or a write to Redis has failed; and
+some heartbeats."""
 
 INTERVAL_S: Final = 30.0
-"""From one snapshot to the next."""
+"""From one cursor snapshot to the next."""
 
 Check: TypeAlias = Callable[[Sequence[bytes], CursorSnapshot, float, float], Awaitable[None]]
 
@@ -41,11 +42,11 @@ Check: TypeAlias = Callable[[Sequence[bytes], CursorSnapshot, float, float], Awa
 class CursorAdvance:
     """Moves the cursors of this node's connections. Run `run` in a nursery.
 
-    :param catch_ups: how many have been requested here; a number unlike all others while the node may be missing
-        something.
-    :param check: looks whether devices of some users lack something, and asks those to fetch it (`missed_pushes`).
-    :ivar settled: everything that this sees has been offered to the connections that were here then; None before
-        `begin`.
+    :param catch_ups: how many have been requested here; NaN, which equals no number, while the node may be missing
+        changes.
+    :param check: looks for devices of these users that lack pushes, and asks those to fetch them (`missed_pushes`).
+    :ivar settled: a snapshot; everything that it sees has been offered to the connections that were here when it was
+        taken. None before `begin`.
     """
 
     def __init__(self, pool: Pool, hub: Hub, catch_ups: Callable[[], float], check: Check) -> None:
@@ -60,7 +61,7 @@ class CursorAdvance:
         self.settled: CursorSnapshot | None = None
 
     async def begin(self) -> None:
-        """Return once a first snapshot has been taken: before anybody is let in, so that all sync after it."""
+        """Return once a first snapshot has been taken. Await this before the first connection: all sync after it."""
         while self.settled is None:
             try:
                 self.settled = await self._look()
@@ -70,7 +71,7 @@ class CursorAdvance:
         self._begun.set()
 
     def when_history_changes(self, forget: Callable[[], None]) -> None:
-        """Have this called when Postgres' history has become another one: what was kept of the former one is wrong."""
+        """Call `forget` when Postgres' history changes: everything that was kept of the former history is wrong."""
         self._on_new_history.append(forget)
 
     async def run(self) -> None:
@@ -113,7 +114,7 @@ class CursorAdvance:
         return any(connection.outbox.holds_all_before(taken_at) for connection in self._hub.of(user))
 
     def _move(self, users: Iterable[bytes], taken: CursorSnapshot, taken_at: float) -> None:
-        """Tell those who have been told of everything. Atomic (no checkpoint)."""
+        """Push the new cursor to the connections that have been told of everything. Atomic (no checkpoint)."""
         for user in users:
             for connection in self._hub.of(user):
                 outbox = connection.outbox

@@ -1,14 +1,15 @@
-"""Whether this node's devices were offered what they should have been: looked up in Postgres before their cursors move.
+"""Looks in Postgres for pushes that this node's devices should have had and did not, before their cursors move.
 
 A push may be lost without a sign: the node that commits a message may find one of the nodes that hold a recipient and
 not the other. So before a device's cursor moves past a time, the node asks Postgres which messages were written before
-it, and compares that with what it has pushed; and asks Redis whether the other nodes find its users here. A device that
-lacks something is asked to fetch it (`lag`), and its cursor stays where it is. What is found is counted: it is a fault,
-since what has a cause requests a catch-up (`server.cluster.catch_up`).
+that time, and compares them with its pushes; and asks Redis whether the other nodes find its users here. The node asks
+a device that lacks a push to fetch it (`lag`), and the device's cursor stays where it is. Each missed push is counted
+as a fault: every known cause requests a catch-up (`server.cluster.catch_up`) instead.
 
-A message is only missed here if a device was certainly to be found when it was written, and someone else wrote it: the
-own device that sends gets a reply and no push. One query for `AT_ONCE` users who were told something lately; a device
-that was told nothing keeps its cursor. Of edits, marks and the rest there is no number that could be missing.
+A push counts as missed only if the other nodes certainly found the device when the message was written, and a
+different user wrote it: a device that sends gets a reply and no push. One query serves `AT_ONCE` users that were told
+something lately; a device that was told nothing keeps its cursor. Only messages have a seq by which the node can miss
+them: edits, marks and the rest are not checked.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from store.sync import CursorSnapshot
 log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 500
-"""Users whose conversations one query looks at."""
+"""One query looks at the conversations of this many users."""
 
 MARGIN_S: Final = 15.0
-"""A message's `created` is taken before its commit, which may take as long as a query may."""
+"""Postgres takes a message's `created` before the commit, which may take as long as a query."""
 
 AGAIN_S: Final = 1.0
-"""After which it is asked again whether users are found here: a Redis that has forgotten everything is whole by then,
-or a catch-up is requested."""
+"""The node asks Redis again for users that it did not find here after this: a Redis that had forgotten everything is
+whole by then, or a catch-up is requested."""
 
 MAX_LOOKED_AT: Final = 200
-"""Messages of one conversation that are looked at, the last ones."""
+"""The node looks at this many messages of one conversation, the last ones."""
 
 
 class _Span(NamedTuple):
@@ -56,7 +57,7 @@ class MissedStatistics:
     """A snapshot of the counters since the start.
 
     :ivar pushes: messages that a device here should have been offered and was not.
-    :ivar devices: whose user the other nodes did not find here.
+    :ivar devices: devices here that the other nodes did not find in the directory.
     """
 
     pushes: int
@@ -81,12 +82,12 @@ class MissedPushes:
         return MissedStatistics(self._counts["push_missed"], self._counts["user_not_found_here"])
 
     async def find(self, users: Sequence[bytes], taken: CursorSnapshot, taken_at: float, since: float) -> None:
-        """Ask those devices of these users to fetch what is new that lack something which was written by a time.
+        """Ask the devices of these users that lack a message from before the snapshot to fetch it.
 
-        :param taken: what had been committed by then.
-        :param taken_at: when that was, by Trio's clock, or a little before.
-        :param since: by the same clock; what was written before it has been looked at.
-        :raises StoreError: if it could not be looked up.
+        :param taken: a snapshot of Postgres.
+        :param taken_at: when it was taken, by Trio's clock, or a little before.
+        :param since: by the same clock; messages from before it have been checked already.
+        :raises StoreError: if Postgres or Redis could not be asked.
         """
         for start in range(0, len(users), AT_ONCE):
             some = users[start : start + AT_ONCE]
@@ -109,11 +110,11 @@ class MissedPushes:
         for user, seq, created in await expected_deliveries(
             self._pool, here, active.conversation, after=span.after, upto=span.upto
         ):
-            # What is later may be on its way; or it came while this was looked up.
+            # A later message may be on its way; or it was pushed during this query.
             if created <= taken.now_us and not self._hub.has_pushed(active.conversation, seq):
                 written_at = taken_at - (taken.now_us - created) / 1e6
                 for connection in self._hub.of(user):
-                    # Who has synced since has been told of it.
+                    # A connection that has synced since has been told of the message.
                     if connection.outbox.has_synced_before(written_at):
                         self._note(connection, "push_missed", conversation=active.conversation.hex(), seq=seq)
 
@@ -132,7 +133,7 @@ class MissedPushes:
 
     async def _not_found(self, users: Sequence[bytes]) -> list[bytes]:
         where = zip(users, await locate(self._redis, users), strict=True)
-        # Who has synced had been entered before.
+        # A user with a synced connection had been entered into the directory before.
         return [user for user, nodes in where if self._node not in nodes and self._hub.has_synced(user)]
 
     def _note(self, connection: HubConnection, event: str, **what: object) -> None:

@@ -1,7 +1,7 @@
 """This node among the others: its lease, its inbox, and its users in the directory.
 
-Redis may forget everything at any time. What it holds of this node (lease, stream, directory entries) is rebuilt from
-the connections, and whatever may have passed the node by meanwhile is read from Postgres (`server.cluster.catch_up`).
+Redis may forget everything at any time. The node then rebuilds its lease, stream and directory entries from its
+connections, and reads the changes that it may have missed meanwhile from Postgres (`server.cluster.catch_up`).
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from store.redis.entries import AddressedPush, CatchUpRequest, PresenceHint, Pre
 log = structlog.get_logger(__name__)
 
 ALONE_S: Final = 1.0
-"""For so long after the beginning of a heartbeat that found no other node, this node looks up nobody on other nodes. A
-node that comes (back) therefore catches up only when as much time has passed since it became visible: whatever was
-not written for it was committed before. Two heartbeats, so that one late one changes nothing."""
+"""After the beginning of a heartbeat that found no other node, this node looks up no users on other nodes for this
+time. A node that comes (back) therefore catches up only when this time has passed since it became visible: all changes
+that were not written for it were committed before. Two heartbeats, so that one late heartbeat changes nothing."""
 
 
 class _DirectoryBatch:
-    """Users who are to be entered into the directory together.
+    """Users that this node enters into the directory together.
 
-    :ivar entered: set when they are, or when it has failed: then `error` says why.
+    :ivar entered: set when they are entered, or when that has failed: then `error` says why.
     """
 
     def __init__(self) -> None:
@@ -107,11 +107,11 @@ class Node:
             nursery.start_soon(self.cursor_advance.run)
 
     def _is_alone(self) -> bool:
-        """Whether no other node can hold anybody now."""
+        """Whether no other node can hold a connection now."""
         return trio.current_time() < self._alone_until
 
     def _count_catch_ups(self) -> float:
-        """How many there were; a number that equals no other one while this node may be missing something."""
+        """The number of catch-ups requested; NaN, which equals no number, while this node may be missing changes."""
         is_in_step = self._redis.is_connected and trio.current_time() - self._in_step_at < LEASE_S
         is_known = is_in_step and not self.catch_up.is_due and not self._unknown_outcomes.are_open
         return self.catch_up.requests if is_known else math.nan
@@ -125,7 +125,7 @@ class Node:
         return self._others | {self.id}
 
     async def enter(self, user: bytes) -> None:
-        """The user has a device here: tell the other nodes. The hub must know the device already.
+        """Tell the other nodes that the user has a device here. The hub must know the device already.
 
         :raises Unavailable: if Redis cannot be reached.
         """
@@ -147,9 +147,9 @@ class Node:
         await self._fanout.wait_idle()
 
     async def sign_off(self) -> None:
-        """Leave in good order; nothing may be committed here any more.
+        """Leave in good order. The caller commits nothing after this call.
 
-        If the others cannot be told what they have missed, the lease ends by itself, and they look for it.
+        If the other nodes cannot be told of their missed changes, the lease ends by itself, and they look for them.
 
         :raises Unavailable: if Redis cannot be reached; then the lease ends by itself, too.
         """
@@ -163,7 +163,7 @@ class Node:
             connects = self._redis.connects
             try:
                 await self._rebuild()
-                # Another connection may be there between two heartbeats.
+                # The connection to Redis may be replaced between two heartbeats.
                 while self._redis.is_connected and self._redis.connects == connects:
                     await self._beat()
                     await trio.sleep(HEARTBEAT_S)
@@ -173,7 +173,7 @@ class Node:
                 await trio.sleep(HEARTBEAT_S / 4)
 
     async def _rebuild(self) -> None:
-        """Make Redis know this node and its users, then look for what was missed until then."""
+        """Make Redis know this node and its users, then request a catch-up for the time until then."""
         if self._redis.moves > self._moves:
             self._moves = self._redis.moves
             self._fanout.miss("Redis is another server now")
@@ -198,7 +198,7 @@ class Node:
 
     async def _beat_once(self) -> bool:
         """Renew the lease; false if this node may have missed entries."""
-        # Before the call: what is read while it is under way may be trimmed by it, but never what is not read.
+        # Taken before the call, so that the heartbeat trims only entries that this node has read.
         position, began = self._inbox.position, trio.current_time()
         found = await beat(self._redis, self.id, position)
         vanished = (self._others - found.nodes) | (self._writers - found.writers)
@@ -235,12 +235,12 @@ class Node:
         self.broadcast.flush()
 
     def _tell_unknown_outcomes(self, since: float) -> None:
-        """Something may have been committed since then that no node was told of."""
+        """Changes may have been committed since then that no node was told of."""
         self.catch_up.request(trio.current_time() - since)
         self._fanout.miss("the outcome of a write is not known", since=since)
 
     async def _enter_batches(self) -> None:
-        """Those who come while others are being entered are entered together: a herd is a few commands."""
+        """Users that come while others are being entered are entered together: a herd takes a few commands."""
         while True:
             await self._entry_due.wait()
             self._entry_due = trio.Event()
@@ -257,10 +257,10 @@ class Node:
         while True:
             await self._departure.wait()
             self._departure = trio.Event()
-            # Decided and written without a checkpoint in between: who comes back enters after this.
+            # Decided and written without a checkpoint in between: a user that comes back is entered after this.
             users = [user for user in self._departed if not self._hub.holds(user)]
             self._departed.clear()
-            # A stale entry costs others one write that finds nobody; a rebuild has none.
+            # A stale entry costs other nodes one write that finds no connection; a rebuild leaves no stale entries.
             with suppress(Unavailable, RedisError):
                 await leave(self._redis, self.id, users)
             for user in users:

@@ -1,14 +1,14 @@
-"""Who is online, for those who watch.
+"""Presence: shows watchers which users are online.
 
-A user is online while some node that lives has a device of theirs in the directory (`store.redis.directory`). Each node
-knows which users its own connections watch, and finds out about these by itself: it looks all of them up every
-`POLL_S`, and those about whom another node has given a hint at once. So a lost hint, a dead node or a forgetful Redis
-makes a change late, and nothing else. Who seems to be gone counts as online for `GRACE_S` more: a phone that changes
-networks, a node that restarts and FLUSHALL show nobody anything. Who is offline is shown with when they were online
-last, unless that is not known. Whom somebody may watch is asked when they begin to, and again when it may have changed
-(`recheck`).
+A user is online while a live node has a device of theirs in the directory (`store.redis.directory`). Each node knows
+which users its own connections watch, and finds out about these by itself: it looks all of them up every `POLL_S`, and
+looks a user up at once when another node sends a hint. So a lost hint, a dead node or a forgetful Redis makes a change
+late, and nothing else. An absent user counts as online for another `GRACE_S`: watchers see nothing of a phone that
+changes networks, a node that restarts, or FLUSHALL. An offline user is shown with the time when they were online last,
+if Postgres knows it. The node asks Postgres which users a watcher may watch when the watcher begins to, and again when
+that may have changed (`recheck`).
 
-Everything that decides is synchronous; only the look-ups wait.
+All decisions are synchronous; only the look-ups wait.
 """
 
 from __future__ import annotations
@@ -39,21 +39,22 @@ POLL_S: Final = 5.0
 GRACE_S: Final = 5.0
 
 RECHECKED_AT_ONCE: Final = 1000
-"""Pairs of a watcher and a user of whom one query asks whether that is still allowed: some 20 ms of Postgres."""
+"""Pairs of a watcher and a user that one query checks for permission: it takes Postgres some 20 ms."""
 
 CHANGED_S: Final = 60.0
-"""For so long a change of who may watch a user is remembered: a `watch` that is under way asks again. No look-up takes
-longer."""
+"""The node remembers a change of permission to watch a user for this time, so that a `watch` under way asks again. No
+look-up takes longer."""
 
 HINT_S: Final = 0.1
-"""Arrivals and departures are gathered for so long: a herd is one hint, not thousands."""
+"""The node gathers arrivals and departures for this time: a herd makes one hint, not thousands."""
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceStatistics:
     """A snapshot of the counters since the start.
 
-    :ivar hits, misses: users whom a connection began to watch, and whether another one here watched them already.
+    :ivar hits: users that a connection began to watch and that this node watched already.
+    :ivar misses: users that a connection began to watch and that this node did not watch yet.
     """
 
     watched: int
@@ -64,14 +65,14 @@ class PresenceStatistics:
 class WatchingConnection(HubConnection, Protocol):
     """A connection, as presence sees it.
 
-    :ivar watched: the users whom the connection watches; this module alone changes it.
+    :ivar watched: the users that the connection watches; only this module changes it.
     """
 
     watched: frozenset[bytes]
 
 
 class _Watched:
-    """A user whom some connection here watches."""
+    """A user that some connection here watches."""
 
     __slots__ = ("absent_since", "is_online", "watchers")
 
@@ -82,7 +83,7 @@ class _Watched:
 
 
 class PresenceWatch:
-    """The presence that this node's connections watch, and hints for other nodes.
+    """Presence of the users that this node's connections watch, and hints for other nodes.
 
     :param live_nodes: the ids of the nodes that live, this one included.
     """
@@ -117,17 +118,17 @@ class PresenceWatch:
         return PresenceStatistics(len(self._watched), self._hits, self._misses)
 
     def users(self) -> list[bytes]:
-        """Whom this node watches."""
+        """The users that this node watches."""
         return list(self._watched)
 
     async def watch(self, connection: WatchingConnection, users: Iterable[Watchable], asked_at: float) -> None:
-        """Watch these users and no others; how they are is offered to the connection before this returns.
+        """Watch these users and no others; the connection is offered their presence before this returns.
 
-        :param asked_at: when it was asked who of them may be watched. If that has changed since, it is asked again.
-        :raises Unavailable: if Redis cannot be reached; nothing has changed then.
+        :param asked_at: when the caller asked which users may be watched. If that has changed since, it is asked again.
+        :raises Unavailable: if Redis cannot be reached; then nothing has changed.
         """
         asked = list(users)
-        # Who has begun to block the user just now is watched until the grace ends, as anybody who goes.
+        # A blocker that has just begun to block this watcher stays watched until the grace ends, as a user that leaves.
         frozen = [
             each
             for each in asked
@@ -141,10 +142,10 @@ class PresenceWatch:
         known = sum(user in self._watched for user in wanted)
         seen: dict[bytes, int | None] = {}
         while True:
-            # Whom somebody here watches need not be looked up; should that end meanwhile, they are all the same.
+            # A user that another connection here watches needs no look-up, unless that connection ends meanwhile.
             new = [user for user in wanted if user not in self._watched and user not in states]
             if new:
-                # Entered before it is looked up: who changes after the look-up sends a hint here.
+                # Entered before the look-up, so that the nodes of a user that changes afterwards send a hint here.
                 await enter_watchers(self._redis, self._node, new)
                 entered += new
                 states |= await self._look_up(new)
@@ -180,7 +181,7 @@ class PresenceWatch:
         return self._watched[user].is_online if user in self._watched else states[user]
 
     def forget(self, connection: WatchingConnection, *, keep: frozenset[bytes] = frozenset()) -> None:
-        """The connection watches nobody but these any more. Atomic (no checkpoint)."""
+        """The connection stops watching all users but `keep`. Atomic (no checkpoint)."""
         for user in connection.watched - keep:
             watched = self._watched[user]
             watched.watchers.discard(connection)
@@ -190,17 +191,17 @@ class PresenceWatch:
         connection.watched &= keep
 
     def announce(self, user: bytes) -> None:
-        """The user's first device has come to this node, or the last one gone. Atomic (no checkpoint)."""
+        """Note that the user's first device has come to this node, or the last one gone. Atomic (no checkpoint)."""
         self._announced.add(user)
         self._announcement.set()
 
     def hear(self, users: Iterable[bytes]) -> None:
-        """Another node says that these may have come or gone. Atomic (no checkpoint)."""
+        """Note the hint of another node that these users may have come or gone. Atomic (no checkpoint)."""
         self._hinted.update(users)
         self._wake.set()
 
     def recheck(self, users: Iterable[bytes]) -> None:
-        """Who may watch these has changed. Atomic (no checkpoint)."""
+        """Note that the permission to watch these users may have changed. Atomic (no checkpoint)."""
         for user in users:
             self._changed_at[user] = trio.current_time()
             if user in self._watched:
@@ -242,8 +243,8 @@ class PresenceWatch:
                 self.recheck(users)
 
     def _part_nowait(self, nursery: trio.Nursery, watcher: bytes, user: bytes, last_seen: int | None) -> None:
-        """The watcher, whom the user blocks, sees no more of the user than of one who goes at this moment: one who is
-        online is seen to be offline after the grace, of one who is offline nothing is told. Atomic (no checkpoint)."""
+        """The user blocks the watcher: show the watcher only what a departure would show. An online user appears
+        offline after the grace; of an offline user, the watcher is told nothing. Atomic (no checkpoint)."""
         if user in self._watched and not self._watched[user].is_online:
             self._drop_watcher(watcher, user, None)
         elif (watcher, user) not in self._parting:
@@ -259,7 +260,7 @@ class PresenceWatch:
         self._drop_watcher(watcher, user, Presence(user, False, last_seen) if is_shown else None)
 
     def _drop_watcher(self, watcher: bytes, user: bytes, last: Presence | None) -> None:
-        """The watcher's devices are shown this, and nothing of the user after that. Atomic (no checkpoint)."""
+        """Show the watcher's devices `last`, and nothing of the user after that. Atomic (no checkpoint)."""
         watched = self._watched.get(user)
         for connection in list(watched.watchers) if watched is not None else ():
             if connection.user == watcher:
@@ -269,7 +270,7 @@ class PresenceWatch:
                 self.forget(connection, keep=connection.watched - {user})
 
     async def _last_seen(self, users: Iterable[bytes]) -> dict[bytes, int]:
-        """When those were online last of whom it is known."""
+        """When these users were online last; users whose time is not known are left out."""
         offline = list(users)
         if not offline:
             return {}
@@ -299,7 +300,7 @@ class PresenceWatch:
                     await self._show(self._settle(await self._look_up(users)))
             except (Unavailable, RedisError) as error:
                 log.warning("presence_not_looked_up", error=str(error))
-                # Who was gone before the outage may have been back since: the grace begins anew.
+                # A user that was absent before the outage may have been back since: the grace starts over.
                 for each in self._watched.values():
                     each.absent_since = None
                 await trio.sleep(1)
@@ -323,18 +324,18 @@ class PresenceWatch:
                 if entries:
                     await publish(self._redis, entries)
             except (Unavailable, RedisError) as error:
-                log.warning("presence_not_told", error=str(error))  # They find out when they poll.
+                log.warning("presence_not_told", error=str(error))  # The other nodes find out when they poll.
 
     async def _look_up(self, users: list[bytes]) -> dict[bytes, bool]:
         elsewhere = [user for user in users if not self._hub.holds(user)]
         nodes = self._live_nodes()
         where = await locate(self._redis, elsewhere) if nodes - {self._node} else [()] * len(elsewhere)
         found = {user: not nodes.isdisjoint(there) for user, there in zip(elsewhere, where, strict=True)}
-        # Who is here is known without asking, and may have come meanwhile.
+        # The hub knows the users on this node; one may have come during the look-up.
         return {user: self._hub.holds(user) or found.get(user, False) for user in users}
 
     def _settle(self, states: dict[bytes, bool]) -> list[bytes]:
-        """Take note of what was found; those of whom watchers are to be told."""
+        """Note the result of a look-up; returns the users whose change the watchers are to be told."""
         changed = []
         now = trio.current_time()
         for user, is_online in states.items():
@@ -365,7 +366,7 @@ class PresenceWatch:
                 connection.outbox.flush()
 
     async def _clean_up(self) -> None:
-        """Other nodes need not tell us any more of those whom nobody here watches."""
+        """Stop the hints of other nodes about users that no connection here watches."""
         gone = [user for user in self._unwatched if user not in self._watched]
         self._unwatched.clear()
         if gone:

@@ -1,13 +1,13 @@
-"""Writes whose outcome is not known: whatever they were, what came of them is found and told on every node.
+"""Writes with an unknown outcome: this process makes the outcome certain, and every node pushes the changes.
 
-A write may be committed though its answer is lost. Whoever repeats it is told that all is well, and nobody is told of
-the change, as that was the first one's business. So the pool notes every such write
-(`store.postgres.pool.UnknownOutcome`), of whatever kind, and this process makes its outcome certain: it has Postgres
-end the process that may still be at it. Then the nodes look for what they have not been told of
-(`server.cluster.catch_up`), and by then it is there, or never will be.
+A write may be committed though its answer is lost. A client that repeats it gets a success, and no node pushes the
+change: that was the task of the first attempt. So the pool notes every such write, of any kind
+(`store.postgres.pool.UnknownOutcome`), and this process makes its outcome certain: it has Postgres end the backend that
+may still run the write. Then the nodes catch up (`server.cluster.catch_up`); by then the change is committed or never
+will be.
 
-While that cannot be done, because Postgres cannot be reached, they look all the same, now and then: for what is there
-already, and because no cursor moves past a time in which something may be missing (`server.cluster.cursor_advance`).
+While Postgres cannot be reached, the nodes catch up now and then all the same: some changes are committed already, and
+no cursor moves past a time in which changes may be missing (`server.cluster.cursor_advance`).
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from store.postgres.pool import UnknownOutcome
 log = structlog.get_logger(__name__)
 
 FIRST_LOOK_S: Final = 1.0
-"""Where Postgres answers, a look takes milliseconds. Where it does not, the nodes are told after this: see
+"""Timeout of the first look. It takes milliseconds if Postgres answers; else the nodes are told after this time: see
 `server.cluster.cursor_advance.SETTLE_S`."""
 
 LOOK_S: Final = 5.0
-"""For each later look, a connection included; and so often the nodes are told while there is no certainty."""
+"""Timeout of each later look, with the time to connect; and the interval at which the nodes are told while outcomes
+are unknown."""
 
 PAUSE_S: Final = 0.2
-"""Between looks: a process that was told to end takes a moment; and many outcomes at once are one look."""
+"""Pause between looks: a backend that was told to end takes a moment; and one look serves many outcomes."""
 
 
 class UnknownOutcomes:
-    """The writes of this process whose outcome is not known. Run `run` in a nursery.
+    """The writes of this process with an unknown outcome. Run `run` in a nursery.
 
     :param url: of Postgres.
-    :param tell: called with a time, by Trio's clock, since when something may have been committed that no node was told
+    :param tell: called with a time, by Trio's clock; changes may have been committed since then that no node was told
         of.
     """
 
@@ -51,14 +52,14 @@ class UnknownOutcomes:
         self._count = 0
 
     def note(self, outcome: UnknownOutcome) -> None:
-        """A write's outcome is not known. Atomic (no checkpoint)."""
+        """Note that a write's outcome is unknown. Atomic (no checkpoint)."""
         self._open.add(outcome)
         self._count += 1
         self._noted.set()
 
     @property
     def are_open(self) -> bool:
-        """Whether something may have been committed that no node was told of, or may be so yet."""
+        """Whether changes may have been committed, or may still be, that no node was told of."""
         return bool(self._open)
 
     async def run(self) -> None:
@@ -73,10 +74,10 @@ class UnknownOutcomes:
             await trio.sleep(PAUSE_S)
 
     async def _settle(self, timeout_s: float, told_at: float) -> float:
-        """Look once, and tell the nodes if that has made something certain, or they were told too long ago.
+        """Look once; tell the nodes if an outcome has become certain, or if they were told `timeout_s` ago or longer.
 
-        :param told_at: since when they have not been told.
-        :returns: the same, after this.
+        :param told_at: when the nodes were told last.
+        :returns: the same, after this look.
         """
         outcomes, error = set(self._open), ""
         with trio.move_on_after(timeout_s) as scope:
@@ -89,7 +90,7 @@ class UnknownOutcomes:
         certain = set() if alive is None else {each for each in outcomes if each.backend not in alive}
         now = trio.current_time()
         if certain:
-            # Before they are taken from the list: from then on cursors move again, unless a catch-up was requested.
+            # Tell before removing them: once they are removed, cursors move again unless a catch-up was requested.
             self._tell(min(each.began for each in certain))
             self._open -= certain
             log.info("outcomes_certain", writes=len(certain), of=self._count)

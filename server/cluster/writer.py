@@ -1,7 +1,7 @@
-"""A process that commits what clients see and holds no clients: it tells the nodes, and is missed if it dies.
+"""A process that commits changes for clients and has no connections: it tells the nodes, and they notice if it dies.
 
-Between a commit and its push a process may be killed. Nodes notice that by its lease, as they do with one another, and
-look for what they may not have been told of (`server.cluster.catch_up`).
+Such a process may be killed between a commit and its push. Nodes notice that by its lease, as they do with one another,
+and catch up with the changes that they may not have been told of (`server.cluster.catch_up`).
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Writer:
                 await trio.sleep(HEARTBEAT_S / 4)
 
     async def sign_off(self) -> None:
-        """Leave in good order if everything that was committed has been told; else the lease ends, and nodes look for
-        it."""
+        """Leave in good order if the nodes have been told of every commit; else the lease ends, and the nodes catch
+        up."""
         await self._fanout.wait_idle()
         try:
             await self._fanout.tell_missed(await beat_writer(self._redis, self.id))
