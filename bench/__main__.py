@@ -1,4 +1,4 @@
-"""`python -m bench`: the comparison, short enough to wait for. `python -m bench.compare` is the whole of it."""
+"""`python -m bench`: a short comparison. `python -m bench.compare` is the whole comparison."""
 
 from bench.compare import main
 

@@ -12,10 +12,10 @@ from bench.contest import Traffic, usable
 
 
 def parser_of(prog: str, purpose: str | None, servers: Sequence[str], *, rounds: int = 5) -> argparse.ArgumentParser:
-    """What all of them take: where the peers are, which servers, and how many rounds.
+    """A parser with the options of all programs: the folder of the peers, the servers, and the number of rounds.
 
     :param purpose: the program's docstring; its first line is shown.
-    :param servers: that are measured unless others are named.
+    :param servers: servers to measure unless the user names others.
     """
     made = argparse.ArgumentParser(prog=prog, description=(purpose or "").partition("\n")[0])
     made.add_argument(
@@ -27,7 +27,7 @@ def parser_of(prog: str, purpose: str | None, servers: Sequence[str], *, rounds:
 
 
 def add_traffic(parser: argparse.ArgumentParser, *, seconds: float = 6.0) -> None:
-    """What `traffic_of` reads."""
+    """Add the options that `traffic_of` reads."""
     parser.add_argument("--seconds", type=float, default=seconds, help="that are measured, of each load")
     parser.add_argument("--warm", type=float, default=3.0, help="seconds of each load before that")
     parser.add_argument("--content-bytes", type=int, default=200)
@@ -35,7 +35,7 @@ def add_traffic(parser: argparse.ArgumentParser, *, seconds: float = 6.0) -> Non
 
 
 def traffic_of(options: argparse.Namespace, loads: str, *, window: int = 1) -> Traffic:
-    """The load that was asked for."""
+    """The traffic that the options ask for."""
     return Traffic(
         loads=loads,
         window=window,
@@ -47,6 +47,6 @@ def traffic_of(options: argparse.Namespace, loads: str, *, window: int = 1) -> T
 
 
 def servers_of(options: argparse.Namespace) -> tuple[str, ...]:
-    """Those of the servers that can be run here; exits if there is none."""
+    """The chosen servers that can run here; exits if the list is empty."""
     servers = usable(options.servers.split(","), options.peers)
     return servers or sys.exit("nothing to measure")

@@ -3,15 +3,15 @@
     python -m bench.compare --peers DIR --rounds 10 --seconds 6 --rate 200,1000
 
 In each round every server is started, measured and stopped, one at a time, and the order moves on by one from round to
-round. One at a time, because servers that idle are not free (they poll queues, renew leases, hold a dozen Postgres
-backends each) and all of them share two or three cores with the one that is measured; and a server started anew gives
-rounds that are independent of each other. What a fresh process lacks, compiled code and filled caches and pools, it
-gets from a closed loop before anything is measured, and the loads follow each other on the same connections.
+round. Servers run one at a time because idle servers are not free (they poll queues, renew leases, hold a dozen
+Postgres backends each), and all of them would share two or three cores with the server under test. A fresh start in
+each round makes the rounds independent of each other. A closed loop before the measurement compiles code and fills
+caches and pools of the fresh processes, and the loads follow each other on the same connections.
 
-Before each run Postgres gets fresh statistics and a checkpoint, and Redis is emptied: whatever the server before left
-to be written later, it does not write it now. Each server has a database of its own with the same users and chats.
+Before each run Postgres gets fresh statistics and a checkpoint, and Redis is emptied, so that no run pays for the
+delayed writes of the server before it. Each server has a database of its own with the same users and chats.
 
-Postgres runs with fsync and synchronous_commit on; each line says what it reports itself.
+Postgres runs with fsync and synchronous_commit on; each line repeats what Postgres reports.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bench.summary import OURS, summarize
 
 @dataclass(frozen=True)
 class Settings:
-    """What to compare.
+    """The settings of a comparison.
 
     :ivar peers: the folder of the peers' sources; only needed if `servers` names one of them.
     """

@@ -13,10 +13,10 @@ from psycopg import sql
 
 @dataclass(frozen=True)
 class Shared:
-    """Where they are.
+    """The addresses of both.
 
-    :ivar postgres_url: of any database in the cluster, as a user who may create others.
-    :ivar postgres_log: what it says for its operators.
+    :ivar postgres_url: URL of any database in the cluster, as a user who may create databases.
+    :ivar postgres_log: log file of Postgres.
     """
 
     postgres_url: str
@@ -30,19 +30,19 @@ class Shared:
         return urlunsplit(urlsplit(self.postgres_url)._replace(path=f"/{name}"))
 
     def create_database(self, name: str) -> str:
-        """Make the database anew, empty; returns its URL."""
+        """Drop the database and create it, empty; returns its URL."""
         self.drop_database(name)
         with psycopg.connect(self.postgres_url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.database_url(name)
 
     def drop_database(self, name: str) -> None:
-        """Remove the database, whoever is connected to it."""
+        """Drop the database, even if clients are connected to it."""
         with psycopg.connect(self.postgres_url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def even_out(self, database_url: str) -> dict[str, str]:
-        """Bring Postgres and Redis to where every run begins; returns `durability`.
+        """Bring Postgres and Redis to the same state before every run; returns `durability`.
 
         Statistics are fresh, no checkpoint is due soon, Redis is empty.
         """
@@ -53,7 +53,8 @@ class Shared:
         return self.durability(database_url)
 
     def durability(self, database_url: str) -> dict[str, str]:
-        """What Postgres reports to a new session of this database, so its own settings count."""
+        """The durability settings that Postgres reports to a new session of this database; the database's own settings
+        count."""
         with psycopg.connect(database_url) as connection:
             reported = connection.execute(
                 "SELECT current_setting('fsync'), current_setting('synchronous_commit')"

@@ -3,8 +3,8 @@
     python -m bench.load --protocol alo --url ws://127.0.0.1:8001 --chats-file chats.json --cpu server=4711
 
 Closed loop (`--loads closed`): each chat has one sender with `--window` sends in flight. Open loop (`--loads 200`):
-so many sends a second, spread evenly over the chats, each timed from the moment at which it was meant to leave. All
-loads of one call use the same connections, one load after the other.
+this number of sends a second, spread evenly over the chats, each timed from the moment at which it was meant to leave.
+All loads of one call use the same connections, one load after the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.workload import read_chats
 
 
 def _groups(options: list[str]) -> dict[str, list[int]]:
-    """`NAME=PID,PID` to process ids by name."""
+    """Parse `NAME=PID,PID` to process ids by name."""
     groups = {}
     for option in options:
         name, _, pids = option.partition("=")

@@ -10,19 +10,19 @@ _INTERVAL_S: Final = 0.5
 
 
 def resident_bytes(pid: int) -> int:
-    """What it has in memory now, shared pages included.
+    """The process's memory now, shared pages included.
 
-    From its page tables: the counters in /proc/PID/status may be some hundred pages behind.
+    Read from its page tables, since the counters in /proc/PID/status may be some hundred pages behind.
 
-    :raises OSError: if it does not run, or is somebody else's.
+    :raises OSError: if the process does not run, or belongs to another user.
     """
     return _field(Path(f"/proc/{pid}/smaps_rollup").read_text(), "Rss")
 
 
 class PeakWatch:
-    """The most that a process has in memory while a block runs, looked at twice a second by a thread.
+    """The most memory that a process has while a block runs. A thread reads it twice a second.
 
-    The kernel's own peak (VmHWM) also knows what the process needed to start, which may be far more.
+    The kernel's own peak (VmHWM) includes the process's start, which may need far more.
 
     :ivar peak_bytes: as `resident_bytes` counts.
     """

@@ -11,15 +11,15 @@ CLOSED: Final = "closed"
 """The load without a rate."""
 
 IDLE: Final = "idle"
-"""No load: connections that do nothing, measured as if they did something."""
+"""No load: the connections do nothing, and are measured as under a load."""
 
 
 @dataclass(frozen=True)
 class Load:
     """One kind of load.
 
-    :ivar rate: sends a second, evenly spaced and spread over the chats in turn (an open loop); None for a closed one,
-        in which every chat always has `window` sends in flight; none at all is idle.
+    :ivar rate: sends a second, evenly spaced and spread over the chats in turn (an open loop); None for a closed loop,
+        where every chat always has `window` sends in flight. Without a rate, a window of 0 is idle.
     """
 
     rate: float | None = None
@@ -37,16 +37,16 @@ class Load:
 
 
 def parse_loads(text: str, window: int) -> list[Load]:
-    """`closed,200,1000,idle` to loads."""
+    """Parse `closed,200,1000,idle` to loads."""
     kinds = {CLOSED: Load(None, window), IDLE: Load(None, 0)}
     return [kinds.get(item) or Load(float(item), window) for item in text.split(",")]
 
 
 class Schedule:
-    """The moments of an open loop: `start`, and then one every 1/rate seconds whatever the answers do.
+    """The send times of an open loop: `start`, and then one every 1/rate seconds, independent of the answers.
 
-    A server that stalls finds, when it comes back, everything that users wanted to send meanwhile, each with the wait
-    it had; a loop that waits for answers would have left those sends out ("coordinated omission").
+    After a stall a server gets all sends of the meantime, each with the wait that it had. A loop that waits for answers
+    would have left those sends out ("coordinated omission").
     """
 
     __slots__ = ("_count", "_interval", "_start", "next")
@@ -58,12 +58,12 @@ class Schedule:
         self.next = start
 
     def due(self, now: float) -> Iterator[tuple[int, float]]:
-        """The numbers and moments of the sends that are due and were not given out before."""
+        """The numbers and times of the sends that are due since the last call."""
         while self.next <= now:
             yield self._count, self.next
             self._count += 1
             self.next = self._start + self._count * self._interval
 
     def stop(self) -> None:
-        """Nothing is due any more."""
+        """No further send is due."""
         self.next = math.inf

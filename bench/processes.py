@@ -1,4 +1,4 @@
-"""Servers as child processes: started, awaited, stopped; by process id and never by name."""
+"""Servers as child processes: start them, wait for them, stop them; by process id and never by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Final
 LOOPBACK: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 30.0
-"""Ours drains for up to 25 s."""
+"""Our server drains for up to 25 s."""
 
 _POLL_S: Final = 0.02
 
@@ -28,11 +28,11 @@ class ServerError(Exception):
 def running(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path, is_ready: Callable[[], bool]
 ) -> Iterator[int]:
-    """The command runs while the block does, and is ready when it begins. Yields the process id.
+    """Run the command while the block runs; the block begins when it is ready. Yields the process id.
 
-    `environment` is added to ours; what the command prints goes to the end of `log`.
+    `environment` is added to this process's environment; the command's output goes to the end of `log`.
 
-    :raises ServerError: if it ends, or is not ready in time.
+    :raises ServerError: if the command ends, or is not ready in time.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -78,14 +78,14 @@ def run(command: Sequence[str], *, folder: Path, environment: Mapping[str, str],
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody accepts connections on the port."""
+    """Whether a server accepts connections on the port."""
     try:
         socket.create_connection((LOOPBACK, port), 1).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the programs of this package have in common: a folder, services, lines to print, and how they end."""
+"""Parts that all programs of this package share: a folder, services, lines to print, and the exit status."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from embedded.services import services
 FOLDER: Final = Path(__file__).parent.parent / "var" / "bench"
 
 _OTHER_FILES: Final = 100
-"""That this process and a gateway hold open beside their connections."""
+"""Files that this process and a gateway hold open beside their connections."""
 
 
 def run_alone(program: Callable[[], bool]) -> NoReturn:
-    """Run the program, which returns whether all that it measured is valid, and exit: with 1 if it is not."""
+    """Run the program, which returns whether all its runs are valid, and exit with 1 if not."""
     try:
         with alone():
             is_valid = program()
@@ -35,9 +35,9 @@ def run_alone(program: Callable[[], bool]) -> NoReturn:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """No other benchmark runs meanwhile: each would measure the other.
+    """Let no other benchmark run during the block: each would distort the other's figures.
 
-    SIGTERM ends the block in good order, or it would leave servers behind.
+    SIGTERM ends the block in good order; without that, it would leave servers behind.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:
@@ -58,7 +58,8 @@ def shared_services() -> Iterator[Shared]:
 
 
 def allow_files(connections: int) -> None:
-    """Raise the limit of open files, which gateways inherit, to hold these; exits if that is not possible."""
+    """Raise the limit of open files, which gateways inherit, for this number of connections; exits if that is not
+    possible."""
     needed = connections + _OTHER_FILES
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and most < needed:
@@ -67,7 +68,7 @@ def allow_files(connections: int) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the person who waits."""
+    """Print a text for the user to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

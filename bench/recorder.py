@@ -1,4 +1,4 @@
-"""Latencies of the messages that were meant to be sent in a stretch of time."""
+"""Latencies of the messages that were meant to be sent within a stretch of time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 
 class Recorder:
-    """Collects from `open` on what was stamped in between `open` and `close`; clears itself at each `open`.
+    """Collects the messages that were stamped between `open` and `close`; clears itself at each `open`.
 
-    A latency counts from the stamp, the moment at which the message should have been sent, and belongs to the stretch
-    that the stamp is in, whenever the answer comes. So neither a late generator nor a stalled server can hide a wait.
+    A latency counts from the stamp, the time at which the message should have been sent, and belongs to the stretch of
+    the stamp, whenever the answer comes. So neither a late generator nor a stalled server can hide a wait.
     """
 
     __slots__ = ("_end", "_start", "acks", "deliveries", "lateness")
@@ -28,7 +28,8 @@ class Recorder:
         self.acks, self.deliveries, self.lateness = array("d"), array("d"), array("d")
 
     def close(self, now: float) -> float:
-        """End the stretch; answers to what was stamped in it still count. Returns its length in seconds."""
+        """End the stretch and return its length in seconds; later answers to messages that were stamped in it still
+        count."""
         self._end = now
         return now - self._start
 
@@ -47,7 +48,8 @@ class Recorder:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The smallest value that at least so many percent of the values do not exceed (nearest rank); None of nothing."""
+    """The smallest value v such that at least `percent` % of the values are at most v (nearest rank); None of no
+    values."""
     if not values:
         return None
     return sorted(values)[max(1, math.ceil(len(values) * percent / 100)) - 1]

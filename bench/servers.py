@@ -1,4 +1,4 @@
-"""What can be compared: a server, its data and the processes to start, behind one interface."""
+"""The interface of a server to compare: the server, its data and the processes to start."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bench.workload import Chat
 class Endpoint:
     """A server that runs.
 
-    :ivar url: ws://HOST:PORT; of several nodes with commas between them.
-    :ivar pids: process ids by role. `server` is what clients are connected to; other roles are reported beside it.
+    :ivar url: ws://HOST:PORT; several nodes are separated by commas.
+    :ivar pids: process ids by role. Clients are connected to `server`; lines report other roles beside it.
     """
 
     url: str
@@ -27,8 +27,8 @@ class Endpoint:
 class Server(abc.ABC):
     """One contestant.
 
-    :ivar name: in the figures.
-    :ivar protocol: the adapter that speaks with it.
+    :ivar name: name in the figures.
+    :ivar protocol: name of the adapter for this server.
     """
 
     def __init__(self, name: str, protocol: str, shared: Shared, folder: Path) -> None:
@@ -40,7 +40,7 @@ class Server(abc.ABC):
 
     @property
     def database(self) -> str:
-        """Its own, so that no server's rows slow another one down."""
+        """Name of this server's own database, so that the rows of one server do not slow another server down."""
         return "bench_" + self.name.replace("-", "_")
 
     @property
@@ -49,8 +49,9 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, sizes: Sequence[int]) -> list[Chat]:
-        """Make the database with a chat for each size: so many users, who are in no other. Two are a direct chat."""
+        """Make the database with a chat for each size: that number of users, each in this chat only. Two users make a
+        direct chat."""
 
     @abc.abstractmethod
     def started(self, nodes: int = 1) -> AbstractContextManager[Endpoint]:
-        """The server runs while the block does, in so many processes that clients are connected to."""
+        """Run the server while the block runs, with this number of processes for clients to connect to."""

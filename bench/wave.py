@@ -1,4 +1,4 @@
-"""How long it took until many clients were connected."""
+"""How long many clients take to connect."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bench.recorder import milliseconds
 
 @dataclass
 class Wave:
-    """What it took until all were connected.
+    """How a number of clients connected.
 
-    :ivar seconds: from its beginning to the last that was connected.
-    :ivar first_s: to the first.
+    :ivar seconds: from the beginning of the wave to the last connected client.
+    :ivar first_s: from the beginning of the wave to the first connected client.
     :ivar hellos: from `hello` to `welcome`, of each client.
-    :ivar openings: from connecting to `welcome`, of each client; attempts that failed before are not in it.
+    :ivar openings: from connecting to `welcome`, of each client; failed attempts before that do not count.
     :ivar syncs: from `welcome` to the last `synced`, of each client that syncs.
-    :ivar failures: attempts that failed and syncs that were refused, by reason.
+    :ivar failures: failed attempts and refused syncs, by reason.
     """
 
     seconds: float = math.inf
@@ -31,7 +31,7 @@ class Wave:
 
     @property
     def per_s(self) -> float:
-        """Connections a second, from the first on: a server that starts answers nobody for a while."""
+        """Connections a second since the first connection; a server that starts answers no client for a while."""
         return len(self.openings) / (self.seconds - self.first_s) if self.seconds > self.first_s else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Who talks to whom, and what they say: the same for every server."""
+"""The chats, their participants and the contents of messages: the same for every server."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PUBLIC_KEY_BYTES: Final = 32
 
 @dataclass(frozen=True)
 class Participant:
-    """A user as a server knows them: `user` is a UUID text; `token` is what their device logs in with, if anything.
+    """A user as a server knows them: `user` is a UUID as text; `token` logs their device in, where a server has tokens.
 
-    :ivar is_reader: false if their device looks for its acks only, and counts unread what others write.
+    :ivar is_reader: false if their device looks for its acks only, and counts other participants' messages unread.
     """
 
     user: str
@@ -27,7 +27,8 @@ class Participant:
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation (a UUID text). The first participants send, what one sends the others receive; all are connected.
+    """A conversation (a UUID as text). The first participants send, and all others receive each message; all are
+    connected.
 
     :ivar writers: how many of the participants send.
     """
@@ -38,13 +39,13 @@ class Chat:
 
     @property
     def kind(self) -> str:
-        """What servers call a conversation of so many."""
+        """The servers' name for a conversation of this size."""
         return "direct" if len(self.participants) == 2 else "group"
 
 
 @dataclass(frozen=True)
 class Body:
-    """What each message says: bytes that look like ciphertext, the same on every run."""
+    """The content of each message: bytes that look like ciphertext, the same in every run."""
 
     content: bytes
     nonce: bytes
@@ -52,7 +53,7 @@ class Body:
 
 
 def body(content_bytes: int) -> Body:
-    """A body with so many bytes of content."""
+    """A body with this number of bytes of content."""
     source = random.Random(content_bytes)
     return Body(source.randbytes(content_bytes), source.randbytes(NONCE_BYTES), source.randbytes(PUBLIC_KEY_BYTES))
 

@@ -14,5 +14,5 @@ __all__ = ["ADAPTERS", "WRITERS", "Adapter", "Events"]
 ADAPTERS: Final[dict[str, type[Adapter]]] = {"alo": Alo, "sio": SocketIO, "ws": Lean}
 
 WRITERS: Final[dict[str, type[Adapter]]] = {"alo": AloWriter, "sio": SocketIOWriter, "ws": LeanWriter}
-"""The same for participants that count what others write without reading it. A generator can afford no more where all
-participants write: each message arrives as often as there are participants."""
+"""Adapters for participants that count messages without reading them. Where all participants write, each message
+arrives as often as there are participants: the generator has no CPU left to read them."""

@@ -1,7 +1,8 @@
 """ALO Shield's protocol: CBOR sequences in binary messages.
 
-Frames come from `protocol`, but the hot path does not: a send is assembled around its request number and its content,
-and replies are read without the reference decoder's checks, for the generator must not be what is measured.
+Frames come from `protocol`, but the hot path does not use it: the adapter assembles a send around its request number
+and its content, and reads replies without the reference decoder's checks. So the benchmark measures the server and not
+the generator.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _MAX_REPLY_BYTES: Final = 512
 class Alo(Adapter):
     """One device.
 
-    As the reference client does, it marks what it has received: see `take_marks`.
+    Like the reference client, it marks the messages that it has received: see `take_marks`.
     """
 
     opcode: ClassVar[int] = Opcode.BINARY
@@ -45,7 +46,7 @@ class Alo(Adapter):
         self._body = body
         self._marks: dict[bytes, int] = {}
         self._mark_request = _MARKS.start
-        # A temp_id that was used before would be answered with the ack of that time, without any work.
+        # To a repeated temp_id the server would answer with the earlier ack, without any work.
         self._temp_id_start = uuid4().bytes[: -_REQUEST.size]
         self._sends: dict[str, tuple[bytes, bytes, bytes]] = {}
 
@@ -61,7 +62,7 @@ class Alo(Adapter):
         return b"".join((head, number, middle, STAMP.pack(stamp), tail, number))
 
     def receive(self, payload: bytes) -> None:
-        # As an array of indefinite length, a sequence of any number of frames is decoded in one call.
+        # Inside an array of indefinite length, one call decodes a sequence of any number of frames.
         for frame in cbor2.loads(b"\x9f" + payload + b"\xff"):
             match frame[Key.TYPE]:
                 case Type.MESSAGE:
@@ -82,7 +83,7 @@ class Alo(Adapter):
         return encode_request(MarkDelivered(self._mark_request, marks))
 
     def _prepare(self, conversation: str) -> tuple[bytes, bytes, bytes]:
-        """What stands before the request number, between it and the stamp, and between that and the temp_id's end."""
+        """The bytes before the request number, from there to the stamp, and from there to the end of the temp_id."""
         content = bytes(STAMP.size) + self._body.content[STAMP.size :]
         temp_id = self._temp_id_start + bytes(_REQUEST.size)
         frame = encode_request(
@@ -111,9 +112,9 @@ class Alo(Adapter):
 class AloWriter(Alo):
     """A device that looks for its acks, and counts messages without reading them.
 
-    Pushes and replies come in one sequence, in which frames cannot be told apart without decoding it. But how the reply
-    to a request begins is known, eight bytes that are nowhere else by chance, and each message has the same nonce once.
-    What has come before an ack has a smaller `seq`, so the ack's is what is marked as received.
+    Pushes and replies come in one sequence, and only decoding tells its frames apart. But a reply to a request begins
+    with eight known bytes that appear nowhere else by chance, and each message has the same nonce once. Messages before
+    an ack have a smaller `seq`, so the device marks the ack's `seq` as received.
     """
 
     __slots__ = ("_is_welcome", "_waiting")
@@ -153,7 +154,7 @@ class AloWriter(Alo):
 
 
 def _head(reply: Sent | Error) -> bytes:
-    """How the reply begins, behind the number of its fields: its type and its request."""
+    """The first bytes of the reply after its number of fields: its type and its request."""
     encoded = encode(reply)
     number = _REQUEST.pack(reply.request)
     return encoded[1 : encoded.index(number) + len(number)]

@@ -1,10 +1,10 @@
-"""What the generator and an adapter say to each other.
+"""The interface between the generator and an adapter.
 
 An adapter turns payloads of one connection's WebSocket messages into calls of `Events`, and sends into payloads.
 It does no I/O and has no clock.
 
-A message's content begins with the moment at which it was meant to be sent, so whoever receives it knows its age
-without any table. Both ends of a measurement live in one process and read one clock.
+A message's content begins with the time at which it was meant to be sent, so the recipient knows its age without any
+table. Both ends of a measurement live in one process and read one clock.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from bench.websocket import Opcode
 from bench.workload import Body, Participant
 
 STAMP: Final = Struct("<dx")
-"""Nine bytes, so that they are twelve characters of base64 and what follows is encoded once and for all."""
+"""Nine bytes are twelve characters of base64, so the content after them is encoded only once."""
 
 STAMP_TEXT_CHARS: Final = 12
 
 FIRST_SEND: Final = 2**16
-"""Sends are numbered from here, which leaves smaller numbers to an adapter's own requests; and CBOR takes four bytes
-for each of them."""
+"""Sends are numbered from here. Smaller numbers are left for an adapter's own requests, and CBOR takes four bytes for
+each send's number."""
 
 
 class Events(Protocol):
-    """What an adapter reports to its connection."""
+    """An adapter's reports to its connection."""
 
     def opened(self) -> None:
-        """The server knows who we are: sends may begin."""
+        """The server has authenticated the device: sends may begin."""
 
     def acked(self, request: int) -> None:
-        """A send is acknowledged."""
+        """The server has acknowledged a send."""
 
     def delivered(self, stamp: float) -> None:
-        """A message that somebody else sent at `stamp` has come."""
+        """A message that another participant sent at `stamp` has come."""
 
     def passed(self, messages: int) -> None:
-        """So many messages that others sent have come, and were not read."""
+        """This number of messages from other participants have come; the adapter did not read them."""
 
     def failed(self, why: str) -> None:
-        """Anything that should not happen in a benchmark: a refusal, an unknown reply, a protocol error."""
+        """An event that should not happen in a benchmark: a refusal, an unknown reply, a protocol error."""
 
     def reply(self, payload: bytes) -> None:
-        """Send this payload, which is no message of the load."""
+        """Send this payload, which is not a message of the load."""
 
 
 class Adapter(abc.ABC):
     """One connection's protocol.
 
-    :cvar opcode: of the WebSocket messages that it sends.
-    :cvar subprotocol: to ask for in the handshake.
+    :cvar opcode: opcode of the WebSocket messages that it sends.
+    :cvar subprotocol: subprotocol to ask for in the handshake.
     """
 
     opcode: ClassVar[int] = Opcode.TEXT
@@ -70,7 +70,7 @@ class Adapter(abc.ABC):
 
     @abc.abstractmethod
     def start(self) -> None:
-        """The WebSocket is open: say what has to be said first."""
+        """The WebSocket is open: send the first messages of the protocol."""
 
     @abc.abstractmethod
     def receive(self, payload: bytes) -> None:
@@ -81,7 +81,7 @@ class Adapter(abc.ABC):
         """The payload of a send."""
 
     def take_marks(self) -> bytes:
-        """The payload that says what this device has received since the last call; empty if there is nothing to say."""
+        """The payload that marks what this device has received since the last call; empty if it received nothing."""
         return b""
 
 
@@ -91,7 +91,7 @@ def stamp_text(stamp: float) -> bytes:
 
 
 def stamp_of_text(content: str) -> float:
-    """The moment that a content in base64 begins with."""
+    """The stamp at the beginning of a content in base64."""
     (stamp,) = STAMP.unpack(a2b_base64(content[:STAMP_TEXT_CHARS]))
     return float(stamp)
 

@@ -1,4 +1,4 @@
-"""The lean peer's protocol: one JSON object in each text message, `t` says which."""
+"""The lean peer's protocol: one JSON object in each text message; its field `t` is the type."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _decode = msgspec.json.Decoder(_Sent | _New).decode
 
 
 class Lean(Adapter):
-    """One user's connection; who it is stands in the handshake."""
+    """One user's connection; the handshake names the user."""
 
     __slots__ = ("_form", "_user")
 
@@ -75,7 +75,7 @@ class LeanWriter(Lean):
 
 
 def fields(body: Body) -> bytes:
-    """The fields of a send that both JSON peers name alike, with a place for the stamp."""
+    """The fields of a send whose names are the same for both JSON peers, with a place for the stamp."""
     return b'"encryptedContent":"%%b%b","contentType":"text","nonce":"%b","ephemeralPublicKey":"%b"' % (
         text_after_stamp(body.content),
         b2a_base64(body.nonce, newline=False),

@@ -21,7 +21,7 @@ class _Reply(msgspec.Struct):
 
 
 class _Payload(msgspec.Struct):
-    """Of a message; the other events have other fields."""
+    """Fields of a message; the other events have other fields."""
 
     sender_id: str = ""
     encrypted_content: str = ""
