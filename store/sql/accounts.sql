@@ -47,7 +47,8 @@ returning (extract(epoch from expires) * 1000000)::bigint, (extract(epoch from c
 
 -- name: devices_of
 -- The devices of a user whose tokens are good, the newest first.
-select d.id, d.name, (extract(epoch from d.created) * 1000000)::bigint, (extract(epoch from d.expires) * 1000000)::bigint
+select d.id, d.name, (extract(epoch from d.created) * 1000000)::bigint,
+       (extract(epoch from d.expires) * 1000000)::bigint
 from devices d where d.user_id = %(user)s::uuid and d.revoked is null and d.expires > clock_timestamp()
 order by d.created desc, d.id;
 

@@ -24,7 +24,8 @@ with span as (
     select %(day)s::date as day, %(day)s::date::timestamp at time zone 'UTC' as begins,
            (%(day)s::date + 1)::timestamp at time zone 'UTC' as ends
 ), found as (
-    select 'new_users' as metric, (select count(*) from users u where u.created >= s.begins and u.created < s.ends) as value
+    select 'new_users' as metric,
+           (select count(*) from users u where u.created >= s.begins and u.created < s.ends) as value
     from span s
     union all
     select 'active_users', (select count(*) from activity a where a.day = s.day)

@@ -40,7 +40,8 @@ with given as (
         -- The other participants are not told that a private mark moved, nor when.
         marked = case when p.delivered_seq < mark.delivered or p.read_seq < mark.read then pg_current_xact_id()
                       else p.marked end,
-        own_marked = case when p.private_delivered_seq < mark.private_delivered or p.private_read_seq < mark.private_read
+        own_marked = case when p.private_delivered_seq < mark.private_delivered
+                               or p.private_read_seq < mark.private_read
                           then pg_current_xact_id() else p.own_marked end,
         delivered_by = case when p.delivered_seq < mark.delivered or p.private_delivered_seq < mark.private_delivered
                             then mark.device else p.delivered_by end
@@ -55,8 +56,8 @@ with given as (
                   as after,
               greatest(p.delivered_seq, p.read_seq) > mark.old_delivered or p.read_seq > mark.old_read as is_public
 )
-select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_delivered, m.own_read, m.own_read > m.old_own_read,
-       m.after,
+select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_delivered, m.own_read,
+       m.own_read > m.old_own_read, m.after,
        case when not m.is_public then '{}'
             when (select count(*) from (select from shown_participants p where p.conversation_id = m.conversation_id
                                         limit %(most)s + 1) few) <= %(most)s then array(
@@ -90,7 +91,8 @@ cross join lateral (
       and w.deleted is null and not w.is_silent
     order by w.seq desc limit %(limit)s
 ) m
-join participants author on author.conversation_id = c.id and author.user_id = m.sender_id and m.seq > floor_of(c, author)
+join participants author on author.conversation_id = c.id and author.user_id = m.sender_id
+    and m.seq > floor_of(c, author)
 cross join lateral recipients_of(c.id, m.seq, m.sender_id) r
 where c.id = %(conversation)s
 group by m.sender_id, m.seq order by m.seq;
@@ -99,7 +101,8 @@ group by m.sender_id, m.seq order by m.seq;
 -- The marks of the recipients of a message. A row with nulls: it has no recipients. No row: the user may not read it. A
 -- blocker of the sender is shown as well, with the marks from when the block began.
 select r.user_id,
-       case when r.user_id = me.user_id then greatest(r.delivered_seq, me.private_delivered_seq) else r.delivered_seq end,
+       case when r.user_id = me.user_id then greatest(r.delivered_seq, me.private_delivered_seq)
+            else r.delivered_seq end,
        case when r.user_id = me.user_id then greatest(r.read_seq, me.private_read_seq) else r.read_seq end, m.sender_id
 from participants me
 join conversations c on c.id = me.conversation_id
@@ -113,4 +116,5 @@ order by r.user_id;
 -- shown that.
 select p.conversation_id, p.delivered_seq, greatest(p.read_seq, p.private_read_seq)
 from conversations c join participants p on p.conversation_id = c.id and p.user_id = %(user)s::uuid
-where c.direct_low = least(%(user)s::uuid, %(other)s::uuid) and c.direct_high = greatest(%(user)s::uuid, %(other)s::uuid);
+where c.direct_low = least(%(user)s::uuid, %(other)s::uuid)
+  and c.direct_high = greatest(%(user)s::uuid, %(other)s::uuid);

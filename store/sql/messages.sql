@@ -95,7 +95,8 @@ order by m.seq limit %(limit)s;
 -- participants with the seq at which each joined, the last seq, and the last seq from before that time (at or below it
 -- no message is missing).
 select c.id, c.last_seq,
-       greatest((select m.seq from messages m where m.conversation_id = c.id and m.created < clock_timestamp() - make_interval(secs => %(ago_s)s)
+       greatest((select m.seq from messages m
+           where m.conversation_id = c.id and m.created < clock_timestamp() - make_interval(secs => %(ago_s)s)
                  order by m.seq desc limit 1), c.floor_seq),
        array(select p.user_id from participants p where p.conversation_id = c.id order by p.user_id),
        array(select p.joined_seq from participants p where p.conversation_id = c.id order by p.user_id)

@@ -6,7 +6,8 @@ select outcome, id from add_notifier(
 -- name: of_user
 -- A user's notifiers, the oldest first; e-mail with the user's address, if it is verified.
 select n.id, n.device_id, n.target::text, case when n.kind = 'email' then (
-           select e.address from emails e where e.user_id = n.user_id and e.verified is not null) end, (extract(epoch from n.created) * 1000000)::bigint,
+           select e.address from emails e where e.user_id = n.user_id and e.verified is not null) end,
+       (extract(epoch from n.created) * 1000000)::bigint,
        (extract(epoch from n.failing_since) * 1000000)::bigint, n.last_error
 from notifiers n
 where n.user_id = %(user)s::uuid and (select d.revoked from devices d where d.id = n.device_id) is null
@@ -23,8 +24,8 @@ delete from notifiers where id = %(notifier)s::uuid and user_id = %(user)s::uuid
 -- notifiers: only these; null: all.
 -- to_deployment: also the webhook of the deployment.
 select w.is_undelivered, coalesce(w.unread_by, '{}'),
-       (extract(epoch from w.oldest) * 1000000)::bigint, (extract(epoch from w.newest) * 1000000)::bigint, w.delivered, w.read,
-       c.unread + r.requests, c.conversations + r.requests,
+       (extract(epoch from w.oldest) * 1000000)::bigint, (extract(epoch from w.newest) * 1000000)::bigint, w.delivered,
+       w.read, c.unread + r.requests, c.conversations + r.requests,
        (extract(epoch from clock_timestamp()) * 1000000)::bigint, q.from_minute::bigint, q.until_minute::bigint, q.zone,
        n.kind, n.id, n.device_id, n.target, n.address,
        s.name, (extract(epoch from s.told) * 1000000)::bigint, s.times::bigint, s.unread, s.delivered, s.read,
@@ -75,7 +76,8 @@ select name from notice;
 -- Notes that a notifier took a notice: it is not failing, and the notice is the last one that its user may have seen.
 -- No row is written for a notifier that is gone.
 with taken as (
-    update notifiers n set failing_since = null, failures = 0, last_error = null where n.id = %(notifier)s::uuid returning 1
+    update notifiers n set failing_since = null, failures = 0, last_error = null
+    where n.id = %(notifier)s::uuid returning 1
 )
 insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read, look)
 select %(user)s::uuid, %(notifier)s::uuid, %(notice)s, to_timestamp(%(told)s / 1000000.0), %(times)s, %(unread)s,
@@ -124,12 +126,14 @@ with due as (
     set look = case when clock_timestamp() - s.told > make_interval(secs => %(kept_s)s) then null
                     when s.id = any(array(select j.id from judged j where j.is_pointless))
                         then clock_timestamp() + greatest(clock_timestamp() - s.told, make_interval(secs => %(most_s)s))
-                    else clock_timestamp() + least(greatest((clock_timestamp() - s.told) / 10, make_interval(secs => %(least_s)s)),
-                                                   make_interval(secs => %(most_s)s)) end
+                    else clock_timestamp() + least(
+                        greatest((clock_timestamp() - s.told) / 10, make_interval(secs => %(least_s)s)),
+                        make_interval(secs => %(most_s)s)) end
     where s.id = any(array(select j.id from judged j))
 ), enqueued as (
     insert into jobs (task, payload, key)
-    select 'notify', jsonb_build_object('notifier', j.notifier_id, 'user', j.user_id, 'notice', j.name || '-after'), j.key
+    select 'notify', jsonb_build_object('notifier', j.notifier_id, 'user', j.user_id, 'notice', j.name || '-after'),
+           j.key
     from (select each.*, coalesce(each.notifier_id::text, 'deployment-' || each.user_id) as key from judged each) j
     where j.is_pointless
     order by (select w.id from jobs w where w.task = 'notify' and w.key = j.key)

@@ -20,7 +20,8 @@ with oldest as (
     ) there
     cross join lateral (
         select p.user_id,
-               greatest(p.delivered_seq, p.private_delivered_seq, p.private_read_seq, p.since_seq) < d.seq as is_undelivered
+               greatest(p.delivered_seq, p.private_delivered_seq, p.private_read_seq, p.since_seq) < d.seq
+                   as is_undelivered
         from participants p
         where p.conversation_id = d.conversation_id and count_base(p) < d.seq
           and wants_notices(p)
@@ -67,7 +68,8 @@ with oldest as (
         select distinct p.user_id from ended e
         cross join lateral (
             select from messages m
-            where m.conversation_id = e.conversation_id and m.seq = e.seq and (m.deleted is null or e.user_id is not null)
+            where m.conversation_id = e.conversation_id and m.seq = e.seq
+              and (m.deleted is null or e.user_id is not null)
             limit 1
         ) there
         cross join lateral (

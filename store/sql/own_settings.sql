@@ -15,6 +15,7 @@ cross join lateral (select u.id, u.own_changed from users u where u.id = given.i
 where unseen(u.own_changed, %(base)s::pg_snapshot)
 union all
 select p.user_id, p.conversation_id from participants p
-where p.user_id = any(%(users)s::uuid[]) and (unseen(p.own_changed, %(base)s::pg_snapshot) or unseen(p.own_marked, %(base)s::pg_snapshot)
-                                               or unseen(p.own_shown, %(base)s::pg_snapshot))
+where p.user_id = any(%(users)s::uuid[])
+  and (unseen(p.own_changed, %(base)s::pg_snapshot) or unseen(p.own_marked, %(base)s::pg_snapshot)
+       or unseen(p.own_shown, %(base)s::pg_snapshot))
   and not unseen(p.added, %(base)s::pg_snapshot);

@@ -63,8 +63,10 @@ with mine as materialized (
 )
 select c.id, unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_changed, who.users,
        case when who.is_counted then c.last_seq end,
-       coalesce(who.movers, '{}'), coalesce(who.delivered, '{}'), coalesce(who.read, '{}'), coalesce(who.own_read, '{}'),
-       case when unseen(c.floor_changed, %(base)s::pg_snapshot) then c.floor_seq end, c.name, c.participants_version, c.joiners_see_all,
+       coalesce(who.movers, '{}'), coalesce(who.delivered, '{}'), coalesce(who.read, '{}'),
+       coalesce(who.own_read, '{}'),
+       case when unseen(c.floor_changed, %(base)s::pg_snapshot) then c.floor_seq end, c.name, c.participants_version,
+       c.joiners_see_all,
        c.lifetime_s, c.settings_by
 from mine
 join conversations c on c.id = mine.conversation_id
@@ -91,11 +93,13 @@ cross join lateral (
         from participants p where p.conversation_id = c.id
     ) p
 ) who
-where unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_changed or who.movers is not null or who.is_counted
+where unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_changed or who.movers is not null
+  or who.is_counted
    or unseen(c.floor_changed, %(base)s::pg_snapshot);
 
 -- name: departed_since
 -- The stays of some users that have ended since a snapshot, with the conversation and the version of its list of
 -- participants.
-select c.id, c.participants_version, d.user_id, d.delivered_seq, d.read_seq, d.since_seq, d.removed_by, d.left_seq from departures d join conversations c on c.id = d.conversation_id
+select c.id, c.participants_version, d.user_id, d.delivered_seq, d.read_seq, d.since_seq, d.removed_by, d.left_seq
+from departures d join conversations c on c.id = d.conversation_id
 where d.user_id = any(%(users)s::uuid[]) and unseen(d.changed, %(base)s::pg_snapshot);

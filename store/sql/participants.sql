@@ -13,17 +13,19 @@ select outcome, participants_version from decline_request(%(user)s::uuid, %(conv
 
 -- name: remove
 -- See remove_participant() in functions/.
-select outcome, participant_ids, participants_version, was_participant, heir, delivered_seq, read_seq, since_seq, left_seq
+select outcome, participant_ids, participants_version, was_participant, heir, delivered_seq, read_seq, since_seq,
+       left_seq
 from remove_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid);
 
 -- name: set_role
 -- See set_role() in functions/.
-select outcome, participant_ids, participants_version from set_role(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(role)s);
+select outcome, participant_ids, participants_version
+from set_role(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(role)s);
 
 -- name: change
 -- See change_conversation() in functions/.
-select outcome, participant_ids, participants_version, name, floor_seq, joiners_see_all, lifetime_s, settings_by, others_lifetime_s,
-       others_settings_by
+select outcome, participant_ids, participants_version, name, floor_seq, joiners_see_all, lifetime_s, settings_by,
+       others_lifetime_s, others_settings_by
 from change_conversation(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text, %(joiners_see_all)s::boolean,
                          %(lifetime_s)s::int);
 

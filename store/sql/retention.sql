@@ -6,12 +6,14 @@ select looked_at, moved from move_floors(%(days)s::float8, %(archives)s, %(limit
 -- Conversations whose floor has moved and whose participants have not been told: their settings and participants. Users
 -- with a lifetime of their own see settings of their own and have an own floor. That may have moved alone: then no
 -- message lies below the floor of the conversation.
-select c.id, c.name, seen.floor_seq, c.participants_version, c.joiners_see_all, seen.lifetime_s, seen.settings_by, seen.users
+select c.id, c.name, seen.floor_seq, c.participants_version, c.joiners_see_all, seen.lifetime_s, seen.settings_by,
+       seen.users
 from (select e.conversation_id from expiries e where not e.is_cleared and not e.is_announced limit %(limit)s) e
 cross join lateral (select * from conversations c where c.id = e.conversation_id limit 1) c
 cross join lateral (
     select c.floor_seq, c.lifetime_s, c.settings_by,
-           array(select p.user_id from participants p where p.conversation_id = c.id and p.own_lifetime_s is null) as users
+           array(select p.user_id from participants p
+               where p.conversation_id = c.id and p.own_lifetime_s is null) as users
     where exists (select from messages m where m.conversation_id = c.id and m.seq <= c.floor_seq)
     union all
     select floor_of(c, p), nullif(p.own_lifetime_s, 0), p.user_id, array[p.user_id]

@@ -1,16 +1,18 @@
 -- name: edit
 -- See edit_message() in functions/.
 select outcome, id, created, revision, edited, participant_ids, reply_to, hidden_for, temp_id
-from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s, %(nonce)s,
-                  %(ephemeral_public_key)s);
+from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s,
+                  %(nonce)s, %(ephemeral_public_key)s);
 
 -- name: delete_for_everyone
 -- See delete_message() in functions/.
-select outcome, id, created, sender, participant_ids, actor from delete_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
+select outcome, id, created, sender, participant_ids, actor
+from delete_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
 
 -- name: delete_for_me
 -- See hide_message() in functions/.
-select outcome, id, created, sender, array[%(user)s::uuid], actor from hide_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
+select outcome, id, created, sender, array[%(user)s::uuid], actor
+from hide_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
 
 -- name: revised_since
 -- The messages that were edited or deleted lately in the conversations of some users, each with the users to be told,
@@ -26,7 +28,8 @@ with recent as (
 select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        m.content, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.temp_id,
-       m.deleted is not null or r.user_id is not null, case when r.user_id is null then m.deleted_by end, concerned.users
+       m.deleted is not null or r.user_id is not null, case when r.user_id is null then m.deleted_by end,
+       concerned.users
 from recent r
 -- The limit makes Postgres look up each by its key: without statistics it would read the whole table.
 cross join lateral (
@@ -46,8 +49,8 @@ where concerned.users is not null;
 
 
 -- name: forget
--- Deletes revisions that are older than the given days, the oldest first, a batch at a time: no cursor asks for them. One
--- row: how many.
+-- Deletes revisions that are older than the given days, the oldest first, a batch at a time: no cursor asks for them.
+-- One row: how many.
 with gone as (
     delete from revisions r using (
         select o.conversation_id, o.seq from revisions o

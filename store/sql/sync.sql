@@ -27,7 +27,8 @@
 with mine as materialized (
     select c.id, (extract(epoch from c.active_at) * 1000000)::bigint as active_at,
            floor_of(c, me) as floor_seq,
-           greatest(c.changed, me.changed, me.marked, me.own_changed, me.own_marked, me.own_shown, who.changed, who.marked)
+           greatest(c.changed, me.changed, me.marked, me.own_changed, me.own_marked, me.own_shown, who.changed,
+               who.marked)
                as changed,
            unseen(c.changed, %(target)s::pg_snapshot) as is_moved,
            case when %(base)s::pg_snapshot is null then 'whole'
@@ -35,7 +36,8 @@ with mine as materialized (
                 when unseen(c.participants_changed, %(base)s::pg_snapshot)
                      or unseen(me.own_shown, %(base)s::pg_snapshot) then 'whole'
                 when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot)
-                     or unseen(me.own_changed, %(base)s::pg_snapshot) or unseen(me.silenced, %(marks)s::pg_snapshot) then 'head'
+                     or unseen(me.own_changed, %(base)s::pg_snapshot) or unseen(me.silenced, %(marks)s::pg_snapshot)
+                    then 'head'
                 when unseen(me.marked, %(marks)s::pg_snapshot) or unseen(me.own_marked, %(marks)s::pg_snapshot)
                      or who.size <= %(most)s and (who.is_changed or who.is_marked) then 'marks'
                 when counted.are_told then 'counts' end as news,
@@ -59,12 +61,14 @@ with mine as materialized (
     where me.user_id = %(user)s::uuid
     union all
     -- A floor above all messages: none is for the user.
-    select d.conversation_id, 0, 4611686018427387904, d.changed, unseen(d.changed, %(target)s::pg_snapshot), 'left', false, false
+    select d.conversation_id, 0, 4611686018427387904, d.changed, unseen(d.changed, %(target)s::pg_snapshot), 'left',
+           false, false
     from departures d
     where d.user_id = %(user)s::uuid and unseen(d.changed, %(base)s::pg_snapshot)
 ), page as (
     (select m.*, row_number() over (order by m.active_at desc, m.id desc) as n from mine m
-     where m.news is not null and not %(are_moved)s::boolean and (m.active_at, m.id) <= (%(active_at)s::bigint, %(position)s::uuid)
+     where m.news is not null and not %(are_moved)s::boolean
+       and (m.active_at, m.id) <= (%(active_at)s::bigint, %(position)s::uuid)
      order by n limit %(limit)s)
     union all
     (select m.*, row_number() over (order by m.id) as n from mine m
@@ -73,7 +77,8 @@ with mine as materialized (
 )
 select pg_current_snapshot()::text, greatest(own.changed, (select max(changed) from mine))::text, history_id(),
        (extract(epoch from now()) * 1000000)::bigint,
-       (select coalesce(bool_or(is_moved), false) from mine), %(base)s::pg_snapshot is null or unseen(own.changed, %(base)s::pg_snapshot),
+       (select coalesce(bool_or(is_moved), false) from mine),
+       %(base)s::pg_snapshot is null or unseen(own.changed, %(base)s::pg_snapshot),
        array(select id from page order by n), array(select active_at from page order by n),
        array(select floor_seq from page order by n),
        array(select news from page order by n), array(select are_told::int::bigint from page order by n),
@@ -82,15 +87,16 @@ from (select (select u.own_changed from users u where u.id = %(user)s::uuid) as 
 
 -- name: messages
 -- See unseen_messages() in functions/.
-select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision::bigint, edited,
-       reply_to, temp_id, is_gone, deleted_by, is_beyond
-from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(newest)s::bigint[], %(bases)s::pg_snapshot[],
-                     %(limit)s, %(bytes)s);
+select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision::bigint,
+       edited, reply_to, temp_id, is_gone, deleted_by, is_beyond
+from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(newest)s::bigint[],
+                     %(bases)s::pg_snapshot[], %(limit)s, %(bytes)s);
 
 -- name: counts
 -- For the user's own messages among the last ones of some conversations: how many recipients have each, how many have
 -- read it, and how many there are.
-select c.id, m.seq, count(*) filter (where r.delivered_seq >= m.seq), count(*) filter (where r.read_seq >= m.seq), count(*)
+select c.id, m.seq, count(*) filter (where r.delivered_seq >= m.seq), count(*) filter (where r.read_seq >= m.seq),
+       count(*)
 from unnest(%(conversations)s::uuid[]) g(id)
 join conversations c on c.id = g.id
 join participants me on me.conversation_id = c.id and me.user_id = %(user)s::uuid

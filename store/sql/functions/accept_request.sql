@@ -5,10 +5,13 @@
 --   'again': it is not a request
 --   'stranger': the user takes no part in the conversation
 -- participant_ids: with 'accepted', all participants.
-create or replace function accept_request(p_user uuid, p_conversation uuid, out outcome text, out participant_ids uuid[], out participants_version bigint)
-language plpgsql as $$
+create or replace function accept_request(
+    p_user uuid, p_conversation uuid,
+    out outcome text, out participant_ids uuid[], out participants_version bigint
+) language plpgsql as $$
 begin
-    select c.participants_version into participants_version from conversations c where c.id = p_conversation for no key update;
+    select c.participants_version into participants_version
+    from conversations c where c.id = p_conversation for no key update;
     update participants p
     set asked_by = null, asked_seq = null, delivered_seq = greatest(p.delivered_seq, p.private_delivered_seq),
         marked = pg_current_xact_id(), own_changed = pg_current_xact_id()

@@ -4,7 +4,8 @@
 --   'again': the other user was a contact already
 --   'unknown': the other user does not exist, or is the user
 -- accepted: the conversations that were requests.
-create or replace function add_contact(p_user uuid, p_other uuid, out outcome text, out accepted uuid[]) language plpgsql as $$
+create or replace function add_contact(p_user uuid, p_other uuid, out outcome text, out accepted uuid[])
+language plpgsql as $$
 declare
     asked uuid;
 begin

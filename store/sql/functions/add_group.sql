@@ -26,7 +26,8 @@ begin
             where k.user_id = u.id and k.contact_id = p_admin and k.is_contact limit 1
         ) k
     ) || p_admin;
-    blockers := array(select b.user_id from contacts b where b.contact_id = p_admin and b.is_blocked and b.user_id = any(p_users));
+    blockers := array(select b.user_id from contacts b
+        where b.contact_id = p_admin and b.is_blocked and b.user_id = any(p_users));
     select count(*), array_agg(u.id) filter (where u.id <> p_admin and not takes_from(u.groups_from, u.id = any(known)))
     into found_users, refused from users u where u.id = any(p_users);
     outcome := case

@@ -44,7 +44,8 @@ begin
         -- A contact brings in a withheld user in earnest, unless the user blocks a participant: that participant would
         -- see them come.
         when is_shown and (not is_known or exists (
-            select from contacts k join participants p on p.conversation_id = p_conversation and p.user_id = k.contact_id
+            select from contacts k
+            join participants p on p.conversation_id = p_conversation and p.user_id = k.contact_id
             where k.user_id = p_other and k.is_blocked)) then 'again'
         when setting is null then 'unknown'
         when not takes_from(setting, is_known) then 'refused'
@@ -62,7 +63,8 @@ begin
     end if;
     first_seq := case when conversation.joiners_see_all then 0 else conversation.last_seq end;
     is_withheld := is_blocker or not is_known and exists (
-        select from departures d where d.user_id = p_other and d.conversation_id = p_conversation and d.removed_by is null);
+        select from departures d
+        where d.user_id = p_other and d.conversation_id = p_conversation and d.removed_by is null);
     -- The stay that has ended remains shown, once. If the departure is private, the others have seen an end already.
     select * into former from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
     if former.left_seq > former.since_seq and not former.is_private then
@@ -82,8 +84,8 @@ begin
         delete from withheld w where w.conversation_id = p_conversation and w.user_id = p_other returning * into held;
         delete from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
         -- The others have seen a withheld user take part all the time: messages from meanwhile stay sent to this user.
-        insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, private_read_seq,
-                                  role, changed_by, asked_by, asked_seq)
+        insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq,
+                                  private_read_seq, role, changed_by, asked_by, asked_seq)
         values (p_conversation, p_other, first_seq, coalesce(held.since_seq, conversation.last_seq),
                 coalesce(held.delivered_seq, former.delivered_seq, 0), coalesce(held.read_seq, former.read_seq, 0),
                 case when held.user_id is null then coalesce(former.private_read_seq, 0) else conversation.last_seq end,
@@ -91,7 +93,8 @@ begin
                 case when not is_known then p_user end, case when not is_known then conversation.last_seq end);
         update participants p set written_seq = coalesce((
             select max(m.seq) from messages m
-            where m.conversation_id = p_conversation and m.seq > conversation.last_seq - 50 and m.sender_id = p_other), 0)
+            where m.conversation_id = p_conversation and m.seq > conversation.last_seq - 50 and m.sender_id = p_other
+        ), 0)
         where p.conversation_id = p_conversation and p.user_id = p_other;
     end if;
     participant_ids := note_participants(p_conversation);

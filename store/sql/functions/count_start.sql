@@ -1,6 +1,7 @@
 -- Counts that a user begins a conversation with a stranger, or brings a stranger into a group. Returns null, or the
 -- seconds until the next may begin: at most p_limit in any p_window_s seconds.
-create or replace function count_start(p_user uuid, p_limit int, p_window_s float8 default 86400) returns float8 language plpgsql as $$
+create or replace function count_start(p_user uuid, p_limit int, p_window_s float8 default 86400) returns float8
+language plpgsql as $$
 declare
     stamp timestamptz;
     recent timestamptz[];

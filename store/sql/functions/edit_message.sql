@@ -15,8 +15,8 @@
 create or replace function edit_message(
     p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint,
     p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
-    out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint, out participant_ids uuid[],
-    out reply_to bigint, out hidden_for uuid, out temp_id uuid
+    out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint,
+    out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid
 ) language plpgsql as $$
 declare
     conversation conversations;

@@ -1,7 +1,7 @@
 -- The last message above p_floor that was created at p_until or before; p_floor if there is none. It is searched from
 -- the floor in growing steps, then by halves: usually few messages have expired.
-create or replace function expired_upto(p_conversation uuid, p_floor bigint, p_last bigint, p_until timestamptz) returns bigint
-language plpgsql stable as $$
+create or replace function expired_upto(p_conversation uuid, p_floor bigint, p_last bigint, p_until timestamptz)
+returns bigint language plpgsql stable as $$
 declare
     expired bigint := p_floor;  -- all up to it are
     living bigint := p_last + 1;  -- from it on none is

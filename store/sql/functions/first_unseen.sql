@@ -3,8 +3,9 @@
 create or replace function first_unseen(p_conversation uuid, p_floor bigint, p_snapshot pg_snapshot) returns bigint
 language plpgsql stable as $$
 declare
-    seen bigint := p_floor;  -- nothing at or below it is unseen
-    unseen bigint := 1 + (select c.last_seq from conversations c where c.id = p_conversation);  -- nothing from it on is seen
+    -- The snapshot sees all messages up to the one, and none from the other on.
+    seen bigint := p_floor;
+    unseen bigint := 1 + (select c.last_seq from conversations c where c.id = p_conversation);
     step bigint := 1;
     probe bigint;
     below record;

@@ -4,6 +4,7 @@ create or replace function holders_of(m messages) returns uuid[] language sql st
     select case when m.is_silent then array[m.sender_id] else array(
         select p.user_id from participants p
         where p.conversation_id = m.conversation_id and p.joined_seq < m.seq and not exists (
-            select from hidden h where h.user_id = p.user_id and h.conversation_id = m.conversation_id and h.seq = m.seq)
+            select from hidden h
+            where h.user_id = p.user_id and h.conversation_id = m.conversation_id and h.seq = m.seq)
     ) end
 $$;

@@ -50,7 +50,8 @@ begin
         if is_moved then
             -- The lock is as brief as that of a send. If a send is under way, the next look moves the floor. Only this
             -- function moves floors, and a change of the lifetime waits for our lock on the row of expiries.
-            select * into conversation from conversations c where c.id = e.conversation_id for no key update skip locked;
+            select * into conversation from conversations c
+            where c.id = e.conversation_id for no key update skip locked;
             continue when not found;
             -- In the order in which marks and sends lock them, and before the floor moves: uncounted_between() begins
             -- at the floor.
@@ -79,17 +80,20 @@ begin
         -- If there is no message, no later one will be older than now. Only a send that is under way may be older, by
         -- the time that its commit takes, and lives longer by that time.
         next := coalesce(
-            (select m.created from messages m where m.conversation_id = conversation.id and m.seq > upto order by m.seq limit 1),
+            (select m.created from messages m
+             where m.conversation_id = conversation.id and m.seq > upto order by m.seq limit 1),
             stamp);
         -- The lifetime that a blocked user has set holds for what this user sees.
         own_due := null;
         is_own_moved := false;
         for own in
-            select p.user_id, greatest(p.joined_seq, upto) as floor_seq, make_interval(secs => p.own_lifetime_s) as lifetime
+            select p.user_id, greatest(p.joined_seq, upto) as floor_seq,
+                   make_interval(secs => p.own_lifetime_s) as lifetime
             from participants p where p.conversation_id = conversation.id and p.own_lifetime_s > 0 order by p.user_id
         loop
             own_upto := least(
-                expired_upto(conversation.id, own.floor_seq, conversation.last_seq, stamp - own.lifetime), own.floor_seq + 5000);
+                expired_upto(conversation.id, own.floor_seq, conversation.last_seq, stamp - own.lifetime),
+                own.floor_seq + 5000);
             update participants p
             -- own_shown: the list of participants is told whole. A device that lacks the deleted message would not
             --     learn otherwise that its sender has read.
@@ -99,7 +103,8 @@ begin
             where p.conversation_id = conversation.id and p.user_id = own.user_id and own_upto > own.floor_seq;
             is_own_moved := is_own_moved or own_upto > own.floor_seq;
             own_due := least(own_due, own.lifetime + coalesce((
-                select m.created from messages m where m.conversation_id = conversation.id and m.seq > own_upto order by m.seq limit 1
+                select m.created from messages m
+                where m.conversation_id = conversation.id and m.seq > own_upto order by m.seq limit 1
             ), stamp));
         end loop;
         update expiries x

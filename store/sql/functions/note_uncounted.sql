@@ -1,6 +1,7 @@
 -- A message stops counting as unread for some users, where it lies above their base. The caller has locked the
 -- conversation, and leaves out users for whom the message did not count before.
-create or replace function note_uncounted(p_conversation uuid, p_seq bigint, p_users uuid[]) returns void language plpgsql as $$
+create or replace function note_uncounted(p_conversation uuid, p_seq bigint, p_users uuid[]) returns void
+language plpgsql as $$
 begin
     -- In the order of their keys, as marks and sends lock them.
     perform from participants p

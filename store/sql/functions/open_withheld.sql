@@ -5,9 +5,10 @@ begin
     with gone as (
         delete from withheld w where w.conversation_id = p_conversation and w.user_id = p_user returning w.*
     )
-    insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, role, changed_by,
-                              private_read_seq)
-    select g.conversation_id, g.user_id, c.last_seq, g.since_seq, g.delivered_seq, g.read_seq, g.role, g.changed_by, c.last_seq
+    insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, role,
+                              changed_by, private_read_seq)
+    select g.conversation_id, g.user_id, c.last_seq, g.since_seq, g.delivered_seq, g.read_seq, g.role, g.changed_by,
+           c.last_seq
     from gone g join conversations c on c.id = g.conversation_id;
     if not found then
         return false;

@@ -29,7 +29,8 @@ begin
         when conversation.id is null then 'stranger'
         when p_user <> p_other and not may_change(p_conversation, p_user) then 'forbidden'
         when not exists (
-            select from shown_participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'unknown'
+            select from shown_participants p
+            where p.conversation_id = p_conversation and p.user_id = p_other) then 'unknown'
         else 'changed' end;
     if outcome <> 'changed' then
         return;
@@ -41,10 +42,10 @@ begin
         since_seq := gone.since_seq;
         delivered_seq := gone.delivered_seq;
         read_seq := gone.read_seq;
-        insert into departures (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq, private_read_seq,
-                                removed_by)
-        values (p_other, p_conversation, gone.since_seq, left_seq, gone.delivered_seq, gone.read_seq, gone.private_read_seq,
-                nullif(p_user, p_other));
+        insert into departures (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq,
+                                private_read_seq, removed_by)
+        values (p_other, p_conversation, gone.since_seq, left_seq, gone.delivered_seq, gone.read_seq,
+                gone.private_read_seq, nullif(p_user, p_other));
     else
         -- The devices of a withheld user have long been told that the user takes no part. The others see the stay end
         -- now.
@@ -53,8 +54,8 @@ begin
         delivered_seq := held.delivered_seq;
         read_seq := held.read_seq;
         insert into stays (conversation_id, user_id, since_seq, left_seq, delivered_seq, read_seq, removed_by, departed)
-        values (p_conversation, p_other, held.since_seq, left_seq, held.delivered_seq, held.read_seq, nullif(p_user, p_other),
-                clock_timestamp())
+        values (p_conversation, p_other, held.since_seq, left_seq, held.delivered_seq, held.read_seq,
+                nullif(p_user, p_other), clock_timestamp())
         on conflict do nothing;
     end if;
     if not exists (select from shown_participants p where p.conversation_id = p_conversation and p.role = 'admin') then

@@ -44,7 +44,8 @@ begin
         perform 1 from conversations c where c.id = any(p_conversations) order by c.id for no key update;
     else
         held := array(
-            select c.id from conversations c where c.id = any(p_conversations) order by c.id for no key update skip locked
+            select c.id from conversations c
+            where c.id = any(p_conversations) order by c.id for no key update skip locked
         );
         if cardinality(held) < cardinality(p_conversations) then
             locked := (
@@ -65,8 +66,8 @@ begin
                s.digest = i.digest and s.conversation_id = i.conversation_id as same
         from input i join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id
     ), numbered as (
-        select i.*, c.last_seq + row_number() over in_conversation as seq, lead(false, 1, true) over in_conversation as is_last,
-               greatest(stamp, c.active_at) as created,
+        select i.*, c.last_seq + row_number() over in_conversation as seq,
+               lead(false, 1, true) over in_conversation as is_last, greatest(stamp, c.active_at) as created,
                case when c.low_blocks and i.sender_id = c.direct_high then c.direct_low
                     when c.high_blocks and i.sender_id = c.direct_low then c.direct_high end as blocker_id
         from input i
@@ -102,15 +103,18 @@ begin
             silenced = case when top.silent_seq is null then p.silenced else pg_current_xact_id() end,
             uncounted = case when top.seq is null then p.uncounted + top.silent
                              else greatest(top.silent_seq - top.seq, 0) end,
-            own_changed = case when top.seq is null or p.asked_by is null then p.own_changed else pg_current_xact_id() end,
+            own_changed = case when top.seq is null or p.asked_by is null then p.own_changed
+                               else pg_current_xact_id() end,
             asked_by = case when top.seq is null then p.asked_by end,
             asked_seq = case when top.seq is null then p.asked_seq end
         from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seq, top.silent
               from (select m.conversation_id, m.user_id, max(m.seq) as seq, max(m.silent_seq) as silent_seq,
                            count(m.silent_seq) as silent
-                    from (select b.conversation_id, b.sender_id as user_id, b.seq, null::bigint as silent_seq from numbered b
+                    from (select b.conversation_id, b.sender_id as user_id, b.seq, null::bigint as silent_seq
+                          from numbered b
                           union all
-                          select b.conversation_id, b.blocker_id, null, b.seq from numbered b where b.blocker_id is not null
+                          select b.conversation_id, b.blocker_id, null, b.seq
+                          from numbered b where b.blocker_id is not null
                          ) m
                     group by m.conversation_id, m.user_id) top
               join participants locked_row on locked_row.conversation_id = top.conversation_id

@@ -1,8 +1,10 @@
 -- Commits a batch of one send. send_batch() calls it, and says what the parameters and columns mean.
 create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
-    p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to bigint,
-    out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint, out participant_ids uuid[]
+    p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
+    p_reply_to bigint,
+    out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint,
+    out participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     conversation record;
@@ -28,7 +30,8 @@ begin
     if p_known_version <> recipients_version then
         participant_ids := (select array_agg(p.user_id) from participants p where p.conversation_id = p_conversation);
     end if;
-    select s.seq, s.message_id, s.created, s.digest = p_digest and s.conversation_id = p_conversation as same into duplicate
+    select s.seq, s.message_id, s.created, s.digest = p_digest and s.conversation_id = p_conversation as same
+    into duplicate
     from sends s where s.sender_id = p_sender and s.temp_id = p_temp_id;
     if found then
         outcome := case when duplicate.same then 'again' else 'conflict' end;
@@ -48,8 +51,8 @@ begin
     seq := conversation.last_seq + 1;
     -- A sender has read the conversation, and has accepted a request.
     update participants p
-    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq), uncounted = 0,
-        written_seq = send_one.seq,
+    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq),
+        uncounted = 0, written_seq = send_one.seq,
         own_changed = case when p.asked_by is not null then pg_current_xact_id() else p.own_changed end,
         asked_by = null, asked_seq = null
     where p.conversation_id = p_conversation and p.user_id = p_sender;

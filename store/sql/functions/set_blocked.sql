@@ -72,7 +72,8 @@ begin
             update expiries e set due = e.oldest + make_interval(secs => nullif(own.own_lifetime_s, 0))
             from own where e.conversation_id = direct
         )
-        update conversations c set lifetime_s = nullif(own.own_lifetime_s, 0), settings_by = p_other from own where c.id = direct;
+        update conversations c set lifetime_s = nullif(own.own_lifetime_s, 0), settings_by = p_other
+        from own where c.id = direct;
     end if;
     -- The other user is shown without a display name from now on, or with it. The limit makes Postgres look up each by
     -- its key: without statistics it would read a whole table.
@@ -88,7 +89,8 @@ begin
     update participants p
     set own_shown = pg_current_xact_id(),
         private_read_seq = case when p_is_blocked and p.conversation_id = direct
-                                then greatest(p.private_read_seq, (select c.last_seq from conversations c where c.id = direct))
+                                then greatest(p.private_read_seq,
+                                    (select c.last_seq from conversations c where c.id = direct))
                                 else p.private_read_seq end,
         uncounted = case when p_is_blocked and p.conversation_id = direct then 0 else p.uncounted end
     where p.conversation_id = any(concerned) and p.user_id = p_user;

@@ -20,7 +20,8 @@ begin
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
         when not may_change(p_conversation, p_user) then 'forbidden'
         when not exists (
-            select from shown_participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'unknown'
+            select from shown_participants p
+            where p.conversation_id = p_conversation and p.user_id = p_other) then 'unknown'
         when exists (
             select from shown_participants p
             where p.conversation_id = p_conversation and p.user_id = p_other and p.role = p_role) then 'again'

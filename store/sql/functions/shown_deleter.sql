@@ -3,7 +3,9 @@
 create or replace function shown_deleter(p_deleted_by uuid, p_conversation uuid, p_seq bigint, p_user uuid) returns uuid
 language plpgsql stable strict as $$
 begin
-    if exists (select from hidden h where h.user_id = p_user and h.conversation_id = p_conversation and h.seq = p_seq) then
+    if exists (
+        select from hidden h where h.user_id = p_user and h.conversation_id = p_conversation and h.seq = p_seq
+    ) then
         return null;
     end if;
     return p_deleted_by;

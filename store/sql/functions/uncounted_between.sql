@@ -4,8 +4,8 @@
 -- Volatile: it sees everything committed until now, also if the calling statement began before that and then waited for
 --     the participant's row. Every transaction that raises `uncounted`, or moves a floor, updates this row, so the
 --     function sees exactly the messages that the row has counted.
-create or replace function uncounted_between(p_conversation uuid, p_user uuid, p_after bigint, p_upto bigint) returns bigint
-language plpgsql volatile as $$
+create or replace function uncounted_between(p_conversation uuid, p_user uuid, p_after bigint, p_upto bigint)
+returns bigint language plpgsql volatile as $$
 begin
     return (
         select count(s.seq) from conversations c

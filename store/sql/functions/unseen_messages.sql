@@ -7,11 +7,12 @@
 -- p_limit, p_bytes: the result ends after p_limit messages or p_bytes of content. It then has one row more, with
 --     is_beyond.
 create or replace function unseen_messages(
-    p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[], p_limit int, p_bytes bigint
+    p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[], p_limit int,
+    p_bytes bigint
 ) returns table (
     conversation uuid, seq bigint, id uuid, created bigint, sender uuid, content_type text, content bytea, nonce bytea,
-    ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid,
-    is_beyond boolean
+    ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, temp_id uuid, is_gone boolean,
+    deleted_by uuid, is_beyond boolean
 ) language plpgsql stable as $$
 declare
     first bigint;
@@ -22,7 +23,8 @@ begin
     for n in 1 .. cardinality(p_conversation) loop
         first := first_unseen(p_conversation[n], p_after[n], p_snapshot[n]);
         if p_newest[n] is not null then
-            first := greatest(first, (select c.last_seq + 1 - p_newest[n] from conversations c where c.id = p_conversation[n]));
+            first := greatest(first, (
+                select c.last_seq + 1 - p_newest[n] from conversations c where c.id = p_conversation[n]));
         end if;
         for m in
             select each.*

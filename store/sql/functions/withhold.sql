@@ -4,12 +4,14 @@ create or replace function withhold(p_conversation uuid, p_user uuid) returns vo
     with gone as (
         delete from participants p where p.conversation_id = p_conversation and p.user_id = p_user returning p.*
     ), kept as (
-        insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, role, changed_by, changed)
-        select g.conversation_id, g.user_id, g.joined_seq, g.since_seq, g.delivered_seq, g.read_seq, g.role, g.changed_by, g.changed
+        insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq, role,
+                              changed_by, changed)
+        select g.conversation_id, g.user_id, g.joined_seq, g.since_seq, g.delivered_seq, g.read_seq, g.role,
+               g.changed_by, g.changed
         from gone g
     ), noted as (
-        insert into departures (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq, private_read_seq,
-                                is_private)
+        insert into departures (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq,
+                                private_read_seq, is_private)
         select g.user_id, g.conversation_id, least(g.since_seq, c.last_seq), c.last_seq, g.delivered_seq, g.read_seq,
                g.private_read_seq, true
         from gone g join conversations c on c.id = g.conversation_id

@@ -184,7 +184,8 @@ create table participants (
     silenced xid8,
     primary key (conversation_id, user_id),
     constraint participants_marks check (
-        least(joined_seq, since_seq, read_seq, private_read_seq, private_delivered_seq) >= 0 and read_seq <= delivered_seq),
+        least(joined_seq, since_seq, read_seq, private_read_seq, private_delivered_seq) >= 0
+            and read_seq <= delivered_seq),
     constraint participants_asked check ((asked_by is null) = (asked_seq is null))
 ) with (fillfactor = 50);
 create index participants_user on participants (user_id);
@@ -245,12 +246,12 @@ create index withheld_user on withheld (user_id);
 
 -- The participants of a conversation as they are shown to each other.
 create view shown_participants as
-    select p.conversation_id, p.user_id, p.joined_seq, p.since_seq, p.delivered_seq, p.read_seq, p.role, p.changed_by, p.changed,
-           p.marked, false as is_withheld
+    select p.conversation_id, p.user_id, p.joined_seq, p.since_seq, p.delivered_seq, p.read_seq, p.role, p.changed_by,
+           p.changed, p.marked, false as is_withheld
     from participants p
     union all
-    select w.conversation_id, w.user_id, w.joined_seq, w.since_seq, w.delivered_seq, w.read_seq, w.role, w.changed_by, w.changed,
-           null::xid8, true
+    select w.conversation_id, w.user_id, w.joined_seq, w.since_seq, w.delivered_seq, w.read_seq, w.role, w.changed_by,
+           w.changed, null::xid8, true
     from withheld w;
 
 -- send_batch() alone writes messages, sends and outbox. It has locked the conversation and found the participant: a
