@@ -81,7 +81,7 @@ class TooManyMails(StoreError):
     """The user asked too often for mails to addresses that are not verified. Nothing was done; retry after `wait_s`."""
 
     def __init__(self, wait_s: float) -> None:
-        super().__init__(f"too many mails were asked for; again in {wait_s:.0f} s")
+        super().__init__(f"too many mails; try again in {wait_s:.0f} s")
         self.wait_s = wait_s
 
 
@@ -184,7 +184,7 @@ class NotAccepted(Refused):
     """
 
     def __init__(self, users: Sequence[bytes]) -> None:
-        super().__init__(f"not accepted by {len(users)}")
+        super().__init__(f"not accepted by {len(users)} users")
         self.users = users
 
 
@@ -238,7 +238,7 @@ class BadKey(Refused):
     """This cannot be the key of an object: `store.objects.interface.Objects` describes keys."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"{key[:100]!r} is no key of an object")
+        super().__init__(f"{key[:100]!r} cannot be the key of an object")
 
 
 class ObjectStoreRefused(StoreError):

@@ -117,7 +117,7 @@ async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
             statement = _MARK_UNLOCKED
             if attempt < MAX_ATTEMPTS:
                 continue
-            error = Unavailable("Postgres", "", "the marks met others' locks too often")
+            error = Unavailable("Postgres", "", "other transactions kept the marks' rows locked")
             return Marked([error] * len(batch), moved)
         except DatabaseError:
             log.exception("marks_refused", rows=len(marks))

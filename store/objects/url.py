@@ -58,12 +58,12 @@ def parse_objects_url(url: str) -> Path | Bucket | None:
             " percent-encoded, or empty"
         )
     if int(found["port"] or 0) > 65535:
-        raise ValueError("has a port that is none: 0 to 65535 are")
+        raise ValueError("must have a port of 0 to 65535")
     region, tls = "auto", "true"
     for each in filter(None, (found["query"] or "").split("&")):
         option = _QUERY.fullmatch(each)
         if option is None:
-            raise ValueError("has a query that is not known: region=NAME and tls=false are")
+            raise ValueError("must have only region=NAME and tls=false in its query")
         region, tls = option["region"] or region, option["tls"] or tls
     return Bucket(
         host=found["host"],

@@ -293,7 +293,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         if isinstance(error, driver_errors.ReadOnlySqlTransaction):
             # It was the primary when we connected. The next connection finds the current one.
             self.close_now()
-            return Unavailable("Postgres", self.where, "it takes no writes any more")
+            return Unavailable("Postgres", self.where, "it now takes no writes")
         # Postgres also ends sessions with errors that do not sound like a lost connection, such as a transaction that
         # took too long.
         is_lost = self.pgconn.status == ConnStatus.BAD

@@ -42,7 +42,7 @@ MAX_IN_FLIGHT: Final = 100_000
 
 MAX_BACKOFF_S: Final = 2.0
 
-READ_ONLY: Final = "it takes no writes, being a replica"
+READ_ONLY: Final = "it is a replica and takes no writes"
 
 Reply: TypeAlias = Any
 
@@ -139,7 +139,7 @@ class _Link:
             self._reader.feed(bytes(data))
             while (reply := gets()) is not False:
                 if not slots:
-                    self._lose("a reply came that nobody had asked for")
+                    self._lose("received a reply without a request")
                     return
                 if isinstance(reply, RedisError) and reply.code == "READONLY":
                     self.is_read_only = True

@@ -126,7 +126,7 @@ class Servers:
             match await _ask(stream, ("ROLE",)):
                 case [b"master", *_]:
                     return
-            raise Unavailable("Redis", str(address), "a sentinel calls it the master, it does not (yet)")
+            raise Unavailable("Redis", str(address), "a sentinel names it as the master, but it is not a master (yet)")
 
     @asynccontextmanager
     async def _asked(self, sentinel: Address) -> AsyncGenerator[Callable[[], Awaitable[Address]], None]:
@@ -142,7 +142,7 @@ class Servers:
                     return Address(host.decode(errors="replace"), int(port))
                 case None:
                     raise Unavailable("Sentinel", str(sentinel), f"knows no service {self._url.service}")
-            raise Unavailable("Sentinel", str(sentinel), "gives an answer that is no address")
+            raise Unavailable("Sentinel", str(sentinel), "does not answer with an address")
 
         try:
             with _deadline("Sentinel", sentinel, SENTINEL_TIMEOUT_S):
@@ -224,7 +224,7 @@ async def _ask(stream: trio.abc.Stream, command: Command) -> Any:
             raise trio.BrokenResourceError("it closed the connection")
         reader.feed(bytes(data))
     if reader.has_data():
-        raise hiredis.ProtocolError("a reply came that nobody had asked for")
+        raise hiredis.ProtocolError("received a reply without a request")
     if isinstance(reply, RedisError):
         raise reply
     return reply

@@ -202,11 +202,11 @@ def _said(url: str, *, with_tls: bool, with_sentinels: bool) -> dict[str, Any]:
     try:
         said = _parse_url(url)
     except ValueError:
-        raise ValueError(f"has a value in its query that cannot be used; known are {_listed(known)}") from None
+        raise ValueError(f"has an invalid value in its query; known names are {_listed(known)}") from None
     if not said.keys() <= known:
-        raise ValueError(f"has something in its query that is not known; known are {_listed(known)}")
+        raise ValueError(f"has an unknown name in its query; known names are {_listed(known)}")
     if said.get("db", 0) < 0:
-        raise ValueError("must have 0 or more as its database")
+        raise ValueError("must have a database of 0 or more")
     return said
 
 

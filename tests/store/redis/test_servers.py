@@ -374,7 +374,7 @@ async def test_server_that_is_no_master_is_asked_again_until_it_is(
 
             await wait_until(refused, "it was asked three times")
             assert not redis.is_connected
-            assert any("it does not (yet)" in line.get("error", "") for line in log_output)
+            assert any("it is not a master (yet)" in line.get("error", "") for line in log_output)
             await admin.call("REPLICAOF", "NO", "ONE")
             with trio.fail_after(DEADLINE_S):
                 await redis.wait_connected()
