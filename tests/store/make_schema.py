@@ -1,7 +1,7 @@
 """store/schema.sql: the whole schema, as the migrations leave it. `python -m tests.store.make_schema` writes it.
 
 The structure comes from Postgres' catalogs, after all migrations; the comments and the order of the tables come from
-the migrations' text. pg_dump is no help: it knows no comments of SQL files, and takes each table apart.
+the migrations' text. pg_dump does not help: it drops the comments of SQL files, and takes each table apart.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def comments_of(text: str) -> Comments:
                 order.append(current)
         part = None if line.startswith("create") else _PART.match(line)
         if line.startswith("alter") and not part:
-            continue  # what is altered follows, on lines of its own
+            continue  # the altered parts follow, on lines of their own
         if pending and current and (statement or part):
             found[current, part[1] if part else ""] = pending
         pending = []
@@ -124,7 +124,7 @@ def _wrapped(line: str, indent: str) -> list[str]:
 
 
 def _plain(text: object) -> str:
-    """As we write SQL: keywords in small letters, short names of types, no casts and methods that go without saying."""
+    """In our style of SQL: keywords in small letters, short names of types, no implied casts and methods."""
     found = _KEYWORD.sub(lambda match: match[0] if match[0].startswith("'") else match[0].lower(), str(text))
     return found.replace("timestamp with time zone", "timestamptz").replace("'::text", "'").replace(" using btree", "")
 

@@ -1,4 +1,4 @@
-"""What the tests of the store share: waiting for what can be seen, a server that stays silent, messages to send."""
+"""Shared by the tests of the store: a Redis client, a server that stays silent, messages to send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.waiting import DEADLINE_S
 
 @contextmanager
 def no_longer_than(seconds: float):  # type: ignore[no-untyped-def]
-    """Fails if the block takes longer; the margin for a busy machine is the caller's."""
+    """Fails if the block takes longer; the caller adds the margin for a busy machine."""
     began = trio.current_time()
     yield
     took = trio.current_time() - began
@@ -26,7 +26,7 @@ def no_longer_than(seconds: float):  # type: ignore[no-untyped-def]
 
 @asynccontextmanager
 async def running(url: str, *, connected: bool = True) -> AsyncGenerator[Redis, None]:
-    """A client of this Redis, connected unless it is not to be waited for."""
+    """A client of this Redis; it is connected, unless the test does not wait for that."""
     redis = Redis(url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
@@ -38,11 +38,11 @@ async def running(url: str, *, connected: bool = True) -> AsyncGenerator[Redis, 
 
 
 class SilentServer:
-    """Accepts connections and says nothing.
+    """Accepts connections and sends nothing.
 
     :ivar port: where it listens.
-    :ivar accepted: set when somebody has connected.
-    :ivar left: set when somebody who had connected has closed.
+    :ivar accepted: set when a client has connected.
+    :ivar left: set when a client has closed its connection.
     """
 
     def __init__(self, port: int) -> None:
@@ -84,7 +84,7 @@ def a_message(conversation: bytes, sender: bytes, content: bytes = b"ciphertext"
 
 
 async def is_waiting_for(pool: Pool, event_type: str, query_part: str) -> bool:
-    """Whether some other connection waits for this type of event in a query with this text."""
+    """Whether another connection waits for this type of event in a query with this text."""
     rows = await pool.fetch(
         "select count(*) from pg_stat_activity where state = 'active' and wait_event_type = %s"
         " and query like %s and pid <> pg_backend_pid()",

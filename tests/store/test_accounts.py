@@ -25,7 +25,7 @@ async def expire(pool: Pool, device: bytes) -> None:
     await pool.fetch("update devices set expires = clock_timestamp() - interval '1 us' where id = %s", (uuid(device),))
 
 
-async def test_a_token_says_who_and_until_when(pool: Pool) -> None:
+async def test_a_token_identifies_a_user_until_it_expires(pool: Pool) -> None:
     user = await add_user(pool, "alice", "x")
     device, token, expires = await add_device(pool, user, "Phone", lifetime_s=DAY_S)
     identity = await device_by_token(pool, token)
@@ -34,7 +34,7 @@ async def test_a_token_says_who_and_until_when(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "x", "\0", "é" * 300])
-async def test_any_other_text_is_nobodys(pool: Pool, token: str) -> None:
+async def test_an_unknown_token_is_refused(pool: Pool, token: str) -> None:
     with pytest.raises(TokenUnknown):
         await device_by_token(pool, token)
 

@@ -1,4 +1,4 @@
-"""Figures by day: exact whoever counts at once, whatever is killed, and the same when counted again."""
+"""Figures by day: exact while several workers count and some are killed, and the same when counted again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def decide_all(pool: Pool) -> None:
 
 
 async def spread_over_days(pool: Pool, count: int) -> None:
-    """What waits in the outbox is of the last so many days, by turns."""
+    """Spread the rows of the outbox over the last days, by turns."""
     await pool.fetch("update outbox set created = created - make_interval(days => (id %% %s)::int)", (count,))
 
 
@@ -87,12 +87,12 @@ async def test_each_message_is_counted_once_by_deciders_at_once_while_more_is_se
 async def test_deciders_that_wait_for_a_day_hold_no_later_one_so_none_waits_in_a_circle(
     pool: Pool, people: list[Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each look has messages of several days; what one has taken, another does not even see."""
+    """Each batch has messages of several days; a worker does not see the rows that another one has taken."""
     monkeypatch.setattr(outbox, "BATCH", 4)
     group, first = await new_group(pool, *people), await day_of(pool, ago=3)
     await pool.fetch("insert into analytics select %s::date + n, 'messages', 0 from generate_series(0, 3) n", (first,))
     await say(pool, group, people[0], 40)
-    await pool.fetch("update participants set delivered_seq = 40")  # so that there is nothing to wait for but the days
+    await pool.fetch("update participants set delivered_seq = 40")  # so that the days are all there is to wait for
     await spread_over_days(pool, 4)
 
     async def do_two_wait() -> bool:
@@ -137,7 +137,7 @@ async def test_look_that_is_killed_before_its_commit_has_counted_nothing(pool: P
     assert (await one_day(pool, await day_of(pool))).messages == 5
 
 
-async def test_what_was_accepted_counts_though_its_recipient_blocks_the_sender(
+async def test_accepted_message_counts_although_its_recipient_blocks_the_sender(
     pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
@@ -198,7 +198,7 @@ async def test_who_registered_first_and_was_committed_last_is_counted(pool: Pool
 
 
 async def test_a_user_is_active_on_each_day_of_being_here_and_once(pool: Pool, people: list[Credentials]) -> None:
-    """By Postgres' clock, at the time of being here, not of writing it."""
+    """By Postgres' clock, at the time when the user was online, not at the time of writing."""
     alice, bob, carol = (person.user for person in people)
     [(since_midnight_us,)] = await pool.fetch(
         "select (extract(epoch from now() - date_trunc('day', now(), 'UTC')) * 1000000)::bigint"
@@ -231,7 +231,7 @@ async def test_who_was_active_is_forgotten_once_counted_and_long_over(
     await analytics.close_day(pool, await day_of(pool, ago=100))
     assert [await analytics.forget_activity(pool) for _ in range(3)] == [30, 10, 0]
     await analytics.close_day(pool, await day_of(pool, ago=1))
-    await analytics.close_day(pool, await day_of(pool, ago=120))  # late, and of no consequence
+    await analytics.close_day(pool, await day_of(pool, ago=120))  # late, and without effect
     assert await analytics.forget_activity(pool) == 9
     [(left, oldest)] = await pool.fetch("select count(*), min(day) from activity")
     assert (left, oldest) == (analytics.ACTIVITY_DAYS + 1, await day_of(pool, ago=analytics.ACTIVITY_DAYS))

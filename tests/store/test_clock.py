@@ -1,4 +1,4 @@
-"""All processes share Postgres' clock, whatever their own say."""
+"""All processes share Postgres' clock, even if their machines' clocks differ."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_without_postgres_it_goes_on_as_it_was(pool: Pool) -> None:
     own.close()
 
 
-async def test_last_seen_is_the_latest_of_all_who_write_it(pool: Pool) -> None:
+async def test_last_seen_is_the_latest_of_all_writes(pool: Pool) -> None:
     alice, bob = [(await new_user(pool, name)).user for name in ("alice", "bob")]
     assert await touch(pool, [alice, alice]) == [True, True]
     first = await last_seen(pool, [alice, bob])
@@ -72,7 +72,7 @@ async def test_last_seen_is_the_latest_of_all_who_write_it(pool: Pool) -> None:
     assert set(then) == {alice, bob}
 
 
-async def test_users_that_do_not_exist_fail_nobody_and_an_outage_is_told_to_the_log(pool: Pool) -> None:
+async def test_unknown_users_are_skipped_and_an_outage_is_logged(pool: Pool) -> None:
     alice = (await new_user(pool, "alice")).user
     assert await touch(pool, [b"?" * 16, alice]) == [True, True]
     assert list(await last_seen(pool, [b"?" * 16, alice])) == [alice]

@@ -1,4 +1,4 @@
-"""States that cannot be: Postgres refuses them, whoever writes them."""
+"""Impossible states: Postgres refuses them in any statement."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ IMPOSSIBLE = {
         " values (gen_random_uuid(), '{alice}', 'k', 0, 'a/b')"
     ),
 }
-"""What each statement would make; all else about it is as it should be."""
+"""A statement for each impossible state; the rest of its row is valid."""
 
 MESSAGE = "(conversation_id, seq, id, sender_id, created, content_type, content, reply_to, deleted)"
 REST = "gen_random_uuid(), '{alice}', now(), 'text', 'x'"
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
-async def test_what_cannot_be_is_refused(pool: Pool, name: str) -> None:
+async def test_impossible_state_is_refused(pool: Pool, name: str) -> None:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     await new_direct(pool, alice, bob)
     ids = {"alice": alice.user.hex(), "group": (await new_group(pool, alice, bob)).hex()}

@@ -1,4 +1,4 @@
-"""Contacts and blocking: who is blocked gets the same answers as anyone, and reaches nobody."""
+"""Contacts and blocking: a blocked user gets the same answers as others, and does not reach the blocker."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_contacts_are_added_once_listed_in_pages_and_removed(
     assert (await contacts.list_of(pool, bob.user, limit=9)).contacts == []
 
 
-async def test_nobody_and_oneself_are_no_contacts(pool: Pool, pair: tuple[Credentials, Credentials]) -> None:
+async def test_unknown_users_and_oneself_cannot_be_contacts(pool: Pool, pair: tuple[Credentials, Credentials]) -> None:
     for other in (pair[0].user, secrets.token_bytes(16)):
         with pytest.raises(UnknownUser):
             await contacts.add(pool, pair[0].user, other)
@@ -101,7 +101,7 @@ async def test_who_is_blocked_gets_the_same_answer_and_reaches_nobody(
     assert await outbox.decide(pool, window_s=0) == (1, 0)
 
 
-async def test_what_was_unread_of_who_is_blocked_counts_as_read_and_who_is_unblocked_is_heard(
+async def test_unread_messages_of_a_blocked_user_count_as_read_until_the_user_is_unblocked(
     pool: Pool, pair: tuple[Credentials, Credentials]
 ) -> None:
     alice, bob = pair
@@ -120,7 +120,7 @@ async def test_what_was_unread_of_who_is_blocked_counts_as_read_and_who_is_unblo
     assert kinds == [Message, Message, Tombstone, Message, Tombstone, Message], "what was silent stays so"
 
 
-async def test_edits_and_deletions_of_what_reached_nobody_reach_nobody(
+async def test_edits_and_deletions_of_withheld_messages_stay_withheld(
     pool: Pool, pair: tuple[Credentials, Credentials]
 ) -> None:
     alice, bob = pair
@@ -153,7 +153,7 @@ async def test_a_block_from_before_the_conversation_holds_in_it(
 async def test_a_block_and_the_making_of_the_conversation_do_not_miss_each_other(
     pool: Pool, pair: tuple[Credentials, Credentials]
 ) -> None:
-    """Each waits for the other, so whichever comes second sees the first."""
+    """Each waits for the other, so the second one sees the first."""
     alice, bob = pair
     async with connected(pool.url) as other, trio.open_nursery() as nursery:
         await other.query("begin")
@@ -170,8 +170,8 @@ async def test_a_block_and_the_making_of_the_conversation_do_not_miss_each_other
 
 
 @pytest.mark.parametrize("is_blocked", [False, True])
-async def test_an_administrator_who_is_withheld_is_one_to_everybody_else(pool: Pool, is_blocked: bool) -> None:
-    """Whatever the others try is answered as if the blocker were there, and had not accepted yet."""
+async def test_a_withheld_administrator_is_one_to_all_others(pool: Pool, is_blocked: bool) -> None:
+    """Others' requests are answered as if the blocker took part and had not accepted yet."""
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     if is_blocked:
         await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
@@ -189,8 +189,8 @@ async def test_an_administrator_who_is_withheld_is_one_to_everybody_else(pool: P
 
 
 @pytest.mark.parametrize("is_blocked", [False, True])
-async def test_what_a_contact_is_refused_tells_of_no_block(pool: Pool, is_blocked: bool) -> None:
-    """Bob takes conversations and groups from contacts alone, of whom alice is one."""
+async def test_a_contact_is_accepted_and_does_not_learn_of_a_block(pool: Pool, is_blocked: bool) -> None:
+    """Bob accepts conversations and groups only from contacts; alice is one."""
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     await contacts.add(pool, bob.user, alice.user)
     await profiles.change(pool, bob.user, messages_from="contacts", groups_from="contacts")
@@ -207,8 +207,8 @@ async def test_what_a_contact_is_refused_tells_of_no_block(pool: Pool, is_blocke
         await conversations.add_direct(pool, carol.user, bob.user)
 
 
-async def test_a_participant_who_is_withheld_is_shown_without_a_name_to_who_blocks_them(pool: Pool) -> None:
-    """Bob blocks carol, who has declined: a device that resumes is told, as of any other participant."""
+async def test_a_withheld_participant_is_shown_without_a_name_to_the_blocker(pool: Pool) -> None:
+    """Bob blocks carol, who has declined: a device that resumes is told of her, as of any other participant."""
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     await profiles.change(pool, carol.user, display_name="Carol")
     group = await conversations.add_group(pool, "Group", [alice.user, bob.user, carol.user], admin=alice.user)

@@ -1,4 +1,4 @@
-"""A restored back-up is another history: devices that hold more than it begin anew (P1, P4)."""
+"""A restored backup is another history: devices that hold more than it fetch everything again (P1, P4)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DATABASE = "chat"
 
 
 class Place:
-    """A cluster that holds the product's database, what was saved of it, and a second cluster.
+    """A cluster with the product's database, a backup of it, and a second cluster.
 
     :ivar url: of the database that devices reach, from now on.
     """
@@ -90,7 +90,7 @@ class Place:
         self._postgres = self._start(self._other)
 
     def tell(self) -> str:
-        """What the operator's command prints."""
+        """The output of the operator's command."""
         command = [sys.executable, "-m", "store", "restored"]
         told = subprocess.run(command, env={"DATABASE_URL": self.url}, capture_output=True, text=True, timeout=60)
         assert told.returncode == 0, told.stderr
@@ -119,7 +119,7 @@ async def alice(pool: Pool) -> Credentials:
 
 
 class Talk:
-    """Two people, of whom one has a device that keeps its cursor."""
+    """Two people; a device of one of them keeps its cursor."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -171,7 +171,7 @@ def test_a_device_that_holds_more_than_the_back_up_begins_anew(place: Place, way
     restore(place)
     trio.run(talk.say, 1)
     if way in NEEDS_COMMAND:
-        # What differs is nowhere in it: a copy is the same to the last byte.
+        # The copy itself has no difference: it is the same to the last byte.
         trio.run(talk.sync)
         assert "anew" in place.tell()
     with pytest.raises(ForeignCursor):
@@ -184,7 +184,7 @@ def test_a_device_that_holds_more_than_the_back_up_begins_anew(place: Place, way
 
 
 def test_after_the_command_nothing_from_another_cluster_is_told_with_each_sync(place: Place) -> None:
-    """Its transactions had numbers that the new cluster gives out later."""
+    """Its transactions had numbers that the new cluster issues later."""
     talk = Talk(place)
     trio.run(talk.begin)
     for _ in range(300):

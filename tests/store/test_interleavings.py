@@ -1,7 +1,7 @@
-"""Everything that happens in a group at once, on several nodes, against a plain model.
+"""All operations of a group at once, on several nodes, against a plain model.
 
-Hypothesis chooses rounds of sends, retries, marks, joins and leaves. What is in a round runs at the same time, so
-within it any order may come out; what comes out must be one that the answers allow, and between rounds all is known.
+Hypothesis chooses rounds of sends, retries, marks, joins and leaves. The operations of a round run at the same time, so
+any order may come out within it; the result must fit one that the answers allow, and between rounds all is known.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ NODES: Final = 3
 
 @dataclass(frozen=True)
 class Op:
-    """One thing that a user does by way of a node.
+    """One operation of a user on a node.
 
-    :ivar what: send, retry (of the user's last send), mark (as read up to where they know), toggle (join or leave).
+    :ivar what: send, retry (of the user's last send), mark (as read up to the last known seq), toggle (join or leave).
     """
 
     what: str
@@ -57,13 +57,13 @@ rounds = st.lists(st.lists(ops, min_size=1, max_size=6), min_size=1, max_size=6)
 
 @dataclass
 class Model:
-    """What must be so, of one group, from the answers alone.
+    """The facts about one group that follow from the answers.
 
-    :ivar inside: who takes part between rounds.
+    :ivar inside: the participants between rounds.
     :ivar log: seq -> the message that was acknowledged with it.
     :ivar acks: temp_id -> the answer to it.
-    :ivar joined, read: user -> from where they see the group, and up to where they have read it.
-    :ivar left_at_most: user -> up to where they may have read it when they left.
+    :ivar joined, read: user -> the seq from which they see the group, and the seq up to which they have read it.
+    :ivar left_at_most: user -> the greatest seq that they may have read when they left.
     """
 
     inside: set[int]
@@ -86,14 +86,14 @@ class World:
         self.model = Model({0, 1})
 
     async def run_round(self, round_: list[Op]) -> None:
-        """All at once; who comes or goes in it does so once."""
+        """Run all operations at once; each user joins or leaves at most once."""
         model, before, head = self.model, set(self.model.inside), len(self.model.log)
         toggled: set[int] = set()
         answers: list[tuple[Op, NewMessage, Outcome]] = []
         async with trio.open_nursery() as nursery:
             for op in round_:
                 if op.what == "toggle":
-                    # Number 0 is the administrator, and stays.
+                    # User 0 is the administrator, and stays.
                     if op.user and op.user not in toggled:
                         toggled.add(op.user)
                         nursery.start_soon(self.toggle, op, op.user in before)
@@ -109,7 +109,7 @@ class World:
             if op.what == "mark":
                 marked[op.user] = max(marked[op.user], self.seq_of_mark(op, head))
         for user in toggled & before:
-            # Whether a mark came before the user left, nobody is told.
+            # The answers do not say whether a mark came before the user left.
             model.left_at_most[user] = max(model.read[user], min(marked[user], len(model.log)))
         await self.check_state(toggled & model.inside, head, marked)
 
@@ -122,7 +122,7 @@ class World:
         return max(head + 1 - op.count, 0) if op.count < 3 else 10_000
 
     async def mark(self, op: Op, head: int) -> None:
-        """Up to one of the last messages, or beyond all that there will be."""
+        """Up to one of the last messages, or beyond all messages of the test."""
         seq = self.seq_of_mark(op, head)
         assert (await mark(self.pools[op.node], [[Mark(self.users[op.user], self.group, seq, seq)]])).outcomes == [None]
 
@@ -164,13 +164,13 @@ class World:
             user = self.users.index(user_id)
             own = max((seq for seq, each in model.log.items() if each.sender == user_id), default=0)
             if user in joined_now:
-                # Whether a mark came before the user did, only the table knows. Marks outlast leaving.
+                # Only the table knows whether a mark came before the user did. Marks outlast leaving.
                 assert head <= joined <= last
                 least = max(own, model.read[user])
                 assert least <= read <= max(least, model.left_at_most[user], min(marked[user], last))
                 model.joined[user], model.read[user] = joined, read
             elif marked[user] > head:
-                # How far the group had come when the mark did, only the table knows.
+                # Only the table knows how far the group had come when the mark did.
                 assert max(model.read[user], own, head) <= read <= last
                 model.read[user] = read
             else:

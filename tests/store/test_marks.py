@@ -1,4 +1,4 @@
-"""Marks of delivery: up to the last message, never back, and only one's own."""
+"""Marks of delivery: up to the last message, never back, and only the user's own."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def read(pool: Pool) -> dict[tuple[bytes, bytes], tuple[int, int]]:
     return {(conversation, user): (delivered, read) for conversation, user, delivered, read in rows}
 
 
-async def test_what_is_read_is_delivered_and_neither_mark_goes_back(
+async def test_read_message_is_delivered_and_neither_mark_goes_back(
     pool: Pool, people: list[Credentials], group: bytes
 ) -> None:
     bob = people[1].user
@@ -74,7 +74,7 @@ async def test_what_is_read_is_delivered_and_neither_mark_goes_back(
 async def test_device_that_moved_the_delivered_mark_last_is_known(
     pool: Pool, people: list[Credentials], group: bytes
 ) -> None:
-    """One that brings nothing new, or only says what was read, is not noted."""
+    """A mark is not noted if it brings nothing new, or only says that the user has read."""
     bob, phone, desktop = people[1].user, b"p" * 16, b"d" * 16
     steps = [
         (Mark(bob, group, 4, 0, phone), phone),
@@ -115,7 +115,7 @@ async def test_batch_with_the_same_mark_many_times_takes_the_highest(
     assert (marks[group, bob], marks[other, bob], marks[group, carol], marks[other, carol]) == (6, 10, 9, 0)
 
 
-async def test_nothing_to_mark_is_nothing_to_do(pool: Pool) -> None:
+async def test_an_empty_batch_of_marks_does_nothing(pool: Pool) -> None:
     assert (await mark(pool, [[]])).outcomes == [None]
 
 
@@ -155,7 +155,7 @@ async def test_concurrent_batches_end_with_the_highest_marks(pool: Pool, people:
 async def test_marks_and_sends_of_several_nodes_do_not_deadlock(
     pool: Pool, database_url: str, people: list[Credentials]
 ) -> None:
-    """A deadlock is retried, but found only after a second, in which that node acknowledges nothing."""
+    """A deadlock is retried, but found only after a second, and the node acknowledges nothing in that time."""
     users = [person.user for person in people]
     groups = [await new_group(pool, *people) for _ in range(100)]
     nodes = [Pool(database_url, 1) for _ in range(4)]

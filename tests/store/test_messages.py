@@ -1,4 +1,4 @@
-"""Sending: one order without gaps, once per temp_id, and each message answered for itself."""
+"""Sending: one order without gaps, once per temp_id, and each message with its own answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.waiting import wait_until
 
 
 class Node:
-    """What one node sends with: its own connections and its own cache."""
+    """The connections and the cache that one node sends with."""
 
     def __init__(self, url: str) -> None:
         self.pool = Pool(url, 2)
@@ -135,7 +135,7 @@ async def test_created_never_runs_backwards_in_a_conversation_though_the_clock_d
 
 
 async def test_concurrent_created_follows_seq(pool: Pool, nodes: list[Node], people: list[Credentials]) -> None:
-    """The time is taken after the lock: who waited for it is not dated before whom it waited for."""
+    """The time is taken after the lock: a send that waited for it is not dated before the one that held it."""
     group = await new_group(pool, *people)
     async with trio.open_nursery() as nursery:
         for turn in range(30):
@@ -150,7 +150,7 @@ async def test_concurrent_created_follows_seq(pool: Pool, nodes: list[Node], peo
 async def test_same_send_from_all_nodes_at_once_is_one_message_with_one_answer(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """P3: the answers differ only in who was the first."""
+    """P3: the answers differ only in which of them is new."""
     group = await new_group(pool, *people)
     message, answers = a_message(group, people[0].user), []
 
@@ -171,7 +171,7 @@ async def test_same_send_from_all_nodes_at_once_is_one_message_with_one_answer(
 async def test_retries_of_two_nodes_in_opposite_order_do_not_end_in_a_deadlock(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """The keys reach the index of temp_ids through conversations that differ, so locks do not order them."""
+    """The keys reach the index of temp_ids through different conversations, so locks do not order them."""
     here, there = await new_direct(pool, *people[:2]), await new_direct(pool, people[0], people[2])
     keys = [uuid4().bytes for _ in range(20)]
     answers: list[list[Outcome]] = []
@@ -219,7 +219,7 @@ async def test_unique_violation_by_a_duplicate_that_commits_meanwhile_is_retried
 
 
 async def test_batch_that_meets_a_deadlock_is_retried(database_url: str, pool: Pool, people: list[Credentials]) -> None:
-    """A foreign transaction locks two conversations in the wrong order; whichever is shot, the send succeeds."""
+    """A foreign transaction locks two conversations in the wrong order; whichever Postgres ends, the send succeeds."""
     low, high = sorted([await new_group(pool, *people), await new_group(pool, *people)])
     impatient = Node(f"{database_url}?options=-cdeadlock_timeout%3D20ms")
     answers: list[Outcome] = []
@@ -292,7 +292,7 @@ async def test_temp_ids_of_two_senders_do_not_meet(pool: Pool, nodes: list[Node]
 async def test_retry_in_one_batch_with_a_refused_duplicate_gets_the_first_answer(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """Another message under its temp_id stands before it in the batch and is refused, for reasons of its own."""
+    """Another message with its temp_id stands before it in the batch and is refused, for reasons of its own."""
     group, stranger = await new_group(pool, *people[:2]), await new_group(pool, *people[1:])
     message = a_message(group, people[0].user)
     other = a_message(group, people[0].user, b"other", temp_id=message.temp_id)
@@ -302,7 +302,7 @@ async def test_retry_in_one_batch_with_a_refused_duplicate_gets_the_first_answer
     for duplicate in (other, elsewhere, broken):
         refused, outcome = await nodes[0].send(duplicate, message)
         assert not isinstance(refused, Committed)
-        # Its answer, or to be asked again; never a refusal that was another message's.
+        # Either its own answer, or a request to retry; never a refusal that belongs to another message.
         if isinstance(outcome, Committed):
             assert (outcome.seq, outcome.is_new) == (first.seq, False)
         else:
@@ -314,7 +314,7 @@ async def test_retry_in_one_batch_with_a_refused_duplicate_gets_the_first_answer
 async def test_only_the_stranger_and_the_unknown_conversation_are_refused(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """The two look alike, and the rest of the batch is committed without a gap."""
+    """Both errors look alike, and the rest of the batch is committed without a gap."""
     group = await new_group(pool, *people[:2])
     batch = [
         a_message(group, people[0].user),
@@ -334,7 +334,7 @@ async def test_only_the_stranger_and_the_unknown_conversation_are_refused(
 async def test_stranger_first_in_the_batch_does_not_cost_the_others_their_participants(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """The participants come with a conversation's first row, whoever sent it: without them nobody gets a push."""
+    """The participants come with a conversation's first row, also if its sender is refused: pushes need them."""
     group = await new_group(pool, *people[:2])
     _, outcome = await nodes[0].send(a_message(group, people[3].user), a_message(group, people[0].user))
     assert set(committed(outcome).participants) == {people[0].user, people[1].user}
@@ -356,7 +356,7 @@ async def test_message_that_postgres_refuses_fails_alone(
 async def test_participants_are_those_at_the_commit_whatever_was_cached(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """P11: after a removal no list with the removed one is used, though nobody told the caches."""
+    """P11: after a removal no list with the removed user is used, though the caches were not told."""
     group = await new_group(pool, *people)
     for node in nodes[:2]:
         await node.send(a_message(group, people[0].user))
@@ -410,7 +410,7 @@ async def test_unreachable_postgres_is_unavailable_for_each_of_the_batch(people:
 async def test_postgres_that_goes_away_while_a_batch_is_tried_one_by_one_is_asked_once(
     pool: Pool, nodes: list[Node], people: list[Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of the rest would wait for the whole deadline, and with them everybody who sends on this node."""
+    """Each of the rest would wait for the whole deadline, and so would all senders on this node."""
     group, real, runs = await new_group(pool, *people), nodes[0].pool.run, 0
 
     async def run(statement: Any, values: Any) -> Any:
@@ -453,7 +453,7 @@ def temp_id_of(ago_days: float) -> bytes:
 
 
 async def test_a_reply_is_stored_with_what_it_answers(pool: Pool, nodes: list[Node], people: list[Credentials]) -> None:
-    """Where that can be read by the sender; else the reply fails alone, in a batch of one and of several."""
+    """If the sender can read that message; else the reply fails alone, in a batch of one and of several."""
     group, user = await new_group(pool, *people), people[0].user
     await nodes[0].send(a_message(group, user))
     for batch in ([2], [0, 1, 2, 9]):
@@ -470,7 +470,7 @@ async def test_a_reply_is_stored_with_what_it_answers(pool: Pool, nodes: list[No
     assert isinstance(conflict, TempIdConflict)
 
 
-async def test_what_joined_later_cannot_be_answered_from_before_that(
+async def test_a_newcomer_cannot_reply_to_earlier_messages(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
     group = await new_group(pool, *people[:2])
@@ -481,7 +481,7 @@ async def test_what_joined_later_cannot_be_answered_from_before_that(
 
 
 @pytest.mark.parametrize("others", [0, 2])
-async def test_what_is_locked_is_passed_over_and_nothing_of_it_is_done(
+async def test_locked_conversation_is_skipped_and_none_of_its_sends_is_done(
     pool: Pool, nodes: list[Node], people: list[Credentials], others: int
 ) -> None:
     held, free = await new_direct(pool, *people[:2]), await new_direct(pool, *people[1:3])
@@ -504,7 +504,7 @@ async def test_what_is_locked_is_passed_over_and_nothing_of_it_is_done(
 async def test_a_temp_id_is_remembered_for_so_many_days_and_then_it_is_said_that_it_is_not(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """P3: a retry is never a second message. Those whose temp_id holds no time are remembered for good."""
+    """P3: a retry is never a second message. A temp_id without a time is remembered for good."""
     group, user = await new_group(pool, *people), people[0].user
     young = temp_id_of(TEMP_ID_DAYS - 1)
     timeless = secrets.token_bytes(6) + b"\x40" + secrets.token_bytes(9)
@@ -535,7 +535,7 @@ async def test_an_old_temp_id_that_is_still_known_is_answered(
 async def test_keys_are_forgotten_only_when_their_retries_are_refused_by_their_time(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """In batches, going on where the last one ended; what holds no time, or one from the future, stays."""
+    """In batches that continue where the last one ended; a temp_id without a time, or from the future, stays."""
     group, user = await new_group(pool, *people), people[0].user
     timeless = secrets.token_bytes(6) + b"\x40" + secrets.token_bytes(9)
     then = TEMP_ID_DAYS + 3

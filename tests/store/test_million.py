@@ -1,6 +1,6 @@
-"""What each read costs on a million messages: one query, by indexes alone, and no more rows than a page has.
+"""The cost of each read on a million messages: one query, by indexes alone, and no more rows than a page has.
 
-One conversation has half of them, 20,000 others the rest; made once for all tests here.
+One conversation has half of them, 20,000 others the rest; created once for all tests here.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ async def deep(million: Pool) -> bytes:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was run on any connection, statement by statement."""
+    """The statements that any connection ran."""
     run: list[str] = []
     query, run_encoded, run_all = PostgresConnection.query, PostgresConnection.run_encoded, PostgresConnection.run_all
 
@@ -204,7 +204,7 @@ READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
 ]
 
 USERS_CONVERSATIONS: Final = 560
-"""Of the first user, about: what the list chooses a page from."""
+"""About how many conversations the first user has; the list chooses a page from them."""
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
@@ -212,7 +212,7 @@ USERS_CONVERSATIONS: Final = 560
 async def test_each_read_goes_by_indexes_and_reads_no_more_than_it_shows(
     million: Pool, user: bytes, deep: bytes, name: str, mode: str
 ) -> None:
-    """Nothing is read from end to end; what is sorted is a page, or the user's conversations on the way to one."""
+    """No table is scanned; a sort covers a page, or the user's conversations on the way to one."""
     _, statement, values = next(read for read in READS if read[0] == name)
     given = {"user": user, "conversation": deep, "conversations": [deep]}
     values = {key: given.get(key, value) for key, value in values.items()}
@@ -229,7 +229,7 @@ async def test_each_read_goes_by_indexes_and_reads_no_more_than_it_shows(
 
 
 async def explain(pool: Pool, statement: Statement, values: dict[str, Any]) -> dict[str, Any]:
-    """What Postgres did, to run a statement with these values."""
+    """Postgres' plan for a statement with these values, as it was run."""
     names = iter(values)
     assert set(statement.parameters) == set(names)
     async with connected(pool.url) as connection:
@@ -273,7 +273,7 @@ def flatten(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def test_every_index_serves_a_query(million: Pool) -> None:
-    """Besides those of primary keys and of what must be unique: each is named here with what it is for."""
+    """Besides those of primary keys and unique constraints; each is listed with its purpose."""
     rows = await million.fetch(
         "select c.relname::text from pg_index i join pg_class c on c.oid = i.indexrelid"
         " join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'public' and not i.indisunique"
@@ -281,14 +281,14 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
     assert {row[0] for row in rows} == {
         "devices_user",  # devices_of
         "devices_revoked",  # revoked_since
-        "contacts_blocked",  # whose display names are not shown
-        "contacts_blockers",  # who sees no profile and no typing of a user
+        "contacts_blocked",  # users whose display names are not shown
+        "contacts_blockers",  # users who see neither the profile nor the typing of a user
         "withheld_user",  # a user's profile
         "departures_conversation",  # former stays
-        "messages_uncounted",  # which messages count no more
-        "participants_user",  # the list, sync, who shares a conversation
+        "messages_uncounted",  # messages that no longer count as unread
+        "participants_user",  # the list, sync, users who share a conversation
         "jobs_due",  # relay
-        "dead_jobs_task",  # dead, replay
+        "dead_jobs_task",  # dead_jobs, replay
         "dead_jobs_died",  # forget_dead
         "revisions_changed",  # sync
         "revisions_at",  # revised_since
@@ -306,10 +306,10 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "users_created",  # count_day
         "notifiers_device",  # forget those of a revoked device
         "notices_notifier",  # removing a notifier, whose notices refer to it
-        "notices_look",  # look_again
+        "notices_look",  # enqueue_withdrawals
         "notifiers_hash",  # a device at a push service is its last user's
         "emails_digest",  # ask_digests
-        "emails_address",  # who waits for an address
+        "emails_address",  # users who wait for an address
     }
     moved = await million.fetch(
         "select c.relname::text, pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indrelid"

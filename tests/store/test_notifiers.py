@@ -1,4 +1,4 @@
-"""Notifiers of users: how many, whose, and what becomes of them."""
+"""Notifiers of users: how many, of which users, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ async def test_a_user_has_as_many_as_allowed_however_many_are_added_at_once(pool
             nursery.start_soon(add, number)
     assert len(await targets(pool, bob.user)) == MAX_NOTIFIERS
     assert len(refused) == 4
-    # One that is there already is none more; and others have their own.
+    # An existing target adds no notifier; and other users have their own.
     [first, *_] = await targets(pool, bob.user)
     assert not (await notifiers.add(pool, bob.user, first)).is_new
     assert (await notifiers.add(pool, carol.user, first)).is_new
 
 
 async def test_a_device_at_a_push_service_is_its_last_users(pool: Pool) -> None:
-    """Who logs in on another's phone takes over what it is told; an address may be two users'."""
+    """A user who logs in on another user's phone takes over its notifier; two users may have the same address."""
     bob, carol = await new_user(pool, "bob"), await new_user(pool, "carol")
     for user in (bob, carol):
         await notifiers.add(pool, user.user, ApnsTarget("a1b2"), device=user.device)
@@ -98,7 +98,7 @@ async def test_each_kind_is_forgotten_with_its_target_and_not_with_another(pool:
         assert await targets(pool, bob.user) == []
 
 
-async def test_nobody_removes_anothers(pool: Pool) -> None:
+async def test_a_user_cannot_remove_another_users_notifier(pool: Pool) -> None:
     bob, carol = await new_user(pool, "bob"), await new_user(pool, "carol")
     added = await notifiers.add(pool, bob.user, EACH[0])
     with pytest.raises(UnknownNotifier):
@@ -116,7 +116,7 @@ async def test_quiet_hours_are_kept_replaced_and_taken_away(pool: Pool) -> None:
         assert await quiet_hours_of(pool, bob.user) == quiet
 
 
-async def test_what_is_looked_at_is_the_users_own(pool: Pool) -> None:
+async def test_a_notice_context_has_the_user_s_own_facts_only(pool: Pool) -> None:
     bob, carol = await new_user(pool, "bob"), await new_user(pool, "carol")
     await set_quiet_hours(pool, carol.user, QuietHours(0, 1, "UTC"))
     seen = await notifiers.notice_context(pool, bob.user, read_after_s=60)

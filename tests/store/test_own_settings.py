@@ -1,4 +1,4 @@
-"""What a user has set can be read, and is told to the user's own devices by cursor, and to nobody else."""
+"""A user's own settings can be read, and the user's own devices, and no others, are told of them by cursor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NIGHT = QuietHours(1320, 420, "Europe/Berlin")
 
 
 class World:
-    """Alice, whose settings change; bob, who has talked with her, and carol, who takes part in a group with both."""
+    """Alice, whose settings change; bob, who has talked with her; carol, who is in a group with both."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -47,7 +47,7 @@ class World:
 
 
 class Device:
-    """What a client keeps: the reference client's mailbox; its contacts are read as the server lists them."""
+    """A client's data: the reference client's mailbox; its contacts are read as the server lists them."""
 
     def __init__(self, pool: Pool, user: bytes) -> None:
         self._pool = pool
@@ -128,7 +128,7 @@ async def test_after_each_change_a_device_that_resumes_shows_what_a_fresh_one_sh
     assert away.shown == resumes.shown
 
 
-async def test_what_is_set_as_it_was_is_told_nobody(pool: Pool) -> None:
+async def test_unchanged_settings_are_not_pushed(pool: Pool) -> None:
     world = World(pool)
     await world.begin()
     for name in ("no receipts", "quiet hours", "a contact", "a block"):
@@ -149,14 +149,14 @@ async def test_a_node_that_has_missed_something_finds_it(pool: Pool) -> None:
         assert await changed_since(pool, users, base) == ({}, [])
         await change(world)
         settings, told = await changed_since(pool, users, base)
-        # A conversation with somebody who is blocked is another one, too: it shows no display name.
+        # A conversation with a blocked user changes, too: it shows no display name.
         changed = [world.direct] if name.startswith("muted") else [world.group] * ("muted" in name or "block" in name)
         assert told == [(world.alice.user, each) for each in changed], name
         own = {} if "muted" in name else {world.alice.user: await own_settings_of(pool, world.alice.user)}
         assert settings == own, name
 
 
-async def test_who_comes_back_to_a_group_has_not_muted_it(pool: Pool) -> None:
+async def test_a_returning_participant_has_not_muted_the_group(pool: Pool) -> None:
     world = World(pool)
     await world.begin()
     await participants.set_role(pool, world.alice.user, world.group, world.bob.user, "admin")

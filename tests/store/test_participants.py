@@ -29,7 +29,7 @@ async def seqs_of(pool: Pool, user: bytes, group: bytes) -> list[int]:
 
 
 async def test_who_joins_sees_what_comes_and_who_leaves_sees_nothing(pool: Pool, people: list[Credentials]) -> None:
-    """And sends nothing, though a cache still knows the list from before; a retry is answered all the same (P3)."""
+    """A removed user sends nothing, though a cache still has the old list; a retry is answered all the same (P3)."""
     alice, bob, carol = people
     group, cache = await new_group(pool, alice, bob), ParticipantsCache()
     message = a_message(group, bob.user)
@@ -61,7 +61,7 @@ async def test_who_joins_sees_what_comes_and_who_leaves_sees_nothing(pool: Pool,
     assert await pool.fetch("select count(*) from departures") == [(0,)]
 
 
-async def test_a_group_may_show_everything_to_who_joins(pool: Pool, people: list[Credentials]) -> None:
+async def test_a_group_may_show_everything_to_newcomers(pool: Pool, people: list[Credentials]) -> None:
     alice, bob, carol = people
     group = await new_group(pool, alice, bob)
     await pool.fetch("update conversations set joiners_see_all = true")
@@ -72,7 +72,7 @@ async def test_a_group_may_show_everything_to_who_joins(pool: Pool, people: list
     assert (shown.first_seq, shown.unread_count) == (1, 0), "all of it, and none of it is news"
 
 
-async def test_only_administrators_change_who_takes_part_and_everybody_may_leave(
+async def test_only_administrators_change_participants_and_every_participant_may_leave(
     pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, carol = people
@@ -101,7 +101,7 @@ async def test_only_administrators_change_who_takes_part_and_everybody_may_leave
 async def test_the_heir_of_the_last_administrator_is_the_one_who_has_taken_part_for_longest(
     pool: Pool, people: list[Credentials], is_removed: bool
 ) -> None:
-    """By when they came last: who has left and come back has taken part for less long."""
+    """By their last joining: a user who left and came back has taken part for less time."""
     alice, bob, carol = people
     group = await new_group(pool, alice, bob, carol)
     await participants.remove(pool, alice.user, group, bob.user)
@@ -170,15 +170,15 @@ async def test_muting_is_the_participants_own(pool: Pool, people: list[Credentia
 
 
 async def is_wanted(pool: Pool, user: Credentials) -> bool:
-    """Whether a notice would be."""
+    """Whether the user would get a notice."""
     context = await notifiers.notice_context(pool, user.user, read_after_s=60)
     return context is not None and context.is_undelivered
 
 
-async def test_of_a_muted_conversation_nobody_is_notified_until_the_mute_ends(
+async def test_a_muted_conversation_leads_to_no_notices_until_the_mute_ends(
     pool: Pool, people: list[Credentials]
 ) -> None:
-    """Neither for what comes, nor by a notice that was due already."""
+    """Neither for new messages, nor by a notice that was due already."""
     alice, bob, carol = people
     group = await new_group(pool, alice, bob, carol)
     await send(pool, ParticipantsCache(), [a_message(group, alice.user)])

@@ -1,4 +1,4 @@
-"""Plans of all statements: no table that grows is read from end to end, whatever it held when the plan was made."""
+"""Plans of all statements: no table that grows is scanned, also if it was empty when the plan was made."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ update expiries e
 
 @pytest.fixture
 def single(database_url: str) -> Iterator[Pool]:
-    """One connection, so that its prepared statements and their plans are those that are looked at."""
+    """One connection, so that the test looks at its own prepared statements and their plans."""
     pool = Pool(database_url, 1)
     yield pool
     pool.close()
@@ -168,7 +168,7 @@ class Traffic:
         self.turn += 1
 
     async def sync(self, user: bytes, here: bytes) -> None:
-        """As on a device that is new, then that has missed messages, and what has become of conversations."""
+        """As on a new device, then on one that has missed messages, then changes of conversations."""
         cursor: bytes | None = None
         while True:
             page = await sync(self.pool, user, cursor)
@@ -182,7 +182,7 @@ class Traffic:
         await sync(self.pool, user, cursor)
 
     async def clear(self) -> None:
-        """Of conversations whose messages' time has come, a batch each."""
+        """A batch of each kind, for conversations with messages whose lifetime has ended."""
         await retention.note_announced(
             self.pool, [each.settings.conversation for each in await retention.unannounced(self.pool, limit=9)]
         )
@@ -305,7 +305,7 @@ class Traffic:
             lambda: marks.message_status(pool, user, here, 5),
             lambda: marks.direct_mark(pool, user, self.other),
             lambda: messages.expected_deliveries(pool, [user], here, after=0, upto=5),
-            lambda: end_backends(pool.url, [Backend(2**22 + self.turn, 0)]),  # no process has this number
+            lambda: end_backends(pool.url, [Backend(2**22 + self.turn, 0)]),  # a pid that does not exist
             lambda: pool.read(RECEIPT_COUNTS, {"conversations": [here], "user": user, "counted": 50}),
             lambda: self.changes(user),
             lambda: send(pool, self.cache, [a_message(here, user, temp_id=ids.uuid7(self.turn, bytes(10)))]),
@@ -339,7 +339,7 @@ class Traffic:
         await add_latencies(pool, {(20_000, 1): 1})
 
     async def changes(self, user: bytes) -> None:
-        """What a node looks for after a gap."""
+        """The look-ups of a node after a gap."""
         [(base,)] = await self.pool.fetch("select pg_current_snapshot()::text")
         await participant_lists.changed_since(self.pool, [user], base)
         await participant_lists.departed_since(self.pool, [user], base)
@@ -354,7 +354,7 @@ class Traffic:
 
 
 async def tables_read_in_sequence(pool: Pool, traffic: Traffic) -> set[str]:
-    """Those of which a turn of all statements reads more than a few rows in sequence."""
+    """The tables of which one turn of all statements scans more than a few rows."""
     before = await rows_read_in_sequence(pool)
     for _ in range(8):
         await traffic.all_once()
@@ -369,18 +369,18 @@ async def test_full_tables_are_not_read_from_end_to_end(single: Pool) -> None:
 
 
 READ_WITHOUT_STATISTICS = {"conversations", "expiries"}
-"""Where the plan hangs on how many rows match: until autovacuum comes round, a minute after an import."""
+"""Tables whose plan depends on how many rows match: until autovacuum runs, a minute after an import."""
 
 
-async def test_what_grows_fastest_is_not_read_from_end_to_end_even_without_statistics(single: Pool) -> None:
-    """As after an import, until autovacuum comes round."""
+async def test_the_largest_tables_are_not_scanned_even_without_statistics(single: Pool) -> None:
+    """As after an import, before autovacuum runs."""
     await fill(single)
     found = await tables_read_in_sequence(single, Traffic(single))
     assert found <= READ_WITHOUT_STATISTICS
 
 
 async def test_plans_made_on_empty_tables_do_not_outlive_them(single: Pool) -> None:
-    """Prepared statements, and those within send_batch(), keep their plans: begun empty, they are planned anew."""
+    """Prepared statements, and those within send_batch(), keep their plans: made on empty tables, they are replaced."""
     traffic = Traffic(single)
     for _ in range(8):
         await traffic.all_once()
@@ -401,7 +401,7 @@ SMALL = {
     "schedules": "a row for each schedule",
     "sweeps": "a row for each piece of work",
 }
-"""Tables that do not grow: they may be read from end to end, and need not be full here."""
+"""Tables that do not grow: statements may scan them, and they need not be full here."""
 
 
 async def test_every_table_that_grows_is_full_here(single: Pool) -> None:
@@ -435,7 +435,7 @@ UNSEEN = {
 
 
 async def test_every_statement_is_run_here(single: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is new in store/sql/ is looked at, or named above."""
+    """Each query in store/sql/ is run here, or named above."""
     run: set[str] = set()
     query, run_encoded, run_all = PostgresConnection.query, PostgresConnection.run_encoded, PostgresConnection.run_all
 
@@ -470,5 +470,5 @@ async def test_every_statement_is_run_here(single: Pool, monkeypatch: pytest.Mon
 
 
 def shape(text: str) -> str:
-    """A statement without what its parameters are called."""
+    """A statement without the names of its parameters."""
     return re.sub(r"%\(\w+\)s|\$\d+", "?", text).rstrip(";")

@@ -1,4 +1,4 @@
-"""Which messages a user may read, and which of them as tombstones: one rule, whatever the user reads them through."""
+"""Which messages a user may read, and which of them as tombstones: one rule for all ways to read them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ FLOORS: Final = {
     "unread_count()": "the base of unread counts, which is never lower than the floor",
     "send_one()": "has not read the whole row of the conversation",
 }
-"""Queries and functions that work out what lies above the floor of a participant themselves."""
+"""Queries and functions that compute by themselves which messages lie above a participant's floor."""
 
 
 def test_nothing_works_out_the_floor_of_a_participant_but_floor_of() -> None:
@@ -239,7 +239,7 @@ async def test_a_user_reads_the_same_through_everything_that_shows_messages(
 
 
 @pytest.mark.parametrize(("state", "expected"), STATES)
-async def test_a_user_is_told_the_status_of_what_the_user_may_read_and_hides_nothing_else(
+async def test_a_user_can_ask_for_the_status_of_and_hide_only_messages_they_may_read(
     pool: Pool, alice: Credentials, bob: Credentials, state: State, expected: type[Message | Tombstone] | None
 ) -> None:
     talk = await state(pool, alice, bob)
@@ -259,7 +259,7 @@ async def test_a_user_is_told_the_status_of_what_the_user_may_read_and_hides_not
 async def test_a_message_waits_for_a_user_who_would_read_it(
     pool: Pool, alice: Credentials, bob: Credentials, state: State, expected: type[Message | Tombstone] | None
 ) -> None:
-    """Notices are about nothing else."""
+    """Notices are about no other messages."""
     talk = await state(pool, alice, bob)
     await mark(pool, [[Mark(bob.user, talk, 1, 1)]])
     prospect = await notifiers.notice_context(pool, bob.user, read_after_s=60)

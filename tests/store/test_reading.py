@@ -1,4 +1,4 @@
-"""What a user reads after an ack: lists, unread counts and history, against a plain model of the conversations."""
+"""A user's reads after an ack: lists, unread counts and history, against a plain model of the conversations."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def sent(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes)
 
 
 def as_seen_by(user: bytes, message: Message) -> Message:
-    """A temp_id is for its sender's devices alone."""
+    """A temp_id is for its sender's devices only."""
     return message if message.sender == user else replace(message, temp_id=None)
 
 
@@ -88,7 +88,7 @@ class Talk:
 
 
 class World:
-    """Random sends, marks, reads and joins, done to the store and to the model alike."""
+    """Random sends, marks, reads and joins, applied to the store and to the model alike."""
 
     def __init__(self, pool: Pool, seed: int) -> None:
         self.pool = pool
@@ -252,7 +252,7 @@ async def test_list_in_pages_misses_and_repeats_nothing_though_all_were_active_a
 
 
 async def test_list_in_pages_keeps_its_order_while_conversations_move_up(pool: Pool) -> None:
-    """What moved between two pages is missing from the second at most because it now stands above the first."""
+    """A conversation that moved between two pages is missing from the second only because it is above the first now."""
     alice = await new_user(pool, "alice")
     groups = [await new_group(pool, alice) for _ in range(6)]
     for group in groups:
@@ -266,7 +266,7 @@ async def test_list_in_pages_keeps_its_order_while_conversations_move_up(pool: P
 
 
 async def test_whoever_takes_no_part_reads_nothing(pool: Pool) -> None:
-    """P11: the conversation of others and one that does not exist look alike."""
+    """P11: a conversation of others and one that does not exist look alike."""
     alice, bob, eve = [await new_user(pool, name) for name in ("alice", "bob", "eve")]
     conversation = await new_direct(pool, alice, bob)
     await sent(pool, conversation, alice.user, b"secret")
@@ -292,7 +292,7 @@ async def test_participant_of_an_empty_conversation_reads_an_empty_history(pool:
 
 
 async def test_two_users_have_one_direct_conversation_however_often_it_is_made(pool: Pool) -> None:
-    """Both at once, from both sides: one of the requests made it, and all get it."""
+    """Both at once, from both sides: one of the requests creates it, and all get it."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     made: list[tuple[bytes, bool]] = []
 
@@ -344,7 +344,7 @@ async def test_history_around_is_for_participants_and_empty_where_there_is_nothi
         await messages.history_around(pool, carol.user, group, around=5, limit=4)
 
 
-async def test_conversation_with_nobody_is_not_made(pool: Pool) -> None:
+async def test_conversation_with_an_unknown_user_is_not_made(pool: Pool) -> None:
     alice = await new_user(pool, "alice")
     with pytest.raises(UnknownUser):
         await conversations.add_direct(pool, alice.user, b"?" * 16)
@@ -353,8 +353,8 @@ async def test_conversation_with_nobody_is_not_made(pool: Pool) -> None:
     assert await pool.fetch("select count(*) from conversations") == [(0,)]
 
 
-async def test_recent_names_what_moved_lately_and_what_lay_below_it(pool: Pool) -> None:
-    """A node that missed something reads from `base` on: no lower than needed, no higher than safe."""
+async def test_active_conversations_have_the_seq_from_before_the_period(pool: Pool) -> None:
+    """A node that missed messages reads from `base` on: no lower than needed, no higher than safe."""
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     moved, still = await new_direct(pool, alice, bob), await new_direct(pool, alice, carol)
     await sent(pool, moved, alice.user, b"old", b"old")
@@ -383,7 +383,7 @@ WAYS: dict[str, Callable[[Pool, bytes, bytes], Awaitable[object]]] = {
 
 
 def messages_in(found: object) -> Iterator[Message]:
-    """All that stand somewhere in what was read."""
+    """All temp_ids anywhere in the result."""
     if isinstance(found, Message):
         yield found
     elif isinstance(found, Struct):
@@ -404,7 +404,7 @@ async def test_a_temp_id_is_told_to_the_senders_devices_alone(pool: Pool, way: s
 
 
 async def test_a_resumed_sync_tells_the_temp_id_of_own_messages(pool: Pool) -> None:
-    """So a device whose `sent` was lost knows which of those that it shows as being sent it is."""
+    """So a device whose `sent` was lost recognises the message among those that it still shows as being sent."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     talk = await new_direct(pool, alice, bob)
     cursors = {user: (await sync(pool, user, None)).cursor for user in (alice.user, bob.user)}

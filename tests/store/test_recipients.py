@@ -1,4 +1,4 @@
-"""Who counts as a recipient of a message, whoever joins, leaves and comes back: all who took part when it was sent."""
+"""The recipients of a message: all users who took part when it was sent, also if users join, leave and come back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ steps = st.lists(
 
 
 class World:
-    """A group of which alice is the administrator; of each of her messages what is known from what was done."""
+    """A group whose administrator is alice; for each of her messages, the receipts that follow from the operations."""
 
     def __init__(self, pool: Pool, people: list[Credentials], group: bytes) -> None:
         self.pool = pool
@@ -75,7 +75,7 @@ class World:
                 await participants.change_settings(self.pool, self.users[0], self.group, joiners_see_all=self.shows_all)
 
     def _came(self, who: int, seq: int, *, is_read: bool) -> None:
-        """A recipient has come so far with what was sent in this stay; what was sent in former ones is settled."""
+        """A recipient has received messages of the current stay up to here; those of former stays are settled."""
         for each in range(self.since.get(who, 0) + 1, seq + 1):
             if who in self.recipients.get(each, ()):
                 self.delivered[each].add(who)
@@ -192,7 +192,7 @@ async def test_a_device_that_comes_back_can_show_who_removed_whom_and_who_was_ad
 
 
 async def test_who_joins_later_learns_nothing_of_stays_that_had_ended(pool: Pool, people: list[Credentials]) -> None:
-    """Unless they may read what was sent in that time."""
+    """Unless they may read messages from that time."""
     alice, bob, carol, _ = people
     for shows_all in (False, True):
         group = await new_group(pool, alice, bob)
@@ -219,10 +219,10 @@ async def test_stays_go_with_the_messages_of_their_time(pool: Pool, people: list
     assert await pool.fetch("select since_seq, left_seq from stays") == [(2, 3)]
 
 
-async def test_an_administrator_deletes_what_others_have_sent_and_the_tombstone_says_so(
+async def test_an_administrator_deletes_others_messages_and_the_tombstone_says_so(
     pool: Pool, people: list[Credentials]
 ) -> None:
-    """Not to those who had deleted it for themselves before; nobody else may, and the sender needs no name."""
+    """Not to users who had deleted it for themselves before; other users may not, and the sender needs no name."""
     alice, bob, carol, dave = people
     group = await new_group(pool, alice, bob, carol, dave)
     devices = {each.user: Mailbox(each.user) for each in (carol, dave)}
@@ -291,7 +291,7 @@ async def _unblocks(pool: Pool, alice: Credentials, bob: Credentials, group: byt
     await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=False)
 
 
-# What becomes of bob, who has got the first two messages; alice writes before each step and after the last.
+# Bob's ways: he has got the first two messages; alice writes before each step and after the last.
 COMINGS: dict[str, tuple[tuple[Come, bool], ...]] = {
     "a stranger brings back a user who has left": ((_leaves, True), (_forgets, False), (_is_added, False)),
     "and removes them, and a contact brings them back": (
@@ -362,7 +362,7 @@ async def test_a_user_is_a_recipient_once_with_marks_that_never_fall_whoever_is_
 
 
 async def test_a_stay_without_messages_takes_the_place_of_no_other(pool: Pool, people: list[Credentials]) -> None:
-    """Bob leaves, comes back, and leaves again before anybody has written: two stays that end with the same message."""
+    """Bob leaves, comes back, and leaves again without a message in between: two stays that end with the same one."""
     alice, bob, *_ = people
     group = await new_group(pool, alice, bob)
     await say(pool, group, alice)
@@ -415,7 +415,7 @@ async def test_a_node_that_looks_for_floors_tells_a_blocked_user_of_their_own_se
     assert changed.is_other
 
 
-async def test_who_wrote_what_is_gone_for_one_user_alone_has_come_so_far_for_a_device_that_never_got_it(
+async def test_receipts_are_the_same_on_a_device_that_never_got_a_message_deleted_for_its_user(
     pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, *_ = people

@@ -1,4 +1,4 @@
-"""Floors by time: whose time has come is found, nobody is shown it any more, and it is deleted."""
+"""Floors by time: messages whose lifetime has ended are found, hidden from all users, and deleted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def move(pool: Pool, *, days: float = 0, archives: bool = False) -> Moves:
 
 
 async def clear_all(pool: Pool, *, batch: int = 500) -> list[int]:
-    """What each deletion found."""
+    """The result of each deletion."""
     moved = await unannounced(pool, limit=100)
     await note_announced(pool, [each.settings.conversation for each in moved])
     deleted = []
@@ -82,7 +82,7 @@ async def test_the_shorter_of_the_two_times_counts(
     assert await floor_of(pool, talk) == floor
 
 
-async def test_below_a_floor_there_is_nothing_whether_deleted_yet_or_not(
+async def test_messages_below_a_floor_are_hidden_whether_deleted_yet_or_not(
     pool: Pool, alice: Credentials, bob: Credentials, talk: bytes
 ) -> None:
     await mark(pool, [[Mark(alice.user, talk, 1, 1)]])
@@ -140,7 +140,7 @@ async def test_a_conversation_whose_last_message_is_gone_has_none_and_nothing_un
     assert (shown.last_message.seq, shown.unread_count) == (6, 1)
 
 
-async def test_nobody_is_notified_of_what_is_gone(pool: Pool, alice: Credentials, talk: bytes) -> None:
+async def test_messages_below_a_floor_lead_to_no_notice(pool: Pool, alice: Credentials, talk: bytes) -> None:
     before = await notifiers.notice_context(pool, alice.user, read_after_s=60)
     await age(pool, talk)
     await move(pool, days=50)
@@ -150,7 +150,7 @@ async def test_nobody_is_notified_of_what_is_gone(pool: Pool, alice: Credentials
     assert (before.is_undelivered, after.is_undelivered) == (True, False)
 
 
-async def test_what_refers_to_deleted_messages_goes_with_them_and_attachments_are_set_free(
+async def test_rows_about_deleted_messages_go_with_them_and_attachments_are_orphaned(
     pool: Pool, alice: Credentials, bob: Credentials, talk: bytes
 ) -> None:
     for seq in (1, 4):
@@ -203,7 +203,7 @@ async def test_each_is_looked_at_when_its_time_may_have_come_and_not_before(
     assert await move(pool, days=50) == Moves(1, 1), "a message that came while there was none"
 
 
-async def test_a_lifetime_holds_from_when_it_is_set_for_what_was_there_and_until_it_is_taken_away(
+async def test_a_lifetime_applies_to_earlier_messages_too_until_it_is_removed(
     pool: Pool, alice: Credentials, talk: bytes
 ) -> None:
     assert await move(pool) == Moves(0, 0)
@@ -236,10 +236,10 @@ async def test_of_a_group_administrators_set_the_lifetime_and_of_two_either(
         await participants.change_settings(pool, alice.user, direct, name="Two")
 
 
-async def test_who_is_blocked_lets_disappear_what_they_see_themselves(
+async def test_a_blocked_users_lifetime_applies_to_their_own_view_only(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
-    """Else the messages of one who is molested would go by the hand of the other, who would notice if nothing went."""
+    """Otherwise the blocked user could delete the blocker's messages, and would notice if nothing was deleted."""
     direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice, 5)
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
@@ -292,7 +292,7 @@ async def test_a_message_is_sent_while_a_batch_is_being_deleted(pool: Pool, talk
 
 
 async def test_the_floor_stays_until_what_lies_below_is_deleted(pool: Pool, talk: bytes) -> None:
-    """So what is to be archived is the same however often it is begun."""
+    """So an archive is the same after any number of attempts."""
     await move(pool, days=50, archives=True)
     await age(pool, talk)
     assert await move(pool, days=50) == Moves(0, 0)
@@ -308,9 +308,7 @@ async def test_the_floor_stays_until_what_lies_below_is_deleted(pool: Pool, talk
     assert await move(pool, days=50) == Moves(1, 1)
 
 
-async def test_what_a_conversation_lets_disappear_is_never_archived(
-    pool: Pool, alice: Credentials, talk: bytes
-) -> None:
+async def test_disappearing_messages_are_never_archived(pool: Pool, alice: Credentials, talk: bytes) -> None:
     """Not even if the deployment would keep it for less."""
     await participants.change_settings(pool, alice.user, talk, lifetime_s=80 * DAY_S)
     await move(pool, days=50, archives=True)
@@ -318,7 +316,7 @@ async def test_what_a_conversation_lets_disappear_is_never_archived(
     assert [each.wants_archive for each in await uncleared(pool, limit=9)] == [False]
 
 
-async def test_what_is_read_for_an_archive_is_bounded_in_bytes(
+async def test_reading_for_an_archive_is_bounded_in_bytes(
     pool: Pool, talk: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("store.retention.MAX_BATCH_BYTES", 2)
@@ -376,7 +374,7 @@ async def test_a_lifetime_of_ones_own_is_announced_to_that_user_alone(
     assert (await conversations.one(pool, bob.user, talk)).first_seq == 1
     await note_announced(pool, [talk])
     assert await unannounced(pool, limit=9) == []
-    # Nothing is deleted by it, and the next look finds the conversation again.
+    # It deletes nothing, and the next look finds the conversation again.
     for each in await uncleared(pool, limit=9):
         assert not each.wants_archive
         assert await clear(pool, each.conversation, limit=9) == 0

@@ -1,4 +1,4 @@
-"""Editing and deleting what is stored."""
+"""Editing and deleting stored messages."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def test_of_edits_at_once_one_is_done(talk: Talk) -> None:
     assert sorted(outcomes) == ["conflict"] * 7 + ["done"]
 
 
-async def test_what_is_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk: Talk) -> None:
+async def test_message_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk: Talk) -> None:
     change = await talk.delete("alice", 3, for_everyone=True)
     assert isinstance(change.message, Tombstone)
     assert sorted(change.participants) == sorted([talk.user("alice"), talk.user("bob")])
@@ -129,7 +129,7 @@ async def test_what_is_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk
         await talk.edit("alice", 3, 0, b"x")
 
 
-async def test_what_a_user_deletes_for_themselves_others_keep(talk: Talk) -> None:
+async def test_others_keep_a_message_that_a_user_deletes_for_themselves(talk: Talk) -> None:
     whole = await talk.read("alice")
     change = await talk.delete("bob", 2, for_everyone=False)
     assert (change.participants, change.is_new) == ([talk.user("bob")], True)
@@ -167,7 +167,7 @@ def actions(talk: Talk, name: str, seq: int) -> list[Callable[[], Awaitable[obje
         ("bob", 1, [NotTheSender] * 2),
     ],
 )
-async def test_what_is_not_ones_own_is_left_alone(
+async def test_refused_edit_or_deletion_changes_nothing(
     talk: Talk, name: str, seq: int, refused: list[type[Refused]]
 ) -> None:
     before = await talk.read("alice")
@@ -177,7 +177,7 @@ async def test_what_is_not_ones_own_is_left_alone(
     assert await talk.read("alice") == before
 
 
-async def test_what_was_said_before_one_joined_is_unknown(talk: Talk) -> None:
+async def test_earlier_messages_are_unknown_to_a_newcomer(talk: Talk) -> None:
     await talk.pool.fetch(
         "update participants set joined_seq = 2, since_seq = 2 where conversation_id = %s and user_id = %s",
         (uuid(talk.conversation), uuid(talk.user("bob"))),
@@ -189,7 +189,7 @@ async def test_what_was_said_before_one_joined_is_unknown(talk: Talk) -> None:
     assert change.participants == [talk.user("alice")]
 
 
-async def test_a_node_that_was_away_finds_what_was_changed_meanwhile_and_whom_it_concerns(talk: Talk) -> None:
+async def test_a_node_that_was_away_finds_changed_messages_and_the_users_they_are_for(talk: Talk) -> None:
     everybody = [talk.user(name) for name in ("alice", "bob", "carol")]
     assert await revised_since(talk.pool, everybody, ago_s=60) == []
     edited, *_ = await talk.edit("alice", 1, 0, b"x")

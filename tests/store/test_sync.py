@@ -1,4 +1,4 @@
-"""A device that keeps its messages and one cursor ends with what a fresh fetch shows."""
+"""A device that keeps its messages and one cursor ends with the same state as a fresh fetch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def say(pool: Pool, conversation: bytes, user: bytes, *contents: bytes) ->
 
 
 class Device:
-    """What a client keeps: the reference client's mailbox, and how often something was told twice."""
+    """A client's data: the reference client's mailbox, and how many pushes came twice."""
 
     def __init__(self, pool: Pool, user: bytes) -> None:
         self.pool = pool
@@ -64,7 +64,7 @@ class Device:
         return {(id_, message.seq): message for id_ in each for message in self.mailbox.messages(id_)}
 
     async def pull(self, newest: int | None = None) -> bool:
-        """One page; whether there is more."""
+        """Fetch one page; return whether there is more."""
         page = await sync(self.pool, self.user, self.cursor, newest=newest)
         for push in page.pushes:
             self.apply(push)
@@ -73,7 +73,7 @@ class Device:
         return page.more
 
     async def stay(self) -> None:
-        """Be connected for a while: what has happened was pushed, but for marks; then the cursor is moved."""
+        """Stay connected for a while: all changes but those of marks were pushed; then the cursor moves."""
         moved = cursor_of(self.user, await take_cursor_snapshot(self.pool), self.marks)
         more, cursor = True, self.cursor
         while more:
@@ -84,7 +84,7 @@ class Device:
         self.mailbox.synced(Synced(1, moved, False))
 
     async def catch_up(self) -> int:
-        """All pages; how many."""
+        """Fetch all pages; return how many."""
         pages = 1
         while await self.pull():
             pages += 1
@@ -103,7 +103,7 @@ class Device:
                 self.mailbox.take(push)
 
     async def fill_gaps(self) -> None:
-        """Read what is missing as history: where the user has come back, or only the newest came."""
+        """Read missing messages as history: if the user has come back, or only the newest messages came."""
         while gaps := self.mailbox.gaps():
             for gap in gaps:
                 page = await messages.history(
@@ -114,13 +114,13 @@ class Device:
                 self.read_as_history += len(page.messages)
 
     async def load_all(self) -> None:
-        """All that is older than what is held."""
+        """Read all messages older than those that it holds."""
         for each in self.mailbox.conversations():
             page = await messages.history(self.pool, self.user, each, limit=100_000)
             self.mailbox.apply(page.messages)
 
     async def check(self) -> None:
-        """It holds what a fresh fetch shows, of each conversation from the first message that it holds."""
+        """It holds the same as a fresh fetch, for each conversation from the first message that it holds."""
         fresh = Device(self.pool, self.user)
         await fresh.catch_up()
         await self.fill_gaps()
@@ -172,9 +172,7 @@ async def test_a_device_that_holds_nothing_gets_each_conversation_with_its_last_
     assert (again.pushes, again.more) == ([], False)
 
 
-async def test_afterwards_it_gets_what_is_new_and_nothing_else(
-    pool: Pool, alice: Credentials, bob: Credentials
-) -> None:
+async def test_afterwards_it_gets_only_changes(pool: Pool, alice: Credentials, bob: Credentials) -> None:
     here, there = await talks(pool, alice, bob, count=2)
     await say(pool, here, bob.user, b"1", b"2", b"3")
     await say(pool, there, bob.user, b"1")
@@ -268,7 +266,7 @@ class World:
             await self.change_settings(user, group)
 
     async def expire(self, chance: random.Random, group: bytes, _: bytes, upto: int) -> None:
-        """The time of the first messages has come; of what lies below floors some is deleted, some of it not yet."""
+        """The lifetime of the first messages ends; some messages below floors are deleted, some not yet."""
         await age(self.pool, group, upto=chance.choice((upto, 10 * upto)))
         await move_floors(self.pool, days=50, archives=False, limit=2)
         moved = await unannounced(self.pool, limit=2)
@@ -349,17 +347,17 @@ async def test_devices_that_pull_while_others_write_miss_nothing(pool: Pool, mon
             for _ in range(4):
                 writers.start_soon(write, 60)
         done.set()
-    # One that `age` made older while somebody held its conversation, and that is there still, differs from itself.
+    # A message that `age` made older while its conversation was locked, and that still exists, differs from itself.
     await move_floors(pool, days=50, archives=False, limit=100)
     for device in devices:
         await device.catch_up()
         await device.check()
 
 
-async def test_what_began_before_the_cursor_and_was_committed_after_it_comes(
+async def test_a_transaction_from_before_the_cursor_that_commits_after_it_comes(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
-    """A sequence or a time would pass over it: it is older than what the cursor has seen."""
+    """A sequence or a time would miss it: it is older than the changes that the cursor has seen."""
     early, late = await talks(pool, alice, bob, count=2)
     device = Device(pool, alice.user)
     await device.catch_up()
@@ -390,7 +388,7 @@ def content(message: Message | Tombstone) -> bytes:
 async def test_a_cursor_never_passes_the_last_transaction_that_is_on_disk(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
-    """After a crash Postgres gives out again the numbers of those that left nothing: they must count as new."""
+    """After a crash Postgres issues the numbers of lost transactions again: their changes must count as new."""
     [here] = await talks(pool, alice, bob, count=1)
     await say(pool, here, bob.user, b"1")
     [(durable,)] = await pool.fetch("select max(added)::text from messages")
@@ -408,7 +406,7 @@ async def test_a_cursor_never_passes_the_last_transaction_that_is_on_disk(
 async def test_conversations_come_from_the_latest_message_down_and_one_that_moves_up_meanwhile_is_not_missed(
     pool: Pool, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Edits of it would be lost with its place: the cursor passes them in the end."""
+    """Its edits would be lost with its place: the cursor passes them in the end."""
     monkeypatch.setattr(sync_module, "MAX_CONVERSATIONS", 2)
     groups = await talks(pool, alice, bob, count=6)
     for group in groups:
@@ -511,10 +509,10 @@ async def test_a_cursor_of_another_user_or_history_is_foreign(pool: Pool, alice:
         await sync(pool, alice.user, cursor)
 
 
-async def test_a_cursor_that_was_moved_on_tells_the_rest_and_no_more(
+async def test_after_a_cursor_was_moved_on_sync_returns_only_the_rest(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
-    """What a connected device was pushed is not told again."""
+    """A connected device does not get pushes again."""
     [here] = await talks(pool, alice, bob, count=1)
     await say(pool, here, bob.user, b"1", b"2")
     moved = cursor_of(alice.user, await take_cursor_snapshot(pool), 0)
@@ -531,7 +529,7 @@ async def test_a_cursor_that_was_moved_on_tells_the_rest_and_no_more(
 async def test_a_cursor_that_was_moved_on_tells_of_everybodys_marks_since_the_last_sync(
     pool: Pool, alice: Credentials, bob: Credentials, whose: str, read: int, times: int
 ) -> None:
-    """They are pushed to the authors alone: a third participant, or the marker's other device, learns of them now."""
+    """They are pushed to the authors only: a third participant, or the marker's other device, learns of them now."""
     carol = await new_user(pool, "carol")
     here = await new_group(pool, alice, bob, carol)
     device = Device(pool, carol.user)
@@ -550,10 +548,10 @@ async def test_a_cursor_that_was_moved_on_tells_of_everybodys_marks_since_the_la
 
 @pytest.mark.parametrize("is_unblocked", [False, True])
 @pytest.mark.parametrize("in_a_batch", [False, True])
-async def test_a_cursor_that_was_moved_on_tells_of_what_somebody_who_is_blocked_has_written(
+async def test_a_cursor_that_was_moved_on_covers_messages_of_a_blocked_user(
     pool: Pool, alice: Credentials, bob: Credentials, in_a_batch: bool, is_unblocked: bool
 ) -> None:
-    """No device of the one who blocks is told live, so no cursor may pass it: a fresh device is shown its tombstone."""
+    """The blocker's devices are not told live, so no cursor may pass it: a fresh device is shown its tombstone."""
     here = await new_direct(pool, alice, bob)
     device = Device(pool, alice.user)
     await device.catch_up()
@@ -598,10 +596,10 @@ async def test_who_was_removed_is_told_that_and_nothing_that_was_sent_after(
     assert [content(each) for each in device.messages.values()] == [b"again"]
 
 
-async def test_who_comes_back_while_a_page_says_that_they_left_is_told_of_that(
+async def test_a_user_who_returns_while_a_page_says_that_they_left_gets_the_return_too(
     pool: Pool, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The race: a departure that was told with the version of the return made the conversation vanish for good."""
+    """The race: a departure that was sent with the version of the return made the conversation vanish for good."""
     [here] = await talks(pool, alice, bob, count=1)
     device = Device(pool, bob.user)
     await device.catch_up()
@@ -622,7 +620,7 @@ async def test_who_comes_back_while_a_page_says_that_they_left_is_told_of_that(
 
 
 async def test_of_a_group_of_many_others_marks_are_not_told(pool: Pool, alice: Credentials) -> None:
-    """One message to all would else be a change for all from each of them."""
+    """Otherwise one message to all would be a change for all from each of them."""
     others = [await new_user(pool, f"user{n}") for n in range(32)]
     here = await new_group(pool, alice, *others)
     await say(pool, here, alice.user, b"1")
@@ -648,7 +646,7 @@ async def many(pool: Pool) -> list[Credentials]:
 async def test_of_a_group_of_many_the_counts_of_the_own_last_messages_are_those_of_a_fresh_device(
     pool: Pool, alice: Credentials, many: list[Credentials], how: str, stays: bool
 ) -> None:
-    """They are pushed to whoever is connected alone; who answers has read, without a mark."""
+    """They are pushed only to connected devices; a user who answers has read, without a mark."""
     here = await new_group(pool, alice, *many)
     await say(pool, here, alice.user, b"old", *[b"x"] * COUNTED, b"new")
     device, other = Device(pool, alice.user), Device(pool, many[0].user)
@@ -681,7 +679,7 @@ async def test_of_a_group_of_many_the_counts_of_the_own_last_messages_are_those_
 async def test_of_a_group_of_many_no_profiles_are_told_and_of_a_group_of_fewer_all_are(
     pool: Pool, alice: Credentials, bob: Credentials, many: list[Credentials], stays: bool
 ) -> None:
-    """A name that has changed while nobody was told of names; and the group's becoming one in which they are told."""
+    """A name that changed while the group was too large for names; and the group's becoming small enough for them."""
     here = await new_group(pool, alice, *many)
     await say(pool, here, alice.user, b"1")
     device = Device(pool, alice.user)
@@ -689,7 +687,7 @@ async def test_of_a_group_of_many_no_profiles_are_told_and_of_a_group_of_fewer_a
 
     async def next_change() -> None:
         if stays:
-            # What is pushed live for these changes is `tests/server/test_participants.py`'s.
+            # `tests/server/test_participants.py` covers the live pushes of these changes.
             await device.catch_up()
             await device.stay()
         await device.catch_up()
@@ -709,10 +707,10 @@ async def test_of_a_group_of_many_no_profiles_are_told_and_of_a_group_of_fewer_a
 
 @pytest.mark.parametrize("shows_all", [False, True])
 @pytest.mark.parametrize("way", ["new", "added", "back"])
-async def test_who_comes_to_a_conversation_is_told_of_its_last_message_as_a_fresh_device_is(
+async def test_a_newcomer_gets_the_last_message_like_a_fresh_device(
     pool: Pool, alice: Credentials, bob: Credentials, way: str, shows_all: bool
 ) -> None:
-    """Others are read as history; what was held and has been edited or deleted since is told all the same."""
+    """Others are read as history; edits and deletions of messages that the device holds are sent all the same."""
     device = Device(pool, bob.user)
     here = await new_group(pool, alice, *([bob] if way == "back" else []))
     await participants.change_settings(pool, alice.user, here, joiners_see_all=shows_all)
@@ -740,7 +738,7 @@ async def test_who_comes_to_a_conversation_is_told_of_its_last_message_as_a_fres
     await device.check()
 
 
-async def test_a_floor_that_has_risen_is_told_and_what_lies_below_is_dropped(
+async def test_a_floor_that_has_risen_is_pushed_and_messages_below_it_are_dropped(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
@@ -757,10 +755,10 @@ async def test_a_floor_that_has_risen_is_told_and_what_lies_below_is_dropped(
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
-async def test_what_a_blocked_one_wrote_does_not_count_on_any_device(
+async def test_messages_of_a_blocked_user_do_not_count_on_any_device(
     pool: Pool, alice: Credentials, bob: Credentials, in_a_batch: bool
 ) -> None:
-    """What was there when they were blocked counts as read; what comes after is a tombstone."""
+    """Messages from before the block count as read; later ones are tombstones."""
     here = await new_direct(pool, alice, bob)
     await say(pool, here, bob.user, b"1", b"2")
     device = Device(pool, alice.user)

@@ -1,4 +1,4 @@
-"""Unread counts against a query that counts messages, whatever is sent, deleted, hidden, blocked and marked at once."""
+"""Unread counts against a query that counts messages, while users send, delete, hide, block and mark at once."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ NODES = 3
 
 @dataclass(frozen=True)
 class Op:
-    """One thing that a user does in the group (`where` 0) or in the direct conversation of users 0 and 1.
+    """One operation of a user in the group (`where` 0) or in the direct conversation of users 0 and 1.
 
-    :ivar back: how far from the last message is the one that it is done to.
+    :ivar back: how far its message is from the last one.
     """
 
     what: str
@@ -88,7 +88,7 @@ class World:
         async with trio.open_nursery() as nursery:
             for op in round_:
                 if op.what == "toggle":
-                    # Number 0 is the administrator, and stays.
+                    # User 0 is the administrator, and stays.
                     if op.user and op.user not in toggled:
                         toggled.add(op.user)
                         nursery.start_soon(self.toggle, op)
@@ -205,7 +205,7 @@ async def unread(pool: Pool, user: Credentials, talk: bytes) -> int:
     return (await conversations.one(pool, user.user, talk)).unread_count
 
 
-async def test_what_is_deleted_counts_no_longer_and_who_has_read_it_gains_nothing(
+async def test_deleted_message_no_longer_counts_and_its_readers_gain_nothing(
     pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, carol = people
@@ -221,8 +221,8 @@ async def test_what_is_deleted_counts_no_longer_and_who_has_read_it_gains_nothin
     assert (await unread(pool, bob, talk), await unread(pool, carol, talk)) == (1, 1)
 
 
-async def test_nobody_is_noticed_of_what_was_deleted(pool: Pool, people: list[Credentials]) -> None:
-    """Neither before the window ends nor after; of what is still there they are."""
+async def test_deleted_messages_lead_to_no_notice(pool: Pool, people: list[Credentials]) -> None:
+    """Neither before the window ends nor after; messages that still exist do lead to notices."""
     alice, bob, _ = people
     talk = await new_group(pool, alice, bob)
     await say(pool, talk, alice, 2)
@@ -258,7 +258,7 @@ async def test_who_joins_has_received_nothing_and_nothing_from_before_counts(
         assert (own.delivered_seq, own.read_seq) == (0, 0)
 
 
-async def test_who_comes_back_has_the_marks_from_before(pool: Pool, people: list[Credentials]) -> None:
+async def test_a_returning_participant_has_the_marks_from_before(pool: Pool, people: list[Credentials]) -> None:
     alice, bob, _ = people
     talk = await new_group(pool, alice, bob)
     await say(pool, talk, alice, 3)
@@ -276,10 +276,10 @@ FLOOR = "select moved from move_floors(50, false, 9)"
 
 
 @pytest.mark.parametrize(("first", "moves"), [(DELETE, 3), (DELETE, 2), (DELETE, 1), (FLOOR, 3), (FLOOR, 2)])
-async def test_a_mark_that_waits_for_what_changes_the_count_sees_what_it_changed(
+async def test_a_mark_that_waits_for_a_change_of_the_count_sees_the_change(
     pool: Pool, people: list[Credentials], first: str, moves: int
 ) -> None:
-    """Else the mark would leave out, or take twice, what was committed since it began to wait."""
+    """Otherwise the mark would omit, or count twice, messages that were committed while it waited."""
     alice, bob, _ = people
     talk = await new_direct(pool, alice, bob)
     await say(pool, talk, alice, 4)

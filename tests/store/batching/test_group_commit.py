@@ -15,7 +15,7 @@ from store.participant_lists import ParticipantsCache
 
 
 class Commits:
-    """A commit that takes as long as the test says, and remembers what it was given."""
+    """A commit that takes as long as the test says, and remembers its batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -43,7 +43,7 @@ def commits(nursery: trio.Nursery) -> Commits:
     return commits
 
 
-async def test_what_queues_during_a_commit_goes_out_with_the_next(commits: Commits) -> None:
+async def test_items_that_queue_during_a_commit_go_out_with_the_next(commits: Commits) -> None:
     commits.batcher.submit_nowait(1)
     await trio.testing.wait_all_tasks_blocked()
     for item in (2, 3, 4):
@@ -105,7 +105,7 @@ async def test_full_queue_refuses_and_keeps_what_it_has(commits: Commits, monkey
 
 async def test_idle_is_waited_for_through_the_last_commit(commits: Commits) -> None:
     """Drained means answered: not while the last batch is still under way."""
-    await commits.batcher.wait_idle()  # at once: nothing has been queued yet
+    await commits.batcher.wait_idle()  # returns at once: the queue is empty
     commits.batcher.submit_nowait(1)
     order: list[str] = []
 
@@ -126,7 +126,7 @@ async def test_idle_is_waited_for_through_the_last_commit(commits: Commits) -> N
 
 
 async def test_item_submitted_while_outcomes_are_settled_is_committed(nursery: trio.Nursery) -> None:
-    """Answers may lead to new items, in the same pass."""
+    """Answers may lead to new items, in the same batch."""
     batches: list[list[int]] = []
 
     async def commit(batch: list[int]) -> list[int]:
@@ -146,7 +146,7 @@ async def test_item_submitted_while_outcomes_are_settled_is_committed(nursery: t
 
 
 async def test_patient_batch_waits_for_company(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
-    """What comes within the patience of the first item goes out with it, in one commit, when it has passed."""
+    """Items that come within the patience of the first go out with it, in one commit, when it has passed."""
     committed: list[tuple[float, list[int]]] = []
     began = trio.current_time()
 
@@ -163,10 +163,10 @@ async def test_patient_batch_waits_for_company(nursery: trio.Nursery, autojump_c
     assert committed == [(pytest.approx(0.1), [0, 1, 2, 3]), (pytest.approx(0.22), [4])]
 
 
-async def test_what_comes_after_a_pause_goes_out_at_once_and_what_follows_waits_for_its_turn(
+async def test_item_after_a_pause_goes_out_at_once_and_the_next_waits_for_its_turn(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """The number of commits has a bound, which depends on how much comes; what comes alone does not wait."""
+    """The number of commits has a bound, which depends on the load; a single item does not wait."""
     committed: list[tuple[float, list[int]]] = []
     began = trio.current_time()
 
@@ -224,7 +224,7 @@ def test_list_that_is_larger_than_the_cache_is_kept_alone() -> None:
 
 
 def test_cache_against_a_plain_model() -> None:
-    """Whatever is put and got, what it returns is the last list put, and its count is that of what it holds."""
+    """After any puts and gets it returns the last list that was put, and counts the users that it holds."""
     chance = random.Random(3)
     cache, last = ParticipantsCache(max_users=40), dict[bytes, tuple[int, tuple[bytes, ...]]]()
 

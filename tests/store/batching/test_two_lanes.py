@@ -1,4 +1,4 @@
-"""The queue that is fair, and the two lanes: decisions without a database; then a conversation that is locked."""
+"""The fair queue, and the two lanes: decisions without a database; then a conversation that is locked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def queue_of(*items: Item) -> FairQueue[Item]:
 
 
 def test_sources_take_turns_and_each_keeps_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who queues a thousand waits behind itself: the one with a single item is in the first batch."""
+    """A source with a thousand items waits behind itself: a source with a single item is in the first batch."""
     monkeypatch.setattr(queue_module, "MAX_ROWS", 4)
     queue = queue_of(*[("greedy", n) for n in range(5)], ("modest", 0), ("other", 0), ("other", 1))
     batches = [queue.take(lambda _: False) for _ in range(2)]
@@ -56,7 +56,7 @@ def test_the_queue_is_bounded_in_bytes_as_well(monkeypatch: pytest.MonkeyPatch) 
 
 
 class World:
-    """Keys that are locked until the test says otherwise; who settles what, and when."""
+    """Keys that are locked until the test says otherwise; records the settled items and their times."""
 
     def __init__(self) -> None:
         self.locked: set[bytes] = set()
@@ -100,7 +100,7 @@ def world(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> Worl
     return world
 
 
-async def test_what_is_locked_makes_nobody_else_wait_and_keeps_its_order(world: World) -> None:
+async def test_locked_key_makes_no_other_wait_and_keeps_its_order(world: World) -> None:
     world.locked = {b"x"}
     world.put(("x", 1), ("y", 1))
     await trio.testing.wait_all_tasks_blocked()
@@ -118,7 +118,7 @@ async def test_what_is_locked_makes_nobody_else_wait_and_keeps_its_order(world: 
     assert world.commits[-1] == ([("x", 4)], 0), "once it is through, a key is in the fast lane again"
 
 
-async def test_what_stays_locked_is_given_up_in_time(world: World) -> None:
+async def test_item_that_stays_locked_is_given_up_in_time(world: World) -> None:
     world.locked = {b"x"}
     began = trio.current_time()
     world.put(("x", 1), ("x", 2))
@@ -128,7 +128,7 @@ async def test_what_stays_locked_is_given_up_in_time(world: World) -> None:
 
 
 async def test_keys_that_stay_locked_let_a_popular_one_through(world: World) -> None:
-    """More of them than slow commits at once: each gives its place up after a moment."""
+    """More of them than slow commits at once: each gives up its place after a moment."""
     world.locked = {b"a", b"b", b"c", b"popular"}
     world.put(("a", 1), ("b", 1), ("c", 1), ("popular", 1))
     await trio.sleep(0.1)
@@ -171,8 +171,8 @@ class Sender:
         return [outcome.seq for outcome in found if isinstance(outcome, Committed)]
 
 
-async def test_a_conversation_that_somebody_has_locked_stalls_no_other(pool: Pool, nursery: trio.Nursery) -> None:
-    """Alone in its batch, and among others; what comes for it meanwhile follows it, in order."""
+async def test_a_locked_conversation_stalls_no_other(pool: Pool, nursery: trio.Nursery) -> None:
+    """Alone in its batch, and among others; later messages of its conversation follow it, in order."""
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     held, free = await new_direct(pool, alice, bob), await new_direct(pool, alice, carol)
     sender = Sender(pool)
@@ -191,10 +191,8 @@ async def test_a_conversation_that_somebody_has_locked_stalls_no_other(pool: Poo
     assert sender.seqs(free) == [1, 2, 3]
 
 
-async def test_a_participant_row_that_somebody_has_locked_stalls_no_other_for_long(
-    pool: Pool, nursery: trio.Nursery
-) -> None:
-    """No lock that a batch can pass over: the whole batch goes on conversation by conversation."""
+async def test_a_locked_participant_row_stalls_no_other_for_long(pool: Pool, nursery: trio.Nursery) -> None:
+    """A batch cannot skip this lock: the whole batch goes on conversation by conversation."""
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     held, free = await new_direct(pool, alice, bob), await new_direct(pool, alice, carol)
     sender = Sender(pool)

@@ -1,4 +1,4 @@
-"""What is archived can be read back, all of it; what is damaged is noticed."""
+"""Everything in an archive can be read back, and damage is noticed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ MESSAGES = [
 ]
 
 
-async def test_what_history_shows_is_read_back_once_it_is_gone_from_postgres(pool: Pool, objects: Folder) -> None:
+async def test_archives_return_what_history_showed_after_it_is_gone_from_postgres(pool: Pool, objects: Folder) -> None:
     """Sent, answered, edited and deleted for real."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
@@ -140,7 +140,7 @@ async def test_archives_are_listed_by_their_ranges_and_nothing_else_is(objects: 
 
 
 async def test_longer_range_takes_the_place_of_those_within_it(objects: Folder) -> None:
-    """Somebody crashed after writing 4 to 6; then 5 was deleted for everyone: its content is nowhere any more."""
+    """A process crashed after writing 4 to 6; then 5 was deleted for everyone: its content is gone everywhere."""
     await write_archive(objects, CONVERSATION, [message(seq) for seq in range(1, 5)])
     await write_archive(objects, CONVERSATION, [message(seq) for seq in range(4, 7)])
     await write_archive(objects, CONVERSATION, [message(seq) for seq in range(6, 9)])
@@ -172,7 +172,9 @@ async def test_of_a_message_in_two_archives_the_last_state_is_read(objects: Fold
     ],
     ids=["none", "a gap", "backwards", "twice", "of another conversation", "too many"],
 )
-async def test_what_is_no_range_is_not_archived(objects: Folder, messages: list[Message | Tombstone]) -> None:
+async def test_messages_that_are_not_a_range_are_not_archived(
+    objects: Folder, messages: list[Message | Tombstone]
+) -> None:
     with pytest.raises(ValueError, match="archive"):
         await write_archive(objects, CONVERSATION, messages)
     assert await objects.list("") == []
@@ -184,7 +186,7 @@ def packed(header: dict[str, Any], records: bytes) -> bytes:
 
 @dataclass
 class Fault:
-    """A good archive, and what may become of it."""
+    """A good archive, and ways to damage it."""
 
     data: bytes
     header: dict[str, Any]
@@ -239,7 +241,7 @@ async def test_archive_that_is_not_there_is_missing(objects: Folder) -> None:
 async def test_archive_that_could_not_be_written_is_no_success(
     objects: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what is within it stays: nothing has taken its place."""
+    """Archives within it stay: no other object has their messages."""
     await write_archive(objects, CONVERSATION, [message(1), message(2)])
 
     async def fail(key: str, data: bytes, content_type: str) -> None:
@@ -260,7 +262,7 @@ async def test_command_prints_the_archives_of_a_conversation(
     assert json.loads(capsys.readouterr().out) == {"key": key, "first": 7, "last": 10, "size_bytes": size_bytes}
 
 
-async def test_command_prints_what_is_archived_as_lines_of_json(objects: Folder, tmp_path: Path) -> None:
+async def test_command_prints_archives_as_lines_of_json(objects: Folder, tmp_path: Path) -> None:
     conversation = str(UUID(bytes=CONVERSATION))
     await write_archive(objects, CONVERSATION, MESSAGES)
     read = await trio.run_process(
@@ -297,7 +299,7 @@ async def test_command_prints_what_is_archived_as_lines_of_json(objects: Folder,
         (str(UUID(int=1)), "", "OBJECT_STORE_URL is not set: there are no archives"),
     ],
 )
-def test_command_says_in_a_sentence_what_is_missing(
+def test_command_says_its_fault_in_a_sentence(
     conversation: str, url: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["store", "archive", "read", conversation])

@@ -1,4 +1,4 @@
-"""An object store does what it says, be it a folder or a service; the tests here that take `objects` run for both."""
+"""The calls of an object store; tests that take `objects` run for a folder and for a service."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def s3_url() -> Iterator[str]:
 
 @pytest.fixture(params=["a folder", "a service"])
 async def objects(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Objects, None]:
-    """Empty, of either kind."""
+    """An empty object store of either kind."""
     is_folder = request.param == "a folder"
     url = (tmp_path / "some objects").as_uri() if is_folder else request.getfixturevalue("s3_url")
     async with open_objects(url) as objects:
@@ -59,7 +59,7 @@ async def service(url: str) -> AsyncGenerator[S3, None]:
         yield objects
 
 
-async def test_what_was_put_is_got_byte_for_byte(objects: Objects) -> None:
+async def test_object_is_read_back_byte_for_byte(objects: Objects) -> None:
     everything = bytes(range(256)) * 5000
     await objects.put("attachments/one", everything, "application/octet-stream")
     await objects.put("attachments/empty", b"", "text/plain")
@@ -74,8 +74,8 @@ async def test_putting_again_takes_the_place_of_what_was_there(objects: Objects)
     assert [entry.size_bytes for entry in await objects.list("")] == [6]
 
 
-async def test_of_two_who_put_at_once_one_is_there_whole(objects: Objects) -> None:
-    """A service may turn some of them away for the moment, as moto does: they come again."""
+async def test_of_two_puts_at_once_one_is_there_whole(objects: Objects) -> None:
+    """A service may refuse some of them for a moment, as moto does: they are sent again."""
     contents = [bytes([n]) * 300_000 for n in range(4)]
 
     async def put(content: bytes) -> None:
@@ -93,7 +93,7 @@ async def test_of_two_who_put_at_once_one_is_there_whole(objects: Objects) -> No
     assert len(await objects.list("")) == 1
 
 
-async def test_what_is_not_there_is_missing_by_its_key(objects: Objects) -> None:
+async def test_missing_object_is_named_by_its_key(objects: Objects) -> None:
     await objects.put("a/b", b"x", "text/plain")
     for key in ("a/c", "c", "a/b/c", "a"):
         with pytest.raises(ObjectMissing, match=f"no object {key}$"):
@@ -160,7 +160,7 @@ NO_KEYS = [
 ]
 
 
-async def test_what_is_no_key_is_refused_before_anything_is_done(objects: Objects, tmp_path: Path) -> None:
+async def test_invalid_key_is_refused_before_anything_is_done(objects: Objects, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("outside")
     await objects.put("good", b"x", "text/plain")
     for key in NO_KEYS:
@@ -183,19 +183,19 @@ async def test_prefix_of_no_key_is_refused(objects: Objects) -> None:
 async def test_folder_that_does_not_answer_is_unavailable_in_time(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe that nobody writes to stands for a disk that hangs."""
+    """A pipe without a writer stands for a disk that hangs."""
     monkeypatch.setattr(folder_module, "TIMEOUT_S", 0.1)
     pipe = tmp_path / "stuck"
     os.mkfifo(pipe)
     with pytest.raises(Unavailable, match=r"no answer within 0\.1 s"):
         await folder.get("stuck")
-    os.close(os.open(pipe, os.O_WRONLY))  # lets the thread go
+    os.close(os.open(pipe, os.O_WRONLY))  # ends the thread
 
 
 async def test_file_is_on_the_disk_before_it_has_its_name(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And so are the names of the folders that lead to it: each is waited for."""
+    """The names of the folders that lead to it are durable, too: each is synced."""
     done: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
@@ -215,7 +215,7 @@ async def test_file_is_on_the_disk_before_it_has_its_name(
     assert rest == ["sync .", "sync a", "rename to a/b/c", "sync a/b"]
 
 
-async def test_failed_put_leaves_what_was_there_and_nothing_else(
+async def test_failed_put_leaves_the_former_object_and_no_other_file(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await folder.put("a", b"before", "text/plain")
@@ -230,7 +230,7 @@ async def test_failed_put_leaves_what_was_there_and_nothing_else(
     assert list((tmp_path / ".new").iterdir()) == []
 
 
-async def test_what_a_crash_left_half_written_is_no_object_and_goes_after_a_day(tmp_path: Path) -> None:
+async def test_half_written_file_is_not_an_object_and_is_removed_after_a_day(tmp_path: Path) -> None:
     old, young = tmp_path / ".new" / "old", tmp_path / ".new" / "young"
     old.parent.mkdir()
     old.write_bytes(b"half")
@@ -249,7 +249,7 @@ async def test_folder_that_cannot_be_made_is_the_operators_to_look_at(tmp_path: 
             pass
 
 
-async def test_key_below_another_is_none_in_a_folder(folder: Folder) -> None:
+async def test_key_below_another_key_is_refused_in_a_folder(folder: Folder) -> None:
     await folder.put("a", b"x", "text/plain")
     with pytest.raises(BadKey):
         await folder.put("a/b", b"x", "text/plain")
@@ -286,7 +286,7 @@ async def test_service_that_does_not_answer_is_unavailable_in_time(monkeypatch: 
 
 @asynccontextmanager
 async def answering(status: str, body: bytes = b"") -> AsyncGenerator[S3, None]:
-    """A service that says the same to whatever it is asked."""
+    """A service that gives every request the same answer."""
 
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some()
@@ -314,13 +314,13 @@ async def test_service_that_refuses_is_the_operators_to_look_at(status: str) -> 
 
 
 @pytest.mark.parametrize("body", [b"", b"not XML", b"<L><Contents><Key>a</Key></Contents></L>"])
-async def test_list_that_is_none_is_not_taken_for_an_empty_one(body: bytes) -> None:
+async def test_invalid_list_is_not_taken_for_an_empty_one(body: bytes) -> None:
     async with answering("200 OK", body) as objects:
         with pytest.raises(ObjectStoreRefused, match="its list cannot be read"):
             await objects.list("")
 
 
-async def test_secret_that_is_wrong_is_refused_and_told_to_nobody(s3_url: str) -> None:
+async def test_wrong_secret_is_refused_and_not_shown(s3_url: str) -> None:
     """The server checks signatures: with the right one all the tests above pass."""
     bucket = parse_objects_url(s3_url)
     assert isinstance(bucket, Bucket)

@@ -71,7 +71,7 @@ async def test_cancelled_query_is_stopped_in_postgres_and_the_connection_stays_u
 
 
 async def test_query_cancelled_while_it_is_parsed_leaves_the_connection_usable(pool: Pool) -> None:
-    """The Parse waits for a table's lock; the driver's generator has the Execute still to come."""
+    """The Parse waits for a table's lock; the driver's generator still has to send the Execute."""
     await pool.fetch("create table locked (n int)")
     async with connected(pool.url) as locker, connected(pool.url) as connection:
         await locker.query("begin")
@@ -87,7 +87,7 @@ async def test_query_cancelled_while_it_is_parsed_leaves_the_connection_usable(p
 async def test_cancelled_at_each_wait_of_a_query_the_connection_is_usable_or_closed(
     pool: Pool, cancel_at_wait: Callable[[int], trio.CancelScope]
 ) -> None:
-    """Parse, Execute, and each part of a result of 20 MB; whatever comes next gets its own answer, not this one's."""
+    """Parse, Execute, and each part of a result of 20 MB; the next query gets its own answer, not this one's."""
     big = "select repeat('x', 1000), n from generate_series(1, 20000) n"
     number, caught = 0, True
     while caught:
@@ -105,12 +105,12 @@ async def test_cancelled_at_each_wait_of_a_query_the_connection_is_usable_or_clo
 async def test_cancelled_while_big_parameters_are_sent_the_connection_is_usable_or_closed(
     pool: Pool, cancel_at_wait: Callable[[int], trio.CancelScope]
 ) -> None:
-    """Until all is sent the driver waits for reading and writing at once, in two tasks that both are cancelled."""
+    """Until all is sent the driver waits for reading and writing at once, in two tasks that are both cancelled."""
     sql = "select length(%s::bytea)"
     for number in range(1, 6):
         async with connected(pool.url) as connection:
-            await connection.query(sql, (b"",))  # prepared by now, so that the first wait is for the parameters
-            # Left to itself the kernel's buffer grows until a loaded machine takes everything in a few waits.
+            await connection.query(sql, (b"",))  # prepares it, so that the first wait is for the parameters
+            # By default the kernel's buffer grows until a loaded machine takes everything in a few waits.
             with socket.socket(fileno=os.dup(connection.pgconn.socket)) as same:
                 same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
             with cancel_at_wait(number) as scope:
@@ -124,7 +124,7 @@ async def test_cancelled_while_big_parameters_are_sent_the_connection_is_usable_
 async def test_statement_cancelled_at_each_wait_works_again_on_the_same_connection(
     pool: Pool, cancel_at_wait: Callable[[int], trio.CancelScope]
 ) -> None:
-    """Cancelled while it is prepared, Postgres may have prepared it all the same: it must not be in its own way."""
+    """If preparing is cancelled, Postgres may have prepared the statement all the same: the next attempt must work."""
     number, caught = 0, True
     while caught:
         number += 1
@@ -154,7 +154,7 @@ async def test_statement_cancelled_while_it_waits_for_a_lock_leaves_the_connecti
             assert await connection.run(statement, {}) == [], turn
 
 
-async def test_plans_are_made_anew_without_an_effect_that_can_be_seen(pool: Pool) -> None:
+async def test_replacing_plans_has_no_visible_effect(pool: Pool) -> None:
     """At doublings of a connection's queries; in a transaction, and in one that has failed, too."""
     async with connected(pool.url) as connection:
         for n in range(70):
@@ -223,13 +223,13 @@ async def test_refused_login_is_unavailable_without_the_password(pool: Pool) -> 
 
 
 async def test_hosts_that_are_not_as_asked_for_are_passed_over(pool: Pool) -> None:
-    """`target_session_attrs` is asked of each host: a primary is no standby."""
+    """`target_session_attrs` is asked of each host: a primary is not a standby."""
     with pytest.raises(Unavailable, match="standby"):
         await connect(f"{pool.url}?target_session_attrs=standby")
 
 
 async def test_server_that_takes_no_writes_is_passed_over(pool: Pool) -> None:
-    """Without being asked for: every process writes, and after a fail-over the first host may be a standby."""
+    """By default: every process writes, and after a fail-over the first host may be a standby."""
     address, database = pool.url.removeprefix("postgresql://postgres@").split("/")
     async with connected(pool.url) as connection:
         await connection.query(f"alter database {database} set default_transaction_read_only = on")
@@ -241,7 +241,7 @@ async def test_server_that_takes_no_writes_is_passed_over(pool: Pool) -> None:
 
 @pytest.mark.parametrize("way", ["query", "run"])
 async def test_write_on_a_server_that_takes_none_any_more_is_unavailable_and_closes(pool: Pool, way: str) -> None:
-    """Retryable, by way of a new connection; any other error of a statement leaves the connection open."""
+    """Retryable, on a new connection; any other error of a statement leaves the connection open."""
     await pool.fetch("create table kept (n bigint)")
     insert = Statement("insert into kept values (%(n)s) returning n", {"n": BIGINT}, [BIGINT])
     async with connected(pool.url) as connection:
@@ -272,7 +272,7 @@ async def test_ids_come_back_as_the_16_bytes_that_went_in(pool: Pool) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_columns_arrive_in_postgres_as_they_are(pool: Pool, column: Any, type_name: str) -> None:
-    """Each with its values, with NULLs among them, with nothing but NULLs, and empty."""
+    """Each with its values, with NULLs among them, with only NULLs, and empty."""
     kind = type(column)
     for values in (list(column.values), [None, *column.values, None], [None], [None] * 3, []):
         [(named, count, nulls, back)] = await pool.fetch(
@@ -294,7 +294,7 @@ async def test_a_column_of_a_thousand_values_keeps_their_order(pool: Pool) -> No
 
 
 async def test_text_that_postgres_cannot_hold_is_its_error_and_harms_nothing(pool: Pool) -> None:
-    """NUL is refused by Postgres, a lone surrogate by the encoder; callers see a `BadValue` both times."""
+    """Postgres refuses NUL, and the encoder refuses a lone surrogate; callers see a `BadValue` both times."""
     for bad in ("a\0b", "\ud800"):
         with pytest.raises(BadValue):
             await pool.fetch("select %s", (texts(["good", bad]),))
@@ -357,7 +357,7 @@ async def test_lost_connection_is_unavailable_and_closed(pool: Pool, way: str, p
 
 @pytest.mark.parametrize("limit", ["transaction_timeout", "idle_in_transaction_session_timeout", "statement_timeout"])
 async def test_time_that_postgres_sets_is_over_as_if_it_could_not_be_reached(pool: Pool, limit: str) -> None:
-    """By its name such an end of a session is a fault of ours; it is none, and another attempt may succeed."""
+    """The error's name blames the statement, but another attempt may succeed: it is `Unavailable`."""
 
     async def ask_until_refused(connection: driver.PostgresConnection) -> None:
         await connection.query("begin")
@@ -420,7 +420,7 @@ REFUSED: dict[str, tuple[type[StoreError], str, str]] = {
 
 @pytest.mark.parametrize("text", REFUSED)
 async def test_every_way_to_run_a_statement_raises_errors_of_the_store_alone(pool: Pool, text: str) -> None:
-    """They tell what may be tried again and what may not, and the driver's own error is their cause."""
+    """They say whether a retry may help, and the driver's own error is their cause."""
     await pool.fetch("create table taken as select 1 as n")
     await pool.fetch("alter table taken add constraint taken_key unique (n)")
     await pool.fetch("alter table taken add constraint taken_positive check (n > 0), alter n set not null")

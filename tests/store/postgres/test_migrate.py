@@ -1,4 +1,4 @@
-"""Migrations: each file once, whoever else is at it."""
+"""Migrations: each file is applied once, even if several processes migrate at the same time."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_later_files_are_applied_later(empty_url: str, pretended: list[Mig
 async def test_file_that_fails_leaves_nothing_of_itself_and_can_be_run_again(
     empty_url: str, pretended: list[Migration]
 ) -> None:
-    """Each file and its record are one transaction; what came before stays."""
+    """Each file and its record are one transaction; the files before it stay applied."""
     pretended.append(
         Migration(3, "0003_third", "insert into steps values (3); select 1/0; insert into steps values (4)")
     )
@@ -109,7 +109,7 @@ async def test_file_that_fails_leaves_nothing_of_itself_and_can_be_run_again(
 async def test_file_that_has_to_wait_for_a_table_gives_up(
     empty_url: str, pretended: list[Migration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else everybody who wants the table would wait behind it."""
+    """Otherwise all transactions that need the table would wait behind it."""
     monkeypatch.setattr(migrate_module, "PATIENCE_S", 0.5)
     await migrate(empty_url)
     pretended.append(Migration(3, "0003_third", "alter table steps add column m int"))
@@ -130,7 +130,7 @@ async def test_unreachable_postgres_is_unavailable() -> None:
 async def test_numbered_file_that_was_changed_after_it_was_applied_is_refused(
     empty_url: str, pretended: list[Migration]
 ) -> None:
-    """Else two databases of one version would differ."""
+    """Otherwise two databases of one version would differ."""
     await migrate(empty_url)
     pretended[0] = pretended[0]._replace(text="create table steps (n bigint)")
     with pytest.raises(ChangedMigration, match=r"0001_first\.sql was changed after it was applied"):
@@ -151,7 +151,7 @@ G = "create or replace function g() returns int language sql as 'select 0'"
 async def test_functions_are_applied_again_when_one_has_changed_and_only_then(
     empty_url: str, pretended: list[Migration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where they name each other in another order, and back to an earlier text."""
+    """Even if they call each other in another order, and back to an earlier text."""
     monkeypatch.setattr(migrate_module, "functions", lambda: make_f(1))
     assert await migrate(empty_url) == ["0001_first", "0002_second", "functions"]
     assert (await call(empty_url), await migrate(empty_url)) == (1, [])
@@ -168,7 +168,7 @@ NEW = "create or replace function f(n int, m int) returns int language sql as 's
 async def test_a_call_of_the_previous_release_works_until_a_numbered_file_drops_its_signature(
     empty_url: str, pretended: list[Migration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As docs/stored-functions.md has it: an overload beside the old function, which goes one release later."""
+    """As docs/stored-functions.md describes: an overload beside the old function, which goes one release later."""
 
     async def release(*texts: str) -> list[str]:
         monkeypatch.setattr(migrate_module, "functions", lambda: Functions(";\n".join(texts)))
@@ -236,7 +236,7 @@ async def test_process_waits_for_the_functions_of_its_release(
     monkeypatch: pytest.MonkeyPatch,
     log_output: list[dict[str, Any]],
 ) -> None:
-    """But not for those, where a later release has applied its own since."""
+    """But not for those, if a later release has applied its own since."""
     monkeypatch.setattr(migrate_module, "functions", lambda: make_f(1))
     await migrate(empty_url)
     with closing(Pool(empty_url, 1)) as pool, trio.fail_after(10):
@@ -257,7 +257,7 @@ def test_each_function_has_a_file_of_its_name_and_says_its_purpose() -> None:
         assert re.findall(r"^create or replace function (\w+)\(", text, re.MULTILINE) == [file.stem]
 
 
-async def test_what_is_made_outside_a_transaction_begins_anew_after_a_failure(
+async def test_file_outside_a_transaction_starts_again_after_a_failure(
     empty_url: str, pretended: list[Migration]
 ) -> None:
     index = "drop index concurrently if exists i;\ncreate unique index concurrently i on steps (n);"

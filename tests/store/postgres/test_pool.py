@@ -1,4 +1,4 @@
-"""The pool, while Postgres is stopped, killed, full, or does not keep its word."""
+"""The pool, while Postgres is stopped, killed, full, or does not keep its promises."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def fill(pool: Pool, connections: int) -> None:
-    """So many connections, idle."""
+    """Fill the pool with this number of idle connections."""
     async with trio.open_nursery() as nursery:
         for _ in range(connections):
             nursery.start_soon(pool.fetch, "select pg_sleep(0.05)")
@@ -69,7 +69,7 @@ async def paused(postgres: Postgres) -> AsyncGenerator[None, None]:
 async def test_stuck_postgres_is_unavailable_in_time_and_the_pool_works_again_afterwards(
     fragile_postgres: Postgres, fragile_pool: Pool
 ) -> None:
-    """SIGSTOP: connections stay open, nothing answers, neither the query nor the request to cancel it."""
+    """SIGSTOP: connections stay open, and no answer comes, neither to the query nor to the request to cancel it."""
     await fill(fragile_pool, 1)
     async with paused(fragile_postgres):
         with no_longer_than(3), pytest.raises(Unavailable, match="no answer within"):
@@ -198,13 +198,13 @@ async def test_one_too_many_waiting_is_overloaded_at_once(pool: Pool, monkeypatc
 
 
 async def test_cancelled_waiters_and_users_leave_nothing_behind(pool: Pool) -> None:
-    """Waiting, connecting, querying: whatever was cancelled, no token of the pool is lost."""
+    """Waiting, connecting, querying: wherever a task is cancelled, the pool loses no token."""
     small = Pool(pool.url, 2)
     for turn in range(8):
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(small.fetch, "select pg_sleep(60)")
-            for _ in range(turn):  # to be cancelled at another point each time
+            for _ in range(turn):  # cancelled at another point each time
                 await trio.testing.wait_all_tasks_blocked(0.0005)
             nursery.cancel_scope.cancel()
     statistics = small.statistics()
@@ -283,7 +283,7 @@ async def test_commit_whose_wait_for_the_standby_was_cancelled_is_no_success(
 
         nursery.start_soon(insert)
         await wait_until(cancelled, "the commit waits for its standby")
-    # That commit alone was unconfirmed: the connection is as good as before.
+    # Only that commit was unconfirmed: the connection is as good as before.
     assert await standby_awaited.fetch("select n from kept") == [(1,)]
     assert standby_awaited.statistics().connects == 1
 
@@ -291,7 +291,7 @@ async def test_commit_whose_wait_for_the_standby_was_cancelled_is_no_success(
 async def test_own_deadline_during_the_wait_for_the_standby_is_unavailable(
     standby_awaited: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Our own request to cancel ends the wait, too: the rows that come then are no success."""
+    """Our own request to cancel ends the wait, too: the rows that come then do not mean success."""
     monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.2)
     with pytest.raises(Unavailable):
         await standby_awaited.fetch("insert into kept values (1) returning n")
@@ -303,7 +303,7 @@ WRITE, READ = "insert into unconfirmed values (1)", "select 1"
 
 @pytest.fixture
 async def outcomes(fragile_pool: Pool) -> list[UnknownOutcome]:
-    """What was noted of `fragile_pool`, which has one idle connection and a table."""
+    """The unknown outcomes that `fragile_pool` noted; it has one idle connection and a table."""
     await fragile_pool.fetch("create table if not exists unconfirmed (n int check (n < 5))")
     noted: list[UnknownOutcome] = []
     fragile_pool.on_unknown_outcome = noted.append
@@ -395,10 +395,10 @@ async def test_as_long_as_it_cannot_be_said_which_processes_have_ended_that_is_u
 
 @pytest.mark.parametrize("when", ["under way", "asked later"])
 @pytest.mark.parametrize("way", ["fetch", "read", "connect", "wait"])
-async def test_when_the_process_is_to_end_nobody_waits_for_a_stuck_postgres_though_they_cannot_be_cancelled(
+async def test_no_shielded_task_waits_for_a_stuck_postgres_when_the_process_ends(
     fragile_postgres: Postgres, fragile_pool: Pool, way: str, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that writes, or a read on behalf of others: shielded, each for as long as a query may take."""
+    """A request that writes, or a read for other tasks: shielded for as long as a query may take."""
     monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.2)
     read = Statement("select 1::bigint", {}, [BIGINT])
     await fill(fragile_pool, 0 if way == "connect" else 1)

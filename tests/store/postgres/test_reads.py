@@ -1,4 +1,5 @@
-"""Reads that queue up share a round trip; each has its own rows or error, and who is cancelled undoes nobody else's."""
+"""Reads that queue up share a round trip; each gets its own rows or error, and cancelling one leaves the others
+alone."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ TEXT_OF = Statement("select %(text)s || ''", {"text": TEXT}, (TEXT,))
 
 
 class Trips:
-    """Round trips that take as long as the test says, and what was read in each."""
+    """Round trips that take as long as the test says, and the reads in each."""
 
     def __init__(self, most: int) -> None:
         self.trips: list[int] = []
@@ -54,7 +55,7 @@ class Trips:
             self.found.append(n)
 
 
-async def test_what_queues_while_connections_are_busy_goes_in_one_round_trip(nursery: trio.Nursery) -> None:
+async def test_reads_that_queue_while_connections_are_busy_share_a_round_trip(nursery: trio.Nursery) -> None:
     trips = Trips(2)
     for n in range(7):
         nursery.start_soon(trips.fetch, n)
@@ -83,7 +84,7 @@ async def test_a_round_trip_is_bounded(nursery: trio.Nursery, monkeypatch: pytes
 
 
 async def test_who_is_cancelled_undoes_nobody_elses_read(nursery: trio.Nursery) -> None:
-    """The one who reads for others, one who waits, and one who was about to read for the others."""
+    """The task that reads for others, a task that waits, and a task that was about to read for the others."""
     trips = Trips(1)
     scopes = [trio.CancelScope() for _ in range(5)]
 
@@ -138,7 +139,7 @@ async def test_when_none_can_be_read_all_that_wait_are_told(nursery: trio.Nurser
 
 
 async def test_each_has_its_own_rows_on_a_real_connection(database_url: str) -> None:
-    """Many at once over two connections, in few round trips; what fails fails alone."""
+    """Many at once over two connections, in few round trips; a failing read fails alone."""
     pool = Pool(database_url, 3)
     found: dict[int, Any] = {}
 
@@ -178,7 +179,7 @@ async def test_a_text_that_cannot_be_written_fails_alone(pool: Pool) -> None:
 async def test_a_lost_connection_fails_those_it_carried_and_the_next_is_served(database_url: str, pool: Pool) -> None:
     own = Pool(f"{database_url}?application_name=victim", 2)
     await pool.fetch("create table gate as select 1")
-    # With a connection at hand the first read goes alone, and the others wait for it.
+    # With an idle connection the first read goes alone, and the others wait for it.
     await own.read(ECHO, {"n": 0})
     outcomes: list[Any] = []
 

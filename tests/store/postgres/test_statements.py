@@ -1,4 +1,4 @@
-"""Which of our statements write: told from their text, and compared with what Postgres says."""
+"""Which of our statements write: read from their text, and compared with Postgres' answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_which_statements_write(text: str, is_write: bool) -> None:
 
 
 async def test_none_of_our_statements_that_may_write_is_taken_for_a_read(pool: Pool) -> None:
-    """Postgres lets no function that is stable or immutable write, and plans what changes rows as such."""
+    """Postgres lets no stable or immutable function write, and its plans show which statements change rows."""
     rows = await pool.fetch(
         "select p.proname from pg_proc p where p.pronamespace = 'public'::regnamespace and p.provolatile = 'v'"
     )

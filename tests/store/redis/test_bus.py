@@ -1,4 +1,4 @@
-"""Streams between nodes, and the directory of who is where: all of it may vanish, none of it may grow."""
+"""Streams between nodes, and the directory of users: all of it may vanish, none of it may grow without bound."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def end_lease(redis: Redis, node: bytes) -> None:
 
 
 class Reader:
-    """Follows an inbox and keeps what it was handed."""
+    """Follows an inbox and keeps the entries."""
 
     def __init__(self, inbox: Inbox) -> None:
         self.inbox = inbox
@@ -110,18 +110,18 @@ async def test_lease_ends_by_itself(redis: Redis, monkeypatch: pytest.MonkeyPatc
     await wait_until(removed, "the silent node is removed")
 
 
-async def test_dead_node_is_dropped_from_an_entry_by_whoever_enters_next(redis: Redis) -> None:
+async def test_dead_node_is_dropped_from_an_entry_by_the_next_node_that_enters(redis: Redis) -> None:
     inboxes = {node: await opened(redis, node) for node in (A, B)}
     await enter(redis, B, [U, V])
     await end_lease(redis, B)
     await beat(redis, A, inboxes[A].position)
-    assert await locate(redis, [U]) == [(B,)]  # stale until then; what is written to it vanishes
+    assert await locate(redis, [U]) == [(B,)]  # stale until then; writes to that node vanish
     await enter(redis, A, [U])
     assert await locate(redis, [U, V]) == [(A,), (B,)]
 
 
 async def test_node_that_beats_again_after_its_lease_keeps_its_stream(redis: Redis) -> None:
-    """It was frozen, and nobody else noticed: nothing was lost, so it need not catch up."""
+    """It was frozen, and no other node noticed: nothing was lost, so it need not catch up."""
     inbox = await opened(redis, A)
     await end_lease(redis, A)
     found = await beat(redis, A, inbox.position)
@@ -146,8 +146,8 @@ async def test_flushall_is_noticed_by_the_next_beat(redis: Redis) -> None:
     assert (await beat(redis, A, inbox.position)).first == inbox.position
 
 
-async def test_flushall_is_noticed_though_somebody_has_written_since(redis: Redis) -> None:
-    """Nobody but the owner makes a stream, so a flushed one does not come back by a write."""
+async def test_flushall_is_noticed_although_another_node_has_written_since(redis: Redis) -> None:
+    """Only its owner creates a stream, so a write does not bring back a flushed one."""
     inbox = await opened(redis, A)
     await redis.call("FLUSHALL")
     assert await publish(redis, [(A, b"lost")]) == []
@@ -165,7 +165,7 @@ async def test_publishing_to_a_node_that_is_gone_leaves_nothing_behind(redis: Re
 
 
 async def test_publishing_nothing_is_nothing(redis: Redis) -> None:
-    """A node that knows no other has nobody to tell what it missed."""
+    """A node that knows no others has to tell none of them about missed pushes."""
     assert await publish(redis, []) == []
 
 
@@ -194,7 +194,7 @@ async def test_following_goes_on_where_it_was_broken_off(redis: Redis) -> None:
 async def test_follower_that_is_blocked_while_redis_is_flushed_reads_on_in_the_new_stream(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its read waits for entries after a position that the new stream may never reach: it must be asked again."""
+    """Its read waits for entries after a position that the new stream may never reach: it must ask again."""
     monkeypatch.setattr(bus, "BLOCK_MS", 100)
     inbox = await opened(redis, A)
     reader = Reader(inbox)

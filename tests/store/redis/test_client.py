@@ -1,4 +1,4 @@
-"""One pipelined Redis connection for all tasks: each gets its own reply, or hears that there is none."""
+"""One pipelined Redis connection for all tasks: each gets its own reply, or an error if there is none."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_each_of_many_tasks_gets_its_own_reply(redis: Redis) -> None:
 
 
 async def test_reply_of_a_cancelled_call_is_dropped_and_the_next_ones_are_right(redis: Redis) -> None:
-    """Commands in flight are cancelled at every moment of their lives; who stays gets what it asked for."""
+    """Commands in flight are cancelled at every moment of their lives; the other tasks get their own replies."""
     chance = random.Random(5)
 
     async def talk(number: int) -> None:
@@ -155,11 +155,11 @@ def test_the_code_of_an_error_is_the_first_word_of_the_reply(text: str, code: st
 
 
 async def test_pipeline_of_nothing_is_nothing(redis: Redis) -> None:
-    """A node that knows no other node has nothing to tell them, and must not fall over it."""
+    """A node that knows no others publishes nothing, which must not be an error."""
     assert await redis.pipeline([]) == []
 
 
-async def test_argument_that_cannot_be_packed_harms_nobody_else(redis: Redis) -> None:
+async def test_argument_that_cannot_be_packed_fails_its_own_caller_only(redis: Redis) -> None:
     async def succeed() -> None:
         assert await redis.call("ECHO", "x") == b"x"
 
@@ -187,7 +187,7 @@ async def test_blocking_command_does_not_hold_up_the_others(redis: Redis) -> Non
 
 
 async def test_cancelled_blocking_connection_is_closed(redis: Redis) -> None:
-    """Else Redis would go on blocking for somebody who has gone."""
+    """Otherwise Redis would go on blocking for a client that has gone."""
     async with trio.open_nursery() as nursery:
 
         async def follow() -> None:
@@ -251,7 +251,7 @@ async def test_lost_connection_is_unavailable_for_all_in_flight_and_is_opened_ag
 
 
 async def test_reconnecting_backs_off(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Doubling to a bound, with jitter, so that all processes do not come back in step."""
+    """Doubling up to a bound, with jitter, so that processes do not reconnect in step."""
     attempts: list[float] = []
 
     async def refuse(servers: Servers, address: Address) -> Any:
@@ -268,7 +268,7 @@ async def test_reconnecting_backs_off(autojump_clock: trio.testing.MockClock, mo
 
 
 async def test_paused_redis_is_no_answer_in_time(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel still accepts what is written; only the deadline finds it out."""
+    """The kernel still accepts the data; only the deadline shows that the connection is dead."""
     monkeypatch.setattr(redis_module, "COMMAND_TIMEOUT_S", 0.2)
     async with running(own_redis.url) as redis:
         async with paused(own_redis):
@@ -365,7 +365,7 @@ async def fake_redis(answer: Callable[[trio.SocketStream], Awaitable[None]]) -> 
 async def test_server_that_is_no_good_redis_is_tried_again_and_harms_nothing(
     monkeypatch: pytest.MonkeyPatch, bytes_sent: bytes
 ) -> None:
-    """Bytes that are no reply, a reply too many, an error instead of a greeting: a lost connection, no crash."""
+    """Invalid bytes, a reply too many, an error instead of a greeting: a lost connection, not a crash."""
     monkeypatch.setattr(redis_module, "MAX_BACKOFF_S", 0.01)
     accepted = 0
 
@@ -386,7 +386,7 @@ async def test_server_that_is_no_good_redis_is_tried_again_and_harms_nothing(
 async def test_server_that_lets_go_at_once_is_not_asked_in_a_tight_loop(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It greets, then closes: the connection is there each time, so connecting alone never backs off."""
+    """It greets, then closes: connecting succeeds each time, so connecting alone never backs off."""
     times: list[float] = []
 
     async def answer(stream: trio.abc.Stream) -> None:
@@ -489,7 +489,7 @@ async def test_client_that_does_not_run_or_no_longer_does_waits_for_nothing(
     assert trio.current_time() == began
 
 
-async def test_end_of_run_is_unavailable_for_whoever_waits(own_redis: RedisServer) -> None:
+async def test_commands_that_wait_when_run_ends_are_unavailable(own_redis: RedisServer) -> None:
     redis = Redis(own_redis.url)
     async with trio.open_nursery() as outer:
 

@@ -1,4 +1,4 @@
-"""The way to Redis: passwords, TLS, and the master that real sentinels name, through fail-overs."""
+"""Connecting to Redis: passwords, TLS, and the master that real sentinels name, through fail-overs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.tls import Authority, open_tls
 from tests.waiting import DEADLINE_S, wait_until
 
 FAIL_OVER_S = 20.0
-"""A sentinel takes 2 s to see that the master is gone, and up to 2 s to promote the replica."""
+"""A sentinel takes 2 s to notice that the master is gone, and up to 2 s to promote the replica."""
 
 
 async def refusal(url: str) -> str:
-    """Why there is no connection by this URL."""
+    """The reason why a client cannot connect by this URL."""
     servers = Servers(parse_redis_url(url))
     with pytest.raises((Unavailable, RedisError)) as caught:
         await servers.open(await servers.find())
@@ -39,7 +39,7 @@ async def refusal(url: str) -> str:
 
 
 async def use_streams(redis: Redis) -> None:
-    """All that the job queue asks of Redis."""
+    """Every kind of command that the job queue sends to Redis."""
     task, limits = "digest", {"digest": TaskLimits(5, 10, 1.0)}
     stream = JobStream(task, 1)
     await consumer_group.make_groups(redis, streams.streams_of([task]))
@@ -63,7 +63,7 @@ async def use_streams(redis: Redis) -> None:
 
 
 async def test_user_who_may_do_no_more_than_needed_is_enough(own_redis: RedisServer) -> None:
-    """The rights that README.md names: of our keys, and without what is dangerous, but for ROLE."""
+    """The rights that README.md names: for our keys, and without dangerous commands except ROLE."""
     address = own_redis.url.removeprefix("redis://")
     async with running(own_redis.url) as admin:
         rights = ("resetchannels", "~alo:*", "+@all", "-@dangerous", "-@admin", "+role")
@@ -175,7 +175,7 @@ async def test_server_that_asks_for_a_certificate_gets_ours(authority: Authority
 
 
 async def test_server_without_tls_is_named(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes what it gets for the beginning of a command, and waits for its end."""
+    """It takes the bytes for the beginning of a command, and waits for its end."""
     monkeypatch.setattr(servers_module, "CONNECT_TIMEOUT_S", 0.2)
     address = redis_url.removeprefix("redis://").removesuffix("/0")
     assert await refusal(f"rediss://{address}") == f"Redis at {address}: no answer within 0.2 s"
@@ -184,7 +184,7 @@ async def test_server_without_tls_is_named(redis_url: str, monkeypatch: pytest.M
 async def test_certificate_that_goes_missing_is_said_and_tried_again(
     authority: Authority, server_port: int, tmp_path: Path, log_output: list[dict[str, Any]]
 ) -> None:
-    """Files are read for each connection, as they are replaced while a process runs."""
+    """Files are read for each connection, since operators replace them while a process runs."""
     file = tmp_path / "ca.pem"
 
     async def said() -> bool:
@@ -201,7 +201,7 @@ async def test_certificate_that_goes_missing_is_said_and_tried_again(
 
 
 async def test_demoted_server_is_left_with_the_first_write(own_redis: RedisServer) -> None:
-    """It closes nothing by itself; scripts put READONLY elsewhere in their error than commands do."""
+    """It closes no connections; and scripts put READONLY elsewhere in their error than commands do."""
     writes = [
         ("SET", "a", "b"),
         ("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, "a"),
@@ -238,7 +238,7 @@ async def test_write_refused_on_a_blocking_connection_ends_the_shared_one_too(ow
 
 
 async def test_blocking_connection_ends_with_the_shared_one(redis_url: str) -> None:
-    """It may lead to a server that all others have left."""
+    """Otherwise it might lead to a server that all other connections have left."""
     async with running(redis_url) as redis, running(redis_url) as admin:
         async with redis.blocking() as call:
             await admin.call("CLIENT", "KILL", "ID", await redis.call("CLIENT", "ID"))
@@ -278,7 +278,7 @@ async def test_killed_master_is_followed_by_the_replica(watched: Watched, log_ou
             await wait_until(lambda: moved(redis), "the connection is back", timeout_s=FAIL_OVER_S)
             await redis.call("RPUSH", "queue", "after")
             await wait_until(lambda: seen(words, [b"before", b"after"]), "the follower follows again")
-        # The former master is back, and for a while takes writes: nobody goes there.
+        # The former master is back, and takes writes for a while: clients must not go there.
         await trio.to_thread.run_sync(watched.first.start)
         async with running(watched.second.url) as there:
             connects = redis.connects
@@ -318,7 +318,7 @@ async def test_master_that_is_replaced_while_well_is_left_before_it_says_so(watc
 async def test_sentinels_are_asked_in_turn_and_the_one_that_answers_first_the_next_time(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One has gone, one is silent, one knows another service; the last one knows."""
+    """One is gone, one is silent, one knows another service; the last one names the master."""
     monkeypatch.setattr(servers_module, "SENTINEL_TIMEOUT_S", 0.2)
     async with silent_server() as silent:
         good = f"127.0.0.1:{watched.sentinel.port}"
@@ -339,7 +339,7 @@ async def test_sentinels_are_asked_in_turn_and_the_one_that_answers_first_the_ne
     "bytes_sent",
     [b"+OK\r\n", b":1\r\n", b"*0\r\n", b"*2\r\n$1\r\nh\r\n$1\r\nx\r\n", b"HTTP/1.1 400\r\n", b"-ERR no\r\n", b""],
 )
-async def test_sentinel_that_is_none_is_passed_over(bytes_sent: bytes) -> None:
+async def test_server_that_is_not_a_sentinel_is_skipped(bytes_sent: bytes) -> None:
     async def answer(stream: trio.SocketStream) -> None:
         await stream.receive_some()
         await stream.send_all(bytes_sent)
@@ -382,7 +382,7 @@ async def test_server_that_is_no_master_is_asked_again_until_it_is(
 
 
 async def test_passwords_of_servers_and_sentinels_are_apart(own_redis: RedisServer) -> None:
-    """A server takes the part of the sentinel: what matters is who is shown which password."""
+    """A server takes the part of the sentinel: the test checks which password goes to which of them."""
     shown: list[bytes] = []
 
     async def answer(stream: trio.SocketStream) -> None:
@@ -409,7 +409,7 @@ async def test_passwords_of_servers_and_sentinels_are_apart(own_redis: RedisServ
 
 
 async def test_tls_to_sentinels_and_servers(watched: Watched, authority: Authority, stranger: Authority) -> None:
-    """The sentinel names the server where it speaks plainly; here it is reached with TLS nevertheless."""
+    """The sentinel names the port without TLS; the client uses TLS nevertheless."""
     async with open_tls(authority.server_context("127.0.0.1"), watched.sentinel.port) as port:
         url = f"rediss+sentinel://127.0.0.1:{port}/{SERVICE}"
         assert "its certificate is not accepted" in await refusal(f"{url}?ssl_ca_certs={stranger.file}")

@@ -1,4 +1,4 @@
-"""What a Redis URL says, and what is said of one that cannot be used: never any part of a password."""
+"""Redis URLs, and the errors for URLs that cannot be used: they never show any part of a password."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_file_that_is_no_certificate_is_a_fault(tmp_path: Path) -> None:
     assert "certificates that cannot be used" in redis_url_fault(f"rediss://h?ssl_ca_certs={file}")
 
 
-@settings(deadline=None)  # the system's certificates may be read
+@settings(deadline=None)  # may read the system's certificates
 @given(
     st.sampled_from(["redis://:", "rediss://user:", "redis+sentinel://:", "rediss+sentinel://user:", "unix://:"]),
     st.text("/?#@:[],%&=a1 ", max_size=6),
