@@ -1,9 +1,9 @@
 """CBOR sequences (RFC 8742) to frames and back.
 
 Encoding: `encode` gives one frame's bytes; a WebSocket message is any number of them, joined.
-Decoding: `decode` turns the bytes of one WebSocket message into frames. It raises nothing but
-`RemoteProtocolError` (the bytes cannot be read) and yields `RequestError` in place of a frame that could be read
-but not served, so that one bad request does not take its neighbours with it.
+Decoding: `decode_from_client` and `decode_from_server` turn the bytes of one WebSocket message into frames. They raise
+only `RemoteProtocolError` (the bytes cannot be read). In place of a request that can be read but not served there is a
+`RequestError`, so that one bad request does not take its neighbours with it.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _DECODE_FROM_SERVER: Final[dict[int, tuple[type[Reply | Push], tuple[Field, ...]
 
 
 def encode(frame: Frame) -> bytes:
-    """One frame's bytes, in core deterministic encoding. Checks nothing: what a caller builds is of those types."""
+    """One frame's bytes, in core deterministic encoding. Checks nothing: the type checker has checked the caller."""
     return cbor2.dumps(_item(frame))
 
 
 def encode_fields(frame: Frame, fields: Sequence[str]) -> tuple[int, bytes]:
-    """How many of these fields of a frame are there, and their keys and values: what `with_fields` takes."""
+    """The number of these fields that a frame has, and their keys and values encoded: the argument of `with_fields`."""
     item = {int(Key[name.upper()]): getattr(frame, name) for name in fields if getattr(frame, name) is not None}
     return len(item), cbor2.dumps(item)[1:]
 
@@ -110,7 +110,7 @@ def decode_from_server(data: bytes) -> Iterator[Reply | Push]:
         known = _DECODE_FROM_SERVER.get(type_) if type(type_) is int else None
         if known is None:
             if type(type_) is int and type_ not in TYPES:
-                continue  # Of a later server; a push, it may be, without a request number to answer to.
+                continue  # A later server sent it; it may be a push, which has no request number.
             raise RemoteProtocolError(CloseCode.BAD_FRAME, f"{_show(type_)}, and it came from a server")
         try:
             frame = read_record(item, *known)
@@ -121,7 +121,7 @@ def decode_from_server(data: bytes) -> Iterator[Reply | Push]:
 
 def _request(item: dict[int, Any]) -> Request | RequestError:
     type_ = item.get(0)
-    # bool is an int in Python, and 1.0 == 1 finds a dict's key: only the exact type counts.
+    # bool is an int in Python, and 1.0 finds the key 1 of a dict: only the exact type counts.
     known = _DECODE_FROM_CLIENT.get(type_) if type(type_) is int else None
     if known is None:
         if type(type_) is int and type_ in TYPES:
@@ -135,9 +135,9 @@ def _request(item: dict[int, Any]) -> Request | RequestError:
 
 
 def _request_of(item: dict[int, Any]) -> int:
-    """The number to answer a frame that cannot be served with.
+    """The request number of a frame that cannot be served.
 
-    :raises RemoteProtocolError: if it has none: then nobody would know what the error is about.
+    :raises RemoteProtocolError: if it has none: then the client could not match the error with a request.
     """
     request = item.get(1)
     if type(request) is int and 0 <= request <= limits.MAX_REQUEST:
@@ -149,6 +149,6 @@ def _show(type_: Any) -> str:
     if type_ is None:
         return "type (key 0) is missing"
     if type(type_) is not int:
-        # Not what it is: to show something nested or huge would be work done for an attacker.
+        # The value is not shown: to show a nested or huge one would be work done for an attacker.
         return "type (key 0) must be an integer"
     return f"frame type {type_} ({Type(type_).name.lower()})" if type_ in TYPES else f"frame type {type_} is unknown"

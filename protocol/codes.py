@@ -1,7 +1,7 @@
-"""Error and close codes as two tables that tell the peer what to do next.
+"""Error and close codes as two tables that tell the peer its next step.
 
-`SPEC.md` prints both tables; a test compares them, so neither can drift. Close codes follow a rule that needs no
-table at run time: 4000 to 4499 mean "connect again", 4500 to 4999 mean "something has to change first".
+`SPEC.md` prints both tables; a test compares them. Close codes follow a rule that needs no table at run time: 4000 to
+4499 mean "connect again", 4500 to 4999 mean "something has to change first".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 
 class ErrorInfo(NamedTuple):
-    """What an error code means.
+    """The meaning of an error code.
 
     :ivar meaning: one sentence for the developer of a client.
     :ivar retry: whether the same request may succeed later, unchanged (with the same `temp_id`).
@@ -22,7 +22,7 @@ class ErrorInfo(NamedTuple):
 
 
 class ErrorCode(Enum):
-    """Codes of error replies. The value is what goes over the wire."""
+    """Codes of error replies. The value goes over the wire."""
 
     INVALID_FRAME = "invalid_frame"
     UNKNOWN_FRAME = "unknown_frame"
@@ -90,11 +90,11 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
 
 
 class CloseInfo(NamedTuple):
-    """What a close code means.
+    """The meaning of a close code.
 
     :ivar meaning: one sentence for the developer of a client.
     :ivar reconnect: whether connecting again with the same token and the same behaviour makes sense.
-    :ivar delay_s: the longest wait before connecting again; choose a random moment up to it.
+    :ivar delay_s: the longest wait before connecting again; choose a random time up to it.
     """
 
     meaning: str
@@ -156,7 +156,7 @@ CLOSES: Final[dict[CloseCode, CloseInfo]] = {
 def may_reconnect(code: int) -> bool:
     """Whether a client whose connection ended with this close code should connect again as it is.
 
-    Codes of the table answer for themselves; others by range. Ends without a close code (1005, 1006) and those
+    For a code of the table the table decides, for any other its range. Ends without a close code (1005, 1006) and those
     of proxies (1000, 1001, 1013, 1014) are accidents: connect again.
     """
     try:

@@ -1,4 +1,4 @@
-"""What is read from, and put into, frames that are encoded already, without decoding them."""
+"""Reading and extending encoded frames, without decoding them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from protocol.numbers import Key, Type
 
 
 def with_fields(frame: bytes, fields: tuple[int, bytes]) -> bytes:
-    """An encoded frame with more fields, of greater keys than those that it has: what is the same in many frames is
-    encoded once."""
+    """An encoded frame with more fields, whose keys are greater than those that it has: so fields that are the same in
+    many frames are encoded once."""
     count, data = fields
     return bytes((frame[0] + count,)) + frame[1:] + data
 
@@ -17,7 +17,8 @@ def with_fields(frame: bytes, fields: tuple[int, bytes]) -> bytes:
 def head_of(frame: bytes) -> tuple[bytes, int] | None:
     """Conversation and seq of an encoded `Message` or `Tombstone`, without decoding it; None for any other frame.
 
-    For frames that this process or another node made with `encode`: their first four keys are where they always are.
+    Only for frames that this process or another node made with `encode`: their first four keys are always in the same
+    place.
     """
     if frame[2:4] not in _HEADS:
         return None
@@ -32,11 +33,11 @@ def is_push(frame: bytes) -> bool:
 
 
 _HEADS: Final = (bytes((0x18, Type.MESSAGE)), bytes((0x18, Type.TOMBSTONE)))
-"""Where the value of key 0 stands in an encoded frame."""
+"""The bytes of key 0's value in an encoded frame."""
 
 
 def with_temp_id(frame: bytes, temp_id: bytes) -> bytes:
-    """An encoded `Message` that has none, with this `temp_id`; without decoding it, as `head_of`."""
+    """An encoded `Message` without `temp_id`, with this one."""
     at = 1
     while at < len(frame) and frame[at] < Key.TEMP_ID:
         at = _end_of(frame, at + 1)
@@ -44,7 +45,7 @@ def with_temp_id(frame: bytes, temp_id: bytes) -> bytes:
 
 
 def _end_of(frame: bytes, at: int) -> int:
-    """Where a number, a text or a byte string ends that begins here."""
+    """The end of the number, text or byte string that begins here."""
     kind, short = frame[at] >> 5, frame[at] & 0x1F
     width = 0 if short < 24 else 1 << short - 24
     number = int.from_bytes(frame[at + 1 : at + 1 + width]) if width else short

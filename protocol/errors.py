@@ -1,4 +1,4 @@
-"""The two ways in which a conversation of frames can go wrong: theirs, and ours."""
+"""The two kinds of errors of the protocol: the peer's, and our own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ProtocolError(Exception):
 class RemoteProtocolError(ProtocolError):
     """The peer broke the protocol so that nothing further can be read from this connection.
 
-    :ivar close_code: what to close the connection with.
+    :ivar close_code: the code to close the connection with.
     :ivar detail: one sentence for the peer's developer.
     """
 
@@ -27,10 +27,10 @@ class RequestError(ProtocolError):
     """The peer's request cannot be served, but the connection goes on: answer with an error reply.
 
     :ivar request: number of the request to answer.
-    :ivar code: what to answer.
+    :ivar code: the code of the answer.
     :ivar detail: one sentence for the peer's developer.
-    :ivar limit: which limit it met, if it was one.
-    :ivar retry_after_ms: when the same request may be repeated, if that is known better than by the code.
+    :ivar limit: the limit that it met, if it was one.
+    :ivar retry_after_ms: the time after which the client may repeat it, if that is known better than by the code.
     """
 
     def __init__(
@@ -51,4 +51,4 @@ class RequestError(ProtocolError):
 
 
 class LocalProtocolError(ProtocolError):
-    """We are about to break the protocol ourselves; a bug on this side, caught before it reaches the wire."""
+    """This side is about to break the protocol: a bug, caught before it reaches the wire."""

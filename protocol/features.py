@@ -1,7 +1,7 @@
-"""Features: names that a `welcome` lists of what a server can do beyond the basics, so that a client need not try.
+"""Features: a `welcome` lists by name what a server can do beyond the basics, so that a client need not try.
 
 The basics are sending, receiving, marks, resuming by `sync`, history, lists and tokens. Each later addition to the
-protocol gets a name here; a client uses it where a server lists it.
+protocol gets a name here; a client uses the addition where a server lists the name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FEATURES: Final[dict[str, str]] = {
     "typing": "`set_typing`, `typing`",
     "unread": "`uncounted_seqs`: messages that do not count as unread",
 }
-"""Name -> the frames and fields that it stands for."""
+"""Name -> its frames and fields."""
 
 NAMES: Final = sorted(FEATURES)
-"""As a `welcome` has them."""
+"""In the order of a `welcome`."""

@@ -1,4 +1,4 @@
-"""What may be in each field of a frame: the checks by key, and which fields may be absent."""
+"""The fields of frames: the check of each key, and the fields that may be absent."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from protocol.frames import (
 
 Record: TypeAlias = Frame | Participant | Stay
 Check: TypeAlias = Callable[[Any], Any]
-"""Takes a decoded value, returns the field's value, raises ValueError with what was expected."""
+"""Takes a decoded value, returns the field's value. Raises ValueError, which says what is allowed."""
 
 _R = TypeVar("_R", bound=Record)
 
 
 class FieldError(ValueError):
-    """A whole sentence about a field that is missing or wrong: inside another field it needs no "must be"."""
+    """A whole sentence about a field that is missing or wrong: within another field it needs no "must be"."""
 
 
 def _uint(most: int, *, least: int = 0) -> Check:
@@ -60,7 +60,7 @@ def _bytes(least: int, most: int) -> Check:
 
 def _text(most: int) -> Check:
     def check(value: Any) -> str:
-        # UTF-8 was checked by the decoder; Postgres takes no NUL, and one in a batch would fail the whole batch.
+        # The decoder has checked UTF-8. Postgres takes no NUL, and one would fail the whole batch.
         if type(value) is str and 0 < len(value.encode()) <= most and "\0" not in value:
             return value
         raise ValueError(f"a text of 1 to {most} bytes of UTF-8 without NUL")
@@ -131,7 +131,7 @@ _limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**32 - 1))
 
 
 def _nested(*structs: type[Frame]) -> Check:
-    """One of these frames, inside another one; None for a frame of a later version."""
+    """One of these frames, within a frame; None for a frame of a later version."""
     types = {int(struct.TYPE): struct for struct in structs}
     expected = f"a map: {' or '.join(map(name_of, structs))}"
 
@@ -149,7 +149,7 @@ def _nested(*structs: type[Frame]) -> Check:
 
 
 def _known(check: Check) -> Check:
-    """The elements that a check of an array took for something: what a later version has there is left out."""
+    """The elements of an array without the None of frames of later versions."""
     return lambda value: [element for element in check(value) if element is not None]
 
 
@@ -166,7 +166,7 @@ def _stay(value: Any) -> Stay:
 
 
 def _is_map(value: Any) -> bool:
-    # False and 0.0 find the key 0 in a dict; on the wire they are other keys.
+    # False and 0.0 find the key 0 of a dict; on the wire they are other keys.
     return type(value) is dict and set(map(type, value)) <= {int}
 
 
@@ -285,7 +285,7 @@ OPTIONAL: Final = frozenset(
         Key.FORMER,
     }
 )
-"""Fields that a frame may leave out; absent and None are the same."""
+"""Fields that a frame may leave out; absent and None mean the same."""
 
 OPTIONAL_IN: Final[dict[type[Record], frozenset[Key]]] = {
     Hello: frozenset({Key.CURSOR}),

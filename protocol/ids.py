@@ -1,4 +1,4 @@
-"""UUIDs of version 7 (RFC 9562): ids that begin with the time at which they were made, as 16 bytes."""
+"""UUIDs of version 7 (RFC 9562): ids of 16 bytes that begin with the time at which they were made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def uuid7(ms: int, noise: bytes) -> bytes:
     """An id.
 
     :param ms: milliseconds since 1970.
-    :param noise: `NOISE_BYTES` random bytes, of which 74 bits are used.
+    :param noise: `NOISE_BYTES` random bytes; 74 bits of them are used.
     """
     tail = bytearray(noise)
     tail[0] = tail[0] & 0x0F | 0x70
@@ -20,7 +20,7 @@ def uuid7(ms: int, noise: bytes) -> bytes:
 
 
 def uuid7_ms(id_: bytes) -> int | None:
-    """When an id was made, in milliseconds since 1970; None if it is of no such form."""
+    """The time at which an id was made, in milliseconds since 1970; None if it is not a UUID of version 7."""
     if id_[6] >> 4 == 7 and id_[8] >> 6 == 2:
         return int.from_bytes(id_[:6], "big")
     return None

@@ -1,8 +1,8 @@
 """The bytes of a WebSocket message to the maps in it: a CBOR sequence (RFC 8742) of maps with integer keys.
 
-What is refused here, before it can cost anything: tags (shared references build cycles), keys of which a client can
-choose many that hash alike (bignums, arrays, integers; a message of them takes 13 s), indefinite lengths, duplicate
-keys, nesting beyond `limits.MAX_NESTING`. What takes time is linear in the length of the message.
+The decoder refuses, before they can cost anything: tags (shared references build cycles), kinds of keys that allow a
+client to choose many with the same hash (bignums, arrays, integers; a message of them takes 13 s), indefinite lengths,
+duplicate keys, and nesting beyond `limits.MAX_NESTING`. Its time is linear in the length of the message.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _DECODER_OPTIONS: Final[dict[str, Any]] = {
 FROM_CLIENT: Final = {
     **_DECODER_OPTIONS,
     "max_depth": limits.MAX_NESTING,
-    # Keys of maps in fields: texts and bytes alone, whose hashes nobody outside can choose.
+    # Keys of maps in fields: texts and bytes alone, whose hashes a client cannot choose.
     "strict_hashable_types": True,
 }
 FROM_SERVER: Final = {**_DECODER_OPTIONS, "max_depth": limits.MAX_SERVER_NESTING}
-"""A server's frames hold frames, whose keys are integers. So one that means ill can keep its own clients busy."""
+"""A server's frames hold frames, whose keys are integers. So a malicious server can keep its own clients busy."""
 _MAP: Final = 0xA0
 _ARRAY: Final = 0x80
 """CBOR heads of an empty map and an empty array; up to 23 pairs or elements are added to it."""
 _LONG_ARRAY: Final = 0x98
 """CBOR head of an array whose length is in the byte that follows."""
 _END: Final = secrets.token_bytes(8)
-"""Nobody outside knows it: if it is read as the last item, nothing has come behind the items that were asked for."""
+"""A peer does not know it: if it is read as the last item, the message holds nothing behind the expected items."""
 END_ITEM: Final = cbor2.dumps(_END)
 _HEADS_WITH_END: Final = tuple(
     cbor2.dumps([0] * (2 * count + 1))[: -2 * count - 1] for count in range(limits.MAX_FIELDS + 1)
@@ -61,9 +61,9 @@ def items(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, Any]]:
 
 
 def only_item(data: bytes, options: Mapping[str, Any]) -> dict[int, Any] | None:
-    """The item of a message that is one frame and good, as most are; None for any other message, whatever is wrong.
+    """The item of a message that is one valid frame, as most are; None for any other message.
 
-    It takes 60 % of the time of `each_item`, and 5 us in vain before that for a message of several frames.
+    It takes 60 % of the time of `each_item`, and costs a message of several frames 5 us in vain.
     """
     count = data[0] - _MAP if data else -1
     if not 0 <= count <= limits.MAX_FIELDS:
@@ -86,14 +86,14 @@ def each_item(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, Any
     stream = BytesIO(b"\0" + data)  # The head of a long array takes a byte more than that of a map.
     decoder = cbor2.CBORDecoder(stream, **options)
     stream.seek(1)
-    # Given back however this ends: a buffer that the garbage collector finds crashes CPython 3.12.1 (its issue 111049).
+    # Released however this ends: a buffer that the garbage collector finds crashes CPython 3.12.1 (its issue 111049).
     with stream.getbuffer() as heads:
         while (start := stream.tell() - 1) < size:
             count = heads[start + 1] - _MAP
             if not 0 <= count <= limits.MAX_FIELDS:
                 detail = f"the item at byte {start} is not a map of at most {limits.MAX_FIELDS} fields"
                 raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)
-            # Read as an array of keys and values: the keys are in no dict before they were looked at.
+            # Read as an array of keys and values: no key is in a dict before its type was checked.
             if 2 * count <= 23:
                 heads[start + 1] = _ARRAY + 2 * count
             else:
@@ -116,7 +116,7 @@ def each_item(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, Any
 
 
 def why_not_read(error: Exception) -> str:
-    """What is wrong with some CBOR: cbor2 says it with the names of Python's types, and repeats what was sent."""
+    """The fault of some CBOR, in words of the RFC: cbor2 names Python's types, and repeats bytes of the peer."""
     said = f"{error} {error.__cause__}"
     return next((reason for part, reason in _UNREADABLE if part in said), "it is not well-formed CBOR")
 

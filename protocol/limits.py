@@ -1,4 +1,4 @@
-"""Every bound of the wire protocol: unit, what it protects, precedent. A limit that is not here does not exist."""
+"""Every bound of the wire protocol: its unit, its purpose, its precedent. A limit that is not here does not exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_CONTENT_BYTES: Final = 64 * 1024
 """Ciphertext of one message. Larger things are attachments. Signal's envelope limit is of the same order."""
 
 MAX_CONTENT_TYPE_BYTES: Final = 64
-"""A media type or a short name; RFC 6838 allows 127 per half and nobody uses it."""
+"""A media type or a short name. RFC 6838 allows 127 bytes for each half; clients do not need them."""
 
 MAX_NONCE_BYTES: Final = 64
 """XChaCha20-Poly1305 uses 24 bytes, AES-GCM 12; twice the largest in use and some room."""
@@ -26,72 +26,75 @@ MAX_MARKS: Final = 256
 """Up-to marks in one request: one for each conversation of a very busy catch-up."""
 
 MAX_CLIENT_BYTES: Final = 64
-"""Name and version of a client. It comes into logs and figures, so it is kept short; a browser's User-Agent has 110."""
+"""Name and version of a client. Short, because it appears in logs and statistics; a browser's User-Agent has 110."""
 
 MAX_FEATURES: Final = 256
 MAX_FEATURE_BYTES: Final = 32
 MAX_LIMITS: Final = 256
-"""What a `welcome` may tell of a server: ten times what there is. Protects the client's memory."""
+"""Features and limits in a `welcome`: ten times as many as exist. Protects the client's memory."""
 
 MAX_CURSOR_BYTES: Final = 1024
 """Ours have 40 to 100 bytes, and 8 more for each transaction that was under way in Postgres."""
 
 MAX_COUNT: Final = 100
 DEFAULT_COUNT: Final = 50
-"""Messages or conversations of one page; twice what fits on a phone's screen three times over."""
+"""Messages or conversations of one page; the default fills a phone's screen three times."""
 
 MAX_PAGE_BYTES: Final = 128 * 1024
-"""Entries of one page as they are encoded, nonces and keys included, unless a single one is larger: half of what a
-WebSocket message may hold."""
+"""Encoded entries of one page, nonces and keys included, unless a single entry is larger: half of a WebSocket
+message."""
 
 MAX_WATCHED: Final = 256
-"""Users whose presence one connection wants to know: the contacts on a long screen, and who writes in an open group."""
+"""Users whose presence one connection wants to know: the contacts on a long screen, and the writers of an open
+group."""
 
 MAX_HEADS: Final = 256
-"""Conversations that a `lag` names. It is a hint; what was missed is found out by `sync`."""
+"""Conversations that a `lag` names. It is a hint; `sync` brings the missed frames."""
 
 MAX_PARTICIPANTS: Final = 1000
-"""Of one conversation: what one `conversation` frame can hold, at about 80 bytes each."""
+"""Participants of one conversation: one `conversation` frame can hold them, at about 80 bytes each."""
 
 MAX_SHOWN: Final = 32
-"""Participants of a conversation of whom everybody sees how far each has read. With more there are counts, and who
-wants to know more asks: else one message to 1,000 people is a million receipts. WhatsApp shows names up to about as
-many."""
+"""The most participants of whom each sees how far each other has read. With more there are counts, and a client asks
+for details: else one message to 1,000 people is a million receipts. WhatsApp shows names up to about the same
+number."""
 
 MAX_USERNAME_BYTES: Final = 32
 USERNAME_PATTERN: Final = "^[a-z0-9][a-z0-9_.-]{0,31}\\Z"
-r"""Small letters, digits and three signs: no two names look alike. \Z: Python's $ also matches before a line feed at
-the end, Postgres' does not."""
+r"""Small letters, digits and three signs: no two names look alike. \Z, because Python's $ also matches before a line
+feed at the end, and Postgres' does not."""
 
 MIN_PASSWORD_CHARACTERS: Final = 8
 MAX_PASSWORD_CHARACTERS: Final = 256
-"""NIST SP 800-63B asks for at least 8, and for 64 to be allowed; to hash longer ones would be work for strangers."""
+"""NIST SP 800-63B requires at least 8, and that 64 are allowed. The upper bound limits the hashing that strangers
+cause."""
 
 MAX_PAGES: Final = 64
-"""Of what is new, for one `sync`: about 6 MiB. The connection's other look-ups wait for the last of them."""
+"""Pages of one `sync`: about 6 MiB. The connection's other look-ups wait for the last of them."""
 
 COUNTED: Final = 50
-"""The last messages of a conversation of more than `MAX_SHOWN`: a `sync` counts how far those of them have come that
-are the user's own. Of earlier ones a client asks when somebody wants to know."""
+"""The last messages of a conversation of more than `MAX_SHOWN`: a `sync` brings the counts of the user's own among
+them. A client asks for the counts of earlier ones when its user wants to see them."""
 
 MAX_TITLE_CHARACTERS: Final = 128
 """The longest title of a group; 512 bytes in any script."""
 MAX_UNCOUNTED: Final = 256
-"""Messages above a user's mark that do not count as unread, in one `conversation` frame. People delete a few of what
-they have just sent; of more, a device that does not hold the tombstones counts right from the next mark on."""
+"""Messages above a user's mark that do not count as unread, in one `conversation` frame. People delete a few messages
+that they have just sent. If there are more, a device that does not hold the tombstones counts right from the next mark
+on."""
 
 MAX_FORMER: Final = 100
-"""Stays that have ended, in one `conversation` frame: what a client shows of those who have left, and of how far they
-had come. Of messages from before those, `status` asks."""
+"""Stays that have ended, in one `conversation` frame: for them a client shows that users have left, and how far they
+had come. For messages from before these stays, a client sends `status`."""
 
 MAX_DISPLAY_NAME_BYTES: Final = 512
 """128 characters of any script."""
 
 MAX_ZONE_BYTES: Final = 64
-"""Of the name of a time zone; the longest of the IANA database has 30."""
+"""The name of a time zone; the longest in the IANA database has 30."""
 
 CURSOR_DAYS: Final = 90
-"""For so long edits and deletions are remembered apart; a device that was off for longer fetches afresh."""
+"""The server remembers edits and deletions for this time; a device that was off for longer fetches everything again."""
 
 MAX_WEBSOCKET_MESSAGE_BYTES: Final = 256 * 1024
 """One WebSocket message, that is one CBOR sequence, in either direction: three of the largest sends. Protects the
@@ -99,11 +102,11 @@ server's memory while fragments are collected; a larger message is refused with 
 
 MAX_FRAGMENTS: Final = 1024
 """WebSocket frames of one message. Protects the server's time: without a bound, a message of empty fragments never
-ends. One that is cut into 256-byte pieces fits."""
+ends. The longest message in 256-byte pieces fits."""
 
 MAX_FRAMES: Final = 4096
-"""Frames of one WebSocket message from a client: four times what it may have in flight. Protects the server's time: a
-message full of the smallest frames would take a third of a second to refuse, these take 30 ms."""
+"""Frames of one WebSocket message from a client: four times the requests that may be in flight. Protects the server's
+time: a message full of the smallest frames would take a third of a second to refuse, these take 30 ms."""
 
 MAX_FIELDS: Final = 23
 """Fields of a frame, its type among them: the largest map whose head is one byte. The largest frame has 13."""
@@ -112,7 +115,8 @@ MAX_NESTING: Final = 4
 """Depth of containers in a frame from a client: map, `marks`, mark. Protects the decoder's stack."""
 
 MAX_SERVER_NESTING: Final = 8
-"""The same in a frame from a server: map, `conversations`, conversation, `participants`, participant, and some room."""
+"""Depth of containers in a frame from a server: map, `conversations`, conversation, `participants`, participant, and
+some room."""
 
 MAX_REQUEST: Final = 2**32 - 1
 """Request numbers: a client that sends 1,000 a second may go on for 49 days before it starts again at 0."""
@@ -122,40 +126,44 @@ MAX_SEQ: Final = 2**63 - 1
 
 MIN_LIFETIME_S: Final = 60
 MAX_LIFETIME_S: Final = 3650 * 86_400
-"""For how long messages of a conversation may be made to live: less than a minute would be gone before a phone has
-fetched them, more than ten years is for ever."""
+"""The lifetime of messages that users may set: messages of less than a minute would be gone before a phone has fetched
+them, and more than ten years is for ever."""
 
 TEMP_ID_DAYS: Final = 30
-"""For so long a `temp_id` that holds a time is remembered; a phone that was off for longer asks the user again."""
+"""The server remembers a `temp_id` that holds a time for this time; a phone that was off for longer asks its user
+again."""
 
 MAX_IN_FLIGHT: Final = 1024
 """Requests of one connection that have no reply yet; the next is refused with `too_many_in_flight`."""
 
 MAX_REQUESTS_PER_S: Final = 500
 MAX_REQUESTS_AT_ONCE: Final = 2048
-"""Of one connection in the long run, and after a rest: twice what may be in flight. A person needs two a second; a
-device that sends what it wrote in a tunnel needs a burst. Beyond it requests are refused with `rate_limited`."""
+"""Requests of one connection in the long run, and after a rest: twice the requests that may be in flight. A person
+needs two a second; a device that sends the messages of a ride through a tunnel needs a burst. Beyond it the server
+answers `rate_limited`."""
 
 MAX_USER_REQUESTS_PER_S: Final = 1000
 MAX_USER_REQUESTS_AT_ONCE: Final = 4096
-"""The same of all connections that a user has to one node: two devices as busy as can be."""
+"""The same for all connections that a user has to one node: two devices at their limit."""
 
 MAX_USER_CONNECTIONS: Final = 32
-"""Of one user to one node. People have five devices; an old connection of each may linger for a minute."""
+"""Connections of one user to one node. People have five devices; an old connection of each may linger for a minute."""
 
 MAX_ADDRESS_CONNECTIONS: Final = 1000
-"""From one address (or one /64 of IPv6) to one node: an office or a mobile carrier behind one address. The operator may
-set another (MAX_ADDRESS_CONNECTIONS)."""
+"""Connections from one address (or one /64 of IPv6) to one node: an office or a mobile carrier behind one address. The
+operator may set another number (MAX_ADDRESS_CONNECTIONS)."""
 
 KEEP_ALIVE_S: Final = 30.0
-"""Of silence after which the server pings; after as long again without a byte the connection is closed. Mobile networks
-forget idle connections after one to five minutes."""
+"""The silence after which the server pings; it closes the connection after the same time again without a byte. Mobile
+networks forget idle connections after one to five minutes."""
 
 TYPING_S: Final = 6.0
-"""After which somebody who types counts as having stopped, unless it is said again. Signal takes 15, Matrix 30."""
+"""The time after which a user no longer counts as typing, unless the device says so again. Signal takes 15, Matrix
+30."""
 
 TYPING_INTERVAL_S: Final = 2.0
-"""A device says at most so often that its user types; what comes sooner is answered, and not passed on."""
+"""The shortest time between two `typing` of one device; the server answers one that comes sooner, and does not pass it
+on."""
 
 HELLO_TIMEOUT_S: Final = 10.0
 """From accepting the TCP connection to a complete `hello`; a phone on a bad 2G link needs about three."""
@@ -171,12 +179,12 @@ SOCKET_PATH: Final = "/v1/socket"
 
 
 class Limit(NamedTuple):
-    """A limit that a peer is told by name when it meets it.
+    """A limit; the server tells a peer its name when the peer meets it.
 
-    :ivar name: what goes over the wire.
-    :ivar value: what it allows.
-    :ivar shown: the same with its unit, for people.
-    :ivar outcome: what happens beyond it.
+    :ivar name: on the wire.
+    :ivar value: the most that it allows.
+    :ivar shown: the value with its unit, for people.
+    :ivar outcome: the consequence of more.
     """
 
     name: str
@@ -245,11 +253,11 @@ NAMED: Final = (
 
 
 class Size(NamedTuple):
-    """A bound of a field, of a list or of a time, that a client is told beside the limits of `NAMED`.
+    """A bound of a field, of a list or of a time; a `welcome` has it beside the limits of `NAMED`.
 
-    :ivar name: what goes over the wire.
-    :ivar value: what it allows.
-    :ivar of: what is counted, for people.
+    :ivar name: on the wire.
+    :ivar value: the most that it allows.
+    :ivar of: the things that it counts, for people.
     """
 
     name: str
@@ -278,8 +286,8 @@ SIZES: Final = (
 
 
 def told(**instead: int) -> list[tuple[str, int]]:
-    """All of `NAMED` and `SIZES`, as a `welcome` has them: sorted by name.
+    """All of `NAMED` and `SIZES`, sorted by name as in a `welcome`.
 
-    :param instead: other values of some of them, by name.
+    :param instead: other values for some of them, by name.
     """
     return sorted({**{limit.name: limit.value for limit in (*NAMED, *SIZES)}, **instead}.items())

@@ -49,7 +49,7 @@ class Key(IntEnum):
     EDITED = 21
     CURSOR = 22
     MORE = 23
-    # From here on keys take two bytes: of these only `reply_to` is in frames that are sent for each message.
+    # From here on keys take two bytes. Frames that are sent for each message have only `reply_to` among these.
     COUNT = 24
     BEFORE = 25
     AFTER = 26

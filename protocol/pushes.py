@@ -12,7 +12,7 @@ from protocol.numbers import Type
 class Message(Struct, frozen=True, gc=False):
     """Push: a message in one of the user's conversations, sent by another device, or its newest revision.
 
-    :ivar temp_id: that it was sent with, for its sender's devices alone; None for others, and where it is not known.
+    :ivar temp_id: the one it was sent with, on its sender's devices alone; None for others, and where it is not known.
     :ivar revision: None for 0, as it was sent.
     :ivar edited: when this revision was made; None if there was none.
     :ivar reply_to: the seq of the message that it answers; None if it answers none.
@@ -35,7 +35,7 @@ class Message(Struct, frozen=True, gc=False):
 
 
 class Tombstone(Struct, frozen=True, gc=False):
-    """Push: what is left of a message that was deleted. It is final: no revision comes after it.
+    """Push: the remains of a message that was deleted. It is final: no revision comes after it.
 
     :ivar actor: the administrator who deleted it for everyone; None: its sender, or this user.
     """
@@ -53,13 +53,13 @@ class Participant(Struct, frozen=True, gc=False):
     """A user in a conversation. Part of `Conversation` and `Participants`, no frame by itself.
 
     :ivar revision: of the profile; None for 0.
-    :ivar delivered_seq: with `read_seq` an up-to mark. None where more than `limits.MAX_SHOWN` take part, but for the
-        user who is told.
+    :ivar delivered_seq: with `read_seq` an up-to mark. None where more than `limits.MAX_SHOWN` take part, except for
+        the user's own entry.
     :ivar is_admin: None for false.
     :ivar display_name: None if there is none, and where more than `limits.MAX_SHOWN` take part.
     :ivar since_seq: the conversation's last message when the participant joined: later ones are for this participant,
         too, and count as unread. None: `joined_seq`.
-    :ivar actor: the other user who let this one take part, or gave the role, whichever was last; None: nobody did.
+    :ivar actor: the other user who added this one or gave the role, whichever was last; None: no other user did.
     """
 
     user: bytes
@@ -75,7 +75,7 @@ class Participant(Struct, frozen=True, gc=False):
 
     @property
     def since(self) -> int:
-        """What was sent after it was sent to this participant, too."""
+        """The participant is a recipient of the messages above it."""
         return self.joined_seq if self.since_seq is None else self.since_seq
 
 
@@ -84,7 +84,7 @@ class Stay(Struct, frozen=True, gc=False):
     frame by itself.
 
     :ivar delivered_seq: with `read_seq` the marks at its end. None where more than `limits.MAX_SHOWN` take part.
-    :ivar since_seq: what was sent after it and up to `left_seq` was sent to this user, too.
+    :ivar since_seq: the user is a recipient of the messages above it and up to `left_seq`.
     :ivar actor: the administrator who removed the user; None: the user left.
     """
 
@@ -104,21 +104,21 @@ class Conversation(Struct, frozen=True):
     :ivar name: of a group.
     :ivar first_seq: the first seq that this user may read.
     :ivar active_at: microseconds since 1970: the last message, or the beginning.
-    :ivar participants: None: as they were told before.
+    :ivar participants: None if they are as they were.
     :ivar last_message: with `last_seq`; None if there is none, or none that this user may read.
-    :ivar participants_version: of the participants and the settings: of two states the greater version counts.
-    :ivar joiners_see_all: who joins sees what was said before; None for false.
-    :ivar lifetime_s: for how long messages live before they disappear; None: as long as the server keeps them.
+    :ivar participants_version: of the participants and the settings: the greater version counts.
+    :ivar joiners_see_all: users who join see earlier messages; None for false.
+    :ivar lifetime_s: the time after which messages disappear; None: as long as the server keeps them.
     :ivar muted_until: until when this user has muted it, in microseconds since 1970; None: it is not muted.
-    :ivar own_revision: how often this user has muted it or no more; None for 0. Of two states with the same
-        `participants_version` the one of the greater `own_revision` counts for what is the user's own.
-    :ivar uncounted_seqs: of the messages above the user's own mark those that `unread_count` leaves out; the greatest
-        `limits.MAX_UNCOUNTED` of them. None: there are none.
-    :ivar actor: the user who changed the settings last; None: nobody has.
+    :ivar own_revision: how often this user has muted or unmuted it; None for 0. At the same `participants_version` the
+        greater `own_revision` counts for the user's own settings.
+    :ivar uncounted_seqs: the messages above the user's own mark that `unread_count` leaves out; the greatest
+        `limits.MAX_UNCOUNTED` of them. None if it leaves out none.
+    :ivar actor: the user who changed the settings last; None if no user has.
     :ivar former: with `participants`, stays of other users that have ended, the latest `limits.MAX_FORMER` of them.
-    :ivar participant_count: how many take part, where they are more than `limits.MAX_SHOWN`: then `participants` holds
-        this user alone. None: `participants` holds everybody.
-    :ivar is_request: the user is asked to take part, by `asked_by`, and has not accepted; None for false.
+    :ivar participant_count: the number of participants, where it is more than `limits.MAX_SHOWN`: then `participants`
+        holds this user alone. None: `participants` holds all of them.
+    :ivar is_request: `asked_by` asks the user to take part, and the user has not accepted; None for false.
     """
 
     TYPE: ClassVar = Type.CONVERSATION
@@ -146,7 +146,7 @@ class Conversation(Struct, frozen=True):
 
 
 class Typing(Struct, frozen=True, gc=False):
-    """Push: somebody types, or has stopped. Without another one it is over after `limits.TYPING_S`."""
+    """Push: a user types, or has stopped. Without a further one it ends after `limits.TYPING_S`."""
 
     TYPE: ClassVar = Type.TYPING
     conversation: bytes
@@ -155,9 +155,9 @@ class Typing(Struct, frozen=True, gc=False):
 
 
 class Presence(Struct, frozen=True, gc=False):
-    """Push: somebody who is watched has a device connected, or no longer.
+    """Push: a watched user has a device connected, or no longer.
 
-    :ivar last_seen: when somebody who is not online was so last, in microseconds since 1970; None if not known.
+    :ivar last_seen: when a user who is offline was last online, in microseconds since 1970; None if not known.
     """
 
     TYPE: ClassVar = Type.PRESENCE
@@ -189,9 +189,9 @@ class Receipts(Struct, frozen=True):
 
 
 class Cursor(Struct, frozen=True, gc=False):
-    """Push: everything up to `cursor` has been offered to this connection.
+    """Push: everything up to `cursor` has come on this connection.
 
-    :ivar more: there is more already; ask with `Sync`.
+    :ivar more: there is more to come already; ask with `Sync`.
     """
 
     TYPE: ClassVar = Type.CURSOR
@@ -200,17 +200,16 @@ class Cursor(Struct, frozen=True, gc=False):
 
 
 class Move(Struct, frozen=True, gc=False):
-    """Push: this node is about to stop: connect anew after so many ms, to another address if there is one."""
+    """Push: this node is about to stop: connect again after that number of ms, to another address if there is one."""
 
     TYPE: ClassVar = Type.MOVE
     retry_after_ms: int
 
 
 class ReceiptCounts(Struct, frozen=True):
-    """Push: with how many participants the user's messages have come how far, where more than `limits.MAX_SHOWN` take
-    part.
+    """Push: the counts of the user's messages, where more than `limits.MAX_SHOWN` take part.
 
-    :ivar counts: (seq, to how many it is delivered, how many have read it, for how many it is); they never go back.
+    :ivar counts: (seq, delivered, read, recipients): numbers of recipients; they never go back.
     """
 
     TYPE: ClassVar = Type.RECEIPT_COUNTS
@@ -219,9 +218,9 @@ class ReceiptCounts(Struct, frozen=True):
 
 
 class Participants(Struct, frozen=True):
-    """Push: these take part in a conversation, as they are now; others are as they were.
+    """Push: some participants of a conversation, as they are now; others are as they were.
 
-    :ivar participants_version: from when this is; what was told of one of them with a greater one stands.
+    :ivar participants_version: of this frame; an entry that was told with a greater one stands.
     :ivar participant_count: as in `Conversation`, of that version.
     """
 
@@ -233,9 +232,9 @@ class Participants(Struct, frozen=True):
 
 
 class Departed(Struct, frozen=True):
-    """Push: these take part in a conversation no more. If the user is one of them, nothing of it comes any more.
+    """Push: users who no longer take part in a conversation. If the user is one of them, nothing more of it comes.
 
-    :ivar former: the stays that have ended by that.
+    :ivar former: the stays that end by it.
     :ivar participant_count: as in `Conversation`, of that version.
     """
 
@@ -248,11 +247,11 @@ class Departed(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True, gc=False):
-    """Push: what a conversation is like now.
+    """Push: the settings of a conversation as they are now.
 
-    :ivar first_seq: what lies below it is gone for everyone.
+    :ivar first_seq: messages below it are gone for all users.
     :ivar lifetime_s: as in `Conversation`.
-    :ivar actor: the user who changed the settings last; None: nobody has.
+    :ivar actor: the user who changed the settings last; None if no user has.
     """
 
     TYPE: ClassVar = Type.SETTINGS
@@ -266,9 +265,9 @@ class Settings(Struct, frozen=True, gc=False):
 
 
 class Profile(Struct, frozen=True, gc=False):
-    """Push: what is shown of a user now.
+    """Push: how a user is shown now.
 
-    :ivar revision: of two profiles the one of the greater revision counts.
+    :ivar revision: the profile of the greater revision counts.
     """
 
     TYPE: ClassVar = Type.PROFILE
@@ -279,14 +278,13 @@ class Profile(Struct, frozen=True, gc=False):
 
 
 class OwnSettings(Struct, frozen=True, gc=False):
-    """Push: what the user has set, for the user's own devices.
+    """Push: the user's own settings, for the user's own devices.
 
-    :ivar revision: of two the one of the greater revision counts, but for the contacts.
-    :ivar quiet_hours: (from_minute, until_minute, zone); None: there are none.
-    :ivar contacts_revision: how often the user's contacts have changed: whoever holds them as of another number reads
-        the list.
-    :ivar messages_from, groups_from: from whom first messages, or places in groups, are taken: "everybody", "contacts"
-        or "nobody".
+    :ivar revision: the greater one counts, except for the contacts.
+    :ivar quiet_hours: (from_minute, until_minute, zone); None if there are none.
+    :ivar contacts_revision: how often the user's contacts have changed: a client whose list is older reads it again.
+    :ivar messages_from, groups_from: the users from whom this one takes first messages, or places in groups:
+        "everybody", "contacts" or "nobody".
     """
 
     TYPE: ClassVar = Type.OWN_SETTINGS
@@ -300,10 +298,10 @@ class OwnSettings(Struct, frozen=True, gc=False):
 
 
 class Contact(Struct, frozen=True, gc=False):
-    """Push: one of the user's contacts is another one, for the user's own devices.
+    """Push: one of the user's contacts has changed, for the user's own devices.
 
     :ivar contacts_revision: after this change.
-    :ivar is_contact: false: it is none any more.
+    :ivar is_contact: false if the user is no longer a contact.
     """
 
     TYPE: ClassVar = Type.CONTACT

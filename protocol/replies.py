@@ -15,8 +15,8 @@ class Error(Struct, frozen=True, gc=False):
 
     :ivar code: a value of `codes.ErrorCode`; one that a client does not know counts as not to be retried.
     :ivar detail: one English sentence for a developer; not for the user, not for parsing.
-    :ivar retry_after_ms: present if and only if the same request may be retried, not before so many ms.
-    :ivar limit: which limit was met, if it was one; `limit_value` is what it allows.
+    :ivar retry_after_ms: present if and only if the client may retry the same request, after that number of ms.
+    :ivar limit: the name of the limit that was met, if it was one; `limit_value` is its value.
     """
 
     TYPE: ClassVar = Type.ERROR
@@ -34,9 +34,9 @@ class Welcome(Struct, frozen=True, gc=False):
     :ivar created: now.
     :ivar expires: until when the token is good.
     :ivar version: of the protocol, for this connection: the greatest that both sides speak.
-    :ivar keep_alive_ms: after so long a silence the server pings; after twice as long the connection is at its end.
-    :ivar features: what this server can do (`protocol.features`), sorted; None is an older server's word for none.
-    :ivar limits: pairs (name, value) of what it allows, sorted.
+    :ivar keep_alive_ms: the silence after which the server pings; after twice as long it ends the connection.
+    :ivar features: the names of `protocol.features` that this server supports, sorted; None if it is older than these.
+    :ivar limits: pairs (name, value) of its limits, sorted.
     """
 
     TYPE: ClassVar = Type.WELCOME
@@ -86,7 +86,7 @@ class Revised(Struct, frozen=True, gc=False):
 class Synced(Struct, frozen=True, gc=False):
     """The reply to `Sync`: everything up to `cursor` has come before it.
 
-    :ivar more: there is more already; ask again with this cursor.
+    :ivar more: there is more to come already; ask again with this cursor.
     """
 
     TYPE: ClassVar = Type.SYNCED
@@ -98,7 +98,7 @@ class Synced(Struct, frozen=True, gc=False):
 class Messages(Struct, frozen=True):
     """The reply to `History`.
 
-    :ivar more: there are more in the direction in which they come.
+    :ivar more: there are more messages in the same direction.
     :ivar first_seq: the first seq of the conversation that this user may read.
     """
 
@@ -130,7 +130,7 @@ class Pong(Struct, frozen=True, gc=False):
 
 
 class Refreshed(Struct, frozen=True, gc=False):
-    """The reply to `Refresh`. The token that was presented stays good for a while, should this reply be lost.
+    """The reply to `Refresh`. The former token stays good for a while, in case this reply is lost.
 
     :ivar expires: until when the new token is good, in microseconds since 1970.
     """
@@ -144,7 +144,7 @@ class Refreshed(Struct, frozen=True, gc=False):
 class Statuses(Struct, frozen=True):
     """The reply to `Status`.
 
-    :ivar receipts: (user, delivered_seq, read_seq) of each participant for whom the message is.
+    :ivar receipts: (user, delivered_seq, read_seq) of each recipient of the message.
     """
 
     TYPE: ClassVar = Type.STATUSES

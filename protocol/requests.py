@@ -10,13 +10,13 @@ from protocol.numbers import Type
 
 
 class Hello(Struct, frozen=True, gc=False):
-    """First frame of a connection: who is there. Answered by `Welcome`, or by a close code.
+    """The first frame of a connection: it says whose device this is. Answered by `Welcome`, or by a close code.
 
     :ivar version: the greatest version of the protocol that the client speaks.
-    :ivar cursor: of what the device holds: what is new since then comes right after the welcome, up to a `Cursor`.
+    :ivar cursor: that the device has stored: the news since then comes right after the welcome, up to a `Cursor`.
     :ivar count: as in `Sync`.
     :ivar pages: as in `Sync`; each ends with a `Cursor`.
-    :ivar client: name and version of the program, such as "alo-terminal/0.1.0"; for the operator's figures.
+    :ivar client: name and version of the program, such as "alo-terminal/0.1.0", for the operator's statistics.
     """
 
     TYPE: ClassVar = Type.HELLO
@@ -69,11 +69,11 @@ class MarkRead(Struct, frozen=True):
 
 
 class Edit(Struct, frozen=True, gc=False):
-    """Other content for a message of one's own. Answered by `Revised`.
+    """Other content for a message of the user's own. Answered by `Revised`.
 
     :ivar revision: of the message as this device knows it, 0 if it was never edited. If it is not the stored one,
-        another device was quicker: `revision_conflict`. An edit that is repeated after a lost reply is done once, and
-        answered alike, also if other edits have come on top of it.
+        another device was quicker: `revision_conflict`. The server does an edit that is repeated after a lost reply
+        once, and answers it alike, also if other edits have followed.
     """
 
     TYPE: ClassVar = Type.EDIT
@@ -88,9 +88,9 @@ class Edit(Struct, frozen=True, gc=False):
 
 
 class Delete(Struct, frozen=True, gc=False):
-    """A message is to be gone. Answered by `Done`; doing it again changes nothing.
+    """Delete a message. Answered by `Done`; doing it again changes nothing.
 
-    :ivar for_everyone: for all participants, which only its sender may ask; else for this user alone.
+    :ivar for_everyone: for all participants, which its sender and administrators may ask for; else for this user alone.
     """
 
     TYPE: ClassVar = Type.DELETE
@@ -110,9 +110,9 @@ class SetTyping(Struct, frozen=True, gc=False):
 
 
 class Watch(Struct, frozen=True):
-    """Whose presence this connection wants to know, instead of those it asked for before. Answered by `Done`.
+    """The users whose presence this connection wants to know, instead of earlier ones. Answered by `Done`.
 
-    :ivar users: at most `limits.MAX_WATCHED`; those who share no conversation with the user are passed over.
+    :ivar users: at most `limits.MAX_WATCHED`; the server ignores users who share no conversation with the user.
     """
 
     TYPE: ClassVar = Type.WATCH
@@ -121,11 +121,11 @@ class Watch(Struct, frozen=True):
 
 
 class Sync(Struct, frozen=True, gc=False):
-    """What is new since a cursor; it comes as pushes, then `Synced` says how far they reached.
+    """Ask for the news since a cursor: pushes, then `Synced`, which says how far they reached.
 
     :ivar cursor: of the last `Synced`; None on a device that holds nothing.
-    :ivar count: of each conversation at most so many new messages, the last ones; None for all.
-    :ivar pages: so many pages at most, one after the other, each but the last with a `Cursor` at its end; None for 1.
+    :ivar count: the greatest number of new messages of each conversation, the last ones; None for all.
+    :ivar pages: the greatest number of pages; each but the last has a `Cursor` at its end; None for 1.
     """
 
     TYPE: ClassVar = Type.SYNC
@@ -140,7 +140,7 @@ class History(Struct, frozen=True, gc=False):
 
     :ivar before: only those with a smaller seq. Without `after` the page is the newest of them, newest first.
     :ivar after: only those with a greater seq; then the page is the oldest of them, oldest first.
-    :ivar count: at most so many.
+    :ivar count: the greatest number of messages.
     """
 
     TYPE: ClassVar = Type.HISTORY
@@ -155,7 +155,7 @@ class List(Struct, frozen=True, gc=False):
     """A page of the user's conversations, the latest message first. Answered by `Conversations`.
 
     :ivar cursor: of the page before.
-    :ivar is_request: of the requests, instead of the conversations that are none; None for false.
+    :ivar is_request: true for the requests, instead of all other conversations; None for false.
     """
 
     TYPE: ClassVar = Type.LIST
@@ -166,7 +166,7 @@ class List(Struct, frozen=True, gc=False):
 
 
 class Refresh(Struct, frozen=True, gc=False):
-    """A new token for this device, before the one it has expires. Answered by `Refreshed`."""
+    """Ask for a new token for this device, before the present one expires. Answered by `Refreshed`."""
 
     TYPE: ClassVar = Type.REFRESH
     request: int
@@ -174,7 +174,7 @@ class Refresh(Struct, frozen=True, gc=False):
 
 
 class Ping(Struct, frozen=True, gc=False):
-    """Are you there, and what time is it? Answered by `Pong`, at once."""
+    """Ask for a sign of life, and for the time. Answered by `Pong`, at once."""
 
     TYPE: ClassVar = Type.PING
     request: int
@@ -188,7 +188,7 @@ class Bye(Struct, frozen=True, gc=False):
 
 
 class Status(Struct, frozen=True, gc=False):
-    """How far a message has come: with whom, of those for whom it is. Answered by `Statuses`."""
+    """Ask how far each recipient of a message has come. Answered by `Statuses`."""
 
     TYPE: ClassVar = Type.STATUS
     request: int

@@ -1,11 +1,11 @@
-"""The life of one connection as a table: in which state which frame may come, and what follows.
+"""The life of one connection as a table: for each state and frame the next state or the refusal.
 
-Everything about states lives here. The server asks `StateMachine.receive` for each frame that it decoded, and acts on
-what it returned; nothing else moves the state. The rules:
+Everything about states is here. The server calls `StateMachine.receive` for each frame that it decoded, and serves the
+frame if that returns; nothing else changes the state, except `welcome` and `drain`. The rules:
 
 - The first frame is `hello`, and it comes once.
-- Between `hello` and its reply nothing else is served: the server does not know yet for whom.
-- After the server has said that it is going away, requests in flight are answered and new ones refused.
+- Between `hello` and its reply the server serves nothing else: it does not know the user yet.
+- While the node stops, the server answers requests in flight and refuses new ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def agreed_version(
     """The version that a connection uses: the greatest that both sides speak; None if there is none.
 
     :param asked: the greatest that the client speaks.
-    :param oldest: the least that the server serves; `greatest` is what it speaks itself.
+    :param oldest: the least that the server serves; `greatest` is the greatest that it speaks.
     """
     version = min(asked, greatest)
     return version if version >= oldest else None
@@ -41,9 +41,9 @@ class State(Enum):
     OPEN = "open"
     """Requests are served and pushes sent."""
     LEAVING = "leaving"
-    """`bye` has come; what is in flight is answered, then the connection is closed."""
+    """`bye` has come; the server answers requests in flight, then closes the connection."""
     DRAINING = "draining"
-    """The node is stopping: what is in flight is answered, new requests are refused as retryable."""
+    """The node is stopping: the server answers requests in flight, and refuses new ones as retryable."""
 
 
 _SERVED: Final = tuple(struct for struct in REQUESTS if struct not in (Hello, Bye))
@@ -75,10 +75,10 @@ class StateMachine:
         self.state = State.NEW
 
     def receive(self, frame: Request) -> None:
-        """Take note of a frame from the client; returns if it is to be served.
+        """Move on by a frame from the client; returns if the server is to serve it.
 
-        :raises RequestError: if it is to be answered with an error instead.
-        :raises RemoteProtocolError: if the connection is to be closed.
+        :raises RequestError: if the server is to answer with an error instead.
+        :raises RemoteProtocolError: if the server is to close the connection.
         """
         outcome = TRANSITIONS[self.state][type(frame)]
         if isinstance(outcome, State):
@@ -90,7 +90,7 @@ class StateMachine:
             raise RemoteProtocolError(outcome, f"{name_of(frame)} came before hello")
 
     def welcome(self) -> None:
-        """The token was found good.
+        """The token is good.
 
         :raises LocalProtocolError: if no `hello` is being answered.
         """
@@ -99,6 +99,6 @@ class StateMachine:
         self.state = State.OPEN
 
     def drain(self) -> None:
-        """The node is stopping. May come in any state; who is leaving goes on leaving."""
+        """The node is stopping. May come in any state; a connection that is leaving stays so."""
         if self.state is not State.LEAVING:
             self.state = State.DRAINING

@@ -1,10 +1,10 @@
 """WebSocket frames (RFC 6455) as a server reads and writes them, once the opening handshake is done.
 
-Reading: one `WebSocketReceiver` for each connection is given what comes from the socket, however it is chopped, and
-gives events back. Writing: a server does not mask, so a header of 2 to 10 bytes is all there is to a frame.
+Reading: one `WebSocketReceiver` for each connection takes the bytes from the socket, in any pieces, and returns events.
+Writing: a server does not mask, so a frame is a header of 2 to 10 bytes and the payload.
 
-This protocol is binary and offers no extension. So a text frame and reserved bits are refused as soon as the first
-two bytes of their frame are there, and no payload is ever kept that its own header shows to be too much.
+This protocol is binary and offers no extension. So the receiver refuses a text frame and reserved bits as soon as the
+first two bytes of their frame are there, and never keeps a payload whose header announces too many bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FINAL: Final = 0x80
 """In the first byte: the last frame of its message."""
 
 RESERVED: Final = 0x70
-"""In the first byte: for extensions, and there are none."""
+"""In the first byte: for extensions, which this protocol does not use."""
 
 MASKED: Final = 0x80
 """In the second byte: four bytes of mask precede the payload."""
@@ -43,7 +43,7 @@ PROTOCOL_ERROR: Final = CloseCode.PROTOCOL_ERROR.value
 TEXT_MESSAGE: Final = CloseCode.TEXT_MESSAGE.value
 INVALID_PAYLOAD: Final = CloseCode.INVALID_PAYLOAD.value
 MESSAGE_TOO_BIG: Final = CloseCode.MESSAGE_TOO_BIG.value
-"""What to close with (RFC 6455, section 7.4.1)."""
+"""The codes to close with (RFC 6455, section 7.4.1)."""
 
 
 class Ping(Struct, frozen=True):
@@ -53,7 +53,7 @@ class Ping(Struct, frozen=True):
 
 
 class Pong(Struct, frozen=True):
-    """An answer to a ping, or none: unsolicited pongs are legal."""
+    """An answer to a ping, or unsolicited, which is legal."""
 
     payload: bytes
 
@@ -69,13 +69,13 @@ class Close(Struct, frozen=True):
 
 
 Event: TypeAlias = bytes | Ping | Pong | Close
-"""A binary message is its bytes, fragments joined: all but a few events are messages, and bytes need no wrapping."""
+"""A binary message is its bytes, with the fragments joined: nearly all events are messages, so they have no wrapper."""
 
 
 class WebSocketError(Exception):
     """The peer broke RFC 6455 or one of our bounds; nothing further can be read from this connection.
 
-    :ivar close_code: what to close the connection with.
+    :ivar close_code: the code to close the connection with.
     :ivar detail: one sentence for the peer's developer.
     """
 
@@ -86,10 +86,10 @@ class WebSocketError(Exception):
 
 
 class WebSocketReceiver:
-    """What one client sends: bytes in, events out.
+    """Reads the bytes of one client: bytes in, events out.
 
-    Between frames it holds no buffer. While a frame or a message is incomplete it holds what came of it, which is at
-    most a header and `max_message_bytes`; no space is made for what a header merely promises.
+    Between frames it holds no buffer. While a frame or a message is incomplete, it holds the bytes that have come,
+    which are at most a header and `max_message_bytes`; it reserves no space for bytes that a header merely promises.
 
     :param max_message_bytes: of one message, fragments together.
     :param max_fragments: frames of one message, empty ones included; at least 1.
@@ -112,12 +112,12 @@ class WebSocketReceiver:
         self._pending: bytearray | None = None
         """The beginning of a frame, as it came."""
         self._needed = 0
-        """Bytes that `_pending` must have before another look at it is worth while."""
+        """The number of bytes that `_pending` must have before it is worth parsing."""
         self._message: bytearray | None = None
-        """The fragments that came of a message, unmasked and joined."""
+        """The fragments of a message that have come, unmasked and joined."""
         self._fragments = 0
         self._room = max_message_bytes
-        """Bytes that the message under way may still have."""
+        """The number of bytes that the rest of the message may have."""
         self._is_ended = False
 
     @property
@@ -126,16 +126,17 @@ class WebSocketReceiver:
         return len(self._pending or b""), len(self._message or b"")
 
     def receive(self, data: bytes) -> Iterator[Event]:
-        """What these bytes complete, in order. Iterate to the end before the next call; what is left over is lost.
+        """The events that these bytes complete, in order. Iterate to the end before the next call; the rest would be
+        lost.
 
-        After `Close`, and after an error, everything further is ignored (RFC 6455, sections 1.4 and 7.1.7).
+        After `Close`, and after an error, it ignores all further bytes (RFC 6455, sections 1.4 and 7.1.7).
 
-        :raises WebSocketError: while iterating, after what came before the fault has been yielded.
+        :raises WebSocketError: while iterating, after the events before the fault.
         """
         pending = self._pending
         if pending is None:
             return self._events(data)
-        # A frame that comes byte by byte is appended to, not parsed anew each time: that would be quadratic.
+        # A frame that comes byte by byte is collected, not parsed again each time: that would be quadratic.
         pending += data
         if len(pending) < self._needed:
             return iter(())
@@ -173,14 +174,14 @@ class WebSocketReceiver:
         return None
 
     def _keep(self, data: bytes | bytearray, at: int, needed: int) -> None:
-        """Keep the beginning of a frame, which cannot be read on before `needed` bytes of it are there."""
+        """Keep the beginning of a frame, until at least `needed` bytes of it have come."""
         self._pending = bytearray(memoryview(data)[at:])
         self._needed = needed
 
     def _check(self, first: int, second: int) -> None:
-        """Whether such a frame may come now.
+        """Check whether such a frame may come now.
 
-        Called again for the same frame if its payload was not there yet; so it must not change anything.
+        Called again for the same frame if its payload was not there yet, so it must not change anything.
         """
         opcode = first & 0x0F
         if first & RESERVED:
@@ -211,7 +212,7 @@ class WebSocketReceiver:
             raise self._error(PROTOCOL_ERROR, f"a control frame has more than {MAX_CONTROL_BYTES} bytes")
 
     def _long_size(self, data: bytes | bytearray) -> int:
-        """A payload length of 2 or 8 bytes, of which the RFC wants the shortest that will do."""
+        """A payload length of 2 or 8 bytes; the RFC requires the shortest encoding."""
         size = int.from_bytes(data, "big")
         if size >> 63:
             raise self._error(PROTOCOL_ERROR, "the most significant bit of a payload length is set")
@@ -220,7 +221,7 @@ class WebSocketReceiver:
         return size
 
     def _take(self, first: int, payload: bytes) -> Iterator[Event]:
-        """What a frame that is not a whole message completes."""
+        """The events that a frame completes which is not a whole message."""
         opcode = first & 0x0F
         if opcode == PING:
             yield Ping(payload)
@@ -233,11 +234,11 @@ class WebSocketReceiver:
         else:
             if self._message is None:
                 self._message = bytearray()
-            # One buffer, not a list of parts: as an object of its own, a part of 1 byte takes 40.
+            # One buffer, not a list of parts: a part of 1 byte takes 40 as an object.
             self._message += payload
             self._room -= len(payload)
             self._fragments += 1
-            del payload  # Or a long last fragment would be there once more while the whole is made.
+            del payload  # Else a long last fragment would be in memory twice while the whole is made.
             if first & FINAL:
                 message = bytes(self._message)
                 self._forget_message()
@@ -274,7 +275,7 @@ class WebSocketReceiver:
 def is_sendable(close_code: int) -> bool:
     """Whether a code may be in a close frame: registered with IANA, or of the ranges for libraries and applications.
 
-    RFC 6455, section 7.4. 1004 is reserved; 1005, 1006 and 1015 are what an API says when no close frame came.
+    RFC 6455, section 7.4. 1004 is reserved; APIs report 1005, 1006 and 1015 when no close frame came.
     """
     return 1000 <= close_code <= 1003 or 1007 <= close_code <= 1014 or 3000 <= close_code <= 4999
 
@@ -295,7 +296,7 @@ _to_int: Final = int.from_bytes
 def _unmasked(data: bytes | bytearray, start: int, stop: int) -> bytes:
     """The payload from `start` to `stop`, whose mask precedes it (RFC 6455, section 5.3).
 
-    A bytearray is our own and may be unmasked in place: a long message would otherwise be there three times over.
+    A bytearray is our own and may be unmasked in place: else a long message would be in memory three times.
     """
     size = stop - start
     mask = data[start - 4 : start]
@@ -320,7 +321,8 @@ def binary_header(size: int) -> bytes:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """A close frame; of the reason as many whole characters as fit into a control frame (RFC 6455, section 5.5)."""
+    """A close frame, with as many whole characters of the reason as fit into a control frame (RFC 6455, section
+    5.5)."""
     payload = reason.encode()[: MAX_CONTROL_BYTES - 2].decode(errors="ignore").encode()
     return _control_frame(CLOSE, code.to_bytes(2, "big") + payload)
 
