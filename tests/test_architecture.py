@@ -127,7 +127,12 @@ def test_a_question_to_an_errors_text_is_found() -> None:
     assert sorted(_asked_of_texts(ast.parse(dedent(lines)))) == [2, 3, 4]
 
 
-TABLES = ["store", *(f"store/{folder}" for folder in ("batching", "cli", "objects", "postgres", "redis"))]
+TABLES = [
+    "server",
+    "server/http",
+    "store",
+    *(f"store/{folder}" for folder in ("batching", "cli", "objects", "postgres", "redis")),
+]
 """Folders whose `__init__.py` describes their modules in a table."""
 
 
