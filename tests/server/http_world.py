@@ -1,4 +1,4 @@
-"""The HTTP interface in this process, asked in both of its forms."""
+"""The HTTP interface in this process, in both encodings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ both_encodings = pytest.mark.parametrize("encoding", ["json", "cbor"])
 
 
 class Answer:
-    """An answer, with ids as 16 bytes and byte fields as bytes, whatever encoding it came in."""
+    """An answer with ids as 16 bytes and byte fields as bytes, in either encoding."""
 
     def __init__(self, status: int, headers: Any, data: bytes) -> None:
         self.status = status
@@ -47,7 +47,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Of an error; also checks what all errors have in common."""
+        """The code of an error, after checks that hold for all errors."""
         error = self.body["error"]
         assert self.status >= 400
         assert error["detail"]
@@ -78,7 +78,7 @@ def _natural(value: Any) -> Any:
 
 
 class Api:
-    """Somebody who asks.
+    """A client.
 
     :param encoding: "json" or "cbor".
     """
@@ -89,7 +89,7 @@ class Api:
         self.token = token
 
     def of(self, token: str) -> Api:
-        """The same encoding, as the owner of this token."""
+        """A client with the same encoding and this token."""
         return Api(self.app, self.encoding, token)
 
     async def get(self, path: str, **query: Any) -> Answer:
@@ -138,7 +138,7 @@ async def open_api(
 
 
 async def say(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes) -> list[Committed]:
-    """Messages, straight into the store."""
+    """Write messages directly into the store."""
     batch = [
         NewMessage(
             conversation,

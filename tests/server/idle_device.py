@@ -12,7 +12,7 @@ class _Outbox:
 
 
 class IdleDevice:
-    """A client of the hub that nothing is sent to."""
+    """A client of the hub that gets no frames."""
 
     def __init__(self, user: bytes, *, since_s: float = 3600.0) -> None:
         self.user = user

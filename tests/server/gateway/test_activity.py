@@ -26,7 +26,7 @@ async def active(pool: Pool) -> set[bytes]:
 async def test_who_connects_is_active_on_that_day_and_who_stays_is_so_on_the_next(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At midnight those who are here are written again; who has gone by then is not."""
+    """At midnight the node writes connected users again, and not those that have gone before."""
     monkeypatch.setattr(last_seen, "LOOK_S", 0.02)
     monkeypatch.setattr(last_seen, "PATIENCE_S", 0.02)
     monkeypatch.setattr(last_seen, "AT_ONCE", 1)
@@ -87,7 +87,7 @@ async def test_those_who_are_here_at_midnight_are_written_however_full_the_queue
 async def test_who_goes_while_those_who_are_here_are_written_is_not_written_again(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Going was the last time of being here."""
+    """The disconnect was the last activity of that user."""
     monkeypatch.setattr(last_seen, "PATIENCE_S", 0.01)
     monkeypatch.setattr(last_seen, "AT_ONCE", 1)
     hub = Hub()

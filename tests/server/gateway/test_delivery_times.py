@@ -53,7 +53,7 @@ def _every_message(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_delivered_mark_says_how_long_the_delivery_took(
     pool: Pool, redis_url: str, mark: Callable[..., Frame]
 ) -> None:
-    """Between two nodes; no less than the device took its time, no more than all of it took."""
+    """Between two nodes. The time is at least the pause of the device, and at most the time of the whole test."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     talk = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
@@ -134,7 +134,7 @@ AGO_US = 5_000_000
 
 
 class Measured:
-    """A sampler whose clock stands, and a message of Alice's from 5 s ago."""
+    """A sampler with a clock that stands still, and a message of Alice's from 5 s ago."""
 
     def __init__(self, pool: Pool) -> None:
         self.times = DeliveryTimes(pool, lambda: NOW_US)
@@ -174,7 +174,7 @@ async def test_the_first_mark_that_passes_a_message_is_what_counts(measured: Mea
 
 
 async def test_a_delivery_that_takes_long_is_not_forgotten_for_the_next_one(measured: Measured) -> None:
-    """Else only quick ones would count."""
+    """Or only quick deliveries would count."""
     bob = IdleDevice(BOB)
     measured.push(bob)
     measured.push(bob, seq=8)
@@ -257,7 +257,7 @@ async def test_one_message_of_sixteen_is_looked_at(pool: Pool) -> None:
 async def test_samples_that_could_not_be_written_are_lost_and_logged(
     measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether Postgres has them nobody knows; if it was not even asked, they are kept."""
+    """Samples whose outcome is unknown are dropped; samples that were not sent are kept."""
     bob = IdleDevice(BOB)
     measured.push(bob)
     marks(measured, bob, (TALK, 7))

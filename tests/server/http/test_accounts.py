@@ -1,4 +1,4 @@
-"""Registering, logging in, tokens and devices over HTTP, and who is refused."""
+"""Registering, logging in, tokens and devices over HTTP, and each refusal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api
 
 @both_encodings
 async def test_who_asks_without_a_good_token_is_unauthenticated(pool: Pool, redis_url: str, encoding: str) -> None:
-    """On every route that is somebody's; before the body or the query is looked at, and with nothing told of either."""
+    """On routes that need a token. The server checks neither body nor query first, and the answer tells nothing."""
     alice = await new_user(pool, "alice")
     conversation = UUID(bytes=await new_direct(pool, alice, await new_user(pool, "bob")))
     revoked = await new_device(pool, alice.user)

@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 
 @both_encodings
 async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding: str) -> None:
-    """Every route once, by people who know nothing but the interface."""
+    """Clients that use the interface alone go through the most important routes once."""
     async with open_api(pool, redis_url, encoding) as api:
         ids = {}
         for name in ("alice", "bob"):
@@ -100,7 +100,7 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
 async def test_a_websocket_handshake_is_refused_like_a_request(
     pool: Pool, redis_url: str, encoding: str, path: str, status: int
 ) -> None:
-    """It belongs to `socket`: a client that takes one port for the other must not fill the log."""
+    """Handshakes belong to `socket`. A client with the wrong port must not fill the log."""
     async with open_api(pool, redis_url, encoding) as api:
         headers = {"Accept": CBOR if encoding == "cbor" else "*/*"}
         with structlog.testing.capture_logs() as logs:
@@ -148,7 +148,7 @@ def http_scope(method: str, path: str, token: str, length: int) -> dict[str, Any
 
 
 async def test_a_client_that_hangs_up_does_not_lose_a_write(pool: Pool, redis_url: str) -> None:
-    """Its end cancels the handler in the middle of the insert; what was begun is finished all the same."""
+    """Hypercorn cancels the handler in the middle of the insert; the write is finished all the same."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     hung_up, answered = trio.Event(), trio.Event()
     body = b'{"kind": "direct", "participants": ["%s"]}' % str(UUID(bytes=bob.user)).encode()

@@ -1,4 +1,4 @@
-"""What is said of a body that an endpoint does not take: where it is wrong, in the words of JSON and CBOR."""
+"""Errors of bodies: they name the wrong field, in the words of JSON and CBOR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations over HTTP: beginning, listing and reading them, and those of others."""
+"""Conversations over HTTP: beginning, listing and reading them, and those of other users."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_unknown_participants_make_nothing(pool: Pool, redis_url: str, enc
 
 
 async def test_two_who_make_the_same_direct_conversation_at_once_get_one(pool: Pool, redis_url: str) -> None:
-    """Ten each, from both sides: one is new, all are the same."""
+    """Each of the two sends ten requests: one answer says that the conversation is new, and all name the same one."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     answers: list[tuple[int, bytes]] = []
     async with open_api(pool, redis_url) as api:
@@ -100,7 +100,7 @@ async def test_the_largest_group_fits(pool: Pool, redis_url: str) -> None:
 @both_encodings
 @pytest.mark.parametrize("size", [3, 33])
 async def test_who_takes_part_is_read_in_pages(pool: Pool, redis_url: str, encoding: str, size: int) -> None:
-    """Everybody once, with names; marks where few take part, and the reader's own."""
+    """Pages list each participant once, with names; marks are there in small conversations, and for the reader."""
     people = [await new_user(pool, f"user{n}") for n in range(size)]
     group = await new_group(pool, *people)
     stranger = await new_user(pool, "stranger")
@@ -129,7 +129,7 @@ async def test_who_takes_part_is_read_in_pages(pool: Pool, redis_url: str, encod
 
 
 async def test_pages_of_the_list_are_the_whole_of_it(pool: Pool, redis_url: str) -> None:
-    """Also where conversations moved in the same microsecond: the id decides."""
+    """The id decides the order of conversations that moved in the same microsecond."""
     alice = await new_user(pool, "alice")
     conversations = [await new_group(pool, alice) for _ in range(7)]
     await pool.fetch(

@@ -1,4 +1,4 @@
-"""E-mail addresses over HTTP: putting and verifying one, how often, and what links in mails do."""
+"""E-mail addresses over HTTP: setting and verifying one, limits of mails, and the links in mails."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def put(api: Api, address: str = "alice@example.org", **wanted: Any) -> An
 
 
 async def token_of(pool: Pool, user: Credentials) -> str:
-    """That the verification mail would have."""
+    """The token that the verification mail would have."""
     mail = await emails.verification(pool, user.user)
     assert mail is not None
     return mail.token
@@ -67,7 +67,7 @@ async def verify(api: Api, token: str) -> tuple[int, str]:
 
 
 async def page(api: Api, method: str, path: str, **what: Any) -> tuple[int, str]:
-    """What a browser sees there, without a token of ours."""
+    """Status and text of a page for a browser, which shows no token of a device."""
     response = await api.app.test_client().open(path, method=method, **what)
     assert response.content_type == "text/html; charset=utf-8"
     assert response.headers["Referrer-Policy"] == "no-referrer"
@@ -123,7 +123,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"address": "a@b.example", "digest_hour": 24}, "digest_hour"),
     ({"address": "a@b.example", "wants_digest": "yes"}, "wants_digest"),
 ]
-"""Bodies, and what is said of them."""
+"""Body -> a part of the error."""
 
 
 async def test_what_is_wrong_is_refused_by_name_and_sets_nothing(pool: Pool, api: Api, alice: Credentials) -> None:
@@ -215,7 +215,7 @@ async def test_token_is_good_for_one_thing_only(pool: Pool, api: Api, alice: Cre
 
 
 async def test_no_token_is_kept_in_postgres(pool: Pool, api: Api, alice: Credentials) -> None:
-    """What leaks of the table opens nothing: not even its seed does, without the key."""
+    """A leak of the table opens nothing: the seed alone, without the key, makes no token."""
     await put(api.of(alice.token))
     [(row, *tokens)] = await pool.fetch(
         "select e::text, encode(mail_token(seed, 'verify'), 'hex'), encode(mail_token(seed, 'unsubscribe'), 'hex')"
@@ -284,7 +284,7 @@ async def test_log_in_asks_for_the_notice_of_its_device(pool: Pool, api: Api) ->
 async def test_links_in_mails_lead_where_they_should_from_log_in_to_unsubscribing(
     pool: Pool, api: Api, alice: Credentials
 ) -> None:
-    """All of it, with a mail server in between: the mail's own links are followed."""
+    """From log-in to unsubscribing, by the links in the mails that a mail server receives."""
 
     async def report(_: str) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Cached pages are what a process without a cache answers, after every kind of change, on every process (P6)."""
+"""A cached page equals the answer of a process without a cache, after every kind of change, on every process (P6)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.people import new_direct, new_group, new_user
 
 
 class World:
-    """Two people, a stranger, their conversations, and processes that have all pages in their caches."""
+    """Two users, a stranger, their conversations, and processes that have all pages in their caches."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -45,7 +45,7 @@ class World:
         assert isinstance(outcome, Committed)
 
     async def shown(self, pages: FirstPages) -> list[bytes | None]:
-        """Every first page of everybody."""
+        """Every first page of every user."""
         found: list[bytes | None] = []
         for person in (self.alice, self.bob, self.carol):
             found.append(await pages.first_of_list(person.user, 10, "json"))
@@ -98,7 +98,7 @@ async def test_all_changes_one_after_the_other_are_seen_too(pool: Pool) -> None:
         try:
             await CHANGES[name](world)
         except NotAParticipant:
-            continue  # who has left before
+            continue  # a user who left before
         expected = await world.shown(FirstPages(pool))
         for pages in world.processes:
             assert await world.shown(pages) == expected, name
@@ -107,20 +107,21 @@ async def test_all_changes_one_after_the_other_are_seen_too(pool: Pool) -> None:
 
 
 async def test_what_has_not_changed_is_read_once(pool: Pool) -> None:
-    """A group's history once for all who see the same of it; a direct one and a list for each by themselves."""
+    """A group's history is read once for all participants who see the same of it, a direct history and a list once for
+    each user."""
     world = World(pool)
     await world.begin()
     pages = FirstPages(pool)
     for _ in range(5):
         await world.shown(pages)
     lists, histories = pages.statistics()
-    # The list of who takes part in nothing is not kept.
+    # The cache does not keep the list of a user without conversations.
     assert (lists.name, lists.values, lists.hits, lists.misses) == ("list", 2, 8, 7)
     assert (histories.name, histories.values, histories.hits, histories.misses) == ("history", 3, 17, 3)
 
 
 async def test_once_postgres_was_restored_equal_versions_count_for_nothing(pool: Pool) -> None:
-    """Numbers of transactions are given out anew then: a page of the same version may show other messages."""
+    """A restored server gives out the same numbers of transactions again, for other messages."""
     world = World(pool)
     await world.begin()
     pages = world.processes[0]

@@ -94,7 +94,7 @@ async def test_from_around_a_message_history_goes_on_in_both_directions(pool: Po
 async def test_a_page_is_bounded_in_bytes_whatever_is_in_it(
     pool: Pool, redis_url: str, encoding: str, character: str
 ) -> None:
-    """The largest messages, display names (also such as JSON escapes) and groups. All of it comes, in more pages."""
+    """The largest messages, display names (with characters that JSON escapes) and groups come in more pages."""
     people = [await new_user(pool, f"user{n}") for n in range(32)]
     await pool.fetch("update users set display_name = repeat(%s, 128)", (character,))
     groups = [await new_group(pool, *people) for _ in range(40)]

@@ -1,4 +1,4 @@
-"""Notifiers and quiet hours over HTTP, in both forms (docs/http.md)."""
+"""Notifiers and quiet hours over HTTP, in both encodings (docs/http.md)."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_what_is_offered_is_what_there_are_keys_for() -> None:
     )
     offered = offered_by(config)
     assert offered.kinds == ALL.kinds
-    # What the workers will sign with; as the library writes it.
+    # The key of the workers, as the library writes it.
     token = vapid.sign({"sub": "mailto:ops@alo.example", "aud": "https://push.example"})["Authorization"]
     assert token.partition(",k=")[2] == offered.vapid_public_key
 

@@ -60,11 +60,11 @@ async def test_operators_are_shown_all_figures_of_the_days_they_ask_for(
 
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
-"""Whoever asks this for something has got too far."""
+"""A request that uses this has passed the check of its token."""
 
 
 async def test_who_has_not_the_operators_token_learns_nothing(redis_url: str) -> None:
-    """Not even whether the query is right."""
+    """Not even an error of the query is shown."""
     headers = [
         None,
         "",

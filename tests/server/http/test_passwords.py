@@ -1,4 +1,4 @@
-"""Passwords: whoever does not exist is refused no sooner than who does."""
+"""Passwords: the check of a user who does not exist takes as long as that of a user who does."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ async def test_a_hash_that_was_made_of_the_password_fits_and_of_nobody_none_does
 
 
 def test_nobody_takes_as_long_as_somebody() -> None:
-    """The same parameters as of a new hash, whatever the library's are by now; else write another one out."""
+    """The parameters must be those of a new hash. If the library has changed them, replace the constant."""
     assert not passwords._hasher.check_needs_rehash(passwords._NOBODY)

@@ -1,4 +1,4 @@
-"""Contacts, blocking and who takes part, over HTTP: who may, what it changes, and every refusal by name."""
+"""Contacts, blocking and participants over HTTP: permissions, changes, and every refusal by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every route of the application: which are open, what the others answer without a token, and what a write declares."""
+"""Every route of the application: its access, its row in the document, and the declaration of its handler."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Write = tuple[dict[str, bytes | str], Any]
 
 
 class Scene:
-    """Alice, who writes; Bob, her contact, with whom she has two conversations; Carol, a stranger."""
+    """Alice writes. Bob is her contact and has two conversations with her. Carol is a stranger."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -70,7 +70,7 @@ class Scene:
         return [({"conversation": asked}, None)]
 
     async def plain(self, *writes: Write) -> list[Write]:
-        """Writes that need nothing but the people and their conversations."""
+        """Writes that need the users and their conversations alone."""
         return list(writes)
 
 
@@ -217,7 +217,7 @@ async def test_a_write_is_finished_and_announced_though_the_client_hangs_up_as_i
 async def test_a_client_that_hangs_up_before_its_password_is_hashed_registers_nobody(
     pool: Pool, redis_url: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hashes are the dearest requests, so those that nobody waits for are dropped: they are not shielded."""
+    """A hash is the most expensive part of any request, so it is not shielded: it ends with its client."""
     async with opened(pool, redis_url, "POST /v1/users") as (api, [request]):
         with trio.CancelScope() as client:
 

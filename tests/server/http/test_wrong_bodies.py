@@ -80,7 +80,7 @@ async def test_a_body_that_cannot_be_read_is_invalid(pool: Pool, redis_url: str)
 
 
 def test_keys_that_hash_alike_are_refused_before_they_cost_anything() -> None:
-    """Multiples of 2**61 - 1 all have the hash 0: and so have arrays that are made for it. 64 KiB took a second."""
+    """All multiples of 2**61 - 1 have the hash 0, and arrays can be made that have it too. 64 KiB took a second."""
     numbers = [(10**9 + n) * (2**61 - 1) for n in range(4300)]
     data = b"\xb9\x10\xcc" + b"".join(b"\xc2\x4c" + number.to_bytes(12) + b"\x00" for number in numbers)
     began = time.thread_time()
@@ -109,7 +109,7 @@ _small_tags = st.builds(
 
 @given(st.binary(max_size=60) | _tagged | _small_tags | st.builds(lambda item: b"\x81" + item, _tagged | _small_tags))
 def test_any_cbor_is_a_body_or_invalid(data: bytes) -> None:
-    """A tag of dates, fractions, expressions or shared values is no fault of the server."""
+    """Tags of dates, fractions, expressions or shared values make an error of the body, not of the server."""
     for whole in (data, b"\xa1\x68username" + data):
         try:
             decode(whole, CBOR, bodies.Register)
