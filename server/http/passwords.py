@@ -12,7 +12,9 @@ CONCURRENT: Final = 2
 """Hashes at a time. Each takes 64 MiB and a core for tens of milliseconds, on purpose."""
 
 _hasher: Final = PasswordHasher()
-_NOBODY: Final = "$argon2id$v=19$m=65536,t=3,p=4$f5wFOmCkU5zeuZvSBAwwPg$GT5Wfe7ftr2RnShpM0trE9LMUXbbYA54AH2PoAdbyb4"
+_HASH_OF_NO_USER: Final = (
+    "$argon2id$v=19$m=65536,t=3,p=4$f5wFOmCkU5zeuZvSBAwwPg$GT5Wfe7ftr2RnShpM0trE9LMUXbbYA54AH2PoAdbyb4"
+)
 """The hash of a password that no user has, with the parameters of `_hasher` (a test compares them). A constant, because
 to compute it takes each process a quarter of a second of CPU at its start."""
 
@@ -36,6 +38,6 @@ class Passwords:
 
 def _verify(password_hash: str | None, password: str) -> bool:
     try:
-        return _hasher.verify(password_hash or _NOBODY, password) and password_hash is not None
+        return _hasher.verify(password_hash or _HASH_OF_NO_USER, password) and password_hash is not None
     except (VerifyMismatchError, InvalidHashError):
         return False

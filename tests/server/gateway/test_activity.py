@@ -23,7 +23,7 @@ async def active(pool: Pool) -> set[bytes]:
     return {row[0] for row in await pool.fetch("select user_id from activity")}
 
 
-async def test_who_connects_is_active_on_that_day_and_who_stays_is_so_on_the_next(
+async def test_a_connected_user_is_active_on_that_day_and_on_the_next(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At midnight the node writes connected users again, and not those that have gone before."""
@@ -60,7 +60,7 @@ async def test_who_connects_is_active_on_that_day_and_who_stays_is_so_on_the_nex
     assert await active(pool) <= {each.user for each in stays}, "they go"
 
 
-async def test_those_who_are_here_at_midnight_are_written_however_full_the_queue_is(
+async def test_connected_users_are_written_at_midnight_however_full_the_queue_is(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(last_seen, "LOOK_S", 0.01)
@@ -84,7 +84,7 @@ async def test_those_who_are_here_at_midnight_are_written_however_full_the_queue
         nursery.cancel_scope.cancel()
 
 
-async def test_who_goes_while_those_who_are_here_are_written_is_not_written_again(
+async def test_a_user_who_goes_while_connected_users_are_written_is_not_written_again(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disconnect was the last activity of that user."""
@@ -106,7 +106,7 @@ async def test_who_goes_while_those_who_are_here_are_written_is_not_written_agai
     assert await active(pool) == {devices[0].user}
 
 
-async def test_what_postgres_could_not_take_is_written_later_with_the_time_at_which_it_was(
+async def test_activity_that_postgres_could_not_take_is_written_later_with_its_own_time(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(last_seen, "PATIENCE_S", 0.05)
@@ -125,7 +125,9 @@ async def test_what_postgres_could_not_take_is_written_later_with_the_time_at_wh
     assert await active(pool) == {alice}
 
 
-async def test_what_could_not_be_written_for_long_is_given_up(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_activity_that_could_not_be_written_for_long_is_given_up(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(last_seen, "PATIENCE_S", 0.01)
     monkeypatch.setattr(last_seen, "INSIST_S", 0.1)
     seen = LastSeen(Pool("postgresql://nobody@127.0.0.1:1/none", 2), Hub(), lambda: NOW_US)

@@ -105,7 +105,7 @@ async def test_a_node_that_stops_writes_what_it_has_measured(
 
 
 @pytest.mark.usefixtures("_every_message")
-async def test_a_node_waits_for_no_mark_of_who_has_gone_or_answered(pool: Pool, redis_url: str) -> None:
+async def test_a_node_awaits_no_mark_of_a_device_that_has_gone_or_answered(pool: Pool, redis_url: str) -> None:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     talk = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as node:
@@ -181,7 +181,7 @@ async def test_a_delivery_that_takes_long_is_not_forgotten_for_the_next_one(meas
     assert marks(measured, bob, (TALK, 7)) == ONE
 
 
-async def test_who_connected_after_the_message_had_no_delivery_to_wait_for(measured: Measured) -> None:
+async def test_a_device_that_connected_after_the_message_is_not_awaited(measured: Measured) -> None:
     late, early = IdleDevice(BOB, since_s=4), IdleDevice(BOB, since_s=6)
     measured.push(late)
     assert marks(measured, late, (TALK, 7)) == {}
@@ -189,7 +189,7 @@ async def test_who_connected_after_the_message_had_no_delivery_to_wait_for(measu
     assert marks(measured, early, (TALK, 7)) == ONE
 
 
-async def test_who_went_before_the_mark_does_not_count(measured: Measured) -> None:
+async def test_a_device_that_went_before_the_mark_does_not_count(measured: Measured) -> None:
     bob = IdleDevice(BOB)
     measured.push(bob)
     measured.times.left(bob)
@@ -197,7 +197,7 @@ async def test_who_went_before_the_mark_does_not_count(measured: Measured) -> No
     measured.times.left(bob)
 
 
-async def test_who_has_answered_need_not_mark_and_does_not_count(measured: Measured) -> None:
+async def test_a_user_who_has_answered_need_not_mark_and_does_not_count(measured: Measured) -> None:
     bob = IdleDevice(BOB)
     measured.push(bob)
     measured.times.sent(bob, OTHER)
@@ -217,7 +217,7 @@ async def test_who_has_answered_need_not_mark_and_does_not_count(measured: Measu
     ],
     ids=["a tombstone", "their own", "of a later release", "without its fields", "no frame"],
 )
-async def test_what_is_no_message_for_them_is_not_waited_for(measured: Measured, frame: bytes) -> None:
+async def test_frames_that_are_not_messages_for_others_are_not_awaited(measured: Measured, frame: bytes) -> None:
     bob = IdleDevice(BOB)
     measured.push(bob, frame=frame)
     assert marks(measured, bob, (TALK, 7)) == {}

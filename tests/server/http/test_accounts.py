@@ -13,7 +13,7 @@ from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api
 
 
 @both_encodings
-async def test_who_asks_without_a_good_token_is_unauthenticated(pool: Pool, redis_url: str, encoding: str) -> None:
+async def test_a_request_without_a_good_token_is_unauthenticated(pool: Pool, redis_url: str, encoding: str) -> None:
     """On routes that need a token. The server checks neither body nor query first, and the answer tells nothing."""
     alice = await new_user(pool, "alice")
     conversation = UUID(bytes=await new_direct(pool, alice, await new_user(pool, "bob")))
@@ -65,7 +65,7 @@ async def test_names_and_passwords(pool: Pool, redis_url: str, encoding: str) ->
         assert await pool.fetch("select count(*) from devices") == [(0,)]
 
 
-async def test_names_are_unique_whoever_is_first(pool: Pool, redis_url: str) -> None:
+async def test_a_name_is_given_once_to_users_who_register_at_once(pool: Pool, redis_url: str) -> None:
     async with open_api(pool, redis_url) as api:
         statuses: list[int] = []
 
@@ -78,7 +78,7 @@ async def test_names_are_unique_whoever_is_first(pool: Pool, redis_url: str) -> 
         assert sorted(statuses) == [201, 409, 409, 409, 409]
 
 
-async def test_a_name_that_nobody_has_is_unknown(pool: Pool, redis_url: str) -> None:
+async def test_an_unused_name_is_unknown(pool: Pool, redis_url: str) -> None:
     async with open_api(pool, redis_url) as api:
         mine = api.of((await new_user(pool, "alice")).token)
         for name in ("nobody", "a%00b", "%00", "%ff", "%ed%a0%80", "a%20b", "x" * 3000, "Alice", "%E2%80%AE"):

@@ -36,7 +36,7 @@ def said_of(data: bytes, content_type: str, type_: Any) -> str | None:
 
 def check(said: str | None) -> None:
     assert said is None or fault_of(said) is None, (said, fault_of(said or ""))
-    assert len(said or "") < 300, "what was sent is not sent back"
+    assert len(said or "") < 300, "the error does not repeat the body"
 
 
 @pytest.mark.parametrize("struct", [*STRUCTS, bodies.NEW_CONVERSATION], ids=str)
@@ -71,7 +71,7 @@ def test_each_field_with_each_kind_of_value(struct: Any) -> None:
         (b'{"role": "king"}', encoding.JSON, "This value is not allowed - at `$.role`"),
     ],
 )
-def test_what_cannot_be_read(data: bytes, content_type: str, said: str | None) -> None:
+def test_errors_of_bodies_that_cannot_be_read(data: bytes, content_type: str, said: str | None) -> None:
     type_ = bodies.PatchParticipant if b"role" in data else bodies.Register
     found = said_of(data, content_type, type_)
     assert found is not None
@@ -79,7 +79,7 @@ def test_what_cannot_be_read(data: bytes, content_type: str, said: str | None) -
     check(found)
 
 
-def test_what_is_said_of_each_error_of_the_store() -> None:
+def test_the_detail_of_each_error_is_a_sentence_without_python() -> None:
     for _, _, detail in REFUSALS.values():
         check(detail)
     for code in ErrorCode:

@@ -36,7 +36,7 @@ async def test_unknown_participants_make_nothing(pool: Pool, redis_url: str, enc
         assert len(twice.body["participants"]) == 2
 
 
-async def test_two_who_make_the_same_direct_conversation_at_once_get_one(pool: Pool, redis_url: str) -> None:
+async def test_two_users_who_begin_the_same_direct_conversation_at_once_get_one(pool: Pool, redis_url: str) -> None:
     """Each of the two sends ten requests: one answer says that the conversation is new, and all name the same one."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     answers: list[tuple[int, bytes]] = []
@@ -57,7 +57,7 @@ async def test_two_who_make_the_same_direct_conversation_at_once_get_one(pool: P
 
 
 @both_encodings
-async def test_what_is_not_yours_looks_like_nothing(pool: Pool, redis_url: str, encoding: str) -> None:
+async def test_conversations_of_others_look_as_if_they_did_not_exist(pool: Pool, redis_url: str, encoding: str) -> None:
     alice, bob, eve = [await new_user(pool, name) for name in ("alice", "bob", "eve")]
     theirs = await new_direct(pool, alice, bob)
     await say(pool, theirs, alice.user, b"secret")
@@ -99,7 +99,7 @@ async def test_the_largest_group_fits(pool: Pool, redis_url: str) -> None:
 
 @both_encodings
 @pytest.mark.parametrize("size", [3, 33])
-async def test_who_takes_part_is_read_in_pages(pool: Pool, redis_url: str, encoding: str, size: int) -> None:
+async def test_participants_are_read_in_pages(pool: Pool, redis_url: str, encoding: str, size: int) -> None:
     """Pages list each participant once, with names; marks are there in small conversations, and for the reader."""
     people = [await new_user(pool, f"user{n}") for n in range(size)]
     group = await new_group(pool, *people)

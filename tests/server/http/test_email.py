@@ -126,7 +126,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 """Body -> a part of the error."""
 
 
-async def test_what_is_wrong_is_refused_by_name_and_sets_nothing(pool: Pool, api: Api, alice: Credentials) -> None:
+async def test_a_wrong_address_or_setting_is_refused_by_name_and_changes_nothing(
+    pool: Pool, api: Api, alice: Credentials
+) -> None:
     mine = api.of(alice.token)
     for body, what in WRONG:
         answer = await mine.request("PUT", "/v1/email", json=body)
@@ -198,10 +200,10 @@ async def test_verification_ends_with_its_time_and_may_be_repeated(pool: Pool, a
     for _ in range(2):
         assert await verify(api, token) == (204, "")
     await pool.fetch("update emails set verification_expires = clock_timestamp()")
-    assert await verify(api, token) == (204, ""), "it is verified, whenever that is said again"
+    assert await verify(api, token) == (204, ""), "it is verified, also when the token comes again"
 
 
-async def test_token_of_nobody_verifies_nothing(api: Api, alice: Credentials) -> None:
+async def test_an_unknown_token_verifies_nothing(api: Api, alice: Credentials) -> None:
     await put(api.of(alice.token))
     for token in ("", "x", NOBODYS, "é", "\0", "a" * 64):
         assert await verify(api, token) == (404, "unknown_verification"), token

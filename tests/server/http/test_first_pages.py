@@ -106,7 +106,7 @@ async def test_all_changes_one_after_the_other_are_seen_too(pool: Pool) -> None:
     assert any(message["is_deleted"] for page in silent for message in page)
 
 
-async def test_what_has_not_changed_is_read_once(pool: Pool) -> None:
+async def test_an_unchanged_page_is_read_once(pool: Pool) -> None:
     """A group's history is read once for all participants who see the same of it, a direct history and a list once for
     each user."""
     world = World(pool)
@@ -120,7 +120,7 @@ async def test_what_has_not_changed_is_read_once(pool: Pool) -> None:
     assert (histories.name, histories.values, histories.hits, histories.misses) == ("history", 3, 17, 3)
 
 
-async def test_once_postgres_was_restored_equal_versions_count_for_nothing(pool: Pool) -> None:
+async def test_after_a_restore_of_postgres_equal_versions_are_misses(pool: Pool) -> None:
     """A restored server gives out the same numbers of transactions again, for other messages."""
     world = World(pool)
     await world.begin()
@@ -138,7 +138,7 @@ async def test_once_postgres_was_restored_equal_versions_count_for_nothing(pool:
     assert after == await world.shown(FirstPages(pool)) != before
 
 
-async def test_forms_and_limits_do_not_get_each_others_pages(pool: Pool) -> None:
+async def test_encodings_and_limits_do_not_share_pages(pool: Pool) -> None:
     world = World(pool)
     await world.begin()
     pages = world.processes[0]

@@ -140,7 +140,7 @@ async def test_kind_that_is_not_configured_is_refused_by_name(pool: Pool, redis_
             assert f"no {body['kind']}; it has webhook" in answer.body["error"]["detail"]
 
 
-def test_what_is_offered_is_what_there_are_keys_for() -> None:
+def test_the_offered_kinds_are_those_with_keys() -> None:
     assert offered_by(Config()) == Offered(frozenset({"webhook"}), None)
     vapid = Vapid02()
     vapid.generate_keys()
@@ -160,7 +160,7 @@ def test_what_is_offered_is_what_there_are_keys_for() -> None:
 
 
 @both_encodings
-async def test_keys_are_told_to_who_is_logged_in(pool: Pool, redis_url: str, encoding: str) -> None:
+async def test_keys_are_shown_to_a_device(pool: Pool, redis_url: str, encoding: str) -> None:
     bob = await new_user(pool, "bob")
     async with open_offering(pool, redis_url, ALL, encoding) as anyone:
         answer = await anyone.of(bob.token).get("/v1/notifiers/keys")
@@ -209,7 +209,7 @@ WRONG: list[Any] = [
 
 
 @both_encodings
-async def test_what_cannot_be_told_is_refused(pool: Pool, redis_url: str, encoding: str) -> None:
+async def test_a_target_that_cannot_be_notified_is_refused(pool: Pool, redis_url: str, encoding: str) -> None:
     bob = await new_user(pool, "bob")
     async with open_offering(pool, redis_url, ALL, encoding) as anyone:
         api = anyone.of(bob.token)
@@ -219,7 +219,7 @@ async def test_what_cannot_be_told_is_refused(pool: Pool, redis_url: str, encodi
         assert (await api.get("/v1/notifiers")).body == {"notifiers": []}
 
 
-async def test_there_are_no_more_than_allowed(pool: Pool, redis_url: str) -> None:
+async def test_a_user_has_no_more_notifiers_than_allowed(pool: Pool, redis_url: str) -> None:
     bob = await new_user(pool, "bob")
     async with open_api(pool, redis_url) as anyone:
         api = anyone.of(bob.token)
@@ -246,7 +246,7 @@ async def test_email_goes_to_the_verified_address(pool: Pool, redis_url: str) ->
         assert listed["address"] == "bob@mail.example"
 
 
-async def test_nobody_sees_or_removes_anothers(pool: Pool, redis_url: str) -> None:
+async def test_a_user_does_not_see_or_remove_notifiers_of_others(pool: Pool, redis_url: str) -> None:
     bob, carol = await new_user(pool, "bob"), await new_user(pool, "carol")
     async with open_api(pool, redis_url) as anyone:
         made = await anyone.of(bob.token).post("/v1/notifiers", {"kind": "webhook", "url": "https://hook.example/"})

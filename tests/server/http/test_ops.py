@@ -63,7 +63,7 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 """A request that uses this has passed the check of its token."""
 
 
-async def test_who_has_not_the_operators_token_learns_nothing(redis_url: str) -> None:
+async def test_a_request_without_the_operators_token_learns_nothing(redis_url: str) -> None:
     """Not even an error of the query is shown."""
     headers = [
         None,
@@ -120,7 +120,7 @@ BAD_QUERIES: list[tuple[dict[str, str], str]] = [
 ]
 
 
-async def test_days_that_are_none_or_too_many_are_refused_by_name(redis_url: str) -> None:
+async def test_wrong_days_and_too_many_days_are_refused_by_name(redis_url: str) -> None:
     async with open_ops(Pool(NOWHERE, 2), redis_url) as ops:
         for query, named in BAD_QUERIES:
             answer = await ops.get("/v1/ops/analytics", **query)

@@ -6,7 +6,7 @@ from server.http import passwords
 from server.http.passwords import Passwords
 
 
-async def test_a_hash_that_was_made_of_the_password_fits_and_of_nobody_none_does() -> None:
+async def test_the_right_password_of_an_existing_user_fits_and_no_other() -> None:
     some = Passwords()
     made = await some.hash("correct horse")
     assert await some.check(made, "correct horse")
@@ -15,6 +15,6 @@ async def test_a_hash_that_was_made_of_the_password_fits_and_of_nobody_none_does
         assert not await some.check(None, password)
 
 
-def test_nobody_takes_as_long_as_somebody() -> None:
+def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
     """The parameters must be those of a new hash. If the library has changed them, replace the constant."""
-    assert not passwords._hasher.check_needs_rehash(passwords._NOBODY)
+    assert not passwords._hasher.check_needs_rehash(passwords._HASH_OF_NO_USER)

@@ -97,7 +97,7 @@ async def test_participants_come_go_and_change_by_the_hand_of_an_administrator(
         assert await put(participant, f"{path}/mute", seconds=60) == (404, "not_found")
 
 
-async def test_what_is_wrong_is_refused_by_name(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
+async def test_wrong_requests_are_refused_by_name(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
     alice, bob, carol = people
     group, direct = await new_group(pool, alice), await new_direct(pool, alice, bob)
     nobody = text(secrets.token_bytes(16))

@@ -74,7 +74,7 @@ class Scene:
         return list(writes)
 
 
-OF_EACH_ROUTE: Final[dict[str, Callable[[Scene], Awaitable[list[Write]]]]] = {
+REQUESTS: Final[dict[str, Callable[[Scene], Awaitable[list[Write]]]]] = {
     "POST /v1/users": lambda s: s.plain(({}, {"username": "dora", "password": PASSWORD})),
     "POST /v1/devices": Scene.log_in,
     "DELETE /v1/devices/<uuid:device>": Scene.revoke,
@@ -153,7 +153,7 @@ async def requests_of(rule: str, scene: Scene) -> list[tuple[str, str, Any]]:
     """Method, path and body of each."""
     method, path = rule.split(" ")
     made = []
-    for values, body in await OF_EACH_ROUTE[rule](scene):
+    for values, body in await REQUESTS[rule](scene):
         filled = path
         for name, value in values.items():
             shown = value if isinstance(value, str) else str(UUID(bytes=value))
@@ -179,7 +179,7 @@ async def ask(api: Api, method: str, path: str, body: Any) -> int:
 
 
 def test_each_writing_route_has_requests_here() -> None:
-    assert OF_EACH_ROUTE.keys() == {route.rule for route in ROUTES if route.method != "GET"}
+    assert REQUESTS.keys() == {route.rule for route in ROUTES if route.method != "GET"}
 
 
 by_route = pytest.mark.parametrize(
