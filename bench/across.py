@@ -2,10 +2,10 @@
 
     python -m bench.across --peers DIR --rounds 5
 
-The sender of each direct chat is connected to the first of two nodes, the recipient to the second: of ours two
-gateways, of the plan two processes with Socket.IO's Redis adapter. Both get the same steady rate, in turn, each started
-anew for each round, and warmed up by a closed loop before. Acks stand beside the deliveries, so nobody can be quick by
-telling the recipient before the message is safe without its showing.
+The sender of each direct chat is connected to the first of two nodes, the recipient to the second: two of our gateways,
+or two processes of the plan with Socket.IO's Redis adapter. Both servers get the same steady rate, in turn. In each
+round they start afresh, and a closed loop warms them up. Each line has the acks beside the deliveries, so it shows a
+server that delivers a message before it is safe.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ METRICS: Final = (
 CONDITIONS: Final = ("generator_us_per_send", "late_p99_ms", "others_cores")
 
 KEPT_UP: Final = 0.98
-"""Of the rate: who acknowledges less has a queue that grows, and its latencies say how long it was measured."""
+"""Least share of the rate that a server acknowledges. Below it the server's queue grows, and its latencies depend on
+how long the run lasts."""
 
 MOST: Final = 0.5
-"""Of the plan's delivery latency: what ours should take at most."""
+"""The most delivery latency that ours should have, as a share of the plan's."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to compare.
+    """The settings of a comparison.
 
     :ivar peers: the folder of the peers' sources; only needed if `servers` names one of them.
     """
@@ -70,7 +71,7 @@ def across(settings: Settings) -> bool:
 
 
 def summarize_across(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each load and metric, and for the steady rate one that says what is required (None: unknown)."""
+    """A line for each load and metric, and for the steady rate one with its requirement (None: unknown)."""
     lines: list[dict[str, Any]] = []
     for load in dict.fromkeys(run["load"] for run in runs):
         its_runs = [run for run in runs if run["load"] == load]
@@ -94,7 +95,7 @@ def summarize_across(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _has_kept_up(runs: Sequence[Mapping[str, Any]], server: str) -> bool:
-    """Whether the server acknowledged what it was sent, in all rounds."""
+    """Whether the server kept up with its sends, in all rounds."""
     its_runs = [run for run in runs if run["server"] == server and run["valid"]]
     return all(run["acked_per_s"] >= KEPT_UP * run["rate"] for run in its_runs)
 

@@ -1,4 +1,4 @@
-"""A participant of a chat whom nobody measures: it reads all that comes, or stops reading once it is welcomed."""
+"""A participant whose latencies are not measured: it reads all that comes, or stops reading after the welcome."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bench.websocket import WebSocketError
 from bench.workload import Chat, Participant, body
 
 SEGMENT_BYTES: Final = 1400
-"""A mobile network's. The kernel sizes a send buffer by it: with the 64 KiB of loopback, 4 MB would vanish there
-before the gateway noticed that nobody reads."""
+"""The segment size of a mobile network. The kernel sizes a send buffer by it: with loopback's 64 KiB segments, the
+buffer would take 4 MB before the gateway noticed that the client does not read."""
 
 _LOOK_S: Final = 0.5
 
@@ -29,10 +29,11 @@ _REMOTE, _STATE = 2, 3
 class Bystander:
     """One connection, in a thread of its own. Implements `connection.Reports`.
 
-    A stuck one that the server cuts comes back and sticks again, so somebody is stuck all the time.
+    When the server cuts a stuck bystander, it comes back and sticks again, so that the group always has a stuck
+    participant.
 
-    :ivar cuts: seconds from when it stopped reading to when the server cut it, each time.
-    :ivar error: why it gave up, if it did.
+    :ivar cuts: seconds from the end of its reading until the server cut it, each time.
+    :ivar error: why the bystander gave up, if it did.
     """
 
     def __init__(self, url: str, participant: Participant, *, is_stuck: bool) -> None:
@@ -44,7 +45,7 @@ class Bystander:
 
     @contextmanager
     def present(self) -> Iterator[None]:
-        """It is connected while the block runs."""
+        """Keep the bystander connected while the block runs."""
         thread = threading.Thread(target=self._run)
         thread.start()
         try:
@@ -106,7 +107,7 @@ class Bystander:
 def has_peer(port: int) -> bool:
     """Whether the other end of this machine's connection from the port has not closed it.
 
-    The connection itself cannot tell while it is full: the end of the stream waits behind all that nobody reads.
+    A full connection cannot tell that itself: the end of the stream waits behind all bytes that are not read.
     """
     with open("/proc/net/tcp") as connections:
         return any(

@@ -1,8 +1,8 @@
 """Processor time (user and system) of trees of processes, on Linux.
 
-A process's own CPU clock is read instead of the `utime` and `stime` of /proc/PID/stat, which are the same time in
-ticks of 10 ms: at 200 sends a second ticks would be a tenth of the figure. It includes threads that have ended.
-Children that ended and were waited for count with their parent, from /proc/PID/stat.
+The meter reads a process's own CPU clock instead of `utime` and `stime` of /proc/PID/stat, which are the same time in
+ticks of 10 ms: at 200 sends a second ticks would be a tenth of the figure. The clock includes threads that have ended.
+For children that ended and were waited for, /proc/PID/stat gives the time, which counts with their parent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PARENT: Final = 1
 _CHILDREN_USER, _CHILDREN_SYSTEM = 13, 14
-"""Fields of /proc/PID/stat behind the name, which may itself hold spaces and parentheses."""
+"""Fields of /proc/PID/stat after the name, which may itself hold spaces and parentheses."""
 
 
 class CpuMeter:
@@ -28,9 +28,10 @@ class CpuMeter:
     def read(self) -> dict[str, float]:
         """Seconds so far of each group, of this process as `generator`, and of the whole machine as `machine`.
 
-        `machine` includes what a hypervisor gave to others ("steal"): it was wanted here as well.
+        `machine` includes the time that the hypervisor gave to other machines ("steal"), since this machine wanted it
+        too.
 
-        :raises ProcessLookupError: if the root of a group does not run: its cost would be missing.
+        :raises ProcessLookupError: if the root of a group does not run; its cost would be missing.
         """
         seconds = {"generator": time.process_time(), "machine": _busy()}
         children = _children()
@@ -42,9 +43,9 @@ class CpuMeter:
 
 
 def used(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of each group between two readings; instead of `machine`, `others`: all that is in no group.
+    """Seconds of each group between two readings, and `others` instead of `machine`: the time of all other processes.
 
-    Others at work make a run's latencies worth little.
+    If `others` is high, the run's latencies are worth little.
     """
     seconds = {name: after[name] - before[name] for name in before}
     machine = seconds.pop("machine")
@@ -87,7 +88,7 @@ def _seconds(pid: int) -> float:
 
 
 def _fields(pid: int) -> list[str]:
-    """What /proc/PID/stat says; nothing if the process has ended: then its parent has its time."""
+    """Fields of /proc/PID/stat; empty if the process has ended, since its parent then has its time."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()

@@ -1,6 +1,6 @@
-"""One device of ours that comes back after a while: it connects, says hello, and syncs until it holds everything.
+"""One device of our server that comes back after a while: it connects, says hello, and syncs until it holds everything.
 
-It is read only while something is waited for, which blocks.
+The device reads its socket only while it waits for a frame, and blocks then.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from protocol.codec import encode_request
 from protocol.frames import Hello, Key, Sync, Type
 
 TIMEOUT_S: Final = 30.0
-"""For each read; a page takes milliseconds."""
+"""Timeout of each read; a page takes milliseconds."""
 
 _READ_BYTES: Final = 2**18
 
 Frame: TypeAlias = dict[int, Any]
-"""As it was decoded, by the numbers of its fields."""
+"""A decoded frame: its values by the numbers of its fields."""
 
 
 class Synced(NamedTuple):
     """A device that holds everything.
 
-    :ivar pushes: all that came, in the order in which it came.
-    :ivar cursor: for the next time.
-    :ivar requests: that it took, each of them a round trip.
+    :ivar pushes: all pushes in their order of arrival.
+    :ivar cursor: cursor for the next sync.
+    :ivar requests: number of sync requests, each of them a round trip.
     """
 
     pushes: list[Frame]
@@ -43,9 +43,9 @@ class Synced(NamedTuple):
 class Device:
     """A connection to a gateway on this machine.
 
-    :ivar received: bytes that came out of the socket.
-    :raises OSError: anywhere, if the server cannot be reached, does not answer, or answers anything else.
-    :raises WebSocketError: anywhere, if it breaks RFC 6455.
+    :ivar received: bytes read from the socket.
+    :raises OSError: anywhere, if the server cannot be reached, does not answer, or answers with an unexpected frame.
+    :raises WebSocketError: anywhere, if the server breaks RFC 6455.
     """
 
     def __init__(self, port: int) -> None:
@@ -66,12 +66,12 @@ class Device:
         self._socket.close()
 
     def hello(self, token: str) -> None:
-        """Return when we are welcome."""
+        """Log in, and return after the welcome."""
         self._ask(Hello(0, token, limits.PROTOCOL_VERSION))
         self._wait_for(Type.WELCOME)
 
     def sync(self, cursor: bytes | None) -> Synced:
-        """Ask page after page, until there is no more."""
+        """Request page after page up to the last."""
         pushes: list[Frame] = []
         requests, more = 0, True
         while more:
@@ -87,7 +87,7 @@ class Device:
         self._socket.sendall(websocket.encode(Opcode.BINARY, encode_request(request)))
 
     def _wait_for(self, type_: int) -> list[Frame]:
-        """Everything up to the frame of this type, and it."""
+        """All frames up to the first one of this type, and that one."""
         frames: list[Frame] = []
         for frame in self._frames:
             frames.append(frame)
@@ -98,7 +98,7 @@ class Device:
         raise AssertionError("frames come until the connection fails")
 
     def _shake_hands(self, port: int) -> bytes:
-        """What the server has already sent behind its answer."""
+        """Shake hands; returns the bytes that the server has already sent after its answer."""
         self._socket.sendall(websocket.handshake(f"{LOOPBACK}:{port}", limits.SOCKET_PATH, limits.SUBPROTOCOL))
         answer = b""
         while (end := websocket.handshake_end(answer)) is None:
@@ -111,7 +111,7 @@ class Device:
                 if opcode == Opcode.CLOSE:
                     raise ConnectionError(f"close code {int.from_bytes(payload[:2], 'big')}")
                 if opcode == Opcode.BINARY:
-                    # As an array of indefinite length, a sequence of any number of frames is decoded in one call.
+                    # Inside an array of indefinite length, one call decodes a sequence of any number of frames.
                     yield from cbor2.loads(b"\x9f" + payload + b"\xff")
             data = self._read()
 

@@ -1,6 +1,7 @@
 """An HTTP load: connections that each have one request in flight, as cheap as it can be in Python.
 
-Answers are not read but for their status and length, so that the generator is no part of what is measured.
+The connections read only the status and length of answers, so that the benchmark measures the server, not the
+generator.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from bench.processes import LOOPBACK
 TIMEOUT_S: Final = 30.0
 
 MAX_REQUESTS: Final = 900
-"""Of one connection: Hypercorn closes one after 1,000, and says so to nobody who does not read headers."""
+"""Requests on one connection. Hypercorn closes a connection after 1,000, and only its headers announce that."""
 
 
 @dataclass
 class HttpRun:
-    """What came of it: seconds of each answer, of all together, and what was wrong with the first bad one."""
+    """The results: seconds of each answer, seconds of all together, and the error of the first bad answer."""
 
     latencies: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -47,7 +48,7 @@ class _Connection:
         self.sock.sendall(request)
 
     def read(self) -> str | None:
-        """What is wrong with the answer; empty if it is whole and good, None if it is not whole."""
+        """Read what has come of the answer. Returns None until it is whole, then its error, empty if it is good."""
         data = self.sock.recv(1 << 18)
         if not data:
             return "the server closed the connection"
@@ -73,7 +74,7 @@ def request(path: str, **headers: str) -> bytes:
 
 
 def load(port: int, requests: Sequence[bytes], connections: int, *, seconds: float | None = None) -> HttpRun:
-    """Make the requests one after the other: once each, or again and again for so many seconds."""
+    """Make the requests one after the other: each request once, or again and again for this number of seconds."""
     run, todo = HttpRun(), _endless(requests) if seconds else iter(requests)
     selector = selectors.DefaultSelector()
     began = time.perf_counter()

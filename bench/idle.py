@@ -1,10 +1,10 @@
-"""What connections cost that do nothing, and how long they take to come back when their gateway is killed.
+"""The cost of idle connections, and how long clients take to come back after their gateway is killed.
 
     python -m bench.idle --connections 10000 --seconds 60 --restarts 3
 
-One gateway, one web process and one worker; the clients are two each in direct chats and live in this process. They
-connect, at most `--concurrency` at once; stay, pinging every 30 s; and then the gateway is killed (SIGKILL) and started
-again on the same port, `--restarts` times, and they come back on their own, each after its random delays.
+One gateway, one web process and one worker run; the clients are in direct chats of two and live in this process. They
+connect, at most `--concurrency` at a time, and stay, pinging every 30 s. Then the gateway is killed (SIGKILL) and
+started again on the same port, `--restarts` times, and each client comes back on its own after its random delays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bench.wave import describe
 
 WAVE_TIMEOUT_S: Final = 120.0
 SETTLE_S: Final = 3.0
-"""Between the last welcome and the first reading: contacts are told who came online."""
+"""Time between the last welcome and the first reading; meanwhile the gateway tells contacts which users came online."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Settings:
 
 
 def idle(settings: Settings) -> bool:
-    """Print a line for each thing that is measured; returns whether all were connected whenever they should be."""
+    """Print a line for each stage; returns whether all clients were connected in each."""
     with shared_services() as shared:
         server = Ours(shared, FOLDER)
         say(f"making {settings.connections} users")

@@ -21,7 +21,7 @@ from bench.workload import Chat, Participant, body
 from protocol.frames import Key, Type
 
 DRAIN_TIMEOUT_S: Final = 15.0
-"""For the last acks; three times as long as the server makes a send wait before it asks for it again."""
+"""Time for the last acks: three times the wait after which the server refuses a send and asks for a retry."""
 
 _POLL_S: Final = 0.05
 
@@ -29,14 +29,15 @@ clock = time.monotonic
 
 
 class Retrier:
-    """One connection of ours that keeps some sends in flight, in a thread of its own. Implements `connection.Reports`.
+    """One connection to our server that keeps some sends in flight, in a thread of its own. Implements
+    `connection.Reports`.
 
-    All attributes are to be read once it has left.
+    Read the attributes only after the retrier has left.
 
     :ivar acks: the `seq`s in the acks of each send, by its number.
-    :ivar errors: how often a send was refused with which code, to be sent again.
+    :ivar errors: number of refused sends by error code; the retrier sends each of them again.
     :ivar longest_s: from a send's first try to its ack.
-    :ivar error: why it gave up, if it did.
+    :ivar error: why the retrier gave up, if it did.
     """
 
     def __init__(self, url: str, chat: Chat, window: int) -> None:
@@ -45,7 +46,7 @@ class Retrier:
         self._is_over = threading.Event()
         self._give_up_at = 0.0
         self._sends: dict[int, tuple[bytes, float]] = {}
-        """What was sent and has no ack, and when it was first sent, by number."""
+        """Sends without an ack: the content and the time of the first try, by number."""
         self._again: list[tuple[float, int]] = []
         self.acks: dict[int, list[int]] = {}
         self.errors: Counter[str] = Counter()
@@ -54,7 +55,7 @@ class Retrier:
 
     @contextmanager
     def present(self) -> Iterator[None]:
-        """It sends while the block runs; at its end it waits for what has no ack."""
+        """Send while the block runs, and wait for the missing acks at its end."""
         thread = threading.Thread(target=self._run)
         thread.start()
         try:
@@ -65,7 +66,7 @@ class Retrier:
             self._is_over.set()
             thread.join()
 
-    # What the device reports.
+    # Reports of the device.
 
     def sent(self, request: int, seq: int) -> None:
         """An ack has come."""
@@ -122,7 +123,7 @@ class Retrier:
         return min(_POLL_S, max(0.0, self._again[0][0] - clock())) if self._again else _POLL_S
 
     def _fill(self, device: _Device, write: Callable[[bytes], None]) -> None:
-        """Send again what is due, and new messages up to the window."""
+        """Repeat the sends that are due, and send new messages up to the window."""
         while self._again and self._again[0][0] <= clock():
             write(self._sends[heapq.heappop(self._again)[1]][0])
         while len(self._sends) < self._window and not self._is_over.is_set():
@@ -134,7 +135,7 @@ class Retrier:
 
 
 class _Device(Alo):
-    """Tells which request a reply is for, and what an error asks for."""
+    """Tells the retrier which request a reply is for, and whether an error asks for a retry."""
 
     __slots__ = ("_retrier",)
 

@@ -1,11 +1,11 @@
-"""What a participant who stops reading costs the other participants of a group, and the gateway.
+"""The cost of a participant that stops reading: for the other participants of a group, and for the gateway.
 
     python -m bench.stuck --participants 200 --rounds 5 --seconds 60 --rate 20 --content-bytes 4096
 
-Rounds with a stuck reader and rounds in which all read take turns, each on servers that are started anew: so what one
-round leaves in the gateway's memory is not in the next one's. One participant sends at a steady rate; the participant
-that may be stuck is not among those who are measured, in either kind of round. It is stuck from before the first
-message on, and when it is cut off it comes back and is stuck again.
+Rounds with a stuck reader alternate with rounds in which all participants read. Each round starts its own servers, so
+the gateway's memory holds nothing of an earlier round. One participant sends at a steady rate. In both kinds of round
+the latencies leave out the participant that may be stuck. It is stuck from before the first message on, and when the
+gateway cuts it off it comes back and is stuck again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ P99: Final = "delivery_p99_ms"
 PEAK: Final = "rss_peak_bytes"
 
 MOST_P99: Final = 1.25
-"""Of the p99 without a stuck reader: what the others may see."""
+"""The most p99 of the other participants, as a multiple of their p99 without a stuck reader."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _run(server: Ours, chat: Chat, is_stuck: bool, settings: Settings) -> dict[s
 
 
 def summarize_stuck(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each metric, one for memory, and one that says whether what is required holds (None: unknown)."""
+    """A line for each metric, one for memory, and one with the requirement (None: unknown)."""
     lines: list[dict[str, Any]] = []
     with_, without = ([run for run in runs if run["valid"] and run["stuck"] is kind] for kind in (True, False))
     for metric in METRICS:

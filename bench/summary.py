@@ -1,4 +1,4 @@
-"""From runs to what they say: medians with their spread, ratios, and whether the speed requirement holds."""
+"""Summaries of runs: medians with their spread, ratios, and whether the speed requirement holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ P50: Final = "ack_p50_ms"
 P99: Final = "ack_p99_ms"
 
 CONDITIONS: Final = ("generator_us_per_send", "late_p99_ms", "others_cores")
-"""Metrics of the measuring and of the machine: to be shown, not to be compared."""
+"""Metrics of the generator and of the machine; summaries show them, but do not compare them."""
 
 METRICS: Final = (
     CPU,
@@ -35,16 +35,16 @@ METRICS: Final = (
 )
 
 MOST_CPU: Final = 0.5
-"""Of the plan's server CPU per acked send: what ours may use."""
+"""The most server CPU per acked send that ours may use, as a share of the plan's."""
 
 MOST_TOTAL: Final = 0.35
-"""Of the plan's total CPU per acked send: what ours may use in the closed loop."""
+"""The most total CPU per acked send that ours may use in the closed loop, as a share of the plan's."""
 
 Run = Mapping[str, Any]
 
 
 def spread(values: Iterable[float], digits: int) -> dict[str, float] | None:
-    """Median, least and greatest; None of nothing."""
+    """Median, least and greatest; None of no values."""
     kept = list(values)
     if not kept:
         return None
@@ -56,9 +56,10 @@ def spread(values: Iterable[float], digits: int) -> dict[str, float] | None:
 
 
 def summarize(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """One line for each load and metric, and after those of a load one with what is required.
+    """One line for each load and metric, and after those of a load one line with its requirement.
 
-    Two for the closed loop: nobody idles in it, so what all processes use together is what a send costs.
+    The closed loop has two requirement lines: no chat idles in it, so the CPU of all processes together is a send's
+    cost.
     """
     lines: list[dict[str, Any]] = []
     by_load: dict[str, list[Run]] = {}
@@ -77,7 +78,7 @@ def summarize(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 def ratios(ours: Mapping[int, float], plan: Mapping[int, float]) -> list[float]:
-    """Ours to the plan's, for each round that has both."""
+    """Ratios of ours to the plan's, for each round that has both."""
     return [ours[round_] / plan[round_] for round_ in ours if plan.get(round_)]
 
 
@@ -100,7 +101,7 @@ def _metric(metric: str, table: Mapping[str, Mapping[int, float]]) -> dict[str, 
 
 
 def _requirement(runs: list[Run], name: str, metric: str, most: float) -> dict[str, Any]:
-    """Whether ours holds against the plan, by the medians of the rounds' ratios; None where it cannot be said."""
+    """Whether ours meets the requirement, by the medians of the rounds' ratios; None where that is unknown."""
     line: dict[str, Any] = {"invalid_runs": sum(not run["valid"] for run in runs)}
     for key, compared, limit in ((name, metric, most), ("p50_no_worse", P50, 1.0), ("p99_no_worse", P99, 1.0)):
         table = by_server(runs, compared)

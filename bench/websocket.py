@@ -1,7 +1,7 @@
 """Just enough of a WebSocket client (RFC 6455): the handshake, whole messages in, single frames out. No I/O.
 
-Client frames must be masked (section 5.3). The masking key here is always zero, which is legal and makes masking
-free; the server cannot tell and does the same work as with any other key.
+Client frames must be masked (section 5.3). The masking key here is always zero, which is legal and makes masking free.
+The server cannot tell, and does the same work as with any other key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class Opcode(IntEnum):
-    """What a frame carries (section 5.2)."""
+    """Types of frames (section 5.2)."""
 
     CONTINUATION = 0
     TEXT = 1
@@ -48,9 +48,9 @@ def handshake(host: str, target: str, subprotocol: str | None) -> bytes:
 
 
 def handshake_end(data: bytes) -> int | None:
-    """Where the server's answer ends and frames begin; None if more has to be read.
+    """The offset where the server's answer ends and frames begin; None if more bytes have to be read.
 
-    :raises WebSocketError: if the server said anything but 101.
+    :raises WebSocketError: if the server's status is not 101.
     """
     end = data.find(b"\r\n\r\n")
     if end < 0:
@@ -74,7 +74,7 @@ def encode(opcode: int, payload: bytes) -> bytes:
 
 
 class MessageReader:
-    """Bytes from the server to messages; joins fragments, keeps what is incomplete for the next call."""
+    """Turns bytes from the server into messages; joins fragments, and keeps incomplete frames for the next call."""
 
     __slots__ = ("_fragments", "_opcode", "_rest")
 
