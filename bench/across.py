@@ -3,9 +3,9 @@
     python -m bench.across --peers DIR --rounds 5
 
 The sender of each direct chat is connected to the first of two nodes, the recipient to the second: two of our gateways,
-or two processes of the plan with Socket.IO's Redis adapter. Both servers get the same steady rate, in turn. In each
-round they start afresh, and a closed loop warms them up. Each line has the acks beside the deliveries, so it shows a
-server that delivers a message before it is safe.
+or two processes of the plan with Socket.IO's Redis adapter. Both servers get the same steady rate, in turn. Each round
+restarts the server, and a closed loop warms it up. Each line has the acks beside the deliveries, so it shows a server
+that delivers a message before it is safe.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def summarize_across(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _has_kept_up(runs: Sequence[Mapping[str, Any]], server: str) -> bool:
-    """Whether the server kept up with its sends, in all rounds."""
+    """Whether the server acknowledged at least `KEPT_UP` of the rate, in all valid rounds."""
     its_runs = [run for run in runs if run["server"] == server and run["valid"]]
     return all(run["acked_per_s"] >= KEPT_UP * run["rate"] for run in its_runs)
 

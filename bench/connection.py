@@ -21,7 +21,7 @@ _READ_BYTES: Final = 65536
 
 
 class Reports(Protocol):
-    """What a connection tells the generator."""
+    """A connection's reports to the generator."""
 
     def acked(self, connection: Connection, chat: Chat, stamp: float) -> None: ...
     def passed(self, connection: Connection, messages: int) -> None: ...
@@ -61,9 +61,9 @@ class Connection:
     ) -> None:
         """Connect and shake hands, which blocks.
 
-        :param segment_bytes: the largest TCP segment to accept; loopback's are 64 KiB, if it is not said.
+        :param segment_bytes: the largest TCP segment to accept; None accepts loopback's 64 KiB.
         :raises OSError: if the server cannot be reached.
-        :raises WebSocketError: if it refuses.
+        :raises WebSocketError: if the server refuses the handshake.
         """
         self._epoll, self._reports = epoll, reports
         self._adapter = make(self)
@@ -82,23 +82,23 @@ class Connection:
 
     @property
     def local_port(self) -> int:
-        """Of this end."""
+        """The TCP port of this end."""
         return int(self._socket.getsockname()[1])
 
     def send(self, chat: Chat, stamp: float) -> None:
-        """Send a message to the chat that should have left at `stamp`."""
+        """Send the chat a message that should have left at `stamp`."""
         request = self._next_request
         self._next_request += 1
         self.in_flight[request] = (chat, stamp)
         self.reply(self._adapter.send(request, chat.conversation, stamp))
 
     def send_marks(self) -> None:
-        """Say what was received since the last time."""
+        """Mark the messages received since the last call."""
         if marks := self._adapter.take_marks():
             self.reply(marks)
 
     def ready(self, events: int) -> bool:
-        """The socket can be read or written. Returns whether the connection goes on."""
+        """Read or write the socket, which is ready. Returns whether the connection goes on."""
         try:
             if events & select.EPOLLOUT:
                 self._epoll.modify(self._socket, select.EPOLLIN)
@@ -118,12 +118,12 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """End the connection without a word."""
+        """Close the socket without a close frame."""
         self.is_open = False
         self._epoll.unregister(self._socket)
         self._socket.close()
 
-    # What the adapter reports.
+    # Reports of the adapter.
 
     def opened(self) -> None:
         self.is_open = True
@@ -165,7 +165,7 @@ class Connection:
             sent = self._socket.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:  # reading will say what happened
+        except OSError:  # the next read reports the error
             return
         if sent < len(data):
             self._unsent = data[sent:]
@@ -173,7 +173,7 @@ class Connection:
 
 
 def _connect(url: str, adapter: Adapter, segment_bytes: int | None) -> tuple[socket.socket, bytes]:
-    """A non-blocking socket behind the handshake, and what the server has already sent after its answer."""
+    """A non-blocking socket after the handshake, and the bytes that the server has already sent after its answer."""
     address = urlsplit(url)
     if address.hostname is None or address.port is None:
         raise ValueError(f"{url} is not ws://HOST:PORT")

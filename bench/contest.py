@@ -1,4 +1,4 @@
-"""Servers that are measured in turn: which, in what order, and the load that each of them gets."""
+"""Servers that are measured in turn: which servers, in which order, and each one's load."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Traffic:
 
 
 def usable(wanted: Sequence[str], peers: Path | None) -> tuple[str, ...]:
-    """Those of the servers that can be run here; says what is left out, and why."""
+    """The wanted servers that can run here; prints which ones are left out, and why."""
     why = missing(peers)
     left_out = [name for name in wanted if name in PEERS] if why else []
     if left_out:
@@ -49,7 +49,7 @@ def usable(wanted: Sequence[str], peers: Path | None) -> tuple[str, ...]:
 def build_peers(names: Sequence[str], peers: Path | None) -> None:
     """Build the peers, if one of these servers is a peer.
 
-    :param names: that `usable` has let through.
+    :param names: servers that `usable` returned.
     """
     if any(name in PEERS for name in names):
         assert peers is not None
@@ -58,20 +58,20 @@ def build_peers(names: Sequence[str], peers: Path | None) -> None:
 
 
 def contestant(name: str, shared: Shared) -> Server:
-    """Ours or a peer that is built."""
+    """Our server, or a peer that is built."""
     return Ours(shared, FOLDER) if name == OURS else Peer(name, shared, FOLDER, FOLDER / "peers")
 
 
 def rotated(contestants: Sequence[_T], turns: int) -> list[_T]:
-    """The same in another order, so that none always comes after the same one, or first."""
+    """The same servers in a rotated order, so that no server always comes first, or always after the same one."""
     first = turns % len(contestants)
     return [*contestants[first:], *contestants[:first]]
 
 
 def measure(server: Server, chats: Sequence[Chat], traffic: Traffic, *, nodes: int = 1) -> Iterator[dict[str, Any]]:
-    """Start the server and put the loads on it; one line for each.
+    """Start the server and put the loads on it; one line for each load.
 
-    :param nodes: over which the participants of all chats are spread in turn.
+    :param nodes: number of nodes; the participants of all chats are spread over them in turn.
     """
     durability = server.shared.even_out(server.database_url)
     with server.started(nodes) as endpoint:
@@ -82,7 +82,7 @@ def measure(server: Server, chats: Sequence[Chat], traffic: Traffic, *, nodes: i
 def in_turns(
     names: Sequence[str], shared: Shared, traffic: Traffic, *, chats: int, rounds: int, nodes: int = 1
 ) -> Iterator[dict[str, Any]]:
-    """Measure each of these servers in every round, on so many direct chats; a line for each load, with its round."""
+    """Measure each server in every round, on this number of direct chats; a line for each load, with its round."""
     contestants = [contestant(name, shared) for name in names]
     prepared = {}
     for server in contestants:
@@ -124,7 +124,7 @@ def generate(server: Server, endpoint: Endpoint, chats: Sequence[Chat], traffic:
             line = json.loads(text)
             missing_loads.remove(line["load"])
             yield line
-    # It said why on standard error. One server's failure must not cost the figures of the others.
+    # The generator has printed the reason to standard error. One server's failure must not cost the others' figures.
     for name in missing_loads:
         error = f"the load generator ended with status {generator.returncode}"
         yield {"protocol": server.protocol, "load": name, "valid": False, "first_error": error}

@@ -1,9 +1,10 @@
-"""What it costs to deliver a message to each participant of a group, beside the lean peer.
+"""The cost of delivering a message to each participant of a group, beside the lean peer.
 
     python -m bench.fanout --peers DIR --sizes 20,200 --rounds 5
 
-For each size the same number of participants is connected, in as many groups as that makes; the first of each group
-sends. Ours and the lean peer take turns. The lean peer keeps no order, no marks and nothing in Redis.
+For each size the same number of participants is connected, in as many groups as that makes; the first participant of
+each group sends. Ours and the lean peer take turns. The lean peer keeps no order and no marks, and has nothing in
+Redis.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ ALL_CPU: Final = "processes_us_per_delivery"
 METRICS: Final = (CPU, ALL_CPU, "delivery_p50_ms", "delivery_p99_ms", "ack_p99_ms", "delivered_per_s", "others_cores")
 
 MOST_CPU: Final = 1.25
-"""Of the lean peer's server CPU per delivery: what ours may use."""
+"""The most server CPU per delivery that ours may use, as a multiple of the lean peer's."""
 
 _PROCESSES: Final = ("server", "web", "worker")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """The settings.
 
-    :ivar participants: that are connected, for each size.
-    :ivar deliveries_per_s: of the open loop, whatever the size; None for no open loop.
-    :ivar traffic: its loads are replaced by each size's.
+    :ivar participants: connected participants, for each size.
+    :ivar deliveries_per_s: rate of the open loop, the same for each size; None for no open loop.
+    :ivar traffic: the load; each size replaces its `loads`.
     """
 
     peers: Path | None
@@ -82,7 +83,8 @@ def loads(size: int, deliveries_per_s: float | None) -> str:
 
 
 def per_delivery(line: Mapping[str, Any]) -> dict[str, float]:
-    """CPU of the process that clients are connected to, and of all the server's, in µs per delivered message."""
+    """CPU of the process that clients are connected to, and of all processes of the server, in µs per delivered
+    message."""
     if not line["valid"]:
         return {}
     sends = line["acked_per_s"] / line["delivered_per_s"]
@@ -91,7 +93,7 @@ def per_delivery(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 def summarize_fanout(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each size and kind of loop a line for each metric, and one that says whether what is required holds."""
+    """For each size and kind of loop a line for each metric, and one with the requirement."""
     lines: list[dict[str, Any]] = []
     tables: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for run in runs:

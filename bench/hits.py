@@ -1,12 +1,12 @@
-"""How often what is kept in memory is of use, on a load with a realistic skew.
+"""Hit rates of the caches, under a load with a realistic skew.
 
     python -m bench.hits
 
-Users, conversations and who is watched are chosen by Zipf's law (the n-th most popular in proportion to 1/n^0.9); each
-user takes part in some 20 groups of 5. Of the operations 6 % are sends and 2 % marks, the rest are reads of the list
-and of the newest page of a conversation; then all users connect, and each watches 20 contacts. All of it in one
-process, through the same parts as in the server. The first half fills what is kept, the second half is counted. Every
-hundredth page is compared with what an empty cache answers.
+Zipf's law chooses the users, conversations and watched contacts (the n-th most popular in proportion to 1/n^0.9); each
+user takes part in some 20 groups of 5. The operations are 6 % sends, 2 % marks, and otherwise reads of the list and of
+the newest page of a conversation. Then all users connect, and each watches 20 contacts. All of it runs in one process,
+through the same parts as in the server. The first half fills the caches, the second half is counted. The benchmark
+compares every hundredth page with the answer of an empty cache.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 
 WANTED: Final = {"list": 0.80, "metadata": 0.85, "history": 0.70, "presence": 0.90}
-"""What the plan wanted of its caches, at least."""
+"""The least hit rates that the plan wanted of its caches."""
 
 SKEW: Final = 0.9
 SENDS, MARKS, LISTS = 0.06, 0.02, 0.46
@@ -52,7 +52,7 @@ insert into participants (conversation_id, user_id)
 
 @dataclass(frozen=True)
 class Settings:
-    """What to simulate."""
+    """The settings of the simulation."""
 
     users: int
     operations: int
@@ -73,7 +73,7 @@ class Popular:
 
 
 def hits(settings: Settings) -> bool:
-    """Print a line for each cache; returns whether everything that was read was true."""
+    """Print a line for each cache; returns whether every send, mark and compared page was correct."""
     with shared_services() as shared:
         server = Ours(shared, FOLDER)
         say(f"making {settings.users} users")
@@ -141,7 +141,7 @@ async def _history(pages: FirstPages, user: bytes, conversation: bytes) -> bytes
 
 
 class _Watcher:
-    """What presence needs of a connection."""
+    """The part of a connection that presence needs."""
 
     def __init__(self, user: bytes) -> None:
         self.user = user
@@ -152,7 +152,7 @@ class _Watcher:
 async def _watch(
     pool: Pool, redis_url: str, popular: Popular, users: Sequence[bytes], chance: random.Random
 ) -> tuple[int, int]:
-    """All users connect, each watches 20 contacts."""
+    """Connect all users; each watches 20 contacts."""
     redis, hub = Redis(redis_url), Hub()
     presence = PresenceWatch(redis, pool, bytes(8), hub, lambda: frozenset({bytes(8), bytes(7) + b"x"}))
     async with trio.open_nursery() as nursery:

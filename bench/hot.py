@@ -1,18 +1,17 @@
-"""One hot conversation: a group all of whose participants write at once, beside the plan.
+"""One hot conversation: a group where all participants write at once, beside the plan.
 
     python -m bench.hot --peers DIR --participants 256 --rounds 5 --seconds 6
 
-Each participant has one send in flight: the next leaves when the ack has come. What is compared is how many sends a
-second are acknowledged. Nobody can write without being connected, so each message is also delivered to all the others,
-by both servers: 255 deliveries are part of a send's price, as in life, and most of it.
+Each participant has one send in flight: the next leaves when the ack has come. The benchmark compares the acknowledged
+sends per second. All senders are connected, so both servers also deliver each message to all other participants: 255
+deliveries are part of a send's price, as in real use, and most of it.
+If the generator read them all, the benchmark would measure the generator. So all participants but one, the witness,
+read their acks only, and count messages by a search for bytes, with both servers alike; each line has the generator's
+own share. A run is valid only if each acknowledged message has reached each other participant, so a server gains
+nothing by dropping deliveries. It gains nothing by delaying them either: a participant's acks come after all messages
+before them on the same connection. The witness sees how long deliveries take.
 
-Reading them all would make the generator what is measured. So all participants but one, the witness, read their acks
-only, and count messages by a search for bytes, with both servers alike; the generator's own share is in each line. A
-run is valid only if each acknowledged message has come to each of the others, so a server cannot win by leaving
-deliveries out. Nor by putting them off: a participant's acks come behind everybody's messages on the same connection.
-How long deliveries take is what the witness sees.
-
-Ours and the plan take turns, each started anew for each round.
+Ours and the plan take turns, and each round restarts them.
 """
 
 from __future__ import annotations
@@ -47,12 +46,12 @@ METRICS: Final = (
 CONDITIONS: Final = ("generator_us_per_send", "generator_cores", "others_cores")
 
 LEAST_SENDS: Final = 3.0
-"""Times the plan's acked sends per second: what ours should reach."""
+"""Least acked sends per second that ours should reach, as a multiple of the plan's."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure; of the traffic, all but its loads, which are one closed loop."""
+    """The settings; the traffic's loads are ignored, since the load is one closed loop."""
 
     peers: Path | None
     servers: tuple[str, ...]
@@ -62,7 +61,7 @@ class Settings:
 
 
 def crowded(group: Chat) -> Chat:
-    """The group when all of its participants write, and only the first of them, the witness, reads."""
+    """The group with all of its participants as writers; only the first of them, the witness, reads."""
     witness, *others = group.participants
     participants = (witness, *(replace(participant, is_reader=False) for participant in others))
     return Chat(group.conversation, participants, writers=len(participants))
@@ -96,7 +95,7 @@ def hot(settings: Settings) -> bool:
 
 
 def summarize_hot(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each metric, and one that says whether what is required holds (None: unknown)."""
+    """A line for each metric, and one with the requirement (None: unknown)."""
     lines: list[dict[str, Any]] = []
     for metric in (*METRICS, *CONDITIONS):
         table = by_server(runs, metric)

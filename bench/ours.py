@@ -1,6 +1,7 @@
 """Our own server: the processes of a small deployment, and accounts made in its store.
 
-Not over HTTP: each password would be hashed, which is slow by design, and there may be thousands of users.
+The accounts are not made over HTTP: each password would be hashed, which is slow by design, and there may be thousands
+of users.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from store.postgres.pool import Pool
 
 _REPOSITORY: Final = Path(__file__).parent.parent
 NO_WAIT: Final = "?options=-csynchronous_commit%3Doff"
-"""Behind the URL of a database: for filling it."""
+"""Appended to the URL of a database while it is filled: commits do not wait for the disk."""
 
 AT_ONCE: Final = 8
-"""What is made at once when a database is filled."""
+"""Users or chats made concurrently while a database is filled."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 class Ours(Server):
-    """Gateways (`server`, what clients are connected to), one web process and one worker."""
+    """Gateways (`server`, which clients are connected to), one web process and one worker."""
 
     def __init__(self, shared: Shared, folder: Path) -> None:
         super().__init__("alo", "alo", shared, folder)
@@ -60,14 +61,14 @@ class Ours(Server):
 
     @contextmanager
     def gateways(self, count: int) -> Iterator[dict[int, int]]:
-        """So many gateways, which are one cluster; yields their process ids by port."""
+        """Run this number of gateways as one cluster; yields their process ids by port."""
         with ExitStack() as stack:
             ports = [free_port() for _ in range(count)]
             yield {port: stack.enter_context(self.gateway(port)) for port in ports}
 
     @contextmanager
     def companions(self) -> Iterator[dict[str, list[int]]]:
-        """The web process and the worker; yields their process ids by role."""
+        """Run the web process and the worker; yields their process ids by role."""
         with (
             self.web(free_port()) as web,
             running(
@@ -84,10 +85,10 @@ class Ours(Server):
     def gateway(
         self, port: int, *, wait: bool = True, environment: Mapping[str, str] = MappingProxyType({})
     ) -> Iterator[int]:
-        """One gateway alone; yields its process id.
+        """Run one gateway alone; yields its process id.
 
-        :param wait: until it listens; else the block begins as soon as the process does.
-        :param environment: what is to be another than that of the other processes.
+        :param wait: wait until the gateway listens; without it the block begins as soon as the process runs.
+        :param environment: variables that differ from those of the other processes.
         """
         changed = {"SOCKET_PORT": str(port), **environment}
         with self._process("socket", ["server", "socket"], port, changed, wait=wait) as pid:
@@ -95,7 +96,7 @@ class Ours(Server):
 
     @contextmanager
     def web(self, port: int) -> Iterator[int]:
-        """The web process alone; yields its process id."""
+        """Run the web process alone; yields its process id."""
         with self._process("web", ["server", "web"], port, {"PORT": str(port)}) as pid:
             yield pid
 
@@ -111,7 +112,7 @@ class Ours(Server):
     def _process(
         self, name: str, module: list[str], port: int, environment: Mapping[str, str], *, wait: bool = True
     ) -> Iterator[int]:
-        """A process that listens on the port; yields its id."""
+        """Run a process that listens on the port; yields its id."""
         with running(
             [sys.executable, "-m", *module],
             folder=_REPOSITORY,
@@ -123,16 +124,16 @@ class Ours(Server):
 
 
 async def add_participant(pool: Pool, name: str) -> Participant:
-    """A new user, with a device that is logged in."""
+    """Add a user with a device that is logged in."""
     user = await accounts.add_user(pool, name, "nobody logs in")
     _, token, _ = await accounts.add_device(pool, user, "bench", lifetime_s=24 * 3600.0)
     return Participant(str(UUID(bytes=user)), token)
 
 
 async def add_chat(pool: Pool, participants: Sequence[Participant]) -> Chat:
-    """A new conversation of these; two are a direct chat."""
+    """Add a conversation of these participants; two make a direct chat."""
     users = [UUID(participant.user).bytes for participant in participants]
-    # Else it would be a request, in which nobody is told what has been read.
+    # The users become contacts: without that the chat would be a request, where the server reports no read marks.
     for user in users[1:]:
         for one, other in ((users[0], user), (user, users[0])):
             await contacts.add(pool, one, other)
@@ -144,7 +145,7 @@ async def add_chat(pool: Pool, participants: Sequence[Participant]) -> Chat:
 
 
 async def map_some(make: Callable[[_T], Awaitable[_R]], items: Iterable[_T]) -> list[_R]:
-    """What `make` returns for each item, in their order; some are made at once."""
+    """The results of `make` for each item, in the items' order; up to `AT_ONCE` calls run concurrently."""
     made: dict[int, _R] = {}
     todo = enumerate(items)
 

@@ -1,7 +1,7 @@
 """The peers: servers in Node, built from a folder that the user names.
 
 The folder holds `socketio/` (the plan: NestJS and Socket.IO), `ws/` (lean JSON) and `db/schema.sql`; for `bench.queue`
-`bullmq/`. It may be read-only: what is built is a copy of it.
+`bullmq/`. It may be read-only, since the build works on a copy.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PEERS: Final[dict[str, _Kind]] = {
 def missing(folder: Path | None, parts: Sequence[str] = (*_BUILDS, "db")) -> str | None:
     """Why the peers cannot be built; None if they can.
 
-    :param parts: folders that it has to hold.
+    :param parts: subfolders that the folder must hold.
     """
     if folder is None:
         return "no folder of peers is given"
@@ -60,7 +60,7 @@ def missing(folder: Path | None, parts: Sequence[str] = (*_BUILDS, "db")) -> str
 
 
 def build_bullmq(source: Path, copy: Path) -> None:
-    """The same as `build` of BullMQ alone.
+    """Build BullMQ alone, as `build` does.
 
     :param source: the folder of the peers.
     """
@@ -68,9 +68,9 @@ def build_bullmq(source: Path, copy: Path) -> None:
 
 
 def build(source: Path, copy: Path, builds: Mapping[str, Sequence[list[str]]] = _BUILDS) -> None:
-    """Copy the peers and install what they need; only once, unless their sources have changed since.
+    """Copy the peers and install their dependencies; later calls do nothing unless the sources have changed.
 
-    :param builds: of each part the commands.
+    :param builds: commands by part.
     :raises ServerError: if npm fails.
     """
     changed = _sources(source) != _sources(copy) if copy.exists() else True
@@ -110,7 +110,7 @@ class Peer(Server):
 
     @contextmanager
     def _process(self, port: int) -> Iterator[int]:
-        """A process that listens on the port; yields its id."""
+        """Run a process that listens on the port; yields its id."""
         environment = {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.shared.redis_url,
@@ -129,7 +129,7 @@ class Peer(Server):
 
 
 def _sources(folder: Path) -> dict[str, bytes]:
-    """What is built from, by path."""
+    """The contents of the source files, by path."""
     wanted = ("db/*.sql", "package.json", "*.mjs", "*/package.json", "*/tsconfig.json", "*/*.mjs", "*/src/*")
     files = sorted(path for pattern in wanted for path in folder.glob(pattern) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
