@@ -1,4 +1,4 @@
-"""Open connections by the name of the client (`client` in `hello`), for the operator's figures."""
+"""Counts open connections by the name of the client (`client` in `hello`), for the operator's metrics."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections import Counter
 from typing import Final
 
 MAX_NAMES: Final = 64
-"""Names that are counted apart at a time: a few programs in a few versions each. A client may call itself anything, and
-every name would be a label of a metric for ever; a user has at most half as many connections to a node."""
+"""Names that are counted apart at a time: a few programs in a few versions each. A client chooses its name freely, and
+each name would be a label of a metric for ever; a user has at most half as many connections to a node."""
 
 OTHER: Final = "other"
 UNNAMED: Final = "unnamed"
-"""The names under which connections beyond `MAX_NAMES`, and those without a name, are counted."""
+"""Connections beyond `MAX_NAMES`, and connections without a name, are counted under these names."""
 
 
 class ClientCounts:
@@ -34,7 +34,7 @@ class ClientCounts:
         return counted
 
     def leave(self, counted: str) -> None:
-        """A connection that was counted under this name has ended."""
+        """Note that a connection that was counted under this name has ended."""
         self._connections[counted] -= 1
         if not self._connections[counted]:
             del self._connections[counted]

@@ -1,10 +1,10 @@
 """One client's connection, from accepting it to its end.
 
 One task serves it: it reads, waits for nothing but the wire, and hands requests to batches, which answer them through
-the outbox. What has to be looked up (history, lists, edits) waits in the connection's own queue, and is served one by
-one by a second task that lives only as long as there is some. One place writes: the outbox. One place closes: `run`,
-and everything ends there because it has left the nursery that holds the connection's other tasks (greeting, serving
-its queue, waiting for a slow peer) before it closes the socket.
+the outbox. Requests that need a look-up (history, lists, edits) wait in the connection's own queue; a second task,
+which lives only while the queue has requests, serves them one by one. One place writes: the outbox. One place closes:
+`run`, and everything ends there because it has left the nursery that holds the connection's other tasks (greeting,
+serving its queue, waiting for a slow peer) before it closes the socket.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, To
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S: Final = 1.0
-"""For the peer to take our close frame, and again for its half of the end; then the socket is closed without it."""
+"""Time for the peer to take our close frame, and the same time again to close its half; then the socket is closed."""
 
 RATE: Final = Rate(limits.MAX_REQUESTS_PER_S, limits.MAX_REQUESTS_AT_ONCE)
 
 QueuedRequest: TypeAlias = Delete | Edit | Hello | History | List | Refresh | SetTyping | Status | Sync | Watch
-"""What is looked up, one after another: `server.gateway.requests` has a handler for each. A hello is among them because
-its cursor is served as a `sync` is."""
+"""Requests that need a look-up: `server.gateway.requests` serves them one after the other. A hello is among them
+because its cursor is served like a `sync`."""
 
 
 class Gateway(Protocol):
-    """What a connection needs of the node it is on.
+    """The parts of its node that a connection uses.
 
     :ivar told: the features and limits of every `welcome`, encoded.
     """
@@ -78,57 +78,58 @@ class Gateway(Protocol):
     told: tuple[int, bytes]
 
     def trusts(self, address: str) -> bool:
-        """Whether this peer is a proxy that says for whom it speaks."""
+        """Whether the peer at this address is a trusted proxy, which names the client's address."""
 
     def forwarded(self, address: str, forwarded_for: list[str]) -> str:
-        """Whose request it is that this address has passed on."""
+        """The address of the client whose request the proxy at this address has forwarded."""
 
     def admit(self, connection: Connection) -> bytes | None:
-        """Count the connection for its address; None, or what to write if that has too many."""
+        """Count the connection for its address; None, or the refusal to write if the address has too many."""
 
     async def identify(self, connection: Connection, token: str) -> Identity:
-        """Who has this token. From here on it counts as a newcomer, until it has been told what is new, or a moment.
-        Raises TokenUnknown, TokenExpired, DeviceRevoked, or another StoreError."""
+        """The user and device that own this token. From here on the connection occupies a place in the admission, until
+        its first sync is queued or `ADMISSION_S` has passed.
+        Raises TokenUnknown, TokenExpired, DeviceRevoked, or a different StoreError."""
 
     def has_room(self, user: bytes) -> bool:
         """Whether the user may have one more connection here."""
 
     async def register(self, connection: Connection) -> None:
-        """From when this returns, on all nodes, the user's pushes are offered here. Raises Unavailable."""
+        """Once this returns, all nodes offer the user's pushes to this connection. Raises Unavailable."""
 
     def count_client(self, name: str | None) -> str:
-        """Count a connection by the client's name; under which name it counts, until `leave`."""
+        """Count a connection by the client's name; returns the name that it is counted under until `leave`."""
 
     async def wait_turn(self) -> None:
-        """Return soon: so that thousands who go at once do not all take their leave before anybody else has a turn."""
+        """Return soon. When thousands of connections end at once, the others have a turn in between."""
 
     def leave(self, connection: Connection) -> None:
-        """The connection has ended. Undoes `admit`, `register` and `count_client`, whichever has been done."""
+        """The connection has ended: undo `admit`, `register` and `count_client`, as far as they were called."""
 
     def now_us(self) -> int:
         """The time by Postgres' clock, in microseconds since 1970."""
 
     def take_token(self, user: bytes, now: float) -> float:
-        """Count a request of this user; 0, or in how many seconds there may be one."""
+        """Count a request of this user; returns 0, or the seconds until the user may make one."""
 
     def send_nowait(self, connection: Connection, frame: Send) -> None:
-        """Raises StoreError if it is refused."""
+        """Queue a send. Raises StoreError if it is refused."""
 
     def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
-        """Raises StoreError if it is refused."""
+        """Queue marks. Raises StoreError if they are refused."""
 
     async def answer(self, connection: Connection, frame: QueuedRequest) -> bytes:
-        """Serve a request of any other kind; what to reply. Raises nothing but `trio.Cancelled`."""
+        """Serve a request of any other kind; returns the reply. Raises nothing but `trio.Cancelled`."""
 
 
 class Connection:
-    """One client.
+    """One client's connection.
 
-    :param sock: an accepted, non-blocking socket; owned from here on.
+    :param sock: an accepted, non-blocking socket; the connection owns it from here on.
     :param address: of the peer; `address` becomes that of the client, if the peer is a trusted proxy.
-    :ivar client: the name under which the connection is counted; None before the welcome.
+    :ivar client: the client's name that the connection is counted under; None before the welcome.
     :ivar heard_at: when the last bytes came, by Trio's clock.
-    :ivar typing: what the gateway last passed on of the user's typing here.
+    :ivar typing: the last typing state that the gateway pushed for this connection: conversation, state, time.
     """
 
     __slots__ = (
@@ -188,8 +189,8 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until either side ends it. Raises nothing but `trio.Cancelled`."""
-        # The deadline runs from accept to hello, so that no half-open handshake of any kind keeps a task; then it is
-        # when the token expires.
+        # The deadline runs from accept to hello, so that no half-open handshake keeps a task; from then on, until the
+        # token expires.
         self._scope.deadline = trio.current_time() + limits.HELLO_TIMEOUT_S
         try:
             async with trio.open_nursery() as nursery:
@@ -205,7 +206,7 @@ class Connection:
                     # Before the nursery closes: a push that comes later finds no nursery for the outbox's task.
                     self.outbox.cut("closed")
         except* trio.BrokenResourceError:
-            pass  # The peer has gone; how it goes is its business.
+            pass  # The peer has gone without a closing handshake.
         finally:
             self._gateway.leave(self)
             self._tell_idle()
@@ -219,7 +220,7 @@ class Connection:
 
     @property
     def is_draining(self) -> bool:
-        """Whether it is about to be closed: what is in flight is to be answered soon."""
+        """Whether the connection is about to be closed: requests in flight must be answered soon."""
         return self._machine.state is State.DRAINING
 
     def drain(self) -> None:
@@ -234,7 +235,7 @@ class Connection:
             await self._idle.wait()
 
     def move(self, in_s: float) -> None:
-        """Tell the client to connect anew after so long; if it has been welcomed. Atomic (no checkpoint)."""
+        """Tell the client to reconnect in `in_s` seconds, if it has been welcomed. Atomic (no checkpoint)."""
         if self._machine.state is State.OPEN and self._closing is None:
             self.outbox.offer(encode(Move(round(in_s * 1000))))
             self.outbox.flush()
@@ -245,7 +246,7 @@ class Connection:
             self.outbox.send_raw(ping_frame(b""))
 
     def expire_in(self, seconds: float) -> None:
-        """The token is good for so long from now on."""
+        """The token expires in this many seconds."""
         self._scope.deadline = trio.current_time() + seconds
 
     def _overdue(self) -> tuple[int, str]:
@@ -284,7 +285,7 @@ class Connection:
         await self._gateway.wait_turn()
 
     async def _find_address(self) -> bytes | None:
-        """Whom this connection counts for; the first bytes of its request, or None if it is refused."""
+        """Find the client's address; returns the first bytes of the request, or None if the connection is refused."""
         if not self._gateway.trusts(self.address):
             crowded = self._gateway.admit(self)
             if crowded is None:
@@ -306,16 +307,16 @@ class Connection:
         return data[header.size :]
 
     def _admit_forwarded(self, forwarded_for: list[str]) -> bytes | None:
-        """None if the request may be accepted, by what its proxies say of where it comes from; else what to write."""
+        """Admit the connection by the address in its proxies' headers; None, or the refusal to write."""
         if self.counted_as is not None:
             return None
         self.address = self._gateway.forwarded(self.address, forwarded_for)
         return self._gateway.admit(self)
 
     def _take(self, receiver: WebSocketReceiver, data: bytes) -> None:
-        """Serve what these bytes complete. Atomic (no checkpoint).
+        """Serve the frames that these bytes complete. Atomic (no checkpoint).
 
-        :raises WebSocketError: if they break the rules of WebSocket; what came before is served.
+        :raises WebSocketError: if the bytes break the rules of WebSocket; the frames before that are served.
         """
         pongs = b""
         try:
@@ -377,7 +378,7 @@ class Connection:
     def _check_rate(self, frame: Request | RequestError) -> None:
         """Take a token for this request; a hello and a bye need none.
 
-        :raises RequestError: if there is none.
+        :raises RequestError: if there is no token left.
         """
         if self._machine.state is not State.OPEN or type(frame) is Bye:
             return
@@ -417,9 +418,9 @@ class Connection:
             self._queue.append(frame)
 
     async def _work_off(self) -> None:
-        """Serve what is in the queue, in order; then it ends."""
+        """Serve the requests in the queue, in order, until it is empty."""
         while self._queue:
-            # A page goes to who has room for it: so no client holds more than one of them in memory here.
+            # The look-up waits until the outbox has room for a page, so no client holds more than one in memory here.
             await self.outbox.wait_room()
             reply = await self._gateway.answer(self, self._queue.popleft())
             self.outbox.offer(reply)
@@ -451,12 +452,12 @@ class Connection:
             log.warning("hello_refused", error=str(error))
             self.close(CloseCode.UNAVAILABLE, "try again")
             return
-        except Exception:  # the boundary: a fault here is told to the client, and to nobody else
+        except Exception:  # the boundary: only this client notices a fault here
             log.exception("hello_failed")
             self.close(CloseCode.SERVER_ERROR, "a fault of the server")
             return
         if self._machine.state is State.DRAINING:
-            return  # The node began to stop meanwhile; the connection is about to be told.
+            return  # The node began to stop meanwhile; it is about to tell the client.
         self._machine.welcome()
         self.expire_in((identity.expires - identity.now) / 1e6)
         welcome = Welcome(
@@ -472,12 +473,12 @@ class Connection:
         self.client = self._gateway.count_client(hello.client)
         log.debug("welcomed", client=hello.client, version=version)
         if hello.cursor is not None:
-            # It has had its reply: what follows is on nobody's account but the connection's.
+            # The hello has had its reply; its sync counts as a request in flight of this connection.
             self.in_flight += 1
             self._enqueue(hello)
 
     async def _say_goodbye(self) -> None:
-        """Tell the peer why, if it can still be told; nothing is waited for but the kernel."""
+        """Tell the peer why the connection ends, if it can still be told; this waits only for the kernel."""
         if self._is_open and self._closing is not None and self.outbox.cut_reason is None:
             self.outbox.end(close_frame(*self._closing))
         with trio.move_on_after(CLOSE_TIMEOUT_S):
@@ -486,7 +487,7 @@ class Connection:
     async def _leave(self) -> None:
         is_orderly = self.outbox.cut_reason == "closed"
         try:
-            # Who was silent for so long is not waited for.
+            # The connection does not wait for a peer that was silent until the keep-alive gave up.
             if is_orderly and (self._closing is None or self._closing[0] != CloseCode.SILENT.value):
                 with trio.move_on_after(CLOSE_TIMEOUT_S):
                     await self._stream.linger()

@@ -1,10 +1,10 @@
-"""How long deliveries take: from a message's commit to the delivered mark of a device that was connected all the time.
+"""Measures delivery times: from a message's commit to the delivered mark of a device that was connected all the time.
 
-Of every `SAMPLE`th new message that is pushed here one connection is chosen, and its next mark that passes the message
-is waited for. The time between is that of Postgres' clock when the message was numbered, and when the mark came; it
-holds the commit, the way between nodes, the way to the device, and however long the device takes to say so. What waits
-for a device that is not connected is no delivery: whoever connected after the message, or goes before the mark, does
-not count. On the hot path that costs a countdown for each message and a look-up for each mark.
+For every `SAMPLE`th new message that is pushed here, the node chooses one connection and waits for its next mark that
+passes the message. The delivery time runs, by Postgres' clock, from the numbering of the message to the arrival of the
+mark; it includes the commit, the way between nodes, the way to the device, and the time that the device takes to mark.
+A connection that began after the message, or ends before the mark, does not count. The cost on the hot path is a
+countdown for each message and a look-up for each mark.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from store.redis.entries import AddressedPush
 log = structlog.get_logger(__name__)
 
 SAMPLE: Final = 16
-"""One message of so many: at 1,000 a second 60 samples, which is plenty for a p99 of five minutes."""
+"""One message in this many: 60 samples at 1,000 messages a second, which is plenty for a p99 over five minutes."""
 
 INTERVAL_S: Final = 10.0
-"""Between flushes. What a node has not flushed when it is killed is lost: samples, and nothing that is exact."""
+"""Time between flushes. A node that is killed loses the samples since its last flush, and no exact figures."""
 
 MAX_AWAITED: Final = 10_000
-"""Marks that are waited for, at most one for each connection; about 300 bytes each. Beyond it nothing is sampled."""
+"""Marks that the node waits for, at most one for each connection, about 300 bytes each. Beyond it, no samples."""
 
 
 class _Sample(NamedTuple):
@@ -65,7 +65,7 @@ class DeliveryTimes:
             self._sample(push, connections)
 
     def marked(self, connection: HubConnection, frame: MarkDelivered | MarkRead) -> None:
-        """A device says what it has."""
+        """A device has marked messages."""
         sample = self._awaited.get(connection)
         if sample is None:
             return
@@ -75,24 +75,24 @@ class DeliveryTimes:
             self._counts[day, bucket_of(self._now_us() - sample.created_us)] += 1
 
     def sent(self, connection: HubConnection, conversation: bytes) -> None:
-        """A device has written: that counts as a mark, so it need not say what it has any more."""
+        """A device has sent to the conversation. That counts as a mark, so the device may never send one: no sample."""
         sample = self._awaited.get(connection)
         if sample is not None and sample.conversation == conversation:
             del self._awaited[connection]
 
     def left(self, connection: HubConnection) -> None:
-        """The connection has ended: what it has not marked waits for another."""
+        """The connection has ended: drop its sample."""
         self._awaited.pop(connection, None)
 
     async def run(self) -> None:
-        """Flush again and again, until cancelled."""
+        """Flush every `INTERVAL_S`, until cancelled."""
         while True:
             await trio.sleep(INTERVAL_S)
             await self.flush()
             self._forget_lost()
 
     async def flush(self) -> None:
-        """Write what has been measured; nobody is told of a failure but the log."""
+        """Write the measured times; a failure is only logged."""
         counts, self._counts = self._counts, Counter()
         if not counts:
             return
@@ -102,7 +102,7 @@ class DeliveryTimes:
             log.warning("latencies_wait", samples=counts.total(), error=str(error))
             self._counts += counts
         except StoreError as error:
-            # They may have been written: better some are lost than counted twice.
+            # Unknown outcome: better lose the samples than count them twice.
             log.warning("latencies_lost", samples=counts.total(), error=str(error))
 
     def _sample(self, push: AddressedPush, connections: Sequence[HubConnection]) -> None:
@@ -114,8 +114,8 @@ class DeliveryTimes:
         try:
             message = next(decode_from_server(push.frame), None)
         except RemoteProtocolError:
-            return  # From a node of another release, which clients can read all the same.
-        # The devices of who wrote it have no need to mark it.
+            return  # From a node of a different release; clients can read the frame all the same.
+        # The sender's devices need not mark the message.
         if not isinstance(message, Message) or message.sender == connection.user:
             return
         connected_us = (trio.current_time() - connection.registered_at) * 1e6

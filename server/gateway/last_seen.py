@@ -1,7 +1,7 @@
-"""Who was here last, and when, and on which days: noted as users come and go, and written in batches.
+"""When users were online last, and on which days: noted as users come and go, and written in batches.
 
-Whoever stays connected over midnight (UTC) is noted on the new day as well, so it is exactly known who was active on a
-day: who had a live connection in it.
+A user that stays connected over midnight (UTC) is noted on the new day as well. So the users of a day are known
+exactly: those that had a live connection on it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from store.latencies import DAY_US
 from store.postgres.pool import Pool
 
 PATIENCE_S: Final = 1.0
-"""Nobody waits for it, and whoever changes networks comes and goes in that time: one row instead of two."""
+"""Time until a batch is written. No caller waits for it, and a client that changes networks reconnects within it: one
+row instead of two."""
 
 INSIST_S: Final = 600.0
-"""What cannot be written is tried again for so long, once in `PATIENCE_S`; an outage that lasts longer is seen to by
-others, and costs no more than the next coming or going puts right."""
+"""A write that fails is repeated for this time, once in `PATIENCE_S`. A longer outage costs only times that the next
+coming or going puts right."""
 
 LOOK_S: Final = 10.0
-"""Between looks at whether it is another day. Who goes in between is noted by going."""
+"""Time between checks for a new day. A user that leaves in between is noted by leaving."""
 
 AT_ONCE: Final = 512
-"""Users of one batch, of those who are here on a new day; the next of them follow after `PATIENCE_S`."""
+"""Users that are noted at once on a new day; the next ones follow after `PATIENCE_S`."""
 
 
 class _Seen(NamedTuple):
@@ -39,7 +40,7 @@ class _Seen(NamedTuple):
 
 
 class LastSeen:
-    """The users of this node whose time of being online last is to be written.
+    """The users of this node with a last-seen time to be written.
 
     :param now_us: the time by Postgres' clock, in microseconds since 1970.
     """
@@ -53,8 +54,8 @@ class LastSeen:
         )
 
     def note(self, user: bytes) -> None:
-        """The user has come, or gone. Atomic (no checkpoint)."""
-        # In a herd so large that the queue is full, the time of the last hello has to do.
+        """Note that the user has come, or gone. Atomic (no checkpoint)."""
+        # If a herd fills the queue, the time of the last hello has to do.
         self._submit(_Seen(user, trio.current_time()))
 
     async def run(self) -> None:
@@ -93,11 +94,11 @@ class LastSeen:
                 await self._note_all()
 
     async def _note_all(self) -> None:
-        """All who are here are so on a new day."""
+        """Note all users of this node on the new day."""
         waiting = deque(self._hub.users())
         while waiting:
             for user in [waiting.popleft() for _ in range(min(AT_ONCE, len(waiting)))]:
-                # Who has gone meanwhile was noted by going.
+                # A user that has left meanwhile was noted by leaving.
                 if self._hub.holds(user) and not self._submit(_Seen(user, trio.current_time())):
                     waiting.append(user)
             await trio.sleep(PATIENCE_S)

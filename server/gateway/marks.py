@@ -1,8 +1,8 @@
 """`mark_delivered` and `mark_read`: from the request through a batch to the reply and the receipts.
 
-Receipts go to those who wrote what the marks have passed, and to the reader's own devices: one push for each
-conversation and batch, whatever the number of marks in it. Where many take part they are counted instead
-(`server.delivery.receipt_counts`).
+Receipts go to the senders of the messages that the marks have passed, and to the reader's own devices: one push for
+each conversation and batch, whatever the number of marks in it. In a conversation of many participants, marks are
+counted instead (`server.delivery.receipt_counts`).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from store.redis.entries import AddressedPush
 
 INTERVAL_S: Final = 0.05
 BUSY_INTERVAL_S: Final = 0.1
-"""From one commit of marks to the next, and after one of more than `FEW`. A mark that comes after a pause is committed
-at once. A commit for each would cost Postgres as much as a message does, and nobody waits for a mark."""
+"""Time from one commit of marks to the next, and after one of more than `FEW`. A mark that comes after a pause is
+committed at once. A commit for each mark would cost Postgres as much as a message, and no user waits for a mark."""
 
 FEW: Final = 4
-"""Replies of one batch that are sent at once, each with a system call of its own. More of them wait for `INTERVAL_S`:
-in a busy chat most leave with a push."""
+"""A batch of at most this many replies is sent at once, with one system call for each. The replies of a larger batch
+wait for `INTERVAL_S`: in a busy chat most leave with a push."""
 
 
 class PendingMarks(NamedTuple):
@@ -45,7 +45,7 @@ class PendingMarks(NamedTuple):
 class Marks:
     """All up-to marks of this node, written in batches.
 
-    :param count: called with what has moved where too many take part for receipts.
+    :param count: called with the moved marks of conversations with too many participants for receipts.
     """
 
     def __init__(self, pool: Pool, broadcast: Broadcast, count: Callable[[MovedMarks], None]) -> None:
@@ -65,7 +65,8 @@ class Marks:
         )
 
     def submit_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
-        """
+        """Queue the marks of one request. Atomic (no checkpoint).
+
         :raises Overloaded: if too many requests wait already.
         """
         is_read = isinstance(frame, MarkRead)
@@ -86,7 +87,7 @@ class Marks:
 
     def _settle(self, batch: list[PendingMarks], outcomes: list[StoreError | None]) -> None:
         moved, self._moved = self._moved, []
-        # Before the replies: who marks sees what came of it by then.
+        # Before the replies: a client with a reply has the receipts that its marks caused.
         for push in self._pushes(moved):
             self._broadcast.push(push)
         for pending, error in zip(batch, outcomes, strict=True):
@@ -103,7 +104,7 @@ class Marks:
             self._settled.set()
 
     def _pushes(self, moved: list[MovedMarks]) -> list[AddressedPush]:
-        """Who is to be told what, one push for each conversation and for each reader."""
+        """The pushes of receipts: one for each conversation, to the senders, and one for each reader."""
         told: dict[bytes, tuple[list[tuple[bytes, int, int]], set[bytes]]] = {}
         pushes: list[AddressedPush] = []
         for each in moved:
@@ -121,7 +122,7 @@ class Marks:
         return pushes
 
     async def _flush_in_time(self) -> None:
-        """Send the replies that have met no push meanwhile; in a busy chat they need no system call of their own."""
+        """Send the replies that no push has carried along; in a busy chat they need no system call of their own."""
         while True:
             await self._settled.wait()
             self._settled = trio.Event()

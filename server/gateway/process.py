@@ -1,8 +1,8 @@
 """The process `socket`: wires the parts together; the nesting of its nurseries is the order of shutdown.
 
-Outermost what everything needs (Redis, batches, the node's lease), inside it the connections, innermost the listener.
-On SIGTERM the listener ends first; then clients are told to move, and are served until they have; then what is in
-flight is answered, the connections that are left are told to go, and last the node signs off.
+The outermost nursery holds the shared services (Redis, batches, the node's lease), the next one the connections, the
+innermost the listener. On SIGTERM the listener ends first; then the node tells clients to move, and serves them until
+they have; then it answers the requests in flight, closes the connections that are left, and signs off.
 """
 
 from __future__ import annotations
@@ -49,48 +49,48 @@ from store.redis.client import Redis
 log = structlog.get_logger(__name__)
 
 MOVE_S: Final = 6.0
-"""For connections to move to other nodes, one by one."""
+"""Time for clients to move to other nodes, one by one."""
 
 MOVE_SPREAD_S: Final = 5.0
 MOVE_STEP_S: Final = 0.003
-"""Each is told another moment: so many seconds for each connection here, some 300 of them a second, which is what one
-node can greet; but no longer than the whole may take."""
+"""The node tells each client a different moment, spread over `MOVE_STEP_S` for each connection: some 300 connections a
+second, as many as one node can greet. With other nodes, the spread is at most `MOVE_SPREAD_S`."""
 
 SUCCESSOR_S: Final = 2.0
-"""With no other node they come back to the same address, where a successor needs about as long to start."""
+"""Without a different node, clients come back to the same address, where a successor takes about this time to start."""
 
 ANSWER_TIMEOUT_S: Final = 11.0
-"""For what is in flight when the process is told to stop; a commit may take 10 s."""
+"""Time to answer the requests in flight when the process is told to stop; a commit may take 10 s."""
 
 READ_S: Final = 0.25
-"""What clients had written before they could know lies in the kernel: it is read, and refused, in this time."""
+"""The kernel holds requests that clients wrote before they could know: in this time they are read and refused."""
 
 SIGN_OFF_TIMEOUT_S: Final = 3.0
-"""For writing when the last users were here, and how long deliveries took."""
+"""Time to write the last-seen times and the delivery times."""
 
 POSTGRES_S: Final = 20.0
-"""From being told to stop: until then Postgres is waited for. A query that is broken off may take 2 s to end."""
+"""After being told to stop, the process waits for Postgres until then. A cancelled query may take 2 s to end."""
 
 STOP_S: Final = 22.0
-"""From being told to stop: nothing at all is waited for after this, whatever the sum of the waits before. Process
-managers kill after 25 s."""
+"""After being told to stop, the process waits for nothing beyond this time, whatever the sum of the other waits.
+Process managers kill after 25 s."""
 
 GOODBYE_TIMEOUT_S: Final = 3.0
-"""For telling the connections to go."""
+"""Time for the connections to close."""
 
 MAX_ADMITTED_AT_ONCE: Final = 16
-"""Newcomers that are seen to at once, from their hello until what they missed is on its way; until then nobody else is
-let in, and those who are here have their turn in between. Who is silent does not count, so nobody can hold others up. A
-herd that is let in at once is served so late that it has given up by then, and comes again."""
+"""Connections admitted at the same time, from hello until their first sync is queued. Until then the listener accepts
+no further connection, and the connected clients have their turn in between. A silent connection does not count, so it
+cannot hold others up. Without this limit, a herd would be served so late that its clients give up and reconnect."""
 
 LEAVING_AT_ONCE: Final = 16
-"""Connections that have ended are done with in between the others' turns, so many at a time: each takes 0.2 ms."""
+"""Ended connections that are cleaned up in one turn, between the turns of the others: each takes 0.2 ms."""
 
 ADMISSION_S: Final = 1.0
-"""Who has not asked for what is new by then holds nobody up any more."""
+"""A connection that has not asked to sync by then gives up its place in the admission."""
 
 MAX_BUCKETS: Final = 100_000
-"""Users whose rate is remembered; a bucket is full, and forgotten, 4 s after its user has paused. About 20 MB."""
+"""Users with a remembered rate; a bucket is full, and forgotten, 4 s after its user has paused. About 20 MB."""
 
 
 class SocketGateway:
@@ -138,7 +138,7 @@ class SocketGateway:
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until SIGTERM or SIGINT, then drain. Started, with its port, once it accepts connections.
 
-        :raises PortTaken: if somebody else listens on the port.
+        :raises PortTaken: if a different process listens on the port.
         """
         with closing(self._pool), closing(listen(self._config.host, self._config.socket_port)) as sock:
             async with trio.open_nursery() as services:
@@ -213,7 +213,7 @@ class SocketGateway:
                 self._all_gone.set()
 
     async def _move_away(self) -> None:
-        """Have the clients connect elsewhere; they are served here until they have."""
+        """Have the clients reconnect to other nodes; this node serves them until they have."""
         connections, is_last = list(self._connections), not self._node.has_others()
         log.info("moving", connections=len(connections), is_last=is_last, clients=self._client_counts.statistics())
         longest_s = len(connections) * MOVE_STEP_S
@@ -282,7 +282,7 @@ class SocketGateway:
         if self._hub.add(connection):
             self._last_seen.note(connection.user)
         self._keep_alive.add(connection)
-        # For every device, not only the first: another's entry may still be under way.
+        # For every device, not only the first: the first one's entry may still be under way.
         await self._node.enter(connection.user)
 
     def count_client(self, name: str | None) -> str:

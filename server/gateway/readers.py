@@ -1,8 +1,8 @@
-"""Users who have read or written something here: notices that they were given may be pointless now.
+"""Tells Postgres which users have read or written here: the notices on their other devices may be pointless now.
 
-A worker looks by itself at notices that are shown, the more seldom the older they are. Of users who are here again the
-nodes say so, in one statement for all that have read within some seconds, so that their other devices stop showing a
-notice soon. What is lost with a node, or while Postgres is away, is found by the worker.
+A worker checks shown notices by itself, more seldom the older they are. The nodes report users that are active again,
+in one statement for all that have read within some seconds, so that their other devices stop showing a notice soon. If
+a report is lost with a node, or while Postgres is away, the worker finds the notice later.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from store.postgres.pool import Pool
 log = structlog.get_logger(__name__)
 
 PATIENCE_S: Final = 3.0
-"""Between two statements. Who reads one message after the other is told of in each once: a look-up in an index."""
+"""Time between two statements. A user that keeps reading is in each of them once: a look-up in an index."""
 
 AT_ONCE: Final = 1000
-"""Users of one statement, some 5 ms; the others follow in the next ones."""
+"""Users in one statement, which takes some 5 ms; the next statements hold the rest."""
 
 
 class Readers:
-    """Notes who has read, and tells Postgres now and then."""
+    """Notes active users, and tells Postgres every `PATIENCE_S`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._users: set[bytes] = set()
 
     def note(self, user: bytes) -> None:
-        """The user is reading or writing. Atomic (no checkpoint)."""
+        """Note that the user is reading or writing. Atomic (no checkpoint)."""
         self._users.add(user)
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Error replies: what a client is told when a request is refused."""
+"""Error replies: the server's answers to requests that it refuses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from store.redis.client import RedisError
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_MS: Final = 500
-"""What a client is told to wait before it repeats a refused request, where nothing better is known."""
+"""Time for a client to wait before it repeats a refused request, unless the error names a time."""
 
 _CODES: Final[dict[type[Any], ErrorCode]] = {
     Unavailable: ErrorCode.UNAVAILABLE,
@@ -55,7 +55,7 @@ _CODES: Final[dict[type[Any], ErrorCode]] = {
 
 
 def error_reply(error: RequestError) -> Error:
-    """What a client is told of a request that the protocol refuses."""
+    """The reply to a request that the protocol refuses."""
     limit = error.limit
     return Error(
         error.request,
@@ -68,9 +68,9 @@ def error_reply(error: RequestError) -> Error:
 
 
 def store_error_reply(request: int, error: StoreError) -> Error:
-    """What a client is told of an error of the store: enough to act on, nothing of the inside."""
+    """The reply for an error of the store: enough for the client to act on, no internal detail."""
     code = next((_CODES[each] for each in type(error).__mro__ if each in _CODES), ErrorCode.INTERNAL)
     if code is ErrorCode.INTERNAL:
-        # The client is told that it has been logged.
+        # The reply tells the client that the error has been logged.
         log.error("request_failed", exc_info=error)
     return error_reply(RequestError(request, code, ""))

@@ -1,6 +1,6 @@
-"""Requests that have to be looked up, each answered by itself: editing and deleting, reading, typing, watching, tokens.
+"""Requests that need a look-up, each answered by itself: editing and deleting, reading, typing, watching, tokens.
 
-Sends and marks, of which there are many, go through batches instead (`server.gateway.sends`, `server.gateway.marks`).
+Sends and marks are frequent and go through batches instead (`server.gateway.sends`, `server.gateway.marks`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _REQUESTS: Final = "requests"
 class Requests:
     """Answers requests one by one.
 
-    :param token_lifetime_s: of tokens that are made here.
+    :param token_lifetime_s: of tokens that are issued here.
     """
 
     def __init__(self, pool: Pool, broadcast: Broadcast, presence: PresenceWatch, *, token_lifetime_s: float) -> None:
@@ -74,15 +74,15 @@ class Requests:
         self._token_lifetime_s = token_lifetime_s
 
     async def answer(self, connection: Connection, frame: QueuedRequest) -> bytes:
-        """What to reply, encoded. Raises nothing but `trio.Cancelled`: then the outcome is unknown, as ever."""
+        """Serve a request; returns the encoded reply. Raises only `trio.Cancelled`: then the outcome is unknown."""
         try:
             return await self._serve(connection, frame)
         except StoreError as error:
             if isinstance(error, RedisError):
-                # Its text is Redis' own, and an operator's business: its memory is full, say.
+                # The text comes from Redis and is for the operator, for example that its memory is full.
                 log.warning("request_refused", request=name_of(frame), error=str(error))
             return encode(store_error_reply(frame.request, error))
-        except Exception:  # the boundary: a fault here is told to the client, and to nobody else
+        except Exception:  # the boundary: only this client notices a fault here
             log.exception("request_failed", request=name_of(frame))
             return encode(error_reply(RequestError(frame.request, ErrorCode.INTERNAL, "")))
 
@@ -168,9 +168,9 @@ class Requests:
         self._broadcast.flush()
 
     async def _catch_up(self, connection: Connection, frame: Sync | Hello) -> SyncPage:
-        """The last of the pages that were asked for; those before it have been offered.
+        """The last of the requested pages; the pages before it have been offered.
 
-        One is read when the client has room for it: it takes half an outbox at most, so that pushes find room, too.
+        A page is read when the outbox has room for it. It takes half an outbox at most, so that pushes find room, too.
         """
         outbox, cursor = connection.outbox, frame.cursor
         for _ in range((frame.pages or 1) - 1):
@@ -184,7 +184,7 @@ class Requests:
         return await self._page(connection, cursor, frame.count)
 
     async def _page(self, connection: Connection, cursor: bytes | None, newest: int | None) -> SyncPage:
-        # First pushes, then the look-up: what is committed in between comes twice, and nothing is missed.
+        # First pushes, then the look-up: changes committed in between come twice, and none are missed.
         connection.outbox.resume()
         page = await sync(self._pool, connection.user, cursor, newest=newest)
         if not page.more:
@@ -192,11 +192,11 @@ class Requests:
         return page
 
     async def _resume(self, connection: Connection, frame: Hello) -> bytes:
-        """What is new since the cursor in the hello; it is no request, so who cannot be told is asked to sync."""
+        """Serve the cursor in the hello. It has no reply of its own, so if that fails, the client is asked to sync."""
         try:
             page = await self._catch_up(connection, frame)
         except DatabaseError:
-            raise  # a fault of the server: `answer` logs it and says so
+            raise  # a fault of the server: `answer` logs it and tells the client
         except StoreError as error:
             log.info("not_resumed", error=type(error).__name__)
             return encode(Lag([]))

@@ -1,7 +1,7 @@
-"""Devices that their user has revoked are cut off, on every node, within a second.
+"""Closes the connections of devices that their user has revoked, on every node, within a second.
 
 Each node asks Postgres twice a second which devices were revoked lately: one look into an index that is almost empty.
-That needs no message that could be lost, and after an outage a node asks for all of the time that it missed.
+No message between nodes can be lost that way, and after an outage a node asks for all the time that it missed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 POLL_S: Final = 0.5
 
 MARGIN_S: Final = 15.0
-"""A revocation's time is taken before its commit, which may take as long as a query may, 10 s."""
+"""Postgres takes a revocation's time before its commit, which may take as long as a query, 10 s."""
 
 
 class Revocations:

@@ -28,7 +28,7 @@ class PendingSend(NamedTuple):
 
 
 class Sends:
-    """All sends of this node, committed in batches; what is locked elsewhere makes nobody else wait."""
+    """All sends of this node, committed in batches; a send to a locked conversation does not hold up the others."""
 
     def __init__(
         self, pool: Pool, participants: ParticipantsCache, hub: Hub, broadcast: Broadcast, clock: Clock
@@ -48,7 +48,8 @@ class Sends:
         )
 
     def submit_nowait(self, connection: Connection, frame: Send) -> None:
-        """
+        """Queue a send. Atomic (no checkpoint).
+
         :raises Overloaded: if too many sends wait already.
         """
         message = NewMessage(
@@ -69,7 +70,7 @@ class Sends:
         return [*await send(self._pool, self._participants, messages, lock_wait_s=lock_wait_s, now_ms=now_ms)]
 
     def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
-        """Reply, push and fan out, in one pass that nothing interrupts; then every connection is flushed once."""
+        """Reply, push and fan out for the whole batch, then flush each connection once. Atomic (no checkpoint)."""
         for pending, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Committed):
                 self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
