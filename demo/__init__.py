@@ -1,1 +1,1 @@
-"""`make demo`: the product in one minute, with a node killed in the middle of a conversation."""
+"""`make demo`: the product in one minute. A node is killed in the middle of a conversation."""

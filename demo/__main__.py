@@ -1,7 +1,7 @@
-"""Three people, two gateways, one SIGKILL: prints who said what, what was acknowledged, and what everybody holds.
+"""Three users, two gateways, one SIGKILL: prints each message, its ack, and the messages that each user holds.
 
-Alice (on node 1) and Bob (on node 2) have a direct chat; Bob and Carol (on node 1) are in a group. In the middle of it
-node 1 is killed. The exit status is 0 if every acknowledged message is on every screen once, in order.
+Alice (on node 1) and Bob (on node 2) have a direct chat; Bob and Carol (on node 1) have a group. In the middle of the
+script, node 1 is killed. The exit status is 0 if each participant holds every acknowledged message once, in order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from protocol.frames import Message, Sent
 
 SCREEN_TIMEOUT_S = 30.0
 
-# who, where, what
+# user, chat, text
 SCRIPT = (
     ("alice", "direct", "Are you there?"),
     ("bob", "direct", "On another node, but yes."),
@@ -50,7 +50,7 @@ class Person:
 
 @dataclass
 class Chat:
-    """One conversation: who is in it, and what was acknowledged in it."""
+    """One conversation, with its participants and its acknowledged messages."""
 
     title: str
     conversation: bytes
@@ -67,7 +67,7 @@ async def _register(http: HttpClient, names: tuple[str, ...]) -> list[Credential
 
 
 async def play(cluster: Cluster) -> bool:
-    """Act the script and print what came of it; whether all is as promised."""
+    """Play the script and print the outcome; returns whether no promise was broken."""
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(HttpClient(cluster.http_url))
         one, two = cluster.socket_urls

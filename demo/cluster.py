@@ -1,4 +1,4 @@
-"""A web process and two gateways, on services of their own."""
+"""A web process and two gateways, with their own Postgres and Redis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOP_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """What runs, and where.
+    """The running processes and their URLs.
 
     :ivar gateways: the two `socket` processes, in the order of `socket_urls`.
     """
@@ -32,10 +32,10 @@ class Cluster:
 
 @contextmanager
 def open_cluster(folder: Path) -> Iterator[Cluster]:
-    """Everything for the length of a block; logs and data are below `folder`.
+    """All processes while a block runs; logs and data are below `folder`.
 
     :raises EmbeddedError: if Postgres or Redis does not start.
-    :raises TimeoutError: if a process of ours does not.
+    :raises TimeoutError: if another process does not start.
     """
     with ExitStack() as stack:
         running = stack.enter_context(services(folder, durable=True))

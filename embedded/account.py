@@ -1,4 +1,4 @@
-"""Which user the services run as: never root."""
+"""The user under which the services run: never root."""
 
 import os
 import pwd
@@ -11,7 +11,7 @@ _UNUSED_ID = 65534
 
 @dataclass(frozen=True)
 class Account:
-    """An unprivileged user that root starts a service as."""
+    """An unprivileged user. Root starts services as this user."""
 
     uid: int
     gid: int
@@ -19,13 +19,13 @@ class Account:
     def can_reach(self, path: Path) -> bool:
         """Whether the mode bits let this user read and execute the path, and enter every folder above it.
 
-        Of a link also every folder above what it leads to.
+        If the path is a link, this includes every folder above its target.
         """
         folders = {*path.absolute().parents, *path.resolve().parents}
         return self._may(path, 0o5) and all(self._may(folder, 0o1) for folder in folders)
 
     def own(self, folder: Path) -> None:
-        """Give the folder and all in it to this user.
+        """Make this user the owner of the folder and all files below it.
 
         Raises OSError where root may not do that (some containers and network file systems).
         """
@@ -41,10 +41,10 @@ class Account:
 
 
 def account_for(data: Path) -> Account | None:
-    """Who shall run the service of this data: None for whoever asks, an unprivileged account if that is root.
+    """The account for the service of this data: None for the calling user, an unprivileged account if that is root.
 
-    Postgres refuses to run as root, and a Redis without a password would lend root's file access to every
-    user of the machine. Data that an ordinary user made stays theirs.
+    Postgres refuses to run as root, and a Redis without a password would lend root's file access to every user of the
+    machine. If an ordinary user owns the data, the service runs as that user.
     """
     if os.geteuid() != 0:
         return None

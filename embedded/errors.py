@@ -2,4 +2,4 @@
 
 
 class EmbeddedError(Exception):
-    """Something a person has to put right; the message is one sentence that says how."""
+    """A fault that a person must mend. The message is one sentence that says how."""

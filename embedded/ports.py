@@ -6,18 +6,18 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 
-# Below the range from which kernels take the source ports of outgoing connections (Linux 32768 and up,
-# macOS 49152 and up). A client that keeps dialling a port of that range while its server is down sooner or
-# later connects to itself, and then the server cannot bind the port again.
+# Below the range from which kernels take the source ports of outgoing connections (Linux from 32768, macOS from
+# 49152). If a client keeps connecting to a port of that range while its server is down, it sooner or later connects to
+# itself, and the server cannot bind the port again.
 _CANDIDATES = range(10_000, 32_000)
 _ATTEMPTS = 200
 _CONNECT_TIMEOUT_S = 1.0
 
 
 def free_port() -> int:
-    """A port nobody listens on now; somebody else may take it before the caller does.
+    """A port without a listener at this moment; another process may take it before the caller does.
 
-    Raises OSError (EADDRINUSE) if none of many random ones is free.
+    Raises OSError (EADDRINUSE) if many random ports are all taken.
     """
     for _ in range(_ATTEMPTS):
         port = random.choice(_CANDIDATES)  # noqa: S311 (not a secret)
@@ -27,12 +27,12 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on the port, on any address of this machine.
+    """Whether the port has no listener on any address of this machine.
 
-    Raises PermissionError for a port this user may not open.
+    Raises PermissionError for a port that this user may not open.
     """
     with socket.socket() as probe:
-        # As servers do: connections in TIME_WAIT don't make a port taken.
+        # As servers do: a port with connections in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
@@ -45,7 +45,7 @@ def is_free(port: int) -> bool:
 
 
 def answers(port: int) -> bool:
-    """Whether something on the loopback address accepts a connection to the port."""
+    """Whether a process accepts connections to the port on the loopback address."""
     try:
         socket.create_connection((LOOPBACK, port), _CONNECT_TIMEOUT_S).close()
     except OSError:

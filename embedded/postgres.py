@@ -13,7 +13,7 @@ from embedded.ports import LOOPBACK
 from embedded.programs import Programs, find_postgres
 from embedded.service import Service
 
-# Without what protects against a crash of the machine: for data that nobody will miss.
+# Without protection against a crash of the machine, for disposable data.
 NOT_DURABLE: Mapping[str, str] = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -24,8 +24,8 @@ NOT_DURABLE: Mapping[str, str] = {
 class Postgres(Service):
     """A Postgres cluster in `folder/data`; `settings` are server settings (the command line's `-c`).
 
-    Any user of this machine may connect as the superuser `postgres` without a password, so it listens on the
-    loopback address only, and never runs as root.
+    Any user of this machine may connect as the superuser `postgres` without a password, so it listens on the loopback
+    address only, and never runs as root.
     """
 
     name = "Postgres"
@@ -50,7 +50,7 @@ class Postgres(Service):
         self._own_data()
 
     def _create(self, programs: Programs) -> None:
-        # Made aside and moved: a run that is killed halfway leaves nothing that looks like data.
+        # Created in another folder and moved: a run that is killed halfway leaves no incomplete data folder.
         unfinished = self.folder / "data.new"
         if unfinished.exists():
             shutil.rmtree(unfinished)
@@ -78,7 +78,7 @@ class Postgres(Service):
         settings = {
             "listen_addresses": LOOPBACK,
             "port": str(port),
-            # None: a socket's path is limited to some 100 bytes, and TCP is enough.
+            # No Unix socket: its path may have only some 100 bytes, and TCP is enough.
             "unix_socket_directories": "",
             "timezone": "UTC",
             "log_timezone": "UTC",
@@ -88,7 +88,7 @@ class Postgres(Service):
         return [str(programs.path), "-D", _here(self.data), *options]
 
     def _is_ready(self, port: int, pid: int) -> bool:
-        # The file's eighth line is what pg_ctl waits for as well: connections are accepted, recovery is over.
+        # pg_ctl, too, waits for the eighth line of the file: Postgres accepts connections, and recovery is over.
         try:
             lines = (self.data / self.pid_file).read_text().splitlines()
         except FileNotFoundError:
@@ -97,9 +97,9 @@ class Postgres(Service):
 
 
 def _here(data: Path) -> str:
-    """A name of the data folder for a process that works in it.
+    """A path of the data folder for a process whose working directory it is.
 
-    The user it runs as may not be able to enter the folders above (a checkout below /root). Linux has a name
-    that leads there all the same; a plain "." would not do, Postgres makes it absolute.
+    That process's user may not be able to enter the folders above (a checkout below /root). On Linux, /proc/self/cwd
+    works all the same. A plain "." does not, since Postgres makes it absolute.
     """
     return "/proc/self/cwd" if process.LINUX and os.geteuid() == 0 else str(data)

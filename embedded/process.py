@@ -1,4 +1,4 @@
-"""Child processes in sessions of their own, and the processes a killed parent left behind."""
+"""Child processes in sessions of their own, and processes that a killed parent left behind."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ _LIBC = ctypes.PyDLL(None) if LINUX else None
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Poll the condition until it holds; False if it didn't within the time."""
+    """Poll the condition until it holds; False if it does not hold in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -40,7 +40,7 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start the command in the folder, out of reach of the terminal's Ctrl-C.
 
-    On Linux it gets `death_signal` when the *thread* that called this ends, however it ends.
+    On Linux, the child gets `death_signal` when the *thread* that called this ends, for any reason.
     Raises OSError if the command cannot be run.
     """
     return subprocess.Popen(
@@ -75,22 +75,24 @@ def run(command: Sequence[str], *, folder: Path, log: IO[bytes], account: Accoun
 
 
 def die_with(parent: int, number: signal.Signals) -> Callable[[], None]:
-    """What a child of `parent` calls to get the signal when its parent's forking thread ends (Linux only)."""
+    """A function for a child of `parent`: it arranges that the child gets the signal when the forking thread ends
+    (Linux only)."""
 
     def call() -> None:
         if _LIBC is None:
             return
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the setting could work
+        if os.getppid() != parent:  # the parent died before the setting took effect
             os._exit(1)
 
     return call
 
 
 def running_in(folder: Path, program: str, pid: int | None) -> list[int]:
-    """Processes of that program that work in the folder.
+    """Processes of the program whose working directory is the folder.
 
-    Linux tells every process' folder; elsewhere it is `pid` and its children, if they are of that program.
+    Linux tells the working directory of each process. Elsewhere this returns `pid` and its children, if they run the
+    program.
     """
     if LINUX:
         return [int(entry.name) for entry in Path("/proc").iterdir() if _works_in(entry, folder, program)]
@@ -100,7 +102,7 @@ def running_in(folder: Path, program: str, pid: int | None) -> list[int]:
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:
-    """Signal those of the processes that still exist."""
+    """Signal the processes that still exist."""
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -113,11 +115,11 @@ def _works_in(entry: Path, folder: Path, program: str) -> bool:
         return False
     try:
         return (entry / "comm").read_text().strip() == program and os.path.samefile(entry / "cwd", folder)
-    except OSError:  # it ended (a zombie has no folder either), or is another user's
+    except OSError:  # the process ended (a zombie has no folder either), or belongs to another user
         return False
 
 
 def _environment() -> dict[str, str]:
-    """Ours without what would steer Postgres (PGDATA, PGPORT, ...) or translate its log."""
+    """This environment without the variables that configure Postgres (PGDATA, PGPORT, ...) or translate its log."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
     return kept | {"LC_ALL": "C"}

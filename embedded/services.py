@@ -1,4 +1,4 @@
-"""Both services for the length of a block: for tests, the demo and benchmarks."""
+"""Both services while a block runs, for tests, the demo and benchmarks."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,11 +19,10 @@ class Services:
 
 @contextmanager
 def services(folder: Path, *, durable: bool, settings: Mapping[str, str] | None = None) -> Iterator[Services]:
-    """Postgres and Redis on free ports, their data below `folder`; both are stopped at the end.
+    """Postgres and Redis on free ports, with their data below `folder`; both stop at the end of the block.
 
-    Without `durable` Postgres doesn't wait for the disk and Redis keeps nothing. `settings` are added to
-    Postgres'. Raises EmbeddedError if either doesn't start. It blocks: under Trio enter it in a fixture or
-    a thread.
+    Without `durable`, Postgres does not wait for the disk, and Redis keeps nothing. `settings` are further settings of
+    Postgres. Raises EmbeddedError if either does not start. It blocks: under Trio, enter it in a fixture or a thread.
     """
     postgres = Postgres(folder / "postgres", settings={**({} if durable else NOT_DURABLE), **(settings or {})})
     redis = Redis(folder / "redis", durable=durable)
