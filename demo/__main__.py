@@ -20,7 +20,7 @@ from demo.cluster import Cluster, open_cluster
 from embedded.errors import EmbeddedError
 from protocol.frames import Message, Sent
 
-SCREEN_TIMEOUT_S = 30.0
+RECEIVE_TIMEOUT_S = 30.0
 
 # user, chat, text
 SCRIPT = (
@@ -122,7 +122,7 @@ async def _held(session: Session, chat: Chat, expected: int) -> list[tuple[int, 
         log = [each for each in session.mailbox.log if each.conversation == chat.conversation]
         return [(each.seq, each.message, each.content.decode()) for each in log if isinstance(each, Message)]
 
-    with trio.move_on_after(SCREEN_TIMEOUT_S):
+    with trio.move_on_after(RECEIVE_TIMEOUT_S):
         async for _ in session.messages:
             if len(messages()) >= expected:
                 break

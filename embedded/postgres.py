@@ -71,7 +71,7 @@ class Postgres(Service):
         with self.log.open("ab") as log:
             status = process.run(command, folder=unfinished, log=log, account=account)
         if status != 0:
-            raise EmbeddedError(f"Postgres could not make its data ({self._last_words()}): see {self.log}.")
+            raise EmbeddedError(f"Postgres could not create its data ({self._last_line()}): see {self.log}.")
         unfinished.rename(self.data)
 
     def _command(self, programs: Programs, port: int) -> list[str]:

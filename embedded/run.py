@@ -32,10 +32,10 @@ In another terminal:
   {client}.venv/bin/python -m client register bob
   {client}.venv/bin/python -m client chat alice bob
 
-and in a third one, so that two people talk:
+In a third terminal, to chat:
   {client}.venv/bin/python -m client chat bob alice
 
-To see to jobs:
+To see the state of jobs:
   {services}.venv/bin/python -m jobs status
 
 Ctrl-C stops everything; what was written stays in {var}.

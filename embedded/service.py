@@ -69,7 +69,7 @@ class Service(abc.ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
         self._end_previous()
         if self._port is not None and not ports.is_free(self._port):
-            raise EmbeddedError(f"Port {self._port} is taken: stop what is using it, or give {self.name} another.")
+            raise EmbeddedError(f"Port {self._port} is taken: stop what is using it, or give {self.name} another port.")
         account = account_for(self.data)
         programs = lend(self._programs(), account, self.folder)
         try:
@@ -81,7 +81,7 @@ class Service(abc.ABC):
                     return
                 # Another process may take a free port before the server uses it.
                 if self._port is not None or ports.is_free(port) or attempt == _PORT_ATTEMPTS:
-                    raise EmbeddedError(f"{self.name} did not start ({self._last_words()}): see {self.log}.")
+                    raise EmbeddedError(f"{self.name} did not start ({self._last_line()}): see {self.log}.")
         except BaseException:
             self.kill()
             self._release()
@@ -194,9 +194,9 @@ class Service(abc.ABC):
             self._spawner = None
         take_back(self.folder)
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return lines[-1].strip() if lines else "it said nothing"
+        return lines[-1].strip() if lines else "its log is empty"
 
 
 def _kill_all(server: int | None, find: Callable[[], list[int]]) -> None:
