@@ -25,7 +25,7 @@ MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 """Bytes of contents that `below` returns: 500 messages of the largest size would be 32 MiB."""
 
 
-class Moves(Struct, frozen=True):
+class FloorMoves(Struct, frozen=True):
     """The outcome of `move_floors`.
 
     :ivar looked_at: conversations; 0 if there are no more, or other workers look at them.
@@ -36,7 +36,7 @@ class Moves(Struct, frozen=True):
     moved: int
 
 
-class Announcement(Struct, frozen=True):
+class FloorAnnouncement(Struct, frozen=True):
     """A floor that has moved, and the users to tell."""
 
     settings: Settings
@@ -53,7 +53,7 @@ class Uncleared(Struct, frozen=True):
     wants_archive: bool
 
 
-async def move_floors(pool: Pool, *, days: float, archives: bool, limit: int) -> Moves:
+async def move_floors(pool: Pool, *, days: float, archives: bool, limit: int) -> FloorMoves:
     """Move the floors of conversations with messages whose lifetime has ended, by Postgres' clock.
 
     One transaction. It skips locked conversations, and sends skip conversations that it has locked.
@@ -66,16 +66,17 @@ async def move_floors(pool: Pool, *, days: float, archives: bool, limit: int) ->
     """
     parameters = {"days": float(days) or None, "archives": archives, "limit": limit}
     [(looked_at, moved)] = await pool.fetch(_sql.move_floors, parameters)
-    return Moves(looked_at, moved)
+    return FloorMoves(looked_at, moved)
 
 
-async def unannounced(pool: Pool, *, limit: int) -> list[Announcement]:
+async def unannounced(pool: Pool, *, limit: int) -> list[FloorAnnouncement]:
     """Floors that have moved, and that the participants have not been told of."""
+    rows = await pool.fetch(_sql.unannounced, {"limit": limit})
     return [
-        Announcement(Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor), list(users))
-        for conversation, name, floor, version, sees_all, lifetime_s, actor, users in await pool.fetch(
-            _sql.unannounced, {"limit": limit}
+        FloorAnnouncement(
+            Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor), list(users)
         )
+        for conversation, name, floor, version, sees_all, lifetime_s, actor, users in rows
     ]
 
 

@@ -127,6 +127,24 @@ def test_a_question_to_an_errors_text_is_found() -> None:
     assert sorted(_asked_of_texts(ast.parse(dedent(lines)))) == [2, 3, 4]
 
 
+def test_a_class_of_the_store_shares_its_name_with_no_other() -> None:
+    """One name, one thing, in all that the servers are made of; clients and the embedded services stand apart."""
+    classes = [(name, file) for file in files() for name in classes_of(file)]
+    packages = {"jobs", "protocol", "runtime", "server", "store"}
+    places: dict[str, set[Path]] = {}
+    for name, file in classes:
+        if file.relative_to(ROOT).parts[0] in packages:
+            places.setdefault(name, set()).add(file)
+    of_the_store = {name for name, file in classes if file.is_relative_to(ROOT / "store")}
+    assert {name for name in of_the_store if len(places[name]) > 1} == set()
+
+
+def classes_of(file: Path) -> set[str]:
+    """The names of a file's classes, but for private ones."""
+    nodes = ast.walk(ast.parse(file.read_text()))
+    return {node.name for node in nodes if isinstance(node, ast.ClassDef) and not node.name.startswith("_")}
+
+
 TABLES = [
     "server",
     "server/http",

@@ -23,7 +23,7 @@ from store.redis.bus import publish
 from store.redis.client import Redis
 from store.redis.entries import AddressedPush
 from store.retention import (
-    Announcement,
+    FloorAnnouncement,
     Uncleared,
     below,
     clear,
@@ -98,7 +98,7 @@ class Retention:
         if moved or deleted:
             log.info("retention", floors=moved, messages=deleted)
 
-    async def _announce(self, announcements: Sequence[Announcement]) -> None:
+    async def _announce(self, announcements: Sequence[FloorAnnouncement]) -> None:
         """Tell the nodes that hold participants of these conversations. Other devices find the floor with their next
         `sync`."""
         if not announcements:

@@ -17,7 +17,7 @@ from store.messages import Committed, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
-from store.retention import Moves, below, clear, move_floors, note_announced, unannounced, uncleared
+from store.retention import FloorMoves, below, clear, move_floors, note_announced, unannounced, uncleared
 from tests.ageing import age
 from tests.people import new_direct, new_group, new_user
 from tests.store.store_world import a_message
@@ -51,7 +51,7 @@ async def say(pool: Pool, talk: bytes, who: Credentials, count: int = 1) -> list
     return [each for each in sent if isinstance(each, Committed)]
 
 
-async def move(pool: Pool, *, days: float = 0, archives: bool = False) -> Moves:
+async def move(pool: Pool, *, days: float = 0, archives: bool = False) -> FloorMoves:
     return await move_floors(pool, days=days, archives=archives, limit=10)
 
 
@@ -188,35 +188,35 @@ async def test_a_retry_of_a_send_whose_message_is_gone_gets_its_first_ack(
 async def test_each_is_looked_at_when_its_time_may_have_come_and_not_before(
     pool: Pool, alice: Credentials, bob: Credentials, talk: bytes
 ) -> None:
-    assert await move(pool, days=50) == Moves(1, 1)
-    assert await move(pool, days=50) == Moves(0, 0)
+    assert await move(pool, days=50) == FloorMoves(1, 1)
+    assert await move(pool, days=50) == FloorMoves(0, 0)
     await clear_all(pool)
-    assert await move(pool, days=50) == Moves(0, 0)
+    assert await move(pool, days=50) == FloorMoves(0, 0)
     await age(pool, talk)
-    assert await move(pool, days=50) == Moves(1, 1)
+    assert await move(pool, days=50) == FloorMoves(1, 1)
     await clear_all(pool)
     await pool.fetch("update expiries set oldest = oldest - interval '100 days'")
-    assert await move(pool, days=50) == Moves(1, 0), "there has been no message since"
-    assert await move(pool, days=50) == Moves(0, 0)
+    assert await move(pool, days=50) == FloorMoves(1, 0), "there has been no message since"
+    assert await move(pool, days=50) == FloorMoves(0, 0)
     await say(pool, talk, bob)
     await age(pool, talk)
-    assert await move(pool, days=50) == Moves(1, 1), "a message that came while there was none"
+    assert await move(pool, days=50) == FloorMoves(1, 1), "a message that came while there was none"
 
 
 async def test_a_lifetime_applies_to_earlier_messages_too_until_it_is_removed(
     pool: Pool, alice: Credentials, talk: bytes
 ) -> None:
-    assert await move(pool) == Moves(0, 0)
+    assert await move(pool) == FloorMoves(0, 0)
     changed, settings = await participants.change_settings(pool, alice.user, talk, lifetime_s=50 * DAY_S)
     assert (changed.is_new, settings.lifetime_s, settings.first_seq) == (True, 50 * DAY_S, 1)
     assert (await conversations.one(pool, alice.user, talk)).lifetime_s == 50 * DAY_S
     assert not (await participants.change_settings(pool, alice.user, talk, lifetime_s=50 * DAY_S))[0].is_new
-    assert await move(pool) == Moves(1, 1)
+    assert await move(pool) == FloorMoves(1, 1)
     await clear_all(pool)
     _, settings = await participants.change_settings(pool, alice.user, talk, lifetime_s=0)
     assert (settings.lifetime_s, settings.first_seq) == (None, 4)
     await age(pool, talk)
-    assert await move(pool) == Moves(0, 0)
+    assert await move(pool) == FloorMoves(0, 0)
 
 
 async def test_of_a_group_administrators_set_the_lifetime_and_of_two_either(
@@ -269,9 +269,9 @@ async def test_a_conversation_that_is_locked_is_passed_over_and_comes_next_time(
     async with connected(pool.url) as other:
         await other.query("begin")
         await other.query("select from conversations where id = %s for no key update", (uuid(talk),))
-        assert await move(pool, days=50) == Moves(0, 0)
+        assert await move(pool, days=50) == FloorMoves(0, 0)
         await other.query("rollback")
-    assert await move(pool, days=50) == Moves(1, 1)
+    assert await move(pool, days=50) == FloorMoves(1, 1)
 
 
 async def test_a_message_is_sent_while_a_batch_is_being_deleted(pool: Pool, talk: bytes, bob: Credentials) -> None:
@@ -295,7 +295,7 @@ async def test_the_floor_stays_until_what_lies_below_is_deleted(pool: Pool, talk
     """So an archive is the same after any number of attempts."""
     await move(pool, days=50, archives=True)
     await age(pool, talk)
-    assert await move(pool, days=50) == Moves(0, 0)
+    assert await move(pool, days=50) == FloorMoves(0, 0)
     assert [each.seq for each in await below(pool, talk, limit=2)] == [1, 2]
     assert await uncleared(pool, limit=9) == [], "those who take part are told first"
     await note_announced(pool, [talk])
@@ -305,7 +305,7 @@ async def test_the_floor_stays_until_what_lies_below_is_deleted(pool: Pool, talk
     assert await clear(pool, talk, limit=9, upto=2) == 0
     assert await clear(pool, talk, limit=9) == 1
     assert await uncleared(pool, limit=9) == []
-    assert await move(pool, days=50) == Moves(1, 1)
+    assert await move(pool, days=50) == FloorMoves(1, 1)
 
 
 async def test_disappearing_messages_are_never_archived(pool: Pool, alice: Credentials, talk: bytes) -> None:
