@@ -1,12 +1,13 @@
-"""Whether what is stored makes anything dearer: a page deep in a conversation, and a send beside ten million others.
+"""Do stored messages make reads and sends dearer: a page deep in a conversation, a send beside ten million others?
 
     python -m bench.depth
 
-- `page`: the newest page of 50 of a conversation with `--depth` messages, and the page in which it began, in turn;
+- `page`: the newest and the oldest page of 50 of a conversation with `--depth` messages, in turn;
 - `send`: sends by the store in batches of 1 and of 64, on a database with 10,000 messages and on one with `--messages`,
-  in turn; each with its own Postgres processes' CPU. Filled by SQL in the order of the keys.
+  in turn; each with the CPU of its own Postgres processes. SQL fills both databases in the order of the keys.
 
-Postgres waits for the disk at each commit. Nothing else runs meanwhile: a round costs this process and Postgres.
+Postgres waits for the disk at each commit. Nothing else runs meanwhile: a round's CPU is that of this process and
+Postgres.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 
 MOST: Final = 1.2
-"""How much dearer the large one may be."""
+"""The most that the large side may cost, as a multiple of the small side."""
 
 SMALL: Final = 10_000
 CHATS: Final = 2_000
@@ -61,7 +62,7 @@ insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id,
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure."""
+    """The settings."""
 
     depth: int
     messages: int
@@ -70,7 +71,7 @@ class Settings:
 
 
 def depth(settings: Settings) -> bool:
-    """Print a line for each run, then what they say; returns whether all is valid."""
+    """Print a line for each run, then the summary; returns whether all runs are valid."""
     with shared_services() as shared:
         runs = [*_pages(shared, settings), *_sends(shared, settings)]
         for line in summarize_depth(runs):

@@ -1,4 +1,4 @@
-"""The load generator's loop: one thread, one epoll, no framework, for it shares the machine with what it measures.
+"""The load generator's loop: one thread, one epoll, no framework, since it shares the machine with the server.
 
 Every adapter runs under the same loop, so what the loop costs is the same for every server.
 """
@@ -25,13 +25,13 @@ from bench.workload import Body, Chat, Participant, body
 
 OPEN_TIMEOUT_S: Final = 20.0
 SETTLE_S: Final = 0.5
-"""Between the last connection and the first send: servers tell contacts who came online."""
+"""Time between the last connection and the first send; meanwhile servers tell contacts which users came online."""
 
 DRAIN_TIMEOUT_S: Final = 10.0
-"""For the last acks and deliveries; what has not come by then is counted as missing."""
+"""Time for the last acks and deliveries; later ones count as missing."""
 
 TOTAL: Final = "total_us_per_send"
-"""CPU of everything that a server needs: its processes and the services that it has to itself meanwhile."""
+"""CPU of everything that a server needs: its processes, and the services that no other server uses during the run."""
 
 _NOT_THE_SERVERS: Final = ("generator", "others")
 
@@ -39,17 +39,17 @@ clock = time.perf_counter
 
 
 class NotOpenError(Exception):
-    """A connection was refused, or did not open in time."""
+    """The server refused a connection, or did not open it in time."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run.
+    """The plan of a run.
 
     :ivar protocol: a key of `ADAPTERS`.
-    :ivar url: ws://HOST:PORT; chats' participants are spread over several of them in turn.
-    :ivar warm_s: of load before the measured stretch, for each load.
-    :ivar mark_interval_s: how often a device says at most what it has received, where the protocol has that; 0: never.
+    :ivar urls: ws://HOST:PORT each; they share the participants of all chats in turn.
+    :ivar warm_s: seconds of load before the measured stretch, for each load.
+    :ivar mark_interval_s: least time between a device's marks, where the protocol has marks; 0: no marks.
     """
 
     protocol: str
@@ -63,9 +63,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Stretch:
-    """What was counted while it was measured.
+    """The counts of the measured stretch.
 
-    :ivar acked: acks that came in it, whenever their sends had left.
+    :ivar acked: acks that came during the stretch, whenever their sends had left.
     :ivar cpu_s: seconds of each group of processes.
     """
 
@@ -109,7 +109,7 @@ class Generator:
         self._serve(SETTLE_S)
         gc.collect()
         gc.freeze()
-        gc.disable()  # nothing below makes cycles, and a collection would be taken for the server's latency
+        gc.disable()  # nothing below makes cycles, and a collection would count as the server's latency
 
     def close(self) -> None:
         """End all connections."""
@@ -121,7 +121,7 @@ class Generator:
         gc.enable()
 
     def run(self, load: Load) -> dict[str, Any]:
-        """Warm up, measure, wait for what is in flight; returns the figures."""
+        """Warm up, measure, and wait for the sends in flight; returns the figures."""
         self._sent = self._acked = self._delivered = self._expected = 0
         self._load, self._sending = load, True
         if load.rate is None:
@@ -133,7 +133,7 @@ class Generator:
         self._recorder.open(clock())
         self._serve(self._plan.seconds)
         seconds = self._recorder.close(clock())
-        # What a server that cannot keep up answers later, it also pays for later: only what has come by now counts.
+        # A server that cannot keep up also pays later for its late answers, so only the acks until now count.
         stretch = Stretch(seconds, self._acked - acked, self._delivered - delivered, used(before, self._cpu.read()))
         self._sending, self._schedule = False, None
         self._serve(DRAIN_TIMEOUT_S, self._is_drained)
@@ -141,7 +141,7 @@ class Generator:
         self._errors.clear()
         return figures
 
-    # What connections report.
+    # Reports of the connections.
 
     def acked(self, connection: Connection, chat: Chat, stamp: float) -> None:
         now = clock()
@@ -165,7 +165,7 @@ class Generator:
     def _received(self, connection: Connection, messages: int, now: float) -> None:
         self._delivered += messages
         if self._plan.mark_interval_s and not connection.mark_pending:
-            # The first one comes at a random moment, or all devices would speak at once, second after second.
+            # The first mark comes at a random moment. Without that all devices would mark at once, every second.
             connection.mark_pending = True
             self._plan_mark(now + random.uniform(0, self._plan.mark_interval_s), connection)
 
@@ -191,7 +191,7 @@ class Generator:
             self._recorder.sent(stamp, clock())
 
     def _serve(self, seconds: float, is_done: Callable[[], bool] | None = None) -> None:
-        """Handle whatever happens for so long, or until something holds."""
+        """Handle events for this number of seconds, or until `is_done`."""
         end = clock() + seconds
         while (now := clock()) < end and not (is_done is not None and is_done()):
             for fd, events in self._wait(min(end, self._next_due()) - now):
@@ -200,12 +200,12 @@ class Generator:
             self._send_due()
 
     def _wait(self, seconds: float) -> list[tuple[int, int]]:
-        """What epoll reports; waits no longer than so many seconds."""
+        """Wait for epoll's events, at most this number of seconds."""
         seconds = max(0.0, seconds)
         if self._schedule is None:
             return self._epoll.poll(seconds)
-        # epoll rounds up to whole milliseconds, which is most of a good server's latency; select has microseconds,
-        # and an epoll is itself something that can be waited for.
+        # epoll rounds up to whole milliseconds, which is most of a good server's latency. select has microseconds, and
+        # an epoll is itself a file that select can wait for.
         select.select([self._epoll], [], [], seconds)
         return self._epoll.poll(0)
 

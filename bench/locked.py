@@ -1,15 +1,15 @@
-"""What a conversation that somebody else has locked costs all the others.
+"""The cost of a conversation that another transaction has locked, for all other conversations.
 
     python -m bench.locked --rounds 3 --seconds 10 --chats 64
 
-In each round our gateway is started anew and all but one of the chats write, in a closed loop or at a steady rate: for
-some seconds to warm up, for as long while nothing is locked, and again while a transaction of somebody else, who is no
-server of ours, holds the row of the last chat's conversation (`select ... for update`). Compared are the acks of the
-others in those two stretches; the lock comes within milliseconds of the second one's beginning, so what it stalls as it
-comes is in there.
+Each round restarts our gateway, and all chats but the last write, in a closed loop or at a steady rate. They write for
+some seconds to warm up, for the same time while nothing is locked, and for the same time while a transaction outside
+our server holds the row of the last chat's conversation (`select ... for update`). The benchmark compares the acks of
+the other chats in the last two stretches. The lock comes within milliseconds of the beginning of its stretch, so the
+stretch includes any stall at its arrival.
 
-The locked chat's own participant writes all the time, and does as it is told: what is refused it sends again, with the
-same temp_id. In the end each of its sends must have been acknowledged once, and stand once in Postgres.
+The locked chat's own participant writes all the time and follows the server's errors: it sends each refused send again,
+with the same temp_id. In the end each of its sends must have one ack and one row in Postgres.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ P99: Final = "ack_p99_ms"
 METRICS: Final = ("ack_p50_ms", P99, "acked_per_s", "server_us_per_send", "postgres_us_per_send", "others_cores")
 
 MOST_P99: Final = 2.0
-"""Of the others' p99 while nothing is locked: what they may see."""
+"""The most p99 of the other chats while the row is locked, as a multiple of their p99 while nothing is locked."""
 
 WARM, FREE, LOCKED = "warm", "free", "locked"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """The settings.
 
-    :ivar chats: all of them, the locked one included.
-    :ivar window: sends in flight in the locked chat; the others have one each.
-    :ivar seconds: of each stretch; for so long the lock is held.
-    :ivar rate: sends a second of the others, evenly spaced; 0 for a closed loop, in which all wait for a full machine.
+    :ivar chats: number of chats, the locked one included.
+    :ivar window: sends in flight in the locked chat; each other chat has one.
+    :ivar seconds: length of each stretch, and of the lock.
+    :ivar rate: sends a second of the other chats, evenly spaced; 0 for a closed loop, which fills the machine.
     """
 
     chats: int
@@ -76,12 +76,12 @@ def locked(settings: Settings) -> bool:
 
 
 def measure_locked(server: Ours, chats: Sequence[Chat], settings: Settings) -> Iterator[dict[str, Any]]:
-    """One round: a line for each of the two stretches of the others, and one for the locked chat."""
+    """One round: a line for each of the other chats' two stretches, and one for the locked chat."""
     *others, chat = chats
     durability = server.shared.even_out(server.database_url)
     before = _seqs(server.database_url, chat)
     stretches = (WARM, FREE, LOCKED)
-    # Each load begins where the one before has ended, so that there is no warming up while it is locked.
+    # Each load begins where the one before it ends, so the locked stretch has no warm-up.
     load = f"{settings.rate:g}" if settings.rate else "closed"
     traffic = Traffic(",".join([load] * len(stretches)), warm_s=0.0, seconds=settings.seconds)
     with server.started() as endpoint, foreign_lock(server.database_url, chat) as lock:
@@ -106,14 +106,14 @@ class ForeignLock:
         self._since = self._held_s = 0.0
 
     def hold(self, seconds: float) -> None:
-        """Lock the row, which waits for whoever has it; in so many seconds it is released."""
+        """Lock the row, after any other transaction that holds it, and release it after this number of seconds."""
         self._connection.execute("select from conversations where id = %s for update", [self._chat.conversation])
         self._since = time.monotonic()
         self._timer = threading.Timer(seconds, self._release)
         self._timer.start()
 
     def wait_released(self) -> float:
-        """Return once it is not held any more: for how many seconds it was."""
+        """Wait until the row is released; returns how many seconds the lock was held."""
         if self._timer is not None:
             self._timer.join()
         return self._held_s
@@ -125,7 +125,7 @@ class ForeignLock:
 
 @contextmanager
 def foreign_lock(database_url: str, chat: Chat) -> Iterator[ForeignLock]:
-    """A connection that may lock the chat while the block runs."""
+    """A lock for the chat, on a connection that is open while the block runs."""
     with psycopg.connect(database_url) as connection:
         lock = ForeignLock(connection, chat)
         try:
@@ -141,7 +141,7 @@ def _seqs(database_url: str, chat: Chat) -> set[int]:
 
 
 def account(retrier: Retrier, stored: set[int]) -> dict[str, Any]:
-    """What became of the sends of the locked chat."""
+    """The outcomes of the locked chat's sends."""
     seqs = [seq for seqs in retrier.acks.values() for seq in seqs]
     unacked = sum(not seqs for seqs in retrier.acks.values())
     is_exact = not unacked and len(seqs) == len(retrier.acks) == len(stored) and set(seqs) == stored
@@ -158,7 +158,7 @@ def account(retrier: Retrier, stored: set[int]) -> dict[str, Any]:
 
 
 def summarize_locked(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each metric, one for the locked chat, and one that says what is required (None: unknown)."""
+    """A line for each metric, one for the locked chat, and one with the requirement (None: unknown)."""
     runs, chats = ([line for line in lines if line["kind"] == kind] for kind in ("run", "locked_chat"))
     tables = {
         stretch: [run for run in runs if run["stretch"] == stretch and run["valid"]] for stretch in (FREE, LOCKED)
@@ -174,7 +174,7 @@ def summarize_locked(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
             errors[code] = errors.get(code, 0) + count
     summary.append({"kind": "summary", "metric": "locked_chat_errors", "errors": errors})
     of_rounds = ratios(_by_round(tables[LOCKED], P99), _by_round(tables[FREE], P99))
-    # A stretch in which the others met an error is worse than one in which they waited.
+    # An error of another chat is worse than a wait, so a stretch with errors fails the requirement.
     harmed = [run for run in runs if run["stretch"] == LOCKED and not run["valid"]]
     summary.append(
         {

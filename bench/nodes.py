@@ -1,13 +1,13 @@
-"""What a send costs as the cluster grows: whether nodes that it does not concern have any work with it.
+"""The cost of a send as the cluster grows: do nodes have work with a send that does not concern them?
 
     python -m bench.nodes --sizes 1,2,4,8 --rounds 5
 
-So many gateways are one cluster. All senders are connected to the first of them, all recipients to the second (of one,
-both to that one); each of the others holds idle connections of people who are in none of these chats. The rate is the
-same for every size, and what the same processes and connections use while nobody sends is measured right after, and
-subtracted: what is left is what the sends cost. Each size is started anew in each round, in an order that moves on.
-
-The web process and the worker are left out, for there is one of each, whatever the number of gateways.
+The gateways of each size form one cluster. All senders are connected to the first gateway, all recipients to the second
+(with one gateway, both to that one); each other gateway holds idle connections of users who are in none of these chats.
+The rate is the same for every size. Right after each run the benchmark measures the same processes and connections
+without any sends, and subtracts that: the difference is the cost of the sends. Each round starts the gateways of each
+size again, in an order that moves on.
+The figures leave out the web process and the worker, for there is one of each, whatever the number of gateways.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bench.summary import ratios, spread
 from bench.workload import Chat
 
 SENDING, RECEIVING, UNCONCERNED = ROLES = ("sending", "receiving", "unconcerned")
-"""The gateways, by who is connected to them; one alone is `sending`."""
+"""The gateways, by the users connected to them; a single gateway is `sending`."""
 
 COST: Final = "cost_us_per_send"
 """CPU of all gateways and of Redis."""
@@ -46,7 +46,7 @@ METRICS: Final = (
 
 FEW, MANY = 2, 8
 MOST_COST: Final = 1.15
-"""Of the cost of a send with few nodes: what it may be with many."""
+"""The most cost of a send with many nodes, as a multiple of its cost with few."""
 
 OPEN_TIMEOUT_S: Final = 60.0
 CONCURRENCY: Final = 16
@@ -54,10 +54,10 @@ CONCURRENCY: Final = 16
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """The settings.
 
-    :ivar sizes: of the cluster, in gateways.
-    :ivar unconcerned: idle connections to each gateway but the two.
+    :ivar sizes: sizes of the cluster, in gateways.
+    :ivar unconcerned: idle connections to each gateway but the first two.
     """
 
     sizes: tuple[int, ...]
@@ -71,9 +71,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class People:
-    """Who is there.
+    """The users of a benchmark.
 
-    :ivar tokens: of those who have nothing to do with the chats.
+    :ivar tokens: tokens of the users who are in none of the chats.
     """
 
     chats: list[Chat]
@@ -97,7 +97,7 @@ def nodes(settings: Settings) -> bool:
 
 
 def make_people(server: Ours, settings: Settings) -> People:
-    """Two each are in a direct chat."""
+    """Make the users; each is in a direct chat with another."""
     tokens = max(0, max(settings.sizes) - 2) * settings.unconcerned
     say(f"making {2 * settings.chats + tokens} users")
     chats = server.prepare([2] * (settings.chats + -(-tokens // 2)))
@@ -106,7 +106,7 @@ def make_people(server: Ours, settings: Settings) -> People:
 
 
 def measure_nodes(server: Ours, people: People, size: int, settings: Settings) -> dict[str, Any]:
-    """Start so many gateways, let people send and then be idle; the line of this run."""
+    """Start this number of gateways, let the users send and then be idle; the line of this run."""
     durability = server.shared.even_out(server.database_url)
     traffic = Traffic(f"{settings.rate:g},{IDLE}", warm_s=settings.warm_s, seconds=settings.seconds)
     with server.gateways(size) as gateways:
@@ -122,7 +122,7 @@ def measure_nodes(server: Ours, people: People, size: int, settings: Settings) -
 
 @contextmanager
 def _idlers(ports: Sequence[int], tokens: Sequence[str], each: int) -> Iterator[list[Herd]]:
-    """So many idle connections to each gateway while the block runs; each gateway's are served by a thread."""
+    """Hold `each` idle connections to each gateway while the block runs; a thread for each gateway serves them."""
     is_over = Event()
     with ExitStack() as stack:
         herds = []
@@ -142,7 +142,7 @@ def _idlers(ports: Sequence[int], tokens: Sequence[str], each: int) -> Iterator[
 
 
 def costs(busy: Mapping[str, Any], idle: Mapping[str, Any]) -> dict[str, Any]:
-    """What a send took beyond what the same processes take when they are idle."""
+    """The cost of a send: the figures of the busy run less those of the idle run."""
     line = {"valid": busy["valid"] and idle["valid"], "first_error": busy["first_error"] or idle["first_error"]}
     if not line["valid"]:
         return line
@@ -159,7 +159,7 @@ def costs(busy: Mapping[str, Any], idle: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarize_nodes(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each metric, by size, and one that says whether what is required holds (None: unknown)."""
+    """A line for each metric, by size, and one with the requirement (None: unknown)."""
     lines: list[dict[str, Any]] = []
     all_runs = list(runs)
     sizes = sorted({run["nodes"] for run in all_runs})

@@ -1,13 +1,13 @@
-"""What the store alone makes of sends: group commit and Postgres, without clients, gateway and Redis.
+"""Sends in the store alone: group commit and Postgres, without clients, gateway and Redis.
 
     python -m bench.sends --in-flight 1,16,256,2048 --rounds 5 --seconds 3
 
-One process, which is what a gateway is, keeps so many sends in flight, spread over direct chats whose participants take
-turns: when one is settled, the next of its place leaves at once. What it costs this process includes making the
+One process, as a gateway is one, keeps `--in-flight` sends in flight, spread over direct chats whose participants take
+turns: when a send is settled, the next one of its place leaves at once. The CPU of this process includes making the
 messages and noting the latencies, which is little.
 
 Each round begins with an empty database, and the levels come in an order that moves on by one from round to round.
-Postgres runs with fsync and synchronous_commit on; each line says what it reports itself.
+Postgres runs with fsync and synchronous_commit on; each line repeats what Postgres reports.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ clock = time.perf_counter
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """The settings.
 
-    :ivar in_flight: the levels: sends that wait for their outcome at any moment.
-    :ivar warm_s: of each run before it is measured.
+    :ivar in_flight: the levels: numbers of sends that wait for their outcome at any moment.
+    :ivar warm_s: seconds of each run before its measurement.
     """
 
     in_flight: tuple[int, ...]
@@ -68,7 +68,7 @@ class Settings:
 
 
 class PlacedSend(NamedTuple):
-    """A send, the place among those in flight that it fills, and when it left."""
+    """A send, its place among those in flight, and the time when it left."""
 
     place: int
     stamp: float
@@ -78,7 +78,7 @@ class PlacedSend(NamedTuple):
 def lanes_of(
     pool: Pool, settle: Callable[[list[PlacedSend], list[Outcome | Locked]], None]
 ) -> Lanes[PlacedSend, Outcome]:
-    """The store's part of a send, wired as `server.gateway.sends` does it. Nothing else here knows how that is."""
+    """The lanes of the store, wired as `server.gateway.sends` wires them. Only this function knows the wiring."""
     lists = ParticipantsCache()
 
     async def commit(batch: list[PlacedSend], lock_wait_s: float) -> list[Outcome | Locked]:
@@ -111,13 +111,13 @@ class ClosedLoop:
         self._content = content
         self._recorder = Recorder()
         self._is_sending = False
-        # A temp_id that was used before would be answered with the ack of that time, without any work.
+        # To a repeated temp_id the store would answer with the earlier ack, without any work.
         self._temp_id_start = uuid4().bytes[:-_COUNTER_BYTES]
         self._sent = self._acked = self._commits = 0
         self.errors: list[str] = []
 
     async def run(self, warm_s: float, seconds: float, meter: CpuMeter) -> dict[str, Any]:
-        """Warm up, measure, wait for what is in flight; returns the figures."""
+        """Warm up, measure, and wait for the sends in flight; returns the figures."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._lanes.run)
             self._is_sending = True

@@ -1,10 +1,10 @@
-"""How many bytes a message takes on the wire: to be sent, to be acknowledged, to be delivered.
+"""Bytes that a message takes on the wire: to be sent, to be acknowledged, and to be delivered.
 
     python -m bench.wire --peers DIR
 
-Two participants of a direct chat are connected; one sends a message, and all bytes that pass between both and the
-server are counted, WebSocket framing included, TCP/IP left out. Marks are told apart: a device says at most once a
-second what it has received, however much that is.
+Two participants of a direct chat are connected; one of them sends messages. The benchmark counts all bytes between both
+and the server for each message, WebSocket framing included, TCP/IP left out. It counts marks apart: a device sends them
+at most once a second, for any number of messages.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from bench.workload import Chat, Participant, body
 
 OPEN_TIMEOUT_S: Final = 20.0
 QUIET_S: Final = 0.3
-"""Without a byte for this long, everything that belongs to a message has come."""
+"""After this time without a byte, everything that belongs to a message has come."""
 
 MOST_BYTES: Final = 0.5
-"""Of the plan's bytes for a message sent and delivered: what ours should use at most."""
+"""The most bytes for a message sent and delivered that ours should use, as a share of the plan's."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """Bytes of one message between two people, by who sent them and to whom.
+    """Bytes of one message between two participants, by direction.
 
-    :ivar send: from the sender.
-    :ivar ack: to the sender; with the plan, also the sender's own message, which it is sent like everybody.
-    :ivar push: to the receiver.
-    :ivar mark: from and to the receiver, to say that it has come; None if the protocol has no such thing.
+    :ivar send: bytes from the sender.
+    :ivar ack: bytes to the sender; with the plan, the server sends the sender its own message, too.
+    :ivar push: bytes to the recipient.
+    :ivar mark: bytes from and to the recipient for its mark of the message; None if the protocol has no marks.
     """
 
     send: float
@@ -55,19 +55,19 @@ class Exchange:
 
     @property
     def total(self) -> float:
-        """All but the mark."""
+        """All bytes but the mark's."""
         return self.send + self.ack + self.push
 
 
 PLAN_MEASURED: Final = Exchange(send=555, ack=1459.8, push=776.9)
-"""What this program measured with the plan's peer and 200 bytes of content, for machines without Node. All fields are
-of fixed length but the time, whose last zeros Postgres leaves out."""
+"""The bytes that this program measured with the plan's peer and 200 bytes of content, for machines without Node. All
+fields are of fixed length but the time: Postgres leaves out its last zeros."""
 
 _MEASURED_CONTENT_BYTES: Final = 200
 
 
 class Tap(Connection):
-    """A connection that counts."""
+    """A connection that counts its bytes."""
 
     __slots__ = ("received", "sent")
 
@@ -91,7 +91,7 @@ class Tap(Connection):
 
 
 class Silent:
-    """Reports that nobody reads, except for failures."""
+    """Ignores all reports except for failures."""
 
     def acked(self, connection: Connection, chat: Chat, stamp: float) -> None: ...
     def passed(self, connection: Connection, messages: int) -> None: ...
@@ -110,7 +110,7 @@ class Settings:
 
 
 def wire(settings: Settings) -> bool:
-    """Print a line for each server and one that compares them; returns true: what cannot be counted raises."""
+    """Print a line for each server, and one that compares them. Returns true, since an uncountable exchange raises."""
     exchanges: dict[str, Exchange] = {}
     build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
@@ -131,7 +131,8 @@ def figures(exchange: Exchange) -> dict[str, Any]:
 
 
 def compare_bytes(exchanges: dict[str, Exchange], content_bytes: int) -> dict[str, Any]:
-    """Ours beside the plan's: measured now or, for the message that it was measured with, before. None if unknown."""
+    """Compare ours with the plan's bytes: measured now, or `PLAN_MEASURED` for content of that size. None if
+    unknown."""
     plan = exchanges.get(PLAN) or (PLAN_MEASURED if content_bytes == _MEASURED_CONTENT_BYTES else None)
     ours = exchanges.get(OURS)
     ratio = round(ours.total / plan.total, 3) if ours and plan else None
