@@ -21,8 +21,8 @@ where me.user_id = %(user)s and (me.asked_by is not null) = %(is_request)s
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc limit %(limit)s
 
 -- name: chosen
--- Those of some conversations in which a user takes part. base: only participants who have changed since this snapshot,
--- or whose marks have moved since the snapshot in marks; null: all.
+-- The conversations, among some, that a user is a participant of. base: only participants who have changed since this
+-- snapshot, or whose marks have moved since the snapshot in marks; null: all.
 select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_read_seq, me.private_delivered_seq,
        me.asked_by, me.own_lifetime_s, me.own_marked, me.muted_until, me.own_revision, me as participant,
        chosen.base is null as has_former, chosen.base::pg_snapshot, %(marks)s::pg_snapshot as marks,
@@ -42,8 +42,8 @@ where me.conversation_id = %(conversation)s and me.user_id = any(%(users)s)
 
 -- name: entries
 -- A row for each conversation in `page`, as its user sees it: participants, former stays, last message, unread count.
--- If more than %(most)s users take part: only the user and the number of participants. An actor who is the user means
--- that there is no other.
+-- If more than %(most)s users take part: only the user and the number of participants. An actor who is the user stands
+-- for no actor.
 select me.user_id, c.id, (extract(epoch from c.created) * 1000000)::bigint, c.kind, c.name,
        floor_of(c, me.participant) + 1, c.last_seq,
        unread_count(c, me.participant),

@@ -4,8 +4,8 @@
 -- gives no receipts reads in private; in a request or beside a block, no mark is shown (is_private).
 --
 -- A row for each participant whose marks have moved: the marks that others see; the marks that the user sees; whether
--- the own read mark moved, of which the reader's other devices are told; the seq after which messages were passed; and
--- the senders of these, who are to be told. Null: too many take part, so counts are told instead.
+-- the own read mark moved (then the reader's other devices are told); the seq after which messages were passed; and the
+-- senders of these, who are to be told. Null: too many take part, so counts are told instead.
 with given as (
     -- If two devices mark in one batch, either will do: both have the messages.
     select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read,

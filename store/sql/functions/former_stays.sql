@@ -1,5 +1,5 @@
--- The stays in a conversation that have ended, as the participants see them: from which seq to which, the marks at the
--- end, and the user who ended it (null: the user themselves).
+-- The stays in a conversation that have ended, as the participants see them: first and last seq, the marks at the end,
+-- and the user who ended it (null: the user themselves).
 create or replace function former_stays(p_conversation uuid)
 returns table (user_id uuid, since_seq bigint, left_seq bigint, delivered_seq bigint, read_seq bigint, removed_by uuid,
                departed timestamptz)

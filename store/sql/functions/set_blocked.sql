@@ -7,7 +7,7 @@
 --   'changed'
 --   'again': it was so already
 --   'unknown': the other user does not exist, or is the user
--- shown: the user's conversations in which the other user is shown differently from now on.
+-- shown: the user's conversations that show the other user differently from now on.
 -- declined: the conversations that the user has left by the block.
 create or replace function set_blocked(
     p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean,
@@ -34,7 +34,7 @@ begin
                  when p_is_blocked then (select l.at from last_seen l where l.user_id = p_user) end)
     on conflict (user_id, contact_id) do update
     set is_blocked = excluded.is_blocked, last_seen = excluded.last_seen,
-        -- When a block ends, the other user is a contact, also if they were none before.
+        -- When a block ends, the other user is a contact, whatever they were before.
         is_contact = contacts.is_contact or not p_is_blocked;
     -- In order of their ids, as every transaction locks them.
     concerned := array(

@@ -3,11 +3,11 @@
 --
 -- p_read_after: how long a message that one device has may stay unread.
 -- is_undelivered: there is a message that no device of the user has marked delivered.
--- unread_by: the devices that received messages which are unread for p_read_after or longer; null: there are no such
+-- unread_by: the devices that received messages which are unread for p_read_after or longer; null without such
 --     messages.
 -- oldest, newest: when the first and the last unread message were sent; null: all are read.
--- delivered, read: the sums of the user's marks. Each mark of a device moves one of them; otherwise only joining and
---     leaving do. Conversations in which the user blocks the sender are left out.
+-- delivered, read: the sums of the user's marks, without conversations whose sender the user blocks. Each mark of a
+--     device moves one of them; otherwise only joining and leaving do.
 create or replace function waiting_of(
     p_user uuid, p_read_after interval,
     out is_undelivered boolean, out unread_by uuid[], out oldest timestamptz, out newest timestamptz,
