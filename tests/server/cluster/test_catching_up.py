@@ -1,4 +1,4 @@
-"""A node that missed something pushes it from Postgres, whatever came live meanwhile."""
+"""A node that missed messages pushes them from Postgres, though others came live meanwhile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.server.node_world import open_node, wait_for
 
 
 async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) -> list[Message]:
-    """Messages that some other node has committed."""
+    """Messages that a different node has committed."""
     batch = [NewMessage(conversation, sender, bytes([n]) * 16, "text", b"%d" % n, None, None) for n in range(count)]
     messages = []
     for each, outcome in zip(batch, await send(pool, ParticipantsCache(), batch), strict=True):
@@ -38,7 +38,7 @@ async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) 
 async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_live(
     pool: Pool, redis_url: str, live: list[int]
 ) -> None:
-    """What comes live while a node is catching up says nothing of what had come before it: it once hid the rest."""
+    """The fault: a message that came live during the catch-up hid the missed ones before it."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
@@ -67,7 +67,7 @@ async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_liv
 async def test_what_is_gone_for_somebody_is_no_content_to_them_when_their_node_catches_up(
     pool: Pool, redis_url: str, reason: str
 ) -> None:
-    """An edit by somebody whom they block, or a message that they have deleted for themselves."""
+    """An edit by a user that they block, or a message that they have deleted for themselves."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     await committed(pool, conversation, alice.user, 3)
@@ -116,7 +116,7 @@ async def test_time_that_passes_before_a_gap_is_looked_into_belongs_to_it(
 async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_catches_up(
     pool: Pool, redis_url: str
 ) -> None:
-    """Where too many take part for receipts: marks that some other node has committed."""
+    """In a conversation with too many participants for receipts: marks that a different node has committed."""
     alice, *others = [await new_user(pool, f"user{number}") for number in range(34)]
     group = await new_group(pool, alice, *others)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:

@@ -36,7 +36,7 @@ from tests.server.node_world import RawClient, TestNode, open_node, wait_for
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty and thirty seconds are for clusters in trouble."""
+    """Shorter times: 20 s and 30 s are for clusters in trouble."""
     monkeypatch.setattr(cursor_advance, "SETTLE_S", 0.3)
     monkeypatch.setattr(cursor_advance, "INTERVAL_S", 0.4)
 
@@ -50,7 +50,7 @@ async def people(pool: Pool) -> list[Credentials]:
 async def talking(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> AsyncGenerator[tuple[TestNode, RawClient, RawClient, bytes], None]:
-    """A writer, and a reader who has synced; the node has looked for what it missed while it started."""
+    """A writer, and a reader that has synced, on a node that has finished its first catch-up."""
     writer, reader = people
     direct = await new_direct(pool, writer, reader)
     async with open_node(pool.url, redis_url) as node:
@@ -72,7 +72,7 @@ async def test_who_was_pushed_something_gets_a_cursor_that_covers_it_and_then_no
         assert (await reads.find(Message)).seq == 1
         cursor = await reads.find(Cursor)
         while True:
-            # The first may be of a moment before the message.
+            # The first cursor may be from before the message.
             frames = await reads.ask(Sync(2, cursor.cursor))
             if not any(isinstance(frame, Message) for frame in frames):
                 break
@@ -93,7 +93,7 @@ async def test_while_something_may_be_missing_no_cursor_moves(
         settled = node.gateway._node.cursor_advance.settled
         with trio.move_on_after(2):
             while True:
-                # A gap that is noticed again and again.
+                # A gap that the node notices repeatedly.
                 node.gateway._node.catch_up.request(0)
                 await send(writes, direct)
                 await trio.sleep(0.05)
@@ -107,7 +107,7 @@ async def test_while_something_may_be_missing_no_cursor_moves(
 async def test_a_hello_with_a_cursor_is_followed_by_what_is_new(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
-    """One round trip; a cursor that is no good is answered by an invitation to sync, which says why."""
+    """One round trip. The server answers an invalid cursor with an invitation to sync, which says why."""
     writer, reader = people
     async with talking(pool, redis_url, people) as (node, writes, reads, direct):
         synced = (await reads.ask(Sync(2, None)))[-1]
@@ -136,7 +136,7 @@ async def test_a_hello_with_a_cursor_is_followed_by_what_is_new(
 async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
-    """After a fail-over, or a restored backup: what was pushed is no measure for what comes."""
+    """After a fail-over, or a restored backup, the former pushes say nothing about the new history."""
     async with talking(pool, redis_url, people) as (node, writes, reads, direct):
         await send(writes, direct)
         await reads.find(Message)
@@ -154,7 +154,7 @@ async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
 async def test_a_cursor_that_was_moved_while_connected_brings_the_marks_that_were_not_pushed(
     pool: Pool, redis_url: str, people: list[Credentials], who: str
 ) -> None:
-    """Receipts go to the authors of what the marks pass; everybody else learns of the marks by resuming."""
+    """Receipts go to the senders of the messages that the marks pass; other participants learn of them by resuming."""
     alice, bob = people
     carol = await new_user(pool, "carol")
     group = await new_group(pool, alice, bob, carol)

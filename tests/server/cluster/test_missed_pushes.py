@@ -31,7 +31,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Scene(NamedTuple):
     """
-    :ivar reader: Bob's device, which has synced: up to `cursor`. Alice writes to it, through the node, in `told`.
+    :ivar reader: Bob's device, which has synced up to `cursor`. Alice writes to it, through the node, in `told`.
     """
 
     pool: Pool
@@ -61,7 +61,7 @@ async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
             synced = (await reader.ask(Sync(1, None)))[-1]
             assert isinstance(synced, Synced)
             yield Scene(pool, node, reader, writer, alice, bob, told, group, synced.cursor)
-            # They are what this is about; all other errors are faults.
+            # These tests provoke these two errors; all other errors are faults.
             node.logs[:] = [line for line in node.logs if line["event"] not in ("push_missed", "user_not_found_here")]
 
 
@@ -83,7 +83,7 @@ async def test_a_message_that_was_pushed_to_nobody_is_fetched_before_the_cursor_
 
 
 async def up_to(client: RawClient, type_: type[Any]) -> list[Any]:
-    """What is pushed, up to a frame of this type."""
+    """The pushes up to a frame of this type."""
     frames: list[Any] = []
     while not any(isinstance(frame, type_) for frame in frames):
         frames += await client.read(1)

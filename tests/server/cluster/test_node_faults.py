@@ -1,4 +1,4 @@
-"""A node beside the others: what it must not believe of itself when it was away, or is about to go."""
+"""A node among others, after a pause or before it leaves: it knows which changes it or the others have missed."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from tests.server.node_world import TestNode, open_node, wait_for
 
 
 async def wait_settled(node: TestNode) -> None:
-    """Until it has looked up what was there before it: that would bring anything. Of several, one after the other."""
+    """Wait for the node's first catch-up, which would push anything. Start several nodes one after the other."""
     await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has settled")
 
 
 async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how_long_it_was_away(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The race: the answer lies in the kernel when the process is stopped. It tells of the time before the pause.
+    """The race: the answer lies in the kernel when the process is stopped, and describes the time before the pause.
 
-    With a smaller margin added to each gap, so that three seconds do for a minute. It is not zero: the message is
-    written a moment after the heartbeat, and looked for a moment after the gap is measured.
+    The test adds a smaller margin to each gap, so that a pause of three seconds does for a minute. The margin is not
+    zero: the message is written a moment after the heartbeat, and looked up a moment after the gap is measured.
     """
     monkeypatch.setattr(server.cluster.catch_up, "MARGIN_S", 1.0)
     real, is_paused, resumed = server.cluster.node.beat, False, trio.Event()
@@ -63,7 +63,7 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
         async with connect(here.url, alice.token) as sender, connect(paused.url, bob.token, on_push=on_push):
             monkeypatch.setattr(server.cluster.node, "beat", beat)
             await wait_for(lambda: is_paused, what="a heartbeat is under way")
-            # As whoever beats next does when the lease has ended.
+            # As the next node that beats does when the lease has ended.
             await here.gateway._redis.pipeline([("ZREM", "alo:nodes", node.id), ("DEL", stream_of(node.id))])
             await sender.send(conversation, b"x", temp_id=uuid4().bytes)
             await trio.sleep(3)
@@ -75,7 +75,7 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
 async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_in_good_order(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The race: told to stop between a fan-out that failed and the heartbeat that would tell the others of it."""
+    """The race: the node stops between a failed fan-out and the heartbeat that would tell the others of it."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     pushes: list[Push] = []
@@ -91,7 +91,7 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
         async with open_node(pool.url, redis_url) as leaving:
             await wait_settled(leaving)
             monkeypatch.setattr(leaving.gateway._node, "_beat", trio.sleep_forever)
-            await trio.sleep(server.cluster.node.HEARTBEAT_S)  # The one under way, if any, is over.
+            await trio.sleep(server.cluster.node.HEARTBEAT_S)  # A heartbeat that was under way is over.
             async with connect(leaving.url, alice.token) as sender:
                 with monkeypatch.context() as cut:
                     cut.setattr(server.delivery.fanout, "publish", refuse)

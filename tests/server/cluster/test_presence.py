@@ -1,4 +1,4 @@
-"""Presence across nodes: who is connected to any of them is online, for those who watch on any other."""
+"""Presence across nodes: a user that is connected to any node is online for watchers on any node."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def told(client: RawClient) -> bool:
 async def test_a_user_on_another_node_is_online_from_the_first_device_to_the_last(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told at once: a poll is half a minute away here."""
+    """Watchers are told at once: the next poll is half a minute away here."""
     monkeypatch.setattr(presence, "GRACE_S", 0.3)
     monkeypatch.setattr(presence, "POLL_S", 30.0)
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
@@ -48,7 +48,7 @@ async def test_a_user_on_another_node_is_online_from_the_first_device_to_the_las
 async def test_a_user_whose_node_has_died_is_offline_when_its_lease_has_ended(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody gave a hint; the poll finds it out."""
+    """No node sent a hint; the poll finds it out."""
     monkeypatch.setattr(presence, "GRACE_S", 0.3)
     monkeypatch.setattr(presence, "POLL_S", 0.2)
     monkeypatch.setattr(node_world, "PATIENCE_S", LEASE_S + 10)
@@ -60,6 +60,6 @@ async def test_a_user_whose_node_has_died_is_offline_when_its_lease_has_ended(
             frames = await watcher.read(2)
             if frames == [Presence(bob.user, False), Done(1)]:  # before the nodes knew of each other
                 assert await told(watcher) is True
-            # As a killed process: no sign of life any more, and nothing is signed off.
+            # As a killed process: it gives no further sign of life, and does not sign off.
             monkeypatch.setattr(there.gateway._node, "depart", lambda _: None)
         assert await told(watcher) is False

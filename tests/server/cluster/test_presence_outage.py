@@ -1,4 +1,4 @@
-"""Presence when Redis is gone: nobody is said to be offline because nobody could be asked."""
+"""Presence while Redis is gone: no user appears offline only because the node could not ask Redis."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A write whose outcome was not known is found and told, whatever it was: on its node, on others, and by resuming (P4).
+"""A write with an unknown outcome is pushed on its node and on others, and found by resuming (P4), for every kind.
 
-Postgres commits, its answer is lost, and whoever wrote repeats it until it is acknowledged. The repetition changes
-nothing, so it tells nobody; what the first one has changed has to come out all the same.
+Postgres commits, its answer is lost, and the client repeats the write until it is acknowledged. The repetition changes
+nothing, so it causes no pushes; the changes of the first attempt must reach the devices all the same.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from tests.server.node_world import TestNode, open_node, wait_for
 
 
 class Refused503(Exception):
-    """An HTTP request is to be repeated."""
+    """The client must repeat an HTTP request."""
 
 
 class Device:
-    """A device that applies what it is pushed.
+    """A device that applies its pushes.
 
-    :ivar presence: whom it watches, as it shows them.
+    :ivar presence: the users that it watches, as it shows them.
     """
 
     def __init__(self, name: str, owner: Credentials, node: TestNode) -> None:
@@ -70,7 +70,7 @@ class Device:
             self.mailbox.feed(push)
 
     async def begin(self, connection: ClientConnection) -> None:
-        """Hold all that there is."""
+        """Fetch everything."""
         self.mailbox = await fetch(self.node.url, self.owner.token, self.owner.user)
         self.mailbox.synced(await connection.sync(self.mailbox.cursor))
 
@@ -78,7 +78,7 @@ class Device:
         return view_of(self.mailbox, bytes.hex)
 
     async def wait_true(self, what: str, *, timeout_s: float = 10.0) -> None:
-        """Return once it shows what a device shows that has just fetched everything."""
+        """Return once the device shows the same as one that has just fetched everything."""
         with trio.move_on_after(timeout_s):
             while True:
                 if self.shown() == await self._fresh():
@@ -92,9 +92,9 @@ class Device:
 
 class Scene(NamedTuple):
     """
-    :ivar proxy: between Postgres and the node and the web process that are written through.
-    :ivar pool: past it.
-    :ivar bob: on the other node; watches Alice.
+    :ivar proxy: stands between Postgres and the near node and the web process, which serve the writes.
+    :ivar pool: goes past the proxy.
+    :ivar bob: is on the other node, and watches Alice.
     """
 
     proxy: Proxy
@@ -127,7 +127,7 @@ async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
         far = await stack.enter_async_context(open_node(pool.url, redis_url))
         api_pool = stack.enter_context(closing(Pool(url, 4)))
         api = await stack.enter_async_context(open_api(api_pool, redis_url, "cbor"))
-        # Each node looks for what it missed while it started; what it finds later it has another reason to look for.
+        # Each node catches up once when it starts; a later catch-up has a different reason.
         looks = lambda: sum(line["event"] == "caught_up" for line in (*near.logs, *far.logs))  # noqa: E731
         await wait_for(lambda: looks() >= 2, what="both have looked")
         devices = [
@@ -150,7 +150,7 @@ async def ask(api: Api, method: str, path: str, **body: Any) -> None:
     answer = await api.request(method, path, data=data, headers={"Content-Type": CBOR})
     if answer.status >= 500:
         raise Refused503
-    # Who is to be removed, and has been by the first attempt, is not found by the next one.
+    # A participant that the first attempt removed is not found by the next one.
     assert answer.status < 300 or (method, answer.status) == ("DELETE", 404), answer.body
 
 
@@ -164,8 +164,8 @@ def of(scene: Scene, name: str) -> str:
 
 class Write(NamedTuple):
     """
-    :ivar statement: part of the one that commits it.
-    :ivar committed: a query that has a row once it is.
+    :ivar statement: part of the statement that commits the write.
+    :ivar committed: a query that returns a row once the write is committed.
     """
 
     do: Callable[[Scene], Awaitable[Any]]
@@ -249,7 +249,7 @@ WRITES: Final = {
         "select from departures d join users u on u.id = d.user_id where u.username = 'alice'",
     ),
 }
-"""Every kind of write that devices are shown something of as conversations, messages, marks and people."""
+"""Every kind of write that changes conversations, messages, marks or people on devices."""
 
 UNSEEN: Final = {
     "hide presence": Write(
@@ -263,11 +263,11 @@ UNSEEN: Final = {
         "select from contacts where is_blocked",
     ),
 }
-"""Whom a watcher is shown no more after it."""
+"""After these writes, a watcher is shown no further presence of the user."""
 
 
 async def insist(scene: Scene, write: Write) -> None:
-    """Repeat it until it is acknowledged."""
+    """Repeat the write until it is acknowledged."""
     while True:
         try:
             return await write.do(scene)
@@ -277,7 +277,7 @@ async def insist(scene: Scene, write: Write) -> None:
 
 @contextmanager
 def losing(scene: Scene, statements: Collection[str]) -> Iterator[list[str]]:
-    """The first answer to each of these is lost; yields those that were."""
+    """Lose the first answer to each of these statements; yields the statements with a lost answer."""
     run, lost = Pool._with_deadline, list[str]()
 
     async def run_lossy(self: Pool, query: Callable[[Any], Awaitable[Any]], sql: str = "") -> Any:
@@ -334,14 +334,14 @@ async def test_a_watcher_is_shown_no_more_than_it_may_though_the_answer_to_the_w
         alice = scene.people["alice"].user
         assert scene.bob.presence == {alice: True}
         await lose_answer(scene, UNSEEN[name])
-        # A block is shown as going offline is: after the time in which a phone may change networks.
+        # Watchers see a block as going offline: after the grace for phones that change networks.
         patience_s = GRACE_S + 5
         await wait_for(lambda: not scene.bob.presence[alice], what="Alice is shown as offline", timeout_s=patience_s)
 
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fifth of all times, or less: what is given up after 10 s, and the cursors that wait for that."""
+    """A fifth of all times, or less: the 10 s after which a query is given up, and the wait of the cursors."""
     monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.5)
     monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.2)
     monkeypatch.setattr(postgres_module, "CONNECT_TIMEOUT_S", 0.3)
@@ -359,7 +359,7 @@ HOLE_S: Final = 4.0
 async def test_while_no_answer_comes_no_cursor_passes_what_was_committed_before_it_was_told(
     pool: Pool, redis_url: str
 ) -> None:
-    """For longer than cursors wait; one device goes as soon as its cursor has moved, and resumes with it."""
+    """The silence lasts longer than cursors wait; one device leaves once its cursor has moved, and resumes with it."""
     async with open_scene(pool, redis_url) as scene, trio.open_nursery() as nursery:
         far, is_over = scene.bob.node, trio.Event()
         nursery.start_soon(chat, scene, far, is_over)
@@ -387,7 +387,7 @@ async def test_while_no_answer_comes_no_cursor_passes_what_was_committed_before_
 
 
 async def chat(scene: Scene, node: TestNode, is_over: trio.Event) -> None:
-    """News for everybody's cursors."""
+    """Send messages, so that all cursors have a reason to move."""
     async with connect(node.url, scene.people["bob"].token) as connection:
         while not is_over.is_set():
             with suppress(RequestRefused, NoReply):
@@ -399,7 +399,7 @@ async def chat(scene: Scene, node: TestNode, is_over: trio.Event) -> None:
 async def test_what_could_not_be_told_after_its_commit_is_looked_for(
     pool: Pool, redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whom to tell, and what, has to be looked up; the request is repeated, and there is nothing to tell then."""
+    """The look-up of recipients and pushes fails; the client repeats the request, which then causes no pushes."""
     failures: list[str] = []
 
     def failing_once(look_up: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
