@@ -1,14 +1,14 @@
-"""What it takes a device to catch up that was away for 1, 100 or 10,000 messages.
+"""The cost of catching up for a device that was away for 1, 100 or 10,000 messages.
 
     python -m bench.catchup --repeats 20
 
-For each case there is a user whose device once had a cursor, and missed so many messages in so many direct chats since.
-It comes back with that cursor, again and again (a cursor may be used again, so each return is the same): it connects,
-says hello, and sends `sync` until there is no more. Nobody else is connected. Each return is checked: exactly the
-missed messages came, each once, in order of `seq` within its conversation.
+For each case a user's device has an old cursor, and has missed the case's number of messages in the case's number of
+direct chats since. The device comes back with that cursor again and again (a cursor stays valid, so each return is the
+same): it connects, says hello, and sends `sync` up to the last page. No other client is connected. The benchmark checks
+each return: exactly the missed messages came, each once, in order of `seq` within its conversation.
 
-Queries are counted on a second gateway, whose sessions Postgres logs (`log_statement`), so that what is timed pays
-nothing for it.
+The benchmark counts queries on a second gateway, whose sessions Postgres logs (`log_statement`), so that the timed
+returns pay nothing for the log.
 """
 
 from __future__ import annotations
@@ -40,38 +40,38 @@ from store.postgres.pool import Pool
 from store.sync import sync
 
 CASES: Final = ((0, 1), (1, 1), (100, 100), (100, 1), (10_000, 1), (10_000, 100))
-"""Messages that were missed, and the conversations that they are spread over. Without any it is the price of coming
-back at all, which the others pay, too."""
+"""Missed messages, and the conversations that they are spread over. With 0 messages a return costs the price of coming
+back itself, which the other cases pay, too."""
 
 CHANGED: Final = 100
 MOST_ROUND_TRIPS: Final = 2
-"""In how many so many changed conversations have to come, once the connection is open."""
+"""The most sync round trips after the welcome for 100 changed conversations."""
 
 _BATCH: Final = 64
-"""Messages of a commit while the database is filled: what was missed is the work of many transactions."""
+"""Messages of a commit while the database is filled: missed messages are the work of many transactions."""
 
 _WARM: Final = 5
-"""Returns before those that are timed: they fill caches and prepare statements."""
+"""Returns before the timed ones: they fill caches and prepare statements."""
 
 _COUNTED: Final = 5
-"""Returns of which the one with the fewest queries counts: what the gateway asks of its own accord, a few times a
-second, can only add to them."""
+"""Returns whose queries are counted; the least count holds, since the gateway's own queries, a few a second, only add
+to it."""
 
 _LOG_ALL: Final = "?options=-clog_statement%3Dall"
 _LOGGED: Final = (b"LOG:  execute ", b"LOG:  statement: ")
 
 Missed: TypeAlias = dict[bytes, list[tuple[int, bytes]]]
-"""By conversation: the `seq` and the id of each message, in order."""
+"""The `seq` and the id of each message, in order, by conversation."""
 
 clock = time.perf_counter
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """The settings.
 
-    :ivar cases: messages and conversations of each.
-    :ivar repeats: returns that are timed, of each case.
+    :ivar cases: messages and conversations of each case.
+    :ivar repeats: timed returns of each case.
     """
 
     cases: tuple[tuple[int, int], ...]
@@ -83,7 +83,7 @@ class Settings:
 class Absentee:
     """A device that was away.
 
-    :ivar cursor: that it had before.
+    :ivar cursor: its cursor from before its absence.
     """
 
     token: str
@@ -93,13 +93,13 @@ class Absentee:
 
 @dataclass(frozen=True)
 class Return:
-    """What it took a device to hold everything.
+    """The cost of one return, until the device held everything.
 
     :ivar hello_s: from connecting to the welcome.
-    :ivar sync_s: from there to the last `synced`.
-    :ivar requests: of `sync`.
+    :ivar sync_s: from the welcome to the last `synced`.
+    :ivar requests: number of `sync` requests.
     :ivar received: bytes after the welcome.
-    :ivar is_right: whether exactly what was missed came.
+    :ivar is_right: whether exactly the missed messages came.
     """
 
     hello_s: float
@@ -115,7 +115,7 @@ class Return:
 
 
 def catchup(settings: Settings) -> bool:
-    """Print a line for each case, then what is required; returns whether every return was right."""
+    """Print a line for each case, then the requirements; returns whether every return was right."""
     lines = []
     with shared_services() as shared:
         for line in measure_catchup(Ours(shared, FOLDER), settings):
@@ -161,7 +161,7 @@ def come_back(port: int, absentee: Absentee) -> Return:
 
 
 def messages_of(pushes: Iterable[Frame]) -> Missed:
-    """The messages among these frames, in the order in which they came."""
+    """The messages among these frames, in their order of arrival."""
     found: Missed = {}
     for frame in pushes:
         if frame[Key.TYPE] == Type.MESSAGE:
@@ -170,7 +170,7 @@ def messages_of(pushes: Iterable[Frame]) -> Missed:
 
 
 def figures(returns: Sequence[Return], cpu: Mapping[str, float]) -> dict[str, Any]:
-    """Of the returns of a case; `cpu` is what they took together, in seconds."""
+    """The figures of a case's returns; `cpu` has the seconds of all returns together."""
     line: dict[str, Any] = {
         "valid": all(each.is_right for each in returns),
         "returns": len(returns),
@@ -186,7 +186,7 @@ def figures(returns: Sequence[Return], cpu: Mapping[str, float]) -> dict[str, An
 
 
 def requirements(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Whether so many changed conversations come in as few round trips as they have to."""
+    """Whether 100 changed conversations come in at most `MOST_ROUND_TRIPS` round trips."""
     return [
         {
             "kind": "requirement",
@@ -201,12 +201,12 @@ def requirements(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def queries_in(log: bytes) -> int:
-    """How many queries this part of Postgres' log tells of; the statements themselves go on in further lines."""
+    """The number of queries in this part of Postgres' log; the statements themselves go on in further lines."""
     return sum(any(mark in line for mark in _LOGGED) for line in log.splitlines())
 
 
 def _count_queries(port: int, absentee: Absentee, log: Path) -> int:
-    """The fewest with which this gateway, whose queries are logged, served all syncs of a return."""
+    """The fewest queries that this gateway, whose queries are logged, needed for all syncs of a return."""
     counts = []
     for _ in range(_COUNTED):
         with Device(port) as device:
@@ -223,13 +223,15 @@ async def _make_absentees(database_url: str, settings: Settings) -> list[Absente
             await _make_absentee(pool, f"case{number}", messages, conversations, settings.content_bytes)
             for number, (messages, conversations) in enumerate(settings.cases)
         ]
-        # A gateway that starts pushes what was sent a moment ago, for want of knowing who has it: that is no return.
+        # A gateway that starts pushes recent messages, since it does not know which devices have them. No return gets
+        # that.
         await pool.fetch("update messages set created = created - interval '1 hour'")
         return made
 
 
 async def _make_absentee(pool: Pool, name: str, messages: int, conversations: int, content_bytes: int) -> Absentee:
-    """A user with so many direct chats that hold a message each, and what is written in them after it has left."""
+    """A user with this number of direct chats that hold a message each, and the messages sent there after it has
+    left."""
     participant = await add_participant(pool, name)
 
     async def add(number: int) -> Chat:
@@ -246,7 +248,7 @@ async def _make_absentee(pool: Pool, name: str, messages: int, conversations: in
 
 
 async def _write(pool: Pool, chats: Sequence[Chat], count: int, content_bytes: int) -> Missed:
-    """The first participant of each chat writes in turn."""
+    """Let the first participant of each chat write in turn."""
     cache, written = ParticipantsCache(), body(content_bytes)
     stored: Missed = {}
     for first in range(0, count, _BATCH):

@@ -1,8 +1,7 @@
-"""Clients that have nothing to say: they connect, stay, ping, and come back when the server has gone. One epoll.
+"""Clients that send no messages: they connect, stay, ping, and come back after they lose the server. One epoll.
 
-They may also sync, with the cursor of the last time. They keep to the protocol's rules for clients (`protocol/SPEC.md`,
-10.4 and 13.3): a ping about every 30 s, and after a lost connection a random delay whose range doubles with each
-failure.
+They may also sync, with their last cursor. They keep to the protocol's rules for clients (`protocol/SPEC.md`, 10.4 and
+13.3): a ping about every 30 s, and after a lost connection a random delay whose range doubles with each failure.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from protocol.errors import RemoteProtocolError
 from protocol.frames import Error, Hello, Push, Reply, Sync, Synced, Welcome
 
 PING_INTERVAL_S: Final = 30.0
-"""Of each client; all of them are spread evenly over it."""
+"""Interval of each client's pings; all clients together spread their pings evenly over it."""
 
 ATTEMPT_TIMEOUT_S: Final = 10.0
-"""From connecting to welcome, and for a sync; the server's own patience for a hello is as long."""
+"""Time from connecting to welcome, and for a sync; the server waits as long for a hello."""
 
 _LOOK_S: Final = 0.05
-"""How often it is looked whether what was waited for has come from outside."""
+"""Interval at which a wait checks a condition that other threads fulfil."""
 
 _READ_BYTES: Final = 65536
 
@@ -56,10 +55,10 @@ class _State(Enum):
 
 
 class _Client:
-    """One of them.
+    """One client.
 
-    :ivar due: when it connects (AWAY), syncs again (REFUSED) or gives the attempt up; for ever once it is open.
-    :ivar cursor: of its last sync.
+    :ivar due: time when it connects (AWAY), syncs again (REFUSED) or gives up the attempt; infinite once it is open.
+    :ivar cursor: cursor of its last sync.
     """
 
     __slots__ = (
@@ -92,10 +91,10 @@ class _Client:
 class Herd:
     """All clients of one gateway on this machine.
 
-    :param syncs: whether they sync behind each welcome, and count as connected only then.
-    :ivar connected: clients that are welcomed, and have synced.
-    :ivar pings: that were sent.
-    :ivar pongs: that came.
+    :param syncs: whether clients sync after each welcome, and count as connected only then.
+    :ivar connected: clients that are welcomed, and have synced if they sync.
+    :ivar pings: sent pings.
+    :ivar pongs: received pongs.
     :ivar losses: connections that ended after they were open.
     """
 
@@ -115,7 +114,7 @@ class Herd:
         self.connected = self.pings = self.pongs = self.losses = 0
 
     def open(self, concurrency: int, timeout_s: float) -> Wave:
-        """Connect all, at most so many at once; returns when all are welcomed or the time is over."""
+        """Connect all clients, at most `concurrency` at a time; returns when all are welcomed or the time is over."""
         self._begin_wave()
         self._waiting = self._clients[::-1]
         for _ in range(min(concurrency, len(self._clients))):
@@ -123,31 +122,31 @@ class Herd:
         return self._end_wave(timeout_s)
 
     def stay(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Do nothing but ping, for so long or until something holds, and until the last pong has come."""
+        """Only ping, for this number of seconds or until `is_over`, and then wait for the last pong."""
         self._schedule = Schedule(len(self._clients) / PING_INTERVAL_S, clock())
         self._serve(seconds, is_over)
         self._schedule = None
         self._serve(ATTEMPT_TIMEOUT_S, lambda: self.pongs >= self.pings)
 
     def expect_loss(self) -> None:
-        """From here on a new wave counts: the server is about to be killed."""
+        """Begin a new wave: the server is about to be killed."""
         self._begin_wave()
         self._losses_to_come = self.losses + self.connected
 
     def wait_back(self, timeout_s: float) -> Wave:
-        """Return when all who were connected have lost that and everybody is welcomed again, or the time is over."""
+        """Return when all connected clients have lost their connections and are welcomed again, or the time is over."""
         return self._end_wave(timeout_s, lambda: self.losses >= self._losses_to_come)
 
     def cut(self) -> None:
-        """End all connections, and stay away."""
+        """End all connections; no client comes back on its own."""
         for client in list(self._by_fd.values()):
             self._disconnect(client)
             client.due = math.inf
 
     def come_back_within(self, spread_s: float, timeout_s: float) -> Wave:
-        """Connect all, each at a random moment of so many seconds; returns when all are connected or the time is over.
+        """Connect all, each at a random moment within `spread_s`; returns when all are connected or the time is over.
 
-        Nobody may be connected.
+        No client may be connected before.
         """
         self._begin_wave()
         for client in self._clients:
@@ -157,11 +156,11 @@ class Herd:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everybody is connected."""
+        """Whether all clients are connected."""
         return self.connected == len(self._clients)
 
     def close(self) -> None:
-        """End all connections without a word."""
+        """Close all sockets without close frames."""
         for client in self._by_fd.values():
             if client.socket is not None:
                 client.socket.close()
@@ -175,7 +174,7 @@ class Herd:
         return self._wave
 
     def _serve(self, seconds: float, is_done: Callable[[], bool] = lambda: False) -> None:
-        """Handle whatever happens for so long, or until something holds."""
+        """Handle events for this number of seconds, or until `is_done`."""
         end = clock() + seconds
         while (now := clock()) < end and not is_done():
             due = self._timers[0][0] if self._timers else math.inf
@@ -236,7 +235,7 @@ class Herd:
         if error := connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(error, os.strerror(error))
         host = f"{LOOPBACK}:{self._port}"
-        # A new socket takes these few bytes at once, as it does a hello and a ping each 30 s.
+        # A new socket's buffer takes these few bytes at once, and later a hello and a ping each 30 s.
         connected.send(websocket.handshake(host, limits.SOCKET_PATH, limits.SUBPROTOCOL))
         client.state, client.head = _State.UPGRADING, b""
         self._epoll.modify(connected, select.EPOLLIN)
@@ -341,7 +340,7 @@ class Herd:
 
 
 def first_delay_s(close_payload: bytes) -> float:
-    """The range of the first delay before connecting again; `close_payload` is empty where no close frame came."""
+    """The range of the first delay before connecting again; `close_payload` is empty without a close frame."""
     try:
         return CLOSES[CloseCode(int.from_bytes(close_payload[:2], "big"))].delay_s or FIRST_S
     except ValueError:

@@ -1,12 +1,12 @@
-"""What a job costs in our queue, beside BullMQ on the same Redis.
+"""The cost of a job in our queue, beside BullMQ on the same Redis.
 
     python -m bench.queue --peers DIR --rounds 3
 
-Three contestants take turns: `bullmq`, and ours with tasks that are `volatile`, as BullMQ's jobs are, and `durable`:
-those are in Postgres, which waits for the disk at each commit. Each case of each is a process of its own that begins
-with an empty Redis (`bench.queue_ours` says what the cases are; BullMQ's are the peer's own `bench.mjs`, and
-`pending.mjs`). Jobs do nothing. What a job costs is the CPU of whoever enqueues or runs it, of Redis and of Postgres;
-BullMQ's client and worker are one process, and so is measured together what they use in a case.
+Three contestants take turns: `bullmq`, and our queue with `volatile` tasks, whose jobs are in Redis alone as BullMQ's
+are, and with `durable` tasks, whose jobs are in Postgres, which waits for the disk at each commit. Each case of each
+contestant is a process of its own that begins with an empty Redis (`bench.queue_ours` lists the cases; BullMQ's are the
+peer's own `bench.mjs`, and `pending.mjs`). Jobs do nothing. A job's cost is the CPU of the client that enqueues it, of
+the worker, of Redis and of Postgres. BullMQ's client and worker are one process, so a case measures them together.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONTESTANTS: Final = (BULLMQ, *KINDS)
 
 _REPOSITORY: Final = Path(__file__).parent.parent
 _TIMEOUT_S: Final = 600.0
-"""For one case; the slowest takes half a minute on an idle machine."""
+"""Time for one case; the slowest case takes half a minute on an idle machine."""
 
 TOTAL: Final = "total_us"
 METRICS: Final = (
@@ -55,19 +55,19 @@ METRICS: Final = (
 )
 
 WHOLE: Final = "bulk+proc32"
-"""Not a case: what both take together."""
+"""The sum of both cases; not a case of its own."""
 
 BARS: Final = {"volatile": 1.0, "durable": 2.0}
-"""Times BullMQ's CPU for a job."""
+"""The most CPU that a job may take, as a multiple of BullMQ's."""
 JUDGED: Final = ("bulk", "proc32")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """The settings.
 
-    :ivar jobs: of each case but `lat`.
-    :ivar lats: jobs of `lat`; BullMQ's are 500.
+    :ivar jobs: jobs of each case but `lat`.
+    :ivar lats: jobs of `lat`; BullMQ's `lat` has 500.
     """
 
     contestants: tuple[str, ...]
@@ -83,7 +83,7 @@ class Failed(Exception):
 
 
 def queue(settings: Settings) -> bool:
-    """Print a line for each run, then what they say; returns whether every run was valid."""
+    """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     if BULLMQ in settings.contestants:
         assert settings.peers is not None
@@ -101,7 +101,7 @@ def queue(settings: Settings) -> bool:
 def measure_queue(server: Ours, settings: Settings) -> Iterator[dict[str, Any]]:
     """A line for each run.
 
-    :param server: whose database holds our jobs; nothing of it is started.
+    :param server: the owner of the database that holds our jobs; its processes do not run.
     """
     server.prepare([])
     for round_ in range(1, settings.rounds + 1):
@@ -141,7 +141,7 @@ def _measure(server: Ours, contestant: str, case: str, settings: Settings) -> di
 
 
 def _ended_s() -> float:
-    """CPU of children that have ended: of cases, and of nothing else meanwhile."""
+    """CPU of children that have ended: only cases run as children meanwhile."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -160,7 +160,7 @@ def _ours(server: Ours, kind: str, case: str, jobs: int) -> dict[str, Any]:
 
 
 def bullmq_figures(shared: Shared, case: str, jobs: int) -> dict[str, Any]:
-    """What the peer's own program says of a case, in our words."""
+    """The figures of the peer's own program for a case, under our names."""
     folder = FOLDER / BULLMQ
     environment = {"REDIS_PORT": str(urlsplit(shared.redis_url).port or 6379), "REDISPID": str(shared.redis_pid)}
     if case == "memory":
@@ -187,7 +187,7 @@ def bullmq_figures(shared: Shared, case: str, jobs: int) -> dict[str, Any]:
 
 
 def _lines(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> list[dict[str, Any]]:
-    """What a program prints; what it says to people goes on to ours."""
+    """The JSON lines that a program prints to standard output; its standard error goes to ours."""
     try:
         done = subprocess.run(
             command,
@@ -204,7 +204,7 @@ def _lines(command: Sequence[str], environment: Mapping[str, str], folder: Path)
 
 
 def summarize_queue(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each case a line for each metric, then lines that say whether what is required holds."""
+    """For each case a line for each metric, then the requirement lines."""
     lines: list[dict[str, Any]] = []
     for case in dict.fromkeys(run["load"] for run in runs):
         its_runs = [run for run in runs if run["load"] == case]
@@ -236,7 +236,7 @@ def _compared(table: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
 
 
 def _added(*tables: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float]]:
-    """By server, what the rounds that are in all tables come to."""
+    """The sums of the tables, by server, for the rounds that are in all tables."""
     first, *others = tables
     return {
         server: {

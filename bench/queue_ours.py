@@ -1,18 +1,18 @@
-"""Our job queue, as `bench.queue` measures it: one case in a process of its own, which prints one JSON line.
+"""Our job queue, as `bench.queue` measures it: one case in a process of its own that prints one JSON line.
 
     python -m bench.queue_ours CASE KIND --jobs N
 
-The environment says where Postgres and Redis are (DATABASE_URL, REDIS_URL) and which processes they are (POSTGRES_PID,
-REDIS_PID); both have to be empty of jobs. The queue and the worker are those of the product; the task does nothing, and
-its arguments are ids, as many as those of the peer's.
+The environment gives the addresses of Postgres and Redis (DATABASE_URL, REDIS_URL) and their process ids (POSTGRES_PID,
+REDIS_PID); both must hold no jobs. The queue and the worker are those of the product; the task does nothing, and its
+arguments are ids, as many as those of the peer's.
 
 | case | |
 |---|---|
-| `add1`, `add64` | enqueue one by one, with so many calls in flight |
+| `add1`, `add64` | enqueue one by one, with 1 or 64 calls in flight |
 | `bulk` | `enqueue_many` of 1,000 |
-| `proc1`, `proc32` | a worker with this concurrency works off what was enqueued before it began |
-| `lat` | enqueue one at a time for a worker that has nothing to do; it is a process of its own (`work`) |
-| `memory` | what a job takes in Redis, waiting and taken |
+| `proc1`, `proc32` | a worker with concurrency 1 or 32 works off jobs that were enqueued before it began |
+| `lat` | enqueue one at a time for an idle worker, which is a process of its own (`work`) |
+| `memory` | memory of a job in Redis, waiting and taken |
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ KINDS: Final = ("volatile", "durable")
 
 BULK: Final = 1000
 WARM_JOBS: Final = 500
-"""That are enqueued, or worked off, before it is measured."""
+"""Jobs that are enqueued, or worked off, before the measurement."""
 
 PAUSE_S: Final = 0.008
-"""Between a job's start and the next one of `lat`; the peer's is the same."""
+"""Pause between a job's start and the next job of `lat`; the peer's is the same."""
 
 SETTLE_S: Final = 1.5
-"""For the worker of `lat`, until it has nothing to do."""
+"""Time for the worker of `lat` to become idle."""
 
 START_TIMEOUT_S: Final = 60.0
-"""For one job of `lat` to begin; the first waits until the worker has started."""
+"""Time for one job of `lat` to begin; the first job waits until the worker has started."""
 
 MESSAGE: Final = UUID("00000002-0000-4000-8000-000000000001")
 USER: Final = UUID("00000000-0000-4000-8000-000000000001")
@@ -78,9 +78,9 @@ async def noop(job: Job, message: UUID, users: list[UUID]) -> None:
 
 
 class Counted:
-    """Does nothing, and measures the time and the CPU from one run to a later one.
+    """Does nothing, and measures the time and the CPU between two of its runs.
 
-    :param jobs: runs that are measured, after `WARM_JOBS` others.
+    :param jobs: measured runs, after `WARM_JOBS` others.
     """
 
     def __init__(self, meter: CpuMeter, jobs: int) -> None:
@@ -103,7 +103,7 @@ class Counted:
 
 
 class Told:
-    """Does nothing, and writes down when it was begun."""
+    """Does nothing, and prints the time at which it began."""
 
     async def noop(self, job: Job, message: UUID, users: list[UUID]) -> None:
         started_ns = time.monotonic_ns()
@@ -111,9 +111,9 @@ class Told:
 
 
 def figures(jobs: int, seconds: float, cpu: dict[str, float], **roles: str) -> dict[str, Any]:
-    """What is said of a stretch of time.
+    """The figures of a stretch of time.
 
-    :param roles: which group of the meter the client, or the worker, is.
+    :param roles: the meter's group of the client, or of the worker.
     """
     parts = {f"{role}_us": cpu[group] for role, group in {**roles, "redis": "redis", "postgres": "postgres"}.items()}
     per_job = {name: round(each / jobs * 1e6, 1) for name, each in parts.items()}
@@ -158,7 +158,7 @@ class Case:
             async with trio.open_nursery() as nursery:
                 await nursery.start(redis.run)
                 await redis.wait_connected()
-                # Or the worker would take its being empty for a loss, and hand everything in once more.
+                # Without an epoch the worker would take the empty Redis for a loss, and hand in every job again.
                 await consumer_group.begin_epoch(redis)
                 yield pool, redis
                 nursery.cancel_scope.cancel()
@@ -179,7 +179,7 @@ class Case:
             await queue.enqueue_many(self._task, [ARGUMENTS] * min(BULK, jobs - at))
 
     async def _add(self, add: Callable[[Queue, int], Awaitable[None]]) -> dict[str, Any]:
-        """In portions that Redis takes: with more durable jobs than that it would be left out."""
+        """Enqueue in portions that Redis takes; larger portions of durable jobs would bypass Redis."""
         meter = CpuMeter(self._services)
         portion = self._jobs if self._kind == "volatile" else MAX_HANDED
         seconds, total = 0.0, dict.fromkeys(("generator", "redis", "postgres"), 0.0)
@@ -203,7 +203,7 @@ class Case:
     def _process(self, concurrency: int) -> dict[str, Any]:
         async def fill() -> None:
             async with self._open() as (pool, redis):
-                # Some are under way when the last one that counts begins.
+                # `concurrency` more jobs keep the worker full until the last counted job begins.
                 await self._in_bulk(Queue(pool, redis), WARM_JOBS + self._jobs + concurrency)
 
         trio.run(fill)
@@ -262,7 +262,8 @@ class Case:
             await consumer_group.make_groups(redis, [stream])
             before = await _used_memory(redis)
             for at in range(0, self._jobs, BULK):
-                # As the queue and the relay do it; of durable jobs no more than `MAX_HANDED` are there in earnest.
+                # As the queue and the relay do it; in production Redis holds at most `MAX_HANDED` durable jobs of a
+                # task.
                 numbers = range(10**6 + at, 10**6 + min(at + BULK, self._jobs))
                 await streams.add(redis, [(stream, self._fields(number)) for number in numbers])
             waiting = await _used_memory(redis)
@@ -292,7 +293,7 @@ async def _lines(stream: trio.abc.ReceiveStream) -> AsyncGenerator[bytes, None]:
 
 
 async def _used_memory(redis: Redis) -> int:
-    """Without what is about to be written to its file, which a rewrite of that makes large for a while."""
+    """Redis's memory without its AOF buffer, which a rewrite of the AOF makes large for a while."""
     info = dict(line.partition(b":")[::2] for line in (await redis.call("INFO", "memory")).split() if b":" in line)
     return int(info[b"used_memory"]) - int(info[b"mem_aof_buffer"])
 
@@ -303,7 +304,7 @@ def main() -> None:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--jobs", type=int, default=20_000)
     options = parser.parse_args()
-    # What it says goes to standard error, as that of the product does.
+    # Logs go to standard error, as those of the product do.
     configure_logging("bench", "warning")
     case = Case(options.kind, options.jobs)
     if options.case == "work":

@@ -2,15 +2,15 @@
 
     python -m bench.reads --peers DIR
 
-Each user has 50 direct conversations with 5 messages each; one group has 2,000 messages. Both servers have the same, on
-the same Postgres and Redis, and answer with JSON to connections that have one request in flight each. Servers alternate
-from round to round, each started anew, so its caches are empty:
+Each user has 50 direct conversations with 5 messages each; one group has 2,000 messages. Both servers have the same
+data, on the same Postgres and Redis, and answer with JSON to connections that have one request in flight each. Servers
+alternate from round to round; each starts with empty caches:
 
-- `list-uncached`: each user's list once, so nothing that was kept is of use;
-- `list-cached`: a few users' lists again and again; nothing changes meanwhile. The plan keeps them for a while, ours
-  asks Postgres each time whether what it keeps is still true;
+- `list-uncached`: each user's list once, so caches of earlier answers are of no use;
+- `list-cached`: a few users' lists again and again; nothing changes meanwhile. The plan caches them for a while, ours
+  asks Postgres each time whether its cached list is current;
 - `history`: the newest page of the group, again and again;
-- `empty`: a route of ours that does nothing: what Quart-Trio on Hypercorn costs before any work is done.
+- `empty`: a route of ours that does nothing, for the cost of Quart-Trio on Hypercorn before any work is done.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ METRICS: Final = (
 )
 
 UNCACHED_AT_LEAST: Final = 4.0
-"""Times the plan's requests per second."""
+"""Least requests per second in `list-uncached`, as a multiple of the plan's."""
 
 NEIGHBOURS: Final = 25
-"""Each user talks with so many users behind and before them in a ring: 50 conversations."""
+"""Each user talks with this number of users before and after them in a ring, which makes 50 conversations."""
 
 MESSAGES: Final = 5
 DEEP: Final = 2000
 
 ID: Final = "(lpad(to_hex({kind}), 8, '0') || '-0000-4000-8000-' || lpad(to_hex({number}), 12, '0'))::uuid"
-"""Of version 4's form, which the plan insists on; the same in both databases."""
+"""A UUID of version 4's form, which the plan insists on; the same in both databases."""
 
 
 def _id(kind: int, number: str) -> str:
@@ -114,7 +114,7 @@ insert into messages (conversation_id, sender_id, encrypted_content, nonce, crea
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure. `users`: whose lists are asked for once in `list-uncached`."""
+    """The settings. `users`: number of users whose lists `list-uncached` reads, once each."""
 
     peers: Path | None
     servers: tuple[str, ...]
@@ -125,7 +125,7 @@ class Settings:
 
 
 def reads(settings: Settings) -> bool:
-    """Print a line for each run, then what they say; returns whether every run was valid."""
+    """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
@@ -150,7 +150,7 @@ def reads(settings: Settings) -> bool:
 
 @contextmanager
 def _started(server: Server) -> Iterator[tuple[int, list[int]]]:
-    """Its HTTP port, and the process that answers there."""
+    """Run the server; yields its HTTP port, and the processes that answer there."""
     if isinstance(server, Ours):
         port = free_port()
         with server.web(port) as pid:
@@ -188,7 +188,8 @@ def measure(server: Server, settings: Settings) -> Iterator[dict[str, Any]]:
             requests = _requests(server, case, settings)
             seconds = None if case == "list-uncached" else settings.seconds
             if case == "list-uncached":
-                # Compiled, connected and planned by way of others' lists; theirs are not asked for again.
+                # Other users' lists compile the code, connect and plan the queries; the measurement does not read those
+                # lists.
                 load(port, requests[: settings.users // 4], settings.connections)
                 requests = requests[settings.users // 4 :]
             else:
@@ -218,7 +219,7 @@ def _figures(run: HttpRun, cpu: Mapping[str, float]) -> dict[str, Any]:
 
 
 def summarize_reads(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each case a line for each metric, and one that says whether what is required holds."""
+    """For each case a line for each metric, and one with the requirement."""
     lines: list[dict[str, Any]] = []
     empty = by_server([run for run in runs if run["load"] == "empty"], "server_us").get(OURS, {})
     for case in CASES:
@@ -238,7 +239,7 @@ def summarize_reads(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "invalid_runs": sum(not run["valid"] for run in its_runs),
             "least_ours_to_plan": least,
             "holds": median(of_rounds) >= least if of_rounds else None,
-            # Of the web process' CPU: what it takes to answer anything at all.
+            # The share of the web process' CPU that any answer costs.
             "fixed_share": spread(ratios(empty, cost), 3),
         }
         lines.append({"kind": "requirement", "load": case, **requirement})

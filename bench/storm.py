@@ -1,15 +1,15 @@
-"""What it costs, and whom, when thousands of devices come back to one gateway at once.
+"""The cost of a storm, in which thousands of devices come back to one gateway at once, also for other clients.
 
     python -m bench.storm --devices 5000 --spread 10 --rounds 3
 
-The devices are connected to one gateway, each with a cursor. Then all have lost their connections and come back, each
-at a random moment of `--spread` seconds, as they would after a close code that says so: TCP, WebSocket, hello, and a
-sync with its cursor. Beside them bystanders send at a steady rate, and what they see meanwhile is compared with what
-they saw before. Two kinds of storm take turns, on gateways that are started anew:
+The devices are connected to one gateway, each with a cursor. Then all lose their connections and come back, each at a
+random moment of `--spread` seconds, as after a close code that asks for it: TCP, WebSocket, hello, and a sync with its
+cursor. Beside them bystanders send at a steady rate; the benchmark compares their latencies during the storm with those
+before. Two kinds of storm take turns, each on a gateway started for it:
 
 - `killed`: the gateway is killed (SIGKILL), and its successor is listening when the storm begins; the bystanders are on
   another node, which shares Postgres and Redis with it;
-- `cut`: the gateway goes on, and has so many dead connections to clear away; the bystanders are on this very node, and
+- `cut`: the gateway goes on, and has all the dead connections to clear away; the bystanders are on this very node, and
   keep their connections.
 """
 
@@ -41,21 +41,21 @@ from bench.workload import Chat
 
 KILLED, CUT = KINDS = ("killed", "cut")
 WARM, BEFORE, DOWN, DURING = "warm", "before", "down", "during"
-"""What the bystanders' lines are about. In `down` the gateway is killed and its successor started; `cut` has none."""
+"""Stretches of the bystanders. In `down` the gateway is killed and its successor started; `cut` has no `down`."""
 
 OPEN_TIMEOUT_S: Final = 120.0
 STORM_TIMEOUT_S: Final = 60.0
 CONCURRENCY: Final = 64
-"""Connections that are being opened at once before the storm."""
+"""Connections being opened at the same time, before the storm."""
 
 MARGIN_S: Final = 1.0
-"""After the last device has begun to connect: until then it has to be back."""
+"""Time in which the last device has to be back after it has begun to connect."""
 
 MOST_OPEN_MS: Final = 1000.0
-"""From connecting to welcome: what 99 of 100 devices may see at most."""
+"""The most time from connecting to welcome for 99 of 100 devices."""
 
 MOST_P99: Final = 2.0
-"""Of the bystanders' p99 before: what they may see meanwhile."""
+"""The most p99 of the bystanders during the storm, as a multiple of their p99 before."""
 
 P99: Final = "ack_p99_ms"
 OPEN_P99: Final = "open_p99_ms"
@@ -65,15 +65,15 @@ METRICS: Final = (
     *("seconds", "open_p50_ms", OPEN_P99, "sync_p50_ms", "sync_p99_ms"),
     *("server_us_per_return", "postgres_us_per_return", "redis_us_per_return", "server_cores"),
 )
-"""Of the storm."""
+"""Metrics of the storm."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure.
+    """The settings.
 
-    :ivar spread_s: over which the devices come back; each stretch of the bystanders is as long.
-    :ivar chats: direct ones, of the bystanders.
+    :ivar spread_s: seconds over which the devices come back; each stretch of the bystanders is as long.
+    :ivar chats: direct chats of the bystanders.
     :ivar rate: sends a second of all bystanders together.
     """
 
@@ -86,9 +86,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class People:
-    """Who is there.
+    """The users of a benchmark.
 
-    :ivar tokens: of the devices that come back.
+    :ivar tokens: tokens of the devices that come back.
     """
 
     bystanders: list[Chat]
@@ -96,7 +96,7 @@ class People:
 
 
 def storm(settings: Settings) -> bool:
-    """Print the lines of each round, then the summary; returns whether every one of them was valid."""
+    """Print the lines of each round, then the summary; returns whether every line is valid."""
     lines: list[dict[str, Any]] = []
     with shared_services() as shared:
         server = Ours(shared, FOLDER)
@@ -114,14 +114,14 @@ def storm(settings: Settings) -> bool:
 
 
 def make_people(server: Ours, settings: Settings) -> People:
-    """Two each are in a direct chat."""
+    """Make the users; each is in a direct chat with another."""
     chats = server.prepare([2] * (settings.chats + -(-settings.devices // 2)))
     tokens = [participant.token for chat in chats[settings.chats :] for participant in chat.participants]
     return People(chats[: settings.chats], tokens[: settings.devices])
 
 
 def measure_storm(server: Ours, people: People, kind: str, settings: Settings) -> Iterator[dict[str, Any]]:
-    """One storm: a line for each stretch of the bystanders, and one for those who come back."""
+    """One storm: a line for each stretch of the bystanders, and one for the devices that come back."""
     durability = server.shared.even_out(server.database_url)
     port = free_port()
     with ExitStack() as stack, ExitStack() as first:
@@ -158,7 +158,7 @@ def measure_storm(server: Ours, people: People, kind: str, settings: Settings) -
 
 
 class _Lines:
-    """The lines of loads that follow each other, read by a thread, while the devices that are connected stay so."""
+    """The lines of successive loads. A thread reads them, and the herd's connected devices stay connected meanwhile."""
 
     def __init__(self, lines: Iterator[dict[str, Any]], herd: Herd) -> None:
         self._herd = herd
@@ -167,9 +167,9 @@ class _Lines:
         self._thread.start()
 
     def take(self) -> dict[str, Any]:
-        """The next one. The load behind it has begun, if there is one.
+        """Wait for the next line. The load after it, if any, has then begun.
 
-        :raises queue.Empty: if there is none.
+        :raises queue.Empty: if no line is left.
         """
         self._herd.stay(math.inf, lambda: not self._queue.empty() or not self._thread.is_alive())
         return self._queue.get_nowait()
@@ -180,7 +180,7 @@ class _Lines:
 
 
 class _Span:
-    """CPU from here on, of the gateway to which the devices are connected, of Postgres and of Redis."""
+    """CPU since the span was made: of the devices' gateway, of Postgres and of Redis."""
 
     def __init__(self, server: Ours, gateway: int) -> None:
         shared = server.shared
@@ -188,7 +188,7 @@ class _Span:
         self._start, self._began = self._meter.read(), clock()
 
     def cores(self) -> dict[str, float]:
-        """How many of each group have been busy until now."""
+        """The mean number of busy cores of each group until now."""
         seconds = self.seconds()
         return {name: used_s / seconds for name, used_s in used(self._start, self._meter.read()).items()}
 
@@ -197,7 +197,7 @@ class _Span:
 
 
 def _costs(span: _Span, calm: Mapping[str, float], devices: int) -> dict[str, float]:
-    """What a device took that came back, beyond what there was before the storm; `calm` is that, in cores."""
+    """The CPU of a returning device, less the load before the storm; `calm` is that load, in cores."""
     cores, seconds = span.cores(), span.seconds()
     line = {f"{name}_cores": round(cores[name], 3) for name in ("server", "generator")}
     for name in ("server", "postgres", "redis", "generator"):
@@ -206,7 +206,7 @@ def _costs(span: _Span, calm: Mapping[str, float], devices: int) -> dict[str, fl
 
 
 def summarize_storm(lines: Iterable[Mapping[str, Any]], spread_s: float) -> list[dict[str, Any]]:
-    """For each kind of storm a line for each metric, and one that says what is required (None: unknown)."""
+    """For each kind of storm a line for each metric, and one with the requirement (None: unknown)."""
     summary: list[dict[str, Any]] = []
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
@@ -224,7 +224,7 @@ def summarize_storm(lines: Iterable[Mapping[str, Any]], spread_s: float) -> list
         table = {name: spread(values.values(), 3) for name, values in stretches.items() if values}
         about = {"kind": "summary", "storm": kind, "metric": f"bystanders_{P99}"}
         summary.append({**about, **table, "during_to_before": spread(of_rounds, 3)})
-        # Bystanders who met an error are worse off than those who waited, and so is a device that never came back.
+        # An error of a bystander is worse than a wait, and so is a device that never comes back.
         harmed = any(not run["valid"] for run in runs if run["stretch"] == DURING)
         summary.append(
             {
@@ -242,13 +242,14 @@ def summarize_storm(lines: Iterable[Mapping[str, Any]], spread_s: float) -> list
 
 
 def _holds(storms: Sequence[Mapping[str, Any]], metric: str, most: float) -> bool | None:
-    """Whether the median is at most so much, and every storm was valid; None if there was none."""
+    """Whether the median is at most `most`, and every storm was valid; None without storms."""
     values = _by_round(storms, metric).values()
     return len(values) == len(storms) and median(values) <= most if storms else None
 
 
 def _has_failed(storm: Mapping[str, Any]) -> bool:
-    """Whether so many attempts failed that the 99th of 100 is one of them: how long those took is in no percentile."""
+    """Whether more attempts failed than 1 % of the devices; percentiles leave failed attempts out, so p99 would hide
+    them."""
     failed: int = sum(storm["failed_attempts"].values())
     devices: int = storm["devices"]
     return failed > devices / 100
@@ -267,7 +268,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     settings = Settings(options.devices, options.spread, options.chats, options.rate, options.rounds)
-    allow_files(2 * settings.devices)  # the gateway has theirs and those that are not cleared away yet
+    allow_files(2 * settings.devices)  # the gateway holds theirs, and dead ones that it has not cleared away yet
     run_alone(lambda: storm(settings))
 
 
