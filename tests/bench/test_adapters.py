@@ -1,4 +1,4 @@
-"""What each adapter puts on the wire, and what it makes of what comes back."""
+"""The bytes that each adapter sends, and its reading of the answers."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ STAMP_S = 1234.5
 
 @dataclass
 class Heard:
-    """Events that notes what it is told."""
+    """Events that records its calls."""
 
     opens: int = 0
     acks: list[int] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Devices that come back to a real gateway with a cursor, and what is made of it."""
+"""Devices that come back to a real gateway with a cursor, and the figures of these runs."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def test_exactly_what_was_missed_comes_back(ours: Ours) -> None:
     settings = Settings(((0, 1), (6, 3), (MAX_MESSAGES + 1, 1)), repeats=2, content_bytes=20)
     nothing, some, much = measure_catchup(ours, settings)
     assert [line["valid"] for line in (nothing, some, much)] == [True] * 3
-    # After several pages it is asked once more, for what was written meanwhile.
+    # After several pages, one more request asks for messages that were written meanwhile.
     assert [line["sync_requests"] for line in (nothing, some, much)] == [1, 1, 3]
     assert 0 < nothing["sync_queries"] < much["sync_queries"]
     assert nothing["sync_bytes"] + 6 * 20 < some["sync_bytes"]

@@ -1,4 +1,4 @@
-"""What is compared where, and in which order."""
+"""The comparison: its servers, their order, and the peers."""
 
 from pathlib import Path
 

@@ -20,10 +20,10 @@ UNREAD_CHATS = tuple(Chat(f"c{n}", (Participant(f"from{n}"), Participant(f"to{n}
 
 
 class Relay:
-    """Acks every message and hands it to everybody else of its chat, unless told to be faulty.
+    """Acks every message and passes it to all other participants of its chat, unless it plays a fault.
 
     :ivar refuse_from: the number of the send from which on it refuses.
-    :ivar lose: whether it keeps what it acks to itself.
+    :ivar lose: whether it delivers no message that it acks.
     """
 
     def __init__(self, *, refuse_from: int | None = None, lose: bool = False) -> None:

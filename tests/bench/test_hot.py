@@ -1,4 +1,4 @@
-"""A group of which all participants write, against a real gateway; and what is made of its runs."""
+"""A group whose participants all write, against a real gateway, and the summaries of its runs."""
 
 from typing import Any
 

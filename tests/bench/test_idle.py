@@ -1,4 +1,4 @@
-"""Idle clients against a real gateway, which is killed; and what they make of close codes."""
+"""Idle clients against a real gateway that is killed, and their answers to close codes."""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""A chat that somebody else has locked, on a real gateway; a participant who sends again; and what is made of both."""
+"""A chat whose row another transaction has locked, a participant that repeats refused sends, and the summaries of
+both."""
 
 import socket
 import threading

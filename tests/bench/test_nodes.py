@@ -1,4 +1,4 @@
-"""Several gateways under the generator, and what is made of it: what a send costs, and how long it takes across."""
+"""Several gateways under the generator: the cost of a send, and the time from one node to another."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the programs make of their runs, and what they read from the kernel."""
+"""The output of the programs, and their figures from the kernel."""
 
 import os
 import socket

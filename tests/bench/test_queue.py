@@ -1,4 +1,4 @@
-"""The queue's benchmark against real services, and what is made of its runs and of the peer's."""
+"""The queue's benchmark against real services, and the summaries of its runs and of the peer's."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from embedded.services import Services
 
 @pytest.fixture
 def _environment(shared_services: Services, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process of `bench.queue_ours` is told, told to this one."""
+    """Configures this process like one of `bench.queue_ours`."""
     monkeypatch.setattr(queue_ours, "SETTLE_S", 0.1)
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("REDIS_URL", redis_url)

@@ -1,4 +1,4 @@
-"""Reading over HTTP, in miniature: our web process under the generator, and what is made of the runs."""
+"""Reads over HTTP, in miniature: our web process under the generator, and the summaries of the runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends in flight against a real store, and what is made of their runs."""
+"""Sends in flight against a real store, and the summaries of their runs."""
 
 from contextlib import closing
 from typing import Any

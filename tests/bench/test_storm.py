@@ -1,4 +1,4 @@
-"""Devices that come back in a storm to a real gateway, and what is made of it."""
+"""Devices that come back to a real gateway in a storm, and the summaries of the runs."""
 
 from contextlib import closing
 from typing import Any

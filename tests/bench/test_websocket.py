@@ -14,7 +14,7 @@ PING = bytes.fromhex("890548656c6c6f")
 
 
 def server_frame(opcode: int, payload: bytes) -> bytes:
-    """What `encode` makes, as a server would send it: not masked."""
+    """A frame of `encode` as a server sends it, without the mask."""
     frame = encode(opcode, payload)
     head = len(frame) - len(payload) - 4
     return bytes([frame[0], frame[1] & 0x7F]) + frame[2:head] + payload

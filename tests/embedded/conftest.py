@@ -9,7 +9,7 @@ import pytest
 def folder(tmp_path: Path) -> Path:
     """A folder with a space in its path, which is too long for a socket's.
 
-    For root it is one that no other user can enter as well: pytest's own is.
+    If root runs the tests, no other user can enter it: pytest's own folder is like that.
     """
     long = tmp_path / "with a space" / ("long" * 28)
     long.mkdir(parents=True)

@@ -30,7 +30,7 @@ def command(service: Redis, *words: str, timeout_s: float = 5.0) -> Any:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs: one that ended, but nobody has waited for yet, doesn't."""
+    """Whether the process runs. A zombie, which ended and was not waited for, does not."""
     if not LINUX:
         return subprocess.run(["ps", "-p", str(pid)], stdout=subprocess.DEVNULL).returncode == 0
     try:

@@ -86,7 +86,7 @@ def test_a_link_in_a_folder_that_others_cannot_enter_is_out_of_reach(folder: Pat
 def test_the_programs_of_a_package_whose_files_are_links_are_found_where_the_package_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a program needs is beside the link, not beside the file in some installer's cache."""
+    """The files that a program needs are beside the link, not beside the file in an installer's cache."""
     package, cache = tmp_path / "linked_postgres", tmp_path / "cache" / "files"
     (package / "pginstall18" / "bin").mkdir(parents=True)
     cache.mkdir(parents=True)
@@ -124,7 +124,7 @@ def test_programs_out_of_reach_are_copied_and_the_copy_is_removed(
         assert sql(service, "select 1") == [(1,)]
         copy = (folder / "programs").resolve()
         assert copy.is_dir()
-        assert not copy.is_relative_to(folder)  # nobody but root can enter that
+        assert not copy.is_relative_to(folder)  # only root can enter this folder
     finally:
         service.stop()
     assert not copy.exists()
@@ -140,7 +140,7 @@ def test_a_copy_is_made_beside_the_data_where_that_can_be_reached(folder: Path, 
     assert copy.path.is_relative_to(open_folder.resolve())
     version = subprocess.run([copy.path, "--version"], user=nobody.uid, capture_output=True, text=True).stdout
     assert version.startswith("postgres (PostgreSQL) 18")
-    assert lend(hidden, nobody, open_folder) == copy  # what a killed run left is no obstacle
+    assert lend(hidden, nobody, open_folder) == copy  # the copy of a killed run does no harm
     take_back(open_folder)
     assert not any(open_folder.iterdir())
 

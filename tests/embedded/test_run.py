@@ -85,7 +85,7 @@ class Runner:
         assert self.process is not None
         assert self._reader is not None
         status = self.process.wait(60)
-        self._reader.join(60)  # it reads until no process holds the output any more
+        self._reader.join(60)  # it reads until no process holds the output
         return status
 
     def send(self, number: signal.Signals) -> None:
@@ -101,7 +101,7 @@ class Runner:
 def read_to_the_end(descriptor: int) -> str:
     """All that is written to a pipe or a terminal until the last writer has closed it."""
     data = b""
-    with suppress(OSError):  # EIO: a terminal's way to say so
+    with suppress(OSError):  # EIO, from a terminal
         while chunk := os.read(descriptor, 65536):
             data += chunk
     os.close(descriptor)
@@ -143,7 +143,7 @@ def test_ctrl_c_drains_the_processes_before_the_services_stop_and_leaves_nothing
 
 
 def test_the_banner_is_the_last_thing_that_is_printed_at_a_start(runner: Runner, folder: Path) -> None:
-    """However late a process is, and whatever the others have printed by then."""
+    """Even if a process is late, and the others have printed lines by then."""
     gate = folder / "gate"
     late = f'until [ -e "{gate}" ]; do sleep 0.05; done; echo late; echo $READY_LINE; exec sleep 60'
     (folder / "late.sh").write_text(late)
@@ -169,7 +169,7 @@ def test_the_banner_is_the_last_thing_that_is_printed_at_a_start(runner: Runner,
 def test_processes_log_for_people_if_the_runner_writes_to_a_terminal(
     runner: Runner, is_terminal: bool, chosen: str
 ) -> None:
-    """They write to a pipe themselves. Whoever names a format gets it."""
+    """The processes write to a pipe. A format in the environment wins."""
     runner.procfile.write_text("release: echo release=$LOG_FORMAT.\nweb: echo web=$LOG_FORMAT.\n")
     ours, theirs = os.openpty() if is_terminal else os.pipe()
     environment = {**os.environ, **NO_SERVICES, "PORT": str(runner.ports[0]), "SOCKET_PORT": str(runner.ports[1])}
@@ -190,7 +190,7 @@ def test_processes_log_for_people_if_the_runner_writes_to_a_terminal(
 
 @pytest.mark.parametrize("ports", [(8000, 8001), (8000, 9001), (9000, 8001)])
 def test_the_printed_commands_name_the_ports_that_were_chosen(ports: tuple[int, int]) -> None:
-    """Without them a client would show its password to whoever listens on the default ports."""
+    """Without the URLs, a client would send its password to the process that listens on the default ports."""
     http, socket = ports
     banner = banner_of({"PORT": http, "SOCKET_PORT": socket}, {"REDIS_URL": "redis://h/1 2"}, Path("var"))
     commands = re.findall(r"  (.*) -m client (.*)", banner)

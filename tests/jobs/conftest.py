@@ -52,7 +52,7 @@ async def its_redis(own_redis: RedisServer, nursery: trio.Nursery) -> Redis:
 
 @pytest.fixture
 def queue(pool: Pool, redis: Redis) -> Queue:
-    """Where tests enqueue."""
+    """A queue for tests."""
     return Queue(pool, redis)
 
 
@@ -68,7 +68,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes seconds or minutes in earnest takes parts of a second here."""
+    """Waits of seconds or minutes become fractions of a second."""
     monkeypatch.setattr(registry, "NOTICE_BACKOFF", Backoff(0.05, 1))
     monkeypatch.setattr(relay, "POLL_S", 0.05)
     monkeypatch.setattr(debounce, "POLL_S", 0.05)
@@ -82,7 +82,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _quick_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that gives no sign of life is succeeded at once."""
+    """Other workers take over at once from a worker without heartbeats."""
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
     monkeypatch.setattr(consumer_group, "TAKE_OVER_AFTER_S", 0.5)
     monkeypatch.setattr(jobs_module, "CLAIM_S", 0.5)
@@ -97,7 +97,7 @@ def start_worker(
     monkeypatch: pytest.MonkeyPatch,
     _hurried: None,
 ) -> Callable[..., Awaitable[tuple[Worker, trio.CancelScope]]]:
-    """Start a worker in this process; cancelling its scope is as sudden an end as there is in here."""
+    """Start a worker in this process. Cancelling its scope is the most sudden end that is possible here."""
 
     async def no_signals(terminated: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()

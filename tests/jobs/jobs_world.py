@@ -1,4 +1,4 @@
-"""A webhook and a task that do as they are told."""
+"""Doubles for the tests of jobs: a webhook and a task with scripted behaviour."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.waiting import DEADLINE_S, wait_until
 
 
 class Recorder:
-    """A task that writes down what it was called with, and does as it is told.
+    """A task that records its calls and follows its script.
 
     :ivar calls: id, attempt and argument of each run, in the order of their beginnings.
     :ivar times: of the beginnings.
@@ -47,7 +47,7 @@ class Recorder:
         return number
 
     async def pause(self, job: Job, number: int) -> None:
-        """The same, but not done at once."""
+        """The same, but it takes 20 ms longer."""
         await self.note(job, number)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -77,7 +77,7 @@ class Recorder:
 
 
 def a_job(task: str = "task", *, id: str = "1", attempt: int = 1, reports: list[str] | None = None) -> Job:
-    """What a handler is told.
+    """The first argument of a handler.
 
     :param reports: gets what the handler reports.
     """
@@ -98,7 +98,7 @@ async def no_jobs(pool: Pool) -> bool:
 
 
 async def ended(queue: Queue, job: str) -> str:
-    """How it has ended, waited for."""
+    """Wait until the job has ended; the state at its end."""
 
     async def over() -> str:
         state = (await queue.state(job)).state
@@ -142,7 +142,7 @@ class Hook:
             while await self._serve_one(stream, connection):
                 connection.start_next_cycle()
         except (trio.BrokenResourceError, h11.ProtocolError):
-            pass  # The caller gave up; that is its good right.
+            pass  # The caller gave up, which it may.
 
     async def _serve_one(self, stream: trio.SocketStream, connection: h11.Connection) -> bool:
         body = b""
@@ -171,7 +171,7 @@ class Hook:
         if self.dripping:
             head = connection.send(h11.Response(status_code=200, headers=[("content-length", "1000000")]))
             await stream.send_all(head or b"")
-            while True:  # Never silent for long, and never done.
+            while True:  # Send a little again and again, without an end.
                 await stream.send_all(connection.send(h11.Data(data=b".")) or b"")
                 await trio.sleep(0.02)
         response = h11.Response(status_code=status, headers=[] if status == 204 else [("content-length", "0")])
@@ -205,7 +205,7 @@ async def send_message(pool: Pool, conversation: bytes, sender: bytes, *contents
 
 
 async def outbox_rows(pool: Pool) -> int:
-    """What is still to follow from messages: windows that have not ended, and jobs."""
+    """The pending work of messages: windows that have not ended, and jobs."""
     rows = (
         "select (select count(*) from outbox) + (select count(*) from jobs where task in ('offline_notice', 'notify'))"
     )

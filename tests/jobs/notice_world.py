@@ -1,4 +1,4 @@
-"""The tasks of notices without a worker: jobs run one after the other, on a real Postgres; time passes when told to."""
+"""The tasks of notices without a worker: jobs run one after the other, on a real Postgres, and tests move the time."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _CLOCKS = {
 
 
 class RecordingNotifier:
-    """A notifier for all kinds: does as it is told.
+    """A notifier for all kinds, which follows its script.
 
-    :ivar told: places and notices, in order; `withdrawn`: those that were withdrawn.
-    :ivar faults: by place: what happens next there.
+    :ivar told: places and notices, in order; `withdrawn`: places and withdrawals.
+    :ivar faults: by place, the next errors.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class RecordingNotifier:
 
 
 class RecordingMailer:
-    """A mailer that does as it is told.
+    """A mailer that follows its script.
 
     :param faults: what the first calls raise, the last of these first.
     :ivar sent: to, template, key and values of each mail.
@@ -74,7 +74,7 @@ class RecordingMailer:
 
 
 class World:
-    """The tasks, and a worker reduced to what they need: jobs of this test alone, one after the other."""
+    """The tasks, and a minimal worker, which runs the jobs of this test one after the other."""
 
     def __init__(self, pool: Pool, *, deployment: str = "", recorder: RecordingNotifier | None = None) -> None:
         self.pool = pool
@@ -87,14 +87,14 @@ class World:
         self.tasks = {task.name: task for task in map(Task, (self.notices.offline_notice, self.notices.notify))}
 
     async def end_window(self, user: Credentials) -> None:
-        """As the relay does for who has not marked everything delivered."""
+        """Enqueue the job that the end of a window enqueues for a recipient with undelivered messages."""
         await self.pool.fetch(
             "select enqueue('offline_notice', jsonb_build_object('user', %(user)s::uuid), %(user)s::uuid::text)",
             {"user": uuid(user.user)},
         )
 
     async def run_due(self) -> list[tuple[str, Any]]:
-        """Run what is due, and what becomes due by that; (task, outcome) of each run."""
+        """Run the due jobs, and those that become due by that; (task, outcome) of each run."""
         outcomes: list[tuple[str, Any]] = []
         due = "select id, task, payload::text, version from jobs where due <= clock_timestamp() order by id limit 1"
         while rows := await self.pool.fetch(due):
@@ -114,12 +114,12 @@ class World:
         return outcomes
 
     async def notice(self, user: Credentials) -> None:
-        """The end of a window, and all that follows at once."""
+        """End a window, and run the jobs that follow at once."""
         await self.end_window(user)
         await self.run_due()
 
     async def look(self) -> list[tuple[str, Any]]:
-        """What the relay of a worker does again and again, and the jobs that follow."""
+        """Do the work of a worker's loops once, and run the jobs that follow."""
         while (await outbox.decide(self.pool, window_s=WINDOW_S))[0]:
             pass
         while (await outbox.end_read_windows(self.pool, window_s=READ_AFTER_S))[0]:
@@ -129,7 +129,7 @@ class World:
         return outcomes + await self.run_due()
 
     async def later(self, seconds: float) -> None:
-        """So many seconds later: everything that has happened is so much longer ago. Then the relay looks."""
+        """Move the time forward: all events lie further in the past. Then do the work of the loops."""
         for table, columns in _CLOCKS.items():
             moved = ", ".join(f"{each} = {each} - make_interval(secs => %(seconds)s)" for each in columns)
             await self.pool.fetch(f"update {table} set {moved}", {"seconds": float(seconds)})
@@ -146,7 +146,7 @@ class World:
             await self.pool.fetch(due, (delay_s, int(failed), id_))
 
     async def hurry(self) -> None:
-        """What is put off is due."""
+        """Make delayed jobs due."""
         await self.pool.fetch("update jobs set due = clock_timestamp()")
 
     async def waiting(self) -> list[tuple[str, float]]:
@@ -157,7 +157,7 @@ class World:
 
 
 def night_now(*, lasts: int) -> QuietHours:
-    """Quiet hours that have begun, for so many minutes, this one included."""
+    """Quiet hours that have begun, and last this many minutes, including the present one."""
     now = datetime.now(UTC)
     minute = now.hour * 60 + now.minute
     return QuietHours((minute - 1) % 1440, (minute + lasts) % 1440, "UTC")

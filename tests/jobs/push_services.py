@@ -29,7 +29,7 @@ from store.notifiers import WebPushTarget
 
 @dataclass
 class Call:
-    """What came."""
+    """A request."""
 
     method: str
     path: str
@@ -57,7 +57,7 @@ class Service:
     """A server.
 
     :ivar calls: in the order in which they came.
-    :ivar answers: the next ones, whatever is asked; when they are used up, what `answer` says.
+    :ivar answers: the next answers to any request; after these, `answer` decides.
     :ivar hanging: paths whose calls are not answered, each until its event.
     """
 
@@ -69,7 +69,7 @@ class Service:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a configuration needs to reach it."""
+        """The settings to reach it."""
         return {}
 
     def answer(self, call: Call) -> Answer:
@@ -116,7 +116,7 @@ async def open_service(service: Service, cert: Path, key: Path) -> AsyncGenerato
 
 @dataclass
 class Trust:
-    """Certificates for localhost and rebound.example, and who trusts them."""
+    """Certificates for localhost and rebound.example, and a context that trusts them."""
 
     cert: Path
     key: Path
@@ -160,7 +160,7 @@ class Subscription:
         self.target = WebPushTarget(endpoint, base64url(point), base64url(self._auth))
 
     def read(self, call: Call) -> Any:
-        """What was encrypted for it."""
+        """The decrypted body of a call."""
         assert call.headers["content-encoding"] == "aes128gcm"
         return json.loads(
             http_ece.decrypt(call.body, private_key=self._key, auth_secret=self._auth, version="aes128gcm")

@@ -43,7 +43,7 @@ from tests.processes import Cluster, Process, open_cluster
 WORKERS = 2
 BATCH = 250
 PATIENCE_S = 120.0
-"""From the last fault to the end of the last job: what is lost for good is said, not waited for."""
+"""From the last fault to the end of the last job; jobs that have not ended by then are lost."""
 
 
 class Soak:
@@ -141,7 +141,7 @@ class Soak:
             self._harmed = trio.Event()
 
     async def _wait_left(self, most: int, timeout_s: float) -> None:
-        """Return once no more jobs than that are left."""
+        """Return once at most this many jobs are left."""
         with trio.move_on_after(timeout_s):
             while True:
                 try:
@@ -184,7 +184,7 @@ class Soak:
 
 
 async def soak(pool: Pool, redis_url: str, runs: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Run it; what is to be printed."""
+    """Run it; returns the line to print."""
     each = Soak(pool, redis_url, runs, options)
     began = trio.current_time()
     await each.run()

@@ -4,10 +4,10 @@
 |---|---|
 | `TEST_RUNS` | the file that runs are appended to: `+NUMBER ATTEMPT` at the beginning, `-NUMBER ATTEMPT` at the end |
 | `TEST_SEED` | which runs fail; see `fate` |
-| `TEST_HURRY` | 1: whoever gives no sign of life is succeeded within a second |
+| `TEST_HURRY` | 1: other workers take over from a worker without heartbeats within a second |
 | `TEST_PAUSE` | where to stop and wait to be killed; see `PAUSES` |
 
-What has been appended outlives SIGKILL: the kernel has it.
+Appended lines survive SIGKILL: the kernel has them.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ PAUSES: Final = ("taken", "claimed", "running", "done", "settled", "relayed")
 on the way from Postgres to Redis."""
 
 HOPELESS: Final = 500
-"""One job of so many is given up."""
+"""One job in this many is given up."""
 
 
 def fate(seed: str, number: int, attempt: int) -> str:
-    """What becomes of a run: the same in each process, and for each who asks."""
+    """The fate of a run, which is the same in each process."""
     if number % HOPELESS == HOPELESS - 1:
         return "hopeless"
     chance = random.Random(f"{seed} {number} {attempt}").random()
@@ -87,7 +87,7 @@ async def _pause() -> None:
 
 
 def pause_at(where: str) -> None:
-    """From the next time on that this process comes there, it goes no further."""
+    """This process stops when it reaches this place next."""
     before = {
         "taken": [(runner.Runner, "begin")],
         "done": [(acknowledger.Acknowledger, "_settle_durable"), (acknowledger.Acknowledger, "_settle_volatile")],

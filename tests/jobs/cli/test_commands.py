@@ -1,4 +1,4 @@
-"""What an operator types."""
+"""The commands of operators."""
 
 from __future__ import annotations
 

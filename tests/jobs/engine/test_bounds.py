@@ -1,4 +1,4 @@
-"""Whatever the queue writes to Redis is bounded or expires, and is in the table of `jobs.engine.streams`."""
+"""All keys that the queue writes to Redis are bounded or expire, and are in the table of `jobs.engine.streams`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_keys_are_as_documented_and_nothing_stays(
     for name in sorted(key.decode() for key in await redis.call("KEYS", "*")):
         [kind] = [kind for kind, pattern in patterns.items() if pattern.fullmatch(name)]
         seen[kind].append(name)
-    # Keys of ended jobs are released, and an empty set is none.
+    # Ended jobs release their keys, and Redis deletes an empty set.
     assert seen.pop("alo:jobs:key:TASK:KEY") == []
     assert seen.pop("alo:jobs:later") == []
     # One key each; a stream is empty by now, which was seen above.

@@ -26,7 +26,7 @@ ATTEMPTS = {"taken": [1], "claimed": [2], "running": [1, 2], "done": [1, 2], "se
 """Where it was killed -> the attempts of the runs that begin, of a durable job."""
 
 VOLATILE_ATTEMPTS = {"taken": [2], "running": [1, 2], "done": [1, 2]}
-"""Whoever has taken a volatile job and gives no sign of life may have begun it."""
+"""A dead worker may have begun a volatile job that it took."""
 
 
 assert set(ATTEMPTS) == set(PAUSES)
@@ -40,7 +40,7 @@ def heirs(recorder: Recorder) -> list[Task]:
 
 
 async def let_leases_end(pool: Pool) -> None:
-    """As if their time were over: the victim's are as long as in earnest, so that it gives signs of life in time."""
+    """End the leases now. The victim has leases of real length, so that its heartbeats come in time."""
     await pool.fetch("update jobs set claimed_until = clock_timestamp() where claimed_until is not null")
     await pool.fetch("update jobs set due = clock_timestamp() where is_handed and claimed_until is null")
 
@@ -104,7 +104,7 @@ async def test_what_a_killed_worker_had_is_done_by_another(
 async def test_a_job_that_kills_its_workers_is_dead_in_the_end(
     pool: Pool, redis_url: str, queue: Queue, recorder: Recorder, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """Its attempts are counted when they begin, or it would kill them for ever."""
+    """Attempts count when they begin: otherwise the job would kill workers for ever."""
     work, volatile = (
         Task(recorder.note, name=name, attempts=1, is_volatile=is_volatile)
         for name, is_volatile in (("work", False), ("volatile_work", True))
@@ -160,7 +160,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_run_again(
     for job in jobs:
         assert await queue.cancel(job) == "stopping"
     await let_leases_end(pool)
-    # Of the first one the entry is lost as well, and its lease has ended.
+    # The entry of the first job is lost too, and its lease has ended.
     await pool.fetch("update jobs set due = clock_timestamp() where id = %s", (int(jobs[0]),))
     await redis.call("XTRIM", JobStream("work", 1).name, "MAXLEN", 1)
     await start_worker(*tasks)

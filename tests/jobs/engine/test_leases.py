@@ -1,4 +1,5 @@
-"""Whose a job is, and when it is anybody's again: claims, leases, entries of the dead, and clocks that jump."""
+"""Claims, leases, entries of dead workers, and clocks that jump: which worker has a job, and when another may take
+it."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ async def enqueue(pool: Pool, *numbers: int) -> list[int]:
 async def test_many_entries_of_the_dead_are_taken_over_one_look_after_the_other(
     pool: Pool, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
-    """Not a handful with each look: after an outage there are thousands."""
+    """Many entries with each call: after an outage there are thousands."""
     await consumer_group.make_groups(redis, [WORK])
     await streams.add(redis, [(WORK, streams.volatile_fields(f"v{n:016x}", b'{"number":1}')) for n in range(200)])
     [[_, entries]] = await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "COUNT", 200, "STREAMS", WORK.name, ">")
@@ -54,7 +55,7 @@ async def test_many_entries_of_the_dead_are_taken_over_one_look_after_the_other(
 async def test_an_entry_of_a_job_that_another_worker_has_goes_and_the_job_comes_back_if_that_one_dies(
     pool: Pool, queue: Queue, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
-    """It would hold a place of its task's limit for ten seconds, and be looked at again and again."""
+    """It would count against its task's limit for ten seconds, and workers would take it over again and again."""
     [job] = await enqueue(pool, 1)
     await pool.fetch(
         "update jobs set is_handed = true, attempt = 1, due = clock_timestamp() + interval '60 s',"
@@ -71,7 +72,7 @@ async def test_an_entry_of_a_job_that_another_worker_has_goes_and_the_job_comes_
 
 
 async def test_what_runs_while_redis_forgets_is_due_as_soon_as_its_worker_is_dead(pool: Pool) -> None:
-    """There is no entry any more that could be taken over."""
+    """Its entry is gone, so no worker can take it over."""
     running, waiting, delayed = await enqueue(pool, 1, 2, 3)
     await pool.fetch("update jobs set due = clock_timestamp() + interval '60 s'")
     await pool.fetch("update jobs set is_handed = true where id <> %s", (delayed,))
@@ -112,13 +113,13 @@ async def test_a_worker_that_lost_a_job_can_say_that_it_is_done_and_no_more(pool
     assert await pool.fetch("select * from dead_jobs") == []
     await jobs.settle(pool, [jobs.Settled(job, 1, jobs.Ending("done"))], "first")
     assert await no_jobs(pool)
-    # And whoever ran it last learns that there is nothing to write any more.
+    # The worker that ran it last finds no row to write.
     await jobs.settle(pool, [jobs.Settled(job, 1, jobs.Ending("retry", 60, "no"))], "second")
     assert await no_jobs(pool)
 
 
 async def test_postgres_clock_that_goes_back_an_hour_holds_up_nothing(pool: Pool) -> None:
-    """The rows are put an hour ahead instead, which is the same to them."""
+    """The test moves the rows an hour ahead, which has the same effect."""
     running, handed, waiting, delayed, failed = await enqueue(pool, 1, 2, 3, 4, 5)
     later = "clock_timestamp() + interval"
     await pool.fetch(f"update jobs set due = {later} '30 s' where id = %s", (delayed,))
@@ -179,7 +180,7 @@ async def test_a_worker_notices_that_postgres_clock_went_back(
 
 
 async def test_rates_are_kept_when_redis_clock_goes_back(redis: Redis) -> None:
-    """What was begun in an hour that is still to come counts no more, or nothing would begin until it has come."""
+    """Starts that lie in the future do not count: otherwise no job would begin until that time."""
     limits = {"note": consumer_group.TaskLimits(None, 2, 60)}
     await consumer_group.make_groups(redis, [WORK])
     await streams.add(redis, [(WORK, streams.durable_fields(job)) for job in range(1, 9)])
@@ -198,7 +199,7 @@ async def test_rates_are_kept_when_redis_clock_goes_back(redis: Redis) -> None:
 async def test_several_workers_find_redis_flushed_at_the_same_time(
     pool: Pool, queue: Queue, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
-    """Each makes the groups anew, and only one hands everything in once more."""
+    """Each makes the groups again, and only one hands all jobs in again."""
     task = Task(recorder.note)
     for _ in range(4):
         await start_worker(task)

@@ -1,4 +1,4 @@
-"""What Prometheus gets of a worker."""
+"""The metrics of a worker."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_depth_and_age_of_the_oldest_are_those_of_the_last_look() -> None:
 async def test_a_task_s_own_metric_is_among_the_worker_s(
     queue: Queue, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fetched over HTTP from a worker that runs: 0 before the first run, then what the handler has counted."""
+    """Fetched over HTTP from a running worker: 0 before the first run, then the count of the handler."""
     ports: list[int] = []
     serving = trio.Event()
 

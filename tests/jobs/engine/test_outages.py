@@ -1,4 +1,4 @@
-"""Redis and Postgres go, come back, or are full, while jobs flow: what was enqueued runs (P8)."""
+"""Redis and Postgres stop, come back, or are full, while jobs flow: all enqueued jobs run (P8)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ StartWorker = Callable[..., Awaitable[Any]]
 
 @pytest.fixture
 def crashing_postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """What it has committed outlives its being killed; not a crash of the machine."""
+    """Its commits survive SIGKILL, but not a crash of the machine."""
     with migrated_postgres(tmp_path / "postgres", {"fsync": "off"}) as postgres:
         yield postgres
 
 
 @pytest.fixture
 def its_queue(pool: Pool, its_redis: Redis) -> Queue:
-    """Where tests enqueue that break their Redis."""
+    """A queue for tests that break their Redis."""
     return Queue(pool, its_redis)
 
 
@@ -46,7 +46,7 @@ async def test_redis_restarted_and_flushed_while_jobs_flow_loses_none(
     start_worker: StartWorker,
     log_output: list[dict[str, Any]],
 ) -> None:
-    """Each flush is warned of; that Redis is empty when a worker starts is not."""
+    """The log warns of each flush, but not of an empty Redis when a worker starts."""
     task = Task(recorder.note)
     for _ in range(2):
         await start_worker(task, redis=own_redis.url)
@@ -83,7 +83,7 @@ async def test_of_a_full_redis_what_is_there_is_worked_off_and_the_rest_waits_in
     start_worker: StartWorker,
     log_output: list[dict[str, Any]],
 ) -> None:
-    """Also by a worker that starts then, and by one that knows a task of which there is nothing in Redis yet."""
+    """Also by a worker that starts then, and with a task that has no stream in Redis yet."""
     durable, volatile = Task(recorder.note), Task(recorder.note, name="other", is_volatile=True)
     newer = Task(recorder.note, name="newer")
     await consumer_group.make_groups(its_redis, streams.streams_of(["note", "other"]))
@@ -122,7 +122,7 @@ async def test_of_a_full_redis_what_is_there_is_worked_off_and_the_rest_waits_in
 async def test_a_volatile_job_that_fails_while_redis_is_full_is_tried_again(
     own_redis: RedisServer, its_redis: Redis, its_queue: Queue, recorder: Recorder, start_worker: StartWorker
 ) -> None:
-    """Its next attempt cannot be written, so this one's entry stays until somebody takes it over."""
+    """Its next attempt cannot be written, so the entry stays until a worker takes it over."""
     task = Task(recorder.note, is_volatile=True, attempts=4, backoff=Backoff(0.01, 0.01))
     recorder.errors = [ValueError("one"), ValueError("two")]
     await start_worker(task, redis=own_redis.url)
@@ -141,7 +141,7 @@ async def test_a_volatile_job_that_fails_while_redis_is_full_is_tried_again(
 async def test_postgres_killed_while_jobs_flow_loses_none_that_it_has_committed(
     crashing_postgres: Postgres, redis_url: str, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
-    """And volatile jobs do without it meanwhile."""
+    """Volatile jobs go on without it meanwhile."""
     pool = Pool(crashing_postgres.url, 4)
     queue, task = Queue(pool, redis), Task(recorder.note)
     volatile = Task(recorder.note, name="other", is_volatile=True, keep_result_s=60)

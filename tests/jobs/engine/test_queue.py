@@ -1,4 +1,4 @@
-"""The queue as those who enqueue see it."""
+"""The queue as callers see it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_what_cannot_be_kept_is_refused_by_name(queue: Queue, pool: Pool, 
 
     for is_volatile in (False, True):
         if is_volatile and what != what:
-            continue  # JSON has no such number: it is null.
+            continue  # JSON has no such number, and writes null.
         task = Task(take, is_volatile=is_volatile)
         if what != what:
             await queue.enqueue(task, {"what": what})
@@ -124,7 +124,7 @@ async def test_what_postgres_alone_refuses_is_refused_by_name(queue: Queue, pool
                 await queue.enqueue(task, {"what": what}, key=key)
     with pytest.raises(BadPayload, match="refuses"):
         await queue.enqueue(task, {"what": [1e300] * 100})
-    # As text it is half as long again in there, and is taken all the same.
+    # As text it is half as long again in Postgres, which accepts it all the same.
     await queue.enqueue(task, {"what": [1] * 3900})
     assert await pool.fetch("select count(*) from jobs") == [(1,)]
 
@@ -303,7 +303,7 @@ async def test_what_is_cancelled_while_it_runs_is_stopped(
 async def test_what_is_enqueued_after_a_cancel_runs_all_the_same(
     queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool
 ) -> None:
-    """Under the same key, while the run that is not wanted any more goes on: by enqueuing, by a schedule's tick."""
+    """Under the same key, while the cancelled run goes on: by enqueuing, or by the tick of a schedule."""
     task = Task(recorder.note, keep_result_s=60)
     recorder.gate = trio.Event()
     await start_worker(task)
@@ -448,7 +448,7 @@ async def test_what_does_not_end_in_time_is_put_back_uncounted_and_begins_elsewh
     stopped_at = trio.current_time()
     worker.stop()
     await recorder.wait_calls(2)
-    # Long before anybody's lease has ended.
+    # Long before any lease ends.
     assert trio.current_time() - stopped_at < 4
     recorder.gate.set()
     assert await ended(queue, job) == "done"
@@ -527,7 +527,7 @@ async def test_jobs_of_a_task_that_no_worker_knows_wait_and_hold_up_nobody(
 async def test_bad_payloads_go_to_the_dead_with_their_reason(
     queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool, redis: Redis
 ) -> None:
-    """Whether Postgres has refused to check them, or nobody has: volatile entries that are no JSON, or no text."""
+    """Payloads that SQL enqueued unchecked, and volatile entries that are not JSON or not text."""
     durable = Task(recorder.note, keep_result_s=60)
     volatile = Task(recorder.note, name="other", is_volatile=True, keep_result_s=60)
     await pool.fetch("select enqueue('note', '{\"number\": \"x\"}'), enqueue('note', '{}')")
@@ -554,7 +554,7 @@ async def test_bad_payloads_go_to_the_dead_with_their_reason(
 async def test_a_second_entry_of_a_job_that_has_failed_does_not_shorten_its_wait(
     queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool, redis: Redis
 ) -> None:
-    """Entries that wait for longer than their lease are handed in once more, all in good faith."""
+    """The relay hands jobs in again whose entries wait for longer than their lease."""
     task = Task(recorder.note, backoff=Backoff(60, 60), keep_result_s=60)
     recorder.errors = [ValueError("no")]
     job = await queue.enqueue(task, {"number": 1})
@@ -605,7 +605,7 @@ async def test_an_ending_that_cannot_be_written_does_not_keep_others_from_being_
     monkeypatch: pytest.MonkeyPatch,
     log_output: list[dict[str, Any]],
 ) -> None:
-    """What a handler wants is bounded before; here it is not, and lies beyond what a date of Postgres can say."""
+    """Delays of handlers are bounded; this one is not, and lies beyond the dates of Postgres."""
     monkeypatch.setattr(run, "MAX_DELAY_S", 1e13)
     task = Task(recorder.note, keep_result_s=60)
     recorder.errors = [Snooze(1e13)]

@@ -17,7 +17,7 @@ async def _report(_: str) -> None:
 
 
 async def run_with(task: Task, stop_reason: str) -> Run:
-    """A run that is stopped once nothing goes on any more."""
+    """A run that is stopped once all tasks are blocked."""
     run = Run(task, JobEntry(JobStream(task.name, 1), b"1-0", 1, "", b"", 0, "", 0), b"{}", 1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run.run, Job(run.id, task.name, 1, _report))

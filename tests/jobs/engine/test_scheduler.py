@@ -1,4 +1,4 @@
-"""Schedules in Postgres: each tick fires once, however many workers look, and whatever the clock does."""
+"""Schedules in Postgres: each tick fires once, with any number of workers, and when the clock jumps."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_several_workers_keep_to_the_interval(pool: Pool, sweeping: Sweepi
 async def test_a_tick_joins_the_job_that_waits_and_follows_the_one_that_runs(
     pool: Pool, sweeping: Sweeping, start_worker: StartWorker
 ) -> None:
-    """So jobs of a schedule do not pile up behind a worker that is slow, and none of its ticks is without a job."""
+    """Jobs of a schedule do not pile up behind a slow worker, and each tick has a job."""
     task = Task(sweeping.sweep, schedule=Cron("0 0 1 1 *"))
     tasks = tasks_of(task)
     await declare_all(pool, tasks)
@@ -165,7 +165,7 @@ async def test_the_first_tick_of_a_cron_schedule_is_to_come_and_a_new_rule_begin
 async def test_a_clock_that_went_back_fires_soon_and_one_that_was_put_right_fires_nothing_twice(
     pool: Pool, sweeping: Sweeping, log_output: list[dict[str, Any]]
 ) -> None:
-    """The tick is put into the future instead, which is the same to it."""
+    """The test moves the tick into the future, which has the same effect."""
     tasks = tasks_of(Task(sweeping.sweep, schedule=Every(60)))
     await declare_all(pool, tasks)
     await pool.fetch("update schedules set next = clock_timestamp() + interval '1 hour'")
@@ -207,7 +207,7 @@ async def test_schedules_of_tasks_that_only_newer_workers_know_are_left_to_them(
 async def test_ticks_that_were_missed_are_warned_of_by_a_worker_that_was_there_alone(
     pool: Pool, sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch, log_output: list[dict[str, Any]]
 ) -> None:
-    """At a start it is no wonder: perhaps no worker was meant to run."""
+    """At a start they are expected: perhaps no worker was meant to run."""
     monkeypatch.setattr(scheduler, "POLL_S", 0.02)
     tasks = tasks_of(Task(sweeping.sweep, schedule=Cron("* * * * *", missed="skip")))
     await declare_all(pool, tasks)

@@ -1,4 +1,4 @@
-"""Thousands of jobs of which runs fail at random, while workers are killed and Redis is flushed: none is lost (P8)."""
+"""Thousands of jobs whose runs fail at random, while workers are killed and Redis is flushed: no job is lost (P8)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_each_job_runs_at_least_once_and_none_is_lost(
     assert outcome["ran"] == outcome["jobs"] > jobs / 2
     assert outcome["failures"] > jobs / 20
     assert 0 < outcome["dead"] <= jobs / HOPELESS
-    # There were faults, and their price is known: what a killed worker had done and not yet written.
+    # There were faults. Their cost is bounded: runs that a killed worker had done and not yet written.
     assert outcome["flushes"] + outcome["kills"] == faults
     assert min(outcome["flushes"], outcome["kills"]) > 0
     assert outcome["duplicates"] < jobs / 20

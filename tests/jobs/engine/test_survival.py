@@ -1,4 +1,4 @@
-"""Nothing is lost with a worker, with Redis, or with one bad entry (P8)."""
+"""No job is lost with a worker, with Redis, or with a bad entry (P8)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def stream_empty(redis: Redis) -> None:
 async def test_worker_killed_while_the_webhook_hangs_is_succeeded_by_another(
     pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
-    """SIGKILL, for real; within the time after which a worker is given up."""
+    """A real SIGKILL; within the time after which entries are taken over."""
     settings = {"OFFLINE_NOTICE_URL": hook.url, "OFFLINE_NOTICE_AFTER_S": "0.1"}
     async with open_cluster(pool.url, redis_url, **settings) as cluster:
         victim = await cluster.start_worker()
@@ -110,7 +110,7 @@ async def test_job_of_a_worker_that_was_cut_off_is_taken_over(
 async def test_more_jobs_of_the_dead_than_one_look_finds_are_all_taken_over(
     pool: Pool, start_worker: StartWorker, redis: Redis
 ) -> None:
-    """And those of them that were trimmed away, of which Redis keeps only the number, do no harm."""
+    """Trimmed entries, which Redis keeps as pending ids only, do no harm."""
     await consumer_group.make_groups(redis, [NOTICES])
     await streams.add(redis, [(NOTICES, streams.durable_fields(job)) for job in range(1, 201)])
     await redis.call("XREADGROUP", "GROUP", GROUP, "dead", "COUNT", 200, "STREAMS", STREAM, ">")
@@ -145,7 +145,7 @@ async def test_entry_that_is_no_job_holds_up_nobody(
     fields: tuple[str, ...],
     when: str,
 ) -> None:
-    """Met as a new entry or as a dead worker's: the worker lives on, and the entry goes."""
+    """As a new entry or as one of a dead worker: the worker survives, and deletes the entry."""
     await consumer_group.make_groups(redis, [NOTICES])
     await redis.call("XADD", STREAM, "*", *fields)
     if when == "pending":
@@ -160,7 +160,7 @@ async def test_entry_that_is_no_job_holds_up_nobody(
 async def test_redis_flushed_between_relay_and_take_loses_nothing(
     pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
 ) -> None:
-    """Whoever finds Redis new has all of it handed in anew, whatever its lease says."""
+    """The worker that finds Redis empty has all jobs handed in again, before their leases end."""
     await send_one(pool, people)
     await outbox.decide(pool, window_s=0)
     [due] = await jobs_module.relay(pool, [("offline_notice", 1, 10)])
@@ -194,7 +194,7 @@ async def test_entry_that_redis_lost_alone_is_handed_in_after_its_lease(
 async def test_redis_flushed_under_a_waiting_worker_makes_the_group_anew(
     pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
 ) -> None:
-    """Its read is blocked on a stream that is gone; what is handed in before the new group is there counts."""
+    """Its read is blocked on a stream that is gone. Jobs handed in before the new group exists count."""
     await start_worker(notice_pauses_s="0.05")
 
     async def blocked() -> bool:
@@ -211,7 +211,7 @@ async def test_redis_flushed_under_a_waiting_worker_makes_the_group_anew(
 async def test_redis_away_while_relaying_is_waited_for(
     pool: Pool, own_redis: RedisServer, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
-    """And the notice comes soon after, not only when a lease that was taken for nothing has ended."""
+    """The notice comes soon after Redis is back, not only at the end of a useless lease."""
     worker, _ = await start_worker(redis=own_redis.url)
     await worker.wait_ready()
     await trio.to_thread.run_sync(own_redis.kill)
@@ -235,7 +235,7 @@ async def test_redis_without_memory_holds_the_notice_up_and_no_longer(
     start_worker: StartWorker,
     log_output: list[dict[str, Any]],
 ) -> None:
-    """XADD fails then, reading goes on: the row stays, and comes round."""
+    """XADD fails then, and reads go on: the row stays, and the relay tries it again."""
     worker, _ = await start_worker(redis=own_redis.url)
     await worker.wait_ready()
     await its_redis.call("CONFIG", "SET", "maxmemory", 1)
@@ -274,7 +274,7 @@ async def test_postgres_connections_lost_under_a_worker_cost_nothing(
 
 
 async def test_leaving_does_not_forget_what_is_pending(redis: Redis) -> None:
-    """A consumer that is deleted takes its pending entries with it: nobody could take them over."""
+    """A deleted consumer takes its pending entries with it: no worker could take them over."""
     await consumer_group.make_groups(redis, streams.streams_of(["offline_notice"]))
     await streams.add(redis, [(NOTICES, streams.durable_fields(1))])
     [[_, [(entry, _)]]] = await redis.call("XREADGROUP", "GROUP", GROUP, "worker", "STREAMS", STREAM, ">")

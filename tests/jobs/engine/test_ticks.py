@@ -132,7 +132,7 @@ def test_what_becomes_of_missed_ticks_is_as_declared() -> None:
 
 
 def test_a_clock_that_was_decades_away_is_answered_at_once() -> None:
-    """Each of millions of ticks is not counted, and no more jobs are made up for than may be."""
+    """Millions of ticks are not counted one by one, and the jobs for missed ticks are bounded."""
     tick = datetime(1970, 1, 1, tzinfo=UTC)
     now = datetime(2090, 1, 1, 0, 0, 30, tzinfo=UTC)
     for rule in ("* * * * *", "every 0.001 s"):

@@ -1,4 +1,4 @@
-"""Periodic work that runs several times at once, as a lost sign of life makes it, counts each thing once."""
+"""Periodic tasks that run twice at the same time, as after a lost heartbeat, count each item once."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ insert into users (id, username, password_hash)
 
 
 class Work(NamedTuple):
-    """One kind of work, on `COUNT` things.
+    """One kind of work, on `COUNT` items.
 
-    :ivar fill: what makes them.
-    :ivar some: does some of it; how many.
+    :ivar fill: makes the items.
+    :ivar some: handles some items, and returns how many.
     """
 
     fill: str
@@ -141,7 +141,7 @@ async def until_none(pool: Pool, some: Callable[[Pool], Awaitable[int]]) -> int:
 
 
 async def counted_at_once(run: Callable[[], Awaitable[int]]) -> int:
-    """What several that run at once have counted together, and one after them, for what they left to each other."""
+    """The sum that several runs at the same time have counted, plus one run after them for the rest."""
     counts: list[int] = []
 
     async def count() -> None:

@@ -1,4 +1,4 @@
-"""Workers whose machines have a wrong clock do as others do: what is due when is said by Postgres and Redis."""
+"""Workers on machines with a wrong clock work as others do: due times come from Postgres and Redis."""
 
 from __future__ import annotations
 

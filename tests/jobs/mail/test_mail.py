@@ -1,4 +1,4 @@
-"""Mails, from the template to what a mail server has in its hands."""
+"""Mails, from the template to the message that a mail server gets."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ async def test_mail_whose_answer_was_lost_has_the_same_id_when_it_is_sent_again(
 
 
 async def test_values_stay_where_they_are_put(server: MailServer, mailer: Mailer) -> None:
-    """Neither a header nor another line comes of them, and in HTML no element."""
+    """They add neither a header nor a line, and in HTML no element."""
     evil = "Eve\r\nBcc: carol@example.org\u2028\x85\x00\u202e<b>&amp;"
     await mailer.send("bob@example.org", "new_device", **VALUES | {"username": evil, "device_name": evil})
     await mailer.send("bob@example.org", "digest", **VALUES | {"unread": evil})

@@ -81,7 +81,7 @@ async def test_web_push_is_signed_encrypted_for_the_subscription_and_says_nothin
     assert b"notice" not in call.body
     with pytest.raises(http_ece.ECEException):
         Subscription(service.url).read(call)
-    # The next one takes its place, at a service that keeps it for a device that is off.
+    # The next notice replaces it, at a service that keeps it for a device that is off.
     assert (call.headers["topic"], call.headers["ttl"]) == ("offline_notice", "2419200")
 
 
@@ -189,7 +189,7 @@ async def test_after_a_stale_token_the_next_attempt_has_another(trust: Trust) ->
 
 
 async def test_refusals_of_apns_are_told_apart(trust: Trust) -> None:
-    """What a wrong configuration of ours may cause makes no device be forgotten."""
+    """An error that a wrong configuration of ours may cause deletes no target."""
     service = AppleService()
     async with notifiers_for(trust, service) as notifiers:
         for status, body, is_final in (
@@ -423,7 +423,7 @@ async def test_withdrawal_takes_the_place_of_the_notice_at_each_service_and_aler
     assert told["message"]["android"]["collapse_key"] == withdrawn["message"]["android"]["collapse_key"]
     assert (told["message"]["android"]["priority"], withdrawn["message"]["android"]["priority"]) == ("high", "normal")
     assert own.calls[1].json == {**said, "user": str(NOTICE.user)}
-    # To a receiver that ignores repetitions it is another event, and as well signed.
+    # For a receiver that ignores repetitions, it is a new event, and it is signed too.
     assert [call.headers["webhook-id"] for call in own.calls] == ["17-1", "17-1-withdrawn"]
     assert documented_check()(SECRET, own.calls[1].headers, own.calls[1].body)
 
@@ -506,7 +506,7 @@ async def test_name_that_stands_for_one_private_address_among_others_is_not_call
 
 
 async def test_call_goes_to_the_address_that_was_checked_under_the_name_that_was_given(trust: Trust) -> None:
-    """A name that stands for another address a moment later is not asked again; the certificate is the name's."""
+    """The guard does not resolve a name twice, so a change of its address has no effect; TLS verifies the name."""
     service = Service()
     async with open_service(service, trust.cert, trust.key), notifiers_for(trust) as notifiers:
         names = Names(rebound_example=[["127.0.0.1"], ["192.0.2.1"]], other_example=[["127.0.0.1"]])
@@ -534,7 +534,7 @@ COUNTS = {"unread": "12", "conversations": "3"}
 
 
 async def test_mail_says_how_much_waits_and_no_more() -> None:
-    """The same notice once more is the same mail."""
+    """A repeated notice is the same mail."""
     mailer = RecordingMailer()
     async with open_notifiers(Config(), mailer) as notifiers:
         for _ in range(2):

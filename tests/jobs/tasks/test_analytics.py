@@ -1,4 +1,4 @@
-"""The tasks of analytics: run at any time, by anyone, ended anywhere, they find the same."""
+"""The tasks of analytics find the same figures at any time, on any worker, and after any interruption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.people import new_direct, new_user
 
 @pytest.fixture
 async def people(pool: Pool) -> list[Credentials]:
-    """They came three days ago; two of them have said something on each of the last days, today included."""
+    """They joined three days ago; two of them have sent a message on each day since, including today."""
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     talk = await new_direct(pool, alice, bob)
     await send_message(pool, talk, alice.user, *[b"x"] * 8)
@@ -78,7 +78,7 @@ async def test_runs_at_once_while_messages_are_decided_count_right(pool: Pool, p
 async def test_a_run_that_is_cut_off_anywhere_is_completed_by_the_next(
     pool: Pool, people: list[Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After each of its queries in turn; what it has written by then it may write again."""
+    """Interrupted after each of its queries in turn; it may repeat the writes before that."""
     await outbox.decide(pool, window_s=0)
     fetch: Callable[..., object] = Pool.fetch
     is_cut, runs = True, 0

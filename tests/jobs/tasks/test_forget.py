@@ -56,7 +56,7 @@ async def test_a_worker_forgets_old_temp_ids_in_batches(
 
 @pytest.mark.usefixtures("_hurried")
 async def test_one_run_forgets_all_that_is_old_in_batches(pool: Pool) -> None:
-    """With two at once, as a lost sign of life makes them."""
+    """With two runs at the same time, as after a lost heartbeat."""
     await pool.fetch(KEYS)
     await pool.fetch(
         "insert into revisions (conversation_id, seq, at)"
@@ -114,7 +114,8 @@ OLD = TOKEN_KEPT_DAYS + 1
 async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
     pool: Pool, change: str, before: type[StoreError], is_forgotten: bool
 ) -> None:
-    """Whoever shows it was told why it is void; from then on it is any unknown token. Nothing is left to tell it by."""
+    """Until then, a client with this token learns why it is void. Afterwards the token is unknown, and no trace of it
+    is left."""
     alice = await new_user(pool, "alice")
     other = await new_device(pool, alice.user, "good")
     await pool.fetch(f"update devices set {change} where id = %s", (uuid(alice.device),))
@@ -145,7 +146,7 @@ async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: 
 async def test_tokens_are_forgotten_in_batches_which_pass_over_who_is_locked(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody revokes a device just now: it is not waited for, and the next run finds it."""
+    """A device is being revoked: the run does not wait for it, and the next run finds it."""
     monkeypatch.setattr(forget_module, "TOKENS", 2)
     alice = await new_user(pool, "alice")
     for _ in range(6):

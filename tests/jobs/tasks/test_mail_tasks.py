@@ -1,4 +1,4 @@
-"""The tasks that send mail: from the commit that asks for one to what arrives, and when none is to."""
+"""The tasks that send mail, from the commit that enqueues them to the mail, and the cases without a mail."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def waiting(pool: Pool) -> list[str]:
 
 
 async def run_jobs(pool: Pool, tasks: MailTasks) -> None:
-    """Run what waits, once, from its payload as Postgres has it; what succeeds goes."""
+    """Run each waiting job once, with its payload from Postgres; jobs that succeed are deleted."""
     known = {each.name: each for each in map(Task, (tasks.verify_email, tasks.new_device, tasks.digests, tasks.digest))}
     for id, name, payload in await pool.fetch("select id, task, payload::text from jobs order by id"):
         await known[name].call(a_job(name, id=str(id)), payload.encode())
@@ -81,14 +81,14 @@ async def run_jobs(pool: Pool, tasks: MailTasks) -> None:
 
 
 async def look_for_digests(tasks: MailTasks) -> list[str]:
-    """Run the scheduled task; what it reported."""
+    """Run the scheduled task; its progress reports."""
     reports: list[str] = []
     await tasks.digests(a_job("digests", reports=reports))
     return reports
 
 
 async def digest_hour_comes(pool: Pool, user: Credentials, *, ago_s: float = 0) -> None:
-    """The next day, as it were."""
+    """Move to the next day."""
     await pool.fetch(
         "update emails set next_digest = clock_timestamp() - make_interval(secs => %s), last_digest = null"
         " where user_id = %s and next_digest is not null",
@@ -206,7 +206,7 @@ async def test_log_in_with_another_device_is_told_by_mail(
 async def test_name_of_a_device_is_no_way_to_send_links_to_its_user(
     pool: Pool, server: MailServer, tasks: MailTasks, alice: Credentials
 ) -> None:
-    """Whoever stole the password chooses the name."""
+    """A thief of the password chooses the name of the device."""
     await new_device(pool, alice.user, "Locked! See https://evil.example/alice?x=1 <a href='//evil.example'>or</a>")
     await new_device(pool, alice.user, "://")
     await run_jobs(pool, tasks)
@@ -233,7 +233,7 @@ async def test_notice_of_a_device_is_asked_for_only_where_it_is_wanted(pool: Poo
 
 
 async def test_very_first_device_is_news_to_nobody(pool: Pool) -> None:
-    """An address that was there before: of a user who was brought along from elsewhere."""
+    """An address that existed before, of a user imported from another system."""
     user = await accounts.add_user(pool, "carol", "x")
     await pool.fetch(
         "insert into emails (user_id, address, verified, seed, verification_hash, verification_expires,"
