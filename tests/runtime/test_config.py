@@ -1,4 +1,4 @@
-"""The environment, variable by variable: what is read, and what is refused under the variable's name."""
+"""The environment, variable by variable: values that are read, and values that are refused by name."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ NEEDED = {
     "VAPID_PRIVATE_KEY": {"VAPID_CONTACT": "mailto:ops@h"},
     "APNS_KEY": {"APNS_KEY_ID": "KEYIDKEYID", "APNS_TEAM_ID": "TEAMIDTEAM", "APNS_TOPIC": "app.h"},
 }
-"""What must be set besides."""
+"""Other variables that must be set."""
 
 
 def test_every_variable_is_known_here() -> None:

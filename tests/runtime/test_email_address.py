@@ -1,4 +1,4 @@
-"""E-mail addresses: what is one, in which spelling, and what is none."""
+"""E-mail addresses: valid ones in their normal spelling, and invalid ones."""
 
 from __future__ import annotations
 

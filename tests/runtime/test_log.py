@@ -39,7 +39,7 @@ def run(*, is_terminal: bool, format: str = "", **environment: str) -> list[str]
         try:
             while chunk := os.read(ours, 65536):
                 data += chunk
-        except OSError:  # a terminal that everybody has closed
+        except OSError:  # all processes have closed the terminal
             pass
         os.close(ours)
     return data.decode().replace("\r\n", "\n").splitlines()

@@ -1,4 +1,4 @@
-"""What lasts is logged once a minute, with how often it came."""
+"""A lasting fault is logged once a minute, with its count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runtime.log_limit import INTERVAL_S, MAX_EVENTS, MAX_LINES, LogLimit
 
 
 class Log:
-    """What is written by way of a limit, on a clock that the test moves."""
+    """A log with the limit, on a clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0

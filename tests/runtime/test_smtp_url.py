@@ -1,4 +1,4 @@
-"""URLs of mail servers: what they mean, and what is refused without repeating a password."""
+"""URLs of mail servers: valid ones, and invalid ones, whose error repeats no password."""
 
 from __future__ import annotations
 

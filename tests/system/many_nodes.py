@@ -1,4 +1,4 @@
-"""Several gateways on one Postgres and one Redis, and people who talk through them while something breaks."""
+"""Several gateways on one Postgres and one Redis, and users who chat through them during a fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ACKED_S = 30.0
 """After a fault is over: until every send is acknowledged and every session has everything, back-off included."""
 
 PUSHED_S = 10.0
-"""Likewise, until the nodes have pushed everything by themselves."""
+"""After a fault is over: until the nodes have pushed all messages by themselves."""
 
 
 class Node(NamedTuple):
@@ -44,9 +44,9 @@ class Node(NamedTuple):
 
 
 async def start_node(cluster: Cluster, *, port: int = 0, module: str = "server", **settings: str) -> Node:
-    """A gateway that has settled: what it looks up of its own accord when it starts, a second later, is over.
+    """A gateway after its start, when it has done its first look for missed messages, a second later.
 
-    Else that would bring messages whose way a test means to look at.
+    Otherwise that look would push messages whose way a test checks.
     """
     process, url = await cluster.start_socket(port=port, module=module, **settings)
     line = await process.wait_event("listening")
@@ -55,7 +55,7 @@ async def start_node(cluster: Cluster, *, port: int = 0, module: str = "server",
 
 
 async def start_nodes(cluster: Cluster, count: int) -> list[Node]:
-    """That many gateways, started side by side."""
+    """This many gateways, started at the same time."""
     nodes: dict[int, Node] = {}
 
     async def start(number: int) -> None:
@@ -81,7 +81,7 @@ class Talk:
         self._is_over = False
 
     async def wait_acks(self, count: int) -> None:
-        """Until each session has so many more."""
+        """Wait until each session has this many further acks."""
         goals = {number: self.acked(number) + count for number in range(len(self._sessions))}
         await wait_until(
             lambda: all(self.acked(number) >= goal for number, goal in goals.items()),
@@ -110,11 +110,11 @@ class Talk:
             await trio.sleep(self._pace_s)
 
     def stop(self) -> None:
-        """Send no more; `run` ends when all is acknowledged."""
+        """Stop sending; `run` ends when all messages are acknowledged."""
         self._is_over = True
 
     async def verify(self, pool: Pool, sessions: Sequence[Session]) -> None:
-        """Postgres and the log of each session hold what was acked: all of it, once, in one order, and nothing else."""
+        """Postgres and each session's log hold exactly the acked messages, once each, in one order."""
         stored = await pool.fetch(
             "select seq, id, content, (extract(epoch from created) * 1000000)::bigint from messages"
             " where conversation_id = %s order by seq",
@@ -140,7 +140,7 @@ class Talk:
 
 @asynccontextmanager
 async def talking(conversation: bytes, sessions: Sequence[Session], *, pace_s: float) -> AsyncGenerator[Talk]:
-    """People who talk from before the block begins until it is left; then every send has been acknowledged."""
+    """Users chat from before the block until it ends; then every send is acknowledged."""
     talk = Talk(conversation, sessions, pace_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(talk.run)
@@ -166,7 +166,7 @@ async def listening(node: Node, person: Credentials) -> AsyncGenerator[list[Mess
 
 
 async def wait_pushed(pushes: Sequence[Message], conversation: bytes, upto: int, *, where: str) -> None:
-    """Until all messages up to a seq have been pushed; each was pushed once, in order."""
+    """Wait until all messages up to a seq have been pushed; each must be pushed once, in order."""
     everything = list(range(1, upto + 1))
     await wait_until(
         lambda: set(seqs(pushes, conversation)) >= set(everything), f"all pushes {where}", timeout_s=PUSHED_S
@@ -179,16 +179,16 @@ def seqs(pushes: Sequence[Message], conversation: bytes) -> list[int]:
 
 
 class Watcher(NamedTuple):
-    """A session, and how those are whom it watches.
+    """A session, and the presence of the users that it watches.
 
-    :ivar changes: what it was told, as pairs (user, whether online), in order.
+    :ivar changes: the changes of presence, as pairs (user, whether online), in order.
     """
 
     session: Session
     changes: list[tuple[bytes, bool]]
 
     async def wait_seen(self, user: bytes, *, is_online: bool, timeout_s: float) -> None:
-        """Until that is the last it was told of the user."""
+        """Wait until this is the last known presence of the user."""
         await wait_until(
             lambda: dict(self.changes).get(user) is is_online,
             f"seen {'online' if is_online else 'offline'}",
@@ -213,7 +213,7 @@ async def watching(nodes: Sequence[Node], person: Credentials, *watched: Credent
 
 
 class RedisView:
-    """What Redis holds of the nodes, seen from outside."""
+    """The keys of the nodes in Redis, read by an observer."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""`make demo` keeps what it shows."""
+"""`make demo` succeeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 @pytest.mark.long
 def test_demo_survives_the_kill() -> None:
-    """Three clients, a node killed in the middle: all is acked, and everybody ends with all of it in order."""
+    """Three clients, a node killed in the middle: all sends are acked, and each client ends with all messages in
+    order."""
     result = subprocess.run([sys.executable, "-m", "demo"], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     transcript, _, _ = result.stdout.partition("-- Alice and Bob")

@@ -1,4 +1,4 @@
-"""Redis loses everything it holds while people talk through three gateways (P9)."""
+"""Redis loses all its data while users chat through three gateways (P9)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.system.many_nodes import RedisView, Watcher, listening, start_nodes, 
 from tests.waiting import wait_until
 
 WHOLE_S = 5.0
-"""Promised: from when Redis answers again (P9)."""
+"""Promised from the moment that Redis answers again (P9)."""
 
 
 async def test_redis_that_is_flushed_restarted_and_killed_under_load_costs_nobody_anything(
@@ -26,8 +26,8 @@ async def test_redis_that_is_flushed_restarted_and_killed_under_load_costs_nobod
 ) -> None:
     """One fault after the other: FLUSHALL, SIGTERM, SIGKILL; Redis comes back empty each time.
 
-    After each of them all three nodes are whole again in time. In the end nothing that was acked is lost, repeated or
-    reordered, on any screen; and nobody has ever seen anybody else go offline.
+    After each fault all three nodes are whole again in time. In the end no acked message is lost, repeated or reordered
+    at any client, and no client has seen a user go offline.
     """
     people = [await new_user(pool, f"user{number}") for number in range(3)]
     loud, quiet = await new_group(pool, *people), await new_group(pool, *people)
@@ -42,7 +42,7 @@ async def test_redis_that_is_flushed_restarted_and_killed_under_load_costs_nobod
             watchers: list[Watcher] = []
             for person, node in zip(people, nodes, strict=True):
                 watchers.append(await stack.enter_async_context(watching([node], person, *people)))
-            # Bare connections: what comes to these the nodes have pushed by themselves.
+            # Bare connections fetch nothing, so the nodes push their messages by themselves.
             pushed = [
                 await stack.enter_async_context(listening(node, await new_device(pool, person.user)))
                 for person, node in zip(people, nodes, strict=True)
@@ -54,7 +54,7 @@ async def test_redis_that_is_flushed_restarted_and_killed_under_load_costs_nobod
             sessions = [watcher.session for watcher in watchers]
             async with (
                 talking(loud, sessions, pace_s=0.03) as talk,
-                # Fewer than 200 messages in a gap: so many are pushed after it, of more the client fetches a page.
+                # Fewer than 200 messages in a gap: nodes push up to 200 after it; with more, the client fetches a page.
                 talking(quiet, sessions, pace_s=0.1) as murmur,
             ):
                 for name, fault in faults.items():
@@ -70,9 +70,9 @@ async def test_redis_that_is_flushed_restarted_and_killed_under_load_costs_nobod
             await talk.verify(pool, sessions)
             await murmur.verify(pool, sessions)
             for number, pushes in enumerate(pushed):
-                # Nobody's device is the one that sent, so everything comes to each.
+                # No device here is the sending one, so each gets all messages.
                 await wait_pushed(pushes, quiet, len(murmur.acks), where=f"on node {number}")
-            # Whoever had been taken for gone would be said to be offline by now.
+            # A user who seemed gone would be shown offline by now.
             await trio.sleep_until(last_fault_at + POLL_S + GRACE_S)
             assert [watcher.changes for watcher in watchers] == [[], [], []], "presence flapped"
             for node in nodes:

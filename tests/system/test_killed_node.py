@@ -1,4 +1,4 @@
-"""A gateway that is killed with SIGKILL takes nothing with it that was acknowledged (P1 to P4)."""
+"""A gateway that is killed with SIGKILL loses no acknowledged message (P1 to P4)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.waiting import wait_until
 RECOVERED_S = 20.0
 
 FORGOTTEN_S = LEASE_S + 4
-"""From the end of a node until the others have noticed, and have looked for what it may have left behind."""
+"""From the death of a node until the others have noticed it, and have looked for its missed messages."""
 
 OFFLINE_S = FORGOTTEN_S + POLL_S + GRACE_S
-"""Until its users are offline for those who watch on other nodes: they look once in a while."""
+"""Until watchers on other nodes see its users offline; nodes look periodically."""
 
 
 async def test_200_in_flight_while_a_gateway_is_killed(pool: Pool, redis_url: str) -> None:
-    """Every acked message is in Postgres and on every participant's screen once, in seq order, without gaps."""
+    """Every acked message is in Postgres and at every participant once, in seq order, without gaps."""
     people = [await new_user(pool, f"user{number}") for number in range(4)]
     groups = [await new_group(pool, *people), await new_group(pool, *people[:3])]
     acks: dict[bytes, list[Sent]] = {group: [] for group in groups}
@@ -78,7 +78,7 @@ async def test_200_in_flight_while_a_gateway_is_killed(pool: Pool, redis_url: st
 async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the_same(
     pool: Pool, own_redis: Redis
 ) -> None:
-    """The other nodes notice the dead one's lease ending and push what they find in Postgres, without being asked.
+    """The other nodes notice the end of the dead node's lease, and push the messages that they find in Postgres.
 
     The race: killed between the commit and the stream. Redis stands still meanwhile, so that nothing can have been
     fanned out. The recipients are bare connections, which fetch nothing by themselves.
@@ -111,8 +111,8 @@ async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the
 async def test_a_killed_node_is_forgotten_when_its_lease_ends(pool: Pool, redis_url: str) -> None:
     """Its lease and its stream go, nothing is written for it, and its users go offline on all others after the grace.
 
-    Who is on another node as well stays online all the time; who comes to another one is online again, and found there
-    alone.
+    A user with a second connection on another node stays online throughout. A user who moves to another node is online
+    again, and only that node holds the user.
     """
     alice, bob, carol, dave = [await new_user(pool, name) for name in ("alice", "bob", "carol", "dave")]
     group = await new_group(pool, alice, bob, carol, dave)
@@ -160,7 +160,7 @@ async def _screen(session: Session, expected: int) -> list[Entry]:
         screen.append(message)
         if len(screen) == expected:
             break
-    # Once: nothing comes twice, not even later.
+    # Once: no message comes twice, not even later.
     await session.wait_caught_up()
     assert len(session.mailbox.log) == expected
     return screen

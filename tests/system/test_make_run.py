@@ -1,4 +1,4 @@
-"""What `make run` shows to a newcomer, with its own Postgres and Redis, and all the processes of the Procfile."""
+"""The output of `make run`, with its own Postgres and Redis, and all processes of the Procfile."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE_S = 90.0
 class Run:
     """`python -m embedded.run` on a terminal.
 
-    :ivar shown: what it has shown so far, without colours.
+    :ivar shown: its output so far, without colours.
     """
 
     def __init__(self, var: Path) -> None:
@@ -61,7 +61,7 @@ class Run:
         try:
             while chunk := os.read(self._ours, 65536):
                 self.raw += chunk.decode()
-        except OSError:  # everybody has closed it
+        except OSError:  # all processes have closed it
             pass
         os.close(self._ours)
 

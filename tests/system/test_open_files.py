@@ -1,4 +1,4 @@
-"""Processes that may open few files: they use what they are allowed, and say once that it is not enough."""
+"""Processes with a low limit of open files: they use all of it, and log once that it is reached."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_each_process_raises_its_soft_limit_to_the_hard_one(
 def test_a_hard_limit_that_the_system_does_not_grant_leaves_what_it_does_grant(
     monkeypatch: pytest.MonkeyPatch, soft: int, raised: int
 ) -> None:
-    """As on macOS: the hard limit is none, and 10,240 is the most."""
+    """As on macOS: the hard limit is infinite, and 10,240 is the most."""
     limits = [(soft, resource.RLIM_INFINITY)]
 
     def set_limit(_: int, wanted: tuple[int, int]) -> None:
@@ -79,7 +79,7 @@ async def test_a_process_that_has_all_its_files_open_says_so_once_and_serves_aga
 
 
 async def answer_of(port: int) -> bytes:
-    """What is answered to a request that is wrong for a gateway, and for a web process about nothing."""
+    """The answer to a request that is invalid for a gateway, and unknown to a web process."""
     while True:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         try:

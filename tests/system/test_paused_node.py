@@ -1,6 +1,6 @@
-"""A gateway stands still for longer than its lease (SIGSTOP; in life a frozen virtual machine, say) and goes on.
+"""A gateway stops for longer than its lease (SIGSTOP, like a frozen virtual machine) and goes on.
 
-The others have long counted it as dead by then, and Redis has dropped its stream; it does not know.
+By then the others count it as dead, and Redis has dropped its stream, which it does not know.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from tests.system.many_nodes import RedisView, listening, seqs, start_nodes, tal
 from tests.waiting import wait_until
 
 NOTICED_S = LEASE_S + 5
-"""From the pause until others have looked for what the node may have left behind."""
+"""From the pause until other nodes have looked for its missed messages."""
 
 HEALED_S = 10.0
-"""From the end of the pause until its clients have everything."""
+"""From the end of the pause until its clients have all messages."""
 
 
 @pytest.mark.parametrize(
     ("pause_s", "pace_s"),
     [
         pytest.param(LEASE_S + 2, 0.1, id="just beyond its lease"),
-        # Fewer than 200 messages: so many are pushed after a gap, of more the client fetches a page of history.
+        # Fewer than 200 messages: nodes push up to 200 after a gap; with more, the client fetches a page of history.
         pytest.param(60.0, 1.0, id="for a minute", marks=pytest.mark.long),
     ],
 )
 async def test_a_node_that_is_paused_and_goes_on_loses_repeats_and_reorders_nothing(
     pool: Pool, own_redis: Redis, pause_s: float, pace_s: float
 ) -> None:
-    """People on three nodes go on sending to each other while one of the nodes stands still.
+    """Users on three nodes go on sending to each other while one of the nodes is stopped.
 
     The faults: what the paused node had committed and not fanned out when it stopped (Redis stands still at that
     moment), what the others wrote for it after its stream was gone, and what its own clients had sent it meanwhile.
@@ -84,7 +84,7 @@ async def test_a_node_that_is_paused_and_goes_on_loses_repeats_and_reorders_noth
                         "the node is there again",
                         timeout_s=HEALED_S,
                     )
-                # Its clients are answered, and what it hears and says from now on goes the ordinary way.
+                # Its clients get answers, and its messages go the ordinary way from now on.
                 await talk.wait_acks(3)
             await talk.verify(pool, sessions)
             await wait_pushed(pushed_here, group, len(talk.acks), where="on one node")

@@ -1,4 +1,4 @@
-"""Several Redis servers: people chat on through a fail-over (P1, P9), and bus and jobs may be apart."""
+"""Several Redis servers: users chat on through a fail-over (P1, P9), and bus and jobs may have a Redis each."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FAIL_OVER_S = 30.0
 """A sentinel takes 2 s to see that the master is gone, and up to 2 s to promote the replica."""
 
 HEALED_S = 5.0
-"""Promised after Redis has lost anything (docs/guarantees.md, P9)."""
+"""Promised after Redis has lost data (docs/guarantees.md, P9)."""
 
 
 class Person:
-    """Somebody who writes without end, and what has been pushed to them. They fetch nothing by themselves."""
+    """A user who writes without end, and the messages pushed to this user, who fetches none."""
 
     def __init__(self, name: bytes, conversation: bytes) -> None:
         self._name = name
@@ -43,7 +43,7 @@ class Person:
         self.seen[push.seq] = push.content
 
     def has_seen(self, sender: bytes, stored: dict[int, bytes]) -> bool:
-        """Whether all that the sender has written was pushed here."""
+        """Whether all messages of the sender were pushed here."""
         return {seq for seq, content in stored.items() if content.startswith(sender)} <= self.seen.keys()
 
     async def say(self, connection: ClientConnection) -> None:
@@ -63,7 +63,8 @@ class Person:
     async def talk(self, connection: ClientConnection) -> None:
         while True:
             await self.say(connection)
-            # In all fewer than node.MAX_CATCH_UP: of more, a client has to fetch the first ones, and these do not.
+            # Fewer messages than node.MAX_CATCH_UP in total: with more, a client must fetch the first ones, and these
+            # do not.
             await trio.sleep(0.08)
 
 
@@ -100,14 +101,14 @@ async def test_people_chat_on_through_a_fail_over_and_miss_nothing(pool: Pool, w
                     timeout_s=FAIL_OVER_S,
                 )
                 nursery.cancel_scope.cancel()
-            # What was being sent when they stopped may or may not have been committed.
+            # The sends under way when they stopped may or may not be committed.
             await one.say(hers)
             await other.say(his)
             rows = await pool.fetch(
                 "select seq, content from messages where conversation_id = %s order by seq", (uuid(conversation),)
             )
             stored = dict(rows)
-            # Whoever catches up pushes to the senders as well.
+            # Nodes that catch up push to the senders as well.
             await wait_until(lambda: one.has_seen(b"bob", stored), "all of his at her device", timeout_s=HEALED_S)
             await wait_until(lambda: other.has_seen(b"alice", stored), "all of hers at his device", timeout_s=HEALED_S)
         for process in (first, second, worker):
@@ -142,7 +143,7 @@ async def test_what_was_sent_while_nodes_were_on_different_masters_comes_when_th
 ) -> None:
     """The race: one node has heard of the fail-over, the other has not, and both masters take writes.
 
-    What the latter fans out goes to the former master, and nothing fails.
+    The latter fans out to the former master, without an error.
     """
     alice, bob, conversation = await two_who_chat(pool)
     one, other = Person(b"alice", conversation), Person(b"bob", conversation)
@@ -180,7 +181,7 @@ async def promote(watched: Watched) -> None:
 
 
 async def test_bus_and_jobs_may_have_a_redis_each(pool: Pool, own_redis: RedisServer, redis_url: str) -> None:
-    """Neither REDIS_URL, nor the other one, is used for what has a URL of its own."""
+    """The bus and the jobs use their own URL, and neither REDIS_URL nor the other's."""
     alice, bob, conversation = await two_who_chat(pool)
     other = Person(b"bob", conversation)
     settings = {"REDIS_BUS_URL": redis_url, "REDIS_JOBS_URL": own_redis.url, "OFFLINE_NOTICE_AFTER_S": "0.1"}

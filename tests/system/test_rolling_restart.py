@@ -1,4 +1,4 @@
-"""All gateways are restarted one after the other, as a deployment does, under the hands of people who talk."""
+"""All gateways are restarted one after the other, as by a deployment, while users chat."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from tests.processes import open_cluster
 from tests.system.many_nodes import ACKED_S, start_nodes, talking
 
 EXIT_S = 25.0
-"""What the process managers are told (P10)."""
+"""The time that process managers must allow (P10)."""
 
 
 async def test_rolling_restart_of_three_nodes_loses_and_repeats_nothing(pool: Pool, redis_url: str) -> None:
     """Each node is told to stop (SIGTERM), and its successor takes its port, before the next one is.
 
-    Every send is acked in the end, every session shows all of them once, in order, and every node ends well, in time.
+    In the end every send is acked, every session has all messages once, in order, and every node has ended well, in
+    time.
     """
     people = [await new_user(pool, f"user{number}") for number in range(6)]
     group = await new_group(pool, *people)

@@ -1,4 +1,4 @@
-"""The command line against real servers: what a person types to register, chat, and read it again."""
+"""The command line against real servers: a user registers, chats, and reads the history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE_S = 60.0
 
 
 class Terminal:
-    """A person at a keyboard, by `python -m client`."""
+    """A user at a keyboard, by `python -m client`."""
 
     def __init__(self, cluster: Cluster, socket_url: str, home: Path) -> None:
         self._environment = {
@@ -30,7 +30,7 @@ class Terminal:
         }
 
     async def run(self, *arguments: str, typed: str = "") -> list[str]:
-        """A command from beginning to end; the lines that it showed."""
+        """Run a command to its end; its output lines."""
         with trio.fail_after(PATIENCE_S):
             result = await trio.run_process(
                 [sys.executable, "-m", "client", *arguments],
@@ -79,7 +79,7 @@ class Screen:
         await self._process.stdin.send_all(line.encode() + b"\n")
 
     async def wait_line(self, end: str) -> None:
-        """Until a line is shown that ends like this; earlier ones are passed over."""
+        """Wait until a line ends like this; skip earlier lines."""
         assert self._process.stdout is not None
         with trio.fail_after(PATIENCE_S):
             while True:
@@ -95,7 +95,7 @@ class Screen:
 
 
 async def make_contacts(pool: Pool, *names: str) -> None:
-    """So that neither is shown the other's conversation as a request, whoever opens it first."""
+    """So that neither user sees the other's conversation as a request."""
     users = [
         user for name in names for (user,) in await pool.fetch("select id from users where username = %s", (name,))
     ]

@@ -95,7 +95,7 @@ async def test_flushall_between_two_nodes_heals_with_nothing_missing(pool: Pool,
                 if set(seen) >= set(range(1, 61)):
                     complete.set()
 
-            # A bare connection: only what the server pushes by itself counts, nothing that a client fetches.
+            # A bare connection fetches nothing: only pushes of the server count.
             async with connect(there, bob.token, on_push=on_push):
                 for number in range(1, 61):
                     if number == 20:
@@ -103,7 +103,7 @@ async def test_flushall_between_two_nodes_heals_with_nothing_missing(pool: Pool,
                     await sender.send(conversation, b"%d" % number, temp_id=uuid4().bytes, content_type="text")
                 with trio.fail_after(HEALED_S):
                     await complete.wait()
-                # Healed, not only caught up: the next message comes by the ordinary way.
+                # Healed, not only caught up: the next message comes the ordinary way.
                 await there_process.wait_event("caught_up", skip=1)
     assert sorted(set(seen)) == list(range(1, 61))
 
@@ -143,12 +143,12 @@ async def test_group_of_three_on_two_nodes_sees_one_order(pool: Pool, redis_url:
 
 
 def _as_others_see(entry: Entry) -> Entry:
-    """Without the temp_id, which the sender's devices alone are told."""
+    """Without the temp_id, which only the sender's devices get."""
     return replace(entry, temp_id=None) if isinstance(entry, Message) else entry
 
 
 async def test_a_device_that_was_away_ends_with_what_a_fresh_one_fetches(pool: Pool, redis_url: str) -> None:
-    """Sent, edited and deleted: live on another node, caught up with by its cursor, and fetched afresh are the same."""
+    """Sent, edited and deleted: live pushes on another node, a catch-up by cursor, and a fresh fetch agree."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     held = Mailbox(bob.user)

@@ -1,6 +1,6 @@
-"""Two gateways whose wall clocks are an hour apart, both half an hour wrong, serve the same people.
+"""Two gateways whose wall clocks are an hour apart, both half an hour wrong, serve the same users.
 
-Everything that has to be the same on all nodes goes by the clock of Postgres or of Redis. The wrong clocks are a fake:
+All times that must agree on all nodes come from the clock of Postgres or of Redis. The wrong clocks are a fake:
 see `wrong_clock/sitecustomize.py`.
 """
 
@@ -36,13 +36,13 @@ from tests.waiting import wait_until
 
 WRONG_S = 1800.0
 CLOSE_ENOUGH_S = 2.0
-"""By how much times may differ that are the same but for the time that it takes to ask."""
+"""The tolerance between times that differ only by the time that a request takes."""
 
 FOLDER = Path(__file__).parent / "wrong_clock"
 
 
 def wrong_by(ahead_s: float) -> dict[str, str]:
-    """The environment of a process whose wall clock is so far ahead."""
+    """The environment of a process whose wall clock is ahead by this much."""
     path = os.pathsep.join(filter(None, [str(FOLDER), os.environ.get("PYTHONPATH")]))
     return {"PYTHONPATH": path, "TEST_CLOCK_AHEAD_S": str(ahead_s)}
 
@@ -74,7 +74,8 @@ def about(time_us: float, other_us: float) -> bool:
 
 
 async def test_a_token_is_as_good_on_either_node(pool: Pool, redis_url: str) -> None:
-    """One that is about to expire ends its connections to both when it does; what one renews, the other takes."""
+    """A token that expires ends its connections to both nodes at that time; a token renewed by one node holds at the
+    other."""
     alice = await new_user(pool, "alice")
     async with open_two(pool, redis_url) as (slow, fast):
         short = await new_device(pool, alice.user, lifetime_s=3.0)
@@ -104,7 +105,7 @@ async def test_a_token_is_as_good_on_either_node(pool: Pool, redis_url: str) -> 
 
 
 async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(pool: Pool, redis_url: str) -> None:
-    """And a device that goes from one node to the other with its cursor ends with what a fresh one fetches."""
+    """A device that moves from one node to the other with its cursor ends with the state of a fresh fetch."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     held: Mailbox | None = None
@@ -120,7 +121,7 @@ async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(
                         sents.append(await send((one, other)[number % 2], conversation))
                         assert about(sents[-1].created, await now_us(pool))
                 await wait_until(lambda: session.mailbox.up_to(conversation) >= len(sents), "all at the session")
-            # While nobody of bob's is there:
+            # While no device of Bob is connected:
             async with connect(nodes[turn % 2].url, alice.token) as connection:
                 sents.append(await send(connection, conversation))
         async with (
@@ -139,7 +140,7 @@ async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(
 
 
 async def test_a_temp_id_is_too_old_by_the_clock_of_postgres(pool: Pool, redis_url: str) -> None:
-    """A quarter of an hour before its time it is as good on the fast node; a quarter after, as bad on the slow one."""
+    """A quarter of an hour before its end it is valid on the fast node; a quarter after, invalid on the slow one."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with (
@@ -161,7 +162,7 @@ async def test_a_temp_id_is_too_old_by_the_clock_of_postgres(pool: Pool, redis_u
 
 
 async def test_leases_hold_and_presence_and_last_seen_are_right(pool: Pool, redis_url: str) -> None:
-    """Neither node takes the other for dead, and who is on one of them is seen on the other, and was seen just now."""
+    """Neither node takes the other for dead. Users on one of them are online for the other, and were seen just now."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     await new_direct(pool, alice, bob)
     async with open_two(pool, redis_url) as nodes:
@@ -185,15 +186,15 @@ async def test_leases_hold_and_presence_and_last_seen_are_right(pool: Pool, redi
 async def test_a_node_that_started_before_postgres_does_not_serve_by_its_own_clock(
     own_postgres: Postgres, redis_url: str
 ) -> None:
-    """The race: the clock was asked for when nobody could answer, and again only a minute later.
+    """The race: Postgres could not tell the time at the first request, and the next one came a minute later.
 
-    The machine's clock is two months fast. Whatever it is told, nobody's new message is too old.
+    The machine's clock is two months fast, and still no new message is too old.
     """
     pool = Pool(own_postgres.url, 2)
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     now_ms = await now_us(pool) // 1000
-    pool.close()  # What it keeps open would not outlive Postgres.
+    pool.close()  # Its open connections would not survive Postgres.
     await trio.to_thread.run_sync(own_postgres.stop)
     async with open_cluster(own_postgres.url, redis_url) as cluster:
         process, url = await cluster.start_socket(wait=False, **wrong_by(60 * 86400.0))
@@ -205,7 +206,7 @@ async def test_a_node_that_started_before_postgres_does_not_serve_by_its_own_clo
 
 
 async def send(connection: ClientConnection, conversation: bytes, *, made_ms: int | None = None) -> Sent:
-    """A message with a new temp_id: a UUID of version 7 if it is said when that was made."""
+    """A message with a new temp_id: a UUID of version 7 if its time is given."""
     temp_id = uuid4().bytes
     if made_ms is not None:
         temp_id = ids.uuid7(made_ms, secrets.token_bytes(ids.NOISE_BYTES))

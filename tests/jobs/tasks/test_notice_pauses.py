@@ -1,4 +1,5 @@
-"""How often a user is told, when other devices are, and when a notice is withdrawn. Time passes in Postgres alone."""
+"""How often a user is notified, when other devices are, and when a notice is withdrawn. Time passes in Postgres
+alone."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ A_WHILE_S: Final = WINDOW_S + 1
 
 
 class Talk(NamedTuple):
-    """Alice writes to Bob, who has a desktop and a phone, and can be told in every way."""
+    """Alice writes to Bob, who has a desktop, a phone, and a notifier of each kind."""
 
     world: World
     pool: Pool
@@ -50,7 +51,7 @@ class Talk(NamedTuple):
 
     @property
     def told(self) -> dict[str, list[int]]:
-        """Of Bob: how many messages each place was said to wait, notice after notice."""
+        """The unread counts in Bob's notices, by place, in order."""
         told: dict[str, list[int]] = {}
         for place, notice in self.world.recorder.told:
             if notice.user.bytes == self.bob.user:
@@ -60,7 +61,7 @@ class Talk(NamedTuple):
         return told
 
     async def shown(self) -> int:
-        """How many notices are looked at for being shown."""
+        """How many notices are shown, and checked again."""
         shown = "select count(*) from notices where user_id = %s and look is not null"
         [(count,)] = await self.pool.fetch(shown, (uuid(self.bob.user),))
         return int(count)
@@ -70,14 +71,14 @@ class Talk(NamedTuple):
         return sorted(place for place, notice in self.world.recorder.withdrawn if notice.user.bytes == self.bob.user)
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Forget the notices so far."""
         self.world.recorder.told.clear()
         self.world.recorder.withdrawn.clear()
         self.world.mailer.sent.clear()
 
 
 def told_in(places: Iterable[str], *counts: int) -> dict[str, list[int]]:
-    """What `Talk.told` is if each of these places got notices with these counts."""
+    """The value of `Talk.told` if each of these places got notices with these counts."""
     return {place: list(counts) for place in places}
 
 
@@ -129,7 +130,7 @@ async def test_twelve_messages_in_36_s_are_one_notice_to_each_notifier_and_one_m
 
 
 async def test_pause_grows_while_nothing_is_taken_and_stays_what_it_was_last(talk: Talk) -> None:
-    """A message every sixth of a pause; whatever the last pause is, it comes again and again."""
+    """A message every sixth of a pause. The last pause repeats."""
     notices_at: list[float] = []
     now = 0.0
     for pause_s in (*PAUSES_S, PAUSES_S[-1], PAUSES_S[-1]):
@@ -146,7 +147,7 @@ async def test_pause_grows_while_nothing_is_taken_and_stays_what_it_was_last(tal
 
 
 async def test_after_the_pause_nobody_is_told_once_more_of_what_the_notice_counted(talk: Talk) -> None:
-    """Messages whose windows ended after the notice, and that it counted already, are no news."""
+    """Messages that the notice counted cause no further notice, though their windows ended after it."""
     await talk.say(b"1")
     await talk.world.later(WINDOW_S - 1)
     await talk.say(b"2")
@@ -176,7 +177,7 @@ async def answers(talk: Talk) -> None:
 
 
 async def reads_elsewhere(talk: Talk) -> None:
-    """Another conversation than the one that the notice was about."""
+    """A conversation other than that of the notice."""
     other = await new_group(talk.pool, talk.alice, talk.bob)
     await send_message(talk.pool, other, talk.alice.user)
     await talk.mark(talk.phone, read=True, where=other)
@@ -186,7 +187,7 @@ async def reads_elsewhere(talk: Talk) -> None:
 async def test_whoever_was_back_is_told_anew_at_the_end_of_the_next_window(
     talk: Talk, comes_back: Callable[[Talk], Awaitable[None]]
 ) -> None:
-    """And the pauses begin with the first again."""
+    """The pauses begin with the first again."""
     for _ in range(2):
         await talk.say()
         await talk.world.later(PAUSES_S[0] + A_WHILE_S)
@@ -225,7 +226,7 @@ async def others_mark(talk: Talk) -> None:
 
 @pytest.mark.parametrize("happens", [is_added_and_removed, is_written_to_by_whom_he_blocks, others_mark])
 async def test_what_others_do_does_not_end_a_pause(talk: Talk, happens: Callable[[Talk], Awaitable[None]]) -> None:
-    """Else somebody could make a user's phone ring as often as they like."""
+    """Otherwise a sender could make a user's phone ring at will."""
     await talk.say()
     await talk.world.later(A_WHILE_S)
     await happens(talk)
@@ -251,7 +252,7 @@ async def test_mark_that_comes_while_a_notice_is_sent_counts_as_coming_back_afte
 
 
 async def test_each_notifier_has_pauses_of_its_own(talk: Talk) -> None:
-    """One that was away is told as soon as it is there again; the others are not told once more for that."""
+    """A notifier that was away is told once it is back; the others are not told again."""
     talk.world.recorder.faults[HOOK.place] = [NotifyError("status 500")] * 2
     await talk.say()
     await talk.world.later(A_WHILE_S)
@@ -274,7 +275,7 @@ async def test_notifier_that_fails_is_not_called_more_often_for_the_windows_that
     assert len(talk.world.recorder.faults[HOOK.place]) == 19
 
 
-# What causes none
+# Causes of no notice
 
 
 async def delete_for_all(talk: Talk, seq: int) -> None:
@@ -381,7 +382,7 @@ async def test_of_what_the_phone_has_taken_the_desktop_is_told(talk: Talk) -> No
 
 
 async def test_what_a_desktop_takes_one_by_one_is_one_notice_to_the_phone_until_somebody_reads(talk: Talk) -> None:
-    """Deliveries to the desktop say nothing of the user: they end no pause of a notice of what is unread."""
+    """Deliveries to the desktop do not show that the user is back: they end no pause while messages are unread."""
     for _ in range(40):
         await talk.say()
         await talk.mark(talk.bob)
@@ -437,7 +438,7 @@ async def write_to_whom_one_blocks(talk: Talk) -> bytes:
 async def test_what_a_device_takes_in_private_is_told_to_the_others_as_well(
     talk: Talk, comes: Callable[[Talk], Awaitable[bytes]], is_put_off: bool
 ) -> None:
-    """In a request, and from somebody who blocks the user: a phone that stays silent would tell of the block."""
+    """In a request, and from a user who blocks this one: a silent phone would reveal the block."""
     where = await comes(talk)
     if is_put_off:
         await talk.world.end_window(talk.bob)
@@ -516,11 +517,11 @@ async def test_workers_that_end_windows_at_once_decide_each_message_once(talk: T
     assert await talk.pool.fetch("select task, key from jobs") == [("offline_notice", str(UUID(bytes=talk.bob.user)))]
 
 
-# How many wait
+# The counts
 
 
 async def test_notice_says_how_many_messages_wait_in_how_many_conversations_as_the_list_does(talk: Talk) -> None:
-    """Without those that are muted, whatever they hold."""
+    """Without muted conversations."""
     group, muted = await new_group(talk.pool, talk.alice, talk.bob), await new_group(talk.pool, talk.alice, talk.bob)
     await participants.mute(talk.pool, talk.bob.user, muted, seconds=3600)
     await talk.say(*[secrets.token_bytes(8) for _ in range(5)])
@@ -567,7 +568,7 @@ async def block(talk: Talk) -> None:
 async def test_notice_is_withdrawn_everywhere_once_nothing_that_it_was_about_waits(
     talk: Talk, happens: Callable[..., Awaitable[None]]
 ) -> None:
-    """Once, under its name; a mail cannot be."""
+    """Once, under its name; a mail cannot be withdrawn."""
     await talk.say(b"1", b"2")
     await talk.world.later(A_WHILE_S)
     names = {notice.id for _, notice in talk.world.recorder.told}
@@ -597,7 +598,7 @@ async def test_notice_stays_while_something_that_it_was_about_is_unread(talk: Ta
 
 
 async def test_notice_is_withdrawn_although_something_newer_waits(talk: Talk) -> None:
-    """Of that the user is told when its own window has ended, and not before."""
+    """The notice of that message comes at the end of its own window, and not before."""
     await talk.say()
     await talk.world.later(A_WHILE_S)
     await talk.mark(talk.bob, read=True)
@@ -626,7 +627,7 @@ async def test_withdrawal_that_fails_is_tried_again_and_no_notice_is_lost_for_it
     talk.world.recorder.faults[HOOK.place] = [NotifyError("status 500")] * 2
     await talk.world.later(6)
     assert HOOK.place not in talk.withdrawn
-    # Meanwhile more comes: the notice takes the place of the one that was to be withdrawn.
+    # Meanwhile another message comes: its notice replaces the one to be withdrawn.
     await talk.say()
     talk.forget()
     await talk.world.later(A_WHILE_S)
@@ -650,7 +651,7 @@ async def test_withdrawal_that_was_given_up_is_asked_for_again_ever_less_often(t
 
 
 async def test_repeated_run_neither_tells_nor_withdraws_twice(talk: Talk) -> None:
-    """A worker that dies after the call and before its job has ended leaves the job to another."""
+    """A worker dies after the call and before its job ends; another worker runs the job again."""
     await talk.say()
     await talk.world.later(A_WHILE_S)
     [(name, notifier)] = await talk.pool.fetch(

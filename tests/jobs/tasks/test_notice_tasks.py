@@ -1,4 +1,4 @@
-"""Who is told, through what, and when not: the tasks of offline notices, job by job, on a real Postgres."""
+"""The tasks of offline notices, job by job, on a real Postgres: which notifiers are told, and when none is."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def delivered(pool: Pool, user: Credentials, conversation: bytes) -> None:
 async def test_each_notifier_of_a_user_gets_one_notice_for_a_window(
     world: World, pool: Pool, people: list[Credentials]
 ) -> None:
-    """However many messages and conversations, and nobody else's notifier."""
+    """One notice for any number of messages and conversations, and no notifier of other users."""
     alice, bob, carol = people
     for user, target in ((bob, FIRST), (bob, SECOND), (bob, ApnsTarget("a1b2")), (carol, FcmTarget("carols"))):
         device = user.device if isinstance(target, ApnsTarget | FcmTarget) else None
@@ -102,7 +102,7 @@ async def test_notice_is_cancelled_if_the_messages_were_delivered_meanwhile(
 async def test_who_comes_back_gets_everything_by_resume_and_is_not_told_again(
     world: World, pool: Pool, people: list[Credentials]
 ) -> None:
-    """The notice carries nothing, so nothing depends on it."""
+    """The notice has no content, so it needs none."""
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
     conversation = await new_direct(pool, alice, bob)
@@ -184,7 +184,7 @@ async def test_notice_that_waits_for_the_end_of_quiet_hours_looks_again_when_the
 async def test_repetition_of_a_window_tells_nobody_twice_and_the_next_window_does(
     world: World, pool: Pool, people: list[Credentials]
 ) -> None:
-    """A worker that dies between handing out and ending its job leaves the job to another."""
+    """A worker dies between enqueuing notices and ending its job; another worker runs the job again."""
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
     conversation = await new_direct(pool, alice, bob)
@@ -196,7 +196,7 @@ async def test_repetition_of_a_window_tells_nobody_twice_and_the_next_window_doe
         await pool.fetch("update jobs set due = 'infinity' where task = 'offline_notice'")
         await world.run_due()
     assert len(world.recorder.told) == 1
-    # More comes while the job runs, after the user was back: it runs once more, under the same id.
+    # Messages come while the job runs, after the user was back: it runs again, under the same id.
     await delivered(pool, bob, conversation)
     await send_message(pool, conversation, alice.user)
     await world.end_window(bob)
@@ -280,7 +280,7 @@ async def test_service_that_asks_to_be_left_alone_is_and_that_is_no_failed_attem
     outcomes = await world.run_due()
     assert isinstance(outcomes[-1][1], Snooze)
     assert outcomes[-1][1].delay_s == delay_s
-    # But not for ever: every notice comes to an end.
+    # But not for ever: each notice ends.
     await pool.fetch("update notifiers set failing_since = failing_since - interval '6 hours'")
     await world.hurry()
     [(_, outcome)] = await world.run_due()
@@ -332,7 +332,7 @@ async def test_without_notifiers_and_webhook_the_log_says_who_was_to_be_told(
 async def test_deployments_webhook_is_told_of_each_user_besides_their_own_notifiers(
     pool: Pool, people: list[Credentials]
 ) -> None:
-    """One user's failure is not in the way of another's."""
+    """A failing notifier of one user does not delay those of others."""
     world = World(pool, deployment="https://deployment.example/")
     alice, bob, carol = people
     await store.add(pool, bob.user, FIRST)
@@ -376,7 +376,7 @@ async def test_notice_goes_to_the_address_that_the_user_has_verified_at_that_tim
 
 
 async def test_device_that_was_revoked_is_told_nothing(world: World, pool: Pool, people: list[Credentials]) -> None:
-    """Even where its notice had been handed out already."""
+    """Even if its notice was enqueued before."""
     alice, bob, _ = people
     phone = await new_device(pool, bob.user)
     await store.add(pool, bob.user, ApnsTarget("a1b2"), device=phone.device)
@@ -396,7 +396,7 @@ async def test_notice_for_a_user_or_notifier_that_is_not_there_ends(world: World
 
 
 def test_payload_says_who_and_where_to_and_nothing_of_what_was_sent(world: World) -> None:
-    """What the handlers take is all that a job can carry."""
+    """A job carries only the arguments of its handler."""
     fields = {name: set(task.argument_names) for name, task in world.tasks.items()}
     assert fields == {
         "offline_notice": {"user"},

@@ -71,7 +71,7 @@ async def test_what_was_delivered_within_the_window_is_not_noticed(
 async def test_what_was_delivered_before_the_job_ran_is_not_noticed(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
-    """Decided, then delivered: the job looks again."""
+    """Enqueued, then delivered: the job checks again."""
     alice, bob, *_ = people
     conversation = await new_direct(pool, alice, bob)
     await send_message(pool, conversation, alice.user)
@@ -153,7 +153,8 @@ async def test_row_lives_until_the_webhook_has_taken_the_notice(
 async def test_refused_notice_is_repeated_under_its_name_with_back_off(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is not 2xx is a refusal, a redirect too; the repetition has the same name, so that it may be ignored."""
+    """Any status except 2xx is a refusal, redirects included. The repetition has the same id, so receivers can ignore
+    it."""
     alice, bob, *_ = people
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     hook.answers = [500, 302, 404, 429]
@@ -255,7 +256,7 @@ async def test_each_notifier_of_a_user_is_told_once_by_a_worker_that_has_its_key
     trust: Trust,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All of it together; each double checks what it gets as the real service does."""
+    """All kinds together; each double checks its calls as the real service does."""
     monkeypatch.setenv("SSL_CERT_FILE", str(trust.authority))
     alice, bob, *_ = people
     web, apple, google, own = PushService(), AppleService(), GoogleService(), Service()
@@ -322,7 +323,7 @@ async def test_two_workers_tell_each_of_many_users_once(
 async def test_window_of_one_message_does_not_hold_up_the_end_of_another(
     pool: Pool, hook: Hook, people: list[Credentials]
 ) -> None:
-    """`decide` ends the windows of those that have waited, oldest first, and leaves the others."""
+    """Windows that are over end, the oldest first; others stay."""
     alice, bob, carol, _ = people
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     await pool.fetch("update outbox set created = created - interval '1 hour'")

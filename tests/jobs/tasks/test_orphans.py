@@ -1,4 +1,4 @@
-"""Files that nothing refers to are removed, and no others; whoever crashes meanwhile loses and breaks nothing."""
+"""Orphaned files are removed, and no others; a crash at any point loses and breaks nothing."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Files:
     async def upload(
         self, name: str, *, age_s: float = 0.0, message: tuple[bytes, int] | None = None, has_thumbnail: bool = False
     ) -> str:
-        """An attachment with its object; the key of that."""
+        """Store an attachment with its object; the object's key."""
         key = await self.put(f"attachments/{name}", age_s=age_s)
         thumbnail = await self.put(f"attachments/{name}.small", age_s=age_s) if has_thumbnail else None
         conversation, seq = message or (None, None)
@@ -125,7 +125,7 @@ async def test_upload_that_no_message_took_for_a_day_is_removed_with_its_thumbna
 async def test_attachment_of_a_message_that_is_deleted_for_everyone_is_removed_at_once(
     pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
-    """However young. One whose message was edited, or is gone for one user alone, stays."""
+    """At any age. An attachment stays if its message was edited, or deleted for one user alone."""
     await send_message(pool, conversation, alice.user, b"1", b"2", b"3")
     for seq in (1, 2, 3):
         await files.upload(f"of-{seq}", message=(conversation, seq))
@@ -151,7 +151,7 @@ async def test_attachment_of_a_message_below_the_floor_is_removed_at_once(
 async def test_attachment_that_is_set_free_with_its_message_is_removed_at_once(
     pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
-    """As retention does, which deletes the message."""
+    """As retention does, which then deletes the message."""
     await send_message(pool, conversation, alice.user, b"1")
     await files.upload("of-1", message=(conversation, 1))
     await pool.fetch("update attachments set conversation_id = null, seq = null")
@@ -183,7 +183,7 @@ async def test_look_below_floors_goes_on_where_it_was_and_begins_anew(
 
 
 class Flaky(Folder):
-    """Deletes so many objects, then fails.
+    """Deletes `left` objects, then fails.
 
     :ivar left: how many it deletes.
     """
@@ -202,7 +202,7 @@ class Flaky(Folder):
 async def test_objects_go_first_and_while_they_cannot_be_deleted_the_rows_stay(
     pool: Pool, folder: Folder, files: Files, tmp_path: Path
 ) -> None:
-    """A row that went first would leave objects that nobody knows of."""
+    """If the row were deleted first, no row would lead to its objects."""
     for n in range(4):
         await files.upload(f"unused-{n}", age_s=HOURS_25)
     flaky = Flaky(tmp_path, left=2)
@@ -236,7 +236,7 @@ async def test_key_that_is_none_does_not_keep_the_others(pool: Pool, folder: Fol
 async def test_orphaned_attachment_becomes_part_of_no_message(
     pool: Pool, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
-    """Its object may be gone by then: an error, and no message with a file that is not there."""
+    """Its object may be gone by then: the send fails, so that no message has a missing file."""
     await send_message(pool, conversation, alice.user, b"1")
     await files.upload("unused", age_s=HOURS_25)
     await orphans.orphaned(pool, limit=10)
@@ -247,7 +247,7 @@ async def test_orphaned_attachment_becomes_part_of_no_message(
 async def test_attachment_that_a_message_just_takes_is_passed_over(
     pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
-    """At the last moment: it is neither waited for nor removed."""
+    """At the last moment: the task neither waits for it nor removes it."""
     await send_message(pool, conversation, alice.user, b"1")
     await files.upload("taken", age_s=HOURS_25)
     await files.upload("unused", age_s=HOURS_25)
@@ -325,7 +325,7 @@ async def test_send_goes_through_while_a_batch_is_under_way(
 async def test_object_that_no_row_knows_is_removed_after_a_day(
     pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
-    """Its upload crashed. Objects and thumbnails of attachments stay, as does all that is no attachment."""
+    """Its upload crashed. Objects and thumbnails of attachments stay, and so do all other objects."""
     seq = await send_message(pool, conversation, alice.user, b"1")
     await files.upload("used", age_s=HOURS_25, message=(conversation, seq), has_thumbnail=True)
     await files.put("attachments/unknown", age_s=HOURS_25)
@@ -339,7 +339,7 @@ async def test_object_that_no_row_knows_is_removed_after_a_day(
 async def test_sweep_that_takes_too_long_goes_on_where_it_was(
     pool: Pool, folder: Folder, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On another worker too; at its end it begins anew."""
+    """On another worker too; at the end it begins again."""
     monkeypatch.setattr(orphans_module, "PAGE", 2)
     monkeypatch.setattr(batches, "MAX_RUN_S", 0.0)
     for n in range(5):

@@ -1,4 +1,4 @@
-"""What follows from what a notifier was told and what is true now, without a database."""
+"""The next notice, decided from the last notice and the present state, without a database."""
 
 from __future__ import annotations
 

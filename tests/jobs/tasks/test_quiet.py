@@ -1,4 +1,4 @@
-"""Quiet hours as clocks on the wall show them: over midnight, in any zone, on days when clocks are changed."""
+"""Quiet hours by the local clock: over midnight, in any zone, on days when clocks change."""
 
 from __future__ import annotations
 

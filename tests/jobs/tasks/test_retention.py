@@ -1,4 +1,4 @@
-"""Messages that have lived long enough: archived if they are to be, deleted, and told of; whatever interrupts it."""
+"""Messages whose lifetime is over are archived if configured, deleted and announced, in spite of interruptions."""
 
 from __future__ import annotations
 
@@ -133,11 +133,11 @@ async def test_what_is_kept_for_ever_stays(pool: Pool, redis: Redis, objects: Ob
 
 
 class Killed(BaseException):
-    """As sudden an end as there is in here."""
+    """The most sudden end that is possible here."""
 
 
 def dies_after(monkeypatch: pytest.MonkeyPatch, step: str, *, calls: int = 1) -> None:
-    """The run ends when this step has been done so often, before anything comes of it."""
+    """The run ends after this many calls of the step, before their results are used."""
     do: Callable[..., Any] = getattr(retention_module, step)
     left = calls
 
@@ -166,7 +166,7 @@ async def test_whenever_a_run_is_killed_the_next_one_comes_to_the_same_end(
     step: str,
     calls: int,
 ) -> None:
-    """Each message in one archive, none of them in two, and all that is left as it was."""
+    """Each message is in exactly one archive, and the rest is unchanged."""
     inbox = await a_node(redis, people[0].user)
     _, before = await held(pool, people[0].user, talk)
     monkeypatch.setattr(retention_module, "MAX_MESSAGES", 2)
@@ -197,7 +197,7 @@ async def a_node(redis: Redis, user: bytes) -> Inbox:
 
 
 async def pushes(inbox: Inbox) -> list[AddressedPush]:
-    """What the node has got."""
+    """The pushes that the node has received."""
     got: list[AddressedPush] = []
 
     with trio.move_on_after(10) as scope:
