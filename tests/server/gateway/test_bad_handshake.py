@@ -1,4 +1,4 @@
-"""Whoever does not get as far as a WebSocket: an HTTP answer or an end, and nothing left behind."""
+"""Clients that do not complete the WebSocket handshake get an HTTP answer or an end, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_what_is_no_websocket_handshake_is_answered_or_ended_in_time(pool:
                     async for chunk in client.stream:
                         got += bytes(chunk)
                 except trio.BrokenResourceError:
-                    pass  # It was closed before it had read everything.
+                    pass  # The node closed the connection before it had read everything.
             assert got.startswith(answer), (name, got)
             assert b"Traceback" not in got
             if answer:
@@ -98,7 +98,7 @@ async def test_what_is_no_websocket_handshake_is_answered_or_ended_in_time(pool:
 
 @pytest.mark.usefixtures("_short")
 async def test_a_client_that_goes_during_the_handshake_leaves_nothing(pool: Pool, redis_url: str) -> None:
-    """At once, in the request, after it; by a FIN or a reset."""
+    """The client goes at once, in the request, or after it; by a FIN or a reset."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node):
         for _ in range(20):
             for raw in (b"", b"GET /v1/so", REQUEST):
@@ -134,7 +134,7 @@ async def test_pings_do_not_put_off_the_hello(pool: Pool, redis_url: str) -> Non
 
 @pytest.mark.usefixtures("_short")
 async def test_who_was_welcomed_may_be_silent(pool: Pool, redis_url: str) -> None:
-    """The deadline is for hello alone."""
+    """The deadline only applies to the hello."""
     async with (
         open_node(pool.url, redis_url) as node,
         undisturbed(pool, node) as somebody,

@@ -1,4 +1,4 @@
-"""Bad input on a WebSocket: a named error or a close code, no traceback, nothing left behind, nobody else disturbed."""
+"""Bad input on a WebSocket: a named error or a close code, no traceback, no leftovers, other clients undisturbed."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ async def test_a_message_beyond_the_limit_is_refused_with_1009(pool: Pool, redis
                     for _ in range(size // part):
                         await client.write(masked(0, bytes(part), first=0))
             except trio.BrokenResourceError:
-                pass  # It has heard enough.
+                pass  # The node has closed the connection.
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
@@ -182,7 +182,7 @@ async def test_a_message_of_the_greatest_length_is_served(pool: Pool, redis_url:
 
 
 async def test_empty_fragments_do_not_gather(pool: Pool, redis_url: str) -> None:
-    """A message's size is bounded; the number of its empty fragments has to be as well."""
+    """A message's size is bounded; the number of its empty fragments must be bounded as well."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node), node.open_websocket() as client:
         await client.write(masked(2, b"", first=0))
         fragments = masked(0, b"", first=0) * 10_000
@@ -224,7 +224,7 @@ async def test_hello_in_the_smallest_pieces_is_a_hello(pool: Pool, redis_url: st
 
 
 async def test_a_second_hello_is_refused_and_changes_nothing(pool: Pool, redis_url: str) -> None:
-    """Neither in the same message as the first, while its token is looked up, nor later, nor with another's token."""
+    """Refused in the message of the first hello, while its token is looked up, later, and with another user's token."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         other = await new_user(pool, "other")
         conversation = await new_direct(pool, somebody, other)
@@ -246,7 +246,7 @@ async def test_a_second_hello_is_refused_and_changes_nothing(pool: Pool, redis_u
 
 
 async def test_a_conversation_of_others_looks_like_none(pool: Pool, redis_url: str) -> None:
-    """The same answer for what is not yours and for what is not there, to sends and to marks; and nothing happens."""
+    """Sends and marks to a foreign conversation and to a missing one get the same answer, and nothing happens."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
         theirs = await new_direct(pool, alice, bob)
@@ -266,7 +266,7 @@ async def test_a_conversation_of_others_looks_like_none(pool: Pool, redis_url: s
 
 
 async def test_a_repeated_temp_id_is_answered_as_before_or_refused(pool: Pool, redis_url: str) -> None:
-    """Equal content: the first ack again, also within one message. Other content, or elsewhere: a conflict."""
+    """Equal content: the first ack again, also within one message. Other content or conversation: a conflict."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         other = await new_user(pool, "other")
         conversation = await new_direct(pool, somebody, other)
@@ -305,7 +305,7 @@ async def test_sends_beyond_the_bound_are_refused_and_all_are_answered_once(pool
             await client.send(*sends)
             replies: list[Reply | Push] = []
             while len(replies) < 1500:
-                # A node that has just begun catches up, and may push what was sent before.
+                # A node that has just started catches up, and may push earlier messages.
                 replies += [reply for reply in await client.read(1) if not isinstance(reply, Message)]
             assert len(replies) == 1500
             sent = [reply for reply in replies if isinstance(reply, Sent)]
@@ -343,7 +343,7 @@ async def test_refusals_of_one_message_leave_in_one_system_call(
 
 
 async def test_a_client_that_goes_in_the_middle_leaves_nothing(pool: Pool, redis_url: str) -> None:
-    """Between messages, in a header, in a frame, in a message; by a FIN or a reset; with sends under way."""
+    """The client goes between messages, in a header, a frame or a message; by a FIN or a reset; with sends pending."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         other = await new_user(pool, "other")
         conversation = await new_direct(pool, somebody, other)
@@ -384,7 +384,7 @@ def client_count(node: TestNode) -> int:
     return len(node.gateway._connections)
 
 
-# Where there are two reasons to close, or two who close, it is the one that is first.
+# With two reasons to close, or when both sides close, the first code counts.
 WHILE_WE_CLOSE: dict[str, tuple[bytes, set[int | None]]] = {
     "ping": (masked(9, b"ping"), {4500}),
     "messages": (masked(2, encode(new_send())) * 50, {4500}),
@@ -441,7 +441,7 @@ async def test_a_ping_is_answered_while_everything_else_waits(pool: Pool, redis_
 async def test_a_reader_that_stops_is_cut_and_delays_nobody(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It costs a bounded number of bytes: its outbox, and what the kernel keeps."""
+    """A stopped reader costs a bounded number of bytes: its outbox and the kernel's buffers."""
     monkeypatch.setattr(outbox, "STUCK_S", 1.0)
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         reader = await new_user(pool, "reader")
@@ -482,7 +482,7 @@ async def test_one_commit_larger_than_an_outbox_does_not_cut_a_good_reader(pool:
 
 
 async def test_hundreds_who_come_and_go_leave_nothing(pool: Pool, redis_url: str) -> None:
-    """Welcomed and gone, by every kind of end, all at once."""
+    """Clients are welcomed and leave, by every kind of end, all at once."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         people = [somebody, *[await new_user(pool, name) for name in ("second", "third")]]
 

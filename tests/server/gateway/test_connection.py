@@ -1,4 +1,4 @@
-"""The moments of one connection's life that a client cannot time: with a gateway that the test is."""
+"""The moments of a connection's life that a client cannot time: the test plays the gateway."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PUSH = encode(Message(b"c" * 16, 1, b"m" * 16, 1, b"s" * 16, "text", b"x", None,
 
 
 class FakeGateway:
-    """A gateway that does what a test tells it."""
+    """A gateway that a test controls."""
 
     def __init__(self) -> None:
         self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, ["edit"], [("marks", 2)]), ("features", "limits"))
@@ -132,7 +132,7 @@ class Served:
 
 @pytest.fixture
 async def accepted() -> Served:
-    """A TCP connection, and nothing more yet."""
+    """A TCP connection without a handshake."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen()
@@ -146,7 +146,7 @@ async def accepted() -> Served:
 
 @pytest.fixture
 async def served(accepted: Served, nursery: trio.Nursery) -> Served:
-    """After the opening handshake."""
+    """A connection after the opening handshake."""
     nursery.start_soon(accepted.run)
     await accepted.client.handshake()
     return accepted
@@ -154,7 +154,7 @@ async def served(accepted: Served, nursery: trio.Nursery) -> Served:
 
 async def test_a_push_in_the_moment_of_the_end_harms_only_this_connection(served: Served) -> None:
     """The hub knows a connection until it has ended. A push to it that the kernel cannot take whole must not try to
-    start a task in the nursery that has just closed: that would raise in whoever pushed, in everybody's commit."""
+    start a task in the nursery that has just closed: that would raise in the task that pushes and commits for all."""
     served.gateway.last_push = bytes(1024 * 1024)
     served.connection._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     await served.client.send(Hello(0, "token", 1))
@@ -168,7 +168,7 @@ async def test_a_push_in_the_moment_of_the_end_harms_only_this_connection(served
 
 
 async def test_pushes_come_after_the_welcome(served: Served) -> None:
-    """From registering on they are offered, while the directory's answer is still awaited."""
+    """The hub offers pushes from registering on, while the directory's answer is still awaited."""
     served.gateway.may_register = trio.Event()
     await served.client.send(Hello(0, "token", 1))
     await served.gateway.registering.wait()
@@ -220,7 +220,7 @@ async def test_a_hello_that_cannot_be_answered_ends_with_its_code_and_tells_noth
 
 
 async def test_a_hello_that_takes_too_long_ends_in_time(served: Served) -> None:
-    """The deadline counts the look-up and the directory too; who was registered by then is unregistered."""
+    """The deadline covers the look-up and the directory too; a connection registered by then is unregistered."""
     served.gateway.may_register = trio.Event()
     served.connection._scope.deadline = trio.current_time() + 0.2
     await served.client.send(Hello(0, "token", limits.PROTOCOL_VERSION))
@@ -231,7 +231,7 @@ async def test_a_hello_that_takes_too_long_ends_in_time(served: Served) -> None:
 
 
 def narrow(served: Served) -> None:
-    """Let the kernel keep little, so that it is soon full."""
+    """Give the kernel small buffers, so that they are soon full."""
     served.connection._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     served.client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
 
@@ -383,7 +383,7 @@ async def test_what_is_looked_up_is_served_in_order_while_sends_and_pings_go_pas
 
 
 async def test_reading_stops_when_the_outbox_is_full_and_goes_on_when_it_is_read(served: Served) -> None:
-    """Replies are not dropped, and not grown for without end: requests wait in the network instead."""
+    """The outbox neither drops replies nor grows without a bound: requests wait in the network instead."""
     client = await welcomed(served)
     narrow(served)
     served.gateway.reply = bytes(100_000)
@@ -406,7 +406,7 @@ async def test_reading_stops_when_the_outbox_is_full_and_goes_on_when_it_is_read
 
 
 async def test_a_stuck_reader_is_cut_in_milliseconds(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not after a closing handshake that nobody would read: the kernel is told to forget what was not taken."""
+    """The peer would not read a closing handshake, so the kernel is told to drop its buffers at once (a reset)."""
     monkeypatch.setattr(outbox, "STUCK_S", 0.3)
     client = await welcomed(served)
     narrow(served)

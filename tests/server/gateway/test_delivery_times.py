@@ -53,7 +53,7 @@ def _every_message(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_delivered_mark_says_how_long_the_delivery_took(
     pool: Pool, redis_url: str, mark: Callable[..., Frame]
 ) -> None:
-    """Between two nodes. The time is at least the pause of the device, and at most the time of the whole test."""
+    """Between two nodes: the time is at least the device's pause, and at most the duration of the test."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     talk = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
@@ -174,7 +174,7 @@ async def test_the_first_mark_that_passes_a_message_is_what_counts(measured: Mea
 
 
 async def test_a_delivery_that_takes_long_is_not_forgotten_for_the_next_one(measured: Measured) -> None:
-    """Or only quick deliveries would count."""
+    """Else only quick deliveries would count."""
     bob = IdleDevice(BOB)
     measured.push(bob)
     measured.push(bob, seq=8)

@@ -1,4 +1,4 @@
-"""SIGTERM to real processes: what is in flight is answered, clients are told, and it ends well and in time."""
+"""SIGTERM to real processes: they answer the requests in flight, tell the clients, and end well and in time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.processes import Process, open_cluster
 from tests.server.node_world import RawClient, open_node
 
 EXIT_TIMEOUT_S = 25.0
-"""What the process managers are told."""
+"""The time after which process managers kill."""
 
 
 def new_sends(conversation: bytes, first: int, count: int, *, size: int = 10) -> list[Send]:
@@ -38,7 +38,7 @@ def new_sends(conversation: bytes, first: int, count: int, *, size: int = 10) ->
 
 @asynccontextmanager
 async def open_raw(url: str, person: Credentials | None = None) -> AsyncGenerator[RawClient, None]:
-    """After the WebSocket handshake, and welcomed if it is somebody."""
+    """A client after the WebSocket handshake, and welcomed if a person is given."""
     async with await trio.open_tcp_stream("127.0.0.1", port_of(url)) as stream:
         client = RawClient(stream)
         await client.handshake()
@@ -59,7 +59,7 @@ async def wait_exit(process: Process) -> int:
 async def test_what_is_in_flight_is_answered_and_what_comes_later_refused_as_retryable(
     pool: Pool, redis_url: str
 ) -> None:
-    """200 sends wait for a commit when the signal comes: they are acknowledged; then the client is told to go, 1012."""
+    """200 sends wait for a commit when the signal comes: they are acknowledged; then the node closes with 1012."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with open_cluster(pool.url, redis_url) as cluster:
@@ -80,7 +80,7 @@ async def test_what_is_in_flight_is_answered_and_what_comes_later_refused_as_ret
             assert all(isinstance(error, Error) and error.retry_after_ms is not None for error in refused)
             with pytest.raises(OSError):  # noqa: PT011
                 await trio.open_tcp_stream("127.0.0.1", port_of(url))
-            process.signal(signal.SIGTERM)  # Out of impatience: it changes nothing.
+            process.signal(signal.SIGTERM)  # A second signal changes nothing.
             await lock.query("rollback")
             acks = await sender.read(200)
             assert [ack.request for ack in acks if isinstance(ack, Sent)] == list(range(200))
@@ -95,7 +95,7 @@ async def test_what_is_in_flight_is_answered_and_what_comes_later_refused_as_ret
 async def test_every_request_that_was_written_before_the_signal_is_answered(
     pool: Pool, redis_url: str, delay: str
 ) -> None:
-    """Some of them still lie in the kernel: they are read, and acknowledged or refused as retryable."""
+    """The node reads requests that still lie in the kernel, and acknowledges them or refuses them as retryable."""
     alice = await new_user(pool, "alice")
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
     async with open_cluster(pool.url, redis_url) as cluster:
@@ -121,7 +121,7 @@ async def test_every_request_that_was_written_before_the_signal_is_answered(
 
 
 async def test_what_lies_in_the_kernel_when_the_signal_comes_is_answered(pool: Pool, redis_url: str) -> None:
-    """In one step of this process the client writes and the node is told to stop, so nothing has been read before."""
+    """The client writes and the node is told to stop in one step of this process, so the node reads nothing before."""
     alice = await new_user(pool, "alice")
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
@@ -134,7 +134,7 @@ async def test_what_lies_in_the_kernel_when_the_signal_comes_is_answered(pool: P
 
 
 async def test_nothing_follows_a_close_frame(pool: Pool, redis_url: str) -> None:
-    """Others go on talking while a client takes its time to answer the closing handshake."""
+    """Other clients go on sending while one takes its time to answer the closing handshake."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with (
@@ -153,7 +153,7 @@ async def test_nothing_follows_a_close_frame(pool: Pool, redis_url: str) -> None
 
 
 async def test_clients_that_do_not_answer_the_goodbye_are_left_behind(pool: Pool, redis_url: str) -> None:
-    """Silent ones, half-open ones, ones without hello: none of them holds up the end."""
+    """Silent clients, half-open ones, and ones without a hello do not hold up the end."""
     alice = await new_user(pool, "alice")
     async with open_cluster(pool.url, redis_url) as cluster:
         process, url = await cluster.start_socket()
@@ -173,7 +173,7 @@ async def test_clients_that_do_not_answer_the_goodbye_are_left_behind(pool: Pool
 
 
 async def test_a_process_that_waits_for_its_services_can_be_stopped(pool: Pool, redis_url: str) -> None:
-    """Nothing is there yet that could be drained."""
+    """The process has nothing to drain yet."""
     nowhere = "postgresql://postgres@127.0.0.1:1/postgres"
     async with open_cluster(nowhere, redis_url) as cluster:
         process, _ = await cluster.start_socket(wait=False)
@@ -208,8 +208,8 @@ async def test_an_http_request_under_way_is_answered(pool: Pool, redis_url: str)
 
 
 def test_the_deadlines_add_up() -> None:
-    """One deadline ends all waits of the shutdown together, before the process managers lose their patience; until it,
-    whoever waits for Postgres has been let go, and there is time for the rest."""
+    """One deadline ends all waits of the shutdown together, before the process managers kill. The waits for Postgres
+    end before it, and leave time for the rest."""
     for stop_s, postgres_s in (
         (gateway_process.STOP_S, gateway_process.POSTGRES_S),
         (worker.STOP_S, worker.DRAIN_S + worker.PUT_BACK_S),

@@ -1,4 +1,4 @@
-"""What both sides say of themselves when they meet: versions, names, features, limits."""
+"""Client and server tell each other their versions, names, features and limits in hello and welcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.server.node_world import open_node
 from tests.waiting import wait_for
 
 VERSIONS = {0: None, 1: 1, 2: 1, 65535: 1}
-"""The greatest that a client speaks -> what the connection uses; None: closed with 4503."""
+"""The client's greatest version -> the version that the connection uses; None: closed with 4503."""
 
 
 async def test_a_newer_client_is_served_with_the_server_s_version_and_an_older_one_is_refused(

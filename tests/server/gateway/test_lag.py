@@ -1,4 +1,4 @@
-"""A reader that falls behind pulls: nothing is missing in the end, and nobody else notices."""
+"""A reader that falls behind pulls by its cursor: it misses nothing in the end, and other clients do not notice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def new_send(request: int, conversation: bytes) -> Send:
 
 
 async def read_until(client: RawClient, type_: type[Lag] | type[Synced]) -> list[Reply | Push]:
-    """What came up to it, and what came with it."""
+    """The frames up to one of this type, and the frames in the same message."""
     frames: list[Reply | Push] = []
     while not any(isinstance(frame, type_) for frame in frames):
         frames += await client.read(1)

@@ -1,4 +1,4 @@
-"""When users come and go, that is when they were seen last."""
+"""The last-seen time of a user is when the user came or went last."""
 
 from __future__ import annotations
 

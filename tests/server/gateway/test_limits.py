@@ -1,4 +1,4 @@
-"""Limits on what one user or one address may have: each is named, with its value, and nobody else notices."""
+"""Limits for one user or one address: refusals name the limit and its value, and other clients do not notice."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_behind_a_trusted_proxy_the_address_is_the_clients_own(pool: Pool,
 
 @asynccontextmanager
 async def behind_proxy(node: TestNode, address: str) -> AsyncGenerator[RawClient, None]:
-    """A client whom a load balancer announces with a PROXY header."""
+    """A client that a load balancer announces with a PROXY header."""
     async with node.open_raw() as client:
         await client.write(f"PROXY TCP4 {address} 127.0.0.1 5555 8001\r\n".encode())
         await client.handshake()
@@ -78,7 +78,7 @@ async def behind_proxy(node: TestNode, address: str) -> AsyncGenerator[RawClient
 async def test_requests_beyond_a_rate_are_refused_with_the_limit_its_value_and_when_to_retry(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    """Beyond a burst, that is; who waits as long as was said is served."""
+    """After a burst; a client that waits for the given time is served."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     if limit == "requests_per_connection":
         monkeypatch.setattr(connection, "RATE", Rate(2, 10))

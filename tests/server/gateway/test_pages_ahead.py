@@ -1,4 +1,4 @@
-"""After a long absence: several pages for one request, the newest first, as fast as the client has room for them."""
+"""After a long absence, one request brings several pages, the newest first, as fast as the client reads them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ async def people(pool: Pool) -> list[Credentials]:
 
 @asynccontextmanager
 async def open_quiet(pool: Pool, redis_url: str) -> AsyncGenerator[TestNode, None]:
-    """A node that has looked for what it missed: what is committed past it from now on, it pushes to nobody."""
+    """A node after its first catch-up: from now on it pushes no message that the test commits directly to Postgres."""
     async with open_node(pool.url, redis_url) as node:
         await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
         yield node
 
 
 async def write(pool: Pool, conversation: bytes, user: bytes, count: int) -> None:
-    """In some batches, as it would come."""
+    """Commit the messages in some batches, as sends would."""
     for start in range(0, count, 50):
         numbers = range(start, min(start + 50, count))
         batch = [
@@ -59,7 +59,7 @@ def seqs(frames: list[Reply | Push]) -> list[int]:
 
 
 async def read_all(client: RawClient, request: int, cursor: bytes, pages: int | None) -> tuple[list[Reply | Push], int]:
-    """Everything that is new, and how many round trips it took."""
+    """Sync until the last page; returns the frames and the number of round trips."""
     frames: list[Reply | Push] = []
     for number in range(1, 1000):
         frames += await client.ask(Sync(request, cursor, pages=pages))
@@ -119,7 +119,7 @@ async def test_a_hello_brings_as_many_pages_as_it_asks_for(
 async def test_a_client_that_reads_slowly_has_pages_waiting_for_half_an_outbox_at_most_and_gets_all(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
-    """The rest of the outbox is for pushes: nothing is dropped, and nobody lags."""
+    """The rest of the outbox is for pushes: none are dropped, and the client does not lag."""
     alice, bob = people
     direct = await new_direct(pool, alice, bob)
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:

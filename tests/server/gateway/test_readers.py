@@ -1,4 +1,4 @@
-"""Of users who read or write here it is looked soon whether their notices have become pointless."""
+"""The notices of users that read or write here are checked soon, as they may be pointless now."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def hurried(pool: Pool) -> set[bytes]:
 async def test_notices_of_who_reads_or_writes_are_looked_at_soon_and_nobody_elses(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, does: str
 ) -> None:
-    """Neither of who is only connected and takes what comes."""
+    """Notices of a user that is only connected, and receives, are not checked either."""
     monkeypatch.setattr(readers, "PATIENCE_S", 0.05)
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     direct, other = await new_direct(pool, alice, bob), await new_direct(pool, alice, carol)
@@ -62,7 +62,7 @@ async def test_notices_of_who_reads_or_writes_are_looked_at_soon_and_nobody_else
 async def test_node_that_cannot_reach_postgres_goes_on_and_says_so(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, log_output: list[dict[str, Any]]
 ) -> None:
-    """What was not said is found by a worker."""
+    """A worker finds the users that the node could not report."""
     monkeypatch.setattr(readers, "PATIENCE_S", 0.05)
     here = readers.Readers(Pool("postgresql://nobody@127.0.0.1:1/none", 1))
     nursery.start_soon(here.run)

@@ -1,4 +1,4 @@
-"""How far messages have come is told to those who wrote them, to the reader's own devices, and to nobody else."""
+"""Receipts go to the senders of the messages and to the reader's own devices only."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from tests.server.node_world import RawClient, TestNode, open_node, wait_for
 
 @asynccontextmanager
 async def connected(pool: Pool, redis_url: str, *people: Credentials) -> AsyncGenerator[list[RawClient], None]:
-    """A client for each of them, by turns on two nodes that know of each other."""
+    """A client for each person, by turns on two nodes that know each other."""
     async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
         nodes = (here, there)
         for node, other in (nodes, nodes[::-1]):
             await _know_each_other(node, other)
-        # What was said before a node came is looked for once, and pushed to whoever is there by then.
+        # A node catches up once with messages from before its start, and would push them to connected clients.
         await wait_for(lambda: _count(here.logs + there.logs, "caught_up") >= 2, what="they have looked")
         async with (
             here.open_websocket(people[0].token) as first,
@@ -64,7 +64,7 @@ async def people(pool: Pool) -> list[Credentials]:
 
 
 async def test_it_is_known_which_device_took_a_message(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
-    """So that notices of what stays unread go to the user's other devices."""
+    """So notices of unread messages go to the user's other devices."""
     alice, bob, _ = people
     direct = await new_direct(pool, alice, bob)
     tablet = await new_device(pool, bob.user, "tablet")
@@ -114,7 +114,7 @@ async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_dev
 async def test_a_mark_that_comes_after_a_pause_is_answered_when_it_is_committed(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only one that follows closely waits for others: so the number of commits has a bound."""
+    """Only a mark that follows closely waits for others: this bounds the number of commits."""
     monkeypatch.setattr(marks, "INTERVAL_S", 60.0)
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     direct = await new_direct(pool, alice, bob)
@@ -246,7 +246,7 @@ async def test_the_status_of_a_message_is_told_to_participants_alone(
 async def test_receipts_that_a_node_was_not_told_of_come_when_it_catches_up(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
-    """Committed by a process that died before it told anybody."""
+    """The marks were committed by a process that died before it told any node."""
     alice, bob, _ = people
     direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, secrets.token_bytes(3))

@@ -1,4 +1,4 @@
-"""Requests over the socket, each with what follows from it."""
+"""Requests over the socket, each with its effects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_mark_read_moves_the_unread_count_for_whoever_reads_it_next(pool: 
                 (4, MarkRead(4, [(conversation, 9)]), 0),
             ):
                 await client.send(marking)
-                # The node may just be catching up, and push once more what was sent before.
+                # The node may still be catching up, and push earlier messages again.
                 while Done(request) not in await client.read(1):
                     pass
                 assert (await one(pool, reader.user, conversation)).unread_count == unread
@@ -50,7 +50,7 @@ async def test_mark_read_moves_the_unread_count_for_whoever_reads_it_next(pool: 
 async def test_a_temp_id_that_is_an_old_uuid_of_version_7_is_refused_on_a_fresh_server(
     pool: Pool, redis_url: str
 ) -> None:
-    """Alone and among others; what is younger than 30 days, or holds no time, is stored."""
+    """Alone and among other sends; a temp_id that is younger than 30 days, or holds no time, is accepted."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
         now_ms = time.time_ns() // 1_000_000
@@ -70,7 +70,7 @@ async def test_a_temp_id_that_is_an_old_uuid_of_version_7_is_refused_on_a_fresh_
 
 
 async def test_ping_is_answered_with_the_time_while_sends_are_pending(pool: Pool, redis_url: str) -> None:
-    """All in one message: the pong comes before the replies that have to wait for a commit."""
+    """All in one message: the pong comes before the replies that wait for a commit."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
         async with node.open_websocket(somebody.token) as client:
@@ -112,7 +112,7 @@ async def test_what_comes_after_bye_is_refused(pool: Pool, redis_url: str) -> No
 async def test_a_fault_of_the_server_is_logged_with_its_traceback_and_not_shown(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    """A mistake in SQL is a fault like any other; also in what a hello with a cursor asks for."""
+    """A mistake in SQL is a fault like any other, also in the sync of a hello with a cursor."""
     alice = await new_user(pool, "alice")
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
 

@@ -1,4 +1,4 @@
-"""SIGTERM at any moment, before anything has begun or while Postgres is silent: an end in order, and in time (P10)."""
+"""SIGTERM at any moment, also in the first instants or while Postgres is silent: an orderly end, in time (P10)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.processes import Process, open_cluster
 from tests.server.node_world import open_node, wait_for
 
 STATUS_OF = {("server", "web"): 0, ("server", "socket"): 0, ("jobs",): 0, ("store", "migrate"): 1}
-"""What each process of the Procfile ends with when it is told to stop before it has done anything. A release that has
-not migrated must not count as done."""
+"""Exit status of each process of the Procfile that is told to stop before it has done anything. A release that has not
+migrated must not count as done."""
 
 TOLD_AT = """
 import os, signal, sys
@@ -42,7 +42,7 @@ def count(event, arguments):
 
 sys.addaudithook(count)
 """
-"""A `sitecustomize` that has its process told to stop at the given moment: each import, file and socket is one."""
+"""A `sitecustomize` that sends its process SIGTERM at the given moment: each import, file and socket is a moment."""
 
 EARLY = (30, 100, 250, 400, 600, 800, 1000, 1200)
 
@@ -65,7 +65,7 @@ async def test_a_process_that_is_told_to_stop_in_its_first_instants_ends_in_orde
         for moment in EARLY:
             nursery.start_soon(tell, moment)
     status = STATUS_OF[command]
-    # One that had migrated before its moment came has done its work.
+    # A release that had migrated before its moment came has done its work.
     assert all(each in (status, 0) for each in ended.values()), ended
     assert ended[EARLY[0]] == status
 
@@ -73,7 +73,7 @@ async def test_a_process_that_is_told_to_stop_in_its_first_instants_ends_in_orde
 async def test_one_deadline_ends_all_waits_of_a_gateway_while_postgres_is_silent(
     own_postgres: Postgres, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reads that others wait for cannot be cancelled, and each may take its whole time: that held up the end."""
+    """The fault: reads that other tasks wait for cannot be cancelled, and each took its whole time."""
     monkeypatch.setattr(gateway_module, "POSTGRES_S", 0.5)
     monkeypatch.setattr(gateway_module, "STOP_S", 0.8)
     monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.2)
@@ -98,7 +98,7 @@ async def test_one_deadline_ends_all_waits_of_a_gateway_while_postgres_is_silent
 
 @pytest.mark.long
 async def test_processes_end_in_time_while_postgres_is_silent(own_postgres: Postgres, redis_url: str) -> None:
-    """With requests and jobs under way, and again with what begins only after the signal."""
+    """With requests and jobs under way, and with others that begin only after the signal."""
     pool = Pool(own_postgres.url, 2)
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     direct = await new_direct(pool, alice, bob)
@@ -129,7 +129,7 @@ async def test_processes_end_in_time_while_postgres_is_silent(own_postgres: Post
 
 
 async def refused(talk: Callable[[], Awaitable[None]]) -> None:
-    """Whatever becomes of what was asked."""
+    """Run `talk`; any outcome is fine."""
     with suppress(ClientFailure, ExceptionGroup):
         await talk()
 
