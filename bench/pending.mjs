@@ -1,5 +1,5 @@
-// Bytes in Redis of a job of BullMQ that a worker has taken and not finished: node pending.mjs JOBS. Prints one JSON line.
-// Redis: 127.0.0.1:REDIS_PORT, which it flushes. Runs in the folder of the peer's bench.mjs, whose jobs these are.
+// Bytes in Redis of a BullMQ job that a worker has taken and not finished: node pending.mjs JOBS. Prints one JSON line.
+// Redis: 127.0.0.1:REDIS_PORT, which it flushes. Runs in the folder of the peer's bench.mjs, with that program's jobs.
 import { Queue, Worker } from 'bullmq';
 import Redis from 'ioredis';
 
