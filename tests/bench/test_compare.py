@@ -57,7 +57,7 @@ def test_the_peers_are_built_again_only_when_their_sources_change(
     assert (copy / "db" / "schema.sql").read_text() == "other"
 
 
-def test_chats_of_the_peers_share_nobody_and_have_ids_of_their_form() -> None:
+def test_chats_of_the_peers_share_no_user_and_have_ids_of_their_form() -> None:
     direct, group = peers.make_chats([2, 3])
     assert direct.conversation == "00000001-0000-4000-8000-000000000001"
     assert [participant.user[-3:] for chat in (direct, group) for participant in chat.participants] == [

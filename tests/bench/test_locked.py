@@ -78,7 +78,7 @@ class Refusing:
         return Sent(frame.request, len(self.sends), bytes(16), 1)
 
 
-def test_what_is_refused_is_sent_again_unchanged() -> None:
+def test_refused_send_is_repeated_unchanged() -> None:
     server = Refusing(retry_after_ms=1)
     with server.listening() as url:
         retrier = Retrier(url, CHAT, window=2)
@@ -141,7 +141,7 @@ def test_the_others_are_compared_with_their_own_round(factor: float, is_met: boo
     }
 
 
-def test_others_who_meet_an_error_while_it_is_locked_are_harmed() -> None:
+def test_error_of_the_others_during_the_lock_fails_the_requirement() -> None:
     runs = [*(stretch(name, 1, 5.0) for name in ("free", "locked")), stretch("locked", 2, 5.0, valid=False)]
     *_, requirement = summarize_locked(runs)
     assert (requirement["invalid_runs"], requirement["p99_at_most_double"]) == (1, False)

@@ -52,7 +52,7 @@ def stretch(gateways: float, redis: float, **figures: Any) -> dict[str, Any]:
     return {**about, **cores, **latencies, "generator_cores": 0.1, "others_cores": 0.0, **figures}
 
 
-def test_what_is_used_without_a_send_is_no_cost_of_sends() -> None:
+def test_idle_cpu_does_not_count_as_a_cost_of_sends() -> None:
     line = costs(stretch(0.25, 0.03), stretch(0.05, 0.01))
     assert line["sending_us_per_send"] == line["receiving_us_per_send"] == 200.0
     assert (line["redis_us_per_send"], line["postgres_us_per_send"]) == (20.0, 0.0)

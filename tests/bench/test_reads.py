@@ -89,7 +89,7 @@ def test_pages_and_sends_are_compared_beside_little_and_much(capsys: pytest.Capt
 
 
 @pytest.mark.usefixtures("_shared")
-def test_hits_are_counted_and_what_is_kept_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+def test_hits_are_counted_and_kept_pages_are_correct(capsys: pytest.CaptureFixture[str]) -> None:
     assert hits_module.hits(hits_module.Settings(users=20, operations=600, seed=1))
     out = capsys.readouterr().out
     for cache in ("list", "history", "metadata", "presence"):

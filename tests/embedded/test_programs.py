@@ -98,7 +98,7 @@ def test_the_programs_of_a_package_whose_files_are_links_are_found_where_the_pac
 
 
 @needs_root
-def test_root_runs_it_as_somebody_else_and_changes_no_folder_above(folder: Path) -> None:
+def test_root_runs_it_as_another_user_and_changes_no_folder_above(folder: Path) -> None:
     above = [parent for parent in folder.parents if not _is_open(parent)]
     assert above, "this test is about a folder that others cannot enter"
     modes = [parent.stat().st_mode for parent in folder.parents]

@@ -201,7 +201,7 @@ def test_empty_variable_is_like_none(name: str) -> None:
         ("LOG_FORMAT", "pretty"),
     ],
 )
-def test_value_that_cannot_be_used_is_refused_by_name_without_its_secrets(name: str, text: str) -> None:
+def test_invalid_value_is_refused_by_name_without_its_secrets(name: str, text: str) -> None:
     """At the start, and not with a traceback when it is first used."""
     with pytest.raises(ConfigError, match=f"^{name} ") as caught:
         Config.from_environment({name: text})

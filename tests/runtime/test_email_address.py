@@ -62,7 +62,7 @@ def test_address_has_one_spelling(text: str, address: str) -> None:
         *(f"{'a' * 65}@b.example", f"{'é' * 33}@b.example", f"a@{'b.' * 130}example"),
     ],
 )
-def test_what_is_none_is_refused_without_being_repeated(text: str) -> None:
+def test_invalid_address_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(BadAddress, match=r"^must have ") as caught:
         normal(text)
     assert len(text) < 3 or text not in str(caught.value)
@@ -84,6 +84,6 @@ def test_sender_may_have_a_name(text: str, expected: Sender) -> None:
 @pytest.mark.parametrize(
     "text", ["", "ALO", "ALO <>", "ALO <a@b.example> x", "ALO\n<a@b.example>", "A <a@b.example>\r\nX: y"]
 )
-def test_sender_that_is_none_is_refused(text: str) -> None:
+def test_invalid_sender_is_refused(text: str) -> None:
     with pytest.raises(BadAddress):
         sender(text)

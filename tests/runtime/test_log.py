@@ -71,5 +71,5 @@ def test_lines_are_json_in_a_pipe_and_for_people_on_a_terminal_unless_told_other
         assert plain[-1] == "KeyError: 'missing'"
 
 
-def test_colours_are_left_out_for_those_who_want_none() -> None:
+def test_no_color_leaves_colours_out() -> None:
     assert not COLOUR.search("".join(run(is_terminal=True, NO_COLOR="1")))

@@ -50,7 +50,7 @@ def test_what_differs_is_written_as_far_as_there_is_room_and_does_not_silence_ot
     assert log.write("waiting_for_redis", error="gone", retry_in_s=2) is None, "the pause is no difference"
 
 
-def test_what_is_no_trouble_is_never_left_out() -> None:
+def test_lines_below_warning_are_never_left_out() -> None:
     log = Log()
     assert all(log.write("caught_up", "info", messages=0) for _ in range(100))
 

@@ -21,7 +21,7 @@ WHOLE_S = 5.0
 """Promised from the moment that Redis answers again (P9)."""
 
 
-async def test_redis_that_is_flushed_restarted_and_killed_under_load_costs_nobody_anything(
+async def test_redis_flushed_restarted_and_killed_under_load_loses_no_message_and_no_presence(
     pool: Pool, own_redis: Redis
 ) -> None:
     """One fault after the other: FLUSHALL, SIGTERM, SIGKILL; Redis comes back empty each time.

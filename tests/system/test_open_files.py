@@ -132,7 +132,7 @@ async def test_it_is_said_once_a_minute_how_often_no_connection_was_accepted(
 
 
 @pytest.mark.parametrize(("number", "has_hint"), [(errno.EMFILE, True), (errno.ENFILE, True), (errno.ENOMEM, False)])
-def test_what_can_be_done_is_said_of_a_limit_alone(
+def test_hint_of_a_refused_accept_is_for_limits_alone(
     log_output: list[dict[str, object]], number: int, has_hint: bool
 ) -> None:
     AcceptFailures(now(0.0)).note(OSError(number, "full"))

@@ -197,7 +197,7 @@ def _message(entry: Entry) -> Message:
     return entry
 
 
-async def test_who_is_online_and_types_on_the_other_node_is_told(pool: Pool, redis_url: str) -> None:
+async def test_presence_and_typing_reach_the_other_node(pool: Pool, redis_url: str) -> None:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     send, signs = trio.open_memory_channel[Sign](10)

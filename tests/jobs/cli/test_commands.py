@@ -76,9 +76,7 @@ async def test_a_job_is_enqueued_shown_and_cancelled(operator: Operator) -> None
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
-async def test_what_cannot_be_done_is_said_in_a_sentence(
-    operator: Operator, command: tuple[str, ...], why: str
-) -> None:
+async def test_error_of_a_command_is_one_sentence(operator: Operator, command: tuple[str, ...], why: str) -> None:
     assert why in await operator.is_told_why_not(*command)
 
 
@@ -142,7 +140,7 @@ async def test_a_process_prints_a_table_or_json_or_a_sentence(database_url: str,
     assert (await types("replay")).returncode == 2
 
 
-def test_a_table_shows_what_is_not_there_and_keeps_its_columns() -> None:
+def test_a_table_shows_missing_values_and_keeps_its_columns() -> None:
     rows = [{"name": "a", "number": 1, "is": True}, {"name": "much longer", "number": None, "is": False}]
     assert as_table(rows).splitlines() == [
         "name         number  is",

@@ -142,7 +142,7 @@ async def test_volatile_jobs_beyond_what_redis_is_to_hold_are_refused(
             await queue.enqueue(task, {"number": 3}, delay_s=delay_s)
 
 
-async def test_what_is_no_job_among_the_delayed_holds_up_nobody(
+async def test_invalid_element_among_delayed_jobs_holds_up_no_job(
     queue: Queue, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
     for packed in (b"\xc1", b"", b"text", b"\x93\xa1a\xa1b"):

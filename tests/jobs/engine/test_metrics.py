@@ -110,7 +110,7 @@ def test_two_tasks_with_metrics_of_one_name_are_refused() -> None:
         Metrics([Task(sums, metrics=[first]), Task(sums, name="other", metrics=[second])])
 
 
-async def test_they_are_served_over_http_until_the_end(nursery: trio.Nursery) -> None:
+async def test_metrics_are_served_over_http_until_the_end(nursery: trio.Nursery) -> None:
     metrics = Metrics([Task(sums)])
     port = await nursery.start(serve_metrics, "127.0.0.1", 0, metrics.registry)
     async with httpx.AsyncClient() as client:

@@ -74,7 +74,7 @@ async def test_redis_restarted_and_flushed_while_jobs_flow_loses_none(
     assert set(recorder.numbers) == set(range(enqueued))
 
 
-async def test_of_a_full_redis_what_is_there_is_worked_off_and_the_rest_waits_in_postgres(
+async def test_jobs_in_a_full_redis_run_and_the_others_wait_in_postgres(
     pool: Pool,
     own_redis: RedisServer,
     its_redis: Redis,
@@ -138,7 +138,7 @@ async def test_a_volatile_job_that_fails_while_redis_is_full_is_tried_again(
     assert [attempt for _, attempt, _ in recorder.calls] == [1, 2, 3]
 
 
-async def test_postgres_killed_while_jobs_flow_loses_none_that_it_has_committed(
+async def test_postgres_killed_while_jobs_flow_loses_no_committed_job(
     crashing_postgres: Postgres, redis_url: str, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
     """Volatile jobs go on without it meanwhile."""

@@ -284,7 +284,7 @@ async def test_what_was_cancelled_before_it_ran_is_not_begun(
 
 
 @pytest.mark.usefixtures("_quick_take_over")
-async def test_what_is_cancelled_while_it_runs_is_stopped(
+async def test_job_cancelled_while_it_runs_is_stopped(
     queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool
 ) -> None:
     recorder.gate = trio.Event()
@@ -300,7 +300,7 @@ async def test_what_is_cancelled_while_it_runs_is_stopped(
 
 
 @pytest.mark.usefixtures("_quick_take_over")
-async def test_what_is_enqueued_after_a_cancel_runs_all_the_same(
+async def test_job_enqueued_after_a_cancel_runs(
     queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool
 ) -> None:
     """Under the same key, while the cancelled run goes on: by enqueuing, or by the tick of a schedule."""
@@ -483,7 +483,7 @@ async def test_what_a_run_raises_while_it_is_stopped_is_no_failure_of_its_own(
     assert await the_dead(pool) == []
 
 
-async def test_what_is_enqueued_in_a_transaction_runs_if_that_commits(
+async def test_job_enqueued_in_a_transaction_runs_if_that_commits(
     recorder: Recorder, start_worker: StartWorker, pool: Pool
 ) -> None:
     await start_worker(Task(recorder.note))
@@ -497,7 +497,7 @@ async def test_what_is_enqueued_in_a_transaction_runs_if_that_commits(
     assert recorder.numbers == [1, 3]
 
 
-async def test_a_dead_job_that_is_replayed_begins_anew(
+async def test_replayed_dead_job_begins_again(
     queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool
 ) -> None:
     recorder.errors = [GiveUp("no")]
@@ -511,7 +511,7 @@ async def test_a_dead_job_that_is_replayed_begins_anew(
     assert await the_dead(pool) == []
 
 
-async def test_jobs_of_a_task_that_no_worker_knows_wait_and_hold_up_nobody(
+async def test_jobs_of_a_task_that_no_worker_knows_wait_and_hold_up_no_others(
     queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool
 ) -> None:
     known, newer = Task(recorder.note, keep_result_s=60), Task(recorder.note, name="newer", keep_result_s=60)

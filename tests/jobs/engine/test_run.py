@@ -54,7 +54,7 @@ async def test_a_run_that_is_stopped_ends_as_is_wished_and_one_that_takes_too_lo
     assert stop_reason or (run.ending is not None and run.ending.reason == "not done within 5 s")
 
 
-async def test_what_is_raised_when_time_is_up_fails_the_run_and_nothing_else(
+async def test_error_raised_on_timeout_fails_the_run_and_no_other(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     run = await run_with(Task(break_on_the_way_out, timeout_s=5), "")
@@ -63,7 +63,7 @@ async def test_what_is_raised_when_time_is_up_fails_the_run_and_nothing_else(
     assert "cannot close" in (run.ending.traceback or "")
 
 
-async def test_what_is_raised_while_a_run_is_stopped_is_no_failure_of_its_own(
+async def test_error_raised_while_a_run_is_stopped_is_not_a_failure(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     run = await run_with(Task(break_on_the_way_out, timeout_s=5), "stopped")

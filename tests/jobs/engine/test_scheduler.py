@@ -150,7 +150,7 @@ async def test_ticks_that_came_while_no_worker_was_there(
     assert await fire_once(pool, tasks) in (0, 1)
 
 
-async def test_the_first_tick_of_a_cron_schedule_is_to_come_and_a_new_rule_begins_anew(
+async def test_the_first_tick_of_a_cron_schedule_is_in_the_future_and_a_new_rule_begins_again(
     pool: Pool, sweeping: Sweeping
 ) -> None:
     for rule in ("30 4 * * *", "0 5 * * *", "0 5 * * *"):

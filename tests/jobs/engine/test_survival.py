@@ -136,7 +136,7 @@ async def test_more_jobs_of_the_dead_than_one_look_finds_are_all_taken_over(
 )
 @pytest.mark.parametrize("when", ["new", "pending"])
 @pytest.mark.usefixtures("_quick_take_over")
-async def test_entry_that_is_no_job_holds_up_nobody(
+async def test_entry_that_is_not_a_job_holds_up_no_job(
     pool: Pool,
     hook: Hook,
     people: list[Credentials],
@@ -191,7 +191,7 @@ async def test_entry_that_redis_lost_alone_is_handed_in_after_its_lease(
     assert len(hook.got) == 1
 
 
-async def test_redis_flushed_under_a_waiting_worker_makes_the_group_anew(
+async def test_worker_that_waits_while_redis_is_flushed_makes_the_group_again(
     pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker, redis: Redis
 ) -> None:
     """Its read is blocked on a stream that is gone. Jobs handed in before the new group exists count."""
@@ -273,7 +273,7 @@ async def test_postgres_connections_lost_under_a_worker_cost_nothing(
     assert len(hook.got) == 1
 
 
-async def test_leaving_does_not_forget_what_is_pending(redis: Redis) -> None:
+async def test_worker_that_leaves_keeps_its_pending_entries(redis: Redis) -> None:
     """A deleted consumer takes its pending entries with it: no worker could take them over."""
     await consumer_group.make_groups(redis, streams.streams_of(["offline_notice"]))
     await streams.add(redis, [(NOTICES, streams.durable_fields(1))])

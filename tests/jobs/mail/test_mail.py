@@ -85,7 +85,7 @@ async def test_mail_arrives_by_tls_from_the_first_byte(authority: Authority) -> 
 
 @pytest.mark.parametrize("is_implicit", [False, True], ids=["starttls", "implicit"])
 @pytest.mark.parametrize("trusted", [True, False], ids=["other name", "other authority"])
-async def test_server_that_cannot_show_who_it_is_gets_neither_mail_nor_password(
+async def test_server_without_a_valid_certificate_gets_neither_mail_nor_password(
     authority: Authority, *, trusted: bool, is_implicit: bool
 ) -> None:
     context = authority.server_context("mail.example" if trusted else "127.0.0.1")
@@ -114,7 +114,7 @@ async def test_starttls_that_is_refused_is_not_done_without(server: MailServer, 
     assert (server.got, server.passwords) == ([], [])
 
 
-async def test_wrong_password_is_the_operators_to_mend_and_told_to_nobody(
+async def test_wrong_password_is_reported_to_the_operator_without_the_password(
     server: MailServer, authority: Authority
 ) -> None:
     """Not the recipient's fault: other attempts follow."""
@@ -266,7 +266,7 @@ async def test_values_stay_where_they_are_put(server: MailServer, mailer: Mailer
 @pytest.mark.parametrize(
     "to", ["bob@example.org\r\nBcc: carol@example.org", "bob@example.org, carol@example.org", "bob"]
 )
-async def test_what_is_no_address_gets_no_mail_ever(server: MailServer, mailer: Mailer, to: str) -> None:
+async def test_invalid_address_never_gets_mail(server: MailServer, mailer: Mailer, to: str) -> None:
     with pytest.raises(GiveUp, match="address must have") as caught:
         await mailer.send(to, "offline_notice", **WAITING)
     assert "bob" not in str(caught.value)

@@ -94,7 +94,7 @@ async def test_subscription_that_has_ended_is_gone(trust: Trust) -> None:
                 await notifiers.notify(Subscription(service.url).target, NOTICE)
 
 
-async def test_subscription_whose_keys_are_none_is_gone_and_nobody_is_called(trust: Trust) -> None:
+async def test_subscription_with_invalid_keys_is_gone_without_a_call(trust: Trust) -> None:
     service = PushService()
     async with notifiers_for(trust, service) as notifiers:
         good = Subscription(service.url).target
@@ -312,7 +312,7 @@ async def test_webhook_is_signed_so_that_the_documented_check_accepts_it_and_not
     assert not check(SECRET, call.headers | {"webhook-id": "17-2"}, call.body)
 
 
-async def test_webhook_that_somebody_recorded_is_refused_later(trust: Trust) -> None:
+async def test_recorded_webhook_call_is_refused_later(trust: Trust) -> None:
     check = documented_check()
     service = Service()
     async with (
@@ -402,7 +402,7 @@ async def test_call_that_is_given_up_harms_no_other(trust: Trust, monkeypatch: p
 # Withdrawals
 
 
-async def test_withdrawal_takes_the_place_of_the_notice_at_each_service_and_alerts_nobody(trust: Trust) -> None:
+async def test_withdrawal_replaces_the_notice_at_each_service_without_an_alert(trust: Trust) -> None:
     """One topic, one collapse id: at a service that keeps one for a device that is off, only the last is left."""
     web, apple, google, own = PushService(), AppleService(), GoogleService(), Service()
     async with notifiers_for(trust, web, apple, google, own) as notifiers:
@@ -499,7 +499,7 @@ async def test_url_that_leads_inside_is_not_called_however_it_is_written(trust: 
     assert service.calls == []
 
 
-async def test_name_that_stands_for_one_private_address_among_others_is_not_called(trust: Trust) -> None:
+async def test_name_with_one_private_address_among_others_is_not_called(trust: Trust) -> None:
     trio.socket.set_custom_hostname_resolver(Names(mixed_example=[["1.1.1.1", "10.0.0.1"]]))
     async with notifiers_for(trust, notifier_networks="") as notifiers:
         assert "public addresses" in str(await refusal(notifiers, WebhookTarget("https://mixed.example/", SECRET)))

@@ -107,7 +107,7 @@ async def test_a_run_that_is_cut_off_anywhere_is_completed_by_the_next(
     assert runs > 10
 
 
-async def test_who_was_active_yesterday_and_is_told_of_late_is_counted(pool: Pool, people: list[Credentials]) -> None:
+async def test_user_active_yesterday_and_reported_late_is_counted(pool: Pool, people: list[Credentials]) -> None:
     task = Analytics(pool)
     await task.analytics(a_job("analytics"))
     await touch(pool, [people[2].user], [86_400_000_000])

@@ -143,7 +143,7 @@ async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: 
 
 
 @pytest.mark.usefixtures("_hurried")
-async def test_tokens_are_forgotten_in_batches_which_pass_over_who_is_locked(
+async def test_tokens_are_forgotten_in_batches_that_skip_locked_rows(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device is being revoked: the run does not wait for it, and the next run finds it."""

@@ -232,7 +232,7 @@ async def test_notice_of_a_device_is_asked_for_only_where_it_is_wanted(pool: Poo
     assert await waiting(pool) == ["verify_email", "new_device"]
 
 
-async def test_very_first_device_is_news_to_nobody(pool: Pool) -> None:
+async def test_very_first_device_causes_no_mail(pool: Pool) -> None:
     """An address that existed before, of a user imported from another system."""
     user = await accounts.add_user(pool, "carol", "x")
     await pool.fetch(

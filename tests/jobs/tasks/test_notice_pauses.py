@@ -146,7 +146,7 @@ async def test_pause_grows_while_nothing_is_taken_and_stays_what_it_was_last(tal
     assert {place: len(counts) for place, counts in talk.told.items()} == dict.fromkeys(EVERYWHERE, len(notices_at))
 
 
-async def test_after_the_pause_nobody_is_told_once_more_of_what_the_notice_counted(talk: Talk) -> None:
+async def test_after_the_pause_messages_that_the_notice_counted_cause_no_further_notice(talk: Talk) -> None:
     """Messages that the notice counted cause no further notice, though their windows ended after it."""
     await talk.say(b"1")
     await talk.world.later(WINDOW_S - 1)
@@ -184,7 +184,7 @@ async def reads_elsewhere(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("comes_back", [takes, reads, reads_in_private, answers, reads_elsewhere])
-async def test_whoever_was_back_is_told_anew_at_the_end_of_the_next_window(
+async def test_user_who_was_back_is_notified_again_at_the_end_of_the_next_window(
     talk: Talk, comes_back: Callable[[Talk], Awaitable[None]]
 ) -> None:
     """The pauses begin with the first again."""
@@ -358,7 +358,7 @@ async def test_first_message_that_is_deleted_does_not_keep_the_second_from_being
 ELSEWHERE: Final = tuple(place for place in EVERYWHERE if place != "desktop")
 
 
-async def test_what_one_device_has_taken_and_nobody_reads_is_told_to_the_other_devices_after_the_read_window(
+async def test_other_devices_are_notified_of_delivered_messages_that_stay_unread_after_the_read_window(
     talk: Talk,
 ) -> None:
     await talk.say(b"1", b"2")
@@ -381,7 +381,9 @@ async def test_of_what_the_phone_has_taken_the_desktop_is_told(talk: Talk) -> No
     assert set(talk.told) == set(EVERYWHERE) - {PHONE.place}
 
 
-async def test_what_a_desktop_takes_one_by_one_is_one_notice_to_the_phone_until_somebody_reads(talk: Talk) -> None:
+async def test_messages_that_a_desktop_takes_one_by_one_are_one_notice_to_the_phone_until_the_user_reads(
+    talk: Talk,
+) -> None:
     """Deliveries to the desktop do not show that the user is back: they end no pause while messages are unread."""
     for _ in range(40):
         await talk.say()
@@ -482,7 +484,7 @@ async def test_in_quiet_hours_the_other_devices_are_told_at_their_end(talk: Talk
     assert talk.told == told_in(ELSEWHERE, 1)
 
 
-async def test_in_a_group_each_one_who_has_not_read_is_told_and_nobody_else(talk: Talk) -> None:
+async def test_in_a_group_exactly_the_participants_with_unread_messages_are_notified(talk: Talk) -> None:
     carol = await new_user(talk.pool, "carol")
     await store.add(talk.pool, carol.user, WebhookTarget("https://carol.example/", "whsec_"))
     group = await new_group(talk.pool, talk.alice, talk.bob, carol)

@@ -99,7 +99,7 @@ async def test_notice_is_cancelled_if_the_messages_were_delivered_meanwhile(
     assert await world.waiting() == []
 
 
-async def test_who_comes_back_gets_everything_by_resume_and_is_not_told_again(
+async def test_user_who_comes_back_syncs_all_messages_and_is_not_notified_again(
     world: World, pool: Pool, people: list[Credentials]
 ) -> None:
     """The notice has no content, so it needs none."""
@@ -118,7 +118,7 @@ async def test_who_comes_back_gets_everything_by_resume_and_is_not_told_again(
     assert len(world.recorder.told) == 1
 
 
-async def test_what_is_muted_or_may_not_be_read_is_not_noticed(
+async def test_muted_conversations_and_unreadable_messages_cause_no_notice(
     world: World, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
@@ -181,7 +181,7 @@ async def test_notice_that_waits_for_the_end_of_quiet_hours_looks_again_when_the
     assert left_s > 9 * 3600
 
 
-async def test_repetition_of_a_window_tells_nobody_twice_and_the_next_window_does(
+async def test_repeated_window_causes_no_second_notice_and_the_next_window_does(
     world: World, pool: Pool, people: list[Credentials]
 ) -> None:
     """A worker dies between enqueuing notices and ending its job; another worker runs the job again."""
@@ -318,7 +318,7 @@ async def test_notifier_that_has_failed_for_a_fortnight_and_often_is_forgotten(
     assert await store.notifiers_of(pool, bob.user) == []
 
 
-async def test_without_notifiers_and_webhook_the_log_says_who_was_to_be_told(
+async def test_without_notifiers_and_webhook_the_log_names_the_user(
     world: World, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
@@ -395,7 +395,7 @@ async def test_notice_for_a_user_or_notifier_that_is_not_there_ends(world: World
     await world.notices.notify(job, nobody, nobody, "1-1")
 
 
-def test_payload_says_who_and_where_to_and_nothing_of_what_was_sent(world: World) -> None:
+def test_payload_names_user_and_notifier_and_has_no_content(world: World) -> None:
     """A job carries only the arguments of its handler."""
     fields = {name: set(task.argument_names) for name, task in world.tasks.items()}
     assert fields == {

@@ -82,7 +82,7 @@ async def test_what_was_delivered_before_the_job_ran_is_not_noticed(
     assert hook.got == []
 
 
-async def test_everybody_but_the_sender_and_those_who_have_it_is_told(
+async def test_all_recipients_without_the_message_are_notified_and_the_sender_is_not(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
     alice, bob, carol, dave = people
@@ -94,7 +94,7 @@ async def test_everybody_but_the_sender_and_those_who_have_it_is_told(
     assert sorted(hook.users) == sorted([carol.user, dave.user])
 
 
-async def test_who_joined_later_is_not_told_of_what_they_may_not_read(
+async def test_participant_who_joined_later_is_not_notified_of_earlier_messages(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
     alice, bob, *_ = people
@@ -277,7 +277,7 @@ async def test_each_notifier_of_a_user_is_told_once_by_a_worker_that_has_its_key
     assert [each.last_error for each in await notifiers.notifiers_of(pool, bob.user)] == [None] * 4
 
 
-async def test_what_one_device_has_taken_and_nobody_reads_is_noticed_after_the_read_window(
+async def test_delivered_message_that_stays_unread_is_noticed_after_the_read_window(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
     alice, bob, *_ = people

@@ -160,7 +160,7 @@ async def test_attachment_that_is_set_free_with_its_message_is_removed_at_once(
     assert await files.objects() == await files.rows() == []
 
 
-async def test_look_below_floors_goes_on_where_it_was_and_begins_anew(
+async def test_look_below_floors_goes_on_where_it_stopped_and_begins_again_at_its_end(
     pool: Pool, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
     conversations = [conversation] + [await new_direct(pool, alice, await new_user(pool, f"user{n}")) for n in range(4)]
@@ -225,7 +225,7 @@ async def test_crash_after_the_objects_and_before_the_rows_is_made_good(
     assert await files.rows() == []
 
 
-async def test_key_that_is_none_does_not_keep_the_others(pool: Pool, folder: Folder, files: Files) -> None:
+async def test_invalid_key_does_not_keep_other_objects_from_removal(pool: Pool, folder: Folder, files: Files) -> None:
     await files.upload("unused", age_s=HOURS_25, has_thumbnail=True)
     await pool.fetch("update attachments set object_key = '../a key of long ago'")
     await Orphans(pool, folder).orphaned_attachments(JOB)

@@ -76,7 +76,7 @@ async def stored(pool: Pool) -> list[int]:
     return [seq for (seq,) in await pool.fetch("select seq from messages order by seq")]
 
 
-async def test_what_is_not_kept_is_archived_as_it_was_and_deleted(
+async def test_old_messages_are_archived_unchanged_and_deleted(
     pool: Pool, redis: Redis, objects: Objects, people: list[Credentials], talk: bytes
 ) -> None:
     _, before = await held(pool, people[0].user, talk)
@@ -118,7 +118,7 @@ async def test_without_an_object_store_it_is_deleted(pool: Pool, redis: Redis, t
     assert await stored(pool) == [6, 7]
 
 
-async def test_what_disappears_is_not_archived(
+async def test_disappearing_messages_are_not_archived(
     pool: Pool, redis: Redis, objects: Objects, people: list[Credentials], talk: bytes
 ) -> None:
     await participants.change_settings(pool, people[0].user, talk, lifetime_s=3600)
@@ -127,7 +127,9 @@ async def test_what_disappears_is_not_archived(
     assert await list_archives(objects, talk) == []
 
 
-async def test_what_is_kept_for_ever_stays(pool: Pool, redis: Redis, objects: Objects, talk: bytes) -> None:
+async def test_messages_of_a_deployment_without_retention_stay(
+    pool: Pool, redis: Redis, objects: Objects, talk: bytes
+) -> None:
     await run(Retention(pool, redis, objects, days=0))
     assert await stored(pool) == [1, 2, 3, 4, 5, 6, 7]
 
@@ -210,7 +212,7 @@ async def pushes(inbox: Inbox) -> list[AddressedPush]:
     return got
 
 
-async def test_the_nodes_of_those_who_take_part_are_told_of_a_floor(
+async def test_nodes_of_the_participants_are_told_of_a_floor(
     pool: Pool, redis: Redis, people: list[Credentials], talk: bytes
 ) -> None:
     inbox = await a_node(redis, people[0].user)
