@@ -125,7 +125,7 @@ def _request(item: dict[int, Any]) -> Request | RequestError:
     known = _DECODE_FROM_CLIENT.get(type_) if type(type_) is int else None
     if known is None:
         if type(type_) is int and type_ in TYPES:
-            detail = f"{_show(type_)} comes from servers alone"
+            detail = f"{_show(type_)} may be sent by servers only"
             return RequestError(_request_of(item), ErrorCode.UNEXPECTED_FRAME, detail)
         return RequestError(_request_of(item), ErrorCode.UNKNOWN_FRAME, _show(type_))
     try:
@@ -142,7 +142,7 @@ def _request_of(item: dict[int, Any]) -> int:
     request = item.get(1)
     if type(request) is int and 0 <= request <= limits.MAX_REQUEST:
         return request
-    raise RemoteProtocolError(CloseCode.BAD_FRAME, "a frame that is not understood has no request number (key 1)")
+    raise RemoteProtocolError(CloseCode.BAD_FRAME, "a frame that cannot be served must have a request number (key 1)")
 
 
 def _show(type_: Any) -> str:

@@ -108,10 +108,12 @@ def each_item(data: bytes, options: Mapping[str, Any]) -> Iterator[dict[int, Any
                 raise RemoteProtocolError(CloseCode.BAD_FRAME, detail) from None
             keys = flat[::2]
             if not set(map(type, keys)) <= {int}:
-                raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key that is no integer")
+                raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the keys of the item at byte {start} must be integers")
             item = dict(zip(keys, flat[1::2], strict=True))
             if len(item) != count:
-                raise RemoteProtocolError(CloseCode.BAD_FRAME, f"the item at byte {start} has a key twice")
+                raise RemoteProtocolError(
+                    CloseCode.BAD_FRAME, f"the item at byte {start} has a key twice; each may occur once"
+                )
             yield item
 
 
@@ -124,7 +126,7 @@ def why_not_read(error: Exception) -> str:
 _UNREADABLE: Final = (
     ("indefinite length", "indefinite lengths are not used in this protocol"),
     ("semantic tag", "tags are not used in this protocol"),
-    ("Duplicate map key", "a map has a key twice"),
+    ("Duplicate map key", "a map has a key twice; each may occur once"),
     ("map key must be", "the keys of a map within a field must be texts or byte strings"),
     ("nesting depth", "it has more levels than are allowed"),
     ("codec can't decode", "a text must be UTF-8"),

@@ -84,10 +84,10 @@ class StateMachine:
         if isinstance(outcome, State):
             self.state = outcome
         elif isinstance(outcome, ErrorCode):
-            detail = f"{name_of(frame)} in state {self.state.value}"
+            detail = f"{name_of(frame)} may not be sent in state {self.state.value}"
             raise RequestError(frame.request, outcome, detail)
         else:
-            raise RemoteProtocolError(outcome, f"{name_of(frame)} came before hello")
+            raise RemoteProtocolError(outcome, f"{name_of(frame)} came before hello, which must be the first frame")
 
     def welcome(self) -> None:
         """The token is good.
