@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Waits before another attempt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ uniform: Final = SystemRandom().uniform
 def delay_s(failures: int, first_s: float = FIRST_S, most_s: float = MOST_S) -> float:
     """A random wait ("full jitter": Brooker, AWS Architecture Blog, 2015) whose range doubles with each failure.
 
-    :param failures: how many came right before this one, from 0.
+    :param failures: the number of failures right before this one, from 0.
     :param first_s: the range after the first one.
     :param most_s: the longest range; `first_s` if that is longer, as a server may have asked for it.
     """
@@ -23,5 +23,5 @@ def delay_s(failures: int, first_s: float = FIRST_S, most_s: float = MOST_S) -> 
 
 
 def after_s(retry_after_ms: int, failures: int) -> float:
-    """A wait of at least what the server asked for, and some jitter."""
+    """A wait of at least the time that the server asked for, and some jitter."""
     return retry_after_ms / 1000 + delay_s(failures) / 2

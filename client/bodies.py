@@ -11,7 +11,7 @@ from protocol.frames import Conversation, Message, Participant, Tombstone
 
 
 class MessageBody(Struct, frozen=True):
-    """A message in a body: what was deleted has its keys all the same, with null for what is gone."""
+    """A message in a body: a deleted one has the same keys, with null for content that is gone."""
 
     conversation: bytes
     seq: int
@@ -89,7 +89,7 @@ class ConversationBody(Struct, frozen=True):
 
 
 def as_told(participant: Participant) -> Participant:
-    """As frames hold it: without what is none."""
+    """The same as in a frame, which leaves out default values."""
     return replace(
         participant,
         revision=participant.revision or None,

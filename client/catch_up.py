@@ -1,4 +1,4 @@
-"""What a device has missed, and how it gets it: `sync` for what is new, `history` for gaps that last."""
+"""Fetches what a device has missed: news with `sync`, gaps that last with `history`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from protocol.codes import ErrorCode
 from protocol.frames import Cursor, Messages
 
 GAP_PATIENCE_S: Final = 0.3
-"""How long a gap may last before it is fetched: pushes and own replies overtake each other by less."""
+"""The time that a gap may last before it is fetched: pushes and own replies overtake each other by less."""
 
 _ANEW: Final = (ErrorCode.CURSOR_FOREIGN.value, ErrorCode.CURSOR_EXPIRED.value)
-"""Why a `sync` is refused when the device has to begin anew."""
+"""The errors of a `sync` after which the device starts without a cursor."""
 
 
 class CatchUp:
-    """Brings the mailbox up to date, whenever it is known to lack something.
+    """Brings the mailbox up to date whenever frames are known to be missing.
 
     All its state changes in calls without `await`; `run` waits for a condition on that state and acts on it.
 
@@ -46,18 +46,18 @@ class CatchUp:
 
     @property
     def is_done(self) -> bool:
-        """Whether all is held that there was at the last welcome, and nothing is known to be missing."""
+        """Whether the mailbox holds everything up to the last welcome, and nothing is known to be missing."""
         return not (self._is_stale or self._is_syncing or self._is_resuming) and self._mailbox.is_complete
 
     def statistics(self) -> dict[str, Any]:
-        """Its state, for whoever looks for a fault."""
+        """Its state, for debugging."""
         resumes_for_s = max(self._resumes_until - trio.current_time(), 0)
         return {"is_stale": self._is_stale, "is_syncing": self._is_syncing, "resumes_for_s": resumes_for_s}
 
     def begin(self, *, is_resumed: bool) -> None:
-        """Welcomed: from here on pushes come, so what is read from now on leaves nothing out.
+        """Welcomed: from here on pushes come, so a `sync` from now on leaves nothing out.
 
-        :param is_resumed: what is new since the mailbox's cursor comes by itself.
+        :param is_resumed: the news since the mailbox's cursor come by themselves.
         """
         self._is_stale = not is_resumed
         self._pages_due = PAGES_AHEAD if is_resumed and "pages" in self._link.features else 0
@@ -65,15 +65,15 @@ class CatchUp:
         self._amiss.unpark_all()
 
     def take_lag(self) -> None:
-        """Pushes were dropped, and no more come before a `sync`."""
+        """The server has dropped pushes, and sends none before a `sync`."""
         self._resumes_until = -math.inf
         self._is_stale = True
         self._amiss.unpark_all()
 
     def take_cursor(self, push: Cursor) -> None:
-        """All that came before it is held: a page of what was asked for, or what was pushed."""
+        """The mailbox holds all frames before it: of a page that was asked for, or pushes."""
         if self._is_syncing:
-            # Until it is over the cursors of its own pages say how far it has come: there is more after them.
+            # During a `sync` the cursors of its pages, which have `more`, say how far it has come.
             if push.more:
                 self._mailbox.synced(push)
             self._resumes_until = -math.inf
@@ -114,7 +114,7 @@ class CatchUp:
             while not self._is_amiss:
                 with trio.move_on_at(self._resumes_until if self._is_resuming else math.inf) as patience:
                     await self._amiss.park()
-                # What was to come by itself has not.
+                # The news that were to come by themselves have not come.
                 self._is_stale = self._is_stale or patience.cancelled_caught
             connection, pause_s = await self._link.wait_online(), backoff.delay_s(failures)
             try:
@@ -131,7 +131,7 @@ class CatchUp:
                 await trio.sleep(pause_s)
 
     async def _catch_up(self, connection: ClientConnection) -> bool:
-        """Do one thing about what is missing; returns whether it helped."""
+        """Fetch missing frames once; returns whether it helped."""
         if self._is_stale or self._mailbox.unknown():
             await self._sync(connection)
             return not self._mailbox.unknown()
@@ -144,7 +144,7 @@ class CatchUp:
         return not any(gap[:2] in after for gap in lasting)
 
     async def _sync(self, connection: ClientConnection) -> None:
-        # Before asking: a `lag` or a reconnection meanwhile sets it, and then all is asked again.
+        # Before asking: a `lag` or a reconnection meanwhile sets it again, and then this is repeated.
         self._is_stale, self._is_syncing = False, True
         pages = PAGES_AHEAD if "pages" in connection.features else None
         try:

@@ -1,4 +1,4 @@
-"""A conversation in a terminal: what is typed goes out; what arrives is shown, and who is online or types."""
+"""A conversation in a terminal: it sends typed lines, and shows messages and the users who are online or type."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ RECENT: Final = 20
 """Messages from before that are shown when a chat begins."""
 
 CONNECT_PATIENCE_S: Final = 10.0
-"""For the first connection: long enough to try a second gateway, short enough to say that there is none."""
+"""For the first connection: long enough to try a second gateway, short enough for a user who waits."""
 
 CONTENT_TYPE: Final = "text/plain"
 
 NAME: Final = f"alo-terminal/{VERSION}"
 
 LONGEST_PAUSE_S: Final = 3.0
-"""Between two attempts to connect: the user is looking at it (`protocol/SPEC.md`, 13.3)."""
+"""Between two attempts to connect, while the user looks on (`protocol/SPEC.md`, 13.3)."""
 
 Show = Callable[[str], object]
 Answer: TypeAlias = Literal["accept", "decline", "block"]
 Decide = Callable[[Answer], Awaitable[None]]
-"""Answers a request, or blocks who is in the conversation."""
+"""Answers a request, or blocks the other user of the conversation."""
 
 
 def line_of(entry: Entry, names: dict[bytes, str]) -> str:
@@ -160,8 +160,8 @@ class _Chat:
 
     async def show_arrivals(self) -> None:
         async for entry in self._arrivals:
-            # What was typed here is on the screen already. `send` puts a message into the mailbox and returns without
-            # waiting in between, so by the time this task runs its id is in `_typed`.
+            # A line that was typed here is on the screen already. `send` puts the message into the mailbox and returns
+            # without waiting in between, so by the time this task runs its id is in `_typed`.
             is_typed = entry.message in self._typed
             self._typed.discard(entry.message)
             if entry.conversation == self._conversation and not is_typed:
@@ -173,9 +173,9 @@ class _Chat:
         self._session.mark_read(self._conversation, entry.seq)
 
     async def obey_lines(self) -> bool:
-        """One line after another, each acknowledged before the next goes out, so that their order is kept.
+        """Send one line after the other, each after the acknowledgement of the one before, which keeps their order.
 
-        Returns whether all were. A person at a terminal goes on after a failure; a pipe ends with it.
+        Returns whether all were acknowledged. A person at a terminal goes on after a failure; a pipe ends with it.
         """
         is_all_done, is_terminal = True, os.isatty(0)
         async with aclosing(read_lines()) as lines:

@@ -1,6 +1,6 @@
-"""Commands that are typed among messages: a line that begins with a slash is one, and never goes out as it stands.
+"""Commands among messages: a line that begins with a slash is a command, and is never sent as it stands.
 
-A chat has a table of them. To add one is to add a line to that table: reading a line, and `/help`, go by it.
+A chat has a table of commands, which the reader of lines and `/help` use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _C = TypeVar("_C")
 
 
 class NotPossible(Exception):
-    """A line cannot be obeyed; says why, and how to type it instead."""
+    """The program cannot obey a line; the error says why, and the right way to type it."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Command(Generic[_C]):
 
 
 def read_line(line: str, commands: Sequence[Command[_C]]) -> str | tuple[Command[_C], str]:
-    """A text to be sent, or a command and what comes after its name.
+    """A text to send, or a command and its arguments.
 
-    :raises NotPossible: if it is a command that there is not, or one with too much or too little behind it.
+    :raises NotPossible: if the command does not exist, or has too many or too few arguments.
     """
     text = line.strip()
     if not text.startswith(SLASH):
@@ -70,7 +70,7 @@ def _check(command: Command[_C], argument: str) -> None:
 
 
 def help_lines(commands: Sequence[Command[_C]]) -> list[str]:
-    """What `/help` shows."""
+    """The lines of `/help`."""
     rows = [(command.usage, command.help) for command in commands]
     rows.append((f"{ESCAPE}TEXT", f"send a message that begins with {SLASH}"))
     width = max(len(usage) for usage, _ in rows)

@@ -37,16 +37,16 @@ from protocol.frames import (
 )
 
 NAME: Final = f"alo-python/{VERSION}"
-"""What this library calls itself, unless a program that uses it says better."""
+"""The name of this library in `hello`, unless the program gives its own."""
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """From looking up the name to `Welcome`; the server's own patience is `limits.HELLO_TIMEOUT_S`."""
 
 WRITE_TIMEOUT_S: Final = 30.0
-"""For one WebSocket message to be taken by the network; after that the other end is gone or stuck."""
+"""The time in which the network must take one WebSocket message; after that the other end is gone or stuck."""
 
 PAGES_AHEAD: Final = 16
-"""Of what is new, asked for at once: about 1.5 MiB for each round trip. What else is asked for waits for them."""
+"""The pages of news for one request: about 1.5 MiB for each round trip. Other requests that read wait for them."""
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """For the closing handshake; the server knows enough when the TCP connection ends."""
@@ -74,18 +74,19 @@ async def connect(
     """Connect, say hello, be welcomed. When the block is left, `bye`; when an error leaves it, `aclose` alone.
 
     :param url: of the gateway, like `ws://127.0.0.1:8001`; the path is `limits.SOCKET_PATH`.
-    :param on_push: awaited for each push, in order of arrival, by the task that reads. While it waits nothing else is
-        read, replies included, and sooner or later the server cuts the connection: that is the backpressure.
-        `send_channel.send` of a memory channel will do. Without it pushes are dropped. May be called before this
+    :param on_push: awaited for each push, in order of arrival, by the task that reads. While it waits, the connection
+        reads nothing, replies included, and sooner or later the server cuts the connection: that is the backpressure.
+        `send_channel.send` of a memory channel is enough. Without it pushes are dropped. It may be called before this
         function has returned: the server may push right after `Welcome`.
-    :param cursor: what is new since then is pushed right after `Welcome`, up to a `Cursor` (or a `Lag`: then `sync`).
+    :param cursor: the server pushes the news since then right after `Welcome`, up to a `Cursor` (or a `Lag`: then
+        `sync`).
     :param version: the greatest that this client speaks.
-    :param client: name and version of the program, for the figures of the server's operator.
-    :param pages: of what is new, at most; each ends with a `Cursor`. One, if left out.
+    :param client: name and version of the program, for the statistics of the server's operator.
+    :param pages: the greatest number of pages of news; each ends with a `Cursor`. One, if left out.
     :param timeout_s: up to and including `Welcome`.
-    :param keep_alive_s: of silence, after which the other side is tried with a ping, and is gone after as long again;
-        as `welcome` says, if left out. `math.inf` never pings.
-    :raises Unreachable: if there is no server, or it is too slow, or it does not speak this protocol.
+    :param keep_alive_s: the silence after which the client pings, and after the same time again gives the server up; as
+        `welcome` says, if left out. `math.inf` never pings.
+    :raises Unreachable: if no server answers, or it is too slow, or it does not speak this protocol.
     :raises ConnectionLost: if the server closed instead of welcoming, for instance with `UNAUTHENTICATED`; with
         `UNSUPPORTED_VERSION` also if this client cannot speak the version that the server has chosen.
     """
@@ -107,9 +108,9 @@ async def connect(
 
 @asynccontextmanager
 async def open_raw(url: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncGenerator[ClientConnection]:
-    """A connection on which nothing has been said yet, to say the wrong thing: for tests.
+    """A connection without a `hello`, for tests that send wrong bytes.
 
-    Nothing is written but by `send_bytes` and `request`, nothing is read but by `receive_bytes`.
+    Only `send_bytes` and `request` write to it, and only `receive_bytes` reads from it.
     """
     async with open_websocket(url, timeout_s) as (socket, stream, _), open_service_nursery() as nursery:
         connection = ClientConnection(socket, stream, None)
@@ -123,13 +124,13 @@ async def open_raw(url: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncGe
 class ClientConnection(Requests):
     """An open connection; made by `connect`.
 
-    Whatever waits raises `ConnectionLost` when it ends. Any number of tasks may make requests at the same time; beyond
-    `limits.MAX_IN_FLIGHT` without a reply they wait. Frames offered before the writer's next turn share one WebSocket
-    message.
+    All waiting calls raise `ConnectionLost` when it ends. Any number of tasks may make requests at the same time;
+    beyond `limits.MAX_IN_FLIGHT` without a reply they wait. Frames offered before the writer's next turn share one
+    WebSocket message.
 
     :ivar welcome: the server's reply to hello: user, device, its clock, until when the token is good.
-    :ivar features: what the server can do, by name (`protocol/SPEC.md`, 11.1).
-    :ivar limits: what it allows, by name (11.2).
+    :ivar features: the names of the server's features (`protocol/SPEC.md`, 11.1).
+    :ivar limits: the server's limits, by name (11.2).
     """
 
     welcome: Welcome
@@ -149,7 +150,7 @@ class ClientConnection(Requests):
         self._closed = trio.Event()
 
     async def bye(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Leave: no more requests, those in flight are answered, the server closes. Raises nothing if it does not.
+        """Leave: the server answers the requests in flight and closes. Raises nothing if it does not.
 
         A connection that has ended stays as it is. Afterwards, or when this is cancelled, `aclose` it.
         """
@@ -168,7 +169,7 @@ class ClientConnection(Requests):
         If this is cancelled, the request may or may not take effect; the connection stays usable.
 
         :param frame: its request number is replaced by the connection's next one.
-        :param timeout_s: seconds, waiting for a place among the requests in flight included.
+        :param timeout_s: seconds, including the wait for a place among the requests in flight.
         :raises RequestRefused: if the reply is an error.
         :raises NoReply: if none came in time.
         :raises ConnectionLost: if the connection ended first, or had ended.
@@ -194,7 +195,7 @@ class ClientConnection(Requests):
     async def receive_bytes(self) -> bytes | str:
         """The next WebSocket message as it is: for tests, after `open_raw` only.
 
-        :raises ConnectionLost: when there are no more.
+        :raises ConnectionLost: at the end.
         """
         try:
             return await self._socket.get_message()
@@ -202,7 +203,7 @@ class ClientConnection(Requests):
             raise self._lose_by(closed) from None
 
     async def aclose(self) -> None:
-        """End the connection at once, whatever is in flight: see `bye`.
+        """End the connection at once, also with requests in flight: see `bye`.
 
         The closing handshake takes at most `CLOSE_TIMEOUT_S`; cancelling skips it.
         """
@@ -285,7 +286,7 @@ class ClientConnection(Requests):
                 return
 
     def _take_batch(self) -> bytes:
-        """As many frames as fit into one WebSocket message, at least one; they leave the queue."""
+        """Take as many frames from the queue as fit into one WebSocket message, at least one."""
         batch = [self._outgoing.popleft()]
         size = len(batch[0])
         while self._outgoing and size + len(self._outgoing[0]) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES:
@@ -296,7 +297,7 @@ class ClientConnection(Requests):
     async def _keep_alive(self, interval_s: float) -> None:
         while self._end is None:
             if self._is_handling:
-                # While `on_push` waits nothing is read, so no sign of life could be seen either.
+                # While `on_push` waits, nothing is read, so a sign of life could not be seen either.
                 await trio.sleep(interval_s)
             elif (quiet_until := self._stream.heard_at + interval_s) > trio.current_time():
                 await trio.sleep_until(quiet_until)
@@ -315,7 +316,7 @@ class ClientConnection(Requests):
             await trio.aclose_forcefully(self._stream)
 
     def _lose(self, close_code: int, reason: str) -> None:
-        """Take note of the end and wake all who wait. The first one to say why is believed."""
+        """The connection has ended: wake all waiting calls. The first cause counts."""
         if self._end is None:
             self._end = (close_code, reason)
             self._ended.set()
@@ -330,14 +331,14 @@ class ClientConnection(Requests):
         return self._lost()
 
     def _lost(self) -> ConnectionLost:
-        # A new one each time: an exception that is raised in many tasks mixes their tracebacks.
+        # A new one each time: one exception raised in several tasks mixes their tracebacks.
         return ConnectionLost(*(self._end or (_NORMAL, "this client has said bye")))
 
     async def _close(self, close_code: int, reason: str) -> None:
-        """Do the closing handshake if there is still somebody to do it with, and drop the TCP connection.
+        """Do the closing handshake if the peer is still there, and drop the TCP connection.
 
-        trio-websocket's reader ends with the stream, so this ends everything. Cancelling skips the handshake. Who comes
-        second waits for the first: dropping the stream under a handshake would make it a broken connection.
+        trio-websocket's reader ends with the stream, so this ends everything. Cancelling skips the handshake. A second
+        caller waits for the first: dropping the stream during a handshake would break the connection.
         """
         if self._is_closing:
             await self._closed.wait()

@@ -17,12 +17,12 @@ class InvalidAddress(ValueError):
 
 
 async def open_stream(url: str) -> tuple[trio.SocketStream | trio.SSLStream[trio.SocketStream], str]:
-    """A TCP connection, or TLS above it, and what to say in the Host header.
+    """A TCP connection, or TLS above it, and the value of the Host header.
 
     :param url: `ws://host:port` or `wss://host:port`; the ports 80 and 443 may be left out.
     :raises InvalidAddress: if it is not such a URL.
     :raises InvalidAuthorities: if SSL_CERT_FILE or SSL_CERT_DIR cannot be used.
-    :raises OSError: if nobody answers there, `trio.BrokenResourceError` if TLS fails.
+    :raises OSError: if no host answers there, `trio.BrokenResourceError` if TLS fails.
     """
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""Which conversation is meant by the names on the command line."""
+"""Finds the conversation that the names on the command line mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PAGE: Final = 100
 
 
 async def list_all(http: HttpClient) -> AsyncGenerator[Conversation]:
-    """All conversations, latest message first, then all requests. Close it with `aclosing` if it isn't read to the
+    """All conversations, latest message first, then all requests. Close it with `aclosing` unless you read it to the
     end."""
     for requests in (False, True):
         cursor = None
@@ -44,9 +44,9 @@ async def find(http: HttpClient, me: bytes, others: Sequence[bytes], title: str 
 
 
 async def everybody_in(http: HttpClient, conversation: Conversation, only_if: int | None = None) -> list[Participant]:
-    """Who takes part; of many the server is asked.
+    """The participants of a conversation; asks the server if there are many.
 
-    :param only_if: what is wanted; where it is not their number, the server need not be asked.
+    :param only_if: the wanted number of participants; if it differs from theirs, the server need not be asked.
     """
     told = list(conversation.participants or ())
     if conversation.participant_count is None or only_if not in (None, conversation.participant_count):
@@ -73,7 +73,7 @@ def is_direct(others: Sequence[bytes], title: str | None) -> bool:
 
 
 def title_of(conversation: Conversation, me: bytes) -> str:
-    """What to call a conversation, fit for a terminal."""
+    """The title of a conversation, fit for a terminal."""
     if conversation.kind == "group":
         return printable(conversation.name or "(a group without a name)")
     return printable(" ".join(person.username for person in conversation.participants or () if person.user != me))

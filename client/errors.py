@@ -1,4 +1,4 @@
-"""Everything that the client raises, so that a caller needs one import to catch it.
+"""All exceptions of the client, so that a caller needs one import to catch them.
 
 Two more come from `protocol.errors` and mean a bug: `LocalProtocolError` if the caller builds a frame that the server
 would refuse, `RemoteProtocolError` if the server answers with the wrong kind of reply.
@@ -15,11 +15,11 @@ class ClientFailure(Exception):
 
 
 class Unreachable(ClientFailure):
-    """No ALO Shield server answers there in time: refused, reset, timed out, or something else is listening.
+    """No ALO Shield server answers there in time: refused, reset, timed out, or another program is listening.
 
     A request over HTTP may or may not have taken effect.
 
-    :ivar retry_after_s: how long a gateway that is full has asked to be left alone; 0 if none did.
+    :ivar retry_after_s: the wait that a full gateway has asked for; 0 if it did not.
     """
 
     def __init__(self, message: str, retry_after_s: float = 0) -> None:
@@ -28,7 +28,7 @@ class Unreachable(ClientFailure):
 
 
 class InvalidAuthorities(ClientFailure):
-    """SSL_CERT_FILE or SSL_CERT_DIR cannot be used; says which, why, and what it should be."""
+    """SSL_CERT_FILE or SSL_CERT_DIR cannot be used; the error says which, why, and what is allowed."""
 
 
 class HttpRefused(ClientFailure):
@@ -57,9 +57,9 @@ class RequestRefused(ClientFailure):
     """The server answered a request over the WebSocket with an error reply; the connection goes on.
 
     :ivar code: a value of `protocol.codes.ErrorCode`, or one that this client does not know.
-    :ivar retry_after_ms: not None if and only if the same request may be sent again, not before so many ms.
+    :ivar retry_after_ms: not None if and only if the client may send the same request again, after that number of ms.
     :ivar limit: the name of the limit that was met (`protocol/SPEC.md`, section 11), if it was one.
-    :ivar limit_value: what it allows.
+    :ivar limit_value: the value of that limit.
     """
 
     def __init__(self, error: Error) -> None:
@@ -79,9 +79,9 @@ class ConnectionLost(ClientFailure):
     """The WebSocket connection has ended; requests that waited may or may not have taken effect.
 
     :ivar close_code: RFC 6455, section 7.4; 1006 if there was no closing handshake.
-    :ivar reason: what the closing side said, possibly nothing.
+    :ivar reason: the reason that the closing side gave, possibly empty.
     :ivar reconnect: whether connecting again with the same token makes sense (`protocol.codes.may_reconnect`).
-    :ivar delay_s: the longest wait before doing so; choose a random moment up to it.
+    :ivar delay_s: the longest wait before doing so; choose a random time up to it.
     """
 
     def __init__(self, close_code: int, reason: str = "") -> None:

@@ -11,7 +11,7 @@ from client.held import Entry
 
 
 class Follower:
-    """A position in a log that moves on as it is read. Nobody has to: the log keeps everything anyway.
+    """A position in a log that moves on as it is read. Reading is optional: the log keeps everything anyway.
 
     :param log: of a mailbox.
     :param grown: unparked whenever the log may have grown.

@@ -1,4 +1,4 @@
-"""What this device holds of one conversation. Sans-IO."""
+"""One conversation, as far as this device holds it. Sans-IO."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Gap(NamedTuple):
 
 
 class Grown(NamedTuple):
-    """The entries that a run has got, at its lower end and at its upper end; each by seq."""
+    """The entries that a run has gained, at its lower end and at its upper end; each by seq."""
 
     older: list[Entry]
     newer: list[Entry]
@@ -47,13 +47,13 @@ class Grown(NamedTuple):
 class HeldConversation:
     """A conversation and its messages, as far as this device holds them.
 
-    :ivar head: what was told of it last, but for what stands below; None until then.
-    :ivar people: who takes part.
-    :ivar entries: the last word on each seq, aside or not.
-    :ivar first_seq: what is below it is not for this user.
-    :ivar last_seq: the highest known to exist.
-    :ivar begin: the run to be read begins here; None until a `Conversation` frame has come.
-    :ivar up_to: the run ends here; `begin` - 1 if it is empty.
+    :ivar head: the latest `Conversation` frame that counts; the attributes below are newer. None before the first one.
+    :ivar people: its participants.
+    :ivar entries: the entry of each seq that counts, within the run or not.
+    :ivar first_seq: messages below it are not for this user.
+    :ivar last_seq: the highest seq known to exist.
+    :ivar begin: the first seq of the run, the contiguous messages that can be read; None before the first frame.
+    :ivar up_to: the last seq of the run; `begin` - 1 if it is empty.
     :ivar messages: the run.
     """
 
@@ -85,14 +85,14 @@ class HeldConversation:
         self.messages: list[Entry] = []
         self._user = user
         self._own_version = (-1, 0)
-        """(participants_version, own_revision) of the frame that told what is the user's own last."""
+        """(participants_version, own_revision) of the latest frame with the user's own settings of it."""
         self._muted_until: int | None = None
         self._uncounted: set[int] = set()
-        """Of what is above the own mark, what does not count as unread: tombstones, held or told of. It only grows: no
-        message that is gone comes back."""
+        """The seqs above the user's own mark that do not count as unread: tombstones, held or told of. It only grows:
+        no deleted message comes back."""
 
     def learn(self, told: Conversation) -> None:
-        """Take note of what the server says of it."""
+        """Apply a `Conversation` frame."""
         if self.head is not None and told.participants_version > self.head.participants_version:
             self.first_seq = min(self.first_seq, told.first_seq)
         if self.head is None or told.participants_version >= self.head.participants_version:
@@ -110,23 +110,23 @@ class HeldConversation:
         self._uncounted = {seq for seq in (*self._uncounted, *(told.uncounted_seqs or ())) if seq > read}
 
     def _take_head(self, told: Conversation) -> None:
-        """What is told, which is not older than what is held; at one version what was accepted stays so."""
+        """Replace the head by a frame that is not older; at the same version an accepted request stays accepted."""
         former, self.head = self.head, told
         if former and former.participants_version == told.participants_version and not former.is_request:
             self._accept()
 
     def _accept(self) -> None:
-        """It is no request, or none any more: the user has said so, or has written."""
+        """The user has accepted the request, or has written, which accepts it."""
         if self.head is not None and self.head.is_request:
             self.head = replace(self.head, is_request=None, asked_by=None)
 
     def start(self, begin: int) -> None:
-        """The run begins here, and is empty."""
+        """Begin an empty run here."""
         self.begin = begin
         self.up_to = begin - 1
 
     def put(self, entry: Entry) -> bool:
-        """Hold an entry, if it is news; whether it is. One within the run takes its place there."""
+        """Hold an entry, if it is news; returns whether it is. An entry within the run takes its place there."""
         self.people.has_written(entry.sender, entry.seq)
         if entry.sender == self._user and self.head is not None and entry.seq > self.head.last_seq:
             self._accept()
@@ -144,11 +144,11 @@ class HeldConversation:
         return True
 
     def is_in_run(self, seq: int) -> bool:
-        """Whether it can be read."""
+        """Whether a message can be read."""
         return self.begin is not None and self.begin <= seq <= self.up_to
 
     def take(self, push: PushOfOne) -> None:
-        """Take note of who takes part, how far they have come, and what it is like now."""
+        """Apply a push about participants, marks, counts or settings."""
         match push:
             case Participants():
                 self.people.count_all(push.participant_count, push.participants_version)
@@ -183,13 +183,14 @@ class HeldConversation:
         self.raise_floor(push.first_seq)
 
     def have_written(self, *, after: int, only: bytes | None = None) -> None:
-        """Who has written something after `after` has read up to it, though it came before they were told of."""
+        """Users who have written a message have read up to it, also if it came before the frame that brought the
+        user."""
         for entry in self.entries.values():
             if entry.seq > after and only in (None, entry.sender):
                 self.people.has_written(entry.sender, entry.seq)
 
     def raise_floor(self, first_seq: int) -> None:
-        """What lies below this seq is gone, or is not for this user; a lower one than is known changes nothing."""
+        """Messages below this seq are gone, or are not for this user; a seq below the present floor changes nothing."""
         if first_seq <= self.first_seq:
             return
         self.first_seq = first_seq
@@ -201,12 +202,12 @@ class HeldConversation:
             self.up_to = max(self.up_to, first_seq - 1)
 
     def forget_missing(self) -> None:
-        """Give up what is missing above the run, and what waits above it."""
+        """Give up the messages that are missing above the run, and those that wait above them."""
         self.entries = {seq: entry for seq, entry in self.entries.items() if seq <= self.up_to}
         self.last_seq = self.up_to
 
     def grow(self) -> Grown:
-        """Let the run grow by what adjoins it."""
+        """Let the run grow by the entries that adjoin it."""
         if self.begin is None:
             return Grown([], [])
         older, newer = self._grow_down(self.begin), self._grow_up()
@@ -231,13 +232,13 @@ class HeldConversation:
                 grown.append(entry)
                 self.up_to += 1
             elif self.up_to + 1 < self.first_seq:
-                # What is missing here is not for this user and never comes.
+                # The messages that are missing here are not for this user, and never come.
                 self.up_to = min(self._next_held() or self.first_seq, self.first_seq) - 1
             else:
                 return grown
 
     def gap(self) -> Gap:
-        """What is missing right above the run."""
+        """The gap right above the run."""
         return Gap(self.id, self.up_to, self._next_held() or self.last_seq + 1)
 
     def _next_held(self) -> int | None:
@@ -245,7 +246,7 @@ class HeldConversation:
         return min((seq for seq in self.entries if seq > self.up_to), default=None)
 
     def shown(self) -> Conversation | None:
-        """What it is like now, without messages; None if it is not known."""
+        """The conversation as it is now, without messages; None if it is not known."""
         if self.head is None:
             return None
         read = self._read_seq()
@@ -267,16 +268,17 @@ class HeldConversation:
         )
 
     def _read_seq(self) -> int:
-        """Up to where nothing counts as unread."""
+        """The seq up to which no message counts as unread."""
         return max(self.people.read_seq(self._user), self.people.since_seq(self._user), self.first_seq - 1)
 
     def status(self, message: Entry) -> MessageStatus:
-        """How far a message has come, with all whom it is for."""
+        """Whether all recipients of a message have it, or have read it."""
         is_counted = isinstance(message, Message) and self._is_counted(message.seq)
         return self.people.status(message.seq, message.sender, is_counted=is_counted)
 
     def counts(self, message: Entry) -> tuple[int, int] | None:
-        """To how many an own message has come, how many have read it; None where all marks are told, or not known."""
+        """To how many recipients an own message is delivered, and how many have read it; None if the server tells all
+        marks, or if the counts are not known."""
         if isinstance(message, Tombstone) or not self._is_counted(message.seq):
             return None
         return self.people.counts(message.seq)
@@ -285,12 +287,12 @@ class HeldConversation:
         return seq > self.last_seq - COUNTED
 
     def older_before(self) -> int | None:
-        """The `seq` before which there are messages that are not loaded; None if there are none."""
+        """The `seq` below which there are messages to load; None if all are loaded."""
         return self.begin if self.begin is not None and self.begin > self.first_seq else None
 
 
 def _supersedes(entry: Entry, former: Entry) -> bool:
-    """Whether it takes the place of what is held under the same key (`protocol/SPEC.md`, 5.2)."""
+    """Whether an entry replaces the one held under the same key (`protocol/SPEC.md`, 5.2)."""
     match former, entry:
         case Message(revision=old), Message(revision=new):
             return (new or 0) > (old or 0)

@@ -38,7 +38,7 @@ _T = TypeVar("_T", bound=Struct)
 
 
 class Credentials(Struct, frozen=True):
-    """What logging in gave: who asks, from which device (16 bytes each), and the secret that proves it."""
+    """The result of logging in: user and device (16 bytes each), and the token of the device."""
 
     user: bytes
     device: bytes
@@ -53,27 +53,27 @@ class User(Struct, frozen=True):
 
 
 class ConversationPage(Struct, frozen=True):
-    """Some conversations, latest message first; `cursor` gets the next ones, None means that there are none."""
+    """Some conversations, latest message first; `cursor` gets the next ones, None at the end."""
 
     conversations: list[Conversation]
     cursor: str | None
 
 
 class MessagePage(Struct, frozen=True):
-    """Some messages; `cursor` gets the next ones in the same direction, None means that there are none."""
+    """Some messages; `cursor` gets the next ones in the same direction, None at the end."""
 
     messages: list[Message | Tombstone]
     cursor: str | None
 
 
 class HttpClient:
-    """Asks one server; an async context manager that owns the connections.
+    """Sends requests to one server; an async context manager that owns the connections.
 
-    Every call raises `HttpRefused` if the server answers with an error, `Unreachable` if nothing that can be read
-    came within `timeout_s` seconds. A call that is cancelled may or may not have taken effect; the client stays usable.
+    Every call raises `HttpRefused` if the server answers with an error, `Unreachable` if no readable answer came within
+    `timeout_s` seconds. A call that is cancelled may or may not have taken effect; the client stays usable.
 
     :param base_url: like `http://127.0.0.1:8000`.
-    :param token: who asks; not needed for `register` and `log_in`.
+    :param token: of the device that asks; not needed for `register` and `log_in`.
     :param transport: replaces the network, for tests.
     :raises InvalidAuthorities: if SSL_CERT_FILE or SSL_CERT_DIR cannot be used.
     """
@@ -89,8 +89,8 @@ class HttpClient:
         self._base_url = base_url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
-        # The deadline is ours, over the whole call; httpx has only one for each phase. No proxies and no .netrc from
-        # the environment: the token goes where the caller said and nowhere else.
+        # This client has a deadline for the whole call; httpx has only one for each phase. No proxies and no .netrc
+        # from the environment: the token goes to the caller's address and nowhere else.
         context = _context(base_url)
         self._httpx = httpx.AsyncClient(timeout=None, trust_env=False, transport=transport, verify=context)  # noqa: S113
 
@@ -104,7 +104,7 @@ class HttpClient:
         await self._httpx.__aexit__(type_, value, traceback)
 
     def with_token(self, token: str) -> HttpClient:
-        """The same connections, asked for somebody else. Lives as long as this one; not to be entered itself."""
+        """The same connections with another device's token. Lives as long as this one; not to be entered itself."""
         other = object.__new__(HttpClient)
         other.__dict__.update(self.__dict__, _token=token)
         return other
@@ -114,7 +114,7 @@ class HttpClient:
         return await self._ask(User, "POST", "/v1/users", {"username": username, "password": password})
 
     async def log_in(self, username: str, password: str, device_name: str) -> Credentials:
-        """Make a new device. Its token is not used by this client: see `with_token`.
+        """Make a new device. This client does not use its token: see `with_token`.
 
         :raises HttpRefused: `wrong_credentials`, among others.
         """
@@ -126,12 +126,12 @@ class HttpClient:
         return await self._ask(User, "GET", f"/v1/users/{quote(username, safe='')}")
 
     async def create_direct(self, user: bytes) -> Conversation:
-        """The conversation with one other user, made if it was not there."""
+        """The conversation with one other user; the server makes it if it does not exist."""
         body = {"kind": "direct", "participants": [user]}
         return (await self._ask(ConversationBody, "POST", "/v1/conversations", body)).as_frame()
 
     async def create_group(self, name: str, users: list[bytes]) -> Conversation:
-        """A new conversation with 1 to 999 others; each call makes another one."""
+        """A new conversation with 1 to 999 others; each call makes a further one."""
         body = {"kind": "group", "name": name, "participants": users}
         return (await self._ask(ConversationBody, "POST", "/v1/conversations", body)).as_frame()
 
@@ -140,14 +140,14 @@ class HttpClient:
     ) -> ConversationPage:
         """Your conversations, latest message first, at most 100 at once.
 
-        :param requests: those that are requests, instead of those that are none.
+        :param requests: true for the requests, instead of all other conversations.
         """
         query = {"limit": limit, "cursor": cursor, "requests": "true" if requests else None}
         page = await self._ask(ConversationPageBody, "GET", "/v1/conversations", query=query)
         return ConversationPage([conversation.as_frame() for conversation in page.conversations], page.cursor)
 
     async def participants(self, conversation: bytes) -> list[Participant]:
-        """Everybody who takes part in a conversation, by their ids; one call for each 100."""
+        """All participants of a conversation, by their ids; one call for each 100."""
         path = f"/v1/conversations/{UUID(bytes=conversation)}/participants"
         found: list[Participant] = []
         cursor = None
@@ -159,19 +159,19 @@ class HttpClient:
                 return found
 
     async def add_contact(self, user: bytes) -> None:
-        """Somebody is a contact from now on: what they ask is accepted."""
+        """Make a user a contact, which accepts their requests."""
         await self._send("PUT", f"/v1/contacts/{UUID(bytes=user)}", {})
 
     async def block(self, user: bytes) -> None:
-        """Somebody reaches this user no more, and is not told."""
+        """Block a user, who is not told."""
         await self._send("PUT", f"/v1/contacts/{UUID(bytes=user)}", {"is_blocked": True})
 
     async def accept(self, conversation: bytes) -> None:
-        """Take part in what is a request."""
+        """Accept a request."""
         await self._send("POST", f"/v1/conversations/{UUID(bytes=conversation)}/accept")
 
     async def decline(self, conversation: bytes) -> None:
-        """Take no part in what is a request.
+        """Decline a request.
 
         :raises HttpRefused: `not_a_request`, among others.
         """
@@ -229,7 +229,7 @@ class HttpClient:
                 async with self._httpx.stream(method, url, **request) as response:
                     data = bytearray()
                     async for chunk in response.aiter_bytes():
-                        # What is too much is read and dropped: breaking off leaves generators of httpx half-way.
+                        # Bytes beyond the bound are read and dropped: breaking off leaves generators of httpx half-way.
                         if len(data) <= MAX_RESPONSE_BYTES:
                             data += chunk
             if len(data) > MAX_RESPONSE_BYTES:
