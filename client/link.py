@@ -1,4 +1,4 @@
-"""The connection of a device, made anew whenever it is lost, with a token that is renewed in time."""
+"""The connection of a device: it reconnects whenever the connection is lost, and renews the token in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from client.nursery import open_service_nursery
 from protocol.frames import Push
 
 REFRESH_BEFORE_S: Final = 86400.0
-"""A token is renewed a day before it expires, or when a tenth of its life is left if that is shorter."""
+"""The link renews a token a day before it expires, or when a tenth of its life is left if that is shorter."""
 
 OnToken: TypeAlias = Callable[[Credentials], object]
 _T = TypeVar("_T")
@@ -27,11 +27,11 @@ _T = TypeVar("_T")
 class _Life:
     """One connection from dialling to its end.
 
-    :ivar online: it has been welcomed, and those who use it know.
-    :ivar settled: that, or it has failed.
-    :ivar due: the next one is to be made: this one is lost, or was told to move.
-    :ivar retired: the next one is there.
-    :ivar move_in_s: after how long the next one is to be made; None if it was not told to move.
+    :ivar online: the server has welcomed it, and `on_online` has been called.
+    :ivar settled: it is online, or has failed.
+    :ivar due: the next connection is due: this one is lost, or the server has told it to move.
+    :ivar retired: the next connection is online.
+    :ivar move_in_s: the time until the next connection; None if the server did not tell it to move.
     """
 
     def __init__(self, url: str) -> None:
@@ -48,7 +48,7 @@ class _Life:
         scope.cancel()
 
     def pause_s(self, failures: int, most_s: float) -> float:
-        """The wait before the next connection, after this number of failed ones.
+        """The wait before the next connection, after this number of failures.
 
         :param most_s: the longest range of the wait, unless the server has asked for a longer one.
         """
@@ -63,13 +63,14 @@ class _Life:
 class Link:
     """`run` has to run while the rest is used.
 
-    :param on_online: called with each welcome, and with whether what is new comes by itself.
-    :param on_offline: called when a connection that was welcomed is lost, and no other one is there.
-    :param cursor: what this device holds; `PAGES_AHEAD` pages of what is new since then are asked for with each hello.
+    :param on_online: called after each welcome, with True if the news come by themselves.
+    :param on_offline: called when a welcomed connection is lost, and no other one is there.
+    :param cursor: gives the cursor that this device has stored; each hello asks for `PAGES_AHEAD` pages of the news
+        since then.
     :param client: name and version of the program.
     :param longest_pause_s: between attempts to connect, unless the server asks for a longer one.
-    :ivar credentials: with the token that counts now.
-    :ivar connection: the one that has been welcomed; None while there is none.
+    :ivar credentials: with the present token.
+    :ivar connection: the welcomed connection; None while the link is offline.
     :ivar last_error: why the last attempt to connect has failed, or the last connection has ended; None before that.
     """
 
@@ -106,18 +107,19 @@ class Link:
 
     @property
     def url(self) -> str | None:
-        """The gateway that `connection` leads to; None while there is no connection."""
+        """The gateway of `connection`; None while the link is offline."""
         return self._life.url if self._life is not None else None
 
     @property
     def features(self) -> frozenset[str]:
-        """What the server can do, by name; none while there is no connection."""
+        """The names of the server's features; empty while the link is offline."""
         return self.connection.features if self.connection is not None else frozenset()
 
     async def run(self) -> None:
         """Stay connected; ends only by being cancelled or by an error.
 
-        A node that is about to stop says so (`move`): then the next connection is made before this one is left.
+        A node that is about to stop says so (`move`): then the link makes the next connection before it leaves this
+        one.
 
         :raises ConnectionLost: if the server says not to reconnect.
         """
@@ -141,13 +143,14 @@ class Link:
                 turn += 1
 
     def move(self, in_s: float) -> None:
-        """The connection's node is about to stop: connect anew after so long."""
+        """The connection's node is about to stop: connect again after this time."""
         if self._life is not None:
             self._life.move_in_s = in_s
             self._life.due.set()
 
     def server_ms(self) -> int:
-        """The time by the server's clock, in milliseconds since 1970; by this machine's before the first welcome."""
+        """The time by the server's clock, in milliseconds since 1970; by this machine's clock before the first
+        welcome."""
         return self._server_ms + round((trio.current_time() - self._welcomed_at) * 1000)
 
     async def wait_online(self) -> ClientConnection:
@@ -157,12 +160,12 @@ class Link:
         return self.connection
 
     async def insist(self, ask: Callable[[ClientConnection], Awaitable[_T]], timeout_s: float) -> _T:
-        """Make a request again and again, over lost connections and errors that may pass, until it is answered.
+        """Repeat a request, over lost connections and retryable errors, until the server answers it.
 
-        :param ask: makes it; whatever it is, doing it twice must be as good as doing it once.
-        :raises RequestRefused: for good: by an error that is not to be retried.
+        :param ask: makes the request; it must be idempotent.
+        :raises RequestRefused: by an error that is not retryable.
         :raises NoReply: if it was made and no reply came within `timeout_s` seconds; it may have taken effect.
-        :raises Unreachable: if in that time there was no connection at all.
+        :raises Unreachable: if the link was offline during that time.
         """
         was_tried = False
         with trio.move_on_after(timeout_s):
@@ -187,7 +190,7 @@ class Link:
         pages = None if cursor is None else PAGES_AHEAD
 
         async def on_push(push: Push) -> None:
-            # Pushes may stand right behind `Welcome`: `on_online` comes first all the same.
+            # Pushes may come right after `Welcome`: `on_online` is called first all the same.
             await life.online.wait()
             await self._on_push(push)
 
@@ -215,8 +218,7 @@ class Link:
             self._on_offline()
 
     async def _use(self, life: _Life, connection: ClientConnection, *, is_resumed: bool) -> None:
-        """Let everybody have this connection until it is lost, and raise why that was; or until another one is
-        there."""
+        """Offer this connection until it is lost, and raise the cause; or until the next one is online."""
         async with open_service_nursery() as nursery:
             nursery.start_soon(self._keep_token, connection)
             self.connection, self._life = connection, life
@@ -235,8 +237,8 @@ class Link:
                         self.connection = self._life = None
 
     async def _keep_token(self, connection: ClientConnection) -> None:
-        # How long the token was good altogether is not known: what has less than a day left is near its end. After a
-        # renewal it is known, so that tokens which live for an hour are not renewed all the time.
+        # The whole life of the token is not known at first: one with less than a day left is near its end. After a
+        # renewal it is known, so tokens which live for an hour are not renewed all the time.
         rest_s = (connection.welcome.expires - connection.welcome.created) / 1e6
         wait_s = max(rest_s - REFRESH_BEFORE_S, 0)
         failures = 0
@@ -259,7 +261,7 @@ class Link:
                 wait_s = lived_s - min(REFRESH_BEFORE_S, lived_s / 10)
 
     async def _refresh(self, connection: ClientConnection) -> float:
-        """Get a new token and hand it on; returns for how long it is good."""
+        """Get a new token and hand it on; returns the seconds for which it is good."""
         asked_at = trio.current_time()
         refreshed = await connection.refresh(self.credentials.token)
         self.credentials = msgspec.structs.replace(self.credentials, token=refreshed.token)

@@ -1,4 +1,4 @@
-"""What the command line remembers between runs: a file for each server and name, readable by its owner alone."""
+"""The logins of the command line: a file for each server and name, readable by its owner alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _File(Struct, frozen=True):
 def path_of(server: str, username: str) -> Path:
     """`$XDG_CONFIG_HOME/alo-shield/SERVER/NAME.json`, or below `~/.config`; both are escaped, so it stays in there.
 
-    :param server: its HTTP URL. Another server must not be shown the token, and may have the same names.
+    :param server: its HTTP URL. Another server must not see the token, and may have the same names.
     """
     base = os.environ.get("XDG_CONFIG_HOME")
     root = Path(base) if base else Path.home() / ".config"
@@ -34,18 +34,18 @@ def _escaped(text: str) -> str:
 
 
 def save(server: str, username: str, credentials: Credentials) -> None:
-    """Remember a login in place of an earlier one; the token is never in a file that others may read."""
+    """Store a login in place of an earlier one; the token is never in a file that others may read."""
     path = path_of(server, username)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = msgspec.json.encode(_File(credentials.user.hex(), credentials.device.hex(), credentials.token))
-    # Temporary files are made with mode 600, and renaming keeps that; half a file is never seen.
+    # Temporary files have mode 600, and renaming keeps that; readers never see half a file.
     with NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(data)
     os.replace(file.name, path)
 
 
 def load(server: str, username: str) -> Credentials | None:
-    """The login of that name at that server; None if there is none that can be read."""
+    """The login of that name at that server; None if no file can be read."""
     try:
         file = msgspec.json.decode(path_of(server, username).read_bytes(), type=_File)
         return Credentials(bytes.fromhex(file.user), bytes.fromhex(file.device), file.token)

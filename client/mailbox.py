@@ -1,17 +1,17 @@
 """What this device holds, in order and without gaps. Sans-IO: nothing here waits, so every call is one step.
 
-Each conversation numbers its messages with `seq`, without gaps. Of each the mailbox keeps the last word: of two
-revisions the greater one, of anything and a tombstone the tombstone. That is a maximum, so it does not matter in which
-order things come, how often, and from where (pushes, `sync`, `history`, own requests).
+Each conversation numbers its messages with `seq`, without gaps. For each seq the mailbox keeps the entry that counts:
+the greater of two revisions, and a tombstone rather than a message. That is a maximum, so the order, number and source
+of frames do not matter (pushes, `sync`, `history`, own requests).
 
-What may be read of a conversation is one contiguous run. It *begins* at the last message that the conversation had when
-this device was told of it: a device that held nothing is told no more, and nor is one whose user has come to a
-conversation since. Above the beginning, what is missing is a *gap*: it is fetched, and
-until then what lies above it waits aside. Below the beginning nothing is missing, it is only not loaded: messages that
-adjoin the run from below, a page of `history` say, move its beginning down; edits of those further down wait aside.
+The messages of a conversation that can be read are one contiguous run. The run *begins* at the last message that the
+conversation had when the server first told this device of it: the server tells no earlier ones. A missing message above
+the beginning is a *gap*: the client fetches it, and until then the messages above the gap wait aside. Messages below
+the beginning are not loaded, which is not a gap: entries that adjoin the run from below, such as a page of `history`,
+move its beginning down; edits of messages further down wait aside.
 
-Beside its messages each conversation has its people and what it is like (`client.people`). What lies below its first
-seq is dropped, and the whole of it when this user takes part no more: then nothing that is older brings it back.
+Beside its messages each conversation has its participants (`client.people`) and settings. The mailbox drops messages
+below its first seq, and the whole conversation when this user no longer takes part: then no older frame brings it back.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ OtherPush: TypeAlias = PushOfOne | Profile | OwnSettings | Contact
 class Mailbox:
     """All conversations of a user with their messages, in memory.
 
-    :ivar log: what a screen has to follow: each message when it becomes readable, and again, with its new content or as
-        a tombstone, whenever it changes after that. Those that become readable in one step are in order of `seq`, and
-        so is all that comes above the beginning of a conversation's run; what is loaded below comes when it is loaded.
-        `log` only grows, even when all else is dropped; what was on the screen was on the screen.
-    :ivar sending: by `temp_id`, what this device waits to hear of: None, or the message once it has come, by whatever
-        way. Whoever sends enters it, and takes it out.
+    :ivar log: the entries for a screen to show: each message when it becomes readable, and again, with its new content
+        or as a tombstone, whenever it changes after that. Messages that become readable in one step are in order of
+        `seq`, and so are all above the beginning of a conversation's run; older messages come when they are loaded.
+        `log` only grows, even when everything else is dropped: a screen has shown its entries.
+    :ivar sending: by `temp_id`, the messages that this device is sending: None, or the message once it has come, from
+        any source. The sender enters the `temp_id`, and removes it.
     :ivar cursor: of the last `Synced`; None if nothing is held.
-    :ivar delivered: the marks that are due for what is held.
-    :ivar read: the marks that are due for what the user has read; whoever shows messages lifts them.
-    :ivar own: what the user has set, and whom they know.
+    :ivar delivered: the marks that are due for stored messages.
+    :ivar read: the marks that are due for messages that the user has read; the caller that shows messages lifts them.
+    :ivar own: the user's own settings and contacts.
     """
 
     def __init__(self, user: bytes) -> None:
@@ -68,7 +68,7 @@ class Mailbox:
         self.drop()
 
     def drop(self) -> None:
-        """Hold nothing any more: the server's history is another one."""
+        """Drop everything: the server's history is not the one that this came from."""
         self.cursor: bytes | None = None
         self.delivered = Marks()
         self.read = Marks()
@@ -81,7 +81,7 @@ class Mailbox:
         self._is_fresh = True
 
     def apply(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Take messages and tombstones from anywhere; returns what the log got by it."""
+        """Take messages and tombstones from any source; returns the new entries of the log."""
         logged: list[Entry] = []
         touched: dict[bytes, None] = {}
         for entry in entries:
@@ -103,17 +103,18 @@ class Mailbox:
         return logged
 
     def learn(self, told: Conversation) -> list[Entry]:
-        """Take note of what the server says of a conversation; returns what the log got by it.
+        """Apply a `Conversation` frame; returns the new entries of the log.
 
-        What lies below a first seq that has risen is dropped: it is gone, or this user has left a group and come back.
-        If the group shows all to those who come, the first seq may have fallen by that: then older ones can be loaded.
+        If the first seq has risen, messages below it are dropped: they are gone, or this user has left a group and come
+        back. If the group shows all to users who join, the first seq may have fallen by that: then older messages can
+        be loaded.
         """
         if told.participants_version <= self._departed.get(told.conversation, -1):
             return []
         self._departed.pop(told.conversation, None)
         held = self._held(told.conversation)
         held.learn(told)
-        # What was pushed before it may be newer: it was read before it was sent.
+        # Pushes that came before it may be newer: the server read it before it sent it.
         entries: list[Entry] = []
         for push in self._early.pop(told.conversation, ()):
             if isinstance(push, Message | Tombstone):
@@ -130,7 +131,7 @@ class Mailbox:
         return logged + self.apply(entries) if entries else logged
 
     def feed(self, push: Push) -> bool:
-        """Take a push of any kind; returns whether it says something of what is held."""
+        """Take a push of any kind; returns whether the mailbox holds such things."""
         match push:
             case Message() | Tombstone():
                 self.apply([push])
@@ -143,7 +144,7 @@ class Mailbox:
         return True
 
     def take(self, push: OtherPush) -> None:
-        """Take note of anything else that was pushed of conversations and people."""
+        """Apply any other push about conversations and users."""
         if isinstance(push, OwnSettings | Contact):
             self.own.take(push)
         elif isinstance(push, Profile):
@@ -155,13 +156,13 @@ class Mailbox:
         elif (held := self._conversations.get(push.conversation)) is not None and held.head is not None:
             held.take(push)
             if isinstance(push, Settings):
-                # What was missing below a floor that has risen never comes: what waited above it may adjoin now.
+                # Messages below a floor that has risen never come: entries that waited above them may adjoin now.
                 self._advance(held)
         else:
             self._early.setdefault(push.conversation, []).append(push)
 
     def raise_floor(self, conversation: bytes, first_seq: int) -> list[Entry]:
-        """The server says that nothing lies below this seq for the user; returns what the log got by it."""
+        """The first seq for the user has risen; returns the new entries of the log."""
         held = self._conversations.get(conversation)
         if held is None:
             return []
@@ -179,15 +180,15 @@ class Mailbox:
             self._incomplete.discard(push.conversation)
 
     def synced(self, reply: Synced | Cursor) -> None:
-        """Everything up to this cursor has been applied."""
+        """The caller has applied everything up to this cursor."""
         self.cursor = reply.cursor
         if not reply.more:
             self._early.clear()
-        # A first sync in several parts tells of the last messages alone in all of them.
+        # All parts of a first sync have only the last messages.
         self._is_fresh = self._is_fresh and reply.more
 
     def forget_missing(self, conversation: bytes) -> None:
-        """Give up what is missing and what is aside above it: the server says that it is not ours to see."""
+        """Give up missing messages, and those that wait above them: the server says that the user may not see them."""
         held = self._held(conversation)
         if held.begin is None:
             del self._conversations[conversation]
@@ -197,36 +198,38 @@ class Mailbox:
         self._incomplete.discard(conversation)
 
     def messages(self, conversation: bytes) -> Sequence[Entry]:
-        """What can be read of a conversation, as it is now, by `seq`; not to be changed."""
+        """The messages of a conversation that can be read, as they are now, by `seq`; not to be changed."""
         held = self._conversations.get(conversation)
         return () if held is None else held.messages
 
     def conversations(self) -> list[bytes]:
-        """Those that are known, in order of their ids."""
+        """The known conversations, in order of their ids."""
         return sorted(id_ for id_, held in self._conversations.items() if held.head is not None)
 
     def head(self, conversation: bytes) -> Conversation | None:
-        """What a conversation is like now, without messages; None if it is not known."""
+        """A conversation as it is now, without messages; None if it is not known."""
         held = self._conversations.get(conversation)
         return None if held is None else held.shown()
 
     def participants(self, conversation: bytes) -> list[Participant]:
-        """Who takes part in a conversation, as far as is known, by their ids."""
+        """The known participants of a conversation, by their ids."""
         return self._people(conversation).all
 
     def former(self, conversation: bytes) -> list[Stay]:
-        """Who took part in a conversation and has left, or was removed; the latest first, as far as is known."""
+        """The known stays in a conversation that have ended, the latest first."""
         return self._people(conversation).former
 
     def status(self, message: Entry) -> MessageStatus:
-        """How far a message has come: with all whom it is for. Where many take part, of the last messages alone."""
+        """Whether all recipients of a message have it, or have read it. Where many take part, only for the last
+        messages."""
         held = self._conversations.get(message.conversation)
         return NOBODY.status(message.seq, message.sender) if held is None else held.status(message)
 
     def counts(self, message: Entry) -> tuple[int, int] | None:
-        """To how many an own message has come, how many have read it; None where all marks are told, or not known.
+        """To how many recipients an own message is delivered, and how many have read it; None where the server tells
+        all marks, or if the counts are not known.
 
-        Of a tombstone nobody counts any more: what was told before may be old.
+        A tombstone has no counts: counts from before may be old.
         """
         held = self._conversations.get(message.conversation)
         return None if held is None else held.counts(message)
@@ -236,22 +239,22 @@ class Mailbox:
         return NOBODY if held is None else held.people
 
     def up_to(self, conversation: bytes) -> int:
-        """The `seq` up to which nothing is missing; 0 if there is nothing."""
+        """The last `seq` of the run; 0 if it is empty."""
         held = self._conversations.get(conversation)
         return 0 if held is None else held.up_to
 
     def older_before(self, conversation: bytes) -> int | None:
-        """The `seq` before which there are messages that are not loaded; None if there are none."""
+        """The `seq` below which there are messages to load; None if all are loaded."""
         held = self._conversations.get(conversation)
         return None if held is None else held.older_before()
 
     @property
     def is_complete(self) -> bool:
-        """Whether neither `unknown` nor `gaps` has anything."""
+        """Whether `unknown` and `gaps` are both empty."""
         return not (self._unknown or self._incomplete)
 
     def unknown(self) -> set[bytes]:
-        """Conversations that the server has yet to tell of: with a `sync`."""
+        """The conversations whose `Conversation` frame has yet to come, with a `sync`."""
         return set(self._unknown)
 
     def gaps(self) -> list[Gap]:
@@ -271,7 +274,7 @@ class Mailbox:
         return told.last_seq + 1 if self._is_fresh else told.first_seq
 
     def _advance(self, held: HeldConversation) -> list[Entry]:
-        """Let the run grow by what adjoins it, and see whether anything is still missing."""
+        """Let the run grow by the entries that adjoin it, and see whether messages are still missing."""
         if held.begin is None:
             return []
         older, newer = held.grow()

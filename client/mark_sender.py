@@ -1,4 +1,4 @@
-"""Tells the server up to where this device has stored and the user has read, soon after either."""
+"""Sends marks: the server learns soon up to where this device has stored, and the user has read."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class MarkSender:
                 await self.send_due(self._link.connection)
 
     async def send_due(self, connection: ClientConnection) -> None:
-        """One request for each kind of marks of which some are due."""
+        """Send one request for each kind of marks that has some due."""
         for marks, say in self._kinds():
             if due := marks.due():
                 await self._send(connection, marks, due, say)
 
     def _kinds(self) -> tuple[tuple[Marks, _SayMarks], ...]:
-        # Anew each time: a mailbox that was dropped has others.
+        # Each time, since a mailbox that was dropped has new ones.
         delivered = (self._mailbox.delivered, ClientConnection.mark_delivered)
         return delivered, (self._mailbox.read, ClientConnection.mark_read)
 

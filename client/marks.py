@@ -1,4 +1,4 @@
-"""Up-to marks that the server has yet to hear of. Sans-IO."""
+"""Up-to marks that the server does not know yet. Sans-IO."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from protocol import limits
 
 
 class Marks:
-    """One kind of marks of all conversations: what is due, and what the server has noted. They never go back."""
+    """One kind of marks of all conversations: those that are due, and those that the server has noted. They never go
+    back."""
 
     def __init__(self) -> None:
         self._wanted: dict[bytes, int] = {}
         self._known: dict[bytes, int] = {}
 
     def lift(self, conversation: bytes, seq: int) -> None:
-        """The conversation is to be marked up to `seq`, if it is not yet."""
+        """Mark the conversation up to `seq`, unless it is already."""
         if seq > max(self._known.get(conversation, 0), self._wanted.get(conversation, 0)):
             self._wanted[conversation] = seq
 
     def due(self, most: int = limits.MAX_MARKS) -> list[tuple[bytes, int]]:
-        """Pairs (conversation, seq) that are higher than what `confirm` has heard of; those due longest first."""
+        """Pairs (conversation, seq) above the confirmed ones; those due longest first."""
         return list(self._wanted.items())[:most]
 
     def confirm(self, marks: list[tuple[bytes, int]]) -> None:
-        """The server has taken note of these, or never will."""
+        """The server has noted these, or never will."""
         for conversation, seq in marks:
             self._known[conversation] = max(seq, self._known.get(conversation, 0))
             if self._wanted.get(conversation, 0) <= seq:

@@ -1,4 +1,4 @@
-"""A nursery for an `async with` whose user should not have to know that there is one."""
+"""A nursery for context managers that hide it from their users."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import trio
 
 @asynccontextmanager
 async def open_service_nursery() -> AsyncGenerator[trio.Nursery]:
-    """A nursery that is cancelled when its body ends, and out of which a single exception comes as itself.
+    """A nursery that is cancelled when its body ends, and that raises a single exception without a group.
 
-    Trio wraps whatever leaves a nursery in a group, even what the body raised: an `except RequestRefused` around
+    Trio wraps every exception that leaves a nursery in a group, even one of the body: an `except RequestRefused` around
     `async with connect(...)` would never match.
     """
     try:

@@ -1,7 +1,7 @@
-"""What a user has set, and whom they know, as this device holds it. Sans-IO.
+"""The user's own settings and contacts, as this device holds them. Sans-IO.
 
-The server counts how often the contacts have changed. A device that was told of each change one after the other holds
-the list; one that has missed a number has to read the list over HTTP (`are_contacts_stale`, `take_contacts`).
+The server counts the changes of the contacts. A device that got each change, one after the other, holds the list; a
+device that has missed a number has to read the list over HTTP (`are_contacts_stale`, `take_contacts`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from protocol.frames import Contact, OwnSettings
 
 class Own:
     """
-    :ivar settings: as they were told last; None: not yet.
+    :ivar settings: the latest that were told; None before the first.
     :ivar contacts: by the ids of their users.
-    :ivar contacts_revision: as of which number these are; None: the list was never read.
+    :ivar contacts_revision: of this list; None if it was never read.
     """
 
     def __init__(self) -> None:
@@ -26,11 +26,11 @@ class Own:
 
     @property
     def are_contacts_stale(self) -> bool:
-        """Whether the list has to be read, if it is to be shown."""
+        """Whether a client has to read the list before it shows it."""
         return self.contacts_revision is None or self.contacts_revision < self._newest
 
     def take(self, push: OwnSettings | Contact) -> None:
-        """Take note of what was pushed, in any order and any number of times."""
+        """Apply a push, in any order and any number of times."""
         if isinstance(push, Contact):
             if push.contacts_revision - 1 == self.contacts_revision:
                 self._change(push)
@@ -39,7 +39,7 @@ class Own:
         self._newest = max(self._newest, push.contacts_revision)
 
     def take_contacts(self, contacts: Iterable[Contact], revision: int) -> None:
-        """The whole list, as it was read over HTTP."""
+        """Take the whole list, as it was read over HTTP."""
         if self.contacts_revision is None or revision > self.contacts_revision:
             self.contacts = {each.user: each for each in contacts}
             self.contacts_revision = revision

@@ -1,4 +1,4 @@
-"""Which requests of a connection wait for a reply."""
+"""The requests of a connection that wait for replies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from protocol.frames import Reply
 
 
 class Waiter:
-    """One request: `reply` is set before `done`; None then means that the connection ended first."""
+    """One request: `reply` is set before `done`; if it is None then, the connection ended first."""
 
     __slots__ = ("done", "reply")
 
@@ -21,10 +21,10 @@ class Waiter:
 
 
 class Pending:
-    """Request numbers, and who waits for the reply to each.
+    """Request numbers, and the task that waits for each reply.
 
-    A request that nobody waits for any more (cancelled, timed out) keeps its number and its place until the reply
-    comes: the server still counts it as in flight, and the number must not be given out again.
+    A request whose task has stopped waiting (cancelled, timed out) keeps its number and its place until the reply
+    comes: the server still counts it as in flight, and the number must not be used again.
     """
 
     def __init__(self, most: int = limits.MAX_IN_FLIGHT) -> None:
@@ -40,7 +40,7 @@ class Pending:
         await self._slots.acquire()
 
     def add(self) -> tuple[int, Waiter]:
-        """A free number, and what to wait for; after `wait_slot` only."""
+        """A free number, and the waiter for its reply; only after `wait_slot`."""
         while self._next in self._waiters:
             self._step()
         number = self._next
@@ -54,7 +54,7 @@ class Pending:
         self._slots.release()
 
     def resolve(self, reply: Reply) -> None:
-        """A reply has come. One that nobody asked for is let pass: nothing can be done about it."""
+        """A reply has come. One without a request is ignored."""
         waiter = self._waiters.pop(reply.request, None)
         if waiter is not None:
             waiter.reply = reply
@@ -62,15 +62,15 @@ class Pending:
             self._slots.release()
 
     def end(self) -> None:
-        """No more replies will come."""
+        """The connection has ended: no further replies will come."""
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters.values():
             waiter.done.set()
-        # One is enough even for those who wait for a slot: each sees the end and passes the slot on.
+        # One slot is enough for all tasks that wait for one: each sees the end and passes the slot on.
         self._slots.release()
 
     def release_slot(self) -> None:
-        """Give back what `wait_slot` got, without having sent anything."""
+        """Give back the slot of `wait_slot` without having sent a request."""
         self._slots.release()
 
     def _step(self) -> None:
