@@ -1,4 +1,4 @@
-"""The command line: `python -m client --help`, which also says which variables of the environment count.
+"""The command line: `python -m client --help`, which also lists the variables of the environment.
 
 A login is kept in `$XDG_CONFIG_HOME/alo-shield/SERVER/NAME.json`, with mode 600, and shown to that server alone.
 
@@ -53,11 +53,11 @@ VARIABLES: Final = {
     "ALO_PASSWORD": "the password; without it you are asked",
     "SSL_CERT_FILE": "certificate authorities in PEM, in place of the system's, for addresses with https: and wss:",
 }
-"""Variables of the environment -> their use."""
+"""Variable of the environment -> its use."""
 
 
 class CommandError(Exception):
-    """What went wrong, in one line for the user."""
+    """A failure, in one line for the user."""
 
 
 def http_url() -> str:
@@ -85,7 +85,7 @@ def show(line: str) -> None:
 
 
 def read_password(*, twice: bool) -> str:
-    """From the environment or the terminal, without echo. A password that breaks the server's rules is refused at once.
+    """Read a password from the environment or the terminal, without echo. Refuses one that breaks the server's rules.
 
     :raises CommandError: says why.
     """
@@ -153,7 +153,7 @@ async def chat(arguments: argparse.Namespace) -> None:
     keep = partial(login.save, http_url(), arguments.name)
 
     async def decide(answer: Answer) -> None:
-        # With the token of now: the chat may have renewed it.
+        # With the present token: the chat may have renewed it.
         async with HttpClient(http_url(), token=load_login(arguments.name).token) as http:
             await _decide(http, credentials.user, conversation, answer)
 
@@ -219,7 +219,7 @@ def load_login(username: str) -> Credentials:
 
 
 async def find_users(http: HttpClient, usernames: Sequence[str]) -> list[User]:
-    """Who these are; the error names the first that does not exist."""
+    """The users of these names; the error names the first that does not exist."""
     users = []
     for username in usernames:
         check(fault_of_username(username))
@@ -233,7 +233,7 @@ async def find_users(http: HttpClient, usernames: Sequence[str]) -> list[User]:
 
 
 def sentence(error: ClientFailure, username: str) -> str:
-    """One line for the user about what went wrong."""
+    """One line for the user about a failure."""
     match error:
         case Unreachable():
             return f"the server does not answer: {printable(str(error))}"
@@ -316,14 +316,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(error: BaseException, username: str) -> int:
-    """Say in one line what went wrong; returns the exit status. What is no failure but a bug is raised again."""
+    """Report a failure in one line; returns the exit status. Raises an error again that is a bug."""
     match error:
         case BaseExceptionGroup():
             interrupts, others = error.split(KeyboardInterrupt)
             return report((interrupts or others or error).exceptions[0], username)
         case KeyboardInterrupt():
             if os.isatty(2):
-                print(file=sys.stderr)  # the terminal has shown ^C; what comes next begins a line
+                print(file=sys.stderr)  # the terminal has shown ^C; the next output begins a line
             return 130
         case ClientFailure():
             warn(sentence(error, username))

@@ -1,8 +1,8 @@
-"""Who takes part in one conversation, and how far each has come. Sans-IO.
+"""The participants of one conversation, and their marks. Sans-IO.
 
-What is told of somebody carries the version of the list that it is from (`participants_version`), so it does not matter
-in which order things come; marks never go back, so the greater one counts. Who is gone is remembered, so that nothing
-older brings them back.
+Each frame about participants carries the version of the list (`participants_version`), so the order of frames does not
+matter; marks never go back, so the greater one counts. The list remembers users who are gone, so that no older frame
+brings them back.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ MessageStatus: TypeAlias = Literal["sent", "delivered", "read"]
 class People:
     """The participants of a conversation, as a user sees them.
 
-    :param own: the user who is told: of many participants the only one who is held (`count_all`).
-    :ivar version: of the whole list, as it was told last.
+    :param own: the user of this device: where many take part, the only one who is held (`count_all`).
+    :ivar version: of the latest whole list.
     """
 
     def __init__(self, own: bytes) -> None:
@@ -35,7 +35,7 @@ class People:
         self._stays: dict[tuple[bytes, int, int], Stay] = {}
 
     def take_all(self, participants: Iterable[Participant], version: int) -> None:
-        """These take part and nobody else, as of this version."""
+        """These are all participants, as of this version."""
         told = list(participants)
         self.take(told, version)
         if version >= self.version:
@@ -43,9 +43,9 @@ class People:
             self.remove([user for user in self._people if user not in {each.user for each in told}], version)
 
     def count_all(self, number: int | None, version: int) -> None:
-        """So many take part as of this version, more than are shown; None: as many as are told of.
+        """The number of participants as of this version, if the server does not tell all of them; None if it does.
 
-        Nobody but the user is held of so many: when they are few again, all of them are told of anew.
+        If it does not, only the user is held: when they are few again, the server tells all of them.
         """
         if version >= self._number_version:
             self._number, self._number_version = number, version
@@ -56,7 +56,7 @@ class People:
             self._people = {user: each for user, each in self._people.items() if user == self._own}
 
     def take(self, participants: Iterable[Participant], version: int) -> None:
-        """These take part, as they are as of this version."""
+        """These are participants, as they are as of this version."""
         for each in participants:
             held = self._people.get(each.user)
             if version >= max(self._versions.get(each.user, -1), self.version if held is None else -1):
@@ -68,14 +68,14 @@ class People:
         self._drop_many()
 
     def remove(self, users: Iterable[bytes], version: int) -> None:
-        """These take part no more, as of this version."""
+        """These no longer take part, as of this version."""
         for user in users:
             if version >= self._versions.get(user, -1):
                 self._versions[user] = version
                 self._people.pop(user, None)
 
     def take_stays(self, stays: Iterable[Stay]) -> None:
-        """These took part and have left, or were removed: what was sent to them meanwhile stays sent to them."""
+        """Stays that have ended: their users remain recipients of the messages that were sent during the stay."""
         for each in stays:
             held = self._stays.get((each.user, each.since_seq, each.left_seq))
             if held is not None:
@@ -84,25 +84,25 @@ class People:
             self._stays[each.user, each.since_seq, each.left_seq] = each
 
     def mark(self, user: bytes, delivered: int | None, read: int | None) -> None:
-        """Somebody has come so far."""
+        """Lift the marks of a user."""
         held = self._people.get(user)
         if held is not None:
             most = (_most(held.delivered_seq, delivered), _most(held.read_seq, read))
             self._people[user] = replace(held, delivered_seq=most[0], read_seq=most[1])
 
     def has_written(self, user: bytes, seq: int) -> None:
-        """Who writes has read: what others are shown of it moves with the message itself."""
+        """A user who writes has read: the message itself lifts the user's marks."""
         held = self._people.get(user)
         if held is not None and held.read_seq is not None:
             self.mark(user, seq, seq)
 
     def count(self, seq: int, delivered: int, read: int, recipients: int) -> None:
-        """With so many of its recipients a message has come so far, where too many take part to tell of each."""
+        """The numbers of a message's recipients, where too many take part for the server to tell each mark."""
         held = self._counts.get(seq, (0, 0, 0))
         self._counts[seq] = (max(held[0], delivered), max(held[1], read), recipients)
 
     def counts(self, seq: int) -> tuple[int, int] | None:
-        """What was told of a message by `count`; None where all marks are told."""
+        """The counts of a message; None where the server tells all marks."""
         held = None if self.are_shown else self._counts.get(seq)
         return held and held[:2]
 
@@ -113,17 +113,17 @@ class People:
 
     @property
     def are_shown(self) -> bool:
-        """Whether the others are told of: not where too many take part."""
+        """Whether the server tells the marks of the others: not where too many take part."""
         return self._number is None
 
     @property
     def number(self) -> int:
-        """How many take part."""
+        """The number of participants."""
         return len(self._people) if self._number is None else self._number
 
     @property
     def all(self) -> list[Participant]:
-        """Who takes part, by their ids."""
+        """The participants, by their ids."""
         return [self._people[user] for user in sorted(self._people)]
 
     @property
@@ -132,20 +132,19 @@ class People:
         return sorted(self._stays.values(), key=lambda stay: (-stay.left_seq, stay.user))
 
     def read_seq(self, user: bytes) -> int:
-        """How far somebody has read; 0 if that is not known."""
+        """The seq up to which a user has read; 0 if that is not known."""
         held = self._people.get(user)
         return (held.read_seq or 0) if held else 0
 
     def since_seq(self, user: bytes) -> int:
-        """What was sent after it was sent to somebody, too; 0 if that is not known."""
+        """The seq above which a user is a recipient; 0 if that is not known."""
         held = self._people.get(user)
         return held.since if held else 0
 
     def status(self, seq: int, sender: bytes, *, is_counted: bool = True) -> MessageStatus:
-        """How far a message has come, with all who took part when it was sent, but for its sender. Where too many take
-        part, as far as the counts say.
+        """Whether all recipients of a message have it, or have read it; where too many take part, by its counts.
 
-        :param is_counted: whether counts of it are kept up by each `sync`; else they may be old, and count for nothing.
+        :param is_counted: whether each `sync` renews its counts; if not, they may be old, and are not used.
         """
         if not self.are_shown:
             return _status(*self._counts.get(seq, (0, 0, 0))) if is_counted else "sent"
@@ -158,7 +157,7 @@ class People:
 
 
 def _merged(told: Participant, held: Participant | None) -> Participant:
-    """What is told now, but no mark and no profile that is older than what is held."""
+    """The entry that is told now, with the marks and the profile of the held one if those are newer."""
     if held is None:
         return told
     is_older = (told.revision or 0) < (held.revision or 0)
@@ -182,4 +181,4 @@ def _status(delivered: int, read: int, recipients: int) -> MessageStatus:
 
 
 NOBODY: Final = People(b"")
-"""Of a conversation that is not known; not to be changed."""
+"""The participants of an unknown conversation; not to be changed."""

@@ -1,7 +1,7 @@
-"""Why something has failed, in words for a person: one line for every exception that can come up here, never empty.
+"""Causes of failures in words for a person: one line for every exception that can come up here, never empty.
 
-What exceptions say of themselves is written for developers, and often nothing at all: `str(TimeoutError())` is empty,
-and that of a failed TLS handshake in Trio is, too.
+The texts of exceptions are for developers, and often empty: `str(TimeoutError())` is, and that of a failed TLS
+handshake in Trio is, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from client.terminal import printable
 from protocol.errors import ProtocolError, RemoteProtocolError
 
 UNKNOWN: Final = "the cause is not known"
-"""For an exception that says nothing, and that this table does not foresee."""
+"""For an exception without a text that is not in this table."""
 
 _LOST: Final = "the other side broke the connection off"
 _OF_TYPES: Final[tuple[tuple[type[BaseException], str], ...]] = (
@@ -45,11 +45,11 @@ _OF_CAUSELESS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (httpx.NetworkError, "the connection failed"),
     (httpx.HTTPError, "the request failed"),
 )
-"""For errors that a library raises in place of a cause, if the cause says nothing."""
+"""For errors that a library raises in place of a cause, if the cause is not in the table."""
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, in one line that is fit for a terminal."""
+    """The cause of a failure, in one line that is fit for a terminal."""
     for each in _chain(error):
         if known := _known(each):
             return known
@@ -60,12 +60,12 @@ def reason_of(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error, what caused it, and so on, the first of a group; the innermost first."""
+    """The error, its cause and so on, with the first error of each group; the innermost first."""
     found: list[BaseException] = []
     each: BaseException | None = error
     while each is not None and each not in found:
         found.append(each)
-        # Also what was hidden by `from None`: httpcore does so with why a TLS handshake has failed.
+        # Also a cause that is hidden by `from None`: httpcore hides the cause of a failed TLS handshake.
         each = each.exceptions[0] if isinstance(each, BaseExceptionGroup) else each.__cause__ or each.__context__
     return found[::-1]
 

@@ -37,7 +37,7 @@ REPLY_TIMEOUT_S: Final = 15.0
 """For the reply to one request."""
 
 SYNC_TIMEOUT_S: Final = 60.0
-"""For the reply to `sync`, which comes after all that is new: 256 KiB take half of this on the slowest of networks."""
+"""For the reply to `sync`, which comes after all news: 256 KiB take half of this time on the slowest networks."""
 
 _R = TypeVar("_R", bound=Reply)
 
@@ -63,7 +63,7 @@ class Requests(ABC):
     ) -> Sent:
         """Send one message; returns when it is committed. Raises what `request` raises.
 
-        :param temp_id: 16 bytes, best a UUID of version 7. To try again, use the same: the message is stored once.
+        :param temp_id: 16 bytes, best a UUID of version 7. To retry, use the same: the server stores the message once.
         :param reply_to: the seq of the message that it answers.
         """
         frame = Send(0, conversation, content_type, content, nonce, ephemeral_public_key, temp_id, reply_to)
@@ -95,9 +95,9 @@ class Requests(ABC):
         ephemeral_public_key: bytes | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Revised:
-        """Put other content into a message of one's own; returns its new revision. Raises what `request` raises.
+        """Put other content into a message of the user's own; returns its new revision. Raises what `request` raises.
 
-        :param revision: the one that is known, 0 for a message as it was sent. To try again, give the same.
+        :param revision: the known one, 0 for a message as it was sent. To retry, give the same.
         """
         frame = Edit(0, conversation, seq, content_type, content, nonce, ephemeral_public_key, revision)
         return expect(Revised, await self.request(frame, timeout_s=timeout_s))
@@ -107,7 +107,7 @@ class Requests(ABC):
     ) -> None:
         """Delete a message; to do so again changes nothing. Raises what `request` raises.
 
-        :param for_everyone: only its sender may; else for this user alone.
+        :param for_everyone: its sender may, and an administrator; else for this user alone.
         """
         expect(Done, await self.request(Delete(0, conversation, seq, for_everyone), timeout_s=timeout_s))
 
@@ -116,7 +116,7 @@ class Requests(ABC):
         expect(Done, await self.request(SetTyping(0, conversation, is_typing), timeout_s=timeout_s))
 
     async def watch(self, users: list[bytes], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
-        """From now on hear of these users' presence and of no others'. Raises what `request` raises.
+        """From now on get the presence of these users and of no others. Raises what `request` raises.
 
         When this returns, a `Presence` has come for each of them who shares a conversation with this user.
 
@@ -132,13 +132,13 @@ class Requests(ABC):
         pages: int | None = None,
         timeout_s: float = SYNC_TIMEOUT_S,
     ) -> Synced:
-        """Have what is new since a cursor pushed; all of it has been handled when this returns.
+        """Have the server push the news since a cursor; `on_push` has returned for all of it when this returns.
 
         Raises what `request` raises.
 
         :param cursor: of the last `Synced`; None for a device that holds nothing.
-        :param count: of each conversation at most so many new messages, the last ones; those before them are a gap.
-        :param pages: at most so many, up to `limits.MAX_PAGES`; each but the last ends with a `Cursor` push.
+        :param count: the greatest number of new messages of each conversation, the last ones; those before are a gap.
+        :param pages: the greatest number, up to `limits.MAX_PAGES`; each but the last ends with a `Cursor` push.
         """
         return expect(Synced, await self.request(Sync(0, cursor, count, pages), timeout_s=timeout_s))
 
@@ -153,7 +153,7 @@ class Requests(ABC):
     ) -> Messages:
         """A page of messages: newest first, or with `after` oldest first. Raises what `request` raises.
 
-        :param count: at most so many, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
+        :param count: the greatest number, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
         :param before: only those with a smaller seq; to read on, the page's last one.
         :param after: only those with a greater seq; to read on, the page's last one.
         """
@@ -171,16 +171,16 @@ class Requests(ABC):
         """A page of the user's conversations, the latest message first. Raises what `request` raises.
 
         :param cursor: of the page before.
-        :param count: at most so many, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
-        :param is_request: true for the requests, instead of the conversations that are none.
+        :param count: the greatest number, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
+        :param is_request: true for the requests, instead of all other conversations.
         """
         frame = List(0, cursor, count, is_request)
         return expect(Conversations, await self.request(frame, timeout_s=timeout_s))
 
     async def refresh(self, token: str, *, timeout_s: float = REPLY_TIMEOUT_S) -> Refreshed:
-        """A new token for this device; the connection lives as long as that. Raises what `request` raises.
+        """Get a new token for this device; the connection lives as long as that. Raises what `request` raises.
 
-        :param token: the one that is to be replaced; it stays good for a day, in case this is lost.
+        :param token: the present one; it stays good for a day, in case the reply is lost.
         """
         return expect(Refreshed, await self.request(Refresh(0, token), timeout_s=timeout_s))
 

@@ -1,4 +1,4 @@
-"""The server's rules for names, passwords and titles: checked here before the user types anything twice."""
+"""The server's rules for names, passwords and titles, to check before the user types anything twice."""
 
 from __future__ import annotations
 

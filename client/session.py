@@ -1,14 +1,14 @@
 """A device that stays connected and misses nothing.
 
-`Session` reconnects, catches up, fills gaps, marks what it has stored and what was read, watches, and sends with
-retries. All state is changed in steps without `await`; its tasks only wait for a condition on that state and act on it:
+`Session` reconnects, catches up, fills gaps, sends marks, watches, and sends messages with retries. All state changes
+in steps without `await`; its tasks only wait for a condition on that state and act on it:
 
 | task | waits until | does |
 |---|---|---|
 | `Link.run` | the connection is lost, or is to move | connects to the next gateway, renews the token in time |
-| `CatchUp.run` | connected anew, lagging, or something is missing | `sync`, and `history` for gaps that last |
+| `CatchUp.run` | connected again, lagging, or frames are missing | `sync`, and `history` for gaps that last |
 | `MarkSender.run` | something new is stored or read | sends up-to marks |
-| `Watcher.run` | connected anew, or others are to be watched | says whose presence is wanted |
+| `Watcher.run` | connected again, or other users are to be watched | names the users to watch |
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from protocol.frames import (
 )
 
 SEND_TIMEOUT_S: Final = 60.0
-"""For a request of the user's to be answered, reconnecting included."""
+"""For the answer to a request of the user, including reconnecting."""
 
 OnSign: TypeAlias = Callable[[Sign], object]
 OnLink: TypeAlias = Callable[[bool], object]
@@ -69,15 +69,15 @@ async def open_session(
 ) -> AsyncGenerator[Session]:
     """A session that runs until the block is left; the block begins at once, connected or not.
 
-    If the session cannot go on, the block is cancelled and `ConnectionLost` comes out of this `async with`: the server
-    says not to reconnect (the device was revoked, for instance).
+    If the session cannot go on, the block is cancelled and this `async with` raises `ConnectionLost`: the server says
+    not to reconnect (the device was revoked, for instance).
 
     :param socket_urls: gateways, tried in this order, the next one after each loss.
-    :param mailbox: what this device holds already; nothing, if left out.
-    :param on_token: called with the credentials that count from now on, to be kept: tokens are renewed.
-    :param on_sign: called with each push about who types, or, of those that are watched, who is online.
-    :param on_link: called with False when the connection is lost, and with True when there is one again.
-    :param client: name and version of the program, for the figures of the server's operator.
+    :param mailbox: with everything that this device holds already; empty, if left out.
+    :param on_token: called with the new credentials whenever the token is renewed, for the caller to keep.
+    :param on_sign: called with each `typing` push, and each `presence` push of a watched user.
+    :param on_link: called with False when the connection is lost, and with True when the session is online again.
+    :param client: name and version of the program, for the statistics of the server's operator.
     :param longest_pause_s: between attempts to connect, unless the server asks for a longer one.
     """
     session = Session(
@@ -101,8 +101,8 @@ async def open_session(
 class Session:
     """One device of one user. `run` has to run while the rest is used; `open_session` sees to that.
 
-    :ivar mailbox: what this device holds; to be read, not to be changed.
-    :ivar messages: what came into `mailbox.log` since the beginning: see `follow`.
+    :ivar mailbox: everything that this device holds; to be read, not to be changed.
+    :ivar messages: the entries of `mailbox.log` since the beginning: see `follow`.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Session:
         self.messages: Final = self.follow()
 
     async def run(self) -> None:
-        """Do all of a session's work; ends only by being cancelled or by an error.
+        """Do all the work of the session; ends only by being cancelled or by an error.
 
         :raises ConnectionLost: if the server says not to reconnect.
         """
@@ -152,9 +152,11 @@ class Session:
             await self._link.run()
 
     async def say_goodbye(self) -> None:
-        """Say which marks are due, and `bye`, before `run` is cancelled; without this the connection just breaks off.
+        """Send the marks that are due, and `bye`, before `run` is cancelled; without this the connection just breaks
+        off.
 
-        What was stored a moment ago would else be waited for by the server, and end as an offline notice.
+        Without marks for messages that were stored a moment ago, the server would wait for them, and send an offline
+        notice.
         """
         self._is_leaving = True
         connection = self._link.connection
@@ -165,26 +167,26 @@ class Session:
 
     @property
     def user(self) -> bytes:
-        """Whose device this is."""
+        """The user of this device."""
         return self._link.credentials.user
 
     @property
     def is_online(self) -> bool:
-        """Whether there is a connection that has been welcomed."""
+        """Whether the session has a welcomed connection."""
         return self._link.connection is not None
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether all is held that there was at the last welcome, and nothing is known to be missing."""
+        """Whether the mailbox holds everything up to the last welcome, and nothing is known to be missing."""
         return self.is_online and self._catch_up.is_done
 
     @property
     def url(self) -> str | None:
-        """The gateway that the session is connected to; None while there is no connection."""
+        """The gateway that the session is connected to; None while it is offline."""
         return self._link.url
 
     def statistics(self) -> dict[str, Any]:
-        """Its state, for whoever looks for a fault."""
+        """Its state, for debugging."""
         return {"is_online": self.is_online, "url": self.url, **self._catch_up.statistics()}
 
     @property
@@ -194,12 +196,12 @@ class Session:
 
     @property
     def features(self) -> frozenset[str]:
-        """What the server can do, by name; none while there is no connection."""
+        """The names of the server's features; empty while the session is offline."""
         return self._link.features
 
     @property
     def limits(self) -> dict[str, int]:
-        """What the server allows, by name; empty while there is no connection."""
+        """The server's limits, by name; empty while the session is offline."""
         return self._link.connection.limits if self._link.connection else {}
 
     async def wait_online(self) -> ClientConnection:
@@ -212,7 +214,7 @@ class Session:
             await self._caught_up.park()
 
     def follow(self) -> Follower:
-        """What comes into `mailbox.log` from now on, own messages included; see there for its order."""
+        """The entries of `mailbox.log` from now on, own messages included; see there for its order."""
         return Follower(self.mailbox.log, self._arrived)
 
     async def send(
@@ -229,21 +231,21 @@ class Session:
     ) -> Sent:
         """Send a message; returns when it is committed, and in the mailbox.
 
-        It is tried again, with the same `temp_id`, over lost connections and errors that may pass. If this is
-        cancelled, the message may or may not be stored; if it was, catching up brings it.
+        The session retries with the same `temp_id`, over lost connections and retryable errors. If this is cancelled,
+        the server may or may not store the message; if it does, catching up brings it.
 
         :param reply_to: the seq of the message that it answers.
         :param temp_id: 16 bytes; a UUID of version 7, by the server's clock, if left out.
-        :raises RequestRefused: for good: by an error that is not to be retried.
-        :raises OutcomeUnknown: if there was no acknowledgement within `timeout_s` seconds.
-        :raises Unreachable: if in that time there was no connection on which to send it at all: it is not stored.
+        :raises RequestRefused: by an error that is not retryable.
+        :raises OutcomeUnknown: if no acknowledgement came within `timeout_s` seconds.
+        :raises Unreachable: if the session was offline during that time: the message is not stored.
         :raises LocalProtocolError: if a field is out of bounds.
         """
         key = self._new_temp_id() if temp_id is None else temp_id
         sending = self.mailbox.sending
 
         def came() -> Sent | None:
-            # Its `sent` may have been lost: then the message comes like everything else that was missed.
+            # Its `sent` may have been lost: then catching up brings the message.
             held = sending.get(key)
             return None if held is None else Sent(0, held.seq, held.message, held.created)
 
@@ -296,11 +298,12 @@ class Session:
         ephemeral_public_key: bytes | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
     ) -> Revised:
-        """Put other content of the same type into a message of one's own; returns when that is committed, and held.
+        """Put other content of the same type into a message of the user's own; returns when that is committed, and
+        held.
 
-        :param message: as it is held; if another device was quicker it is `revision_conflict`.
-        :raises RequestRefused: for good: by an error that is not to be retried.
-        :raises NoReply: if it may be done or not; `Unreachable`: if it is not.
+        :param message: as it is held; if another device was quicker, the server refuses: `revision_conflict`.
+        :raises RequestRefused: by an error that is not retryable.
+        :raises NoReply: if the server may have done it or not; `Unreachable`: if it has not.
         """
 
         async def ask(connection: ClientConnection) -> Revised:
@@ -335,7 +338,7 @@ class Session:
         return revised
 
     async def delete(self, message: Entry, *, for_everyone: bool, timeout_s: float = SEND_TIMEOUT_S) -> None:
-        """Delete a message; returns when that is committed, and a tombstone held. Raises what `edit` raises.
+        """Delete a message; returns when that is committed, and the tombstone held. Raises what `edit` raises.
 
         :param for_everyone: its sender may, and an administrator of the group; else for this user alone.
         """
@@ -349,19 +352,19 @@ class Session:
         self._apply(Tombstone(*key, actor))
 
     def mark_read(self, conversation: bytes, seq: int) -> None:
-        """The user has read a conversation up to `seq`; the server is told soon."""
+        """The user has read a conversation up to `seq`; the session soon tells the server."""
         self.mailbox.read.lift(conversation, seq)
         self._mark_sender.wake()
 
     def watch(self, users: Sequence[bytes]) -> None:
-        """From now on hear of these users' presence, over all reconnections, and of no others'.
+        """From now on get the presence of these users and of no others, over all reconnections.
 
         :param users: only the first `limits.MAX_WATCHED` count.
         """
         self._watcher.watch(users)
 
     async def load_older(self, conversation: bytes, count: int, *, timeout_s: float = SEND_TIMEOUT_S) -> bool:
-        """Load at most `count` messages from before those that are held; returns whether there were any.
+        """Load at most `count` messages from before the held ones; returns whether there were any.
 
         Raises what `edit` raises.
         """
@@ -377,12 +380,12 @@ class Session:
         return bool(page.messages)
 
     def _apply(self, *entries: Entry) -> None:
-        """Take messages from wherever they came."""
+        """Take messages from any source."""
         self.mailbox.apply(entries)
         self._wake()
 
     def _wake(self) -> None:
-        """The mailbox may have changed: everyone sees whether it is what they wait for."""
+        """The mailbox may have changed: wake all tasks that wait for a condition on it."""
         self._arrived.unpark_all()
         self._mark_sender.wake()
         self._catch_up.wake()
@@ -405,9 +408,9 @@ class Session:
                 self._wake()
 
     def _go_online(self, is_resumed: bool) -> None:
-        """Welcomed: from here on pushes come, so what is read from now on leaves nothing out.
+        """The link is online.
 
-        :param is_resumed: what is new since the mailbox's cursor comes by itself.
+        :param is_resumed: the news since the mailbox's cursor come by themselves.
         """
         if self._was_lost and self._on_link is not None:
             self._on_link(True)

@@ -1,4 +1,4 @@
-"""Who of a conversation is online, and who types: which pushes say something new about it. Sans-IO."""
+"""The participants of a conversation who are online and who type, and the pushes that change that. Sans-IO."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from protocol import limits
 from protocol.frames import Presence, Typing
 
 Sign: TypeAlias = Presence | Typing
-"""A push that is true for the moment only: neither stored nor caught up with."""
+"""A push that holds for the moment only: the server does not store it, and `sync` does not bring it."""
 
 
 class Signs:
-    """What has been said of one conversation's people. Whoever was never heard of is offline and doesn't type."""
+    """The signs of one conversation. A user without a sign is offline and does not type."""
 
     def __init__(self, conversation: bytes) -> None:
         self._conversation = conversation
@@ -20,7 +20,7 @@ class Signs:
         self._typing_until: dict[bytes, float] = {}
 
     def take(self, sign: Sign, now: float) -> bool:
-        """Take note of a push; whether it is news: who goes on typing says so again, a new connection says it all.
+        """Apply a push; returns whether it is news: typing is repeated, and a new connection repeats all presence.
 
         :param now: seconds, on any clock that never goes back.
         """
@@ -35,5 +35,5 @@ class Signs:
         return sign.is_typing and not was_typing
 
     def end_typing(self, user: bytes) -> None:
-        """The user has sent a message, and so types no more (`protocol/SPEC.md`, 9.1)."""
+        """The user has sent a message, which ends typing (`protocol/SPEC.md`, 9.1)."""
         self._typing_until.pop(user, None)

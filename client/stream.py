@@ -1,4 +1,4 @@
-"""Bytes, and when the last of them came: any byte from the other side is a sign of life."""
+"""A stream that notes when bytes come: any byte from the other side is a sign of life."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import trio
 
 
 class HeardStream(trio.abc.Stream):
-    """A stream that takes note of the other side.
+    """A stream with the latest sign of life of the other side.
 
     :ivar heard_at: when the last bytes came, by Trio's clock; at first, when this was made.
     :ivar ended: set when the other side has sent its last byte, or the stream is closed.
@@ -32,7 +32,7 @@ class HeardStream(trio.abc.Stream):
         return data
 
     async def cancel_when_ended(self, scope: trio.CancelScope) -> None:
-        """Cancel what waits for more than the other side will say."""
+        """Cancel a scope that waits for bytes which will not come."""
         await self.ended.wait()
         scope.cancel()
 

@@ -1,4 +1,4 @@
-"""The terminal: lines in without holding up Trio, and foreign text out without letting it drive the terminal."""
+"""The terminal: reads lines without holding up Trio, and shows text of others without letting it drive the terminal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import trio
 
 _READ_BYTES: Final = 64 * 1024
 MAX_LINE_BYTES: Final = 1024 * 1024
-"""A line of a pipe that is longer than this is handed on in pieces; far more than the protocol takes."""
+"""A longer line of a pipe is handed on in pieces; the protocol takes far less."""
 
 _UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _DIRECTIONAL: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks that change the order of what follows on the line, our own words included (Trojan Source, CVE-2021-42574)."""
+"""Marks that change the order of all text behind them, our own included (Trojan Source, CVE-2021-42574)."""
 
 
 def printable(text: str) -> str:

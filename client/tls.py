@@ -16,15 +16,15 @@ _BUNDLES: Final = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-"""Where Debian, Fedora, openSUSE, and Alpine and the BSDs have them: an interpreter that was built elsewhere brings an
-OpenSSL that looks somewhere else."""
+"""The bundles of Debian, Fedora, openSUSE, and of Alpine and the BSDs: an interpreter that was built elsewhere brings
+an OpenSSL that looks in another place."""
 
 
 def trusting_context() -> ssl.SSLContext:
-    """For a connection to a server, which has to show a certificate for its name.
+    """The context for a connection to a server, which must show a certificate for its name.
 
-    SSL_CERT_FILE and SSL_CERT_DIR take the place of the machine's authorities, as they do in OpenSSL. Mozilla's, of the
-    package certifi, count where the machine has none.
+    SSL_CERT_FILE and SSL_CERT_DIR replace the machine's authorities, as they do in OpenSSL. Where the machine has none,
+    Mozilla's count, from the package certifi.
 
     :raises InvalidAuthorities: if one of the two is set and cannot be used.
     """

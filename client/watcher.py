@@ -1,4 +1,4 @@
-"""Tells the server whose presence is wanted, once for each connection and whenever it changes."""
+"""Tells the server which users to watch, once for each connection and whenever they change."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from client.link import Link
 from protocol import limits
 
 WATCH_TIMEOUT_S: Final = 60.0
-"""For `watch` to be answered, reconnecting included; then it is tried again."""
+"""For the answer to `watch`, including reconnecting; then the watcher tries again."""
 
 
 class Watcher:
-    """The users whose presence is wanted, over all reconnections."""
+    """The users to watch, over all reconnections."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -25,13 +25,13 @@ class Watcher:
         self._unsaid = trio.lowlevel.ParkingLot()
 
     def watch(self, users: Sequence[bytes]) -> None:
-        """From now on these, and no others; only the first `limits.MAX_WATCHED` count."""
+        """Watch these from now on, and no others; only the first `limits.MAX_WATCHED` count."""
         self._users = list(users[: limits.MAX_WATCHED])
         self._is_due = True
         self._unsaid.unpark_all()
 
     def renew(self) -> None:
-        """Welcomed: the server knows nothing of an earlier connection's."""
+        """The link is online: the server does not know the users of an earlier connection."""
         self._is_due = bool(self._users)
         self._unsaid.unpark_all()
 
@@ -40,11 +40,11 @@ class Watcher:
         while True:
             while not (self._link.connection is not None and self._is_due):
                 await self._unsaid.park()
-            # Before asking: whoever wants others watched meanwhile, or reconnects, sets it, and all is said again.
+            # Before asking: a change of users or a reconnection meanwhile sets it again, and then this is repeated.
             self._is_due = False
             try:
                 await self._link.insist(lambda connection: connection.watch(self._users), WATCH_TIMEOUT_S)
             except (NoReply, Unreachable):
                 self._is_due = True
             except RequestRefused:
-                continue  # For good, by a server that knows no presence: chatting goes on without.
+                continue  # The server does not know presence: chatting goes on without it.

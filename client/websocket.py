@@ -20,14 +20,14 @@ from protocol import limits
 async def open_websocket(
     url: str, timeout_s: float
 ) -> AsyncGenerator[tuple[trio_websocket.WebSocketConnection, HeardStream, float]]:
-    """A WebSocket after its handshake, the stream below it, and the moment (Trio's clock) at which patience ends."""
+    """A WebSocket after its handshake, the stream below it, and the deadline by Trio's clock."""
     deadline = trio.current_time() + timeout_s
     stream, host = await _dial(url, timeout_s)
     socket = None
     try:
         async with open_service_nursery() as nursery:
             with trio.CancelScope(deadline=deadline) as patience:
-                # trio-websocket waits for an answer even when the other side has hung up.
+                # trio-websocket waits for an answer even when the other side has gone.
                 nursery.start_soon(stream.cancel_when_ended, patience)
                 socket = await trio_websocket.wrap_client_stream(
                     nursery,
@@ -59,7 +59,7 @@ async def open_websocket(
 
 
 async def _dial(url: str, timeout_s: float) -> tuple[HeardStream, str]:
-    """The stream below a WebSocket, and what to say in the Host header."""
+    """The stream below a WebSocket, and the value of the Host header."""
     try:
         with trio.fail_after(timeout_s):
             opened, host = await open_stream(url)
