@@ -170,7 +170,7 @@ async def _decide(http: HttpClient, me: bytes, conversation: Conversation, answe
         others = [person.user for person in conversation.participants or () if person.user != me]
         asks = conversation.asked_by or (others[0] if conversation.kind == "direct" else None)
         if asks is None:
-            raise NotPossible("nobody asks you here, and a group cannot be blocked: leave it, or block one by one")
+            raise NotPossible("no user asks here, and a group cannot be blocked: leave it, or block its participants")
         await http.block(asks)
 
 
@@ -240,7 +240,7 @@ def sentence(error: ClientFailure, username: str) -> str:
         case HttpRefused(code="wrong_credentials"):
             return f"wrong password, or there is no user called {username}"
         case HttpRefused(code="username_taken"):
-            return f"the name {username} is taken; choose another one"
+            return f"the name {username} is taken; choose another"
         case HttpRefused(status=401) | ConnectionLost(close_code=4501 | 4504 | 4505):
             return f"the login of {username} is no longer valid; log in again: python -m client login {username}"
         case HttpRefused(code="invalid_body"):
@@ -248,7 +248,7 @@ def sentence(error: ClientFailure, username: str) -> str:
         case ConnectionLost():
             return f"the server has ended the connection: {printable(error.reason) or meaning_of(error.close_code)}"
         case NoReply() | OutcomeUnknown():
-            return "no answer came in time; what was asked for may have been done or not"
+            return "no answer came in time; the server may have done it or not"
         case InvalidAuthorities():
             return printable(str(error))
         case _:
@@ -296,7 +296,7 @@ def make_parser() -> argparse.ArgumentParser:
         add("history", history, "show the last messages"),
     ):
         command.add_argument("others", metavar="WITH", nargs="+", help="with whom; several make a group")
-        command.add_argument("--group", metavar="TITLE", help="the group of that title, made if there is none")
+        command.add_argument("--group", metavar="TITLE", help="the group of that title; made if it does not exist")
         if command.get_default("run") is history:
             command.add_argument("--limit", type=_limit, default=50, help="how many, at most 100 (default 50)")
     return parser
@@ -330,7 +330,7 @@ def report(error: BaseException, username: str) -> int:
         case CommandError():
             warn(str(error))
         case BrokenPipeError():
-            warn("nobody reads the output any more")
+            warn("the reader of the output has gone")
         case ProtocolError() | OSError():
             warn(f"it went wrong: {reason_of(error)}")
         case _:

@@ -241,15 +241,15 @@ class _Chat:
         for entry in reversed(self._session.mailbox.messages(self._conversation)):
             if isinstance(entry, Message) and entry.sender == self._session.user:
                 return entry
-        raise NotPossible("you have written nothing here that could be changed")
+        raise NotPossible("you have no message here to edit or delete")
 
 
 COMMANDS: Final[tuple[Command[_Chat], ...]] = (
     Command("/edit", "TEXT", "put TEXT in the place of your last message", _Chat.edit),
     Command("/delete", "", "delete your last message for everyone", _Chat.delete),
-    Command("/accept", "", "take part in what is a request, as writing does", _Chat.accept),
-    Command("/decline", "", "end a request, and leave; nobody is told", _Chat.decline),
-    Command("/block", "", "block who asks, or the other one here, and leave; nobody is told", _Chat.block),
+    Command("/accept", "", "accept a request, as writing does", _Chat.accept),
+    Command("/decline", "", "decline a request, and leave; the asker is not told", _Chat.decline),
+    Command("/block", "", "block the asker, or the other user here, and leave; they are not told", _Chat.block),
     Command("/help", "", "show this", _Chat.help),
     Command("/quit", "", "leave, as Ctrl-D does", _Chat.quit),
 )
@@ -269,7 +269,7 @@ _FAILURES: Final = (
 def why_not_done(error: Exception) -> str:
     match error:
         case OutcomeUnknown() | NoReply():
-            return "no acknowledgement came; it may have been done or not"
+            return "no acknowledgement came; the server may have done it or not"
         case RequestRefused() | HttpRefused():
             return f"refused ({printable(error.code)})"
         case Unreachable():

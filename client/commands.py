@@ -64,7 +64,7 @@ def read_line(line: str, commands: Sequence[Command[_C]]) -> str | tuple[Command
 
 def _check(command: Command[_C], argument: str) -> None:
     if argument and not command.arguments:
-        raise NotPossible(f"nothing may come after {command.name}")
+        raise NotPossible(f"{command.name} takes no arguments")
     if not argument and command.arguments and not command.arguments.startswith("["):
         raise NotPossible(f"{command.arguments} must come after {command.name}")
 

@@ -312,7 +312,7 @@ class ClientConnection(Requests):
             except trio_websocket.ConnectionClosed as closed:
                 self._lose_by(closed)
         if self._stream.heard_at < tried_at and not self._is_handling:
-            self._lose(_ABNORMAL, f"not a byte came, not even a pong within {patience_s:g} s")
+            self._lose(_ABNORMAL, f"no byte came, not even a pong within {patience_s:g} s")
             await trio.aclose_forcefully(self._stream)
 
     def _lose(self, close_code: int, reason: str) -> None:

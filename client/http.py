@@ -251,4 +251,4 @@ def _read(type_: type[_T], status: int, data: bytes) -> _T:
     try:
         return msgspec.convert(cbor2.loads(data), type_)
     except (cbor2.CBORDecodeError, msgspec.ValidationError) as error:
-        raise Unreachable(f"what answered (status {status}) does not speak this interface") from error
+        raise Unreachable(f"the answer (status {status}) is not of this interface") from error

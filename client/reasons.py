@@ -20,21 +20,21 @@ from protocol.errors import ProtocolError, RemoteProtocolError
 UNKNOWN: Final = "the cause is not known"
 """For an exception without a text that is not in this table."""
 
-_LOST: Final = "the other side broke the connection off"
+_LOST: Final = "the other side broke off the connection"
 _OF_TYPES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (TimeoutError, "no answer came in time"),
     (trio.TooSlowError, "no answer came in time"),
     (httpx.TimeoutException, "no answer came in time"),
-    (ConnectionRefusedError, "nobody listens there"),
+    (ConnectionRefusedError, "no server listens there"),
     (ConnectionError, _LOST),
-    (socket.gaierror, "the name of the host is not known"),
-    (UnicodeError, "that is no name of a host"),
-    (httpx.InvalidURL, "that is no address"),
+    (socket.gaierror, "the host name is unknown"),
+    (UnicodeError, "the host name is not valid"),
+    (httpx.InvalidURL, "the address is not valid: it must be like http://host:port"),
     (httpx.UnsupportedProtocol, "the address must begin with http:// or https://"),
     (httpx.ProtocolError, "the other side does not speak HTTP"),
     (httpx.DecodingError, "the other side does not speak HTTP"),
-    (httpx.TooManyRedirects, "the other side leads from one address to the next without end"),
-    (ssl.SSLEOFError, "the other side ended the connection before TLS was agreed on"),
+    (httpx.TooManyRedirects, "the server redirects without end"),
+    (ssl.SSLEOFError, "the other side ended the connection during the TLS handshake"),
     (ssl.SSLZeroReturnError, _LOST),
 )
 """The first that fits counts."""
@@ -72,15 +72,15 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _known(error: BaseException) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not to be trusted: {error.verify_message or 'no reason was given'}"
+        return f"its certificate is not trusted: {error.verify_message or 'no reason was given'}"
     for type_, reason in _OF_TYPES:
         if isinstance(error, type_):
             return reason
     match error:
         case ssl.SSLError(reason=str(reason)) if reason:
-            return f"TLS was not agreed on: {reason.replace('_', ' ').lower()}"
+            return f"the TLS handshake failed: {reason.replace('_', ' ').lower()}"
         case ssl.SSLError():
-            return "TLS was not agreed on"
+            return "the TLS handshake failed"
         case OSError(errno=int(number)):
             where = f"{printable(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
             return where + os.strerror(number)

@@ -192,5 +192,5 @@ class Requests(ABC):
 def expect(type_: type[_R], reply: Reply) -> _R:
     if isinstance(reply, type_):
         return reply
-    detail = f"the server answered with `{name_of(reply)}`, which is no reply to that request"
+    detail = f"the server answered with `{name_of(reply)}`, which is not a reply to that request"
     raise RemoteProtocolError(CloseCode.BAD_FRAME, detail)

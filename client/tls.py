@@ -39,7 +39,7 @@ def trusting_context() -> ssl.SSLContext:
 
 def _context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if folder is not None and not any(map(os.path.isdir, folder.split(os.pathsep))):
-        raise InvalidAuthorities(f"SSL_CERT_DIR must be a folder of certificates: {folder} is none")
+        raise InvalidAuthorities(f"SSL_CERT_DIR must be a folder of certificates: {folder} is not one")
     try:
         return ssl.create_default_context(cafile=file, capath=folder)
     except ssl.SSLError:

@@ -315,7 +315,7 @@ async def test_help_and_what_is_no_command_reach_nobody(
         assert command.help in output.out
     assert "-- //TEXT" in output.out
     assert "there is no command /halp; /help lists them, and a message that begins so is typed //halp" in output.err
-    assert "nothing may come after /delete" in output.err
+    assert "/delete takes no arguments" in output.err
 
 
 async def test_a_pipe_ends_with_a_command_that_there_is_not(logged_in: World, stdin: int) -> None:
@@ -460,7 +460,7 @@ async def test_the_last_own_message_is_edited_and_deleted(
     output = capsys.readouterr()
     shown = [line.split(" ann: ")[1] for line in output.out.splitlines() if " ann: " in line]
     assert shown[:2] == ["first (edited)", "(deleted)"]
-    assert "you have written nothing here that could be changed" in output.err
+    assert "you have no message here to edit or delete" in output.err
 
 
 async def test_an_edit_without_text_changes_nothing(

@@ -90,7 +90,7 @@ MET: list[BaseException] = [
     LocalProtocolError(),
 ]
 RAISED: list[ClientFailure] = [
-    Unreachable("ws://127.0.0.1:1: nobody listens there"),
+    Unreachable("ws://127.0.0.1:1: no server listens there"),
     *(HttpRefused(400, "invalid_body", detail) for detail in ("", "because")),
     *(HttpRefused(418, "new", detail) for detail in ("", "because")),
     *(HttpRefused(401, code, "") for code in ("wrong_credentials", "unauthenticated")),
@@ -136,9 +136,9 @@ def test_an_exception_that_nobody_has_foreseen_has_a_reason_too() -> None:
 
 def test_the_innermost_known_cause_is_told() -> None:
     refused = caused(httpcore.ConnectError(), caused(OSError("all failed"), ConnectionRefusedError(111, "x")))
-    assert reason_of(caused(httpx.ConnectError("x"), refused)) == "nobody listens there"
+    assert reason_of(caused(httpx.ConnectError("x"), refused)) == "no server listens there"
     hidden = caused(trio.BrokenResourceError(), unverified("certificate has expired"))
-    assert reason_of(hidden) == "its certificate is not to be trusted: certificate has expired"
+    assert reason_of(hidden) == "its certificate is not trusted: certificate has expired"
 
 
 Stranger = Callable[[trio.SocketStream], Awaitable[None]]

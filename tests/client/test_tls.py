@@ -98,7 +98,7 @@ async def test_any_other_certificate_is_refused_with_a_sentence(
     authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
     monkeypatch.setenv("SSL_CERT_FILE", str((authority if is_known else other).file))
     said = await say(way, authority.server_context(name), nursery)
-    assert said.startswith("its certificate is not to be trusted: ")
+    assert said.startswith("its certificate is not trusted: ")
     assert fault_of(said) is None
 
 
@@ -111,7 +111,7 @@ async def test_any_other_certificate_is_refused_with_a_sentence(
             "must be a file of certificates: {}/nothing.pem: No such file or directory",
         ),
         ("SSL_CERT_FILE", "{}/empty.pem", "must hold certificates in PEM: {}/empty.pem holds none"),
-        ("SSL_CERT_DIR", "{}/nothing", "must be a folder of certificates: {}/nothing is none"),
+        ("SSL_CERT_DIR", "{}/nothing", "must be a folder of certificates: {}/nothing is not one"),
     ],
 )
 async def test_a_variable_that_names_nothing_is_told(
