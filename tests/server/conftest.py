@@ -1,5 +1,5 @@
 from hypothesis import settings
 
-# A deadline per example would be a test of the machine; the tests that bound work count it.
+# A deadline per example would test the machine; tests that bound work count the work instead.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")

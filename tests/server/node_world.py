@@ -1,4 +1,4 @@
-"""A gateway in this process, on real sockets, with people who chat through it while others misbehave."""
+"""A gateway in this process, on real sockets, with users that chat through it while other clients misbehave."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _F = TypeVar("_F")
 
 
 class RawClient:
-    """A WebSocket client that can say anything at all, and reports all that it hears.
+    """A WebSocket client that can send any bytes, and reports all that it receives.
 
     :ivar status: of the HTTP answer; None before it.
-    :ivar close_code: of the close frame that came; None if the connection ended without one.
+    :ivar close_code: of the server's close frame; None if the connection ended without one.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -61,7 +61,7 @@ class RawClient:
         self.answers_close = True
 
     async def write(self, raw: bytes) -> None:
-        """These bytes, as they are."""
+        """Write these bytes unchanged."""
         await self.stream.send_all(raw)
 
     async def handshake(
@@ -77,7 +77,7 @@ class RawClient:
         return self._websocket.send(BytesMessage(data=payload, message_finished=finished))
 
     async def send(self, *frames: Frame | bytes) -> None:
-        """One message of these frames."""
+        """Send these frames as one message."""
         payload = b"".join(frame if isinstance(frame, bytes) else encode(frame) for frame in frames)
         await self.write(self.message(payload))
 
@@ -86,7 +86,7 @@ class RawClient:
         await self.read(1)
 
     async def read(self, count: int) -> list[Reply | Push]:
-        """That many frames, and those that came in the same messages.
+        """At least `count` frames: the rest of the last message comes with them.
 
         All must fit the grammar in alo.cddl, and be in the one encoding that the specification allows a server.
         """
@@ -105,7 +105,7 @@ class RawClient:
         return frames
 
     async def ask(self, frame: Frame) -> list[Reply | Push]:
-        """Send a request; everything that came until its reply, the reply last."""
+        """Send a request; returns all frames until its reply, the reply last."""
         await self.send(frame)
         frames: list[Reply | Push] = []
         while True:
@@ -116,19 +116,19 @@ class RawClient:
                     return frames
 
     async def nothing_came(self) -> None:
-        """A request is answered, and nothing comes before its reply."""
+        """Check that no frame comes before the reply to a request."""
         [only] = await self.ask(Ping(77))
         assert isinstance(only, PongReply)
 
     async def find(self, type_: type[_F]) -> _F:
-        """The next frame of this type; what comes before it, or with it, is passed over."""
+        """The next frame of this type; the frames before it, and in the same message, are dropped."""
         while True:
             for each in await self.read(1):
                 if isinstance(each, type_):
                     return each
 
     async def wait_end(self, *, timeout_s: float = PATIENCE_S) -> int | None:
-        """Read until the other side has closed the TCP connection; the close code that came, if any."""
+        """Read until the server has closed the TCP connection; returns the close code, if any."""
         with trio.fail_after(timeout_s):
             while await self._receive():
                 pass
@@ -141,7 +141,7 @@ class RawClient:
         return events
 
     async def _receive(self) -> bool:
-        """Some more from the other side; false if there is no more."""
+        """Receive more bytes from the server; false at the end of the stream."""
         try:
             data = await self.stream.receive_some()
         except trio.BrokenResourceError:
@@ -169,7 +169,7 @@ class RawClient:
                     try:
                         await self.write(self._websocket.send(event.response()))
                     except (trio.BrokenResourceError, trio.BusyResourceError):
-                        return  # It is gone, or another task of the test is writing.
+                        return  # The server is gone, or a different task of the test is writing.
             case _:
                 self._events.append(event)
 
@@ -180,7 +180,7 @@ class RawClient:
 
 
 class Chat:
-    """Two people who write to each other all the time. Each message has to arrive in time, in order, once."""
+    """Two users that write to each other all the time. Each message must arrive in time, in order, once."""
 
     def __init__(self, pool: Pool, node: TestNode) -> None:
         self._pool = pool
@@ -205,13 +205,13 @@ class Chat:
                     task_status.started()
 
     async def wait_exchange(self) -> None:
-        """Return after one more message has been sent and has arrived, all of it from now on."""
+        """Return after one more message has been sent and has arrived, both after this call."""
         goal = self.exchanges + 2
         await wait_for(lambda: self.exchanges >= goal, what="the bystanders chat")
 
 
 class TestNode:
-    """A gateway and what its inside looks like from a test."""
+    """A gateway, with a test's view of its inside."""
 
     __test__ = False
 
@@ -223,7 +223,7 @@ class TestNode:
 
     @asynccontextmanager
     async def open_raw(self) -> AsyncIterator[RawClient]:
-        """A TCP connection on which nothing has been said."""
+        """A TCP connection before the handshake."""
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
         client = RawClient(stream)
         try:
@@ -234,7 +234,7 @@ class TestNode:
 
     @asynccontextmanager
     async def open_websocket(self, token: str | None = None) -> AsyncIterator[RawClient]:
-        """After the WebSocket handshake, and welcomed if there is a token."""
+        """A client after the WebSocket handshake, and welcomed if there is a token."""
         async with self.open_raw() as client:
             await client.handshake()
             if token is not None:
@@ -242,7 +242,7 @@ class TestNode:
             yield client
 
     def footprint(self) -> dict[str, int]:
-        """What a connection that has ended may not leave behind. The pool's connections to Postgres come and go."""
+        """Counts that an ended connection must not raise. The pool's connections to Postgres come and go."""
         pool = self.gateway._pool.statistics()
         hub = self.gateway._hub.statistics()
         return {
@@ -259,7 +259,7 @@ class TestNode:
         assert self.footprint() == before
 
     def faults(self) -> list[MutableMapping[str, Any]]:
-        """Logged errors: there is no traceback for anything that a client can do."""
+        """Logged errors: no client's action may cause a traceback."""
         return [line for line in self.logs if line["log_level"] in ("error", "critical")]
 
 
@@ -274,7 +274,7 @@ def _tasks(task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
 
 @asynccontextmanager
 async def open_node(database_url: str, redis_url: str, **settings: Any) -> AsyncGenerator[TestNode, None]:
-    """A gateway; ended by force at the end of the block. Nothing that happened may have been logged as an error."""
+    """A gateway, which is cancelled at the end of the block. It must not have logged an error."""
     config = Config(database_url=database_url, redis_url=redis_url, socket_port=0, **settings)
     gateway = SocketGateway(config)
     with structlog.testing.capture_logs() as logs:
@@ -288,7 +288,7 @@ async def open_node(database_url: str, redis_url: str, **settings: Any) -> Async
 
 @asynccontextmanager
 async def open_chat(pool: Pool, node: TestNode) -> AsyncGenerator[Chat, None]:
-    """Bystanders: they chat until the end of the block, and once more after everything."""
+    """Bystanders that chat until the end of the block, and exchange a last message after it."""
     async with trio.open_nursery() as nursery:
         chat = Chat(pool, node)
         await nursery.start(chat.run)
@@ -301,9 +301,9 @@ async def open_chat(pool: Pool, node: TestNode) -> AsyncGenerator[Chat, None]:
 async def undisturbed(
     pool: Pool, node: TestNode, *, timeout_s: float = PATIENCE_S
 ) -> AsyncGenerator[Credentials, None]:
-    """Whatever the block does to the node: bystanders chat on, and afterwards nothing of it is left there.
+    """Check that the block does not disturb bystanders, and leaves nothing behind on the node.
 
-    Yields somebody whose token is good.
+    Yields a user with a valid token.
     """
     somebody = await new_user(pool, f"m{secrets.token_hex(4)}")
     async with open_chat(pool, node) as chat:

@@ -1,4 +1,4 @@
-"""Two ends of a connection in one process: what is sent is counted, what arrives is parsed by another library."""
+"""Two ends of a connection in one process: one counts its sends, the other parses them with an independent library."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CountedSocket:
         self._sock = sock
         self.sends = 0
         self.most: list[int] = []
-        """How much each coming call may take at most; 0 is a full kernel."""
+        """The most bytes that each coming call takes; 0 stands for a full kernel."""
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -45,16 +45,16 @@ class Peer:
         self._kept: list[Event] = []
 
     def keep(self, events: list[Event]) -> None:
-        """Put these by for `take`."""
+        """Store these events for `take`."""
         self._kept += events
 
     def take(self) -> list[Event]:
-        """What was put by since the last time."""
+        """The events stored since the last call."""
         taken, self._kept = self._kept, []
         return taken
 
     def events_nowait(self) -> list[Event]:
-        """What has come until now."""
+        """The events that have come until now."""
         events: list[Event] = []
         while True:
             try:
@@ -67,7 +67,7 @@ class Peer:
             events += self._websocket.events()
 
     def messages_nowait(self) -> list[bytes]:
-        """Whole messages that have come until now; fails on anything else."""
+        """The whole messages that have come until now; fails on other events."""
         return whole_messages(self.events_nowait())
 
 
@@ -86,7 +86,7 @@ def whole_messages(events: list[Event]) -> list[bytes]:
 class Ends:
     """An outbox on one end, a peer on the other.
 
-    :ivar cuts: how often the outbox called for the connection's end.
+    :ivar cuts: how often the outbox asked to end the connection.
     """
 
     def __init__(self, nursery: trio.Nursery | None, *, kernel_bytes: int | None = None) -> None:

@@ -1,5 +1,5 @@
-"""Blocking, way by way (`docs/blocking.md`): whatever a blocked user does reaches the blocker nowhere, and is answered
-and shown to that user as if the other one did not block, and were offline."""
+"""Blocking, way by way (`docs/blocking.md`): no action of a blocked user reaches the blocker, and the answers and views
+of the blocked user are the same as if the other user were offline and did not block."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ RELATIONS: Final = ("contacts", "strangers")
 
 @dataclass
 class Side:
-    """One who acts (the actor), and the one whom it would reach (the target); each has a group with dave besides.
+    """The user that acts (the actor), and the user that it would reach (the target); each also has a group with Dave.
 
     :ivar names: of ids, so that two sides can be compared.
     """
@@ -83,7 +83,7 @@ class World:
         self.nodes = nodes
 
     async def ask(self, side: Side, who: Credentials, method: str, path: str, **body: Any) -> Any:
-        """Over HTTP; the answer is taken down if the actor asks."""
+        """Ask over HTTP; the answer is recorded if the actor asks."""
         answer = await self.api.of(who.token).request(
             method, path, data=cbor2.dumps(body), headers={"Content-Type": CBOR}
         )
@@ -92,14 +92,14 @@ class World:
         return answer.body
 
     async def say(self, side: Side, client: RawClient, frame: Frame) -> Any:
-        """Over the socket, as the actor."""
+        """Ask over the socket, as the actor."""
         *pushes, reply = await client.ask(frame)
         side.pushes += pushes
         side.answers.append(reply)
         return reply
 
     async def fence(self, client: RawClient, group: bytes) -> list[Frame]:
-        """Everything that came to a device until what dave does, over the socket and over HTTP, has come as well."""
+        """All frames that came to a device until Dave's message (over the socket) and rename (over HTTP) have come."""
         found: list[Frame] = []
         wanted = {Message, Settings}
         with trio.fail_after(PATIENCE_S):
@@ -192,7 +192,7 @@ async def _rule_group(world: World, side: Side, client: RawClient) -> None:
 
 
 async def _bring_by_another(world: World, side: Side, client: RawClient) -> None:
-    """Somebody whom the target knows adds the target to a group that shows them already."""
+    """A contact of the target adds the target to a group that already shows them."""
     await _make_group(world, side, client)
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
     await world.ask(side, side.actor, "PATCH", f"{path}/{UUID(bytes=side.bystander.user)}", role="admin")
@@ -212,7 +212,7 @@ async def _hand_over(world: World, side: Side, client: RawClient) -> None:
 
 
 async def _add_again(world: World, side: Side, client: RawClient) -> None:
-    """The target has left the group of the actor and dave."""
+    """The target has left the group of the actor and Dave, and the actor adds them again."""
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
     await world.ask(side, side.actor, "POST", path, user=side.target.user)
     frame = Send(side.request(), side.group, "text", b"back", None, None, b"b" * 8 + side.group[:8])
@@ -220,7 +220,7 @@ async def _add_again(world: World, side: Side, client: RawClient) -> None:
 
 
 async def _begin_with_contacts_alone(world: World, side: Side, client: RawClient) -> None:
-    """The target takes nothing from strangers, and the actor may begin nothing with strangers any more."""
+    """The target accepts nothing from strangers, and the actor has used up their starts with strangers."""
     await world.pool.fetch(
         "select count_start(%s, %s) from generate_series(1, %s)",
         (uuid(side.actor.user), STARTS_PER_DAY, STARTS_PER_DAY),
@@ -244,12 +244,12 @@ async def _know(world: World, side: Side, client: RawClient) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """How one user could reach, or learn of, another.
+    """A way for the actor to reach the target, or to learn of them.
 
-    :ivar takes_away: a message from before is a tombstone for the other one, too.
-    :ivar tells: what the other one's devices are told, and no user is shown: a version, or revision, of the same.
-    :ivar holds_places: tombstones stand where the messages are, and say that their sender has come so far; or there is
-        another revision of a name that is not shown.
+    :ivar takes_away: a message from before the block becomes a tombstone for the target, too.
+    :ivar tells: frames that the target's devices get and do not show: a new version, or revision, of the same content.
+    :ivar holds_places: tombstones stand where the messages are, and show how far their sender has come; or a name that
+        is not shown has a new revision.
     """
 
     act: Act
@@ -317,7 +317,7 @@ async def _worlds(pool: Pool, redis_url: str) -> AsyncGenerator[World, None]:
         open_node(pool.url, redis_url) as other,
         open_api(pool, redis_url, "cbor") as api,
     ):
-        # What nodes look for when they begin is what was before.
+        # The first catch-up of each node covers the time before the test.
         def begun() -> int:
             return sum(line["event"] == "caught_up" for node in (one, other) for line in node.logs)
 
@@ -326,7 +326,7 @@ async def _worlds(pool: Pool, redis_url: str) -> AsyncGenerator[World, None]:
 
 
 async def _prepare(world: World, side: Side) -> None:
-    """What was before the block: each has written to the other; the target may have left the group."""
+    """Before the block: each user writes to the other; the target may leave the group."""
     async with (
         world.nodes[0].open_websocket(side.actor.token) as actor,
         world.nodes[0].open_websocket(side.target.token) as target,
@@ -393,7 +393,7 @@ def _first_difference(one: Any, other: Any) -> Any:
 
 
 async def _act(world: World, way: Way, side: Side, *, is_connected: bool) -> list[Frame]:
-    """Do it, and let the actor look at everything; what came to the target's devices."""
+    """Act, and let the actor look at everything; returns the frames that came to the target's devices."""
     pool = world.pool
     fences = side.fences
     async with AsyncExitStack() as stack:
@@ -421,7 +421,7 @@ async def _act(world: World, way: Way, side: Side, *, is_connected: bool) -> lis
 
 
 async def _look(world: World, side: Side, actor: RawClient) -> None:
-    """Whatever a user can ask."""
+    """All reads that the actor can make."""
     for path in ("/v1/conversations", "/v1/conversations?requests=true", "/v1/contacts"):
         await world.ask(side, side.actor, "GET", path)
     [(username,)] = await world.pool.fetch("select username from users where id = %s", (uuid(side.target.user),))
@@ -442,7 +442,7 @@ async def _look(world: World, side: Side, actor: RawClient) -> None:
 
 
 def _plain(side: Side, value: Any) -> Any:
-    """With names for ids, and without what is another one each time: times, cursors, ids of messages."""
+    """The value with names for ids, and without the values that differ each time: times, cursors, ids of messages."""
     match value:
         case msgspec.Struct():
             return type(value).__name__, _plain(side, msgspec.structs.asdict(value))
@@ -457,7 +457,7 @@ def _plain(side: Side, value: Any) -> Any:
             return plain
         case list() | tuple():
             plain = [_plain(side, each) for each in value]
-            # By id: people and conversations. Anything else has an order of its own.
+            # Users and conversations are sorted by id; other lists have an order of their own.
             is_by_id = all(isinstance(each, dict | list | tuple | msgspec.Struct) for each in value) and len(value) > 1
             return sorted(plain, key=repr) if is_by_id else plain
         case bytes():
@@ -468,13 +468,13 @@ def _plain(side: Side, value: Any) -> Any:
 
 
 def _comparable(side: Side) -> list[Any]:
-    """The answers in their order; the pushes, which other processes make, in whatever order and however often."""
+    """The answers in their order; the pushes, made by other processes, without their order and number."""
     pushes = sorted({repr(_plain(side, each)) for each in side.pushes})
     return [*(_plain(side, each) for each in side.answers), *pushes]
 
 
 async def _view(world: World, who: Credentials) -> dict[str, Any]:
-    """All that a user finds, but for the places that tombstones hold."""
+    """All that a user finds, without the places that tombstones hold."""
     api = world.api.of(who.token)
     listed = [(await api.get("/v1/conversations", requests=each)).body["conversations"] for each in ("false", "true")]
     messages: list[Any] = []
@@ -519,7 +519,7 @@ def _drop_marks(view: dict[str, Any]) -> None:
 
 
 async def _notices(pool: Pool, side: Side) -> int:
-    """Jobs that would tell the target."""
+    """The number of jobs that would notify the target."""
     while (await outbox.decide(pool, window_s=0))[0]:
         pass
     [(count,)] = await pool.fetch(
@@ -529,7 +529,7 @@ async def _notices(pool: Pool, side: Side) -> int:
 
 
 async def test_what_the_blocker_does_is_not_told_to_whom_is_blocked(pool: Pool, redis_url: str) -> None:
-    """Coming and going, typing and reading: as of somebody who is offline, nothing."""
+    """Nothing of the blocker's presence, typing and reading is told, as if the blocker were offline."""
     side = await _side(pool, "blocks", "contacts", "direct")
     async with _worlds(pool, redis_url) as world:
         await _prepare(world, side)
@@ -563,7 +563,7 @@ async def test_what_the_blocker_does_is_not_told_to_whom_is_blocked(pool: Pool, 
 async def test_a_block_while_connected_takes_presence_away_as_going_offline_does(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the grace, in which whoever has gone is still shown online, also to who asks once more."""
+    """After the grace, in which a user that has gone is still shown online, also to a watcher that asks again."""
     monkeypatch.setattr(presence, "GRACE_S", 0.5)
     side = await _side(pool, "blocks", "contacts", "direct")
     async with (
@@ -589,7 +589,7 @@ async def test_a_block_while_connected_takes_presence_away_as_going_offline_does
 
 
 async def test_a_block_by_a_user_who_is_offline_shows_nothing(pool: Pool, redis_url: str) -> None:
-    """Over HTTP alone nobody is online: when the user was online last stays what it was, and no push comes."""
+    """A user is not online by HTTP requests: the last-seen time does not change, and no push comes."""
     side = await _side(pool, "blocks", "contacts", "direct")
     async with _worlds(pool, redis_url) as world, world.nodes[0].open_websocket(side.actor.token) as actor:
         await actor.ask(Sync(1, None))
@@ -603,7 +603,7 @@ async def test_a_block_by_a_user_who_is_offline_shows_nothing(pool: Pool, redis_
 
 @pytest.mark.parametrize("blocks", [False, True])
 async def test_a_stay_that_has_ended_is_shown_once_to_whom_brings_the_user_back(pool: Pool, blocks: bool) -> None:
-    """Also where the user is withheld then, and when they come in earnest by what a contact does."""
+    """Also if the user is withheld at first, and when a contact then really adds them."""
     side = await _side(pool, "stay", "contacts", "nothing")
     actor, target, dave = side.actor, side.target, side.dave
     group = await new_group(pool, actor, target, dave)
@@ -632,7 +632,7 @@ async def test_a_stay_that_has_ended_is_shown_once_to_whom_brings_the_user_back(
 
 
 async def _name_an_administrator_and_go(world: World, side: Side) -> list[Any]:
-    """The actor makes the target of a group its administrator; what the actor and the bystander may do after that."""
+    """The actor makes the target a group's administrator; returns the group's state after each later change."""
     made = await world.ask(
         side,
         side.actor,
@@ -661,7 +661,7 @@ async def _name_an_administrator_and_go(world: World, side: Side) -> list[Any]:
 
 
 async def test_an_administrator_who_is_withheld_is_one_to_the_others(pool: Pool, redis_url: str) -> None:
-    """As one who is offline: the last one may step down or leave, and nobody else becomes one."""
+    """Like an offline administrator: the other one may step down or leave, and no other participant becomes one."""
     blocks, offline = [await _side(pool, each, "contacts", "nothing") for each in ("blocks", "offline")]
     await contacts.set_blocked(pool, blocks.target.user, blocks.actor.user, is_blocked=True)
     async with _worlds(pool, redis_url) as world:
@@ -675,7 +675,7 @@ async def test_an_administrator_who_is_withheld_is_one_to_the_others(pool: Pool,
 async def test_a_lifetime_that_a_blocked_user_has_set_holds_for_both_when_the_block_ends(
     pool: Pool, redis_url: str, before_s: int, given_s: int
 ) -> None:
-    """It promises no more than what is so; and the user who was blocked is told nothing."""
+    """Both then see the lifetime that is in force; the formerly blocked user is told nothing."""
     side = await _side(pool, "ends", "contacts", "direct")
     actor, target = side.actor, side.target
     path = f"/v1/conversations/{UUID(bytes=side.direct)}"

@@ -1,4 +1,4 @@
-"""Editing, deleting, reading, typing and presence over the socket, each with what the others see of it."""
+"""Editing, deleting, reading, typing and presence over the socket, each with its effects on other clients."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 
 
 class Room:
-    """Alice with two devices and bob with one, in one conversation; carol, who is in none of it."""
+    """Alice with two devices and Bob with one, in one conversation; Carol is not a participant."""
 
     def __init__(self, node: TestNode, people: dict[str, Credentials], conversation: bytes) -> None:
         self.node = node
@@ -59,11 +59,11 @@ class Room:
         self.clients: dict[str, RawClient] = {}
 
     async def ask(self, name: str, frame: Request) -> list[Reply | Push]:
-        """Send a request; everything that came until its reply, the reply last."""
+        """Send a request; returns all frames until its reply, the reply last."""
         return await self.clients[name].ask(frame)
 
     async def reply(self, name: str, frame: Request, type_: type[_T]) -> _T:
-        """The reply alone."""
+        """Send a request; returns only the reply."""
         reply = (await self.ask(name, frame))[-1]
         assert isinstance(reply, type_), reply
         return reply
@@ -84,7 +84,7 @@ class Room:
         return push
 
     async def nothing(self, name: str) -> None:
-        """Nothing has been pushed to this client: a request is answered, and nothing comes before the reply."""
+        """Check that the node has pushed nothing to this client: no frame comes before the reply to a request."""
         assert await self.ask(name, History(99, self.conversation, 1, None, None)) != []
         assert len(await self.ask(name, History(98, self.conversation, 1, None, None))) == 1
 
@@ -340,8 +340,8 @@ async def test_limits_of_arrays_are_those_of_the_specification(pool: Pool, redis
 
 
 async def test_an_edit_that_is_repeated_after_another_device_s_edit_was_done(pool: Pool, redis_url: str) -> None:
-    """Its reply was lost, and meanwhile the tablet has edited what it saw: the repeat is told that it was done, and
-    changes nothing."""
+    """The reply to the edit was lost, and meanwhile the tablet has edited the new version: the repeat is answered as
+    done, and changes nothing."""
     async with open_room(pool, redis_url) as room:
         await room.send("alice", b"x", seen_by=("tablet", "bob"))
         lost = await room.reply("alice", edit(room, 1, b"y", 0), Revised)
@@ -359,7 +359,7 @@ async def test_an_edit_that_is_repeated_after_another_device_s_edit_was_done(poo
 
 @pytest.mark.parametrize(("deleter", "for_everyone"), [("alice", True), ("alice", False), ("bob", False)])
 async def test_a_tombstone_can_be_answered(pool: Pool, redis_url: str, deleter: str, for_everyone: bool) -> None:
-    """Bob may have written his answer before he heard of the deletion, whichever kind it is."""
+    """Bob may have written his answer before he heard of the deletion, of either kind."""
     async with open_room(pool, redis_url) as room:
         await room.send("alice", b"question", seen_by=("tablet", "bob"))
         await room.reply(deleter, Delete(2, room.conversation, 1, for_everyone), Done)

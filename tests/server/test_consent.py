@@ -1,4 +1,4 @@
-"""Requests (`docs/blocking.md`): what strangers begin arrives apart, gives nothing away, and is bounded."""
+"""Requests (`docs/blocking.md`): a stranger's conversations arrive apart, reveal nothing, and are bounded in number."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KINDS: Final = ("direct", "group")
 
 @dataclass
 class Scene:
-    """A stranger, who asks, and the one who is asked; each connected and synced, the asked one with two devices."""
+    """A stranger and the user that they ask; both are connected and synced, the asked user with two devices."""
 
     pool: Pool
     node: TestNode
@@ -73,7 +73,7 @@ class Scene:
         return bytes(made["conversation"])
 
     async def lists(self) -> tuple[list[bytes], list[bytes]]:
-        """Of the one who is asked: conversations, requests."""
+        """The asked user's conversations and requests."""
         found = []
         for requests in (None, True):
             reply = (await self.device.ask(List(50, None, None, requests)))[-1]
@@ -98,7 +98,7 @@ async def scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene, None]:
         node.open_websocket(asked.token) as device,
         node.open_websocket(asked.token) as other_device,
     ):
-        # What the node looks for when it begins is what was before.
+        # The first catch-up of the node covers the time before the test.
         await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
         for client in (asking, device, other_device):
             await client.ask(Sync(1, None))
@@ -109,7 +109,7 @@ async def scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene, None]:
 async def test_what_a_stranger_begins_is_a_request_and_gives_nothing_away(
     pool: Pool, redis_url: str, kind: str
 ) -> None:
-    """Listed apart and pushed as what it is; no marks, typing or presence come back before it is accepted."""
+    """Listed apart and pushed as a request; no marks, typing or presence come back before it is accepted."""
     async with scene(pool, redis_url) as s:
         talk = await s.begin(kind)
         told = await s.device.find(Conversation)
@@ -159,7 +159,7 @@ ACCEPTING: Final[dict[str, Accept]] = {
 
 
 async def _answer_at_once(s: Scene, talk: bytes) -> None:
-    """Two sends in one message from the client: they are committed in one batch."""
+    """Two sends in one message of the client are committed in one batch."""
     await s.device.send(*[Send(n, talk, "text", b"yes", None, None, bytes([n]) * 16) for n in (20, 21)])
     await s.device.ask(Ping(22))
 
@@ -169,7 +169,7 @@ async def _answer_at_once(s: Scene, talk: bytes) -> None:
 async def test_a_request_is_accepted_in_each_way_and_all_devices_know(
     pool: Pool, redis_url: str, kind: str, way: str
 ) -> None:
-    """Live, by resume, and by a fresh fetch: the same."""
+    """Live pushes, a resume and a fresh fetch show the same."""
     async with scene(pool, redis_url) as s:
         talk = await s.begin(kind)
         live = Mailbox(s.asked.user)
@@ -203,7 +203,7 @@ async def test_a_request_is_accepted_in_each_way_and_all_devices_know(
 async def test_what_is_declined_is_gone_and_the_stranger_cannot_tell(
     pool: Pool, redis_url: str, kind: str, way: str
 ) -> None:
-    """Nothing of it comes any more, and the stranger is shown what was shown before."""
+    """Its messages no longer arrive, and the stranger sees the same as before."""
     async with scene(pool, redis_url) as s:
         talk = await s.begin(kind)
         await s.asking.find(Conversation)
@@ -253,7 +253,7 @@ async def test_declining_what_is_accepted_or_foreign_is_refused(pool: Pool, redi
 
 
 async def test_a_request_is_worth_one_notice_and_no_digest(pool: Pool) -> None:
-    """For its first message, whatever follows; also in a group that was there before."""
+    """The notice is for the first message, however many follow; also in a group that existed before."""
     stranger, asked = await new_user(pool, "stranger"), await new_user(pool, "asked")
     friend = await new_user(pool, "friend")
     await make_contacts(pool, stranger, friend)
@@ -289,7 +289,7 @@ SETTINGS: Final = [
 async def test_who_may_begin_what_is_the_users_to_say(
     pool: Pool, redis_url: str, setting: str, relation: str, is_taken: bool
 ) -> None:
-    """A block is no answer: who is blocked is answered as any stranger is."""
+    """A block must not show: a blocked user gets the same answer as a stranger."""
     asked, other = await new_user(pool, "asked"), await new_user(pool, "other")
     group = await conversations.add_group(pool, "G", [other.user], admin=other.user)
     if relation == "contact":
@@ -328,7 +328,7 @@ async def test_who_may_begin_what_is_the_users_to_say(
 
 
 async def test_how_many_strangers_a_user_may_address_is_bounded_exactly(pool: Pool, redis_url: str) -> None:
-    """Also at once, and whichever way; contacts cost nothing; the error says when to try again."""
+    """Also for concurrent attempts, and in every way; contacts do not count; the error says when to try again."""
     spammer = await new_user(pool, "spammer")
     victims = [await new_user(pool, f"victim{n}") for n in range(12)]
     friend = await new_user(pool, "friend")
@@ -374,7 +374,7 @@ async def test_how_many_strangers_a_user_may_address_is_bounded_exactly(pool: Po
 
 
 async def test_no_24_hours_have_more_starts_than_the_limit(pool: Pool) -> None:
-    """Wherever they begin: one at first and the others a day later make place for one, and no more."""
+    """Every window of 24 hours counts: one start, two more 23 hours later, and only one more at 25 hours."""
     spammer = await new_user(pool, "spammer")
     victims = [(await new_user(pool, f"victim{n}")).user for n in range(7)]
 
@@ -405,7 +405,7 @@ async def test_no_24_hours_have_more_starts_than_the_limit(pool: Pool) -> None:
 
 
 async def test_who_has_left_comes_back_by_a_contact_alone(pool: Pool) -> None:
-    """Who was removed by an administrator has not said that they do not want to be there."""
+    """A user that an administrator removed has not chosen to leave, and can be added again."""
     admin, leaver = await new_user(pool, "admin"), await new_user(pool, "leaver")
     group = await conversations.add_group(pool, "G", sorted([admin.user, leaver.user]), admin=admin.user)
     await participants.remove(pool, admin.user, group, leaver.user)
@@ -423,7 +423,7 @@ async def test_who_has_left_comes_back_by_a_contact_alone(pool: Pool) -> None:
 
 
 async def test_nobody_is_refused_for_another(pool: Pool) -> None:
-    """A group is made for all or for none, and the error names those who do not want it."""
+    """A group is created with all users or not at all, and the error names the users that refuse it."""
     admin, willing, unwilling = [await new_user(pool, name) for name in ("admin", "willing", "unwilling")]
     await pool.fetch("update users set groups_from = 'nobody' where id = %s", (uuid(unwilling.user),))
     users = sorted(each.user for each in (admin, willing, unwilling))

@@ -25,7 +25,7 @@ from tests.server.node_world import open_node, wait_for
 
 @contextmanager
 def full(server: RedisServer) -> Generator[None]:
-    """Redis has no memory left, for the block: it takes no writes."""
+    """Redis has no memory left during the block, and refuses writes."""
     with redis_py.Redis.from_url(server.url) as admin:
         admin.config_set("maxmemory", 1)
         try:
@@ -65,7 +65,7 @@ def every_error() -> list[StoreError]:
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
 def test_an_error_is_answered_by_name_or_logged(error: StoreError, log_output: list[dict[str, object]]) -> None:
-    """A client that is told `internal` is told that it has been logged."""
+    """The reply `internal` tells the client that the error has been logged."""
     is_internal = store_error_reply(1, error).code == ErrorCode.INTERNAL.value
     assert len(log_output) == is_internal
     if isinstance(error, RedisError | errors.Unavailable | errors.Overloaded | errors.Locked):
@@ -81,7 +81,7 @@ async def test_an_outage_is_logged_once_a_minute_by_each_process(pool: Pool, own
                 await process.wait_event("lease_not_kept")
             with redis_py.Redis.from_url(own_redis.url) as admin:
                 before = refusals(admin)
-                # For as long as it takes to try again a number of times.
+                # Until they have tried again a number of times.
                 await wait_for(lambda: refusals(admin) > before + 20, what="they try again", timeout_s=20)
         for process in (node, web, worker):
             lines = Counter(
@@ -93,5 +93,5 @@ async def test_an_outage_is_logged_once_a_minute_by_each_process(pool: Pool, own
 
 
 def refusals(admin: redis_py.Redis) -> int:
-    """How many writes it has refused."""
+    """How many writes Redis has refused."""
     return int(admin.info("errorstats").get("errorstat_OOM", {}).get("count", 0))

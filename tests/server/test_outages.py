@@ -1,4 +1,4 @@
-"""Postgres or Redis is not there, at the start or later: the log says which and where, and it goes on by itself."""
+"""Postgres or Redis is gone, at the start or later: the log says which and where; processes recover by themselves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.processes import Cluster, Process, open_cluster
 from tests.server.node_world import TestNode, open_node, wait_for
 
 RECOVERY_S = 10.0
-"""From a service's return to the next request that is served: the longest back-off is 3 s."""
+"""Time from a service's return to the next served request: the longest back-off is 3 s."""
 
 Service = Postgres | Redis
 
@@ -42,7 +42,7 @@ async def two_who_chat(pool: Pool) -> tuple[Credentials, Credentials, bytes]:
 
 
 async def start_all(cluster: Cluster) -> dict[str, Process]:
-    """The three processes, not waited for; only `web` answers before its services do."""
+    """Start the three processes without waiting; only `web` answers before its services do."""
     socket, url = await cluster.start_socket(wait=False)
     processes = {"web": await cluster.start_web(), "socket": socket, "worker": await cluster._start("jobs")}
     cluster.environment["SOCKET_URL"] = url
@@ -82,7 +82,7 @@ async def test_processes_that_start_without_a_service_say_so_and_wait(
 
 
 async def retry(connection: ClientConnection, conversation: bytes, content: bytes, refused: list[str]) -> Sent:
-    """As a client does: again with the same temp_id, until it is acknowledged."""
+    """Send as a client does: with the same temp_id until the send is acknowledged."""
     temp_id = uuid4().bytes
     while True:
         try:
@@ -100,14 +100,14 @@ async def talk_through(
     *,
     is_same_history: bool = True,
 ) -> tuple[list[str], list[Message]]:
-    """Ten tasks send until it is over; the fault comes after the first 40 acks and goes after the first refusals.
+    """Ten tasks send all the time; the fault comes after the first 40 acks and goes after the first refusals.
 
-    What was acknowledged is there once, in the order of its seqs; what was pushed is the same. In another history the
-    gateway forgets what it has pushed: some may come again, or late (`protocol/SPEC.md`, 5.2).
+    Each acknowledged message is stored once, in the order of the seqs, and the pushes are the same. If Postgres'
+    history changes, the gateway forgets its pushes: some may come again, or late (`protocol/SPEC.md`, 5.2).
     """
     pool = Pool(database_url, 2)
     alice, bob, conversation = await two_who_chat(pool)
-    pool.close()  # What it keeps open would not outlive Postgres.
+    pool.close()  # Its open connections would not outlive Postgres.
     acks: dict[bytes, Sent] = {}
     refused: list[str] = []
     pushes: list[Message] = []
@@ -138,7 +138,7 @@ async def talk_through(
         mended_at = len(acks)
         await wait_for(lambda: len(acks) >= mended_at + 40, what="acks again", timeout_s=RECOVERY_S)
         over.set()
-        # The last sends are answered, one for each task, and the last of all is pushed.
+        # The last send of each task is answered, and the last message of all is pushed.
         await wait_for(lambda: len(nursery.child_tasks) == 0, what="all acks")
         await wait_for(lambda: len({push.seq for push in pushes}) >= len(acks), what="all pushes", timeout_s=10)
     rows = await pool.fetch(
@@ -163,7 +163,7 @@ async def test_while_postgres_is_gone_sends_are_refused_and_nothing_acked_is_los
 
 
 async def test_while_redis_is_gone_sends_are_refused_and_nothing_acked_is_lost(pool: Pool, own_redis: Redis) -> None:
-    """A message that other nodes would not hear of is not taken; who is here gets every push once and in order."""
+    """The node refuses messages that it could not push to other nodes; its own clients get each push once, in order."""
     async with open_node(pool.url, own_redis.url) as node:
         refused, _ = await talk_through(node, pool.url, lambda: stop(own_redis), lambda: start(own_redis))
         assert set(refused) == {ErrorCode.UNAVAILABLE.value}
@@ -173,7 +173,7 @@ async def test_while_redis_is_gone_sends_are_refused_and_nothing_acked_is_lost(p
 async def test_a_hello_without_a_service_is_told_to_come_again(
     own_postgres: Postgres, own_redis: Redis, missing: str
 ) -> None:
-    """And whoever is connected stays so."""
+    """Connected clients stay connected."""
     service: Service = own_postgres if missing == "Postgres" else own_redis
     pool = Pool(own_postgres.url, 2)
     alice, bob, conversation = await two_who_chat(pool)

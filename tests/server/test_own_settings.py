@@ -1,4 +1,4 @@
-"""What a user sets over HTTP can be read there, and is pushed to the user's own devices on every node."""
+"""The settings that a user changes over HTTP can be read there, and are pushed to their devices on every node."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def change(api: Api, method: str, path: str, **body: Any) -> None:
 
 
 class Reader:
-    """Reads one frame after the other, though several may have come together."""
+    """Reads frame by frame, though several may have come in one message."""
 
     def __init__(self, client: RawClient) -> None:
         self._client = client
@@ -115,7 +115,7 @@ async def test_what_is_set_is_read_and_pushed_to_the_users_devices_on_every_node
 
         for client in (other, third):
             await client.nothing_came()
-        # Whoever was away is told how it is now.
+        # A device that was away is told the current settings.
         *rest, _ = await synced(here, cursor)
         assert rest[0] == OwnSettings(3, False, True, None, 3, "everybody", "everybody")
         assert [each.own_revision for each in rest[1:] if isinstance(each, Conversation)] == [2]

@@ -1,5 +1,4 @@
-"""Who takes part, what a group is like and how people are shown: told when it happens, on whatever node, and made up
-for."""
+"""Participants, group settings and display names: every node pushes changes at once, and the ones it missed later."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ async def people(pool: Pool) -> list[Credentials]:
 async def scene(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> AsyncGenerator[tuple[TestNode, list[RawClient], list[Api]], None]:
-    """A node with a client for each, who have synced, and the HTTP interface in another process as far as they know."""
+    """A node with a synced client for each person, and an HTTP interface that acts like a separate process."""
     alice, bob, carol = people
     async with (
         open_node(pool.url, redis_url) as node,
@@ -171,7 +170,7 @@ async def test_an_administrator_deletes_for_everyone_and_all_devices_are_told_by
 async def test_others_are_told_of_who_comes_or_administers_what_a_fresh_device_is_shown(
     pool: Pool, redis_url: str, people: list[Credentials], others: int
 ) -> None:
-    """Marks from the beginning, or it would not be known how far messages have come; neither they nor names of many."""
+    """Marks from the start, which message statuses need; in large groups neither marks nor names are told."""
     alice, bob, carol = people
     more = [await new_user(pool, f"user{number}") for number in range(others)]
     await make_contacts(pool, *people)
@@ -199,7 +198,7 @@ async def test_others_are_told_of_who_comes_or_administers_what_a_fresh_device_i
 async def test_a_group_that_grows_beyond_what_is_shown_and_shrinks_again_is_told(
     pool: Pool, redis_url: str, people: list[Credentials], size: int
 ) -> None:
-    """What a device holds by pushes is what a fresh device would be shown, on both sides of the limit."""
+    """The pushes leave a device in the state that a fresh device fetches, on both sides of the limit."""
     alice, bob, carol = people
     group = await new_group(pool, alice, bob, *[await new_user(pool, f"user{n}") for n in range(size - 2)])
     path = f"/v1/conversations/{UUID(bytes=group)}/participants"
@@ -257,7 +256,7 @@ async def test_a_new_group_of_many_is_told_to_each_without_the_others(
 async def test_who_comes_is_told_the_same_live_and_by_sync(
     pool: Pool, redis_url: str, people: list[Credentials], shows_all: bool
 ) -> None:
-    """The conversation with its last message, if they may read it; what was said before is read as history."""
+    """The conversation comes with its last message, if they may read it; earlier messages are read as history."""
     alice, bob, carol = people
     group = await new_group(pool, alice, bob)
     await participants.change_settings(pool, alice.user, group, joiners_see_all=shows_all)
@@ -277,7 +276,7 @@ async def test_who_comes_is_told_the_same_live_and_by_sync(
 async def test_when_few_enough_are_left_names_and_marks_of_all_are_told(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
-    """As others see them: what somebody has read in private is theirs alone."""
+    """Marks as others see them: only the reader sees a private read mark."""
     alice, bob, carol = people
     more = [await new_user(pool, f"user{number}") for number in range(MAX_SHOWN - 2)]
     group = await new_group(pool, alice, bob, carol, *more)
@@ -299,7 +298,7 @@ async def test_when_few_enough_are_left_names_and_marks_of_all_are_told(
 async def test_when_few_enough_are_left_the_marks_at_the_end_of_former_stays_are_told(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
-    """They were left out as long as many took part; without them no status of then is known."""
+    """They were left out while the group was large; without them the statuses of old messages are unknown."""
     alice, *_ = people
     more = [await new_user(pool, f"user{number}") for number in range(MAX_SHOWN - 1)]
     group = await new_group(pool, *people, *more)
@@ -383,7 +382,7 @@ async def test_what_a_process_committed_and_told_nobody_comes_when_the_node_catc
 async def test_a_process_that_only_writes_is_missed_when_it_dies(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
-    """Not when it leaves in good order."""
+    """A process that leaves in good order is not missed."""
     alice, bob, _ = people
     group = await new_group(pool, alice, bob)
     async with scene(pool, redis_url, people) as (node, [_, second, _], _):

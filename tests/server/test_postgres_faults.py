@@ -1,6 +1,6 @@
-"""Postgres is killed, fails over, is far away, full or locked: sends succeed or are to be retried, and none is lost.
+"""Postgres is killed, fails over, is far away, full or locked: sends succeed or are retryable, and none are lost.
 
-`talk_through` (test_server_outages) checks each time that what was acknowledged is there once, in order, and pushed.
+`talk_through` (test_outages) checks each time that all acknowledged messages are stored once, in order, and pushed.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ async def in_thread(call: object) -> None:
 
 @pytest.fixture
 def durable_postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """One that waits for the disk at each commit."""
+    """A Postgres that waits for the disk at each commit."""
     with migrated_postgres(tmp_path / "durable", {}) as postgres:
         yield postgres
 
 
 @pytest.fixture
 def primary(tmp_path: Path) -> Iterator[Postgres]:
-    """One whose commits wait for its standby, if it has to have one."""
+    """A Postgres with commits that wait for its standby, if it must have one."""
     with in_memory(tmp_path) as folder, migrated_postgres(folder / "primary", NOT_FSYNCED) as postgres:
         yield postgres
 
@@ -70,7 +70,7 @@ def standby(primary: Postgres, tmp_path: Path) -> Iterator[Standby]:
 
 
 def either(*hosts: int) -> str:
-    """A DSN of several hosts, of which the one that takes writes is wanted."""
+    """A DSN of several hosts, which asks for the one that takes writes."""
     where = ",".join(f"{LOOPBACK}:{port}" for port in hosts)
     return f"postgresql://postgres@{where}/postgres?target_session_attrs=read-write"
 
@@ -78,7 +78,7 @@ def either(*hosts: int) -> str:
 async def insist(
     sender: ClientConnection, conversation: bytes, content: bytes, temp_id: bytes
 ) -> tuple[Sent, set[str]]:
-    """The acknowledgement, and the codes of the refusals before it."""
+    """Send until acknowledged; returns the acknowledgement and the codes of the refusals before it."""
     refusals: set[str] = set()
     while True:
         try:
@@ -106,7 +106,7 @@ async def test_kill_9_and_recovery(durable_postgres: Postgres, redis_url: str) -
 
 
 async def test_fail_over_to_a_synchronous_standby(primary: Postgres, standby: Standby, redis_url: str) -> None:
-    """All that was acknowledged is there, and sends go on by themselves within 10 s of the promotion (P1)."""
+    """All acknowledged messages are stored, and sends go on by themselves within 10 s of the promotion (P1)."""
     await in_thread(lambda: await_standby(primary))
     url = either(primary.port, standby.port)
     async with open_node(url, redis_url) as node:
@@ -133,7 +133,7 @@ async def commit(pool: Pool, conversation: bytes, sender: bytes, content: bytes)
 async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_received(
     primary: Postgres, standby: Standby
 ) -> None:
-    """Told honestly (docs/guarantees.md): exactly that is lost, and a device that has seen it is told to begin anew."""
+    """As docs/guarantees.md says: exactly those messages are lost, and a device that has seen them must start over."""
     url = either(primary.port, standby.port)
     pool = Pool(url, 2)
     alice, bob, conversation = await two_who_chat(pool)
@@ -159,7 +159,7 @@ async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_receiv
     for n in range(12):
         assert (await commit(pool, conversation, alice.user, b"new")).seq == 4 + n
     with pytest.raises(ForeignCursor):
-        await sync(pool, bob.user, after)  # Its transactions have been overtaken meanwhile; the timeline has not.
+        await sync(pool, bob.user, after)  # New transactions have overtaken it; the timeline still differs.
     fresh = await sync(pool, bob.user, None)
     assert not (await sync(pool, bob.user, fresh.cursor)).pushes
     pool.close()
@@ -168,7 +168,7 @@ async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_receiv
 async def test_without_its_synchronous_standby_nothing_is_acknowledged_and_the_retry_finds_the_one_message(
     primary: Postgres, standby: Standby, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Retries find it committed and are not acknowledged either, until the standby has it: fail-over then keeps it."""
+    """Retries find the message committed, but are refused until the standby has it: then a fail-over keeps it."""
     pool = Pool(either(primary.port, standby.port), 2)
     alice, _, conversation = await two_who_chat(pool)
     await in_thread(lambda: await_standby(primary))
@@ -186,7 +186,7 @@ async def test_without_its_synchronous_standby_nothing_is_acknowledged_and_the_r
             sent, refusals = await insist(sender, conversation, b"x", temp_id)
         assert sent.seq == 1
         assert refusals <= LATE
-        pool.close()  # What it keeps open would not outlive the primary.
+        pool.close()  # Its open connections would not outlive the primary.
         await in_thread(primary.kill)
     await in_thread(standby.promote)
     assert await pool.fetch("select id, seq from messages") == [(sent.message, 1)]
@@ -194,7 +194,7 @@ async def test_without_its_synchronous_standby_nothing_is_acknowledged_and_the_r
 
 
 async def test_a_primary_that_takes_no_writes_any_more_is_left(own_postgres: Postgres, redis_url: str) -> None:
-    """As a fail-over manager does it: the open connections fail as retryable, new ones find where to write."""
+    """As with a fail-over manager: the open connections fail as retryable, new ones find the new primary."""
     pool = Pool(own_postgres.url, 2)
     alice, _, conversation = await two_who_chat(pool)
     async with (
@@ -207,7 +207,7 @@ async def test_a_primary_that_takes_no_writes_any_more_is_left(own_postgres: Pos
         refused: list[str] = []
 
         async def send_on() -> None:
-            while len(refused) < 3:  # A backend reads its settings anew some time after it was told to.
+            while len(refused) < 3:  # A backend reads its settings again some time after the signal.
                 await retry(sender, conversation, b"y", refused)
 
         async with trio.open_nursery() as nursery:
@@ -248,7 +248,7 @@ async def test_all_connections_terminated_again_and_again(pool: Pool, redis_url:
 async def test_a_full_pool_refuses_in_time_and_heals(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever holds the connections, a request is answered: too much at once, or too late."""
+    """While all connections are taken, each request is still answered: too many at once, or too late."""
     monkeypatch.setattr(pool_module, "WAIT_TIMEOUT_S", 0.2)
     async with open_node(pool.url, redis_url, database_pool=2) as node, trio.open_nursery() as nursery:
         gateway_pool, is_over = node.gateway._pool, trio.Event()
@@ -271,7 +271,7 @@ async def test_a_full_pool_refuses_in_time_and_heals(
 async def test_reads_are_refused_in_time_while_the_pool_is_full(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They queue by themselves, apart from sends."""
+    """Reads have a queue of their own, apart from sends."""
     monkeypatch.setattr(pool_module, "WAIT_TIMEOUT_S", 0.2)
     alice, _, conversation = await two_who_chat(pool)
     async with open_node(pool.url, redis_url, database_pool=2) as node, connect(node.url, alice.token) as reader:
@@ -327,7 +327,7 @@ async def test_a_network_that_falls_silent_is_given_up_in_time(
 
 
 async def test_a_commit_whose_answer_was_lost_is_found_by_its_temp_id(own_postgres: Postgres, redis_url: str) -> None:
-    """The connection breaks after Postgres has committed: we do not know, and the retry does."""
+    """The connection breaks after Postgres has committed: the outcome is unknown until the retry finds the message."""
     pool = Pool(own_postgres.url, 2)
     alice, _, conversation = await two_who_chat(pool)
     async with open_proxy(own_postgres.port) as proxy:
@@ -359,13 +359,13 @@ async def test_a_commit_whose_answer_was_lost_is_found_by_its_temp_id(own_postgr
 
 
 def as_pooler(piece: bytes) -> bytes:
-    """BackendKeyData ('K', length 12, process id, secret) with a process id that is made up."""
+    """BackendKeyData ('K', length 12, process id, secret) with an invented process id."""
     at = piece.find(b"K\x00\x00\x00\x0c")
     return piece if at < 0 else piece[: at + 5] + b"\x7f\xff\xff\x00" + piece[at + 9 :]
 
 
 async def test_a_connection_pooler_in_front_is_refused_by_name(own_postgres: Postgres, redis_url: str) -> None:
-    """By every process, with a sentence and no traceback: it could not keep what is promised."""
+    """Every process refuses it with a sentence, not a traceback: a pooler would break the server's guarantees."""
     async with open_proxy(own_postgres.port) as proxy:
         proxy.change = as_pooler
         url = proxy.url(own_postgres.url)

@@ -1,4 +1,4 @@
-"""Messages that disappear, as devices see it that are connected, or come back, or ask over HTTP."""
+"""Disappearing messages, as seen by devices that are connected, that come back, or that ask over HTTP."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def people(pool: Pool) -> list[Credentials]:
 async def scene(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> AsyncGenerator[tuple[TestNode, list[RawClient]], None]:
-    """A node with a client for each, who have synced."""
+    """A node with a synced client for each person."""
     alice, bob, carol = people
     async with (
         open_node(pool.url, redis_url) as node,
@@ -91,7 +91,7 @@ async def test_connected_devices_are_told_of_a_floor_and_find_nothing_below_it(
 async def test_a_floor_that_nobody_was_told_of_comes_when_the_node_catches_up(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
-    """Redis may forget what a worker wrote for the node before it is read."""
+    """Redis may forget a worker's entry for the node before the node reads it."""
     alice, bob, _ = people
     talk, other = await new_group(pool, alice, bob), await new_group(pool, alice, bob)
     for each in (talk, other):
@@ -109,7 +109,7 @@ async def test_a_floor_that_nobody_was_told_of_comes_when_the_node_catches_up(
 async def test_the_client_drops_what_has_disappeared_while_it_is_connected(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
-    """A message that it missed below the floor is no gap to be chased."""
+    """The client does not treat a missed message below the floor as a gap."""
     alice, bob, _ = people
     talk = await new_direct(pool, alice, bob)
     async with (

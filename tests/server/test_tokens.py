@@ -113,7 +113,7 @@ async def test_a_revoked_device_is_cut_off_on_every_node_within_a_second(
 async def test_a_device_that_is_revoked_while_postgres_cannot_be_asked_is_cut_off_afterwards(
     pool: Pool, redis_url: str, devices: list[Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No event is lost, for there is none: a node asks for all of the time since it last had an answer."""
+    """The node depends on no event: it asks Postgres about all of the time since its last answer."""
     _, revoked = devices
     async with open_node(pool.url, redis_url) as node, node.open_websocket(revoked.token) as client:
         asked = trio.Event()
@@ -131,7 +131,7 @@ async def test_a_device_that_is_revoked_while_postgres_cannot_be_asked_is_cut_of
 
 
 async def good_of(node: TestNode, tokens: dict[str, str]) -> set[str]:
-    """The names of those that open a connection; the others are unknown, by `hello` and by `refresh` alike."""
+    """The names of the tokens that open a connection; hello and refresh must both refuse the others as unknown."""
     good = set()
     for name, token in tokens.items():
         async with node.open_websocket() as client:
@@ -154,7 +154,7 @@ REFRESHES = [
     ("a b c", {"c", "d"}),
     ("a b b d", {"d", "e"}),
 ]
-"""The tokens that a device refreshes with, in turn; each refresh returns the next letter -> the good ones."""
+"""The tokens that a device refreshes with, in turn; each refresh returns the next letter -> the valid tokens."""
 
 
 @pytest.mark.parametrize(("refreshes", "good"), REFRESHES)
@@ -172,7 +172,7 @@ async def test_a_device_has_the_token_that_it_was_given_last_and_the_one_before(
             [error] = await client.read(1)
             assert isinstance(error, Error)
             assert error.code == ErrorCode.UNAUTHENTICATED.value
-        # The connection that the first token opened goes on, also where that token is void; it takes any good token.
+        # The connection that the first token opened goes on, even if that token is void, and takes any valid token.
         for name in sorted(good)[-1:]:
             await refreshed(client, tokens[name])
 
