@@ -128,7 +128,7 @@ def catchup(settings: Settings) -> bool:
 
 def measure_catchup(server: Ours, settings: Settings) -> Iterator[dict[str, Any]]:
     """Make the data, start two gateways, and measure; a line for each case."""
-    say("storing what will have been missed")
+    say("storing the messages that the devices will have missed")
     server.prepare([])
     absentees = trio.run(_make_absentees, server.database_url + NO_WAIT, settings)
     durability = server.shared.even_out(server.database_url)
@@ -268,8 +268,8 @@ async def _write(pool: Pool, chats: Sequence[Chat], count: int, content_bytes: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.catchup", description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=20, help="returns that are timed, of each case")
-    parser.add_argument("--content-bytes", type=int, default=200, help="of each message")
+    parser.add_argument("--repeats", type=int, default=20, help="timed returns of each case")
+    parser.add_argument("--content-bytes", type=int, default=200, help="size of each message")
     options = parser.parse_args()
     run_alone(lambda: catchup(Settings(CASES, options.repeats, options.content_bytes)))
 

@@ -230,7 +230,7 @@ def summarize_depth(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.depth", description=__doc__.partition("\n")[0])
     parser.add_argument("--depth", type=int, default=1_000_000, help="messages of the deep conversation")
-    parser.add_argument("--messages", type=int, default=10_000_000, help="in the large database; some 4 GB")
+    parser.add_argument("--messages", type=int, default=10_000_000, help="messages of the large database; some 4 GB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=300, help="operations of each round and side")
     options = parser.parse_args()

@@ -120,8 +120,8 @@ def main() -> None:
     parser = parser_of("python -m bench.fanout", __doc__, (OURS, LEAN))
     add_traffic(parser)
     parser.add_argument("--sizes", default="20,200", help="participants of a group")
-    parser.add_argument("--participants", type=int, default=800, help="that are connected, for each size")
-    parser.add_argument("--deliveries", type=float, default=4000.0, help="a second, of the open loop; 0 for none")
+    parser.add_argument("--participants", type=int, default=800, help="connected participants, for each size")
+    parser.add_argument("--deliveries", type=float, default=4000.0, help="a second in the open loop; 0: no open loop")
     options = parser.parse_args()
     settings = Settings(
         peers=options.peers,

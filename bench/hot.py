@@ -118,7 +118,7 @@ def summarize_hot(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = parser_of("python -m bench.hot", __doc__, (OURS, PLAN))
     add_traffic(parser)
-    parser.add_argument("--participants", type=int, default=256, help="of the group; all of them write")
+    parser.add_argument("--participants", type=int, default=256, help="participants of the group; all write")
     options = parser.parse_args()
     settings = Settings(
         peers=options.peers,

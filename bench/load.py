@@ -33,15 +33,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__.partition("\n")[0])
     parser.add_argument("--protocol", required=True, choices=sorted(ADAPTERS))
     parser.add_argument("--url", required=True, help="ws://HOST:PORT; several, with commas, share the connections")
-    parser.add_argument("--chats-file", required=True, type=Path, help="what bench.workload.write_chats wrote")
-    parser.add_argument("--chats", type=int, help="use only so many of them")
+    parser.add_argument("--chats-file", required=True, type=Path, help="file that bench.workload.write_chats wrote")
+    parser.add_argument("--chats", type=int, help="use only this number of chats")
     parser.add_argument("--loads", default="closed", help="closed, idle, or sends a second; several with commas")
     parser.add_argument("--window", type=int, default=1, help="sends in flight of each chat in a closed loop")
     parser.add_argument("--content-bytes", type=int, default=200)
-    parser.add_argument("--warm", type=float, default=2.0, metavar="SECONDS", help="of each load before it is measured")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each load that are measured")
     parser.add_argument(
-        "--mark-interval", type=float, default=1.0, metavar="SECONDS", help="alo: between a device's marks; 0: no marks"
+        "--warm", type=float, default=2.0, metavar="SECONDS", help="time of each load before its measurement"
+    )
+    parser.add_argument("--seconds", type=float, default=6.0, help="measured seconds of each load")
+    parser.add_argument(
+        "--mark-interval",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="alo: time between a device's marks; 0: no marks",
     )
     parser.add_argument("--cpu", action="append", default=[], metavar="NAME=PID,PID", help="report these trees' CPU")
     return parser

@@ -194,10 +194,10 @@ def _by_round(runs: Iterable[Mapping[str, Any]], metric: str) -> dict[int, float
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.locked", description=__doc__.partition("\n")[0])
     parser.add_argument("--chats", type=int, default=64, help="direct chats; the last of them is locked")
-    parser.add_argument("--window", type=int, default=4, help="sends in flight in the locked one")
+    parser.add_argument("--window", type=int, default=4, help="sends in flight in the locked chat")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each stretch, and of the lock")
-    parser.add_argument("--rate", type=float, default=0.0, help="sends a second of the others; 0: a closed loop")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each stretch, and of the lock")
+    parser.add_argument("--rate", type=float, default=0.0, help="sends a second of the other chats; 0: closed loop")
     options = parser.parse_args()
     settings = Settings(options.chats, options.window, options.rounds, options.seconds, options.rate)
     run_alone(lambda: locked(settings))

@@ -187,10 +187,10 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,2,4,8", help="gateways of a cluster")
     parser.add_argument("--chats", type=int, default=64, help="direct chats")
     parser.add_argument("--rate", type=float, default=1000.0, help="sends a second of all chats together")
-    parser.add_argument("--unconcerned", type=int, default=100, help="idle connections to each gateway but the two")
+    parser.add_argument("--unconcerned", type=int, default=100, help="idle connections to each further gateway")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6.0, help="that are measured, of sending and of being idle")
-    parser.add_argument("--warm", type=float, default=3.0, help="seconds of each before that")
+    parser.add_argument("--seconds", type=float, default=6.0, help="measured seconds of sending and of idling")
+    parser.add_argument("--warm", type=float, default=3.0, help="seconds of each before its measurement")
     options = parser.parse_args()
     settings = Settings(
         sizes=tuple(map(int, options.sizes.split(","))),

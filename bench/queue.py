@@ -251,7 +251,7 @@ def _added(*tables: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, fl
 def main() -> None:
     parser = parser_of("python -m bench.queue", __doc__, CONTESTANTS, rounds=3)
     parser.add_argument("--cases", default=",".join(CASES), help=f"by default {', '.join(CASES)}")
-    parser.add_argument("--jobs", type=int, default=20_000, help="of each case but lat")
+    parser.add_argument("--jobs", type=int, default=20_000, help="jobs of each case but lat")
     options = parser.parse_args()
     contestants = tuple(options.servers.split(","))
     if why := missing(options.peers, [BULLMQ]):

@@ -248,9 +248,9 @@ def summarize_reads(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = parser_of("python -m bench.reads", __doc__, (OURS, PLAN))
-    parser.add_argument("--users", type=int, default=1200, help="whose lists are asked for once")
+    parser.add_argument("--users", type=int, default=1200, help="users whose lists are read once")
     parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each case but list-uncached")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each case but list-uncached")
     options = parser.parse_args()
     settings = Settings(
         peers=options.peers,

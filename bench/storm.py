@@ -261,8 +261,8 @@ def _by_round(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[int, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.storm", description=__doc__.partition("\n")[0])
-    parser.add_argument("--devices", type=int, default=5000, help="that come back")
-    parser.add_argument("--spread", type=float, default=10.0, metavar="SECONDS", help="over which they come back")
+    parser.add_argument("--devices", type=int, default=5000, help="devices that come back")
+    parser.add_argument("--spread", type=float, default=10.0, metavar="SECONDS", help="all come back within it")
     parser.add_argument("--chats", type=int, default=20, help="direct chats of the bystanders")
     parser.add_argument("--rate", type=float, default=200.0, help="sends a second of all bystanders together")
     parser.add_argument("--rounds", type=int, default=3)
