@@ -23,14 +23,14 @@ create table users (
     display_name text,
     avatar_key text,
     -- The number of changes of the profile: of two profiles the one with the greater revision is the later.
-    profile_revision integer not null default 0,
+    profile_revision int not null default 0,
     -- Whether others see the marks of this user, and when the user is or was online.
     gives_receipts boolean not null default true,
     shows_presence boolean not null default true,
     -- The number of changes of the user's own settings and of the contacts, and the transaction that made the last one
     -- (note_own_settings, note_set_beside).
-    settings_revision integer not null default 0,
-    contacts_revision integer not null default 0,
+    settings_revision int not null default 0,
+    contacts_revision int not null default 0,
     own_changed xid8 not null default pg_current_xact_id(),
     -- From whom the user takes first messages, and places in groups (decision 29). They arrive as requests unless the
     -- other user is a contact.
@@ -144,7 +144,7 @@ create table conversations (
     -- The last change of participants or settings; written with participants_version.
     participants_changed xid8 not null default pg_current_xact_id(),
     -- The lifetime of messages, in seconds; null: as long as the deployment keeps them.
-    lifetime_s integer,
+    lifetime_s int,
     -- The user who changed the name, the lifetime or joiners_see_all last; null: they are as at the beginning.
     settings_by uuid,
     constraint conversations_pkey primary key (id),
@@ -177,7 +177,7 @@ create table participants (
     joined timestamptz not null default clock_timestamp(),
     muted_until timestamptz,
     -- What belongs to this user alone, such as muting: the number of changes, and the transaction of the last one.
-    own_revision integer not null default 0,
+    own_revision int not null default 0,
     own_changed xid8 not null default pg_current_xact_id(),
     -- The read mark that no other user sees: of messages of a user whom this one blocks, or of all if this one gives no
     -- receipts.
@@ -198,7 +198,7 @@ create table participants (
     asked_seq bigint,
     -- The lifetime that this user has set while blocked by the other one, in seconds, 0 for none. It holds for this
     -- user alone.
-    own_lifetime_s integer,
+    own_lifetime_s int,
     -- The transaction that added the row: a user who comes back has another row, and reads messages from before as
     -- history.
     added xid8 not null default pg_current_xact_id(),
@@ -329,7 +329,7 @@ create table messages (
     -- Edits do not change it. The transactions that add messages to a conversation follow each other, so the messages
     -- that a snapshot does not see are those above some seq.
     added xid8 not null default pg_current_xact_id(),
-    revision integer not null default 0,
+    revision int not null default 0,
     edited timestamptz,
     deleted timestamptz,
     -- The administrator who deleted it for everyone; null: the sender did.
@@ -490,9 +490,9 @@ create table jobs (
     due timestamptz not null default clock_timestamp(),
     is_handed boolean not null default false,
     -- Grows when a job is enqueued under the same key: if a run had begun before, another run follows.
-    version integer not null default 1,
+    version int not null default 1,
     -- The number of runs that were begun.
-    attempt integer not null default 0,
+    attempt int not null default 0,
     -- While it runs: the time until which its worker has claimed it. The worker prolongs that while it runs.
     claimed_until timestamptz,
     claimed_by text,
@@ -514,7 +514,7 @@ create table dead_jobs (
     payload jsonb not null,
     key text,
     priority smallint not null default 1,
-    attempts integer not null,
+    attempts int not null,
     reason text not null,
     traceback text,
     enqueued timestamptz,
@@ -584,7 +584,7 @@ create table notifiers (
     created timestamptz not null default clock_timestamp(),
     -- Failures since the last notice that it took: when they began, how many, and the last error.
     failing_since timestamptz,
-    failures integer not null default 0,
+    failures int not null default 0,
     last_error text,
     constraint notifiers_pkey primary key (id),
     constraint notifiers_target unique (user_id, target_hash),
@@ -610,7 +610,7 @@ create table notices (
     name text not null,
     told timestamptz not null,
     -- The number of notices in a row between which no device of the user received or read a message.
-    times integer not null,
+    times int not null,
     -- The number of waiting messages that it told; 0 once the notice is withdrawn.
     unread bigint not null,
     -- The sums of the user's marks (waiting_of) at that time: a change is a sign of the user's devices.
@@ -674,7 +674,7 @@ create table emails (
     verification_expires timestamptz,
     unsubscribe_hash bytea,
     -- The number of mails to unverified addresses that were asked for since asked_since.
-    asked integer not null default 0,
+    asked int not null default 0,
     asked_since timestamptz not null default clock_timestamp(),
     constraint emails_pkey primary key (user_id),
     constraint emails_unsubscribe unique (unsubscribe_hash),
@@ -730,7 +730,7 @@ create table function_sets (
 );
 
 create table migrations (
-    version integer not null,
+    version int not null,
     name text not null,
     checksum text not null,
     applied timestamptz not null default clock_timestamp(),
@@ -747,20 +747,20 @@ create table migrations (
 -- add_contact(p_user uuid, p_other uuid, out outcome text, out accepted uuid[]) returns record
 
 -- The direct conversation of two users, which is made if there is none.
--- add_direct(p_conversation uuid, p_user uuid, p_other uuid, p_limit integer, out outcome text, out conversation uuid,
---     out wait_s double precision) returns record
+-- add_direct(p_conversation uuid, p_user uuid, p_other uuid, p_limit int, out outcome text, out conversation uuid, out
+--     wait_s float8) returns record
 
 -- A group with its first participants.
--- add_group(p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit integer, out outcome text, out
---     refused uuid[], out wait_s double precision) returns record
+-- add_group(p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit int, out outcome text, out refused
+--     uuid[], out wait_s float8) returns record
 
 -- Adds a notifier of a user.
--- add_notifier(p_id uuid, p_user uuid, p_device uuid, p_kind text, p_target jsonb, p_target_hash bytea, p_limit
---     integer, out outcome text, out id uuid) returns record
+-- add_notifier(p_id uuid, p_user uuid, p_device uuid, p_kind text, p_target jsonb, p_target_hash bytea, p_limit int,
+--     out outcome text, out id uuid) returns record
 
 -- A user becomes a participant of a group.
--- add_participant(p_user uuid, p_conversation uuid, p_other uuid, p_limit integer, p_starts integer, out outcome text,
---     out participant_ids uuid[], out participants_version bigint, out wait_s double precision) returns record
+-- add_participant(p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int, out outcome text, out
+--     participant_ids uuid[], out participants_version bigint, out wait_s float8) returns record
 
 -- A worker says that it still runs these jobs, and keeps its claims for p_claim_ms more.
 -- beat_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, is_cancelled boolean)
@@ -769,10 +769,10 @@ create table migrations (
 -- begin_history() returns table(changed_table text, changed_rows bigint)
 
 -- Changes the name of a conversation, what later participants may read, or the lifetime of messages.
--- change_conversation(p_user uuid, p_conversation uuid, p_name text, p_joiners_see_all boolean, p_lifetime_s integer,
---     out outcome text, out participant_ids uuid[], out participants_version bigint, out name text, out floor_seq
---     bigint, out joiners_see_all boolean, out lifetime_s integer, out settings_by uuid, out others_lifetime_s integer,
---     out others_settings_by uuid) returns record
+-- change_conversation(p_user uuid, p_conversation uuid, p_name text, p_joiners_see_all boolean, p_lifetime_s int, out
+--     outcome text, out participant_ids uuid[], out participants_version bigint, out name text, out floor_seq bigint,
+--     out joiners_see_all boolean, out lifetime_s int, out settings_by uuid, out others_lifetime_s int, out
+--     others_settings_by uuid) returns record
 
 -- A worker begins to run jobs.
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
@@ -782,7 +782,7 @@ create table migrations (
 -- count_base(p participants) returns bigint
 
 -- Counts that a user begins a conversation with a stranger, or brings a stranger into a group.
--- count_start(p_user uuid, p_limit integer, p_window_s double precision default 86400) returns double precision
+-- count_start(p_user uuid, p_limit int, p_window_s float8 default 86400) returns float8
 
 -- A user declines a request: nothing of the conversation comes from now on, and the others are not told.
 -- decline_request(p_user uuid, p_conversation uuid, out outcome text, out participants_version bigint) returns record
@@ -792,7 +792,7 @@ create table migrations (
 --     sender uuid, out participant_ids uuid[], out actor uuid) returns record
 
 -- The first time after p_after at which it is p_hour o'clock in the zone.
--- digest_after(p_hour integer, p_zone text, p_after timestamptz) returns timestamptz
+-- digest_after(p_hour int, p_zone text, p_after timestamptz) returns timestamptz
 
 -- A digest of the content of an edit: a retry has the same.
 -- edit_digest(p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea) returns bytea
@@ -804,13 +804,13 @@ create table migrations (
 --     uuid) returns record
 
 -- Enqueues a job, in the transaction of the commit that it follows from.
--- enqueue(p_task text, p_payload jsonb, p_key text default null::text, p_delay_s double precision default 0,
---     p_max_wait_s double precision default null::double precision, p_priority integer default 1) returns bigint
+-- enqueue(p_task text, p_payload jsonb, p_key text default null::text, p_delay_s float8 default 0, p_max_wait_s float8
+--     default null::float8, p_priority int default 1) returns bigint
 
 -- As enqueue(), for a caller that hands the job to Redis: a new job that is due now counts as handed for p_lease_s
 -- seconds, unless that is null.
--- enqueue_at_once(p_task text, p_payload jsonb, p_key text, p_delay_s double precision, p_max_wait_s double precision,
---     p_priority integer, p_lease_s double precision, out id bigint, out is_handed boolean) returns record
+-- enqueue_at_once(p_task text, p_payload jsonb, p_key text, p_delay_s float8, p_max_wait_s float8, p_priority int,
+--     p_lease_s float8, out id bigint, out is_handed boolean) returns record
 
 -- The last message above p_floor that was created at p_until or before; p_floor if there is none.
 -- expired_upto(p_conversation uuid, p_floor bigint, p_last bigint, p_until timestamptz) returns bigint
@@ -872,8 +872,7 @@ create table migrations (
 
 -- Looks at conversations in which messages may have expired, those that have waited longest first, and moves their
 -- floors past the expired messages.
--- move_floors(p_days double precision, p_archives boolean, p_limit integer, out looked_at integer, out moved integer)
---     returns record
+-- move_floors(p_days float8, p_archives boolean, p_limit int, out looked_at int, out moved int) returns record
 
 -- A new conversation gets its row in expiries.
 -- note_expiry() returns trigger
@@ -901,13 +900,13 @@ create table migrations (
 -- orphan_attachments() returns trigger
 
 -- Sets the address of a user and the mails that the user wants.
--- put_email(p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour integer,
---     p_zone text, p_lifetime_s double precision, p_window_s double precision, p_most integer, p_most_others integer,
---     out outcome text, out wait_s double precision) returns record
+-- put_email(p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour int,
+--     p_zone text, p_lifetime_s float8, p_window_s float8, p_most int, p_most_others int, out outcome text, out wait_s
+--     float8) returns record
 
 -- The messages of a conversation that a participant may read, as this participant sees them.
 -- readable_messages(c conversations, p participants) returns table(seq bigint, id uuid, sender_id uuid, created
---     timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision integer, edited
+--     timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited
 --     timestamptz, reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent
 --     boolean)
 
@@ -924,13 +923,13 @@ create table migrations (
 -- requests_waiting(p_user uuid) returns bigint
 
 -- Commits a batch of sends in one transaction and one round trip.
--- send_batch(p_lock_ms integer, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
+-- send_batch(p_lock_ms int, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
 --     p_sender uuid[], p_temp_id uuid[], p_digest bytea[], p_content_type text[], p_content bytea[], p_nonce bytea[],
 --     p_ephemeral_public_key bytea[], p_reply_to bigint[]) returns table(n bigint, outcome text, seq bigint, id uuid,
 --     created bigint, recipients_version bigint, participant_ids uuid[])
 
 -- Commits a batch of one send.
--- send_one(p_lock_ms integer, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
+-- send_one(p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
 --     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
 --     bigint, out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint, out
 --     participant_ids uuid[]) returns record
@@ -941,9 +940,9 @@ create table migrations (
 
 -- Changes the profile and the settings of a user.
 -- set_profile(p_user uuid, p_display_name text, p_gives_receipts boolean, p_shows_presence boolean, p_messages_from
---     text, p_groups_from text, out display_name text, out revision integer, out gives_receipts boolean, out
---     shows_presence boolean, out messages_from text, out groups_from text, out is_renamed boolean, out
---     is_shown_otherwise boolean) returns record
+--     text, p_groups_from text, out display_name text, out revision int, out gives_receipts boolean, out shows_presence
+--     boolean, out messages_from text, out groups_from text, out is_renamed boolean, out is_shown_otherwise boolean)
+--     returns record
 
 -- An administrator gives a participant of a group another role.
 -- set_role(p_user uuid, p_conversation uuid, p_other uuid, p_role text, out outcome text, out participant_ids uuid[],
@@ -984,9 +983,9 @@ create table migrations (
 -- The messages of some conversations that a snapshot does not see, as p_user may read them: those that were added,
 -- edited or deleted since.
 -- unseen_messages(p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[],
---     p_limit integer, p_bytes bigint) returns table(conversation uuid, seq bigint, id uuid, created bigint, sender
---     uuid, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision integer, edited bigint,
---     reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean)
+--     p_limit int, p_bytes bigint) returns table(conversation uuid, seq bigint, id uuid, created bigint, sender uuid,
+--     content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited bigint, reply_to
+--     bigint, temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean)
 
 -- A user shows the token that was sent to an address.
 -- verify_email(p_hash bytea, out outcome text) returns text

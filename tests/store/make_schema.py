@@ -32,6 +32,13 @@ HEAD: Final = """\
 
 _OBJECT: Final = re.compile(r"(?:create (?:table|view|(?:unique )?index(?: concurrently)?)|alter table)\s+(\w+)")
 _PART: Final = re.compile(r"(?:alter table \w+\s+)?(?:\s*add (?:column )?|\s+)(?:constraint )?(\w+)")
+_SHORT: Final = {
+    "timestamp with time zone": "timestamptz",
+    "double precision": "float8",
+    " integer": " int",
+    "'::text": "'",
+    " using btree": "",
+}
 _KEYWORD: Final = re.compile(r"'(?:[^']|'')*'|\b[A-Z]{2,}\b")
 
 
@@ -126,7 +133,9 @@ def _wrapped(line: str, indent: str) -> list[str]:
 def _plain(text: object) -> str:
     """In our style of SQL: keywords in small letters, short names of types, no implied casts and methods."""
     found = _KEYWORD.sub(lambda match: match[0] if match[0].startswith("'") else match[0].lower(), str(text))
-    return found.replace("timestamp with time zone", "timestamptz").replace("'::text", "'").replace(" using btree", "")
+    for long, short in _SHORT.items():
+        found = found.replace(long, short)
+    return found
 
 
 _RELATIONS: Final = (
