@@ -81,7 +81,7 @@ GOODBYE_TIMEOUT_S: Final = 3.0
 MAX_ADMITTED_AT_ONCE: Final = 16
 """Connections admitted at the same time, from hello until their first sync is queued. Until then the listener accepts
 no further connection, and the connected clients have their turn in between. A silent connection does not count, so it
-cannot hold others up. Without this limit, a herd would be served so late that its clients give up and reconnect."""
+cannot hold others up. Without this limit, the clients of a herd would give up before they are served, and reconnect."""
 
 LEAVING_AT_ONCE: Final = 16
 """Ended connections that are cleaned up in one turn, between the turns of the others: each takes 0.2 ms."""

@@ -563,7 +563,7 @@ async def test_what_the_blocker_does_is_not_told_to_whom_is_blocked(pool: Pool, 
 async def test_a_block_while_connected_takes_presence_away_as_going_offline_does(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the grace, in which a user that has gone is still shown online, also to a watcher that asks again."""
+    """After the grace: until then a user that has gone is still shown online, also to a watcher that asks again."""
     monkeypatch.setattr(presence, "GRACE_S", 0.5)
     side = await _side(pool, "blocks", "contacts", "direct")
     async with (
