@@ -63,15 +63,15 @@ def parse_smtp_url(url: str) -> SmtpUrl:
     username, password = unquote(form[2] or ""), unquote(form[3] or "")
     if not (username + password).isascii() or bool(username) != bool(password):
         raise ValueError("must have both a user and a password, of ASCII, or neither")
-    said = dict(parse_qsl(form[5] or "", keep_blank_values=True))
-    if not said.keys() <= {"tls", "ca"} or said.get("tls", "none") != "none":
+    options = dict(parse_qsl(form[5] or "", keep_blank_values=True))
+    if not options.keys() <= {"tls", "ca"} or options.get("tls", "none") != "none":
         raise ValueError("must have nothing in its query but ca=FILE and tls=none")
     tls: Literal["starttls", "implicit", "none"] = "implicit" if scheme == "smtps" else "starttls"
-    if "tls" in said:
-        if tls == "implicit" or username or "ca" in said:
+    if "tls" in options:
+        if tls == "implicit" or username or "ca" in options:
             raise ValueError("must be smtp://HOST:PORT, without a password or authorities, if it has tls=none")
         tls = "none"
-    return SmtpUrl(*_host(form[4], _PORTS[scheme]), tls, username, password, said.get("ca", ""))
+    return SmtpUrl(*_host(form[4], _PORTS[scheme]), tls, username, password, options.get("ca", ""))
 
 
 def smtp_url_fault(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Tasks: asynchronous functions with annotated arguments, and how their jobs are to be run."""
+"""Tasks: asynchronous functions with annotated arguments, and how their jobs run."""
 
 from __future__ import annotations
 
