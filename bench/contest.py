@@ -1,4 +1,4 @@
-"""Servers that are measured in turn: which servers, in which order, and each one's load."""
+"""Measure servers in turn: the choice of servers, their order, and the load on each."""
 
 from __future__ import annotations
 

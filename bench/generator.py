@@ -1,6 +1,6 @@
 """The load generator's loop: one thread, one epoll, no framework, since it shares the machine with the server.
 
-Every adapter runs under the same loop, so what the loop costs is the same for every server.
+Every adapter runs under the same loop, so the cost of the loop is the same for every server.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ class Herd:
         client.socket = made = socket.socket()
         made.setblocking(False)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.connect_ex((LOOPBACK, self._port))  # epoll reports whatever comes of it
+        made.connect_ex((LOOPBACK, self._port))  # epoll reports the outcome
         client.state = _State.CONNECTING
         self._by_fd[made.fileno()] = client
         self._epoll.register(made, select.EPOLLOUT)

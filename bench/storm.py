@@ -1,4 +1,4 @@
-"""The cost of a storm, in which thousands of devices come back to one gateway at once, also for other clients.
+"""The cost of a storm, when thousands of devices come back to one gateway at once, also for other clients.
 
     python -m bench.storm --devices 5000 --spread 10 --rounds 3
 
@@ -49,7 +49,7 @@ CONCURRENCY: Final = 64
 """Connections being opened at the same time, before the storm."""
 
 MARGIN_S: Final = 1.0
-"""Time in which the last device has to be back after it has begun to connect."""
+"""Time for the last device to be back after it has begun to connect."""
 
 MOST_OPEN_MS: Final = 1000.0
 """The most time from connecting to welcome for 99 of 100 devices."""
