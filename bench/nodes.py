@@ -187,7 +187,9 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,2,4,8", help="gateways of a cluster")
     parser.add_argument("--chats", type=int, default=64, help="direct chats")
     parser.add_argument("--rate", type=float, default=1000.0, help="sends a second of all chats together")
-    parser.add_argument("--unconcerned", type=int, default=100, help="idle connections to each further gateway")
+    parser.add_argument(
+        "--unconcerned", type=int, default=100, help="idle connections to each gateway after the second"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6.0, help="measured seconds of sending and of idling")
     parser.add_argument("--warm", type=float, default=3.0, help="seconds of each before its measurement")

@@ -168,7 +168,7 @@ def _measure(server: Server, settings: Settings) -> Exchange:
             _serve_until_quiet(epoll, taps)
             (send, ack), (answered, push) = (tap.take_counts() for tap in taps)
             if answered or sender.in_flight or not push:
-                raise ConnectionError(f"{server.name}: something else went over the wire, or nothing came")
+                raise ConnectionError(f"{server.name}: unexpected bytes, no ack, or no delivery")
             receiver.send_marks()
             _serve_until_quiet(epoll, taps)
             counted.append((send, ack, push, sum(receiver.take_counts())))
