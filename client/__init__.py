@@ -10,7 +10,7 @@ The content of messages is opaque bytes to the server. This client does not encr
 | `connection`, `pending` | one connection: requests wait for their replies, pushes go to a callback |
 | `link`, `backoff` | a connection that reconnects whenever it is lost, and renews its token |
 | `mailbox` | all conversations that this device holds, and its cursor; like the next four without any I/O |
-| `held`, `people` | one conversation and its messages; its participants |
+| `held`, `participants` | one conversation and its messages; its participants |
 | `own`, `marks` | the user's own settings and contacts; marks that the server has yet to hear of |
 | `catch_up`, `mark_sender`, `watcher` | the tasks that keep the mailbox and the server up to date |
 | `session`, `follower` | a device that stays connected and misses nothing: link + mailbox |

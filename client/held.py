@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from msgspec.structs import replace
 
-from client.people import MessageStatus, People
+from client.participants import MessageStatus, ParticipantList
 from protocol.frames import (
     Conversation,
     Departed,
@@ -48,7 +48,7 @@ class HeldConversation:
     """A conversation and its messages, as far as this device holds them.
 
     :ivar head: the latest `Conversation` frame that counts; the attributes below are newer. None before the first one.
-    :ivar people: its participants.
+    :ivar participants: its participants.
     :ivar entries: the entry of each seq that counts, within the run or not.
     :ivar first_seq: messages below it are not for this user.
     :ivar last_seq: the highest seq known to exist.
@@ -69,14 +69,14 @@ class HeldConversation:
         "id",
         "last_seq",
         "messages",
-        "people",
+        "participants",
         "up_to",
     )
 
     def __init__(self, id_: bytes, user: bytes) -> None:
         self.id = id_
         self.head: Conversation | None = None
-        self.people = People(user)
+        self.participants = ParticipantList(user)
         self.entries: dict[int, Entry] = {}
         self.first_seq = 1
         self.last_seq = 0
@@ -102,10 +102,10 @@ class HeldConversation:
             self._own_version, self._muted_until = own_version, told.muted_until
         self.raise_floor(told.first_seq)
         self.last_seq = max(self.last_seq, told.last_seq)
-        self.people.count_all(told.participant_count, told.participants_version)
+        self.participants.count_all(told.participant_count, told.participants_version)
         if told.participants is not None:
-            self.people.take_all(told.participants, told.participants_version)
-            self.people.take_stays(told.former or ())
+            self.participants.take_all(told.participants, told.participants_version)
+            self.participants.take_stays(told.former or ())
         read = self._read_seq()
         self._uncounted = {seq for seq in (*self._uncounted, *(told.uncounted_seqs or ())) if seq > read}
 
@@ -127,7 +127,7 @@ class HeldConversation:
 
     def put(self, entry: Entry) -> bool:
         """Hold an entry, if it is news; returns whether it is. An entry within the run takes its place there."""
-        self.people.has_written(entry.sender, entry.seq)
+        self.participants.has_written(entry.sender, entry.seq)
         if entry.sender == self._user and self.head is not None and entry.seq > self.head.last_seq:
             self._accept()
         if entry.seq < self.first_seq:
@@ -151,20 +151,20 @@ class HeldConversation:
         """Apply a push about participants, marks, counts or settings."""
         match push:
             case Participants():
-                self.people.count_all(push.participant_count, push.participants_version)
-                self.people.take(push.participants, push.participants_version)
+                self.participants.count_all(push.participant_count, push.participants_version)
+                self.participants.take(push.participants, push.participants_version)
                 for each in push.participants:
                     self.have_written(after=each.since, only=each.user)
             case Departed():
-                self.people.count_all(push.participant_count, push.participants_version)
-                self.people.remove(push.users, push.participants_version)
-                self.people.take_stays(push.former or ())
+                self.participants.count_all(push.participant_count, push.participants_version)
+                self.participants.remove(push.users, push.participants_version)
+                self.participants.take_stays(push.former or ())
             case Receipts():
                 for user, delivered, read in push.receipts:
-                    self.people.mark(user, delivered, read)
+                    self.participants.mark(user, delivered, read)
             case ReceiptCounts():
                 for seq, delivered, read, recipients in push.counts:
-                    self.people.count(seq, delivered, read, recipients)
+                    self.participants.count(seq, delivered, read, recipients)
             case Settings():
                 self._take_settings(push)
             case _:
@@ -187,7 +187,7 @@ class HeldConversation:
         user."""
         for entry in self.entries.values():
             if entry.seq > after and only in (None, entry.sender):
-                self.people.has_written(entry.sender, entry.seq)
+                self.participants.has_written(entry.sender, entry.seq)
 
     def raise_floor(self, first_seq: int) -> None:
         """Messages below this seq are gone, or are not for this user; a seq below the present floor changes nothing."""
@@ -258,30 +258,30 @@ class HeldConversation:
             first_seq=self.first_seq,
             last_seq=self.last_seq,
             unread_count=max(unread, 0),
-            participants=self.people.all,
+            participants=self.participants.all,
             last_message=None,
             muted_until=self._muted_until,
             own_revision=self._own_version[1] or None,
             uncounted_seqs=None,
             former=None,
-            participant_count=None if self.people.are_shown else self.people.number,
+            participant_count=None if self.participants.are_shown else self.participants.number,
         )
 
     def _read_seq(self) -> int:
         """The seq up to which no message counts as unread."""
-        return max(self.people.read_seq(self._user), self.people.since_seq(self._user), self.first_seq - 1)
+        return max(self.participants.read_seq(self._user), self.participants.since_seq(self._user), self.first_seq - 1)
 
     def status(self, message: Entry) -> MessageStatus:
         """Whether all recipients of a message have it, or have read it."""
         is_counted = isinstance(message, Message) and self._is_counted(message.seq)
-        return self.people.status(message.seq, message.sender, is_counted=is_counted)
+        return self.participants.status(message.seq, message.sender, is_counted=is_counted)
 
     def counts(self, message: Entry) -> tuple[int, int] | None:
         """To how many recipients an own message is delivered, and how many have read it; None if the server tells all
         marks, or if the counts are not known."""
         if isinstance(message, Tombstone) or not self._is_counted(message.seq):
             return None
-        return self.people.counts(message.seq)
+        return self.participants.counts(message.seq)
 
     def _is_counted(self, seq: int) -> bool:
         return seq > self.last_seq - COUNTED

@@ -10,8 +10,9 @@ the beginning is a *gap*: the client fetches it, and until then the messages abo
 the beginning are not loaded, which is not a gap: entries that adjoin the run from below, such as a page of `history`,
 move its beginning down; edits of messages further down wait aside.
 
-Beside its messages each conversation has its participants (`client.people`) and settings. The mailbox drops messages
-below its first seq, and the whole conversation when this user no longer takes part: then no older frame brings it back.
+Beside its messages each conversation has its participants (`client.participants`) and settings. The mailbox drops
+messages below its first seq, and the whole conversation when this user no longer takes part: then no older frame brings
+it back.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TypeAlias
 from client.held import Entry, Gap, HeldConversation, PushOfOne
 from client.marks import Marks
 from client.own import Own
-from client.people import NOBODY, MessageStatus, People
+from client.participants import NO_PARTICIPANTS, MessageStatus, ParticipantList
 from protocol.frames import (
     Contact,
     Conversation,
@@ -149,8 +150,8 @@ class Mailbox:
             self.own.take(push)
         elif isinstance(push, Profile):
             for each in self._conversations.values():
-                if push.user == self.user or each.people.are_shown:
-                    each.people.rename(push)
+                if push.user == self.user or each.participants.are_shown:
+                    each.participants.rename(push)
         elif isinstance(push, Departed) and self.user in push.users:
             self._depart(push)
         elif (held := self._conversations.get(push.conversation)) is not None and held.head is not None:
@@ -213,17 +214,17 @@ class Mailbox:
 
     def participants(self, conversation: bytes) -> list[Participant]:
         """The known participants of a conversation, by their ids."""
-        return self._people(conversation).all
+        return self._participants(conversation).all
 
     def former(self, conversation: bytes) -> list[Stay]:
         """The known stays in a conversation that have ended, the latest first."""
-        return self._people(conversation).former
+        return self._participants(conversation).former
 
     def status(self, message: Entry) -> MessageStatus:
         """Whether all recipients of a message have it, or have read it. Where many take part, only for the last
         messages."""
         held = self._conversations.get(message.conversation)
-        return NOBODY.status(message.seq, message.sender) if held is None else held.status(message)
+        return NO_PARTICIPANTS.status(message.seq, message.sender) if held is None else held.status(message)
 
     def counts(self, message: Entry) -> tuple[int, int] | None:
         """To how many recipients an own message is delivered, and how many have read it; None where the server tells
@@ -234,9 +235,9 @@ class Mailbox:
         held = self._conversations.get(message.conversation)
         return None if held is None else held.counts(message)
 
-    def _people(self, conversation: bytes) -> People:
+    def _participants(self, conversation: bytes) -> ParticipantList:
         held = self._conversations.get(conversation)
-        return NOBODY if held is None else held.people
+        return NO_PARTICIPANTS if held is None else held.participants
 
     def up_to(self, conversation: bytes) -> int:
         """The last `seq` of the run; 0 if it is empty."""

@@ -10,7 +10,7 @@ export class Mailbox {
   // Hold nothing any more: the server's history is another one.
   drop() {
     this.cursor = undefined
-    this.conversations = new Map() // id in hex -> { told, people, entries: seq -> entry, uncounted, first, floor, upTo, marked }
+    this.conversations = new Map() // id in hex -> { told, participants, entries: seq -> entry, uncounted, first, floor, upTo, marked }
     this.departed = new Map() // id in hex -> the version from which on the user takes part no more
     this.isFresh = true
   }
@@ -20,44 +20,44 @@ export class Mailbox {
     if (frame.type === 'conversation') return this.#learn(frame)
     if (frame.type === 'departed') return this.#depart(frame)
     if (this.departed.has(frame.conversation.toString('hex'))) return [] // 6.6
-    const talk = this.#talk(frame.conversation)
-    const held = talk.entries.get(frame.seq)
+    const state = this.#state(frame.conversation)
+    const held = state.entries.get(frame.seq)
     if (held && !supersedes(frame, held)) return []
-    if (frame.seq < talk.floor) return []
-    if (frame.type === 'tombstone') talk.uncounted.add(frame.seq)
+    if (frame.seq < state.floor) return []
+    if (frame.type === 'tombstone') state.uncounted.add(frame.seq)
     // Edits of what this device never loaded are not for it.
-    if (talk.first !== undefined && frame.seq < talk.first && !held) return []
-    talk.entries.set(frame.seq, frame)
-    this.#advance(talk)
+    if (state.first !== undefined && frame.seq < state.first && !held) return []
+    state.entries.set(frame.seq, frame)
+    this.#advance(state)
     return [frame]
   }
 
   // All of a conversation that is held, by seq.
   entries(conversation) {
-    const { entries } = this.#talk(conversation)
+    const { entries } = this.#state(conversation)
     return [...entries.values()].sort((one, other) => one.seq - other.seq)
   }
 
   // Ids of conversations of which the server has yet to tell, with a sync.
   get hasUnknown() {
-    return [...this.conversations.values()].some((talk) => talk.first === undefined)
+    return [...this.conversations.values()].some((state) => state.first === undefined)
   }
 
   // Messages that exist and are missing: those between `after` and `before`, the first gap of each conversation.
   gaps() {
     const found = []
-    for (const talk of this.conversations.values()) {
-      if (talk.first === undefined) continue
-      const above = [...talk.entries.keys()].filter((seq) => seq > talk.upTo)
-      if (above.length) found.push({ conversation: talk.id, after: talk.upTo, before: Math.min(...above) })
+    for (const state of this.conversations.values()) {
+      if (state.first === undefined) continue
+      const above = [...state.entries.keys()].filter((seq) => seq > state.upTo)
+      if (above.length) found.push({ conversation: state.id, after: state.upTo, before: Math.min(...above) })
     }
     return found
   }
 
   // How many messages the user has not read (5.6).
   unreadCount(conversation) {
-    const { entries, floor, people, told, uncounted } = this.#talk(conversation)
-    const { read_seq = 0, since_seq = 0 } = people.get(this.user?.toString('hex')) ?? {}
+    const { entries, floor, participants, told, uncounted } = this.#state(conversation)
+    const { read_seq = 0, since_seq = 0 } = participants.get(this.user?.toString('hex')) ?? {}
     const own = [...entries.values()].filter(({ sender }) => this.user?.equals(sender)).map(({ seq }) => seq)
     const read = Math.max(read_seq, since_seq, floor - 1, ...own)
     const last = Math.max(told?.last_seq ?? 0, ...entries.keys())
@@ -66,24 +66,24 @@ export class Mailbox {
 
   // Up-to marks that are due.
   marks() {
-    const due = [...this.conversations.values()].filter((talk) => talk.upTo > talk.marked)
-    return due.slice(0, LIMITS.marks_per_request).map((talk) => [talk.id, talk.upTo])
+    const due = [...this.conversations.values()].filter((state) => state.upTo > state.marked)
+    return due.slice(0, LIMITS.marks_per_request).map((state) => [state.id, state.upTo])
   }
 
   marked(marks) {
-    for (const [conversation, seq] of marks) this.#talk(conversation).marked = seq
+    for (const [conversation, seq] of marks) this.#state(conversation).marked = seq
   }
 
   // The marks of those who take part: user in hex -> { delivered_seq, read_seq, since_seq }; they never go back (5.7).
-  takePeople(frame) {
-    const { people } = this.#talk(frame.conversation)
+  takeParticipants(frame) {
+    const { participants } = this.#state(frame.conversation)
     const told = frame.participants?.map(({ user, delivered_seq, read_seq, joined_seq, since_seq = joined_seq }) => [
       user, delivered_seq, read_seq, since_seq,
     ])
     for (const [user, delivered_seq = 0, read_seq = 0, since_seq = 0] of told ?? frame.receipts) {
-      const held = people.get(user.toString('hex')) ?? { delivered_seq: 0, read_seq: 0, since_seq: 0 }
+      const held = participants.get(user.toString('hex')) ?? { delivered_seq: 0, read_seq: 0, since_seq: 0 }
       const most = (one, other) => (one > other ? one : other)
-      people.set(user.toString('hex'), {
+      participants.set(user.toString('hex'), {
         delivered_seq: most(held.delivered_seq, delivered_seq),
         read_seq: most(held.read_seq, read_seq),
         since_seq: most(held.since_seq, since_seq),
@@ -94,23 +94,23 @@ export class Mailbox {
   // What the conversation is like now, if that is newer than what is held; and its floor (6.6).
   takeSettings({ conversation, name, first_seq, participants_version, joiners_see_all, lifetime_s }) {
     if (this.departed.has(conversation.toString('hex'))) return
-    const talk = this.#talk(conversation)
-    if (talk.told && participants_version > talk.told.participants_version) {
-      talk.told = { ...talk.told, name, joiners_see_all, lifetime_s, participants_version }
+    const state = this.#state(conversation)
+    if (state.told && participants_version > state.told.participants_version) {
+      state.told = { ...state.told, name, joiners_see_all, lifetime_s, participants_version }
     }
     this.raiseFloor(conversation, first_seq)
   }
 
   // What lies below a first seq is gone, or not for this user (5.3).
   raiseFloor(conversation, first_seq) {
-    const talk = this.#talk(conversation)
-    if (first_seq <= talk.floor) return
-    talk.floor = first_seq
-    for (const seq of talk.entries.keys()) if (seq < first_seq) talk.entries.delete(seq)
-    if (talk.first !== undefined) {
-      talk.first = Math.max(talk.first, first_seq)
-      talk.upTo = Math.max(talk.upTo, first_seq - 1)
-      this.#advance(talk)
+    const state = this.#state(conversation)
+    if (first_seq <= state.floor) return
+    state.floor = first_seq
+    for (const seq of state.entries.keys()) if (seq < first_seq) state.entries.delete(seq)
+    if (state.first !== undefined) {
+      state.first = Math.max(state.first, first_seq)
+      state.upTo = Math.max(state.upTo, first_seq - 1)
+      this.#advance(state)
     }
   }
 
@@ -125,10 +125,10 @@ export class Mailbox {
     return []
   }
 
-  #talk(id) {
+  #state(id) {
     const key = id.toString('hex')
     if (!this.conversations.has(key)) {
-      const nothing = { told: undefined, people: new Map(), entries: new Map(), uncounted: new Set(), first: undefined }
+      const nothing = { told: undefined, participants: new Map(), entries: new Map(), uncounted: new Set(), first: undefined }
       this.conversations.set(key, { id, ...nothing, floor: 1, upTo: 0, marked: 0 })
     }
     return this.conversations.get(key)
@@ -138,23 +138,23 @@ export class Mailbox {
     const key = told.conversation.toString('hex')
     if (told.participants_version <= (this.departed.get(key) ?? -1)) return []
     this.departed.delete(key)
-    const talk = this.#talk(told.conversation)
-    talk.told = { ...told, participants: told.participants ?? talk.told?.participants }
-    if (told.participants) this.takePeople(told)
-    for (const seq of told.uncounted_seqs ?? []) talk.uncounted.add(seq)
+    const state = this.#state(told.conversation)
+    state.told = { ...told, participants: told.participants ?? state.told?.participants }
+    if (told.participants) this.takeParticipants(told)
+    for (const seq of told.uncounted_seqs ?? []) state.uncounted.add(seq)
     this.raiseFloor(told.conversation, told.first_seq)
-    if (talk.first === undefined) {
+    if (state.first === undefined) {
       // Of a conversation that is new to this device it is told the last message only (6.3): it begins there.
-      talk.first = told.last_message ? told.last_message.seq : this.isFresh ? told.last_seq + 1 : told.first_seq
-      talk.upTo = talk.first - 1
+      state.first = told.last_message ? told.last_message.seq : this.isFresh ? told.last_seq + 1 : told.first_seq
+      state.upTo = state.first - 1
     }
     const changed = told.last_message ? this.apply(told.last_message) : []
-    this.#advance(talk)
+    this.#advance(state)
     return changed
   }
 
-  #advance(talk) {
-    if (talk.first !== undefined) while (talk.entries.has(talk.upTo + 1)) talk.upTo += 1
+  #advance(state) {
+    if (state.first !== undefined) while (state.entries.has(state.upTo + 1)) state.upTo += 1
   }
 }
 

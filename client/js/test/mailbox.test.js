@@ -68,7 +68,7 @@ test('tombstones never count as unread, nor does what was said before the user j
   mailbox.apply({ type: 'tombstone', conversation: TALK, seq: 4, sender: BOB })
   mailbox.apply({ type: 'tombstone', conversation: TALK, seq: 6, sender: BOB })
   assert.equal(mailbox.unreadCount(TALK), 1)
-  mailbox.takePeople({ conversation: TALK, receipts: [[mailbox.user, 5, 5]] })
+  mailbox.takeParticipants({ conversation: TALK, receipts: [[mailbox.user, 5, 5]] })
   assert.equal(mailbox.unreadCount(TALK), 0)
   take(mailbox, 7)
   assert.equal(mailbox.unreadCount(TALK), 1)

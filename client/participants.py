@@ -17,7 +17,7 @@ from protocol.frames import Participant, Profile, Stay
 MessageStatus: TypeAlias = Literal["sent", "delivered", "read"]
 
 
-class People:
+class ParticipantList:
     """The participants of a conversation, as a user sees them.
 
     :param own: the user of this device: where many take part, the only one who is held (`count_all`).
@@ -29,7 +29,7 @@ class People:
         self.version = -1
         self._number: int | None = None
         self._number_version = -1
-        self._people: dict[bytes, Participant] = {}
+        self._participants: dict[bytes, Participant] = {}
         self._versions: dict[bytes, int] = {}
         self._counts: dict[int, tuple[int, int, int]] = {}
         self._stays: dict[tuple[bytes, int, int], Stay] = {}
@@ -40,7 +40,7 @@ class People:
         self.take(told, version)
         if version >= self.version:
             self.version = version
-            self.remove([user for user in self._people if user not in {each.user for each in told}], version)
+            self.remove([user for user in self._participants if user not in {each.user for each in told}], version)
 
     def count_all(self, number: int | None, version: int) -> None:
         """The number of participants as of this version, if the server does not tell all of them; None if it does.
@@ -53,15 +53,15 @@ class People:
 
     def _drop_many(self) -> None:
         if self._number is not None:
-            self._people = {user: each for user, each in self._people.items() if user == self._own}
+            self._participants = {user: each for user, each in self._participants.items() if user == self._own}
 
     def take(self, participants: Iterable[Participant], version: int) -> None:
         """These are participants, as they are as of this version."""
         for each in participants:
-            held = self._people.get(each.user)
+            held = self._participants.get(each.user)
             if version >= max(self._versions.get(each.user, -1), self.version if held is None else -1):
                 self._versions[each.user] = version
-                self._people[each.user] = _merged(each, held)
+                self._participants[each.user] = _merged(each, held)
             elif held is not None:
                 self.mark(each.user, each.delivered_seq, each.read_seq)
                 self.rename(Profile(each.user, each.revision or 0, each.username, each.display_name))
@@ -72,7 +72,7 @@ class People:
         for user in users:
             if version >= self._versions.get(user, -1):
                 self._versions[user] = version
-                self._people.pop(user, None)
+                self._participants.pop(user, None)
 
     def take_stays(self, stays: Iterable[Stay]) -> None:
         """Stays that have ended: their users remain recipients of the messages that were sent during the stay."""
@@ -85,14 +85,14 @@ class People:
 
     def mark(self, user: bytes, delivered: int | None, read: int | None) -> None:
         """Lift the marks of a user."""
-        held = self._people.get(user)
+        held = self._participants.get(user)
         if held is not None:
             most = (_most(held.delivered_seq, delivered), _most(held.read_seq, read))
-            self._people[user] = replace(held, delivered_seq=most[0], read_seq=most[1])
+            self._participants[user] = replace(held, delivered_seq=most[0], read_seq=most[1])
 
     def has_written(self, user: bytes, seq: int) -> None:
         """A user who writes has read: the message itself lifts the user's marks."""
-        held = self._people.get(user)
+        held = self._participants.get(user)
         if held is not None and held.read_seq is not None:
             self.mark(user, seq, seq)
 
@@ -107,9 +107,11 @@ class People:
         return held and held[:2]
 
     def rename(self, profile: Profile) -> None:
-        held = self._people.get(profile.user)
+        held = self._participants.get(profile.user)
         if held is not None and profile.revision > (held.revision or 0):
-            self._people[profile.user] = replace(held, revision=profile.revision, display_name=profile.display_name)
+            self._participants[profile.user] = replace(
+                held, revision=profile.revision, display_name=profile.display_name
+            )
 
     @property
     def are_shown(self) -> bool:
@@ -119,12 +121,12 @@ class People:
     @property
     def number(self) -> int:
         """The number of participants."""
-        return len(self._people) if self._number is None else self._number
+        return len(self._participants) if self._number is None else self._number
 
     @property
     def all(self) -> list[Participant]:
         """The participants, by their ids."""
-        return [self._people[user] for user in sorted(self._people)]
+        return [self._participants[user] for user in sorted(self._participants)]
 
     @property
     def former(self) -> list[Stay]:
@@ -133,12 +135,12 @@ class People:
 
     def read_seq(self, user: bytes) -> int:
         """The seq up to which a user has read; 0 if that is not known."""
-        held = self._people.get(user)
+        held = self._participants.get(user)
         return (held.read_seq or 0) if held else 0
 
     def since_seq(self, user: bytes) -> int:
         """The seq above which a user is a recipient; 0 if that is not known."""
-        held = self._people.get(user)
+        held = self._participants.get(user)
         return held.since if held else 0
 
     def status(self, seq: int, sender: bytes, *, is_counted: bool = True) -> MessageStatus:
@@ -149,7 +151,7 @@ class People:
         if not self.are_shown:
             return _status(*self._counts.get(seq, (0, 0, 0))) if is_counted else "sent"
         marks = [
-            *((p.user, p.delivered_seq, p.read_seq) for p in self._people.values() if p.since < seq),
+            *((p.user, p.delivered_seq, p.read_seq) for p in self._participants.values() if p.since < seq),
             *((s.user, s.delivered_seq, s.read_seq) for s in self._stays.values() if s.since_seq < seq <= s.left_seq),
         ]
         known = [(delivered or 0, read or 0) for user, delivered, read in marks if user != sender]
@@ -180,5 +182,5 @@ def _status(delivered: int, read: int, recipients: int) -> MessageStatus:
     return "read" if read >= recipients else "delivered"
 
 
-NOBODY: Final = People(b"")
+NO_PARTICIPANTS: Final = ParticipantList(b"")
 """The participants of an unknown conversation; not to be changed."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from client.mailbox import Mailbox
-from client.people import People
+from client.participants import ParticipantList
 from protocol.frames import (
     Conversation,
     Departed,
@@ -123,7 +123,7 @@ def message(seq: int, sender: bytes = OTHER) -> Message:
 
 
 def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> None:
-    people = People(ME)
+    people = ParticipantList(ME)
     people.take_all([person(ME), person(BOB), person(CEC, joined=5, delivered=5, read=5)], 1)
     assert people.status(6, ME) == "sent"
     people.mark(BOB, 6, 2)
