@@ -1,11 +1,12 @@
-// A device that stays connected, sends what it is told to, and misses nothing. Written from protocol/SPEC.md; the
-// numbers in comments are its sections. Events:
+// A device that stays connected, sends messages, and misses none. Written from protocol/SPEC.md; the numbers in comments
+// are its sections. Events:
 //   entry (message | tombstone)   new or changed, once each; `mailbox` holds all of them
-//   push (typing | presence | receipt_counts | settings | profile | own_settings | contact), for those who show them
-//   online (welcome), current ()  welcomed; and all is held that there was
-//   token (token, expires)        to be kept in place of the old one
-//   end (code, reason)            for good: something has to change first
-// `features` is a Set and `limits` a Map of what the server says of itself in its welcome (11).
+//   push (frame)                  any push that is not an entry, a conversation or about the connection, to be shown
+//   online (welcome)              the server has welcomed this device
+//   current ()                    `mailbox` holds everything up to the welcome
+//   token (token, expires)        replaces the old token: the program has to store it
+//   end (code, reason)            for good: something has to change before another attempt
+// `features` is a Set and `limits` a Map: the features and limits of the server's welcome (11).
 
 import { randomBytes } from 'node:crypto'
 import { EventEmitter } from 'node:events'
@@ -42,13 +43,13 @@ export class Client extends EventEmitter {
   #sends = [] // not acknowledged yet, in order
   #timers = new Map() // name -> timer
   #isSyncing = false
-  #isStale = false // something is missing that only a sync can tell
+  #isStale = false // frames are missing that only a sync brings
   #heardAt = 0
-  #moveAt = 0 // not before then is it to connect again
-  #ahead = 0 // ms that the server's clock is ahead of this one
+  #moveAt = 0 // the time before which it must not connect again
+  #ahead = 0 // the ms by which the server's clock is ahead of this one
 
-  // `urls`: of gateways, tried in turn, such as ws://127.0.0.1:8001.
-  // `name`: of the program, and its version.
+  // `urls`: the addresses of gateways, tried in turn, such as ws://127.0.0.1:8001.
+  // `name`: the name of the program, and its version.
   constructor(urls, token, mailbox = new Mailbox(), name = NAME) {
     super()
     Object.assign(this, { urls, token, mailbox, name, features: new Set(), limits: new Map() })
@@ -87,7 +88,7 @@ export class Client extends EventEmitter {
     return id
   }
 
-  // Any other request, on this connection; its reply, or RequestRefused, or ConnectionLost.
+  // Makes any other request, on this connection. Returns its reply, or rejects with RequestRefused or ConnectionLost.
   request(frame) {
     if (!this.#isOpen && frame.type !== 'hello') return Promise.reject(new ConnectionLost('not connected'))
     while (this.#waiting.has(this.#nextRequest)) this.#nextRequest = (this.#nextRequest + 1) % 2 ** 32
@@ -99,7 +100,7 @@ export class Client extends EventEmitter {
     })
   }
 
-  // Leave: what is in flight is answered first, then the server closes with 1000 (3).
+  // Leaves: the server answers the requests in flight, then closes with 1000 (3).
   async bye() {
     this.#isLeaving = true
     const ended = new Promise((resolve) => this.#socket.once('close', resolve))
@@ -131,7 +132,7 @@ export class Client extends EventEmitter {
     this.#pump()
   }
 
-  // What each push does (17.3). decode() leaves out the types that are not in the tables.
+  // The effect of each push (17.3). decode() leaves out the types that are not in the tables.
   #pushes = {
     message: (frame) => this.#apply(frame),
     tombstone: (frame) => this.#apply(frame),
@@ -158,14 +159,14 @@ export class Client extends EventEmitter {
     }
   }
 
-  // All that came before it on this connection is held. While a sync goes on, its own cursors say how far it has come.
+  // The mailbox holds all frames before it on this connection. During a sync, its own cursors say how far it has come.
   #moved({ cursor, more }) {
-    if (this.#isSyncing ? more : !this.#isStale) this.mailbox.cursor = cursor // of its pages all but the last have more
+    if (this.#isSyncing ? more : !this.#isStale) this.mailbox.cursor = cursor // all its pages except the last have more
     if (more && !this.#isSyncing) this.#sync()
   }
 
-  // The node is about to stop: say goodbye at the time that it gave; what waits for an answer gets it first. A client may
-  // connect anew before that, and be offline for no moment; this one is not in such a hurry.
+  // The node is about to stop: say bye at the time that it gave, which answers the requests in flight first. A client may
+  // connect again before that, so that it is never offline; this one does not.
   #move(ms) {
     const socket = this.#socket
     this.#moveAt = Date.now() + ms
@@ -183,7 +184,7 @@ export class Client extends EventEmitter {
   }
 
   #apply(frame) {
-    // A lost `sent`: the message comes like everything else that was missed (4.6).
+    // A lost `sent`: the message comes with the other missed ones (4.6).
     const { temp_id, seq, message, created } = frame.last_message ?? frame
     const send = temp_id && this.#sends.find((each) => each.frame.temp_id.equals(temp_id))
     if (send) {
@@ -196,7 +197,7 @@ export class Client extends EventEmitter {
     if (this.mailbox.marks().length) this.#after('marks', MARK_INTERVAL_MS, () => this.#mark())
   }
 
-  // Write what waits to be sent, in order, as far as there is room.
+  // Sends the waiting messages, in order, as far as there is room.
   #pump() {
     if (!this.#isOpen) return
     for (const send of this.#sends) {
@@ -234,7 +235,7 @@ export class Client extends EventEmitter {
     if (at >= 0) this.#sends.splice(at, 1)
   }
 
-  // 6: all that is new since the cursor comes as pushes, then `synced`.
+  // 6: the news since the cursor come as pushes, then `synced`.
   async #sync() {
     this.#isStale = true
     if (this.#isSyncing || !this.#isOpen) return
@@ -265,7 +266,8 @@ export class Client extends EventEmitter {
 
   async #fillGaps() {
     for (const { conversation, after, before } of this.mailbox.gaps()) {
-      const page = await this.request({ type: 'history', conversation, after, before, count: LIMITS.page_entries }).catch(() => null)
+      const history = { type: 'history', conversation, after, before, count: LIMITS.page_entries }
+      const page = await this.request(history).catch(() => null)
       if (page?.first_seq) this.mailbox.raiseFloor(conversation, page.first_seq) // 5.3
       for (const entry of page?.messages ?? []) this.#apply(entry)
     }
@@ -286,7 +288,7 @@ export class Client extends EventEmitter {
     this.#after('alive', quietMs < intervalMs ? intervalMs - quietMs : intervalMs / 2, () => this.#keepAlive(intervalMs))
   }
 
-  // 13.1: in time, but not for ever later than a timer can wait.
+  // 13.1: in time, and not later than a timer can wait.
   #refreshBefore(expires, now) {
     const leftMs = (expires - now) / 1000
     this.#after('token', Math.min(Math.max(leftMs - REFRESH_BEFORE_MS, leftMs / 2), 2 ** 31 - 1), async () => {

@@ -27,7 +27,7 @@ function toItem(value) {
   return value?.constructor === Object ? toMap(value) : value
 }
 
-// The frames of one WebSocket message; what a later version has added is left out.
+// The frames of one WebSocket message, without fields and frames of later versions.
 export function decode(data) {
   return (decoder.decodeMultiple(data) ?? []).map(fromMap).filter((frame) => frame !== undefined)
 }

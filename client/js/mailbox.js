@@ -1,4 +1,4 @@
-// What a device holds: messages by (conversation, seq), whatever order they come in and however often (SPEC 5.2).
+// Everything that a device holds: messages by (conversation, seq), in any order and any number of times (SPEC 5.2).
 
 import { LIMITS } from './tables.js'
 
@@ -7,15 +7,16 @@ export class Mailbox {
     this.drop()
   }
 
-  // Hold nothing any more: the server's history is another one.
+  // Drops everything: the server's history is not the one that this came from.
   drop() {
     this.cursor = undefined
-    this.conversations = new Map() // id in hex -> { told, participants, entries: seq -> entry, uncounted, first, floor, upTo, marked }
+    // id in hex -> { told, participants, entries: seq -> entry, uncounted, first, floor, upTo, marked }
+    this.conversations = new Map()
     this.departed = new Map() // id in hex -> the version from which on the user takes part no more
     this.isFresh = true
   }
 
-  // Take a conversation, message, tombstone or departure; the entries that are new or changed.
+  // Takes a conversation, message, tombstone or departure; returns the entries that are new or changed.
   apply(frame) {
     if (frame.type === 'conversation') return this.#learn(frame)
     if (frame.type === 'departed') return this.#depart(frame)
@@ -25,20 +26,20 @@ export class Mailbox {
     if (held && !supersedes(frame, held)) return []
     if (frame.seq < state.floor) return []
     if (frame.type === 'tombstone') state.uncounted.add(frame.seq)
-    // Edits of what this device never loaded are not for it.
+    // Edits of messages that this device never loaded are not for it.
     if (state.first !== undefined && frame.seq < state.first && !held) return []
     state.entries.set(frame.seq, frame)
     this.#advance(state)
     return [frame]
   }
 
-  // All of a conversation that is held, by seq.
+  // The entries of a conversation, by seq.
   entries(conversation) {
     const { entries } = this.#state(conversation)
     return [...entries.values()].sort((one, other) => one.seq - other.seq)
   }
 
-  // Ids of conversations of which the server has yet to tell, with a sync.
+  // Whether there are conversations whose `conversation` frame has yet to come, with a sync.
   get hasUnknown() {
     return [...this.conversations.values()].some((state) => state.first === undefined)
   }
@@ -54,7 +55,7 @@ export class Mailbox {
     return found
   }
 
-  // How many messages the user has not read (5.6).
+  // The number of messages that the user has not read (5.6).
   unreadCount(conversation) {
     const { entries, floor, participants, told, uncounted } = this.#state(conversation)
     const { read_seq = 0, since_seq = 0 } = participants.get(this.user?.toString('hex')) ?? {}
@@ -64,7 +65,7 @@ export class Mailbox {
     return Math.max(last - read - [...uncounted].filter((seq) => seq > read && seq <= last).length, 0)
   }
 
-  // Up-to marks that are due.
+  // The up-to marks that are due.
   marks() {
     const due = [...this.conversations.values()].filter((state) => state.upTo > state.marked)
     return due.slice(0, LIMITS.marks_per_request).map((state) => [state.id, state.upTo])
@@ -74,7 +75,7 @@ export class Mailbox {
     for (const [conversation, seq] of marks) this.#state(conversation).marked = seq
   }
 
-  // The marks of those who take part: user in hex -> { delivered_seq, read_seq, since_seq }; they never go back (5.7).
+  // Takes marks of participants: user in hex -> { delivered_seq, read_seq, since_seq }; they never go back (5.7).
   takeParticipants(frame) {
     const { participants } = this.#state(frame.conversation)
     const told = frame.participants?.map(({ user, delivered_seq, read_seq, joined_seq, since_seq = joined_seq }) => [
@@ -91,7 +92,7 @@ export class Mailbox {
     }
   }
 
-  // What the conversation is like now, if that is newer than what is held; and its floor (6.6).
+  // Takes the settings of a conversation, if they are newer, and its floor (6.6).
   takeSettings({ conversation, name, first_seq, participants_version, joiners_see_all, lifetime_s }) {
     if (this.departed.has(conversation.toString('hex'))) return
     const state = this.#state(conversation)
@@ -101,7 +102,7 @@ export class Mailbox {
     this.raiseFloor(conversation, first_seq)
   }
 
-  // What lies below a first seq is gone, or not for this user (5.3).
+  // Messages below a first seq are gone, or not for this user (5.3).
   raiseFloor(conversation, first_seq) {
     const state = this.#state(conversation)
     if (first_seq <= state.floor) return
@@ -114,7 +115,7 @@ export class Mailbox {
     }
   }
 
-  // If it is this user who takes part no more, nothing of the conversation is held, and nothing older brings it back.
+  // If this user has left, the conversation is dropped, and no older frame brings it back.
   #depart({ conversation, users, participants_version }) {
     const key = conversation.toString('hex')
     const version = this.conversations.get(key)?.told?.participants_version ?? -1
@@ -128,8 +129,8 @@ export class Mailbox {
   #state(id) {
     const key = id.toString('hex')
     if (!this.conversations.has(key)) {
-      const nothing = { told: undefined, participants: new Map(), entries: new Map(), uncounted: new Set(), first: undefined }
-      this.conversations.set(key, { id, ...nothing, floor: 1, upTo: 0, marked: 0 })
+      const maps = { participants: new Map(), entries: new Map(), uncounted: new Set() }
+      this.conversations.set(key, { id, told: undefined, ...maps, first: undefined, floor: 1, upTo: 0, marked: 0 })
     }
     return this.conversations.get(key)
   }
@@ -144,7 +145,7 @@ export class Mailbox {
     for (const seq of told.uncounted_seqs ?? []) state.uncounted.add(seq)
     this.raiseFloor(told.conversation, told.first_seq)
     if (state.first === undefined) {
-      // Of a conversation that is new to this device it is told the last message only (6.3): it begins there.
+      // The server tells this device only the last message of a new conversation (6.3): it begins there.
       state.first = told.last_message ? told.last_message.seq : this.isFresh ? told.last_seq + 1 : told.first_seq
       state.upTo = state.first - 1
     }

@@ -1,4 +1,4 @@
-// What a client says of itself in hello, and takes from the welcome: against a server that is a few lines.
+// A client's name in hello, and its use of the welcome, against a server of a few lines.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -32,7 +32,7 @@ async function serve(fields, heard) {
   return server
 }
 
-test('the client gives its name, and holds what the server can do and allows', options, async () => {
+test('the client gives its name, and knows the features and limits of the server', options, async () => {
   const heard = []
   const server = await serve({ version: 1, features: ['edit'], limits: [['content_bytes', 9]] }, heard)
   const client = new Client([`ws://127.0.0.1:${server.address().port}`], 'token')

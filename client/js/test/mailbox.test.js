@@ -1,4 +1,4 @@
-// What a device holds of a conversation whose messages disappear (SPEC 5.3, 5.10), without a server.
+// A mailbox and a conversation whose messages disappear (SPEC 5.3, 5.10), without a server.
 
 import assert from 'node:assert/strict'
 import test from 'node:test'
@@ -26,7 +26,7 @@ function settings(first_seq, participants_version, more) {
 const held = (mailbox) => mailbox.entries(TALK).map(({ seq }) => seq)
 const told = (mailbox) => mailbox.conversations.get(TALK.toString('hex')).told
 
-test('what lies below an announced floor is dropped, and what is missing there is no gap', () => {
+test('messages below an announced floor are dropped, and missing ones there make no gap', () => {
   const mailbox = known()
   take(mailbox, 1, 2, 5)
   assert.equal(mailbox.gaps().length, 1)
@@ -58,7 +58,7 @@ test('settings of a conversation that the user has left bring nothing back', () 
   assert.equal(mailbox.hasUnknown, false)
 })
 
-test('tombstones never count as unread, nor does what was said before the user joined', () => {
+test('tombstones never count as unread, nor do messages from before the user joined', () => {
   const mailbox = known()
   mailbox.user = Buffer.alloc(16, 3)
   const participants = [{ user: mailbox.user, joined_seq: 0, since_seq: 2, read_seq: 1 }]

@@ -1,4 +1,4 @@
-// What a client makes of a resume: its own message whose `sent` was lost, and several pages of one sync (SPEC 4.6, 6.2.1).
+// A client that resumes: its own message whose `sent` was lost, and several pages of one sync (SPEC 4.6, 6.2.1).
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -11,7 +11,7 @@ const options = { timeout: 10_000 }
 const ME = Buffer.alloc(16, 1)
 const TALK = Buffer.alloc(16, 2)
 
-// A server that answers as told: by type of request, the frames that come for it; none for other requests.
+// A server with an answer for each type of request, and none for other types.
 async function serve(answers) {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'alo.v1' })
   await once(server, 'listening')

@@ -1,4 +1,4 @@
-// The client against a real server: `make js` starts one, with two gateways, and says where in the environment.
+// The client against a real server: `make js` starts one with two gateways, and gives its addresses in the environment.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -29,7 +29,7 @@ async function logIn(username, name) {
   return ask('POST', '/v1/devices', { username, password: PASSWORD, name })
 }
 
-// A device that is connected and holds all that there is; `seen` is each entry that it was told of, once.
+// A device that is connected and current; `seen` has each entry that it got, once.
 async function device(token, urls, mailbox = new Mailbox()) {
   const client = new Client(urls, token, mailbox)
   client.seen = []
@@ -40,7 +40,7 @@ async function device(token, urls, mailbox = new Mailbox()) {
   return client
 }
 
-// Wait until something holds; the test's own deadline ends it.
+// Waits until a condition holds; the test's own deadline ends it.
 async function until(client, holds) {
   while (!holds()) await once(client, 'entry')
 }
@@ -119,7 +119,7 @@ test('a device that held something gets the rest, and one that held nothing the 
   assert.deepEqual(resumed.seen.map((entry) => entry.content.toString()), ['missed'])
 })
 
-test('a token that nobody has ends for good', options, async () => {
+test('an unknown token ends for good', options, async () => {
   const nobody = new Client([second], 'x'.repeat(43))
   nobody.connect()
   const [code, reason] = await once(nobody, 'end')

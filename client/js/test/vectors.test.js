@@ -13,7 +13,7 @@ const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts'])
 
 function vectors(name) {
   const text = readFileSync(new URL(`../../../protocol/vectors/${name}.json`, import.meta.url), 'utf8')
-  // JSON.parse would round what is above 2^53.
+  // JSON.parse would round numbers above 2^53.
   const kept = text.replace(/(": |, |\[)(\d{16,})(?=[,\]}])/g, '$1"n$2"')
   return JSON.parse(kept, (_, value) => (/^n\d{16,}$/.test(value) ? number(BigInt(value.slice(1))) : value))
 }
