@@ -1,15 +1,15 @@
-"""Any interleaving of what users, devices and faults may do, from a seed; and what must be true of it in the end.
+"""Runs a random interleaving of users, devices and faults from a seed, and checks the history that it leaves.
 
-| file | what is in it |
+| file | contents |
 |---|---|
 | `plan.py` | a seed becomes a list of steps |
-| `world.py` | the processes, the people and their devices; the steps are taken there |
-| `devices.py` | a device: the reference client, with everything that it got written down |
-| `views.py` | what a device holds, as data; and what a fresh device fetches |
-| `history.py` | what has happened, as data |
-| `checks.py` | what must be true of a history: pure, so doctored histories can be given to it |
-| `run.py` | all of it, once: start, act, calm down, compare |
+| `world.py` | the processes, the users and their devices; it takes the steps |
+| `devices.py` | a device: the reference client, which records everything that it receives |
+| `views.py` | the contents of a device, as data; and the fetch of a fresh device |
+| `history.py` | the events of a run, as data |
+| `checks.py` | the checks of a history: pure functions, so that tests can give them doctored histories |
+| `run.py` | one run: start, act, calm down, compare |
 
-`python -m tests.checker --seed N --seconds S` takes the steps of a seed again. What the processes make of them, and
-when, may differ: a fault that depends on it may take several runs.
+`python -m tests.checker --seed N --seconds S` takes the steps of a seed again. The processes may time and order their
+work in another way: a fault that depends on timing may take several runs.
 """

@@ -1,6 +1,6 @@
-"""`python -m tests.checker --seed N --seconds S`: one run on services of its own; its counts, and what it found.
+"""`python -m tests.checker --seed N --seconds S`: makes one run on services of its own; prints its counts and findings.
 
-Status 1 if it found anything. Without a seed it is another one each time, and printed.
+Exits with status 1 if there is a finding. Without `--seed` each run takes a random seed, and prints it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.checker.run import Outcome, run
 
 
 def report(seed: int, seconds: float, outcome: Outcome) -> str:
-    """The counts, everything that was found, and how to repeat it."""
+    """The counts, all findings, and the command that repeats the run."""
     lines = [f"seed {seed}, {seconds:g} s: {json.dumps(outcome.counts)}"]
     lines += [f"{finding.check}: {finding.what}" for finding in outcome.findings]
     if outcome.findings:

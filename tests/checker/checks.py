@@ -1,7 +1,7 @@
-"""What must be true of a history, as pure functions: each returns what it found wrong.
+"""The checks of a history, as pure functions: each yields the faults that it finds.
 
-A request counts as done at some moment between its beginning and its answer, so of two that overlap nobody knows which
-was first: the checks accuse only where the order is certain.
+The server carries out a request at some moment between its beginning and its answer, so the order of two requests that
+overlap is unknown: the checks accuse only where the order is certain.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _RANKS: Final = {"sent": 0, "delivered": 1, "read": 2}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that must not be. `check` is the name of what was found."""
+    """A fault in a history. `check` is the name of its kind."""
 
     check: str
     what: str
@@ -58,7 +58,8 @@ Found: TypeAlias = Iterator[tuple[str, str]]
 
 
 def check_acks(history: History) -> Found:
-    """Every acked send is stored once, where its ack says, and nothing else is; retries were acked alike (P1 to P3)."""
+    """Postgres holds every acked send once, at the acked seq, and no other message; a retry gets the same ack (P1 to
+    P3)."""
     stored = {(each.conversation, each.seq): each for each in history.of(Stored)}
     first: dict[bytes, Acked] = {}
     for ack in history.of(Acked):
@@ -82,7 +83,7 @@ def check_acks(history: History) -> Found:
 
 
 def check_edits(history: History) -> Found:
-    """What was acked as a revision is that revision, or there is a later one; what was deleted is gone."""
+    """Postgres holds the content of each acked revision, or a later revision; no deleted message has a content."""
     stored = {(each.conversation, each.seq): each for each in history.of(Stored)}
     acked: dict[tuple[str, int, int], bytes] = {}
     for edit in history.of(Edited):
@@ -102,7 +103,7 @@ def check_edits(history: History) -> Found:
 
 
 def check_writers(history: History) -> Found:
-    """Nothing is stored that nobody wrote, and nothing deleted that nobody deleted."""
+    """A user wrote each content that is stored, and a user deleted each message that is deleted."""
     written = {each.content for each in history.of(Tried)} | {each.content for each in history.of(TriedEdit)}
     deleted = {(each.conversation, each.seq) for each in history.of(TriedDelete) if each.for_everyone}
     for held in history.of(Stored):
@@ -115,7 +116,7 @@ def check_writers(history: History) -> Found:
 
 @dataclass
 class _Run:
-    """What a device's log had of a conversation so far: `begin` to `up_to`, and a page of older ones that is coming."""
+    """A device's log of a conversation so far: seqs `begin` to `up_to`, and an incomplete page of older messages."""
 
     begin: int = 0
     up_to: int = -1
@@ -125,7 +126,7 @@ class _Run:
 
 
 def check_logs(history: History) -> Found:
-    """A device's log has each message once as new, in order and without gaps; again only what has changed."""
+    """A device's log has each message once as new, in order and without gaps; and again only after a change."""
     runs: defaultdict[tuple[str, str], _Run] = defaultdict(_Run)
     for event in history.events:
         match event:
@@ -171,9 +172,9 @@ def _log(run: _Run, event: Logged) -> Found:
 
 
 def check_pushes(history: History) -> Found:
-    """New messages of a conversation are pushed in order, from the first one on that a connection is pushed.
+    """A node pushes the new messages of a conversation in order, starting with the first push on a connection.
 
-    What a node finds of the time before it knew a conversation comes late: below that first one.
+    Messages from the time before the node knew the conversation come late: their seqs are below that first one.
     """
     first: dict[tuple[str, str], int] = {}
     latest: dict[tuple[str, str], int] = {}
@@ -188,7 +189,7 @@ def check_pushes(history: History) -> Found:
 
 
 def check_leaks(history: History) -> Found:
-    """Nobody holds, or was pushed, what was sent while they took no part, unless they were shown it when they came."""
+    """A user never gets a message sent during the user's absence, unless the group shows it to joiners."""
     requests = _requests(history)
     seen = _seen(history)
     for (user, conversation), absences in _absences(history).items():
@@ -200,7 +201,7 @@ def check_leaks(history: History) -> Found:
 
 
 def check_strangers(history: History) -> Found:
-    """Nothing is taken from who takes no part."""
+    """The server accepts messages and edits from participants only."""
     absences = _absences(history)
     for request in _all(_requests(history)):
         for absence in absences.get((request.user, request.conversation), ()):
@@ -209,7 +210,7 @@ def check_strangers(history: History) -> Found:
 
 
 def check_blocked(history: History) -> Found:
-    """What somebody who is blocked sends or edits in a direct conversation never reaches who blocks them."""
+    """In a direct conversation, messages and edits of a blocked sender never reach the blocker."""
     requests, seen = _requests(history), _seen(history)
     pairs = {frozenset(each.participants): each.conversation for each in history.of(Opened) if each.kind == "direct"}
     for (user, other), spells in _spells(history).items():
@@ -224,7 +225,7 @@ def check_blocked(history: History) -> Found:
 
 
 def check_marks(history: History) -> Found:
-    """Marks never go back in any device's view, as long as whose they are takes part (5.7)."""
+    """A participant's marks never go back in any device's view, until the participant leaves (5.7)."""
     known: dict[tuple[str, str, str], Marked] = {}
     for event in history.events:
         match event:
@@ -246,8 +247,8 @@ def check_marks(history: History) -> Found:
 
 
 def check_statuses(history: History) -> Found:
-    """A message comes on, and never back, whoever leaves; but a device that has not heard yet of a recipient who joined
-    just before the message was sent may have shown too much."""
+    """The status of a message never goes back, even when a participant leaves. Exception: a device that has not heard
+    yet of a recipient, added just before the message was sent, may have shown too high a status."""
     known: dict[tuple[str, str, int], Came] = {}
     for event in history.events:
         match event:
@@ -267,7 +268,7 @@ def check_statuses(history: History) -> Found:
 
 
 def check_fresh(history: History) -> Found:
-    """A fresh device is shown everything that its user may read, and nothing else."""
+    """A fresh device fetches everything that its user may read, and nothing else."""
     stored = {(each.conversation, each.seq): each for each in history.of(Stored)}
     last: dict[str, int] = defaultdict(int)
     for conversation, seq in stored:
@@ -305,7 +306,7 @@ def _wrongly_shown(where: str, shown: MessageView, truth: Stored, *, may_hide: b
 
 
 def check_views(history: History) -> Found:
-    """What a device holds in the end is what a fresh one fetches (P4)."""
+    """In the end a device holds the same as a fresh device fetches (P4)."""
     fresh: dict[str, View] = {}
     for view in history.of(View):
         if view.when == "fresh":
@@ -332,12 +333,12 @@ CHECKS: Final[tuple[Callable[[History], Found], ...]] = (
 
 
 def differences(view: View, fresh: View) -> list[str]:
-    """Where a device's view is not that of a fresh device.
+    """The differences between a device's view and that of a fresh device.
 
-    Once it has resumed, with whatever cursor, there is none but that it has not loaded all messages. While it stays
-    connected, others' marks are told to those whose messages they pass, so it may know less of them; the status of its
-    user's own messages must be right all the same. What a blocked user has sent last, it may know nothing of until
-    there is more.
+    A device that has resumed, with any cursor, may lack only messages that it has not loaded. For a device that stays
+    connected, the server pushes a mark only to the authors of the messages that the mark passes, so the device may
+    know lower marks of others; but the status of its user's own messages must be right. The device may also not know
+    the last message of a blocked user until another message comes.
     """
     held = {each.conversation: each for each in view.conversations}
     shown = {each.conversation: each for each in fresh.conversations}
@@ -352,13 +353,13 @@ def differences(view: View, fresh: View) -> list[str]:
 
 
 def _loaded(shown: ConversationView, held: ConversationView) -> ConversationView:
-    """What is shown, but for messages that the device has not loaded."""
+    """The fresh view without the messages that the device has not loaded."""
     first = held.messages[0].seq if held.messages else 0
     return replace(shown, messages=tuple(each for each in shown.messages if each.seq >= first))
 
 
 def _less(shown: ConversationView, held: ConversationView, user: str) -> ConversationView:
-    """What is shown, but for marks and counts that the device was not told."""
+    """The fresh view without the marks and counts that the server did not tell the device."""
     known = {each.user: each for each in held.people}
     people = []
     for each in shown.people:
@@ -375,7 +376,8 @@ def _less(shown: ConversationView, held: ConversationView, user: str) -> Convers
 
 
 def _without_silence(shown: ConversationView, held: ConversationView, user: str) -> ConversationView:
-    """What is shown, but for the last that was sent by somebody blocked, and what moves with it."""
+    """The fresh view without the last messages of a blocked user, and without their effect on the unread count, the
+    user's own read mark, statuses and `active_at`."""
     if shown.kind != "direct" or not any(each.content is None and each.sender != user for each in shown.messages):
         return shown
     unheard = {each.seq for each in shown.messages if each.seq > held.last_seq}
@@ -390,7 +392,7 @@ def _without_silence(shown: ConversationView, held: ConversationView, user: str)
     )
     if not unheard:
         return shown
-    # Who sends has read what was there, so a silent message would also have told that.
+    # A sender has read all earlier messages, so the push of a silent message would also have raised the statuses.
     return replace(
         shown,
         messages=tuple(
@@ -441,8 +443,8 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A time in which somebody certainly took no part, or was blocked; from `shown_from` on they may see what was said
-    meanwhile."""
+    """A time of a user's certain absence from a conversation, or of a block; from `shown_from` on the user may see the
+    messages of that time."""
 
     since: float
     until: float
@@ -452,10 +454,10 @@ class _Span:
         return self.since <= request.began and request.at <= self.until
 
     def hides(self, requests: Iterable[_Request]) -> Callable[[Logged | Pushed], bool]:
-        """Whether somebody holds what was written in this time: by its content, or by its seq.
+        """A test of whether an event shows a message of this time: by its content, or by its seq.
 
-        Between the first message that was begun in it and the last that was acked in it lie only such ones, as a change
-        of who takes part comes before or after each message.
+        All seqs between the first message begun in this time and the last one acked in it are of this time, as each
+        change of participants comes before or after each message.
         """
         contents = {each.content for each in requests if self.covers(each)}
         sends = [each for each in requests if not each.is_edit]
@@ -483,7 +485,7 @@ def _all(requests: dict[str, list[_Request]]) -> Iterator[_Request]:
 
 
 def _seen(history: History) -> defaultdict[tuple[str, str], list[Logged | Pushed]]:
-    """What came to somebody's devices, by (user, conversation)."""
+    """The messages that came to a user's devices, by (user, conversation)."""
     found: defaultdict[tuple[str, str], list[Logged | Pushed]] = defaultdict(list)
     for event in history.events:
         if isinstance(event, Logged | Pushed):
@@ -492,7 +494,7 @@ def _seen(history: History) -> defaultdict[tuple[str, str], list[Logged | Pushed
 
 
 class _Presences:
-    """Who certainly takes no part in what, as the history goes on."""
+    """Collects each user's certain absences from conversations, event by event."""
 
     def __init__(self, users: set[str]) -> None:
         self.found: defaultdict[tuple[str, str], list[_Span]] = defaultdict(list)
@@ -524,7 +526,8 @@ class _Presences:
 
 
 def _absences(history: History) -> dict[tuple[str, str], list[_Span]]:
-    """When somebody certainly took no part. Changes of one conversation's people were made one after the other."""
+    """Each user's certain absences from each conversation. A run changes the participants of one conversation one
+    after the other."""
     presences = _Presences(
         {each.user for each in history.of(View)} | {each.user for each in history.of(ParticipantChange)}
     )
@@ -543,7 +546,7 @@ def _absences(history: History) -> dict[tuple[str, str], list[_Span]]:
 
 
 def _spells(history: History) -> dict[tuple[str, str], list[_Span]]:
-    """When somebody certainly blocked somebody."""
+    """The times of each certain block, by (blocker, blocked user)."""
     since: dict[tuple[str, str], float] = {}
     found: defaultdict[tuple[str, str], list[_Span]] = defaultdict(list)
     for event in history.of(Blocked):

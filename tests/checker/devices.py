@@ -1,4 +1,4 @@
-"""Devices that write down everything: the reference client with its mailbox, and bare connections that see raw ones."""
+"""Devices that record everything: the reference client with its mailbox, and bare connections that see raw pushes."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from tests.checker.views import parts_of
 _T = TypeVar("_T")
 
 FOLLOWED: Final = 10
-"""The latest own messages of a conversation whose status is looked at whenever something comes."""
+"""A device records the status of this many latest own messages of a conversation after each push."""
 
 
 class Recorder:
-    """What has happened so far. Ids of users and conversations become names."""
+    """The events so far. Ids of users and conversations become names."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -66,13 +66,13 @@ class Recorder:
 
 
 class RecordedMailbox(Mailbox):
-    """A mailbox that writes down what its log gets, and what it knows of marks."""
+    """A mailbox that records the entries of its log, and the marks that it knows."""
 
     def __init__(self, user: bytes, device: str, recorder: Recorder) -> None:
         self._device = device
         self._recorder = recorder
         self.cursors = 0
-        """That were pushed: most of them moved the one that this device had. `moved` is set by the next one."""
+        """Cursors that the server pushed: most of them moved this device's cursor. The next push sets `moved`."""
         self.moved = trio.Event()
         self._noted = 0
         self._floors: dict[bytes, int] = {}
@@ -179,7 +179,7 @@ class RecordedMailbox(Mailbox):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message that was not acknowledged yet."""
+    """A message that the server has not acknowledged yet."""
 
     began: float
     conversation: bytes
@@ -188,11 +188,11 @@ class Draft:
 
 
 class Device:
-    """A device that comes and goes. What was not acknowledged when it went is sent again when it is back.
+    """A device that connects and disconnects. When it is back, it sends its unacknowledged messages again.
 
     :ivar session: None while it is away.
-    :ivar drafts: what is not acknowledged.
-    :ivar acked: what is.
+    :ivar drafts: messages without an acknowledgement.
+    :ivar acked: messages that the server acknowledged.
     """
 
     def __init__(self, name: str, credentials: Credentials, recorder: Recorder, nursery: trio.Nursery) -> None:
@@ -218,12 +218,12 @@ class Device:
 
     @property
     def url(self) -> str:
-        """Of the node that it was connected to last; empty while it is away."""
+        """The URL of the node that it was connected to last; empty while it is away."""
         return (self.session.url or "") if self.session is not None else ""
 
     @property
     def has_marks_due(self) -> bool:
-        """Whether it has yet to say what it holds, or is about to hold more."""
+        """Whether the device has marks to send, or is still fetching messages."""
         return not self.is_caught_up or bool(self.mailbox.delivered.due(1) or self.mailbox.read.due(1))
 
     @property
@@ -231,21 +231,21 @@ class Device:
         return self.session is not None and self.session.is_caught_up
 
     def state(self) -> str:
-        """What is missing, for whoever looks for a fault."""
+        """The entries that the device is missing, and its session's counters, for the text of a finding."""
         unknown = [self._recorder.name_of(each) for each in self.mailbox.unknown()]
         gaps = [(self._recorder.name_of(gap.conversation), *gap[1:]) for gap in self.mailbox.gaps()]
         of_session = self.session.statistics() if self.session is not None else {}
         return f"unknown: {unknown}, gaps: {gaps}, {of_session} at {trio.current_time():.1f}"
 
     async def come(self, urls: Sequence[str]) -> None:
-        """Connect to these nodes, in this order, with the cursor that it has."""
+        """Connect to these nodes, tried in this order, with the device's cursor."""
         assert self.session is None
         self.resumed += self.mailbox.cursor is not None
         self._leaving, self._life, self._ended = trio.Event(), trio.CancelScope(), trio.Event()
         await self._nursery.start(self._live, urls)
 
     async def go(self, *, says_bye: bool) -> None:
-        """Disconnect, properly or not."""
+        """Disconnect, with a bye or without."""
         if says_bye:
             self._leaving.set()
         else:
@@ -299,13 +299,13 @@ class Device:
         self.acked.append(draft)
 
     async def wait_answered(self) -> None:
-        """Wait until nothing that was sent waits for its answer; has no deadline of its own."""
+        """Wait until the server has answered every send; has no deadline of its own."""
         while self.drafts:
             await self._answered.park()
 
     @contextmanager
     def _while_here(self) -> Iterator[None]:
-        """What is in this block is given up when the device goes."""
+        """Cancel the block when the device disconnects."""
         with trio.CancelScope() as scope:
             self._requests.add(scope)
             try:
@@ -314,7 +314,7 @@ class Device:
                 self._requests.discard(scope)
 
     async def again(self, url: str, pick: float) -> None:
-        """Send what was acknowledged once more, on another connection; it has to be acknowledged alike."""
+        """Send an acknowledged message again, on another connection; the server must give the same acknowledgement."""
         if not self.acked:
             return
         draft = picked(self.acked, pick)
@@ -372,7 +372,7 @@ def picked(things: Sequence[_T], fraction: float) -> _T:
 
 
 async def listen(name: str, url: str, credentials: Credentials, recorder: Recorder) -> None:
-    """Bare connections to one node, one after the other, each under a name of its own; until cancelled."""
+    """Open bare connections to one node, one after the other, each with its own name; until cancelled."""
     number = 0
     while True:
         number += 1

@@ -1,4 +1,4 @@
-"""Histories that were tampered with: what a server or a client might do wrong, done to what a run has written down."""
+"""Doctored histories: each doctoring puts one fault of a server or a client into the history of a run."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.checker.plan import Kind, Step
 _E = TypeVar("_E", bound=Event)
 
 GROUP, DIRECT = "group0", "direct01"
-"""Of users 0, 1 and 2; of users 0 and 1."""
+"""The group of users 0, 1 and 2, and the direct conversation of users 0 and 1."""
 
 REMOVED = "user2"
 
 
 def small_plan() -> list[Step]:
-    """Users 0 to 2 talk, one is removed, and the others talk on; user 0 blocks user 1, who writes all the same."""
-    # `place` chooses among those conversations that a user is in: user 0 has five, user 1 seven.
+    """Users 0 to 2 talk, user 2 is removed, and the others talk on; user 0 blocks user 1, and user 1 still writes."""
+    # `place` chooses among the conversations of a user: user 0 has five, user 1 seven.
     group, direct = {0: 5, 1: 7, 2: 5}, {1: 5}
     steps: list[Step] = []
 
@@ -58,13 +58,13 @@ def _lost(history: History) -> History:
 
 
 def _stored_twice(history: History) -> History:
-    """A retry was stored as another message."""
+    """Postgres holds a retry as a second message."""
     last = max((each for each in history.of(Stored) if each.conversation == GROUP), key=lambda each: each.seq)
     return _after(history, last, replace(last, seq=last.seq + 1))
 
 
 def _acked_twice(history: History) -> History:
-    """A retry was acknowledged as another message."""
+    """The server acknowledged a retry with another seq."""
     ack = _some(history, Acked)
     return _after(history, ack, replace(ack, seq=ack.seq + 1))
 
@@ -93,7 +93,7 @@ def _swapped_on_the_wire(history: History) -> History:
 
 
 def _leaked(history: History) -> History:
-    """A message that was sent after somebody was removed came to a device of theirs."""
+    """A device of a removed user got a message that was sent after the removal."""
     removed = _some(history, ParticipantChange)
     assert (removed.user, removed.is_added) == (REMOVED, False)
     sent = _some(history, Acked, lambda each: each.began > removed.at)
@@ -102,7 +102,7 @@ def _leaked(history: History) -> History:
 
 
 def _written_by_a_stranger(history: History) -> History:
-    """Somebody who was removed sent a message, and it was taken."""
+    """The server accepted a message from a removed user."""
     removed = _some(history, ParticipantChange)
     sent = _some(history, Acked, lambda each: each.began > removed.at)
     return _with(history, sent, replace(sent, user=REMOVED))
@@ -166,7 +166,7 @@ DOCTORINGS: Final[dict[str, tuple[Callable[[History], History], str]]] = {
     "a retry was stored twice": (_stored_twice, "repeated"),
     "a retry was acked otherwise": (_acked_twice, "repeated"),
     "two are swapped in the database": (_swapped_in_the_database, "lost"),
-    # Of those that were loaded as older ones, the next one is then out of order.
+    # If the device loaded the message in a page of older ones, the next message of the page is then out of order.
     "one is lost on a device": (_lost_on_a_device, "gap|order"),
     "one is repeated on a device": (_repeated_on_a_device, "repeated"),
     "two are swapped on a device": (_swapped_on_a_device, "order"),
@@ -181,11 +181,11 @@ DOCTORINGS: Final[dict[str, tuple[Callable[[History], History], str]]] = {
     "an edit is lost": (_edit_lost, "edit"),
     "a fresh fetch leaves one out": (_missing_from_a_fresh_fetch, "gap"),
 }
-"""What was done -> how, and which check should say so; of several with | between them, one."""
+"""Fault -> the function that puts it in, and the check that should report it; `a|b` means either check."""
 
 
 def _some(history: History, kind: type[_E], which: Callable[[_E], bool] = lambda _: True) -> _E:
-    """The first one in the group, or wherever none is there."""
+    """The first matching event of the group, else of any conversation."""
     found = [each for each in history.of(kind) if which(each)]
     return next((each for each in found if getattr(each, "conversation", GROUP) == GROUP), found[0])
 

@@ -1,6 +1,6 @@
-"""What has happened in a run, as data. Users, devices and conversations go by short names, times are in seconds.
+"""The events of a run, as data. Users, devices and conversations go by short names, times are in seconds.
 
-An event with `began` is a request: what it asked for happened some time from `began` to `at`, when it was answered.
+An event with `began` is a request: the server carried it out at some time between `began` and its answer, `at`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _E = TypeVar("_E", bound="Event")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A conversation was made, with its first participants."""
+    """A user opened a conversation with its first participants."""
 
     at: float
     conversation: str
@@ -24,7 +24,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A message was sent for the first time, whatever comes of it."""
+    """A device sent a message for the first time, with any outcome."""
 
     at: float
     user: str
@@ -34,9 +34,9 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """A send was acknowledged.
+    """The server acknowledged a send.
 
-    :ivar began: when it was first tried.
+    :ivar began: when the device first tried.
     """
 
     at: float
@@ -51,7 +51,7 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class TriedEdit:
-    """Somebody set out to put other content into a message."""
+    """A user tried to edit a message, with any outcome."""
 
     at: float
     user: str
@@ -92,7 +92,7 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class ParticipantChange:
-    """A user takes part from now on, or has left. `is_known` is false if the answer was lost."""
+    """A user becomes a participant, or no longer is one. `is_known` is false if the answer was lost."""
 
     at: float
     began: float
@@ -104,7 +104,7 @@ class ParticipantChange:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A group shows those who join what was said before, or no more."""
+    """An administrator turned `joiners_see_all` of a group on or off: whether joiners see earlier messages."""
 
     at: float
     began: float
@@ -125,7 +125,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A message came into a device's log: new, or changed. `content` is None for a tombstone."""
+    """A new or changed message came into a device's log. `content` is None for a tombstone."""
 
     at: float
     device: str
@@ -140,7 +140,7 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """A device was told that nothing of a conversation lies below `first_seq` for it."""
+    """The server told a device that it has no messages of a conversation below `first_seq` for it."""
 
     at: float
     device: str
@@ -150,7 +150,7 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A device dropped a conversation, since its user takes part no more."""
+    """A device dropped a conversation, since its user is no longer a participant."""
 
     at: float
     device: str
@@ -159,7 +159,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A message came to a bare connection, as it is. `content` is None for a tombstone."""
+    """A node pushed a message to a bare connection. `content` is None for a tombstone."""
 
     at: float
     connection: str
@@ -172,7 +172,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """How far somebody has come, as a device knows it."""
+    """A participant's marks changed, as far as a device knows."""
 
     at: float
     device: str
@@ -185,7 +185,7 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A device does not know any more how far somebody has come: who takes part no more, for instance."""
+    """A device no longer knows a user's marks, for instance because the user left."""
 
     at: float
     device: str
@@ -195,7 +195,7 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Came:
-    """How far a message of its own has come, as a device knows it, with those for whom it is."""
+    """The status of an own message changed, as far as a device knows. `others` are its recipients."""
 
     at: float
     device: str
@@ -207,7 +207,7 @@ class Came:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What was done to the processes."""
+    """The run put this fault into the processes."""
 
     at: float
     what: str
@@ -215,7 +215,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A message in the database, in the end."""
+    """A message in the database at the end of the run."""
 
     at: float
     conversation: str
@@ -243,7 +243,7 @@ class PersonView:
 @dataclass(frozen=True, slots=True)
 class MessageView:
     """`content` is None for a tombstone; `status` is None for others' messages; `counts` are (delivered, read) of own
-    messages where many take part."""
+    messages in large groups."""
 
     seq: int
     message: str
@@ -278,9 +278,9 @@ When: TypeAlias = Literal["connected", "resumed", "fresh"]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a device holds in the end: while it stayed connected, after it has resumed, or fetched afresh.
+    """The contents of a device in the end: while it stays connected, after a resume, or fetched afresh.
 
-    :ivar node: where it was connected then.
+    :ivar node: the node that it was connected to.
     """
 
     at: float
@@ -317,7 +317,7 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True)
 class History:
-    """All events, in the order in which they were written down."""
+    """All events, in the order in which the recorder got them."""
 
     events: tuple[Event, ...] = field(repr=False)
 

@@ -1,7 +1,7 @@
-"""A seed becomes a list of steps. They say who does what and when, as numbers; `world.py` knows what those mean.
+"""A seed becomes a list of steps. A step names its user, kind and time as numbers; `world.py` knows their meaning.
 
-What a step meets is not known here (which messages there are by then, whether a node is up), so it chooses by a
-fraction: `pick` 0.5 is the one in the middle of those that there are.
+The plan does not know the state that a step meets (which messages exist by then, whether a node is up), so a step
+chooses by a fraction: `pick` 0.5 is the middle one of the candidates.
 """
 
 from __future__ import annotations
@@ -15,45 +15,46 @@ from typing import Final
 
 USERS: Final = 5
 DEVICES: Final = 2
-"""Of each user."""
+"""Devices of each user."""
 
 NODES: Final = 3
 CONVERSATIONS: Final = 8
-"""That there are from the beginning; steps that open one come on top."""
+"""Conversations at the beginning; steps that open one come on top."""
 
 STEPS_PER_S: Final = 30.0
 
 
 class Kind(StrEnum):
-    """What a step does; the comment says what `place`, `pick`, `other` and `flag` mean to it, beyond the usual."""
+    """The kind of a step; the comment says what `place`, `pick`, `other` and `flag` mean to it, beyond the usual."""
 
     SEND = "send"  # place: conversation
     BURST = "burst"  # several at once
-    AGAIN = "again"  # pick: an acked message, sent once more by way of another node
+    AGAIN = "again"  # pick: an acked message, sent a second time through another node
     EDIT = "edit"  # pick: an own message
     DELETE = "delete"  # flag: for everyone
     READ = "read"  # pick: up to this message
     TYPING = "typing"  # flag: begins
-    ADD = "add"  # other: who
-    REMOVE = "remove"  # other: who
+    ADD = "add"  # pick: the new participant
+    REMOVE = "remove"  # pick: the removed participant
     LEAVE = "leave"
-    ROLE = "role"  # other: who; flag: administrator
+    ROLE = "role"  # pick: the participant; flag: administrator
     RENAME = "rename"
-    SHOW_ALL = "show_all"  # flag: who joins sees what was said before
+    SHOW_ALL = "show_all"  # flag: joiners see earlier messages
     PROFILE = "profile"
     RECEIPTS = "receipts"  # flag: gives receipts
-    BLOCK = "block"  # other: whom; flag: blocks
-    EXPIRE = "expire"  # pick: what is older than so many seconds, where it has been for longest
+    BLOCK = "block"  # place: direct conversation; pick: the blocker; flag: blocks
+
+    EXPIRE = "expire"  # pick: the age in seconds, for the conversation with the oldest messages
     OPEN = "open"  # place: how many others
     AWAY = "away"  # flag: says bye; pick: for how long
-    FRESH = "fresh"  # a device that holds nothing takes another one's place
+    FRESH = "fresh"  # a device that holds nothing replaces a device
     KILL = "kill"  # place: node; pick: for how long
     STOP = "stop"  # place: node
     FLUSH = "flush"
     UNKNOWN = (
-        "unknown"  # place: a node, or the process for HTTP: what Postgres answers next is lost, whatever was asked
+        "unknown"  # place: a node, or the process for HTTP: it loses the next answer of Postgres, to any statement
     )
-    LIFETIME = "lifetime"  # flag: messages live for a time; of groups and direct conversations
+    LIFETIME = "lifetime"  # flag: messages disappear after a time; in groups and direct conversations
 
 
 WEIGHTS: Final = {
@@ -83,12 +84,12 @@ WEIGHTS: Final = {
     Kind.UNKNOWN: 8,
     Kind.LIFETIME: 5,
 }
-"""How often each comes, in relation to the others."""
+"""How often each kind comes, relative to the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that is begun `at_s` seconds after the first."""
+    """One action, begun `at_s` seconds after the start of the plan."""
 
     at_s: float
     kind: Kind
@@ -101,7 +102,7 @@ class Step:
 
 
 def make_plan(seed: int, seconds: float) -> list[Step]:
-    """The same for the same seed; the first steps of a longer one are those of a shorter one."""
+    """The steps of a seed, the same each time; a longer plan begins with the steps of a shorter one."""
     chance = random.Random(seed)
     kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
     steps: list[Step] = []
@@ -124,5 +125,5 @@ def make_plan(seed: int, seconds: float) -> list[Step]:
 
 
 def count(steps: Iterable[Step]) -> Counter[str]:
-    """How many there are of each kind."""
+    """How many steps each kind has."""
     return Counter(step.kind.value for step in steps)

@@ -1,6 +1,6 @@
-"""A gateway that moves its cursors every 15 s or so, for runs that do not last for minutes.
+"""A gateway that moves its cursors about every 15 s, for runs of less than a minute.
 
-A push comes, or a gap is noticed, within 6 s here: no commit waits in a run, so a lease is what takes longest.
+A push comes, or a device notices the gap, within 6 s here: no commit waits in a run, so a lease takes longest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One run: start, take the steps, let everything calm down, look at what everybody holds."""
+"""One run: start, take the steps, let everything calm down, compare the contents of all devices."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tests.processes import open_cluster
 from tests.waiting import wait_until
 
 SETTLED_S: Final = 40.0
-"""After the last step: until every request is answered. A session gives up after 60 s."""
+"""From the last step until the server has answered every request. A session gives up after 60 s."""
 
 MOVED_S: Final = 40.0
-"""Until cursors have moved over what was said last: twice the interval of `quick_node`, and some for a busy machine."""
+"""Until cursors have moved past the last messages: twice the interval of `quick_node`, and some for a busy machine."""
 
 CALM_S: Final = 30.0
-"""From then on: until all devices hold the same. A node that was killed is missed when its lease ends, after 5 s."""
+"""From then until all devices hold the same. The other nodes miss a killed node when its lease ends, after 5 s."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has come to.
+    """The result of a run.
 
-    :ivar counts: steps by kind, and what they came to.
+    :ivar counts: steps by kind, and their outcomes.
     """
 
     history: History
@@ -43,7 +43,7 @@ class Outcome:
 
 
 async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
-    """Take the steps of a plan, and see what has come of them."""
+    """Take the steps of a plan, then check the history."""
     async with open_cluster(pool.url, redis_url) as cluster, trio.open_nursery() as nursery:
         world = World(pool, cluster, redis_url, nursery)
         await world.begin()
@@ -56,8 +56,8 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
         await _compare(world, devices, "connected")
         late += await _let_cursors_move(world, devices)
         for turn in (1, 2):
-            # The first resume uses a cursor that has moved, and tells devices of silent messages, which they mark then.
-            # The next resume tells a device of marks that its user's other device has made.
+            # The first resume uses a cursor that has moved, and tells devices of silent messages; then they mark these.
+            # The next resume tells a device of the marks of its user's other device.
             late += await _resume(world, devices, turn)
             await _wait_marked(devices)
         await _compare(world, devices, "resumed")
@@ -77,7 +77,7 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
 
 
 async def _let_all_come(world: World, devices: Sequence[Device]) -> list[Finding]:
-    """Everybody is there, what was not acknowledged is, and nobody misses anything that they know of."""
+    """Connect all devices; wait until the server has acknowledged all their sends and they miss no known message."""
     for number, device in enumerate(devices):
         if device.session is None:
             await device.come(world.order(number))
@@ -89,7 +89,7 @@ async def _let_all_come(world: World, devices: Sequence[Device]) -> list[Finding
 
 
 async def _wait_caught_up(devices: Sequence[Device]) -> list[Finding]:
-    """Whoever does not get what it knows to be missing."""
+    """Findings for devices that do not get the messages that they know to be missing."""
     with trio.move_on_after(CALM_S):
         for device in devices:
             assert device.session is not None
@@ -98,9 +98,10 @@ async def _wait_caught_up(devices: Sequence[Device]) -> list[Finding]:
 
 
 async def _let_cursors_move(world: World, devices: Sequence[Device]) -> list[Finding]:
-    """Everybody is told of something and marks it; then each device's cursor is moved, past what it was not told.
+    """Send a message in each conversation and let the devices mark it; then wait until the server has moved each
+    device's cursor, past the messages that it did not push to the device.
 
-    Twice: the first cursor may be of a moment before, the second one is of after the first.
+    Twice: the first cursor may date from before the message, the second one dates from after the first.
     """
     for _ in range(2):
         for device in devices:
@@ -116,12 +117,12 @@ async def _let_cursors_move(world: World, devices: Sequence[Device]) -> list[Fin
 
 
 async def _wait_marked(devices: Sequence[Device]) -> None:
-    """Wait until no device has a mark to make: the push of a mark goes to authors of messages that it passes alone."""
+    """Wait until no device has a mark to send: a node pushes a mark only to the authors of the messages it passes."""
     await wait_until(lambda: not any(device.has_marks_due for device in devices), "all is marked", timeout_s=CALM_S)
 
 
 async def _resume(world: World, devices: Sequence[Device], turn: int) -> list[Finding]:
-    """Each device goes, and comes back to another node with its cursor."""
+    """Disconnect each device, and connect it to another node with its cursor."""
     for number, device in enumerate(devices):
         await device.go(says_bye=number % 2 == 0)
     for number, device in enumerate(devices):
@@ -130,7 +131,7 @@ async def _resume(world: World, devices: Sequence[Device], turn: int) -> list[Fi
 
 
 async def _compare(world: World, devices: Sequence[Device], when: When) -> None:
-    """Look at all devices until each holds what a fresh one does, or patience ends; then that is what it is."""
+    """Compare all devices until each holds the same as a fresh one, at most CALM_S; record the last views."""
     recorder = world.recorder
     deadline = trio.current_time() + CALM_S
     while True:

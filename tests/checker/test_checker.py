@@ -1,4 +1,4 @@
-"""The checker, on three gateways with all that it does to them; and what it makes of histories that are wrong."""
+"""The checker on three gateways, with all its faults; and its findings in doctored histories."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS = 12.0
 
 
 async def check(pool: Pool, redis_url: str, seed: int, seconds: float, record: pytest.FixtureRequest) -> None:
-    """One run of a seed. Its counts are printed at the end of the tests."""
+    """One run of a seed. pytest prints its counts at the end of the tests."""
     record.node.user_properties.append(("checker", f"seed {seed}"))
     outcome = await run(pool, redis_url, make_plan(seed, seconds))
     text = report(seed, seconds, outcome)
@@ -30,7 +30,7 @@ async def check(pool: Pool, redis_url: str, seed: int, seconds: float, record: p
 async def test_any_interleaving_leaves_every_device_with_what_a_fresh_fetch_shows(
     pool: Pool, redis_url: str, seed: int, request: pytest.FixtureRequest
 ) -> None:
-    """Other seeds, for longer: `python -m tests.checker`."""
+    """`python -m tests.checker` runs other seeds for longer."""
     await check(pool, redis_url, seed, SECONDS, request)
 
 
@@ -42,7 +42,7 @@ def test_a_seed_makes_the_same_steps_each_time() -> None:
 
 
 async def test_what_is_wrong_with_a_history_is_reported_by_name(pool: Pool, redis_url: str) -> None:
-    """A run in which nothing is wrong, and then each thing that could be, done to what was written down of it."""
+    """A run without faults has no finding; then each doctoring of its history has the finding that it should have."""
     outcome = await run(pool, redis_url, small_plan())
     assert outcome.findings == []
     unreported = {}

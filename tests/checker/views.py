@@ -1,4 +1,4 @@
-"""What a device holds, as data; and what a device that held nothing fetches."""
+"""The contents of a device, as data; and the fetch of a device that held nothing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def parts_of(entry: Entry) -> tuple[bytes | None, int, int | None]:
 
 
 async def fetch(url: str, token: str, user: bytes) -> Mailbox:
-    """What a device that held nothing holds when it has read everything; it marks nothing."""
+    """Read everything into an empty mailbox, as a fresh device does; sends no marks."""
     mailbox = Mailbox(user)
 
     async def on_push(push: Push) -> None:

@@ -1,4 +1,4 @@
-"""Gateways, people and their devices, and what each step of a plan does to them."""
+"""Gateways, users and their devices, and the action of each step of a plan."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from tests.processes import Cluster
 from tests.system.many_nodes import Node, start_node
 
 EXIT_S: Final = 25.0
-"""What a process that is told to stop may take (P10)."""
+"""A process must end this soon after it is told to stop (P10)."""
 
 HTTP_TIMEOUT_S: Final = 20.0
 MANY: Final = 36
-"""Participants of the large group without devices: more than are told of each other's marks."""
+"""Participants of the large group without devices: above the size up to which a node pushes marks to all."""
 
 GROUPS: Final = ((0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4), (1, 3, 4))
 DIRECT: Final = ((0, 1), (1, 2), (3, 4))
@@ -43,7 +43,7 @@ DIRECT: Final = ((0, 1), (1, 2), (3, 4))
 
 @dataclass
 class Place:
-    """A conversation, and what is known of it here: who takes part and may change that, as of the last answer."""
+    """A conversation with its participants and administrators, as of the server's last answer."""
 
     id: bytes
     name: str
@@ -54,9 +54,9 @@ class Place:
 
 
 class World:
-    """Everything that steps act on.
+    """The nodes, users, devices and conversations that steps act on.
 
-    :ivar counts: what has come of them.
+    :ivar counts: steps by kind, and their outcomes.
     :ivar places: all conversations.
     """
 
@@ -72,7 +72,7 @@ class World:
         self._nodes: list[Node] = []
         self._up: list[bool] = [True] * NODES
         self._proxies: list[Proxy] = []
-        """To Postgres: of each node, and of the process that serves HTTP."""
+        """Proxies to Postgres: one for each node, and one for the process that serves HTTP."""
         self._people: list[Credentials] = []
         self._contents = count(1)
         self._fresh = count(1)
@@ -84,16 +84,16 @@ class World:
         return [node.url for node in self._nodes]
 
     def node_at(self, url: str) -> str:
-        """What a node is called in the history; empty for none."""
+        """The name of a node in the history; empty for an unknown URL."""
         return f"node{self.urls.index(url)}" if url in self.urls else ""
 
     @property
     def people(self) -> list[Credentials]:
-        """Of each user one device that is never connected."""
+        """The credentials of one device of each user; it is never connected."""
         return self._people
 
     async def begin(self) -> None:
-        """Start the nodes, make people, conversations and devices, and connect all of them."""
+        """Start the nodes, make users, conversations and devices, and connect all devices."""
         for _ in range(NODES + 1):
             self._proxies.append(await self._nursery.start(serve_proxy, urlsplit(self._pool.url).port))
         async with trio.open_nursery() as nursery:
@@ -121,7 +121,7 @@ class World:
                     self._nursery.start_soon(listen, name, self.urls[user], listener, self.recorder)
 
     async def say_last_words(self) -> None:
-        """Everywhere somebody says something, and everybody reads what they hold."""
+        """In each conversation one participant sends a message, and the others read all their messages."""
         for place in self.places:
             user = min(place.participants, default=None)
             if user is not None:
@@ -133,7 +133,7 @@ class World:
         await self._http.aclose()
 
     async def act(self, plan: Sequence[Step]) -> None:
-        """Begin each step at its time, however long those before it take; returns when all are over."""
+        """Begin each step at its time, even if earlier steps still run; returns when all are over."""
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             for step in plan:
@@ -141,7 +141,7 @@ class World:
                 nursery.start_soon(self.take, step)
 
     async def take(self, step: Step) -> None:
-        """One step; what cannot be done now (a node is down already) is not done."""
+        """Take one step; a step that is impossible now (the node is down already) does nothing."""
         self.counts[step.kind.value] += 1
         steps: dict[Kind, Callable[[Step], Awaitable[None]]] = {
             Kind.SEND: self._send,
@@ -257,7 +257,7 @@ class World:
                 recorder.add(Shown(recorder.now(), began, place.name, step.flag, status == 204))
 
     async def _set_lifetime(self, step: Step) -> None:
-        """Longer than any run: what is told of it counts, not what it does."""
+        """Set a lifetime longer than any run: the test is of its pushes, not of the expiry."""
         place = self._place(step)
         path = f"/v1/conversations/{UUID(bytes=place.id)}"
         actor = step.user if place.pair else self._actor(place, step)
@@ -283,13 +283,14 @@ class World:
                 self.recorder.add(Blocked(now, began, f"user{user}", f"user{other}", step.flag, is_known))
 
     async def _expire(self, step: Step) -> None:
-        """Of one conversation what is older than some seconds is gone for everyone; it stays stored, for the checks."""
+        """Expire the messages of one conversation that are older than some seconds; Postgres keeps them, for the
+        checks."""
         await move_floors(self._pool, days=(1 + 4 * step.pick) / 86_400, archives=False, limit=1)
         redis = Redis(self._redis_url)
         async with trio.open_nursery() as nursery:
             await nursery.start(redis.run)
             await redis.wait_connected()
-            with suppress(Unavailable):  # flushed at this moment: the next one tells
+            with suppress(Unavailable):  # another step flushes Redis at this moment: the next EXPIRE announces it
                 await Retention(self._pool, redis, None, days=0)._announce(await unannounced(self._pool, limit=100))
             nursery.cancel_scope.cancel()
         await self._pool.fetch("update expiries set is_cleared = true where is_announced and not is_cleared")
@@ -320,7 +321,7 @@ class World:
         old = self._device_of(step)
         await old.go(says_bye=step.flag)
         new = await self._device(step.user, f"{old.name}+{next(self._fresh)}")
-        # What the old one had under way goes on from here, as from a backup.
+        # The new device goes on with the old one's unacknowledged messages, as from a backup.
         new.drafts, new.acked, new.refused, new.resumed = old.drafts, old.acked, old.refused, old.resumed
         self.devices[step.user][step.device] = new
         await new.come(self._order(step.place))
@@ -355,17 +356,17 @@ class World:
         await trio.to_thread.run_sync(flush_redis, self._redis_url)
 
     async def _lose_answer(self, step: Step) -> None:
-        """What a process asks Postgres next it does not learn the outcome of, with each of its connections."""
+        """Each connection of a process to Postgres loses its next answer: the process gets an unknown outcome."""
         number = step.place % len(self._proxies)
         self._note(f"{'the web process' if number == NODES else f'node{number}'} loses what Postgres answers")
         self._proxies[number].lose_answers()
 
     def faults_logged(self) -> list[str]:
-        """Lines in the nodes' logs that say of themselves that they are faults."""
+        """The lines of level error or critical in the nodes' logs."""
         lines = [line for node in self._nodes for line in node.process.log]
         return [str(line) for line in lines if line.get("level") in ("error", "critical")]
 
-    # Who and where.
+    # The users, devices and conversations of a step.
 
     def _note(self, what: str) -> None:
         self.recorder.add(Fault(self.recorder.now(), what))
@@ -374,7 +375,7 @@ class World:
         return self.devices[step.user][step.device]
 
     def _place(self, step: Step) -> Place:
-        """Where the user takes part, most of the time."""
+        """A conversation of the step; most of the time the user is a participant."""
         own = [place for place in self.places if step.user in place.participants]
         some = own if own and step.place % 20 else self.places
         return some[step.place % len(some)]
@@ -384,7 +385,7 @@ class World:
         return groups[step.place % len(groups)]
 
     def _actor(self, place: Place, step: Step) -> int:
-        """Somebody who may, most of the time."""
+        """The acting user; most of the time an administrator, or a participant of a group without one."""
         able = sorted(place.admins or place.participants)
         return step.user if step.other == 0 or not able else picked(able, step.pick)
 
@@ -403,7 +404,8 @@ class World:
         return str(UUID(bytes=self._people[user].user))
 
     async def _ask(self, actor: int, method: str, path: str, **body: Any) -> int:
-        """The status; 599 if there is none, so that it is not known what was done."""
+        """The status; 599 without an answer: then the outcome is unknown."""
+
         headers = {"Authorization": f"Bearer {self._people[actor].token}"}
         try:
             answer = await self._http.request(method, self._cluster.http_url + path, json=body or None, headers=headers)
