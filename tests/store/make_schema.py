@@ -46,7 +46,7 @@ class Comments(NamedTuple):
     """What the migrations say about each table, view, index, column and named constraint.
 
     :ivar of: (object, part) -> lines of comment; the part is empty for the object itself.
-    :ivar order: tables and views in the order in which they were created.
+    :ivar order: tables and views, ordered by creation.
     """
 
     of: Mapping[tuple[str, str], list[str]]

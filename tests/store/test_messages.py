@@ -150,7 +150,7 @@ async def test_concurrent_created_follows_seq(pool: Pool, nodes: list[Node], peo
 async def test_same_send_from_all_nodes_at_once_is_one_message_with_one_answer(
     pool: Pool, nodes: list[Node], people: list[Credentials]
 ) -> None:
-    """P3: the answers differ only in which of them is new."""
+    """P3: the answers differ only in `is_new`."""
     group = await new_group(pool, *people)
     message, answers = a_message(group, people[0].user), []
 

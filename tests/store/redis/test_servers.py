@@ -382,7 +382,7 @@ async def test_server_that_is_no_master_is_asked_again_until_it_is(
 
 
 async def test_passwords_of_servers_and_sentinels_are_apart(own_redis: RedisServer) -> None:
-    """A server takes the part of the sentinel: the test checks which password goes to which of them."""
+    """A server takes the part of the sentinel: the test checks that each gets its own password."""
     shown: list[bytes] = []
 
     async def answer(stream: trio.SocketStream) -> None:
