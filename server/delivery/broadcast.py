@@ -38,9 +38,9 @@ class Broadcast:
         self._fanout.send(push)
 
     def push_here(self, push: AddressedPush) -> None:
-        """As `push`, to the devices on this node alone: the other nodes know of it, or find it by themselves.
+        """As `push`, to the devices on this node alone: the other nodes have the push, or find it by themselves.
 
-        That is so of pushes that another node sent, and of pushes that were read from Postgres to catch up.
+        Callers use it for pushes that another node sent, and for pushes that they read from Postgres to catch up.
         """
         assert self._hub is not None
         self._hub.push(push)
@@ -69,7 +69,7 @@ def push_of(
 ) -> AddressedPush:
     """The push of a message as its sender sees it.
 
-    :param seq: if it is new.
+    :param seq: the message's, if the message is new; else 0.
     """
     conversation = message.conversation
     if isinstance(message, Tombstone) or message.temp_id is None:

@@ -1,8 +1,8 @@
 """Pushes for users who are connected to other nodes: one stream entry for each node that holds a recipient, per batch.
 
-What cannot be written (Redis is gone, or full) is not kept: the messages are in Postgres. Instead the other nodes are
-told to catch up as soon as Redis can be written to again; should this node die before that, they notice its lease
-ending and catch up as well (`server.cluster.catch_up`).
+The fan-out drops pushes that Redis does not take (Redis is unreachable or full): the messages are in Postgres. As soon
+as Redis takes writes again, this node asks the other nodes to catch up. If this node dies before that, the other nodes
+see its lease end and catch up as well (`server.cluster.catch_up`).
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from store.redis.entries import AddressedPush, encode_catch_up_request
 log = structlog.get_logger(__name__)
 
 MAX_WAITING: Final = 50_000
-"""Pushes that wait for Redis; about 20 MB. Beyond that the other nodes are told to catch up instead."""
+"""Pushes that wait for Redis; about 20 MB. The fan-out drops further ones and asks the other nodes to catch up."""
 
 MAX_BATCHES: Final = 4
-"""That wait to be written, looked up already."""
+"""Batches whose nodes have been looked up, and that wait to be written."""
 
 MAX_BATCH: Final = 512
 MAX_BATCH_BYTES: Final = 512 * 1024
-"""Pushes of one batch, and their frames: bound the size of a stream entry, and what its receiver pushes at once."""
+"""Pushes of one batch, and bytes of their frames. Both bound a stream entry's size, and the pushes that the receiving
+node offers at once."""
 
 
 class _Batch(NamedTuple):
-    """What is written together.
+    """Stream entries that are written together.
 
     :ivar entries: pairs (node, stream entry).
-    :ivar counts: whether other nodes have to catch up if it cannot be written.
-    :ivar refused: why it cannot be.
+    :ivar counts: whether other nodes have to catch up if the batch cannot be written.
+    :ivar refused: why the batch cannot be written; "" if it can.
     """
 
     entries: list[tuple[bytes, bytes]]
@@ -49,7 +50,7 @@ class _Batch(NamedTuple):
 class Fanout:
     """Takes the pushes of each batch and writes them for the nodes concerned.
 
-    :param is_alone: asked, after a message's commit, whether there is any other node to write to.
+    :param is_alone: returns whether this node is the only one; the fan-out asks after each message's commit.
     """
 
     def __init__(self, redis: Redis, node: bytes, is_alone: Callable[[], bool]) -> None:
@@ -62,7 +63,7 @@ class Fanout:
         self._wake = trio.Event()
         self._idle = trio.Event()
         self.missed_since: float | None = None
-        """When the first push was lost that the other nodes have not been told of."""
+        """Since when pushes have been lost without a request to the other nodes to catch up; None if none were lost."""
 
     def send(self, push: AddressedPush) -> None:
         """Queue a push for the next batch. Atomic (no checkpoint)."""
@@ -74,7 +75,7 @@ class Fanout:
             self.miss("too many pushes wait for Redis")
 
     def send_recheck(self, users: Iterable[bytes]) -> None:
-        """Other nodes are to look again who may watch these users' presence. Atomic (no checkpoint)."""
+        """Have the other nodes check again which users may watch these users' presence. Atomic (no checkpoint)."""
         if not self._is_alone():
             self._rechecks.update(users)
 
@@ -84,9 +85,9 @@ class Fanout:
             self._wake.set()
 
     def miss(self, reason: str, *, since: float | None = None) -> None:
-        """Some push could not be written: the other nodes have to catch up.
+        """A push could not be written: the other nodes have to catch up.
 
-        :param since: when the first of what they may not have been told of may have been committed; None: just now.
+        :param since: the earliest time at which a message that the other nodes may lack was committed; None: now.
         """
         if self.missed_since is None:
             log.warning("fan_out_missed", reason=reason)
@@ -96,7 +97,7 @@ class Fanout:
         self.missed_since = since if self.missed_since is None else min(self.missed_since, since)
 
     async def run(self) -> None:
-        """Write until cancelled; what waits then is lost to the other nodes' live pushes, not to Postgres."""
+        """Write until cancelled. The other nodes do not get the pushes that wait then; the messages are in Postgres."""
         send, receive = trio.open_memory_channel[_Batch](MAX_BATCHES)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._publish_in_order, receive)
@@ -109,7 +110,7 @@ class Fanout:
                 await send.send(await self._address(self._take(), rechecks))
 
     async def _publish_in_order(self, batches: trio.MemoryReceiveChannel[_Batch]) -> None:
-        """One batch is looked up while the one before is written, and none overtakes another."""
+        """Write the batches in order; `run` looks up the next batch meanwhile."""
         async for each in batches:
             refused = each.refused
             if not refused and each.entries:
@@ -140,8 +141,8 @@ class Fanout:
             await self._idle.wait()
 
     async def _address(self, pushes: list[AddressedPush], rechecks: list[bytes]) -> _Batch:
-        """Which nodes hold somebody whom these pushes are for."""
-        # Ephemeral pushes are not worth catching up on, which would not bring them anyway.
+        """Look up the nodes that hold recipients of these pushes, and make an entry for each."""
+        # Nodes need not catch up for ephemeral pushes: catching up would not bring them.
         counts = bool(rechecks) or any(push.key is None for push in pushes)
         try:
             entries = [
@@ -153,9 +154,9 @@ class Fanout:
         return _Batch(entries, counts)
 
     async def tell_missed(self, others: Collection[bytes]) -> None:
-        """If something was missed, ask these nodes to catch up.
+        """If a push was lost, ask these nodes to catch up.
 
-        :raises Unavailable: if Redis cannot be reached; then they are to be asked again.
+        :raises Unavailable: if Redis cannot be reached; the caller must call again.
         """
         since = self.missed_since
         if since is None:

@@ -1,7 +1,7 @@
 """Which connections each user has on this node, and pushes to them.
 
-Everything here is synchronous: a push is offered to all its connections in one pass that nothing interrupts, and no
-connection can come or go in the middle of it. `flush` sends what a pass has offered, one system call a connection.
+Everything here is synchronous: the hub offers a push to all its connections without a checkpoint, so no connection can
+come or go in the middle. `flush` sends the frames that a batch has offered, with one system call for each connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from store.redis.entries import AddressedPush
 
 
 class HubConnection(Protocol):
-    """What the hub needs of a connection."""
+    """The part of a connection that the hub uses."""
 
     user: bytes
     device: bytes
@@ -42,7 +42,7 @@ class HubStatistics:
 class Hub:
     """The connections of this node, by user.
 
-    :param on_message: told of each new message that is pushed, and of the connections that it was offered to.
+    :param on_message: called with each new message that the hub pushes, and the connections that it was offered to.
     """
 
     def __init__(self, on_message: Callable[[AddressedPush, list[HubConnection]], None] = lambda _, __: None) -> None:
@@ -55,7 +55,7 @@ class Hub:
         self.gap_seen = trio.Event()
 
     def add(self, connection: HubConnection) -> bool:
-        """From now on pushes are offered to this connection; true if it is the user's first here."""
+        """Offer pushes to this connection from now on; true if it is the user's first here."""
         connection.registered_at = trio.current_time()
         connections = self._by_user.setdefault(connection.user, [])
         connections.append(connection)
@@ -111,44 +111,47 @@ class Hub:
             self.gap_seen.set()
 
     def skip(self, gap: Gap) -> None:
-        """The gap cannot be filled: push what was held behind it."""
+        """The gap cannot be filled: push the messages that were held behind it."""
         for each in self._sequencer.skip(gap, trio.current_time()):
             self._offer_all(each, self._targets(each))
 
     def has_pushed(self, conversation: bytes, seq: int) -> bool:
-        """Whether a message of a conversation that is followed here has been pushed, as all before it have."""
+        """Whether the hub has pushed this message for certain: whether `seq` lies within the conversation's `span`."""
         span = self._sequencer.span(conversation)
         return span is not None and span[0] <= seq <= span[1]
 
     def span(self, conversation: bytes) -> tuple[int, int] | None:
-        """From where and up to where a conversation was pushed here without a gap; None if not known."""
+        """The first and the last seq pushed here without a gap; None if the hub does not follow the conversation."""
         return self._sequencer.span(conversation)
 
     @property
     def has_forgotten(self) -> bool:
-        """Whether a conversation of which the span is not known may have been pushed here all the same."""
+        """Whether the hub may have pushed messages of a conversation whose `span` is None."""
         return self._sequencer.has_forgotten
 
     def begin_at(self, conversation: bytes, seq: int) -> None:
-        """What lies between `seq` and the beginning of that span has been pushed, too."""
+        """The messages between `seq` and the beginning of the span have been pushed, too."""
         self._sequencer.begin_at(conversation, seq)
 
     def forget(self, conversation: bytes) -> None:
         self._sequencer.forget(conversation)
 
     def has_synced(self, user: bytes) -> bool:
-        """Whether one of the user's connections here was told of everything once."""
+        """Whether one of the user's connections here has completed a `sync`."""
         return any(connection.outbox.has_synced for connection in self._by_user.get(user, ()))
 
     def push_to_synced(self, user: bytes, frame: bytes) -> None:
-        """A push for those connections of a user that were told of everything once; the others find it by `sync`."""
+        """A push for those connections of a user that have completed a `sync`; the others find it by their `sync`."""
         for connection in self._by_user.get(user, ()):
             if connection.outbox.has_synced:
                 connection.outbox.push(frame)
                 self._touch(connection.outbox)
 
     def begin_anew(self) -> None:
-        """Nothing that was pushed is a measure for what comes: forget it, and have all devices fetch what is new."""
+        """Forget the order of all conversations, and have all devices fetch what is new.
+
+        The caller knows that the seqs pushed so far say nothing about those to come.
+        """
         self._sequencer = Sequencer()
         for connections in self._by_user.values():
             for connection in connections:
@@ -161,7 +164,7 @@ class Hub:
         return self._sequencer.gaps_due(trio.current_time())
 
     def flush(self) -> None:
-        """Send what was offered since the last flush."""
+        """Send the frames that were offered since the last flush."""
         touched, self._touched = self._touched, []
         for outbox in touched:
             outbox.is_touched = False
@@ -190,7 +193,7 @@ class Hub:
                 self._touch(outbox)
 
     def _own_frame(self, push: AddressedPush) -> bytes | None:
-        """What devices of the message's sender get; None if there is none but the one that sent it."""
+        """The frame for the sender's own devices; None if only the device that sent the message is connected."""
         if push.temp_id is None:
             return None
         connections = self._by_user.get(push.sender)

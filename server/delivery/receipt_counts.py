@@ -1,8 +1,8 @@
-"""Receipts where many take part: how many have a message, and how many have read it, told to its author now and then.
+"""Receipts in large conversations: a message's author gets counts of the participants that have it and have read it.
 
-Marks of such a conversation are gathered for `INTERVAL_S`; then one query counts, for the latest of the messages that
-they have passed. So what a message to 1,000 people costs grows with the time that they take to read it, not with their
-number.
+The counter gathers the moved marks of such a conversation for `INTERVAL_S`. Then one query counts, for the latest of
+the messages that the marks have passed. So the cost of a message to 1,000 participants grows with the time that they
+take to read it, not with their number.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from store.redis.entries import AddressedPush
 log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 2.0
-"""The first reader is told of at once, others after this; nobody watches a number that moves faster."""
+"""The author hears of the first reader at once, and of later ones after this: no person follows a faster number."""
 
 MAX_MESSAGES: Final = 20
-"""That are counted at once, the latest that marks have passed; of earlier ones a client asks (`status`)."""
+"""Messages that one query counts, the latest that marks have passed; a client asks for earlier ones (`status`)."""
 
 
 class ReceiptCounter:
-    """The conversations of many whose marks have moved here: of each, the messages that they have passed since the last
-    count."""
+    """The large conversations whose marks have moved here, each with the messages that the marks have passed since the
+    last count."""
 
     def __init__(self, pool: Pool, broadcast: Broadcast) -> None:
         self._pool = pool
@@ -40,15 +40,15 @@ class ReceiptCounter:
         self._moved = trio.Event()
 
     def note(self, moved: MovedMarks) -> None:
-        """Marks have moved in a conversation of many. Atomic (no checkpoint)."""
+        """Marks have moved in a large conversation. Atomic (no checkpoint)."""
         self._note(moved.conversation, moved.after, moved.delivered)
 
     def note_latest(self, conversation: bytes, upto: int) -> None:
-        """Marks may have moved in a conversation of many, nobody knows how far. Atomic (no checkpoint)."""
+        """Marks may have moved in a large conversation, by an unknown distance. Atomic (no checkpoint)."""
         self._note(conversation, 0, upto)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Count and push, at most once per `INTERVAL_S`, until cancelled."""
         while True:
             await self._moved.wait()
             self._moved = trio.Event()

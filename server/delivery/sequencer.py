@@ -1,13 +1,14 @@
-"""Each conversation's messages in `seq` order, however they reach this node.
+"""Puts each conversation's messages in `seq` order.
 
 Messages of one conversation come by several ways (committed here, from other nodes, fetched after an outage) and may
-overtake each other. `Sequencer` hands them on in order and once. It is told of a message only if somebody here may get
-it, so it follows a conversation only while it is active; what it does not know it does not hold back:
+overtake each other. The sequencer hands on each message once, in order. The hub offers it a message only if a
+recipient is connected here, so the sequencer follows a conversation only while it is active:
 
-- the first message of a conversation that it sees is handed on; order begins there;
-- a later one that leaves a gap is held until the gap is filled. A gap that lasts is fetched (`gaps_due`);
-- one from before the beginning is handed on as it comes: the client sorts it in, or knows it;
-- a gap that nobody who is connected now can have missed is no gap: order begins anew (`is_stale`).
+- The sequencer hands on the first message that it sees of a conversation; the order begins there.
+- It holds a later message behind a gap until the gap is filled. The caller fetches a gap that lasts (`gaps_due`).
+- It hands on a message from before the beginning at once: the client sorts it in, or has it already.
+- If all recipients connected after the last message, it skips the gap, and the order begins at the new message
+  (`is_stale`).
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from typing import Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 PATIENCE_S: Final = 0.25
-"""How long a message may be held for an earlier one. Through Redis it takes a millisecond; if it takes this long, the
-node that had it is in trouble."""
+"""How long the sequencer holds a message for an earlier one. A message takes a millisecond through Redis; if it takes
+this long, the node that committed it is in trouble."""
 
 MAX_CONVERSATIONS: Final = 100_000
-"""That are followed; about 300 bytes each. The one that was quiet the longest is forgotten."""
+"""Conversations that are followed; about 300 bytes each. The sequencer forgets the one that was quiet the longest."""
 
 MAX_HELD: Final = 1000
-"""Messages held in one conversation; then its gap is due at once."""
+"""Messages held in one conversation; with this many its gap is due at once."""
 
 
 class Gap(NamedTuple):
-    """What is missing: `after < seq < before`."""
+    """The missing messages: `after < seq < before`."""
 
     conversation: bytes
     after: int
@@ -57,13 +58,14 @@ class Sequencer(Generic[T]):
         self._tracks: OrderedDict[bytes, _Track[T]] = OrderedDict()
         self._with_gaps: set[bytes] = set()
         self.has_forgotten = False
-        """Some conversation, since there were too many: of one that is not followed nothing is known any more."""
+        """Whether the sequencer has dropped a conversation because it followed too many. From then on a conversation
+        that it does not follow may have been handed on before."""
 
     def offer(self, conversation: bytes, seq: int, item: T, now: float, is_stale: Callable[[float], bool]) -> list[T]:
-        """A message has come; what can be handed on now, in order.
+        """A message has come: return the messages that can be handed on now, in order.
 
-        :param is_stale: asked, where there is a gap, with the time of the last message that was handed on: whether
-            nobody who gets the new one was connected then.
+        :param is_stale: called if there is a gap, with the time at which the last message was handed on; returns
+            whether all recipients of the new message connected after it.
         """
         track = self._tracks.get(conversation)
         if track is None:
@@ -86,12 +88,12 @@ class Sequencer(Generic[T]):
         return []
 
     def span(self, conversation: bytes) -> tuple[int, int] | None:
-        """The first and the last message that were handed on without a gap; None if it is not followed."""
+        """The first and the last seq that were handed on without a gap; None if the conversation is not followed."""
         track = self._tracks.get(conversation)
         return (track.first, track.head) if track else None
 
     def begin_at(self, conversation: bytes, seq: int) -> None:
-        """Everything from `seq` to where order began has been handed on, too."""
+        """The messages from `seq` to the first of the span have been handed on, too."""
         track = self._tracks.get(conversation)
         if track is not None:
             track.first = min(track.first, seq)
@@ -100,7 +102,8 @@ class Sequencer(Generic[T]):
         return conversation in self._tracks
 
     def gaps_due(self, now: float) -> list[Gap]:
-        """Holes that have lasted; each is named again only after as long again."""
+        """Gaps that have lasted for `PATIENCE_S`, or hold back `MAX_HELD` messages. A gap that lasts is returned again
+        after another `PATIENCE_S`."""
         due = []
         for conversation in self._with_gaps:
             track = self._tracks[conversation]
@@ -110,7 +113,7 @@ class Sequencer(Generic[T]):
         return due
 
     def skip(self, gap: Gap, now: float) -> list[T]:
-        """The gap cannot be filled; what was held behind it."""
+        """The gap cannot be filled: return the messages that were held behind it."""
         track = self._tracks.get(gap.conversation)
         if track is None or not track.held or track.head >= gap.before - 1:
             return []
@@ -119,7 +122,7 @@ class Sequencer(Generic[T]):
         return self._drain(gap.conversation, track)
 
     def forget(self, conversation: bytes) -> None:
-        """Begin anew with the next message."""
+        """Stop following the conversation; its order begins again at its next message."""
         self._tracks.pop(conversation, None)
         self._with_gaps.discard(conversation)
 
