@@ -1,6 +1,6 @@
-"""How much one client may take: connections at a time, and requests per second; and how many newcomers at once.
+"""Limits on each client's connections and its requests per second, and on the connections that are being admitted.
 
-Everything that decides is synchronous and O(1): nothing interrupts it, and many clients make it no dearer.
+Every decision is synchronous and O(1): no task interrupts it, and its cost does not grow with the number of clients.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import trio
 _Key = TypeVar("_Key", bound=Hashable)
 
 _LONG_AGO: Final = -math.inf
-"""One object for all buckets that were never used; `-math.inf` in their constructor would be one for each."""
+"""One object for all unused buckets; `-math.inf` in their constructor would make one for each."""
 
 
 _ROUNDING_S: Final = 1e-6
-"""Thousands of additions to a clock's reading are off by less."""
+"""More than the rounding error of thousands of additions to a clock's reading."""
 
 
 class ConnectionCounts(Generic[_Key]):
-    """How many connections each key (an address, a user) has here; keys that have none take no memory.
+    """How many connections each key (an address, a user) has here; keys without connections take no memory.
 
     :param max_each: connections of one key.
     """
@@ -39,7 +39,7 @@ class ConnectionCounts(Generic[_Key]):
         return len(self._counts)
 
     def enter(self, key: _Key) -> bool:
-        """Count one more; false, and nothing to leave later, if the key has its maximum."""
+        """Count a connection; false if the key has its maximum: then the caller must not call `leave`."""
         count = self._counts.get(key, 0)
         if count >= self._max_each:
             return False
@@ -47,7 +47,7 @@ class ConnectionCounts(Generic[_Key]):
         return True
 
     def leave(self, key: _Key) -> None:
-        """Count one less: once for each `enter` that was true. Anything else is a bug here, and a KeyError."""
+        """Count a connection less, once for each `enter` that was true. One call more is a bug, and a KeyError."""
         count = self._counts[key]
         if count == 1:
             del self._counts[key]
@@ -56,10 +56,11 @@ class ConnectionCounts(Generic[_Key]):
 
 
 class AdmissionGate(Generic[_Key]):
-    """Holds newcomers back while too many are being seen to: each until it has arrived, or for a moment.
+    """Holds new connections back while too many are being admitted. Each is being admitted until `leave`, or for
+    `patience_s`.
 
-    :param most: that are seen to at once.
-    :param patience_s: after which somebody holds up nobody any more.
+    :param most: connections that are admitted at once.
+    :param patience_s: after this a connection that is still being admitted no longer holds up others.
     """
 
     def __init__(self, most: int, patience_s: float) -> None:
@@ -69,25 +70,25 @@ class AdmissionGate(Generic[_Key]):
         self._opened: trio.Event | None = None
 
     def enter(self, connection: _Key) -> None:
-        """One is being seen to. Never waits: who is inside already goes on. Atomic (no checkpoint)."""
+        """The connection is being admitted. Never waits, even beyond `most`. Atomic (no checkpoint)."""
         self._since[connection] = trio.current_time()
 
     def leave(self, connection: _Key) -> None:
-        """It has arrived, or is gone; nothing if it does not count. Atomic (no checkpoint)."""
+        """The connection is admitted, or gone; does nothing if it was not counted. Atomic (no checkpoint)."""
         self._since.pop(connection, None)
         if self._opened is not None and len(self._since) < self._most:
             self._opened.set()
             self._opened = None
 
     async def wait_open(self) -> None:
-        """Return once there is room for another."""
+        """Return once another connection may be admitted."""
         while len(self._since) >= self._most:
             if self._opened is None:
                 self._opened = trio.Event()
             await self._opened.wait()
 
     async def run(self) -> None:
-        """Let in who waits behind somebody that takes too long, until cancelled."""
+        """Stop counting connections that have been in admission for longer than `patience_s`, until cancelled."""
         while True:
             await trio.sleep(self._patience_s / 4)
             before = trio.current_time() - self._patience_s
@@ -96,7 +97,7 @@ class AdmissionGate(Generic[_Key]):
 
 
 class Rate:
-    """What the buckets of one kind allow; one object for all of them.
+    """The rate that the buckets of one kind allow; one object for all of them.
 
     :param per_s: requests per second in the long run, more than 0.
     :param burst: requests at once after a rest, at least 1.
@@ -112,8 +113,8 @@ class Rate:
 class TokenBucket:
     """A bucket that holds `burst` tokens at most, is full at first, and gains `per_s` tokens a second.
 
-    Instead of its tokens and when they were counted it keeps when it will be full again, which says both: one float
-    of its own (the generic cell rate algorithm, ITU-T I.371).
+    Instead of its tokens and the time of their count, the bucket keeps one float: the time at which it will be full
+    again (the generic cell rate algorithm, ITU-T I.371).
     """
 
     __slots__ = ("_full_at", "_rate")
@@ -136,18 +137,19 @@ class TokenBucket:
         return 0.0
 
     def is_full(self, now: float) -> bool:
-        """Whether nothing tells it from a new one."""
+        """Whether the bucket is full, as a new one is."""
         return self._full_at <= now
 
 
 class TokenBuckets(Generic[_Key]):
-    """A bucket for each key (a user, an address), for as long as it is not full.
+    """A bucket for each key (a user, an address), kept while it is not full.
 
-    The least recently used are looked at with each `take`, and full ones forgotten; the others will be full in
-    `burst / per_s` seconds at the latest. When there are more than `max_buckets` of them the least recently used is
-    forgotten all the same, which gives its key a new burst.
+    Each `take` looks at the least recently used buckets and forgets full ones; the others will be full in
+    `burst / per_s` seconds at the latest. If there are more than `max_buckets`, `take` forgets the least recently used
+    one although it is not full, which gives its key a new burst.
 
-    :ivar forgotten_early: how often that happened; if it does, `max_buckets` is too small or somebody has many keys.
+    :ivar forgotten_early: buckets forgotten before they were full. If it rises, `max_buckets` is too small, or a client
+        uses many keys.
     """
 
     __slots__ = ("_buckets", "_max_buckets", "_rate", "forgotten_early")
@@ -155,7 +157,7 @@ class TokenBuckets(Generic[_Key]):
     def __init__(self, rate: Rate, max_buckets: int) -> None:
         self._rate = rate
         self._max_buckets = max_buckets
-        # Not a dict: finding the first key of one whose first keys were deleted walks over all that were.
+        # Not a dict: finding its first key walks over all deleted keys before it.
         self._buckets: OrderedDict[_Key, TokenBucket] = OrderedDict()
         self.forgotten_early = 0
 
@@ -174,7 +176,7 @@ class TokenBuckets(Generic[_Key]):
         return wait_s
 
     def _forget(self, now: float) -> None:
-        # At most one comes with each take: looking at two is enough for the table to shrink.
+        # Each take adds at most one bucket, so looking at two is enough for the table to shrink.
         for _ in range(min(2, len(self._buckets))):
             key = next(iter(self._buckets))
             if self._buckets[key].is_full(now):

@@ -1,8 +1,8 @@
-"""The opening handshake of a WebSocket, on the server's side: the one file here that meets trio-websocket.
+"""The opening handshake of a WebSocket, on the server's side: the one file here that uses trio-websocket.
 
-A request of the form that all clients use is answered by `server.transport.upgrade`; anything else trio-websocket
-checks, and answers. What follows is read by `protocol.websocket`. So a connection needs neither the task nor the
-parsers of trio-websocket once it is open (docs/decisions/0008).
+`server.transport.upgrade` answers requests of the form that all clients use; trio-websocket checks and answers all
+others. `protocol.websocket` reads the bytes after the request. So an open connection needs neither the task nor the
+parsers of trio-websocket (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from server.transport.upgrade import plain_upgrade
 log = structlog.get_logger(__name__)
 
 MAX_REQUEST_BYTES: Final = 16 * 1024
-"""Request line and headers. Browsers and proxies send one or two KB; h11 draws the line at the same place."""
+"""Request line and headers. Browsers and proxies send one or two KB; h11 has the same limit."""
 
 _END: Final = b"\r\n\r\n"
 
 
 ADDRESS_RETRY_AFTER_S: Final = 60
-"""What an address that has too many connections is told to wait."""
+"""Retry-After of the answer to an address that has too many connections."""
 
 
 def refused_address(limit: int) -> bytes:
-    """The answer to a request, or instead of one, from an address that has `limit` connections."""
+    """The answer to an address that has `limit` connections, whether or not its request was read."""
     body = b"limit %s: %d connections from one address to this node.\n" % (
         limits.CONNECTIONS_PER_ADDRESS.name.encode(),
         limit,
@@ -57,10 +57,10 @@ async def open_websocket(
 ) -> bytes | None:
     """Read the request, write the answer.
 
-    :param first: the beginning of the request, as far as it was read already.
-    :param read: some bytes of the client, b"" when there are no more; cancelled only while it waits.
-    :param admit: asked with the values of X-Forwarded-For; None, or what to write instead of an answer.
-    :returns: what the client sent after its request; None if there is no WebSocket now, whatever the reason.
+    :param first: the beginning of the request, as far as the caller has read it.
+    :param read: returns the client's next bytes, b"" at their end; cancelled only while it waits.
+    :param admit: called with the values of X-Forwarded-For; returns None, or the bytes that refuse the client.
+    :returns: the bytes that the client sent after its request; None if the WebSocket was not opened, for any reason.
     :raises trio.BrokenResourceError: if the connection was lost meanwhile.
     """
     head, after = await _read_head(first, read)
@@ -87,18 +87,18 @@ async def open_websocket(
                 await request.reject(status, extra_headers=[(b"content-type", b"text/plain")], body=detail.encode())
             reading.cancel_scope.cancel()
     except* (ConnectionClosed, HandshakeError):
-        pass  # It was no handshake; where there is an answer to that, trio-websocket has written it.
+        pass  # The client sent an invalid handshake; trio-websocket has written the answer, if any.
     except* (ProtocolError, UnicodeError) as errors:
         log.info("handshake_failed", errors=[repr(error) for error in errors.exceptions])
     return after if is_open else None
 
 
 async def _read_head(first: bytes, read: Callable[[], Awaitable[bytes]]) -> tuple[bytes, bytes]:
-    """A request up to its empty line, and what came after it; nothing, if it is none."""
+    """A request up to its empty line, and the bytes after it; both empty if the client sent no HTTP request."""
     head = bytearray()
     while _END not in head:
         data, first = first or await read(), b""
-        # A TLS hello begins with 22; nothing but a letter begins a request.
+        # An HTTP request begins with a letter, a TLS hello with the byte 22.
         if not data or (not head and not data[:1].isalpha()) or len(head) > MAX_REQUEST_BYTES:
             return b"", b""
         head += data
@@ -107,7 +107,7 @@ async def _read_head(first: bytes, read: Callable[[], Awaitable[bytes]]) -> tupl
 
 
 class _RequestStream(trio.abc.Stream):
-    """What trio-websocket sees: one request, and nothing after it."""
+    """The stream that trio-websocket reads: one request, and nothing after it."""
 
     def __init__(self, head: bytes, write: Callable[[bytes], None]) -> None:
         self._head = head
@@ -130,7 +130,7 @@ class _RequestStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        """trio-websocket gives up, and has said why; the socket is closed elsewhere."""
+        """trio-websocket gives up, and has written the reason; the connection closes the socket."""
         self.end()
         await trio.lowlevel.checkpoint()
 

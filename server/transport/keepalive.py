@@ -1,7 +1,7 @@
-"""Half-open connections are found: one task for all, which wakes once a second and looks at those that are due.
+"""Finds half-open connections: one task for all wakes once a second and looks at the connections that are due.
 
-A connection is due `period_s` after it was last heard, as far as was known when it was last looked at. So one that
-talks costs a look per period, and nothing per message.
+A connection is due `period_s` after its last byte that the task knew of at its last look. So an active connection costs
+a look per period, and nothing per message.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ STEP_S: Final = 1.0
 
 
 class PingedConnection(Protocol):
-    """What is watched of a connection.
+    """The part of a connection that the keep-alive uses.
 
     :ivar heard_at: when the last bytes came, by Trio's clock.
-    :ivar pinged_at: when it was pinged last; ours, as is `slot`.
+    :ivar pinged_at: when the keep-alive pinged it last; only the keep-alive writes this and `slot`.
     """
 
     heard_at: float
@@ -35,9 +35,9 @@ class PingedConnection(Protocol):
 
 
 class KeepAlive:
-    """Pings connections that are silent, and closes those that stay so.
+    """Pings silent connections, and closes those that stay silent.
 
-    :param period_s: of silence before a ping, and again before the end; a few steps at least.
+    :param period_s: silence before a ping, and again before the close; a few times `STEP_S` at least.
     """
 
     def __init__(self, period_s: float = limits.KEEP_ALIVE_S) -> None:
@@ -49,13 +49,13 @@ class KeepAlive:
         self._put(connection, trio.current_time() + self._period_s - STEP_S)
 
     def remove(self, connection: PingedConnection) -> None:
-        """Forget it; also if it was never added. Atomic (no checkpoint)."""
+        """Stop watching the connection; does nothing if it was never added. Atomic (no checkpoint)."""
         connections = self._slots.get(connection.slot)
         if connections is not None:
             connections.discard(connection)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look at the connections that are due, until cancelled."""
         while True:
             now = trio.current_time()
             for slot in sorted(slot for slot in self._slots if slot * STEP_S <= now):
@@ -67,7 +67,8 @@ class KeepAlive:
         if now < connection.heard_at + self._period_s - STEP_S:
             self._put(connection, connection.heard_at + self._period_s - STEP_S)
         elif connection.pinged_at <= connection.heard_at:
-            # Also after this process has been paused for long: what came meanwhile is read before the answer is due.
+            # A ping comes first, even after a long pause of this process: the connection reads the bytes that came
+            # meanwhile before the answer is due.
             connection.pinged_at = now
             self._put(connection, now + self._period_s - 2 * STEP_S)
             connection.ping()
@@ -75,6 +76,6 @@ class KeepAlive:
             connection.close(CloseCode.SILENT, f"nothing came for {now - connection.heard_at:.0f} s")
 
     def _put(self, connection: PingedConnection, due_at: float) -> None:
-        # Rounded up: never looked at before it is due, and at most a step later, plus the step of the task.
+        # Rounded up: the task looks at a connection at most two steps after it is due, and never before.
         connection.slot = math.ceil(due_at / STEP_S)
         self._slots[connection.slot].add(connection)

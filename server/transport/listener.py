@@ -1,4 +1,4 @@
-"""Accepting sockets. Whatever goes wrong with one connection ends there: logged, not passed on."""
+"""Accepting sockets. The listener logs the failure of one connection, and goes on with the others."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from runtime.open_files import AcceptFailures
 log = structlog.get_logger(__name__)
 
 BACKLOG: Final = 1024
-"""Connections that the kernel accepts ahead of us: a reconnecting herd comes faster than one task switch each."""
+"""Connections that the kernel accepts ahead of us: thousands of reconnecting clients come faster than tasks switch."""
 
 AT_ONCE: Final = 4
-"""Connections that are accepted before everybody else has their turn: a herd of 10,000 that is accepted in one piece is
-served in one piece, all of them too late."""
+"""Connections that are accepted before the other tasks run: 10,000 clients that are accepted together are served
+together, all of them too late."""
 
 Serve = Callable[[socket.socket, str], Awaitable[None]]
 
 
 class PortTaken(Exception):
-    """Somebody else listens there; the text says what to do."""
+    """Another process listens on the port; the text says what to do."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -53,7 +53,7 @@ async def accept_connections(
 ) -> None:
     """Start `serve(socket, address)` in `nursery` for each connection, until cancelled.
 
-    :param wait_calm: awaited before some more are accepted; the others wait in the kernel.
+    :param wait_calm: awaited before each `AT_ONCE` connections; the others wait in the kernel.
     """
     failures = AcceptFailures(trio.current_time)
     while True:
@@ -67,9 +67,9 @@ async def accept_connections(
         except BlockingIOError:
             continue
         except ConnectionError:
-            continue  # It was gone before we took it.
+            continue  # The client closed the connection before we accepted it.
         except OSError as error:
-            # Out of file descriptors or memory: those who are here matter more than those who knock.
+            # Out of file descriptors or memory: open connections matter more than new ones.
             failures.note(error)
             await trio.sleep(0.1)
 
@@ -86,7 +86,7 @@ async def _serve_guarded(serve: Serve, sock: socket.socket, address: str) -> Non
 def _configure(sock: socket.socket) -> None:
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # A peer that vanished without a word is found by the kernel, at no cost to us.
+    # The kernel finds a peer that vanished without closing, at no cost to us.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000)):
         if hasattr(socket, name):

@@ -1,12 +1,12 @@
-"""What one client has yet to read: bounded in bytes, sent in as few system calls as possible.
+"""The frames that one client has yet to read: bounded in bytes, sent in as few system calls as possible.
 
-Frames that are offered in one pass of the server leave in one `send` as one WebSocket message (a CBOR sequence).
+Frames that are offered in one batch leave in one `send` as one WebSocket message (a CBOR sequence).
 
-Nobody waits for a client: if the kernel takes no more, a task of the connection waits until it does. What a client
-that reads too slowly has yet to read is dropped, as far as it can be fetched again: pushes of messages. In their place
-it gets one `lag`, and no such pushes until it asks for what it missed (`resume`). Of ephemeral pushes only the latest
-of each kind is kept. Replies are never dropped; instead nothing more is read from a client whose outbox is full
-(`is_full`, `wait_room`). One that takes nothing at all for `STUCK_S` is cut by force.
+No sender waits for a client: while the kernel's buffer is full, a task of the connection waits. If a client reads too
+slowly, the outbox drops the pushes of messages, which the client can fetch. In their place the client gets one `lag`,
+and no such pushes until it asks for the messages that it missed (`resume`). The outbox keeps only the latest ephemeral
+push of each kind. It never drops replies; instead the connection stops reading from a client whose outbox is full
+(`is_full`, `wait_room`). The outbox cuts a client that takes no byte for `STUCK_S`.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from protocol.frames import Lag
 from protocol.websocket import binary_header
 
 MAX_BYTES: Final = 1024 * 1024
-"""Of one connection, beyond the kernel's own buffers: about 3,000 messages of 300 bytes. Centrifuge has the same."""
+"""Bytes of one connection, beyond the kernel's own buffers: about 3,000 messages of 300 bytes, as in Centrifuge."""
 
 MAX_REPLY_BYTES: Final = 4 * MAX_BYTES
-"""What was read in one piece is answered in one piece, so replies may exceed the bound by what 64 KiB of the smallest
-requests are answered with, about 1.5 MiB, and by those in flight. More is a fault, and the connection is cut."""
+"""The connection answers all requests of one read together, so replies may exceed `MAX_BYTES`: by the replies to 64 KiB
+of the smallest requests, about 1.5 MiB, and by the replies in flight. More is a fault, and the outbox cuts the
+connection."""
 
 ROOM_BYTES: Final = MAX_BYTES // 2
-"""A full outbox has room again below this: not with each frame that the kernel takes."""
+"""A full outbox has room again below this. It does not wake the reader for each frame that the kernel takes."""
 
 STUCK_S: Final = 15.0
-"""A peer whose kernel has taken nothing for this long is gone, or as good as gone."""
+"""The outbox cuts a peer whose kernel has taken no byte for this long."""
 
 MAX_MESSAGE_BYTES: Final = 128 * 1024
-"""A WebSocket message is begun anew beyond this; half of what a client must accept (protocol.limits)."""
+"""The outbox begins another WebSocket message beyond this: half of what a client must accept (protocol.limits)."""
 
 MAX_LATEST: Final = 256
-"""Ephemeral pushes that wait, one for each user and conversation; beyond it the oldest is forgotten."""
+"""Ephemeral pushes that wait, one for each user and conversation; beyond this the outbox drops the oldest."""
 
 
 class Whole(bytes):
@@ -58,8 +59,8 @@ class Outbox:
     :ivar size: bytes that wait.
     :ivar is_lagging: pushes of messages are dropped until `resume`.
     :ivar has_news: something was offered since the last cursor.
-    :ivar marks: how far the client was told of everybody's marks by its last `sync` (`store.sync.SyncPage.marks`).
-    :ivar is_touched: the hub will flush it at the end of its pass; the hub's own.
+    :ivar marks: how far the client's last `sync` told it of all participants' marks (`store.sync.SyncPage.marks`).
+    :ivar is_touched: the hub will flush the outbox at the end of its batch; only the hub writes it.
     """
 
     __slots__ = (
@@ -90,7 +91,7 @@ class Outbox:
         self._frames: list[bytes] = []
         self._latest: dict[bytes, bytes] | None = None
         self._unsent: bytes | None = None
-        """What the kernel did not take of a WebSocket message. It has to be completed, so nothing of it is dropped."""
+        """The rest of a WebSocket message that the kernel took in part; never dropped, as it has to be completed."""
         self._is_ended = False
         self._is_held = False
         self._is_draining = False
@@ -119,13 +120,13 @@ class Outbox:
         self._frames.append(frame)
         self.size += len(frame)
         if self.size > MAX_BYTES:
-            # One pass may hold more than the bound; only what the kernel does not take says that a reader is slow.
+            # One batch may hold more than the bound; only bytes that the kernel does not take show a slow reader.
             self.flush()
             if self.size > MAX_BYTES:
                 self._lag()
 
     def push_latest(self, key: bytes, frame: bytes) -> None:
-        """As `offer`, for an ephemeral push, which takes the place of one with the same key that still waits."""
+        """As `offer`, for an ephemeral push, which replaces a waiting push with the same key."""
         if self.cut_reason is not None or self._is_ended:
             return
         if self._latest is None:
@@ -135,46 +136,47 @@ class Outbox:
         self._latest[key] = frame
 
     def resume(self) -> None:
-        """The client is about to fetch what it missed: pushes of messages come again. Atomic (no checkpoint)."""
+        """The client is about to fetch the messages that it missed: accept pushes again. Atomic (no checkpoint)."""
         self.is_lagging = False
         self._synced_at = None
 
     def note_synced(self, marks: int) -> None:
-        """What is offered next completes what the client has missed; pushes have come since. Atomic (no checkpoint)."""
+        """The caller offers the last reply of a `sync` next; with it, and the pushes since `resume`, the client has
+        everything. Atomic (no checkpoint)."""
         if not self.is_lagging:
             self._synced_at = trio.current_time()
             self.marks = marks
 
     @property
     def has_synced(self) -> bool:
-        """Whether the client was told of everything once on this connection, and of what is new since then."""
+        """Whether the client completed a `sync` on this connection, and has missed no push since then."""
         return self._synced_at is not None
 
     def holds_all_before(self, taken_at: float) -> bool:
-        """Whether everything from before this time was offered, as far as the client did not hold it, and some of it
-        since its last cursor."""
+        """Whether the client was offered all that it lacked from before this time, and some frame since its last
+        cursor."""
         return self.has_news and self.has_synced_before(taken_at)
 
     def has_synced_before(self, taken_at: float) -> bool:
-        """Whether the client was told of everything once before this time, and of what is new since then."""
+        """Whether the client completed a `sync` before this time, and has missed no push since then."""
         return self._synced_at is not None and self._synced_at < taken_at
 
     def push_cursor(self, frame: bytes) -> None:
-        """As `push`, for a cursor: there is no news after it until something else is offered."""
+        """As `push`, for a cursor: `has_news` is false until the next frame is offered."""
         self.push(frame)
         self.has_news = False
 
     def lag(self) -> None:
-        """Ask the client to fetch what is new: pushes of messages that wait are dropped. Atomic (no checkpoint)."""
+        """Drop the waiting pushes of messages, and ask the client to fetch them. Atomic (no checkpoint)."""
         if not self.is_lagging and self.cut_reason is None and not self._is_ended:
             self._lag()
 
     def hold(self) -> None:
-        """Keep what is offered until `release`: pushes may come before the client may see them."""
+        """Keep offered frames until `release`: pushes may come before the client may see them."""
         self._is_held = True
 
     def release(self, first: bytes) -> None:
-        """Send `first`, and after it what was offered meanwhile."""
+        """Send `first`, and after it the frames that were offered meanwhile."""
         self._is_held = False
         if self.cut_reason is None:
             self._frames.insert(0, first)
@@ -182,7 +184,7 @@ class Outbox:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was offered, as far as the kernel takes it now. Atomic (no checkpoint)."""
+        """Send the offered frames, as far as the kernel takes them now. Atomic (no checkpoint)."""
         if self._is_held or self._is_ended:
             return
         while self._unsent is None and (self._frames or self._latest) and self.cut_reason is None:
@@ -194,7 +196,7 @@ class Outbox:
             self._send(self._pack())
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes that are WebSocket frames already, after all that is under way. Atomic (no checkpoint)."""
+        """Send bytes that are WebSocket frames already, after all bytes under way. Atomic (no checkpoint)."""
         if self.cut_reason is not None:
             return
         self.size += len(data)
@@ -205,7 +207,7 @@ class Outbox:
             self._grow(0)
 
     def end(self, close_frame: bytes) -> None:
-        """Send what waits and then this last frame, after which nothing may come (RFC 6455, section 5.5.1)."""
+        """Send the waiting frames, then this close frame, the last that is allowed (RFC 6455, section 5.5.1)."""
         self.flush()
         while self._frames and self.cut_reason is None:
             self.send_raw(self._pack())
@@ -213,7 +215,7 @@ class Outbox:
         self._is_ended = True
 
     def cut(self, reason: str) -> None:
-        """Give the peer up; what was queued is dropped."""
+        """Give the peer up, and drop all queued frames."""
         if self.cut_reason is None:
             self.cut_reason = reason
             self._frames.clear()
@@ -224,13 +226,13 @@ class Outbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more should be read from this client: what it asks is answered by adding to what waits."""
+        """Whether the connection must stop reading from this client: each reply would add to the frames that wait."""
         return self.size > MAX_BYTES
 
     async def wait_room(self, most: int = MAX_BYTES) -> None:
         """Return once there is room for more, or the peer was cut.
 
-        :param most: there is, as long as no more bytes than this wait.
+        :param most: return at once if at most this many bytes wait.
         """
         if self.size > most:
             while self.size > ROOM_BYTES:
@@ -304,7 +306,7 @@ class Outbox:
         self._tell_waiting()
 
     def _lag(self) -> None:
-        """Drop the pushes that wait, and say so."""
+        """Drop the waiting pushes of messages, and queue a `lag`."""
         heads: dict[bytes, int] = {}
         kept: list[bytes] = []
         for frame in self._frames:

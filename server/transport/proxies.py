@@ -1,8 +1,8 @@
-"""Whose address a connection counts for when it comes through a load balancer. Sans-IO.
+"""The client's address of a connection that comes through a load balancer. Sans-IO.
 
-A balancer says whom it speaks for in a PROXY header before the first byte of the client's, or in X-Forwarded-For.
-Anybody can write either, so both count only from the addresses that the operator trusts: bytes of others are never
-parsed as a PROXY header, and their X-Forwarded-For is not read.
+A balancer names the client's address in a PROXY header before the client's first byte, or in X-Forwarded-For. Any peer
+can write either, so both count only from the addresses that the operator trusts: the server never parses bytes of other
+peers as a PROXY header, and does not read their X-Forwarded-For.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ V2_MAX_BYTES: Final = 4096
 server's memory while a header is incomplete."""
 
 MAX_HOPS: Final = 32
-"""Entries of X-Forwarded-For that are looked at; nobody has more than a few proxies. Protects the server's time."""
+"""Entries of X-Forwarded-For that are read; a real request passes a few proxies. Protects the server's time."""
 
 MAX_ADDRESS_CHARACTERS: Final = 45
 """An IPv6 address that ends in an IPv4 one, all zeroes written out (INET6_ADDRSTRLEN without its NUL)."""
@@ -45,14 +45,14 @@ _WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):
 
 
 class InvalidProxyHeader(Exception):
-    """A trusted proxy sent what begins as a PROXY header and is none: close the connection. The text says why."""
+    """A trusted proxy sent a malformed PROXY header: close the connection. The text says what is malformed."""
 
 
 class ProxyHeader(NamedTuple):
-    """What a proxy said before the client's first byte.
+    """The header that a proxy sends before the client's first byte.
 
     :ivar address: the client's; None if the proxy speaks for itself (a health check) or does not know: use the peer's.
-    :ivar size: bytes of the header, to be dropped.
+    :ivar size: bytes of the header; the caller drops them.
     """
 
     address: str | None
@@ -60,27 +60,27 @@ class ProxyHeader(NamedTuple):
 
 
 NO_HEADER: Final = ProxyHeader(None, 0)
-"""The bytes do not begin with a PROXY header: the proxy speaks plain HTTP, and X-Forwarded-For says the rest."""
+"""The bytes do not begin with a PROXY header: the proxy speaks plain HTTP and names the client in X-Forwarded-For."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """The peers that may say whom they speak for. Whoever is in here can claim any address for its clients."""
+    """The peers that may name the client's address. A trusted peer can claim any address for its clients."""
 
     networks: tuple[_Network, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> TrustedProxies:
-        """From addresses and networks in CIDR, separated by commas; an empty text trusts nobody.
+        """From addresses and networks in CIDR, separated by commas; with an empty text no peer is trusted.
 
-        :raises ValueError: with a sentence for the operator, if an item is neither.
+        :raises ValueError: with a sentence for the operator, if an item is neither an address nor a network.
         """
         if not text.strip():
             return cls()
         return cls(tuple(_parse_network(item.strip()) for item in text.split(",")))
 
     def __contains__(self, address: object) -> bool:
-        """Whether this peer is trusted; what is no IP address (that of a Unix socket) is not."""
+        """Whether this peer is trusted; a peer without an IP address (on a Unix socket) is not."""
         if not self.networks or (ip := _ip(address)) is None:
             return False
         return any(ip in network for network in self.networks)
@@ -89,12 +89,12 @@ class TrustedProxies:
 def parse_proxy_header(data: bytes) -> ProxyHeader | None:
     """Find the PROXY header, v1 or v2, at the beginning of a connection from a trusted peer.
 
-    See https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt. TLVs are skipped; so are addresses of anything but
-    TCP. What is returned or raised for some bytes stays the same whatever follows them.
+    See https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt. The parser skips TLVs, and addresses of protocols
+    other than TCP. Once it has returned or raised a result, later bytes do not change that result.
 
-    :param data: all that was received so far.
-    :returns: None if more bytes are needed to tell; `NO_HEADER` if this is none.
-    :raises InvalidProxyHeader: if it begins as one and is malformed or longer than `V1_MAX_BYTES` or `V2_MAX_BYTES`.
+    :param data: all bytes received so far.
+    :returns: None if more bytes are needed to tell; `NO_HEADER` if the bytes do not begin with a PROXY header.
+    :raises InvalidProxyHeader: if the header is malformed, or longer than `V1_MAX_BYTES` or `V2_MAX_BYTES`.
     """
     for signature, parse in ((_V1_SIGNATURE, _parse_v1), (_V2_SIGNATURE, _parse_v2)):
         if data.startswith(signature):
@@ -105,13 +105,13 @@ def parse_proxy_header(data: bytes) -> ProxyHeader | None:
 
 
 def forwarded_address(peer: str, header: str | list[str] | None, trusted: TrustedProxies) -> str:
-    """The client's address of an HTTP request: the last one in X-Forwarded-For that is no trusted proxy's.
+    """The client's address of an HTTP request: the last address in X-Forwarded-For that is not a trusted proxy's.
 
-    Each proxy appends the address that it was called from, so the header is read from its end, and only for as long as
-    those who wrote it are trusted; what is left of the first who is not may be anything. An entry that is no address
-    ends the walk too: its writer is counted.
+    Each proxy appends the address of its caller, so this function reads the header from its end, and stops at the first
+    address that is not trusted: that peer may have written anything to the left of it. The function also stops at an
+    entry that is not an address, and returns the address of the proxy that wrote the entry.
 
-    :param peer: who sent the request, or whom its PROXY header named.
+    :param peer: the address that the request came from, or that its PROXY header named.
     :param header: the value or, if there are several headers of that name, the values in their order.
     """
     ip = _ip(peer)
@@ -127,10 +127,10 @@ def forwarded_address(peer: str, header: str | list[str] | None, trusted: Truste
 
 
 def address_key(address: str) -> str:
-    """What limits count an address by: IPv4 by itself, IPv6 by its /64, anything else as it is.
+    """The key under which limits count an address: an IPv4 address itself, the /64 of an IPv6 address, else the text.
 
-    A /64 is the smallest network that a subscriber is given (RFC 6177, RFC 7421), and whoever has one may use any of
-    its 2**64 addresses: counted one by one they would be no limit, and a table of them would have no bound.
+    A /64 is the smallest network that a subscriber gets (RFC 6177, RFC 7421), and the subscriber may use any of its
+    2**64 addresses. Counts by single address would not limit a subscriber, and their table would grow without bound.
     """
     ip = _ip(address)
     match ip:
@@ -161,7 +161,7 @@ def _parse_v1(data: bytes) -> ProxyHeader | None:
 
 
 def _parse_v2(data: bytes) -> ProxyHeader | None:
-    # Each byte is judged when it is there, so that the verdict does not depend on how the network cut the header.
+    # The parser checks each byte once it has come, so the result does not depend on how the network cuts the header.
     head = data[len(_V2_SIGNATURE) : _V2_FIXED_BYTES]
     if head and head[0] not in (_LOCAL, _PROXY):
         raise InvalidProxyHeader(f"version and command of a PROXY v2 header must be 0x20 or 0x21, not {head[0]:#04x}")
@@ -173,7 +173,7 @@ def _parse_v2(data: bytes) -> ProxyHeader | None:
     size = _V2_FIXED_BYTES + length
     if size > V2_MAX_BYTES:
         raise InvalidProxyHeader(f"a PROXY v2 header has {size} bytes, more than {V2_MAX_BYTES}")
-    # The family of a header that speaks for nobody is to be ignored.
+    # The receiver must ignore the family of a LOCAL header, which names no client.
     width = _WIDTHS.get(head[1], 0) if head[0] == _PROXY else 0
     if width and length < 2 * width + 4:
         raise InvalidProxyHeader(f"the addresses of a PROXY v2 header have {2 * width + 4} bytes, not {length}")
@@ -196,7 +196,7 @@ def _ip(address: object) -> _Ip | None:
 
 
 def _parse_ip(text: str) -> _Ip | None:
-    # A zone (fe80::1%eth0) means something to its own machine only, and is any text.
+    # A zone (fe80::1%eth0) has a meaning on its own machine only, and may be any text.
     if len(text) > MAX_ADDRESS_CHARACTERS or "%" in text:
         return None
     try:
@@ -220,6 +220,6 @@ def _parse_network(text: str) -> _Network:
     if ip_address(text.partition("/")[0]) != network.network_address:
         raise ValueError(f"{text!r} has bits beyond its prefix; the network is {network}")
     if isinstance(network, IPv6Network) and network.prefixlen >= 96 and network.network_address.ipv4_mapped:
-        # Peers are compared as IPv4, so this would hold nobody.
+        # `__contains__` compares these peers as IPv4, so the IPv6 network would match no peer.
         return IPv4Network((network.network_address.ipv4_mapped, network.prefixlen - 96))
     return network

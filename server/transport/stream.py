@@ -1,4 +1,4 @@
-"""A client's socket as its connection reads and closes it; what is written goes through the outbox."""
+"""A client's socket: the connection reads and closes it here, and writes through the outbox."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ClientStream:
         self._is_ended = False
 
     async def receive_some(self) -> bytes:
-        """What has come; b"" if the peer has closed its side. Cancelling it loses nothing.
+        """The bytes that have come; b"" if the peer has closed its side. Cancelling it loses no bytes.
 
-        Trio's own stream tries first and waits if there is nothing, which costs a failing system call each time.
+        Trio's own stream reads first, and waits if no byte is there; that costs a failing system call each time.
 
         :raises trio.BrokenResourceError: if the connection was reset.
         """
@@ -42,10 +42,10 @@ class ClientStream:
             return data
 
     async def linger(self) -> None:
-        """Close our side, then wait until the peer has closed its own; cancel it after a while.
+        """Close our side, then wait until the peer has closed its own; the caller cancels it after a while.
 
-        A socket that is closed while bytes wait in it to be read answers with a reset, and that reset makes the peer's
-        kernel throw away what it has not read yet: the close frame that says what was wrong with those bytes.
+        If we close a socket that holds unread bytes, our kernel sends a reset. On that reset the peer's kernel throws
+        away the bytes that the peer has not read, with the close frame that says what was wrong.
         """
         if self._is_ended:
             return
@@ -56,13 +56,13 @@ class ClientStream:
                 pass
 
     def reset(self) -> None:
-        """Close at once, and have the kernel forget what the peer has not taken."""
+        """Close at once; the kernel drops the bytes that the peer has not taken."""
         with suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.close()
 
     def close(self) -> None:
-        """Close at once; what the kernel has taken is still sent."""
+        """Close at once; the kernel still sends the bytes that it has taken."""
         if self._sock.fileno() >= 0:
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()

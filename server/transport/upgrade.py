@@ -1,8 +1,8 @@
-"""The opening handshake of a client that asks for nothing unusual, by RFC 6455, section 4.2; no I/O.
+"""The opening handshake for requests of the form that all our clients use, by RFC 6455, section 4.2; no I/O.
 
-When thousands come back at once the handshake is what they cost most: a general parser of HTTP takes a millisecond for
-what every client of ours writes alike. What is not of that form is left to one (`server.transport.handshake`), which
-also answers it.
+When thousands of clients reconnect at once, the handshake is their greatest cost: a general parser of HTTP takes a
+millisecond for a request that every client of ours writes alike. `server.transport.handshake` leaves requests of any
+other form to such a parser.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ONCE: Final = frozenset(
 class Upgrade(NamedTuple):
     """A request that can be accepted.
 
-    :ivar answer: what to write.
+    :ivar answer: the bytes to write.
     :ivar forwarded_for: the values of X-Forwarded-For, in order.
     """
 
