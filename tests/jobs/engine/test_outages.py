@@ -60,18 +60,21 @@ async def test_redis_restarted_and_flushed_while_jobs_flow_loses_none(
             await pool.fetch("select enqueue('note', jsonb_build_object('number', %s::int))", (enqueued + 3,))
             enqueued += 4
 
+    def flushes() -> int:
+        return [line["event"] for line in log_output].count("redis_was_flushed")
+
     for kill in range(2):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(enqueue, 15)
             await recorder.wait_calls(len(recorder.calls) + 5)
-            flushes = [line["event"] for line in log_output].count("redis_was_flushed")
-            assert flushes == kill
+            await wait_until(lambda kill=kill: flushes() == kill, f"{kill} flushes are warned of")  # type: ignore[misc]
             await trio.to_thread.run_sync(own_redis.kill)
         await enqueue(5)
         await trio.to_thread.run_sync(own_redis.start)
         await enqueue(5)
     await wait_until(lambda: no_jobs(pool), "all have ended")
     assert set(recorder.numbers) == set(range(enqueued))
+    await wait_until(lambda: flushes() == 2, "2 flushes are warned of")
 
 
 async def test_jobs_in_a_full_redis_run_and_the_others_wait_in_postgres(
