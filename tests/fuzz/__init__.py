@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of everything that reads bytes of others: `make fuzz`; docs/fuzzing.md says more.
+"""Coverage-guided fuzzing of all code that reads bytes of a peer: `make fuzz`; docs/fuzzing.md says more.
 
 | module | about |
 |---|---|

@@ -1,7 +1,7 @@
 """`make fuzz`: each target for a while; one JSON line for each, and status 1 if there is a finding.
 
-`python -m tests.fuzz [TARGET ...]`; FUZZ_SECONDS (60) is for each target. What a run adds to the corpus, its findings
-and its log are in `var/fuzz/TARGET/`; the next run begins from there.
+`python -m tests.fuzz [TARGET ...]`; FUZZ_SECONDS (60) is for each target. A run writes its new inputs, its findings and
+its log to `var/fuzz/TARGET/`; the next run begins from there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.fuzz.targets import TARGETS
 
 SECONDS: Final = 60
 GRACE_S: Final = 120
-"""To load the corpus and to end; libFuzzer looks at its own clock between two inputs only."""
+"""Time to load the corpus and to end; libFuzzer looks at its own clock only between two inputs."""
 
 TIMEOUT_S: Final = 20
 RSS_MIB: Final = 2048
@@ -46,12 +46,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run has come to.
+    """The result of a run.
 
-    :ivar corpus: inputs of it, each of which reaches something that no other does.
-    :ivar coverage: branches reached, of the modules of `protocol` and `server` that the target imports.
-    :ivar features: the same with how often they were taken, by powers of two.
-    :ivar error: what an input failed with, or what kept the target from running, in a line; the rest is in the log.
+    :ivar corpus: number of inputs that libFuzzer kept: each reaches a branch that no other input reaches.
+    :ivar coverage: branches reached, in the modules of `protocol` and `server` that the target imports.
+    :ivar features: branches reached, each counted by the power of two of how often the target took it.
+    :ivar error: the error of an input, or of a target that could not run, in one line; the rest is in the log.
     """
 
     target: str
@@ -98,7 +98,7 @@ def _artifacts(work: Path) -> set[Path]:
 
 
 def _report(target: str, log: str, status: int, artifacts: set[Path]) -> Report:
-    # The last line that says so; after a finding, what was reached before it.
+    # The last status line; after a finding, it counts the inputs before it.
     last = [("0",) * 5, *_STATUS.findall(log)][-1]
     shown, coverage, features, corpus, per_s = map(int, last)
     runs = _RUNS.search(log)

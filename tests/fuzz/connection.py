@@ -1,7 +1,7 @@
 """`Connection` of `server.gateway.connection`, alive: on a real socket, beside doubles that answer at once.
 
-Whatever the client writes, in whatever pieces, and however it leaves: the connection stays open or ends, `run` raises
-nothing, nothing is left behind, nothing is logged as an error, and what the client reads is valid to the last byte.
+The client writes any bytes, in any pieces, and leaves in any way: the connection stays open or ends, `run` raises
+no error, leaves no task or socket behind and logs no error, and the client reads valid bytes to the last one.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from tests.fuzz.mutators import client_frame
 from tests.fuzz.plan import Plan, read_plan
 
 WELCOMED: Final = 0x01
-"""Flag: a hello has been answered before the input comes."""
+"""Flag: the server has answered a hello before the input comes."""
 LEAVES: Final = 0x02
-"""The client closes its half after the input; else it stays."""
+"""The client closes its half after the input; without this flag it stays."""
 IS_DEAF: Final = 0x04
-"""It reads nothing before the end, and little fits into the kernel."""
+"""The client reads nothing before the end, and the kernel's buffer is small."""
 VANISHES: Final = 0x08
-"""It closes the socket after the input, reading nothing."""
+"""The client closes the socket after the input and reads nothing."""
 REFUSES: Final = 0x10
-"""The store refuses what it is asked."""
+"""The store refuses all requests."""
 PUSHES: Final = 0x20
-"""Messages of others come between the pieces."""
+"""The node pushes messages of other users between the pieces."""
 DRAINS: Final = 0x40
 """The node stops before the last piece."""
 IS_RAW: Final = 0x80
-"""The input is all that the client sends, from the first byte on, and it comes from a trusted proxy."""
+"""The client sends only the input, from the first byte on, through a trusted proxy."""
 
 REQUEST: Final = (
     f"GET {limits.SOCKET_PATH} HTTP/1.1\r\nHost: alo\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -53,14 +53,14 @@ HELLO: Final = client_frame(encode(Hello(0, "token", limits.PROTOCOL_VERSION)))
 
 NOW: Final = 1_790_000_000_000_000
 PATIENCE_S: Final = 300.0
-"""By a clock that jumps: longer than all deadlines of a connection together."""
+"""Longer than all deadlines of a connection together, on a clock that jumps."""
 SMALL_BUFFER_BYTES: Final = 4096
 FULL_BUFFER_BYTES: Final = 32 * 1024
-"""The kernel holds more than this before it takes no more, unless it was told otherwise."""
+"""The kernel's buffer holds more than this, unless SO_SNDBUF sets a smaller size."""
 
 
 class Who(NamedTuple):
-    """What a token stands for."""
+    """The user and device of a token."""
 
     user: bytes
     device: bytes
@@ -69,7 +69,7 @@ class Who(NamedTuple):
 
 
 class Node:
-    """The smallest `Gateway` of `server.gateway.connection`: everybody is let in, everything is answered at once."""
+    """The smallest `Gateway` of `server.gateway.connection`: it admits all clients and answers all requests at once."""
 
     def __init__(self, flags: int) -> None:
         self._flags = flags
@@ -135,7 +135,7 @@ class Node:
 
 
 class Client:
-    """The other end of the socket. It waits for nothing: what the server does meanwhile, `settle` waits for."""
+    """The other end of the socket. Its calls do not wait for the server; `settle` does."""
 
     def __init__(self, sock: socket.socket, *, is_deaf: bool) -> None:
         self._sock = sock
@@ -143,7 +143,7 @@ class Client:
         self.heard = bytearray()
 
     async def write(self, data: bytes) -> bool:
-        """Write it all; false if the server takes no more, as it may if it has ended or its client is deaf."""
+        """Write it all; false if the server stops reading, as it may if it has ended or its client is deaf."""
         while data:
             try:
                 sent = self._sock.send(data)
@@ -162,12 +162,12 @@ class Client:
     async def settle(self) -> None:
         """Return once the server has done everything that it can do now."""
         await wait_all_tasks_blocked()
-        # What has been read has made room for more only if it was much.
+        # Only a large read makes room, so that the server can write on.
         while not self.is_deaf and self.read() > FULL_BUFFER_BYTES:
             await wait_all_tasks_blocked()
 
     def read(self) -> int:
-        """How many bytes were there."""
+        """Read the bytes that have come; returns their number."""
         try:
             data = self._sock.recv(1 << 20)
         except OSError:
@@ -177,7 +177,7 @@ class Client:
 
 
 async def check_live(data: bytes) -> None:
-    """A plan and what a client sends: after the handshake and perhaps a hello, or from the first byte on."""
+    """Serve an input: a plan and the client's bytes, after the handshake and perhaps a hello or from the first byte."""
     plan = read_plan(data)
     ours, theirs = socket.socketpair()
     with ours, structlog.testing.capture_logs() as logs:
@@ -204,7 +204,7 @@ async def check_live(data: bytes) -> None:
 
 @asynccontextmanager
 async def _running(connection: Connection) -> AsyncGenerator[trio.Event, None]:
-    """The connection is served; at the end of the block it must have ended by itself."""
+    """Serve the connection in the background; at the end of the block it must have ended by itself."""
     ended = trio.Event()
 
     async def serve() -> None:
@@ -235,7 +235,7 @@ async def _talk(plan: Plan, client: Client, node: Node, connection: Connection) 
 
 
 def _push(connection: Connection, client: Client) -> None:
-    """A message of somebody, and to a deaf client as many as are too many in a few pieces."""
+    """Push a message; push five large ones to a deaf client, so that a few pieces overflow its outbox."""
     content, count = (bytes(60_000), 5) if client.is_deaf else (b"hello", 1)
     frame = encode(Message(b"c" * 16, 1, b"m" * 16, NOW, b"s" * 16, "text", content, None, None))
     push: Callable[[bytes], object] = getattr(connection.outbox, "push", connection.outbox.offer)
@@ -265,7 +265,7 @@ async def _wait_end(ended: trio.Event, client: Client) -> None:
 
 
 def check_heard(heard: bytes, flags: int) -> None:
-    """What the server wrote: the answer to a handshake, then WebSocket frames of frames; nothing after a close."""
+    """Check the server's bytes: the answer to a handshake, then WebSocket messages of frames; nothing after a close."""
     may_be_cut = bool(flags & (IS_DEAF | VANISHES))
     head, end, rest = heard.partition(b"\r\n\r\n")
     if not heard.startswith(b"HTTP/1.1 101 "):
@@ -281,7 +281,7 @@ def check_heard(heard: bytes, flags: int) -> None:
 
 
 def _server_messages(data: bytes) -> tuple[list[list[Any]], bytes]:
-    """The frames of each message, and what is left of a frame that has no end."""
+    """The frames of each message, and the bytes of an incomplete frame at the end."""
     messages = []
     at = 0
     while at + 2 <= len(data):
@@ -315,10 +315,10 @@ def _frames(payload: bytes) -> list[Any]:
 
 
 class Loop:
-    """Trio's loop, kept from one input to the next: to start it takes as long as to serve a connection.
+    """Trio's loop, kept from one input to the next: starting it takes as long as serving a connection.
 
-    It is the guest of whoever calls `check`, and stands still between two calls. Its clock jumps to the next deadline
-    as soon as nothing else is to be done.
+    It is a guest of the caller of `check`, and stands still between two calls. Its clock jumps to the next deadline
+    as soon as all tasks wait.
     """
 
     def __init__(self) -> None:
@@ -336,7 +336,7 @@ class Loop:
         )
 
     def check(self, data: bytes) -> None:
-        """`check_live`, from outside. After it has failed this loop is of no more use."""
+        """Run `check_live` from sync code. After a failure the loop is unusable."""
         self._input = data
         while self._input is not None and not self._is_done:
             self._due.get()()
@@ -353,7 +353,7 @@ class Loop:
             if self._input is not None:
                 await check_live(self._input)
                 self._input = None
-            # Never blocked, so Trio never goes to wait in a thread: whoever calls `check` decides when it goes on.
+            # This task never blocks, so Trio never waits in a thread: the caller of `check` decides when it goes on.
             await trio.lowlevel.checkpoint()
 
     def _end(self, outcome: Any) -> None:

@@ -1,7 +1,7 @@
 """The inputs in the repository: one file for each target, one input in hexadecimal on each line.
 
-`python -m tests.fuzz.corpus [TARGET ...]` writes them anew: of what is there and what `make fuzz` has found since, as
-few inputs as reach the same branches, short ones first.
+`python -m tests.fuzz.corpus [TARGET ...]` rewrites the files: it keeps the fewest inputs, of these and of those that
+`make fuzz` has found since, that reach the same branches, short ones first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read_corpus(target: str) -> list[bytes]:
 
 
 def write_files(folder: Path, inputs: Iterable[bytes]) -> None:
-    """Each as a file, as libFuzzer reads them; what was in the folder is gone."""
+    """Replace the folder's contents by one file for each input, as libFuzzer reads them."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for data in inputs:
@@ -43,7 +43,7 @@ def minimise(target: str) -> None:
     write_files(work / "seeds", [*TARGETS[target].seeds, *read_corpus(target)])
     found = work / "found"
     found.mkdir(exist_ok=True)
-    # Edges, without how often they were taken: a tenth of the inputs, which every run begins from anyway.
+    # Merge by edges, without counts: that keeps a tenth of the inputs, and every run begins by loading all of them.
     options = ["-merge=1", "-use_counters=0", f"-max_len={TARGETS[target].max_bytes}"]
     # libFuzzer hands them to a shell as they are.
     folders = [str(folder.relative_to(ROOT)) for folder in (merged, work / "seeds", found)]

@@ -15,10 +15,10 @@ from protocol.websocket import close_frame
 
 FIXED_S = 5e-3
 PER_BYTE_S = 20e-6
-"""CPU time that an input may take: ten times what the costliest ordinary ones do while they are being traced."""
+"""CPU time that an input may take: ten times that of the costliest ordinary inputs under tracing."""
 
 TRIES = 3
-"""An input is too slow if it is each time: the machine has other work."""
+"""An input is too slow if all of these tries are: the machine has other work."""
 
 Decode = Callable[[bytes], Iterator[Any]]
 
@@ -38,7 +38,7 @@ def check(data: bytes) -> None:
 
 
 def check_close(code: CloseCode, detail: str) -> None:
-    """The peer can be told so."""
+    """The error can be sent to the peer."""
     assert isinstance(code, CloseCode)
     assert detail
     assert len(close_frame(code.value, detail)) <= 2 + 125
@@ -67,7 +67,7 @@ def _read(decode: Decode, data: bytes) -> tuple[list[Any], RemoteProtocolError |
 
 
 def _check_answer(error: RequestError) -> None:
-    """The client can read the answer to what cannot be served."""
+    """The client can read the error that answers a request."""
     answer = Error(error.request, error.code.value, error.detail, None)
     assert list(decode_from_server(encode(answer))) == [answer]
 

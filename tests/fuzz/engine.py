@@ -28,6 +28,6 @@ def fuzz(target: Target, argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    # Merging, libFuzzer starts itself again, by a shell.
+    # For a merge, libFuzzer starts itself again through a shell.
     again = f"{shlex.quote(sys.executable)} -m tests.fuzz.engine {sys.argv[1]}"
     fuzz(TARGETS[sys.argv[1]], [again, *sys.argv[2:]])

@@ -1,4 +1,4 @@
-"""What valid messages are made of: the examples of SPEC section 15, and the values of each key in them."""
+"""The parts of valid messages: the examples of SPEC section 15, and the values of each key in them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ SPEC: Final = Path(__file__).parents[2] / "protocol" / "SPEC.md"
 
 
 class Examples(NamedTuple):
-    """WebSocket messages, by who sends them."""
+    """WebSocket messages, by their sender."""
 
     from_client: list[bytes]
     from_server: list[bytes]
 
 
 def items_of(data: bytes) -> list[Any]:
-    """The CBOR items of a sequence, up to one that cannot be read; a map of what no dict can hold is none."""
+    """The CBOR items of a sequence, up to the first unreadable one; a map with unhashable keys is unreadable."""
     items: list[Any] = []
     stream = BytesIO(data)
     decoder = cbor2.CBORDecoder(stream, max_depth=16)
     while stream.tell() < len(data):
         try:
             items.append(decoder.decode())
-        except Exception:  # any at all: what cannot be read cannot be changed item by item
+        except Exception:  # of any type: a mutator cannot change an unreadable sequence item by item
             break
     return items
 
@@ -48,7 +48,7 @@ EXAMPLES: Final = _examples()
 
 
 def example_of(type_: Type) -> bytes:
-    """The first example of this type."""
+    """The first example frame of this type."""
     return next(data for data in (*EXAMPLES.from_client, *EXAMPLES.from_server) if items_of(data)[0][0] == type_)
 
 
@@ -71,4 +71,5 @@ def _values() -> dict[int, list[Any]]:
 
 
 VALUES: Final = _values()
-"""Key -> what stands there in the examples, at any depth."""
+"""Key -> its values in the examples, at any depth.
+"""

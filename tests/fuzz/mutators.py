@@ -1,7 +1,7 @@
-"""Changes to an input that keep most of it valid, so that what lies behind the first check is reached.
+"""Changes to an input that keep most of it valid, so that the input passes the first checks of its target.
 
-Each takes an input, a source of chance and libFuzzer's own mutator, which works on bytes and knows the dictionary. Half
-of the time that one alone is used: it finds what nobody thought of.
+Each mutator takes an input, a random source and libFuzzer's own mutator, which works on bytes and knows the dictionary.
+Half of the time it uses libFuzzer's mutator alone, which finds cases that these mutators do not make.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.fuzz.frames import EXAMPLES, VALUES, items_of
 from tests.fuzz.plan import MAX_SIZES, plan, read_plan
 
 Bytes = Callable[[bytes, int], bytes]
-"""libFuzzer's mutator: an input and the most bytes that may come of it."""
+"""libFuzzer's mutator: takes an input and the largest size of its result."""
 
 Mutator = Callable[[bytes, int, random.Random, Bytes], bytes]
 
@@ -73,7 +73,7 @@ def _any_frame(chance: random.Random) -> dict[int, Any]:
 
 
 def _changed(item: Any, chance: random.Random) -> Any:
-    """The same with one thing changed, at any depth."""
+    """The item with one change, at any depth."""
     if isinstance(item, dict) and item and chance.random() < 0.9:
         return _changed_map(dict(item), chance)
     if isinstance(item, list) and item and chance.random() < 0.8:
@@ -109,7 +109,7 @@ def _changed_list(item: list[Any], chance: random.Random) -> list[Any]:
 
 
 def _copies(item: Any, count: int) -> list[Any]:
-    """Not so many that copies of copies fill the memory."""
+    """Few enough that copies of copies do not fill the memory."""
     return [item] * (count if len(_encoded(item)) * count <= MAX_COPIED_BYTES else 1)
 
 
@@ -133,7 +133,7 @@ class _Frame(NamedTuple):
 
 
 def client_frame(payload: bytes, first: int = FINAL_BINARY, mask: bytes = bytes(4)) -> bytes:
-    """A masked frame; with the mask of zeroes its payload stands there as it is, and can be changed as such."""
+    """A masked frame; a mask of zeroes leaves the payload readable, so libFuzzer can change it."""
     size = len(payload)
     width = 0 if size < 126 else 2 if size < 65536 else 8
     head = bytes((first, MASKED | (size if not width else 126 if width == 2 else 127)))
@@ -165,7 +165,7 @@ def _read_frames(data: bytes) -> tuple[list[_Frame], bytes]:
 
 
 def mutate_stream(data: bytes, max_size: int, chance: random.Random, mutate: Bytes) -> bytes:
-    """A plan, then WebSocket frames, which hold frames of ours."""
+    """A mutator for a plan, then WebSocket frames, which hold frames of the protocol."""
     flags, sizes, body = _split(data)
     frames, rest = _read_frames(body)
     if chance.random() < 0.2:
@@ -227,12 +227,12 @@ def _any_websocket_frame(chance: random.Random) -> _Frame:
 
 
 def mutate_bytes(data: bytes, max_size: int, _: random.Random, mutate: Bytes) -> bytes:
-    """What libFuzzer makes of it."""
+    """Use libFuzzer's mutator alone."""
     return mutate(data, max_size)
 
 
 def mutate_some_of(bytes_: Sequence[int]) -> Mutator:
-    """A mutator for inputs in which most bytes mean nothing: every second change puts in one of these."""
+    """A mutator for inputs whose bytes mostly have no meaning: half of its changes put in one of `bytes_`."""
 
     def mutate_some(data: bytes, max_size: int, chance: random.Random, mutate: Bytes) -> bytes:
         if chance.random() < 0.5:
@@ -244,7 +244,7 @@ def mutate_some_of(bytes_: Sequence[int]) -> Mutator:
 
 
 def dictionary() -> list[bytes]:
-    """Words that libFuzzer puts in: a map's head with each type, each key, each value of the examples, CBOR heads."""
+    """libFuzzer's dictionary: a map's head with each type, each key, each value of the examples, CBOR heads."""
     types = [b"\0" + cbor2.dumps(int(struct.TYPE)) for struct in _STRUCTS]
     words = [bytes((0xA0 + count,)) + each for each in types for count in (2, 5)]
     words += [cbor2.dumps(int(key)) for key in Key]
@@ -257,4 +257,4 @@ def dictionary() -> list[bytes]:
 MAX_COPIED_BYTES: Final = 64 * 1024
 
 MAX_WORD_BYTES: Final = 64
-"""libFuzzer takes no longer ones."""
+"""libFuzzer rejects longer words."""

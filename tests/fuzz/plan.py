@@ -1,4 +1,4 @@
-"""The first bytes of an input say how the rest is to be given to a target."""
+"""The first bytes of an input say how a target gets the rest."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ MAX_SIZES = 7
 
 
 class Plan(NamedTuple):
-    """How an input is served.
+    """How a target gets an input.
 
-    :ivar flags: eight bits, whose meaning is the target's.
-    :ivar sizes: of the pieces into which the body is cut; the rest is the last piece.
+    :ivar flags: eight bits; each target defines their meaning.
+    :ivar sizes: sizes of the pieces of the body; the rest is the last piece.
     """
 
     flags: int
@@ -21,7 +21,7 @@ class Plan(NamedTuple):
     body: bytes
 
     def pieces(self, *, repeat: bool = False) -> Iterator[bytes]:
-        """The body, cut. Repeating, the sizes are used over and over instead of leaving a rest."""
+        """The body, cut. With `repeat` the sizes start over again instead of leaving a rest."""
         at = 0
         for size in cycle(self.sizes) if repeat else self.sizes:
             if at >= len(self.body):
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
 
 
 def read_plan(data: bytes) -> Plan:
-    """Every input is a plan: what is not there is zero."""
+    """Read a plan; every input is one, as missing bytes count as zero."""
     flags, count = data[0] if data else 0, (data[1] if len(data) > 1 else 0) % (MAX_SIZES + 1)
     head = 2 + count
     return Plan(flags, tuple(map(_size, data[2:head])), data[head:])

@@ -17,17 +17,17 @@ from server.transport.proxies import (
 )
 
 FORWARDED = 0x01
-"""In the first byte: what follows is a peer and its headers, separated by NUL; else a PROXY header."""
+"""Flag: the input is a peer and its headers, separated by NUL; without this flag it is a PROXY header."""
 
 TRUSTED = TrustedProxies.parse("10.0.0.0/8, 127.0.0.1, fd00::/8")
 ANYBODY = TrustedProxies.parse("0.0.0.0/0, ::/0")
 
 MAX_CUTS = 128
-"""Beginnings of a long header that are tried, besides the first ones, which hold everything that is decided by."""
+"""The check tries this many beginnings of a long header, and those around the longest header of version 1."""
 
 
 def check(data: bytes) -> None:
-    """A byte of flags and what a proxy sends."""
+    """Check an input: a byte of flags and a proxy's bytes."""
     if data[:1] and data[0] & FORWARDED:
         peer, *headers = data[1:].decode("latin-1").split("\0")
         _check_forwarded(peer, headers)
@@ -44,7 +44,7 @@ def _verdict(data: bytes) -> ProxyHeader | str | None:
 
 
 def _check_header(data: bytes) -> None:
-    """What is returned or raised for some bytes stays the same whatever follows them."""
+    """The parser's result or error for some bytes stays the same when more bytes follow."""
     last = len(data)
     cuts = sorted({*range(min(last, MAX_CUTS)), *range(V1_MAX_BYTES - 2, min(last, V1_MAX_BYTES + 2)), last})
     given: ProxyHeader | str | None = None
@@ -77,7 +77,7 @@ def _check_forwarded(peer: str, headers: list[str]) -> None:
         if peer not in trusted:
             assert found == forwarded_address(peer, None, trusted), "an untrusted peer was believed"
         elif found not in trusted:
-            # Whoever is not trusted may have written anything to the left of what a trusted proxy says of it.
+            # An untrusted client may write any addresses to the left of the one that a trusted proxy adds.
             more = ["6.6.6.6, unknown", *headers]
             assert forwarded_address(peer, more, trusted) == found
     try:

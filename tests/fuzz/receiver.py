@@ -9,14 +9,14 @@ from protocol.websocket import Close, Event, Ping, Pong, WebSocketError, WebSock
 from tests.fuzz.plan import read_plan
 
 SMALL = 0x01
-"""Flag: bounds that a short input can meet."""
+"""Flag: bounds so small that a short input reaches them."""
 
 MAX_BYTE_BY_BYTE = 128
 MAX_HEADER_BYTES = 14
 
 
 def check(data: bytes) -> None:
-    """A plan and what a client sends after the handshake."""
+    """Check an input: a plan and the client's bytes after the handshake."""
     plan = read_plan(data)
     bounds = (300, 4) if plan.flags & SMALL else (limits.MAX_WEBSOCKET_MESSAGE_BYTES, limits.MAX_FRAGMENTS)
     whole = _outcome((plan.body,), *bounds)

@@ -1,4 +1,4 @@
-"""`protocol.states.StateMachine`: whatever comes in whatever order is served, refused or the end, by SPEC section 3."""
+"""`protocol.states.StateMachine` serves or refuses each request, in any order, or closes, as SPEC section 3 says."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SAMPLES: dict[int, Request] = {
 
 WELCOME, DRAIN = int(Type.WELCOME), int(Type.MOVE)
 ACTIONS: tuple[int, ...] = (*sorted(SAMPLES), WELCOME, DRAIN)
-"""The bytes that mean something. They are types of frames: so an input of the corpus means the same for ever."""
+"""The bytes that have a meaning: types of frames. So the meaning of an input in the corpus never changes."""
 
 
 class Life:
-    """What has happened to a connection, as far as the specification lets it decide what is served."""
+    """The events of a connection, as far as the specification lets them decide which requests it serves."""
 
     def __init__(self) -> None:
         self.machine = StateMachine()
         self.is_greeted = self.is_welcome = self.is_over = False
 
     def step(self, action: int) -> bool:
-        """Let one thing happen; false if the connection is closed."""
+        """Take one action; false if the connection is closed."""
         if action == DRAIN:
             self.machine.drain()
             self.is_over = True

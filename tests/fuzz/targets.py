@@ -1,4 +1,4 @@
-"""The targets: what is fuzzed, by which changes, from which beginnings."""
+"""The table of targets: each with its check, its mutator and its seeds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Check = Callable[[bytes], None]
 
 
 class Target(NamedTuple):
-    """Something that reads bytes of others.
+    """Code that reads bytes of a peer.
 
-    :ivar open: gives the check, which raises if an input breaks a promise; after that it is of no more use.
-    :ivar mutate: makes an input of another one.
+    :ivar open: gives the check, which raises if an input breaks a promise; after that the check is unusable.
+    :ivar mutate: makes a new input by changing one.
     :ivar seeds: valid inputs, to begin with.
     :ivar max_bytes: of an input.
     """

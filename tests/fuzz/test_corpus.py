@@ -1,4 +1,4 @@
-"""What fuzzing has found interesting once, again with each run of the tests; and that nothing of it goes unnoticed."""
+"""Each run of the tests checks the inputs that fuzzing has kept; and the corpus, mutators and samples are complete."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_corpus_is_small_and_of_targets_that_there_are() -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutators_give_inputs_of_any_seed(name: str) -> None:
-    """A mutator that raises would be taken for a finding."""
+    """libFuzzer would report a mutator that raises as a finding."""
     target, chance = TARGETS[name], random.Random(1)
     data = target.seeds[0]
     for _ in range(300):
@@ -48,7 +48,7 @@ def test_mutators_give_inputs_of_any_seed(name: str) -> None:
 
 
 def _damage(chance: random.Random) -> Callable[[bytes, int], bytes]:
-    """In place of libFuzzer's mutator."""
+    """A stand-in for libFuzzer's mutator."""
 
     def damage(data: bytes, max_size: int) -> bytes:
         at = chance.randrange(len(data) + 1)
@@ -65,7 +65,7 @@ def test_a_plan_is_read_as_it_was_written() -> None:
 
 
 def test_there_is_an_example_of_each_frame() -> None:
-    """What mutators and the target `states` are made of; a new request without an example would never be tried."""
+    """The mutators and the target `states` use these examples; fuzzing would never try a request without one."""
     shown = {item[0] for data in (*EXAMPLES.from_client, *EXAMPLES.from_server) for item in items_of(data)}
     assert {int(struct.TYPE) for struct in REQUESTS} <= shown
     assert {type(frame) for frame in states.SAMPLES.values()} == {*REQUESTS}
@@ -74,7 +74,8 @@ def test_there_is_an_example_of_each_frame() -> None:
 
 
 def test_the_bytes_of_the_states_target_mean_the_same_whatever_requests_are_added() -> None:
-    """Else a new request would turn what fuzzing has found into inputs that nobody chose."""
+    """If a new request moved the bytes, the inputs of the corpus would change their meaning."""
+
     assert all(number == states.SAMPLES[number].TYPE for number in states.SAMPLES)
     assert (states.WELCOME, states.DRAIN) == (65, 136)
     meaningless = [byte for data in read_corpus("states") for byte in data if byte not in states.ACTIONS]
