@@ -32,7 +32,7 @@ AFTER_HELLO: Final = (
     CloseCode.TOKEN_EXPIRED,
     CloseCode.DEVICE_REVOKED,
 )
-"""What `hello` is answered with, if not with `welcome`."""
+"""The close codes that the server answers `hello` with, if not with `welcome`."""
 
 OF_THE_SERVER: Final = [
     f"[*] --> {State.NEW.value}",
@@ -45,7 +45,7 @@ OF_THE_SERVER: Final = [
     f"{State.LEAVING.value} --> [*]: [done, close {CloseCode.BYE.value}]",
     f"{State.DRAINING.value} --> [*]: [close {CloseCode.GOING_AWAY.value}]",
 ]
-"""What moves the state besides frames: `StateMachine.welcome`, `StateMachine.drain`, and the ends of both ways out."""
+"""Transitions without a frame: `StateMachine.welcome`, `StateMachine.drain`, and the ends of both ways out."""
 
 
 def diagram() -> str:

@@ -1,7 +1,7 @@
 """Writes `protocol/vectors/*.json`, when the protocol gets something new: `python -m tests.protocol.make_vectors`.
 
-The vectors are golden: what they say about frames that exist does not change within a version of the protocol. So look
-at the difference before it is committed. Bytes come from the reference encoder of the tests, never from the codec.
+The vectors are golden: a version of the protocol never changes the vectors of frames that exist. So look at the
+difference before you commit it. Bytes come from the reference encoder of the tests, never from the codec.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from tests.protocol.wrong_frames import WRONG
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 MAX_BYTES = 6000
-"""Of a wrong value: what is too long for the longest fields would make a file that nobody reads."""
+"""The longest wrong value in a vector: values too long for the longest fields would make the file unreadable."""
 
 BORDERS = [0, 23, 24, 2**8 - 1, 2**8, 2**16 - 1, 2**16, 2**32 - 1, 2**32, 2**63 - 1]
 FRAMES: dict[int, type[Frame]] = {int(struct.TYPE): struct for struct in (*REQUESTS, *REPLIES, *PUSHES)}
@@ -69,7 +69,7 @@ FIRST_UNKNOWN_KEY = min({*KEYS} - {*Key})
 UNKNOWN_REQUEST = EXPERIMENTAL_REQUEST_TYPES[-1]
 UNKNOWN_REPLY = EXPERIMENTAL_REPLY_TYPES[-1]
 UNKNOWN_PUSH = EXPERIMENTAL_PUSH_TYPES[-1]
-"""The numbers that stay unknown, whatever a later version adds: so its vectors are these ones and some more."""
+"""Later versions never use these numbers, so their vectors are those of this version and some more."""
 
 Vector = dict[str, Any]
 
@@ -316,7 +316,7 @@ def bad_frames() -> Iterator[Vector]:
 
 
 def bad_messages() -> Iterator[Vector]:
-    """What comes before the fault is served, and what comes behind a request that is refused, too."""
+    """The server serves the frames before a fault, and also the frames behind a request that it refuses."""
     ping, watch = reference_frame(full(Ping)), reference({0: 8, 1: 8})
     yield refused("4097 frames", ping * 4097, {"close": 4500})
     yield refused("a second request without its fields", ping + watch + ping, {"error": "invalid_frame", "request": 8})
@@ -367,14 +367,14 @@ def wrong_fields() -> Iterator[Vector]:
 
 
 def named(values: list[Any]) -> Iterator[tuple[str, Any]]:
-    """Those that are not too long."""
+    """The descriptions and values of those up to MAX_BYTES."""
     for value in values:
         if len(cbor2.dumps(value)) <= MAX_BYTES:
             yield describe(value), value
 
 
 def describe(value: Any) -> str:
-    """In CBOR's diagnostic notation (RFC 8949, section 8), unless that would be long."""
+    """The value in CBOR's diagnostic notation (RFC 8949, section 8), or its type and size if that would be long."""
     match value:
         case bytes():
             return f"{len(value)} bytes"

@@ -39,7 +39,7 @@ def uints(most: int) -> st.SearchStrategy[int]:
 
 
 def binaries(most: int) -> st.SearchStrategy[bytes]:
-    """Empty to `most` bytes; the long ones are of one byte, or hypothesis would spend its time on them."""
+    """Empty to `most` bytes; long ones repeat one byte, or hypothesis would spend its time on them."""
     sizes = [0, 23, 24, 255, 256, 2**16 - 1, 2**16, most]
     return st.binary(max_size=min(most, 64)) | st.sampled_from([bytes([7]) * n for n in sizes if n <= most])
 
@@ -59,7 +59,7 @@ milliseconds = uints(2**32 - 1)
 
 
 def arrays(elements: st.SearchStrategy[Any], least: int, most: int) -> st.SearchStrategy[list[Any]]:
-    """A few different elements, or as many as can be of one."""
+    """A few different elements, or the largest number of copies of one."""
     return st.lists(elements, min_size=least, max_size=6) | elements.map(lambda element: [element] * most)
 
 
@@ -151,12 +151,12 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 
 def optional_fields(struct_: type[Record]) -> set[str]:
-    """Those that may be None by their annotation."""
+    """The fields that may be None by their annotation."""
     return {name for name, hint in get_type_hints(struct_).items() if NoneType in get_args(hint)}
 
 
 def records(struct_: type[Record]) -> st.SearchStrategy[Any]:
-    """Anything that a frame of this kind can be."""
+    """All valid frames of this kind."""
     optional = optional_fields(struct_)
     names = struct_.__struct_fields__
     return st.builds(
@@ -170,7 +170,7 @@ frames: st.SearchStrategy[Frame] = requests | from_server
 
 
 def full(struct_: type[Record]) -> Any:
-    """One frame of this kind that leaves nothing out."""
+    """One frame of this kind with all its fields."""
     samples: dict[str, Any] = {
         "request": 7,
         "content_type": "text",
@@ -244,7 +244,7 @@ def full(struct_: type[Record]) -> Any:
 
 
 def bare(struct_: type[Record]) -> Any:
-    """The same without the optional fields."""
+    """One frame of this kind without its optional fields."""
     return replace(full(struct_), **dict.fromkeys(optional_fields(struct_)))
 
 
@@ -277,7 +277,7 @@ def reference(value: Any) -> bytes:
 
 
 def as_map(record: Record) -> dict[int, Any]:
-    """What a frame is in CBOR: type and fields by their keys, and so the frames within it."""
+    """A frame as a map for CBOR: its type and fields by their keys, and the same for the frames within it."""
     fields = {int(Key[name.upper()]): _as_item(getattr(record, name)) for name in record.__struct_fields__}
     type_ = {} if isinstance(record, Participant | Stay) else {0: int(record.TYPE)}
     return type_ | {key: value for key, value in fields.items() if value is not None}
@@ -308,7 +308,7 @@ _leaves = st.one_of(
     st.builds(lambda data: head(2, len(data)) + data, st.binary(max_size=40)),
     # Declared lengths that the data does not have, up to what no memory holds.
     *(_wide_heads(major, 2**64 - 1) for major in (2, 3, 4, 5)),
-    # Text that is no UTF-8, text with NUL, surrogates.
+    # Text with invalid UTF-8, text with NUL, surrogates.
     st.builds(lambda data: head(3, len(data)) + data, st.binary(max_size=40)),
     st.sampled_from([b"\x63\xed\xa0\x80", b"\x61\x00", b"\xf4", b"\xf5", b"\xf6", b"\xf7", b"\xe0", b"\xf8\x20"]),
     # Floats: half, single, double; NaN, infinities, and those that equal an integer.
@@ -342,7 +342,7 @@ cbor_items: st.SearchStrategy[bytes] = st.recursive(_leaves, _containers, max_le
 """One CBOR item, well-formed or not."""
 
 _keys = st.sampled_from([head(0, key) for key in Key]) | cbor_items
-"""Of a map that looks like a frame: mostly ours."""
+"""The keys of a map that looks like a frame: mostly keys of the protocol."""
 
 
 @st.composite

@@ -44,7 +44,7 @@ VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 CHECKS = {"from_client": check_from_client, "from_server": check_from_server}
 
 OF_LATER_VERSIONS = ("an unknown frame", "an unknown push", "an unknown reply", "a type beyond", "optional fields")
-"""What a receiver passes over, and the grammar of this version does not have. (Null is as good as absent.)"""
+"""A receiver ignores these, and the grammar of this version does not have them. (A null field counts as absent.)"""
 
 BEYOND_A_GRAMMAR = (
     "no bytes",
@@ -61,7 +61,7 @@ BEYOND_A_GRAMMAR = (
     "as key in a field",
     " with NUL",
 )
-"""What `alo.cddl` says that it does not say: how values are encoded, what is in unknown fields, what texts may hold."""
+"""`alo.cddl` says that it leaves these rules out: encoding of values, contents of unknown fields, NUL in texts."""
 
 
 def vectors(name: str) -> list[Any]:
@@ -134,7 +134,7 @@ VALUES = [
 
 @pytest.mark.parametrize("struct", [*REQUESTS, *REPLIES, *PUSHES])
 def test_grammar_and_codec_agree_on_what_may_be_in_a_field(struct: type[Frame]) -> None:
-    """For null they do not: it counts as absent, and the grammar has fields that are there or not."""
+    """The exception is null in an optional field: the codec reads it as absent, and the grammar does not allow it."""
     direction, decode = (
         ("from_client", decode_from_client) if struct in REQUESTS else ("from_server", decode_from_server)
     )

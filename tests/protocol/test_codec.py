@@ -1,4 +1,4 @@
-"""The codec: what goes in comes out, what comes in from anybody does no harm."""
+"""The codec: a frame survives encoding and decoding, and bytes of any peer do no harm."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ Decode = Callable[[bytes], Iterator[Any]]
 
 
 def read(decode: Decode, data: bytes) -> list[Any]:
-    """What can be read of `data`; fails on any error that is not the protocol's own."""
+    """The frames and errors that `decode` reads in `data`; fails on any error that is not the protocol's own."""
     frames, read = decode(data), []
     while True:
         try:
@@ -90,7 +90,7 @@ def read(decode: Decode, data: bytes) -> list[Any]:
 
 
 def check_answerable(data: bytes) -> None:
-    """Read from either side, what cannot be served can be answered, in bytes that the other side can read."""
+    """Read the data as either side: each error has an answer that the other side can read."""
     for each in read(decode_from_server, data) + read(decode_from_client, data):
         if isinstance(each, RemoteProtocolError):
             assert isinstance(each.close_code, CloseCode)
@@ -118,7 +118,7 @@ def test_a_message_of_several_frames_gives_them_in_order(sent: list[Request]) ->
 
 @given(frames)
 def test_encoding_is_core_deterministic_and_as_small_as_cbor_allows(frame: Frame) -> None:
-    """Byte for byte what an encoder by the letter of RFC 8949, section 4.2.1, makes: shortest heads, sorted keys."""
+    """Each byte equals that of an encoder by the letter of RFC 8949, section 4.2.1: shortest heads, sorted keys."""
     assert encode(frame) == reference_frame(frame)
 
 
@@ -141,7 +141,7 @@ def test_any_cbor_gives_frames_or_a_remote_protocol_error(data: bytes) -> None:
 
 @given(st.lists(requests, max_size=3), mutated() | st.binary(max_size=50))
 def test_frames_before_the_fault_are_served(sent: list[Request], rest: bytes) -> None:
-    """Also what a peer of a later version sends behind them takes nothing from them."""
+    """This holds for damage, and for the bytes of a peer of a later version."""
     assert read(decode_from_client, b"".join(map(encode, sent)) + rest)[: len(sent)] == sent
 
 
@@ -198,7 +198,7 @@ def test_what_is_no_frame_ends_the_connection_with_bad_frame(data: bytes, says: 
 
 @pytest.mark.parametrize("key", [b"\xf4", b"\xf9\x00\x00", b"\xfb\x00\x00\x00\x00\x00\x00\x00\x00"])
 def test_a_key_that_only_equals_an_integer_is_not_that_key(key: bytes) -> None:
-    """False and 0.0 equal 0 in Python and in no other language: two implementations would read two frames."""
+    """False and 0.0 equal 0 in Python, but not in other languages: two implementations would read different frames."""
     data = encode(SEND)
     [error] = read(decode_from_client, data[:1] + key + data[2:])
     assert isinstance(error, RemoteProtocolError)
@@ -212,7 +212,7 @@ unknown_values = (
 
 @given(requests, st.dictionaries(unknown_keys, unknown_values, max_size=14))
 def test_unknown_keys_are_ignored(frame: Request, unknown: dict[int, Any]) -> None:
-    """What a peer of a later version says beyond ours; up to MAX_FIELDS in all."""
+    """A peer of a later version may send more keys; up to MAX_FIELDS in all."""
     assert list(decode_from_client(cbor2.dumps(as_map(frame) | unknown))) == [frame]
 
 
@@ -225,14 +225,14 @@ def test_an_unknown_frame_is_answered_under_its_request_number(request_number: i
 
 @given(st.integers(0, 2**64 - 1).filter(lambda type_: type_ not in list(Type)))
 def test_a_client_leaves_out_pushes_that_it_does_not_know(type_: int) -> None:
-    """What a later server pushes has no request number, and must not cost an old client its connection."""
+    """A push of a later server has no request number, and must not cost an old client its connection."""
     known = encode(Done(7))
     assert list(decode_from_server(cbor2.dumps({0: type_, 2: bytes(16)}) + known)) == [Done(7)]
 
 
 @pytest.mark.parametrize("type_", [None, "2", b"\x02", [2], True, 2.0])
 def test_a_type_that_is_no_integer_is_an_unknown_frame(type_: Any) -> None:
-    """`True == 1` and `2.0 == 2` in Python; on the wire they are not the same."""
+    """`True == 1` and `2.0 == 2` in Python; on the wire they differ."""
     [error] = decode_from_client(cbor2.dumps({0: type_, 1: 5}))
     assert isinstance(error, RequestError)
     assert (error.request, error.code) == (5, ErrorCode.UNKNOWN_FRAME)
@@ -246,7 +246,7 @@ def test_a_frame_of_the_other_direction_is_unexpected(struct: type[Frame]) -> No
 
 
 def refusal(struct: type[Frame], item: dict[int, Any]) -> str:
-    """What a receiver says about a frame whose field is wrong, having read the frame before it."""
+    """The detail of the error for a frame with a wrong field; checks that the receiver reads the frame before it."""
     data = cbor2.dumps(item)
     if struct in REQUESTS:
         before, error, after = decode_from_client(encode(SEND) + data + encode(SEND))
@@ -273,7 +273,7 @@ def test_a_field_out_of_bounds_is_named(struct: type[Frame], name: str) -> None:
 
 @pytest.mark.parametrize(("struct", "name"), FIELDS)
 def test_a_missing_field_is_named_unless_it_is_optional(struct: type[Frame], name: str) -> None:
-    """Absent or null is the same; what the annotations of the structs call optional may be absent."""
+    """Absent and null mean the same; a field may be absent if the annotation of its struct allows None."""
     key = Key[name.upper()]
     fields = as_map(full(struct))
     without = {k: v for k, v in fields.items() if k != key}
@@ -336,7 +336,7 @@ def test_is_push_says_what_the_type_says(struct: type[Frame]) -> None:
 
 @pytest.mark.parametrize("fields", range(4, limits.MAX_FIELDS + 1))
 def test_how_deep_a_frame_may_be_does_not_depend_on_its_length(fields: int) -> None:
-    """With 12 fields it once was one level more."""
+    """An earlier decoder allowed one level more for a frame of 12 fields."""
     deep: Any = 0
     for _ in range(limits.MAX_NESTING - 1):
         deep = [deep]
@@ -349,7 +349,7 @@ def test_how_deep_a_frame_may_be_does_not_depend_on_its_length(fields: int) -> N
 
 
 def test_frames_of_later_versions_are_left_out_within_frames_too() -> None:
-    """Also a key that a later version has in the maps within; and `last_message`, where nothing can be left out."""
+    """So are keys of a later version in a map within a frame; an unknown frame in `last_message` is read as None."""
     page = as_map(full(Messages))
     page[27].insert(1, {0: 255, 1: {2: "three"}})
     page[27][0][240] = {1: 2}
@@ -483,7 +483,7 @@ def test_the_short_way_is_taken_for_every_single_frame(frame: Frame) -> None:
 
 
 def cpu_s(decode: Decode, data: bytes) -> float:
-    """The shortest of three times that reading takes, without the collector, which walks over the whole process."""
+    """The shortest of three reads, without the garbage collector, which walks over the whole process."""
     times = []
     gc.disable()
     try:
@@ -503,10 +503,10 @@ CASES = [(decode_from_client, kind) for kind in WORST] + [
 
 @pytest.mark.parametrize(("decode", "kind"), CASES)
 def test_eight_times_as_much_of_the_worst_takes_about_eight_times_as_long(decode: Decode, kind: str) -> None:
-    """One message must not stop everybody else's: with keys that hash alike it once took 13 s, before any hello.
+    """One message must not hold up all other connections: with keys of equal hash it once took 13 s, before any hello.
 
-    Quadratic work takes 64 times as long. Keys in fields are not checked for a client: its server's frames have them,
-    and a server that means ill needs no such means.
+    Quadratic work takes 64 times as long. A client does not check keys in fields: its server's frames have them, and
+    a hostile server has simpler ways to do harm.
     """
     most = limits.MAX_WEBSOCKET_MESSAGE_BYTES
     less, more = (cpu_s(decode, WORST[kind](size)[:size]) for size in (most // 8, most))
@@ -528,7 +528,7 @@ def test_a_message_of_too_many_frames_is_refused() -> None:
 
 @given(records(Message), ids)
 def test_a_temp_id_is_put_into_an_encoded_message(message: Message, temp_id: bytes) -> None:
-    """As if it had been encoded with it, whatever else it has."""
+    """The bytes equal those of the message encoded with its temp_id, for any other fields."""
     assert with_temp_id(encode(replace(message, temp_id=None)), temp_id) == encode(replace(message, temp_id=temp_id))
 
 
@@ -536,11 +536,11 @@ def test_a_temp_id_is_put_into_an_encoded_message(message: Message, temp_id: byt
 def test_a_message_that_is_cut_off_leaves_nothing_that_the_garbage_collector_trips_over(
     monkeypatch: pytest.MonkeyPatch, data: str
 ) -> None:
-    """CPython 3.12.1 crashed on a buffer in a cycle, and others complain: of an error that was kept, and of frames that
-    nobody read to the end."""
+    """CPython 3.12.1 crashed on a buffer in a cycle, and other versions report unraisable errors: for an error that the
+    caller kept, and for frames that the caller did not read to the end."""
     unraisable: list[Any] = []
     monkeypatch.setattr("sys.unraisablehook", unraisable.append)
-    gc.freeze()  # else each round looks at all that pytest has
+    gc.freeze()  # else each round walks over all objects of pytest
     for decode in (decode_from_client, decode_from_server):
         for count in range(4):
             iterator = decode(bytes.fromhex(data))

@@ -16,7 +16,7 @@ USUAL_DELAY_S = 5
 
 
 def literal(name: str) -> str:
-    """What `export const NAME =` stands before, up to the end of its line or its brackets."""
+    """The text after `export const NAME =`, up to the end of its line or its brackets."""
     [found] = re.findall(
         rf"^export const {name} = (\{{.*?\}}|new Set\(.*?\)|'.*?'|[\d_]+)", TABLES, re.MULTILINE | re.DOTALL
     )

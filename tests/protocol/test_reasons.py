@@ -23,7 +23,7 @@ DECODERS = {"from_client": decode_from_client, "from_server": decode_from_server
 
 
 def reasons_for(direction: str, data: bytes) -> list[str]:
-    """What is said of a WebSocket message: details of errors, and the reason of a close."""
+    """The texts that a receiver answers a WebSocket message with: details of errors, and the reason of a close."""
     said = []
     try:
         said += [frame.detail for frame in DECODERS[direction](data) if isinstance(frame, RequestError)]

@@ -172,7 +172,7 @@ def test_spec_and_cddl_have_every_frame_with_its_fields() -> None:
 
 
 def test_spec_has_every_key_with_the_bounds_of_its_values() -> None:
-    """What the table says of a field is what the codec takes in every frame that has it."""
+    """In every frame that has a field, the codec takes the values that the table allows, and no others."""
     rows = re.findall(r"^\| (\d+) \| ([a-z_]+) \| (.+) \|$", SPEC, re.MULTILINE)
     assert [(int(key), name) for key, name, _ in rows] == [(int(key), key.name.lower()) for key in Key]
     for number, name, cell in rows[1:]:
@@ -187,7 +187,7 @@ def test_spec_has_every_key_with_the_bounds_of_its_values() -> None:
 
 
 def _borders(cell: str, sample: Any) -> tuple[list[Any], list[Any]]:
-    """Values that are just allowed by a cell of the table, and values that just are not."""
+    """The extreme values that a cell of the table allows, and the nearest values that it does not."""
     kind, *numbers = (int(part) if part.isdigit() else part for part in _CELL.findall(cell)[0] if part)
     match kind, numbers:
         case "array", []:
@@ -267,7 +267,7 @@ BASIC_FIELDS = {"client", "features", "limits"}
 
 
 def test_each_request_and_each_later_field_belongs_to_a_feature_unless_it_is_basic() -> None:
-    """A client must not use a frame or field whose feature a server does not list, so there has to be one to list."""
+    """A client must not use a frame or field whose feature the server does not list, so each needs a feature."""
     named = set(re.findall("`([a-z_]+)`", " ".join(features.FEATURES.values())))
     assert {name_of(request) for request in REQUESTS} - BASIC_REQUESTS <= named
     assert {key.name.lower() for key in Key if key > Key.LIFETIME_S} - BASIC_FIELDS <= named
@@ -310,14 +310,14 @@ def test_the_chapter_for_clients_says_what_each_reply_and_push_does() -> None:
 
 
 def test_the_chapter_for_clients_names_each_field_of_a_conversation() -> None:
-    """Fields of it count by four different rules."""
+    """Four different rules say which value of a field counts."""
     table = SPEC[SPEC.index("### 17.3") : SPEC.index("### 17.4")]
     [row] = re.findall(r"^\| `conversation` \|.*$", table, re.MULTILINE)
     assert {*Conversation.__struct_fields__} == {*re.findall(r"`([a-z_]+)`", row)}
 
 
 def test_examples_of_the_spec_are_frames() -> None:
-    """Each decodes, and what it decodes to encodes to the same bytes; each frame has one."""
+    """Each example decodes, and its frames encode to the same bytes; each kind of frame has an example."""
     shown = set()
     for text in re.findall(r"^    ([0-9a-f]{8,})$", SPEC, re.MULTILINE):
         data = bytes.fromhex(text)

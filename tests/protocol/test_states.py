@@ -36,14 +36,14 @@ def test_a_connection_uses_the_greatest_version_that_both_speak(
 
 
 def some(*structs: type[Request]) -> st.SearchStrategy[Request]:
-    """Frames of these kinds. What is in them is of no concern to the state machine, but for the request number."""
+    """Frames of these kinds. The state machine ignores their fields, except the request number."""
     return st.builds(
         lambda struct, number: replace(full(struct), request=number), st.sampled_from(structs), requests_numbers
     )
 
 
 class AnyConnection(RuleBasedStateMachine):
-    """A client that says anything at any time, and a server that welcomes and stops when it pleases."""
+    """A client that sends any frame at any time, and a server that welcomes and stops at any time."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -56,12 +56,13 @@ def test_every_close_code_has_an_entry() -> None:
     assert set(CLOSES) == set(CloseCode)
     for code in CloseCode:
         assert code.info.meaning.endswith(".")
-        # A delay is for those who come back, and there is one for all of them: else they come back at once, together.
+        # Each code after which clients reconnect has a delay, and no other code: else all clients come back at once.
         assert bool(code.info.delay_s) == code.info.reconnect
 
 
 def test_close_codes_say_by_their_range_what_to_do() -> None:
-    """4000 to 4499 come again, 4500 to 4999 do not: so a client need not know a code to do the right thing."""
+    """Clients reconnect after 4000 to 4499 and not after 4500 to 4999, so they can act on a code that they do not
+    know."""
     for code in CloseCode:
         assert 1000 <= code.value <= 1015 or 4000 <= code.value <= 4999
         assert may_reconnect(code.value) == code.info.reconnect
@@ -122,14 +123,15 @@ def test_every_type_has_one_struct_in_the_range_of_its_kind() -> None:
 
 
 def test_every_key_of_a_frame_that_is_sent_for_each_message_takes_one_byte() -> None:
-    """What is sent, delivered and read; all other frames, and replies, are rarer: their keys may take two bytes."""
+    """These are the frames of sends, deliveries and reads; other frames, and the fields in `few`, are rarer: their keys
+    may take two bytes."""
     for struct in (Send, Sent, Message, Tombstone, MarkDelivered, MarkRead, Done, Edit, Revised, Sync, Synced):
         few = {"reply_to", "count", "pages", "actor"}
         assert max(Key[name.upper()] for name in struct.__struct_fields__ if name not in few) <= 23, struct
 
 
 def test_the_largest_frames_fit_into_one_websocket_message() -> None:
-    """Three of the largest sends, as the limit says, and any push or marks."""
+    """So do three of the largest sends, as the limit says, and each push and mark."""
     send = Send(
         limits.MAX_REQUEST,
         b"c" * 16,

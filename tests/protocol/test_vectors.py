@@ -1,4 +1,4 @@
-"""The golden vectors in `protocol/vectors`, which others test their clients with, say what the code does."""
+"""The code agrees with the golden vectors in `protocol/vectors`, which authors of other clients test with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def decoded(vector: dict[str, Any]) -> list[Any]:
 
 
 def outcome_of(vector: dict[str, Any]) -> dict[str, Any]:
-    """What becomes of the first frame in this message that is not served."""
+    """The outcome of the first frame in this message that the receiver does not serve."""
     machine = StateMachine()
     machine.state = State(vector.get("state", "open"))
     data = bytes.fromhex(vector["hex"])

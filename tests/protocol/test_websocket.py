@@ -1,4 +1,4 @@
-"""WebSocket frames: what clients send comes out whole, however chopped; what nobody should send does no harm."""
+"""The WebSocket receiver: it reads valid frames whole, in pieces of any size; invalid frames do no harm."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ MAX_FRAGMENTS = 64
 MASK = b"\x37\xfa\x21\x3d"
 
 Outcome = list[Event | int]
-"""Events in order, and last, if the receiver gave up, the close code."""
+"""Events in order; if the receiver raised an error, its close code comes last."""
 
 
 def length(size: int, width: int | None = None) -> bytes:
-    """The length of a masked frame in so many bytes beyond the first, or in as few as will do."""
+    """The length of a masked frame, in `width` bytes beyond the first, or in the fewest possible."""
     if width is None:
         width = 0 if size < 126 else 2 if size < 65536 else 8
     return bytes([0x80 | {0: size, 2: 126, 8: 127}[width]]) + (size.to_bytes(width, "big") if width else b"")
@@ -62,7 +62,7 @@ def fragments(*parts: bytes, mask: bytes = MASK) -> list[bytes]:
 
 
 def alike(part: bytes, count: int) -> list[bytes]:
-    """`fragments` of `count` equal parts, where those are too many to be made one by one."""
+    """The same as `fragments` of `count` equal parts, but fast for a large `count`."""
     first, middle, last = fragments(part, part, part)
     return [first, *[middle] * (count - 2), last]
 
@@ -80,12 +80,12 @@ def receiver(max_fragments: int = MAX_FRAGMENTS) -> WebSocketReceiver:
 
 
 def read(chunks: Iterable[bytes], to: WebSocketReceiver | None = None) -> Outcome:
-    """What comes of these chunks; goes on after the end, and fails if more comes then or on any other error."""
+    """The events of these chunks; feeds all chunks, and fails on an event after the end or on any other error."""
     to = to or receiver()
     read: list[Event | WebSocketError] = []
     for chunk in chunks:
         try:
-            read.extend(to.receive(chunk))  # It keeps what came before an error.
+            read.extend(to.receive(chunk))  # `extend` keeps the events before an error.
         except WebSocketError as error:
             read.append(error)
     assert not any(isinstance(each, Close | WebSocketError) for each in read[:-1]), "nothing comes after the end"
@@ -206,16 +206,17 @@ AUTOBAHN: dict[str, tuple[list[bytes], Outcome]] = {
     },
     "10.1.1: 65536 bytes in fragments of 1300": (fragments(*chop(b"*" * 65536, 1300)), [b"*" * 65536]),
 }
-"""Cases of the Autobahn test suite for servers -> frames, and what is to come of them.
+"""Cases of the Autobahn test suite for servers -> frames, and the expected outcome.
 
-Where the suite sends text, a binary message stands here; that text itself is refused has the first cases. Messages of
-megabytes are shortened to where they are refused. 12.* and 13.* are about compression, which is not offered.
+These cases send binary messages instead of the suite's texts; only the first cases send text, and the server refuses
+it. Messages of megabytes end where the server refuses them. 12.* and 13.* are left out, as they test compression and
+the server does not offer it.
 """
 
 
 @pytest.mark.parametrize(("frames", "outcome"), AUTOBAHN.values(), ids=AUTOBAHN)
 def test_autobahn(frames: list[bytes], outcome: Outcome) -> None:
-    """In one piece, frame by frame, octet by octet."""
+    """The outcome is the same in one piece, frame by frame and octet by octet."""
     data = b"".join(frames)
     assert read([data]) == outcome
     assert read(frames) == outcome
@@ -260,7 +261,7 @@ TOO_LONG = (MAX_BYTES + 1).to_bytes(8, "big")
 def test_a_fault_is_named_as_soon_as_its_header_is_there(
     before: list[bytes], header: bytes, code: int, detail: str
 ) -> None:
-    """The last byte of the header that shows it is enough, and the one before is not: nothing is guessed."""
+    """The receiver raises at the byte of the header that shows the fault, and not a byte earlier."""
     to = receiver()
     read([*before, header[:-1]], to)
     with pytest.raises(WebSocketError, match=detail) as error:
@@ -276,7 +277,7 @@ def test_a_message_may_have_as_many_bytes_and_fragments_as_the_bounds_say() -> N
 
 
 def test_control_frames_have_bounds_of_their_own() -> None:
-    """A message that is full to the last byte and fragment hinders no ping, however small the bounds are."""
+    """The receiver still reads a ping within a message that fills its bounds, even for the smallest bounds."""
     pinged = [frame(BINARY, b"a", fin=False), frame(PING, b"p" * 125), frame(CLOSE)]
     assert read(pinged, WebSocketReceiver(1, 1)) == [Ping(b"p" * 125), Close(None, "")]
 
@@ -300,7 +301,7 @@ def test_faults_of_close_frames_are_named(sent: bytes, detail: str) -> None:
         list(receiver().receive(sent))
 
 
-# Four of the longest are a message that is just allowed.
+# Four of the longest payloads make the longest message that the receiver allows.
 payloads = st.binary(max_size=12) | st.sampled_from(
     [bytes(range(256)) * 200, *(b"\xa5" * n for n in (125, 126, 127, XOR_BYTES, XOR_BYTES + 1, 65535, 65536))]
 ).flatmap(lambda long: st.integers(0, 5).map(lambda less: long[less:]))
@@ -314,7 +315,7 @@ def control(event: Ping | Pong, mask: bytes) -> bytes:
 
 @st.composite
 def conversations(draw: st.DrawFn) -> tuple[list[bytes], Outcome]:
-    """Frames of a client that does everything right, and what a server is to read in them."""
+    """Frames of a correct client, and the events that a server must read in them."""
     frames: list[bytes] = []
     events: Outcome = []
     for parts in draw(st.lists(st.lists(payloads, min_size=1, max_size=4), max_size=4)):
@@ -340,7 +341,7 @@ def chopped(draw: st.DrawFn, data: bytes) -> list[bytes]:
 
 @st.composite
 def headers(draw: st.DrawFn) -> bytes:
-    """Two to fourteen bytes that look like a frame's header, of which anything may be wrong, and some payload."""
+    """Two to fourteen bytes that look like a frame's header, with faults in any part, and some payload."""
     first = draw(st.sampled_from([0x82, 0x02, 0x80, 0x00, 0x88, 0x89, 0x8A, 0x81])) ^ draw(
         st.sampled_from([0] * 12 + [0x80, 0x40, 0x20, 0x10, 0x04])
     )
@@ -366,7 +367,7 @@ anything: st.SearchStrategy[bytes] = st.lists(
     ),
     max_size=6,
 ).map(b"".join)
-"""What a client may send that has faults, is of another kind, or an enemy."""
+"""Bytes of a faulty client, of a client of another protocol, or of an attacker."""
 
 
 @given(conversations(), st.data())
@@ -389,19 +390,19 @@ def test_any_bytes_give_events_or_one_error_however_chopped(sent: bytes, data: s
 
 @given(st.binary(max_size=3000), masks, st.integers(0, 9))
 def test_unmasking_is_the_same_for_what_came_at_once_and_what_was_kept(payload: bytes, mask: bytes, cut: int) -> None:
-    """Short and long payloads, kept and not, are unmasked in four ways."""
+    """The receiver has four ways to unmask: for short and long payloads, kept or complete."""
     sent = frame(BINARY, payload, mask=mask)
     assert read([GREETING + sent]) == [HELLO, payload]
     assert read([sent[:cut], sent[cut:] + GREETING]) == [payload, HELLO]
 
 
 def read_by_wsproto(data: bytes) -> tuple[Outcome, bool]:
-    """What wsproto reads in the same bytes, and whether it takes offence once it could."""
+    """The events that wsproto reads in the same bytes, and whether it raises an error."""
     protocol = FrameProtocol(client=False, extensions=[])
     outcome: Outcome = []
     parts = b""
     try:
-        # Zeros in the end, since it looks at some faults only when the whole header is there.
+        # Append zeros, since wsproto checks for some faults only when it has the whole header.
         for chunk in (data, bytes(200)):
             protocol.receive_bytes(chunk)
             for each in protocol.received_frames():
@@ -424,7 +425,9 @@ def read_by_wsproto(data: bytes) -> tuple[Outcome, bool]:
 @settings(max_examples=500)
 @given(anything)
 def test_wsproto_reads_the_same(sent: bytes) -> None:
-    """Up to where this side refuses what wsproto allows: text, too much, and the close code 1014."""
+    """This holds up to the known differences: only ours refuses text and large messages, and only wsproto refuses the
+    close code 1014."""
+
     ours = read([sent, bytes(200)])
     theirs, is_refused = read_by_wsproto(sent)
     match ours:
@@ -470,7 +473,7 @@ class Copies(bytearray):
 def test_every_byte_is_copied_a_few_times_at_most(
     frames: list[bytes], chop_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Linear time. Parsing or joining anew for each piece copies these thousands of times."""
+    """The receiver takes linear time. Parsing or joining again for each piece would copy bytes thousands of times."""
     monkeypatch.setattr(websocket, "bytearray", Copies, raising=False)
     Copies.count = 0
     data = b"".join(frames)
@@ -479,7 +482,7 @@ def test_every_byte_is_copied_a_few_times_at_most(
 
 
 def peak_bytes(chunks: Iterable[bytes], to: WebSocketReceiver) -> int:
-    """The most memory that is taken at once while `chunks` are received, events included."""
+    """The peak of memory while the receiver takes `chunks`, events included."""
     tracemalloc.start()
     try:
         for chunk in chunks:
@@ -496,12 +499,12 @@ def peak_bytes(chunks: Iterable[bytes], to: WebSocketReceiver) -> int:
         pytest.param(alike(b"a", MAX_BYTES), MAX_BYTES, 2.3, id="fragments of a byte"),
         pytest.param([*chop(frame(BINARY, bytes(MAX_BYTES)), 1)], 1, 2.3, id="a frame in bytes"),
         pytest.param([*chop(frame(BINARY, bytes(MAX_BYTES)), 4096)], 1, 2.3, id="a frame in pages"),
-        # Here the last fragment is there as it came, too; only until `receive` has done its work.
+        # Here `receive` also holds the last fragment as it came, until it returns.
         pytest.param([*chop(b"".join(fragments(b"a", bytes(MAX_BYTES - 1))), 4096)], 2, 3.3, id="two fragments"),
     ],
 )
 def test_a_message_takes_twice_its_size_in_memory(chunks: list[bytes], max_fragments: int, times: float) -> None:
-    """What came of it, with the eighth that a growing bytearray has to spare, and the whole in the end."""
+    """The receiver holds the parts, with the spare eighth of a growing bytearray, and in the end the whole message."""
     assert peak_bytes(chunks, receiver(max_fragments)) < times * MAX_BYTES
 
 
@@ -512,7 +515,7 @@ def test_headers_that_promise_much_take_no_memory() -> None:
 
 def test_empty_fragments_take_no_memory() -> None:
     first, *rest = alike(b"", 100_001)
-    # Of several tries the least: another thread of the test's process may take memory meanwhile.
+    # Take the least of several tries: another thread of the test's process may allocate memory meanwhile.
     tries = (peak_bytes([first, *rest[:-1]], receiver(max_fragments=100_001)) for _ in range(3))
     assert min(tries) < 2000
 
@@ -531,7 +534,7 @@ def test_what_was_refused_or_closed_is_not_kept() -> None:
 
 
 def test_an_idle_receiver_takes_less_than_200_bytes() -> None:
-    """Also after it has received: frames, fragments, pieces."""
+    """It does so even after it has received frames, fragments and pieces."""
     kept = []
     chunks = [GREETING, *fragments(HELLO, HELLO), *chop(GREETING, 1)]
     tracemalloc.start()

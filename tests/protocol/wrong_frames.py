@@ -1,4 +1,4 @@
-"""What a field must not be: values beyond its bounds and of other types, some of which equal good ones in Python."""
+"""Wrong values of each field: beyond its bounds or of other types; some equal valid values in Python."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def no_text(most: int) -> list[Any]:
 
 
 def no_frames(*others: type[Any]) -> list[Any]:
-    """In place of an array of frames."""
+    """Wrong values for an array of frames."""
     wrong = [{}, {0: 2}, {0: True}, {0: 128.0}, {0: "message"}, {"a": 1}, {False: 128}, 5, None, []]
     return [5, {}, "text", *([each] for each in wrong), *([as_map(full(struct))] for struct in others)]
 
@@ -139,4 +139,5 @@ WRONG: dict[Key, list[Any]] = {
     Key.FORMER: [*no_frames(), [as_map(full(Stay))] * 101],
     Key.LEFT_SEQ: NO_SEQ,
 }
-"""Field -> values it is refused for. A frame with a wrong request number cannot even be answered."""
+"""Field -> values that a receiver refuses. Request has none: a receiver cannot answer a frame with a wrong one.
+"""
