@@ -16,6 +16,7 @@ class Proxy:
 
     :ivar delay_s: how long the proxy holds back each piece, in either direction; the order stays.
     :ivar is_deaf: while true, the proxy does not pass on Postgres' answers.
+    :ivar deaf_after: the proxy becomes deaf once a client has sent these bytes; empty: never.
     :ivar change: applied to each piece that Postgres sends.
     :ivar breaks_off: whether a lost answer (`lose_answer`) also breaks off its connection.
     """
@@ -26,6 +27,7 @@ class Proxy:
         self.port = 0
         self.delay_s = 0.0
         self.is_deaf = False
+        self.deaf_after = b""
         self.change: Callable[[bytes], bytes] = lambda piece: piece
         self.breaks_off = True
         self._ports: set[int] = set()
@@ -82,6 +84,8 @@ class Proxy:
                             not is_answer and port in self._losing and piece[:1] == b"B"
                         ):  # Bind, and the messages behind it
                             self._lost.add(port)
+                        if not is_answer and self.deaf_after and self.deaf_after in piece:
+                            self.is_deaf = True
                         await send.send((trio.current_time() + self.delay_s, bytes(piece)))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     pass

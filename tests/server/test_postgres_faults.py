@@ -343,12 +343,13 @@ async def test_a_commit_whose_answer_was_lost_is_found_by_its_temp_id(own_postgr
                     except (RequestRefused, NoReply) as error:
                         refused.append(str(getattr(error, "code", "")))
 
-                proxy.is_deaf = True
+                # Not before: the connection may have to prepare the statement first, or to discard its plans.
+                proxy.deaf_after = temp_id
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(try_it)
                     await wait_committed(pool, turn + 1)
                     await proxy.cut()
-                    proxy.is_deaf = False
+                    proxy.is_deaf, proxy.deaf_after = False, b""
                 assert refused == [ErrorCode.UNAVAILABLE.value]
                 with trio.fail_after(10):
                     again, refusals = await insist(sender, conversation, b"%d" % turn, temp_id)
