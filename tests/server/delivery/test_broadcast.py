@@ -1,4 +1,4 @@
-"""One call pushes to the devices here and to those on other nodes; without a hub it is the fan-out alone."""
+"""One call pushes to the devices here and to those on other nodes; without a hub only the fan-out sends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Nodes:
             self.hub.add(device)
 
     async def there(self) -> list[list[object]]:
-        """The entries that the other node has got."""
+        """The entries that the other node received."""
         await self.fanout.wait_idle()
         found = await self.redis.call("XRANGE", stream_of(THERE), "-", "+")
         return [list(decode_entry(fields[1])) for _, fields in found if fields[0] == b"d"]
@@ -83,7 +83,7 @@ async def test_without_a_hub_the_other_nodes_get_the_same(nodes: Nodes) -> None:
 
 
 async def test_a_push_from_another_node_stays_here(nodes: Nodes) -> None:
-    """Sent on, it would go round among the nodes for ever."""
+    """If this node sent the push on, it would circle among the nodes for ever."""
     broadcast = Broadcast(nodes.fanout, nodes.hub)
     broadcast.push_here(FIRST)
     broadcast.flush()

@@ -27,7 +27,7 @@ async def redis(redis_url: str, nursery: trio.Nursery) -> Redis:
 
 
 async def _nodes(redis: Redis) -> None:
-    """Bob and Carol on THERE, Carol also HERE, Dave nowhere; ELSEWHERE lives and holds nobody."""
+    """Bob and Carol on THERE, Carol also HERE, Dave nowhere; ELSEWHERE is alive and holds no user."""
     for node in (HERE, THERE, ELSEWHERE):
         inbox = Inbox(redis, node)
         await inbox.open()
@@ -59,7 +59,7 @@ async def test_only_nodes_that_hold_a_recipient_are_written_to(redis: Redis, nur
 
 
 async def test_each_node_that_holds_a_recipient_is_written_to(redis: Redis, nursery: trio.Nursery) -> None:
-    """Also where one user has devices on several, beside this one: each of them has the push, and who it is for."""
+    """If a user has devices on several other nodes, each of them gets the push and its recipients."""
     await _nodes(redis)
     await enter(redis, ELSEWHERE, [BOB, DAVE])
     await enter(redis, HERE, [BOB])
@@ -87,7 +87,7 @@ async def test_alone_nothing_is_looked_up_or_written(redis: Redis, nursery: trio
 
 
 async def test_what_cannot_be_written_is_remembered_as_missed(nursery: trio.Nursery) -> None:
-    """Without Redis the pushes are dropped, and the other nodes will have to be told to catch up."""
+    """Without Redis the fan-out drops the pushes, and remembers to ask the other nodes to catch up."""
     fanout = Fanout(Redis("redis://127.0.0.1:1/0"), HERE, lambda: False)
     fanout.send(AddressedPush(CHAT, 1, b"first", (BOB,)))
     fanout.flush()
@@ -101,7 +101,7 @@ def test_a_request_to_catch_up_survives_the_stream() -> None:
 
 
 async def test_a_batch_is_bounded_in_bytes(redis: Redis, nursery: trio.Nursery) -> None:
-    """Large frames are spread over several entries, in order."""
+    """The fan-out spreads large frames over several entries, in order."""
     await _nodes(redis)
     fanout = Fanout(redis, HERE, lambda: False)
     frame = os.urandom(200_000)

@@ -1,4 +1,4 @@
-"""Pushes to the connections of this node: whom they reach, in which order, and what changes in the middle."""
+"""Pushes to the connections of this node: their recipients, their order, and connections that end in the middle."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Device:
         return self.ends.outbox
 
     def messages(self) -> list[bytes]:
-        """What has arrived at the other end, one item a WebSocket message."""
+        """The frames that arrived at the other end, one item for each WebSocket message."""
         return self.ends.peer.messages_nowait()
 
 
 class Room:
-    """A hub and devices that are closed in the end."""
+    """A hub and devices; the fixture closes them in the end."""
 
     def __init__(self) -> None:
         self.hub = Hub()
@@ -99,7 +99,7 @@ async def test_a_connection_that_goes_between_push_and_flush_harms_nobody(room: 
 
 
 async def test_a_connection_that_ends_in_the_middle_of_a_pass_harms_nobody(room: Room) -> None:
-    """A full outbox is flushed from inside the loop over the connections of a push, and finds that the peer is gone."""
+    """The hub flushes a full outbox inside its loop over the connections of a push, and finds that the peer is gone."""
     first, second, bob = room.enter(ALICE), room.enter(ALICE), room.enter(BOB)
 
     def leave() -> None:
@@ -117,7 +117,7 @@ async def test_a_connection_that_ends_in_the_middle_of_a_pass_harms_nobody(room:
 
 
 async def test_the_first_and_the_last_device_of_a_user_are_told_apart(room: Room) -> None:
-    """The directory names the user from the first to the last."""
+    """The directory lists the user from the first device to the last."""
     hub = room.hub
     phone = room.enter(ALICE)
     laptop = Device(ALICE, Ends(None))
@@ -160,7 +160,7 @@ async def test_a_hole_that_cannot_be_filled_is_skipped(room: Room, autojump_cloc
 async def test_who_came_after_the_last_message_does_not_wait_for_what_was_before(
     room: Room, autojump_clock: MockClock
 ) -> None:
-    """Messages went by while nobody of the conversation was here: no gap."""
+    """No participant was connected here when the earlier messages were sent, so they leave no gap."""
     bob = room.enter(BOB)
     room.push(1, BOB)
     room.hub.flush()
@@ -174,7 +174,7 @@ async def test_who_came_after_the_last_message_does_not_wait_for_what_was_before
 
 
 async def test_one_who_was_here_all_the_time_is_waited_for_with(room: Room, autojump_clock: MockClock) -> None:
-    """Of two recipients one came later: the other can have missed something, so both wait for it."""
+    """One of two recipients connected later. The other may have missed a message, so both wait for it."""
     bob = room.enter(BOB)
     room.push(1, BOB, CAROL)
     await trio.sleep(1)
@@ -189,7 +189,7 @@ async def test_one_who_was_here_all_the_time_is_waited_for_with(room: Room, auto
 
 
 async def test_the_origin_of_a_held_push_is_still_left_out(room: Room) -> None:
-    """Its reply is the ack; the push may be handed on much later, by another message's coming."""
+    """The origin gets the ack. The sequencer may hand on the push much later, when another message comes."""
     alice, bob = room.enter(ALICE), room.enter(BOB)
     room.push(1, ALICE, BOB)
     room.push(3, ALICE, BOB, origin=alice)
@@ -200,7 +200,7 @@ async def test_the_origin_of_a_held_push_is_still_left_out(room: Room) -> None:
 
 
 async def test_duplicates_are_pushed_once(room: Room) -> None:
-    """The same message comes by the bus and by catching up."""
+    """The same message comes by the bus and from Postgres, when the node catches up."""
     bob = room.enter(BOB)
     for seq in (1, 2, 1, 2, 3, 2):
         room.push(seq, BOB)
@@ -209,7 +209,7 @@ async def test_duplicates_are_pushed_once(room: Room) -> None:
 
 
 async def test_nobody_here_is_nothing_to_follow(room: Room) -> None:
-    """A conversation of which nobody is here costs no memory, and begins in order when somebody comes."""
+    """A conversation without participants here takes no memory; its order begins when a participant connects."""
     room.push(1, BOB)
     room.push(9, BOB)
     assert room.hub.span(TALK) is None

@@ -1,4 +1,4 @@
-"""Order within a conversation, whatever order messages reach the node in."""
+"""The sequencer hands on a conversation's messages in order, in whichever order they reach the node."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def head(sequencer: Sequencer[int]) -> int | None:
 
 @dataclass
 class Follower:
-    """A sequencer with what it handed on for one conversation, and the rules that hold at every moment."""
+    """A sequencer, the messages that it handed on for one conversation, and the rules that hold at every moment."""
 
     sequencer: Sequencer[int] = field(default_factory=Sequencer)
     handed: list[int] = field(default_factory=list)
@@ -61,7 +61,7 @@ steps = st.lists(st.integers(1, 30) | st.just("give up"), min_size=1, max_size=6
 
 @given(steps)
 def test_any_interleaving_is_handed_on_in_order_and_once(steps: list[int | str]) -> None:
-    """Overtaking, repetition, gaps that are filled late or given up: from the first message on, each once, upwards."""
+    """Messages overtake, repeat, and fill gaps late or never; each is handed on once, upwards from the first."""
     follower = Follower()
     for step in steps:
         if isinstance(step, int):
@@ -84,7 +84,7 @@ def test_what_came_once_in_any_order_is_handed_on_whole(order: list[int], again:
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=20))
 def test_every_hole_is_named_until_all_is_handed_on(seqs: list[int]) -> None:
-    """Giving up gap after gap ends, and ends with everything that came: nothing is held for ever."""
+    """After all gaps are skipped the sequencer has handed on all messages that came: it holds none for ever."""
     follower = Follower()
     follower.offer(1)
     for seq in seqs:
@@ -100,7 +100,7 @@ def test_every_hole_is_named_until_all_is_handed_on(seqs: list[int]) -> None:
 
 
 def test_a_hole_is_due_after_patience_and_again_only_after_as_long() -> None:
-    """Else every message behind a gap would fetch it anew."""
+    """Otherwise each message behind a gap would fetch it again."""
     sequencer: Sequencer[int] = Sequencer()
     for seq in (1, 3, 7):
         sequencer.offer(TALK, seq, seq, 0.0, never)
@@ -111,7 +111,7 @@ def test_a_hole_is_due_after_patience_and_again_only_after_as_long() -> None:
 
 
 def test_a_hole_that_was_filled_meanwhile_is_not_skipped() -> None:
-    """The fetch of a gap takes a while; what filled it in that time must not be handed on again or jumped over."""
+    """The fetch of a gap takes a while; messages that fill it meanwhile must not be handed on twice or skipped."""
     sequencer: Sequencer[int] = Sequencer()
     sequencer.offer(TALK, 1, 1, 0.0, never)
     sequencer.offer(TALK, 3, 3, 0.0, never)
@@ -132,7 +132,7 @@ def test_gaps_of_several_conversations_are_named_apart() -> None:
 
 
 def test_a_hole_that_nobody_here_can_have_missed_begins_order_anew() -> None:
-    """All who get the message connected after the last one: they read what was before."""
+    """All recipients connected after the last message, so they fetch the earlier ones themselves."""
     sequencer: Sequencer[int] = Sequencer()
     asked: list[float] = []
     sequencer.offer(TALK, 1, 1, 5.0, never)
@@ -145,7 +145,7 @@ def test_a_hole_that_nobody_here_can_have_missed_begins_order_anew() -> None:
 
 
 def test_what_is_held_already_is_not_left_behind_by_a_new_beginning() -> None:
-    """Somebody who is connected still waits for the held message."""
+    """A connected recipient still waits for the held message."""
     sequencer: Sequencer[int] = Sequencer()
     sequencer.offer(TALK, 1, 1, 0.0, never)
     sequencer.offer(TALK, 3, 3, 0.0, never)
@@ -163,7 +163,7 @@ def test_in_order_nobody_is_asked_for_staleness() -> None:
 
 
 def test_the_quietest_conversation_is_forgotten_with_its_hole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forgotten, not held for ever: its next message begins order anew."""
+    """The sequencer drops the held messages of that conversation; its order begins again at the next message."""
     monkeypatch.setattr(sequencer, "MAX_CONVERSATIONS", 3)
     following: Sequencer[int] = Sequencer()
     talks = [bytes([n]) * 16 for n in range(5)]

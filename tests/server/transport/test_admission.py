@@ -1,4 +1,4 @@
-"""What one client may take, and what it costs to know."""
+"""Limits for each client, and the memory that they cost."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_bucket_is_full_at_first_at_any_time_of_the_clock() -> None:
 rates = st.tuples(st.floats(0.01, 10_000), st.integers(1, 50))
 pauses = st.lists(st.just(0.0) | st.floats(0, 0.01) | st.floats(0, 5) | st.floats(0, 10_000), max_size=80)
 SLOP_S = 1e-5
-"""Ten times what the bucket itself forgives; a clock at a million seconds has steps of 1e-10."""
+"""Ten times the bucket's own tolerance; a clock at a million seconds has steps of 1e-10."""
 
 
 @given(rates, st.floats(-1e6, 1e6), pauses)
@@ -107,7 +107,7 @@ def test_no_window_holds_more_than_the_burst_and_its_share_of_the_rate(
 
 @given(rates, st.floats(-1e6, 1e6), pauses)
 def test_the_wait_is_as_long_as_it_takes(rate: tuple[float, int], start: float, pauses: list[float]) -> None:
-    """Who waits that long gets a token, who waits a little less does not, and asking in vain costs nothing."""
+    """A client that waits as told gets a token; one that waits a little less does not. A refusal costs no token."""
     per_s, burst = rate
     bucket = TokenBucket(Rate(per_s, burst))
     for now in accumulate(pauses, initial=start):
@@ -124,7 +124,7 @@ def test_the_wait_is_as_long_as_it_takes(rate: tuple[float, int], start: float, 
 
 @given(rates, st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 5)), max_size=80))
 def test_each_key_is_limited_as_if_it_were_alone(rate: tuple[float, int], steps: list[tuple[str, float]]) -> None:
-    """Forgetting a full bucket is not to be noticed."""
+    """A client must not notice that its full bucket was forgotten."""
     shared = Rate(*rate)
     buckets: TokenBuckets[str] = TokenBuckets(shared, 100)
     alone = {key: TokenBucket(shared) for key in "abc"}
@@ -171,7 +171,7 @@ def test_a_clock_too_coarse_for_the_rate_harms_nothing() -> None:
 
 
 def test_an_idle_connections_bucket_is_two_references_and_a_used_ones_a_float_more() -> None:
-    """10,000 connections: 470 KB, 700 KB once all have sent something."""
+    """10,000 connections: 470 KB, 700 KB once each has sent a request."""
     rate, count = Rate(per_s=50, burst=100), 10_000
     kept: list[TokenBucket | None] = [None] * count
     gc.collect()

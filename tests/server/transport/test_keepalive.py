@@ -1,4 +1,4 @@
-"""Half-open peers: found within two periods, and nobody else is bothered."""
+"""The keep-alive finds half-open peers within two periods, and does not ping active ones."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_who_answers_stays_for_ever_at_one_ping_a_period(
 
 
 async def test_who_talks_is_not_pinged(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """Any byte is a sign of life; a client that pings us as often as we would needs no pings of ours."""
+    """Any byte is a sign of life. A client that pings the server each period gets no pings from it."""
     keep_alive = KeepAlive(PERIOD_S)
     nursery.start_soon(keep_alive.run)
     peer = FakePeer(answers=False, talks_every_s=PERIOD_S - 2)
@@ -88,7 +88,7 @@ async def test_who_talks_is_not_pinged(autojump_clock: MockClock, nursery: trio.
 
 
 async def test_who_has_gone_is_forgotten_at_once(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """A thousand who come and go each second would otherwise be thirty thousand in memory."""
+    """Otherwise a thousand clients that come and go each second would leave thirty thousand connections in memory."""
     keep_alive = KeepAlive(PERIOD_S)
     nursery.start_soon(keep_alive.run)
     peers = [FakePeer(answers=False) for _ in range(10)]
@@ -104,7 +104,7 @@ async def test_who_has_gone_is_forgotten_at_once(autojump_clock: MockClock, nurs
 async def test_after_a_long_pause_of_this_process_everybody_is_asked_first(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """Stopped for minutes and resumed: what the clients said meanwhile lies unread in the kernel."""
+    """The process was stopped for minutes; the kernel holds the unread bytes that the clients sent meanwhile."""
     keep_alive = KeepAlive(PERIOD_S)
     peer = FakePeer(answers=False)
     peer.heard_at -= 10 * PERIOD_S

@@ -1,4 +1,4 @@
-"""What a client has yet to read: one system call per pass, whole frames in order, an end for those who do not read."""
+"""The outbox: one system call per batch, whole frames in order, and a cut for clients that do not read."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_headers_are_the_shortest_that_rfc_6455_allows(size: int) -> None:
 def test_partial_sends_keep_order_and_control_frames_never_land_inside_a_frame(
     passes: list[list[int] | str], room: list[int]
 ) -> None:
-    """However little the kernel takes at a time, the other end parses every frame, in the order of the offers."""
+    """The kernel takes a few bytes at a time; the other end still parses every frame, in the order offered."""
 
     async def main() -> None:
         expected = b""
@@ -121,7 +121,7 @@ def test_partial_sends_keep_order_and_control_frames_never_land_inside_a_frame(
                 assert both.outbox.size == 0
                 assert both.cuts == 0
                 assert [event.payload for event in events if isinstance(event, Ping)] == [b"ping"] * pings
-                # What waits for the kernel leaves together, so the borders of messages are not those of passes.
+                # Frames that wait for the kernel leave together, so messages and batches have different borders.
                 messages = whole_messages([event for event in events if not isinstance(event, Ping)])
                 assert b"".join(messages) == expected
 
@@ -152,7 +152,7 @@ def new_push(seq: int, size: int = 10_000, *, conversation: bytes = b"c" * 16) -
 
 
 async def read_all(both: Ends) -> list[Reply | Push]:
-    """Everything that waits, read to its end; decoded."""
+    """Read all bytes that wait, and decode them."""
     frames: list[Reply | Push] = []
     with trio.fail_after(10):
         while both.outbox.size:
@@ -166,7 +166,7 @@ async def read_all(both: Ends) -> list[Reply | Push]:
 
 
 async def test_a_reader_that_falls_behind_is_told_so_once_and_gets_no_pushes_until_it_asks() -> None:
-    """What was dropped it fetches by its cursor; replies stay, in order."""
+    """The client fetches the dropped messages by its cursor; the outbox keeps the replies, in order."""
     async with trio.open_nursery() as nursery:
         with ends(nursery) as both:
             seq = 0
@@ -198,7 +198,7 @@ async def test_a_reader_that_falls_behind_is_told_so_once_and_gets_no_pushes_unt
 
 
 async def test_the_pushes_within_a_reply_are_not_dropped() -> None:
-    """Those of `sync` come before its reply, and the cursor in the reply says that they have come."""
+    """The pushes of a `sync` come before its reply, and the cursor in the reply counts them as received."""
     async with trio.open_nursery() as nursery:
         with ends(nursery, kernel_bytes=4096) as both:
             both.outbox.push(new_push(1, 60_000))
@@ -216,7 +216,7 @@ async def test_the_pushes_within_a_reply_are_not_dropped() -> None:
 
 
 async def test_of_ephemeral_pushes_only_the_latest_waits() -> None:
-    """Two people type while a reader is slow: it learns of the last thing that each did, after the messages."""
+    """Two users type while a reader is slow: after the messages it gets the last typing push of each."""
     async with trio.open_nursery() as nursery:
         with ends(nursery, kernel_bytes=4096) as both:
             both.outbox.push(new_push(1, 60_000))
@@ -300,7 +300,7 @@ async def test_whoever_waits_for_room_goes_on_when_the_peer_is_cut() -> None:
 
 
 async def test_replies_and_pongs_far_beyond_the_bound_are_a_fault_and_end_the_connection() -> None:
-    """It cannot happen while the connection stops reading in time; if it does, memory matters more."""
+    """A connection that stops reading in time never gets there; if one does, the node's memory matters more."""
     for offer in (lambda outbox: outbox.offer(bytes(10_000)), lambda outbox: outbox.send_raw(PING * 2000)):
         async with trio.open_nursery() as nursery:
             with ends(nursery) as both:
@@ -335,7 +335,7 @@ async def test_a_kernel_that_takes_nothing_for_the_deadline_is_stuck(autojump_cl
 
 
 async def test_a_slow_reader_is_not_stuck(autojump_clock: MockClock) -> None:
-    """Every byte that the kernel takes begins the deadline anew."""
+    """Every byte that the kernel takes restarts the deadline."""
     async with trio.open_nursery() as nursery:
         with ends(nursery, kernel_bytes=4096) as both:
             both.outbox.offer(b"x" * 200_000)
@@ -369,7 +369,7 @@ async def test_a_peer_that_goes_while_we_wait_for_it_is_cut() -> None:
 
 
 def test_a_closed_socket_of_our_own_is_no_crash() -> None:
-    """A push may come in the moment after the connection closed its socket."""
+    """A push may come just after the connection closed its socket."""
     with ends() as both:
         both.ours.close()
         both.outbox.offer(b"frame")
@@ -378,7 +378,7 @@ def test_a_closed_socket_of_our_own_is_no_crash() -> None:
 
 
 def test_what_is_held_follows_the_first_frame_and_leaves_with_it() -> None:
-    """Pushes that come before the welcome are for the client to see after it."""
+    """The client must see pushes that come before the welcome after it."""
     with ends() as both:
         both.outbox.hold()
         for frame in (b"push 1", b"push 2"):
@@ -396,7 +396,7 @@ def test_what_is_held_follows_the_first_frame_and_leaves_with_it() -> None:
 
 
 async def test_after_the_end_what_was_offered_is_sent_and_what_comes_is_dropped() -> None:
-    """The close frame is the last one, also behind what the kernel has yet to take (RFC 6455, section 5.5.1)."""
+    """The close frame is the last one, behind all bytes that the kernel has yet to take (RFC 6455, section 5.5.1)."""
     async with trio.open_nursery() as nursery:
         with ends(nursery) as both:
             both.sock.most = [10, 0, 5]
@@ -414,7 +414,7 @@ async def test_after_the_end_what_was_offered_is_sent_and_what_comes_is_dropped(
 
 
 def test_what_is_held_is_bounded() -> None:
-    """A hello that Postgres lets wait must not gather a crowd's messages."""
+    """While a hello waits for Postgres, the outbox must not gather pushes without bound."""
     with ends() as both:
         both.outbox.hold()
         for seq in range(1, 2 * MAX_BYTES // 10_000):
@@ -427,7 +427,7 @@ def test_what_is_held_is_bounded() -> None:
 
 
 async def test_a_pass_beyond_the_bound_is_no_lag_of_whom_the_kernel_could_serve() -> None:
-    """64 of the largest messages may be one commit, so one pass: their reader reads as fast as it can."""
+    """One commit, and so one batch, may hold 64 of the largest messages; this reader reads as fast as it can."""
     async with trio.open_nursery() as nursery:
         with ends(nursery) as both:
             frame = new_push(1, 65_000)

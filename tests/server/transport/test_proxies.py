@@ -1,4 +1,4 @@
-"""Whose address counts: who is trusted to say so, what PROXY headers and X-Forwarded-For say, and hostile ones."""
+"""The client's address: trusted proxies, PROXY headers, X-Forwarded-For, and hostile values of both."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_other_bytes_are_no_header_and_nothing_is_dropped(data: bytes) -> None:
 
 @pytest.mark.parametrize("whole", [*(header for header, _ in HEADERS), *(data for data, _ in MALFORMED), *NONE])
 def test_a_header_may_arrive_byte_by_byte(whole: bytes) -> None:
-    """Until it is decided more is asked for; then the verdict stays, whatever follows."""
+    """The parser asks for more bytes until it can decide; later bytes do not change its result."""
     outcomes = [outcome(whole[:end]) for end in range(len(whole) + 1)]
     decided = next(end for end, each in enumerate(outcomes) if each is not None)
     verdict = outcomes[decided]
@@ -273,29 +273,29 @@ def test_any_list_is_a_list_or_a_value_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("peer", "header", "address"),
     [
-        # Nobody says anything.
+        # No proxy sent the header.
         ("10.0.0.1", None, "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", [], "10.0.0.1"),
         ("192.0.2.7", None, "192.0.2.7"),
-        # One who may not.
+        # The peer is not trusted.
         ("192.0.2.7", "198.51.100.1", "192.0.2.7"),
         ("::ffff:192.0.2.7", "198.51.100.1", "192.0.2.7"),
         ("", "198.51.100.1", ""),
         ("/run/alo.sock", "198.51.100.1", "/run/alo.sock"),
-        # One who may, and one behind it.
+        # The peer is a trusted proxy, some with another behind it.
         ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
         ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", "198.51.100.1, 10.0.0.2", "198.51.100.1"),
         ("10.0.0.1", ["198.51.100.1", "10.0.0.2,127.0.0.1"], "198.51.100.1"),
-        # What the client wrote itself is left of what the proxy saw.
+        # The client's own entries stand left of the address that the proxy saw.
         ("10.0.0.1", "1.1.1.1, 198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", ["1.1.1.1", "198.51.100.1", "10.0.0.2"], "198.51.100.1"),
         ("10.0.0.1", "1.1.1.1, 127.0.0.1, 198.51.100.1,10.0.0.2", "198.51.100.1"),
         ("10.0.0.1", '", 198.51.100.1', "198.51.100.1"),
-        # A client of our own network.
+        # The client is in the proxies' own network.
         ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
-        # As the proxies of the world write it.
+        # Forms that real proxies write.
         ("10.0.0.1", "198.51.100.1:5678", "198.51.100.1"),
         ("10.0.0.1", "[2001:db8::7]:99", "2001:db8::7"),
         ("10.0.0.1", "[2001:DB8:0::7]", "2001:db8::7"),
@@ -303,7 +303,7 @@ def test_any_list_is_a_list_or_a_value_error(text: str) -> None:
         ("10.0.0.1", "::ffff:198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", "[::ffff:198.51.100.1]:99", "198.51.100.1"),
         ("10.0.0.1", "198.51.100.1, [fd00::2]:443 ,\t10.0.0.2:80", "198.51.100.1"),
-        # Garbage ends the walk.
+        # The reading stops at an entry that is not an address.
         ("10.0.0.1", "unknown", "10.0.0.1"),
         ("10.0.0.1", "198.51.100.1, unknown", "10.0.0.1"),
         ("10.0.0.1", "198.51.100.1, unknown, 10.0.0.2", "10.0.0.2"),
@@ -339,7 +339,7 @@ entries = st.one_of(
 
 @given(st.lists(entries, max_size=8), st.ip_addresses().map(str).filter(lambda address: address not in PROXIES))
 def test_nothing_that_a_client_writes_changes_whom_it_counts_for(forged: list[str], client: str) -> None:
-    """Its proxy appends the address that it sees."""
+    """The client's proxy appends the address that it sees."""
     seen = forwarded_address("10.0.0.1", client, PROXIES)
     assert forwarded_address("10.0.0.1", ", ".join([*forged, client]), PROXIES) == seen
     assert forwarded_address("10.0.0.1", [*forged, client, "10.0.0.2"], PROXIES) == seen

@@ -1,5 +1,4 @@
-"""What the quick way through the opening handshake accepts, a general parser accepts alike; what it does not, is
-left."""
+"""A general parser accepts every handshake that `plain_upgrade` accepts; `plain_upgrade` leaves the others to it."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def head(headers: list[tuple[bytes, bytes]], line: bytes = LINE) -> bytes:
 
 
 def general(data: bytes) -> bytes | None:
-    """The Sec-WebSocket-Accept of wsproto's answer; None if it takes the request for none of ours."""
+    """The Sec-WebSocket-Accept of wsproto's answer; None if it refuses the request, or path or protocol differ."""
     connection = WSConnection(ConnectionType.SERVER)
     try:
         connection.receive_data(data)
