@@ -1,6 +1,6 @@
-"""A small server for the client's tests: what a real one holds and says, in memory, with faults on request.
+"""A small server in memory for the client's tests: it answers as a real one does, with faults on request.
 
-Its streams are in memory too, so that on a fake clock nothing waits for anything but time.
+Its streams are in memory too, so that on a fake clock tasks wait only for time.
 """
 
 from __future__ import annotations
@@ -70,15 +70,15 @@ Fault = Callable[["Link", Request], list[Frame] | CloseCode]
 def message(
     conversation: bytes, seq: int, sender: bytes = OTHER, content: bytes = b"", temp_id: bytes | None = None
 ) -> Message:
-    """The message with that key; the same one each time."""
+    """The message with this key; each call returns an equal one."""
     return Message(conversation, seq, seq.to_bytes(16), seq, sender, "text/plain", content, None, None, temp_id)
 
 
 class ServerStream(trio.abc.Stream):
     """The server's end of a connection, with a network before it that can lose bytes.
 
-    :ivar received_bytes: that have come from the client.
-    :ivar is_forgotten: a router between them has forgotten the connection: bytes go in, and none come out.
+    :ivar received_bytes: count of the bytes from the client.
+    :ivar is_forgotten: a router on the way has forgotten the connection: it takes bytes, and delivers none.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -107,9 +107,9 @@ class ServerStream(trio.abc.Stream):
 class Link:
     """One WebSocket connection, as the server sees it.
 
-    :ivar stream: below the WebSocket.
-    :ivar batches: the frames of each WebSocket message that came.
-    :ivar closed: the close code that came from the client.
+    :ivar stream: the byte stream below the WebSocket.
+    :ivar batches: the frames of each WebSocket message from the client.
+    :ivar closed: the close code from the client.
     """
 
     def __init__(self, websocket: trio_websocket.WebSocketConnection, stream: ServerStream, url: str) -> None:
@@ -128,19 +128,19 @@ class Link:
 
 
 class World:
-    """Conversations, connections and what has been asked.
+    """The conversations, the connections and the requests so far.
 
     :ivar history: the messages of each conversation as they are now.
-    :ivar faults: for the next requests of each type: what to answer instead; None serves one normally.
-    :ivar refuse: for the next HTTP requests: what to answer instead; None serves one normally.
-    :ivar down: gateways at which nobody answers.
-    :ivar is_deaf: pushes go nowhere while it is set.
-    :ivar marks: each request's delivered marks; `read` those of reading.
-    :ivar online: who has a device connected.
-    :ivar epoch: which of its histories the server has.
+    :ivar faults: by type, the answers to the next requests; None serves one normally.
+    :ivar refuse: the answers to the next HTTP requests; None serves one normally.
+    :ivar down: gateways that do not answer.
+    :ivar is_deaf: the server sends no pushes while it is set.
+    :ivar marks: each request's delivered marks; `read` has each request's read marks.
+    :ivar online: users with a connected device.
+    :ivar epoch: number of the server's history.
     :ivar page: entries of one page of `sync`, `history` and lists.
-    :ivar lifetime_us: of tokens.
-    :ivar told: fields of each welcome that are to be other than usual.
+    :ivar lifetime_us: lifetime of tokens.
+    :ivar told: fields of each welcome that replace the usual ones.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -187,7 +187,7 @@ class World:
     def store(
         self, conversation: bytes, sender: bytes = OTHER, content: bytes = b"", temp_id: bytes | None = None
     ) -> Message:
-        """Somebody sends a message, of which nobody is told yet."""
+        """A user sends a message; the server does not push it yet."""
         held = self.history.setdefault(conversation, [])
         stored = message(conversation, len(held) + 1, sender, content, temp_id)
         held.append(stored)
@@ -195,12 +195,12 @@ class World:
         return stored
 
     def begin_anew(self) -> None:
-        """The server's history is another one, in which nothing has happened."""
+        """Replace the server's history by an empty one."""
         self.epoch += 1
         self.history, self._changes = {}, []
 
     def change(self, conversation: bytes, seq: int, content: bytes | None) -> Message | Tombstone:
-        """Somebody edits a message, or deletes it; nobody is told yet."""
+        """A user edits a message, or deletes it; the server does not push the change yet."""
         held = self.history[conversation][seq - 1]
         if content is None or isinstance(held, Tombstone):
             changed: Message | Tombstone = Tombstone(
@@ -213,7 +213,7 @@ class World:
         return changed
 
     def conversation(self, conversation: bytes) -> Conversation:
-        """As the server sees it now."""
+        """The conversation as the server sees it now."""
         held, first = self.history[conversation], self.first_seq.get(conversation, 1)
         return Conversation(
             conversation,
@@ -230,7 +230,7 @@ class World:
         )
 
     async def post(self, conversation: bytes, content: bytes = b"") -> Message:
-        """Another user sends a message; it is pushed."""
+        """Another user sends a message, and the server pushes it."""
         stored = self.store(conversation, content=content)
         await self.push(stored)
         return stored
@@ -254,7 +254,7 @@ class World:
                         break
             except trio_websocket.ConnectionClosed as closed:
                 link.closed = closed.reason and closed.reason.code
-            # The nursery ends with the reader, which still has to see the closing handshake through.
+            # The nursery ends with the reader, which still has to complete the closing handshake.
 
     async def _receive(self, link: Link, data: str | bytes) -> bool:
         assert isinstance(data, bytes)
@@ -276,7 +276,7 @@ class World:
         return True
 
     def reply(self, link: Link, frame: Request) -> list[Frame]:
-        """What a request is answered with, and what is pushed before that; it takes effect."""
+        """Carry out a request; return its reply, and the pushes before it."""
         match frame:
             case Hello():
                 link.is_welcomed = True
@@ -335,7 +335,7 @@ class World:
         return [*pushes, Synced(frame.request, self.cursor(end), end < len(self._changes))]
 
     def _pages(self, frame: Sync) -> Iterator[tuple[list[Frame], Any]]:
-        """As many as were asked for: what each tells, and what ends it."""
+        """As many pages as the client asked for: the pushes of each, and its last frame."""
         for number in range(frame.pages or 1):
             *pushes, last = self._sync(frame)
             is_last = not (isinstance(last, Synced) and last.more and number + 1 < (frame.pages or 1))
@@ -352,7 +352,7 @@ class World:
         return told
 
     def cursor(self, changes: int | None = None) -> bytes:
-        """Up to so many changes, or up to the last one."""
+        """The cursor after this number of changes, or after the last change."""
         return cbor2.dumps([self.epoch, len(self._changes) if changes is None else changes])
 
     def _history(self, frame: History) -> Frame:
@@ -409,7 +409,7 @@ def _next(after: int, items: list[Any]) -> str | None:
 
 
 def as_body(frame: Message | Tombstone | Conversation) -> dict[str, Any]:
-    """As the HTTP interface shows it (`docs/http.md`)."""
+    """The body that the HTTP interface sends (`docs/http.md`)."""
     if isinstance(frame, Conversation):
         body = msgspec.structs.asdict(frame)
         body["participants"] = [msgspec.structs.asdict(each) for each in frame.participants]

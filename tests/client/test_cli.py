@@ -52,7 +52,7 @@ Respond = Callable[[httpx.Request], httpx.Response]
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user who has a password in the environment and is not logged in."""
+    """A user with a password in the environment who is not logged in."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("ALO_PASSWORD", "long enough")
     monkeypatch.setenv("ALO_SOCKET_URL", GATEWAY)
@@ -70,7 +70,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Respond], None]:
 
 
 def sentence(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that is on stderr."""
+    """The only line on stderr."""
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("client: ")
@@ -328,7 +328,7 @@ async def test_a_pipe_ends_with_a_command_that_there_is_not(logged_in: World, st
 async def test_a_lost_connection_is_told_and_comes_back_soon_after_the_server(
     logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """However long the server was away: a person is waiting."""
+    """The chat connects soon after any outage of the server, because a person waits."""
     show, shown = trio.open_memory_channel[str](10)
     monkeypatch.setattr("client.__main__.show", show.send_nowait)
     async with trio.open_nursery() as nursery:
@@ -414,7 +414,7 @@ async def test_a_chat_whose_messages_disappear_says_so(
 async def test_a_request_is_shown_as_one_and_answered_by_a_command(
     logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch, command: str, asked: str
 ) -> None:
-    """The chat goes on if it is accepted, and ends with what is declined."""
+    """The chat goes on if the user accepts the request, and ends if the user declines it or blocks the sender."""
     shown: list[str] = []
     monkeypatch.setattr("client.__main__.show", shown.append)
     seen = logged_in.conversation

@@ -284,7 +284,7 @@ async def test_while_a_push_is_being_handled_nothing_is_read(world: World) -> No
 
 
 async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: World, autojump_clock: MockClock) -> None:
-    """After as long a silence as welcome says a ping, and after as long again the end."""
+    """The client pings after the silence that welcome names, and closes after the same time again."""
     async with connect(GATEWAY, "secret") as connection:
         keep_alive_s = connection.welcome.keep_alive_ms / 1000
         await trio.sleep(5 * keep_alive_s)
@@ -297,7 +297,7 @@ async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: World, au
 
 
 async def test_any_byte_is_a_sign_of_life(world: World, autojump_clock: MockClock) -> None:
-    """Pushes that come without a pong keep the connection, and no ping is sent while they come."""
+    """Pushes without a pong keep the connection open, and the client sends no ping while they come."""
     async with connect(GATEWAY, "secret") as connection:
         keep_alive_s = connection.welcome.keep_alive_ms / 1000
         before = world.link.stream.received_bytes

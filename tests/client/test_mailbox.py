@@ -27,14 +27,14 @@ def told(conversation: bytes, first_seq: int, last_seq: int, last: Entry | None 
 
 
 def not_fresh() -> Mailbox:
-    """Of a device that has caught up before there was anything."""
+    """The mailbox of a device that caught up before the first conversation."""
     mailbox = Mailbox(ME)
     mailbox.synced(Synced(1, b"cursor", False))
     return mailbox
 
 
 def known(first_seq: int = 1, last_seq: int = 0) -> Mailbox:
-    """Of a device that has heard of one conversation."""
+    """The mailbox of a device that knows one conversation."""
     mailbox = not_fresh()
     mailbox.learn(told(TALK, first_seq, last_seq))
     return mailbox
@@ -50,13 +50,13 @@ def tombstone(conversation: bytes, seq: int) -> Tombstone:
 
 
 def apply(mailbox: Mailbox, *entries: int | Entry) -> list[int]:
-    """What became readable, or changed, by these one after the other."""
+    """Apply the entries one after the other; the seqs of the messages that became readable, or changed."""
     made = [message(TALK, each) if isinstance(each, int) else each for each in entries]
     return [readable.seq for each in made for readable in mailbox.apply([each])]
 
 
 def fetch(mailbox: Mailbox, world: dict[bytes, list[Entry]], first_seq: dict[bytes, int], page: int) -> None:
-    """What a client does about what is missing."""
+    """Fetch the missing messages as a client does."""
     while not mailbox.is_complete:
         for conversation in mailbox.unknown():
             mailbox.learn(told(conversation, first_seq[conversation], len(world[conversation])))
@@ -67,8 +67,9 @@ def fetch(mailbox: Mailbox, world: dict[bytes, list[Entry]], first_seq: dict[byt
 
 @st.composite
 def deliveries(draw: st.DrawFn) -> tuple[dict[bytes, list[Entry]], dict[bytes, int], list[Entry | bytes]]:
-    """What each conversation holds in the end, where one's own part of it begins, and what reaches the device in what
-    order: messages in any of their revisions, any number of times or never, and what is said of conversations."""
+    """The final entries of each conversation, its first seq for this user, and the deliveries to the device in order.
+
+    A message reaches the device in any of its revisions, any number of times or never; so do the conversations."""
     world: dict[bytes, list[Entry]] = {}
     first_seq: dict[bytes, int] = {}
     every: list[Entry | bytes] = [TALK, GROUP]
@@ -87,7 +88,7 @@ def deliveries(draw: st.DrawFn) -> tuple[dict[bytes, list[Entry]], dict[bytes, i
     return world, first_seq, draw(st.lists(st.sampled_from(every), max_size=40))
 
 
-@settings(deadline=None)  # a busy machine is no fault
+@settings(deadline=None)  # A busy machine must not fail the test.
 @given(deliveries(), st.integers(1, 10))
 def test_any_order_any_duplicates_any_loss_and_a_fetch_equal_the_whole(
     case: tuple[dict[bytes, list[Entry]], dict[bytes, int], list[Entry | bytes]], page: int
@@ -100,7 +101,7 @@ def test_any_order_any_duplicates_any_loss_and_a_fetch_equal_the_whole(
             logged += mailbox.learn(told(step, first_seq[step], len(world[step])))
         else:
             logged += mailbox.apply([step])
-        # What may be read never has a gap, at no time.
+        # The readable messages never have a gap.
         for key in world:
             seqs = [held.seq for held in mailbox.messages(key)]
             assert seqs == list(range(first_seq[key], first_seq[key] + len(seqs)))
@@ -109,7 +110,7 @@ def test_any_order_any_duplicates_any_loss_and_a_fetch_equal_the_whole(
     for key in world:
         mailbox.learn(told(key, first_seq[key], len(world[key])))
     fetch(mailbox, world, first_seq, page)
-    # Edits that never reached the device come with the next sync.
+    # The next sync brings the edits that never reached the device.
     mailbox.apply([entry for key, entries in world.items() for entry in entries[first_seq[key] - 1 :]])
 
     for key, entries in world.items():
@@ -185,7 +186,7 @@ def test_a_floor_that_rises_jumps_over_what_may_not_be_read_and_drops_what_is_go
 
 
 def test_settings_with_a_floor_drop_what_has_disappeared_and_end_the_wait_for_what_is_missing() -> None:
-    """What waited above a gap becomes readable at once: nothing else may come for a long time."""
+    """Messages above the gap become readable at once: another message may not come for a long time."""
     mailbox = known()
     apply(mailbox, 1, 2)
     apply(mailbox, 5)
@@ -288,7 +289,7 @@ def test_a_conversation_was_active_when_its_last_message_was_sent() -> None:
 
 
 def test_names_are_kept_up_only_where_they_are_told() -> None:
-    """Where many take part a change that was missed would never come."""
+    """In a large conversation the server would never repeat a change of name that the device missed."""
     for others, shown in ((MAX_SHOWN - 2, "Bob B."), (MAX_SHOWN, None)):
         people = [Participant(user, None, "x", 0, 0, 0) for user in (ME, OTHER)]
         people += [Participant(bytes([number]) * 16, None, "x", 0, 0, 0) for number in range(others)]
@@ -306,7 +307,7 @@ def marks_of(mailbox: Mailbox) -> dict[bytes, tuple[int | None, int | None]]:
 
 
 def test_what_is_pushed_before_a_conversation_is_told_counts_if_it_is_newer() -> None:
-    """The race: `sync` reads, then something happens and is pushed, then what was read is sent."""
+    """The race: `sync` reads, then a change is pushed, then the server sends the state that `sync` read."""
     people = [Participant(user, None, "x", 0, 2, 2) for user in (ME, OTHER)]
     mailbox = not_fresh()
     apply(mailbox, message(TALK, 3, ME))
@@ -321,7 +322,7 @@ def test_what_is_pushed_before_a_conversation_is_told_counts_if_it_is_newer() ->
 
 
 def test_who_came_back_misses_nothing_that_was_pushed_before_that_is_told() -> None:
-    """The race: as above, of a conversation that was left. What is from before they left stays dropped."""
+    """The race: as above, for a conversation that the user left. Messages from before the departure stay dropped."""
     mailbox = known()
     apply(mailbox, 1)
     mailbox.take(Departed(TALK, [ME], 2))

@@ -1,4 +1,4 @@
-"""What a user has set, as a device takes it: in any order, and with a gap in the changes of contacts."""
+"""A device takes the user's own settings in any order, and notices a gap in the changes of contacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who takes part and how far they have come is the same in the end, in whatever order and however often it is told."""
+"""Participants and their marks are the same in the end, in any order of the frames and with any duplicates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def told(version: int, *participants: Participant, first_seq: int = 1, last_seq:
 def histories(
     draw: st.DrawFn,
 ) -> tuple[list[Participants | Departed | Conversation | Receipts | Profile], Conversation]:
-    """What happened to a group, each change told by itself and sometimes as a whole; and how it is in the end."""
+    """The changes of a group, as single frames and sometimes as the whole conversation; and its final state."""
     people = {ANN: person(ANN)}
     profiles: dict[bytes, Profile] = {}
     events: list[Participants | Departed | Conversation | Receipts | Profile] = []
@@ -54,10 +54,10 @@ def histories(
         match draw(st.sampled_from(["join", "leave", "role", "mark", "rename", "whole"])):
             case "join" if user not in people:
                 version += 1
-                # What was there before counts as read, so marks never go back.
+                # Earlier messages count as read, so marks never go back.
                 people[user] = person(user, joined=draw(st.integers(0, 5)), delivered=last_seq, read=last_seq)
                 if (known := profiles.get(user)) is not None:
-                    # A profile is its user's: who comes back has the one with which they left.
+                    # A profile belongs to the user: a participant that comes back has the same profile.
                     people[user] = replace(people[user], revision=known.revision, display_name=known.display_name)
                 events.append(Participants(TALK, [people[user]], version))
             case "leave" if user in people and len(people) > 1:
@@ -85,12 +85,12 @@ def histories(
     return events, told(version, *people.values())
 
 
-@settings(deadline=None)  # a busy machine is no fault
+@settings(deadline=None)  # A busy machine must not fail the test.
 @given(histories(), st.randoms(use_true_random=False))
 def test_in_any_order_it_ends_as_it_is(
     history: tuple[list[Participants | Departed | Conversation | Receipts | Profile], Conversation], chance: object
 ) -> None:
-    """The last word comes somewhere among the others, as the answer to a `sync` that was read meanwhile would."""
+    """The final state comes anywhere among the changes, as the reply to a `sync` that read meanwhile does."""
     events, last = history
     every = [*events, *events[::2]]
     chance.shuffle(every)  # type: ignore[attr-defined]
@@ -138,7 +138,7 @@ def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> 
 
 
 def test_who_has_left_remains_a_recipient_with_the_marks_at_the_end_of_the_stay() -> None:
-    """And whoever comes, or comes back, is none of what was sent meanwhile."""
+    """A participant that joins or comes back is not a recipient of messages sent before that."""
     for order in permutations(range(3)):
         mailbox = Mailbox(ME)
         mailbox.learn(told(1, person(ME), person(BOB, delivered=9, read=9), person(CEC, delivered=4, read=3)))
@@ -165,7 +165,7 @@ def test_where_many_take_part_the_status_goes_by_counts() -> None:
 
 
 def test_where_many_take_part_nothing_is_shown_of_how_far_a_tombstone_has_come() -> None:
-    """A fresh device is told no counts of it, and a device that was told some before may not differ."""
+    """The server sends a fresh device no counts of a tombstone, and a device with earlier counts must show the same."""
     mailbox = Mailbox(ME)
     mailbox.learn(replace(told(1, person(ME)), participant_count=41))
     mailbox.take(ReceiptCounts(TALK, [(3, 40, 40, 40)]))
@@ -193,7 +193,7 @@ GONE = [Tombstone(TALK, seq, b"m" * 16, seq, OTHER) for seq in (3, 5, 8)]
 
 @pytest.mark.parametrize("order", [*permutations(range(4))])
 def test_tombstones_never_count_as_unread_held_or_told_in_any_order(order: tuple[int, ...]) -> None:
-    """Nor twice: of 9 messages, read up to 2, four are gone, two of which this device holds."""
+    """The mailbox subtracts each tombstone once: 9 messages, read up to 2, four of them deleted, two held here."""
     mailbox = Mailbox(ME)
     steps = [
         lambda: mailbox.learn(replace(told(1, person(ME, read=2)), uncounted_seqs=[3, 4, 8])),
@@ -228,7 +228,7 @@ def unread(mailbox: Mailbox) -> int:
 
 
 def test_of_many_participants_the_own_alone_is_held_and_their_number() -> None:
-    """What was told of the others before, or comes late, is not: a fresh device would not have it."""
+    """The mailbox drops earlier and late news of the other participants: a fresh device would not have them."""
     mailbox = Mailbox(ME)
     mailbox.learn(told(1, person(ME), person(BOB)))
     mailbox.take(Participants(TALK, [person(CEC)], 2, 33))
@@ -245,7 +245,7 @@ def test_of_many_participants_the_own_alone_is_held_and_their_number() -> None:
 
 
 def test_a_request_that_was_accepted_is_none_again_at_one_version() -> None:
-    """By a frame, or by what the user has written on whatever device, in whatever order they come."""
+    """A frame accepts the request, or a message that the user wrote on any device, in any order."""
     asked = replace(told(1, person(ME), person(BOB)), is_request=True, asked_by=BOB)
     accepted = told(1, person(ME), person(BOB))
     own = message(10, ME)

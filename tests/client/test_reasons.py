@@ -1,4 +1,4 @@
-"""No error ends in an empty sentence, in a class name or in None: all that the client can raise, and what it meets."""
+"""Each error that the client raises or meets has a reason in words, never an empty one, a class name or None."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ STRANGERS: dict[str, Stranger] = {
 @pytest.mark.parametrize("stranger", STRANGERS)
 @pytest.mark.parametrize("scheme", ["ws", "wss", "http", "https"])
 async def test_a_stranger_that_listens_there_is_told_at_once(stranger: str, scheme: str, nursery: trio.Nursery) -> None:
-    """At once: nothing waits until its patience is over for a server that has hung up."""
+    """The client reports a server that has hung up at once, not after its timeout."""
 
     async def serve(stream: trio.SocketStream) -> None:
         try:

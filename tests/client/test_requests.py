@@ -1,4 +1,4 @@
-"""There is a method for each request that a client can make."""
+"""The client has a method for each request."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BY_OTHER_MEANS = {
     Ping: "a ping of WebSocket does as well",
 }
 METHODS = {List: "list_conversations"}
-"""Where the name of the request is one of Python's."""
+"""Methods for requests whose own name is a Python builtin."""
 
 
 class Asked(Exception):
-    """The frame that a method has made."""
+    """The frame that a method made."""
 
 
 class Recorder(Requests):
@@ -28,7 +28,7 @@ class Recorder(Requests):
 
 @pytest.mark.parametrize("struct", [struct for struct in REQUESTS if struct not in BY_OTHER_MEANS])
 async def test_each_request_has_a_method_that_makes_it(struct: type[Request]) -> None:
-    """A new request that has none fails here: write a method in `client/requests.py`."""
+    """A new request without a method fails here: write the method in `client/requests.py`."""
     frame = full(struct)
     method = getattr(Recorder(), METHODS.get(struct, name_of(struct)))
     fields = {name: getattr(frame, name) for name in struct.__struct_fields__[1:]}

@@ -90,7 +90,7 @@ def key_of(entry: Message | Tombstone) -> tuple[bytes, int]:
 async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(
     world: World, autojump_clock: MockClock, messages: int, syncs: int
 ) -> None:
-    """16 of them for each round trip, the hello's among them."""
+    """The client gets 16 pages for each round trip, including the one of its hello."""
     conversations = [bytes([number]) * 16 for number in range(5)]
     mailbox = Mailbox(ME)
     async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
@@ -112,7 +112,7 @@ async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(
 
 
 async def test_who_resumes_knows_at_once_that_nothing_is_missing(world: World, autojump_clock: MockClock) -> None:
-    """The race: what is pushed right behind `welcome` is read before anybody knows of the connection."""
+    """The race: the client reads pushes right behind `welcome` before the session knows of the connection."""
     mailbox = Mailbox(ME)
     async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
         await session.wait_caught_up()
@@ -283,7 +283,7 @@ async def test_own_sends_enter_the_mailbox(world: World, autojump_clock: MockClo
 async def test_a_send_whose_reply_is_lost_for_good_ends_when_its_message_comes(
     world: World, autojump_clock: MockClock
 ) -> None:
-    """It is told by its temp_id, which nobody but the sender's devices is told."""
+    """The session finds the message by its temp_id, which only the sender's devices receive."""
 
     def store_and_say_nothing(link: Link, frame: Request) -> list[Frame]:
         assert isinstance(frame, Send)
@@ -590,7 +590,7 @@ async def test_leaving_the_block_says_bye(world: World, autojump_clock: MockCloc
 
 
 async def test_a_move_is_made_before_the_break(world: World, autojump_clock: MockClock) -> None:
-    """Connected at all times: the old connection is left when the next one is there, and nothing is missed."""
+    """The session leaves the old connection only once the next one is open, and misses no message."""
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         await world.post(TALK)
@@ -654,7 +654,7 @@ async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(world: World
 
 
 async def test_what_is_new_and_does_not_come_by_itself_is_asked_for(world: World, autojump_clock: MockClock) -> None:
-    """The server's history is another one: it says so when it is asked."""
+    """The server has a new history, and says so in reply to `sync`."""
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         await world.post(TALK)

@@ -29,7 +29,7 @@ def test_a_message_ends_the_typing_of_its_sender_alone() -> None:
     assert signs.take(Typing(TALK, OTHER, True), 10)
     assert signs.take(Typing(TALK, ME, True), 10)
     signs.end_typing(OTHER)
-    signs.end_typing(b"n" * 16)  # of whom nothing was heard
+    signs.end_typing(b"n" * 16)  # A user that sent no typing signs.
     assert signs.take(Typing(TALK, OTHER, True), 11)
     assert not signs.take(Typing(TALK, ME, True), 11)
 

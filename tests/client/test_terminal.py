@@ -16,7 +16,7 @@ from client.http import Credentials
 from client.terminal import MAX_LINE_BYTES, local_time, printable, read_lines
 
 
-@settings(deadline=None)  # a busy machine is no fault
+@settings(deadline=None)  # A busy machine must not fail the test.
 @given(st.text())
 def test_nothing_that_drives_a_terminal_gets_through(text: str) -> None:
     shown = printable(text)
@@ -36,7 +36,7 @@ def test_any_time_can_be_shown(created: int) -> None:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """(read end, write end); the write end is the test's to close."""
+    """(read end, write end); the test closes the write end."""
     reading, writing = os.pipe()
     yield reading, writing
     os.close(reading)
@@ -105,7 +105,7 @@ def test_a_login_is_kept_for_its_owner_alone(config: Path) -> None:
 
 @pytest.mark.parametrize("other", ["http://127.0.0.1:9000", "https://127.0.0.1:8000", "http://chat.example", ".."])
 def test_a_login_is_of_one_server_and_kept_from_others(config: Path, other: str) -> None:
-    """`make run` on other ports is another server: it must not be shown the token, nor take the place of the first."""
+    """A server from `make run` on other ports must not get the first server's token, nor replace its login."""
     login.save(SERVER, "ann", CREDENTIALS)
     assert login.load(other, "ann") is None
     login.save(other, "ann", Credentials(b"o" * 16, b"d" * 16, "other"))

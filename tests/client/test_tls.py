@@ -123,7 +123,7 @@ async def test_a_variable_that_names_nothing_is_told(
     with pytest.raises(InvalidAuthorities) as invalid:
         trusting_context()
     assert str(invalid.value) == f"{variable} {said.format(tmp_path)}"
-    HttpClient("http://server.test")  # No certificate is asked for.
+    HttpClient("http://server.test")  # Plain HTTP needs no certificate.
     with pytest.raises(InvalidAuthorities):
         HttpClient("https://server.test")
     with pytest.raises(Unreachable, match=variable):
