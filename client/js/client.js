@@ -79,7 +79,7 @@ export class Client extends EventEmitter {
     })
   }
 
-  // A UUID of version 7 by the server's clock: the server need not remember it for ever (4.2).
+  // A UUID of version 7 by the server's clock: its time lets the server forget it some day (4.2).
   #newTempId() {
     const id = randomBytes(16)
     id.writeUIntBE(Math.max(0, Math.round(Date.now() + this.#ahead)), 0, 6)

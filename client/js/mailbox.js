@@ -12,7 +12,7 @@ export class Mailbox {
     this.cursor = undefined
     // id in hex -> { told, participants, entries: seq -> entry, uncounted, first, floor, upTo, marked }
     this.conversations = new Map()
-    this.departed = new Map() // id in hex -> the version from which on the user takes part no more
+    this.departed = new Map() // id in hex -> the participants_version with which this user left
     this.isFresh = true
   }
 

@@ -1,4 +1,4 @@
-"""The contents of a device, as data; and the fetch of a device that held nothing."""
+"""The contents of a device, as data; and the fetch of a fresh device."""
 
 from __future__ import annotations
 

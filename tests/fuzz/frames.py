@@ -71,5 +71,4 @@ def _values() -> dict[int, list[Any]]:
 
 
 VALUES: Final = _values()
-"""Key -> its values in the examples, at any depth.
-"""
+"""Key -> its values in the examples, at any depth."""

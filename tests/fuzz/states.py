@@ -15,7 +15,7 @@ SAMPLES: dict[int, Request] = {
     for frame in decode_from_client(data)
     if not isinstance(frame, RequestError)
 }
-"""A request of each type: the state machine looks at nothing else of a frame."""
+"""A request of each type: the state machine looks only at a frame's type."""
 
 WELCOME, DRAIN = int(Type.WELCOME), int(Type.MOVE)
 ACTIONS: tuple[int, ...] = (*sorted(SAMPLES), WELCOME, DRAIN)

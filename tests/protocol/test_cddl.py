@@ -1,4 +1,4 @@
-"""The grammar in `protocol/alo.cddl` allows what the codec reads, by a validator that knows nothing of the codec."""
+"""A validator that shares no code with the codec checks the grammar in `protocol/alo.cddl` against it."""
 
 from __future__ import annotations
 

@@ -548,7 +548,7 @@ def test_a_message_that_is_cut_off_leaves_nothing_that_the_garbage_collector_tri
                 for _ in range(count):
                     next(iterator)
             except RemoteProtocolError as error:
-                error.itself = error  # type: ignore[attr-defined]  # a cycle that is younger than what it holds
+                error.itself = error  # type: ignore[attr-defined]  # a cycle that is younger than its objects
             except StopIteration:
                 pass
             kept: list[Any] = [iterator]

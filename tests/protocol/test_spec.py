@@ -1,4 +1,4 @@
-"""`protocol/SPEC.md` and `protocol/alo.cddl` repeat what the tables of `protocol` say: they are compared with these."""
+"""`protocol/SPEC.md` and `protocol/alo.cddl` agree with the tables of `protocol`, which they repeat."""
 
 from __future__ import annotations
 

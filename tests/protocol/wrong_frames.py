@@ -139,5 +139,4 @@ WRONG: dict[Key, list[Any]] = {
     Key.FORMER: [*no_frames(), [as_map(full(Stay))] * 101],
     Key.LEFT_SEQ: NO_SEQ,
 }
-"""Field -> values that a receiver refuses. Request has none: a receiver cannot answer a frame with a wrong one.
-"""
+"""Field -> values that a receiver refuses. Request has none: a receiver cannot answer a frame with a wrong one."""

@@ -87,7 +87,7 @@ async def test_each_message_is_counted_once_by_deciders_at_once_while_more_is_se
 async def test_deciders_that_wait_for_a_day_hold_no_later_one_so_none_waits_in_a_circle(
     pool: Pool, people: list[Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each batch has messages of several days; a worker does not see the rows that another one has taken."""
+    """Each batch has messages of several days; a worker does not see rows that a second worker has taken."""
     monkeypatch.setattr(outbox, "BATCH", 4)
     group, first = await new_group(pool, *people), await day_of(pool, ago=3)
     await pool.fetch("insert into analytics select %s::date + n, 'messages', 0 from generate_series(0, 3) n", (first,))

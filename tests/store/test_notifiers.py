@@ -1,4 +1,4 @@
-"""Notifiers of users: how many, of which users, and what becomes of them."""
+"""Notifiers of users: their number, owners, settings and removal."""
 
 from __future__ import annotations
 

@@ -354,7 +354,7 @@ class Traffic:
 
 
 async def tables_read_in_sequence(pool: Pool, traffic: Traffic) -> set[str]:
-    """The tables of which one turn of all statements scans more than a few rows."""
+    """The tables with more than a few scanned rows in one turn of all statements."""
     before = await rows_read_in_sequence(pool)
     for _ in range(8):
         await traffic.all_once()
