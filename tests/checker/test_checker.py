@@ -41,7 +41,7 @@ def test_a_seed_makes_the_same_steps_each_time() -> None:
     assert plan[:50] == make_plan(7, 60)[:50]
 
 
-async def test_what_is_wrong_with_a_history_is_reported_by_name(pool: Pool, redis_url: str) -> None:
+async def test_each_fault_of_a_history_is_reported_by_name(pool: Pool, redis_url: str) -> None:
     """A run without faults has no finding; then each doctoring of its history has the finding that it should have."""
     outcome = await run(pool, redis_url, small_plan())
     assert outcome.findings == []

@@ -135,7 +135,7 @@ def test_no_server_is_one_line_and_status_1(
 
 
 @pytest.mark.parametrize("command", [["list", "ann"], ["chat", "ann", "bob"], ["history", "ann", "bob"]])
-def test_who_is_not_logged_in_is_told_how(
+def test_a_user_without_a_login_is_told_how_to_log_in(
     serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     serve(no_server)
@@ -348,7 +348,7 @@ async def test_a_lost_connection_is_told_and_comes_back_soon_after_the_server(
         nursery.cancel_scope.cancel()
 
 
-async def test_who_leaves_is_not_told_of_a_lost_connection(
+async def test_a_user_who_leaves_sees_no_lost_connection(
     logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
@@ -364,7 +364,7 @@ async def test_quit_leaves_what_comes_after_it(logged_in: World, stdin: int) -> 
     assert [held.content for held in logged_in.history[TALK]] == [b"one"]
 
 
-async def test_what_arrives_is_shown_with_name_and_time_and_harmless(
+async def test_an_arriving_message_is_shown_with_name_and_time_and_harmless(
     logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show, shown = trio.open_memory_channel[str](10)
@@ -431,7 +431,7 @@ async def test_a_request_is_shown_as_one_and_answered_by_a_command(
     assert shown[-1].startswith("request: bob")
 
 
-async def test_who_is_online_and_who_types_is_shown_once(
+async def test_presence_and_typing_are_shown_once(
     logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show, shown = trio.open_memory_channel[str](10)

@@ -31,7 +31,7 @@ TABLE: list[Command[object]] = [
         ("//", "/"),
     ],
 )
-def test_what_does_not_begin_with_one_slash_is_a_message(line: str, text: str) -> None:
+def test_a_line_that_does_not_begin_with_one_slash_is_a_message(line: str, text: str) -> None:
     assert read_line(line, TABLE) == text
 
 

@@ -241,7 +241,7 @@ async def test_no_welcome_in_time_is_unreachable(world: World, autojump_clock: M
             pytest.fail("not welcomed")
 
 
-async def test_nobody_at_that_address_is_unreachable(world: World) -> None:
+async def test_an_address_without_a_server_is_unreachable(world: World) -> None:
     world.down.add(GATEWAY)
     with pytest.raises(Unreachable, match="nobody answers"):
         async with connect(GATEWAY, "secret"):

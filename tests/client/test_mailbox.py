@@ -121,7 +121,7 @@ def test_any_order_any_duplicates_any_loss_and_a_fetch_equal_the_whole(
     assert dict(mailbox.delivered.due()) == due
 
 
-def test_what_comes_too_early_waits_and_the_gap_says_what_to_fetch() -> None:
+def test_a_message_that_comes_too_early_waits_and_the_gap_names_the_missing_ones() -> None:
     mailbox = known()
     assert apply(mailbox, 1, 5, 4) == [1]
     assert mailbox.gaps() == [Gap(TALK, 1, 4)]
@@ -306,7 +306,7 @@ def marks_of(mailbox: Mailbox) -> dict[bytes, tuple[int | None, int | None]]:
     return {each.user: (each.delivered_seq, each.read_seq) for each in mailbox.participants(TALK)}
 
 
-def test_what_is_pushed_before_a_conversation_is_told_counts_if_it_is_newer() -> None:
+def test_a_push_before_its_conversation_counts_if_it_is_newer() -> None:
     """The race: `sync` reads, then a change is pushed, then the server sends the state that `sync` read."""
     people = [Participant(user, None, "x", 0, 2, 2) for user in (ME, OTHER)]
     mailbox = not_fresh()
@@ -321,7 +321,7 @@ def test_what_is_pushed_before_a_conversation_is_told_counts_if_it_is_newer() ->
     assert (head.name, head.unread_count) == ("new", 0)
 
 
-def test_who_came_back_misses_nothing_that_was_pushed_before_that_is_told() -> None:
+def test_a_user_who_came_back_misses_no_push_from_before_the_conversation() -> None:
     """The race: as above, for a conversation that the user left. Messages from before the departure stay dropped."""
     mailbox = known()
     apply(mailbox, 1)
@@ -333,7 +333,7 @@ def test_who_came_back_misses_nothing_that_was_pushed_before_that_is_told() -> N
     assert mailbox.is_complete
 
 
-def test_who_wrote_before_they_were_told_of_has_read_up_to_that() -> None:
+def test_a_participant_who_wrote_before_being_told_of_has_read_up_to_that() -> None:
     mailbox = known()
     apply(mailbox, 1)
     mailbox.take(Participants(TALK, [Participant(OTHER, None, "x", 0, 0, 0)], 2))

@@ -16,7 +16,7 @@ def contact(number: int, contacts_revision: int, *, is_contact: bool = True) -> 
     return Contact(bytes([number]) * 16, f"user{number}", None, contacts_revision, is_contact, False)
 
 
-def test_of_settings_the_last_ones_are_held_whatever_the_order() -> None:
+def test_the_latest_settings_are_held_in_any_order() -> None:
     pushes = [settings(1, 0), settings(2, 0), settings(2, 3), settings(3, 3)]
     for order in permutations(pushes):
         own = Own()

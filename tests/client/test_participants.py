@@ -137,7 +137,7 @@ def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> 
     assert people.status(6, ME) == "read", "marks never go back"
 
 
-def test_who_has_left_remains_a_recipient_with_the_marks_at_the_end_of_the_stay() -> None:
+def test_a_user_who_has_left_remains_a_recipient_with_the_marks_at_the_end_of_the_stay() -> None:
     """A participant that joins or comes back is not a recipient of messages sent before that."""
     for order in permutations(range(3)):
         mailbox = Mailbox(ME)
@@ -213,7 +213,7 @@ def test_tombstones_never_count_as_unread_held_or_told_in_any_order(order: tuple
     assert unread(mailbox) == 5 - 2
 
 
-def test_what_was_said_before_this_user_joined_does_not_count_though_it_can_be_read() -> None:
+def test_messages_from_before_this_user_joined_do_not_count_though_they_can_be_read() -> None:
     mailbox = Mailbox(ME)
     mailbox.learn(told(1, person(ME, since=7), person(OTHER)))
     assert unread(mailbox) == 2
@@ -227,7 +227,7 @@ def unread(mailbox: Mailbox) -> int:
     return head.unread_count
 
 
-def test_of_many_participants_the_own_alone_is_held_and_their_number() -> None:
+def test_where_many_take_part_only_the_own_entry_and_their_number_are_held() -> None:
     """The mailbox drops earlier and late news of the other participants: a fresh device would not have them."""
     mailbox = Mailbox(ME)
     mailbox.learn(told(1, person(ME), person(BOB)))

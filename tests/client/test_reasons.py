@@ -106,7 +106,7 @@ RAISED: list[ClientFailure] = [
 
 
 @pytest.mark.parametrize("error", MET, ids=repr)
-def test_what_is_met_has_a_reason(error: BaseException) -> None:
+def test_each_exception_has_a_reason(error: BaseException) -> None:
     reason = reason_of(error)
     assert fault_of(reason) is None, (reason, fault_of(reason))
 

@@ -111,7 +111,9 @@ async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(
     ]
 
 
-async def test_who_resumes_knows_at_once_that_nothing_is_missing(world: World, autojump_clock: MockClock) -> None:
+async def test_a_device_that_resumes_knows_at_once_that_nothing_is_missing(
+    world: World, autojump_clock: MockClock
+) -> None:
     """The race: the client reads pushes right behind `welcome` before the session knows of the connection."""
     mailbox = Mailbox(ME)
     async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
@@ -447,7 +449,7 @@ async def test_catching_up_is_repeated_while_it_fails(world: World, autojump_clo
         assert equals_a_fresh_fetch(session, world)
 
 
-async def test_what_was_read_is_marked_once(world: World, autojump_clock: MockClock) -> None:
+async def test_messages_that_were_read_are_marked_once(world: World, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         for _ in range(3):
@@ -519,7 +521,7 @@ async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
         assert {held.sender for held in session.mailbox.log} == {ME, OTHER}
 
 
-async def test_who_is_watched_is_watched_on_every_connection(world: World, autojump_clock: MockClock) -> None:
+async def test_watched_users_are_watched_on_every_connection(world: World, autojump_clock: MockClock) -> None:
     send, signs = trio.open_memory_channel[Sign](10)
     async with open_session(URLS, CREDENTIALS, on_sign=send.send_nowait) as session:
         await session.wait_caught_up()
@@ -653,7 +655,7 @@ async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(world: World
         assert not any(isinstance(frame, Sync) for frame in later), "what is new came by itself"
 
 
-async def test_what_is_new_and_does_not_come_by_itself_is_asked_for(world: World, autojump_clock: MockClock) -> None:
+async def test_news_that_do_not_come_by_themselves_are_asked_for(world: World, autojump_clock: MockClock) -> None:
     """The server has a new history, and says so in reply to `sync`."""
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()

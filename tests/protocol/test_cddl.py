@@ -84,7 +84,7 @@ def test_valid_vectors_fit_the_grammar_of_their_direction_alone(vector: dict[str
 
 
 @pytest.mark.parametrize("vector", vectors("ignored"))
-def test_what_is_read_all_the_same_fits_unless_it_is_of_a_later_version(vector: dict[str, Any]) -> None:
+def test_ignored_vectors_fit_unless_they_are_of_a_later_version(vector: dict[str, Any]) -> None:
     is_later = vector["name"].startswith(OF_LATER_VERSIONS)
     assert fits(vector["direction"], bytes.fromhex(vector["hex"])) != is_later
 

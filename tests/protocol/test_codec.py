@@ -189,7 +189,7 @@ def test_a_frame_that_is_cut_short_is_named(frame: Frame, data: st.DataObject) -
         (b"\xa1\x02" + b"\x81" * (limits.MAX_NESTING + 1) + b"\x00", ""),
     ],
 )
-def test_what_is_no_frame_ends_the_connection_with_bad_frame(data: bytes, says: str) -> None:
+def test_bytes_that_are_not_a_frame_end_the_connection_with_bad_frame(data: bytes, says: str) -> None:
     error = read(decode_from_client, data)[-1]
     assert isinstance(error, RemoteProtocolError)
     assert error.close_code is CloseCode.BAD_FRAME
@@ -376,7 +376,7 @@ def test_none_and_absent_are_the_same_for_an_optional_field(conversation: bytes)
         MarkDelivered(1, []),
     ],
 )
-def test_what_the_server_would_refuse_is_refused_before_it_is_sent(frame: Request) -> None:
+def test_a_frame_that_the_server_would_refuse_is_refused_before_it_is_sent(frame: Request) -> None:
     with pytest.raises(LocalProtocolError):
         encode_request(frame)
 

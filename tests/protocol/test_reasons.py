@@ -42,20 +42,20 @@ INVALID = [each for each in json.loads((VECTORS / "invalid.json").read_text()) i
 
 
 @pytest.mark.parametrize("vector", INVALID, ids=lambda vector: vector["name"])
-def test_what_is_said_of_each_invalid_vector(vector: dict[str, str]) -> None:
+def test_the_reason_for_each_invalid_vector_is_a_sentence(vector: dict[str, str]) -> None:
     said = reasons_for(vector["direction"], bytes.fromhex(vector["hex"]))
     assert said
     check(said)
 
 
 @given(frame_like() | mutated() | cbor_items)
-def test_what_is_said_of_anything_else(data: bytes) -> None:
+def test_the_reason_for_any_other_bytes_is_a_sentence(data: bytes) -> None:
     for direction in DECODERS:
         check(reasons_for(direction, data))
 
 
 @pytest.mark.parametrize(("state", "kind"), list(itertools.product(State, REQUESTS)))
-def test_what_is_said_of_a_frame_in_the_wrong_state(state: State, kind: type[Request]) -> None:
+def test_the_reason_for_a_frame_in_the_wrong_state_names_it(state: State, kind: type[Request]) -> None:
     assert all(name_of(kind) in sentence for sentence in refusals(state, kind))
     check(refusals(state, kind))
 
@@ -76,12 +76,12 @@ def test_a_frame_has_the_name_that_it_has_in_the_specification(kind: type[Frame]
     assert name_of(kind).upper() == kind.TYPE.name
 
 
-def test_what_codes_mean() -> None:
+def test_the_meanings_of_codes_are_sentences() -> None:
     check([info.meaning for info in (*ERRORS.values(), *CLOSES.values())])
 
 
 @given(mutated())
-def test_what_is_said_of_bytes_that_are_no_websocket(data: bytes) -> None:
+def test_the_reason_for_bytes_that_are_not_a_websocket_is_a_sentence(data: bytes) -> None:
     try:
         list(WebSocketReceiver(64, 4).receive(data))
     except WebSocketError as error:

@@ -106,7 +106,7 @@ def test_receive_does_what_the_table_says(state: State, kind: type[Request]) -> 
             assert machine.state is state
 
 
-def test_what_is_refused_while_draining_may_be_tried_again() -> None:
+def test_a_request_that_is_refused_while_draining_may_be_retried() -> None:
     assert {ERRORS[code].retry for code in TRANSITIONS[State.DRAINING].values() if isinstance(code, ErrorCode)} == {
         True
     }

@@ -56,7 +56,7 @@ def test_valid_messages_mean_what_the_vectors_say_and_are_encoded_to_the_same_by
 
 
 @pytest.mark.parametrize("vector", load("ignored"))
-def test_what_is_written_otherwise_or_by_a_later_version_is_read_all_the_same(vector: dict[str, Any]) -> None:
+def test_messages_in_another_encoding_or_of_a_later_version_are_read_all_the_same(vector: dict[str, Any]) -> None:
     frames = decoded(vector)
     assert [meaning(frame) for frame in frames] == vector["frames"]
     assert b"".join(map(encode, frames)).hex() != vector["hex"]

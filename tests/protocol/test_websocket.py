@@ -371,7 +371,7 @@ anything: st.SearchStrategy[bytes] = st.lists(
 
 
 @given(conversations(), st.data())
-def test_what_was_sent_comes_out_however_chopped(said: tuple[list[bytes], Outcome], data: st.DataObject) -> None:
+def test_messages_come_out_in_any_pieces(said: tuple[list[bytes], Outcome], data: st.DataObject) -> None:
     frames, events = said
     sent = b"".join(frames)
     assert read([sent]) == events
@@ -520,7 +520,7 @@ def test_empty_fragments_take_no_memory() -> None:
     assert min(tries) < 2000
 
 
-def test_what_was_refused_or_closed_is_not_kept() -> None:
+def test_a_refused_or_closed_message_is_not_kept() -> None:
     begun = frame(BINARY, bytes(MAX_BYTES), fin=False)
     cut = begun[:-1]
     for last in (close(1000), frame(TEXT)):
