@@ -48,6 +48,10 @@ class Proxy:
         answer to preparing the statement still passes."""
         self._losing.add(client_port)
 
+    def has_lost(self, client_port: int) -> bool:
+        """Whether the statement whose answer this client was to lose has been passed on to Postgres."""
+        return client_port in self._lost
+
     def lose_answers(self) -> None:
         """`lose_answer` for all clients."""
         self._losing |= self._ports

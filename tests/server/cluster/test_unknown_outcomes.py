@@ -29,12 +29,15 @@ from store import conversations, participant_lists
 from store.errors import Unavailable
 from store.postgres import driver as postgres_module
 from store.postgres import pool as pool_module
+from store.postgres.driver import PostgresConnection, where_of
 from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 from tests.checker.views import fetch, view_of
 from tests.people import new_direct, new_group, new_user
 from tests.pg_proxy import Proxy, open_proxy
 from tests.server.http_world import CBOR, Api, open_api, say
-from tests.server.node_world import TestNode, open_node, wait_for
+from tests.server.node_world import TestNode, open_node
+from tests.waiting import wait_until
 
 
 class Refused503(Exception):
@@ -79,11 +82,13 @@ class Device:
 
     async def wait_true(self, what: str, *, timeout_s: float = 10.0) -> None:
         """Return once the device shows the same as one that has just fetched everything."""
-        with trio.move_on_after(timeout_s):
-            while True:
-                if self.shown() == await self._fresh():
-                    return
-                await trio.sleep(0.05)
+
+        async def is_true() -> bool:
+            return bool(self.shown() == await self._fresh())
+
+        with suppress(AssertionError):
+            await wait_until(is_true, what, timeout_s=timeout_s)
+            return
         assert self.shown() == await self._fresh(), f"{what}: {self.name} shows something else"
 
     async def _fresh(self) -> Any:
@@ -129,7 +134,7 @@ async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
         api = await stack.enter_async_context(open_api(api_pool, redis_url, "cbor"))
         # Each node catches up once when it starts; a later catch-up has a different reason.
         looks = lambda: sum(line["event"] == "caught_up" for line in (*near.logs, *far.logs))  # noqa: E731
-        await wait_for(lambda: looks() >= 2, what="both have looked")
+        await wait_until(lambda: looks() >= 2, "both have looked")
         devices = [
             Device("Alice's, on the same node", alice, near),
             Device("Bob's, on the same node", bob, near),
@@ -278,21 +283,36 @@ async def insist(scene: Scene, write: Write) -> None:
 @contextmanager
 def losing(scene: Scene, statements: Collection[str]) -> Iterator[list[str]]:
     """Lose the first answer to each of these statements; yields the statements with a lost answer."""
-    run, lost = Pool._with_deadline, list[str]()
+    query, run, past = PostgresConnection.query, PostgresConnection.run, where_of(scene.pool.url)
+    lost: list[str] = []
 
-    async def run_lossy(self: Pool, query: Callable[[Any], Awaitable[Any]], sql: str = "") -> Any:
-        async def query_lossy(connection: Any) -> Any:
-            for each in statements:
-                if self.url != scene.pool.url and each in sql and each not in lost:
-                    lost.append(each)
-                    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as dup:
-                        scene.proxy.lose_answer(dup.getsockname()[1])
-            return await query(connection)
+    @contextmanager
+    def losing_answer(connection: PostgresConnection, sql: str) -> Iterator[None]:
+        each = next((each for each in statements if each in sql and each not in lost), None)
+        if connection.where == past or each is None:
+            yield
+            return
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as dup:
+            port = dup.getsockname()[1]
+        scene.proxy.lose_answer(port)
+        try:
+            yield
+        finally:
+            # Else the connection was lost before Postgres had the statement: the next attempt loses its answer.
+            if scene.proxy.has_lost(port):
+                lost.append(each)
 
-        return await run(self, query_lossy, sql)
+    async def query_lossy(self: PostgresConnection, sql: str, parameters: Any = ()) -> Any:
+        with losing_answer(self, sql):
+            return await query(self, sql, parameters)
+
+    async def run_lossy(self: PostgresConnection, statement: Statement, values: Any) -> Any:
+        with losing_answer(self, statement.text):
+            return await run(self, statement, values)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pool, "_with_deadline", run_lossy)
+        patch.setattr(PostgresConnection, "query", query_lossy)
+        patch.setattr(PostgresConnection, "run", run_lossy)
         yield lost
 
 
@@ -304,11 +324,7 @@ async def lose_answer(scene: Scene, write: Write) -> None:
 
 
 async def wait_committed(pool: Pool, write: Write) -> None:
-    with trio.fail_after(5):
-        while True:
-            if await pool.fetch(f"select exists ({write.committed})") == [(True,)]:
-                return
-            await trio.sleep(0.005)
+    await wait_until(lambda: pool.fetch(f"select from ({write.committed}) committed"), write.statement)
 
 
 async def test_what_every_kind_of_write_has_changed_is_told_though_its_answer_was_lost(
@@ -336,7 +352,7 @@ async def test_a_watcher_is_shown_no_more_than_it_may_though_the_answer_to_the_w
         await lose_answer(scene, UNSEEN[name])
         # Watchers see a block as going offline: after the grace for phones that change networks.
         patience_s = GRACE_S + 5
-        await wait_for(lambda: not scene.bob.presence[alice], what="Alice is shown as offline", timeout_s=patience_s)
+        await wait_until(lambda: not scene.bob.presence[alice], "Alice is shown as offline", timeout_s=patience_s)
 
 
 @pytest.fixture
@@ -377,7 +393,7 @@ async def test_while_no_answer_comes_no_cursor_passes_what_was_committed_before_
                     moved = leaver.cursors
                     await trio.sleep(HOLE_S)
                     scene.proxy.is_deaf = False
-            await wait_for(lambda: leaver.cursors > moved, what="its cursor moves", timeout_s=15)
+            await wait_until(lambda: leaver.cursors > moved, "its cursor moves", timeout_s=15)
             cursor = leaver.mailbox.cursor
         is_over.set()
         for device in scene.devices:
