@@ -281,6 +281,41 @@ def test_a_pusher_under_another_name_is_found() -> None:
     ]
 
 
+@pytest.mark.parametrize("folder", ["embedded", "jobs", "runtime", "server", "system"])
+def test_no_test_reaches_into_a_private_attribute(folder: str) -> None:
+    """What a test needs to see of an object is public, a property or in its `statistics()`."""
+    for file in sorted((ROOT / "tests" / folder).rglob("*.py")):
+        private = list(_private(ast.parse(file.read_text())))
+        assert not private, f"{file.relative_to(ROOT)}: {private}"
+
+
+OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
+
+
+def _private(tree: ast.AST) -> Iterator[str]:
+    """Accesses to a private attribute of anything but `self`, also by its name in `setattr` and the like."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls")):
+                continue
+            case ast.Attribute(attr=name):
+                names = [name]
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if called.endswith("attr"):
+                names = [str(each.value).rpartition(".")[2] for each in node.args if isinstance(each, ast.Constant)]
+            case _:
+                continue
+        for name in names:
+            if name.startswith("_") and not name.startswith("__") and name not in OF_NAMED_TUPLES:
+                yield f"{name}, line {node.lineno}"
+
+
+def test_a_private_attribute_is_found() -> None:
+    tree = ast.parse(
+        "self._mine = node._gateway\nmonkeypatch.setattr(node, '_beat', 1)\npush._replace(seq=1)\nx.__len__()"
+    )
+    assert sorted(_private(tree)) == ["_beat, line 2", "_gateway, line 1"]
+
+
 FOR_OPERATORS = {"server/transport/proxies.py"}
 """An operator reads their sentences about a wrong setting or proxy, in a log."""
 

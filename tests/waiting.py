@@ -46,8 +46,3 @@ def wait_until_blocking(
             return value
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what() if callable(what) else what}"
         time.sleep(PAUSE_S)
-
-
-async def wait_for(condition: Callable[[], Any], *, what: str, timeout_s: float = PATIENCE_S) -> None:
-    """`wait_until` with less patience."""
-    await wait_until(condition, what, timeout_s=timeout_s)

@@ -124,6 +124,15 @@ class Node:
         """The ids of the nodes that live, as of the last heartbeat; this one included."""
         return self._others | {self.id}
 
+    def live_writers(self) -> frozenset[bytes]:
+        """The ids of the processes that live and only write, as of the last heartbeat."""
+        return self._writers
+
+    @property
+    def has_untold(self) -> bool:
+        """Whether the other nodes have yet to be asked to catch up with something that could not be pushed."""
+        return self._fanout.missed_since is not None
+
     async def enter(self, user: bytes) -> None:
         """Tell the other nodes that the user has a device here. The hub must know the device already.
 
@@ -154,7 +163,7 @@ class Node:
         :raises Unavailable: if Redis cannot be reached; then the lease ends by itself, too.
         """
         await self._fanout.tell_missed(self._others)
-        if self._fanout.missed_since is None and not self._unknown_outcomes.are_open:
+        if not self.has_untold and not self._unknown_outcomes.are_open:
             await sign_off(self._redis, self.id)
 
     async def _keep_lease(self) -> None:

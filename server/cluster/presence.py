@@ -53,11 +53,13 @@ HINT_S: Final = 0.1
 class PresenceStatistics:
     """A snapshot of the counters since the start.
 
+    :ivar absent: users who seem to be gone, and count as online until the grace is over.
     :ivar hits: users that a connection began to watch and that this node watched already.
     :ivar misses: users that a connection began to watch and that this node did not watch yet.
     """
 
     watched: int
+    absent: int
     hits: int
     misses: int
 
@@ -115,7 +117,8 @@ class PresenceWatch:
         self._recheck = trio.Event()
 
     def statistics(self) -> PresenceStatistics:
-        return PresenceStatistics(len(self._watched), self._hits, self._misses)
+        absent = sum(each.absent_since is not None for each in self._watched.values())
+        return PresenceStatistics(len(self._watched), absent, self._hits, self._misses)
 
     def users(self) -> list[bytes]:
         """The users that this node watches."""

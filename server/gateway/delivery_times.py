@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import structlog
@@ -42,6 +43,18 @@ class _Sample(NamedTuple):
     conversation: bytes
     seq: int
     created_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryTimesStatistics:
+    """A snapshot.
+
+    :ivar awaited: connections whose mark is waited for.
+    :ivar counts: (day, bucket) -> deliveries that have been measured and not been written yet.
+    """
+
+    awaited: int
+    counts: dict[tuple[int, int], int]
 
 
 class DeliveryTimes:
@@ -83,6 +96,9 @@ class DeliveryTimes:
     def left(self, connection: HubConnection) -> None:
         """The connection has ended: drop its sample."""
         self._awaited.pop(connection, None)
+
+    def statistics(self) -> DeliveryTimesStatistics:
+        return DeliveryTimesStatistics(len(self._awaited), dict(self._counts))
 
     async def run(self) -> None:
         """Flush every `INTERVAL_S`, until cancelled."""

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import trio
 
 from server.delivery.hub import Hub
-from store.batching.group_commit import Batcher
+from store.batching.group_commit import Batcher, BatchStatistics
 from store.errors import Overloaded
 from store.last_seen import touch
 from store.latencies import DAY_US
@@ -63,6 +63,9 @@ class LastSeen:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._batcher.run)
             nursery.start_soon(self._note_each_day)
+
+    def statistics(self) -> BatchStatistics:
+        return self._batcher.statistics()
 
     async def wait_idle(self) -> None:
         """Return once everything has been written."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import socket
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -39,6 +40,8 @@ from server.transport.keepalive import KeepAlive
 from server.transport.listener import accept_connections, listen
 from server.transport.proxies import TrustedProxies, address_key, forwarded_address
 from store.accounts import Identity, device_by_token
+from store.batching.group_commit import BatchStatistics
+from store.batching.two_lanes import LanesStatistics
 from store.clock import Clock
 from store.errors import StoreError, Unavailable
 from store.participant_lists import ParticipantsCache
@@ -93,8 +96,29 @@ MAX_BUCKETS: Final = 100_000
 """Users with a remembered rate; a bucket is full, and forgotten, 4 s after its user has paused. About 20 MB."""
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayStatistics:
+    """A snapshot.
+
+    :ivar clients: open connections by the names of their clients, once they are welcomed.
+    :ivar participant_lists: conversations whose participants are cached.
+    :ivar marks_awaited: deliveries that are measured, and whose mark has not come yet.
+    """
+
+    connections: int
+    clients: dict[str, int]
+    sends: LanesStatistics
+    marks: BatchStatistics
+    last_seen: BatchStatistics
+    participant_lists: int
+    marks_awaited: int
+
+
 class SocketGateway:
-    """One node: its connections and all that serves them."""
+    """One node: its connections and all that serves them.
+
+    :ivar pool, redis, hub, node: the parts that others share; each has statistics of its own.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -102,25 +126,25 @@ class SocketGateway:
             self._trusted = TrustedProxies.parse(config.trusted_proxies)
         except ValueError as error:
             raise ConfigError(f"TRUSTED_PROXIES: {error}") from None
-        self._pool = Pool(config.database_url, config.database_pool)
-        self._redis = Redis(config.bus_url)
-        self._clock = Clock(self._pool)
-        self._delivery_times = DeliveryTimes(self._pool, self._clock.now_us)
-        self._hub = Hub(self._delivery_times.pushed)
-        self._node = Node(self._redis, self._pool, self._hub)
-        self._last_seen = LastSeen(self._pool, self._hub, self._clock.now_us)
-        self._readers = Readers(self._pool)
-        participants = ParticipantsCache()
-        self._node.cursor_advance.when_history_changes(participants.forget)
-        self._sends = Sends(self._pool, participants, self._hub, self._node.broadcast, self._clock)
-        self._marks = Marks(self._pool, self._node.broadcast, self._node.receipt_counter.note)
+        self.pool = Pool(config.database_url, config.database_pool)
+        self.redis = Redis(config.bus_url)
+        self._clock = Clock(self.pool)
+        self._delivery_times = DeliveryTimes(self.pool, self._clock.now_us)
+        self.hub = Hub(self._delivery_times.pushed)
+        self.node = Node(self.redis, self.pool, self.hub)
+        self._last_seen = LastSeen(self.pool, self.hub, self._clock.now_us)
+        self._readers = Readers(self.pool)
+        self._participants = ParticipantsCache()
+        self.node.cursor_advance.when_history_changes(self._participants.forget)
+        self._sends = Sends(self.pool, self._participants, self.hub, self.node.broadcast, self._clock)
+        self._marks = Marks(self.pool, self.node.broadcast, self.node.receipt_counter.note)
         self._requests = Requests(
-            self._pool,
-            self._node.broadcast,
-            self._node.presence,
+            self.pool,
+            self.node.broadcast,
+            self.node.presence,
             token_lifetime_s=config.token_lifetime_s,
         )
-        self._revocations = Revocations(self._pool, self._hub)
+        self._revocations = Revocations(self.pool, self.hub)
         self._keep_alive = KeepAlive()
         self._addresses: ConnectionCounts[str] = ConnectionCounts(config.max_address_connections)
         self._rates: TokenBuckets[bytes] = TokenBuckets(
@@ -140,11 +164,11 @@ class SocketGateway:
 
         :raises PortTaken: if a different process listens on the port.
         """
-        with closing(self._pool), closing(listen(self._config.host, self._config.socket_port)) as sock:
+        with closing(self.pool), closing(listen(self._config.host, self._config.socket_port)) as sock:
             async with trio.open_nursery() as services:
                 await services.start(watch_signals, self._terminated)
-                await services.start(self._redis.run)
-                services.start_soon(self._node.run)
+                await services.start(self.redis.run)
+                services.start_soon(self.node.run)
                 services.start_soon(self._sends.lanes.run)
                 services.start_soon(self._marks.run)
                 services.start_soon(self._last_seen.run)
@@ -154,7 +178,7 @@ class SocketGateway:
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
                 services.start_soon(self._admission.run)
-                services.start_soon(self._pool.end_after, self._terminated, POSTGRES_S)
+                services.start_soon(self.pool.end_after, self._terminated, POSTGRES_S)
                 if await self._wait_ready():
                     async with trio.open_nursery() as connections:
                         task_status.started(sock.getsockname()[1])
@@ -169,16 +193,20 @@ class SocketGateway:
                 services.cancel_scope.cancel()
         log.info("stopped")
 
+    def stop(self) -> None:
+        """Drain and end, as on SIGTERM. Atomic (no checkpoint)."""
+        self._terminated.set()
+
     async def _wait_ready(self) -> bool:
         """Wait for Postgres and Redis; false if told to stop meanwhile."""
         ready = False
 
         async def wait() -> None:
             nonlocal ready
-            await wait_migrated(self._pool)
+            await wait_migrated(self.pool)
             await self._clock.wait_measured()
-            await self._node.ready.wait()
-            await self._node.cursor_advance.begin()
+            await self.node.ready.wait()
+            await self.node.cursor_advance.begin()
             ready = True
             nursery.cancel_scope.cancel()
 
@@ -191,7 +219,7 @@ class SocketGateway:
     async def _accept_until_terminated(self, sock: socket.socket, connections: trio.Nursery) -> None:
         async with trio.open_nursery() as listening:
             listening.start_soon(accept_connections, sock, connections, self._serve, self._admission.wait_open)
-            log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self._node.id.hex())
+            log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self.node.id.hex())
             if self._config.ready_line:
                 listening.start_soon(self._tell_ready)
             await self._terminated.wait()
@@ -199,7 +227,7 @@ class SocketGateway:
         sock.close()
 
     async def _tell_ready(self) -> None:
-        await self._node.catch_up.settled.wait()
+        await self.node.catch_up.settled.wait()
         tell_ready(self._config)
 
     async def _serve(self, sock: socket.socket, address: str) -> None:
@@ -214,7 +242,7 @@ class SocketGateway:
 
     async def _move_away(self) -> None:
         """Have the clients reconnect to other nodes; this node serves them until they have."""
-        connections, is_last = list(self._connections), not self._node.has_others()
+        connections, is_last = list(self._connections), not self.node.has_others()
         log.info("moving", connections=len(connections), is_last=is_last, clients=self._client_counts.statistics())
         longest_s = len(connections) * MOVE_STEP_S
         for connection in connections:
@@ -239,7 +267,7 @@ class SocketGateway:
             await trio.sleep(READ_S)
             for connection in list(self._connections):
                 await connection.wait_idle()
-            await self._node.wait_fanned_out()
+            await self.node.wait_fanned_out()
         if scope.cancelled_caught:
             log.error("requests_unanswered", requests=sum(each.in_flight for each in self._connections))
         for connection in list(self._connections):
@@ -254,7 +282,7 @@ class SocketGateway:
             await self._last_seen.wait_idle()
             await self._delivery_times.flush()
         try:
-            await self._node.sign_off()
+            await self.node.sign_off()
         except StoreError as error:
             log.warning("not_signed_off", error=str(error))
 
@@ -273,24 +301,36 @@ class SocketGateway:
 
     async def identify(self, connection: Connection, token: str) -> Identity:
         self._admission.enter(connection)
-        return await device_by_token(self._pool, token)
+        return await device_by_token(self.pool, token)
 
     def has_room(self, user: bytes) -> bool:
-        return self._hub.count(user) < limits.MAX_USER_CONNECTIONS
+        return self.hub.count(user) < limits.MAX_USER_CONNECTIONS
 
     async def register(self, connection: Connection) -> None:
-        if self._hub.add(connection):
+        if self.hub.add(connection):
             self._last_seen.note(connection.user)
         self._keep_alive.add(connection)
         # For every device, not only the first: the first one's entry may still be under way.
-        await self._node.enter(connection.user)
+        await self.node.enter(connection.user)
 
     def count_client(self, name: str | None) -> str:
         return self._client_counts.enter(name)
 
-    def statistics(self) -> dict[str, dict[str, int]]:
-        """Open connections by the names of their clients."""
-        return {"clients": self._client_counts.statistics()}
+    @property
+    def connections(self) -> frozenset[Connection]:
+        """The open connections, greeted or not."""
+        return frozenset(self._connections)
+
+    def statistics(self) -> GatewayStatistics:
+        return GatewayStatistics(
+            len(self._connections),
+            self._client_counts.statistics(),
+            self._sends.lanes.statistics(),
+            self._marks.batcher.statistics(),
+            self._last_seen.statistics(),
+            self._participants.statistics().conversations,
+            self._delivery_times.statistics().awaited,
+        )
 
     async def wait_turn(self) -> None:
         async with self._turns:
@@ -307,9 +347,9 @@ class SocketGateway:
         if connection.registered_at:
             self._delivery_times.left(connection)
             self._keep_alive.remove(connection)
-            self._node.presence.forget(connection)
-            if self._hub.remove(connection):
-                self._node.depart(connection.user)
+            self.node.presence.forget(connection)
+            if self.hub.remove(connection):
+                self.node.depart(connection.user)
                 self._last_seen.note(connection.user)
 
     def take_token(self, user: bytes, now: float) -> float:
@@ -317,8 +357,8 @@ class SocketGateway:
 
     def send_nowait(self, connection: Connection, frame: Send) -> None:
         # Without Redis a message would reach Postgres but, for a while, not the recipients on other nodes.
-        if not self._redis.is_connected:
-            raise Unavailable("Redis", self._redis.where, "not connected")
+        if not self.redis.is_connected:
+            raise Unavailable("Redis", self.redis.where, "not connected")
         self._sends.submit_nowait(connection, frame)
         self._delivery_times.sent(connection, frame.conversation)
         self._readers.note(connection.user)

@@ -11,11 +11,11 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 CONCURRENT: Final = 2
 """Hashes at a time. Each takes 64 MiB and a core for tens of milliseconds, on purpose."""
 
-_hasher: Final = PasswordHasher()
-_HASH_OF_NO_USER: Final = (
+HASHER: Final = PasswordHasher()
+HASH_OF_NO_USER: Final = (
     "$argon2id$v=19$m=65536,t=3,p=4$f5wFOmCkU5zeuZvSBAwwPg$GT5Wfe7ftr2RnShpM0trE9LMUXbbYA54AH2PoAdbyb4"
 )
-"""The hash of a password that no user has, with the parameters of `_hasher` (a test compares them). A constant, because
+"""The hash of a password that no user has, with the parameters of `HASHER` (a test compares them). A constant, because
 to compute it takes each process a quarter of a second of CPU at its start."""
 
 
@@ -26,7 +26,7 @@ class Passwords:
         self._limiter = trio.CapacityLimiter(CONCURRENT)
 
     async def hash(self, password: str) -> str:
-        return await trio.to_thread.run_sync(_hasher.hash, password, limiter=self._limiter)
+        return await trio.to_thread.run_sync(HASHER.hash, password, limiter=self._limiter)
 
     async def check(self, password_hash: str | None, password: str) -> bool:
         """Whether the password is right.
@@ -38,6 +38,6 @@ class Passwords:
 
 def _verify(password_hash: str | None, password: str) -> bool:
     try:
-        return _hasher.verify(password_hash or _HASH_OF_NO_USER, password) and password_hash is not None
+        return HASHER.verify(password_hash or HASH_OF_NO_USER, password) and password_hash is not None
     except (VerifyMismatchError, InvalidHashError):
         return False

@@ -54,6 +54,10 @@ class KeepAlive:
         if connections is not None:
             connections.discard(connection)
 
+    def __len__(self) -> int:
+        """Connections that are watched."""
+        return sum(map(len, self._slots.values()))
+
     async def run(self) -> None:
         """Look at the connections that are due, until cancelled."""
         while True:

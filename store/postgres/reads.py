@@ -48,11 +48,15 @@ class _Pending:
 
 @dataclass(frozen=True, slots=True)
 class ReadsStatistics:
-    """A snapshot of the counters since the start."""
+    """A snapshot of the counters since the start.
+
+    :ivar reading: round trips that are under way.
+    """
 
     waiting: int
     reads: int
     round_trips: int
+    reading: int
 
 
 class Reads:
@@ -99,7 +103,7 @@ class Reads:
         return pending.outcome
 
     def statistics(self) -> ReadsStatistics:
-        return ReadsStatistics(len(self._queue), self._reads, self._round_trips)
+        return ReadsStatistics(len(self._queue), self._reads, self._round_trips, self._reading)
 
     def _wake_next(self) -> None:
         """Wake a task that may now run reads."""

@@ -37,7 +37,7 @@ from server.gateway.process import SocketGateway
 from store.postgres.pool import Pool
 from tests.cddl import check_from_server
 from tests.people import new_direct, new_user
-from tests.waiting import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, wait_until
 
 _F = TypeVar("_F")
 
@@ -70,7 +70,7 @@ class RawClient:
         await self.write(self._websocket.send(Request(host="test", target=path, subprotocols=list(subprotocols))))
         with trio.fail_after(PATIENCE_S):
             while self.status is None:
-                assert await self._receive(), "no answer to the handshake"
+                assert await self.receive(), "no answer to the handshake"
 
     def message(self, payload: bytes, *, finished: bool = True) -> bytes:
         """A masked binary message, or a part of one, as bytes."""
@@ -115,6 +115,11 @@ class RawClient:
                     assert each is frames[-1]
                     return frames
 
+    @property
+    def unread(self) -> list[Event]:
+        """What has come and was not asked for yet."""
+        return list(self._events)
+
     async def nothing_came(self) -> None:
         """Check that no frame comes before the reply to a request."""
         [only] = await self.ask(Ping(77))
@@ -130,17 +135,17 @@ class RawClient:
     async def wait_end(self, *, timeout_s: float = PATIENCE_S) -> int | None:
         """Read until the server has closed the TCP connection; returns the close code, if any."""
         with trio.fail_after(timeout_s):
-            while await self._receive():
+            while await self.receive():
                 pass
         return self.close_code
 
     async def _take(self) -> list[Event]:
         while not self._events:
-            assert await self._receive(), f"closed with {self.close_code} {self.close_reason}"
+            assert await self.receive(), f"closed with {self.close_code} {self.close_reason}"
         events, self._events = self._events, []
         return events
 
-    async def _receive(self) -> bool:
+    async def receive(self) -> bool:
         """Receive more bytes from the server; false at the end of the stream."""
         try:
             data = await self.stream.receive_some()
@@ -207,7 +212,7 @@ class Chat:
     async def wait_exchange(self) -> None:
         """Return after one more message has been sent and has arrived, both after this call."""
         goal = self.exchanges + 2
-        await wait_for(lambda: self.exchanges >= goal, what="the bystanders chat")
+        await wait_until(lambda: self.exchanges >= goal, "the bystanders chat")
 
 
 class TestNode:
@@ -243,10 +248,10 @@ class TestNode:
 
     def footprint(self) -> dict[str, int]:
         """Counts that an ended connection must not raise. The pool's connections to Postgres come and go."""
-        pool = self.gateway._pool.statistics()
-        hub = self.gateway._hub.statistics()
+        pool = self.gateway.pool.statistics()
+        hub = self.gateway.hub.statistics()
         return {
-            "connections": len(self.gateway._connections),
+            "connections": len(self.gateway.connections),
             "registered": hub.connections,
             "users": hub.users,
             "tasks": sum(1 for _ in _tasks(trio.lowlevel.current_root_task())),
@@ -255,8 +260,12 @@ class TestNode:
 
     async def wait_footprint(self, before: dict[str, int], *, timeout_s: float = PATIENCE_S) -> None:
         with trio.move_on_after(timeout_s):
-            await wait_for(lambda: self.footprint() == before, what="nothing is left behind", timeout_s=2 * timeout_s)
+            await wait_until(lambda: self.footprint() == before, "nothing is left behind", timeout_s=2 * timeout_s)
         assert self.footprint() == before
+
+    async def wait_event(self, event: str) -> None:
+        """Return once the node has logged this."""
+        await wait_until(lambda: any(line["event"] == event for line in self.logs), f"the event {event}")
 
     def faults(self) -> list[MutableMapping[str, Any]]:
         """Logged errors: no client's action may cause a traceback."""

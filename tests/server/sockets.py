@@ -87,6 +87,7 @@ class Ends:
     """An outbox on one end, a peer on the other.
 
     :ivar cuts: how often the outbox asked to end the connection.
+    :ivar on_cut: called each time.
     """
 
     def __init__(self, nursery: trio.Nursery | None, *, kernel_bytes: int | None = None) -> None:
@@ -98,10 +99,12 @@ class Ends:
         self.ours, self.peer = ours, Peer(theirs)
         self.sock = CountedSocket(ours)
         self.cuts = 0
+        self.on_cut: Callable[[], None] = lambda: None
         self.outbox = Outbox(self.sock, nursery.start_soon if nursery else _no_tasks, self._cut)  # type: ignore[arg-type]
 
     def _cut(self) -> None:
         self.cuts += 1
+        self.on_cut()
 
     def close(self) -> None:
         self.ours.close()

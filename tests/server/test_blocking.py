@@ -46,7 +46,7 @@ from store.postgres.pool import Pool
 from tests.people import make_contacts, new_direct, new_group, new_user
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import RawClient, TestNode, open_node
-from tests.waiting import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, wait_until
 
 RELATIONS: Final = ("contacts", "strangers")
 
@@ -321,7 +321,7 @@ async def _worlds(pool: Pool, redis_url: str) -> AsyncGenerator[World, None]:
         def begun() -> int:
             return sum(line["event"] == "caught_up" for node in (one, other) for line in node.logs)
 
-        await wait_for(lambda: begun() >= 2, what="both have begun")
+        await wait_until(lambda: begun() >= 2, "both have begun")
         yield World(pool, api, [one, other])
 
 
@@ -595,8 +595,8 @@ async def test_a_block_by_a_user_who_is_offline_shows_nothing(pool: Pool, redis_
         await actor.ask(Sync(1, None))
         [before, _] = await actor.ask(Watch(2, [side.target.user]))
         await world.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
-        watching = world.nodes[0].gateway._node.presence
-        await wait_for(lambda: not watching.users(), what="the block has come to the node")
+        watching = world.nodes[0].gateway.node.presence
+        await wait_until(lambda: not watching.users(), "the block has come to the node")
         await actor.nothing_came()
         assert (await actor.ask(Watch(3, [side.target.user])))[0] == before
 

@@ -40,7 +40,7 @@ from store.postgres.pool import Pool
 from tests.people import make_contacts, new_user
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import RawClient, TestNode, open_node
-from tests.waiting import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S
 
 KINDS: Final = ("direct", "group")
 
@@ -99,7 +99,7 @@ async def scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene, None]:
         node.open_websocket(asked.token) as other_device,
     ):
         # The first catch-up of the node covers the time before the test.
-        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        await node.wait_event("caught_up")
         for client in (asking, device, other_device):
             await client.ask(Sync(1, None))
         yield Scene(pool, node, api, stranger, asked, asking, device, other_device)

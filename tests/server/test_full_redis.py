@@ -20,7 +20,8 @@ from store.postgres.pool import Pool
 from store.redis.client import RedisError
 from tests.people import new_direct, new_user
 from tests.processes import open_cluster
-from tests.server.node_world import open_node, wait_for
+from tests.server.node_world import open_node
+from tests.waiting import wait_until
 
 
 @contextmanager
@@ -82,7 +83,7 @@ async def test_an_outage_is_logged_once_a_minute_by_each_process(pool: Pool, own
             with redis_py.Redis.from_url(own_redis.url) as admin:
                 before = refusals(admin)
                 # Until they have tried again a number of times.
-                await wait_for(lambda: refusals(admin) > before + 20, what="they try again", timeout_s=20)
+                await wait_until(lambda: refusals(admin) > before + 20, "they try again", timeout_s=20)
         for process in (node, web, worker):
             lines = Counter(
                 str({key: value for key, value in line.items() if key != "timestamp"})

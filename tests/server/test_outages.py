@@ -20,7 +20,8 @@ from protocol.frames import Hello, Message, Sent
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
 from tests.processes import Cluster, Process, open_cluster
-from tests.server.node_world import TestNode, open_node, wait_for
+from tests.server.node_world import TestNode, open_node
+from tests.waiting import wait_until
 
 RECOVERY_S = 10.0
 """Time from a service's return to the next served request: the longest back-off is 3 s."""
@@ -44,7 +45,7 @@ async def two_who_chat(pool: Pool) -> tuple[Credentials, Credentials, bytes]:
 async def start_all(cluster: Cluster) -> dict[str, Process]:
     """Start the three processes without waiting; only `web` answers before its services do."""
     socket, url = await cluster.start_socket(wait=False)
-    processes = {"web": await cluster.start_web(), "socket": socket, "worker": await cluster._start("jobs")}
+    processes = {"web": await cluster.start_web(), "socket": socket, "worker": await cluster.start("jobs")}
     cluster.environment["SOCKET_URL"] = url
     return processes
 
@@ -72,9 +73,11 @@ async def test_processes_that_start_without_a_service_say_so_and_wait(
         await processes["socket"].wait_event("listening", timeout_s=RECOVERY_S)
         async with connect(cluster.environment["SOCKET_URL"], alice.token) as sender:
             assert (await sender.send(conversation, b"x", temp_id=uuid4().bytes)).seq == 1
-        with trio.fail_after(RECOVERY_S):
-            while (await http.get(f"{cluster.http_url}/readyz")).status_code != 200:  # noqa: ASYNC110
-                await trio.sleep(0.05)
+
+        async def is_ready() -> bool:
+            return (await http.get(f"{cluster.http_url}/readyz")).status_code == 200
+
+        await wait_until(is_ready, "web is ready", timeout_s=RECOVERY_S)
         for process in processes.values():
             assert process.returncode is None
             assert not [line for line in process.log if line["level"] in ("error", "critical")]
@@ -131,16 +134,16 @@ async def talk_through(
 
         for number in range(10):
             nursery.start_soon(talk, number)
-        await wait_for(lambda: len(acks) >= 40, what="the first acks")
+        await wait_until(lambda: len(acks) >= 40, "the first acks")
         await break_it()
-        await wait_for(lambda: len(refused) >= 20, what="refusals", timeout_s=15)
+        await wait_until(lambda: len(refused) >= 20, "refusals", timeout_s=15)
         await mend_it()
         mended_at = len(acks)
-        await wait_for(lambda: len(acks) >= mended_at + 40, what="acks again", timeout_s=RECOVERY_S)
+        await wait_until(lambda: len(acks) >= mended_at + 40, "acks again", timeout_s=RECOVERY_S)
         over.set()
         # The last send of each task is answered, and the last message of all is pushed.
-        await wait_for(lambda: len(nursery.child_tasks) == 0, what="all acks")
-        await wait_for(lambda: len({push.seq for push in pushes}) >= len(acks), what="all pushes", timeout_s=10)
+        await wait_until(lambda: len(nursery.child_tasks) == 0, "all acks")
+        await wait_until(lambda: len({push.seq for push in pushes}) >= len(acks), "all pushes", timeout_s=10)
     rows = await pool.fetch(
         "select seq, id, content from messages where conversation_id = %s order by seq", (UUID(bytes=conversation),)
     )
@@ -179,7 +182,7 @@ async def test_a_hello_without_a_service_is_told_to_come_again(
     alice, bob, conversation = await two_who_chat(pool)
     async with open_node(own_postgres.url, own_redis.url) as node, connect(node.url, alice.token) as sender:
         await stop(service)
-        await wait_for(lambda: missing == "Postgres" or not node.gateway._redis.is_connected, what="it is noticed")
+        await wait_until(lambda: missing == "Postgres" or not node.gateway.redis.is_connected, "it is noticed")
         async with node.open_websocket() as client:
             await client.send(Hello(0, bob.token, 1))
             assert await client.wait_end() == 4002

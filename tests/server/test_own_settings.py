@@ -15,7 +15,7 @@ from store import conversations
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_user
 from tests.server.http_world import CBOR, Api, open_api
-from tests.server.node_world import RawClient, open_node, wait_for
+from tests.server.node_world import RawClient, open_node
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ async def test_what_a_node_has_missed_it_tells_once_it_has_looked(
         open_api(pool, redis_url, "cbor") as app,
         node.open_websocket(alice.token) as client,
     ):
-        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
+        await node.wait_event("caught_up")
         await synced(client)
         with monkeypatch.context() as lost:
             lost.setattr(Fanout, "send", lambda *_: None)
@@ -139,7 +139,7 @@ async def test_what_a_node_has_missed_it_tells_once_it_has_looked(
             await change(api, "PATCH", "/v1/profile", shows_presence=False)
             await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}")
             await change(api, "PUT", f"/v1/conversations/{UUID(bytes=talk)}/mute", seconds=60)
-        node.gateway._node.catch_up.request(0)
+        node.gateway.node.catch_up.request(0)
         reader = Reader(client)
         assert await reader.find(OwnSettings) == OwnSettings(1, True, False, None, 1, "everybody", "everybody")
         assert (await reader.find(Conversation)).own_revision == 1

@@ -47,8 +47,8 @@ from store.redis.client import Redis
 from store.redis.directory import LEASE_S
 from tests.people import make_contacts, new_direct, new_group, new_user
 from tests.server.http_world import CBOR, Api, open_api, say
-from tests.server.node_world import RawClient, TestNode, open_node, wait_for
-from tests.waiting import PATIENCE_S
+from tests.server.node_world import RawClient, TestNode, open_node
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -372,7 +372,7 @@ async def test_what_a_process_committed_and_told_nobody_comes_when_the_node_catc
     async with scene(pool, redis_url, people) as (node, [first, _, third], _):
         await participants.remove(pool, alice.user, left, carol.user)
         await participants.add(pool, alice.user, joined, carol.user)
-        node.gateway._node.catch_up.request(1)
+        node.gateway.node.catch_up.request(1)
         assert (await third.find(Departed)).conversation == left
         told = await third.find(Conversation)
         assert (told.conversation, len(told.participants or ())) == (joined, 3)
@@ -391,7 +391,7 @@ async def test_a_process_that_only_writes_is_missed_when_it_dies(
             gone = await _come_and_go(pool.url, redis_url, node, leaves_well=leaves_well)
             if leaves_well:
                 await participants.set_role(pool, alice.user, group, bob.user, "admin")
-                await wait_for(lambda gone=gone: gone not in node.gateway._node._writers, what="it is gone")  # type: ignore[misc]
+                await wait_until(lambda gone=gone: gone not in node.gateway.node.live_writers(), "it is gone")  # type: ignore[misc]
                 assert [line for line in node.logs if line["event"] == "node_vanished"] == vanished
         with trio.fail_after(LEASE_S + 3):
             assert (await _patiently(second, Conversation)).conversation == group
@@ -403,7 +403,7 @@ async def _come_and_go(database_url: str, redis_url: str, node: TestNode, *, lea
         await nursery.start(redis.run)
         writer = Writer(redis, Pool(database_url, 1))
         nursery.start_soon(writer.run)
-        await wait_for(lambda: writer.id in node.gateway._node._writers, what="the node knows the writer")
+        await wait_until(lambda: writer.id in node.gateway.node.live_writers(), "the node knows the writer")
         if leaves_well:
             await writer.sign_off()
         nursery.cancel_scope.cancel()

@@ -31,9 +31,10 @@ from tests.conftest import migrated_postgres
 from tests.memory import in_memory
 from tests.pg_proxy import open_proxy
 from tests.processes import open_cluster
-from tests.server.node_world import open_node, wait_for
+from tests.server.node_world import open_node
 from tests.server.test_outages import retry, talk_through, two_who_chat
 from tests.standby import Standby, await_standby
+from tests.waiting import wait_until
 
 NOT_FSYNCED = {**NOT_DURABLE, "synchronous_commit": "on"}
 LATE = {ErrorCode.UNAVAILABLE.value, ErrorCode.OVERLOADED.value}
@@ -88,11 +89,10 @@ async def insist(
 
 
 async def wait_committed(pool: Pool, messages: int) -> None:
-    with trio.fail_after(5):
-        while True:
-            if await pool.fetch("select count(*) from messages") == [(messages,)]:
-                return
-            await trio.sleep(0.005)
+    async def is_committed() -> bool:
+        return await pool.fetch("select count(*) from messages") == [(messages,)]
+
+    await wait_until(is_committed, f"{messages} messages are committed")
 
 
 async def test_kill_9_and_recovery(durable_postgres: Postgres, redis_url: str) -> None:
@@ -143,7 +143,7 @@ async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_receiv
         lsn = connection.execute("select pg_current_wal_lsn()").fetchone()
         with psycopg.connect(standby.url, autocommit=True) as other:
             arrived = "select pg_last_wal_replay_lsn() >= %s"
-            await wait_for(lambda: other.execute(arrived, lsn).fetchone() == (True,), what="the standby has all")
+            await wait_until(lambda: other.execute(arrived, lsn).fetchone() == (True,), "the standby has all")
     await in_thread(standby.cut_off)
     for n in range(5):
         await commit(pool, conversation, alice.user, b"lost %d" % n)
@@ -212,7 +212,7 @@ async def test_a_primary_that_takes_no_writes_any_more_is_left(own_postgres: Pos
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send_on)
-            await wait_for(lambda: len(refused) >= 3, what="refusals", timeout_s=10)
+            await wait_until(lambda: len(refused) >= 3, "refusals", timeout_s=10)
             with psycopg.connect(f"{own_postgres.url}?options=-cdefault_transaction_read_only%3Doff") as admin:
                 admin.autocommit = True
                 admin.execute("alter system reset default_transaction_read_only")
@@ -251,7 +251,7 @@ async def test_a_full_pool_refuses_in_time_and_heals(
     """While all connections are taken, each request is still answered: too many at once, or too late."""
     monkeypatch.setattr(pool_module, "WAIT_TIMEOUT_S", 0.2)
     async with open_node(pool.url, redis_url, database_pool=2) as node, trio.open_nursery() as nursery:
-        gateway_pool, is_over = node.gateway._pool, trio.Event()
+        gateway_pool, is_over = node.gateway.pool, trio.Event()
 
         async def hold() -> None:
             async with gateway_pool.connection():
@@ -275,7 +275,7 @@ async def test_reads_are_refused_in_time_while_the_pool_is_full(
     monkeypatch.setattr(pool_module, "WAIT_TIMEOUT_S", 0.2)
     alice, _, conversation = await two_who_chat(pool)
     async with open_node(pool.url, redis_url, database_pool=2) as node, connect(node.url, alice.token) as reader:
-        gateway_pool = node.gateway._pool
+        gateway_pool = node.gateway.pool
         async with gateway_pool.connection(), gateway_pool.connection():
             for read in (reader.list_conversations, lambda: reader.history(conversation), lambda: reader.sync(None)):
                 with trio.fail_after(2), pytest.raises(RequestRefused) as refused:
@@ -302,7 +302,7 @@ async def test_a_slow_network_slows_down_and_loses_nothing(own_postgres: Postgre
                 for n in range(200):
                     nursery.start_soon(say, n)
             assert sorted(acks) == list(range(1, 201))
-            assert node.gateway._sends.lanes.statistics().fast.batches <= 20
+            assert node.gateway.statistics().sends.fast.batches <= 20
         pool.close()
 
 
@@ -379,5 +379,5 @@ async def test_a_connection_pooler_in_front_is_refused_by_name(own_postgres: Pos
             with trio.fail_after(20):
                 assert await socket.wait() == 1
             sentence = "a connection pooler, such as PgBouncer"
-            await wait_for(lambda: any(sentence in line for line in socket.raw), what="the sentence")
+            await wait_until(lambda: any(sentence in line for line in socket.raw), "the sentence")
             assert not any("Traceback" in line for line in socket.raw)

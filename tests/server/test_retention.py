@@ -21,7 +21,8 @@ from store.retention import move_floors
 from tests.ageing import age
 from tests.people import new_direct, new_group, new_user
 from tests.server.http_world import CBOR, Api, open_api, say
-from tests.server.node_world import RawClient, TestNode, open_node, wait_for
+from tests.server.node_world import RawClient, TestNode, open_node
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ async def test_a_floor_that_nobody_was_told_of_comes_when_the_node_catches_up(
     async with scene(pool, redis_url, people) as (node, [first, second, third]):
         await age(pool, talk)
         await move_floors(pool, days=50, archives=False, limit=9)
-        node.gateway._node.catch_up.request(1)
+        node.gateway.node.catch_up.request(1)
         for client in (first, second):
             assert await client.find(Settings) == Settings(talk, "Group", 3, 1)
             await client.nothing_came()
@@ -121,14 +122,14 @@ async def test_the_client_drops_what_has_disappeared_while_it_is_connected(
         nursery.start_soon(session.run)
         await session.wait_caught_up()
         await say(pool, talk, bob.user, b"1", b"2", b"3")
-        node.gateway._node.catch_up.request(1)
+        node.gateway.node.catch_up.request(1)
         mailbox = session.mailbox
-        await wait_for(lambda: [each.seq for each in mailbox.messages(talk)] == [1, 2, 3], what="it has all")
+        await wait_until(lambda: [each.seq for each in mailbox.messages(talk)] == [1, 2, 3], "it has all")
         assert await patch(api.of(bob.token), talk, lifetime_s=3600) == 204
-        await wait_for(lambda: getattr(mailbox.head(talk), "lifetime_s", None) == 3600, what="it knows the lifetime")
+        await wait_until(lambda: getattr(mailbox.head(talk), "lifetime_s", None) == 3600, "it knows the lifetime")
         await age(pool, talk, upto=2)
         await run_retention(pool, redis_url)
-        await wait_for(lambda: [each.seq for each in mailbox.messages(talk)] == [3], what="two have disappeared")
+        await wait_until(lambda: [each.seq for each in mailbox.messages(talk)] == [3], "two have disappeared")
         assert session.is_caught_up
         head = mailbox.head(talk)
         assert head is not None

@@ -10,6 +10,7 @@ import trio
 from client.http import Credentials
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import Error, Hello, Refresh, Refreshed, Send, Sent, Welcome
+from server.gateway import revocations
 from store.accounts import device_by_token, revoke_device
 from store.errors import Unavailable
 from store.postgres.pool import Pool
@@ -117,16 +118,16 @@ async def test_a_device_that_is_revoked_while_postgres_cannot_be_asked_is_cut_of
     _, revoked = devices
     async with open_node(pool.url, redis_url) as node, node.open_websocket(revoked.token) as client:
         asked = trio.Event()
-        fetch = node.gateway._pool.fetch
+        real = revocations.revoked_since
 
-        async def unreachable(*_: object) -> list[tuple[object, ...]]:
+        async def unreachable(*_: object, **__: object) -> list[tuple[bytes, bytes]]:
             asked.set()
             raise Unavailable("Postgres", "here", "no answer")
 
-        monkeypatch.setattr(node.gateway._pool, "fetch", unreachable)
+        monkeypatch.setattr(revocations, "revoked_since", unreachable)
         await revoke_device(pool, revoked.user, revoked.device)
         await asked.wait()
-        monkeypatch.setattr(node.gateway._pool, "fetch", fetch)
+        monkeypatch.setattr(revocations, "revoked_since", real)
         assert await client.wait_end() == CloseCode.DEVICE_REVOKED.value
 
 

@@ -17,7 +17,8 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
 from tests.people import new_direct, new_group, new_user
-from tests.server.node_world import open_node, wait_for
+from tests.server.node_world import open_node
+from tests.waiting import wait_until
 
 
 async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) -> list[Message]:
@@ -42,23 +43,23 @@ async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_liv
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
-        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        await node.wait_event("caught_up")
         await client.send(Sync(1, None))
         await client.read(2)
         messages = await committed(pool, conversation, alice.user, 6)
         for seq in live:
-            hub = node.gateway._hub
+            hub = node.gateway.hub
             hub.push(AddressedPush(conversation, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
             hub.flush()
-        node.gateway._node.catch_up.request(1.0)
+        node.gateway.node.catch_up.request(1.0)
         seen = [push.seq for push in await client.read(6) if isinstance(push, Message)]
         assert sorted(seen) == [1, 2, 3, 4, 5, 6]
-        node.gateway._node.catch_up.request(1.0)
-        await wait_for(
-            lambda: sum(line["event"] == "caught_up" for line in node.logs) == 3, what="it has caught up once more"
+        node.gateway.node.catch_up.request(1.0)
+        await wait_until(
+            lambda: sum(line["event"] == "caught_up" for line in node.logs) == 3, "it has caught up once more"
         )
         [last] = await committed(pool, conversation, bob.user, 1)
-        node.gateway._node.catch_up.request(1.0)
+        node.gateway.node.catch_up.request(1.0)
         assert [push.seq for push in await client.read(1)] == [7]  # type: ignore[union-attr]
         assert last.seq == 7
 
@@ -77,7 +78,7 @@ async def test_what_is_gone_for_somebody_is_no_content_to_them_when_their_node_c
     else:
         await revisions.delete_for_me(pool, bob.user, conversation, 2)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
-        node.gateway._node.catch_up.request(60.0)
+        node.gateway.node.catch_up.request(60.0)
         pushes = await client.read(4)
         assert {type(push) for push in pushes if getattr(push, "seq", 0) == 2} == {Tombstone}
         assert [push.seq for push in pushes if isinstance(push, Message)] == [1, 3]
@@ -100,16 +101,16 @@ async def test_time_that_passes_before_a_gap_is_looked_into_belongs_to_it(
 
     alice = await new_user(pool, "alice")
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token):
-        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        await node.wait_event("caught_up")
         monkeypatch.setattr(server.cluster.catch_up, "active_conversations", recent)
-        node.gateway._node.catch_up.request(0)
+        node.gateway.node.catch_up.request(0)
         await is_held.wait()
-        node.gateway._node.catch_up.request(5.0)
+        node.gateway.node.catch_up.request(5.0)
         noted_at = trio.current_time()
         await trio.lowlevel.checkpoint()
         let_go_at = trio.current_time()
         let_go.set()
-        await wait_for(lambda: len(asked) == 2, what="the second gap is looked into")
+        await wait_until(lambda: len(asked) == 2, "the second gap is looked into")
     assert asked[1] > 5.0 + let_go_at - noted_at > 5.0
 
 
@@ -123,7 +124,7 @@ async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_ca
         await client.ask(Sync(1, None))
         await committed(pool, group, alice.user, 2)
         await mark(pool, [[Mark(other.user, group, 2, 1)] for other in others[:5]])
-        node.gateway._node.catch_up.request(1.0)
+        node.gateway.node.catch_up.request(1.0)
         assert await client.find(ReceiptCounts) == ReceiptCounts(group, [(1, 5, 5, 33), (2, 5, 0, 33)])
 
 
@@ -138,11 +139,11 @@ async def test_of_what_a_node_missed_the_senders_devices_are_told_the_temp_id_an
         node.open_websocket(alice.token) as own,
         node.open_websocket(bob.token) as other,
     ):
-        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has begun")
+        await node.wait_event("caught_up")
         await committed(pool, conversation, alice.user, 1)
         if edited:
             await revisions.edit(pool, alice.user, conversation, 1, 0, "text", b"other", None, None)
-        node.gateway._node.catch_up.request(1.0)
+        node.gateway.node.catch_up.request(1.0)
         for client, temp_id in ((own, bytes(16)), (other, None)):
             pushes = await client.read(1 + edited)
             assert [push.temp_id for push in pushes if isinstance(push, Message)] == [temp_id] * (1 + edited)

@@ -31,7 +31,8 @@ from store.cli.restored import begin_history
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import say
-from tests.server.node_world import RawClient, TestNode, open_node, wait_for
+from tests.server.node_world import RawClient, TestNode, open_node
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ async def talking(
     writer, reader = people
     direct = await new_direct(pool, writer, reader)
     async with open_node(pool.url, redis_url) as node:
-        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
+        await node.wait_event("caught_up")
         async with node.open_websocket(writer.token) as writes, node.open_websocket(reader.token) as reads:
             assert isinstance((await reads.ask(Sync(1, None)))[-1], Synced)
             yield node, writes, reads, direct
@@ -78,10 +79,10 @@ async def test_who_was_pushed_something_gets_a_cursor_that_covers_it_and_then_no
                 break
             await send(writes, direct)
             cursor = await reads.find(Cursor)
-        settled = node.gateway._node.cursor_advance.settled
-        await wait_for(lambda: node.gateway._node.cursor_advance.settled is not settled, what="another look")
-        settled = node.gateway._node.cursor_advance.settled
-        await wait_for(lambda: node.gateway._node.cursor_advance.settled is not settled, what="and another one")
+        settled = node.gateway.node.cursor_advance.settled
+        await wait_until(lambda: node.gateway.node.cursor_advance.settled is not settled, "another look")
+        settled = node.gateway.node.cursor_advance.settled
+        await wait_until(lambda: node.gateway.node.cursor_advance.settled is not settled, "and another one")
         [only] = await writes.ask(Ping(9))
         assert isinstance(only, Pong), "who has not synced has no cursor to move"
 
@@ -90,14 +91,14 @@ async def test_while_something_may_be_missing_no_cursor_moves(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     async with talking(pool, redis_url, people) as (node, writes, reads, direct):
-        settled = node.gateway._node.cursor_advance.settled
+        settled = node.gateway.node.cursor_advance.settled
         with trio.move_on_after(2):
             while True:
                 # A gap that the node notices repeatedly.
-                node.gateway._node.catch_up.request(0)
+                node.gateway.node.catch_up.request(0)
                 await send(writes, direct)
                 await trio.sleep(0.05)
-        assert node.gateway._node.cursor_advance.settled is settled
+        assert node.gateway.node.cursor_advance.settled is settled
         frames = await reads.ask(Ping(9))
         assert not any(isinstance(frame, Cursor) for frame in frames)
         await send(writes, direct)
@@ -140,12 +141,12 @@ async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
     async with talking(pool, redis_url, people) as (node, writes, reads, direct):
         await send(writes, direct)
         await reads.find(Message)
-        assert node.gateway._hub.span(direct) is not None
-        assert node.gateway._sends._participants.statistics().conversations == 1
+        assert node.gateway.hub.span(direct) is not None
+        assert node.gateway.statistics().participant_lists == 1
         await begin_history(pool.url)
         assert await reads.find(Lag) == Lag([])
-        assert node.gateway._hub.span(direct) is None
-        assert node.gateway._sends._participants.statistics().conversations == 0, "a version names another list now"
+        assert node.gateway.hub.span(direct) is None
+        assert node.gateway.statistics().participant_lists == 0, "a version names another list now"
         [refused] = await reads.ask(Sync(2, (await _cursor(reads)).cursor))
         assert isinstance(refused, Synced), "a new cursor is good"
 
@@ -159,7 +160,7 @@ async def test_a_cursor_that_was_moved_while_connected_brings_the_marks_that_wer
     carol = await new_user(pool, "carol")
     group = await new_group(pool, alice, bob, carol)
     async with open_node(pool.url, redis_url) as node:
-        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
+        await node.wait_event("caught_up")
         reader = carol if who == "a third participant" else await new_device(pool, alice.user)
         async with (
             node.open_websocket(alice.token) as marks,
@@ -171,12 +172,10 @@ async def test_a_cursor_that_was_moved_while_connected_brings_the_marks_that_wer
             await reads.find(Message)
             await marks.ask(MarkDelivered(2, [(group, 1)]))
             cursor = await reads.find(Cursor)
-            settled = node.gateway._node.cursor_advance.settled
+            settled = node.gateway.node.cursor_advance.settled
             await send(writes, group)
             await reads.find(Message)
-            await wait_for(
-                lambda: node.gateway._node.cursor_advance.settled is not settled, what="a look after the mark"
-            )
+            await wait_until(lambda: node.gateway.node.cursor_advance.settled is not settled, "a look after the mark")
             cursor = await reads.find(Cursor)
             frames = await reads.ask(Sync(3, cursor.cursor))
         told = {

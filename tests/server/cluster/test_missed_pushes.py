@@ -19,7 +19,7 @@ from store.postgres.pool import Pool
 from store.redis.directory import leave, locate
 from tests.people import new_direct, new_group, new_user
 from tests.server.http_world import say
-from tests.server.node_world import RawClient, TestNode, open_node, wait_for
+from tests.server.node_world import RawClient, TestNode, open_node
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ class Scene(NamedTuple):
         await self.writer.ask(Send(5, self.told, "text", b"news", None, None, secrets.token_bytes(16)))
 
     def statistics(self) -> MissedStatistics:
-        return self.node.gateway._node.missed.statistics()
+        return self.node.gateway.node.missed.statistics()
 
 
 @asynccontextmanager
@@ -56,7 +56,7 @@ async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     told, group = await new_direct(pool, alice, bob), await new_group(pool, alice, bob, carol)
     async with open_node(pool.url, redis_url) as node:
-        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
+        await node.wait_event("caught_up")
         async with node.open_websocket(bob.token) as reader, node.open_websocket(alice.token) as writer:
             synced = (await reader.ask(Sync(1, None)))[-1]
             assert isinstance(synced, Synced)
@@ -73,7 +73,7 @@ async def test_a_message_that_was_pushed_to_nobody_is_fetched_before_the_cursor_
         await scene.give_news()
         assert not any(isinstance(frame, Cursor) for frame in await up_to(scene.reader, Lag))
         [line] = [line for line in scene.node.logs if line["event"] == "push_missed"]
-        assert (line["device"], line["node"]) == (scene.bob.device.hex(), scene.node.gateway._node.id.hex())
+        assert (line["device"], line["node"]) == (scene.bob.device.hex(), scene.node.gateway.node.id.hex())
         assert (line["conversation"], line["seq"]) == (scene.group.hex(), lost.seq)
         assert scene.statistics() == MissedStatistics(pushes=1, devices=0)
         synced = await scene.reader.ask(Sync(2, scene.cursor))
@@ -143,8 +143,8 @@ async def test_a_user_whom_other_nodes_do_not_find_here_is_entered_again_and_fet
     pool: Pool, redis_url: str
 ) -> None:
     async with open_scene(pool, redis_url) as scene:
-        node = scene.node.gateway._node
-        redis = scene.node.gateway._redis
+        node = scene.node.gateway.node
+        redis = scene.node.gateway.redis
         await leave(redis, node.id, [scene.bob.user])
         await scene.give_news()
         await scene.reader.find(Lag)

@@ -20,12 +20,13 @@ from store.redis.bus import Position, stream_of
 from store.redis.client import Redis
 from store.redis.directory import LEASE_S, Beat
 from tests.people import new_direct, new_user
-from tests.server.node_world import TestNode, open_node, wait_for
+from tests.server.node_world import TestNode, open_node
+from tests.waiting import wait_until
 
 
 async def wait_settled(node: TestNode) -> None:
     """Wait for the node's first catch-up, which would push anything. Start several nodes one after the other."""
-    await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="the node has settled")
+    await node.wait_event("caught_up")
 
 
 async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how_long_it_was_away(
@@ -50,7 +51,7 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
         await wait_settled(paused)
         here = await stack.enter_async_context(open_node(pool.url, redis_url))
         await wait_settled(here)
-        node = paused.gateway._node
+        node = paused.gateway.node
 
         async def beat(redis: Redis, id_: bytes, position: Position) -> Beat:
             nonlocal is_paused
@@ -62,14 +63,14 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
 
         async with connect(here.url, alice.token) as sender, connect(paused.url, bob.token, on_push=on_push):
             monkeypatch.setattr(server.cluster.node, "beat", beat)
-            await wait_for(lambda: is_paused, what="a heartbeat is under way")
+            await wait_until(lambda: is_paused, "a heartbeat is under way")
             # As the next node that beats does when the lease has ended.
-            await here.gateway._redis.pipeline([("ZREM", "alo:nodes", node.id), ("DEL", stream_of(node.id))])
+            await here.gateway.redis.pipeline([("ZREM", "alo:nodes", node.id), ("DEL", stream_of(node.id))])
             await sender.send(conversation, b"x", temp_id=uuid4().bytes)
             await trio.sleep(3)
             assert pushes == []
             resumed.set()
-            await wait_for(lambda: pushes, what="what came during the pause", timeout_s=LEASE_S + 15)
+            await wait_until(lambda: pushes, "what came during the pause", timeout_s=LEASE_S + 15)
 
 
 async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_in_good_order(
@@ -83,6 +84,8 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
     async def on_push(push: Push) -> None:
         pushes.append(push)
 
+    real = server.cluster.node.beat
+
     async def refuse(*_: Any) -> list[bytes]:
         raise Unavailable("Redis", "nowhere", "cut")
 
@@ -90,14 +93,22 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
         await wait_settled(there)
         async with open_node(pool.url, redis_url) as leaving:
             await wait_settled(leaving)
-            monkeypatch.setattr(leaving.gateway._node, "_beat", trio.sleep_forever)
-            await trio.sleep(server.cluster.node.HEARTBEAT_S)  # A heartbeat that was under way is over.
+            is_held = trio.Event()
+
+            async def beat(redis: Redis, id_: bytes, position: Position) -> Beat:
+                if id_ == leaving.gateway.node.id:
+                    is_held.set()
+                    await trio.sleep_forever()
+                return await real(redis, id_, position)
+
+            monkeypatch.setattr(server.cluster.node, "beat", beat)
+            await is_held.wait()
             async with connect(leaving.url, alice.token) as sender:
                 with monkeypatch.context() as cut:
                     cut.setattr(server.delivery.fanout, "publish", refuse)
                     await sender.send(conversation, b"x", temp_id=uuid4().bytes)
-                    await wait_for(lambda: leaving.gateway._node._fanout.missed_since, what="the fan-out fails")
-                leaving.gateway._terminated.set()
+                    await wait_until(lambda: leaving.gateway.node.has_untold, "the fan-out fails")
+                leaving.gateway.stop()
                 await sender.wait_lost()
-            await wait_for(lambda: {"event": "stopped", "log_level": "info"} in leaving.logs, what="it has ended")
-        await wait_for(lambda: pushes, what="what it had told nobody", timeout_s=LEASE_S + 5)
+            await wait_until(lambda: {"event": "stopped", "log_level": "info"} in leaving.logs, "it has ended")
+        await wait_until(lambda: pushes, "what it had told nobody", timeout_s=LEASE_S + 5)

@@ -10,7 +10,8 @@ from store.postgres.pool import Pool
 from store.redis.directory import LEASE_S
 from tests.people import new_direct, new_user
 from tests.server import node_world
-from tests.server.node_world import RawClient, open_node, wait_for
+from tests.server.node_world import RawClient, open_node
+from tests.waiting import wait_until
 
 
 async def told(client: RawClient) -> bool:
@@ -32,8 +33,8 @@ async def test_a_user_on_another_node_is_online_from_the_first_device_to_the_las
         open_node(pool.url, redis_url) as there,
         here.open_websocket(alice.token) as watcher,
     ):
-        node = there.gateway._node.id
-        await wait_for(lambda: node in here.gateway._node.live_nodes(), what="the nodes know of each other")
+        node = there.gateway.node.id
+        await wait_until(lambda: node in here.gateway.node.live_nodes(), "the nodes know of each other")
         await watcher.send(Watch(1, [bob.user]))
         assert await watcher.read(2) == [Presence(bob.user, False), Done(1)]
         async with there.open_websocket(bob.token):
@@ -61,5 +62,5 @@ async def test_a_user_whose_node_has_died_is_offline_when_its_lease_has_ended(
             if frames == [Presence(bob.user, False), Done(1)]:  # before the nodes knew of each other
                 assert await told(watcher) is True
             # As a killed process: it gives no further sign of life, and does not sign off.
-            monkeypatch.setattr(there.gateway._node, "depart", lambda _: None)
+            monkeypatch.setattr(there.gateway.node, "depart", lambda _: None)
         assert await told(watcher) is False

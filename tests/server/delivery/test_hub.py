@@ -105,7 +105,7 @@ async def test_a_connection_that_ends_in_the_middle_of_a_pass_harms_nobody(room:
     def leave() -> None:
         room.hub.remove(first)
 
-    first.ends.outbox._on_cut = leave
+    first.ends.on_cut = leave
     first.outbox.offer(bytes(MAX_BYTES))
     first.ends.ours.close()
     room.push(1, ALICE, BOB)

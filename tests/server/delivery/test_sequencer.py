@@ -43,14 +43,14 @@ class Follower:
         if seq < self.first:
             assert ready == [seq], "before the beginning: the client sorts it in"
         else:
-            self._take(ready)
+            self.take(ready)
 
     def give_up(self) -> None:
         self.now += PATIENCE_S
         for gap in self.sequencer.gaps_due(self.now):
-            self._take(self.sequencer.skip(gap, self.now))
+            self.take(self.sequencer.skip(gap, self.now))
 
-    def _take(self, ready: list[int]) -> None:
+    def take(self, ready: list[int]) -> None:
         self.handed += ready
         assert self.handed == sorted(set(self.handed)), "in order, and once"
         assert head(self.sequencer) == self.handed[-1]
@@ -94,7 +94,7 @@ def test_every_hole_is_named_until_all_is_handed_on(seqs: list[int]) -> None:
         head = follower.handed[-1]
         follower.now += PATIENCE_S
         assert follower.sequencer.gaps_due(follower.now) == [Gap(TALK, head, held[0])]
-        follower._take(follower.sequencer.skip(Gap(TALK, head, held[0]), follower.now))
+        follower.take(follower.sequencer.skip(Gap(TALK, head, held[0]), follower.now))
         held = sorted(set(seqs) - set(follower.handed))
     assert not held
 

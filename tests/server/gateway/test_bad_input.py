@@ -18,7 +18,8 @@ from server.transport import outbox
 from server.transport.outbox import Outbox
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
-from tests.server.node_world import TestNode, open_node, undisturbed, wait_for
+from tests.server.node_world import TestNode, open_node, undisturbed
+from tests.waiting import wait_until
 
 HELLO = Hello(0, "t" * 43, 1)
 MARK = MarkDelivered(5, [(b"c" * 16, 1)])
@@ -317,7 +318,7 @@ async def test_sends_beyond_the_bound_are_refused_and_all_are_answered_once(pool
             while len(again) < 1500 - limits.MAX_IN_FLIGHT:
                 again += [reply.request for reply in await client.read(1) if not isinstance(reply, Message)]
             assert again == list(range(limits.MAX_IN_FLIGHT, 1500))
-            [connection] = [each for each in node.gateway._connections if each.user == somebody.user]
+            [connection] = [each for each in node.gateway.connections if each.user == somebody.user]
             assert connection.in_flight == 0
         assert await pool.fetch("select count(*) from messages where conversation_id = %s", (conversation.hex(),)) == [
             (1500,)
@@ -375,13 +376,13 @@ async def test_a_peer_that_never_answers_the_closing_handshake_is_gone_within_a_
         client.answers_close = False
         began = trio.current_time()
         await client.write(masked(2, b""))
-        await wait_for(lambda: client_count(node) == 2, what="only the bystanders are left")
+        await wait_until(lambda: client_count(node) == 2, "only the bystanders are left")
         assert trio.current_time() - began < 3.5
         assert await client.wait_end() == CloseCode.BAD_FRAME.value
 
 
 def client_count(node: TestNode) -> int:
-    return len(node.gateway._connections)
+    return len(node.gateway.connections)
 
 
 # With two reasons to close, or when both sides close, the first code counts.
@@ -407,7 +408,7 @@ async def test_what_comes_while_we_close_is_no_fault(pool: Pool, redis_url: str,
                 if not together:
                     with trio.fail_after(3):
                         while client.close_code is None:
-                            assert await client._receive()
+                            assert await client.receive()
                     await client.write(then)
                 assert await client.wait_end() in codes, name
 
@@ -431,7 +432,7 @@ async def test_a_ping_is_answered_while_everything_else_waits(pool: Pool, redis_
             await client.write(masked(9, b"still there?"))
             with trio.fail_after(3):
                 while not client.pongs:
-                    assert await client._receive()
+                    assert await client.receive()
             assert client.pongs == [b"still there?"]
             await lock.query("rollback")
         [sent] = await client.read(1)
@@ -447,10 +448,10 @@ async def test_a_reader_that_stops_is_cut_and_delays_nobody(
         reader = await new_user(pool, "reader")
         conversation = await new_direct(pool, somebody, reader)
         async with node.open_websocket(reader.token), node.open_websocket(somebody.token) as client:
-            [stuck] = [each for each in node.gateway._connections if each.user == reader.user]
+            [stuck] = [each for each in node.gateway.connections if each.user == reader.user]
             number = 0
             with trio.fail_after(20):
-                while stuck in node.gateway._connections:
+                while stuck in node.gateway.connections:
                     sends = [new_send(number + n, conversation=conversation, content=bytes(60_000)) for n in range(4)]
                     number += 4
                     await client.send(*sends)

@@ -33,7 +33,8 @@ from server.transport.handshake import refused_address
 from server.transport.outbox import MAX_BYTES
 from store.accounts import Identity
 from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenUnknown, Unavailable
-from tests.server.node_world import RawClient, wait_for
+from tests.server.node_world import RawClient
+from tests.waiting import wait_until
 
 USER, DEVICE = b"u" * 16, b"d" * 16
 PUSH = encode(Message(b"c" * 16, 1, b"m" * 16, 1, b"s" * 16, "text", b"x", None, None))
@@ -119,9 +120,10 @@ class FakeGateway:
 class Served:
     """A connection that is being served, and its other end."""
 
-    def __init__(self, gateway: FakeGateway, connection: Connection, client: RawClient) -> None:
+    def __init__(self, gateway: FakeGateway, sock: socket.socket, client: RawClient) -> None:
         self.gateway = gateway
-        self.connection = connection
+        self.sock = sock
+        self.connection = Connection(gateway, sock, "test")
         self.client = client
         self.ended = trio.Event()
 
@@ -141,7 +143,7 @@ async def accepted() -> Served:
     listening.close()
     sock.setblocking(False)
     gateway = FakeGateway()
-    return Served(gateway, Connection(gateway, sock, "test"), RawClient(stream))
+    return Served(gateway, sock, RawClient(stream))
 
 
 @pytest.fixture
@@ -156,7 +158,7 @@ async def test_a_push_in_the_moment_of_the_end_harms_only_this_connection(served
     """The hub knows a connection until it has ended. A push to it that the kernel cannot take whole must not try to
     start a task in the nursery that has just closed: that would raise in the task that pushes and commits for all."""
     served.gateway.last_push = bytes(1024 * 1024)
-    served.connection._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    served.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     await served.client.send(Hello(0, "token", 1))
     await served.client.read(1)
     # Half of a TCP connection: the other half still takes bytes, as far as they fit.
@@ -189,7 +191,7 @@ async def test_a_node_that_drains_while_it_greets_does_not_welcome(served: Serve
     served.gateway.may_register.set()
     served.connection.close(CloseCode.GOING_AWAY, "going")
     assert await served.client.wait_end() == 1012
-    assert served.client._events == []
+    assert served.client.unread == []
     await served.client.stream.aclose()
 
 
@@ -215,14 +217,14 @@ async def test_a_hello_that_cannot_be_answered_ends_with_its_code_and_tells_noth
     assert "example" not in (served.client.close_reason or "")
     assert "fault" not in (served.client.close_reason or "") or code == 1011
     await served.client.stream.aclose()
-    await wait_for(served.ended.is_set, what="the connection has ended")
+    await wait_until(served.ended.is_set, "the connection has ended")
     assert not served.gateway.registering.is_set()
 
 
 async def test_a_hello_that_takes_too_long_ends_in_time(served: Served) -> None:
     """The deadline covers the look-up and the directory too; a connection registered by then is unregistered."""
     served.gateway.may_register = trio.Event()
-    served.connection._scope.deadline = trio.current_time() + 0.2
+    served.connection.expire_in(0.2)
     await served.client.send(Hello(0, "token", limits.PROTOCOL_VERSION))
     assert await served.client.wait_end() == 4000
     await served.client.stream.aclose()
@@ -232,7 +234,7 @@ async def test_a_hello_that_takes_too_long_ends_in_time(served: Served) -> None:
 
 def narrow(served: Served) -> None:
     """Give the kernel small buffers, so that they are soon full."""
-    served.connection._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    served.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     served.client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
 
 
@@ -373,7 +375,7 @@ async def test_what_is_looked_up_is_served_in_order_while_sends_and_pings_go_pas
     await client.send(*frames, Ping(5000), Send(6000, b"c" * 16, "text", b"", None, None, b"t" * 16))
     [pong] = await client.read(1)
     assert pong.request == 5000  # type: ignore[union-attr]
-    await wait_for(lambda: served.gateway.sends and served.gateway.asked, what="the send is served")
+    await wait_until(lambda: served.gateway.sends and served.gateway.asked, "the send is served")
     assert len(served.gateway.asked) == 1, "one at a time"
     served.gateway.may_answer.set()
     replies = await client.read(1000)

@@ -22,7 +22,7 @@ from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
 from tests.people import new_direct, new_user
 from tests.server.idle_device import IdleDevice
-from tests.server.node_world import RawClient, open_node, wait_for
+from tests.server.node_world import RawClient, open_node
 from tests.waiting import wait_until
 
 
@@ -57,8 +57,8 @@ async def test_a_delivered_mark_says_how_long_the_delivery_took(
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     talk = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
-        other = there.gateway._node.id
-        await wait_for(lambda: other in here.gateway._node.live_nodes(), what="they know each other")
+        other = there.gateway.node.id
+        await wait_until(lambda: other in here.gateway.node.live_nodes(), "they know each other")
         async with here.open_websocket(alice.token) as writer, there.open_websocket(bob.token) as reader:
             began = trio.current_time()
             sent = await send(writer, talk)
@@ -95,8 +95,8 @@ async def test_a_node_that_stops_writes_what_it_has_measured(
         assert (await today_of(pool)).delivery is None
         await writer.stream.aclose()
         await reader.stream.aclose()
-        await wait_for(lambda: not node.gateway._connections, what="they are gone")
-        node.gateway._terminated.set()
+        await wait_until(lambda: not node.gateway.connections, "they are gone")
+        node.gateway.stop()
 
         async def is_measured() -> bool:
             return (await today_of(pool)).delivery is not None
@@ -109,19 +109,14 @@ async def test_a_node_awaits_no_mark_of_a_device_that_has_gone_or_answered(pool:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     talk = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as node:
-        times = node.gateway._delivery_times
-
-        def awaited() -> list[bytes]:
-            return [client.user for client in times._awaited]
-
         async with node.open_websocket(alice.token) as writer, node.open_websocket(bob.token) as reader:
             await send(writer, talk)
             await reader.find(Message)
-            assert awaited() == [bob.user]
+            assert node.gateway.statistics().marks_awaited == 1
             await send(reader, talk)
-            assert awaited() == [alice.user]
-        await wait_for(lambda: not node.gateway._connections, what="they are gone")
-        assert awaited() == []
+            assert node.gateway.statistics().marks_awaited == 1, "of Alice's device alone"
+        await wait_until(lambda: not node.gateway.connections, "they are gone")
+        assert node.gateway.statistics().marks_awaited == 0
 
 
 ALICE, BOB, TALK, OTHER = (letter * 16 for letter in (b"a", b"b", b"t", b"o"))
@@ -137,7 +132,8 @@ class Measured:
     """A sampler with a clock that stands still, and a message of Alice's from 5 s ago."""
 
     def __init__(self, pool: Pool) -> None:
-        self.times = DeliveryTimes(pool, lambda: NOW_US)
+        self.now_us = NOW_US
+        self.times = DeliveryTimes(pool, lambda: self.now_us)
 
     def push(self, device: IdleDevice, *, seq: int = 7, frame: bytes | None = None) -> None:
         message = Message(TALK, seq, b"m" * 16, NOW_US - AGO_US, ALICE, "text", b"x", None, None)
@@ -147,7 +143,11 @@ class Measured:
 
     @property
     def counts(self) -> dict[tuple[int, int], int]:
-        return dict(self.times._counts)
+        return self.times.statistics().counts
+
+    @property
+    def awaited(self) -> int:
+        return self.times.statistics().awaited
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ async def test_a_user_who_has_answered_need_not_mark_and_does_not_count(measured
     bob = IdleDevice(BOB)
     measured.push(bob)
     measured.times.sent(bob, OTHER)
-    assert list(measured.times._awaited) == [bob]
+    assert measured.awaited == 1
     measured.times.sent(bob, TALK)
     assert marks(measured, bob, (TALK, 9)) == {}
 
@@ -228,7 +228,7 @@ async def test_a_device_that_lags_and_a_push_to_nobody_are_not_waited_for(measur
     bob.outbox.is_lagging = True
     measured.push(bob)
     measured.times.pushed(AddressedPush(TALK, 7, b"", ()), [])
-    assert not measured.times._awaited
+    assert measured.awaited == 0
     bob.outbox.is_lagging = False
 
 
@@ -236,13 +236,18 @@ async def test_marks_that_never_come_are_not_waited_for_without_end(
     measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_times, "MAX_AWAITED", 2)
+    monkeypatch.setattr(delivery_times, "INTERVAL_S", 0.01)
     devices = [IdleDevice(BOB) for _ in range(3)]
     for device in devices:
         measured.push(device)
-    assert list(measured.times._awaited) == devices[:2]
-    measured.times._now_us = lambda: NOW_US + 3_600_000_000
-    measured.times._forget_lost()
-    assert not measured.times._awaited
+    assert measured.awaited == 2
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(measured.times.run)
+        await trio.sleep(0.05)
+        assert measured.awaited == 2, "they may come yet"
+        measured.now_us += 3_600_000_000
+        await wait_until(lambda: measured.awaited == 0, "they are forgotten")
+        nursery.cancel_scope.cancel()
 
 
 async def test_one_message_of_sixteen_is_looked_at(pool: Pool) -> None:
@@ -258,9 +263,11 @@ async def test_samples_that_could_not_be_written_are_lost_and_logged(
     measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Samples whose outcome is unknown are dropped; samples that were not sent are kept."""
-    bob = IdleDevice(BOB)
-    measured.push(bob)
-    marks(measured, bob, (TALK, 7))
+    lost = Measured(Pool("postgresql://nobody@127.0.0.1:1/none", 2))
+    for each in (measured, lost):
+        bob = IdleDevice(BOB)
+        each.push(bob)
+        marks(each, bob, (TALK, 7))
 
     async def overloaded(*_: object) -> None:
         raise Overloaded("the Postgres pool", 1)
@@ -269,7 +276,6 @@ async def test_samples_that_could_not_be_written_are_lost_and_logged(
         patch.setattr(delivery_times, "add_latencies", overloaded)
         await measured.times.flush()
     assert ([line["event"] for line in logs], measured.counts) == (["latencies_wait"], ONE)
-    measured.times._pool = Pool("postgresql://nobody@127.0.0.1:1/none", 2)
     with structlog.testing.capture_logs() as logs:
-        await measured.times.flush()
-    assert ([line["event"] for line in logs], measured.counts) == (["latencies_lost"], {})
+        await lost.times.flush()
+    assert ([line["event"] for line in logs], lost.counts) == (["latencies_lost"], {})

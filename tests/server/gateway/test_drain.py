@@ -27,6 +27,7 @@ from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
 from tests.processes import Process, open_cluster
 from tests.server.node_world import RawClient, open_node
+from tests.waiting import wait_until
 
 EXIT_TIMEOUT_S = 25.0
 """The time after which process managers kill."""
@@ -126,7 +127,7 @@ async def test_what_lies_in_the_kernel_when_the_signal_comes_is_answered(pool: P
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
         raw = b"".join(client.message(encode(send)) for send in new_sends(conversation, 0, 200, size=350))
-        node.gateway._terminated.set()
+        node.gateway.stop()
         assert await client.stream.socket.send(raw) == len(raw)
         replies = [reply for reply in await client.read(201) if not isinstance(reply, (Message, Move))]
         assert sorted(reply.request for reply in replies) == list(range(200))
@@ -146,7 +147,7 @@ async def test_nothing_follows_a_close_frame(pool: Pool, redis_url: str) -> None
         await reader.write(b"\x82\x80" + bytes(4))
         with trio.fail_after(3):
             while reader.close_code is None:
-                assert await reader._receive()
+                assert await reader.receive()
         await sender.send(*new_sends(conversation, 0, 3))
         await sender.read(3)
         assert [each async for each in reader.stream] == []
@@ -196,9 +197,7 @@ async def test_an_http_request_under_way_is_answered(pool: Pool, redis_url: str)
             await lock.query("begin")
             await lock.query("lock table conversations in exclusive mode")
             nursery.start_soon(make)
-            with trio.fail_after(5):
-                while not await pool.fetch("select 1 from pg_locks where not granted"):  # noqa: ASYNC110
-                    await trio.sleep(0.01)
+            await wait_until(lambda: pool.fetch("select 1 from pg_locks where not granted"), "the write waits")
             process.signal(signal.SIGTERM)
             await process.wait_event("told_to_stop")
             await lock.query("commit")

@@ -12,7 +12,7 @@ from server.gateway.clients import MAX_NAMES, OTHER, UNNAMED, ClientCounts
 from store.postgres.pool import Pool
 from tests.people import new_user
 from tests.server.node_world import open_node
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 VERSIONS = {0: None, 1: 1, 2: 1, 65535: 1}
 """The client's greatest version -> the version that the connection uses; None: closed with 4503."""
@@ -57,7 +57,7 @@ async def test_open_connections_are_counted_by_the_names_of_their_clients(pool: 
     async with open_node(pool.url, redis_url) as node:
 
         def counted() -> dict[str, int]:
-            return node.gateway.statistics()["clients"]
+            return node.gateway.statistics().clients
 
         async with node.open_websocket() as one, node.open_websocket() as two, node.open_websocket() as silent:
             for client, name in ((one, "app/1.0"), (two, "app/1.0"), (silent, None)):
@@ -68,7 +68,7 @@ async def test_open_connections_are_counted_by_the_names_of_their_clients(pool: 
                 await stranger.send(Hello(0, "x", 1, client="stranger/1"))
                 await stranger.wait_end()
             assert counted() == {"app/1.0": 2, UNNAMED: 1}, "who is not welcomed is not counted"
-        await wait_for(lambda: counted() == {}, what="nobody is left")
+        await wait_until(lambda: counted() == {}, "nobody is left")
     names = [line["client"] for line in node.logs if line["event"] == "welcomed"]
     assert names == ["app/1.0", "app/1.0", None]
 

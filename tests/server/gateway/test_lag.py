@@ -11,7 +11,8 @@ from protocol.frames import Conversation, Lag, Message, Push, Reply, Send, Sync,
 from server.transport.outbox import MAX_BYTES
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
-from tests.server.node_world import RawClient, open_node, undisturbed, wait_for
+from tests.server.node_world import RawClient, open_node, undisturbed
+from tests.waiting import wait_until
 
 SIZE = 20_000
 
@@ -42,7 +43,7 @@ async def test_a_reader_that_falls_behind_catches_up_by_its_cursor_while_more_ke
             await lags.send(Sync(1, None))
             [synced] = [frame for frame in await read_until(lags, Synced) if isinstance(frame, Synced)]
             lags.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-            [connection] = node.gateway._hub.of(slow.user)
+            [connection] = node.gateway.hub.of(slow.user)
             last = 0
 
             async def write(count: int) -> None:
@@ -85,7 +86,7 @@ async def test_a_reader_that_reads_nothing_any_more_costs_a_bounded_number_of_by
         conversation = await new_direct(pool, writer, stuck)
         async with node.open_websocket(writer.token) as writes, node.open_websocket(stuck.token) as nobody:
             nobody.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-            [connection] = node.gateway._hub.of(stuck.user)
+            [connection] = node.gateway.hub.of(stuck.user)
             sizes = []
             for start in range(0, 600, 12):
                 await writes.send(*[new_send(n, conversation) for n in range(start, start + 12)])
@@ -95,7 +96,7 @@ async def test_a_reader_that_reads_nothing_any_more_costs_a_bounded_number_of_by
             assert max(sizes) <= MAX_BYTES
             assert sizes[-1] < MAX_BYTES / 2
             nobody.reset()
-            await wait_for(lambda: not node.gateway._hub.holds(stuck.user), what="it has gone")
+            await wait_until(lambda: not node.gateway.hub.holds(stuck.user), "it has gone")
             with trio.fail_after(3):
                 await writes.send(new_send(999, conversation))
                 await writes.read(1)

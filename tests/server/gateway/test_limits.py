@@ -15,7 +15,8 @@ from server.gateway import connection
 from server.transport.admission import Rate
 from store.postgres.pool import Pool
 from tests.people import new_user
-from tests.server.node_world import RawClient, TestNode, open_node, wait_for
+from tests.server.node_world import RawClient, TestNode, open_node
+from tests.waiting import wait_until
 
 
 async def ends_with(node: TestNode, token: str) -> tuple[int | None, str | None]:
@@ -37,7 +38,7 @@ async def test_a_user_has_so_many_connections_and_another_once_one_has_gone(
             assert "connections_per_user" in reason
             async with node.open_websocket(bob.token):
                 pass
-        await wait_for(lambda: node.gateway._hub.count(alice.user) == 0, what="they have gone")
+        await wait_until(lambda: node.gateway.hub.count(alice.user) == 0, "they have gone")
         async with node.open_websocket(alice.token):
             pass
 
@@ -49,8 +50,8 @@ async def test_an_address_has_so_many_connections_and_another_once_one_has_gone(
             async with node.open_raw() as refused:
                 await refused.handshake()
                 assert refused.status == 429
-            assert len(node.gateway._connections) <= 3
-        await wait_for(lambda: not node.gateway._connections, what="they have gone")
+            assert len(node.gateway.connections) <= 3
+        await wait_until(lambda: not node.gateway.connections, "they have gone")
         async with node.open_websocket(alice.token):
             pass
 

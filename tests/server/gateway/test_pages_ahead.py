@@ -18,7 +18,8 @@ from store.messages import NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
-from tests.server.node_world import RawClient, TestNode, open_node, wait_for
+from tests.server.node_world import RawClient, TestNode, open_node
+from tests.waiting import wait_until
 
 COUNT: Final = 150
 SIZE: Final = 40_000
@@ -33,7 +34,7 @@ async def people(pool: Pool) -> list[Credentials]:
 async def open_quiet(pool: Pool, redis_url: str) -> AsyncGenerator[TestNode, None]:
     """A node after its first catch-up: from now on it pushes no message that the test commits directly to Postgres."""
     async with open_node(pool.url, redis_url) as node:
-        await wait_for(lambda: any(line["event"] == "caught_up" for line in node.logs), what="it has looked")
+        await node.wait_event("caught_up")
         yield node
 
 
@@ -128,7 +129,7 @@ async def test_a_client_that_reads_slowly_has_pages_waiting_for_half_an_outbox_a
         client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         outbox = connection_of(node, alice).outbox
         await client.send(Sync(2, cursor, pages=MAX_PAGES))
-        await wait_for(lambda: outbox.size > ROOM_BYTES, what="pages wait")
+        await wait_until(lambda: outbox.size > ROOM_BYTES, "pages wait")
         largest = 0
         frames: list[Reply | Push] = []
         while not any(isinstance(frame, Synced) for frame in frames):
@@ -153,7 +154,7 @@ async def test_a_node_that_stops_ends_with_the_page_that_is_under_way(
         client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         connection = connection_of(node, alice)
         await client.send(Sync(2, cursor, pages=MAX_PAGES))
-        await wait_for(lambda: connection.outbox.size > ROOM_BYTES, what="pages wait")
+        await wait_until(lambda: connection.outbox.size > ROOM_BYTES, "pages wait")
         connection.drain()
         frames: list[Reply | Push] = []
         with trio.fail_after(20):
@@ -181,5 +182,5 @@ async def test_the_newest_come_first_and_only_so_many_of_each_conversation(
 
 
 def connection_of(node: TestNode, person: Credentials):  # type: ignore[no-untyped-def]  # the gateway's own class
-    [connection] = node.gateway._hub.of(person.user)
+    [connection] = node.gateway.hub.of(person.user)
     return connection

@@ -15,7 +15,8 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
 from tests.server.http_world import say
-from tests.server.node_world import open_node, wait_for
+from tests.server.node_world import open_node
+from tests.waiting import wait_until
 
 
 async def show_notices(pool: Pool, *users: Credentials) -> None:
@@ -53,9 +54,7 @@ async def test_notices_of_who_reads_or_writes_are_looked_at_soon_and_nobody_else
             assert Done(1) in await reader.ask(MarkRead(1, [(direct, 1)]))
         else:
             await reader.ask(Send(1, direct, "text", b"2", None, None, secrets.token_bytes(16)))
-        with trio.fail_after(15):
-            while not await hurried(pool):  # noqa: ASYNC110
-                await trio.sleep(0.01)
+        await wait_until(lambda: hurried(pool), "Postgres is told")
     assert await hurried(pool) == {bob.user}
 
 
@@ -68,7 +67,7 @@ async def test_node_that_cannot_reach_postgres_goes_on_and_says_so(
     nursery.start_soon(here.run)
     for times in (1, 2):
         here.note(b"u" * 16)
-        await wait_for(
+        await wait_until(
             lambda times=times: [each["event"] for each in log_output].count("notices_stay_for_now") == times,  # type: ignore[misc]
-            what="it is logged",
+            "it is logged",
         )

@@ -29,7 +29,8 @@ from store.marks import Mark, mark
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import open_api, say
-from tests.server.node_world import RawClient, TestNode, open_node, wait_for
+from tests.server.node_world import RawClient, TestNode, open_node
+from tests.waiting import wait_until
 
 
 @asynccontextmanager
@@ -40,7 +41,7 @@ async def connected(pool: Pool, redis_url: str, *people: Credentials) -> AsyncGe
         for node, other in (nodes, nodes[::-1]):
             await _know_each_other(node, other)
         # A node catches up once with messages from before its start, and would push them to connected clients.
-        await wait_for(lambda: _count(here.logs + there.logs, "caught_up") >= 2, what="they have looked")
+        await wait_until(lambda: _count(here.logs + there.logs, "caught_up") >= 2, "they have looked")
         async with (
             here.open_websocket(people[0].token) as first,
             there.open_websocket(people[1].token) as second,
@@ -50,8 +51,8 @@ async def connected(pool: Pool, redis_url: str, *people: Credentials) -> AsyncGe
 
 
 async def _know_each_other(node: TestNode, other: TestNode) -> None:
-    id_ = other.gateway._node.id
-    await wait_for(lambda: id_ in node.gateway._node.live_nodes(), what="they know each other")
+    id_ = other.gateway.node.id
+    await wait_until(lambda: id_ in node.gateway.node.live_nodes(), "they know each other")
 
 
 def _count(logs: list[MutableMapping[str, Any]], event: str) -> int:
@@ -123,7 +124,7 @@ async def test_a_mark_that_comes_after_a_pause_is_answered_when_it_is_committed(
         assert (await client.ask(MarkDelivered(1, [(direct, 1)])))[-1] == Done(1)
         await client.send(MarkRead(2, [(direct, 2)]))
         await client.nothing_came()
-        assert node.gateway._marks.batcher.statistics().batches == 1
+        assert node.gateway.statistics().marks.batches == 1
 
 
 async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str) -> None:
@@ -132,13 +133,12 @@ async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str) ->
     group = await new_group(pool, alice, *readers)
     await say(pool, group, alice.user, b"1")
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as writer:
-        marks = node.gateway._marks
         async with node.open_websocket(readers[0].token) as reader:
-            [connection] = node.gateway._hub.of(readers[0].user)
+            [connection] = node.gateway.hub.of(readers[0].user)
             for each in readers:
                 connection.user = each.user  # As if each had its own connection; they mark in the same moment.
                 connection.in_flight += 1  # type: ignore[attr-defined]
-                marks.submit_nowait(connection, MarkDelivered(1, [(group, 1)]))  # type: ignore[arg-type]
+                node.gateway.mark_nowait(connection, MarkDelivered(1, [(group, 1)]))  # type: ignore[arg-type]
             connection.user = readers[0].user
             await reader.read(9)
         told = await writer.find(Receipts)
@@ -252,5 +252,5 @@ async def test_receipts_that_a_node_was_not_told_of_come_when_it_catches_up(
     await say(pool, direct, alice.user, secrets.token_bytes(3))
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as writer:
         await mark(pool, [[Mark(bob.user, direct, 1, 1)]])
-        node.gateway._node.catch_up.request(1)
+        node.gateway.node.catch_up.request(1)
         assert await writer.find(Receipts) == Receipts(direct, [(bob.user, 1, 1)])

@@ -20,7 +20,8 @@ from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
 from tests.pg_proxy import open_proxy
 from tests.processes import Process, open_cluster
-from tests.server.node_world import open_node, wait_for
+from tests.server.node_world import open_node
+from tests.waiting import wait_until
 
 STATUS_OF = {("server", "web"): 0, ("server", "socket"): 0, ("jobs",): 0, ("store", "migrate"): 1}
 """Exit status of each process of the Procfile that is told to stop before it has done anything. A release that has not
@@ -90,9 +91,11 @@ async def test_one_deadline_ends_all_waits_of_a_gateway_while_postgres_is_silent
                     await connection.list_conversations()
 
             nursery.start_soon(refused, talk)
-            await wait_for(lambda: proxy.is_deaf and node.gateway._pool.reads._reading, what="a read is under way")
-            node.gateway._terminated.set()
-            await wait_for(lambda: any(line["event"] == "stopped" for line in node.logs), what="it has ended")
+            await wait_until(
+                lambda: proxy.is_deaf and node.gateway.pool.reads.statistics().reading, "a read is under way"
+            )
+            node.gateway.stop()
+            await node.wait_event("stopped")
         nursery.cancel_scope.cancel()
 
 

@@ -17,4 +17,4 @@ async def test_the_right_password_of_an_existing_user_fits_and_no_other() -> Non
 
 def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
     """The parameters must be those of a new hash. If the library has changed them, replace the constant."""
-    assert not passwords._hasher.check_needs_rehash(passwords._HASH_OF_NO_USER)
+    assert not passwords.HASHER.check_needs_rehash(passwords.HASH_OF_NO_USER)

@@ -22,7 +22,7 @@ from store.postgres.driver import connected
 from store.postgres.migrate import ChangedMigration, Functions, Migration, migrate, migrations, wait_migrated
 from store.postgres.pool import Pool
 from tests.conftest import database_of
-from tests.waiting import wait_for
+from tests.waiting import wait_until
 
 FUNCTIONS = Path(store.__file__).parent / "sql" / "functions"
 _numbers = count(1)
@@ -244,7 +244,7 @@ async def test_process_waits_for_the_functions_of_its_release(
         monkeypatch.setattr(migrate_module, "functions", lambda: make_f(2))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait_migrated, pool)
-            await wait_for(lambda: any("stored functions" in each.values() for each in log_output), what="a warning")
+            await wait_until(lambda: any("stored functions" in each.values() for each in log_output), "a warning")
             await migrate(empty_url)
         monkeypatch.setattr(migrate_module, "functions", lambda: make_f(1))
         await wait_migrated(pool)

@@ -68,7 +68,7 @@ async def test_reads_that_queue_while_connections_are_busy_share_a_round_trip(nu
     trips.release.release()
     await trio.testing.wait_all_tasks_blocked()
     assert sorted(trips.found) == list(range(7))
-    assert trips.reads.statistics() == reads_module.ReadsStatistics(0, 7, 3)
+    assert trips.reads.statistics() == reads_module.ReadsStatistics(0, 7, 3, 0)
 
 
 async def test_a_round_trip_is_bounded(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
