@@ -147,7 +147,7 @@ def classes_of(file: Path) -> set[str]:
 
 TABLES = [
     "server",
-    "server/http",
+    *(f"server/{folder}" for folder in ("cluster", "delivery", "gateway", "http", "transport")),
     "store",
     *(f"store/{folder}" for folder in ("batching", "cli", "objects", "postgres", "redis")),
 ]

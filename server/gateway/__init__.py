@@ -1,0 +1,18 @@
+"""The WebSocket gateway (process `socket`); `protocol/SPEC.md` describes it for clients.
+
+A frame goes from `connection` to `sends` or `marks`, which commit in batches, or to `requests`, which answers one by
+one. A request without a handler is a type error.
+
+| module | about |
+|---|---|
+| `process` | the process `socket`: wires the parts together, and drains |
+| `connection` | one client's connection: its states, its limits, its queue of requests |
+| `requests` | a handler for each request that needs a look-up |
+| `sends` | `send`, in group commits |
+| `marks` | `mark_delivered` and `mark_read`, in batches; their receipts |
+| `replies` | error replies |
+| `revocations` | the end of connections whose device was revoked |
+| `last_seen` | when users were online last, and on which days |
+| `readers` | users who have read or written here, told to Postgres for their notices |
+| `clients`, `delivery_times` | metrics: open connections by client; times from a commit to its delivered mark |
+"""

@@ -117,7 +117,7 @@ class RawClient:
 
     @property
     def unread(self) -> list[Event]:
-        """What has come and was not asked for yet."""
+        """Events that have come and that no test has taken yet."""
         return list(self._events)
 
     async def nothing_came(self) -> None:
