@@ -12,7 +12,7 @@ pushes then say nothing about the new history. The node asks devices to sync, wh
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
 import structlog
@@ -36,7 +36,11 @@ some heartbeats."""
 INTERVAL_S: Final = 30.0
 """From one cursor snapshot to the next."""
 
-Check: TypeAlias = Callable[[Sequence[bytes], CursorSnapshot, float, float], Awaitable[None]]
+QUIET_S: Final = 300.0
+"""A device without news keeps its cursor; the node checks at least this often whether the device lacks a push. It looks
+up the conversations of each such user, so to check all of them with each snapshot would cost ten times as much."""
+
+Check: TypeAlias = Callable[[Mapping[bytes, float], CursorSnapshot, float], Awaitable[None]]
 
 
 class CursorAdvance:
@@ -54,7 +58,7 @@ class CursorAdvance:
         self._hub = hub
         self._catch_ups = catch_ups
         self._check = check
-        self._checked_at = trio.current_time()
+        self._checked_at: dict[bytes, float] = {}
         self._history: str | None = None
         self._on_new_history: list[Callable[[], None]] = []
         self._begun = trio.Event()
@@ -92,9 +96,10 @@ class CursorAdvance:
         await trio.sleep(SETTLE_S)
         if self._catch_ups() == catch_ups and (await self._look()).history == taken.history:
             users = [user for user in self._hub.users() if self._have_news(user, taken_at)]
-            await self._check(users, taken, asked_at, self._checked_at)
+            checked = self._to_check(users, asked_at)
+            await self._check(checked, taken, asked_at)
             if self._catch_ups() == catch_ups:
-                self._checked_at = asked_at
+                self._checked_at.update(dict.fromkeys(checked, asked_at))
                 self.settled = taken
                 self._move(users, taken, taken_at)
         await trio.sleep(INTERVAL_S - SETTLE_S)
@@ -109,6 +114,20 @@ class CursorAdvance:
             self._hub.begin_anew()
         self._history = found.history
         return found
+
+    def _to_check(self, users: Iterable[bytes], now: float) -> dict[bytes, float]:
+        """These users, and quiet ones who were checked long ago; each with the time up to which it has been checked.
+
+        A user who has not been checked yet counts as checked up to the user's first connection here: its `sync` came
+        after that.
+        """
+        here = self._hub.users()
+        since = {
+            user: self._checked_at.get(user, min(each.registered_at for each in self._hub.of(user))) for user in here
+        }
+        self._checked_at = {user: self._checked_at[user] for user in here if user in self._checked_at}
+        quiet = (user for user in here if since[user] <= now - QUIET_S and self._hub.has_synced(user))
+        return {user: since[user] for user in (*users, *quiet)}
 
     def _have_news(self, user: bytes, taken_at: float) -> bool:
         return any(connection.outbox.holds_all_before(taken_at) for connection in self._hub.of(user))

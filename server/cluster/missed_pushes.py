@@ -15,7 +15,7 @@ them: edits, marks and the rest are not checked.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -81,18 +81,21 @@ class MissedPushes:
     def statistics(self) -> MissedStatistics:
         return MissedStatistics(self._counts["push_missed"], self._counts["user_not_found_here"])
 
-    async def find(self, users: Sequence[bytes], taken: CursorSnapshot, taken_at: float, since: float) -> None:
+    async def find(self, since: Mapping[bytes, float], taken: CursorSnapshot, taken_at: float) -> None:
         """Ask the devices of these users that lack a message from before the snapshot to fetch it.
 
+        :param since: the users, each with a time by Trio's clock: messages from before it have been checked already.
         :param taken: a snapshot of Postgres.
         :param taken_at: when it was taken, by Trio's clock, or a little before.
-        :param since: by the same clock; messages from before it have been checked already.
         :raises StoreError: if Postgres or Redis could not be asked.
         """
+        # In order of time, so that a query does not look back further than its users need.
+        users = sorted(since, key=since.__getitem__)
         for start in range(0, len(users), AT_ONCE):
             some = users[start : start + AT_ONCE]
             await self._check_directory(some)
-            for active in await active_conversations(self._pool, some, ago_s=trio.current_time() - since + MARGIN_S):
+            ago_s = trio.current_time() - since[some[0]] + MARGIN_S
+            for active in await active_conversations(self._pool, some, ago_s=ago_s):
                 for span in self._unpushed(active):
                     await self._check(active, span, taken, taken_at)
 

@@ -82,6 +82,43 @@ async def test_a_message_that_was_pushed_to_nobody_is_fetched_before_the_cursor_
         assert isinstance(await scene.reader.find(Cursor), Cursor), "and then it moves again"
 
 
+async def test_a_push_lost_while_a_device_was_quiet_is_found_when_the_device_gets_news(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node advances other devices' cursors meanwhile: each user has been checked up to a time of their own."""
+    monkeypatch.setattr(missed_module, "MARGIN_S", 0.0)
+    async with open_scene(pool, redis_url) as scene:
+        await scene.give_news()
+        await scene.reader.find(Cursor)
+        [lost] = await say(pool, scene.group, scene.alice.user, b"lost")
+        erin = await new_user(pool, "erin")
+        chat = await new_direct(pool, scene.alice, erin)
+        async with scene.node.open_websocket(erin.token) as other:
+            await other.ask(Sync(1, None))
+            for number in range(3):
+                await scene.writer.ask(Send(10 + number, chat, "text", b"news", None, None, secrets.token_bytes(16)))
+                await other.find(Cursor)
+        assert scene.statistics() == MissedStatistics(0, 0), "nothing was due to be checked for Bob's quiet device"
+        await scene.give_news()
+        assert not any(isinstance(frame, Cursor) for frame in await up_to(scene.reader, Lag))
+        assert scene.statistics() == MissedStatistics(pushes=1, devices=0)
+        synced = await scene.reader.ask(Sync(2, scene.cursor))
+        assert lost.seq in [frame.seq for frame in synced if isinstance(frame, Message)]
+
+
+async def test_a_device_that_stays_quiet_is_asked_in_time_to_fetch_a_lost_push(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missed_module, "MARGIN_S", 0.0)
+    monkeypatch.setattr(cursor_advance_module, "QUIET_S", 1.0)
+    async with open_scene(pool, redis_url) as scene:
+        await scene.give_news()
+        await scene.reader.find(Cursor)
+        await say(pool, scene.group, scene.alice.user, b"lost")
+        await scene.reader.find(Lag)
+        assert scene.statistics() == MissedStatistics(pushes=1, devices=0)
+
+
 async def up_to(client: RawClient, type_: type[Any]) -> list[Any]:
     """The pushes up to a frame of this type."""
     frames: list[Any] = []
