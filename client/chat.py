@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, assert_never
 
 import trio
 
@@ -22,7 +22,7 @@ from client.session import Session, open_session
 from client.signs import Sign, Signs
 from client.terminal import local_time, printable, read_lines
 from protocol.errors import LocalProtocolError
-from protocol.frames import Conversation, Message, Participant, Presence, Tombstone
+from protocol.frames import Conversation, Message, Participant, Presence, Tombstone, Typing
 
 RECENT: Final = 20
 """Messages from before that are shown when a chat begins."""
@@ -63,9 +63,13 @@ def _content_of(entry: Entry) -> str:
 
 def _line_of_sign(sign: Sign, names: dict[bytes, str]) -> str:
     name = _name_of(sign.user, names)
-    if isinstance(sign, Presence):
-        return f"-- {name} is {'online' if sign.is_online else 'offline'}"
-    return f"-- {name} is typing"
+    match sign:
+        case Presence():
+            return f"-- {name} is {'online' if sign.is_online else 'offline'}"
+        case Typing():
+            return f"-- {name} is typing"
+        case _:
+            assert_never(sign)
 
 
 def names_of(participants: Iterable[Participant]) -> dict[bytes, str]:

@@ -45,6 +45,8 @@ from protocol.frames import (
 )
 
 OtherPush: TypeAlias = PushOfOne | Profile | OwnSettings | Contact
+HeldPush: TypeAlias = Message | Tombstone | Conversation | OtherPush
+"""A push whose content the mailbox holds."""
 
 
 class Mailbox:

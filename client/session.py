@@ -28,7 +28,7 @@ from client.follower import Follower
 from client.held import Entry
 from client.http import Credentials
 from client.link import Link, OnToken
-from client.mailbox import Mailbox
+from client.mailbox import HeldPush, Mailbox
 from client.mark_sender import MarkSender
 from client.nursery import open_service_nursery
 from client.signs import Sign
@@ -404,7 +404,10 @@ class Session:
             case Presence() | Typing():
                 if self._on_sign is not None:
                     self._on_sign(push)
-            case _ if self.mailbox.feed(push):
+            case _:
+                # mypy checks that the mailbox holds each push that has no case above.
+                held: HeldPush = push
+                self.mailbox.feed(held)
                 self._wake()
 
     def _go_online(self, is_resumed: bool) -> None:
