@@ -262,14 +262,16 @@ def test_spec_has_every_feature() -> None:
 
 
 BASIC_REQUESTS = {"hello", "send", "mark_delivered", "mark_read", "sync", "history", "list", "refresh", "ping", "bye"}
+BASIC_PUSHES = {"message", "conversation", "receipts", "lag"}
 BASIC_FIELDS = {"client", "features", "limits"}
 """These frames and later fields need no feature: section 11.1 names the basics, and both sides ignore unknown keys."""
 
 
-def test_each_request_and_each_later_field_belongs_to_a_feature_unless_it_is_basic() -> None:
+def test_each_request_push_and_later_field_belongs_to_a_feature_unless_it_is_basic() -> None:
     """A client must not use a frame or field whose feature the server does not list, so each needs a feature."""
     named = set(re.findall("`([a-z_]+)`", " ".join(features.FEATURES.values())))
     assert {name_of(request) for request in REQUESTS} - BASIC_REQUESTS <= named
+    assert {name_of(push) for push in PUSHES} - BASIC_PUSHES <= named
     assert {key.name.lower() for key in Key if key > Key.LIFETIME_S} - BASIC_FIELDS <= named
 
 
