@@ -295,6 +295,16 @@ async def open_node(database_url: str, redis_url: str, **settings: Any) -> Async
         assert node.faults() == [], node.faults()
 
 
+async def wait_caught_up(*nodes: TestNode) -> None:
+    """Return once each node has logged its first `caught_up`, which covers the time before the test.
+
+    Until then a node may push messages from before its start, and may take itself for the only one (decision 7). The
+    logs of nodes that run at the same time may all be in the list of one of them, so the lines are counted together.
+    """
+    lines = lambda: sum(line["event"] == "caught_up" for node in nodes for line in node.logs)  # noqa: E731
+    await wait_until(lambda: lines() >= len(nodes), "all nodes have caught up")
+
+
 @asynccontextmanager
 async def open_chat(pool: Pool, node: TestNode) -> AsyncGenerator[Chat, None]:
     """Bystanders that chat until the end of the block, and exchange a last message after it."""

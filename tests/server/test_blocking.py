@@ -45,7 +45,7 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_direct, new_group, new_user
 from tests.server.http_world import CBOR, Api, open_api, say
-from tests.server.node_world import RawClient, TestNode, open_node
+from tests.server.node_world import RawClient, TestNode, open_node, wait_caught_up
 from tests.waiting import PATIENCE_S, wait_until
 
 RELATIONS: Final = ("contacts", "strangers")
@@ -317,11 +317,7 @@ async def _worlds(pool: Pool, redis_url: str) -> AsyncGenerator[World, None]:
         open_node(pool.url, redis_url) as other,
         open_api(pool, redis_url, "cbor") as api,
     ):
-        # The first catch-up of each node covers the time before the test.
-        def begun() -> int:
-            return sum(line["event"] == "caught_up" for node in (one, other) for line in node.logs)
-
-        await wait_until(lambda: begun() >= 2, "both have begun")
+        await wait_caught_up(one, other)
         yield World(pool, api, [one, other])
 
 

@@ -36,7 +36,7 @@ from tests.checker.views import fetch, view_of
 from tests.people import new_direct, new_group, new_user
 from tests.pg_proxy import Proxy, open_proxy
 from tests.server.http_world import CBOR, Api, open_api, say
-from tests.server.node_world import TestNode, open_node
+from tests.server.node_world import TestNode, open_node, wait_caught_up
 from tests.waiting import wait_until
 
 
@@ -132,9 +132,7 @@ async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
         far = await stack.enter_async_context(open_node(pool.url, redis_url))
         api_pool = stack.enter_context(closing(Pool(url, 4)))
         api = await stack.enter_async_context(open_api(api_pool, redis_url, "cbor"))
-        # Each node catches up once when it starts; a later catch-up has a different reason.
-        looks = lambda: sum(line["event"] == "caught_up" for line in (*near.logs, *far.logs))  # noqa: E731
-        await wait_until(lambda: looks() >= 2, "both have looked")
+        await wait_caught_up(near, far)
         devices = [
             Device("Alice's, on the same node", alice, near),
             Device("Bob's, on the same node", bob, near),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -29,7 +28,7 @@ from store.marks import Mark, mark
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import open_api, say
-from tests.server.node_world import RawClient, TestNode, open_node
+from tests.server.node_world import RawClient, TestNode, open_node, wait_caught_up
 from tests.waiting import wait_until
 
 
@@ -40,8 +39,7 @@ async def connected(pool: Pool, redis_url: str, *people: Credentials) -> AsyncGe
         nodes = (here, there)
         for node, other in (nodes, nodes[::-1]):
             await _know_each_other(node, other)
-        # A node catches up once with messages from before its start, and would push them to connected clients.
-        await wait_until(lambda: _count(here.logs + there.logs, "caught_up") >= 2, "they have looked")
+        await wait_caught_up(here, there)
         async with (
             here.open_websocket(people[0].token) as first,
             there.open_websocket(people[1].token) as second,
@@ -53,10 +51,6 @@ async def connected(pool: Pool, redis_url: str, *people: Credentials) -> AsyncGe
 async def _know_each_other(node: TestNode, other: TestNode) -> None:
     id_ = other.gateway.node.id
     await wait_until(lambda: id_ in node.gateway.node.live_nodes(), "they know each other")
-
-
-def _count(logs: list[MutableMapping[str, Any]], event: str) -> int:
-    return sum(line["event"] == event for line in logs)
 
 
 @pytest.fixture
