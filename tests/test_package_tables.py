@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 PACKAGES = [
+    "store",
     "jobs",
     "jobs/engine",
     "jobs/tasks",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from runtime.config import Config, ConfigError
 
+ROOT = Path(__file__).parents[2]
+FILES = [file for folder in ("jobs", "runtime", "server", "store") for file in (ROOT / folder).rglob("*.py")]
 SECRET = "whsec_" + "A" * 32
 VAPID_KEY = "A" * 42 + "E"
 
@@ -62,6 +67,15 @@ NEEDED = {
 
 def test_every_variable_is_known_here() -> None:
     assert {field.name.upper() for field in fields(Config)} == set(GOOD)
+
+
+def test_every_variable_is_handed_to_code_that_uses_it() -> None:
+    """As an attribute of a `Config`, by its own name or by that of a property which reads it."""
+    read = {name for file in FILES for name in re.findall(r"config\.(\w+)", file.read_text())}
+    for name, each in vars(Config).items():
+        if isinstance(each, property) and name in read:
+            read |= {*re.findall(r"\bself\.(\w+)", inspect.getsource(each.fget))}
+    assert {field.name for field in fields(Config)} - read == set()
 
 
 def test_nothing_set_is_the_defaults() -> None:
