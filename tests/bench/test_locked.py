@@ -92,7 +92,7 @@ def test_refused_send_is_repeated_unchanged() -> None:
     assert all(len(seqs) == 1 for seqs in retrier.acks.values())
 
 
-def test_what_no_retry_mends_is_not_sent_again() -> None:
+def test_the_retrier_does_not_repeat_a_send_after_a_permanent_error() -> None:
     server = Refusing(retry_after_ms=None)
     with server.listening() as url:
         retrier = Retrier(url, CHAT, window=1)

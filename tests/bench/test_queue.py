@@ -26,7 +26,7 @@ def _environment(shared_services: Services, database_url: str, redis_url: str, m
 
 @pytest.mark.usefixtures("_environment")
 @pytest.mark.parametrize("kind", ["volatile", "durable"])
-def test_what_enqueuing_costs_is_measured(kind: str) -> None:
+def test_each_case_measures_the_cost_of_enqueuing(kind: str) -> None:
     for case in ("add64", "bulk"):
         figures = Case(kind, 40).run(case)
         assert figures["jobs"] == 40

@@ -172,7 +172,7 @@ BAD_PASSWORDS = ["", "short", "p" * 257, "long enough \udcff"]
 @pytest.mark.parametrize(
     ("name", "password"), [*((name, "long enough") for name in BAD_NAMES), *(("ann", word) for word in BAD_PASSWORDS)]
 )
-def test_a_name_or_password_that_nobody_can_have_is_refused_before_it_is_typed_twice_or_sent(
+def test_an_invalid_name_or_password_is_refused_before_it_is_typed_twice_or_sent(
     serve: Callable[[Respond], None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -217,7 +217,7 @@ def test_help_names_the_variables_that_count(capsys: pytest.CaptureFixture[str])
     assert "SSL_CERT_FILE" in said
 
 
-def test_passwords_that_differ_register_nobody(
+def test_passwords_that_differ_register_no_user(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("ALO_PASSWORD")
@@ -298,7 +298,7 @@ async def test_a_pipe_is_sent_to_its_end_in_order_and_acknowledged(
     assert capsys.readouterr().err.count(NOT_ENCRYPTED) == 1
 
 
-async def test_help_and_what_is_no_command_reach_nobody(
+async def test_help_and_unknown_commands_are_not_sent_as_messages(
     logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a terminal, where a chat goes on after a failure."""

@@ -130,7 +130,7 @@ def test_all_that_the_client_raises_is_tried_here() -> None:
     assert {type(error) for error in RAISED} == set(every(ClientFailure)) - {ClientFailure}
 
 
-def test_an_exception_that_nobody_has_foreseen_has_a_reason_too() -> None:
+def test_an_unforeseen_exception_has_a_reason_too() -> None:
     assert reason_of(ValueError("<class 'int'>")) == UNKNOWN
 
 

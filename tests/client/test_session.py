@@ -572,7 +572,9 @@ async def test_leaving_the_block_says_the_marks_that_are_due(world: World, autoj
     assert world.marks == world.read == [{TALK: 1}]
 
 
-async def test_marks_that_get_no_reply_hold_up_nobody_who_leaves(world: World, autojump_clock: MockClock) -> None:
+async def test_marks_that_get_no_reply_do_not_hold_up_closing_the_session(
+    world: World, autojump_clock: MockClock
+) -> None:
     world.faults[MarkDelivered].extend([no_reply] * 2)
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
@@ -618,7 +620,7 @@ async def test_a_move_is_made_before_the_break(world: World, autojump_clock: Moc
         assert equals_a_fresh_fetch(session, world)
 
 
-async def test_a_move_to_where_nobody_is_leaves_all_as_it_is_until_somebody_is(
+async def test_a_session_stays_online_when_the_gateway_that_it_should_move_to_is_down(
     world: World, autojump_clock: MockClock
 ) -> None:
     world.down = {SECOND_GATEWAY}

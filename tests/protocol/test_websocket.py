@@ -580,6 +580,6 @@ def test_a_close_frame_has_as_much_of_its_reason_as_fits(code: int, reason: str)
 
 
 @pytest.mark.parametrize("build", [ping_frame, pong_frame])
-def test_a_control_frame_that_nobody_could_read_is_not_built(build: Any) -> None:
+def test_a_control_frame_of_more_than_125_bytes_is_not_built(build: Any) -> None:
     with pytest.raises(LocalProtocolError, match="125"):
         build(b"a" * 126)

@@ -40,7 +40,7 @@ def test_the_same_line_is_written_once_a_minute_with_how_often_it_came() -> None
     assert "suppressed" not in again
 
 
-def test_what_differs_is_written_as_far_as_there_is_room_and_does_not_silence_other_events() -> None:
+def test_events_that_differ_are_written_up_to_the_limit_and_do_not_silence_other_events() -> None:
     log = Log()
     written = [log.write("request_refused", path=f"/{number}") for number in range(100)]
     assert sum(line is not None for line in written) == MAX_LINES

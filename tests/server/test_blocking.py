@@ -524,7 +524,7 @@ async def _notices(pool: Pool, side: Side) -> int:
     return int(count)
 
 
-async def test_what_the_blocker_does_is_not_told_to_whom_is_blocked(pool: Pool, redis_url: str) -> None:
+async def test_a_blocked_user_sees_no_presence_typing_or_reading_of_the_blocker(pool: Pool, redis_url: str) -> None:
     """Nothing of the blocker's presence, typing and reading is told, as if the blocker were offline."""
     side = await _side(pool, "blocks", "contacts", "direct")
     async with _worlds(pool, redis_url) as world:

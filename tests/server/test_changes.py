@@ -131,7 +131,7 @@ async def test_an_edit_reaches_all_other_devices_and_history(pool: Pool, redis_u
         await room.ask("alice", List(7, None, None))
 
 
-async def test_of_two_devices_that_edit_at_once_one_is_told_of_the_conflict(pool: Pool, redis_url: str) -> None:
+async def test_one_of_two_devices_that_edit_at_once_gets_a_conflict(pool: Pool, redis_url: str) -> None:
     async with open_room(pool, redis_url) as room:
         await room.send("alice", b"x", seen_by=("tablet", "bob"))
         replies = []
@@ -160,7 +160,9 @@ async def test_an_edit_that_is_repeated_is_done_once_and_answered_alike(pool: Po
 @pytest.mark.parametrize(
     ("name", "code"), [("bob", "not_the_sender"), ("carol", "not_a_participant"), ("alice", "unknown_message")]
 )
-async def test_who_may_not_edit_or_delete_is_told_why(pool: Pool, redis_url: str, name: str, code: str) -> None:
+async def test_a_user_that_may_not_edit_or_delete_gets_an_error_that_says_why(
+    pool: Pool, redis_url: str, name: str, code: str
+) -> None:
     async with open_room(pool, redis_url) as room:
         await room.send("alice", b"x", seen_by=("tablet", "bob"))
         seq = 2 if name == "alice" else 1
@@ -172,7 +174,7 @@ async def test_who_may_not_edit_or_delete_is_told_why(pool: Pool, redis_url: str
         assert message.content == b"x"
 
 
-async def test_what_is_deleted_for_everyone_leaves_a_tombstone_and_no_content(pool: Pool, redis_url: str) -> None:
+async def test_a_message_deleted_for_everyone_leaves_a_tombstone_and_no_content(pool: Pool, redis_url: str) -> None:
     async with open_room(pool, redis_url) as room:
         sent = await room.send("alice", b"secret", seen_by=("tablet", "bob"))
         for _ in range(2):
@@ -189,7 +191,9 @@ async def test_what_is_deleted_for_everyone_leaves_a_tombstone_and_no_content(po
     assert await pool.fetch("select count(*) from messages where content = 'secret'::bytea") == [(0,)]
 
 
-async def test_what_is_deleted_for_me_is_gone_for_my_devices_alone(pool: Pool, redis_url: str) -> None:
+async def test_a_message_that_a_user_deletes_for_themselves_is_gone_on_their_devices_alone(
+    pool: Pool, redis_url: str
+) -> None:
     async with open_room(pool, redis_url) as room:
         sent = await room.send("bob", b"x", seen_by=("alice", "tablet"))
         for _ in range(2):

@@ -106,7 +106,7 @@ async def scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene, None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_a_stranger_begins_is_a_request_and_gives_nothing_away(
+async def test_a_conversation_that_a_stranger_begins_is_a_request_and_gives_nothing_away(
     pool: Pool, redis_url: str, kind: str
 ) -> None:
     """Listed apart and pushed as a request; no marks, typing or presence come back before it is accepted."""
@@ -200,7 +200,7 @@ async def test_a_request_is_accepted_in_each_way_and_all_devices_know(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["decline", "block"])
-async def test_what_is_declined_is_gone_and_the_stranger_cannot_tell(
+async def test_a_declined_request_is_gone_and_the_stranger_cannot_tell(
     pool: Pool, redis_url: str, kind: str, way: str
 ) -> None:
     """Its messages no longer arrive, and the stranger sees the same as before."""
@@ -286,7 +286,7 @@ SETTINGS: Final = [
 
 
 @pytest.mark.parametrize(("setting", "relation", "is_taken"), SETTINGS)
-async def test_who_may_begin_what_is_the_users_to_say(
+async def test_the_users_settings_decide_which_users_may_begin_conversations(
     pool: Pool, redis_url: str, setting: str, relation: str, is_taken: bool
 ) -> None:
     """A block must not show: a blocked user gets the same answer as a stranger."""
@@ -404,7 +404,7 @@ async def test_no_24_hours_have_more_starts_than_the_limit(pool: Pool) -> None:
     assert await begin(victims[4:]) == 2
 
 
-async def test_who_has_left_comes_back_by_a_contact_alone(pool: Pool) -> None:
+async def test_only_a_contact_can_add_a_user_again_that_has_left(pool: Pool) -> None:
     """A user that an administrator removed has not chosen to leave, and can be added again."""
     admin, leaver = await new_user(pool, "admin"), await new_user(pool, "leaver")
     group = await conversations.add_group(pool, "G", sorted([admin.user, leaver.user]), admin=admin.user)
@@ -422,7 +422,7 @@ async def test_who_has_left_comes_back_by_a_contact_alone(pool: Pool) -> None:
     assert (await conversations.one(pool, leaver.user, group)).is_request is None
 
 
-async def test_nobody_is_refused_for_another(pool: Pool) -> None:
+async def test_a_group_with_a_user_that_refuses_is_not_created_and_the_error_names_that_user(pool: Pool) -> None:
     """A group is created with all users or not at all, and the error names the users that refuse it."""
     admin, willing, unwilling = [await new_user(pool, name) for name in ("admin", "willing", "unwilling")]
     await pool.fetch("update users set groups_from = 'nobody' where id = %s", (uuid(unwilling.user),))

@@ -50,7 +50,7 @@ async def synced(client: RawClient, cursor: bytes | None = None) -> list[Any]:
     return [*pushes, reply.cursor]
 
 
-async def test_what_is_set_is_read_and_pushed_to_the_users_devices_on_every_node_and_to_nobody_else(
+async def test_settings_are_read_and_pushed_to_the_users_devices_on_every_node_and_to_no_other_user(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     alice, bob, carol = people
@@ -121,7 +121,7 @@ async def test_what_is_set_is_read_and_pushed_to_the_users_devices_on_every_node
         assert [each.own_revision for each in rest[1:] if isinstance(each, Conversation)] == [2]
 
 
-async def test_what_a_node_has_missed_it_tells_once_it_has_looked(
+async def test_a_node_that_catches_up_pushes_the_settings_that_it_missed(
     pool: Pool, redis_url: str, people: list[Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice, bob, _ = people

@@ -96,7 +96,7 @@ async def test_a_new_conversation_is_told_to_everybody_in_it(
             await client.nothing_came()
 
 
-async def test_who_comes_goes_and_administers_is_told_to_those_who_take_part(
+async def test_participants_are_told_of_joins_departures_and_roles(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     alice, bob, carol = people
@@ -253,7 +253,7 @@ async def test_a_new_group_of_many_is_told_to_each_without_the_others(
 
 
 @pytest.mark.parametrize("shows_all", [False, True])
-async def test_who_comes_is_told_the_same_live_and_by_sync(
+async def test_a_joiner_gets_the_same_live_and_by_sync(
     pool: Pool, redis_url: str, people: list[Credentials], shows_all: bool
 ) -> None:
     """The conversation comes with its last message, if they may read it; earlier messages are read as history."""
@@ -315,7 +315,7 @@ async def test_when_few_enough_are_left_the_marks_at_the_end_of_former_stays_are
             assert {stay.read_seq for stay in told} == {0, 1}
 
 
-async def test_who_is_blocked_counts_as_read_on_all_devices_of_who_blocks_and_nobody_else_is_told(
+async def test_messages_of_a_blocked_user_count_as_read_on_the_blockers_devices_alone(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
@@ -364,7 +364,7 @@ async def test_a_display_name_is_told_to_those_who_share_a_conversation(
         assert names == {alice.user: "Alice B.", bob.user: None}
 
 
-async def test_what_a_process_committed_and_told_nobody_comes_when_the_node_catches_up(
+async def test_a_change_that_a_process_committed_without_a_push_comes_when_the_node_catches_up(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     alice, bob, carol = people
@@ -418,7 +418,7 @@ async def _patiently(client: RawClient, type_: type[Conversation]) -> Conversati
             continue
 
 
-async def test_who_is_blocked_learns_nothing_and_reaches_nobody_also_by_editing(
+async def test_a_blocked_user_learns_nothing_and_does_not_reach_the_blocker_by_editing(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
@@ -444,7 +444,9 @@ async def test_who_is_blocked_learns_nothing_and_reaches_nobody_also_by_editing(
         assert not any(b"hello" in getattr(frame, "content", b"") for frame in frames)
 
 
-async def test_who_shows_no_presence_is_not_watched(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
+async def test_a_user_that_shows_no_presence_is_not_watched(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
     alice, bob, carol = people
     await new_direct(pool, alice, bob)
     await contacts.add(pool, bob.user, carol.user)

@@ -89,7 +89,7 @@ async def test_connected_devices_are_told_of_a_floor_and_find_nothing_below_it(
         assert sent.seq == 4
 
 
-async def test_a_floor_that_nobody_was_told_of_comes_when_the_node_catches_up(
+async def test_a_floor_that_was_not_pushed_comes_when_the_node_catches_up(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     """Redis may forget a worker's entry for the node before the node reads it."""

@@ -184,7 +184,9 @@ async def test_a_day_on_which_nothing_was_decided_has_no_messages_and_one_that_w
     }
 
 
-async def test_who_registered_first_and_was_committed_last_is_counted(pool: Pool, people: list[Credentials]) -> None:
+async def test_a_user_that_registered_first_and_was_committed_last_is_counted(
+    pool: Pool, people: list[Credentials]
+) -> None:
     day = await day_of(pool)
     async with connected(pool.url) as slow:
         await slow.query("begin")
@@ -219,9 +221,7 @@ async def test_a_user_is_active_on_each_day_of_being_here_and_once(pool: Pool, p
     assert seen < today_began
 
 
-async def test_who_was_active_is_forgotten_once_counted_and_long_over(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_activity_is_forgotten_after_its_day_is_closed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analytics, "FORGET_BATCH", 30)
     await pool.fetch(
         "insert into activity select (now() at time zone 'UTC')::date - n, gen_random_uuid()"

@@ -61,7 +61,7 @@ async def test_unknown_users_and_oneself_cannot_be_contacts(pool: Pool, pair: tu
 
 
 @pytest.mark.parametrize("others_in_batch", [0, 3])
-async def test_who_is_blocked_gets_the_same_answer_and_reaches_nobody(
+async def test_a_blocked_sender_gets_the_same_answer_and_does_not_reach_the_blocker(
     pool: Pool, pair: tuple[Credentials, Credentials], others_in_batch: int
 ) -> None:
     """Not live, not in lists and history (a tombstone holds its place), not by a notice; and shown by no mark."""

@@ -191,7 +191,7 @@ class World:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=rounds)
-async def test_whatever_happens_at_once_the_group_is_what_the_answers_say(
+async def test_concurrent_writes_leave_the_group_as_their_answers_say(
     database_url: str, rounds: list[list[Op]]
 ) -> None:
     with ExitStack() as stack:

@@ -28,7 +28,7 @@ async def seqs_of(pool: Pool, user: bytes, group: bytes) -> list[int]:
     return [each.seq for each in (await messages.history(pool, user, group, limit=99, after=0)).messages]
 
 
-async def test_who_joins_sees_what_comes_and_who_leaves_sees_nothing(pool: Pool, people: list[Credentials]) -> None:
+async def test_a_joiner_sees_later_messages_and_a_removed_user_sees_none(pool: Pool, people: list[Credentials]) -> None:
     """A removed user sends nothing, though a cache still has the old list; a retry is answered all the same (P3)."""
     alice, bob, carol = people
     group, cache = await new_group(pool, alice, bob), ParticipantsCache()
@@ -116,7 +116,7 @@ async def test_the_heir_of_the_last_administrator_is_the_one_who_has_taken_part_
     assert {each.user for each in shown.participants or () if each.is_admin} == {carol.user}
 
 
-async def test_who_changed_what_is_shown_to_all_and_stays_so(pool: Pool, people: list[Credentials]) -> None:
+async def test_participants_see_the_actor_of_each_change(pool: Pool, people: list[Credentials]) -> None:
     alice, bob, carol = people
     group = await new_group(pool, alice, bob)
     await participants.set_role(pool, alice.user, group, bob.user, "admin")

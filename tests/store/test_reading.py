@@ -265,7 +265,7 @@ async def test_list_in_pages_keeps_its_order_while_conversations_move_up(pool: P
     assert [entry.conversation for entry in first + second] == [groups[i] for i in (5, 4, 3, 2, 1)]
 
 
-async def test_whoever_takes_no_part_reads_nothing(pool: Pool) -> None:
+async def test_a_user_that_is_no_participant_reads_nothing(pool: Pool) -> None:
     """P11: a conversation of others and one that does not exist look alike."""
     alice, bob, eve = [await new_user(pool, name) for name in ("alice", "bob", "eve")]
     conversation = await new_direct(pool, alice, bob)

@@ -156,7 +156,7 @@ async def say(pool: Pool, group: bytes, who: Credentials, count: int = 1) -> Non
     await send(pool, ParticipantsCache(), [a_message(group, who.user) for _ in range(count)])
 
 
-async def test_who_joins_a_group_that_shows_its_history_has_received_none_of_it(
+async def test_a_joiner_of_a_group_that_shows_its_history_has_received_none_of_it(
     pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, carol, _ = people
@@ -191,7 +191,7 @@ async def test_a_device_that_comes_back_can_show_who_removed_whom_and_who_was_ad
     assert (stay.user, stay.actor) == (carol.user, alice.user)
 
 
-async def test_who_joins_later_learns_nothing_of_stays_that_had_ended(pool: Pool, people: list[Credentials]) -> None:
+async def test_a_joiner_learns_nothing_of_former_stays_that_ended_before(pool: Pool, people: list[Credentials]) -> None:
     """Unless they may read messages from that time."""
     alice, bob, carol, _ = people
     for shows_all in (False, True):

@@ -219,7 +219,7 @@ async def test_a_lifetime_applies_to_earlier_messages_too_until_it_is_removed(
     assert await move(pool) == FloorMoves(0, 0)
 
 
-async def test_of_a_group_administrators_set_the_lifetime_and_of_two_either(
+async def test_administrators_set_the_lifetime_of_a_group_and_either_participant_that_of_a_direct_conversation(
     pool: Pool, alice: Credentials, bob: Credentials, talk: bytes
 ) -> None:
     direct = await new_direct(pool, alice, bob)
@@ -347,7 +347,7 @@ async def test_the_last_message_whose_time_has_come_is_found_wherever_it_is(pool
         assert found == max(floor, min(last, 3 * until + 2)), (floor, last, until)
 
 
-async def test_who_may_not_change_a_conversation_changes_nothing_of_when_it_is_looked_at(
+async def test_a_refused_change_of_the_lifetime_leaves_the_expiries_as_they_are(
     pool: Pool, bob: Credentials, talk: bytes
 ) -> None:
     before = await pool.fetch("select * from expiries order by 1")

@@ -91,7 +91,7 @@ async def test_an_edit_done_again_is_answered_alike_and_another_one_conflicts(ta
             await talk.edit("alice", 1, known, b"y")
 
 
-async def test_of_edits_at_once_one_is_done(talk: Talk) -> None:
+async def test_one_of_many_concurrent_edits_succeeds(talk: Talk) -> None:
     outcomes: list[str] = []
 
     async def try_edit(content: bytes) -> None:

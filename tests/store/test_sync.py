@@ -296,7 +296,7 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_whatever_happens_between_pages_a_device_ends_with_what_a_fresh_fetch_shows(
+async def test_a_device_that_syncs_amid_random_changes_ends_with_the_state_of_a_fresh_fetch(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(sync_module, "MAX_CONVERSATIONS", 2)
@@ -575,7 +575,7 @@ async def test_a_cursor_that_is_too_old_is_expired(pool: Pool, alice: Credential
         await sync(pool, alice.user, cbor2.dumps([owner, day - CURSOR_DAYS - 1, *rest]))
 
 
-async def test_who_was_removed_is_told_that_and_nothing_that_was_sent_after(
+async def test_a_removed_user_gets_the_departure_and_no_message_sent_after_it(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
@@ -619,7 +619,7 @@ async def test_a_user_who_returns_while_a_page_says_that_they_left_gets_the_retu
     assert device.mailbox.conversations() == [here]
 
 
-async def test_of_a_group_of_many_others_marks_are_not_told(pool: Pool, alice: Credentials) -> None:
+async def test_sync_sends_no_marks_of_other_participants_of_a_large_group(pool: Pool, alice: Credentials) -> None:
     """Otherwise one message to all would be a change for all from each of them."""
     others = [await new_user(pool, f"user{n}") for n in range(32)]
     here = await new_group(pool, alice, *others)
@@ -643,7 +643,7 @@ async def many(pool: Pool) -> list[Credentials]:
 
 @pytest.mark.parametrize("stays", [False, True])
 @pytest.mark.parametrize("how", ["marks", "an answer"])
-async def test_of_a_group_of_many_the_counts_of_the_own_last_messages_are_those_of_a_fresh_device(
+async def test_sync_sends_the_receipt_counts_of_own_last_messages_in_a_large_group_as_to_a_fresh_device(
     pool: Pool, alice: Credentials, many: list[Credentials], how: str, stays: bool
 ) -> None:
     """They are pushed only to connected devices; a user who answers has read, without a mark."""
@@ -676,7 +676,7 @@ async def test_of_a_group_of_many_the_counts_of_the_own_last_messages_are_those_
 
 
 @pytest.mark.parametrize("stays", [False, True])
-async def test_of_a_group_of_many_no_profiles_are_told_and_of_a_group_of_fewer_all_are(
+async def test_sync_sends_no_profiles_of_a_large_group_and_all_profiles_of_a_smaller_one(
     pool: Pool, alice: Credentials, bob: Credentials, many: list[Credentials], stays: bool
 ) -> None:
     """A name that changed while the group was too large for names; and the group's becoming small enough for them."""
@@ -820,7 +820,7 @@ async def test_a_cursor_from_the_future_is_foreign(pool: Pool, alice: Credential
         7,
     ],
 )
-async def test_what_is_not_a_cursor_is_foreign(pool: Pool, alice: Credentials, cursor: object) -> None:
+async def test_a_cursor_that_no_server_issued_is_foreign(pool: Pool, alice: Credentials, cursor: object) -> None:
     with pytest.raises(ForeignCursor):
         await sync(pool, alice.user, cbor2.dumps(cursor))
 

@@ -242,7 +242,7 @@ async def test_deleted_messages_lead_to_no_notice(pool: Pool, people: list[Crede
     assert not await is_wanted()
 
 
-async def test_who_joins_has_received_nothing_and_nothing_from_before_counts(
+async def test_a_joiner_has_received_nothing_and_no_earlier_message_counts(
     pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, carol = people

@@ -138,7 +138,7 @@ async def open_sentinel(named: list[int]) -> AsyncGenerator[str, None]:
         nursery.cancel_scope.cancel()
 
 
-async def test_what_was_sent_while_nodes_were_on_different_masters_comes_when_they_are_together(
+async def test_messages_sent_while_nodes_used_different_masters_arrive_when_the_nodes_agree(
     pool: Pool, watched: Watched
 ) -> None:
     """The race: one node has heard of the fail-over, the other has not, and both masters take writes.

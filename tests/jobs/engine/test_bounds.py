@@ -88,7 +88,7 @@ async def test_keys_are_as_documented_and_nothing_stays(
             assert 0 < await redis.call("PTTL", name) <= 1000 * volatile.CANCELLED_S
 
 
-async def test_of_cancelled_volatile_jobs_the_last_ones_are_remembered(
+async def test_redis_remembers_only_the_latest_cancelled_volatile_jobs(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(volatile, "MAX_CANCELLED", 3)

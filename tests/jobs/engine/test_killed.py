@@ -65,7 +65,7 @@ CASES = [
 
 @pytest.mark.parametrize(("where", "is_volatile", "expected"), CASES)
 @pytest.mark.usefixtures("_quick_take_over")
-async def test_what_a_killed_worker_had_is_done_by_another(
+async def test_another_worker_runs_the_job_of_a_killed_worker(
     pool: Pool,
     redis_url: str,
     redis: Redis,

@@ -71,7 +71,7 @@ async def test_an_entry_of_a_job_that_another_worker_has_goes_and_the_job_comes_
     assert recorder.calls[-1] == (str(job), 2, 1)
 
 
-async def test_what_runs_while_redis_forgets_is_due_as_soon_as_its_worker_is_dead(pool: Pool) -> None:
+async def test_a_job_that_runs_while_redis_forgets_is_due_as_soon_as_its_worker_is_dead(pool: Pool) -> None:
     """Its entry is gone, so no worker can take it over."""
     running, waiting, delayed = await enqueue(pool, 1, 2, 3)
     await pool.fetch("update jobs set due = clock_timestamp() + interval '60 s'")
@@ -85,7 +85,7 @@ async def test_what_runs_while_redis_forgets_is_due_as_soon_as_its_worker_is_dea
     assert [due.id for due in await jobs.relay(pool, [("note", 1, 10)])] == [waiting]
 
 
-async def test_what_was_cancelled_is_not_claimed_and_what_has_failed_waits(pool: Pool) -> None:
+async def test_a_worker_does_not_claim_cancelled_jobs_or_failed_jobs_before_they_are_due(pool: Pool) -> None:
     cancelled, failed, lost = await enqueue(pool, 1, 2, 3)
     await pool.fetch("update jobs set is_cancelled = true where id = %s", (cancelled,))
     await pool.fetch("update jobs set due = clock_timestamp() + interval '9 s' where id = %s", (failed,))

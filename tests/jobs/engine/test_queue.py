@@ -92,7 +92,9 @@ async def test_bad_arguments_are_refused_by_name(queue: Queue, task: Task, pool:
 @pytest.mark.parametrize(
     "what", ["\0", "a\\\0", "\ud800", "x" * 9000, float("nan"), object()], ids=lambda what: repr(what)[:12]
 )
-async def test_what_cannot_be_kept_is_refused_by_name(queue: Queue, pool: Pool, what: Any) -> None:
+async def test_the_queue_refuses_a_payload_that_cannot_be_stored_with_bad_payload(
+    queue: Queue, pool: Pool, what: Any
+) -> None:
     async def take(job: Job, what: Any) -> None:
         pass
 
@@ -111,7 +113,9 @@ async def test_what_cannot_be_kept_is_refused_by_name(queue: Queue, pool: Pool, 
     assert await pool.fetch("select * from jobs") == []
 
 
-async def test_what_postgres_alone_refuses_is_refused_by_name(queue: Queue, pool: Pool) -> None:
+async def test_the_queue_refuses_a_payload_that_only_postgres_refuses_with_bad_payload(
+    queue: Queue, pool: Pool
+) -> None:
     """A number in the notation that JSON allows and a column of numbers does not; a payload that grows in there."""
 
     async def take(job: Job, what: Any) -> None:
@@ -212,7 +216,7 @@ async def test_under_a_key_one_waits_at_a_time(
     assert sorted(recorder.calls) == sorted([(ids[0], 1, 1 if task.is_volatile else 3), (other, 1, 4)])
 
 
-async def test_what_comes_under_the_key_of_a_running_job(
+async def test_a_job_with_the_key_of_a_running_job_runs_next_or_is_not_enqueued(
     queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool
 ) -> None:
     """Is a durable job's next run; of a volatile task it is not enqueued, until that one has ended."""
@@ -267,7 +271,7 @@ async def test_debounce_puts_off_and_not_for_ever(queue: Queue, recorder: Record
         await queue.enqueue(task, {"number": 4}, delay_s=1, max_wait_s=2)
 
 
-async def test_what_was_cancelled_before_it_ran_is_not_begun(
+async def test_a_job_cancelled_before_it_ran_does_not_begin(
     queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
 ) -> None:
     """Waiting or delayed; and its key is free again."""
@@ -378,7 +382,7 @@ async def test_jobs_of_a_paused_task_wait_also_for_a_worker_that_has_just_starte
 
 
 @pytest.mark.usefixtures("_quick_take_over")
-async def test_what_a_dead_worker_left_of_a_paused_task_waits_too(
+async def test_a_dead_workers_job_of_a_paused_task_waits_too(
     queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool, redis: Redis
 ) -> None:
     each = JobStream("note", 1)
@@ -436,7 +440,7 @@ async def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_begins_nothi
     assert recorder.calls == [(first, 1, 1), (second, 1, 2)]
 
 
-async def test_what_does_not_end_in_time_is_put_back_uncounted_and_begins_elsewhere_at_once(
+async def test_a_job_that_outlives_the_drain_is_put_back_uncounted_and_begins_elsewhere_at_once(
     queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "DRAIN_S", 0.1)
@@ -455,7 +459,7 @@ async def test_what_does_not_end_in_time_is_put_back_uncounted_and_begins_elsewh
     assert recorder.calls == [(job, 1, 1), (job, 1, 1)]
 
 
-async def test_what_a_run_raises_while_it_is_stopped_is_no_failure_of_its_own(
+async def test_an_exception_from_a_job_that_the_worker_stops_does_not_count_as_a_failure(
     queue: Queue, start_worker: StartWorker, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "DRAIN_S", 0.05)
@@ -574,7 +578,7 @@ class Mean(Exception):
 @pytest.mark.parametrize(
     "error", [Snooze(float("inf")), Snooze(float("nan")), Snooze(-1), Mean(), ExceptionGroup("g", [Mean()])], ids=repr
 )
-async def test_whatever_a_handler_raises_the_worker_lives(
+async def test_the_worker_survives_any_exception_of_a_handler(
     queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, error: Exception
 ) -> None:
     recorder.errors = [error]

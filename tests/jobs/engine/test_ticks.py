@@ -119,7 +119,7 @@ def test_intervals_stay_on_their_grid(seconds: float, tick: datetime, late_s: fl
     assert now < firing.next <= now + period
 
 
-def test_what_becomes_of_missed_ticks_is_as_declared() -> None:
+def test_missed_ticks_are_skipped_run_once_or_all_run_as_declared() -> None:
     tick = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
     late = tick + timedelta(minutes=10, seconds=30)
     following = tick + timedelta(minutes=11)

@@ -155,7 +155,7 @@ async def counted_at_once(run: Callable[[], Awaitable[int]]) -> int:
 
 
 @pytest.mark.parametrize("name", WORK)
-async def test_what_runs_several_times_at_once_counts_each_once(
+async def test_concurrent_runs_of_a_task_count_each_row_once(
     pool: Pool, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(analytics, "FORGET_BATCH", 7)

@@ -167,7 +167,7 @@ async def test_verification_that_is_needed_no_more_is_not_sent(
     assert [got.to for got in server.got] == [[wanted.address]]
 
 
-async def test_of_two_addresses_in_a_row_the_last_one_is_asked(
+async def test_only_the_later_of_two_addresses_gets_a_verification_mail(
     pool: Pool, server: MailServer, tasks: MailTasks, bob: Credentials
 ) -> None:
     await ask(pool, bob, "wrong@example.org")

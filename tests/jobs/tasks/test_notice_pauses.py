@@ -225,7 +225,9 @@ async def others_mark(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("happens", [is_added_and_removed, is_written_to_by_whom_he_blocks, others_mark])
-async def test_what_others_do_does_not_end_a_pause(talk: Talk, happens: Callable[[Talk], Awaitable[None]]) -> None:
+async def test_actions_of_other_users_do_not_end_a_pause(
+    talk: Talk, happens: Callable[[Talk], Awaitable[None]]
+) -> None:
     """Otherwise a sender could make a user's phone ring at will."""
     await talk.say()
     await talk.world.later(A_WHILE_S)
@@ -373,7 +375,7 @@ async def test_other_devices_are_notified_of_delivered_messages_that_stay_unread
     assert talk.told == told_in(ELSEWHERE, 2)
 
 
-async def test_of_what_the_phone_has_taken_the_desktop_is_told(talk: Talk) -> None:
+async def test_a_message_that_the_phone_has_received_is_noticed_on_the_other_devices(talk: Talk) -> None:
     await talk.say()
     await talk.mark(talk.phone)
     await talk.world.later(A_WHILE_S)
@@ -437,7 +439,7 @@ async def write_to_whom_one_blocks(talk: Talk) -> bytes:
 
 @pytest.mark.parametrize("comes", [ask_bob, write_to_whom_one_blocks])
 @pytest.mark.parametrize("is_put_off", [False, True])
-async def test_what_a_device_takes_in_private_is_told_to_the_others_as_well(
+async def test_a_message_that_one_device_receives_in_private_is_noticed_on_the_others_as_well(
     talk: Talk, comes: Callable[[Talk], Awaitable[bytes]], is_put_off: bool
 ) -> None:
     """In a request, and from a user who blocks this one: a silent phone would reveal the block."""

@@ -56,7 +56,7 @@ async def test_notice_comes_after_the_window_and_not_before(
     assert hook.users == [bob.user]
 
 
-async def test_what_was_delivered_within_the_window_is_not_noticed(
+async def test_a_message_delivered_within_the_window_causes_no_notice(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
     alice, bob, *_ = people
@@ -68,7 +68,7 @@ async def test_what_was_delivered_within_the_window_is_not_noticed(
     assert hook.got == []
 
 
-async def test_what_was_delivered_before_the_job_ran_is_not_noticed(
+async def test_a_message_delivered_before_the_job_ran_causes_no_notice(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
     """Enqueued, then delivered: the job checks again."""
@@ -225,7 +225,7 @@ async def test_notice_that_fails_for_good_is_buried_with_its_reason_and_the_next
     assert await pool.fetch("select count(*) from dead_jobs") == [(1,)]
 
 
-async def test_what_comes_while_a_notice_is_under_way_is_noticed_as_well_after_a_pause(
+async def test_a_message_sent_while_a_notice_is_under_way_is_noticed_after_a_pause(
     pool: Pool, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
     alice, bob, *_ = people

@@ -224,7 +224,7 @@ async def test_nodes_of_the_participants_are_told_of_a_floor(
     assert push.frame == encode(Settings(talk, "Group", 6, 1))
 
 
-async def test_what_redis_refuses_is_told_by_the_next_attempt(
+async def test_the_next_attempt_publishes_the_floors_that_redis_refused(
     pool: Pool, redis: Redis, people: list[Credentials], talk: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = await a_node(redis, people[0].user)

@@ -65,7 +65,7 @@ async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_liv
 
 
 @pytest.mark.parametrize("reason", ["blocked", "deleted"])
-async def test_what_is_gone_for_somebody_is_no_content_to_them_when_their_node_catches_up(
+async def test_a_node_that_catches_up_sends_no_content_that_is_gone_for_the_recipient(
     pool: Pool, redis_url: str, reason: str
 ) -> None:
     """An edit by a user that they block, or a message that they have deleted for themselves."""
@@ -129,7 +129,7 @@ async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_ca
 
 
 @pytest.mark.parametrize("edited", [False, True])
-async def test_of_what_a_node_missed_the_senders_devices_are_told_the_temp_id_and_nobody_else(
+async def test_only_the_senders_devices_get_the_temp_id_of_a_message_that_a_node_missed(
     pool: Pool, redis_url: str, edited: bool
 ) -> None:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")

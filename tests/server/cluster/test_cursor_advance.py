@@ -65,7 +65,7 @@ async def send(client: RawClient, conversation: bytes) -> None:
     await client.ask(Send(5, conversation, "text", b"x", None, None, uuid4().bytes))
 
 
-async def test_who_was_pushed_something_gets_a_cursor_that_covers_it_and_then_none_until_more_comes(
+async def test_a_device_gets_one_cursor_that_covers_its_pushes_and_then_none_until_more_comes(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> None:
     async with talking(pool, redis_url, people) as (node, writes, reads, direct):

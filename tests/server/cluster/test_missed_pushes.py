@@ -65,9 +65,7 @@ async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
             node.logs[:] = [line for line in node.logs if line["event"] not in ("push_missed", "user_not_found_here")]
 
 
-async def test_a_message_that_was_pushed_to_nobody_is_fetched_before_the_cursor_passes_it(
-    pool: Pool, redis_url: str
-) -> None:
+async def test_a_message_whose_push_was_lost_is_fetched_before_the_cursor_passes_it(pool: Pool, redis_url: str) -> None:
     async with open_scene(pool, redis_url) as scene:
         [lost] = await say(pool, scene.group, scene.alice.user, b"lost")
         await scene.give_news()
@@ -151,7 +149,7 @@ async def before_joining(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("write", [own, silent, hidden, before_joining])
-async def test_what_was_not_for_a_device_to_be_pushed_is_no_miss(
+async def test_a_write_that_causes_no_push_to_a_device_is_no_miss(
     pool: Pool, redis_url: str, write: Callable[[Scene], Awaitable[None]]
 ) -> None:
     async with open_scene(pool, redis_url) as scene:
@@ -163,7 +161,7 @@ async def test_what_was_not_for_a_device_to_be_pushed_is_no_miss(
         assert scene.statistics() == MissedStatistics(0, 0)
 
 
-async def test_what_was_written_before_a_device_came_is_no_miss(pool: Pool, redis_url: str) -> None:
+async def test_a_message_written_before_a_device_connected_is_no_miss(pool: Pool, redis_url: str) -> None:
     async with open_scene(pool, redis_url) as scene:
         await say(pool, scene.group, scene.alice.user, b"before")
         carol = await new_user(pool, "dave")

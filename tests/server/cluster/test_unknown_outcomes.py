@@ -325,9 +325,7 @@ async def wait_committed(pool: Pool, write: Write) -> None:
     await wait_until(lambda: pool.fetch(f"select from ({write.committed}) committed"), write.statement)
 
 
-async def test_what_every_kind_of_write_has_changed_is_told_though_its_answer_was_lost(
-    pool: Pool, redis_url: str
-) -> None:
+async def test_devices_learn_of_every_kind_of_write_though_its_answer_was_lost(pool: Pool, redis_url: str) -> None:
     async with open_scene(pool, redis_url) as scene:
         held = scene.bob.mailbox.cursor
         for name, write in WRITES.items():
@@ -410,7 +408,7 @@ async def chat(scene: Scene, node: TestNode, is_over: trio.Event) -> None:
 
 
 @pytest.mark.parametrize("name", ["add participant", "role", "profile", "new direct conversation"])
-async def test_what_could_not_be_told_after_its_commit_is_looked_for(
+async def test_the_node_looks_for_a_change_that_it_could_not_push_after_its_commit(
     pool: Pool, redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look-up of recipients and pushes fails; the client repeats the request, which then causes no pushes."""

@@ -86,7 +86,7 @@ async def test_alone_nothing_is_looked_up_or_written(redis: Redis, nursery: trio
     assert await _entries(redis, THERE) == []
 
 
-async def test_what_cannot_be_written_is_remembered_as_missed(nursery: trio.Nursery) -> None:
+async def test_the_fanout_remembers_pushes_that_it_cannot_write_as_missed(nursery: trio.Nursery) -> None:
     """Without Redis the fan-out drops the pushes, and remembers to ask the other nodes to catch up."""
     fanout = Fanout(Redis("redis://127.0.0.1:1/0"), HERE, lambda: False)
     fanout.send(AddressedPush(CHAT, 1, b"first", (BOB,)))

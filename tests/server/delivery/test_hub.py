@@ -85,7 +85,7 @@ async def test_a_pass_is_one_system_call_for_each_connection(room: Room) -> None
     assert bob.messages() == [b"".join(b"<%d>" % n for n in range(50))]
 
 
-async def test_a_connection_that_goes_between_push_and_flush_harms_nobody(room: Room) -> None:
+async def test_a_connection_that_goes_between_push_and_flush_harms_no_other_connection(room: Room) -> None:
     alice, bob = room.enter(ALICE), room.enter(BOB)
     room.push(1, ALICE, BOB)
     assert room.hub.remove(alice) is True
@@ -98,7 +98,7 @@ async def test_a_connection_that_goes_between_push_and_flush_harms_nobody(room: 
     assert bob.messages() == [b"<2>"]
 
 
-async def test_a_connection_that_ends_in_the_middle_of_a_pass_harms_nobody(room: Room) -> None:
+async def test_a_connection_that_ends_in_the_middle_of_a_flush_harms_no_other_connection(room: Room) -> None:
     """The hub flushes a full outbox inside its loop over the connections of a push, and finds that the peer is gone."""
     first, second, bob = room.enter(ALICE), room.enter(ALICE), room.enter(BOB)
 
@@ -157,7 +157,7 @@ async def test_a_hole_that_cannot_be_filled_is_skipped(room: Room, autojump_cloc
     assert bob.messages() == [b"<1><3>"]
 
 
-async def test_who_came_after_the_last_message_does_not_wait_for_what_was_before(
+async def test_a_participant_that_connects_after_the_last_message_waits_for_no_earlier_ones(
     room: Room, autojump_clock: MockClock
 ) -> None:
     """No participant was connected here when the earlier messages were sent, so they leave no gap."""
@@ -208,7 +208,7 @@ async def test_duplicates_are_pushed_once(room: Room) -> None:
     assert bob.messages() == [b"<1><2><3>"]
 
 
-async def test_nobody_here_is_nothing_to_follow(room: Room) -> None:
+async def test_the_hub_follows_no_conversation_without_connected_participants(room: Room) -> None:
     """A conversation without participants here takes no memory; its order begins when a participant connects."""
     room.push(1, BOB)
     room.push(9, BOB)

@@ -71,7 +71,7 @@ def test_any_interleaving_is_handed_on_in_order_and_once(steps: list[int | str])
 
 
 @given(st.permutations(range(2, 20)), st.lists(st.integers(1, 19), max_size=20))
-def test_what_came_once_in_any_order_is_handed_on_whole(order: list[int], again: list[int]) -> None:
+def test_messages_that_come_in_any_order_are_handed_on_in_order_and_once(order: list[int], again: list[int]) -> None:
     follower = Follower()
     follower.offer(1)
     for seq in order:
@@ -131,7 +131,7 @@ def test_gaps_of_several_conversations_are_named_apart() -> None:
     assert set(sequencer.gaps_due(PATIENCE_S)) == {Gap(TALK, 1, 3), Gap(OTHER, 5, 9)}
 
 
-def test_a_hole_that_nobody_here_can_have_missed_begins_order_anew() -> None:
+def test_a_gap_from_before_all_recipients_connected_begins_a_new_order() -> None:
     """All recipients connected after the last message, so they fetch the earlier ones themselves."""
     sequencer: Sequencer[int] = Sequencer()
     asked: list[float] = []
@@ -144,7 +144,7 @@ def test_a_hole_that_nobody_here_can_have_missed_begins_order_anew() -> None:
     assert sequencer.offer(TALK, 9, 9, 7.0, never) == []
 
 
-def test_what_is_held_already_is_not_left_behind_by_a_new_beginning() -> None:
+def test_a_new_beginning_does_not_leave_held_messages_behind() -> None:
     """A connected recipient still waits for the held message."""
     sequencer: Sequencer[int] = Sequencer()
     sequencer.offer(TALK, 1, 1, 0.0, never)
@@ -153,7 +153,7 @@ def test_what_is_held_already_is_not_left_behind_by_a_new_beginning() -> None:
     assert sequencer.offer(TALK, 2, 2, 0.0, always) == [2, 3]
 
 
-def test_in_order_nobody_is_asked_for_staleness() -> None:
+def test_the_sequencer_does_not_ask_for_staleness_while_messages_come_in_order() -> None:
     sequencer: Sequencer[int] = Sequencer()
 
     def fail(_: float) -> bool:
@@ -203,7 +203,7 @@ def test_forgetting_a_conversation_forgets_its_hole() -> None:
     following.forget(TALK)
 
 
-def test_what_was_handed_on_from_before_the_beginning_belongs_to_it() -> None:
+def test_a_message_handed_on_from_before_the_beginning_belongs_to_the_span() -> None:
     sequencer: Sequencer[int] = Sequencer()
     assert sequencer.offer(TALK, 5, 5, 0.0, lambda _: False) == [5]
     assert sequencer.offer(TALK, 3, 3, 0.0, lambda _: False) == [3]

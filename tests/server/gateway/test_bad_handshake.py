@@ -72,7 +72,7 @@ NO_HANDSHAKE: dict[str, tuple[bytes, bytes]] = {
 
 
 @pytest.mark.usefixtures("_short")
-async def test_what_is_no_websocket_handshake_is_answered_or_ended_in_time(pool: Pool, redis_url: str) -> None:
+async def test_a_bad_websocket_handshake_is_answered_or_ended_in_time(pool: Pool, redis_url: str) -> None:
     """The deadline runs from accepting the connection: no kind of half-open handshake keeps a task."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node):
 
@@ -133,7 +133,7 @@ async def test_pings_do_not_put_off_the_hello(pool: Pool, redis_url: str) -> Non
 
 
 @pytest.mark.usefixtures("_short")
-async def test_who_was_welcomed_may_be_silent(pool: Pool, redis_url: str) -> None:
+async def test_a_welcomed_client_may_be_silent(pool: Pool, redis_url: str) -> None:
     """The deadline only applies to the hello."""
     async with (
         open_node(pool.url, redis_url) as node,

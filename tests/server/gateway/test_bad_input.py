@@ -65,7 +65,7 @@ NO_BEGINNING: dict[str, tuple[bytes | str, CloseCode]] = {
 }
 
 
-async def test_what_cannot_be_a_beginning_is_told_why_by_close_code(pool: Pool, redis_url: str) -> None:
+async def test_a_first_message_that_is_no_hello_gets_a_close_code_that_says_why(pool: Pool, redis_url: str) -> None:
     codes = {}
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node):
 
@@ -128,7 +128,7 @@ NO_FRAME: dict[str, tuple[bytes, int]] = {
 }
 
 
-async def test_what_is_no_websocket_frame_ends_with_its_close_code(pool: Pool, redis_url: str) -> None:
+async def test_a_bad_websocket_frame_ends_the_connection_with_its_close_code(pool: Pool, redis_url: str) -> None:
     codes = {}
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node):
 
@@ -397,7 +397,9 @@ WHILE_WE_CLOSE: dict[str, tuple[bytes, set[int | None]]] = {
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in the same packet", "after the close frame"])
-async def test_what_comes_while_we_close_is_no_fault(pool: Pool, redis_url: str, together: bool) -> None:
+async def test_frames_that_come_while_the_server_closes_are_no_fault(
+    pool: Pool, redis_url: str, together: bool
+) -> None:
     """A peer that has not yet read our close frame goes on as before: pings at the moment of a drain, for instance."""
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node):
 
@@ -439,7 +441,7 @@ async def test_a_ping_is_answered_while_everything_else_waits(pool: Pool, redis_
         assert isinstance(sent, Sent)
 
 
-async def test_a_reader_that_stops_is_cut_and_delays_nobody(
+async def test_a_reader_that_stops_is_cut_and_delays_no_other_client(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped reader costs a bounded number of bytes: its outbox and the kernel's buffers."""

@@ -312,9 +312,7 @@ async def test_a_trusted_proxy_says_whom_it_speaks_for(
     await accepted.client.stream.aclose()
 
 
-async def test_what_begins_as_a_proxy_header_and_is_none_ends_the_connection(
-    accepted: Served, nursery: trio.Nursery
-) -> None:
+async def test_a_malformed_proxy_header_ends_the_connection(accepted: Served, nursery: trio.Nursery) -> None:
     accepted.gateway.proxies = ("test",)
     nursery.start_soon(accepted.run)
     await accepted.client.write(b"PROXY TCP4 nonsense\r\n")
@@ -368,7 +366,7 @@ async def test_too_many_in_flight_names_the_limit(served: Served) -> None:
     await client.stream.aclose()
 
 
-async def test_what_is_looked_up_is_served_in_order_while_sends_and_pings_go_past(served: Served) -> None:
+async def test_lookups_are_served_in_order_while_sends_and_pings_overtake_them(served: Served) -> None:
     client = await welcomed(served)
     served.gateway.may_answer = trio.Event()
     frames: list[Frame] = [History(n, b"c" * 16, None, None, None) for n in range(1000)]

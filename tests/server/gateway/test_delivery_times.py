@@ -223,7 +223,7 @@ async def test_frames_that_are_not_messages_for_others_are_not_awaited(measured:
     assert marks(measured, bob, (TALK, 7)) == {}
 
 
-async def test_a_device_that_lags_and_a_push_to_nobody_are_not_waited_for(measured: Measured) -> None:
+async def test_a_device_that_lags_and_a_push_without_recipients_are_not_waited_for(measured: Measured) -> None:
     bob = IdleDevice(BOB)
     bob.outbox.is_lagging = True
     measured.push(bob)

@@ -57,9 +57,7 @@ async def wait_exit(process: Process) -> int:
         return await process.wait()
 
 
-async def test_what_is_in_flight_is_answered_and_what_comes_later_refused_as_retryable(
-    pool: Pool, redis_url: str
-) -> None:
+async def test_sends_in_flight_are_answered_and_later_ones_refused_as_retryable(pool: Pool, redis_url: str) -> None:
     """200 sends wait for a commit when the signal comes: they are acknowledged; then the node closes with 1012."""
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
@@ -121,7 +119,7 @@ async def test_every_request_that_was_written_before_the_signal_is_answered(
     assert await pool.fetch("select count(*) from messages") == [(acked,)]
 
 
-async def test_what_lies_in_the_kernel_when_the_signal_comes_is_answered(pool: Pool, redis_url: str) -> None:
+async def test_requests_that_lie_in_the_kernel_when_the_signal_comes_are_answered(pool: Pool, redis_url: str) -> None:
     """The client writes and the node is told to stop in one step of this process, so the node reads nothing before."""
     alice = await new_user(pool, "alice")
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))

@@ -94,7 +94,7 @@ def test_names_are_counted_apart_up_to_a_bound_and_then_together() -> None:
     assert clients.statistics() == {"a/1": 2, "b/1": 1, OTHER: 2, UNNAMED: 1}
 
 
-def test_a_name_that_nobody_has_any_more_makes_room() -> None:
+def test_a_client_name_without_connections_makes_room() -> None:
     clients = ClientCounts(most=1)
     first, second, third = entered(clients, "a/1", "b/1", "b/1")
     clients.leave(first)

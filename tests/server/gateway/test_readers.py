@@ -34,7 +34,7 @@ async def hurried(pool: Pool) -> set[bytes]:
 
 
 @pytest.mark.parametrize("does", ["reads", "writes"])
-async def test_notices_of_who_reads_or_writes_are_looked_at_soon_and_nobody_elses(
+async def test_only_notices_of_users_that_read_or_write_are_checked_soon(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, does: str
 ) -> None:
     """Notices of a user that is only connected, and receives, are not checked either."""

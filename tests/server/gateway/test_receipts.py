@@ -140,7 +140,9 @@ async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str) ->
         await writer.nothing_came()
 
 
-async def test_who_gives_no_receipts_reads_in_private(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
+async def test_a_user_that_gives_no_receipts_reads_in_private(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
     alice, bob, carol = people
     direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, b"1", b"2")
@@ -166,7 +168,7 @@ def _json(body: bytes) -> dict[str, object]:
     return {"data": body, "headers": {"Content-Type": "application/json"}}
 
 
-async def test_who_blocks_tells_nothing(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
+async def test_a_blockers_marks_stay_private(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
     alice, bob, carol = people
     direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, b"before")
@@ -181,7 +183,7 @@ async def test_who_blocks_tells_nothing(pool: Pool, redis_url: str, people: list
             assert all(delivered < seq for _, delivered, _ in replied.receipts)
 
 
-async def test_of_many_there_are_counts_for_the_author_now_and_then_and_details_for_who_asks(
+async def test_in_a_large_group_the_author_gets_counts_at_intervals_and_details_on_request(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receipt_counts, "INTERVAL_S", 0.5)

@@ -94,7 +94,7 @@ async def test_bye_is_answered_after_everything_else_and_then_the_server_closes(
                 assert await client.wait_end() == 1000
 
 
-async def test_what_comes_after_bye_is_refused(pool: Pool, redis_url: str) -> None:
+async def test_requests_after_bye_are_refused(pool: Pool, redis_url: str) -> None:
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
         async with node.open_websocket(somebody.token) as client:

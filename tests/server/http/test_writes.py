@@ -214,7 +214,7 @@ async def test_a_write_is_finished_and_announced_though_the_client_hangs_up_as_i
         assert set(recorder.announced) == set(route.announces or ())
 
 
-async def test_a_client_that_hangs_up_before_its_password_is_hashed_registers_nobody(
+async def test_a_client_that_hangs_up_before_its_password_is_hashed_registers_no_user(
     pool: Pool, redis_url: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hash is the most expensive part of any request, so it is not shielded: it ends with its client."""

@@ -41,7 +41,7 @@ def test_a_refused_key_takes_no_memory() -> None:
     assert len(counts) == 0
 
 
-def test_who_leaves_twice_is_a_bug() -> None:
+def test_leaving_twice_raises() -> None:
     counts: ConnectionCounts[str] = ConnectionCounts(1)
     counts.enter("alice")
     counts.leave("alice")
@@ -157,7 +157,7 @@ def test_there_are_never_more_buckets_than_the_maximum() -> None:
     assert buckets.forgotten_early == 90
 
 
-def test_who_goes_on_knocking_is_not_the_one_forgotten() -> None:
+def test_the_buckets_do_not_forget_a_key_that_goes_on_trying() -> None:
     buckets: TokenBuckets[str] = TokenBuckets(Rate(per_s=1, burst=1), 2)
     assert buckets.take("loud", 0.0) == 0.0
     for key in "abcdef":

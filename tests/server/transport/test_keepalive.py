@@ -62,7 +62,7 @@ async def test_a_silent_peer_is_pinged_after_one_period_and_closed_within_two(
     assert 2 * PERIOD_S - 4 * STEP_S <= peer.closed_at - began <= 2 * PERIOD_S
 
 
-async def test_who_answers_stays_for_ever_at_one_ping_a_period(
+async def test_a_peer_that_answers_stays_for_ever_at_one_ping_a_period(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     keep_alive = KeepAlive(PERIOD_S)
@@ -74,7 +74,7 @@ async def test_who_answers_stays_for_ever_at_one_ping_a_period(
     assert 90 <= len(peer.pings) <= 105
 
 
-async def test_who_talks_is_not_pinged(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+async def test_a_peer_that_talks_is_not_pinged(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """Any byte is a sign of life. A client that pings the server each period gets no pings from it."""
     keep_alive = KeepAlive(PERIOD_S)
     nursery.start_soon(keep_alive.run)
@@ -87,7 +87,7 @@ async def test_who_talks_is_not_pinged(autojump_clock: MockClock, nursery: trio.
     nursery.cancel_scope.cancel()
 
 
-async def test_who_has_gone_is_forgotten_at_once(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+async def test_a_peer_that_has_gone_is_forgotten_at_once(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """Otherwise a thousand clients that come and go each second would leave thirty thousand connections in memory."""
     keep_alive = KeepAlive(PERIOD_S)
     nursery.start_soon(keep_alive.run)

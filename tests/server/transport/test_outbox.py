@@ -215,7 +215,7 @@ async def test_the_pushes_within_a_reply_are_not_dropped() -> None:
             assert frames[3].heads == [(b"c" * 16, seq)]
 
 
-async def test_of_ephemeral_pushes_only_the_latest_waits() -> None:
+async def test_only_the_latest_ephemeral_push_of_each_user_waits() -> None:
     """Two users type while a reader is slow: after the messages it gets the last typing push of each."""
     async with trio.open_nursery() as nursery:
         with ends(nursery, kernel_bytes=4096) as both:
@@ -256,7 +256,7 @@ async def test_ephemeral_pushes_are_bounded_in_number() -> None:
         )
 
 
-async def test_whoever_waits_for_room_goes_on_when_half_of_it_is_there() -> None:
+async def test_a_task_that_waits_for_room_goes_on_when_half_of_the_room_is_free() -> None:
     async with trio.open_nursery() as nursery:
         with ends(nursery) as both:
             while not both.outbox.is_full:
@@ -278,7 +278,7 @@ async def test_whoever_waits_for_room_goes_on_when_half_of_it_is_there() -> None
             nursery.cancel_scope.cancel()
 
 
-async def test_whoever_waits_for_room_goes_on_when_the_peer_is_cut() -> None:
+async def test_a_task_that_waits_for_room_goes_on_when_the_peer_is_cut() -> None:
     async with trio.open_nursery() as nursery:
         with ends(nursery) as both:
             while not both.outbox.is_full:
@@ -377,7 +377,7 @@ def test_a_closed_socket_of_our_own_is_no_crash() -> None:
         assert both.outbox.cut_reason == "connection_lost"
 
 
-def test_what_is_held_follows_the_first_frame_and_leaves_with_it() -> None:
+def test_held_pushes_follow_the_first_frame_and_leave_with_it() -> None:
     """The client must see pushes that come before the welcome after it."""
     with ends() as both:
         both.outbox.hold()
@@ -413,7 +413,7 @@ async def test_after_the_end_what_was_offered_is_sent_and_what_comes_is_dropped(
             assert (close.code, close.reason) == (4500, "é" * 61)
 
 
-def test_what_is_held_is_bounded() -> None:
+def test_the_pushes_that_an_outbox_holds_are_bounded() -> None:
     """While a hello waits for Postgres, the outbox must not gather pushes without bound."""
     with ends() as both:
         both.outbox.hold()

@@ -230,7 +230,7 @@ def test_a_peer_without_an_ip_address_is_not_trusted(peer: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " "])
-def test_an_empty_list_trusts_nobody(text: str) -> None:
+def test_an_empty_list_trusts_no_peer(text: str) -> None:
     assert TrustedProxies.parse(text) == TrustedProxies()
     assert "127.0.0.1" not in TrustedProxies.parse(text)
 

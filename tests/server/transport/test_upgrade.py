@@ -50,7 +50,7 @@ def accept_of(answer: bytes) -> bytes:
     return value
 
 
-def test_what_clients_write_is_accepted() -> None:
+def test_the_upgrade_of_an_ordinary_client_is_accepted() -> None:
     """The example of RFC 6455, section 1.3."""
     upgrade = plain_upgrade(head([*HEADERS.items(), (b"X-Forwarded-For", b"1.2.3.4, 5.6.7.8")]))
     assert upgrade is not None
@@ -73,7 +73,7 @@ def test_what_clients_write_is_accepted() -> None:
         (b"X-Forwarded-For", "é".encode()),
     ],
 )
-def test_what_is_unusual_or_wrong_is_left_to_the_general_parser(name: bytes, value: bytes) -> None:
+def test_an_unusual_or_wrong_request_is_left_to_the_general_parser(name: bytes, value: bytes) -> None:
     assert plain_upgrade(head([*(HEADERS | {name: value}).items()])) is None
     assert plain_upgrade(head([(each, text) for each, text in HEADERS.items() if each != b"Host"])) is None
     assert plain_upgrade(head([*HEADERS.items(), *HEADERS.items()])) is None

@@ -152,7 +152,7 @@ async def test_longer_range_takes_the_place_of_those_within_it(objects: Folder) 
     assert read[4] == tombstone(5)
 
 
-async def test_of_a_message_in_two_archives_the_last_state_is_read(objects: Folder) -> None:
+async def test_the_reader_yields_the_last_state_of_a_message_in_two_archives(objects: Folder) -> None:
     edited = message(3, b"edited", revision=2, edited=1_700_000_000_000_100)
     await write_archive(objects, CONVERSATION, [message(1), tombstone(2), edited])
     await write_archive(objects, CONVERSATION, [message(2), message(3), message(4)])

@@ -74,7 +74,7 @@ async def test_putting_again_takes_the_place_of_what_was_there(objects: Objects)
     assert [entry.size_bytes for entry in await objects.list("")] == [6]
 
 
-async def test_of_two_puts_at_once_one_is_there_whole(objects: Objects) -> None:
+async def test_one_of_two_concurrent_puts_is_stored_whole(objects: Objects) -> None:
     """A service may refuse some of them for a moment, as moto does: they are sent again."""
     contents = [bytes([n]) * 300_000 for n in range(4)]
 

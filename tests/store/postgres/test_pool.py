@@ -347,7 +347,7 @@ async def test_a_write_whose_outcome_is_not_known_is_noted_and_a_read_is_not(
     assert all(each.began >= began and each.backend is not None and each.backend.pid > 0 for each in outcomes)
 
 
-async def test_of_a_write_that_postgres_refuses_or_that_was_never_sent_the_outcome_is_known(
+async def test_the_outcome_of_a_write_that_postgres_refuses_or_that_was_never_sent_is_known(
     fragile_postgres: Postgres, fragile_pool: Pool, outcomes: list[UnknownOutcome]
 ) -> None:
     with pytest.raises(DatabaseError):

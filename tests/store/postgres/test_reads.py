@@ -83,7 +83,7 @@ async def test_a_round_trip_is_bounded(nursery: trio.Nursery, monkeypatch: pytes
     assert sorted(trips.found) == list(range(8))
 
 
-async def test_who_is_cancelled_undoes_nobody_elses_read(nursery: trio.Nursery) -> None:
+async def test_a_cancelled_task_does_not_undo_the_reads_of_other_tasks(nursery: trio.Nursery) -> None:
     """The task that reads for others, a task that waits, and a task that was about to read for the others."""
     trips = Trips(1)
     scopes = [trio.CancelScope() for _ in range(5)]
