@@ -375,3 +375,18 @@ def test_a_hidden_except_is_found() -> None:
     assert _hidden([(StoreError,), (RedisError,)]) == [RedisError]
     assert _hidden([(ValueError, StoreError), (OSError, Unavailable), (Exception,)]) == [Unavailable]
     assert _hidden([(RedisError,), (StoreError,), (Exception,)]) == []
+
+
+_RIDDLE = re.compile(r"^test_(what|who|whoever|whatever|of)_|_(nobody|somebody|anybody)(_|$)")
+
+
+def test_the_name_of_each_test_has_a_named_subject() -> None:
+    """A name such as `test_what_is_held_is_bounded` does not say which object or user the test is about."""
+    riddles = [
+        f"{file.relative_to(ROOT)}: {node.name}"
+        for file in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if node.name.startswith("test_") and _RIDDLE.search(node.name)
+    ]
+    assert riddles == []
