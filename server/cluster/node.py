@@ -185,7 +185,7 @@ class Node:
         """Make Redis know this node and its users, then request a catch-up for the time until then."""
         if self._redis.moves > self._moves:
             self._moves = self._redis.moves
-            self._fanout.miss("Redis is another server now")
+            self._fanout.miss("Redis failed over to a different server")
         await self._inbox.open()
         await self._beat_once()
         await enter(self._redis, self.id, self._hub.users())

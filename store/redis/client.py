@@ -246,7 +246,7 @@ class Redis:
             except RedisError as error:
                 # A wrong password, or too many clients: an error that lasts.
                 delay_s = MAX_BACKOFF_S
-                log.warning("redis_refused_us", where=self.where, error=str(error))
+                log.warning("redis_refused", where=self.where, error=str(error))
             # Jitter, so that the processes of a machine do not reconnect in step.
             await trio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311
             delay_s = min(delay_s * 2, MAX_BACKOFF_S)

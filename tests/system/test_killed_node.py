@@ -38,7 +38,7 @@ async def test_200_in_flight_while_a_gateway_is_killed(pool: Pool, redis_url: st
     acks: dict[bytes, list[Sent]] = {group: [] for group in groups}
     async with open_cluster(pool.url, redis_url) as cluster, AsyncExitStack() as stack:
         await cluster.start_web()
-        (doomed, first), (_, second) = await cluster.start_socket(), await cluster.start_socket()
+        (killed, first), (_, second) = await cluster.start_socket(), await cluster.start_socket()
         # Two start on the node that dies, two on the other.
         orders = [[first, second], [first, second], [second, first], [second, first]]
         sessions = [
@@ -58,7 +58,7 @@ async def test_200_in_flight_while_a_gateway_is_killed(pool: Pool, redis_url: st
             for number in range(200):
                 nursery.start_soon(send, sessions[number % 3], groups[number % 2])
             await some_acked.wait()
-            doomed.kill()
+            killed.kill()
             assert sum(map(len, acks.values())) < 200, "the kill came too late to mean anything"
 
         screens = []
@@ -87,14 +87,14 @@ async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the
     group = await new_group(pool, alice, bob, carol)
     acked: list[int] = []
     async with open_cluster(pool.url, own_redis.url) as cluster:
-        doomed, here, there = await start_nodes(cluster, 3)
+        killed, here, there = await start_nodes(cluster, 3)
         async with listening(here, bob) as pushed_here, listening(there, carol) as pushed_there:
-            async with connect(doomed.url, alice.token) as sender:
+            async with connect(killed.url, alice.token) as sender:
                 own_redis.pause()
                 for _ in range(20):
                     sent = await sender.send(group, b"x", temp_id=uuid4().bytes, content_type="t")
                     acked.append(sent.seq)
-                doomed.process.kill()
+                killed.process.kill()
                 await sender.wait_lost()
             own_redis.resume()
             resumed_at = trio.current_time()
@@ -117,7 +117,7 @@ async def test_a_killed_node_is_forgotten_when_its_lease_ends(pool: Pool, redis_
     alice, bob, carol, dave = [await new_user(pool, name) for name in ("alice", "bob", "carol", "dave")]
     group = await new_group(pool, alice, bob, carol, dave)
     async with open_cluster(pool.url, redis_url) as cluster:
-        doomed, here, there = await start_nodes(cluster, 3)
+        killed, here, there = await start_nodes(cluster, 3)
         with RedisView(redis_url) as redis:
             async with (
                 watching([here], alice, carol, dave) as one,
@@ -125,23 +125,23 @@ async def test_a_killed_node_is_forgotten_when_its_lease_ends(pool: Pool, redis_
                 open_session([there.url], dave),
                 AsyncExitStack() as lost,
             ):
-                await lost.enter_async_context(connect(doomed.url, carol.token))
-                await lost.enter_async_context(connect(doomed.url, (await new_device(pool, dave.user)).token))
+                await lost.enter_async_context(connect(killed.url, carol.token))
+                await lost.enter_async_context(connect(killed.url, (await new_device(pool, dave.user)).token))
                 for watcher in (one, other):
                     for person in (carol, dave):
                         await watcher.wait_seen(person.user, is_online=True, timeout_s=POLL_S + GRACE_S)
                     watcher.changes.clear()
-                assert redis.holders(dave.user) == {doomed.id, there.id}
-                doomed.process.kill()
+                assert redis.holders(dave.user) == {killed.id, there.id}
+                killed.process.kill()
                 killed_at = trio.current_time()
                 await wait_until(
-                    lambda: redis.leased() == {here.id, there.id} and not redis.has_stream(doomed),
+                    lambda: redis.leased() == {here.id, there.id} and not redis.has_stream(killed),
                     "the lease and the stream have gone",
                     timeout_s=FORGOTTEN_S,
                 )
                 await one.session.send(group, b"x")
                 await other.session.send(group, b"y")
-                assert not redis.has_stream(doomed), "written for nobody"
+                assert not redis.has_stream(killed), "written for nobody"
                 for watcher in (one, other):
                     await watcher.wait_seen(carol.user, is_online=False, timeout_s=OFFLINE_S)
                     assert trio.current_time() - killed_at > LEASE_S - 1 + GRACE_S, "offline before the grace was over"

@@ -316,7 +316,7 @@ async def test_wrong_password_is_said_without_the_password_and_tried_again(
         async with running(f"redis://:wrong-secret@{address}", connected=False) as redis:
 
             async def refused() -> bool:
-                return [line["event"] for line in log_output].count("redis_refused_us") >= 2
+                return [line["event"] for line in log_output].count("redis_refused") >= 2
 
             await wait_until(refused, "Redis has refused twice")
             assert not redis.is_connected
