@@ -170,7 +170,9 @@ async def _decide(http: HttpClient, me: bytes, conversation: Conversation, answe
         others = [person.user for person in conversation.participants or () if person.user != me]
         asks = conversation.asked_by or (others[0] if conversation.kind == "direct" else None)
         if asks is None:
-            raise NotPossible("no user asks here, and a group cannot be blocked: leave it, or block its participants")
+            raise NotPossible(
+                "there is no request here, and a group cannot be blocked: leave it, or block its participants"
+            )
         await http.block(asks)
 
 
@@ -295,7 +297,7 @@ def make_parser() -> argparse.ArgumentParser:
         add("chat", chat, f"write and read live, with {', '.join(each.usage for each in COMMANDS)}; Ctrl-D leaves"),
         add("history", history, "show the last messages"),
     ):
-        command.add_argument("others", metavar="WITH", nargs="+", help="with whom; several make a group")
+        command.add_argument("others", metavar="WITH", nargs="+", help="the other user; several names make a group")
         command.add_argument("--group", metavar="TITLE", help="the group of that title; made if it does not exist")
         if command.get_default("run") is history:
             command.add_argument("--limit", type=_limit, default=50, help="how many, at most 100 (default 50)")

@@ -251,7 +251,7 @@ class _Chat:
 COMMANDS: Final[tuple[Command[_Chat], ...]] = (
     Command("/edit", "TEXT", "put TEXT in the place of your last message", _Chat.edit),
     Command("/delete", "", "delete your last message for everyone", _Chat.delete),
-    Command("/accept", "", "accept a request, as writing does", _Chat.accept),
+    Command("/accept", "", "accept a request; sending a message accepts it, too", _Chat.accept),
     Command("/decline", "", "decline a request, and leave; the asker is not told", _Chat.decline),
     Command("/block", "", "block the asker, or the other user here, and leave; they are not told", _Chat.block),
     Command("/help", "", "show this", _Chat.help),

@@ -36,7 +36,7 @@ def _archive(what: str, text: str) -> None:
     try:
         conversation = UUID(text).bytes
     except ValueError:
-        sys.exit(f"{text} is no conversation: it must be a UUID")
+        sys.exit(f"CONVERSATION must be a UUID, not {text}")
     run_process("archive", lambda config: print_archive(config, what, conversation), StoreError, BrokenPipeError)
 
 

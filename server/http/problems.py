@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from protocol.limits import MAX_PARTICIPANTS
 from server.http.authentication import NotAnOperator
 from server.http.encoding import InvalidBody
 from server.http.queries import InvalidQuery
@@ -92,7 +93,7 @@ REFUSALS: Final[dict[type[Exception], tuple[int, str, str]]] = {
         "last_administrator",
         "a group needs an administrator: give the role to another participant first",
     ),
-    GroupFull: (409, "group_full", "the group has the most participants that are allowed"),
+    GroupFull: (409, "group_full", f"the group already has {MAX_PARTICIPANTS} participants, the maximum"),
     NotARequest: (409, "not_a_request", "the conversation is not a request: leave it, or block the user"),
     UsernameTaken: (409, "username_taken", "choose another username"),
     InvalidCursor: (400, "invalid_cursor", "cursor must be one that this endpoint returned, unchanged"),
@@ -117,10 +118,10 @@ def problem_of(error: Exception, path: str) -> Problem:
         case InvalidQuery():
             return Problem(400, "invalid_query", str(error))
         case NotAccepted():
-            detail = "these users take no messages, or no groups, from you"
+            detail = "these users do not accept messages, or groups, from you"
             return Problem(403, "not_accepted", detail, users=error.users)
         case TooManyStarts():
-            detail = "you have begun the most conversations with strangers that are allowed in 24 hours"
+            detail = "you have reached the limit of conversations with strangers in 24 hours"
             return Problem(429, "too_many_conversations", detail, retry_after_s=error.wait_s)
         case TooManyMails():
             return Problem(

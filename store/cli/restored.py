@@ -37,6 +37,6 @@ async def begin_history(url: str) -> tuple[str, dict[str, int]]:
 async def restored(config: Config) -> None:
     """Begin another history, and print the changes."""
     history, rows = await begin_history(config.database_url)
-    lines = [f"The history is {history} now: each device fetches everything anew when it syncs next."]
+    lines = [f"The history is {history} now: each device fetches everything again when it syncs next."]
     lines += [f"{table}: {count} rows had transaction numbers of another cluster." for table, count in rows.items()]
     sys.stdout.write("\n".join([*lines, ""]))

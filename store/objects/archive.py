@@ -175,7 +175,7 @@ def _unpack(key: str, data: bytes) -> list[Message | Tombstone]:
     header, start = _header_of(key, content)
     records = content[start:]
     if sha256(records).digest() != header.sha256:
-        raise BadArchive(key, "damaged: its checksum is another one")
+        raise BadArchive(key, "damaged: its checksum does not match")
     try:
         messages = [each for each in decode_from_server(records) if isinstance(each, (Message, Tombstone))]
     except RemoteProtocolError as error:

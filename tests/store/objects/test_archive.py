@@ -295,7 +295,7 @@ async def test_command_prints_archives_as_lines_of_json(objects: Folder, tmp_pat
 @pytest.mark.parametrize(
     ("conversation", "url", "said"),
     [
-        ("general", "", "general is no conversation: it must be a UUID"),
+        ("general", "", "CONVERSATION must be a UUID, not general"),
         (str(UUID(int=1)), "", "OBJECT_STORE_URL is not set: there are no archives"),
     ],
 )
