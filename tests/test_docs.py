@@ -251,11 +251,12 @@ REPLACED = {
     "settling": "acknowledger",
     "surroundings": "monitor",
     "taker": "fetcher",
-    "tide": "cursor snapshot",
+    "tide": "cursor advance",
     "twin": "duplicate",
 }
 """Word -> the word of the glossary that has taken its place. A participant's role is still 'member' or 'admin'."""
-_SOURCES = (".cddl", ".cfg", ".js", ".lua", ".md", ".mjs", ".py", ".sql")
+_SOURCES = (".cddl", ".cfg", ".html", ".js", ".lua", ".md", ".mjs", ".py", ".sql", ".toml", ".txt")
+_SOURCES_WITHOUT_SUFFIX = ("Makefile", "Procfile", ".ci/run")
 _ROLE = re.compile(r"""['"`]+member['"`]+""")
 _WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 
@@ -265,8 +266,9 @@ def test_replaced_words_do_not_come_back() -> None:
     folders = [folder for folder in ROOT.iterdir() if folder.is_dir() and folder.name not in (".git", ".venv", "var")]
     files = [file for folder in folders for file in folder.rglob("*.*") if "node_modules" not in file.parts]
     found = {}
-    for file in sorted({*files, *ROOT.glob("*.*")} - {Path(__file__)}):
-        if file.suffix in _SOURCES and file.is_file():
+    without_suffix = {ROOT / name for name in _SOURCES_WITHOUT_SUFFIX}
+    for file in sorted({*files, *ROOT.glob("*.*"), *without_suffix} - {Path(__file__)}):
+        if (file.suffix in _SOURCES and file.is_file()) or file in without_suffix:
             words = {word.lower() for word in _WORD.findall(_ROLE.sub("", file.read_text()))}
             if used := REPLACED.keys() & (words | {word.removesuffix("s").removesuffix("ed") for word in words}):
                 found[str(file.relative_to(ROOT))] = used
