@@ -24,7 +24,7 @@ help:  ## list these targets
 run: .venv/run.installed  ## start everything, with its own Postgres and Redis, on PORT (8000) and SOCKET_PORT (8001)
 	@exec $(PYTHON) -m embedded.run
 
-demo: .venv/run.installed  ## show two people who chat while their server is killed
+demo: .venv/run.installed  ## show three people who chat while one of two nodes is killed
 	@exec $(PYTHON) -m demo
 
 # Four processes on two cores, since tests wait for services and deadlines half of their time.

@@ -36,7 +36,7 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 
 WANTED: Final = {"list": 0.80, "metadata": 0.85, "history": 0.70, "presence": 0.90}
-"""The least hit rates that the plan wanted of its caches."""
+"""The required hit rate of each cache."""
 
 SKEW: Final = 0.9
 SENDS, MARKS, LISTS = 0.06, 0.02, 0.46

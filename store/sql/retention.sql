@@ -51,7 +51,7 @@ order by m.seq;
 
 -- name: clear
 -- Deletes a batch of messages at or below a floor, the oldest first, and the rows that refer to them. Their attachments
--- are set free: a job removes attachments without a message. If none are left, the floor may move again. One row: how
+-- are orphaned: a job removes attachments without a message. If none are left, the floor may move again. One row: how
 -- many this call deleted, without those that another call has deleted meanwhile. No row: there is nothing to delete, or
 -- another transaction does it.
 -- Locks only rows that are not written any longer, and none that a send needs.
