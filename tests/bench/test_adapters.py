@@ -167,4 +167,4 @@ def test_json_peers_are_understood(protocol: str, ack: bytes, refusal: bytes, ne
         json_peer.receive(payload)
     stamps, unread = ([STAMP_S], 0) if is_reader else ([], 1)
     expected = Heard(acks=[70000], failures=["no"], stamps=stamps, unread=unread)
-    assert heard == expected, "one's own message is no delivery"
+    assert heard == expected, "a sender's own message is no delivery"

@@ -195,7 +195,7 @@ def test_an_invalid_name_or_password_is_refused_before_it_is_typed_twice_or_sent
     assert main([command, "--", name]) == 1
     said = sentence(capsys)
     assert fault_of(said) is None, said
-    assert " must " in said, "it says what is allowed"
+    assert " must " in said, "the error says which values are allowed"
     assert len(asked) == (name == "ann")
 
 

@@ -156,7 +156,7 @@ def test_a_device_that_held_nothing_begins_with_the_last_message_and_loads_older
     assert [entry.seq for entry in mailbox.learn(told(TALK, 2, 9, message(TALK, 9)))] == [9]
     assert mailbox.is_complete
     assert mailbox.older_before(TALK) == 9
-    assert apply(mailbox, edited(4, 1)) == [], "an edit of what is not loaded waits"
+    assert apply(mailbox, edited(4, 1)) == [], "an edit of a message that is not loaded waits"
     assert [entry.seq for entry in mailbox.apply([message(TALK, seq) for seq in (8, 7, 6)])] == [6, 7, 8]
     assert mailbox.older_before(TALK) == 6
     assert [entry.seq for entry in mailbox.apply([message(TALK, seq) for seq in (5, 4, 3, 2)])] == [2, 3, 4, 5]
@@ -198,7 +198,9 @@ def test_settings_with_a_floor_drop_what_has_disappeared_and_end_the_wait_for_wh
     mailbox.take(Settings(TALK, None, 8, 1))
     head = mailbox.head(TALK)
     assert head is not None
-    assert (head.first_seq, head.last_seq, head.unread_count) == (8, 7, 0), "there were others that it never got"
+    assert (head.first_seq, head.last_seq, head.unread_count) == (8, 7, 0), (
+        "messages below the floor that the mailbox never got are not unread"
+    )
     assert apply(mailbox, 6, 8) == [8]
 
 
@@ -281,7 +283,7 @@ def test_a_conversation_was_active_when_its_last_message_was_sent() -> None:
     apply(mailbox, 1, 9)
     head = mailbox.head(TALK)
     assert head is not None
-    assert head.active_at == 1, "what lies behind a gap is not shown"
+    assert head.active_at == 1, "a message behind a gap is not shown"
     apply(mailbox, *range(2, 9))
     head = mailbox.head(TALK)
     assert head is not None

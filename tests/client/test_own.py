@@ -27,7 +27,7 @@ def test_the_latest_settings_are_held_in_any_order() -> None:
 
 def test_contacts_follow_as_long_as_no_number_is_missing() -> None:
     own = Own()
-    assert own.are_contacts_stale, "they were never read"
+    assert own.are_contacts_stale, "the contacts were never read"
     own.take_contacts([contact(1, 4)], 4)
     assert not own.are_contacts_stale
     own.take(contact(2, 5))
@@ -44,7 +44,7 @@ def test_a_number_that_is_missing_or_a_later_one_in_the_settings_makes_the_list_
         own.take(push)
         own.take(contact(3, push.contacts_revision + 1))
         assert own.are_contacts_stale, push
-        assert list(own.contacts) == [b"\x01" * 16], "what cannot be placed is not applied"
+        assert list(own.contacts) == [b"\x01" * 16], "a change that skips a revision is not applied"
         own.take_contacts([contact(1, 7), contact(2, 7), contact(3, 7)], 7)
         assert not own.are_contacts_stale
         own.take_contacts([], 6)

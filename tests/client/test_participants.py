@@ -113,7 +113,9 @@ def test_a_conversation_that_was_left_comes_back_by_a_later_version_alone() -> N
     assert (mailbox.conversations(), mailbox.unknown()) == ([], set())
     mailbox.learn(told(5, person(ME, joined=9), person(OTHER), first_seq=10))
     assert mailbox.conversations() == [TALK]
-    assert [each.seq for each in mailbox.apply([message(1), message(10)])] == [10], "not what was said without them"
+    assert [each.seq for each in mailbox.apply([message(1), message(10)])] == [10], (
+        "a message from before the user joined stays hidden"
+    )
     mailbox.take(Departed(TALK, [ME], 4))
     assert mailbox.conversations() == [TALK], "that was before"
 
@@ -128,11 +130,11 @@ def test_the_status_of_a_message_is_that_of_the_one_who_is_furthest_behind() -> 
     assert people.status(6, ME) == "sent"
     people.mark(BOB, 6, 2)
     assert people.status(6, ME) == "sent"
-    assert people.status(5, ME) == "delivered", "who joined later does not count"
+    assert people.status(5, ME) == "delivered", "a participant that joined later does not count"
     people.mark(CEC, 6, 6)
     assert people.status(6, ME) == "delivered"
     people.has_written(BOB, 8)
-    assert people.status(6, ME) == "read", "who writes has read"
+    assert people.status(6, ME) == "read", "a sender has read up to their own message"
     people.mark(BOB, 1, 1)
     assert people.status(6, ME) == "read", "marks never go back"
 
@@ -263,4 +265,4 @@ def test_a_request_that_was_accepted_is_none_again_at_one_version() -> None:
     mailbox.apply([message(3, ME), message(12)])
     head = mailbox.head(TALK)
     assert head is not None
-    assert head.asked_by == BOB, "asked anew; what was written before is no answer"
+    assert head.asked_by == BOB, "a message of the user's from before the request does not accept it"

@@ -222,7 +222,7 @@ async def test_duplicates_and_overtaking_pushes_arrive_once_and_in_order(
         await world.push(stored[2], stored[0], stored[2], stored[0], stored[1])
         assert await take(session, 3) == stored
         await trio.sleep(10 * GAP_PATIENCE_S)
-        assert not [frame for frame in world.requests[asked:] if isinstance(frame, History)], "it closed by itself"
+        assert not [frame for frame in world.requests[asked:] if isinstance(frame, History)], "the gap closed by itself"
 
 
 async def test_a_gap_that_lasts_is_fetched(world: World, autojump_clock: MockClock) -> None:
@@ -314,7 +314,7 @@ async def test_a_send_whose_reply_is_lost_for_good_ends_when_its_message_comes(
         assert equals_a_fresh_fetch(session, world)
         world.faults[Send].clear()
         await session.send(TALK, b"another", content_type="text/plain")
-        assert [each.seq for each in session.mailbox.messages(TALK)] == [1, 2], "and not one twice"
+        assert [each.seq for each in session.mailbox.messages(TALK)] == [1, 2], "no message comes twice"
 
 
 async def test_after_a_loss_the_next_gateway_is_tried_and_nothing_is_missing(
@@ -614,7 +614,7 @@ async def test_a_move_is_made_before_the_break(world: World, autojump_clock: Moc
         await wait_until(has_moved, "moved")
         assert not was_offline
         assert (old.url, world.link.url) == (GATEWAY, SECOND_GATEWAY)
-        assert [type(frame) for frame in old.batches[-1]] == [Bye], "in good order"
+        assert [type(frame) for frame in old.batches[-1]] == [Bye], "the session says bye before it leaves"
         await take(session, 1)
         await session.wait_caught_up()
         assert equals_a_fresh_fetch(session, world)
@@ -631,7 +631,7 @@ async def test_a_session_stays_online_when_the_gateway_that_it_should_move_to_is
         await trio.sleep(60)
         assert session.is_online
         assert world.dialled.count(SECOND_GATEWAY) >= 1
-        assert world.link is not old, "by turns it comes to the first one again"
+        assert world.link is not old, "the session returns to the first gateway in turn"
         assert has_said_goodbye(old)
 
 
@@ -654,7 +654,7 @@ async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(world: World
         hellos = [frame for frame in world.requests if isinstance(frame, Hello)]
         assert [hello.cursor for hello in hellos] == [None, moved]
         later = world.requests[world.requests.index(hellos[1]) :]
-        assert not any(isinstance(frame, Sync) for frame in later), "what is new came by itself"
+        assert not any(isinstance(frame, Sync) for frame in later), "the server sends news without a sync request"
 
 
 async def test_news_that_do_not_come_by_themselves_are_asked_for(world: World, autojump_clock: MockClock) -> None:

@@ -10,18 +10,18 @@ def test_presence_is_news_when_it_changes() -> None:
     signs = Signs(TALK)
     told = [False, True, True, False, False, True]
     assert [signs.take(Presence(OTHER, is_online), 0) for is_online in told] == [False, True, False, True, False, True]
-    assert signs.take(Presence(ME, True), 0), "each user by themselves"
+    assert signs.take(Presence(ME, True), 0), "each user's signs are separate"
 
 
 def test_typing_is_news_when_it_begins() -> None:
     signs, typing = Signs(TALK), Typing(TALK, OTHER, True)
     assert signs.take(typing, 10)
     assert not signs.take(typing, 13)
-    assert not signs.take(typing, 13 + limits.TYPING_S - 0.1), "said again in time, it goes on"
+    assert not signs.take(typing, 13 + limits.TYPING_S - 0.1), "typing repeated in time is no news"
     assert not signs.take(Typing(TALK, OTHER, False), 20)
-    assert signs.take(typing, 20), "it had stopped"
-    assert signs.take(typing, 20 + limits.TYPING_S), "it was over"
-    assert signs.take(Typing(TALK, ME, True), 20 + limits.TYPING_S), "each user by themselves"
+    assert signs.take(typing, 20), "typing had stopped"
+    assert signs.take(typing, 20 + limits.TYPING_S), "typing had expired"
+    assert signs.take(Typing(TALK, ME, True), 20 + limits.TYPING_S), "each user's signs are separate"
 
 
 def test_a_message_ends_the_typing_of_its_sender_alone() -> None:

@@ -214,7 +214,7 @@ async def _running(connection: Connection) -> AsyncGenerator[trio.Event, None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
         yield ended
-        assert ended.is_set(), "it does not end though its client has gone"
+        assert ended.is_set(), "the connection does not end though its client has gone"
 
 
 async def _talk(plan: Plan, client: Client, node: Node, connection: Connection) -> None:
@@ -300,7 +300,7 @@ def _server_messages(data: bytes) -> tuple[list[list[Any]], bytes]:
         elif first == FINAL | CLOSE:
             assert is_sendable(int.from_bytes(payload[:2], "big")), payload
             assert payload[2:].decode().isprintable()
-            assert at == len(data), "something comes after the close frame"
+            assert at == len(data), "bytes follow the close frame"
         else:
             assert first in (FINAL | PING, FINAL | PONG), hex(first)
         assert first == FINAL | BINARY or size <= MAX_CONTROL_BYTES
@@ -310,7 +310,7 @@ def _server_messages(data: bytes) -> tuple[list[list[Any]], bytes]:
 def _frames(payload: bytes) -> list[Any]:
     assert len(payload) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
     frames = list(decode_from_server(payload))
-    assert b"".join(map(encode, frames)) == payload, "not in deterministic encoding, or of an unknown type"
+    assert b"".join(map(encode, frames)) == payload, "the frame is not in deterministic encoding or has an unknown type"
     return frames
 
 

@@ -94,7 +94,7 @@ def check_answerable(data: bytes) -> None:
     for each in read(decode_from_server, data) + read(decode_from_client, data):
         if isinstance(each, RemoteProtocolError):
             assert isinstance(each.close_code, CloseCode)
-            assert each.detail.encode(), "the reason of a close frame"
+            assert each.detail.encode(), "the error fits in the reason of a close frame"
         if isinstance(each, RequestError):
             answer = Error(each.request, each.code.value, each.detail, None)
             assert list(decode_from_server(encode(answer))) == [answer]

@@ -93,7 +93,7 @@ def read(chunks: Iterable[bytes], to: WebSocketReceiver | None = None) -> Outcom
 
 
 def check_reason(error: WebSocketError) -> int:
-    assert 0 < len(error.detail.encode()) <= 123, "it is to be the reason of a close frame"
+    assert 0 < len(error.detail.encode()) <= 123, "the error fits in the reason of a close frame"
     return error.close_code
 
 

@@ -45,9 +45,13 @@ def test_events_that_differ_are_written_up_to_the_limit_and_do_not_silence_other
     written = [log.write("request_refused", path=f"/{number}") for number in range(100)]
     assert sum(line is not None for line in written) == MAX_LINES
     assert log.write("node_vanished", node="a") is not None
-    assert log.write("request_refused", "error", path="/") is not None, "of another level it is another event"
+    assert log.write("request_refused", "error", path="/") is not None, (
+        "an event with a different level is a different event"
+    )
     assert log.write("waiting_for_redis", error="gone", retry_in_s=1) is not None
-    assert log.write("waiting_for_redis", error="gone", retry_in_s=2) is None, "the pause is no difference"
+    assert log.write("waiting_for_redis", error="gone", retry_in_s=2) is None, (
+        "retry_in_s does not make a different event"
+    )
 
 
 def test_lines_below_warning_are_never_left_out() -> None:

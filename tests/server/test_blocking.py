@@ -350,7 +350,7 @@ async def test_it_reaches_the_blocker_nowhere_and_cannot_be_noticed(
         await contacts.set_blocked(pool, blocks.target.user, blocks.actor.user, is_blocked=True)
         before = await _view(world, blocks.target)
         came = await _act(world, way, blocks, is_connected=True)
-        assert {type(each) for each in came} <= set(way.tells), "live"
+        assert {type(each) for each in came} <= set(way.tells), "the live pushes tell more than they may"
         for each in came:
             if isinstance(each, Settings):
                 assert (each.name, each.lifetime_s, each.first_seq) == (None, None, 1)
@@ -365,10 +365,10 @@ async def test_it_reaches_the_blocker_nowhere_and_cannot_be_noticed(
         if way.holds_places:
             for view in (before, after):
                 _drop_marks(view)
-        assert _first_difference(after, before) is None, "by fetching"
+        assert _first_difference(after, before) is None, "the fetched state differs"
         assert await _notices(pool, blocks) == 0
         expected, shown = _comparable(offline), _comparable(blocks)
-        assert _first_difference(shown, expected) is None, "in what the blocked one is answered"
+        assert _first_difference(shown, expected) is None, "the answers to the blocked user differ"
 
 
 def _first_difference(one: Any, other: Any) -> Any:
@@ -548,12 +548,12 @@ async def test_a_blocked_user_sees_no_presence_typing_or_reading_of_the_blocker(
                         replies = await target.ask(frame)
                         assert not [each for each in replies if isinstance(each, Presence | Typing)]
                     again = await actor.ask(Watch(7, [side.target.user]))
-                    assert again[0] == shown, "as it was when the block began"
+                    assert again[0] == shown, "the presence stays as it was when the block began"
                     if node is world.nodes[0]:
                         assert [each for each in again if isinstance(each, Typing | Receipts)] == []
             await actor.nothing_came()
             statuses = (await actor.ask(Status(8, side.direct, 4)))[-1]
-            assert statuses.receipts == [(side.target.user, 3, 3)], "it has come as far as before the block"
+            assert statuses.receipts == [(side.target.user, 3, 3)], "the marks stay where they were before the block"
 
 
 async def test_a_block_while_connected_takes_presence_away_as_going_offline_does(
@@ -575,7 +575,7 @@ async def test_a_block_while_connected_takes_presence_away_as_going_offline_does
         await world.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
         blocked_at = trio.current_time()
         [shown, _] = await actor.ask(Watch(3, [side.target.user]))
-        assert shown.is_online, "in the grace"
+        assert shown.is_online, "the blocker stays online during the grace"
         gone = await actor.find(Presence)
         assert trio.current_time() >= blocked_at + 0.4
         assert (gone.is_online, gone.last_seen is not None) == (False, True)

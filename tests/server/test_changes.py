@@ -281,7 +281,7 @@ async def test_sync_brings_what_is_new_before_its_reply(pool: Pool, redis_url: s
         assert not nothing_more.more
         await room.reply("tablet", MarkRead(7, [(room.conversation, 3)]), Done)
         assert (await room.reply("bob", Sync(6, b"\xff" * 50), Error)).code == "cursor_foreign"
-        assert (await room.reply("alice", Sync(6, again.cursor), Error)).code == "cursor_foreign", "it is bob's"
+        assert (await room.reply("alice", Sync(6, again.cursor), Error)).code == "cursor_foreign", "the cursor is Bob's"
 
 
 async def test_typing_reaches_the_others_at_most_so_often(pool: Pool, redis_url: str) -> None:
@@ -308,7 +308,7 @@ async def test_presence_is_shown_to_who_shares_a_conversation(
         frames = await room.ask("alice", Watch(5, [bob, room.people["carol"].user, secrets.token_bytes(16)]))
         assert frames == [Presence(bob, True), Done(5)]
         frames = await room.ask("carol", Watch(5, [bob, room.people["alice"].user]))
-        assert frames == [Done(5)], "she shares no conversation with them"
+        assert frames == [Done(5)], "Carol shares no conversation with them"
         await room.clients["bob"].stream.aclose()
         assert await room.pushed("alice", Presence) == Presence(bob, False)
         async with room.node.open_websocket(room.people["bob"].token):
@@ -367,7 +367,7 @@ async def test_a_tombstone_can_be_answered(pool: Pool, redis_url: str, deleter: 
         await room.reply(deleter, Delete(2, room.conversation, 1, for_everyone), Done)
         answer = Send(3, room.conversation, "text", b"answer", None, None, uuid4().bytes, 1)
         sent = await room.reply("bob", answer, Sent)
-        assert await room.reply("bob", answer, Sent) == sent, "a retry, too"
+        assert await room.reply("bob", answer, Sent) == sent, "a retry gets the same reply"
         told = await room.clients["tablet"].find(Message)
         assert (told.content, told.reply_to) == (b"answer", 1)
         for nowhere in (0, 3, 2**63 - 1):

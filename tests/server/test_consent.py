@@ -129,7 +129,7 @@ async def test_a_conversation_that_a_stranger_begins_is_a_request_and_gives_noth
         for typist, reader in ((s.device, s.asking), (s.asking, s.device)):
             await typist.ask(SetTyping(5, talk, True))
             await reader.nothing_came()
-        assert len(await s.asking.ask(Watch(6, [s.asked.user]))) == 1, "no presence"
+        assert len(await s.asking.ask(Watch(6, [s.asked.user]))) == 1, "the watch gets no presence"
         shown = await conversations.one(pool, s.stranger.user, talk)
         assert {
             (each.delivered_seq, each.read_seq) for each in shown.participants or () if each.user == s.asked.user
@@ -141,7 +141,9 @@ async def test_a_conversation_that_a_stranger_begins_is_a_request_and_gives_noth
         for device in (s.device, s.other_device):
             assert (await device.find(Conversation)).is_request is None
         [theirs] = (await s.asking.find(Participants)).participants
-        assert (theirs.user, theirs.delivered_seq, theirs.read_seq) == (s.asked.user, 1, 0), "delivered, as it is"
+        assert (theirs.user, theirs.delivered_seq, theirs.read_seq) == (s.asked.user, 1, 0), (
+            "the message counts as delivered"
+        )
         assert await s.lists() == ([talk], [])
         await s.device.ask(SetTyping(7, talk, False))
         assert (await s.asking.find(Typing)).user == s.asked.user
@@ -233,7 +235,9 @@ async def test_a_declined_request_is_gone_and_the_stranger_cannot_tell(
         if kind == "direct" and way == "decline":
             opened = await s.http(s.asked, "POST", "/v1/conversations", kind="direct", participants=[s.stranger.user])
             assert (opened["conversation"], opened["is_request"], opened["unread_count"]) == (talk, False, 0)
-            assert (await s.device.find(Conversation)).first_seq == 2, "what was written meanwhile reaches nobody"
+            assert (await s.device.find(Conversation)).first_seq == 2, (
+                "a message sent after the decline does not arrive"
+            )
             await s.asking.ask(Send(7, talk, "text", b"at last", None, None, b"c" * 16))
             assert (await s.device.find(Message)).content == b"at last"
 
@@ -359,7 +363,7 @@ async def test_how_many_strangers_a_user_may_address_is_bounded_exactly(pool: Po
         " where p.conversation_id = %s) - 3",
         (uuid(group),),
     )
-    assert count == 5, "what was refused left nothing"
+    assert count == 5, "refused requests leave no rows"
     await conversations.add_direct(pool, spammer.user, friend.user, **limit)
     await contacts.add(pool, victims[0].user, spammer.user)
     await conversations.add_direct(pool, spammer.user, victims[0].user, **limit)
@@ -432,4 +436,6 @@ async def test_a_group_with_a_user_that_refuses_is_not_created_and_the_error_nam
     assert refused.value.users == [unwilling.user]
     assert await pool.fetch("select from conversations") == []
     own = await conversations.add_group(pool, "G", [unwilling.user], admin=unwilling.user)
-    assert (await conversations.one(pool, unwilling.user, own)).is_request is None, "one's own are no affair of it"
+    assert (await conversations.one(pool, unwilling.user, own)).is_request is None, (
+        "a user's own groups need no consent"
+    )

@@ -152,7 +152,9 @@ async def talk_through(
         content: (ack.seq, ack.message) for content, ack in acks.items()
     }
     seqs = [push.seq for push in pushes]
-    assert (seqs if is_same_history else sorted({*seqs})) == list(range(1, len(acks) + 1)), "each once, in order"
+    assert (seqs if is_same_history else sorted({*seqs})) == list(range(1, len(acks) + 1)), (
+        "each message comes once and in order"
+    )
     pool.close()
     return refused, pushes
 

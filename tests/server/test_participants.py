@@ -344,7 +344,7 @@ async def test_a_group_that_is_renamed_or_opened_is_told(pool: Pool, redis_url: 
         await change(api, "PATCH", path, joiners_see_all=True)
         await second.nothing_came()
         await change(api, "POST", f"{path}/participants", user=carol.user)
-        assert (await third.find(Conversation)).first_seq == 1, "who joins sees what was said before"
+        assert (await third.find(Conversation)).first_seq == 1, "a joiner sees earlier messages"
 
 
 async def test_a_display_name_is_told_to_those_who_share_a_conversation(
@@ -429,14 +429,16 @@ async def test_a_blocked_user_learns_nothing_and_does_not_reach_the_blocker_by_e
         assert presence == Presence(bob.user, True)
         await change(api, "PUT", f"/v1/contacts/{UUID(bytes=alice.user)}", is_blocked=True)
         gone = await first.find(Presence)
-        assert (gone.is_online, gone.last_seen is not None) == (False, True), "as anybody who goes"
+        assert (gone.is_online, gone.last_seen is not None) == (False, True), (
+            "the blocker looks like a user that goes offline"
+        )
         assert await first.ask(Watch(3, [bob.user])) == [gone, Done(3)]
         [sent] = await first.ask(Send(4, direct, "text", b"hello?", None, None, b"t" * 16))
         assert isinstance(sent, Sent)
         [revised] = await first.ask(Edit(5, direct, 1, "text", b"hello!", None, None, 0))
         assert isinstance(revised, Revised)
         stone = await second.find(Tombstone)
-        assert stone.seq == 1, "rather none than one that was written by who is blocked"
+        assert stone.seq == 1, "the recipient gets a tombstone instead of a blocked sender's edit"
         assert await first.ask(Delete(6, direct, 2, True)) == [Done(6)]
         await second.nothing_came()
         await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=False)

@@ -76,7 +76,7 @@ async def test_a_refresh_whose_reply_was_lost_is_done_again_with_the_former_toke
     lost, *_ = await refresh_token(pool, device, token, lifetime_s=DAY_S)
     grace = (await device_by_token(pool, token)).expires
     new, *_ = await refresh_token(pool, device, token, lifetime_s=DAY_S)
-    assert (await device_by_token(pool, token)).expires == grace, "not longer by being presented again"
+    assert (await device_by_token(pool, token)).expires == grace, "presenting a token again does not prolong it"
     assert (await device_by_token(pool, new)).device == device
     with pytest.raises(TokenUnknown):
         await device_by_token(pool, lost)

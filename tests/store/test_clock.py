@@ -29,7 +29,9 @@ async def test_a_wrong_wall_clock_makes_no_difference_and_is_told(
     real = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: real() + wrong_by_us * 1000)
     clock = Clock(pool)
-    assert abs(clock.now_us() - await now_of(pool) - wrong_by_us) < 1e6, "all there is before it has been measured"
+    assert abs(clock.now_us() - await now_of(pool) - wrong_by_us) < 1e6, (
+        "an unmeasured clock is as wrong as the machine's"
+    )
     await clock.measure()
     assert clock.error_us is not None
     before = clock.now_us()
@@ -37,7 +39,7 @@ async def test_a_wrong_wall_clock_makes_no_difference_and_is_told(
     assert before - clock.error_us - 1000 <= shown <= clock.now_us() + clock.error_us + 1000
     assert abs(clock.wall_offset_us() - wrong_by_us) < 1e6
     monkeypatch.setattr(time, "time_ns", lambda: real() + 7 * HOUR_US * 1000)
-    assert abs(clock.now_us() - await now_of(pool)) < 1e6, "nor does a jump"
+    assert abs(clock.now_us() - await now_of(pool)) < 1e6, "a jump of the machine's clock does not move the clock"
     with structlog.testing.capture_logs() as logs, trio.move_on_after(0.5):
         await clock.run()
     assert [line["event"] for line in logs] == ["clock_is_wrong"]
@@ -68,7 +70,7 @@ async def test_last_seen_is_the_latest_of_all_writes(pool: Pool) -> None:
         for batch in ([alice, bob], [bob, alice]) * 5:
             nursery.start_soon(touch, pool, batch)
     then = await last_seen(pool, [alice, bob])
-    assert then[alice] == first[alice] + HOUR_US, "it never goes back"
+    assert then[alice] == first[alice] + HOUR_US, "last_seen never goes back"
     assert set(then) == {alice, bob}
 
 

@@ -69,4 +69,4 @@ async def test_impossible_state_is_refused(pool: Pool, name: str) -> None:
     statement = IMPOSSIBLE[name].format(**ids, message=MESSAGE, rest=REST.format(**ids))
     with pytest.raises(DatabaseError) as refused:
         await pool.fetch(statement)
-    assert refused.value.sqlstate[:2] == "23", "a constraint, and no mistake of the statement"
+    assert refused.value.sqlstate[:2] == "23", "a constraint refuses the row, not a mistake in the statement"

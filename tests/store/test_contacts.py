@@ -77,7 +77,7 @@ async def test_a_blocked_sender_gets_the_same_answer_and_does_not_reach_the_bloc
     assert (silent.seq, silent.is_new, silent.participants) == (2, True, (bob.user,))
     for other in others:
         assert isinstance(other, Committed)
-        assert set(other.participants) == {alice.user, bob.user}, "in a group everybody hears everybody"
+        assert set(other.participants) == {alice.user, bob.user}, "participants of a group get all messages"
     [again] = await send(pool, ParticipantsCache(), batch[:1])
     assert isinstance(again, Committed)
     assert (again.seq, again.message, again.created) == (silent.seq, silent.message, silent.created)
@@ -96,7 +96,7 @@ async def test_a_blocked_sender_gets_the_same_answer_and_does_not_reach_the_bloc
     told = [each for each in pushes if getattr(each, "conversation", None) == talk]
     assert [type(each) for each in told] == [Conversation, Tombstone]
     assert isinstance(told[0], Conversation)
-    assert told[0].unread_count == 0, "it counts as read"
+    assert told[0].unread_count == 0, "a blocked sender's message counts as read"
     await pool.fetch("delete from outbox where conversation_id <> %s or seq < 2", (uuid(talk),))
     assert await outbox.decide(pool, window_s=0) == (1, 0)
 
@@ -117,7 +117,9 @@ async def test_unread_messages_of_a_blocked_user_count_as_read_until_the_user_is
     assert (await conversations.one(pool, alice.user, talk)).unread_count == 1
     page = await messages.history(pool, alice.user, talk, limit=9, after=0)
     kinds = [type(each) for each in page.messages]
-    assert kinds == [Message, Message, Tombstone, Message, Tombstone, Message], "what was silent stays so"
+    assert kinds == [Message, Message, Tombstone, Message, Tombstone, Message], (
+        "messages hidden by the block stay hidden"
+    )
 
 
 async def test_edits_and_deletions_of_withheld_messages_stay_withheld(
@@ -146,7 +148,7 @@ async def test_a_block_from_before_the_conversation_holds_in_it(
     with pytest.raises(NotAParticipant):
         await conversations.one(pool, alice.user, talk)
     assert (await conversations.add_direct(pool, alice.user, bob.user)) == (talk, True)
-    assert (await conversations.one(pool, alice.user, talk)).first_seq == 2, "nothing from before reaches her"
+    assert (await conversations.one(pool, alice.user, talk)).first_seq == 2, "no earlier message reaches Alice"
     assert [set(each.participants) for each in await say(pool, talk, alice)] == [{alice.user, bob.user}]
 
 

@@ -192,7 +192,7 @@ def test_after_the_command_nothing_from_another_cluster_is_told_with_each_sync(p
     place.save_dump()
     place.restore_dump_elsewhere()
     trio.run(lambda: talk.sync(anew=True))
-    assert trio.run(talk.sync).pushes != [], "told again, and again"
+    assert trio.run(talk.sync).pushes != [], "each sync sends the change again"
     told = place.tell()
     assert re.search(r"^messages: \d+ rows had", told, re.MULTILINE)
     trio.run(lambda: talk.sync(anew=True))

@@ -155,7 +155,7 @@ class World:
     async def check_state(self, joined_now: set[int], head: int, marked: dict[int, int]) -> None:
         model, pool = self.model, self.pools[0]
         last = len(model.log)
-        assert sorted(model.log) == list(range(1, last + 1)), "no gaps"
+        assert sorted(model.log) == list(range(1, last + 1)), "seqs have no gaps"
         rows = await pool.fetch(
             "select user_id, joined_seq, read_seq from participants where conversation_id = %s", (uuid(self.group),)
         )

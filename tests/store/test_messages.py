@@ -498,7 +498,7 @@ async def test_locked_conversation_is_skipped_and_none_of_its_sends_is_done(
     [sent] = await send(nodes[0].pool, nodes[0].cache, batch[:1], lock_wait_s=0)
     assert (committed(sent).seq, committed(sent).is_new) == (1, True)
     [unknown] = await send(nodes[0].pool, nodes[0].cache, [a_message(b"?" * 16, people[1].user)], lock_wait_s=0)
-    assert isinstance(unknown, NotAParticipant), "what is not there is not locked"
+    assert isinstance(unknown, NotAParticipant), "a conversation that does not exist is not locked"
 
 
 async def test_a_temp_id_is_remembered_for_so_many_days_and_then_it_is_said_that_it_is_not(

@@ -121,9 +121,9 @@ async def test_after_each_change_a_device_that_resumes_shows_what_a_fresh_one_sh
         fresh = Device(pool, world.alice.user)
         await fresh.catch_up()
         assert resumes.shown == fresh.shown != before, name
-        assert await resumes.catch_up() == [], "told once"
+        assert await resumes.catch_up() == [], "each change comes once"
         for other in others:
-            assert await other.catch_up() == [], f"nobody else learns of it: {name}"
+            assert await other.catch_up() == [], f"no other user learns of it: {name}"
     await away.catch_up()
     assert away.shown == resumes.shown
 
@@ -194,4 +194,4 @@ async def test_pages_of_contacts_say_of_which_list_they_are(pool: Pool, limit: i
     assert (page.revision, len(page.contacts)) == (2, min(limit, 2))
     await contacts.remove(pool, world.alice.user, world.bob.user)
     last = await contacts.list_of(pool, world.alice.user, limit=limit, after=b"\xff" * 16)
-    assert last == contacts.ContactsPage(3, []), "an empty page, too"
+    assert last == contacts.ContactsPage(3, []), "an empty page has the revision too"

@@ -69,7 +69,7 @@ async def test_a_group_may_show_everything_to_newcomers(pool: Pool, people: list
     await participants.add(pool, alice.user, group, carol.user)
     assert await seqs_of(pool, carol.user, group) == [1, 2, 3]
     shown = await conversations.one(pool, carol.user, group)
-    assert (shown.first_seq, shown.unread_count) == (1, 0), "all of it, and none of it is news"
+    assert (shown.first_seq, shown.unread_count) == (1, 0), "the joiner sees all messages and none counts as unread"
 
 
 async def test_only_administrators_change_participants_and_every_participant_may_leave(
@@ -88,7 +88,7 @@ async def test_only_administrators_change_participants_and_every_participant_may
     assert (await participants.add(pool, bob.user, group, carol.user)).is_new
     assert (await participants.set_role(pool, bob.user, group, alice.user, "member")).is_new
     left = await participants.remove(pool, bob.user, group, bob.user)
-    assert left.heir == alice.user, "no administrator is left, and she was there before carol"
+    assert left.heir == alice.user, "no administrator is left, and Alice joined before Carol"
     with pytest.raises(NotAnAdministrator):
         await participants.remove(pool, carol.user, group, alice.user)
     with pytest.raises(LastAdministrator):

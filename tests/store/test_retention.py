@@ -131,7 +131,7 @@ async def test_a_conversation_whose_last_message_is_gone_has_none_and_nothing_un
     await age(pool, talk)
     before = await conversations.list_version(pool, alice.user)
     await move(pool, days=50)
-    assert await conversations.list_version(pool, alice.user) != before, "a page that is kept is another one"
+    assert await conversations.list_version(pool, alice.user) != before, "a page that a client keeps is out of date"
     [shown] = await conversations.list_of(pool, alice.user, limit=9)
     assert (shown.first_seq, shown.last_seq, shown.unread_count, shown.last_message) == (6, 5, 0, None)
     assert [each.seq for each in await say(pool, talk, bob)] == [6]
@@ -200,7 +200,7 @@ async def test_each_is_looked_at_when_its_time_may_have_come_and_not_before(
     assert await move(pool, days=50) == FloorMoves(0, 0)
     await say(pool, talk, bob)
     await age(pool, talk)
-    assert await move(pool, days=50) == FloorMoves(1, 1), "a message that came while there was none"
+    assert await move(pool, days=50) == FloorMoves(1, 1), "the job finds a message sent to an empty conversation"
 
 
 async def test_a_lifetime_applies_to_earlier_messages_too_until_it_is_removed(
@@ -259,10 +259,12 @@ async def test_a_blocked_users_lifetime_applies_to_their_own_view_only(
     assert [each.first_seq for each in shown] == [1, 4]
     assert {each.joined_seq for seen in shown for each in seen.participants or ()} == {0}
     [(left,)] = await pool.fetch("select count(*) from expiries where due < clock_timestamp()")
-    assert left == 0, "it is not looked at again before the next message's time has come"
+    assert left == 0, "the job looks again only when the next message expires"
     await participants.change_settings(pool, alice.user, direct, lifetime_s=3600)
     for each in (alice, bob):
-        assert (await conversations.one(pool, each.user, direct)).lifetime_s == 3600, "what both are shown comes last"
+        assert (await conversations.one(pool, each.user, direct)).lifetime_s == 3600, (
+            "both participants see the lifetime set last"
+        )
 
 
 async def test_a_conversation_that_is_locked_is_passed_over_and_comes_next_time(pool: Pool, talk: bytes) -> None:
@@ -284,9 +286,9 @@ async def test_a_message_is_sent_while_a_batch_is_being_deleted(pool: Pool, talk
             sql.load("retention").clear, {"conversation": uuid(talk), "upto": None, "limit": 9}
         ) == [(3,)]
         [sent] = await send(pool, ParticipantsCache(), [a_message(talk, bob.user)], lock_wait_s=0)
-        assert isinstance(sent, Committed), "it met no lock"
+        assert isinstance(sent, Committed), "the send met no lock"
         await revisions.edit(pool, bob.user, talk, sent.seq, 0, "text", b"x", None, None)
-        assert await clear(pool, talk, limit=9) == 0, "somebody else is at it"
+        assert await clear(pool, talk, limit=9) == 0, "another transaction holds the lock"
         await other.query("rollback")
     assert await clear(pool, talk, limit=9) == 3
 
@@ -297,7 +299,7 @@ async def test_the_floor_stays_until_what_lies_below_is_deleted(pool: Pool, talk
     await age(pool, talk)
     assert await move(pool, days=50) == FloorMoves(0, 0)
     assert [each.seq for each in await below(pool, talk, limit=2)] == [1, 2]
-    assert await uncleared(pool, limit=9) == [], "those who take part are told first"
+    assert await uncleared(pool, limit=9) == [], "participants are told first"
     await note_announced(pool, [talk])
     assert [each.wants_archive for each in await uncleared(pool, limit=9)] == [True]
     assert await clear(pool, talk, limit=9, upto=2) == 2

@@ -140,7 +140,7 @@ async def test_others_keep_a_message_that_a_user_deletes_for_themselves(talk: Ta
     await talk.delete("bob", 3, for_everyone=False)
     assert isinstance((await conversations.one(talk.pool, talk.user("bob"), talk.conversation)).last_message, Tombstone)
     edited, *_ = await talk.edit("alice", 2, 0, b"x")
-    assert edited.participants == [talk.user("alice")], "who has deleted it is not told of edits"
+    assert edited.participants == [talk.user("alice")], "a user that deleted the message is not told of edits"
     assert isinstance((await talk.read("bob"))[1], Tombstone)
     await talk.delete("alice", 1, for_everyone=False)
     with pytest.raises(MessageDeleted):

@@ -183,10 +183,12 @@ async def test_afterwards_it_gets_only_changes(pool: Pool, alice: Credentials, b
     page = await sync(pool, alice.user, cursor)
     [conversation, participant, *rest] = page.pushes
     assert isinstance(participant, Participants)
-    assert [each.user for each in participant.participants] == [alice.user], "who has hidden a message"
+    assert [each.user for each in participant.participants] == [alice.user], (
+        "sync sends only the participant that has hidden a message"
+    )
     assert isinstance(conversation, Conversation)
     assert (conversation.conversation, conversation.last_seq, conversation.last_message) == (here, 5, None)
-    assert conversation.participants is None, "they are the same"
+    assert conversation.participants is None, "the participants are the same"
     assert [(type(each), each.seq) for each in rest if not isinstance(each, Conversation)] == [
         (Message, 1),
         (Tombstone, 2),
@@ -199,7 +201,9 @@ async def test_afterwards_it_gets_only_changes(pool: Pool, alice: Credentials, b
     assert (await mark(pool, [[Mark(alice.user, here, 4)]])).outcomes == [None]
     [marks] = (await sync(pool, bob.user, cursor)).pushes
     assert isinstance(marks, Participants)
-    assert [(each.user, each.delivered_seq) for each in marks.participants] == [(alice.user, 4)], "only who has moved"
+    assert [(each.user, each.delivered_seq) for each in marks.participants] == [(alice.user, 4)], (
+        "only the participant whose mark moved is sent"
+    )
 
 
 async def test_a_cursor_may_be_used_again(pool: Pool, alice: Credentials, bob: Credentials) -> None:
@@ -441,9 +445,9 @@ async def test_the_newest_alone_leave_a_gap_and_everything_else_is_told(
     await revisions.edit(pool, bob.user, here, 1, 0, "text", b"one", None, None)
     await revisions.delete_for_everyone(pool, bob.user, here, 4)
     assert not await device.pull(newest=2)
-    assert [(gap.after_seq, gap.before_seq) for gap in device.mailbox.gaps()] == [(2, 4)], "what is deleted comes"
+    assert [(gap.after_seq, gap.before_seq) for gap in device.mailbox.gaps()] == [(2, 4)], "tombstones come"
     [bobs] = [each for each in device.mailbox.participants(here) if each.user == bob.user]
-    assert bobs.read_seq == 6, "who wrote what is left out has read it"
+    assert bobs.read_seq == 6, "a sender has read the messages of theirs that sync leaves out"
     await device.check()
     assert device.read_as_history == 3
 
@@ -457,7 +461,7 @@ async def test_ten_thousand_missed_messages_come_once_each_in_pages(
     for _ in range(20):
         await say(pool, here, bob.user, *[b"x"] * 500)
     pages = await device.catch_up()
-    assert pages == 10_000 / sync_module.MAX_MESSAGES + 1, "and one for what has come since the first"
+    assert pages == 10_000 / sync_module.MAX_MESSAGES + 1, "one more page brings the messages since the first"
     assert sorted(seq for _, seq in device.messages) == list(range(1, 10_001))
     assert device.repeats == 0
     await device.check()
@@ -485,7 +489,7 @@ async def test_a_page_is_bounded_in_bytes_but_holds_one_message_at_least(
     await behind.catch_up()
     for group in groups:
         await say(pool, group, bob.user, *[bytes(65536)] * 3)
-    assert await fresh.catch_up() == 5, "two last messages and what stands beside them are more than a page"
+    assert await fresh.catch_up() == 5, "two last messages and their profiles exceed a page"
     await fresh.check()
     pages: list[SyncPage] = []
     while not pages or pages[-1].more:
@@ -543,7 +547,9 @@ async def test_a_cursor_that_was_moved_on_tells_of_everybodys_marks_since_the_la
         await device.stay()
     await device.catch_up()
     await device.check()
-    assert (await sync(pool, carol.user, device.cursor)).pushes == [], "then they are told"
+    assert (await sync(pool, carol.user, device.cursor)).pushes == [], (
+        "the device has been sent the participants by then"
+    )
 
 
 @pytest.mark.parametrize("is_unblocked", [False, True])
@@ -565,7 +571,7 @@ async def test_a_cursor_that_was_moved_on_covers_messages_of_a_blocked_user(
     await device.catch_up()
     await device.check()
     assert [type(each) for each in device.messages.values()] == [Tombstone] * (1 + in_a_batch)
-    assert (await sync(pool, alice.user, device.cursor)).pushes == [], "then it is told"
+    assert (await sync(pool, alice.user, device.cursor)).pushes == [], "the tombstone has been sent by then"
 
 
 async def test_a_cursor_that_is_too_old_is_expired(pool: Pool, alice: Credentials) -> None:
@@ -668,7 +674,7 @@ async def test_sync_sends_the_receipt_counts_of_own_last_messages_in_a_large_gro
     await fresh.catch_up()
     await fresh.load_all()
     statuses = [fresh.mailbox.status(each) for each in fresh.mailbox.messages(here)]
-    assert statuses[0] == "sent", "of earlier ones a client asks"
+    assert statuses[0] == "sent", "a client asks for the marks of earlier messages"
     assert set(statuses[-COUNTED:-1]) == {"read"}
     assert (await sync(pool, many[0].user, other.cursor)).pushes != []
     await other.catch_up()

@@ -235,7 +235,7 @@ async def test_deleted_messages_lead_to_no_notice(pool: Pool, people: list[Crede
 
     assert await is_wanted()
     await mark(pool, [[Mark(bob.user, talk, 1)]])
-    assert not await is_wanted(), "all that he lacks is gone"
+    assert not await is_wanted(), "the messages that Bob lacks are deleted"
     await say(pool, talk, alice, 1)
     await revisions.delete_for_everyone(pool, alice.user, talk, 3)
     assert await outbox.decide(pool, window_s=0) == (1, 0)

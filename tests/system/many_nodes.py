@@ -171,7 +171,7 @@ async def wait_pushed(pushes: Sequence[Message], conversation: bytes, upto: int,
     await wait_until(
         lambda: set(seqs(pushes, conversation)) >= set(everything), f"all pushes {where}", timeout_s=PUSHED_S
     )
-    assert seqs(pushes, conversation) == everything, f"each once, in order, {where}"
+    assert seqs(pushes, conversation) == everything, f"each message comes once and in order {where}"
 
 
 def seqs(pushes: Sequence[Message], conversation: bytes) -> list[int]:

@@ -105,7 +105,7 @@ async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the
             took_s = trio.current_time() - resumed_at
     assert acked == list(range(1, 21))
     assert seqs(pushed_here, group) == seqs(pushed_there, group) == acked
-    assert LEASE_S - 1 < took_s < FORGOTTEN_S, "by the end of its lease, and of nothing else"
+    assert LEASE_S - 1 < took_s < FORGOTTEN_S, "the end of the lease alone lets the pushes come"
 
 
 async def test_a_killed_node_is_forgotten_when_its_lease_ends(pool: Pool, redis_url: str) -> None:
@@ -141,10 +141,12 @@ async def test_a_killed_node_is_forgotten_when_its_lease_ends(pool: Pool, redis_
                 )
                 await one.session.send(group, b"x")
                 await other.session.send(group, b"y")
-                assert not redis.has_stream(killed), "written for nobody"
+                assert not redis.has_stream(killed), "no stream is written for the dead node"
                 for watcher in (one, other):
                     await watcher.wait_seen(carol.user, is_online=False, timeout_s=OFFLINE_S)
-                    assert trio.current_time() - killed_at > LEASE_S - 1 + GRACE_S, "offline before the grace was over"
+                    assert trio.current_time() - killed_at > LEASE_S - 1 + GRACE_S, (
+                        "the user went offline before the grace was over"
+                    )
                     assert watcher.changes == [(carol.user, False)]
                 async with connect(here.url, carol.token), connect(here.url, (await new_device(pool, dave.user)).token):
                     for watcher in (one, other):

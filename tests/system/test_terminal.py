@@ -134,7 +134,7 @@ async def test_two_people_talk_change_what_they_said_and_read_it_again(
         assert listed.endswith(" alice: are you gone?")
         await bob.run("chat", "bob", "alice", typed="back\n")
         [listed] = await bob.run("list", "bob")
-        assert listed.startswith("alice: "), "what was shown, and answered, is read"
+        assert listed.startswith("alice: "), "a message that was shown and answered is read"
 
 
 async def test_a_chat_survives_a_gateway_that_is_killed_and_comes_back(

@@ -214,4 +214,4 @@ async def test_presence_and_typing_reach_the_other_node(pool: Pool, redis_url: s
                 gone = await signs.receive()
                 assert isinstance(gone, Presence)
                 assert (gone.user, gone.is_online) == (bob.user, False)
-                assert gone.last_seen is not None, "this time it is known"
+                assert gone.last_seen is not None, "last_seen is known this time"

@@ -162,7 +162,7 @@ async def test_a_day_is_recounted_and_is_the_same(pool: Pool, people: list[Crede
         assert figures(await last_days(pool, 2))[0] == (2, 2, 0)
         await pool.fetch(f"delete from {removed}")
     await task.recount(a_job("analytics"), yesterday)
-    assert figures(await last_days(pool, 2))[0] == (2, 2, 0), "what retention has removed counts"
+    assert figures(await last_days(pool, 2))[0] == (2, 2, 0), "rows that retention has removed still count"
 
 
 async def test_a_day_that_is_yet_to_come_is_not_counted(pool: Pool) -> None:

@@ -112,7 +112,7 @@ async def test_verification_goes_to_the_address_and_its_link_verifies(
     await run_jobs(pool, tasks)
     [got] = server.got
     assert got.to == ["Bob@example.org"]
-    assert "bob" not in got.raw.decode().replace("Bob@example.org", ""), "whose account it is, strangers do not learn"
+    assert "bob" not in got.raw.decode().replace("Bob@example.org", ""), "the mail does not name the account's user"
     await emails.verify(pool, link_in(server, "/v1/email/verifications/"))
     assert (await emails.email_settings_of(pool, bob.user)).is_verified
 
@@ -220,7 +220,7 @@ async def test_notice_of_a_device_is_asked_for_only_where_it_is_wanted(pool: Poo
     await new_device(pool, bob.user)
     await ask(pool, bob)
     await new_device(pool, bob.user)
-    assert await waiting(pool) == ["verify_email"], "the address may be another's"
+    assert await waiting(pool) == ["verify_email"], "no device notice goes to an unverified address"
     mail = await emails.verification(pool, bob.user)
     assert mail is not None
     await emails.verify(pool, mail.token)
@@ -376,7 +376,9 @@ async def test_digest_comes_once_a_day_however_often_its_job_runs(
     with pytest.raises(NotSent):
         await run_jobs(pool, tasks)
     await run_jobs(pool, tasks)
-    assert len({got.letter["Message-ID"] for got in server.got}) == 1, "whose answer was lost is known by its id"
+    assert len({got.letter["Message-ID"] for got in server.got}) == 1, (
+        "the mail server recognises a repeated mail by its Message-ID"
+    )
     await look_for_digests(tasks)
     assert await waiting(pool) == []
     await pool.fetch("select enqueue('digest', jsonb_build_object('user', %s::uuid))", (uuid(alice.user),))
@@ -409,7 +411,7 @@ async def test_digests_are_found_in_bounded_batches_each_once_by_any_number_of_w
     assert await waiting(pool) == ["digest"] * 7
     [(users,)] = await pool.fetch("select count(distinct payload) from jobs")
     assert users == 7
-    assert sum(map(len, reports)) == 3, "whoever found a whole batch says so, and looks on"
+    assert sum(map(len, reports)) == 3, "a run that finds a full batch reports progress and looks again"
 
 
 async def test_without_a_mail_server_jobs_end_with_one_line_that_says_so(

@@ -467,7 +467,7 @@ async def test_notice_of_a_request_counts_it_as_one_message_whatever_follows(tal
         await send_message(talk.pool, where, stranger, b"still more")
         await talk.world.end_window(talk.bob)
         await talk.world.later(PAUSES_S[-1])
-    assert talk.told == told_in(EVERYWHERE, 1, 2), "what follows in a request is no news"
+    assert talk.told == told_in(EVERYWHERE, 1, 2), "later messages of a request cause no notice"
     await talk.mark(talk.phone, read=True, where=where)
     await talk.say(b"once more")
     await talk.world.later(A_WHILE_S)

@@ -352,7 +352,7 @@ async def test_sweep_that_takes_too_long_goes_on_where_it_was(
     await files.put("attachments/0", age_s=HOURS_25)
     await Orphans(pool, folder).orphaned_objects(JOB)
     assert left == [["2", "3", "4"], ["4"]]
-    assert await files.objects() == ["0"], "it does not look back"
+    assert await files.objects() == ["0"], "a run does not look at objects it has passed"
     await Orphans(pool, folder).orphaned_objects(JOB)
     assert await files.objects() == []
 

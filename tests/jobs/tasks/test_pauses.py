@@ -57,7 +57,7 @@ def test_when_a_notifier_is_told_again(changes: dict[str, object], expected: flo
     context = msgspec.structs.replace(AWAY, **changes)
     assert delay_s(context, state(LAST), PAUSES_S) == expected
     if expected is not None:
-        assert delay_s(context, state(None), PAUSES_S) == 0, "one that was told nothing does not wait"
+        assert delay_s(context, state(None), PAUSES_S) == 0, "a notifier without an earlier notice does not wait"
 
 
 def test_last_pause_repeats_and_coming_back_begins_with_the_first() -> None:

@@ -236,7 +236,7 @@ async def test_the_next_attempt_publishes_the_floors_that_redis_refused(
         patch.setattr(retention_module, "publish", refuse)
         with pytest.raises(NotAnnounced):
             await run(Retention(pool, redis, None, days=50))
-    assert (await held(pool, people[0].user, talk))[0] == 6, "who asks is not shown what is gone"
+    assert (await held(pool, people[0].user, talk))[0] == 6, "a user that asks gets no expired message"
     assert await stored(pool) == [1, 2, 3, 4, 5, 6, 7]
     await run(Retention(pool, redis, None, days=50))
     assert len(await pushes(inbox)) == 1

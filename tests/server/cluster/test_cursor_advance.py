@@ -84,7 +84,7 @@ async def test_a_device_gets_one_cursor_that_covers_its_pushes_and_then_none_unt
         settled = node.gateway.node.cursor_advance.settled
         await wait_until(lambda: node.gateway.node.cursor_advance.settled is not settled, "and another one")
         [only] = await writes.ask(Ping(9))
-        assert isinstance(only, Pong), "who has not synced has no cursor to move"
+        assert isinstance(only, Pong), "a device that has not synced has no cursor to move"
 
 
 async def test_while_something_may_be_missing_no_cursor_moves(
@@ -102,7 +102,7 @@ async def test_while_something_may_be_missing_no_cursor_moves(
         frames = await reads.ask(Ping(9))
         assert not any(isinstance(frame, Cursor) for frame in frames)
         await send(writes, direct)
-        assert isinstance(await reads.find(Cursor), Cursor), "afterwards they move again"
+        assert isinstance(await reads.find(Cursor), Cursor), "cursors move again afterwards"
 
 
 async def test_a_hello_with_a_cursor_is_followed_by_what_is_new(

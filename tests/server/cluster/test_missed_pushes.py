@@ -77,7 +77,7 @@ async def test_a_message_whose_push_was_lost_is_fetched_before_the_cursor_passes
         synced = await scene.reader.ask(Sync(2, scene.cursor))
         assert b"lost" in [frame.content for frame in synced if isinstance(frame, Message)]
         await scene.give_news()
-        assert isinstance(await scene.reader.find(Cursor), Cursor), "and then it moves again"
+        assert isinstance(await scene.reader.find(Cursor), Cursor), "the cursor moves again afterwards"
 
 
 async def test_a_push_lost_while_a_device_was_quiet_is_found_when_the_device_gets_news(

@@ -114,4 +114,4 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
                 leaving.gateway.stop()
                 await sender.wait_lost()
             await wait_until(lambda: {"event": "stopped", "log_level": "info"} in leaving.logs, "it has ended")
-        await wait_until(lambda: pushes, "what it had told nobody", timeout_s=LEASE_S + 5)
+        await wait_until(lambda: pushes, "pushes of the change that the node had not pushed", timeout_s=LEASE_S + 5)

@@ -55,7 +55,7 @@ async def test_only_nodes_that_hold_a_recipient_are_written_to(redis: Redis, nur
     assert first == AddressedPush(CHAT, 1, b"first", [BOB])
     assert (second.conversation, second.seq, second.frame, set(second.users)) == (CHAT, 2, b"second", {BOB, CAROL})
     assert await _entries(redis, ELSEWHERE) == []
-    assert await _entries(redis, HERE) == [], "what is pushed here needs no stream"
+    assert await _entries(redis, HERE) == [], "a push on this node needs no stream"
 
 
 async def test_each_node_that_holds_a_recipient_is_written_to(redis: Redis, nursery: trio.Nursery) -> None:

@@ -41,7 +41,7 @@ class Follower:
             self.first = seq
         ready = self.sequencer.offer(TALK, seq, seq, self.now, never)
         if seq < self.first:
-            assert ready == [seq], "before the beginning: the client sorts it in"
+            assert ready == [seq], "the client sorts in a message from before the beginning"
         else:
             self.take(ready)
 
@@ -52,7 +52,7 @@ class Follower:
 
     def take(self, ready: list[int]) -> None:
         self.handed += ready
-        assert self.handed == sorted(set(self.handed)), "in order, and once"
+        assert self.handed == sorted(set(self.handed)), "messages come in order and once"
         assert head(self.sequencer) == self.handed[-1]
 
 
@@ -140,7 +140,9 @@ def test_a_gap_from_before_all_recipients_connected_begins_a_new_order() -> None
     assert asked == [5.0]
     assert not sequencer.has_gaps
     assert head(sequencer) == 9
-    assert sequencer.offer(TALK, 5, 5, 7.0, never) == [5], "from before the beginning: handed on as it comes"
+    assert sequencer.offer(TALK, 5, 5, 7.0, never) == [5], (
+        "a message from before the beginning is handed on as it comes"
+    )
     assert sequencer.offer(TALK, 9, 9, 7.0, never) == []
 
 
@@ -179,7 +181,9 @@ def test_the_quietest_conversation_is_forgotten_with_its_hole(monkeypatch: pytes
     assert not following.has_gaps
     assert following.gaps_due(10.0) == []
     following.offer(talks[4], 1, 1, 0.0, never)
-    assert [following.follows(talk) for talk in talks] == [False, True, False, True, True], "the longest quiet goes"
+    assert [following.follows(talk) for talk in talks] == [False, True, False, True, True], (
+        "the conversation that was quiet longest goes"
+    )
     assert following.offer(talks[0], 9, 9, 0.0, never) == [9]
 
 

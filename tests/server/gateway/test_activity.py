@@ -63,8 +63,8 @@ async def test_a_connected_user_is_active_on_that_day_and_on_the_next(
         batches = node.gateway.statistics().last_seen.batches
         await pool.fetch("delete from activity")
         await trio.sleep(0.1)
-        assert node.gateway.statistics().last_seen.batches == batches, "once a day"
-    assert await active(pool) <= {each.user for each in stays}, "they go"
+        assert node.gateway.statistics().last_seen.batches == batches, "a user's activity is written once a day"
+    assert await active(pool) <= {each.user for each in stays}, "users that have gone are not active on the next day"
 
 
 async def test_connected_users_are_written_at_midnight_however_full_the_queue_is(

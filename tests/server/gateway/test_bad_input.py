@@ -262,7 +262,7 @@ async def test_a_conversation_of_others_looks_like_none(pool: Pool, redis_url: s
             await client.send(MarkDelivered(3, [(theirs, 1), (b"n" * 16, 9)]))
             assert await client.read(1) == [Done(3)]
             await listener.send(MarkDelivered(4, [(theirs, 1)]))
-            assert await listener.read(1) == [Done(4)], "no push before it"
+            assert await listener.read(1) == [Done(4)], "no push comes before the reply"
         assert await pool.fetch("select last_seq from conversations where id = %s", (theirs.hex(),)) == [(0,)]
 
 
@@ -293,7 +293,7 @@ async def test_a_repeated_temp_id_is_answered_as_before_or_refused(pool: Pool, r
             [push] = await listener.read(1)
             assert isinstance(push, Message)
             await listener.send(MarkDelivered(9, [(conversation, 1)]))
-            assert await listener.read(1) == [Done(9)], "it was pushed once"
+            assert await listener.read(1) == [Done(9)], "the message was pushed once"
 
 
 async def test_sends_beyond_the_bound_are_refused_and_all_are_answered_once(pool: Pool, redis_url: str) -> None:

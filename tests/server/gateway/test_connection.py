@@ -374,7 +374,7 @@ async def test_lookups_are_served_in_order_while_sends_and_pings_overtake_them(s
     [pong] = await client.read(1)
     assert pong.request == 5000  # type: ignore[union-attr]
     await wait_until(lambda: served.gateway.sends and served.gateway.asked, "the send is served")
-    assert len(served.gateway.asked) == 1, "one at a time"
+    assert len(served.gateway.asked) == 1, "lookups are served one at a time"
     served.gateway.may_answer.set()
     replies = await client.read(1000)
     assert [reply.request for reply in replies] == list(range(1000))  # type: ignore[union-attr]
@@ -396,7 +396,9 @@ async def test_reading_stops_when_the_outbox_is_full_and_goes_on_when_it_is_read
     await client.send(Ping(1))
     await wait_all_tasks_blocked(0.01)
     assert served.connection.outbox.size < 2 * MAX_BYTES
-    assert len(served.gateway.asked) < 2 * MAX_BYTES / 100_000 + 60 < sent, "beside what the kernel has taken"
+    assert len(served.gateway.asked) < 2 * MAX_BYTES / 100_000 + 60 < sent, (
+        "replies beyond the kernel's buffers are bounded"
+    )
     received = 0
     with trio.fail_after(10):
         while received < sent * 100_000:
@@ -415,7 +417,7 @@ async def test_a_stuck_reader_is_cut_in_milliseconds(served: Served, monkeypatch
     began = trio.current_time()
     with trio.fail_after(3):
         await served.ended.wait()
-    assert trio.current_time() - began < 0.3 + 0.7, "no closing handshake, of some seconds"
+    assert trio.current_time() - began < 0.3 + 0.7, "the connection does not wait some seconds for a closing handshake"
     assert await client.wait_end() is None
     await client.stream.aclose()
 

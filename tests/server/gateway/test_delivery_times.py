@@ -114,7 +114,7 @@ async def test_a_node_awaits_no_mark_of_a_device_that_has_gone_or_answered(pool:
             await reader.find(Message)
             assert node.gateway.statistics().marks_awaited == 1
             await send(reader, talk)
-            assert node.gateway.statistics().marks_awaited == 1, "of Alice's device alone"
+            assert node.gateway.statistics().marks_awaited == 1, "only Alice's device is waited for"
         await wait_until(lambda: not node.gateway.connections, "they are gone")
         assert node.gateway.statistics().marks_awaited == 0
 
@@ -244,7 +244,7 @@ async def test_marks_that_never_come_are_not_waited_for_without_end(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(measured.times.run)
         await trio.sleep(0.05)
-        assert measured.awaited == 2, "they may come yet"
+        assert measured.awaited == 2, "marks may still come"
         measured.now_us += 3_600_000_000
         await wait_until(lambda: measured.awaited == 0, "they are forgotten")
         nursery.cancel_scope.cancel()

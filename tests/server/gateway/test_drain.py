@@ -67,7 +67,7 @@ async def test_sends_in_flight_are_answered_and_later_ones_refused_as_retryable(
             await lock.query("begin")
             await lock.query("select 1 from conversations where id = %s for update", (UUID(bytes=conversation),))
             await sender.send(*new_sends(conversation, 0, 200), MarkDelivered(900, [(b"n" * 16, 1)]))
-            assert await sender.read(1) == [Done(900)], "so the sends before it have been read"
+            assert await sender.read(1) == [Done(900)], "the node has read the sends before the mark"
             process.signal(signal.SIGTERM)
             await process.wait_event("draining")
             for client in (sender, reader):
@@ -83,7 +83,7 @@ async def test_sends_in_flight_are_answered_and_later_ones_refused_as_retryable(
             await lock.query("rollback")
             acks = await sender.read(200)
             assert [ack.request for ack in acks if isinstance(ack, Sent)] == list(range(200))
-            assert len(await reader.read(200)) == 200, "and pushed"
+            assert len(await reader.read(200)) == 200, "the sends in flight are pushed"
             assert await sender.wait_end() == await reader.wait_end() == 1012
             assert await wait_exit(process) == 0
         assert [line for line in process.log if line["level"] in ("error", "critical")] == []
@@ -212,7 +212,7 @@ def test_the_deadlines_add_up() -> None:
         (worker.STOP_S, worker.DRAIN_S + worker.PUT_BACK_S),
     ):
         assert postgres_s + CANCEL_TIMEOUT_S <= stop_s < EXIT_TIMEOUT_S - CANCEL_TIMEOUT_S
-    assert MOVE_S + READ_S + ANSWER_TIMEOUT_S < gateway_process.POSTGRES_S, "what is in flight is answered"
+    assert MOVE_S + READ_S + ANSWER_TIMEOUT_S < gateway_process.POSTGRES_S, "requests in flight are answered"
     assert CLOSE_TIMEOUT_S < GOODBYE_TIMEOUT_S
     assert web_process.GRACE_S < web_process.POSTGRES_S
     assert (

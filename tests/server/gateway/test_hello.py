@@ -67,8 +67,8 @@ async def test_open_connections_are_counted_by_the_names_of_their_clients(pool: 
             async with node.open_websocket() as stranger:
                 await stranger.send(Hello(0, "x", 1, client="stranger/1"))
                 await stranger.wait_end()
-            assert counted() == {"app/1.0": 2, UNNAMED: 1}, "who is not welcomed is not counted"
-        await wait_until(lambda: counted() == {}, "nobody is left")
+            assert counted() == {"app/1.0": 2, UNNAMED: 1}, "a client that is not welcomed is not counted"
+        await wait_until(lambda: counted() == {}, "no client is left")
     names = [line["client"] for line in node.logs if line["event"] == "welcomed"]
     assert names == ["app/1.0", "app/1.0", None]
 

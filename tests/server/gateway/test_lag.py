@@ -51,7 +51,9 @@ async def test_a_reader_that_falls_behind_catches_up_by_its_cursor_while_more_ke
                 await writes.send(*[new_send(last + n, conversation) for n in range(min(count, 12))])
                 last += min(count, 12)
                 await writes.read(min(count, 12))
-                assert len(await reads.read(min(count, 12))) >= min(count, 12), "the quick one gets everything at once"
+                assert len(await reads.read(min(count, 12))) >= min(count, 12), (
+                    "the quick device gets every push at once"
+                )
 
             while not connection.outbox.is_lagging:
                 await write(12)

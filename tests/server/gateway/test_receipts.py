@@ -88,20 +88,24 @@ async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_dev
         open_node(pool.url, redis_url) as third,
         third.open_websocket(tablet.token) as own,
     ):
-        assert await reader.ask(MarkDelivered(1, [(group, 3)])) == [Done(1)], "its own message had moved them already"
+        assert await reader.ask(MarkDelivered(1, [(group, 3)])) == [Done(1)], (
+            "the reader's own message had moved the marks already"
+        )
         await writer.nothing_came()
         assert await other.ask(MarkDelivered(2, [(group, 2)])) == [Done(2)]
         assert await writer.find(Receipts) == Receipts(group, [(carol.user, 2, 0)])
         assert await other.ask(MarkRead(3, [(group, 3)])) == [Receipts(group, [(carol.user, 3, 3)]), Done(3)]
         assert await writer.find(Receipts) == Receipts(group, [(carol.user, 3, 3)])
-        assert await reader.find(Receipts) == Receipts(group, [(carol.user, 3, 3)]), "it wrote the third"
+        assert await reader.find(Receipts) == Receipts(group, [(carol.user, 3, 3)]), (
+            "the reader wrote the third message"
+        )
         await say(pool, group, alice.user, b"4")
         frames = await reader.ask(MarkRead(4, [(group, 4)]))
         assert [frame for frame in frames if isinstance(frame, Receipts)] == [Receipts(group, [(bob.user, 4, 4)])]
         assert await own.find(Receipts) == Receipts(group, [(carol.user, 3, 3)])
         assert await own.find(Receipts) == Receipts(group, [(bob.user, 4, 4)])
         assert await writer.find(Receipts) == Receipts(group, [(bob.user, 4, 4)])
-        assert await reader.ask(MarkRead(5, [(group, 2)])) == [Done(5)], "they never go back"
+        assert await reader.ask(MarkRead(5, [(group, 2)])) == [Done(5)], "marks never go back"
         for client in (writer, other):
             await client.nothing_came()
 
@@ -201,7 +205,9 @@ async def test_in_a_large_group_the_author_gets_counts_at_intervals_and_details_
         assert await writer.find(ReceiptCounts) == ReceiptCounts(group, [(1, 1, 0, 32)])
         await other.ask(MarkRead(2, [(group, 2)]))
         await reader.ask(MarkRead(3, [(group, 2)]))
-        assert await writer.find(ReceiptCounts) == ReceiptCounts(group, [(1, 2, 2, 32), (2, 2, 2, 32)]), "both in one"
+        assert await writer.find(ReceiptCounts) == ReceiptCounts(group, [(1, 2, 2, 32), (2, 2, 2, 32)]), (
+            "one push has the counts of both messages"
+        )
         await reader.nothing_came()
         await mark(pool, [[Mark(each.user, group, 2, 0) for each in others]])
         replied = (await writer.ask(Status(4, group, 2)))[-1]

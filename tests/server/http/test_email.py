@@ -188,7 +188,7 @@ async def test_wishes_change_without_another_mail_and_an_address_does_not(
     answer = await put(mine, "other@example.org")
     assert not answer.body["is_verified"]
     assert [task for task, _ in await jobs(pool)] == ["verify_email"]
-    assert await verify(api, former) == (404, "unknown_verification"), "it was sent to the former address"
+    assert await verify(api, former) == (404, "unknown_verification"), "the token was sent to the former address"
 
 
 async def test_verification_ends_with_its_time_and_may_be_repeated(pool: Pool, api: Api, alice: Credentials) -> None:
@@ -200,7 +200,7 @@ async def test_verification_ends_with_its_time_and_may_be_repeated(pool: Pool, a
     for _ in range(2):
         assert await verify(api, token) == (204, "")
     await pool.fetch("update emails set verification_expires = clock_timestamp()")
-    assert await verify(api, token) == (204, ""), "it is verified, also when the token comes again"
+    assert await verify(api, token) == (204, ""), "the address stays verified when the token comes again"
 
 
 async def test_an_unknown_token_verifies_nothing(api: Api, alice: Credentials) -> None:

@@ -20,9 +20,9 @@ from server.transport.admission import AdmissionGate, ConnectionCounts, Rate, To
 def test_a_key_has_so_many_connections_and_no_more() -> None:
     counts: ConnectionCounts[str] = ConnectionCounts(2)
     assert [counts.enter("alice") for _ in range(4)] == [True, True, False, False]
-    assert counts.enter("bob"), "another's maximum is its own"
+    assert counts.enter("bob"), "each key has a maximum of its own"
     counts.leave("alice")
-    assert [counts.enter("alice") for _ in range(2)] == [True, False], "those refused left nothing behind"
+    assert [counts.enter("alice") for _ in range(2)] == [True, False], "refused connections do not count"
 
 
 def test_a_key_without_connections_is_forgotten() -> None:
@@ -142,10 +142,10 @@ def test_full_buckets_are_forgotten_as_others_are_used() -> None:
     assert len(buckets) == 1000
     for _ in range(500):
         buckets.take(-1, 0.5)
-    assert len(buckets) == 1001, "none is full yet"
+    assert len(buckets) == 1001, "no bucket is full yet"
     for _ in range(500):
         buckets.take(-1, 1.0)
-    assert len(buckets) == 1, "two with each take"
+    assert len(buckets) == 1, "each take forgets two buckets that are full"
     assert buckets.forgotten_early == 0
 
 

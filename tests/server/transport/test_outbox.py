@@ -173,16 +173,20 @@ async def test_a_reader_that_falls_behind_is_told_so_once_and_gets_no_pushes_unt
             while not both.outbox.is_lagging:
                 seq += 1
                 both.outbox.push(new_push(seq, conversation=bytes([seq % 3]) * 16))
-                assert both.outbox.size <= MAX_BYTES, "bounded, whatever is pushed"
+                assert both.outbox.size <= MAX_BYTES, "the outbox stays bounded"
                 if seq % 10 == 0:
                     both.outbox.offer(encode(Done(seq)))
                 both.outbox.flush()
-            assert both.outbox.size < MAX_MESSAGE_BYTES + 1000, "only a message that was begun, and replies"
+            assert both.outbox.size < MAX_MESSAGE_BYTES + 1000, (
+                "the outbox keeps only replies and a message that was begun"
+            )
             for _ in range(1000):
                 both.outbox.push(new_push(99))
             frames = await read_all(both)
             pushes = [frame for frame in frames if isinstance(frame, Message)]
-            assert [push.seq for push in pushes] == list(range(1, len(pushes) + 1)), "what came before is whole"
+            assert [push.seq for push in pushes] == list(range(1, len(pushes) + 1)), (
+                "pushes before the lag are complete"
+            )
             assert len(pushes) < seq
             assert [frame.request for frame in frames if isinstance(frame, Done)] == list(range(10, seq, 10))
             [lag] = [frame for frame in frames if isinstance(frame, Lag)]
@@ -226,7 +230,7 @@ async def test_only_the_latest_ephemeral_push_of_each_user_waits() -> None:
                 for user in (b"a" * 16, b"b" * 16):
                     both.outbox.push_latest(user, encode(Typing(b"c" * 16, user, n % 2 == 0)))
                     both.outbox.flush()
-            assert both.outbox.size == size, "bounded by the number of people"
+            assert both.outbox.size == size, "one push of each user waits"
             both.outbox.push(new_push(2))
             frames = await read_all(both)
             assert [frame.seq for frame in frames if isinstance(frame, Message)] == [1, 2]
@@ -385,7 +389,7 @@ def test_held_pushes_follow_the_first_frame_and_leave_with_it() -> None:
             both.outbox.offer(frame)
             both.outbox.flush()
         both.outbox.send_raw(PING)
-        assert both.sock.sends == 1, "only the ping: control frames do not wait"
+        assert both.sock.sends == 1, "only the ping comes: control frames do not wait"
         both.outbox.release(b"welcome")
         assert both.sock.sends == 2
         assert both.outbox.size == 0

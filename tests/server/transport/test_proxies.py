@@ -131,7 +131,7 @@ def outcome(data: bytes) -> ProxyHeader | str | None:
 @pytest.mark.parametrize(("header", "address"), HEADERS)
 def test_a_header_names_the_client_and_its_own_size(header: bytes, address: str | None) -> None:
     assert parse_proxy_header(header) == (address, len(header))
-    assert parse_proxy_header(header + GET) == (address, len(header)), "what follows is the client's"
+    assert parse_proxy_header(header + GET) == (address, len(header)), "bytes after the header belong to the client"
 
 
 @pytest.mark.parametrize(("data", "why"), MALFORMED)
@@ -154,7 +154,9 @@ def test_a_header_may_arrive_byte_by_byte(whole: bytes) -> None:
     assert outcomes[:decided] == [None] * decided
     assert set(outcomes[decided:]) == {verdict} == {outcome(whole + GET)}
     if isinstance(verdict, ProxyHeader) and verdict.size:
-        assert decided == verdict.size, "decided with its last byte, so it never asks for a byte of the client's"
+        assert decided == verdict.size, (
+            "the header's last byte decides, so the parser never asks for a byte of the client's"
+        )
 
 
 def test_nothing_asks_for_more_than_the_bounds() -> None:
@@ -343,7 +345,9 @@ def test_nothing_that_a_client_writes_changes_whom_it_counts_for(forged: list[st
     seen = forwarded_address("10.0.0.1", client, PROXIES)
     assert forwarded_address("10.0.0.1", ", ".join([*forged, client]), PROXIES) == seen
     assert forwarded_address("10.0.0.1", [*forged, client, "10.0.0.2"], PROXIES) == seen
-    assert forwarded_address(client, ",".join(forged), PROXIES) == seen, "nor without a proxy"
+    assert forwarded_address(client, ",".join(forged), PROXIES) == seen, (
+        "a forged address is not believed without a proxy"
+    )
 
 
 @given(st.text() | st.lists(entries).map(",".join))

@@ -115,7 +115,7 @@ async def test_locked_key_makes_no_other_wait_and_keeps_its_order(world: World) 
     assert {outcome for _, outcome in world.settled} == {"done"}
     world.put(("x", 4))
     await world.lanes.wait_idle()
-    assert world.commits[-1] == ([("x", 4)], 0), "once it is through, a key is in the fast lane again"
+    assert world.commits[-1] == ([("x", 4)], 0), "a key whose item is done is in the fast lane again"
 
 
 async def test_item_that_stays_locked_is_given_up_in_time(world: World) -> None:

@@ -438,7 +438,7 @@ async def test_every_way_to_run_a_statement_raises_errors_of_the_store_alone(poo
                 await run()
             assert isinstance(caught.value.__cause__, psycopg.Error), name
             if name == "fetch" and "serialization" in text:
-                assert type(caught.value) is Locked, "the caller's caller may try again, and is told so"
+                assert type(caught.value) is Locked, "the error tells the caller's caller that a retry is allowed"
                 continue
             assert isinstance(caught.value, DatabaseError)
             assert (type(caught.value), caught.value.sqlstate, caught.value.constraint) == (kind, *rest), name

@@ -160,7 +160,7 @@ async def test_tls_is_as_strict_as_the_url_says(
     async with open_tls(authority.server_context(*names), server_port) as port:
         url = f"rediss://:secret@127.0.0.1:{port}?{query}"
         if reason is None:
-            assert "AUTH" in await refusal(url), "in TLS, Redis itself was asked"
+            assert "AUTH" in await refusal(url), "Redis itself was asked through TLS"
         else:
             assert reason in await refusal(url)
         assert "secret" not in await refusal(url)
@@ -310,7 +310,7 @@ async def test_master_that_is_replaced_while_well_is_left_before_it_says_so(watc
         assert watched.master_port() == watched.second.port
         async with running(watched.first.url) as former:
             role = (await former.call("ROLE"))[0]
-        assert role == b"master", "it has not been demoted yet"
+        assert role == b"master", "the former master has not been demoted yet"
         assert redis.is_connected
         assert await redis.call("INCR", "counter") == 1
 
