@@ -32,8 +32,8 @@ _CLAIM: Final = Statement(
     (BIGINT, TEXT, TEXT, BYTEA, BIGINT, BIGINT, BIGINT, BIGINT),
 )
 _BEAT: Final = Statement(_sql.beat, {"ids": BIGINTS, "worker": TEXT, "claim_ms": BIGINT}, (BIGINT, BOOL))
-_SETTLE: Final = Statement(
-    _sql.settle,
+_END: Final = Statement(
+    _sql.end,
     {
         "ids": BIGINTS,
         "versions": BIGINTS,
@@ -113,8 +113,8 @@ class Ending(Struct, frozen=True):
         return self.outcome in ("dead", "lost")
 
 
-class Settled(Struct, frozen=True):
-    """The outcome of a run, for `settle`."""
+class RunEnd(Struct, frozen=True):
+    """The end of a run, for `end`."""
 
     id: int
     version: int
@@ -263,10 +263,10 @@ async def beat(pool: Pool, ids: Sequence[int], worker: str) -> dict[int, bool]:
     return dict(await pool.run(_BEAT, values))
 
 
-async def settle(pool: Pool, runs: Sequence[Settled], worker: str) -> None:
+async def end(pool: Pool, runs: Sequence[RunEnd], worker: str) -> None:
     """Write the outcomes of these runs in one transaction."""
     await pool.run(
-        _SETTLE,
+        _END,
         {
             "ids": [run.id for run in runs],
             "versions": [run.version for run in runs],

@@ -803,6 +803,10 @@ create table migrations (
 --     bigint, out edited bigint, out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id
 --     uuid) returns record
 
+-- Records the ends of runs.
+-- end_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[], p_tracebacks
+--     text[], p_worker text) returns void
+
 -- Enqueues a job, in the transaction of the commit that it follows from.
 -- enqueue(p_task text, p_payload jsonb, p_key text default null::text, p_delay_s float8 default 0, p_max_wait_s float8
 --     default null::float8, p_priority int default 1) returns bigint
@@ -947,10 +951,6 @@ create table migrations (
 -- An administrator gives a participant of a group another role.
 -- set_role(p_user uuid, p_conversation uuid, p_other uuid, p_role text, out outcome text, out participant_ids uuid[],
 --     out participants_version bigint) returns record
-
--- Records the ends of runs.
--- settle_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[],
---     p_tracebacks text[], p_worker text) returns void
 
 -- The administrator who deleted a message for everyone, as a user is shown it.
 -- shown_deleter(p_deleted_by uuid, p_conversation uuid, p_seq bigint, p_user uuid) returns uuid

@@ -15,7 +15,7 @@ from jobs.engine.run import Run
 from store import jobs
 from store.batching.group_commit import Batcher
 from store.errors import BadValue, StoreError
-from store.jobs import Settled
+from store.jobs import RunEnd
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 
@@ -38,8 +38,8 @@ class Acknowledger:
         self._redis = redis
         self._worker = worker
         self._on_settled = on_settled
-        self._durable = self._batcher("jobs that have ended", self._settle_durable)
-        self._volatile = self._batcher("volatile jobs that have ended", self._settle_volatile)
+        self._durable = self._batcher("jobs that have ended", self._end_durable)
+        self._volatile = self._batcher("volatile jobs that have ended", self._end_volatile)
 
     def _batcher(self, name: str, write: Callable[[list[Run]], Awaitable[None]]) -> Batcher[Run, None]:
         async def commit(runs: list[Run]) -> list[None]:
@@ -68,41 +68,41 @@ class Acknowledger:
         await self._durable.wait_idle()
         await self._volatile.wait_idle()
 
-    async def _settle_durable(self, runs: list[Run]) -> None:
-        settled = [
-            Settled(run.entry.durable, run.version, run.ending)
+    async def _end_durable(self, runs: list[Run]) -> None:
+        ends = [
+            RunEnd(run.entry.durable, run.version, run.ending)
             for run in runs
             if run.entry.durable is not None and run.ending is not None  # `_batcher` passes such runs alone
         ]
-        if settled:
-            await self._write_endings(settled)
+        if ends:
+            await self._write_endings(ends)
         await self._finish(runs)
 
-    async def _write_endings(self, settled: Sequence[Settled]) -> None:
+    async def _write_endings(self, ends: Sequence[RunEnd]) -> None:
         delay_s = RETRY_S
         while True:
             try:
-                await jobs.settle(self._pool, settled, self._worker)
+                await jobs.end(self._pool, ends, self._worker)
             except BadValue as error:
-                await self._one_by_one(settled, error)
+                await self._one_by_one(ends, error)
                 return
             except StoreError as error:
-                log.warning("endings_not_written", jobs=len(settled), error=str(error), retry_in_s=delay_s)
+                log.warning("endings_not_written", jobs=len(ends), error=str(error), retry_in_s=delay_s)
                 await trio.sleep(delay_s)
                 delay_s = min(2 * delay_s, MAX_RETRY_S)
             else:
                 return
 
-    async def _one_by_one(self, settled: Sequence[Settled], error: BadValue) -> None:
+    async def _one_by_one(self, ends: Sequence[RunEnd], error: BadValue) -> None:
         """One of these endings has a value that Postgres refuses. Write the others; that job's claim expires, and it
         runs again."""
-        if len(settled) == 1:
-            log.error("ending_cannot_be_written", job=settled[0].id, error=str(error))
+        if len(ends) == 1:
+            log.error("ending_cannot_be_written", job=ends[0].id, error=str(error))
             return
-        for each in settled:
+        for each in ends:
             await self._write_endings([each])
 
-    async def _settle_volatile(self, runs: list[Run]) -> None:
+    async def _end_volatile(self, runs: list[Run]) -> None:
         # Successful runs go first: their entries make room in a full Redis.
         good = ("done", "cancelled")
         await self._finish([run for run in runs if run.ending and run.ending.outcome in good])

@@ -92,9 +92,9 @@ select c.* from claim_jobs(%(ids)s, %(worker)s, %(claim_ms)s) c;
 -- A worker says which jobs it still runs; see beat_jobs() in functions/.
 select b.* from beat_jobs(%(ids)s, %(worker)s, %(claim_ms)s) b;
 
--- name: settle
--- See settle_jobs() in functions/.
-select settle_jobs(%(ids)s, %(versions)s, %(outcomes)s, %(delays_ms)s, %(reasons)s, %(tracebacks)s, %(worker)s);
+-- name: end
+-- See end_jobs() in functions/.
+select end_jobs(%(ids)s, %(versions)s, %(outcomes)s, %(delays_ms)s, %(reasons)s, %(tracebacks)s, %(worker)s);
 
 -- name: add_dead_volatile
 -- Keeps a volatile job as dead, which was in Redis alone. A repeat changes nothing.

@@ -63,7 +63,7 @@ with notice as (
     select 'notify', jsonb_build_object('notifier', c.id, 'user', %(user)s::uuid, 'notice', notice.name), c.key,
            clock_timestamp() + make_interval(secs => c.delay_s)
     from notice, chosen c
-    -- Jobs are locked in the order of their ids, as in settle_jobs().
+    -- Jobs are locked in the order of their ids, as in end_jobs().
     order by (select j.id from jobs j where j.task = 'notify' and j.key = c.key)
     on conflict (task, key) where key is not null do update
     set version = jobs.version + 1, payload = excluded.payload, is_cancelled = false,

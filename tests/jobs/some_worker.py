@@ -90,7 +90,7 @@ def pause_at(where: str) -> None:
     """This process stops when it reaches this place next."""
     before = {
         "taken": [(runner.Runner, "begin")],
-        "done": [(acknowledger.Acknowledger, "_settle_durable"), (acknowledger.Acknowledger, "_settle_volatile")],
+        "done": [(acknowledger.Acknowledger, "_end_durable"), (acknowledger.Acknowledger, "_end_volatile")],
         "settled": [(acknowledger.Acknowledger, "_finish")],
     }
     after = {"claimed": "claim", "relayed": "relay"}

@@ -228,7 +228,7 @@ class Traffic:
             lambda: jobs.relay(pool, [("digest", priority, 10) for priority in range(3)]),
             lambda: jobs.claim(pool, [1, 2], "worker"),
             lambda: jobs.beat(pool, [1, 2], "worker"),
-            lambda: jobs.settle(pool, [jobs.Settled(1, 1, jobs.Ending("done"))], "worker"),
+            lambda: jobs.end(pool, [jobs.RunEnd(1, 1, jobs.Ending("done"))], "worker"),
             lambda: jobs.next_due(pool, ["digest", "offline_notice"]),
             lambda: jobs.state(pool, 1),
             lambda: jobs.dead_jobs(pool, task="digest"),

@@ -1,4 +1,4 @@
--- A worker begins to run jobs. Nothing waits for the commit of this function, of beat_jobs() and of settle_jobs(): if
+-- A worker begins to run jobs. Nothing waits for the commit of this function, of beat_jobs() and of end_jobs(): if
 -- Postgres loses it in a crash, the jobs run again.
 --
 -- Returns a row for each id, in the order given.

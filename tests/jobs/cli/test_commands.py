@@ -84,7 +84,7 @@ async def test_dead_jobs_are_listed_looked_at_and_replayed(operator: Operator, p
     ids = await jobs.enqueue_plain(pool, "offline_notice", [USER.encode()] * 2)
     await jobs.claim(pool, ids, "worker")
     ending = jobs.Ending("dead", reason="the webhook says no", traceback="Traceback: here")
-    await jobs.settle(pool, [jobs.Settled(id, 1, ending) for id in ids], "worker")
+    await jobs.end(pool, [jobs.RunEnd(id, 1, ending) for id in ids], "worker")
     assert [row["job"] for row in await operator.asks("dead")] == ids[::-1]
     of_one = {row["field"]: row["value"] for row in await operator.asks("dead", str(ids[0]))}
     assert of_one["payload"] == USER

@@ -108,13 +108,13 @@ async def test_a_worker_that_lost_a_job_can_say_that_it_is_done_and_no_more(pool
         jobs.Ending("snoozed", 60),
         jobs.Ending("cancelled"),
     ):
-        await jobs.settle(pool, [jobs.Settled(job, 1, ending)], "first")
+        await jobs.end(pool, [jobs.RunEnd(job, 1, ending)], "first")
     assert await pool.fetch("select claimed_by, attempt from jobs") == [("second", 2)]
     assert await pool.fetch("select * from dead_jobs") == []
-    await jobs.settle(pool, [jobs.Settled(job, 1, jobs.Ending("done"))], "first")
+    await jobs.end(pool, [jobs.RunEnd(job, 1, jobs.Ending("done"))], "first")
     assert await no_jobs(pool)
     # The worker that ran it last finds no row to write.
-    await jobs.settle(pool, [jobs.Settled(job, 1, jobs.Ending("retry", 60, "no"))], "second")
+    await jobs.end(pool, [jobs.RunEnd(job, 1, jobs.Ending("retry", 60, "no"))], "second")
     assert await no_jobs(pool)
 
 

@@ -9,7 +9,7 @@
 --   'lost': dead by the run before this one
 --   'retry': again after p_delays_ms
 --   'snoozed': the same, and the run does not count as an attempt
-create or replace function settle_jobs(
+create or replace function end_jobs(
     p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[],
     p_tracebacks text[], p_worker text
 ) returns void language plpgsql as $$
