@@ -173,7 +173,7 @@ def test_a_device_that_holds_more_than_the_back_up_begins_anew(place: Place, way
     if way in NEEDS_COMMAND:
         # The copy itself has no difference: it is the same to the last byte.
         trio.run(talk.sync)
-        assert "anew" in place.tell()
+        assert "fetches everything again" in place.tell()
     with pytest.raises(ForeignCursor):
         trio.run(talk.sync)
     [_, told] = trio.run(lambda: talk.sync(anew=True)).pushes
