@@ -841,8 +841,9 @@ create table migrations (
 -- The id of the history that numbers of transactions in cursors belong to.
 -- history_id() returns text
 
--- The users whose devices hold a message or may read it: they are told when it changes.
--- holders_of(m messages) returns uuid[]
+-- The participants whose devices hold a message or may read it: they are told when it changes, and of the message
+-- itself if its push was lost.
+-- holders_of(c conversations, m messages) returns table(user_id uuid, joined timestamptz)
 
 -- A user's notices that were put off are due now: the reason for waiting may be over.
 -- hurry_notices(p_user uuid) returns void

@@ -108,18 +108,11 @@ where c.active_at >= clock_timestamp() - make_interval(secs => %(ago_s)s)
 -- The messages above one seq and up to another that some users should have been pushed: user, seq, and creation time.
 -- Messages from before the user joined, and own messages, are left out.
 select p.user_id, m.seq, (extract(epoch from m.created) * 1000000)::bigint
-from unnest(%(users)s::uuid[]) u(id)
-cross join lateral (
-    select p.* from participants p where p.conversation_id = %(conversation)s::uuid and p.user_id = u.id limit 1
-) p
-cross join lateral (
-    select m.* from messages m
-    where m.conversation_id = p.conversation_id and m.seq > %(after)s and m.seq <= %(upto)s and m.seq > p.joined_seq
-      and m.sender_id <> p.user_id and m.created > p.joined and not m.is_silent
-) m
-where not exists (
-    select from hidden h where h.user_id = p.user_id and h.conversation_id = p.conversation_id and h.seq = m.seq
-);
+from conversations c
+join messages m on m.conversation_id = c.id and m.seq > %(after)s and m.seq <= %(upto)s
+cross join lateral holders_of(c, m) p
+where c.id = %(conversation)s::uuid and p.user_id = any(%(users)s::uuid[]) and p.user_id <> m.sender_id
+  and p.joined < m.created;
 
 -- name: current_participants
 -- The users who get the messages of a conversation, each with the seq above which they get them.

@@ -31,19 +31,17 @@ select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)
        m.deleted is not null or r.user_id is not null, case when r.user_id is null then m.deleted_by end,
        concerned.users
 from recent r
--- The limit makes Postgres look up each by its key: without statistics it would read the whole table.
+-- The limits make Postgres look up each by its key: without statistics it would read the whole table.
+cross join lateral (select * from conversations c where c.id = r.conversation_id limit 1) c
+cross join lateral (select * from messages m where m.conversation_id = r.conversation_id and m.seq = r.seq limit 1) m
 cross join lateral (
-    select m.* from messages m join conversations c on c.id = m.conversation_id
-    where m.conversation_id = r.conversation_id and m.seq = r.seq and m.seq > c.floor_seq limit 1
-) m
-cross join lateral (
-    select array_agg(p.user_id) as users from participants p
-    where p.conversation_id = r.conversation_id and p.user_id = any(%(users)s::uuid[]) and p.joined_seq < m.seq
-      and (p.user_id = m.sender_id or not m.is_silent)
-      and (p.user_id = r.user_id or r.user_id is null and not exists (
-          select from hidden h
-          where h.user_id = p.user_id and h.conversation_id = m.conversation_id and h.seq = m.seq
-      ))
+    select array_agg(told.user_id) as users from (
+        select h.user_id from holders_of(c, m) h where r.user_id is null and h.user_id = any(%(users)s::uuid[])
+        union all
+        -- The user who has deleted the message, as when that is pushed.
+        select p.user_id from participants p
+        where p.conversation_id = r.conversation_id and p.user_id = r.user_id and m.seq > floor_of(c, p)
+    ) told
 ) concerned
 where concerned.users is not null;
 

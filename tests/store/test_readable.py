@@ -18,6 +18,7 @@ from store.errors import NotAParticipant, NotTheSender, StoreError, UnknownMessa
 from store.marks import Mark, mark
 from store.messages import Committed, send
 from store.participant_lists import ParticipantsCache
+from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.rows import message_of
 from store.sync import _MESSAGES, RECEIPT_COUNTS
@@ -42,8 +43,8 @@ PAST_THE_RULE: Final = {
     "retention.clear": "retention",
     "messages.messages_between": "a node that missed messages: it tells each user's devices what that user may read",
     "messages.active_conversations": "a node that may have missed messages: seqs alone",
-    "messages.expected_deliveries": "a node that may have missed messages: seqs alone, of what it should have pushed",
-    "revisions.revised_since": "a node that may have missed changes: it tells many users of one message",
+    "messages.expected_deliveries": "a node that may have missed messages: it asks holders_of() for the users of each",
+    "revisions.revised_since": "a node that may have missed changes: it asks holders_of() for the users of each",
     "marks.mark": "finds the senders of messages that a mark has passed",
     "marks.receipt_counts": "finds the senders of messages that marks have passed, above floor_of() each sender",
     "outbox.decide": "for which users to enqueue a job, which looks at what waits by the rule",
@@ -267,6 +268,23 @@ async def test_a_message_waits_for_a_user_who_would_read_it(
     assert prospect.is_undelivered == (expected is Message)
 
 
+@pytest.mark.parametrize(("state", "is_told"), [(state, state in (plain, deleted)) for state, _ in STATES])
+async def test_a_node_tells_a_user_of_a_message_and_of_its_changes_alike(
+    pool: Pool, alice: Credentials, bob: Credentials, state: State, is_told: bool
+) -> None:
+    """After pushes were lost. Users who have deleted the message hear only of their own deletion."""
+    talk = await state(pool, alice, bob)
+    await pool.fetch("update participants set joined = 'epoch'")
+    await pool.fetch("update hidden set at = 'epoch'")
+    await pool.fetch(
+        "insert into revisions (conversation_id, seq) values (%s, 2) on conflict do nothing", (uuid(talk),)
+    )
+    expected = await messages.expected_deliveries(pool, [alice.user, bob.user], talk, after=1, upto=2)
+    assert [(user, seq) for user, seq, _ in expected] == ([(bob.user, 2)] if is_told else [])
+    changed = await revisions.revised_since(pool, [bob.user], ago_s=60)
+    assert [(message.seq, users) for message, users in changed] == ([(2, [bob.user])] if is_told else [])
+
+
 async def test_counts_are_told_of_messages_that_their_sender_may_still_read(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
@@ -283,16 +301,20 @@ async def test_counts_are_told_of_messages_that_their_sender_may_still_read(
 async def test_the_rule_costs_no_call(database_url: str, alice: Credentials, bob: Credentials) -> None:
     """Postgres inlines it: else each row would cost some microseconds more, and no condition would reach an index."""
     with closing(Pool(database_url, 1)) as single:
-        await single.fetch("set track_functions = 'all'")
         talk = await plain(single, alice, bob)
+        await revisions.edit(single, alice.user, talk, 2, 0, "text", b"x", None, None)
+        await single.fetch("set track_functions = 'all'")
         for read in READS.values():
             assert await read(single, bob.user, talk)
         await notifiers.notice_context(single, bob.user, read_after_s=60)
         await marks.message_status(single, bob.user, talk, 2)
         await marks.receipt_counts(single, talk, after=0, upto=2, limit=9)
+        await single.fetch("update participants set joined = 'epoch'")
+        assert await messages.expected_deliveries(single, [bob.user], talk, after=0, upto=2)
+        assert await revisions.revised_since(single, [bob.user], ago_s=60)
         await single.read(RECEIPT_COUNTS, {"conversations": [talk], "user": alice.user, "counted": 50})
         await single.fetch("select pg_stat_force_next_flush()")
         await single.fetch("select 1")
         called = {name for (name,) in await single.fetch("select funcname::text from pg_stat_user_functions")}
     assert {"unseen_messages", "waiting_of"} <= called
-    assert called.isdisjoint({"readable_messages", "floor_of"})
+    assert called.isdisjoint({"readable_messages", "holders_of", "floor_of"})

@@ -37,7 +37,7 @@ begin
             deleted_by = nullif(p_user, old.sender_id)
         where m.conversation_id = p_conversation and m.seq = p_seq;
         perform note_revision(p_conversation, p_seq);
-        participant_ids := holders_of(old);
+        participant_ids := array(select h.user_id from holders_of(conversation, old) h);
         -- For all other participants it did not count as unread before.
         perform note_uncounted(p_conversation, p_seq, participant_ids);
         actor := nullif(p_user, old.sender_id);

@@ -70,7 +70,7 @@ begin
         on conflict do nothing
         returning hidden.user_id into hidden_for;
         perform note_uncounted(p_conversation, p_seq, array[hidden_for]);
-        participant_ids := holders_of(old);
+        participant_ids := array(select h.user_id from holders_of(conversation, old) h);
     end if;
     id := old.id;
     reply_to := old.reply_to;

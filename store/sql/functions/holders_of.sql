@@ -1,10 +1,15 @@
--- The users whose devices hold a message or may read it: they are told when it changes. Users who have deleted it for
--- themselves have their tombstone already, and only its sender knows a silent message.
-create or replace function holders_of(m messages) returns uuid[] language sql stable as $$
-    select case when m.is_silent then array[m.sender_id] else array(
-        select p.user_id from participants p
-        where p.conversation_id = m.conversation_id and p.joined_seq < m.seq and not exists (
-            select from hidden h
-            where h.user_id = p.user_id and h.conversation_id = m.conversation_id and h.seq = m.seq)
-    ) end
+-- The participants whose devices hold a message or may read it: they are told when it changes, and of the message itself
+-- if its push was lost. server/cluster/catch_up.py applies the same rule to many messages at once.
+--
+-- c, m: a conversation and one of its messages. Users who have deleted the message for themselves have their tombstone
+--     already, and only the sender knows a silent message.
+--
+-- Postgres inlines this function: a query looks up only the participants that it asks for.
+create or replace function holders_of(c conversations, m messages) returns table (user_id uuid, joined timestamptz)
+language sql stable parallel safe as $$
+    select p.user_id, p.joined from participants p
+    where p.conversation_id = c.id and m.seq > floor_of(c, p) and (p.user_id = m.sender_id or not m.is_silent)
+      and not exists (
+          select from hidden h where h.user_id = p.user_id and h.conversation_id = c.id and h.seq = m.seq
+      )
 $$;
