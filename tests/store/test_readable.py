@@ -54,8 +54,11 @@ PAST_THE_RULE: Final = {
 readable_messages()."""
 
 _TABLE: Final = re.compile(r"(?:\b(?:from|join|into|update|using)|,)\s+messages\b", re.IGNORECASE)
-_FLOOR: Final = re.compile(
-    r"\bgreatest\s*\([^()]*(?:joined_seq[^()]*floor_seq|floor_seq[^()]*joined_seq)", re.IGNORECASE
+_OWN_VIEW: Final = re.compile(r"\bhidden\b|\bis_silent\b", re.IGNORECASE)
+_GREATEST: Final = re.compile(r"\bgreatest\s*\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)", re.IGNORECASE)
+_FLOOR: Final = re.compile(r"\b(?:joined_seq|floor_seq)\b", re.IGNORECASE)
+_ABOVE: Final = re.compile(
+    r"[<>]=?\s*(?:\(\s*select\s+)?(?:\w+\.)?(?:joined_seq|floor_seq)\b|\b(?:joined_seq|floor_seq)\s*[<>]", re.IGNORECASE
 )
 _COMMENT: Final = re.compile(r"--[^\n]*")
 
@@ -78,16 +81,81 @@ def test_nothing_reads_messages_for_a_user_but_through_the_rule() -> None:
     assert {name for name, text in texts().items() if _TABLE.search(text)} == set(PAST_THE_RULE)
 
 
+OWN_VIEWS: Final = {
+    "readable_messages()": "is the rule: which messages a user sees as tombstones",
+    "holders_of()": "is the rule: which users are told of a message",
+    "uncounted_seqs()": "the seqs of a user's tombstones, by indexes that hold nothing else",
+    "shown_deleter()": "a part of readable_messages(): a message that the user deleted first names no administrator",
+    "unseen_messages()": "which tombstones are new to a cursor; their messages come from readable_messages()",
+    "messages.version": "whether the user has deleted any message of the conversation, for the key of a cached page",
+    "messages.messages_between": "returns is_silent: server/cluster/catch_up.py tells only the sender",
+    "revisions.hidden_from": "for catch_up.py, after it has read the messages: a blocked user may edit in between",
+    "revisions.revised_since": "which messages users have deleted for themselves lately, to tell these users",
+    "sync.counts": "others show no mark for a silent message, so its sender is told no counts",
+    "marks.receipt_counts": "others show no mark for a silent message, so its sender is told no counts",
+    "outbox.decide": "a silent message causes no notice to any user",
+    "send_one()": "writes is_silent",
+    "send_batch()": "writes is_silent",
+    "edit_message()": "refuses a message that its sender has deleted; hides an edit from a user that blocks the sender",
+    "hide_message()": "writes hidden; a silent message did not count as unread before",
+    "retention.clear": "deletes rows of hidden with their messages",
+    "analytics.note_storage": "names the table among those whose bytes are counted",
+}
+"""Queries and functions that ask whether a user has deleted a message, or whether it is silent, and why they do."""
+
+
+def test_nothing_asks_for_deleted_or_silent_messages_but_through_the_rules() -> None:
+    """A query that fails here should read readable_messages() or holders_of(); or it is named above, with a reason."""
+    assert {name for name, text in texts().items() if _OWN_VIEW.search(text)} == set(OWN_VIEWS)
+
+
 FLOORS: Final = {
     "floor_of()": "is the rule",
+    "count_base()": "the base of unread counts without the conversation's floor: it has no row of the conversation",
     "unread_count()": "the base of unread counts, which is never lower than the floor",
+    "uncounted_between()": "counts what lies above the base that the caller gives, and above the conversation's floor",
+    "requests_waiting()": "the base of unread counts, which is never lower than the floor",
+    "conversations.entries": "the base of unread counts, which is never lower than the floor",
+    "outbox.wait_for_read": "the base of unread counts, which is never lower than the floor",
     "send_one()": "has not read the whole row of the conversation",
+    "marks.receipt_counts": "the conversation's floor, to read fewer messages: floor_of() each sender follows",
+    "messages.messages_between": "the conversation's floor: catch_up.py adds the seq at which each user joined",
+    "messages.active_conversations": "the conversation's floor: no message at or below it is missing",
+    "move_floors()": "moves floors",
+    "retention.unannounced": "what lies below the conversation's floor",
+    "retention.below": "what lies below the conversation's floor",
+    "retention.clear": "what lies below the conversation's floor",
+    "orphans.orphan_below_floors": "what lies below the conversation's floor",
 }
-"""Queries and functions that compute by themselves which messages lie above a participant's floor."""
+"""Queries and functions that compute by themselves which messages lie above or below a floor, and why they do."""
+
+
+def compares_floors(text: str) -> bool:
+    """Whether a query takes the greater of a floor and something else, or compares a seq with a floor."""
+    return bool(_ABOVE.search(text)) or any(_FLOOR.search(found) for found in _GREATEST.findall(text))
 
 
 def test_nothing_works_out_the_floor_of_a_participant_but_floor_of() -> None:
-    assert {name for name, text in texts().items() if _FLOOR.search(text)} == set(FLOORS)
+    assert {name for name, text in texts().items() if compares_floors(text)} == set(FLOORS)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("greatest(c.floor_seq, p.joined_seq)", True),
+        ("greatest(count_base(p), c.floor_seq) < m.seq", True),
+        ("greatest(1, (select c.floor_seq from conversations c where c.id = any(x)))", True),
+        ("greatest(1, greatest(p.read_seq, p.joined_seq))", True),
+        ("where p.joined_seq < m.seq", True),
+        ("where m.seq > p.joined_seq", True),
+        ("where m.seq <= c.floor_seq", True),
+        ("where m.seq > (select c.floor_seq from conversations c)", True),
+        ("where m.seq > floor_of(c, p)", False),
+        ("select greatest(p.read_seq, p.since_seq), p.joined_seq, c.floor_seq", False),
+    ],
+)
+def test_a_comparison_with_a_floor_is_found_however_it_is_written(text: str, is_found: bool) -> None:
+    assert compares_floors(text) == is_found
 
 
 @pytest.mark.parametrize(
