@@ -164,6 +164,12 @@ def test_a_folder_s_table_names_each_of_its_modules_once(folder: str) -> None:
     assert sorted(named) == sorted(modules + folders)
 
 
+def test_no_test_fetches_rows_without_columns() -> None:
+    """The driver returns no rows of a query that selects no column: to compare them with [] cannot fail."""
+    for file in (ROOT / "tests").rglob("*.py"):
+        assert not re.search(r'fetch\(\s*f?"select from', file.read_text()), file
+
+
 def test_asyncio_is_nowhere() -> None:
     assert not [file for file in files() if "asyncio" in imports_of(file)]
 

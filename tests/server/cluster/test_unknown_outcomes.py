@@ -322,7 +322,7 @@ async def lose_answer(scene: Scene, write: Write) -> None:
 
 
 async def wait_committed(pool: Pool, write: Write) -> None:
-    await wait_until(lambda: pool.fetch(f"select from ({write.committed}) committed"), write.statement)
+    await wait_until(lambda: pool.fetch(f"select 1 from ({write.committed}) committed"), write.statement)
 
 
 async def test_devices_learn_of_every_kind_of_write_though_its_answer_was_lost(pool: Pool, redis_url: str) -> None:
