@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import suppress
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -28,6 +29,7 @@ from store.postgres.pool import Pool
 from store.redis.bus import Inbox
 from store.redis.client import Redis, RedisError
 from store.redis.directory import (
+    AT_ONCE,
     HEARTBEAT_S,
     LEASE_S,
     NODE_BYTES,
@@ -266,9 +268,12 @@ class Node:
         while True:
             await self._departure.wait()
             self._departure = trio.Event()
+            some = list(islice(self._departed, AT_ONCE))
+            self._departed.difference_update(some)
+            if self._departed:
+                self._departure.set()
             # Decided and written without a checkpoint in between: a user that comes back is entered after this.
-            users = [user for user in self._departed if not self._hub.holds(user)]
-            self._departed.clear()
+            users = [user for user in some if not self._hub.holds(user)]
             # A stale entry costs other nodes one write that finds no connection; a rebuild leaves no stale entries.
             with suppress(Unavailable, RedisError):
                 await leave(self._redis, self.id, users)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from typing import Final, Protocol
 
@@ -31,7 +32,7 @@ from store.postgres.pool import Pool
 from store.redis.addressing import address_presence_hints
 from store.redis.bus import publish
 from store.redis.client import Redis, RedisError
-from store.redis.directory import enter_watchers, leave_watchers, locate
+from store.redis.directory import AT_ONCE, enter_watchers, leave_watchers, locate
 
 log = structlog.get_logger(__name__)
 
@@ -370,10 +371,12 @@ class PresenceWatch:
 
     async def _clean_up(self) -> None:
         """Stop the hints of other nodes about users that no connection here watches."""
-        gone = [user for user in self._unwatched if user not in self._watched]
-        self._unwatched.clear()
-        if gone:
-            await leave_watchers(self._redis, self._node, gone)
+        while self._unwatched:
+            # Decided and written without a checkpoint in between: a user who is watched again is entered after this.
+            some = list(islice(self._unwatched, AT_ONCE))
+            self._unwatched.difference_update(some)
+            if gone := [user for user in some if user not in self._watched]:
+                await leave_watchers(self._redis, self._node, gone)
 
 
 def _is_over(watched: _Watched, now: float) -> bool:

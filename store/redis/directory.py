@@ -26,6 +26,9 @@ HEARTBEAT_S: Final = 0.5
 LEASE_S: Final = 5.0
 """Ten heartbeats: a node may miss them, for a slow disk or a long garbage collection, before it counts as dead."""
 
+AT_ONCE: Final = 1000
+"""One command enters or removes this many users: a script takes Redis a millisecond or two for them."""
+
 _NODES: Final = "alo:nodes"
 _WRITERS: Final = "alo:writers"
 _DIRECTORY: Final = "alo:directory"
@@ -121,7 +124,11 @@ async def enter(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
 
 
 async def leave(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
-    """This node holds no devices of these users any longer."""
+    """This node holds no devices of these users any longer.
+
+    :param users: at most `AT_ONCE`: one command, which is written before this function waits. A caller that enters a
+        user later enters the user after this.
+    """
     await _leave(redis, _DIRECTORY, node, users)
 
 
@@ -142,7 +149,7 @@ async def enter_watchers(redis: Redis, node: bytes, users: Sequence[bytes]) -> N
 
 
 async def leave_watchers(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:
-    """This node has no watchers of these users any longer."""
+    """This node has no watchers of these users any longer; as `leave`."""
     await _leave(redis, _WATCHERS, node, users)
 
 
@@ -152,13 +159,14 @@ async def locate_watchers(redis: Redis, users: Sequence[bytes]) -> list[tuple[by
 
 
 async def _enter(redis: Redis, table: str, node: bytes, users: Sequence[bytes]) -> None:
-    for start in range(0, len(users), 1000):
-        await redis.call("EVAL", _ENTER, 2, table, _NODES, node, *users[start : start + 1000])
+    for start in range(0, len(users), AT_ONCE):
+        await redis.call("EVAL", _ENTER, 2, table, _NODES, node, *users[start : start + AT_ONCE])
 
 
 async def _leave(redis: Redis, table: str, node: bytes, users: Sequence[bytes]) -> None:
-    for start in range(0, len(users), 1000):
-        await redis.call("EVAL", _LEAVE, 1, table, node, *users[start : start + 1000])
+    assert len(users) <= AT_ONCE
+    if users:
+        await redis.call("EVAL", _LEAVE, 1, table, node, *users)
 
 
 async def _locate(redis: Redis, table: str, users: Sequence[bytes]) -> list[tuple[bytes, ...]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import trio
+import trio.testing
 
 import server.cluster.catch_up
 import server.cluster.node
@@ -19,7 +21,7 @@ from store.errors import Unavailable
 from store.postgres.pool import Pool
 from store.redis.bus import Position, stream_of
 from store.redis.client import Redis
-from store.redis.directory import LEASE_S, Beat
+from store.redis.directory import LEASE_S, Beat, locate
 from tests.people import new_direct, new_user
 from tests.server.node_world import TestNode, open_node
 from tests.waiting import wait_until
@@ -115,3 +117,31 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
                 await sender.wait_lost()
             await wait_until(lambda: {"event": "stopped", "log_level": "info"} in leaving.logs, "it has ended")
         await wait_until(lambda: pushes, "pushes of the change that the node had not pushed", timeout_s=LEASE_S + 5)
+
+
+async def test_a_user_who_comes_back_while_departures_are_written_stays_in_the_directory(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A herd leaves, in batches; a user of a later batch returns while the first is written."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    monkeypatch.setattr(server.cluster.node, "AT_ONCE", 1)
+    real, left = server.cluster.node.leave, list[bytes]()
+    is_writing, is_back = trio.Event(), trio.Event()
+
+    async def leave(redis: Redis, id_: bytes, users: Sequence[bytes]) -> None:
+        left.extend(users)
+        is_writing.set()
+        await is_back.wait()
+        await real(redis, id_, users)
+
+    async with open_node(pool.url, redis_url) as there:
+        await wait_settled(there)
+        monkeypatch.setattr(server.cluster.node, "leave", leave)
+        there.gateway.node.depart(alice.user)
+        there.gateway.node.depart(bob.user)
+        await is_writing.wait()
+        [other] = [each for each in (alice, bob) if each.user not in left]
+        async with connect(there.url, other.token):
+            is_back.set()
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            assert await locate(there.gateway.redis, [other.user]) == [(there.gateway.node.id,)]
