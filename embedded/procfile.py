@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,11 @@ def run_release(command: str, environment: Mapping[str, str]) -> None:
         try:
             status = release.wait()
         except BaseException:
-            os.killpg(release.pid, signal.SIGTERM)
-            if not process.wait_until(lambda: release.poll() is not None, _RELEASE_STOP_S):
-                os.killpg(release.pid, signal.SIGKILL)
+            # The command may have ended by itself at the same moment.
+            with suppress(ProcessLookupError):
+                os.killpg(release.pid, signal.SIGTERM)
+                if not process.wait_until(lambda: release.poll() is not None, _RELEASE_STOP_S):
+                    os.killpg(release.pid, signal.SIGKILL)
             raise
     if status != 0:
         raise EmbeddedError(f"The release step `{command}` failed with status {status}: see its output above.")

@@ -13,6 +13,7 @@ import pytest
 
 from embedded.errors import EmbeddedError
 from embedded.ports import free_port, is_free
+from embedded.procfile import run_release
 from embedded.programs import take_back
 from embedded.run import banner_of, choose_ports, shown_urls
 from store.objects.url import parse_objects_url
@@ -221,6 +222,20 @@ def test_a_signal_before_all_processes_have_started_stops_them_too(runner: Runne
     runner.send(signal.SIGTERM)
     assert runner.wait() == 0, runner.output
     assert not any(map(is_alive, runner.pids()))
+
+
+def test_a_signal_that_comes_as_the_release_step_ends_stops_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has ended and been waited for: there is no process left to signal."""
+    real = subprocess.Popen.wait
+
+    def wait(release: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        real(release, timeout)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        run_release("true", os.environ)
 
 
 def test_an_output_that_went_away_does_not_keep_it_from_draining(runner: Runner, folder: Path) -> None:
