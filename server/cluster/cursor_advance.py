@@ -96,10 +96,10 @@ class CursorAdvance:
         await trio.sleep(SETTLE_S)
         if self._catch_ups() == catch_ups and (await self._look()).history == taken.history:
             users = [user for user in self._hub.users() if self._have_news(user, taken_at)]
-            checked = self._to_check(users, asked_at)
-            await self._check(checked, taken, asked_at)
+            due = self._due(users, asked_at)
+            await self._check(due, taken, asked_at)
             if self._catch_ups() == catch_ups:
-                self._checked_at.update(dict.fromkeys(checked, asked_at))
+                self._checked_at.update(dict.fromkeys(due, asked_at))
                 self.settled = taken
                 self._move(users, taken, taken_at)
         await trio.sleep(INTERVAL_S - SETTLE_S)
@@ -115,19 +115,22 @@ class CursorAdvance:
         self._history = found.history
         return found
 
-    def _to_check(self, users: Iterable[bytes], now: float) -> dict[bytes, float]:
-        """These users, and quiet ones who were checked long ago; each with the time up to which it has been checked.
-
-        A user who has not been checked yet counts as checked up to the user's first connection here: its `sync` came
-        after that.
-        """
-        here = self._hub.users()
-        since = {
-            user: self._checked_at.get(user, min(each.registered_at for each in self._hub.of(user))) for user in here
+    def _due(self, users: Iterable[bytes], now: float) -> dict[bytes, float]:
+        """These users, and quiet ones who were checked long ago; each with the time up to which it has been checked."""
+        former = self._checked_at
+        self._checked_at = {
+            user: former[user] if user in former else self._registered_at(user) for user in self._hub.users()
         }
-        self._checked_at = {user: self._checked_at[user] for user in here if user in self._checked_at}
-        quiet = (user for user in here if since[user] <= now - QUIET_S and self._hub.has_synced(user))
-        return {user: since[user] for user in (*users, *quiet)}
+        news = set(users)
+        return {
+            user: checked_at
+            for user, checked_at in self._checked_at.items()
+            if user in news or (checked_at <= now - QUIET_S and self._hub.has_synced(user))
+        }
+
+    def _registered_at(self, user: bytes) -> float:
+        """When the user's first connection came: its `sync`, which came later, told of everything before."""
+        return min(connection.registered_at for connection in self._hub.of(user))
 
     def _have_news(self, user: bytes, taken_at: float) -> bool:
         return any(connection.outbox.holds_all_before(taken_at) for connection in self._hub.of(user))
