@@ -46,6 +46,7 @@ from protocol.frames import (
     Welcome,
 )
 from protocol.limits import Limit
+from protocol.requests import QueuedRequest
 from protocol.states import State, StateMachine, agreed_version
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
 from server.gateway.replies import error_reply, store_error_reply
@@ -64,7 +65,7 @@ CLOSE_TIMEOUT_S: Final = 1.0
 
 RATE: Final = Rate(limits.MAX_REQUESTS_PER_S, limits.MAX_REQUESTS_AT_ONCE)
 
-QueuedRequest: TypeAlias = Delete | Edit | Hello | History | List | Refresh | SetTyping | Status | Sync | Watch
+LookUpRequest: TypeAlias = QueuedRequest | Hello
 """Requests that need a look-up: `server.gateway.requests` serves them one after the other. A hello is among them
 because its cursor is served like a `sync`."""
 
@@ -118,7 +119,7 @@ class Gateway(Protocol):
     def mark_nowait(self, connection: Connection, frame: MarkDelivered | MarkRead) -> None:
         """Queue marks. Raises StoreError if they are refused."""
 
-    async def answer(self, connection: Connection, frame: QueuedRequest) -> bytes:
+    async def answer(self, connection: Connection, frame: LookUpRequest) -> bytes:
         """Serve a request of any other kind; returns the reply. Raises nothing but `trio.Cancelled`."""
 
 
@@ -171,7 +172,7 @@ class Connection:
         self._is_open = False
         self._bye: int | None = None
         self._requests = TokenBucket(RATE)
-        self._queue: deque[QueuedRequest] | None = None
+        self._queue: deque[LookUpRequest] | None = None
         self._idle: trio.Event | None = None
         self.address = address
         self.client: str | None = None
@@ -410,7 +411,7 @@ class Connection:
             self.outbox.offer(encode(Done(self._bye)))
             self.close(CloseCode.BYE, "")
 
-    def _enqueue(self, frame: QueuedRequest) -> None:
+    def _enqueue(self, frame: LookUpRequest) -> None:
         if self._queue is None:
             self._queue = deque((frame,))
             self._start_soon(self._work_off)

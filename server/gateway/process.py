@@ -26,7 +26,7 @@ from runtime.signals import watch_signals
 from server.cluster.node import Node
 from server.delivery.hub import Hub
 from server.gateway.clients import ClientCounts
-from server.gateway.connection import Connection, QueuedRequest
+from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.delivery_times import DeliveryTimes
 from server.gateway.last_seen import LastSeen
 from server.gateway.marks import Marks
@@ -369,7 +369,7 @@ class SocketGateway:
         if isinstance(frame, MarkRead):
             self._readers.note(connection.user)
 
-    async def answer(self, connection: Connection, frame: QueuedRequest) -> bytes:
+    async def answer(self, connection: Connection, frame: LookUpRequest) -> bytes:
         reply = await self._requests.answer(connection, frame)
         if isinstance(frame, (Hello, Sync)):
             self._admission.leave(connection)

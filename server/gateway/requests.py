@@ -42,7 +42,7 @@ from protocol.frames import (
 )
 from server.cluster.presence import PresenceWatch
 from server.delivery.broadcast import Broadcast, push_of
-from server.gateway.connection import Connection, QueuedRequest
+from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import accounts, conversations, messages, revisions
@@ -73,7 +73,7 @@ class Requests:
         self._presence = presence
         self._token_lifetime_s = token_lifetime_s
 
-    async def answer(self, connection: Connection, frame: QueuedRequest) -> bytes:
+    async def answer(self, connection: Connection, frame: LookUpRequest) -> bytes:
         """Serve a request; returns the encoded reply. Raises only `trio.Cancelled`: then the outcome is unknown."""
         try:
             return await self._serve(connection, frame)
@@ -86,7 +86,7 @@ class Requests:
             log.exception("request_failed", request=name_of(frame))
             return encode(error_reply(RequestError(frame.request, ErrorCode.INTERNAL, "")))
 
-    async def _serve(self, connection: Connection, frame: QueuedRequest) -> bytes:
+    async def _serve(self, connection: Connection, frame: LookUpRequest) -> bytes:
         match frame:
             case Edit():
                 return encode(await self._edit(connection, frame))
