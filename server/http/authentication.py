@@ -21,10 +21,9 @@ async def _device(request: Request[Any]) -> tuple[Identity]:
 
 
 async def _operator(request: Request[Any]) -> tuple[()]:
-    scheme, _, token = request.authorization.partition(" ")
+    token = _bearer_token(request)
     # The comparison takes as long for every token of the right length.
-    is_right = secrets.compare_digest(token.encode(), request.services.ops_token.encode())
-    if scheme.lower() != "bearer" or not is_right:
+    if not token or not secrets.compare_digest(token.encode(), request.services.ops_token.encode()):
         raise NotAnOperator
     return ()
 
@@ -45,7 +44,12 @@ def token_shown(request: Request[Any]) -> str:
     """
     :raises TokenUnknown: if the request shows none.
     """
+    if token := _bearer_token(request):
+        return token
+    raise TokenUnknown
+
+
+def _bearer_token(request: Request[Any]) -> str:
+    """The token that the request shows; empty if it shows none."""
     scheme, _, token = request.authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise TokenUnknown
-    return token
+    return token if scheme.lower() == "bearer" else ""
