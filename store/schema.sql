@@ -314,8 +314,9 @@ union all
     true as is_withheld
    from withheld w;
 
--- send_batch() alone writes messages, sends and outbox. It has locked the conversation and found the participant: a
--- foreign key would look up the same rows again, once for each message (decision 4).
+-- Only send_batch() and send_one(), which it calls, insert into messages, sends and outbox. They have locked the
+-- conversation and found the participant: a foreign key would look up the same rows again, once for each message
+-- (decision 4).
 create table messages (
     conversation_id uuid not null,
     seq bigint not null,
