@@ -9,16 +9,15 @@ from quart import Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from server.http import mail_pages
 from server.http.announcements import Announcements
-from server.http.encoding import CBOR, JSON, Encoding, accepted, decode, encode
+from server.http.encoding import decode
+from server.http.exchange import Reply, exchanged, refusal
 from server.http.first_pages import FirstPages
-from server.http.frame import framed
 from server.http.offered import WEBHOOKS, Offered
 from server.http.passwords import Passwords
 from server.http.problems import Problem, problem_of
 from server.http.routes import ROUTES
-from server.http.routing import NO_QUERY, Access, Answer, AnyAnswer, HtmlAnswer, Request, Route
+from server.http.routing import NO_QUERY, Access, Route
 from server.http.services import Services
 from store import conversations
 from store.postgres.pool import Pool
@@ -69,52 +68,37 @@ def create_app(
 
 def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]]:
     """The function that Quart calls for a route, with the values of the path."""
-    answer = framed(route, _read_body)
+    exchange = exchanged(route, services, _read_body)
     is_write = route.announces is not None
 
     async def view(**values: Any) -> Response:
-        headers = request.headers
-        encoding = accepted(headers.get("Accept", ""))
         # No write has parameters, and Quart takes 2 us to parse an empty query.
         query = NO_QUERY if is_write else request.args
-        asked = Request(services, encoding, headers.get("Authorization", ""), query, None)
-        return _response(await answer(asked, values), encoding)
+        return _response(await exchange(request.headers, query, request.path, values))
 
     return view
 
 
 async def _read_body(type_: type[_T]) -> _T:
-    data: Any = await request.get_data()
+    try:
+        data: Any = await request.get_data()
+    except HTTPException as error:
+        raise _problem(error) from None
     return decode(data, request.headers.get("Content-Type", ""), type_)
 
 
-def _response(answer: AnyAnswer, encoding: Encoding) -> Response:
-    if isinstance(answer, HtmlAnswer):
-        response = Response(answer.html, answer.status, content_type="text/html; charset=utf-8")
-        response.headers.update(mail_pages.HEADERS)
-        return response
-    if not isinstance(answer, Answer):
-        return _encoded(answer.body, 200, encoding)
-    if answer.status == 204:
-        return Response(b"", 204)
-    return _encoded(encode(answer.body, encoding), answer.status, encoding)
-
-
-def _encoded(body: bytes, status: int, encoding: Encoding) -> Response:
-    return Response(body, status, content_type=CBOR if encoding == "cbor" else JSON)
+def _response(reply: Reply) -> Response:
+    return Response(reply.body, reply.status, reply.headers)
 
 
 async def _refuse(error: Exception) -> Response:
     # A WebSocket handshake, which belongs to `socket` and finds nothing here, is answered outside of a request.
     asked = request if has_request_context() else websocket
-    problem = _http_problem(error) if isinstance(error, HTTPException) else problem_of(error, asked.path)
-    encoding = accepted(asked.headers.get("Accept", ""))
-    response = _encoded(encode(problem.body(), encoding), problem.status, encoding)
-    response.headers.update(problem.headers())
-    return response
+    problem = _problem(error) if isinstance(error, HTTPException) else problem_of(error, asked.path)
+    return _response(refusal(problem, asked.headers))
 
 
-def _http_problem(error: HTTPException) -> Problem:
+def _problem(error: HTTPException) -> Problem:
     """The answer to an error of Quart's: the request fits no route, or cannot be read."""
     code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.code or 500)
     if code is None:

@@ -51,5 +51,5 @@ def token_shown(request: Request[Any]) -> str:
 
 def _bearer_token(request: Request[Any]) -> str:
     """The token that the request shows; empty if it shows none."""
-    scheme, _, token = request.authorization.partition(" ")
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token if scheme.lower() == "bearer" else ""

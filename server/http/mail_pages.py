@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 HEADERS: Final = {
+    "content-type": "text/html; charset=utf-8",
     # The address of the page is a secret: the browser sends it to no other site, and no cache keeps the page.
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
     # The page loads and runs nothing, and no other page can frame it to have its button pressed.
-    "Content-Security-Policy": (
+    "content-security-policy": (
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
     ),
 }

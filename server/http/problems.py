@@ -73,7 +73,7 @@ class Problem(Exception):
         return {"error": error}
 
     def headers(self) -> dict[str, str]:
-        return {} if self.retry_after_s is None else {"Retry-After": str(ceil(self.retry_after_s))}
+        return {} if self.retry_after_s is None else {"retry-after": str(ceil(self.retry_after_s))}
 
 
 REFUSALS: Final[dict[type[Exception], tuple[int, str, str]]] = {

@@ -20,7 +20,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeAlias, TypeVar, TypeVarTuple, Unpack, overload
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    overload,
+)
 
 from msgspec import Struct
 
@@ -37,18 +49,24 @@ Values = ParamSpec("Values")
 Arguments = TypeVarTuple("Arguments")
 
 
+class Headers(Protocol):
+    """The headers of a request. Names are given in lower case."""
+
+    def get(self, name: str, default: str, /) -> str:
+        """The value of a header, without the spaces around it."""
+
+
 class Request(Struct, Generic[Body], frozen=True):
     """A parsed request.
 
     :ivar encoding: of the answer.
-    :ivar authorization: the header; empty if there is none.
     :ivar query: the parameters after the question mark; empty for a write.
     :ivar body: of the type that the route declares, or as its `prepare` returns it; None if it declares none.
     """
 
     services: Services
     encoding: Encoding
-    authorization: str
+    headers: Headers
     query: Mapping[str, str]
     body: Body
 
@@ -128,6 +146,7 @@ class Route:
     :ivar body: the type of the request's body; None: the frame reads none.
     :ivar prepare: makes the body that the handler gets; a client that hangs up cancels it.
     :ivar announces: None for a read.
+    :ivar is_hot: a read that the thin path (`server.http.hot_path`) answers, if the request is a plain one.
     """
 
     method: str
@@ -137,6 +156,7 @@ class Route:
     body: type[Any] | None = None
     prepare: Callable[[Request[Any]], Awaitable[Any]] | None = None
     announces: Collection[Announce] | None = None
+    is_hot: bool = False
 
     @property
     def rule(self) -> str:
@@ -155,9 +175,12 @@ class Routes:
         self.declared: list[Route] = []
 
     def read(
-        self, rule: str
+        self, rule: str, *, is_hot: bool = False
     ) -> Callable[[_DeviceHandler[None, Values, Outcome]], _DeviceHandler[None, Values, Outcome]]:
-        return self._declare(rule, Access.DEVICE)
+        """
+        :param is_hot: clients ask so often that the thin path answers (`server.http.hot_path`).
+        """
+        return self._declare(rule, Access.DEVICE, is_hot=is_hot)
 
     @overload
     def write(
@@ -181,9 +204,9 @@ class Routes:
         return self._declare(rule, Access.OPERATOR)
 
     def open_read(
-        self, rule: str
+        self, rule: str, *, is_hot: bool = False
     ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]:
-        return self._declare(rule, Access.OPEN)
+        return self._declare(rule, Access.OPEN, is_hot=is_hot)
 
     @overload
     def open_write(

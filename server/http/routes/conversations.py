@@ -37,7 +37,7 @@ async def create(identity: Identity, request: Request[NewConversation]) -> Chang
     return Changed(announcements, partial(_conversation, identity, request, conversation, 201 if is_new else 200))
 
 
-@routes.read("GET /v1/conversations")
+@routes.read("GET /v1/conversations", is_hot=True)
 async def list_conversations(identity: Identity, request: Request[None]) -> Answer | EncodedAnswer:
     user, query, services = identity.user, request.query, request.services
     limit, cursor, is_request = limit_of(query), query.get("cursor"), flag(query, "requests")
@@ -51,7 +51,7 @@ async def list_conversations(identity: Identity, request: Request[None]) -> Answ
     return Answer(answers.list_body(page, limit, request.encoding, kind))
 
 
-@routes.read("GET /v1/conversations/<uuid:conversation>")
+@routes.read("GET /v1/conversations/<uuid:conversation>", is_hot=True)
 async def get_conversation(identity: Identity, request: Request[None], conversation: UUID) -> Answer:
     return await _conversation(identity, request, conversation.bytes, 200)
 

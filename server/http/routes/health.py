@@ -9,7 +9,7 @@ routes = Routes()
 _OK = Answer({"status": "ok"})
 
 
-@routes.open_read("GET /healthz")
+@routes.open_read("GET /healthz", is_hot=True)
 async def healthz(_: Request[None]) -> Answer:
     return _OK
 

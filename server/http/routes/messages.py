@@ -25,7 +25,7 @@ async def get_status(identity: Identity, request: Request[None], conversation: U
     return Answer(answers.status_body(status, seq, request.encoding))
 
 
-@routes.read("GET /v1/conversations/<uuid:conversation>/messages")
+@routes.read("GET /v1/conversations/<uuid:conversation>/messages", is_hot=True)
 async def get_history(identity: Identity, request: Request[None], conversation: UUID) -> Answer | EncodedAnswer:
     user, query, services = identity.user, request.query, request.services
     limit = limit_of(query)

@@ -51,13 +51,13 @@ def test_an_error_of_the_store_is_answered_by_name_or_logged_as_internal(
         kind in INTERNAL
     )
     is_retryable = problem.status in (429, 500, 503)
-    assert ("retry_after_ms" in problem.body()["error"]) == ("Retry-After" in problem.headers()) == is_retryable
+    assert ("retry_after_ms" in problem.body()["error"]) == ("retry-after" in problem.headers()) == is_retryable
 
 
 def test_seconds_to_wait_are_rounded_up() -> None:
     problem = Problem(429, "too_many_mails", "wait", retry_after_s=1.0001)
     assert problem.body()["error"]["retry_after_ms"] == 1001
-    assert problem.headers() == {"Retry-After": "2"}
+    assert problem.headers() == {"retry-after": "2"}
 
 
 def test_docs_have_every_code_with_its_status_and_no_other() -> None:

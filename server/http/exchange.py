@@ -1,0 +1,74 @@
+"""The exchange of a request for an answer, without a framework. Quart's path and the thin path of hot reads share it.
+
+`exchanged` makes the function of a route: from the headers, the query and the values of the path to a `Reply`. Whatever
+all answers have in common (errors, encodings, headers) is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from msgspec import Struct
+
+from server.http import mail_pages
+from server.http.encoding import CBOR, JSON, Encoding, accepted, encode
+from server.http.frame import ReadBody, framed
+from server.http.problems import Problem, problem_of
+from server.http.routing import Answer, AnyAnswer, Headers, HtmlAnswer, Request, Route
+from server.http.services import Services
+
+
+class Reply(Struct, frozen=True):
+    """An answer as it goes out, but for the headers that the server adds (`content-length`, `date`).
+
+    :ivar headers: in lower case.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+Exchange: TypeAlias = Callable[[Headers, Mapping[str, str], str, Mapping[str, Any]], Awaitable[Reply]]
+"""From headers, query, path and the path's values to the answer. It raises no error but cancellation."""
+
+_CONTENT_TYPES: Final[dict[Encoding, str]] = {"json": JSON, "cbor": CBOR}
+
+
+def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange:
+    """The exchange of a route."""
+    handle = framed(route, read_body)
+
+    async def exchange(headers: Headers, query: Mapping[str, str], path: str, values: Mapping[str, Any]) -> Reply:
+        encoding = accepted(headers.get("accept", ""))
+        request = Request(services, encoding, headers, query, None)
+        try:
+            return _reply(await handle(request, values), encoding)
+        except Exception as error:  # noqa: BLE001  (`problem_of` logs the errors that are the server's)
+            return refusal(problem_of(error, path), headers)
+
+    return exchange
+
+
+def refusal(problem: Problem, headers: Headers) -> Reply:
+    """The answer to a request that is refused.
+
+    :param headers: of the request.
+    """
+    encoding = accepted(headers.get("accept", ""))
+    return Reply(problem.status, _typed(encoding) | problem.headers(), encode(problem.body(), encoding))
+
+
+def _reply(answer: AnyAnswer, encoding: Encoding) -> Reply:
+    if isinstance(answer, HtmlAnswer):
+        return Reply(answer.status, mail_pages.HEADERS, answer.html.encode())
+    if not isinstance(answer, Answer):
+        return Reply(200, _typed(encoding), answer.body)
+    if answer.status == 204:
+        return Reply(204, {}, b"")
+    return Reply(answer.status, _typed(encoding), encode(answer.body, encoding))
+
+
+def _typed(encoding: Encoding) -> dict[str, str]:
+    return {"content-type": _CONTENT_TYPES[encoding]}
