@@ -41,7 +41,7 @@ MOST: Final = 0.5
 
 
 @dataclass(frozen=True)
-class Settings:
+class AcrossSettings:
     """The settings of a comparison.
 
     :ivar peers: the folder of the peers' sources; only needed if `servers` names one of them.
@@ -54,7 +54,7 @@ class Settings:
     traffic: Traffic
 
 
-def across(settings: Settings) -> bool:
+def across(settings: AcrossSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1000.0, help="sends a second of all chats together")
     options = parser.parse_args()
-    settings = Settings(
+    settings = AcrossSettings(
         servers=servers_of(options),
         peers=options.peers,
         chats=options.chats,

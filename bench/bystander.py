@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from bench.adapters import ADAPTERS
-from bench.connection import Connection
-from bench.websocket import WebSocketError
-from bench.workload import Chat, Participant, body
+from bench.connection import LoadConnection
+from bench.websocket import ServerFault
+from bench.workload import Chat, ChatParticipant, body
 
 SEGMENT_BYTES: Final = 1400
 """The segment size of a mobile network. The kernel sizes a send buffer by it: with loopback's 64 KiB segments, the
@@ -36,7 +36,7 @@ class Bystander:
     :ivar error: why the bystander gave up, if it did.
     """
 
-    def __init__(self, url: str, participant: Participant, *, is_stuck: bool) -> None:
+    def __init__(self, url: str, participant: ChatParticipant, *, is_stuck: bool) -> None:
         self._url, self._participant, self._is_stuck = url, participant, is_stuck
         self._is_welcome = threading.Event()
         self._is_over = threading.Event()
@@ -55,9 +55,9 @@ class Bystander:
             self._is_over.set()
             thread.join()
 
-    def acked(self, connection: Connection, chat: Chat, stamp: float) -> None: ...
-    def passed(self, connection: Connection, messages: int) -> None: ...
-    def delivered(self, connection: Connection, stamp: float) -> None: ...
+    def acked(self, connection: LoadConnection, chat: Chat, stamp: float) -> None: ...
+    def passed(self, connection: LoadConnection, messages: int) -> None: ...
+    def delivered(self, connection: LoadConnection, stamp: float) -> None: ...
 
     def failed(self, why: str) -> None:
         self.error = why
@@ -66,7 +66,7 @@ class Bystander:
         try:
             while not self._is_over.is_set() and self.error is None:
                 self._connect_once()
-        except (OSError, WebSocketError) as error:
+        except (OSError, ServerFault) as error:
             self.error = str(error)
         finally:
             self._is_welcome.set()
@@ -74,7 +74,7 @@ class Bystander:
     def _connect_once(self) -> None:
         with select.epoll() as epoll:
             make = ADAPTERS["alo"]
-            connection = Connection(
+            connection = LoadConnection(
                 self._url,
                 epoll,
                 self,
@@ -95,7 +95,7 @@ class Bystander:
                             return
             connection.close()
 
-    def _stick(self, connection: Connection, epoll: select.epoll) -> None:
+    def _stick(self, connection: LoadConnection, epoll: select.epoll) -> None:
         epoll.modify(connection, 0)
         since = time.monotonic()
         while not self._is_over.wait(_LOOK_S):

@@ -27,7 +27,7 @@ from uuid import UUID, uuid4
 import trio
 
 from bench.cpu import CpuMeter, used
-from bench.device import Device, Frame
+from bench.device import Frame, ReturningDevice
 from bench.ours import AT_ONCE, NO_WAIT, Ours, add_chat, add_participant, map_some
 from bench.processes import free_port
 from bench.program import FOLDER, print_line, run_alone, say, shared_services
@@ -67,7 +67,7 @@ clock = time.perf_counter
 
 
 @dataclass(frozen=True)
-class Settings:
+class CatchupSettings:
     """The settings.
 
     :ivar cases: messages and conversations of each case.
@@ -114,7 +114,7 @@ class Return:
         return self.hello_s + self.sync_s
 
 
-def catchup(settings: Settings) -> bool:
+def catchup(settings: CatchupSettings) -> bool:
     """Print a line for each case, then the requirements; returns whether every return was right."""
     lines = []
     with shared_services() as shared:
@@ -126,7 +126,7 @@ def catchup(settings: Settings) -> bool:
     return all(line["valid"] for line in lines)
 
 
-def measure_catchup(server: Ours, settings: Settings) -> Iterator[dict[str, Any]]:
+def measure_catchup(server: Ours, settings: CatchupSettings) -> Iterator[dict[str, Any]]:
     """Make the data, start two gateways, and measure; a line for each case."""
     say("storing the messages that the devices will have missed")
     server.prepare([])
@@ -151,7 +151,7 @@ def measure_catchup(server: Ours, settings: Settings) -> Iterator[dict[str, Any]
 def come_back(port: int, absentee: Absentee) -> Return:
     """Catch up once."""
     began = clock()
-    with Device(port) as device:
+    with ReturningDevice(port) as device:
         device.hello(absentee.token)
         welcomed, before = clock(), device.received
         synced = device.sync(absentee.cursor)
@@ -209,7 +209,7 @@ def _count_queries(port: int, absentee: Absentee, log: Path) -> int:
     """The fewest queries that this gateway, whose queries are logged, needed for all syncs of a return."""
     counts = []
     for _ in range(_COUNTED):
-        with Device(port) as device:
+        with ReturningDevice(port) as device:
             device.hello(absentee.token)
             before = log.stat().st_size
             device.sync(absentee.cursor)
@@ -217,7 +217,7 @@ def _count_queries(port: int, absentee: Absentee, log: Path) -> int:
     return min(counts)
 
 
-async def _make_absentees(database_url: str, settings: Settings) -> list[Absentee]:
+async def _make_absentees(database_url: str, settings: CatchupSettings) -> list[Absentee]:
     with closing(Pool(database_url, AT_ONCE)) as pool:
         made = [
             await _make_absentee(pool, f"case{number}", messages, conversations, settings.content_bytes)
@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20, help="timed returns of each case")
     parser.add_argument("--content-bytes", type=int, default=200, help="size of each message")
     options = parser.parse_args()
-    run_alone(lambda: catchup(Settings(CASES, options.repeats, options.content_bytes)))
+    run_alone(lambda: catchup(CatchupSettings(CASES, options.repeats, options.content_bytes)))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from bench.summary import OURS, summarize
 
 
 @dataclass(frozen=True)
-class Settings:
+class CompareSettings:
     """The settings of a comparison.
 
     :ivar peers: the folder of the peers' sources; only needed if `servers` names one of them.
@@ -41,7 +41,7 @@ class Settings:
     traffic: Traffic
 
 
-def compare(settings: Settings) -> bool:
+def compare(settings: CompareSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
@@ -65,7 +65,7 @@ def main(prog: str = "python -m bench.compare", rounds: int = 10, seconds: float
     parser.add_argument("--window", type=int, default=1, help="sends in flight of each chat in the closed loop")
     options = parser.parse_args()
     loads = ",".join(["closed", *filter(None, options.rate.split(","))])
-    settings = Settings(
+    settings = CompareSettings(
         servers=servers_of(options),
         peers=options.peers,
         rounds=options.rounds,

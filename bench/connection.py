@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from bench import websocket
 from bench.adapters import Adapter
 from bench.adapters.base import FIRST_SEND
-from bench.websocket import MessageReader, Opcode, WebSocketError
+from bench.websocket import MessageReader, Opcode, ServerFault
 
 if TYPE_CHECKING:
     from bench.workload import Chat
@@ -23,13 +23,13 @@ _READ_BYTES: Final = 65536
 class Reports(Protocol):
     """A connection's reports to the generator."""
 
-    def acked(self, connection: Connection, chat: Chat, stamp: float) -> None: ...
-    def passed(self, connection: Connection, messages: int) -> None: ...
-    def delivered(self, connection: Connection, stamp: float) -> None: ...
+    def acked(self, connection: LoadConnection, chat: Chat, stamp: float) -> None: ...
+    def passed(self, connection: LoadConnection, messages: int) -> None: ...
+    def delivered(self, connection: LoadConnection, stamp: float) -> None: ...
     def failed(self, why: str) -> None: ...
 
 
-class Connection:
+class LoadConnection:
     """Implements `adapters.Events`.
 
     :ivar is_open: whether the server has said that sends may begin.
@@ -55,7 +55,7 @@ class Connection:
         url: str,
         epoll: select.epoll,
         reports: Reports,
-        make: Callable[[Connection], Adapter],
+        make: Callable[[LoadConnection], Adapter],
         *,
         segment_bytes: int | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class Connection:
 
         :param segment_bytes: the largest TCP segment to accept; None accepts loopback's 64 KiB.
         :raises OSError: if the server cannot be reached.
-        :raises WebSocketError: if the server refuses the handshake.
+        :raises ServerFault: if the server refuses the handshake.
         """
         self._epoll, self._reports = epoll, reports
         self._adapter = make(self)
@@ -107,11 +107,11 @@ class Connection:
             if events & ~select.EPOLLOUT:
                 data = self._socket.recv(_READ_BYTES)
                 if not data:
-                    raise WebSocketError("the server ended the connection")
+                    raise ServerFault("the server ended the connection")
                 self._take(data)
         except BlockingIOError:
             return True
-        except (OSError, WebSocketError) as error:
+        except (OSError, ServerFault) as error:
             self._reports.failed(f"connection lost: {error}")
             self.close()
             return False
@@ -155,7 +155,7 @@ class Connection:
                 self._write(websocket.encode(Opcode.PONG, payload))
             elif opcode == Opcode.CLOSE:
                 code = int.from_bytes(payload[:2], "big")
-                raise WebSocketError(f"close code {code} {payload[2:].decode(errors='replace')}")
+                raise ServerFault(f"close code {code} {payload[2:].decode(errors='replace')}")
 
     def _write(self, data: bytes) -> None:
         if self._unsent:
@@ -189,7 +189,7 @@ def _connect(url: str, adapter: Adapter, segment_bytes: int | None) -> tuple[soc
         while (end := websocket.handshake_end(answer)) is None:
             data = connected.recv(_READ_BYTES)
             if not data:
-                raise WebSocketError("the server ended the connection instead of shaking hands")
+                raise ServerFault("the server ended the connection instead of shaking hands")
             answer += data
     except BaseException:
         connected.close()

@@ -61,7 +61,7 @@ insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id,
 
 
 @dataclass(frozen=True)
-class Settings:
+class DepthSettings:
     """The settings."""
 
     depth: int
@@ -70,7 +70,7 @@ class Settings:
     repeats: int
 
 
-def depth(settings: Settings) -> bool:
+def depth(settings: DepthSettings) -> bool:
     """Print a line for each run, then the summary; returns whether all runs are valid."""
     with shared_services() as shared:
         runs = [*_pages(shared, settings), *_sends(shared, settings)]
@@ -96,7 +96,7 @@ def _fill(shared: Shared, name: str, chats: int, messages: int) -> str:
     return url
 
 
-def _pages(shared: Shared, settings: Settings) -> list[dict[str, Any]]:
+def _pages(shared: Shared, settings: DepthSettings) -> list[dict[str, Any]]:
     url = _fill(shared, "bench_depth", 1, settings.depth)
     try:
         return trio.run(_measure_pages, shared, url, settings)
@@ -104,7 +104,7 @@ def _pages(shared: Shared, settings: Settings) -> list[dict[str, Any]]:
         shared.drop_database("bench_depth")
 
 
-async def _measure_pages(shared: Shared, url: str, settings: Settings) -> list[dict[str, Any]]:
+async def _measure_pages(shared: Shared, url: str, settings: DepthSettings) -> list[dict[str, Any]]:
     with closing(Pool(url, 1)) as pool:
         [(conversation, user)] = await pool.fetch("select conversation_id, user_id from participants limit 1")
 
@@ -119,7 +119,7 @@ async def _measure_pages(shared: Shared, url: str, settings: Settings) -> list[d
         return await _in_turn("page", sides, {"small": shared, "large": shared}, settings, 1)
 
 
-def _sends(shared: Shared, settings: Settings) -> list[dict[str, Any]]:
+def _sends(shared: Shared, settings: DepthSettings) -> list[dict[str, Any]]:
     names = {"small": ("bench_small", SMALL), "large": ("bench_large", settings.messages)}
     try:
         urls = {
@@ -132,7 +132,7 @@ def _sends(shared: Shared, settings: Settings) -> list[dict[str, Any]]:
 
 
 async def _measure_sends(
-    shared: Shared, urls: Mapping[str, str], settings: Settings, batch: int
+    shared: Shared, urls: Mapping[str, str], settings: DepthSettings, batch: int
 ) -> list[dict[str, Any]]:
     pools = {side: Pool(url, 1) for side, url in urls.items()}
     people = {
@@ -169,7 +169,7 @@ async def _in_turn(
     case: str,
     sides: Mapping[str, Callable[[], Awaitable[None]]],
     shared: Mapping[str, Shared],
-    settings: Settings,
+    settings: DepthSettings,
     per_operation: int,
 ) -> list[dict[str, Any]]:
     """Warm each side up, then measure them in turn."""
@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=300, help="operations of each round and side")
     options = parser.parse_args()
-    settings = Settings(options.depth, options.messages, options.rounds, options.repeats)
+    settings = DepthSettings(options.depth, options.messages, options.rounds, options.repeats)
     run_alone(lambda: depth(settings))
 
 

@@ -27,8 +27,8 @@ Frame: TypeAlias = dict[int, Any]
 """A decoded frame: its values by the numbers of its fields."""
 
 
-class Synced(NamedTuple):
-    """A device that holds everything.
+class SyncOutcome(NamedTuple):
+    """The result of a sync up to the last page: the device holds everything.
 
     :ivar pushes: all pushes in their order of arrival.
     :ivar cursor: cursor for the next sync.
@@ -40,12 +40,12 @@ class Synced(NamedTuple):
     requests: int
 
 
-class Device:
+class ReturningDevice:
     """A connection to a gateway on this machine.
 
     :ivar received: bytes read from the socket.
     :raises OSError: anywhere, if the server cannot be reached, does not answer, or answers with an unexpected frame.
-    :raises WebSocketError: anywhere, if the server breaks RFC 6455.
+    :raises ServerFault: anywhere, if the server breaks RFC 6455.
     """
 
     def __init__(self, port: int) -> None:
@@ -70,7 +70,7 @@ class Device:
         self._ask(Hello(0, token, limits.PROTOCOL_VERSION))
         self._wait_for(Type.WELCOME)
 
-    def sync(self, cursor: bytes | None) -> Synced:
+    def sync(self, cursor: bytes | None) -> SyncOutcome:
         """Request page after page up to the last."""
         pushes: list[Frame] = []
         requests, more = 0, True
@@ -81,7 +81,7 @@ class Device:
             pushes += page
             cursor, more = synced[Key.CURSOR], synced[Key.MORE]
         assert cursor is not None
-        return Synced(pushes, cursor, requests)
+        return SyncOutcome(pushes, cursor, requests)
 
     def _ask(self, request: Hello | Sync) -> None:
         self._socket.sendall(websocket.encode(Opcode.BINARY, encode_request(request)))

@@ -33,7 +33,7 @@ _PROCESSES: Final = ("server", "web", "worker")
 
 
 @dataclass(frozen=True)
-class Settings:
+class FanoutSettings:
     """The settings.
 
     :ivar participants: connected participants, for each size.
@@ -50,7 +50,7 @@ class Settings:
     traffic: Traffic
 
 
-def fanout(settings: Settings) -> bool:
+def fanout(settings: FanoutSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=800, help="connected participants, for each size")
     parser.add_argument("--deliveries", type=float, default=4000.0, help="a second in the open loop; 0: no open loop")
     options = parser.parse_args()
-    settings = Settings(
+    settings = FanoutSettings(
         peers=options.peers,
         servers=servers_of(options),
         sizes=tuple(map(int, options.sizes.split(","))),

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.adapters import ADAPTERS, WRITERS
-from bench.connection import Connection
+from bench.connection import LoadConnection
 from bench.cpu import CpuMeter, used
-from bench.pace import Load, Schedule
+from bench.pace import Load, OpenLoop
 from bench.recorder import Recorder, milliseconds
-from bench.websocket import WebSocketError
-from bench.workload import Body, Chat, Participant, body
+from bench.websocket import ServerFault
+from bench.workload import Body, Chat, ChatParticipant, body
 
 OPEN_TIMEOUT_S: Final = 20.0
 SETTLE_S: Final = 0.5
@@ -81,13 +81,13 @@ class Generator:
     def __init__(self, plan: Plan, cpu: CpuMeter) -> None:
         self._plan, self._cpu = plan, cpu
         self._epoll = select.epoll()
-        self._connections: dict[int, Connection] = {}
-        self._by_user: dict[str, Connection] = {}
+        self._connections: dict[int, LoadConnection] = {}
+        self._by_user: dict[str, LoadConnection] = {}
         self._recorder = Recorder()
         self._load = Load()
-        self._schedule: Schedule | None = None
+        self._open_loop: OpenLoop | None = None
         self._sending = False
-        self._marks_due: list[tuple[float, int, Connection]] = []
+        self._marks_due: list[tuple[float, int, LoadConnection]] = []
         self._errors: list[str] = []
         self._sent = self._acked = self._delivered = self._expected = 0
 
@@ -101,7 +101,7 @@ class Generator:
         for number, participant in enumerate(participants.values()):
             try:
                 self._open_one(self._plan.urls[number % len(self._plan.urls)], participant, content)
-            except (OSError, WebSocketError) as error:
+            except (OSError, ServerFault) as error:
                 raise NotOpenError(str(error)) from error
         self._serve(OPEN_TIMEOUT_S, lambda: bool(self._errors) or all(c.is_open for c in self._by_user.values()))
         if self._errors or not all(c.is_open for c in self._by_user.values()):
@@ -127,7 +127,7 @@ class Generator:
         if load.rate is None:
             self._fill()
         else:
-            self._schedule = Schedule(load.rate, clock())
+            self._open_loop = OpenLoop(load.rate, clock())
         self._serve(self._plan.warm_s)
         before, acked, delivered = self._cpu.read(), self._acked, self._delivered
         self._recorder.open(clock())
@@ -135,7 +135,7 @@ class Generator:
         seconds = self._recorder.close(clock())
         # A server that cannot keep up also pays later for its late answers, so only the acks until now count.
         stretch = Stretch(seconds, self._acked - acked, self._delivered - delivered, used(before, self._cpu.read()))
-        self._sending, self._schedule = False, None
+        self._sending, self._open_loop = False, None
         self._serve(DRAIN_TIMEOUT_S, self._is_drained)
         figures = self._figures(load, stretch)
         self._errors.clear()
@@ -143,35 +143,35 @@ class Generator:
 
     # Reports of the connections.
 
-    def acked(self, connection: Connection, chat: Chat, stamp: float) -> None:
+    def acked(self, connection: LoadConnection, chat: Chat, stamp: float) -> None:
         now = clock()
         self._recorder.acked(stamp, now)
         self._acked += 1
         self._expected += len(chat.participants) - 1
-        if self._sending and self._schedule is None:
+        if self._sending and self._open_loop is None:
             self._send(connection, chat, now)
 
-    def delivered(self, connection: Connection, stamp: float) -> None:
+    def delivered(self, connection: LoadConnection, stamp: float) -> None:
         now = clock()
         self._recorder.delivered(stamp, now)
         self._received(connection, 1, now)
 
-    def passed(self, connection: Connection, messages: int) -> None:
+    def passed(self, connection: LoadConnection, messages: int) -> None:
         self._received(connection, messages, clock())
 
     def failed(self, why: str) -> None:
         self._errors.append(why)
 
-    def _received(self, connection: Connection, messages: int, now: float) -> None:
+    def _received(self, connection: LoadConnection, messages: int, now: float) -> None:
         self._delivered += messages
         if self._plan.mark_interval_s and not connection.mark_pending:
             # The first mark comes at a random moment. Without that all devices would mark at once, every second.
             connection.mark_pending = True
             self._plan_mark(now + random.uniform(0, self._plan.mark_interval_s), connection)
 
-    def _open_one(self, url: str, participant: Participant, content: Body) -> None:
+    def _open_one(self, url: str, participant: ChatParticipant, content: Body) -> None:
         make = (ADAPTERS if participant.is_reader else WRITERS)[self._plan.protocol]
-        connection = Connection(url, self._epoll, self, lambda events: make(events, participant, content))
+        connection = LoadConnection(url, self._epoll, self, lambda events: make(events, participant, content))
         self._connections[connection.fileno()] = connection
         self._by_user[participant.user] = connection
 
@@ -181,13 +181,13 @@ class Generator:
                 for _ in range(self._load.window):
                     self._send(self._by_user[participant.user], chat, clock())
 
-    def _send(self, connection: Connection, chat: Chat, stamp: float) -> None:
+    def _send(self, connection: LoadConnection, chat: Chat, stamp: float) -> None:
         if not connection.is_open:
             self.failed("a sender has lost its connection")
             return
         self._sent += 1
         connection.send(chat, stamp)
-        if self._schedule is not None:
+        if self._open_loop is not None:
             self._recorder.sent(stamp, clock())
 
     def _serve(self, seconds: float, is_done: Callable[[], bool] | None = None) -> None:
@@ -202,7 +202,7 @@ class Generator:
     def _wait(self, seconds: float) -> list[tuple[int, int]]:
         """Wait for epoll's events, at most this number of seconds."""
         seconds = max(0.0, seconds)
-        if self._schedule is None:
+        if self._open_loop is None:
             return self._epoll.poll(seconds)
         # epoll rounds up to whole milliseconds, which is most of a good server's latency. select has microseconds, and
         # an epoll is itself a file that select can wait for.
@@ -211,13 +211,13 @@ class Generator:
 
     def _next_due(self) -> float:
         mark = self._marks_due[0][0] if self._marks_due else math.inf
-        return mark if self._schedule is None else min(mark, self._schedule.next)
+        return mark if self._open_loop is None else min(mark, self._open_loop.next)
 
     def _send_due(self) -> None:
         now = clock()
-        if self._schedule is not None:
+        if self._open_loop is not None:
             chats = self._plan.chats
-            for number, stamp in self._schedule.due(now):
+            for number, stamp in self._open_loop.due(now):
                 chat = chats[number % len(chats)]
                 writer = chat.participants[number // len(chats) % chat.writers]
                 self._send(self._by_user[writer.user], chat, stamp)
@@ -227,7 +227,7 @@ class Generator:
                 connection.send_marks()
                 self._plan_mark(now + self._plan.mark_interval_s, connection)
 
-    def _plan_mark(self, due: float, connection: Connection) -> None:
+    def _plan_mark(self, due: float, connection: LoadConnection) -> None:
         heapq.heappush(self._marks_due, (due, connection.fileno(), connection))
 
     def _is_drained(self) -> bool:

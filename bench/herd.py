@@ -19,10 +19,10 @@ from itertools import count
 from typing import Final
 
 from bench import websocket
-from bench.pace import Schedule
+from bench.pace import OpenLoop
 from bench.processes import LOOPBACK
 from bench.wave import Wave
-from bench.websocket import MessageReader, Opcode, WebSocketError
+from bench.websocket import MessageReader, Opcode, ServerFault
 from client.backoff import FIRST_S, after_s, delay_s
 from protocol import limits
 from protocol.codec import decode_from_server, encode_request
@@ -107,7 +107,7 @@ class Herd:
         self._timers: list[tuple[float, int, _Client]] = []
         self._timer_numbers = count()
         self._waiting: list[_Client] = []
-        self._schedule: Schedule | None = None
+        self._open_loop: OpenLoop | None = None
         self._losses_to_come = 0
         self._wave = Wave()
         self._wave_began = 0.0
@@ -123,9 +123,9 @@ class Herd:
 
     def stay(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Only ping, for this number of seconds or until `is_over`, and then wait for the last pong."""
-        self._schedule = Schedule(len(self._clients) / PING_INTERVAL_S, clock())
+        self._open_loop = OpenLoop(len(self._clients) / PING_INTERVAL_S, clock())
         self._serve(seconds, is_over)
-        self._schedule = None
+        self._open_loop = None
         self._serve(ATTEMPT_TIMEOUT_S, lambda: self.pongs >= self.pings)
 
     def expect_loss(self) -> None:
@@ -178,16 +178,16 @@ class Herd:
         end = clock() + seconds
         while (now := clock()) < end and not is_done():
             due = self._timers[0][0] if self._timers else math.inf
-            if self._schedule is not None:
-                due = min(due, self._schedule.next)
+            if self._open_loop is not None:
+                due = min(due, self._open_loop.next)
             for fd, events in self._epoll.poll(min(_LOOK_S, max(0.0, min(end, due) - now))):
                 if (client := self._by_fd.get(fd)) is not None:
                     self._handle(client, events)
             self._do_due(clock())
 
     def _do_due(self, now: float) -> None:
-        if self._schedule is not None:
-            for number, _ in self._schedule.due(now):
+        if self._open_loop is not None:
+            for number, _ in self._open_loop.due(now):
                 client = self._clients[number % len(self._clients)]
                 if client.state is _State.OPEN:
                     self._write(client, Opcode.PING, b"")
@@ -228,7 +228,7 @@ class Herd:
             return
         except OSError as error:
             self._lose(client, error.strerror or str(error))
-        except (WebSocketError, RemoteProtocolError) as error:
+        except (ServerFault, RemoteProtocolError) as error:
             self._lose(client, str(error))
 
     def _upgrade(self, client: _Client, connected: socket.socket) -> None:
@@ -281,7 +281,7 @@ class Herd:
                 self._plan(client, clock() + after_s(retry_after_ms, client.refusals))
                 client.refusals += 1
             case Error(_, code):
-                raise WebSocketError(f"error {code}")
+                raise ServerFault(f"error {code}")
 
     def _welcome(self, client: _Client) -> None:
         client.welcomed = now = clock()

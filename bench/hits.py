@@ -51,7 +51,7 @@ insert into participants (conversation_id, user_id)
 
 
 @dataclass(frozen=True)
-class Settings:
+class HitsSettings:
     """The settings of the simulation."""
 
     users: int
@@ -72,7 +72,7 @@ class Popular:
         return self._chance.choices(self._things, cum_weights=self._weights)[0]
 
 
-def hits(settings: Settings) -> bool:
+def hits(settings: HitsSettings) -> bool:
     """Print a line for each cache; returns whether every send, mark and compared page was correct."""
     with shared_services() as shared:
         server = Ours(shared, FOLDER)
@@ -87,7 +87,7 @@ def hits(settings: Settings) -> bool:
     return is_true
 
 
-async def _simulate(database_url: str, redis_url: str, settings: Settings) -> tuple[list[dict[str, Any]], bool]:
+async def _simulate(database_url: str, redis_url: str, settings: HitsSettings) -> tuple[list[dict[str, Any]], bool]:
     chance = random.Random(settings.seed)
     with closing(Pool(database_url, 4)) as pool:
         pages, lists = FirstPages(pool), ParticipantsCache()
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--operations", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    settings = Settings(options.users, options.operations, options.seed)
+    settings = HitsSettings(options.users, options.operations, options.seed)
     run_alone(lambda: hits(settings))
 
 

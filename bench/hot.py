@@ -50,7 +50,7 @@ LEAST_SENDS: Final = 3.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class HotSettings:
     """The settings; the traffic's loads are ignored, since the load is one closed loop."""
 
     peers: Path | None
@@ -73,7 +73,7 @@ def measure_hot(server: Server, group: Chat, traffic: Traffic) -> dict[str, Any]
     return {"participants": len(group.participants), **line}
 
 
-def hot(settings: Settings) -> bool:
+def hot(settings: HotSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
@@ -120,7 +120,7 @@ def main() -> None:
     add_traffic(parser)
     parser.add_argument("--participants", type=int, default=256, help="participants of the group; all write")
     options = parser.parse_args()
-    settings = Settings(
+    settings = HotSettings(
         peers=options.peers,
         servers=servers_of(options),
         participants=options.participants,

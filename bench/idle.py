@@ -30,14 +30,14 @@ SETTLE_S: Final = 3.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class IdleSettings:
     connections: int
     concurrency: int
     seconds: float
     restarts: int
 
 
-def idle(settings: Settings) -> bool:
+def idle(settings: IdleSettings) -> bool:
     """Print a line for each stage; returns whether all clients were connected in each."""
     with shared_services() as shared:
         server = Ours(shared, FOLDER)
@@ -65,7 +65,7 @@ def idle(settings: Settings) -> bool:
     return all(are_valid)
 
 
-def _open_and_stay(settings: Settings, herd: Herd, groups: dict[str, list[int]]) -> bool:
+def _open_and_stay(settings: IdleSettings, herd: Herd, groups: dict[str, list[int]]) -> bool:
     [gateway] = groups["server"]
     before = resident_bytes(gateway)
     say(f"connecting {settings.connections}")
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="measured seconds of idling")
     parser.add_argument("--restarts", type=int, default=3, help="how often the gateway is killed")
     options = parser.parse_args()
-    settings = Settings(options.connections, options.concurrency, options.seconds, options.restarts)
+    settings = IdleSettings(options.connections, options.concurrency, options.seconds, options.restarts)
     allow_files(settings.connections)
     run_alone(lambda: idle(settings))
 

@@ -42,7 +42,7 @@ WARM, FREE, LOCKED = "warm", "free", "locked"
 
 
 @dataclass(frozen=True)
-class Settings:
+class LockedSettings:
     """The settings.
 
     :ivar chats: number of chats, the locked one included.
@@ -58,7 +58,7 @@ class Settings:
     rate: float = 0.0
 
 
-def locked(settings: Settings) -> bool:
+def locked(settings: LockedSettings) -> bool:
     """Print the lines of each round, then the summary; returns whether every run was valid."""
     lines: list[dict[str, Any]] = []
     with shared_services() as shared:
@@ -75,7 +75,7 @@ def locked(settings: Settings) -> bool:
     return all(line["valid"] for line in lines)
 
 
-def measure_locked(server: Ours, chats: Sequence[Chat], settings: Settings) -> Iterator[dict[str, Any]]:
+def measure_locked(server: Ours, chats: Sequence[Chat], settings: LockedSettings) -> Iterator[dict[str, Any]]:
     """One round: a line for each of the other chats' two stretches, and one for the locked chat."""
     *others, chat = chats
     durability = server.shared.even_out(server.database_url)
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each stretch, and of the lock")
     parser.add_argument("--rate", type=float, default=0.0, help="sends a second of the other chats; 0: closed loop")
     options = parser.parse_args()
-    settings = Settings(options.chats, options.window, options.rounds, options.seconds, options.rate)
+    settings = LockedSettings(options.chats, options.window, options.rounds, options.seconds, options.rate)
     run_alone(lambda: locked(settings))
 
 

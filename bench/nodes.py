@@ -53,7 +53,7 @@ CONCURRENCY: Final = 16
 
 
 @dataclass(frozen=True)
-class Settings:
+class NodesSettings:
     """The settings.
 
     :ivar sizes: sizes of the cluster, in gateways.
@@ -70,7 +70,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class People:
+class ClusterUsers:
     """The users of a benchmark.
 
     :ivar tokens: tokens of the users who are in none of the chats.
@@ -80,7 +80,7 @@ class People:
     tokens: list[str]
 
 
-def nodes(settings: Settings) -> bool:
+def nodes(settings: NodesSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     with shared_services() as shared:
@@ -96,16 +96,16 @@ def nodes(settings: Settings) -> bool:
     return all(run["valid"] for run in runs)
 
 
-def make_people(server: Ours, settings: Settings) -> People:
+def make_people(server: Ours, settings: NodesSettings) -> ClusterUsers:
     """Make the users; each is in a direct chat with another."""
     tokens = max(0, max(settings.sizes) - 2) * settings.unconcerned
     say(f"making {2 * settings.chats + tokens} users")
     chats = server.prepare([2] * (settings.chats + -(-tokens // 2)))
     others = [participant.token for chat in chats[settings.chats :] for participant in chat.participants]
-    return People(chats[: settings.chats], others[:tokens])
+    return ClusterUsers(chats[: settings.chats], others[:tokens])
 
 
-def measure_nodes(server: Ours, people: People, size: int, settings: Settings) -> dict[str, Any]:
+def measure_nodes(server: Ours, people: ClusterUsers, size: int, settings: NodesSettings) -> dict[str, Any]:
     """Start this number of gateways, let the users send and then be idle; the line of this run."""
     durability = server.shared.even_out(server.database_url)
     traffic = Traffic(f"{settings.rate:g},{IDLE}", warm_s=settings.warm_s, seconds=settings.seconds)
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="measured seconds of sending and of idling")
     parser.add_argument("--warm", type=float, default=3.0, help="seconds of each before its measurement")
     options = parser.parse_args()
-    settings = Settings(
+    settings = NodesSettings(
         sizes=tuple(map(int, options.sizes.split(","))),
         chats=options.chats,
         rate=options.rate,

@@ -20,7 +20,7 @@ import trio
 from bench.databases import Shared
 from bench.processes import LOOPBACK, accepts, free_port, run, running
 from bench.servers import Endpoint, Server
-from bench.workload import Chat, Participant
+from bench.workload import Chat, ChatParticipant
 from store import accounts, contacts, conversations
 from store.postgres.pool import Pool
 
@@ -123,14 +123,14 @@ class Ours(Server):
             yield pid
 
 
-async def add_participant(pool: Pool, name: str) -> Participant:
+async def add_participant(pool: Pool, name: str) -> ChatParticipant:
     """Add a user with a device that is logged in."""
     user = await accounts.add_user(pool, name, "nobody logs in")
     _, token, _ = await accounts.add_device(pool, user, "bench", lifetime_s=24 * 3600.0)
-    return Participant(str(UUID(bytes=user)), token)
+    return ChatParticipant(str(UUID(bytes=user)), token)
 
 
-async def add_chat(pool: Pool, participants: Sequence[Participant]) -> Chat:
+async def add_chat(pool: Pool, participants: Sequence[ChatParticipant]) -> Chat:
     """Add a conversation of these participants; two make a direct chat."""
     users = [UUID(participant.user).bytes for participant in participants]
     # The users become contacts: without that the chat would be a request, where the server reports no read marks.

@@ -42,7 +42,7 @@ def parse_loads(text: str, window: int) -> list[Load]:
     return [kinds.get(item) or Load(float(item), window) for item in text.split(",")]
 
 
-class Schedule:
+class OpenLoop:
     """The send times of an open loop: `start`, and then one every 1/rate seconds, independent of the answers.
 
     After a stall a server gets all sends of the meantime, each with the wait that it had. A loop that waits for answers

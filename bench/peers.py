@@ -20,7 +20,7 @@ import psycopg
 from bench.databases import Shared
 from bench.processes import LOOPBACK, free_port, run, running
 from bench.servers import Endpoint, Server
-from bench.workload import Chat, Participant
+from bench.workload import Chat, ChatParticipant
 
 _INSTALL: Final = ["npm", "install", "--no-audit", "--no-fund"]
 _BUILDS: Final[Mapping[str, Sequence[list[str]]]] = {
@@ -143,7 +143,7 @@ def _id(kind: int, number: int) -> str:
 def make_chats(sizes: Sequence[int]) -> Iterator[Chat]:
     users = count(1)
     for number, size in enumerate(sizes, 1):
-        yield Chat(_id(1, number), tuple(Participant(_id(0, next(users))) for _ in range(size)))
+        yield Chat(_id(1, number), tuple(ChatParticipant(_id(0, next(users))) for _ in range(size)))
 
 
 def _insert(connection: psycopg.Connection, chats: list[Chat]) -> None:

@@ -63,7 +63,7 @@ JUDGED: Final = ("bulk", "proc32")
 
 
 @dataclass(frozen=True)
-class Settings:
+class QueueSettings:
     """The settings.
 
     :ivar jobs: jobs of each case but `lat`.
@@ -82,7 +82,7 @@ class Failed(Exception):
     """A case has ended without figures."""
 
 
-def queue(settings: Settings) -> bool:
+def queue(settings: QueueSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     if BULLMQ in settings.contestants:
@@ -98,7 +98,7 @@ def queue(settings: Settings) -> bool:
     return all(run["valid"] for run in runs)
 
 
-def measure_queue(server: Ours, settings: Settings) -> Iterator[dict[str, Any]]:
+def measure_queue(server: Ours, settings: QueueSettings) -> Iterator[dict[str, Any]]:
     """A line for each run.
 
     :param server: the owner of the database that holds our jobs; its processes do not run.
@@ -125,7 +125,7 @@ def _clear(server: Ours) -> dict[str, str]:
     return server.shared.even_out(server.database_url)
 
 
-def _measure(server: Ours, contestant: str, case: str, settings: Settings) -> dict[str, Any]:
+def _measure(server: Ours, contestant: str, case: str, settings: QueueSettings) -> dict[str, Any]:
     shared = server.shared
     meter = CpuMeter({"postgres": [shared.postgres_pid], "redis": [shared.redis_pid]})
     before, ended, begun = meter.read(), _ended_s(), time.perf_counter()
@@ -257,7 +257,7 @@ def main() -> None:
     if why := missing(options.peers, [BULLMQ]):
         say(f"left out: {BULLMQ} ({why})")
         contestants = tuple(name for name in contestants if name != BULLMQ)
-    settings = Settings(
+    settings = QueueSettings(
         contestants=contestants,
         peers=options.peers,
         cases=tuple(options.cases.split(",")),

@@ -113,7 +113,7 @@ insert into messages (conversation_id, sender_id, encrypted_content, nonce, crea
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReadsSettings:
     """The settings. `users`: number of users whose lists `list-uncached` reads, once each."""
 
     peers: Path | None
@@ -124,7 +124,7 @@ class Settings:
     seconds: float
 
 
-def reads(settings: Settings) -> bool:
+def reads(settings: ReadsSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
@@ -160,7 +160,7 @@ def _started(server: Server) -> Iterator[tuple[int, list[int]]]:
             yield int(endpoint.url.rpartition(":")[2]), endpoint.pids["server"]
 
 
-def _requests(server: Server, case: str, settings: Settings) -> list[bytes]:
+def _requests(server: Server, case: str, settings: ReadsSettings) -> list[bytes]:
     prefix = "/v1" if server.name == OURS else ""
 
     def ask(path: str, user: int) -> bytes:
@@ -178,7 +178,7 @@ def _requests(server: Server, case: str, settings: Settings) -> list[bytes]:
     return [ask("/conversations?limit=50", user) for user in range(settings.users)]
 
 
-def measure(server: Server, settings: Settings) -> Iterator[dict[str, Any]]:
+def measure(server: Server, settings: ReadsSettings) -> Iterator[dict[str, Any]]:
     durability = server.shared.even_out(server.database_url)
     with _started(server) as (port, pids):
         meter = CpuMeter({"server": pids, "postgres": [server.shared.postgres_pid], "redis": [server.shared.redis_pid]})
@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each case but list-uncached")
     options = parser.parse_args()
-    settings = Settings(
+    settings = ReadsSettings(
         peers=options.peers,
         servers=servers_of(options),
         rounds=options.rounds,

@@ -15,9 +15,9 @@ import cbor2
 
 from bench.adapters.alo import Alo
 from bench.adapters.base import FIRST_SEND, Events
-from bench.connection import Connection
-from bench.websocket import WebSocketError
-from bench.workload import Chat, Participant, body
+from bench.connection import LoadConnection
+from bench.websocket import ServerFault
+from bench.workload import Chat, ChatParticipant, body
 from protocol.frames import Key, Type
 
 DRAIN_TIMEOUT_S: Final = 15.0
@@ -83,9 +83,9 @@ class Retrier:
         self.errors[code] += 1
         heapq.heappush(self._again, (clock() + retry_after_ms / 1000, request))
 
-    def acked(self, connection: Connection, chat: Chat, stamp: float) -> None: ...
-    def passed(self, connection: Connection, messages: int) -> None: ...
-    def delivered(self, connection: Connection, stamp: float) -> None: ...
+    def acked(self, connection: LoadConnection, chat: Chat, stamp: float) -> None: ...
+    def passed(self, connection: LoadConnection, messages: int) -> None: ...
+    def delivered(self, connection: LoadConnection, stamp: float) -> None: ...
 
     def failed(self, why: str) -> None:
         self.error = self.error or why
@@ -94,7 +94,7 @@ class Retrier:
         try:
             with select.epoll() as epoll:
                 self._send_all(epoll)
-        except (OSError, WebSocketError) as error:
+        except (OSError, ServerFault) as error:
             self.failed(str(error))
         finally:
             self._is_sending.set()
@@ -102,11 +102,11 @@ class Retrier:
     def _send_all(self, epoll: select.epoll) -> None:
         devices: list[_Device] = []
 
-        def make(events: Connection) -> _Device:
+        def make(events: LoadConnection) -> _Device:
             devices.append(_Device(events, self._chat.participants[0], self))
             return devices[0]
 
-        connection = Connection(self._url, epoll, self, make)
+        connection = LoadConnection(self._url, epoll, self, make)
         while self.error is None and not self._is_done():
             for _, events in epoll.poll(self._wait_s()):
                 if not connection.ready(events):
@@ -139,7 +139,7 @@ class _Device(Alo):
 
     __slots__ = ("_retrier",)
 
-    def __init__(self, events: Events, participant: Participant, retrier: Retrier) -> None:
+    def __init__(self, events: Events, participant: ChatParticipant, retrier: Retrier) -> None:
         super().__init__(events, participant, body(200))
         self._retrier = retrier
 

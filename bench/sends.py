@@ -52,7 +52,7 @@ clock = time.perf_counter
 
 
 @dataclass(frozen=True)
-class Settings:
+class SendsSettings:
     """The settings.
 
     :ivar in_flight: the levels: numbers of sends that wait for their outcome at any moment.
@@ -175,7 +175,7 @@ class ClosedLoop:
         }
 
 
-def measure_sends(server: Ours, settings: Settings) -> Iterator[dict[str, Any]]:
+def measure_sends(server: Ours, settings: SendsSettings) -> Iterator[dict[str, Any]]:
     """A line for each run."""
     for round_ in range(1, settings.rounds + 1):
         say(f"round {round_} of {settings.rounds}")
@@ -194,7 +194,7 @@ def measure_sends(server: Ours, settings: Settings) -> Iterator[dict[str, Any]]:
             }
 
 
-async def _measure_one(server: Ours, chats: Sequence[Chat], in_flight: int, settings: Settings) -> dict[str, Any]:
+async def _measure_one(server: Ours, chats: Sequence[Chat], in_flight: int, settings: SendsSettings) -> dict[str, Any]:
     meter = CpuMeter({"postgres": [server.shared.postgres_pid]})
     with closing(Pool(server.database_url, Config().database_pool)) as pool:
         loop = ClosedLoop(pool, chats, in_flight, body(settings.content_bytes))
@@ -220,7 +220,7 @@ def summarize_sends(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def sends(settings: Settings) -> bool:
+def sends(settings: SendsSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs = []
     with shared_services() as shared:
@@ -242,7 +242,9 @@ def main() -> None:
     parser.add_argument("--content-bytes", type=int, default=200)
     options = parser.parse_args()
     levels = tuple(map(int, options.in_flight.split(",")))
-    settings = Settings(levels, options.chats, options.rounds, options.warm, options.seconds, options.content_bytes)
+    settings = SendsSettings(
+        levels, options.chats, options.rounds, options.warm, options.seconds, options.content_bytes
+    )
     run_alone(lambda: sends(settings))
 
 

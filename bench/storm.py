@@ -69,7 +69,7 @@ METRICS: Final = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class StormSettings:
     """The settings.
 
     :ivar spread_s: seconds over which the devices come back; each stretch of the bystanders is as long.
@@ -85,7 +85,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class People:
+class StormUsers:
     """The users of a benchmark.
 
     :ivar tokens: tokens of the devices that come back.
@@ -95,7 +95,7 @@ class People:
     tokens: list[str]
 
 
-def storm(settings: Settings) -> bool:
+def storm(settings: StormSettings) -> bool:
     """Print the lines of each round, then the summary; returns whether every line is valid."""
     lines: list[dict[str, Any]] = []
     with shared_services() as shared:
@@ -113,14 +113,14 @@ def storm(settings: Settings) -> bool:
     return all(line["valid"] for line in lines)
 
 
-def make_people(server: Ours, settings: Settings) -> People:
+def make_people(server: Ours, settings: StormSettings) -> StormUsers:
     """Make the users; each is in a direct chat with another."""
     chats = server.prepare([2] * (settings.chats + -(-settings.devices // 2)))
     tokens = [participant.token for chat in chats[settings.chats :] for participant in chat.participants]
-    return People(chats[: settings.chats], tokens[: settings.devices])
+    return StormUsers(chats[: settings.chats], tokens[: settings.devices])
 
 
-def measure_storm(server: Ours, people: People, kind: str, settings: Settings) -> Iterator[dict[str, Any]]:
+def measure_storm(server: Ours, people: StormUsers, kind: str, settings: StormSettings) -> Iterator[dict[str, Any]]:
     """One storm: a line for each stretch of the bystanders, and one for the devices that come back."""
     durability = server.shared.even_out(server.database_url)
     port = free_port()
@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="sends a second of all bystanders together")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    settings = Settings(options.devices, options.spread, options.chats, options.rate, options.rounds)
+    settings = StormSettings(options.devices, options.spread, options.chats, options.rate, options.rounds)
     allow_files(2 * settings.devices)  # the gateway holds theirs, and dead ones that it has not cleared away yet
     run_alone(lambda: storm(settings))
 

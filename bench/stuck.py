@@ -34,13 +34,13 @@ MOST_P99: Final = 1.25
 
 
 @dataclass(frozen=True)
-class Settings:
+class StuckSettings:
     participants: int
     rounds: int
     traffic: Traffic
 
 
-def stuck(settings: Settings) -> bool:
+def stuck(settings: StuckSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     runs: list[dict[str, Any]] = []
     with shared_services() as shared:
@@ -59,7 +59,7 @@ def stuck(settings: Settings) -> bool:
     return all(run["valid"] for run in runs)
 
 
-def _run(server: Ours, chat: Chat, is_stuck: bool, settings: Settings) -> dict[str, Any]:
+def _run(server: Ours, chat: Chat, is_stuck: bool, settings: StuckSettings) -> dict[str, Any]:
     durability = server.shared.even_out(server.database_url)
     measured = Chat(chat.conversation, chat.participants[:-1])
     with server.started() as endpoint:
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--content-bytes", type=int, default=4096, help="size of each message")
     options = parser.parse_args()
     traffic = Traffic(f"{options.rate:g}", 1, options.content_bytes, options.warm, options.seconds)
-    run_alone(lambda: stuck(Settings(options.participants, options.rounds, traffic)))
+    run_alone(lambda: stuck(StuckSettings(options.participants, options.rounds, traffic)))
 
 
 if __name__ == "__main__":

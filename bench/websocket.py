@@ -22,7 +22,7 @@ class Opcode(IntEnum):
     PONG = 10
 
 
-class WebSocketError(Exception):
+class ServerFault(Exception):
     """The server broke RFC 6455, or refused the handshake."""
 
 
@@ -50,14 +50,14 @@ def handshake(host: str, target: str, subprotocol: str | None) -> bytes:
 def handshake_end(data: bytes) -> int | None:
     """The offset where the server's answer ends and frames begin; None if more bytes have to be read.
 
-    :raises WebSocketError: if the server's status is not 101.
+    :raises ServerFault: if the server's status is not 101.
     """
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
     status, _, _ = data.partition(b"\r\n")
     if status.split(b" ")[1:2] != [b"101"]:
-        raise WebSocketError(f"the server refused the handshake: {status.decode('latin-1')}")
+        raise ServerFault(f"the server refused the handshake: {status.decode('latin-1')}")
     return end + 4
 
 
@@ -86,7 +86,7 @@ class MessageReader:
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The messages and control frames that are complete now, as (opcode, payload).
 
-        :raises WebSocketError: if a frame is masked or uses a reserved bit.
+        :raises ServerFault: if a frame is masked or uses a reserved bit.
         """
         if self._rest:
             data = self._rest + data
@@ -96,7 +96,7 @@ class MessageReader:
             first, length = data[start], data[start + 1]
             body = start + 2
             if first & _RESERVED or length & _MASKED:
-                raise WebSocketError("a frame of the server is masked or uses an extension")
+                raise ServerFault("a frame of the server is masked or uses an extension")
             if length > 125:
                 wide = 2 if length == 126 else 8
                 if size - body < wide:

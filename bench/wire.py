@@ -22,13 +22,13 @@ from typing import Any, Final
 
 from bench.adapters import ADAPTERS
 from bench.adapters.base import Adapter
-from bench.connection import Connection
+from bench.connection import LoadConnection
 from bench.contest import build_peers, contestant, usable
 from bench.peers import PEERS
 from bench.program import print_line, run_alone, say, shared_services
 from bench.servers import Server
 from bench.summary import OURS, PLAN
-from bench.workload import Chat, Participant, body
+from bench.workload import Chat, ChatParticipant, body
 
 OPEN_TIMEOUT_S: Final = 20.0
 QUIET_S: Final = 0.3
@@ -66,12 +66,14 @@ fields are of fixed length but the time: Postgres leaves out its last zeros."""
 _MEASURED_CONTENT_BYTES: Final = 200
 
 
-class Tap(Connection):
+class Tap(LoadConnection):
     """A connection that counts its bytes."""
 
     __slots__ = ("received", "sent")
 
-    def __init__(self, url: str, epoll: select.epoll, reports: Silent, make: Callable[[Connection], Adapter]) -> None:
+    def __init__(
+        self, url: str, epoll: select.epoll, reports: Silent, make: Callable[[LoadConnection], Adapter]
+    ) -> None:
         self.received = self.sent = 0
         super().__init__(url, epoll, reports, make)
 
@@ -93,23 +95,23 @@ class Tap(Connection):
 class Silent:
     """Ignores all reports except for failures."""
 
-    def acked(self, connection: Connection, chat: Chat, stamp: float) -> None: ...
-    def passed(self, connection: Connection, messages: int) -> None: ...
-    def delivered(self, connection: Connection, stamp: float) -> None: ...
+    def acked(self, connection: LoadConnection, chat: Chat, stamp: float) -> None: ...
+    def passed(self, connection: LoadConnection, messages: int) -> None: ...
+    def delivered(self, connection: LoadConnection, stamp: float) -> None: ...
 
     def failed(self, why: str) -> None:
         raise ConnectionError(why)
 
 
 @dataclass(frozen=True)
-class Settings:
+class WireSettings:
     servers: tuple[str, ...]
     peers: Path | None
     messages: int
     content_bytes: int
 
 
-def wire(settings: Settings) -> bool:
+def wire(settings: WireSettings) -> bool:
     """Print a line for each server, and one that compares them. Returns true, since an uncountable exchange raises."""
     exchanges: dict[str, Exchange] = {}
     build_peers(settings.servers, settings.peers)
@@ -144,13 +146,13 @@ def compare_bytes(exchanges: dict[str, Exchange], content_bytes: int) -> dict[st
     }
 
 
-def _measure(server: Server, settings: Settings) -> Exchange:
+def _measure(server: Server, settings: WireSettings) -> Exchange:
     [chat] = server.prepare([2])
     server.shared.even_out(server.database_url)
     with server.started() as endpoint, select.epoll() as epoll:
         content, make = body(settings.content_bytes), ADAPTERS[server.protocol]
 
-        def connect(participant: Participant) -> Tap:
+        def connect(participant: ChatParticipant) -> Tap:
             return Tap(endpoint.url, epoll, Silent(), lambda events: make(events, participant, content))
 
         sender, receiver = taps = [connect(participant) for participant in chat.participants]
@@ -197,7 +199,7 @@ def main() -> None:
     names = usable(options.servers.split(","), options.peers)
     if not names:
         sys.exit("nothing to measure")
-    run_alone(lambda: wire(Settings(names, options.peers, options.messages, options.content_bytes)))
+    run_alone(lambda: wire(WireSettings(names, options.peers, options.messages, options.content_bytes)))
 
 
 if __name__ == "__main__":

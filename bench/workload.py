@@ -14,7 +14,7 @@ PUBLIC_KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True)
-class Participant:
+class ChatParticipant:
     """A user as a server knows them: `user` is a UUID as text; `token` logs their device in, where a server has tokens.
 
     :ivar is_reader: false if their device looks for its acks only, and counts other participants' messages unread.
@@ -34,7 +34,7 @@ class Chat:
     """
 
     conversation: str
-    participants: tuple[Participant, ...]
+    participants: tuple[ChatParticipant, ...]
     writers: int = 1
 
     @property
@@ -69,7 +69,7 @@ def read_chats(path: Path) -> list[Chat]:
     return [
         Chat(
             entry["conversation"],
-            tuple(Participant(**participant) for participant in entry["participants"]),
+            tuple(ChatParticipant(**participant) for participant in entry["participants"]),
             entry["writers"],
         )
         for entry in json.loads(path.read_text())

@@ -16,7 +16,7 @@ import cbor2
 
 from bench.adapters.base import FIRST_SEND, STAMP, Adapter, Events
 from bench.websocket import Opcode
-from bench.workload import Body, Participant
+from bench.workload import Body, ChatParticipant
 from protocol import limits
 from protocol.codec import encode, encode_request
 from protocol.frames import Error, Hello, Key, MarkDelivered, Send, Sent, Type
@@ -40,7 +40,7 @@ class Alo(Adapter):
 
     __slots__ = ("_body", "_mark_request", "_marks", "_sends", "_temp_id_start", "_token")
 
-    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+    def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
         super().__init__(events, participant, body)
         self._token = participant.token
         self._body = body
@@ -119,7 +119,7 @@ class AloWriter(Alo):
 
     __slots__ = ("_is_welcome", "_waiting")
 
-    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+    def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
         super().__init__(events, participant, body)
         self._is_welcome = False
         self._waiting: dict[int, tuple[bytes, bytes, str]] = {}

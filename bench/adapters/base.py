@@ -15,7 +15,7 @@ from struct import Struct
 from typing import ClassVar, Final, Protocol
 
 from bench.websocket import Opcode
-from bench.workload import Body, Participant
+from bench.workload import Body, ChatParticipant
 
 STAMP: Final = Struct("<dx")
 """Nine bytes are twelve characters of base64, so the content after them is encoded only once."""
@@ -61,7 +61,7 @@ class Adapter(abc.ABC):
 
     __slots__ = ("events",)
 
-    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+    def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
         self.events = events
 
     @abc.abstractmethod

@@ -7,7 +7,7 @@ from binascii import b2a_base64
 import msgspec
 
 from bench.adapters.base import Adapter, Events, stamp_of_text, stamp_text, text_after_stamp
-from bench.workload import Body, Participant
+from bench.workload import Body, ChatParticipant
 
 
 class _Sent(msgspec.Struct, tag="ack", tag_field="t"):
@@ -33,7 +33,7 @@ class Lean(Adapter):
 
     __slots__ = ("_form", "_user")
 
-    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+    def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
         super().__init__(events, participant, body)
         self._user = participant.user
         self._form = b'{"t":"send","id":%%d,%b,"conversationId":"%%b","tempId":"%%032x"}' % fields(body)
@@ -63,7 +63,7 @@ class LeanWriter(Lean):
 
     __slots__ = ("_own",)
 
-    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+    def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
         super().__init__(events, participant, body)
         self._own = participant.user.encode()
 

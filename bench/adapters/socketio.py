@@ -12,7 +12,7 @@ import msgspec
 
 from bench.adapters.base import Adapter, Events, stamp_of_text, stamp_text
 from bench.adapters.lean import fields
-from bench.workload import Body, Participant
+from bench.workload import Body, ChatParticipant
 
 
 class _Reply(msgspec.Struct):
@@ -36,7 +36,7 @@ class SocketIO(Adapter):
 
     __slots__ = ("_form", "_user")
 
-    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+    def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
         super().__init__(events, participant, body)
         self._user = participant.user
         self._form = b'42%%d["message:send",{%b,"conversationId":"%%b","tempId":"%%032x"}]' % fields(body)
@@ -78,7 +78,7 @@ class SocketIOWriter(SocketIO):
 
     __slots__ = ("_own",)
 
-    def __init__(self, events: Events, participant: Participant, body: Body) -> None:
+    def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
         super().__init__(events, participant, body)
         self._own = participant.user.encode()
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.adapters import ADAPTERS, WRITERS, Adapter
 from bench.adapters.base import FIRST_SEND, STAMP
-from bench.workload import Participant, body
+from bench.workload import ChatParticipant, body
 from protocol.codec import decode_from_client, encode
 from protocol.frames import Done, Error, Hello, MarkDelivered, Message, Send, Sent, Welcome
 
@@ -51,7 +51,7 @@ class Heard:
 
 def adapter(protocol: str, *, is_reader: bool = True) -> tuple[Adapter, Heard]:
     heard = Heard()
-    return (ADAPTERS if is_reader else WRITERS)[protocol](heard, Participant(USER, "secret"), BODY), heard
+    return (ADAPTERS if is_reader else WRITERS)[protocol](heard, ChatParticipant(USER, "secret"), BODY), heard
 
 
 def pushed(seq: int, content: bytes, nonce: bytes | None = None) -> bytes:

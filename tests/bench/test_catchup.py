@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.catchup import Return, Settings, figures, measure_catchup, messages_of, queries_in, requirements
+from bench.catchup import CatchupSettings, Return, figures, measure_catchup, messages_of, queries_in, requirements
 from bench.ours import Ours
 from protocol.frames import Key, Type
 from store.sync import MAX_MESSAGES
@@ -12,7 +12,7 @@ from store.sync import MAX_MESSAGES
 
 @pytest.mark.long
 def test_exactly_what_was_missed_comes_back(ours: Ours) -> None:
-    settings = Settings(((0, 1), (6, 3), (MAX_MESSAGES + 1, 1)), repeats=2, content_bytes=20)
+    settings = CatchupSettings(((0, 1), (6, 3), (MAX_MESSAGES + 1, 1)), repeats=2, content_bytes=20)
     nothing, some, much = measure_catchup(ours, settings)
     assert [line["valid"] for line in (nothing, some, much)] == [True] * 3
     # After several pages, one more request asks for messages that were written meanwhile.

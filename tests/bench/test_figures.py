@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from bench.cpu import CpuMeter, tree, used
-from bench.pace import Load, Schedule, parse_loads
+from bench.pace import Load, OpenLoop, parse_loads
 from bench.recorder import Recorder, percentile
 from bench.summary import summarize
-from bench.workload import Chat, Participant, read_chats, write_chats
+from bench.workload import Chat, ChatParticipant, read_chats, write_chats
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ def test_a_latency_belongs_to_the_stretch_in_which_it_should_have_left() -> None
 
 
 def test_an_open_loop_gives_out_what_a_stall_held_up() -> None:
-    schedule = Schedule(rate=4, start=10.0)
-    assert list(schedule.due(10.0)) == [(0, 10.0)]
-    assert list(schedule.due(10.2)) == []
-    assert list(schedule.due(10.8)) == [(1, 10.25), (2, 10.5), (3, 10.75)]
-    assert schedule.next == 11.0
+    open_loop = OpenLoop(rate=4, start=10.0)
+    assert list(open_loop.due(10.0)) == [(0, 10.0)]
+    assert list(open_loop.due(10.2)) == []
+    assert list(open_loop.due(10.8)) == [(1, 10.25), (2, 10.5), (3, 10.75)]
+    assert open_loop.next == 11.0
 
 
 def test_loads_are_named_by_their_rate() -> None:
@@ -70,7 +70,7 @@ def test_a_process_that_does_not_run_cannot_be_measured() -> None:
 
 
 def test_chats_survive_the_way_to_another_process(tmp_path: Path) -> None:
-    chats = [Chat("c", (Participant("one", "token"), Participant("other", is_reader=False)), writers=2)]
+    chats = [Chat("c", (ChatParticipant("one", "token"), ChatParticipant("other", is_reader=False)), writers=2)]
     write_chats(tmp_path / "below" / "chats.json", chats)
     assert read_chats(tmp_path / "below" / "chats.json") == chats
 

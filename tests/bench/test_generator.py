@@ -13,10 +13,12 @@ from bench.cpu import CpuMeter
 from bench.generator import Generator, NotOpenError, Plan
 from bench.pace import Load
 from bench.websocket import MessageReader
-from bench.workload import Chat, Participant
+from bench.workload import Chat, ChatParticipant
 
-CHATS = tuple(Chat(f"c{n}", (Participant(f"from{n}"), Participant(f"to{n}"))) for n in range(4))
-UNREAD_CHATS = tuple(Chat(f"c{n}", (Participant(f"from{n}"), Participant(f"to{n}", is_reader=False))) for n in range(4))
+CHATS = tuple(Chat(f"c{n}", (ChatParticipant(f"from{n}"), ChatParticipant(f"to{n}"))) for n in range(4))
+UNREAD_CHATS = tuple(
+    Chat(f"c{n}", (ChatParticipant(f"from{n}"), ChatParticipant(f"to{n}", is_reader=False))) for n in range(4)
+)
 
 
 class Relay:

@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from bench.locked import Settings, account, measure_locked, summarize_locked
+from bench.locked import LockedSettings, account, measure_locked, summarize_locked
 from bench.ours import Ours
 from bench.retrier import Retrier
-from bench.workload import Chat, Participant
+from bench.workload import Chat, ChatParticipant
 from protocol.codec import decode_from_client, encode
 from protocol.frames import Error, Hello, Send, Sent, Welcome
 from protocol.limits import MAX_FRAGMENTS, MAX_WEBSOCKET_MESSAGE_BYTES
 from protocol.websocket import WebSocketReceiver, binary_header
 
 LOCKED_S = 1.0
-CHAT = Chat("00000000-0000-0000-0000-000000000003", (Participant("one", "token"), Participant("other")))
+CHAT = Chat("00000000-0000-0000-0000-000000000003", (ChatParticipant("one", "token"), ChatParticipant("other")))
 
 
 @pytest.mark.long
 def test_the_locked_chat_waits_and_the_others_do_not(ours: Ours) -> None:
     chats = ours.prepare([2] * 3)
-    free, held, locked_chat = measure_locked(ours, chats, Settings(len(chats), 2, 1, LOCKED_S))
+    free, held, locked_chat = measure_locked(ours, chats, LockedSettings(len(chats), 2, 1, LOCKED_S))
     assert (free["valid"], held["valid"], locked_chat["valid"]) == (True, True, True)
     assert (free["locked_s"], held["chats"]) == (0.0, 2)
     assert held["locked_s"] >= LOCKED_S

@@ -7,11 +7,11 @@ import pytest
 
 from bench.across import summarize_across
 from bench.contest import Traffic, measure
-from bench.nodes import Settings, costs, make_people, measure_nodes, summarize_nodes
+from bench.nodes import NodesSettings, costs, make_people, measure_nodes, summarize_nodes
 from bench.ours import Ours
 from bench.pace import Load, parse_loads
 
-SETTINGS = Settings(sizes=(1, 3), chats=2, rate=100.0, unconcerned=3, rounds=1, warm_s=0.3, seconds=0.5)
+SETTINGS = NodesSettings(sizes=(1, 3), chats=2, rate=100.0, unconcerned=3, rounds=1, warm_s=0.3, seconds=0.5)
 
 
 @pytest.mark.long

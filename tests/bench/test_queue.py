@@ -9,7 +9,7 @@ from bench import queue as queue_module
 from bench import queue_ours
 from bench.databases import Shared
 from bench.ours import Ours
-from bench.queue import BULLMQ, Settings, bullmq_figures, measure_queue, summarize_queue
+from bench.queue import BULLMQ, QueueSettings, bullmq_figures, measure_queue, summarize_queue
 from bench.queue_ours import Case
 from embedded.services import Services
 
@@ -43,7 +43,7 @@ def test_a_job_is_followed_from_the_client_to_a_worker_in_another_process() -> N
 
 
 def test_each_part_of_a_durable_jobs_cost_is_measured_or_the_run_is_invalid(ours: Ours) -> None:
-    settings = Settings(("durable",), peers=None, cases=("proc32", "no such case"), rounds=1, jobs=40, lats=3)
+    settings = QueueSettings(("durable",), peers=None, cases=("proc32", "no such case"), rounds=1, jobs=40, lats=3)
     processed, failed = measure_queue(ours, settings)
     assert (processed["valid"], processed["jobs"], processed["fsync"]) == (True, 40, "off")
     assert min(processed["worker_us"], processed["redis_us"], processed["postgres_us"]) > 0

@@ -15,12 +15,12 @@ from bench import hits as hits_module
 from bench import reads as reads_module
 from bench.http import load, request
 from bench.ours import Ours
-from bench.reads import OUR_DATA, Settings, summarize_reads
+from bench.reads import OUR_DATA, ReadsSettings, summarize_reads
 
 
 @pytest.mark.long
 def test_each_case_is_measured_on_our_server(ours: Ours) -> None:
-    settings = Settings(None, ("alo",), rounds=1, users=60, connections=2, seconds=0.3)
+    settings = ReadsSettings(None, ("alo",), rounds=1, users=60, connections=2, seconds=0.3)
     ours.prepare([])
     with psycopg.connect(ours.database_url) as connection:
         connection.execute(OUR_DATA.replace("%(users)s", "60").replace("%%", "%").encode())
@@ -82,7 +82,7 @@ def _shared(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("_shared")
 def test_pages_and_sends_are_compared_beside_little_and_much(capsys: pytest.CaptureFixture[str]) -> None:
-    assert depth_module.depth(depth_module.Settings(depth=2_000, messages=15_000, rounds=1, repeats=5))
+    assert depth_module.depth(depth_module.DepthSettings(depth=2_000, messages=15_000, rounds=1, repeats=5))
     lines = capsys.readouterr().out.splitlines()
     assert sum('"kind": "run"' in line for line in lines) == 6
     assert sum('"kind": "requirement"' in line for line in lines) == 3
@@ -90,7 +90,7 @@ def test_pages_and_sends_are_compared_beside_little_and_much(capsys: pytest.Capt
 
 @pytest.mark.usefixtures("_shared")
 def test_hits_are_counted_and_kept_pages_are_correct(capsys: pytest.CaptureFixture[str]) -> None:
-    assert hits_module.hits(hits_module.Settings(users=20, operations=600, seed=1))
+    assert hits_module.hits(hits_module.HitsSettings(users=20, operations=600, seed=1))
     out = capsys.readouterr().out
     for cache in ("list", "history", "metadata", "presence"):
         assert f'"cache": "{cache}"' in out

@@ -9,13 +9,13 @@ import trio
 
 from bench.cpu import CpuMeter
 from bench.ours import Ours
-from bench.sends import ClosedLoop, Settings, measure_sends, summarize_sends
+from bench.sends import ClosedLoop, SendsSettings, measure_sends, summarize_sends
 from bench.workload import Chat, body
 from store.postgres.pool import Pool
 
 
 def test_so_many_sends_share_a_commit_as_are_in_flight(ours: Ours) -> None:
-    settings = Settings(in_flight=(1, 24), chats=4, rounds=1, warm_s=0.2, seconds=0.3)
+    settings = SendsSettings(in_flight=(1, 24), chats=4, rounds=1, warm_s=0.2, seconds=0.3)
     one, many = measure_sends(ours, settings)
     assert (one["valid"], many["valid"]) == (True, True)
     assert (one["in_flight"], one["sends_per_commit"]) == (1, 1.0)

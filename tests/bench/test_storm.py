@@ -8,17 +8,17 @@ import pytest
 from bench.herd import Herd
 from bench.ours import Ours
 from bench.processes import free_port
-from bench.storm import CUT, KILLED, KINDS, People, Settings, make_people, measure_storm, summarize_storm
+from bench.storm import CUT, KILLED, KINDS, StormSettings, StormUsers, make_people, measure_storm, summarize_storm
 
-SETTINGS = Settings(devices=15, spread_s=0.5, chats=2, rate=40.0, rounds=1)
+SETTINGS = StormSettings(devices=15, spread_s=0.5, chats=2, rate=40.0, rounds=1)
 
 
 @pytest.fixture
-def people(ours: Ours) -> People:
+def people(ours: Ours) -> StormUsers:
     return make_people(ours, SETTINGS)
 
 
-def test_devices_sync_with_the_cursor_of_the_last_time(ours: Ours, people: People) -> None:
+def test_devices_sync_with_the_cursor_of_the_last_time(ours: Ours, people: StormUsers) -> None:
     port = free_port()
     with ours.gateway(port), closing(Herd(port, people.tokens, syncs=True)) as herd:
         wave = herd.open(concurrency=4, timeout_s=10)
@@ -33,7 +33,7 @@ def test_devices_sync_with_the_cursor_of_the_last_time(ours: Ours, people: Peopl
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_come_back_while_bystanders_go_on(ours: Ours, people: People, kind: str) -> None:
+def test_all_come_back_while_bystanders_go_on(ours: Ours, people: StormUsers, kind: str) -> None:
     lines = list(measure_storm(ours, people, kind, SETTINGS))
     assert all(line["valid"] for line in lines)
     runs = [line for line in lines if line["kind"] == "run"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.websocket import MessageReader, Opcode, WebSocketError, encode, handshake, handshake_end
+from bench.websocket import MessageReader, Opcode, ServerFault, encode, handshake, handshake_end
 
 HELLO = bytes.fromhex("810548656c6c6f")
 HELLO_IN_TWO = bytes.fromhex("010348656c80026c6f")
@@ -48,7 +48,7 @@ def test_lengths_take_the_fewest_bytes_and_the_mask_is_zero(size: int, head: str
 
 @pytest.mark.parametrize("frame", ["818548656c6c6f00000000", "c10548656c6c6f"])
 def test_masked_and_compressed_frames_of_a_server_are_refused(frame: str) -> None:
-    with pytest.raises(WebSocketError, match="masked or uses an extension"):
+    with pytest.raises(ServerFault, match="masked or uses an extension"):
         MessageReader().feed(bytes.fromhex(frame))
 
 
@@ -60,5 +60,5 @@ def test_frames_begin_after_the_answer_to_the_handshake() -> None:
     answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
     assert handshake_end(answer[:-1]) is None
     assert handshake_end(answer + HELLO) == len(answer)
-    with pytest.raises(WebSocketError, match="503"):
+    with pytest.raises(ServerFault, match="503"):
         handshake_end(answer.replace(b"101 Switching Protocols", b"503 Busy"))
