@@ -10,7 +10,7 @@ _UNUSED_ID = 65534
 
 
 @dataclass(frozen=True)
-class Account:
+class SystemAccount:
     """An unprivileged user. Root starts services as this user."""
 
     uid: int
@@ -40,7 +40,7 @@ class Account:
         return stat.S_IMODE(status.st_mode) >> shift & wanted == wanted
 
 
-def account_for(data: Path) -> Account | None:
+def account_for(data: Path) -> SystemAccount | None:
     """The account for the service of this data: None for the calling user, an unprivileged account if that is root.
 
     Postgres refuses to run as root, and a Redis without a password would lend root's file access to every user of the
@@ -49,9 +49,9 @@ def account_for(data: Path) -> Account | None:
     if os.geteuid() != 0:
         return None
     if data.exists() and (status := data.stat()).st_uid != 0:
-        return Account(status.st_uid, status.st_gid)
+        return SystemAccount(status.st_uid, status.st_gid)
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
-        return Account(_UNUSED_ID, _UNUSED_ID)
-    return Account(nobody.pw_uid, nobody.pw_gid)
+        return SystemAccount(_UNUSED_ID, _UNUSED_ID)
+    return SystemAccount(nobody.pw_uid, nobody.pw_gid)

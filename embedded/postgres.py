@@ -21,7 +21,7 @@ NOT_DURABLE: Mapping[str, str] = {
 }
 
 
-class Postgres(Service):
+class PostgresServer(Service):
     """A Postgres cluster in `folder/data`; `settings` are server settings (the command line's `-c`).
 
     Any user of this machine may connect as the superuser `postgres` without a password, so it listens on the loopback

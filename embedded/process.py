@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from embedded.account import Account
+from embedded.account import SystemAccount
 
 LINUX = platform.system() == "Linux"
 
@@ -35,7 +35,7 @@ def spawn(
     *,
     folder: Path,
     log: IO[bytes],
-    account: Account | None,
+    account: SystemAccount | None,
     death_signal: signal.Signals,
 ) -> subprocess.Popen[bytes]:
     """Start the command in the folder, out of reach of the terminal's Ctrl-C.
@@ -58,7 +58,7 @@ def spawn(
     )
 
 
-def run(command: Sequence[str], *, folder: Path, log: IO[bytes], account: Account | None) -> int:
+def run(command: Sequence[str], *, folder: Path, log: IO[bytes], account: SystemAccount | None) -> int:
     """Run the command in the folder to its end and return its exit status."""
     return subprocess.run(
         command,

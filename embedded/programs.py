@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded.account import Account
+from embedded.account import SystemAccount
 from embedded.errors import EmbeddedError
 from embedded.requirements import PACKAGED_REDIS
 
@@ -74,7 +74,7 @@ def find_redis(search_path: str | None = None, packaged: Path = PACKAGED_REDIS) 
     return Programs(server.parent, Path(server.name), [Path(server.name)])
 
 
-def lend(programs: Programs, account: Account | None, folder: Path) -> Programs:
+def lend(programs: Programs, account: SystemAccount | None, folder: Path) -> Programs:
     """The programs themselves if the account can reach them, else a copy that it can reach.
 
     The copy is below `folder`, or in the system's temporary folder if the account cannot reach `folder` either;
@@ -110,7 +110,7 @@ def take_back(folder: Path) -> None:
         shutil.rmtree(copy)
 
 
-def _temporary_folder(account: Account) -> Path:
+def _temporary_folder(account: SystemAccount) -> Path:
     for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108 (mkdtemp below)
         if account.can_reach(Path(place)):
             return Path(tempfile.mkdtemp(prefix=_COPY_PREFIX, dir=place)).resolve()

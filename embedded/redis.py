@@ -11,7 +11,7 @@ from embedded.service import Service
 _PING_TIMEOUT_S = 1.0
 
 
-class Redis(Service):
+class RedisServer(Service):
     """A Redis in `folder/data`. It appends every write to a file there, or keeps nothing (`durable=False`)."""
 
     name = "Redis"

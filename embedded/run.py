@@ -14,9 +14,9 @@ from pathlib import Path
 from embedded import ports
 from embedded.errors import EmbeddedError
 from embedded.ports import LOOPBACK
-from embedded.postgres import Postgres
+from embedded.postgres import PostgresServer
 from embedded.procfile import RELEASE, Terminal, read_procfile, run_processes, run_release
-from embedded.redis import Redis
+from embedded.redis import RedisServer
 
 DEFAULT_PORTS = {"PORT": 8000, "SOCKET_PORT": 8001}
 
@@ -132,10 +132,10 @@ def _start_services(stack: ExitStack, var: Path) -> dict[str, str]:
     """Start the services that the environment does not provide. They stop when the stack unwinds, after the
     processes."""
     urls = {}
-    for variable, make in (("DATABASE_URL", Postgres), ("REDIS_URL", Redis)):
+    for variable, make in (("DATABASE_URL", PostgresServer), ("REDIS_URL", RedisServer)):
         if os.environ.get(variable):
             continue
-        service = make(var / make.__name__.lower())
+        service = make(var / make.name.lower())
         service.start()
         stack.callback(service.stop)
         urls[variable] = service.url

@@ -5,29 +5,29 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded.postgres import NOT_DURABLE, Postgres
-from embedded.redis import Redis
+from embedded.postgres import NOT_DURABLE, PostgresServer
+from embedded.redis import RedisServer
 
 
 @dataclass(frozen=True)
-class Services:
+class RunningServices:
     """Handles of the running services."""
 
-    postgres: Postgres
-    redis: Redis
+    postgres: PostgresServer
+    redis: RedisServer
 
 
 @contextmanager
-def services(folder: Path, *, durable: bool, settings: Mapping[str, str] | None = None) -> Iterator[Services]:
+def services(folder: Path, *, durable: bool, settings: Mapping[str, str] | None = None) -> Iterator[RunningServices]:
     """Postgres and Redis on free ports, with their data below `folder`; both stop at the end of the block.
 
     Without `durable`, Postgres does not wait for the disk, and Redis keeps nothing. `settings` are further settings of
     Postgres. Raises EmbeddedError if either does not start. It blocks: under Trio, enter it in a fixture or a thread.
     """
-    postgres = Postgres(folder / "postgres", settings={**({} if durable else NOT_DURABLE), **(settings or {})})
-    redis = Redis(folder / "redis", durable=durable)
+    postgres = PostgresServer(folder / "postgres", settings={**({} if durable else NOT_DURABLE), **(settings or {})})
+    redis = RedisServer(folder / "redis", durable=durable)
     with ExitStack() as running:
         for service in (postgres, redis):
             service.start()
             running.callback(service.stop)
-        yield Services(postgres, redis)
+        yield RunningServices(postgres, redis)

@@ -20,9 +20,9 @@ import pytest
 import structlog
 import trio
 
-from embedded.postgres import NOT_DURABLE, Postgres
-from embedded.redis import Redis
-from embedded.services import Services, services
+from embedded.postgres import NOT_DURABLE, PostgresServer
+from embedded.redis import RedisServer
+from embedded.services import RunningServices, services
 from store.postgres.migrate import migrate
 from store.postgres.pool import Pool
 from tests.cddl import pycddl
@@ -35,33 +35,33 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
-def shared_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def shared_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServices]:
     with in_memory(tmp_path_factory.mktemp("services")) as folder, services(folder, durable=False) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def postgres_with_template(shared_services: Services) -> Postgres:
+def postgres_with_template(shared_services: RunningServices) -> PostgresServer:
     postgres = shared_services.postgres
     make_template(postgres)
     return postgres
 
 
-def make_template(postgres: Postgres) -> None:
+def make_template(postgres: PostgresServer) -> None:
     """A migrated database to copy from, instead of migrating one for each test."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"create database {TEMPLATE}")
     trio.run(migrate, database_of(postgres, TEMPLATE))
 
 
-def database_of(postgres: Postgres, name: str) -> str:
+def database_of(postgres: PostgresServer, name: str) -> str:
     return f"{postgres.url.rpartition('/')[0]}/{name}"
 
 
 class Supply:
     """Databases made ahead by a thread, on the core that the tests leave free: each takes 0.15 s."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: PostgresServer) -> None:
         self._postgres = postgres
         self._ready: Queue[str | psycopg.Error] = Queue(maxsize=3)
         self._used: SimpleQueue[str] = SimpleQueue()
@@ -100,14 +100,14 @@ class Supply:
 
 
 @pytest.fixture(scope="session")
-def databases(postgres_with_template: Postgres) -> Iterator[Supply]:
+def databases(postgres_with_template: PostgresServer) -> Iterator[Supply]:
     supply = Supply(postgres_with_template)
     yield supply
     supply.stop()
 
 
 @pytest.fixture
-def database_url(postgres_with_template: Postgres, databases: Supply) -> Iterator[str]:
+def database_url(postgres_with_template: PostgresServer, databases: Supply) -> Iterator[str]:
     name = databases.take()
     yield database_of(postgres_with_template, name)
     databases.give_back(name)
@@ -122,15 +122,15 @@ def pool(database_url: str) -> Iterator[Pool]:
 
 
 @pytest.fixture
-def redis_url(shared_services: Services) -> str:
+def redis_url(shared_services: RunningServices) -> str:
     flush_redis(shared_services.redis.url)
     return shared_services.redis.url
 
 
 @contextmanager
-def migrated_postgres(folder: Path, settings: Mapping[str, str]) -> Iterator[Postgres]:
+def migrated_postgres(folder: Path, settings: Mapping[str, str]) -> Iterator[PostgresServer]:
     """A migrated Postgres of the test's own; its database is `postgres`. It blocks: a fixture enters it."""
-    postgres = Postgres(folder, settings=settings)
+    postgres = PostgresServer(folder, settings=settings)
     postgres.start()
     try:
         trio.run(migrate, postgres.url)
@@ -140,16 +140,16 @@ def migrated_postgres(folder: Path, settings: Mapping[str, str]) -> Iterator[Pos
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """A migrated Postgres that the test may kill; its database is `postgres`."""
     with in_memory(tmp_path) as folder, migrated_postgres(folder / "postgres", NOT_DURABLE) as postgres:
         yield postgres
 
 
 @pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[Redis]:
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis that the test may kill, stop or flush."""
-    redis = Redis(tmp_path / "redis", durable=False)
+    redis = RedisServer(tmp_path / "redis", durable=False)
     redis.start()
     try:
         yield redis

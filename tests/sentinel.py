@@ -13,7 +13,7 @@ import redis
 from embedded.account import account_for
 from embedded.ports import LOOPBACK
 from embedded.programs import Programs
-from embedded.redis import Redis
+from embedded.redis import RedisServer
 from tests.waiting import wait_until_blocking
 
 SERVICE: Final = "chat"
@@ -31,10 +31,10 @@ sentinel failover-timeout {service} 5000
 """
 
 
-class Replica(Redis):
+class Replica(RedisServer):
     """Follows the master, until a sentinel says otherwise."""
 
-    def __init__(self, folder: Path, master: Redis) -> None:
+    def __init__(self, folder: Path, master: RedisServer) -> None:
         super().__init__(folder, durable=False)
         self._master = master
 
@@ -42,12 +42,12 @@ class Replica(Redis):
         return [*super()._command(programs, port), "--replicaof", LOOPBACK, str(self._master.port)]
 
 
-class Sentinel(Redis):
+class Sentinel(RedisServer):
     """A single sentinel is its own majority: when it finds the master gone, it promotes the replica."""
 
     name = "Sentinel"
 
-    def __init__(self, folder: Path, master: Redis) -> None:
+    def __init__(self, folder: Path, master: RedisServer) -> None:
         super().__init__(folder, durable=False)
         self._master = master
 
@@ -64,7 +64,7 @@ class Sentinel(Redis):
 class Watched:
     """Master, replica and sentinel. After a fail-over the sentinel tells which server is the master."""
 
-    def __init__(self, master: Redis, replica: Replica, sentinel: Sentinel) -> None:
+    def __init__(self, master: RedisServer, replica: Replica, sentinel: Sentinel) -> None:
         self.first = master
         self.second = replica
         self.sentinel = sentinel
@@ -96,7 +96,7 @@ class Watched:
 def watched_redis(folder: Path) -> Iterator[Watched]:
     """It blocks: a fixture enters it."""
     with ExitStack() as running:
-        master = Redis(folder / "first", durable=False)
+        master = RedisServer(folder / "first", durable=False)
         master.start()
         running.callback(master.stop)
         replica = Replica(folder / "second", master)

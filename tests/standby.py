@@ -12,7 +12,7 @@ from embedded import process
 from embedded.account import account_for
 from embedded.errors import EmbeddedError
 from embedded.ports import LOOPBACK
-from embedded.postgres import Postgres
+from embedded.postgres import PostgresServer
 from embedded.programs import Programs
 from tests.waiting import wait_until_blocking
 
@@ -20,10 +20,10 @@ NAME = "standby"
 """Its name at the primary."""
 
 
-class Standby(Postgres):
+class Standby(PostgresServer):
     """Made from a primary that runs, by pg_basebackup; follows it until it is promoted."""
 
-    def __init__(self, folder: Path, primary: Postgres, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, primary: PostgresServer, *, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(folder, settings=settings)
         self._primary = primary
 
@@ -68,7 +68,7 @@ class Standby(Postgres):
         return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
 
 
-def await_standby(primary: Postgres) -> None:
+def await_standby(primary: PostgresServer) -> None:
     """From now on the primary's commits wait for the standby; returns once it is in step."""
     with psycopg.connect(primary.url, autocommit=True) as connection:
         connection.execute(f"alter system set synchronous_standby_names = '{NAME}'")

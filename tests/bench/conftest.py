@@ -8,7 +8,7 @@ import pytest
 
 from bench.databases import Shared
 from bench.ours import Ours
-from embedded.services import Services
+from embedded.services import RunningServices
 
 
 class Gateway(Ours):
@@ -20,7 +20,7 @@ class Gateway(Ours):
 
 
 @pytest.fixture
-def ours(shared_services: Services, redis_url: str, tmp_path: Path) -> Iterator[Ours]:
+def ours(shared_services: RunningServices, redis_url: str, tmp_path: Path) -> Iterator[Ours]:
     """Its database is made by `prepare`, and dropped when the test has ended."""
     postgres, redis = shared_services.postgres, shared_services.redis
     server = Gateway(Shared(postgres.url, postgres.pid, postgres.log, redis_url, redis.pid), tmp_path)

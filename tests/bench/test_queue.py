@@ -11,11 +11,13 @@ from bench.databases import Shared
 from bench.ours import Ours
 from bench.queue import BULLMQ, QueueSettings, bullmq_figures, measure_queue, summarize_queue
 from bench.queue_ours import Case
-from embedded.services import Services
+from embedded.services import RunningServices
 
 
 @pytest.fixture
-def _environment(shared_services: Services, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(
+    shared_services: RunningServices, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Configures this process like one of `bench.queue_ours`."""
     monkeypatch.setattr(queue_ours, "SETTLE_S", 0.1)
     monkeypatch.setenv("DATABASE_URL", database_url)

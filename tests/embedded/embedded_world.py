@@ -8,9 +8,9 @@ import psycopg
 import pytest
 import redis
 
-from embedded.postgres import Postgres
+from embedded.postgres import PostgresServer
 from embedded.process import LINUX, running_in
-from embedded.redis import Redis
+from embedded.redis import RedisServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,13 +18,13 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 needs_linux = pytest.mark.skipif(not LINUX, reason="only Linux tells a process of its parent's death")
 
 
-def sql(postgres: Postgres, statement: str) -> list[tuple[object, ...]]:
+def sql(postgres: PostgresServer, statement: str) -> list[tuple[object, ...]]:
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
 
-def command(service: Redis, *words: str, timeout_s: float = 5.0) -> Any:
+def command(service: RedisServer, *words: str, timeout_s: float = 5.0) -> Any:
     with redis.Redis.from_url(service.url, socket_timeout=timeout_s, retry=None) as connection:
         return connection.execute_command(*words)
 

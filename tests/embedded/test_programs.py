@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from embedded.account import Account, account_for
+from embedded.account import SystemAccount, account_for
 from embedded.errors import EmbeddedError
-from embedded.postgres import NOT_DURABLE, Postgres
+from embedded.postgres import NOT_DURABLE, PostgresServer
 from embedded.programs import NO_POSTGRES, NO_REDIS, Programs, find_postgres, find_redis, lend, take_back
-from embedded.redis import Redis
+from embedded.redis import RedisServer
 from tests.embedded.embedded_world import ROOT, command, needs_root, nothing_runs_in, sql
 
 NOWHERE = ""
@@ -64,7 +64,7 @@ def test_a_redis_that_is_a_link_to_a_program_that_acts_by_its_name_is_started_by
     shutil.copy(find_redis().path, programs / "redis-check-rdb")
     (programs / "redis-server").symlink_to("redis-check-rdb")
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
-    service = Redis(folder / "redis", durable=False)
+    service = RedisServer(folder / "redis", durable=False)
     service.start()
     try:
         assert command(service, "PING")
@@ -102,7 +102,7 @@ def test_root_runs_it_as_another_user_and_changes_no_folder_above(folder: Path) 
     above = [parent for parent in folder.parents if not _is_open(parent)]
     assert above, "this test is about a folder that others cannot enter"
     modes = [parent.stat().st_mode for parent in folder.parents]
-    service = Postgres(folder, settings=NOT_DURABLE)
+    service = PostgresServer(folder, settings=NOT_DURABLE)
     service.start()
     try:
         assert Path(f"/proc/{service.pid}").stat().st_uid != 0
@@ -118,7 +118,7 @@ def test_programs_out_of_reach_are_copied_and_the_copy_is_removed(
 ) -> None:
     hidden = _copy_programs(folder / "hidden")
     monkeypatch.setattr("embedded.postgres.find_postgres", lambda: hidden)
-    service = Postgres(folder, settings=NOT_DURABLE)
+    service = PostgresServer(folder, settings=NOT_DURABLE)
     service.start()
     try:
         assert sql(service, "select 1") == [(1,)]
@@ -148,7 +148,7 @@ def test_a_copy_is_made_beside_the_data_where_that_can_be_reached(folder: Path, 
 @needs_root
 def test_an_ordinary_user_runs_it_and_root_leaves_the_data_to_them(open_folder: Path) -> None:
     user = pwd.getpwnam("daemon")
-    account = Account(user.pw_uid, user.pw_gid)
+    account = SystemAccount(user.pw_uid, user.pw_gid)
     interpreter = _interpreter_for(account)
     os.chown(open_folder, account.uid, account.gid)
     for _ in range(2):
@@ -163,7 +163,7 @@ def test_an_ordinary_user_runs_it_and_root_leaves_the_data_to_them(open_folder: 
             text=True,
         )
         assert ended.stdout == f"{account.uid} {account.uid}\n", ended.stderr
-    service = Postgres(open_folder / "postgres", settings=NOT_DURABLE)
+    service = PostgresServer(open_folder / "postgres", settings=NOT_DURABLE)
     service.start()
     try:
         assert Path(f"/proc/{service.pid}").stat().st_uid == account.uid
@@ -197,7 +197,7 @@ def _copy_programs(root: Path) -> Programs:
     return Programs(root, installed.program, installed.parts)
 
 
-def _interpreter_for(account: Account) -> str:
+def _interpreter_for(account: SystemAccount) -> str:
     if not account.can_reach(ROOT / "embedded") or not account.can_reach(find_postgres().path):
         pytest.skip("an ordinary user cannot reach this checkout")
     for candidate in (sys.executable, "/usr/bin/python3"):

@@ -138,8 +138,9 @@ def test_ctrl_c_drains_the_processes_before_the_services_stop_and_leaves_nothing
     assert runner.wait() == 0, runner.output
     assert runner.output.count("drained while both services answer") == 3, runner.output
     assert not any(map(is_alive, pids))
-    assert nothing_runs_in(runner.var / "postgres" / "data")
-    assert nothing_runs_in(runner.var / "redis" / "data")
+    for data in (runner.var / "postgres" / "data", runner.var / "redis" / "data"):
+        assert data.is_dir(), "the next run finds its data where this one left it"
+        assert nothing_runs_in(data)
     assert all(map(is_free, runner.ports))
 
 

@@ -9,10 +9,10 @@ import redis
 
 from embedded.errors import EmbeddedError
 from embedded.ports import free_port, is_free
-from embedded.postgres import NOT_DURABLE, Postgres
+from embedded.postgres import NOT_DURABLE, PostgresServer
 from embedded.process import running_in
 from embedded.programs import take_back
-from embedded.redis import Redis
+from embedded.redis import RedisServer
 from embedded.services import services
 from tests.embedded.embedded_world import command, is_alive, needs_linux, nothing_runs_in, python, sql
 from tests.waiting import wait_until_blocking
@@ -65,7 +65,7 @@ def test_data_survives_kill_9_and_no_child_is_left_meanwhile(folder: Path) -> No
 
 
 def test_a_paused_service_accepts_connections_and_answers_none_until_resumed(folder: Path) -> None:
-    service = Redis(folder, durable=False)
+    service = RedisServer(folder, durable=False)
     service.start()
     try:
         service.pause()
@@ -79,7 +79,7 @@ def test_a_paused_service_accepts_connections_and_answers_none_until_resumed(fol
 
 @needs_linux
 def test_a_paused_postgres_is_frozen_with_its_children_and_can_be_stopped(folder: Path) -> None:
-    service = Postgres(folder, settings=NOT_DURABLE)
+    service = PostgresServer(folder, settings=NOT_DURABLE)
     service.start()
     pids = running_in(service.data, "postgres", service.pid)
     assert len(pids) > 3
@@ -90,7 +90,7 @@ def test_a_paused_postgres_is_frozen_with_its_children_and_can_be_stopped(folder
 
 
 def test_a_server_that_was_left_on_the_data_is_stopped_by_the_next_start(folder: Path) -> None:
-    left, following = Postgres(folder, settings=NOT_DURABLE), Postgres(folder, settings=NOT_DURABLE)
+    left, following = PostgresServer(folder, settings=NOT_DURABLE), PostgresServer(folder, settings=NOT_DURABLE)
     left.start()
     old = left.pid
     try:
@@ -105,7 +105,7 @@ def test_a_server_that_was_left_on_the_data_is_stopped_by_the_next_start(folder:
 
 
 def test_a_stale_pid_file_that_names_another_process_is_no_reason_to_stop_it(folder: Path) -> None:
-    service = Postgres(folder, settings=NOT_DURABLE)
+    service = PostgresServer(folder, settings=NOT_DURABLE)
     service.start()
     service.kill()
     stale = service.data / "postmaster.pid"
@@ -126,8 +126,10 @@ def test_two_folders_side_by_side(folder: Path) -> None:
         assert len({one.postgres.port, two.postgres.port, one.redis.port, two.redis.port}) == 4
 
 
-@pytest.mark.parametrize("service", [Postgres, Redis])
-def test_a_taken_port_is_named_and_nothing_is_left(folder: Path, service: type[Postgres] | type[Redis]) -> None:
+@pytest.mark.parametrize("service", [PostgresServer, RedisServer])
+def test_a_taken_port_is_named_and_nothing_is_left(
+    folder: Path, service: type[PostgresServer] | type[RedisServer]
+) -> None:
     handle = service(folder, port=free_port())
     with socket.create_server(("127.0.0.1", handle.port)):
         with pytest.raises(EmbeddedError, match=f"Port {handle.port} is taken"):
@@ -138,7 +140,7 @@ def test_a_taken_port_is_named_and_nothing_is_left(folder: Path, service: type[P
 
 
 def test_a_server_that_refuses_to_start_says_why(folder: Path) -> None:
-    service = Postgres(folder, settings={**NOT_DURABLE, "shared_buffers": "nonsense"})
+    service = PostgresServer(folder, settings={**NOT_DURABLE, "shared_buffers": "nonsense"})
     with pytest.raises(EmbeddedError, match="shared_buffers"):
         service.start()
     assert nothing_runs_in(service.data)
@@ -147,7 +149,7 @@ def test_a_server_that_refuses_to_start_says_why(folder: Path) -> None:
 
 
 def test_the_end_of_the_thread_that_started_it_is_not_the_end_of_the_service(folder: Path) -> None:
-    service = Redis(folder, durable=False)
+    service = RedisServer(folder, durable=False)
     starter = threading.Thread(target=service.start)
     starter.start()
     starter.join()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from embedded.redis import Redis as RedisServer
+from embedded.redis import RedisServer
 from jobs.engine import consumer_group, fetcher, heartbeat, monitor, relay, scheduler
 from jobs.engine import worker as worker_module
 from jobs.engine.queue import Queue

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import redis as redis_py
 
-from embedded.redis import Redis as RedisServer
+from embedded.redis import RedisServer
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from protocol.frames import Done, Error, SetTyping, Sync, Watch

@@ -13,8 +13,8 @@ import trio
 from client.connection import ClientConnection, connect
 from client.errors import RequestRefused
 from client.http import Credentials
-from embedded.postgres import Postgres
-from embedded.redis import Redis
+from embedded.postgres import PostgresServer
+from embedded.redis import RedisServer
 from protocol.codes import ErrorCode
 from protocol.frames import Hello, Message, Sent
 from store.postgres.pool import Pool
@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 RECOVERY_S = 10.0
 """Time from a service's return to the next served request: the longest back-off is 3 s."""
 
-Service = Postgres | Redis
+Service = PostgresServer | RedisServer
 
 
 async def stop(service: Service) -> None:
@@ -52,7 +52,7 @@ async def start_all(cluster: Cluster) -> dict[str, Process]:
 
 @pytest.mark.parametrize("missing", ["Postgres", "Redis"])
 async def test_processes_that_start_without_a_service_say_so_and_wait(
-    own_postgres: Postgres, own_redis: Redis, missing: str
+    own_postgres: PostgresServer, own_redis: RedisServer, missing: str
 ) -> None:
     pool = Pool(own_postgres.url, 2)
     alice, _, conversation = await two_who_chat(pool)
@@ -160,14 +160,16 @@ async def talk_through(
 
 
 async def test_while_postgres_is_gone_sends_are_refused_and_nothing_acked_is_lost(
-    own_postgres: Postgres, redis_url: str
+    own_postgres: PostgresServer, redis_url: str
 ) -> None:
     async with open_node(own_postgres.url, redis_url) as node:
         refused, _ = await talk_through(node, own_postgres.url, lambda: stop(own_postgres), lambda: start(own_postgres))
         assert set(refused) == {ErrorCode.UNAVAILABLE.value}
 
 
-async def test_while_redis_is_gone_sends_are_refused_and_nothing_acked_is_lost(pool: Pool, own_redis: Redis) -> None:
+async def test_while_redis_is_gone_sends_are_refused_and_nothing_acked_is_lost(
+    pool: Pool, own_redis: RedisServer
+) -> None:
     """The node refuses messages that it could not push to other nodes; its own clients get each push once, in order."""
     async with open_node(pool.url, own_redis.url) as node:
         refused, _ = await talk_through(node, pool.url, lambda: stop(own_redis), lambda: start(own_redis))
@@ -176,7 +178,7 @@ async def test_while_redis_is_gone_sends_are_refused_and_nothing_acked_is_lost(p
 
 @pytest.mark.parametrize("missing", ["Postgres", "Redis"])
 async def test_a_hello_without_a_service_is_told_to_come_again(
-    own_postgres: Postgres, own_redis: Redis, missing: str
+    own_postgres: PostgresServer, own_redis: RedisServer, missing: str
 ) -> None:
     """Connected clients stay connected."""
     service: Service = own_postgres if missing == "Postgres" else own_redis
@@ -199,7 +201,9 @@ async def test_a_hello_without_a_service_is_told_to_come_again(
     pool.close()
 
 
-async def test_marks_while_postgres_is_gone_are_refused_as_retryable(own_postgres: Postgres, redis_url: str) -> None:
+async def test_marks_while_postgres_is_gone_are_refused_as_retryable(
+    own_postgres: PostgresServer, redis_url: str
+) -> None:
     pool = Pool(own_postgres.url, 2)
     alice, bob, conversation = await two_who_chat(pool)
     pool.close()

@@ -16,7 +16,7 @@ import trio
 from client.connection import ClientConnection, connect
 from client.errors import NoReply, RequestRefused
 from embedded.ports import LOOPBACK
-from embedded.postgres import NOT_DURABLE, Postgres
+from embedded.postgres import NOT_DURABLE, PostgresServer
 from protocol.codes import ErrorCode
 from protocol.frames import Sent
 from store.errors import ForeignCursor, PoolerRefused
@@ -46,21 +46,21 @@ async def in_thread(call: object) -> None:
 
 
 @pytest.fixture
-def durable_postgres(tmp_path: Path) -> Iterator[Postgres]:
+def durable_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """A Postgres that waits for the disk at each commit."""
     with migrated_postgres(tmp_path / "durable", {}) as postgres:
         yield postgres
 
 
 @pytest.fixture
-def primary(tmp_path: Path) -> Iterator[Postgres]:
+def primary(tmp_path: Path) -> Iterator[PostgresServer]:
     """A Postgres with commits that wait for its standby, if it must have one."""
     with in_memory(tmp_path) as folder, migrated_postgres(folder / "primary", NOT_FSYNCED) as postgres:
         yield postgres
 
 
 @pytest.fixture
-def standby(primary: Postgres, tmp_path: Path) -> Iterator[Standby]:
+def standby(primary: PostgresServer, tmp_path: Path) -> Iterator[Standby]:
     with in_memory(tmp_path) as folder:
         standby = Standby(folder / "standby", primary, settings=NOT_FSYNCED)
         standby.start()
@@ -95,7 +95,7 @@ async def wait_committed(pool: Pool, messages: int) -> None:
     await wait_until(is_committed, f"{messages} messages are committed")
 
 
-async def test_kill_9_and_recovery(durable_postgres: Postgres, redis_url: str) -> None:
+async def test_kill_9_and_recovery(durable_postgres: PostgresServer, redis_url: str) -> None:
     async with open_node(durable_postgres.url, redis_url) as node:
 
         async def kill() -> None:
@@ -105,7 +105,7 @@ async def test_kill_9_and_recovery(durable_postgres: Postgres, redis_url: str) -
         assert set(refused) <= LATE
 
 
-async def test_fail_over_to_a_synchronous_standby(primary: Postgres, standby: Standby, redis_url: str) -> None:
+async def test_fail_over_to_a_synchronous_standby(primary: PostgresServer, standby: Standby, redis_url: str) -> None:
     """All acknowledged messages are stored, and sends go on by themselves within 10 s of the promotion (P1)."""
     await in_thread(lambda: await_standby(primary))
     url = either(primary.port, standby.port)
@@ -115,7 +115,9 @@ async def test_fail_over_to_a_synchronous_standby(primary: Postgres, standby: St
         assert set(refused) <= LATE
 
 
-async def test_the_standby_as_first_host_is_passed_over(primary: Postgres, standby: Standby, redis_url: str) -> None:
+async def test_the_standby_as_first_host_is_passed_over(
+    primary: PostgresServer, standby: Standby, redis_url: str
+) -> None:
     pool = Pool(either(standby.port, primary.port), 2)
     alice, _, conversation = await two_who_chat(pool)
     async with open_node(pool.url, redis_url) as node, connect(node.url, alice.token) as sender:
@@ -131,7 +133,7 @@ async def commit(pool: Pool, conversation: bytes, sender: bytes, content: bytes)
 
 
 async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_received(
-    primary: Postgres, standby: Standby
+    primary: PostgresServer, standby: Standby
 ) -> None:
     """As docs/guarantees.md says: exactly those messages are lost, and a device that has seen them must start over."""
     url = either(primary.port, standby.port)
@@ -166,7 +168,7 @@ async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_receiv
 
 
 async def test_without_its_synchronous_standby_nothing_is_acknowledged_and_the_retry_finds_the_one_message(
-    primary: Postgres, standby: Standby, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    primary: PostgresServer, standby: Standby, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Retries find the message committed, but are refused until the standby has it: then a fail-over keeps it."""
     pool = Pool(either(primary.port, standby.port), 2)
@@ -193,7 +195,7 @@ async def test_without_its_synchronous_standby_nothing_is_acknowledged_and_the_r
     pool.close()
 
 
-async def test_a_primary_that_takes_no_writes_any_more_is_left(own_postgres: Postgres, redis_url: str) -> None:
+async def test_a_primary_that_takes_no_writes_any_more_is_left(own_postgres: PostgresServer, redis_url: str) -> None:
     """As with a fail-over manager: the open connections fail as retryable, new ones find the new primary."""
     pool = Pool(own_postgres.url, 2)
     alice, _, conversation = await two_who_chat(pool)
@@ -285,7 +287,7 @@ async def test_reads_are_refused_in_time_while_the_pool_is_full(
         assert [each.conversation for each in (await reader.list_conversations()).conversations] == [conversation]
 
 
-async def test_a_slow_network_slows_down_and_loses_nothing(own_postgres: Postgres, redis_url: str) -> None:
+async def test_a_slow_network_slows_down_and_loses_nothing(own_postgres: PostgresServer, redis_url: str) -> None:
     """50 ms each way; sends that wait for each other share commits, so there are many in one."""
     async with open_proxy(own_postgres.port) as proxy:
         proxy.delay_s = 0.05
@@ -307,7 +309,7 @@ async def test_a_slow_network_slows_down_and_loses_nothing(own_postgres: Postgre
 
 
 async def test_a_network_that_falls_silent_is_given_up_in_time(
-    own_postgres: Postgres, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    own_postgres: PostgresServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module, "QUERY_TIMEOUT_S", 0.5)
     monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.3)
@@ -326,7 +328,9 @@ async def test_a_network_that_falls_silent_is_given_up_in_time(
             assert set(refused) <= LATE
 
 
-async def test_a_commit_whose_answer_was_lost_is_found_by_its_temp_id(own_postgres: Postgres, redis_url: str) -> None:
+async def test_a_commit_whose_answer_was_lost_is_found_by_its_temp_id(
+    own_postgres: PostgresServer, redis_url: str
+) -> None:
     """The connection breaks after Postgres has committed: the outcome is unknown until the retry finds the message."""
     pool = Pool(own_postgres.url, 2)
     alice, _, conversation = await two_who_chat(pool)
@@ -365,7 +369,7 @@ def as_pooler(piece: bytes) -> bytes:
     return piece if at < 0 else piece[: at + 5] + b"\x7f\xff\xff\x00" + piece[at + 9 :]
 
 
-async def test_a_connection_pooler_in_front_is_refused_by_name(own_postgres: Postgres, redis_url: str) -> None:
+async def test_a_connection_pooler_in_front_is_refused_by_name(own_postgres: PostgresServer, redis_url: str) -> None:
     """Every process refuses it with a sentence, not a traceback: a pooler would break the server's guarantees."""
     async with open_proxy(own_postgres.port) as proxy:
         proxy.change = as_pooler

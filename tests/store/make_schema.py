@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import trio
 
 import store
-from embedded.postgres import NOT_DURABLE, Postgres
+from embedded.postgres import NOT_DURABLE, PostgresServer
 from store.postgres.driver import PostgresConnection, connected
 from store.postgres.migrate import migrate, migrations
 from tests.memory import in_memory
@@ -192,7 +192,7 @@ async def _migrated_schema(url: str) -> str:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="alo-schema-") as folder, in_memory(Path(folder)) as data:
-        postgres = Postgres(data, settings=NOT_DURABLE)
+        postgres = PostgresServer(data, settings=NOT_DURABLE)
         postgres.start()
         try:
             FILE.write_text(trio.run(_migrated_schema, postgres.url))

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from client.http import Credentials
-from embedded.postgres import NOT_DURABLE, Postgres
+from embedded.postgres import NOT_DURABLE, PostgresServer
 from embedded.programs import find_postgres
 from protocol.frames import Conversation
 from store import messages
@@ -43,8 +43,8 @@ class Place:
         self._folder = folder
         self._stack = ExitStack()
         self._dump = folder / "dump"
-        self._other = Postgres(folder / "other", settings=NOT_DURABLE)
-        self._postgres = self._start(Postgres(folder / "own", settings=NOT_DURABLE))
+        self._other = PostgresServer(folder / "other", settings=NOT_DURABLE)
+        self._postgres = self._start(PostgresServer(folder / "own", settings=NOT_DURABLE))
         self._in_cluster(f"create database {DATABASE}")
         trio.run(migrate, self.url)
 
@@ -52,7 +52,7 @@ class Place:
     def url(self) -> str:
         return database_of(self._postgres, DATABASE)
 
-    def _start(self, postgres: Postgres) -> Postgres:
+    def _start(self, postgres: PostgresServer) -> PostgresServer:
         postgres.start()
         self._stack.callback(postgres.stop)
         return postgres

@@ -14,7 +14,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from embedded.postgres import Postgres
+from embedded.postgres import PostgresServer
 from server.http.first_pages import FirstPages
 from store import accounts, contacts, conversations, last_seen, marks, messages, participant_lists
 from store.postgres.driver import PostgresConnection, connected
@@ -69,7 +69,7 @@ analyze;
 
 
 @pytest.fixture(scope="module")
-def million_url(postgres_with_template: Postgres) -> Iterator[str]:
+def million_url(postgres_with_template: PostgresServer) -> Iterator[str]:
     url = database_of(postgres_with_template, "million")
     with psycopg.connect(postgres_with_template.url, autocommit=True) as admin:
         admin.execute(f"create database million template {TEMPLATE}")

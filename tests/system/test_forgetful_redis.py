@@ -8,7 +8,7 @@ from functools import partial
 
 import trio
 
-from embedded.redis import Redis
+from embedded.redis import RedisServer
 from server.cluster.presence import GRACE_S, POLL_S
 from store.postgres.pool import Pool
 from tests.faults import flush_redis
@@ -22,7 +22,7 @@ WHOLE_S = 5.0
 
 
 async def test_redis_flushed_restarted_and_killed_under_load_loses_no_message_and_no_presence(
-    pool: Pool, own_redis: Redis
+    pool: Pool, own_redis: RedisServer
 ) -> None:
     """One fault after the other: FLUSHALL, SIGTERM, SIGKILL; Redis comes back empty each time.
 
@@ -79,6 +79,6 @@ async def test_redis_flushed_restarted_and_killed_under_load_loses_no_message_an
                 assert [line for line in node.process.log if line["level"] in ("error", "critical")] == []
 
 
-def _kill(redis: Redis) -> None:
+def _kill(redis: RedisServer) -> None:
     redis.kill()
     redis.start()

@@ -11,7 +11,7 @@ import trio
 from client.connection import connect
 from client.held import Entry
 from client.session import Session, open_session
-from embedded.redis import Redis
+from embedded.redis import RedisServer
 from protocol.frames import Sent
 from server.cluster.presence import GRACE_S, POLL_S
 from store.postgres.driver import uuid
@@ -76,7 +76,7 @@ async def test_200_in_flight_while_a_gateway_is_killed(pool: Pool, redis_url: st
 
 
 async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the_same(
-    pool: Pool, own_redis: Redis
+    pool: Pool, own_redis: RedisServer
 ) -> None:
     """The other nodes notice the end of the dead node's lease, and push the messages that they find in Postgres.
 

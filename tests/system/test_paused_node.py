@@ -13,7 +13,7 @@ import trio
 
 from client.connection import connect
 from client.session import open_session
-from embedded.redis import Redis
+from embedded.redis import RedisServer
 from store.postgres.pool import Pool
 from store.redis.directory import LEASE_S
 from tests.people import new_device, new_direct, new_group, new_user
@@ -37,7 +37,7 @@ HEALED_S = 10.0
     ],
 )
 async def test_a_node_that_is_paused_and_goes_on_loses_repeats_and_reorders_nothing(
-    pool: Pool, own_redis: Redis, pause_s: float, pace_s: float
+    pool: Pool, own_redis: RedisServer, pause_s: float, pace_s: float
 ) -> None:
     """Users on three nodes go on sending to each other while one of the nodes is stopped.
 

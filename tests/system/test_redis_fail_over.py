@@ -12,7 +12,7 @@ import trio
 from client.connection import ClientConnection, connect
 from client.errors import RequestRefused
 from client.http import Credentials
-from embedded.redis import Redis as RedisServer
+from embedded.redis import RedisServer
 from protocol.frames import Message, Push
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool

@@ -20,7 +20,7 @@ from client.connection import ClientConnection, connect
 from client.errors import ConnectionLost, RequestRefused
 from client.mailbox import Mailbox
 from client.session import open_session
-from embedded.postgres import Postgres
+from embedded.postgres import PostgresServer
 from protocol import ids
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import Ping, Pong, Sent
@@ -184,7 +184,7 @@ async def test_leases_hold_and_presence_and_last_seen_are_right(pool: Pool, redi
 
 
 async def test_a_node_that_started_before_postgres_does_not_serve_by_its_own_clock(
-    own_postgres: Postgres, redis_url: str
+    own_postgres: PostgresServer, redis_url: str
 ) -> None:
     """The race: Postgres could not tell the time at the first request, and the next one came a minute later.
 

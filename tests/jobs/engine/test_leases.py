@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from embedded.redis import Redis as RedisServer
+from embedded.redis import RedisServer
 from jobs.engine import consumer_group, streams
 from jobs.engine.consumer_group import GROUP
 from jobs.engine.queue import Queue

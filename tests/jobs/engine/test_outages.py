@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from embedded.postgres import Postgres
-from embedded.redis import Redis as RedisServer
+from embedded.postgres import PostgresServer
+from embedded.redis import RedisServer
 from jobs.engine import consumer_group, streams
 from jobs.engine.queue import Queue
 from jobs.engine.streams import JobStream
@@ -26,7 +26,7 @@ StartWorker = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
-def crashing_postgres(tmp_path: Path) -> Iterator[Postgres]:
+def crashing_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """Its commits survive SIGKILL, but not a crash of the machine."""
     with migrated_postgres(tmp_path / "postgres", {"fsync": "off"}) as postgres:
         yield postgres
@@ -142,7 +142,7 @@ async def test_a_volatile_job_that_fails_while_redis_is_full_is_tried_again(
 
 
 async def test_postgres_killed_while_jobs_flow_loses_no_committed_job(
-    crashing_postgres: Postgres, redis_url: str, redis: Redis, recorder: Recorder, start_worker: StartWorker
+    crashing_postgres: PostgresServer, redis_url: str, redis: Redis, recorder: Recorder, start_worker: StartWorker
 ) -> None:
     """Volatile jobs go on without it meanwhile."""
     pool = Pool(crashing_postgres.url, 4)
@@ -182,7 +182,7 @@ async def test_postgres_killed_while_jobs_flow_loses_no_committed_job(
 @pytest.mark.parametrize("service", ["Redis", "Postgres"])
 async def test_a_worker_stops_in_time_although_a_service_is_away(
     own_redis: RedisServer,
-    own_postgres: Postgres,
+    own_postgres: PostgresServer,
     recorder: Recorder,
     start_worker: StartWorker,
     log_output: list[dict[str, Any]],

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from client.http import Credentials
-from embedded.redis import Redis as RedisServer
+from embedded.redis import RedisServer
 from jobs.engine import consumer_group, streams
 from jobs.engine.consumer_group import GROUP
 from jobs.engine.streams import JobStream

@@ -6,12 +6,12 @@ import pytest
 import trio
 
 import server.cluster.node
-from embedded.redis import Redis
+from embedded.redis import RedisServer
 from protocol.frames import Done, Presence, Watch
 from server.cluster import presence
 from store.postgres.pool import Pool
 from store.redis.bus import Position
-from store.redis.client import Redis as RedisClient
+from store.redis.client import Redis
 from store.redis.directory import Beat
 from tests.faults import flush_redis
 from tests.people import new_direct, new_user
@@ -22,7 +22,7 @@ GRACE_S = 1.0
 
 
 async def test_the_grace_does_not_run_while_redis_is_gone(
-    pool: Pool, own_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis forgets all, and is gone for longer than the grace before the other node has entered its users again.
 
@@ -45,7 +45,7 @@ async def test_the_grace_does_not_run_while_redis_is_gone(
         watching = here.gateway.node.presence
         real, may_come_back = server.cluster.node.beat, trio.Event()
 
-        async def beat(redis: RedisClient, id_: bytes, position: Position) -> Beat:
+        async def beat(redis: Redis, id_: bytes, position: Position) -> Beat:
             if id_ == node.id:
                 await may_come_back.wait()
             return await real(redis, id_, position)

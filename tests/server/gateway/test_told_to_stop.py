@@ -13,7 +13,7 @@ import trio
 
 from client.connection import connect
 from client.errors import ClientFailure
-from embedded.postgres import Postgres
+from embedded.postgres import PostgresServer
 from server.gateway import process as gateway_module
 from store.postgres import driver as postgres_module
 from store.postgres.pool import Pool
@@ -72,7 +72,7 @@ async def test_a_process_that_is_told_to_stop_in_its_first_instants_ends_in_orde
 
 
 async def test_one_deadline_ends_all_waits_of_a_gateway_while_postgres_is_silent(
-    own_postgres: Postgres, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    own_postgres: PostgresServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault: reads that other tasks wait for cannot be cancelled, and each took its whole time."""
     monkeypatch.setattr(gateway_module, "POSTGRES_S", 0.5)
@@ -100,7 +100,7 @@ async def test_one_deadline_ends_all_waits_of_a_gateway_while_postgres_is_silent
 
 
 @pytest.mark.long
-async def test_processes_end_in_time_while_postgres_is_silent(own_postgres: Postgres, redis_url: str) -> None:
+async def test_processes_end_in_time_while_postgres_is_silent(own_postgres: PostgresServer, redis_url: str) -> None:
     """With requests and jobs under way, and with others that begin only after the signal."""
     pool = Pool(own_postgres.url, 2)
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")

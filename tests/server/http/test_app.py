@@ -11,8 +11,8 @@ import trio
 import trio.testing
 from quart.testing import WebsocketResponseError
 
-from embedded.postgres import Postgres
-from embedded.redis import Redis as EmbeddedRedis
+from embedded.postgres import PostgresServer
+from embedded.redis import RedisServer
 from store.errors import DatabaseError
 from store.postgres.pool import Pool
 from tests.people import new_device, new_user
@@ -182,7 +182,7 @@ async def test_a_client_that_hangs_up_does_not_lose_a_write(pool: Pool, redis_ur
 
 
 async def test_without_postgres_requests_are_refused_as_retryable_and_then_served_again(
-    own_postgres: Postgres, redis_url: str
+    own_postgres: PostgresServer, redis_url: str
 ) -> None:
     pool = Pool(own_postgres.url, 4)
     alice = await new_user(pool, "alice")
@@ -207,9 +207,7 @@ async def test_without_postgres_requests_are_refused_as_retryable_and_then_serve
     pool.close()
 
 
-async def test_without_redis_history_is_served_but_the_process_is_not_ready(
-    pool: Pool, own_redis: EmbeddedRedis
-) -> None:
+async def test_without_redis_history_is_served_but_the_process_is_not_ready(pool: Pool, own_redis: RedisServer) -> None:
     alice = await new_user(pool, "alice")
     async with open_api(pool, own_redis.url) as api:
 

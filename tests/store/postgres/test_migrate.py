@@ -14,8 +14,8 @@ import pytest
 import trio
 
 import store
-from embedded.postgres import Postgres
-from embedded.services import Services
+from embedded.postgres import PostgresServer
+from embedded.services import RunningServices
 from store.errors import DatabaseError, Locked, Unavailable
 from store.postgres import migrate as migrate_module
 from store.postgres.driver import connected
@@ -29,9 +29,9 @@ _numbers = count(1)
 
 
 @pytest.fixture
-def empty_url(shared_services: Services) -> Iterator[str]:
+def empty_url(shared_services: RunningServices) -> Iterator[str]:
     """A database with nothing in it."""
-    postgres: Postgres = shared_services.postgres
+    postgres: PostgresServer = shared_services.postgres
     name = f"empty_{next(_numbers)}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"create database {name}")

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from embedded.postgres import NOT_DURABLE, Postgres
+from embedded.postgres import NOT_DURABLE, PostgresServer
 from store.errors import DatabaseError, Overloaded, Unavailable
 from store.postgres import driver as postgres_module
 from store.postgres import pool as pool_module
@@ -23,9 +23,9 @@ from tests.waiting import DEADLINE_S, wait_until
 
 
 @pytest.fixture(scope="module")
-def fragile_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def fragile_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """One Postgres that each test of this file may break; each leaves it running."""
-    postgres = Postgres(tmp_path_factory.mktemp("fragile"), settings=NOT_DURABLE)
+    postgres = PostgresServer(tmp_path_factory.mktemp("fragile"), settings=NOT_DURABLE)
     postgres.start()
     try:
         yield postgres
@@ -34,7 +34,7 @@ def fragile_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postg
 
 
 @pytest.fixture
-def fragile_pool(fragile_postgres: Postgres) -> Iterator[Pool]:
+def fragile_pool(fragile_postgres: PostgresServer) -> Iterator[Pool]:
     pool = Pool(fragile_postgres.url, 4)
     yield pool
     pool.close()
@@ -56,7 +56,7 @@ async def fill(pool: Pool, connections: int) -> None:
 
 
 @asynccontextmanager
-async def paused(postgres: Postgres) -> AsyncGenerator[None, None]:
+async def paused(postgres: PostgresServer) -> AsyncGenerator[None, None]:
     await trio.to_thread.run_sync(postgres.pause)
     try:
         yield
@@ -67,7 +67,7 @@ async def paused(postgres: Postgres) -> AsyncGenerator[None, None]:
 
 @pytest.mark.usefixtures("_impatient")
 async def test_stuck_postgres_is_unavailable_in_time_and_the_pool_works_again_afterwards(
-    fragile_postgres: Postgres, fragile_pool: Pool
+    fragile_postgres: PostgresServer, fragile_pool: Pool
 ) -> None:
     """SIGSTOP: connections stay open, and no answer comes, neither to the query nor to the request to cancel it."""
     await fill(fragile_pool, 1)
@@ -83,7 +83,7 @@ async def test_stuck_postgres_is_unavailable_in_time_and_the_pool_works_again_af
 
 @pytest.mark.usefixtures("_impatient")
 async def test_caller_that_gives_up_on_a_stuck_postgres_is_let_go_within_the_cancel_timeout(
-    fragile_postgres: Postgres, fragile_pool: Pool
+    fragile_postgres: PostgresServer, fragile_pool: Pool
 ) -> None:
     await fill(fragile_pool, 1)
     async with paused(fragile_postgres):
@@ -105,7 +105,7 @@ async def test_query_that_was_too_slow_is_unavailable_and_its_connection_is_used
     assert fragile_pool.statistics().connects == 1
 
 
-async def test_pool_heals_after_kill_9_and_restart(fragile_postgres: Postgres, fragile_pool: Pool) -> None:
+async def test_pool_heals_after_kill_9_and_restart(fragile_postgres: PostgresServer, fragile_pool: Pool) -> None:
     """While Postgres is away each query fails at once; each dead connection costs at most one query."""
     await fill(fragile_pool, 3)
     await trio.to_thread.run_sync(fragile_postgres.kill)
@@ -120,7 +120,7 @@ async def test_pool_heals_after_kill_9_and_restart(fragile_postgres: Postgres, f
     assert (statistics.in_use, statistics.idle, statistics.connects, statistics.discarded) == (0, 1, 4, 3)
 
 
-async def test_wait_ready_returns_once_postgres_is_back(fragile_postgres: Postgres, fragile_pool: Pool) -> None:
+async def test_wait_ready_returns_once_postgres_is_back(fragile_postgres: PostgresServer, fragile_pool: Pool) -> None:
     await trio.to_thread.run_sync(fragile_postgres.kill)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fragile_pool.wait_ready)
@@ -241,7 +241,7 @@ async def test_transaction_left_open_is_not_handed_to_the_next_user(pool: Pool) 
 
 
 @pytest.fixture
-async def standby_awaited(fragile_postgres: Postgres) -> AsyncGenerator[Pool, None]:
+async def standby_awaited(fragile_postgres: PostgresServer) -> AsyncGenerator[Pool, None]:
     """A pool whose commits wait for a standby that does not exist."""
     control = Pool(fragile_postgres.url + "?options=-csynchronous_commit%3Dlocal", 1)
     await control.fetch("drop table if exists kept")
@@ -314,7 +314,7 @@ async def outcomes(fragile_pool: Pool) -> list[UnknownOutcome]:
 @pytest.mark.parametrize(("sql", "way", "are_noted"), [(WRITE, "fetch", 1), (WRITE, "run", 1), (READ, "fetch", 0)])
 @pytest.mark.parametrize("fault", ["silent", "killed", "cancelled"])
 async def test_a_write_whose_outcome_is_not_known_is_noted_and_a_read_is_not(
-    fragile_postgres: Postgres,
+    fragile_postgres: PostgresServer,
     fragile_pool: Pool,
     outcomes: list[UnknownOutcome],
     sql: str,
@@ -348,7 +348,7 @@ async def test_a_write_whose_outcome_is_not_known_is_noted_and_a_read_is_not(
 
 
 async def test_the_outcome_of_a_write_that_postgres_refuses_or_that_was_never_sent_is_known(
-    fragile_postgres: Postgres, fragile_pool: Pool, outcomes: list[UnknownOutcome]
+    fragile_postgres: PostgresServer, fragile_pool: Pool, outcomes: list[UnknownOutcome]
 ) -> None:
     with pytest.raises(DatabaseError):
         await fragile_pool.fetch("insert into unconfirmed values (6)")
@@ -396,7 +396,7 @@ async def test_as_long_as_it_cannot_be_said_which_processes_have_ended_that_is_u
 @pytest.mark.parametrize("when", ["under way", "asked later"])
 @pytest.mark.parametrize("way", ["fetch", "read", "connect", "wait"])
 async def test_no_shielded_task_waits_for_a_stuck_postgres_when_the_process_ends(
-    fragile_postgres: Postgres, fragile_pool: Pool, way: str, when: str, monkeypatch: pytest.MonkeyPatch
+    fragile_postgres: PostgresServer, fragile_pool: Pool, way: str, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request that writes, or a read for other tasks: shielded for as long as a query may take."""
     monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.2)

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from embedded.redis import Redis as RedisServer
+from embedded.redis import RedisServer
 from store.errors import Unavailable
 from store.redis import client as redis_module
 from store.redis import servers

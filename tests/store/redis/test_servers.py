@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import trio
 
-from embedded.redis import Redis as RedisServer
+from embedded.redis import RedisServer
 from jobs.engine import consumer_group, streams, volatile
 from jobs.engine.consumer_group import TaskLimits
 from jobs.engine.streams import JobStream
