@@ -12,7 +12,7 @@ The content of messages is opaque bytes to the server. This client does not encr
 | `mailbox` | all conversations that this device holds, and its cursor; like the next four without any I/O |
 | `held`, `participants` | one conversation and its messages; its participants |
 | `own`, `marks` | the user's own settings and contacts; marks that the server has yet to hear of |
-| `catch_up`, `mark_sender`, `watcher` | the tasks that keep the mailbox and the server up to date |
+| `synchronizer`, `mark_sender`, `watcher` | the tasks that keep the mailbox and the server up to date |
 | `session`, `follower` | a device that stays connected and misses nothing: link + mailbox |
 | `http`, `bodies` | accounts, lists and history over HTTP; the bodies of the answers |
 | `errors` | all exceptions of these modules |

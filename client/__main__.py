@@ -56,7 +56,7 @@ VARIABLES: Final = {
 """Variable of the environment -> its use."""
 
 
-class CommandError(Exception):
+class CommandFailure(Exception):
     """A failure, in one line for the user."""
 
 
@@ -70,7 +70,7 @@ def socket_urls() -> list[str]:
     urls = os.environ.get("ALO_SOCKET_URL") or DEFAULT_SOCKET_URL
     found = [url.strip() for url in urls.split(",") if url.strip()]
     if not found:
-        raise CommandError("ALO_SOCKET_URL must be addresses of gateways, separated by commas; it has none")
+        raise CommandFailure("ALO_SOCKET_URL must be addresses of gateways, separated by commas; it has none")
     return found
 
 
@@ -87,7 +87,7 @@ def show(line: str) -> None:
 def read_password(*, twice: bool) -> str:
     """Read a password from the environment or the terminal, without echo. Refuses one that breaks the server's rules.
 
-    :raises CommandError: says why.
+    :raises CommandFailure: says why.
     """
     password = os.environ.get("ALO_PASSWORD")
     if password is not None:
@@ -97,18 +97,18 @@ def read_password(*, twice: bool) -> str:
         password = getpass("Password: ")
         check(fault_of_password(password))
         if twice and getpass("Password again: ") != password:
-            raise CommandError("the passwords differ")
+            raise CommandFailure("the passwords differ")
     except (EOFError, OSError):
-        raise CommandError("no password: there is no terminal to ask on; set ALO_PASSWORD") from None
+        raise CommandFailure("no password: there is no terminal to ask on; set ALO_PASSWORD") from None
     return password
 
 
 def check(fault: str | None) -> None:
     """
-    :raises CommandError: if there is a fault.
+    :raises CommandFailure: if there is a fault.
     """
     if fault is not None:
-        raise CommandError(fault)
+        raise CommandFailure(fault)
 
 
 async def register(arguments: argparse.Namespace) -> None:
@@ -158,7 +158,7 @@ async def chat(arguments: argparse.Namespace) -> None:
             await _decide(http, credentials.user, conversation, answer)
 
     if not await run_chat(socket_urls(), credentials, conversation, called, show, warn, keep, decide):
-        raise CommandError("not everything was done")
+        raise CommandFailure("not everything was done")
 
 
 async def _decide(http: HttpClient, me: bytes, conversation: Conversation, answer: Answer) -> None:
@@ -184,7 +184,7 @@ async def history(arguments: argparse.Namespace) -> None:
         conversation = await directory.find(http, credentials.user, others, arguments.group)
         if conversation is None:
             what = "conversation" if arguments.group is None else f"group of that title ({arguments.group})"
-            raise CommandError(f"{arguments.name} has no {what} with {' and '.join(arguments.others)}")
+            raise CommandFailure(f"{arguments.name} has no {what} with {' and '.join(arguments.others)}")
         page = await http.history(conversation.conversation, limit=arguments.limit)
         names = names_of(await directory.everybody_in(http, conversation))
     for message in reversed(page.messages):
@@ -214,7 +214,7 @@ def load_login(username: str) -> Credentials:
     """The login kept for that name at the server that the environment names."""
     credentials = login.load(http_url(), username)
     if credentials is None:
-        raise CommandError(
+        raise CommandFailure(
             f"{username} is not logged in at {printable(http_url())}; do so with: python -m client login {username}"
         )
     return credentials
@@ -230,7 +230,7 @@ async def find_users(http: HttpClient, usernames: Sequence[str]) -> list[User]:
         except HttpRefused as refused:
             if refused.code != "unknown_user":
                 raise
-            raise CommandError(f"there is no user called {username}") from None
+            raise CommandFailure(f"there is no user called {username}") from None
     return users
 
 
@@ -312,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(arguments)
     try:
         trio.run(parsed.run, parsed)
-    except (ClientFailure, CommandError, ProtocolError, OSError, KeyboardInterrupt, BaseExceptionGroup) as error:
+    except (ClientFailure, CommandFailure, ProtocolError, OSError, KeyboardInterrupt, BaseExceptionGroup) as error:
         return report(error, parsed.name)
     return 0
 
@@ -329,7 +329,7 @@ def report(error: BaseException, username: str) -> int:
             return 130
         case ClientFailure():
             warn(sentence(error, username))
-        case CommandError():
+        case CommandFailure():
             warn(str(error))
         case BrokenPipeError():
             warn("the reader of the output has gone")

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from client.held import Entry, Gap, HeldConversation, PushOfOne
-from client.marks import Marks
+from client.marks import MarkTracker
 from client.own import Own
 from client.participants import NO_PARTICIPANTS, MessageStatus, ParticipantList
 from protocol.frames import (
@@ -73,8 +73,8 @@ class Mailbox:
     def drop(self) -> None:
         """Drop everything: the server's history is not the one that this came from."""
         self.cursor: bytes | None = None
-        self.delivered = Marks()
-        self.read = Marks()
+        self.delivered = MarkTracker()
+        self.read = MarkTracker()
         self._conversations: dict[bytes, HeldConversation] = {}
         self._unknown: set[bytes] = set()
         self._incomplete: set[bytes] = set()

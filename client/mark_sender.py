@@ -12,7 +12,7 @@ from client.connection import ClientConnection
 from client.errors import ConnectionLost, NoReply, RequestRefused
 from client.link import Link
 from client.mailbox import Mailbox
-from client.marks import Marks
+from client.marks import MarkTracker
 
 MARK_INTERVAL_S: Final = 1.0
 """At most one request with marks in this time, all conversations in it; a tenth of the server's debounce window."""
@@ -47,13 +47,13 @@ class MarkSender:
             if due := marks.due():
                 await self._send(connection, marks, due, say)
 
-    def _kinds(self) -> tuple[tuple[Marks, _SayMarks], ...]:
+    def _kinds(self) -> tuple[tuple[MarkTracker, _SayMarks], ...]:
         # Each time, since a mailbox that was dropped has new ones.
         delivered = (self._mailbox.delivered, ClientConnection.mark_delivered)
         return delivered, (self._mailbox.read, ClientConnection.mark_read)
 
     async def _send(
-        self, connection: ClientConnection, marks: Marks, due: list[tuple[bytes, int]], say: _SayMarks
+        self, connection: ClientConnection, marks: MarkTracker, due: list[tuple[bytes, int]], say: _SayMarks
     ) -> None:
         try:
             await say(connection, due)

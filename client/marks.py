@@ -5,7 +5,7 @@ from __future__ import annotations
 from protocol import limits
 
 
-class Marks:
+class MarkTracker:
     """One kind of marks of all conversations: those that are due, and those that the server has noted. They never go
     back."""
 

@@ -6,7 +6,7 @@ in steps without `await`; its tasks only wait for a condition on that state and 
 | task | waits until | does |
 |---|---|---|
 | `Link.run` | the connection is lost, or is to move | connects to the next gateway, renews the token in time |
-| `CatchUp.run` | connected again, lagging, or frames are missing | `sync`, and `history` for gaps that last |
+| `Synchronizer.run` | connected again, lagging, or frames are missing | `sync`, and `history` for gaps that last |
 | `MarkSender.run` | something new is stored or read | sends up-to marks |
 | `Watcher.run` | connected again, or other users are to be watched | names the users to watch |
 """
@@ -21,7 +21,6 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from client import backoff
-from client.catch_up import CatchUp
 from client.connection import CLOSE_TIMEOUT_S, NAME, ClientConnection
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, Unreachable
 from client.follower import Follower
@@ -32,6 +31,7 @@ from client.mailbox import HeldPush, Mailbox
 from client.mark_sender import MarkSender
 from client.nursery import open_service_nursery
 from client.signs import Sign
+from client.synchronizer import Synchronizer
 from client.watcher import Watcher
 from protocol import ids
 from protocol.frames import (
@@ -133,7 +133,7 @@ class Session:
         self._was_lost = False
         self._is_leaving = False
         self._on_sign = on_sign
-        self._catch_up = CatchUp(self._link, self.mailbox, self._wake)
+        self._synchronizer = Synchronizer(self._link, self.mailbox, self._wake)
         self._mark_sender = MarkSender(self._link, self.mailbox)
         self._watcher = Watcher(self._link)
         self._arrived = trio.lowlevel.ParkingLot()
@@ -146,7 +146,7 @@ class Session:
         :raises ConnectionLost: if the server says not to reconnect.
         """
         async with open_service_nursery() as nursery:
-            nursery.start_soon(self._catch_up.run)
+            nursery.start_soon(self._synchronizer.run)
             nursery.start_soon(self._mark_sender.run)
             nursery.start_soon(self._watcher.run)
             await self._link.run()
@@ -178,7 +178,7 @@ class Session:
     @property
     def is_caught_up(self) -> bool:
         """Whether the mailbox holds everything up to the last welcome, and nothing is known to be missing."""
-        return self.is_online and self._catch_up.is_done
+        return self.is_online and self._synchronizer.is_done
 
     @property
     def url(self) -> str | None:
@@ -187,7 +187,7 @@ class Session:
 
     def statistics(self) -> dict[str, Any]:
         """Its state, for debugging."""
-        return {"is_online": self.is_online, "url": self.url, **self._catch_up.statistics()}
+        return {"is_online": self.is_online, "url": self.url, **self._synchronizer.statistics()}
 
     @property
     def last_error(self) -> ConnectionLost | Unreachable | None:
@@ -376,7 +376,7 @@ class Session:
             return await connection.history(conversation, before=before, count=count)
 
         page = await self._link.insist(ask, timeout_s)
-        self._catch_up.take_page(conversation, page)
+        self._synchronizer.take_page(conversation, page)
         return bool(page.messages)
 
     def _apply(self, *entries: Entry) -> None:
@@ -388,16 +388,16 @@ class Session:
         """The mailbox may have changed: wake all tasks that wait for a condition on it."""
         self._arrived.unpark_all()
         self._mark_sender.wake()
-        self._catch_up.wake()
+        self._synchronizer.wake()
         if self.is_caught_up:
             self._caught_up.unpark_all()
 
     async def _on_push(self, push: Push) -> None:
         match push:
             case Lag():
-                self._catch_up.take_lag()
+                self._synchronizer.take_lag()
             case Cursor():
-                self._catch_up.take_cursor(push)
+                self._synchronizer.take_cursor(push)
                 self._wake()
             case Move():
                 self._link.move(push.retry_after_ms / 1000)
@@ -418,7 +418,7 @@ class Session:
         if self._was_lost and self._on_link is not None:
             self._on_link(True)
         self._was_lost = False
-        self._catch_up.begin(is_resumed=is_resumed)
+        self._synchronizer.begin(is_resumed=is_resumed)
         self._watcher.renew()
         self._mark_sender.wake()
 

@@ -49,7 +49,7 @@ class Person:
 
 
 @dataclass
-class Chat:
+class DemoConversation:
     """One conversation, with its participants and its acknowledged messages."""
 
     title: str
@@ -82,14 +82,14 @@ async def play(cluster: Cluster) -> bool:
         direct = await http.with_token(alice.credentials.token).create_direct(bob.credentials.user)
         group = await http.with_token(bob.credentials.token).create_group("Lunch", [carol.credentials.user])
         chats = {
-            "direct": Chat("Alice and Bob", direct.conversation, [alice, bob]),
-            "group": Chat("Lunch (Bob, Carol)", group.conversation, [bob, carol]),
+            "direct": DemoConversation("Alice and Bob", direct.conversation, [alice, bob]),
+            "group": DemoConversation("Lunch (Bob, Carol)", group.conversation, [bob, carol]),
         }
         await _act(cluster, people, chats)
         return await _compare(chats)
 
 
-async def _act(cluster: Cluster, people: dict[str, Person], chats: dict[str, Chat]) -> None:
+async def _act(cluster: Cluster, people: dict[str, Person], chats: dict[str, DemoConversation]) -> None:
     print("\n-- transcript")
     for name, where, text in SCRIPT:
         if name == "KILL":
@@ -101,7 +101,7 @@ async def _act(cluster: Cluster, people: dict[str, Person], chats: dict[str, Cha
         print(f"   [{where:6}] {name:5} {text}   (acked: seq {sent.seq})")
 
 
-async def _compare(chats: dict[str, Chat]) -> bool:
+async def _compare(chats: dict[str, DemoConversation]) -> bool:
     good = True
     for chat in chats.values():
         print(f"\n-- {chat.title}: {len(chat.acked)} messages acknowledged")
@@ -117,7 +117,7 @@ async def _compare(chats: dict[str, Chat]) -> bool:
     return good
 
 
-async def _held(session: Session, chat: Chat, expected: int) -> list[tuple[int, bytes, str]]:
+async def _held(session: Session, chat: DemoConversation, expected: int) -> list[tuple[int, bytes, str]]:
     def messages() -> list[tuple[int, bytes, str]]:
         log = [each for each in session.mailbox.log if each.conversation == chat.conversation]
         return [(each.seq, each.message, each.content.decode()) for each in log if isinstance(each, Message)]

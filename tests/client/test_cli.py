@@ -18,7 +18,7 @@ from client.__main__ import (
     DEFAULT_HTTP_URL,
     DEFAULT_SOCKET_URL,
     NOT_ENCRYPTED,
-    CommandError,
+    CommandFailure,
     main,
     make_parser,
     report,
@@ -306,7 +306,7 @@ async def test_help_and_unknown_commands_are_not_sent_as_messages(
     os.write(
         stdin, b"/help\n/halp\n/ help\n  /HELP\n/edit\n/delete it\n/quit now\n//help\n ///\nnot/help\n/quit\nnever\n"
     )
-    with pytest.raises(CommandError, match="not everything"):
+    with pytest.raises(CommandFailure, match="not everything"):
         await run("chat", "ann", "bob")
     assert [held.content for held in logged_in.history[TALK]] == [b"/help", b" //", b"not/help"]
     output = capsys.readouterr()
@@ -320,7 +320,7 @@ async def test_help_and_unknown_commands_are_not_sent_as_messages(
 
 async def test_a_pipe_ends_with_a_command_that_there_is_not(logged_in: World, stdin: int) -> None:
     os.write(stdin, b"one\n/usr/bin/true\ntwo\n")
-    with pytest.raises(CommandError, match="not everything"):
+    with pytest.raises(CommandFailure, match="not everything"):
         await run("chat", "ann", "bob")
     assert [held.content for held in logged_in.history[TALK]] == [b"one"]
 
@@ -454,7 +454,7 @@ async def test_the_last_own_message_is_edited_and_deleted(
     logged_in.store(TALK, content=b"theirs")
     os.write(stdin, b"frist\n/edit first\nsecond\n/delete\n/edit the first\n/delete\n/delete\n")
     os.close(stdin)
-    with pytest.raises(CommandError, match="not everything"):
+    with pytest.raises(CommandFailure, match="not everything"):
         await run("chat", "ann", "bob")
     assert [type(held) for held in logged_in.history[TALK]] == [Message, Tombstone, Tombstone]
     output = capsys.readouterr()
@@ -468,7 +468,7 @@ async def test_an_edit_without_text_changes_nothing(
 ) -> None:
     os.write(stdin, b"first\n/edit \nsecond\n")
     os.close(stdin)
-    with pytest.raises(CommandError, match="not everything"):
+    with pytest.raises(CommandFailure, match="not everything"):
         await run("chat", "ann", "bob")
     [held] = logged_in.history[TALK]
     assert isinstance(held, Message)
@@ -482,7 +482,7 @@ async def test_a_line_that_is_refused_ends_a_pipe_with_a_failure(
     logged_in.faults[Send].extend([None, refuse("not_a_participant")])
     os.write(stdin, b"one\ntwo\nthree\n")
     os.close(stdin)
-    with pytest.raises(CommandError, match="not everything"):
+    with pytest.raises(CommandFailure, match="not everything"):
         await run("chat", "ann", "bob")
     assert [held.content for held in logged_in.history[TALK]] == [b"one"]
     assert "not done: refused (not_a_participant): two" in capsys.readouterr().err
@@ -521,5 +521,5 @@ async def test_history_and_list_show_what_there_is(logged_in: World, capsys: pyt
     [first, second] = capsys.readouterr().out.splitlines()
     assert first.endswith(" bob: edited (edited)")
     assert second.endswith(" bob: (deleted)")
-    with pytest.raises(CommandError, match="no group of that title"):
+    with pytest.raises(CommandFailure, match="no group of that title"):
         await run("history", "ann", "bob", "--group", "Us")

@@ -4,7 +4,6 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from client.catch_up import GAP_PATIENCE_S
 from client.connection import CLOSE_TIMEOUT_S
 from client.errors import ConnectionLost, OutcomeUnknown, RequestRefused, Unreachable
 from client.http import Credentials
@@ -12,6 +11,7 @@ from client.mailbox import Mailbox
 from client.mark_sender import MARK_INTERVAL_S
 from client.session import Session, open_session
 from client.signs import Sign
+from client.synchronizer import GAP_PATIENCE_S
 from protocol import limits
 from protocol.codes import CloseCode
 from protocol.errors import LocalProtocolError

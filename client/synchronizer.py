@@ -26,7 +26,7 @@ _ANEW: Final = (ErrorCode.CURSOR_FOREIGN.value, ErrorCode.CURSOR_EXPIRED.value)
 """The errors of a `sync` after which the device starts without a cursor."""
 
 
-class CatchUp:
+class Synchronizer:
     """Brings the mailbox up to date whenever frames are known to be missing.
 
     All its state changes in calls without `await`; `run` waits for a condition on that state and acts on it.
