@@ -25,7 +25,7 @@ MAX_RETRY_AFTER_S: Final = 86400.0
 """The longest Retry-After that counts: a notice is useless after a day."""
 
 
-class Answer(Struct, frozen=True):
+class Response(Struct, frozen=True):
     """An answer with any status."""
 
     status: int
@@ -56,7 +56,7 @@ class Answer(Struct, frozen=True):
         return NotifyError(reason, retry_after_s=retry_after_s, is_final=is_final)
 
 
-async def post(client: httpx.AsyncClient, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+async def post(client: httpx.AsyncClient, url: str, content: bytes, headers: Mapping[str, str]) -> Response:
     """POST, and read the answer.
 
     :raises NotifyError: if no answer comes within `TIMEOUT_S`, for any reason.
@@ -78,7 +78,7 @@ async def post(client: httpx.AsyncClient, url: str, content: bytes, headers: Map
         raise NotifyError(f"no answer within {TIMEOUT_S:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise NotifyError(f"{type(error).__name__}: {error}") from None
-    return Answer(response.status_code, response.headers, body)
+    return Response(response.status_code, response.headers, body)
 
 
 def _retry_after_s(text: str) -> float | None:

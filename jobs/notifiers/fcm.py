@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Struct
 
-from jobs.notifiers.calls import Answer, post
+from jobs.notifiers.calls import Response, post
 from jobs.notifiers.notifier import KEPT_S, TYPE, Notice, TargetGone
 from store.notifiers import FcmTarget
 
@@ -32,7 +32,7 @@ GONE: Final = "UNREGISTERED"
 to another project."""
 
 
-class Credentials(Struct, frozen=True):
+class ServiceAccount(Struct, frozen=True):
     """The fields of a service account's JSON file that are used here."""
 
     project_id: str
@@ -56,7 +56,7 @@ class Fcm:
         :raises ValueError: if the credentials cannot be read.
         """
         try:
-            self._account = msgspec.json.decode(credentials, type=Credentials)
+            self._account = msgspec.json.decode(credentials, type=ServiceAccount)
         except msgspec.MsgspecError as error:
             raise ValueError(str(error)) from None
         key = load_pem_private_key(self._account.private_key.encode(), None)
@@ -130,7 +130,7 @@ class Fcm:
         return token, now + lifetime_s - MARGIN_S
 
 
-def _code(answer: Answer) -> str:
+def _code(answer: Response) -> str:
     """FCM's error code; empty if the answer has none."""
     for detail in _details(answer):
         if str(detail.get("@type", "")).endswith("/google.firebase.fcm.v1.FcmError"):
@@ -138,7 +138,7 @@ def _code(answer: Answer) -> str:
     return ""
 
 
-def _details(answer: Answer) -> Iterable[dict[str, Any]]:
+def _details(answer: Response) -> Iterable[dict[str, Any]]:
     error = answer.json().get("error")
     details = error.get("details") if isinstance(error, dict) else None
     return [each for each in details if isinstance(each, dict)] if isinstance(details, list) else []
