@@ -14,7 +14,7 @@ import trio
 
 from protocol.codes import CloseCode
 from protocol.encoded import with_temp_id
-from server.delivery.sequencer import Gap, Sequencer
+from server.delivery.sequencer import SequenceGap, Sequencer
 from server.transport.outbox import Outbox
 from store.redis.entries import AddressedPush
 
@@ -110,7 +110,7 @@ class Hub:
         if self._sequencer.has_gaps:
             self.gap_seen.set()
 
-    def skip(self, gap: Gap) -> None:
+    def skip(self, gap: SequenceGap) -> None:
         """The gap cannot be filled: push the messages that were held behind it."""
         for each in self._sequencer.skip(gap, trio.current_time()):
             self._offer_all(each, self._targets(each))
@@ -158,7 +158,7 @@ class Hub:
                 connection.outbox.lag()
                 connection.outbox.flush()
 
-    def gaps_due(self) -> list[Gap]:
+    def gaps_due(self) -> list[SequenceGap]:
         if not self._sequencer.has_gaps:
             self.gap_seen = trio.Event()
         return self._sequencer.gaps_due(trio.current_time())

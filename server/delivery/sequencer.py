@@ -30,7 +30,7 @@ MAX_HELD: Final = 1000
 """Messages held in one conversation; with this many its gap is due at once."""
 
 
-class Gap(NamedTuple):
+class SequenceGap(NamedTuple):
     """The missing messages: `after < seq < before`."""
 
     conversation: bytes
@@ -101,7 +101,7 @@ class Sequencer(Generic[T]):
     def follows(self, conversation: bytes) -> bool:
         return conversation in self._tracks
 
-    def gaps_due(self, now: float) -> list[Gap]:
+    def gaps_due(self, now: float) -> list[SequenceGap]:
         """Gaps that have lasted for `PATIENCE_S`, or hold back `MAX_HELD` messages. A gap that lasts is returned again
         after another `PATIENCE_S`."""
         due = []
@@ -109,10 +109,10 @@ class Sequencer(Generic[T]):
             track = self._tracks[conversation]
             if now - track.gap_since >= PATIENCE_S or len(track.held) >= MAX_HELD:
                 track.gap_since = now
-                due.append(Gap(conversation, track.head, min(track.held)))
+                due.append(SequenceGap(conversation, track.head, min(track.held)))
         return due
 
-    def skip(self, gap: Gap, now: float) -> list[T]:
+    def skip(self, gap: SequenceGap, now: float) -> list[T]:
         """The gap cannot be filled: return the messages that were held behind it."""
         track = self._tracks.get(gap.conversation)
         if track is None or not track.held or track.head >= gap.before - 1:

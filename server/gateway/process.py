@@ -31,7 +31,7 @@ from server.gateway.delivery_times import DeliveryTimes
 from server.gateway.last_seen import LastSeen
 from server.gateway.marks import Marks
 from server.gateway.readers import Readers
-from server.gateway.requests import Requests
+from server.gateway.requests import RequestHandler
 from server.gateway.revocations import Revocations
 from server.gateway.sends import Sends
 from server.transport.admission import AdmissionGate, ConnectionCounts, Rate, TokenBuckets
@@ -138,7 +138,7 @@ class SocketGateway:
         self.node.cursor_advance.when_history_changes(self._participants.forget)
         self._sends = Sends(self.pool, self._participants, self.hub, self.node.broadcast, self._clock)
         self._marks = Marks(self.pool, self.node.broadcast, self.node.receipt_counter.note)
-        self._requests = Requests(
+        self._request_handler = RequestHandler(
             self.pool,
             self.node.broadcast,
             self.node.presence,
@@ -370,7 +370,7 @@ class SocketGateway:
             self._readers.note(connection.user)
 
     async def answer(self, connection: Connection, frame: LookUpRequest) -> bytes:
-        reply = await self._requests.answer(connection, frame)
+        reply = await self._request_handler.answer(connection, frame)
         if isinstance(frame, (Hello, Sync)):
             self._admission.leave(connection)
         return reply

@@ -61,7 +61,7 @@ _LIST: Final = "list"
 _REQUESTS: Final = "requests"
 
 
-class Requests:
+class RequestHandler:
     """Answers requests one by one.
 
     :param token_lifetime_s: of tokens that are issued here.

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.delivery import sequencer
-from server.delivery.sequencer import PATIENCE_S, Gap, Sequencer
+from server.delivery.sequencer import PATIENCE_S, SequenceGap, Sequencer
 
 TALK, OTHER = b"c" * 16, b"d" * 16
 
@@ -93,8 +93,8 @@ def test_every_hole_is_named_until_all_is_handed_on(seqs: list[int]) -> None:
     while follower.sequencer.has_gaps:
         head = follower.handed[-1]
         follower.now += PATIENCE_S
-        assert follower.sequencer.gaps_due(follower.now) == [Gap(TALK, head, held[0])]
-        follower.take(follower.sequencer.skip(Gap(TALK, head, held[0]), follower.now))
+        assert follower.sequencer.gaps_due(follower.now) == [SequenceGap(TALK, head, held[0])]
+        follower.take(follower.sequencer.skip(SequenceGap(TALK, head, held[0]), follower.now))
         held = sorted(set(seqs) - set(follower.handed))
     assert not held
 
@@ -105,9 +105,9 @@ def test_a_hole_is_due_after_patience_and_again_only_after_as_long() -> None:
     for seq in (1, 3, 7):
         sequencer.offer(TALK, seq, seq, 0.0, never)
     assert sequencer.gaps_due(PATIENCE_S * 0.9) == []
-    assert sequencer.gaps_due(PATIENCE_S) == [Gap(TALK, 1, 3)]
+    assert sequencer.gaps_due(PATIENCE_S) == [SequenceGap(TALK, 1, 3)]
     assert sequencer.gaps_due(PATIENCE_S * 1.9) == []
-    assert sequencer.gaps_due(PATIENCE_S * 2) == [Gap(TALK, 1, 3)]
+    assert sequencer.gaps_due(PATIENCE_S * 2) == [SequenceGap(TALK, 1, 3)]
 
 
 def test_a_hole_that_was_filled_meanwhile_is_not_skipped() -> None:
@@ -128,7 +128,7 @@ def test_gaps_of_several_conversations_are_named_apart() -> None:
     for talk, seqs in ((TALK, (1, 3)), (OTHER, (5, 9))):
         for seq in seqs:
             sequencer.offer(talk, seq, seq, 0.0, never)
-    assert set(sequencer.gaps_due(PATIENCE_S)) == {Gap(TALK, 1, 3), Gap(OTHER, 5, 9)}
+    assert set(sequencer.gaps_due(PATIENCE_S)) == {SequenceGap(TALK, 1, 3), SequenceGap(OTHER, 5, 9)}
 
 
 def test_a_gap_from_before_all_recipients_connected_begins_a_new_order() -> None:
@@ -194,7 +194,7 @@ def test_a_hole_with_too_much_behind_it_is_due_at_once(monkeypatch: pytest.Monke
         following.offer(TALK, seq, seq, 0.0, never)
     assert following.gaps_due(0.0) == []
     following.offer(TALK, 5, 5, 0.0, never)
-    assert following.gaps_due(0.0) == [Gap(TALK, 1, 3)]
+    assert following.gaps_due(0.0) == [SequenceGap(TALK, 1, 3)]
 
 
 def test_forgetting_a_conversation_forgets_its_hole() -> None:
@@ -203,7 +203,7 @@ def test_forgetting_a_conversation_forgets_its_hole() -> None:
         following.offer(TALK, seq, seq, 0.0, never)
     following.forget(TALK)
     assert (following.has_gaps, following.follows(TALK), following.span(TALK)) == (False, False, None)
-    assert following.skip(Gap(TALK, 1, 3), 0.0) == []
+    assert following.skip(SequenceGap(TALK, 1, 3), 0.0) == []
     following.forget(TALK)
 
 
