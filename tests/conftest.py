@@ -1,8 +1,9 @@
 """What all tests share: real Postgres and Redis, started once by each process of pytest, on free ports, their data
 in memory (`tests/memory.py`).
 
-Each test that asks for `database_url` gets a database of its own, made from a migrated template; each that asks for
-`redis_url` finds Redis empty. Tests that break a service take `own_postgres`, `own_redis` or `watched`.
+Each test that asks for `database_url` gets a database of its own, made from a migrated template, with the users that it
+asks for by name; each that asks for `redis_url` finds Redis empty. Tests that break a service take `own_postgres`,
+`own_redis` or `watched`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 import structlog
 import trio
 
+from client.http import Credentials
 from embedded.postgres import NOT_DURABLE, PostgresServer
 from embedded.redis import RedisServer
 from embedded.services import RunningServices, services
@@ -28,6 +30,7 @@ from store.postgres.pool import Pool
 from tests.cddl import pycddl
 from tests.faults import flush_redis
 from tests.memory import in_memory
+from tests.people import new_user
 from tests.sentinel import Watched, watched_redis
 
 TEMPLATE = "alo_template"
@@ -119,6 +122,26 @@ def pool(database_url: str) -> Iterator[Pool]:
     pool = Pool(database_url, 4)
     yield pool
     pool.close()
+
+
+@pytest.fixture
+async def alice(pool: Pool) -> Credentials:
+    return await new_user(pool, "alice")
+
+
+@pytest.fixture
+async def bob(pool: Pool) -> Credentials:
+    return await new_user(pool, "bob")
+
+
+@pytest.fixture
+async def carol(pool: Pool) -> Credentials:
+    return await new_user(pool, "carol")
+
+
+@pytest.fixture
+def people(alice: Credentials, bob: Credentials, carol: Credentials) -> list[Credentials]:
+    return [alice, bob, carol]
 
 
 @pytest.fixture

@@ -13,14 +13,9 @@ from protocol.frames import Contact, Conversation, OwnSettings, Sync, Synced
 from server.delivery.fanout import Fanout
 from store import conversations
 from store.postgres.pool import Pool
-from tests.people import new_device, new_direct, new_user
+from tests.people import new_device, new_direct
 from tests.server.http_world import CBOR, Api, open_api
 from tests.server.node_world import RawClient, open_node
-
-
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
 
 
 async def change(api: Api, method: str, path: str, **body: Any) -> None:

@@ -51,11 +51,6 @@ from tests.server.node_world import RawClient, TestNode, open_node
 from tests.waiting import PATIENCE_S, wait_until
 
 
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
-
-
 @asynccontextmanager
 async def scene(
     pool: Pool, redis_url: str, people: list[Credentials]

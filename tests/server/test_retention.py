@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 import cbor2
-import pytest
 import trio
 
 from client.http import Credentials
@@ -19,15 +18,10 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.retention import move_floors
 from tests.ageing import age
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_direct, new_group
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import RawClient, TestNode, open_node
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
 
 
 @asynccontextmanager

@@ -31,8 +31,7 @@ async def refreshed(client: RawClient, token: str) -> Refreshed:
     return reply
 
 
-async def test_welcome_says_until_when_the_token_is_good(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_welcome_says_until_when_the_token_is_good(pool: Pool, redis_url: str, alice: Credentials) -> None:
     async with open_node(pool.url, redis_url) as node, node.open_websocket() as client:
         await client.send(Hello(0, alice.token, 1))
         [welcome] = await client.read(1)
@@ -40,8 +39,9 @@ async def test_welcome_says_until_when_the_token_is_good(pool: Pool, redis_url: 
         assert welcome.expires == (await device_by_token(pool, alice.token)).expires
 
 
-async def test_a_connection_ends_when_its_token_expires_and_not_before(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_a_connection_ends_when_its_token_expires_and_not_before(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
     short = await new_device(pool, alice.user, lifetime_s=1.5)
     async with open_node(pool.url, redis_url) as node:
         async with node.open_websocket(short.token) as client, node.open_websocket(alice.token) as other:
@@ -53,8 +53,9 @@ async def test_a_connection_ends_when_its_token_expires_and_not_before(pool: Poo
         assert await refuses(node, "x") == CloseCode.UNAUTHENTICATED.value
 
 
-async def test_a_refresh_keeps_the_connection_and_its_requests_going(pool: Pool, redis_url: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_a_refresh_keeps_the_connection_and_its_requests_going(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     conversation = await new_direct(pool, alice, bob)
     short = await new_device(pool, alice.user, lifetime_s=2.0)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(short.token) as client:
@@ -71,9 +72,8 @@ async def test_a_refresh_keeps_the_connection_and_its_requests_going(pool: Pool,
 
 
 async def test_a_refresh_with_a_token_that_is_not_the_devices_is_refused_and_ends_nothing(
-    pool: Pool, redis_url: str
+    pool: Pool, redis_url: str, alice: Credentials
 ) -> None:
-    alice = await new_user(pool, "alice")
     other = await new_device(pool, alice.user)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
         for token in ("x", other.token):
@@ -160,9 +160,8 @@ REFRESHES = [
 
 @pytest.mark.parametrize(("refreshes", "good"), REFRESHES)
 async def test_a_device_has_the_token_that_it_was_given_last_and_the_one_before(
-    pool: Pool, redis_url: str, refreshes: str, good: set[str]
+    pool: Pool, redis_url: str, alice: Credentials, refreshes: str, good: set[str]
 ) -> None:
-    alice = await new_user(pool, "alice")
     tokens = {"a": alice.token}
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
         for used in refreshes.split():
@@ -179,9 +178,8 @@ async def test_a_device_has_the_token_that_it_was_given_last_and_the_one_before(
 
 
 async def test_a_refresh_that_is_repeated_does_not_lengthen_the_day_of_the_former_token(
-    pool: Pool, redis_url: str
+    pool: Pool, redis_url: str, alice: Credentials
 ) -> None:
-    alice = await new_user(pool, "alice")
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
         await refreshed(client, alice.token)
         first = (await device_by_token(pool, alice.token)).expires
@@ -190,9 +188,8 @@ async def test_a_refresh_that_is_repeated_does_not_lengthen_the_day_of_the_forme
 
 
 async def test_a_connection_whose_token_is_voided_lasts_until_the_time_that_it_was_told(
-    pool: Pool, redis_url: str
+    pool: Pool, redis_url: str, alice: Credentials
 ) -> None:
-    alice = await new_user(pool, "alice")
     short = await new_device(pool, alice.user, lifetime_s=2.0)
     async with (
         open_node(pool.url, redis_url) as node,

@@ -27,11 +27,6 @@ from tests.store.store_world import a_message, is_waiting_for
 from tests.waiting import wait_until
 
 
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
-
-
 async def day_of(pool: Pool, *, ago: int = 0) -> date:
     return await analytics.today(pool) - timedelta(days=ago)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from client.http import Credentials
 from store.errors import DatabaseError
 from store.postgres.pool import Pool
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_direct, new_group
 
 IMPOSSIBLE = {
     "a contact of oneself": "insert into contacts (user_id, contact_id) values ('{alice}', '{alice}')",
@@ -62,8 +63,7 @@ REST = "gen_random_uuid(), '{alice}', now(), 'text', 'x'"
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
-async def test_impossible_state_is_refused(pool: Pool, name: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_impossible_state_is_refused(pool: Pool, alice: Credentials, bob: Credentials, name: str) -> None:
     await new_direct(pool, alice, bob)
     ids = {"alice": alice.user.hex(), "group": (await new_group(pool, alice, bob)).hex()}
     statement = IMPOSSIBLE[name].format(**ids, message=MESSAGE, rest=REST.format(**ids))

@@ -113,11 +113,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
         place.close()
 
 
-@pytest.fixture
-async def alice(pool: Pool) -> Credentials:
-    return await new_user(pool, "alice")
-
-
 class Talk:
     """Two people; a device of one of them keeps its cursor."""
 

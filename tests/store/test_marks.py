@@ -19,11 +19,6 @@ from tests.store.store_world import a_message
 
 
 @pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
-
-
-@pytest.fixture
 async def group(pool: Pool, people: list[Credentials]) -> bytes:
     """A group of all, with ten messages of the first."""
     return await filled_group(pool, people)
@@ -188,9 +183,10 @@ async def test_unreachable_postgres_is_unavailable_for_each_request() -> None:
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
 
 
-async def test_a_row_that_stays_locked_fails_its_own_marks_and_no_others(pool: Pool) -> None:
+async def test_a_row_that_stays_locked_fails_its_own_marks_and_no_others(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
     """And the batch after that: one request has both a locked and an unlocked one."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     held, free = await new_direct(pool, alice, bob), await new_group(pool, alice, bob)
     await send(pool, ParticipantsCache(), [a_message(each, alice.user) for each in (held, free)])
     batch = [

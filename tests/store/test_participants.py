@@ -15,13 +15,8 @@ from store.messages import Committed, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_direct, new_group
 from tests.store.store_world import a_message
-
-
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
 
 
 async def seqs_of(pool: Pool, user: bytes, group: bytes) -> list[int]:

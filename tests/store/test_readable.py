@@ -23,7 +23,7 @@ from store.postgres.pool import Pool
 from store.rows import message_of
 from store.sync import _MESSAGES, RECEIPT_COUNTS
 from tests.ageing import age
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_direct, new_group
 from tests.store.store_world import a_message
 
 PAST_THE_RULE: Final = {
@@ -172,16 +172,6 @@ def test_a_comparison_with_a_floor_is_found_however_it_is_written(text: str, is_
 )
 def test_the_table_is_found_however_it_is_read(text: str, is_found: bool) -> None:
     assert bool(_TABLE.search(text)) == is_found
-
-
-@pytest.fixture
-async def alice(pool: Pool) -> Credentials:
-    return await new_user(pool, "alice")
-
-
-@pytest.fixture
-async def bob(pool: Pool) -> Credentials:
-    return await new_user(pool, "bob")
 
 
 async def say(pool: Pool, conversation: bytes, sender: Credentials, times: int = 1) -> int:

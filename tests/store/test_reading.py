@@ -191,8 +191,9 @@ async def test_lists_unread_counts_and_history_are_what_a_plain_model_says(pool:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 8])
-async def test_history_in_pages_is_the_whole_history_in_both_directions(pool: Pool, limit: int) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_history_in_pages_is_the_whole_history_in_both_directions(
+    pool: Pool, alice: Credentials, bob: Credentials, limit: int
+) -> None:
     conversation = await new_direct(pool, alice, bob)
     whole = [
         as_seen_by(bob.user, each)
@@ -209,8 +210,9 @@ async def test_history_in_pages_is_the_whole_history_in_both_directions(pool: Po
     assert on == whole
 
 
-async def test_history_between_two_seqs_is_read_from_the_older_end(pool: Pool) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_history_between_two_seqs_is_read_from_the_older_end(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
     conversation = await new_direct(pool, alice, bob)
     whole = [
         as_seen_by(bob.user, each)
@@ -225,8 +227,9 @@ async def test_history_between_two_seqs_is_read_from_the_older_end(pool: Pool) -
 
 
 @pytest.mark.parametrize("after", [None, 0])
-async def test_history_page_is_bounded_in_bytes_but_holds_one_message_at_least(pool: Pool, after: int | None) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_history_page_is_bounded_in_bytes_but_holds_one_message_at_least(
+    pool: Pool, alice: Credentials, bob: Credentials, after: int | None
+) -> None:
     conversation = await new_direct(pool, alice, bob)
     whole = [as_seen_by(bob.user, each) for each in await sent(pool, conversation, alice.user, *[b"x" * 1000] * 5)]
     if after is None:
@@ -236,9 +239,10 @@ async def test_history_page_is_bounded_in_bytes_but_holds_one_message_at_least(p
         assert (page.messages, page.more) == (whole[:count], count < 5)
 
 
-async def test_list_in_pages_misses_and_repeats_nothing_though_all_were_active_at_once(pool: Pool) -> None:
+async def test_list_in_pages_misses_and_repeats_nothing_though_all_were_active_at_once(
+    pool: Pool, alice: Credentials
+) -> None:
     """The cursor breaks ties by id; the old one split at the time and skipped them."""
-    alice = await new_user(pool, "alice")
     made = {await new_group(pool, alice) for _ in range(7)}
     await pool.fetch("update conversations set active_at = '2026-01-01 00:00:00.123456+00'")
     for limit in (1, 2, 3, 7):
@@ -251,9 +255,8 @@ async def test_list_in_pages_misses_and_repeats_nothing_though_all_were_active_a
         assert [entry.conversation for entry in listed] == sorted(made, reverse=True)
 
 
-async def test_list_in_pages_keeps_its_order_while_conversations_move_up(pool: Pool) -> None:
+async def test_list_in_pages_keeps_its_order_while_conversations_move_up(pool: Pool, alice: Credentials) -> None:
     """A conversation that moved between two pages is missing from the second only because it is above the first now."""
-    alice = await new_user(pool, "alice")
     groups = [await new_group(pool, alice) for _ in range(6)]
     for group in groups:
         await sent(pool, group, alice.user, b"x")
@@ -281,8 +284,9 @@ async def test_a_user_that_is_no_participant_reads_nothing(pool: Pool) -> None:
                 await read()
 
 
-async def test_participant_of_an_empty_conversation_reads_an_empty_history(pool: Pool) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_participant_of_an_empty_conversation_reads_an_empty_history(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
     conversation = await new_direct(pool, alice, bob)
     for after in (None, 0):
         page = await messages.history(pool, alice.user, conversation, limit=10, after=after)
@@ -291,9 +295,10 @@ async def test_participant_of_an_empty_conversation_reads_an_empty_history(pool:
     assert (entry.first_seq, entry.last_seq, entry.unread_count, entry.last_message) == (1, 0, 0, None)
 
 
-async def test_two_users_have_one_direct_conversation_however_often_it_is_made(pool: Pool) -> None:
+async def test_two_users_have_one_direct_conversation_however_often_it_is_made(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
     """Both at once, from both sides: one of the requests creates it, and all get it."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     made: list[tuple[bytes, bool]] = []
 
     async def make(one: Credentials, other: Credentials) -> None:
@@ -321,10 +326,9 @@ async def test_two_users_have_one_direct_conversation_however_often_it_is_made(p
     ],
 )
 async def test_history_around_a_message_has_as_much_before_as_after(
-    pool: Pool, around: int, limit: int, seqs: list[int], older: bool, newer: bool
+    pool: Pool, alice: Credentials, bob: Credentials, around: int, limit: int, seqs: list[int], older: bool, newer: bool
 ) -> None:
     """From the join floor, here 2, to the last message, here 9."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     group = await new_group(pool, alice, bob)
     await send(pool, ParticipantsCache(), [a_message(group, alice.user) for _ in range(9)])
     await pool.fetch("update participants set joined_seq = 2, since_seq = 2 where user_id = %s", (uuid(bob.user),))
@@ -344,8 +348,7 @@ async def test_history_around_is_for_participants_and_empty_where_there_is_nothi
         await messages.history_around(pool, carol.user, group, around=5, limit=4)
 
 
-async def test_conversation_with_an_unknown_user_is_not_made(pool: Pool) -> None:
-    alice = await new_user(pool, "alice")
+async def test_conversation_with_an_unknown_user_is_not_made(pool: Pool, alice: Credentials) -> None:
     with pytest.raises(UnknownUser):
         await conversations.add_direct(pool, alice.user, b"?" * 16)
     with pytest.raises(UnknownUser):
@@ -395,17 +398,19 @@ def messages_in(found: object) -> Iterator[Message]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_temp_id_is_told_to_the_senders_devices_alone(pool: Pool, way: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_a_temp_id_is_told_to_the_senders_devices_alone(
+    pool: Pool, alice: Credentials, bob: Credentials, way: str
+) -> None:
     talk = await new_direct(pool, alice, bob)
     [whole] = await sent(pool, talk, alice.user, b"x")
     assert list(messages_in(await WAYS[way](pool, alice.user, talk))) == [whole]
     assert list(messages_in(await WAYS[way](pool, bob.user, talk))) == [replace(whole, temp_id=None)]
 
 
-async def test_a_resumed_sync_tells_the_temp_id_of_own_messages(pool: Pool) -> None:
+async def test_a_resumed_sync_tells_the_temp_id_of_own_messages(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
     """So a device whose `sent` was lost recognises the message among those that it still shows as being sent."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     talk = await new_direct(pool, alice, bob)
     cursors = {user: (await sync(pool, user, None)).cursor for user in (alice.user, bob.user)}
     whole = [*await sent(pool, talk, alice.user, b"1"), *await sent(pool, talk, bob.user, b"2")]

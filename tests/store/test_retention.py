@@ -26,16 +26,6 @@ DAY_S = 86_400
 
 
 @pytest.fixture
-async def alice(pool: Pool) -> Credentials:
-    return await new_user(pool, "alice")
-
-
-@pytest.fixture
-async def bob(pool: Pool) -> Credentials:
-    return await new_user(pool, "bob")
-
-
-@pytest.fixture
 async def talk(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
     """Five messages of bob's, the first three 100 days old."""
     talk = await new_group(pool, alice, bob)

@@ -146,16 +146,6 @@ async def talks(pool: Pool, *people: Credentials, count: int) -> list[bytes]:
     return [await new_group(pool, *people) for _ in range(count)]
 
 
-@pytest.fixture
-async def alice(pool: Pool) -> Credentials:
-    return await new_user(pool, "alice")
-
-
-@pytest.fixture
-async def bob(pool: Pool) -> Credentials:
-    return await new_user(pool, "bob")
-
-
 async def test_a_device_that_holds_nothing_gets_each_conversation_with_its_last_message(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:

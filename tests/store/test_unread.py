@@ -192,11 +192,6 @@ async def test_unread_counts_are_what_a_count_of_the_messages_says(database_url:
             await world.run_round(round_)
 
 
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
-
-
 async def say(pool: Pool, talk: bytes, sender: Credentials, count: int) -> None:
     await send(pool, ParticipantsCache(), [a_message(talk, sender.user) for _ in range(count)])
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from client.connection import connect
 from client.held import Entry
+from client.http import Credentials
 from client.mailbox import Mailbox
 from client.session import open_session
 from client.signs import Sign
@@ -22,9 +23,10 @@ HEALED_S = 5.0
 """Promised after FLUSHALL (docs/guarantees.md, P9)."""
 
 
-async def test_message_reaches_every_other_device_on_every_node(pool: Pool, redis_url: str) -> None:
+async def test_message_reaches_every_other_device_on_every_node(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     """Push to every live device of every participant, the sender's other devices included; not to the sending one."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     alice2 = await new_device(pool, alice.user)
     conversation = await new_direct(pool, alice, bob)
     async with open_cluster(pool.url, redis_url) as cluster:
@@ -58,8 +60,9 @@ async def test_message_reaches_every_other_device_on_every_node(pool: Pool, redi
         assert pushes == {"alice": [], "alice2": [own], "bob": [expected], "bob2": [expected]}
 
 
-async def test_same_temp_id_50_times_at_once_from_two_nodes_is_one_message(pool: Pool, redis_url: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_same_temp_id_50_times_at_once_from_two_nodes_is_one_message(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     conversation, temp_id = await new_direct(pool, alice, bob), uuid4().bytes
     acks = []
     async with open_cluster(pool.url, redis_url) as cluster:
@@ -79,8 +82,9 @@ async def test_same_temp_id_50_times_at_once_from_two_nodes_is_one_message(pool:
     assert await pool.fetch("select last_seq from conversations") == [(1,)]
 
 
-async def test_flushall_between_two_nodes_heals_with_nothing_missing(pool: Pool, redis_url: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_flushall_between_two_nodes_heals_with_nothing_missing(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     conversation = await new_direct(pool, alice, bob)
     async with open_cluster(pool.url, redis_url) as cluster:
         await cluster.start_web()
@@ -147,9 +151,10 @@ def _as_others_see(entry: Entry) -> Entry:
     return replace(entry, temp_id=None) if isinstance(entry, Message) else entry
 
 
-async def test_a_device_that_was_away_ends_with_what_a_fresh_one_fetches(pool: Pool, redis_url: str) -> None:
+async def test_a_device_that_was_away_ends_with_what_a_fresh_one_fetches(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     """Sent, edited and deleted: live pushes on another node, a catch-up by cursor, and a fresh fetch agree."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     held = Mailbox(bob.user)
     async with open_cluster(pool.url, redis_url) as cluster:
@@ -197,8 +202,9 @@ def _message(entry: Entry) -> Message:
     return entry
 
 
-async def test_presence_and_typing_reach_the_other_node(pool: Pool, redis_url: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_presence_and_typing_reach_the_other_node(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     conversation = await new_direct(pool, alice, bob)
     send, signs = trio.open_memory_channel[Sign](10)
     async with open_cluster(pool.url, redis_url) as cluster:

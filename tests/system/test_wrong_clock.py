@@ -18,6 +18,7 @@ import trio
 
 from client.connection import ClientConnection, connect
 from client.errors import ConnectionLost, RequestRefused
+from client.http import Credentials
 from client.mailbox import Mailbox
 from client.session import open_session
 from embedded.postgres import PostgresServer
@@ -73,10 +74,9 @@ def about(time_us: float, other_us: float) -> bool:
     return abs(time_us - other_us) < CLOSE_ENOUGH_S * 1e6
 
 
-async def test_a_token_is_as_good_on_either_node(pool: Pool, redis_url: str) -> None:
+async def test_a_token_is_as_good_on_either_node(pool: Pool, redis_url: str, alice: Credentials) -> None:
     """A token that expires ends its connections to both nodes at that time; a token renewed by one node holds at the
     other."""
-    alice = await new_user(pool, "alice")
     async with open_two(pool, redis_url) as (slow, fast):
         short = await new_device(pool, alice.user, lifetime_s=3.0)
         async with connect(slow.url, short.token) as one, connect(fast.url, short.token) as other:
@@ -104,9 +104,10 @@ async def test_a_token_is_as_good_on_either_node(pool: Pool, redis_url: str) -> 
                     assert connection.welcome.expires == expires
 
 
-async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(pool: Pool, redis_url: str) -> None:
+async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     """A device that moves from one node to the other with its cursor ends with the state of a fresh fetch."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     held: Mailbox | None = None
     sents: list[Sent] = []
@@ -139,9 +140,10 @@ async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(
     assert [(m.seq, m.message, m.created) for m in shown] == [(s.seq, s.message, s.created) for s in sents]
 
 
-async def test_a_temp_id_is_too_old_by_the_clock_of_postgres(pool: Pool, redis_url: str) -> None:
+async def test_a_temp_id_is_too_old_by_the_clock_of_postgres(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     """A quarter of an hour before its end it is valid on the fast node; a quarter after, invalid on the slow one."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with (
         open_two(pool, redis_url) as (slow, fast),
@@ -161,9 +163,10 @@ async def test_a_temp_id_is_too_old_by_the_clock_of_postgres(pool: Pool, redis_u
             await send(here, conversation, made_ms=oldest_ms + 900_000)
 
 
-async def test_leases_hold_and_presence_and_last_seen_are_right(pool: Pool, redis_url: str) -> None:
+async def test_leases_hold_and_presence_and_last_seen_are_right(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     """Neither node takes the other for dead. Users on one of them are online for the other, and were seen just now."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     await new_direct(pool, alice, bob)
     async with open_two(pool, redis_url) as nodes:
         began = trio.current_time()

@@ -21,7 +21,7 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 from tests.faults import flush_redis
 from tests.jobs.jobs_world import Hook, outbox_empty, outbox_rows, send_message
-from tests.people import new_direct, new_user
+from tests.people import new_direct
 from tests.processes import open_cluster
 from tests.waiting import wait_until
 
@@ -31,13 +31,8 @@ STREAM = NOTICES.name
 NOTIFY = JobStream("notify", 1).name
 
 
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob")]
-
-
 async def send_one(pool: Pool, people: list[Credentials]) -> None:
-    alice, bob = people
+    alice, bob, _ = people
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
 
 

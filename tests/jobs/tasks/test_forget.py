@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from client.http import Credentials
 from jobs.tasks import batches
 from jobs.tasks import forget as forget_module
 from jobs.tasks.forget import Forgetting
@@ -21,7 +22,7 @@ from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.revisions import forget_revisions
 from tests.jobs.jobs_world import a_job, send_message
-from tests.people import new_device, new_direct, new_user
+from tests.people import new_device, new_direct
 from tests.waiting import wait_until
 
 KEYS = f"""
@@ -112,11 +113,10 @@ OLD = TOKEN_KEPT_DAYS + 1
     ids=["expired", "revoked", "expired lately", "revoked lately", "expired, then revoked"],
 )
 async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
-    pool: Pool, change: str, before: type[StoreError], is_forgotten: bool
+    pool: Pool, alice: Credentials, change: str, before: type[StoreError], is_forgotten: bool
 ) -> None:
     """Until then, a client with this token learns why it is void. Afterwards the token is unknown, and no trace of it
     is left."""
-    alice = await new_user(pool, "alice")
     other = await new_device(pool, alice.user, "good")
     await pool.fetch(f"update devices set {change} where id = %s", (uuid(alice.device),))
     with pytest.raises(before):
@@ -129,8 +129,7 @@ async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
     assert rows == [(alice.device, is_forgotten, is_forgotten)]
 
 
-async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: Pool) -> None:
-    alice = await new_user(pool, "alice")
+async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: Pool, alice: Credentials) -> None:
     new, _, _ = await accounts.refresh_token(pool, alice.device, alice.token, lifetime_s=90 * 86400)
     await Forgetting(pool).expired_tokens(a_job("forget"))
     assert (await accounts.device_by_token(pool, alice.token)).device == alice.device
@@ -144,11 +143,10 @@ async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: 
 
 @pytest.mark.usefixtures("_hurried")
 async def test_tokens_are_forgotten_in_batches_that_skip_locked_rows(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, alice: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device is being revoked: the run does not wait for it, and the next run finds it."""
     monkeypatch.setattr(forget_module, "TOKENS", 2)
-    alice = await new_user(pool, "alice")
     for _ in range(6):
         await new_device(pool, alice.user)
     await pool.fetch(f"update devices set expires = now() - interval '{OLD} days'")
@@ -174,9 +172,10 @@ BATCHES: dict[str, tuple[str, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("name", BATCHES)
-async def test_send_goes_through_while_a_batch_is_being_forgotten(pool: Pool, name: str) -> None:
+async def test_send_goes_through_while_a_batch_is_being_forgotten(
+    pool: Pool, alice: Credentials, bob: Credentials, name: str
+) -> None:
     """By a user whose rows are locked by the batch, to the conversation that they are about."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     await send_message(pool, conversation, alice.user, b"1", b"2")
     await revisions.delete_for_everyone(pool, alice.user, conversation, 1)

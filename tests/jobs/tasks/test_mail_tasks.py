@@ -63,11 +63,6 @@ async def alice(pool: Pool) -> Credentials:
     return alice
 
 
-@pytest.fixture
-async def bob(pool: Pool) -> Credentials:
-    return await new_user(pool, "bob")
-
-
 async def waiting(pool: Pool) -> list[str]:
     return [task for (task,) in await pool.fetch("select task from jobs order by id")]
 

@@ -23,7 +23,7 @@ from store.quiet_hours import QuietHours, set_quiet_hours
 from store.sync import sync
 from tests.jobs.jobs_world import a_job, send_message
 from tests.jobs.notice_world import RecordingNotifier, World, night_now
-from tests.people import new_device, new_direct, new_group, new_user
+from tests.people import new_device, new_direct, new_group
 
 FIRST, SECOND = WebhookTarget("https://first.example/", "whsec_"), WebhookTarget("https://second.example/", "whsec_")
 
@@ -31,11 +31,6 @@ FIRST, SECOND = WebhookTarget("https://first.example/", "whsec_"), WebhookTarget
 @pytest.fixture
 def world(pool: Pool) -> World:
     return World(pool)
-
-
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
 
 
 async def delivered(pool: Pool, user: Credentials, conversation: bytes) -> None:

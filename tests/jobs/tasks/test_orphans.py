@@ -48,11 +48,6 @@ async def folder(tmp_path: Path) -> Folder:
 
 
 @pytest.fixture
-async def alice(pool: Pool) -> Credentials:
-    return await new_user(pool, "alice")
-
-
-@pytest.fixture
 async def conversation(pool: Pool, alice: Credentials) -> bytes:
     return await new_direct(pool, alice, await new_user(pool, "bob"))
 

@@ -31,7 +31,7 @@ from store.redis.directory import beat, enter
 from store.redis.entries import AddressedPush, decode_entry
 from tests.ageing import age
 from tests.jobs.jobs_world import a_job
-from tests.people import new_group, new_user
+from tests.people import new_group
 
 NODE = b"nodenode"
 
@@ -44,20 +44,15 @@ async def objects(tmp_path: Path) -> Objects:
 
 
 @pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob")]
-
-
-@pytest.fixture
-async def talk(pool: Pool, people: list[Credentials]) -> bytes:
+async def talk(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
     """Seven messages, the first five 100 days old; one of them edited, one deleted."""
-    talk = await new_group(pool, *people)
+    talk = await new_group(pool, alice, bob)
     for n in range(7):
         content = b"%d" % n
-        message = NewMessage(talk, people[n % 2].user, bytes([n]) * 16, "text", content, None, None)
+        message = NewMessage(talk, (alice, bob)[n % 2].user, bytes([n]) * 16, "text", content, None, None)
         assert isinstance((await send(pool, ParticipantsCache(), [message]))[0], Committed)
-    await revisions.edit(pool, people[1].user, talk, 2, 0, "text", b"edited", None, None)
-    await revisions.delete_for_everyone(pool, people[0].user, talk, 3)
+    await revisions.edit(pool, bob.user, talk, 2, 0, "text", b"edited", None, None)
+    await revisions.delete_for_everyone(pool, alice.user, talk, 3)
     await age(pool, talk, upto=5)
     return talk
 
@@ -77,11 +72,11 @@ async def stored(pool: Pool) -> list[int]:
 
 
 async def test_old_messages_are_archived_unchanged_and_deleted(
-    pool: Pool, redis: Redis, objects: Objects, people: list[Credentials], talk: bytes
+    pool: Pool, redis: Redis, objects: Objects, alice: Credentials, talk: bytes
 ) -> None:
-    _, before = await held(pool, people[0].user, talk)
+    _, before = await held(pool, alice.user, talk)
     await run(Retention(pool, redis, objects, days=50))
-    assert await held(pool, people[0].user, talk) == (6, before[5:])
+    assert await held(pool, alice.user, talk) == (6, before[5:])
     assert await stored(pool) == [6, 7]
     found = [each async for each in read_conversation(objects, talk)]
     assert [created_then(each, before) for each in found] == [as_archived(each) for each in before[:5]]
@@ -119,9 +114,9 @@ async def test_without_an_object_store_it_is_deleted(pool: Pool, redis: Redis, t
 
 
 async def test_disappearing_messages_are_not_archived(
-    pool: Pool, redis: Redis, objects: Objects, people: list[Credentials], talk: bytes
+    pool: Pool, redis: Redis, objects: Objects, alice: Credentials, talk: bytes
 ) -> None:
-    await participants.change_settings(pool, people[0].user, talk, lifetime_s=3600)
+    await participants.change_settings(pool, alice.user, talk, lifetime_s=3600)
     await run(Retention(pool, redis, objects, days=0))
     assert await stored(pool) == [6, 7]
     assert await list_archives(objects, talk) == []
@@ -162,15 +157,15 @@ async def test_whenever_a_run_is_killed_the_next_one_comes_to_the_same_end(
     pool: Pool,
     redis: Redis,
     objects: Objects,
-    people: list[Credentials],
+    alice: Credentials,
     talk: bytes,
     monkeypatch: pytest.MonkeyPatch,
     step: str,
     calls: int,
 ) -> None:
     """Each message is in exactly one archive, and the rest is unchanged."""
-    inbox = await a_node(redis, people[0].user)
-    _, before = await held(pool, people[0].user, talk)
+    inbox = await a_node(redis, alice.user)
+    _, before = await held(pool, alice.user, talk)
     monkeypatch.setattr(retention_module, "MAX_MESSAGES", 2)
     with monkeypatch.context() as patch:
         dies_after(patch, step, calls=calls)
@@ -179,7 +174,7 @@ async def test_whenever_a_run_is_killed_the_next_one_comes_to_the_same_end(
     await age(pool, talk, upto=6)  # time goes on, and what was begun stays as it was
     await run(Retention(pool, redis, objects, days=50))
     assert await stored(pool) == [7]
-    assert await held(pool, people[0].user, talk) == (7, before[6:])
+    assert await held(pool, alice.user, talk) == (7, before[6:])
     archived = [each async for each in read_conversation(objects, talk)]
     assert [each.seq for each in archived] == [1, 2, 3, 4, 5, 6]
     ranges = [(each.first, each.last) for each in await list_archives(objects, talk)]
@@ -213,21 +208,21 @@ async def pushes(inbox: Inbox) -> list[AddressedPush]:
 
 
 async def test_nodes_of_the_participants_are_told_of_a_floor(
-    pool: Pool, redis: Redis, people: list[Credentials], talk: bytes
+    pool: Pool, redis: Redis, alice: Credentials, bob: Credentials, talk: bytes
 ) -> None:
-    inbox = await a_node(redis, people[0].user)
-    other = await new_group(pool, people[1])
+    inbox = await a_node(redis, alice.user)
+    other = await new_group(pool, bob)
     await age(pool, other)
     await run(Retention(pool, redis, None, days=50))
     [push] = await pushes(inbox)
-    assert (push.conversation, push.seq, push.users) == (talk, 0, [people[0].user])
+    assert (push.conversation, push.seq, push.users) == (talk, 0, [alice.user])
     assert push.frame == encode(Settings(talk, "Group", 6, 1))
 
 
 async def test_the_next_attempt_publishes_the_floors_that_redis_refused(
-    pool: Pool, redis: Redis, people: list[Credentials], talk: bytes, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis: Redis, alice: Credentials, talk: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox = await a_node(redis, people[0].user)
+    inbox = await a_node(redis, alice.user)
 
     async def refuse(_: Redis, entries: list[tuple[bytes, bytes]]) -> list[bytes]:
         return [node for node, _ in entries]
@@ -236,7 +231,7 @@ async def test_the_next_attempt_publishes_the_floors_that_redis_refused(
         patch.setattr(retention_module, "publish", refuse)
         with pytest.raises(NotAnnounced):
             await run(Retention(pool, redis, None, days=50))
-    assert (await held(pool, people[0].user, talk))[0] == 6, "a user that asks gets no expired message"
+    assert (await held(pool, alice.user, talk))[0] == 6, "a user that asks gets no expired message"
     assert await stored(pool) == [1, 2, 3, 4, 5, 6, 7]
     await run(Retention(pool, redis, None, days=50))
     assert len(await pushes(inbox)) == 1

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 import server.cluster.catch_up
+from client.http import Credentials
 from protocol.codec import encode
 from protocol.frames import Message, ReceiptCounts, Sync, Tombstone
 from store import contacts, revisions
@@ -37,10 +38,9 @@ async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) 
 
 @pytest.mark.parametrize("live", [[], [4], [4, 5, 6], [6], [1, 2], [3]])
 async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_live(
-    pool: Pool, redis_url: str, live: list[int]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, live: list[int]
 ) -> None:
     """The fault: a message that came live during the catch-up hid the missed ones before it."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
         await node.wait_event("caught_up")
@@ -66,10 +66,9 @@ async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_liv
 
 @pytest.mark.parametrize("reason", ["blocked", "deleted"])
 async def test_a_node_that_catches_up_sends_no_content_that_is_gone_for_the_recipient(
-    pool: Pool, redis_url: str, reason: str
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, reason: str
 ) -> None:
     """An edit by a user that they block, or a message that they have deleted for themselves."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     await committed(pool, conversation, alice.user, 3)
     if reason == "blocked":
@@ -130,9 +129,8 @@ async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_ca
 
 @pytest.mark.parametrize("edited", [False, True])
 async def test_only_the_senders_devices_get_the_temp_id_of_a_message_that_a_node_missed(
-    pool: Pool, redis_url: str, edited: bool
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, edited: bool
 ) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, redis_url) as node,

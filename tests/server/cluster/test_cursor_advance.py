@@ -42,17 +42,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cursor_advance, "INTERVAL_S", 0.4)
 
 
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob")]
-
-
 @asynccontextmanager
 async def talking(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, writer: Credentials, reader: Credentials
 ) -> AsyncGenerator[tuple[TestNode, RawClient, RawClient, bytes], None]:
     """A writer, and a reader that has synced, on a node that has finished its first catch-up."""
-    writer, reader = people
     direct = await new_direct(pool, writer, reader)
     async with open_node(pool.url, redis_url) as node:
         await node.wait_event("caught_up")
@@ -66,9 +60,9 @@ async def send(client: RawClient, conversation: bytes) -> None:
 
 
 async def test_a_device_gets_one_cursor_that_covers_its_pushes_and_then_none_until_more_comes(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
 ) -> None:
-    async with talking(pool, redis_url, people) as (node, writes, reads, direct):
+    async with talking(pool, redis_url, alice, bob) as (node, writes, reads, direct):
         await send(writes, direct)
         assert (await reads.find(Message)).seq == 1
         cursor = await reads.find(Cursor)
@@ -88,9 +82,9 @@ async def test_a_device_gets_one_cursor_that_covers_its_pushes_and_then_none_unt
 
 
 async def test_while_something_may_be_missing_no_cursor_moves(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
 ) -> None:
-    async with talking(pool, redis_url, people) as (node, writes, reads, direct):
+    async with talking(pool, redis_url, alice, bob) as (node, writes, reads, direct):
         settled = node.gateway.node.cursor_advance.settled
         with trio.move_on_after(2):
             while True:
@@ -106,17 +100,16 @@ async def test_while_something_may_be_missing_no_cursor_moves(
 
 
 async def test_a_hello_with_a_cursor_is_followed_by_what_is_new(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
 ) -> None:
     """One round trip. The server answers an invalid cursor with an invitation to sync, which says why."""
-    writer, reader = people
-    async with talking(pool, redis_url, people) as (node, writes, reads, direct):
+    async with talking(pool, redis_url, alice, bob) as (node, writes, reads, direct):
         synced = (await reads.ask(Sync(2, None)))[-1]
         assert isinstance(synced, Synced)
         await send(writes, direct)
-        await say(pool, direct, writer.user, b"y")
+        await say(pool, direct, alice.user, b"y")
         async with node.open_websocket() as back:
-            await back.send(Hello(7, reader.token, 1, synced.cursor))
+            await back.send(Hello(7, bob.token, 1, synced.cursor))
             frames = await back.read(5)
             kinds = [type(frame) for frame in frames if not isinstance(frame, Participants)]
             assert kinds == [Welcome, Conversation, Message, Message, Cursor]
@@ -126,7 +119,7 @@ async def test_a_hello_with_a_cursor_is_followed_by_what_is_new(
             [nothing] = await back.ask(Sync(8, last.cursor))
             assert isinstance(nothing, Synced)
         async with node.open_websocket() as foreign:
-            await foreign.send(Hello(7, writer.token, 1, synced.cursor))
+            await foreign.send(Hello(7, alice.token, 1, synced.cursor))
             frames = await foreign.read(2)
             assert [type(frame) for frame in frames] == [Welcome, Lag]
             [refused] = await foreign.ask(Sync(8, synced.cursor))
@@ -135,10 +128,10 @@ async def test_a_hello_with_a_cursor_is_followed_by_what_is_new(
 
 
 async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
 ) -> None:
     """After a fail-over, or a restored backup, the former pushes say nothing about the new history."""
-    async with talking(pool, redis_url, people) as (node, writes, reads, direct):
+    async with talking(pool, redis_url, alice, bob) as (node, writes, reads, direct):
         await send(writes, direct)
         await reads.find(Message)
         assert node.gateway.hub.span(direct) is not None
@@ -153,10 +146,9 @@ async def test_when_postgres_history_is_another_one_devices_are_asked_to_sync(
 
 @pytest.mark.parametrize("who", ["a third participant", "the same user"])
 async def test_a_cursor_that_was_moved_while_connected_brings_the_marks_that_were_not_pushed(
-    pool: Pool, redis_url: str, people: list[Credentials], who: str
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, who: str
 ) -> None:
     """Receipts go to the senders of the messages that the marks pass; other participants learn of them by resuming."""
-    alice, bob = people
     carol = await new_user(pool, "carol")
     group = await new_group(pool, alice, bob, carol)
     async with open_node(pool.url, redis_url) as node:

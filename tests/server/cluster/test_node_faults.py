@@ -16,6 +16,7 @@ import server.cluster.node
 import server.delivery.fanout
 import server.gateway.process
 from client.connection import connect
+from client.http import Credentials
 from protocol.frames import Push
 from store.errors import Unavailable
 from store.postgres.pool import Pool
@@ -77,10 +78,9 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
 
 
 async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_in_good_order(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The race: the node stops between a failed fan-out and the heartbeat that would tell the others of it."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     pushes: list[Push] = []
 
@@ -120,10 +120,9 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
 
 
 async def test_a_user_who_comes_back_while_departures_are_written_stays_in_the_directory(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A herd leaves, in batches; a user of a later batch returns while the first is written."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     monkeypatch.setattr(server.cluster.node, "AT_ONCE", 1)
     real, left = server.cluster.node.leave, list[bytes]()
     is_writing, is_back = trio.Event(), trio.Event()

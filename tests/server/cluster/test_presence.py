@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from client.http import Credentials
 from protocol.frames import Done, Presence, Watch
 from server.cluster import presence
 from store.postgres.pool import Pool
 from store.redis.directory import LEASE_S
-from tests.people import new_direct, new_user
+from tests.people import new_direct
 from tests.server import node_world
 from tests.server.node_world import RawClient, open_node
 from tests.waiting import wait_until
@@ -21,12 +22,11 @@ async def told(client: RawClient) -> bool:
 
 
 async def test_a_user_on_another_node_is_online_from_the_first_device_to_the_last(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Watchers are told at once: the next poll is half a minute away here."""
     monkeypatch.setattr(presence, "GRACE_S", 0.3)
     monkeypatch.setattr(presence, "POLL_S", 30.0)
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, redis_url) as here,
@@ -47,13 +47,12 @@ async def test_a_user_on_another_node_is_online_from_the_first_device_to_the_las
 
 
 async def test_a_user_whose_node_has_died_is_offline_when_its_lease_has_ended(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No node sent a hint; the poll finds it out."""
     monkeypatch.setattr(presence, "GRACE_S", 0.3)
     monkeypatch.setattr(presence, "POLL_S", 0.2)
     monkeypatch.setattr(node_world, "PATIENCE_S", LEASE_S + 10)
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as here, here.open_websocket(alice.token) as watcher:
         async with open_node(pool.url, redis_url) as there, there.open_websocket(bob.token):

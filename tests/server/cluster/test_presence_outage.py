@@ -6,6 +6,7 @@ import pytest
 import trio
 
 import server.cluster.node
+from client.http import Credentials
 from embedded.redis import RedisServer
 from protocol.frames import Done, Presence, Watch
 from server.cluster import presence
@@ -14,7 +15,7 @@ from store.redis.bus import Position
 from store.redis.client import Redis
 from store.redis.directory import Beat
 from tests.faults import flush_redis
-from tests.people import new_direct, new_user
+from tests.people import new_direct
 from tests.server.node_world import open_node
 from tests.waiting import wait_until
 
@@ -22,7 +23,7 @@ GRACE_S = 1.0
 
 
 async def test_the_grace_does_not_run_while_redis_is_gone(
-    pool: Pool, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, own_redis: RedisServer, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis forgets all, and is gone for longer than the grace before the other node has entered its users again.
 
@@ -30,7 +31,6 @@ async def test_the_grace_does_not_run_while_redis_is_gone(
     """
     monkeypatch.setattr(presence, "GRACE_S", GRACE_S)
     monkeypatch.setattr(presence, "POLL_S", 0.1)
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, own_redis.url) as here,

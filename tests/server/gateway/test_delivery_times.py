@@ -10,6 +10,7 @@ import structlog
 import trio
 import trio.testing
 
+from client.http import Credentials
 from protocol.codec import encode
 from protocol.frames import Frame, MarkDelivered, MarkRead, Message, Send, Sent, Tombstone
 from server.gateway import delivery_times
@@ -20,7 +21,7 @@ from store.errors import Overloaded
 from store.latencies import DAY_US
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
-from tests.people import new_direct, new_user
+from tests.people import new_direct
 from tests.server.idle_device import IdleDevice
 from tests.server.node_world import RawClient, open_node
 from tests.waiting import wait_until
@@ -51,10 +52,9 @@ def _every_message(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_every_message")
 @pytest.mark.parametrize("mark", [MarkDelivered, MarkRead])
 async def test_a_delivered_mark_says_how_long_the_delivery_took(
-    pool: Pool, redis_url: str, mark: Callable[..., Frame]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, mark: Callable[..., Frame]
 ) -> None:
     """Between two nodes: the time is at least the device's pause, and at most the duration of the test."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     talk = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
         other = there.gateway.node.id
@@ -79,10 +79,9 @@ async def test_a_delivered_mark_says_how_long_the_delivery_took(
 
 @pytest.mark.usefixtures("_every_message")
 async def test_a_node_that_stops_writes_what_it_has_measured(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_times, "INTERVAL_S", 3600)
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     talk = await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, redis_url) as node,
@@ -105,8 +104,9 @@ async def test_a_node_that_stops_writes_what_it_has_measured(
 
 
 @pytest.mark.usefixtures("_every_message")
-async def test_a_node_awaits_no_mark_of_a_device_that_has_gone_or_answered(pool: Pool, redis_url: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_a_node_awaits_no_mark_of_a_device_that_has_gone_or_answered(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     talk = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as node:
         async with node.open_websocket(alice.token) as writer, node.open_websocket(bob.token) as reader:

@@ -57,9 +57,10 @@ async def wait_exit(process: Process) -> int:
         return await process.wait()
 
 
-async def test_sends_in_flight_are_answered_and_later_ones_refused_as_retryable(pool: Pool, redis_url: str) -> None:
+async def test_sends_in_flight_are_answered_and_later_ones_refused_as_retryable(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     """200 sends wait for a commit when the signal comes: they are acknowledged; then the node closes with 1012."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with open_cluster(pool.url, redis_url) as cluster:
         process, url = await cluster.start_socket()
@@ -92,10 +93,9 @@ async def test_sends_in_flight_are_answered_and_later_ones_refused_as_retryable(
 
 @pytest.mark.parametrize("delay", ["at once", "after the first ack"])
 async def test_every_request_that_was_written_before_the_signal_is_answered(
-    pool: Pool, redis_url: str, delay: str
+    pool: Pool, redis_url: str, alice: Credentials, delay: str
 ) -> None:
     """The node reads requests that still lie in the kernel, and acknowledges them or refuses them as retryable."""
-    alice = await new_user(pool, "alice")
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
     async with open_cluster(pool.url, redis_url) as cluster:
         process, url = await cluster.start_socket()
@@ -119,9 +119,10 @@ async def test_every_request_that_was_written_before_the_signal_is_answered(
     assert await pool.fetch("select count(*) from messages") == [(acked,)]
 
 
-async def test_requests_that_lie_in_the_kernel_when_the_signal_comes_are_answered(pool: Pool, redis_url: str) -> None:
+async def test_requests_that_lie_in_the_kernel_when_the_signal_comes_are_answered(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
     """The client writes and the node is told to stop in one step of this process, so the node reads nothing before."""
-    alice = await new_user(pool, "alice")
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
         raw = b"".join(client.message(encode(send)) for send in new_sends(conversation, 0, 200, size=350))
@@ -132,9 +133,8 @@ async def test_requests_that_lie_in_the_kernel_when_the_signal_comes_are_answere
         assert await client.wait_end() == 1012
 
 
-async def test_nothing_follows_a_close_frame(pool: Pool, redis_url: str) -> None:
+async def test_nothing_follows_a_close_frame(pool: Pool, redis_url: str, alice: Credentials, bob: Credentials) -> None:
     """Other clients go on sending while one takes its time to answer the closing handshake."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, redis_url) as node,
@@ -151,9 +151,10 @@ async def test_nothing_follows_a_close_frame(pool: Pool, redis_url: str) -> None
         assert [each async for each in reader.stream] == []
 
 
-async def test_clients_that_do_not_answer_the_goodbye_are_left_behind(pool: Pool, redis_url: str) -> None:
+async def test_clients_that_do_not_answer_the_goodbye_are_left_behind(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
     """Silent clients, half-open ones, and ones without a hello do not hold up the end."""
-    alice = await new_user(pool, "alice")
     async with open_cluster(pool.url, redis_url) as cluster:
         process, url = await cluster.start_socket()
         async with (
@@ -180,8 +181,9 @@ async def test_a_process_that_waits_for_its_services_can_be_stopped(pool: Pool, 
         assert await process.stop() == 0
 
 
-async def test_an_http_request_under_way_is_answered(pool: Pool, redis_url: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_an_http_request_under_way_is_answered(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     async with open_cluster(pool.url, redis_url) as cluster, httpx.AsyncClient() as http:
         process = await cluster.start_web()
         answers: list[httpx.Response] = []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from client.http import Credentials
 from protocol import features, limits
 from protocol.frames import Error, Hello, Welcome
 from server.gateway.clients import MAX_NAMES, OTHER, UNNAMED, ClientCounts
@@ -38,8 +39,7 @@ async def test_a_newer_client_is_served_with_the_server_s_version_and_an_older_o
     assert used == VERSIONS
 
 
-async def test_a_welcome_says_what_the_server_can_do_and_allows(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_a_welcome_says_what_the_server_can_do_and_allows(pool: Pool, redis_url: str, alice: Credentials) -> None:
     async with open_node(pool.url, redis_url, max_address_connections=77) as node, node.open_websocket() as client:
         await client.send(Hello(3, alice.token, 1))
         welcome = await client.find(Welcome)
@@ -52,8 +52,9 @@ async def test_a_welcome_says_what_the_server_can_do_and_allows(pool: Pool, redi
     assert told.keys() == {limit.name for limit in (*limits.NAMED, *limits.SIZES)}
 
 
-async def test_open_connections_are_counted_by_the_names_of_their_clients(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_open_connections_are_counted_by_the_names_of_their_clients(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
     async with open_node(pool.url, redis_url) as node:
 
         def counted() -> dict[str, int]:
@@ -74,8 +75,9 @@ async def test_open_connections_are_counted_by_the_names_of_their_clients(pool: 
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "two words", "line\nbreak", "\x1b[2J", "accént"])
-async def test_a_name_that_would_not_fit_into_a_log_is_refused(pool: Pool, redis_url: str, name: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_a_name_that_would_not_fit_into_a_log_is_refused(
+    pool: Pool, redis_url: str, alice: Credentials, name: str
+) -> None:
     async with open_node(pool.url, redis_url) as node, node.open_websocket() as client:
         await client.send(Hello(3, alice.token, 1, client=name))
         [error] = await client.read(1)

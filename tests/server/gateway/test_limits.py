@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from client.http import Credentials
 from protocol import limits
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import Conversations, Error, Hello, List
 from server.gateway import connection
 from server.transport.admission import Rate
 from store.postgres.pool import Pool
-from tests.people import new_user
 from tests.server.node_world import RawClient, TestNode, open_node
 from tests.waiting import wait_until
 
@@ -26,10 +26,9 @@ async def ends_with(node: TestNode, token: str) -> tuple[int | None, str | None]
 
 
 async def test_a_user_has_so_many_connections_and_another_once_one_has_gone(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_USER_CONNECTIONS", 2)
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     async with open_node(pool.url, redis_url) as node:
         async with node.open_websocket(alice.token), node.open_websocket(alice.token):
             code, reason = await ends_with(node, alice.token)
@@ -43,8 +42,9 @@ async def test_a_user_has_so_many_connections_and_another_once_one_has_gone(
             pass
 
 
-async def test_an_address_has_so_many_connections_and_another_once_one_has_gone(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_an_address_has_so_many_connections_and_another_once_one_has_gone(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
     async with open_node(pool.url, redis_url, max_address_connections=2) as node:
         async with node.open_websocket(alice.token), node.open_websocket():
             async with node.open_raw() as refused:
@@ -77,10 +77,9 @@ async def behind_proxy(node: TestNode, address: str) -> AsyncGenerator[RawClient
 
 @pytest.mark.parametrize("limit", ["requests_per_connection", "requests_per_user"])
 async def test_requests_beyond_a_rate_are_refused_with_the_limit_its_value_and_when_to_retry(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, limit: str
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     """After a burst; a client that waits for the given time is served."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     if limit == "requests_per_connection":
         monkeypatch.setattr(connection, "RATE", Rate(2, 10))
     else:

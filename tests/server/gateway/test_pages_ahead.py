@@ -25,11 +25,6 @@ COUNT: Final = 150
 SIZE: Final = 40_000
 
 
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob")]
-
-
 @asynccontextmanager
 async def open_quiet(pool: Pool, redis_url: str) -> AsyncGenerator[TestNode, None]:
     """A node after its first catch-up: from now on it pushes no message that the test commits directly to Postgres."""
@@ -74,9 +69,8 @@ async def read_all(client: RawClient, request: int, cursor: bytes, pages: int | 
 
 @pytest.mark.parametrize(("pages", "most"), [(None, 80), (16, 6), (MAX_PAGES, 3)])
 async def test_a_long_absence_costs_a_round_trip_for_each_number_of_pages_asked_for(
-    pool: Pool, redis_url: str, people: list[Credentials], pages: int | None, most: int
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, pages: int | None, most: int
 ) -> None:
-    alice, bob = people
     direct = await new_direct(pool, alice, bob)
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:
         cursor = await first_cursor(client)
@@ -95,9 +89,8 @@ async def test_a_long_absence_costs_a_round_trip_for_each_number_of_pages_asked_
 
 
 async def test_a_hello_brings_as_many_pages_as_it_asks_for(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
 ) -> None:
-    alice, bob = people
     direct = await new_direct(pool, alice, bob)
     async with open_quiet(pool, redis_url) as node:
         async with node.open_websocket(alice.token) as client:
@@ -118,10 +111,9 @@ async def test_a_hello_brings_as_many_pages_as_it_asks_for(
 
 
 async def test_a_client_that_reads_slowly_has_pages_waiting_for_half_an_outbox_at_most_and_gets_all(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
 ) -> None:
     """The rest of the outbox is for pushes: none are dropped, and the client does not lag."""
-    alice, bob = people
     direct = await new_direct(pool, alice, bob)
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:
         cursor = await first_cursor(client)
@@ -144,9 +136,8 @@ async def test_a_client_that_reads_slowly_has_pages_waiting_for_half_an_outbox_a
 
 
 async def test_a_node_that_stops_ends_with_the_page_that_is_under_way(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
 ) -> None:
-    alice, bob = people
     direct = await new_direct(pool, alice, bob)
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:
         cursor = await first_cursor(client)
@@ -167,9 +158,8 @@ async def test_a_node_that_stops_ends_with_the_page_that_is_under_way(
 
 
 async def test_the_newest_come_first_and_only_so_many_of_each_conversation(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, alice: Credentials
 ) -> None:
-    alice, _ = people
     talks = [await new_direct(pool, alice, await new_user(pool, f"user{number}")) for number in range(4)]
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:
         cursor = await first_cursor(client)

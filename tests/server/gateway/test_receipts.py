@@ -53,11 +53,6 @@ async def _know_each_other(node: TestNode, other: TestNode) -> None:
     await wait_until(lambda: id_ in node.gateway.node.live_nodes(), "they know each other")
 
 
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
-
-
 async def test_it_is_known_which_device_took_a_message(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
     """So notices of unread messages go to the user's other devices."""
     alice, bob, _ = people
@@ -111,11 +106,10 @@ async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_dev
 
 
 async def test_a_mark_that_comes_after_a_pause_is_answered_when_it_is_committed(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a mark that follows closely waits for others: this bounds the number of commits."""
     monkeypatch.setattr(marks, "INTERVAL_S", 60.0)
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, b"x", b"y")
     async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
@@ -125,8 +119,7 @@ async def test_a_mark_that_comes_after_a_pause_is_answered_when_it_is_committed(
         assert node.gateway.statistics().marks.batches == 1
 
 
-async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str, alice: Credentials) -> None:
     readers = [await new_user(pool, f"reader{n}") for n in range(9)]
     group = await new_group(pool, alice, *readers)
     await say(pool, group, alice.user, b"1")
@@ -188,10 +181,9 @@ async def test_a_blockers_marks_stay_private(pool: Pool, redis_url: str, people:
 
 
 async def test_in_a_large_group_the_author_gets_counts_at_intervals_and_details_on_request(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receipt_counts, "INTERVAL_S", 0.5)
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     others = [await new_user(pool, f"user{n}") for n in range(31)]
     group = await new_group(pool, alice, bob, *others)
     await say(pool, group, alice.user, b"1", b"2")

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
+from client.http import Credentials
 from protocol import ids
 from protocol.codec import encode
 from protocol.codes import ErrorCode
@@ -112,10 +113,9 @@ async def test_requests_after_bye_are_refused(pool: Pool, redis_url: str) -> Non
 
 @pytest.mark.parametrize("fault", [DatabaseError("no column the_inside", "42703"), ValueError("the_inside")])
 async def test_a_fault_of_the_server_is_logged_with_its_traceback_and_not_shown(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, fault: Exception
+    pool: Pool, redis_url: str, alice: Credentials, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     """A mistake in SQL is a fault like any other, also in the sync of a hello with a cursor."""
-    alice = await new_user(pool, "alice")
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
 
     async def fail(*_: object, **__: object) -> None:

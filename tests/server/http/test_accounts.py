@@ -7,15 +7,17 @@ from uuid import UUID, uuid4
 import trio
 import trio.testing
 
+from client.http import Credentials
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_user
 from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api
 
 
 @both_encodings
-async def test_a_request_without_a_good_token_is_unauthenticated(pool: Pool, redis_url: str, encoding: str) -> None:
+async def test_a_request_without_a_good_token_is_unauthenticated(
+    pool: Pool, redis_url: str, alice: Credentials, encoding: str
+) -> None:
     """On routes that need a token. The server checks neither body nor query first, and the answer tells nothing."""
-    alice = await new_user(pool, "alice")
     conversation = UUID(bytes=await new_direct(pool, alice, await new_user(pool, "bob")))
     revoked = await new_device(pool, alice.user)
     await pool.fetch("update devices set revoked = now() where id = %s", (UUID(bytes=revoked.device),))
@@ -87,8 +89,9 @@ async def test_an_unused_name_is_unknown(pool: Pool, redis_url: str) -> None:
 
 
 @both_encodings
-async def test_devices_are_listed_refreshed_and_revoked(pool: Pool, redis_url: str, encoding: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_devices_are_listed_refreshed_and_revoked(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, encoding: str
+) -> None:
     tablet = await new_device(pool, alice.user, "Tablet")
     async with open_api(pool, redis_url, encoding) as api:
         mine, others = api.of(alice.token), api.of(bob.token)

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 from quart.testing import WebsocketResponseError
 
+from client.http import Credentials
 from embedded.postgres import PostgresServer
 from embedded.redis import RedisServer
 from store.errors import DatabaseError
@@ -147,9 +148,10 @@ def http_scope(method: str, path: str, token: str, length: int) -> dict[str, Any
     }
 
 
-async def test_a_client_that_hangs_up_does_not_lose_a_write(pool: Pool, redis_url: str) -> None:
+async def test_a_client_that_hangs_up_does_not_lose_a_write(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     """Hypercorn cancels the handler in the middle of the insert; the write is finished all the same."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     hung_up, answered = trio.Event(), trio.Event()
     body = b'{"kind": "direct", "participants": ["%s"]}' % str(UUID(bytes=bob.user)).encode()
     incoming = [{"type": "http.request", "body": body, "more_body": False}]
@@ -207,8 +209,9 @@ async def test_without_postgres_requests_are_refused_as_retryable_and_then_serve
     pool.close()
 
 
-async def test_without_redis_history_is_served_but_the_process_is_not_ready(pool: Pool, own_redis: RedisServer) -> None:
-    alice = await new_user(pool, "alice")
+async def test_without_redis_history_is_served_but_the_process_is_not_ready(
+    pool: Pool, alice: Credentials, own_redis: RedisServer
+) -> None:
     async with open_api(pool, own_redis.url) as api:
 
         async def is_ready() -> bool:
@@ -226,9 +229,8 @@ async def test_without_redis_history_is_served_but_the_process_is_not_ready(pool
 
 @pytest.mark.parametrize("fault", [ZeroDivisionError("the inside"), DatabaseError("the inside", "42703")])
 async def test_a_fault_is_logged_and_named_without_its_inside(
-    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, fault: Exception
+    pool: Pool, redis_url: str, alice: Credentials, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    alice = await new_user(pool, "alice")
 
     async def fail(*_: Any, **__: Any) -> None:
         raise fault

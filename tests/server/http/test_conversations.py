@@ -10,14 +10,16 @@ import pytest
 import trio
 import trio.testing
 
+from client.http import Credentials
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
 from tests.server.http_world import both_encodings, open_api, say
 
 
 @both_encodings
-async def test_unknown_participants_make_nothing(pool: Pool, redis_url: str, encoding: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_unknown_participants_make_nothing(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, encoding: str
+) -> None:
     async with open_api(pool, redis_url, encoding) as api:
         mine = api.of(alice.token)
         for body in (
@@ -36,9 +38,10 @@ async def test_unknown_participants_make_nothing(pool: Pool, redis_url: str, enc
         assert len(twice.body["participants"]) == 2
 
 
-async def test_two_users_who_begin_the_same_direct_conversation_at_once_get_one(pool: Pool, redis_url: str) -> None:
+async def test_two_users_who_begin_the_same_direct_conversation_at_once_get_one(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
     """Each of the two sends ten requests: one answer says that the conversation is new, and all name the same one."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     answers: list[tuple[int, bytes]] = []
     async with open_api(pool, redis_url) as api:
 
@@ -81,8 +84,7 @@ async def test_conversations_of_others_look_as_if_they_did_not_exist(pool: Pool,
             assert answer.code == ("method_not_allowed" if path == "/v1/users" else "not_found")
 
 
-async def test_the_largest_group_fits(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_the_largest_group_fits(pool: Pool, redis_url: str, alice: Credentials) -> None:
     users = [secrets.token_bytes(16) for _ in range(999)]
     await pool.fetch(
         "insert into users (id, username, password_hash)"
@@ -128,9 +130,8 @@ async def test_participants_are_read_in_pages(pool: Pool, redis_url: str, encodi
         assert (await asking.get(path, cursor="nonsense")).code == "invalid_cursor"
 
 
-async def test_pages_of_the_list_are_the_whole_of_it(pool: Pool, redis_url: str) -> None:
+async def test_pages_of_the_list_are_the_whole_of_it(pool: Pool, redis_url: str, alice: Credentials) -> None:
     """The id decides the order of conversations that moved in the same microsecond."""
-    alice = await new_user(pool, "alice")
     conversations = [await new_group(pool, alice) for _ in range(7)]
     await pool.fetch(
         "update conversations set active_at = '2024-01-01 00:00:00.123457Z' where id = any(%s)",

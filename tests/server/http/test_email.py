@@ -31,11 +31,6 @@ DEFAULTS = {
 
 
 @pytest.fixture
-async def alice(pool: Pool) -> Credentials:
-    return await new_user(pool, "alice")
-
-
-@pytest.fixture
 async def api(pool: Pool, redis_url: str) -> AsyncGenerator[Api, None]:
     async with open_api(pool, redis_url) as api:
         yield api

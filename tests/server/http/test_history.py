@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from client.http import Credentials
 from server.http import answers, cursors
 from store import revisions
 from store.postgres.pool import Pool
@@ -23,8 +24,7 @@ WRONG_AROUND_SEQS = ("around_seq=-1", "around_seq=x", f"around_seq={2**63}", "ar
 WRONG_AFTER_SEQS = ("after_seq=-1", "after_seq=", "after_seq=x", f"after_seq={2**63}", "after_seq=0&cursor=x")
 
 
-async def test_a_query_out_of_bounds_is_named(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_a_query_out_of_bounds_is_named(pool: Pool, redis_url: str, alice: Credentials) -> None:
     history = f"/v1/conversations/{UUID(bytes=await new_direct(pool, alice, await new_user(pool, 'bob')))}/messages"
     async with open_api(pool, redis_url) as api:
         mine = api.of(alice.token)
@@ -47,9 +47,8 @@ async def test_a_query_out_of_bounds_is_named(pool: Pool, redis_url: str) -> Non
 
 @both_encodings
 async def test_pages_of_history_are_the_whole_of_it_in_both_directions(
-    pool: Pool, redis_url: str, encoding: str
+    pool: Pool, redis_url: str, alice: Credentials, encoding: str
 ) -> None:
-    alice = await new_user(pool, "alice")
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
     await say(pool, conversation, alice.user, *[b"%d" % n for n in range(1, 8)])
     starts: list[tuple[dict[str, Any], list[int]]] = [
@@ -69,8 +68,9 @@ async def test_pages_of_history_are_the_whole_of_it_in_both_directions(
             assert seqs == expected
 
 
-async def test_from_around_a_message_history_goes_on_in_both_directions(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_from_around_a_message_history_goes_on_in_both_directions(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
     conversation = await new_direct(pool, alice, await new_user(pool, "bob"))
     await say(pool, conversation, alice.user, *[b"%d" % n for n in range(1, 10)])
     async with open_api(pool, redis_url) as api:
@@ -116,8 +116,9 @@ async def test_a_page_is_bounded_in_bytes_whatever_is_in_it(
             assert len(found) == len({(each["conversation"], each.get("seq")) for each in found}) == count
 
 
-async def test_a_cursor_is_good_where_it_came_from_and_nowhere_else(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_a_cursor_is_good_where_it_came_from_and_nowhere_else(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
     one, other = await new_group(pool, alice), await new_group(pool, alice)
     for conversation in (one, other):
         await say(pool, conversation, alice.user, b"1", b"2")
@@ -162,8 +163,9 @@ async def test_a_cursor_is_good_where_it_came_from_and_nowhere_else(pool: Pool, 
 
 
 @both_encodings
-async def test_history_and_lists_show_edits_and_tombstones(pool: Pool, redis_url: str, encoding: str) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+async def test_history_and_lists_show_edits_and_tombstones(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, encoding: str
+) -> None:
     direct = await new_direct(pool, alice, bob)
     [first] = await say(pool, direct, alice.user, b"first")
     await say(pool, direct, alice.user, b"second")

@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
 
+from client.http import Credentials
 from store import analytics, outbox
 from store.postgres.pool import Pool
-from tests.people import new_direct, new_user
+from tests.people import new_direct
 from tests.server.http_world import Api, both_encodings, open_api, say
 
 TOKEN = "an-operators-token"
@@ -22,9 +23,8 @@ async def open_ops(pool: Pool, redis_url: str, encoding: str = "json") -> AsyncG
 
 @both_encodings
 async def test_operators_are_shown_all_figures_of_the_days_they_ask_for(
-    pool: Pool, redis_url: str, encoding: str
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, encoding: str
 ) -> None:
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     await say(pool, await new_direct(pool, alice, bob), alice.user, b"1", b"2")
     await outbox.decide(pool, window_s=0)
     today = await analytics.today(pool)
@@ -86,8 +86,9 @@ async def test_a_request_without_the_operators_token_learns_nothing(redis_url: s
                 assert (answer.status, answer.code) == (401, "unauthenticated"), header
 
 
-async def test_the_token_of_a_device_is_no_operators_token_nor_the_other_way_round(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_the_token_of_a_device_is_no_operators_token_nor_the_other_way_round(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
     async with open_ops(pool, redis_url) as ops:
         assert (await ops.of(alice.token).get("/v1/ops/analytics")).status == 401
         assert (await ops.get("/v1/devices")).status == 401

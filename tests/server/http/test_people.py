@@ -5,18 +5,11 @@ from __future__ import annotations
 import secrets
 from uuid import UUID
 
-import pytest
-
 from client.http import Credentials
 from store import conversations
 from store.postgres.pool import Pool
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_direct, new_group
 from tests.server.http_world import Api, both_encodings, open_api, say
-
-
-@pytest.fixture
-async def people(pool: Pool) -> list[Credentials]:
-    return [await new_user(pool, name) for name in ("alice", "bob", "carol")]
 
 
 def text(user: Credentials | bytes) -> str:

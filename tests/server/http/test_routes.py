@@ -13,12 +13,12 @@ import pytest
 from quart_trio import QuartTrio
 
 import server.http.routes
+from client.http import Credentials
 from server.http.announcements import Announcements
 from server.http.routes import OPEN, ROUTES
 from server.http.routing import NOTHING, Access, Changed, Request, Route, Routes
 from store.accounts import Identity
 from store.postgres.pool import Pool
-from tests.people import new_user
 from tests.server.http_world import open_api
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
@@ -39,8 +39,9 @@ def filled(path: str) -> str:
     return re.sub(r"<(\w+:)?\w+>", lambda found: values[found[1] or ""], path)
 
 
-async def test_a_route_that_is_not_on_the_list_of_open_routes_needs_a_token(pool: Pool, redis_url: str) -> None:
-    alice = await new_user(pool, "alice")
+async def test_a_route_that_is_not_on_the_list_of_open_routes_needs_a_token(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
     headers = {
         "no header": {},
         "an empty token": {"Authorization": "Bearer "},

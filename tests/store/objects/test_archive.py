@@ -18,6 +18,7 @@ import cbor2
 import pytest
 import trio
 
+from client.http import Credentials
 from protocol.codec import encode
 from protocol.frames import Message, Tombstone
 from runtime import process
@@ -32,7 +33,7 @@ from store.objects.archive import key_of, list_archives, read_archive, read_conv
 from store.objects.folder import Folder
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
-from tests.people import new_direct, new_user
+from tests.people import new_direct
 from tests.store.store_world import a_message
 
 CONVERSATION = bytes(range(16))
@@ -72,9 +73,10 @@ MESSAGES = [
 ]
 
 
-async def test_archives_return_what_history_showed_after_it_is_gone_from_postgres(pool: Pool, objects: Folder) -> None:
+async def test_archives_return_what_history_showed_after_it_is_gone_from_postgres(
+    pool: Pool, alice: Credentials, bob: Credentials, objects: Folder
+) -> None:
     """Sent, answered, edited and deleted for real."""
-    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     sends = [a_message(conversation, alice.user, b"%d" % n, reply_to=n - 1 if n > 2 else None) for n in range(1, 6)]
     for send in sends:
