@@ -3,7 +3,7 @@
 | file | contents |
 |---|---|
 | `plan.py` | a seed becomes a list of steps |
-| `world.py` | the processes, the users and their devices; it takes the steps |
+| `checker_world.py` | the processes, the users and their devices; it takes the steps |
 | `devices.py` | a device: the reference client, which records everything that it receives |
 | `views.py` | the contents of a device, as data; and the fetch of a fresh device |
 | `history.py` | the events of a run, as data |

@@ -11,12 +11,12 @@ import trio
 
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from tests.checker.checker_world import CheckerWorld
 from tests.checker.checks import Finding, differences, verify
 from tests.checker.devices import Device
 from tests.checker.history import Acked, Edited, Fault, History, Stored, View, When
 from tests.checker.plan import Step
 from tests.checker.views import fetch, view_of
-from tests.checker.world import World
 from tests.processes import open_cluster
 from tests.waiting import wait_until
 
@@ -45,7 +45,7 @@ class Outcome:
 async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
     """Take the steps of a plan, then check the history."""
     async with open_cluster(pool.url, redis_url) as cluster, trio.open_nursery() as nursery:
-        world = World(pool, cluster, redis_url, nursery)
+        world = CheckerWorld(pool, cluster, redis_url, nursery)
         await world.begin()
         with trio.move_on_after(plan[-1].at_s + SETTLED_S) as patience:
             await world.act(plan)
@@ -76,7 +76,7 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
     return Outcome(history, [*late, *verify(history)], counts)
 
 
-async def _let_all_come(world: World, devices: Sequence[Device]) -> list[Finding]:
+async def _let_all_come(world: CheckerWorld, devices: Sequence[Device]) -> list[Finding]:
     """Connect all devices; wait until the server has acknowledged all their sends and they miss no known message."""
     for number, device in enumerate(devices):
         if device.session is None:
@@ -97,7 +97,7 @@ async def _wait_caught_up(devices: Sequence[Device]) -> list[Finding]:
     return [Finding("stuck", f"{device.name}: {device.state()}") for device in devices if not device.is_caught_up]
 
 
-async def _let_cursors_move(world: World, devices: Sequence[Device]) -> list[Finding]:
+async def _let_cursors_move(world: CheckerWorld, devices: Sequence[Device]) -> list[Finding]:
     """Send a message in each conversation and let the devices mark it; then wait until the server has moved each
     device's cursor, past the messages that it did not push to the device.
 
@@ -121,7 +121,7 @@ async def _wait_marked(devices: Sequence[Device]) -> None:
     await wait_until(lambda: not any(device.has_marks_due for device in devices), "all is marked", timeout_s=CALM_S)
 
 
-async def _resume(world: World, devices: Sequence[Device], turn: int) -> list[Finding]:
+async def _resume(world: CheckerWorld, devices: Sequence[Device], turn: int) -> list[Finding]:
     """Disconnect each device, and connect it to another node with its cursor."""
     for number, device in enumerate(devices):
         await device.go(says_bye=number % 2 == 0)
@@ -130,7 +130,7 @@ async def _resume(world: World, devices: Sequence[Device], turn: int) -> list[Fi
     return await _wait_caught_up(devices)
 
 
-async def _compare(world: World, devices: Sequence[Device], when: When) -> None:
+async def _compare(world: CheckerWorld, devices: Sequence[Device], when: When) -> None:
     """Compare all devices until each holds the same as a fresh one, at most CALM_S; record the last views."""
     recorder = world.recorder
     deadline = trio.current_time() + CALM_S
@@ -155,12 +155,12 @@ async def _compare(world: World, devices: Sequence[Device], when: When) -> None:
     recorder.add(Fault(recorder.now(), f"looked at all who were {when}"))
 
 
-def _differ(seen: Sequence[View], world: World) -> bool:
+def _differ(seen: Sequence[View], world: CheckerWorld) -> bool:
     fresh = {view.user: view for view in seen if view.when == "fresh"}
     return any(differences(view, fresh[view.user]) for view in seen if view.when != "fresh")
 
 
-async def _read_stored(world: World, pool: Pool) -> None:
+async def _read_stored(world: CheckerWorld, pool: Pool) -> None:
     names = world.recorder
     for place in world.places:
         rows = await pool.fetch(

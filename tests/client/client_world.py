@@ -127,8 +127,8 @@ class Link:
         await self.websocket.aclose(code.value, reason)
 
 
-class World:
-    """The conversations, the connections and the requests so far.
+class ClientWorld:
+    """A server in memory: its conversations, its connections and the requests so far.
 
     :ivar history: the messages of each conversation as they are now.
     :ivar faults: by type, the answers to the next requests; None serves one normally.

@@ -37,8 +37,8 @@ from tests.client.client_world import (
     ME,
     OTHER,
     TALK,
+    ClientWorld,
     Link,
-    World,
     answer,
     close,
     refusal,
@@ -269,7 +269,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @pytest.fixture
-def logged_in(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+def logged_in(world: ClientWorld, monkeypatch: pytest.MonkeyPatch) -> ClientWorld:
     """A server that knows ann, who is logged in here, and bob."""
     login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
     monkeypatch.setattr("client.__main__.HttpClient", lambda url, token=None: world.http().with_token(token or ""))
@@ -288,7 +288,7 @@ async def run_for(seconds: float, *arguments: str) -> None:
 
 
 async def test_a_pipe_is_sent_to_its_end_in_order_and_acknowledged(
-    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str]
+    logged_in: ClientWorld, stdin: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.write(stdin, "one\n\ntwo\nthrée".encode())
     os.close(stdin)
@@ -299,7 +299,7 @@ async def test_a_pipe_is_sent_to_its_end_in_order_and_acknowledged(
 
 
 async def test_help_and_unknown_commands_are_not_sent_as_messages(
-    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    logged_in: ClientWorld, stdin: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a terminal, where a chat goes on after a failure."""
     monkeypatch.setattr("client.chat.os.isatty", lambda _: True)
@@ -318,7 +318,7 @@ async def test_help_and_unknown_commands_are_not_sent_as_messages(
     assert "/delete takes no arguments" in output.err
 
 
-async def test_a_pipe_ends_with_a_command_that_there_is_not(logged_in: World, stdin: int) -> None:
+async def test_a_pipe_ends_with_a_command_that_there_is_not(logged_in: ClientWorld, stdin: int) -> None:
     os.write(stdin, b"one\n/usr/bin/true\ntwo\n")
     with pytest.raises(CommandFailure, match="not everything"):
         await run("chat", "ann", "bob")
@@ -326,7 +326,7 @@ async def test_a_pipe_ends_with_a_command_that_there_is_not(logged_in: World, st
 
 
 async def test_a_lost_connection_is_told_and_comes_back_soon_after_the_server(
-    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """The chat connects soon after any outage of the server, because a person waits."""
     show, shown = trio.open_memory_channel[str](10)
@@ -349,7 +349,7 @@ async def test_a_lost_connection_is_told_and_comes_back_soon_after_the_server(
 
 
 async def test_a_user_who_leaves_sees_no_lost_connection(
-    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
+    logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr("client.__main__.show", shown.append)
@@ -358,14 +358,14 @@ async def test_a_user_who_leaves_sees_no_lost_connection(
     assert shown == []
 
 
-async def test_quit_leaves_what_comes_after_it(logged_in: World, stdin: int) -> None:
+async def test_quit_leaves_what_comes_after_it(logged_in: ClientWorld, stdin: int) -> None:
     os.write(stdin, b"one\n/quit\nnever\n")
     await run("chat", "ann", "bob")
     assert [held.content for held in logged_in.history[TALK]] == [b"one"]
 
 
 async def test_an_arriving_message_is_shown_with_name_and_time_and_harmless(
-    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
+    logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show, shown = trio.open_memory_channel[str](10)
     monkeypatch.setattr("client.__main__.show", show.send_nowait)
@@ -391,7 +391,7 @@ async def test_an_arriving_message_is_shown_with_name_and_time_and_harmless(
 
 
 async def test_a_chat_whose_messages_disappear_says_so(
-    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
+    logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
     monkeypatch.setattr("client.__main__.show", shown.append)
@@ -412,7 +412,7 @@ async def test_a_chat_whose_messages_disappear_says_so(
     ],
 )
 async def test_a_request_is_shown_as_one_and_answered_by_a_command(
-    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch, command: str, asked: str
+    logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch, command: str, asked: str
 ) -> None:
     """The chat goes on if the user accepts the request, and ends if the user declines it or blocks the sender."""
     shown: list[str] = []
@@ -432,7 +432,7 @@ async def test_a_request_is_shown_as_one_and_answered_by_a_command(
 
 
 async def test_presence_and_typing_are_shown_once(
-    logged_in: World, stdin: int, monkeypatch: pytest.MonkeyPatch
+    logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show, shown = trio.open_memory_channel[str](10)
     monkeypatch.setattr("client.__main__.show", show.send_nowait)
@@ -449,7 +449,7 @@ async def test_presence_and_typing_are_shown_once(
 
 
 async def test_the_last_own_message_is_edited_and_deleted(
-    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str]
+    logged_in: ClientWorld, stdin: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logged_in.store(TALK, content=b"theirs")
     os.write(stdin, b"frist\n/edit first\nsecond\n/delete\n/edit the first\n/delete\n/delete\n")
@@ -464,7 +464,7 @@ async def test_the_last_own_message_is_edited_and_deleted(
 
 
 async def test_an_edit_without_text_changes_nothing(
-    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str]
+    logged_in: ClientWorld, stdin: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.write(stdin, b"first\n/edit \nsecond\n")
     os.close(stdin)
@@ -477,7 +477,7 @@ async def test_an_edit_without_text_changes_nothing(
 
 
 async def test_a_line_that_is_refused_ends_a_pipe_with_a_failure(
-    logged_in: World, stdin: int, capsys: pytest.CaptureFixture[str]
+    logged_in: ClientWorld, stdin: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logged_in.faults[Send].extend([None, refuse("not_a_participant")])
     os.write(stdin, b"one\ntwo\nthree\n")
@@ -494,19 +494,19 @@ def test_a_login_that_the_gateway_refuses_is_one_line(capsys: pytest.CaptureFixt
     assert "log in again" in sentence(capsys)
 
 
-async def test_a_chat_whose_login_is_revoked_ends(logged_in: World, stdin: int) -> None:
+async def test_a_chat_whose_login_is_revoked_ends(logged_in: ClientWorld, stdin: int) -> None:
     logged_in.faults[Hello].append(close(CloseCode.UNAUTHENTICATED))
     with pytest.raises(ConnectionLost):
         await run("chat", "ann", "bob")
 
 
-async def test_no_gateway_is_said_after_a_while(logged_in: World, stdin: int, autojump_clock: MockClock) -> None:
+async def test_no_gateway_is_said_after_a_while(logged_in: ClientWorld, stdin: int, autojump_clock: MockClock) -> None:
     logged_in.down.add(GATEWAY)
     with pytest.raises(Unreachable, match=f"no gateway at {GATEWAY}; the last attempt: {GATEWAY}: nobody answers"):
         await run("chat", "ann", "bob")
 
 
-async def test_history_and_list_show_what_there_is(logged_in: World, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_history_and_list_show_what_there_is(logged_in: ClientWorld, capsys: pytest.CaptureFixture[str]) -> None:
     logged_in.store(TALK, content=b"first")
     logged_in.history[GROUP] = []
     await run("list", "ann")

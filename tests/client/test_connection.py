@@ -16,18 +16,30 @@ from protocol.codec import encode
 from protocol.codes import CloseCode
 from protocol.errors import LocalProtocolError
 from protocol.frames import Bye, Done, Frame, Hello, MarkDelivered, Message, Request, Send, Sent
-from tests.client.client_world import DEVICE, GATEWAY, ME, OTHER, TALK, Link, World, close, message, no_reply, refuse
+from tests.client.client_world import (
+    DEVICE,
+    GATEWAY,
+    ME,
+    OTHER,
+    TALK,
+    ClientWorld,
+    Link,
+    close,
+    message,
+    no_reply,
+    refuse,
+)
 
 TEMP_ID = b"i" * 16
 
 
-async def test_says_hello_first_and_keeps_the_welcome(world: World) -> None:
+async def test_says_hello_first_and_keeps_the_welcome(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret") as connection:
         assert (connection.welcome.user, connection.welcome.device) == (ME, DEVICE)
     assert world.requests[0] == Hello(0, "secret", limits.PROTOCOL_VERSION, client=f"alo-python/{VERSION}")
 
 
-async def test_says_the_name_of_the_program_that_it_is_in(world: World) -> None:
+async def test_says_the_name_of_the_program_that_it_is_in(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret", client="robot/7"):
         pass
     assert isinstance(hello := world.requests[0], Hello)
@@ -42,7 +54,7 @@ async def test_says_the_name_of_the_program_that_it_is_in(world: World) -> None:
     ],
 )
 async def test_knows_what_the_server_can_do_and_allows(
-    world: World, told: dict[str, Any], features: frozenset[str], allowed: dict[str, int]
+    world: ClientWorld, told: dict[str, Any], features: frozenset[str], allowed: dict[str, int]
 ) -> None:
     world.told = told
     async with connect(GATEWAY, "secret") as connection:
@@ -51,7 +63,7 @@ async def test_knows_what_the_server_can_do_and_allows(
 
 
 @pytest.mark.parametrize("version", [limits.OLDEST_VERSION - 1, limits.PROTOCOL_VERSION + 1])
-async def test_leaves_a_server_whose_version_it_does_not_speak(world: World, version: int) -> None:
+async def test_leaves_a_server_whose_version_it_does_not_speak(world: ClientWorld, version: int) -> None:
     world.told = {"version": version}
     with pytest.raises(ConnectionLost) as lost:
         async with connect(GATEWAY, "secret"):
@@ -61,14 +73,14 @@ async def test_leaves_a_server_whose_version_it_does_not_speak(world: World, ver
     assert isinstance(world.requests[-1], Bye)
 
 
-async def test_leaving_says_bye(world: World) -> None:
+async def test_leaving_says_bye(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret"):
         pass
     await wait_all_tasks_blocked()
     assert isinstance(world.requests[-1], Bye)
 
 
-async def test_a_message_is_sent_and_acknowledged(world: World) -> None:
+async def test_a_message_is_sent_and_acknowledged(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret") as connection:
         sent = await connection.send(TALK, b"hello", temp_id=TEMP_ID, content_type="text/plain")
         assert isinstance(world.requests[-1], Send)
@@ -76,13 +88,13 @@ async def test_a_message_is_sent_and_acknowledged(world: World) -> None:
         assert (sent.seq, connection.in_flight) == (1, 0)
 
 
-async def test_marks_are_sent_and_acknowledged(world: World) -> None:
+async def test_marks_are_sent_and_acknowledged(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret") as connection:
         await connection.mark_delivered([(TALK, 3)])
     assert world.marks == [{TALK: 3}]
 
 
-async def test_replies_in_another_order_reach_those_who_asked(world: World) -> None:
+async def test_replies_in_another_order_reach_those_who_asked(world: ClientWorld) -> None:
     asked: list[Request] = []
 
     def hold(_: Link, frame: Request) -> list[Frame]:
@@ -104,14 +116,14 @@ async def test_replies_in_another_order_reach_those_who_asked(world: World) -> N
     assert seqs == {1: 1, 2: 2, 3: 3}
 
 
-async def test_requests_of_one_pass_share_a_websocket_message(world: World) -> None:
+async def test_requests_of_one_pass_share_a_websocket_message(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret") as connection, trio.open_nursery() as nursery:
         for number in range(5):
             nursery.start_soon(lambda n=number: connection.send(TALK, b"", temp_id=bytes([n]) * 16))
     assert [len(batch) for batch in world.link.batches] == [1, 5, 1]
 
 
-async def test_a_websocket_message_stays_within_the_limit(world: World) -> None:
+async def test_a_websocket_message_stays_within_the_limit(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret") as connection, trio.open_nursery() as nursery:
         for number in range(5):
             content = bytes(limits.MAX_CONTENT_BYTES)
@@ -119,7 +131,7 @@ async def test_a_websocket_message_stays_within_the_limit(world: World) -> None:
     assert [len(batch) for batch in world.link.batches] == [1, 3, 2, 1]
 
 
-async def test_an_error_reply_is_raised_and_the_connection_goes_on(world: World) -> None:
+async def test_an_error_reply_is_raised_and_the_connection_goes_on(world: ClientWorld) -> None:
     world.faults[Send].append(refuse("overloaded", 250))
     async with connect(GATEWAY, "secret") as connection:
         with pytest.raises(RequestRefused) as caught:
@@ -128,7 +140,7 @@ async def test_an_error_reply_is_raised_and_the_connection_goes_on(world: World)
         await connection.send(TALK, b"", temp_id=TEMP_ID)
 
 
-async def test_an_error_in_the_block_comes_out_as_itself(world: World) -> None:
+async def test_an_error_in_the_block_comes_out_as_itself(world: ClientWorld) -> None:
     world.faults[Send].append(refuse("not_a_participant"))
     with pytest.raises(RequestRefused):
         async with connect(GATEWAY, "secret") as connection:
@@ -137,7 +149,7 @@ async def test_an_error_in_the_block_comes_out_as_itself(world: World) -> None:
     assert world.link.closed == 1000
 
 
-async def test_a_request_that_the_server_would_refuse_is_not_sent(world: World) -> None:
+async def test_a_request_that_the_server_would_refuse_is_not_sent(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret") as connection:
         with pytest.raises(LocalProtocolError):
             await connection.send(TALK, bytes(limits.MAX_CONTENT_BYTES + 1), temp_id=TEMP_ID)
@@ -146,7 +158,7 @@ async def test_a_request_that_the_server_would_refuse_is_not_sent(world: World) 
     assert [type(frame) for frame in world.requests] == [Hello, Send, Bye]
 
 
-async def test_cancelling_a_request_leaves_the_connection_usable(world: World) -> None:
+async def test_cancelling_a_request_leaves_the_connection_usable(world: ClientWorld) -> None:
     held: list[Request] = []
 
     def hold(_: Link, frame: Request) -> list[Frame]:
@@ -165,7 +177,7 @@ async def test_cancelling_a_request_leaves_the_connection_usable(world: World) -
         assert connection.in_flight == 0
 
 
-async def test_no_reply_in_time(world: World, autojump_clock: MockClock) -> None:
+async def test_no_reply_in_time(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.faults[Send].append(no_reply)
     async with connect(GATEWAY, "secret") as connection:
         before = trio.current_time()
@@ -176,7 +188,7 @@ async def test_no_reply_in_time(world: World, autojump_clock: MockClock) -> None
         await connection.send(TALK, b"", temp_id=TEMP_ID)
 
 
-async def test_beyond_the_limit_requests_wait_for_a_place(world: World) -> None:
+async def test_beyond_the_limit_requests_wait_for_a_place(world: ClientWorld) -> None:
     world.faults[Send].extend([no_reply] * limits.MAX_IN_FLIGHT)
     async with connect(GATEWAY, "secret") as connection, trio.open_nursery() as nursery:
         for _ in range(limits.MAX_IN_FLIGHT + 1):
@@ -191,7 +203,7 @@ async def test_beyond_the_limit_requests_wait_for_a_place(world: World) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_the_end_wakes_all_that_wait_those_without_a_place_too(world: World) -> None:
+async def test_the_end_wakes_all_that_wait_those_without_a_place_too(world: ClientWorld) -> None:
     world.faults[Send].extend([no_reply] * limits.MAX_IN_FLIGHT)
     lost: list[ConnectionLost] = []
     async with connect(GATEWAY, "secret") as connection, trio.open_nursery() as nursery:
@@ -210,7 +222,7 @@ async def test_the_end_wakes_all_that_wait_those_without_a_place_too(world: Worl
     assert {(error.close_code, error.reason, error.reconnect) for error in lost} == {(1012, "restart", True)}
 
 
-async def test_after_the_end_requests_raise_why(world: World) -> None:
+async def test_after_the_end_requests_raise_why(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret") as connection:
         await world.link.close(CloseCode.UNAUTHENTICATED, "revoked")
         lost = await connection.wait_lost()
@@ -219,14 +231,14 @@ async def test_after_the_end_requests_raise_why(world: World) -> None:
             await connection.mark_delivered([(TALK, 1)])
 
 
-async def test_a_connection_that_breaks_is_1006(world: World) -> None:
+async def test_a_connection_that_breaks_is_1006(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret") as connection:
         await trio.aclose_forcefully(world.link.stream)
         lost = await connection.wait_lost()
         assert (lost.close_code, lost.reconnect) == (1006, True)
 
 
-async def test_a_close_instead_of_welcome_is_raised(world: World) -> None:
+async def test_a_close_instead_of_welcome_is_raised(world: ClientWorld) -> None:
     world.faults[Hello].append(close(CloseCode.UNAUTHENTICATED))
     with pytest.raises(ConnectionLost) as caught:
         async with connect(GATEWAY, "secret"):
@@ -234,28 +246,28 @@ async def test_a_close_instead_of_welcome_is_raised(world: World) -> None:
     assert not caught.value.reconnect
 
 
-async def test_no_welcome_in_time_is_unreachable(world: World, autojump_clock: MockClock) -> None:
+async def test_no_welcome_in_time_is_unreachable(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.faults[Hello].append(no_reply)
     with pytest.raises(Unreachable):
         async with connect(GATEWAY, "secret", timeout_s=3):
             pytest.fail("not welcomed")
 
 
-async def test_an_address_without_a_server_is_unreachable(world: World) -> None:
+async def test_an_address_without_a_server_is_unreachable(world: ClientWorld) -> None:
     world.down.add(GATEWAY)
     with pytest.raises(Unreachable, match="nobody answers"):
         async with connect(GATEWAY, "secret"):
             pytest.fail("not connected")
 
 
-async def test_a_server_without_the_subprotocol_is_unreachable(world: World) -> None:
+async def test_a_server_without_the_subprotocol_is_unreachable(world: ClientWorld) -> None:
     world.subprotocol = None
     with pytest.raises(Unreachable, match=r"alo\.v1"):
         async with connect(GATEWAY, "secret"):
             pytest.fail("it does not speak the protocol")
 
 
-async def test_pushes_come_in_order_and_right_after_welcome(world: World) -> None:
+async def test_pushes_come_in_order_and_right_after_welcome(world: ClientWorld) -> None:
     pushes = [message(TALK, seq) for seq in range(1, 6)]
     got: list[Message] = []
 
@@ -272,7 +284,7 @@ async def test_pushes_come_in_order_and_right_after_welcome(world: World) -> Non
     assert got == pushes
 
 
-async def test_while_a_push_is_being_handled_nothing_is_read(world: World) -> None:
+async def test_while_a_push_is_being_handled_nothing_is_read(world: ClientWorld) -> None:
     sender, receiver = trio.open_memory_channel[Message](0)
     async with connect(GATEWAY, "secret", on_push=sender.send) as connection, trio.open_nursery() as nursery:
         await world.push(message(TALK, 1))
@@ -283,7 +295,7 @@ async def test_while_a_push_is_being_handled_nothing_is_read(world: World) -> No
         assert await receiver.receive() == message(TALK, 1)
 
 
-async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: World, autojump_clock: MockClock) -> None:
+async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: ClientWorld, autojump_clock: MockClock) -> None:
     """The client pings after the silence that welcome names, and closes after the same time again."""
     async with connect(GATEWAY, "secret") as connection:
         keep_alive_s = connection.welcome.keep_alive_ms / 1000
@@ -296,7 +308,7 @@ async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: World, au
         assert trio.current_time() - before <= 2 * keep_alive_s + 1
 
 
-async def test_any_byte_is_a_sign_of_life(world: World, autojump_clock: MockClock) -> None:
+async def test_any_byte_is_a_sign_of_life(world: ClientWorld, autojump_clock: MockClock) -> None:
     """Pushes without a pong keep the connection open, and the client sends no ping while they come."""
     async with connect(GATEWAY, "secret") as connection:
         keep_alive_s = connection.welcome.keep_alive_ms / 1000
@@ -319,7 +331,9 @@ async def test_any_byte_is_a_sign_of_life(world: World, autojump_clock: MockCloc
         (cbor2.dumps({0: 66, 1: 1}), CloseCode.BAD_FRAME),
     ],
 )
-async def test_a_server_that_breaks_the_protocol_is_closed_on(world: World, said: str | bytes, code: CloseCode) -> None:
+async def test_a_server_that_breaks_the_protocol_is_closed_on(
+    world: ClientWorld, said: str | bytes, code: CloseCode
+) -> None:
     async with connect(GATEWAY, "secret") as connection:
         await world.link.websocket.send_message(said)
         lost = await connection.wait_lost()
@@ -328,13 +342,13 @@ async def test_a_server_that_breaks_the_protocol_is_closed_on(world: World, said
         assert world.link.closed == code.value
 
 
-async def test_a_message_that_is_too_big_ends_the_connection(world: World) -> None:
+async def test_a_message_that_is_too_big_ends_the_connection(world: ClientWorld) -> None:
     async with connect(GATEWAY, "secret") as connection:
         await world.link.websocket.send_message(bytes(limits.MAX_WEBSOCKET_MESSAGE_BYTES + 1))
         assert (await connection.wait_lost()).close_code == CloseCode.MESSAGE_TOO_BIG.value
 
 
-async def test_anything_can_be_said_on_a_raw_connection(world: World) -> None:
+async def test_anything_can_be_said_on_a_raw_connection(world: ClientWorld) -> None:
     async with open_raw(GATEWAY) as connection:
         await connection.send_bytes(encode(Hello(7, "secret", 1)) + encode(MarkDelivered(8, [(TALK, 2)])))
         assert isinstance(await connection.receive_bytes(), bytes)

@@ -45,8 +45,8 @@ from tests.client.client_world import (
     OTHER,
     SECOND_GATEWAY,
     TALK,
+    ClientWorld,
     Link,
-    World,
     close,
     message,
     no_reply,
@@ -64,12 +64,12 @@ async def take(session: Session, count: int) -> list[Message | Tombstone]:
         return [await anext(session.messages) for _ in range(count)]
 
 
-def equals_a_fresh_fetch(session: Session, world: World) -> bool:
+def equals_a_fresh_fetch(session: Session, world: ClientWorld) -> bool:
     return all(list(session.mailbox.messages(key)) == held for key, held in world.history.items())
 
 
 async def test_a_device_that_holds_nothing_begins_with_the_last_messages(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     conversations = [bytes([number]) * 16 for number in range(5)]
     last = [[world.store(conversation) for _ in range(3)][-1] for conversation in conversations]
@@ -88,7 +88,7 @@ def key_of(entry: Message | Tombstone) -> tuple[bytes, int]:
 
 @pytest.mark.parametrize(("messages", "syncs"), [(3, 0), (30, 4)])
 async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(
-    world: World, autojump_clock: MockClock, messages: int, syncs: int
+    world: ClientWorld, autojump_clock: MockClock, messages: int, syncs: int
 ) -> None:
     """The client gets 16 pages for each round trip, including the one of its hello."""
     conversations = [bytes([number]) * 16 for number in range(5)]
@@ -112,7 +112,7 @@ async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(
 
 
 async def test_a_device_that_resumes_knows_at_once_that_nothing_is_missing(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     """The race: the client reads pushes right behind `welcome` before the session knows of the connection."""
     mailbox = Mailbox(ME)
@@ -126,7 +126,9 @@ async def test_a_device_that_resumes_knows_at_once_that_nothing_is_missing(
         assert equals_a_fresh_fetch(session, world)
 
 
-async def test_edits_and_deletions_take_the_place_of_what_is_held(world: World, autojump_clock: MockClock) -> None:
+async def test_edits_and_deletions_take_the_place_of_what_is_held(
+    world: ClientWorld, autojump_clock: MockClock
+) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         for _ in range(3):
@@ -142,7 +144,7 @@ async def test_edits_and_deletions_take_the_place_of_what_is_held(world: World, 
 
 
 async def test_own_edits_and_deletions_are_held_at_once_and_survive_a_lost_reply(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     world.faults[Edit].append(close(CloseCode.SERVER_ERROR))
     world.faults[Delete].append(refuse("unavailable", 50))
@@ -161,7 +163,7 @@ async def test_own_edits_and_deletions_are_held_at_once_and_survive_a_lost_reply
         assert isinstance(held[1], Tombstone)
 
 
-async def test_lag_is_answered_by_sync(world: World, autojump_clock: MockClock) -> None:
+async def test_lag_is_answered_by_sync(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         world.is_deaf = True
@@ -171,7 +173,7 @@ async def test_lag_is_answered_by_sync(world: World, autojump_clock: MockClock) 
 
 
 async def test_a_cursor_of_another_history_is_dropped_with_all_that_came_by_it(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     mailbox = Mailbox(ME)
     async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
@@ -188,7 +190,7 @@ async def test_a_cursor_of_another_history_is_dropped_with_all_that_came_by_it(
 
 
 async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     world.lifetime_us = HOUR_US
     kept: list[Credentials] = []
@@ -205,7 +207,7 @@ async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
     assert [frame.token for frame in world.requests if isinstance(frame, Hello)] == ["token", latest]
 
 
-async def test_a_push_arrives(world: World, autojump_clock: MockClock) -> None:
+async def test_a_push_arrives(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         pushed = await world.post(TALK, b"hello")
@@ -213,7 +215,7 @@ async def test_a_push_arrives(world: World, autojump_clock: MockClock) -> None:
 
 
 async def test_duplicates_and_overtaking_pushes_arrive_once_and_in_order(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
@@ -225,7 +227,7 @@ async def test_duplicates_and_overtaking_pushes_arrive_once_and_in_order(
         assert not [frame for frame in world.requests[asked:] if isinstance(frame, History)], "the gap closed by itself"
 
 
-async def test_a_gap_that_lasts_is_fetched(world: World, autojump_clock: MockClock) -> None:
+async def test_a_gap_that_lasts_is_fetched(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         first = await world.post(TALK)
@@ -237,7 +239,7 @@ async def test_a_gap_that_lasts_is_fetched(world: World, autojump_clock: MockClo
         assert trio.current_time() - before == pytest.approx(GAP_PATIENCE_S)
 
 
-async def test_a_push_of_an_unknown_conversation_is_looked_up(world: World, autojump_clock: MockClock) -> None:
+async def test_a_push_of_an_unknown_conversation_is_looked_up(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         for _ in range(4):
@@ -247,7 +249,9 @@ async def test_a_push_of_an_unknown_conversation_is_looked_up(world: World, auto
         assert [held.seq for held in await take(session, 2)] == [3, 4]
 
 
-async def test_a_conversation_that_is_not_ours_to_see_holds_nothing_up(world: World, autojump_clock: MockClock) -> None:
+async def test_a_conversation_that_is_not_ours_to_see_holds_nothing_up(
+    world: ClientWorld, autojump_clock: MockClock
+) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         await world.push(message(GROUP, 5))
@@ -260,7 +264,7 @@ async def test_a_conversation_that_is_not_ours_to_see_holds_nothing_up(world: Wo
 
 
 async def test_a_gap_that_history_does_not_show_yet_is_asked_for_less_and_less(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
@@ -274,7 +278,7 @@ async def test_a_gap_that_history_does_not_show_yet_is_asked_for_less_and_less(
         assert len(await take(session, 3)) == 3
 
 
-async def test_own_sends_enter_the_mailbox(world: World, autojump_clock: MockClock) -> None:
+async def test_own_sends_enter_the_mailbox(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         sent = await session.send(TALK, b"mine", content_type="text/plain")
         [own] = await take(session, 1)
@@ -283,7 +287,7 @@ async def test_own_sends_enter_the_mailbox(world: World, autojump_clock: MockClo
 
 
 async def test_a_send_whose_reply_is_lost_for_good_ends_when_its_message_comes(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     """The session finds the message by its temp_id, which only the sender's devices receive."""
 
@@ -318,7 +322,7 @@ async def test_a_send_whose_reply_is_lost_for_good_ends_when_its_message_comes(
 
 
 async def test_after_a_loss_the_next_gateway_is_tried_and_nothing_is_missing(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
@@ -328,7 +332,7 @@ async def test_after_a_loss_the_next_gateway_is_tried_and_nothing_is_missing(
     assert world.dialled == URLS
 
 
-async def test_gateways_that_are_down_are_passed_over(world: World, autojump_clock: MockClock) -> None:
+async def test_gateways_that_are_down_are_passed_over(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.down.add(GATEWAY)
     async with open_session(URLS, CREDENTIALS) as session:
         with trio.fail_after(PATIENCE_S):
@@ -336,7 +340,7 @@ async def test_gateways_that_are_down_are_passed_over(world: World, autojump_clo
         assert world.link.url == SECOND_GATEWAY
 
 
-async def test_the_waits_between_tries_grow(world: World, autojump_clock: MockClock) -> None:
+async def test_the_waits_between_tries_grow(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.down.update(URLS)
     async with open_session(URLS, CREDENTIALS):
         await trio.sleep(600)
@@ -345,7 +349,7 @@ async def test_the_waits_between_tries_grow(world: World, autojump_clock: MockCl
 
 @pytest.mark.parametrize("fault", [close(CloseCode.GOING_AWAY), no_reply, refuse("unavailable", 50)])
 async def test_a_send_is_repeated_with_the_same_temp_id_until_it_is_acknowledged(
-    world: World, autojump_clock: MockClock, fault: object
+    world: ClientWorld, autojump_clock: MockClock, fault: object
 ) -> None:
     world.faults[Send].extend([fault, fault])  # type: ignore[list-item]
     async with open_session(URLS, CREDENTIALS) as session:
@@ -355,7 +359,9 @@ async def test_a_send_is_repeated_with_the_same_temp_id_until_it_is_acknowledged
     assert len({frame.temp_id for frame in sends}) == 1
 
 
-async def test_a_send_whose_reply_was_lost_is_stored_and_shown_once(world: World, autojump_clock: MockClock) -> None:
+async def test_a_send_whose_reply_was_lost_is_stored_and_shown_once(
+    world: ClientWorld, autojump_clock: MockClock
+) -> None:
     def serve_and_die(link: Link, frame: Request) -> CloseCode:
         world.reply(link, frame)
         return CloseCode.SERVER_ERROR
@@ -368,7 +374,7 @@ async def test_a_send_whose_reply_was_lost_is_stored_and_shown_once(world: World
         assert len(session.mailbox.log) == len(world.history[TALK]) == 1
 
 
-async def test_a_send_that_is_refused_for_good_raises_at_once(world: World, autojump_clock: MockClock) -> None:
+async def test_a_send_that_is_refused_for_good_raises_at_once(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.faults[Send].append(refuse("not_a_participant"))
     async with open_session(URLS, CREDENTIALS) as session:
         with pytest.raises(RequestRefused, match="not_a_participant"):
@@ -376,7 +382,7 @@ async def test_a_send_that_is_refused_for_good_raises_at_once(world: World, auto
     assert len([frame for frame in world.requests if isinstance(frame, Send)]) == 1
 
 
-async def test_a_send_that_breaks_the_protocol_raises_at_once(world: World, autojump_clock: MockClock) -> None:
+async def test_a_send_that_breaks_the_protocol_raises_at_once(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         with pytest.raises(LocalProtocolError):
             await session.send(TALK, bytes(limits.MAX_CONTENT_BYTES + 1))
@@ -384,7 +390,7 @@ async def test_a_send_that_breaks_the_protocol_raises_at_once(world: World, auto
 
 
 async def test_no_acknowledgement_in_time_means_that_the_outcome_is_unknown(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     world.faults[Send].extend([no_reply] * 10)
     async with open_session(URLS, CREDENTIALS) as session:
@@ -396,7 +402,7 @@ async def test_no_acknowledgement_in_time_means_that_the_outcome_is_unknown(
         assert trio.current_time() - before == pytest.approx(40)
 
 
-async def test_no_connection_in_time_means_that_nothing_was_sent(world: World, autojump_clock: MockClock) -> None:
+async def test_no_connection_in_time_means_that_nothing_was_sent(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.down.update(URLS)
     async with open_session(URLS, CREDENTIALS) as session:
         with pytest.raises(Unreachable, match="nothing was sent"):
@@ -413,7 +419,7 @@ async def test_no_connection_in_time_means_that_nothing_was_sent(world: World, a
     ],
 )
 async def test_a_close_code_says_how_long_to_wait(
-    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: CloseCode, most_s: float
+    world: ClientWorld, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, code: CloseCode, most_s: float
 ) -> None:
     ranges: list[float] = []
 
@@ -430,7 +436,9 @@ async def test_a_close_code_says_how_long_to_wait(
     assert ranges[0] == most_s, "a random time up to it"
 
 
-async def test_a_close_code_that_forbids_reconnecting_ends_the_session(world: World, autojump_clock: MockClock) -> None:
+async def test_a_close_code_that_forbids_reconnecting_ends_the_session(
+    world: ClientWorld, autojump_clock: MockClock
+) -> None:
     world.faults[MarkDelivered].append(close(CloseCode.UNAUTHENTICATED))
     world.store(TALK)
     with pytest.raises(ConnectionLost) as caught:
@@ -440,7 +448,7 @@ async def test_a_close_code_that_forbids_reconnecting_ends_the_session(world: Wo
     assert world.dialled == [GATEWAY]
 
 
-async def test_catching_up_is_repeated_while_it_fails(world: World, autojump_clock: MockClock) -> None:
+async def test_catching_up_is_repeated_while_it_fails(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.store(TALK)
     world.faults[Sync].extend([no_reply, refuse("unavailable", 100), close(CloseCode.SERVER_ERROR), refuse("internal")])
     async with open_session(URLS, CREDENTIALS) as session:
@@ -449,7 +457,7 @@ async def test_catching_up_is_repeated_while_it_fails(world: World, autojump_clo
         assert equals_a_fresh_fetch(session, world)
 
 
-async def test_messages_that_were_read_are_marked_once(world: World, autojump_clock: MockClock) -> None:
+async def test_messages_that_were_read_are_marked_once(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         for _ in range(3):
@@ -459,7 +467,7 @@ async def test_messages_that_were_read_are_marked_once(world: World, autojump_cl
     assert world.marks == [{TALK: 3}]
 
 
-async def test_marks_are_coalesced_over_time_and_conversations(world: World, autojump_clock: MockClock) -> None:
+async def test_marks_are_coalesced_over_time_and_conversations(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         for _ in range(10):
@@ -471,7 +479,7 @@ async def test_marks_are_coalesced_over_time_and_conversations(world: World, aut
         assert len(world.marks) == 1
 
 
-async def test_marks_never_go_past_a_gap(world: World, autojump_clock: MockClock) -> None:
+async def test_marks_never_go_past_a_gap(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.faults[History].extend([no_reply] * 5)
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
@@ -481,7 +489,7 @@ async def test_marks_never_go_past_a_gap(world: World, autojump_clock: MockClock
         assert world.marks == [{TALK: 1}]
 
 
-async def test_marks_that_were_lost_are_sent_again(world: World, autojump_clock: MockClock) -> None:
+async def test_marks_that_were_lost_are_sent_again(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.faults[MarkDelivered].extend([close(CloseCode.GOING_AWAY), refuse("overloaded", 100)])
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
@@ -491,7 +499,7 @@ async def test_marks_that_were_lost_are_sent_again(world: World, autojump_clock:
 
 
 async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     world.page = 3
     async with open_session(URLS, CREDENTIALS) as session:
@@ -521,7 +529,7 @@ async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
         assert {held.sender for held in session.mailbox.log} == {ME, OTHER}
 
 
-async def test_watched_users_are_watched_on_every_connection(world: World, autojump_clock: MockClock) -> None:
+async def test_watched_users_are_watched_on_every_connection(world: ClientWorld, autojump_clock: MockClock) -> None:
     send, signs = trio.open_memory_channel[Sign](10)
     async with open_session(URLS, CREDENTIALS, on_sign=send.send_nowait) as session:
         await session.wait_caught_up()
@@ -536,7 +544,9 @@ async def test_watched_users_are_watched_on_every_connection(world: World, autoj
 
 
 @pytest.mark.parametrize("fault", [close(CloseCode.SERVER_ERROR), no_reply, refuse("unavailable", 50)])
-async def test_watching_is_repeated_while_it_fails(world: World, autojump_clock: MockClock, fault: object) -> None:
+async def test_watching_is_repeated_while_it_fails(
+    world: ClientWorld, autojump_clock: MockClock, fault: object
+) -> None:
     send, signs = trio.open_memory_channel[Sign](10)
     world.faults[Watch].extend([fault] * 6)  # type: ignore[list-item]
     async with open_session(URLS, CREDENTIALS, on_sign=send.send_nowait) as session:
@@ -545,7 +555,7 @@ async def test_watching_is_repeated_while_it_fails(world: World, autojump_clock:
             assert await signs.receive() == Presence(OTHER, False)
 
 
-async def test_the_latest_who_are_watched_count(world: World, autojump_clock: MockClock) -> None:
+async def test_the_latest_who_are_watched_count(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         session.watch([bytes([number % 256, number // 256]) * 8 for number in range(limits.MAX_WATCHED + 1)])
         session.watch([OTHER])
@@ -556,7 +566,7 @@ async def test_the_latest_who_are_watched_count(world: World, autojump_clock: Mo
     assert [frame.users for frame in world.requests if isinstance(frame, Watch)] == [[OTHER], []]
 
 
-async def test_a_server_that_knows_no_presence_is_asked_once(world: World, autojump_clock: MockClock) -> None:
+async def test_a_server_that_knows_no_presence_is_asked_once(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.faults[Watch].append(refuse("unknown_frame"))
     async with open_session(URLS, CREDENTIALS) as session:
         session.watch([OTHER])
@@ -564,7 +574,7 @@ async def test_a_server_that_knows_no_presence_is_asked_once(world: World, autoj
     assert len([frame for frame in world.requests if isinstance(frame, Watch)]) == 1
 
 
-async def test_leaving_the_block_says_the_marks_that_are_due(world: World, autojump_clock: MockClock) -> None:
+async def test_leaving_the_block_says_the_marks_that_are_due(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         session.mark_read(TALK, (await world.post(TALK)).seq)
@@ -573,7 +583,7 @@ async def test_leaving_the_block_says_the_marks_that_are_due(world: World, autoj
 
 
 async def test_marks_that_get_no_reply_do_not_hold_up_closing_the_session(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     world.faults[MarkDelivered].extend([no_reply] * 2)
     async with open_session(URLS, CREDENTIALS) as session:
@@ -586,14 +596,14 @@ async def test_marks_that_get_no_reply_do_not_hold_up_closing_the_session(
     assert isinstance(world.requests[-1], Bye)
 
 
-async def test_leaving_the_block_says_bye(world: World, autojump_clock: MockClock) -> None:
+async def test_leaving_the_block_says_bye(world: ClientWorld, autojump_clock: MockClock) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_online()
     await wait_all_tasks_blocked()
     assert isinstance(world.requests[-1], Bye)
 
 
-async def test_a_move_is_made_before_the_break(world: World, autojump_clock: MockClock) -> None:
+async def test_a_move_is_made_before_the_break(world: ClientWorld, autojump_clock: MockClock) -> None:
     """The session leaves the old connection only once the next one is open, and misses no message."""
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
@@ -621,7 +631,7 @@ async def test_a_move_is_made_before_the_break(world: World, autojump_clock: Moc
 
 
 async def test_a_session_stays_online_when_the_gateway_that_it_should_move_to_is_down(
-    world: World, autojump_clock: MockClock
+    world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     world.down = {SECOND_GATEWAY}
     async with open_session(URLS, CREDENTIALS) as session:
@@ -639,7 +649,9 @@ def has_said_goodbye(link: Link) -> bool:
     return isinstance(link.batches[-1][-1], Bye)
 
 
-async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(world: World, autojump_clock: MockClock) -> None:
+async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(
+    world: ClientWorld, autojump_clock: MockClock
+) -> None:
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
         for _ in range(3):
@@ -657,7 +669,7 @@ async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(world: World
         assert not any(isinstance(frame, Sync) for frame in later), "the server sends news without a sync request"
 
 
-async def test_news_that_do_not_come_by_themselves_are_asked_for(world: World, autojump_clock: MockClock) -> None:
+async def test_news_that_do_not_come_by_themselves_are_asked_for(world: ClientWorld, autojump_clock: MockClock) -> None:
     """The server has a new history, and says so in reply to `sync`."""
     async with open_session(URLS, CREDENTIALS) as session:
         await session.wait_caught_up()
@@ -674,7 +686,7 @@ async def test_news_that_do_not_come_by_themselves_are_asked_for(world: World, a
         assert equals_a_fresh_fetch(session, world)
 
 
-async def test_a_session_says_its_name_on_each_connection_and_knows_what_the_server_can_do(world: World) -> None:
+async def test_a_session_says_its_name_on_each_connection_and_knows_what_the_server_can_do(world: ClientWorld) -> None:
     world.told = {"features": ["edit"], "limits": [("marks", 9)]}
     async with open_session([GATEWAY], CREDENTIALS, client="robot/7") as session:
         assert (session.features, session.limits) == (frozenset(), {})

@@ -73,7 +73,7 @@ class RecordingMailer:
         self.sent.append((to, template, key, values))
 
 
-class World:
+class NoticeWorld:
     """The tasks, and a minimal worker, which runs the jobs of this test one after the other."""
 
     def __init__(self, pool: Pool, *, deployment: str = "", recorder: RecordingNotifier | None = None) -> None:

@@ -22,7 +22,7 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.quiet_hours import set_quiet_hours
 from tests.jobs.jobs_world import a_job, send_message
-from tests.jobs.notice_world import PAUSES_S, READ_AFTER_S, WINDOW_S, World, night_now
+from tests.jobs.notice_world import PAUSES_S, READ_AFTER_S, WINDOW_S, NoticeWorld, night_now
 from tests.people import new_device, new_direct, new_group, new_user
 
 HOOK: Final = WebhookTarget("https://hook.example/", "whsec_")
@@ -35,7 +35,7 @@ A_WHILE_S: Final = WINDOW_S + 1
 class Talk(NamedTuple):
     """Alice writes to Bob, who has a desktop, a phone, and a notifier of each kind."""
 
-    world: World
+    world: NoticeWorld
     pool: Pool
     alice: Credentials
     bob: Credentials
@@ -99,7 +99,7 @@ async def talk(pool: Pool) -> Talk:
     for target, device in targets:
         await store.add(pool, bob.user, target, device=device)
     await pool.fetch("delete from jobs")
-    return Talk(World(pool, deployment=DEPLOYMENT), pool, alice, bob, phone, await new_direct(pool, alice, bob))
+    return Talk(NoticeWorld(pool, deployment=DEPLOYMENT), pool, alice, bob, phone, await new_direct(pool, alice, bob))
 
 
 async def verify(pool: Pool, user: Credentials, address: str) -> None:

@@ -22,15 +22,15 @@ from store.postgres.pool import Pool
 from store.quiet_hours import QuietHours, set_quiet_hours
 from store.sync import sync
 from tests.jobs.jobs_world import a_job, send_message
-from tests.jobs.notice_world import RecordingNotifier, World, night_now
+from tests.jobs.notice_world import NoticeWorld, RecordingNotifier, night_now
 from tests.people import new_device, new_direct, new_group
 
 FIRST, SECOND = WebhookTarget("https://first.example/", "whsec_"), WebhookTarget("https://second.example/", "whsec_")
 
 
 @pytest.fixture
-def world(pool: Pool) -> World:
-    return World(pool)
+def world(pool: Pool) -> NoticeWorld:
+    return NoticeWorld(pool)
 
 
 async def delivered(pool: Pool, user: Credentials, conversation: bytes) -> None:
@@ -38,7 +38,7 @@ async def delivered(pool: Pool, user: Credentials, conversation: bytes) -> None:
 
 
 async def test_each_notifier_of_a_user_gets_one_notice_for_a_window(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     """One notice for any number of messages and conversations, and no notifier of other users."""
     alice, bob, carol = people
@@ -55,7 +55,7 @@ async def test_each_notifier_of_a_user_gets_one_notice_for_a_window(
 
 
 async def test_notifier_that_fails_neither_repeats_nor_delays_the_others(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
     for target in (FIRST, SECOND):
@@ -74,7 +74,7 @@ async def test_notifier_that_fails_neither_repeats_nor_delays_the_others(
 
 @pytest.mark.parametrize("when", ["before the window's end", "before the notifier's turn", "between two attempts"])
 async def test_notice_is_cancelled_if_the_messages_were_delivered_meanwhile(
-    world: World, pool: Pool, people: list[Credentials], when: str
+    world: NoticeWorld, pool: Pool, people: list[Credentials], when: str
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
@@ -95,7 +95,7 @@ async def test_notice_is_cancelled_if_the_messages_were_delivered_meanwhile(
 
 
 async def test_user_who_comes_back_syncs_all_messages_and_is_not_notified_again(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     """The notice has no content, so it needs none."""
     alice, bob, _ = people
@@ -114,7 +114,7 @@ async def test_user_who_comes_back_syncs_all_messages_and_is_not_notified_again(
 
 
 async def test_muted_conversations_and_unreadable_messages_cause_no_notice(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
@@ -132,7 +132,7 @@ async def test_muted_conversations_and_unreadable_messages_cause_no_notice(
 
 @pytest.mark.parametrize("begin", ["before the window's end", "before the notifier's turn"])
 async def test_in_quiet_hours_a_notice_waits_for_their_end(
-    world: World, pool: Pool, people: list[Credentials], begin: str
+    world: NoticeWorld, pool: Pool, people: list[Credentials], begin: str
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
@@ -157,7 +157,7 @@ async def test_in_quiet_hours_a_notice_waits_for_their_end(
 
 @pytest.mark.parametrize("other", [None, QuietHours(0, 1, "UTC")], ids=["none", "others"])
 async def test_notice_that_waits_for_the_end_of_quiet_hours_looks_again_when_they_are_changed(
-    world: World, pool: Pool, people: list[Credentials], other: QuietHours | None
+    world: NoticeWorld, pool: Pool, people: list[Credentials], other: QuietHours | None
 ) -> None:
     alice, bob, carol = people
     for user in (bob, carol):
@@ -177,7 +177,7 @@ async def test_notice_that_waits_for_the_end_of_quiet_hours_looks_again_when_the
 
 
 async def test_repeated_window_causes_no_second_notice_and_the_next_window_does(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     """A worker dies between enqueuing notices and ending its job; another worker runs the job again."""
     alice, bob, _ = people
@@ -201,7 +201,7 @@ async def test_repeated_window_causes_no_second_notice_and_the_next_window_does(
 
 
 async def test_windows_of_a_notifier_that_is_away_are_one_notice_when_it_is_back(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
@@ -219,7 +219,7 @@ async def test_windows_of_a_notifier_that_is_away_are_one_notice_when_it_is_back
 
 
 async def test_target_that_is_gone_is_forgotten_unless_there_is_another_by_then(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
@@ -233,14 +233,14 @@ async def test_target_that_is_gone_is_forgotten_unless_there_is_another_by_then(
                 await store.add(pool, bob.user, renewed)
             raise TargetGone("status 410")
 
-    world = World(pool, recorder=Renewing())
+    world = NoticeWorld(pool, recorder=Renewing())
     await world.end_window(bob)
     assert [outcome for _, outcome in await world.run_due()] == ["done"] * 3
     assert [each.target for each in await store.notifiers_of(pool, bob.user)] == [renewed]
 
 
 async def test_failures_are_kept_for_the_user_to_see_until_a_notice_is_taken(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
@@ -265,7 +265,7 @@ async def test_failures_are_kept_for_the_user_to_see_until_a_notice_is_taken(
     ("retry_after_s", "delay_s"), [(1, notices_module.MIN_RETRY_AFTER_S), (120, 120), (86400, 3600)]
 )
 async def test_service_that_asks_to_be_left_alone_is_and_that_is_no_failed_attempt(
-    world: World, pool: Pool, people: list[Credentials], retry_after_s: float, delay_s: float
+    world: NoticeWorld, pool: Pool, people: list[Credentials], retry_after_s: float, delay_s: float
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
@@ -283,7 +283,7 @@ async def test_service_that_asks_to_be_left_alone_is_and_that_is_no_failed_attem
 
 
 async def test_refusal_that_no_attempt_would_change_ends_the_job_and_keeps_the_notifier(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
@@ -296,7 +296,7 @@ async def test_refusal_that_no_attempt_would_change_ends_the_job_and_keeps_the_n
 
 
 async def test_notifier_that_has_failed_for_a_fortnight_and_often_is_forgotten(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, FIRST)
@@ -314,7 +314,7 @@ async def test_notifier_that_has_failed_for_a_fortnight_and_often_is_forgotten(
 
 
 async def test_without_notifiers_and_webhook_the_log_names_the_user(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
@@ -328,7 +328,7 @@ async def test_deployments_webhook_is_told_of_each_user_besides_their_own_notifi
     pool: Pool, people: list[Credentials]
 ) -> None:
     """A failing notifier of one user does not delay those of others."""
-    world = World(pool, deployment="https://deployment.example/")
+    world = NoticeWorld(pool, deployment="https://deployment.example/")
     alice, bob, carol = people
     await store.add(pool, bob.user, FIRST)
     for user in (bob, carol):
@@ -349,7 +349,7 @@ async def test_deployments_webhook_is_told_of_each_user_besides_their_own_notifi
 
 
 async def test_notice_goes_to_the_address_that_the_user_has_verified_at_that_time(
-    world: World, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
 ) -> None:
     alice, bob, _ = people
     await store.add(pool, bob.user, EmailTarget())
@@ -370,7 +370,9 @@ async def test_notice_goes_to_the_address_that_the_user_has_verified_at_that_tim
     ]
 
 
-async def test_device_that_was_revoked_is_told_nothing(world: World, pool: Pool, people: list[Credentials]) -> None:
+async def test_device_that_was_revoked_is_told_nothing(
+    world: NoticeWorld, pool: Pool, people: list[Credentials]
+) -> None:
     """Even if its notice was enqueued before."""
     alice, bob, _ = people
     phone = await new_device(pool, bob.user)
@@ -384,13 +386,13 @@ async def test_device_that_was_revoked_is_told_nothing(world: World, pool: Pool,
     assert await store.notifiers_of(pool, bob.user) == []
 
 
-async def test_notice_for_a_user_or_notifier_that_is_not_there_ends(world: World) -> None:
+async def test_notice_for_a_user_or_notifier_that_is_not_there_ends(world: NoticeWorld) -> None:
     nobody, job = UUID(int=1), a_job("notify")
     await world.notices.offline_notice(job, nobody)
     await world.notices.notify(job, nobody, nobody, "1-1")
 
 
-def test_payload_names_user_and_notifier_and_has_no_content(world: World) -> None:
+def test_payload_names_user_and_notifier_and_has_no_content(world: NoticeWorld) -> None:
     """A job carries only the arguments of its handler."""
     fields = {name: set(task.argument_names) for name, task in world.tasks.items()}
     assert fields == {

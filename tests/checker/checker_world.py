@@ -53,7 +53,7 @@ class Place:
     lock: trio.Lock = field(default_factory=trio.Lock)
 
 
-class World:
+class CheckerWorld:
     """The nodes, users, devices and conversations that steps act on.
 
     :ivar counts: steps by kind, and their outcomes.
