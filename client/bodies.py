@@ -113,11 +113,9 @@ class MessagePageBody(Struct, frozen=True):
     cursor: str | None
 
 
-class Refusal(Struct, frozen=True):
+class ProblemBody(Struct, frozen=True):
+    """A problem document (RFC 9457); other fields are for readers."""
+
     code: str
     detail: str
     retry_after_ms: int | None = None
-
-
-class RefusedBody(Struct, frozen=True):
-    error: Refusal

@@ -19,7 +19,7 @@ from client.bodies import (
     ConversationPageBody,
     MessagePageBody,
     ParticipantPageBody,
-    RefusedBody,
+    ProblemBody,
     as_told,
 )
 from client.errors import HttpRefused, Unreachable
@@ -212,8 +212,8 @@ class HttpClient:
         )
         if 200 <= status < 300:
             return status, data
-        refusal = _read(RefusedBody, status, data).error
-        raise HttpRefused(status, refusal.code, refusal.detail, refusal.retry_after_ms)
+        problem = _read(ProblemBody, status, data)
+        raise HttpRefused(status, problem.code, problem.detail, problem.retry_after_ms)
 
     def _headers(self, has_body: bool) -> dict[str, str]:
         headers = {"Accept": _CBOR}

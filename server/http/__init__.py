@@ -15,10 +15,10 @@ route: `docs/adding.md`.
 | `routes` | the handlers, one file for each resource, and the list of open routes |
 | `services` | the connections, caches and settings that all handlers share |
 | `queries`, `bodies` | parameters of a query; bodies of requests, with the bounds of their fields |
-| `answers` | bodies of answers, made of rows of the store |
+| `answers` | bodies of answers as structs, made of rows of the store |
 | `notifiers`, `offered` | bodies of notifiers; the kinds of notifiers that this deployment offers |
 | `encoding`, `cursors` | JSON and CBOR; cursors of pages as text |
-| `problems` | errors as answers: status, code and sentence |
+| `problems`, `problem_codes` | errors as problem documents (RFC 9457); the table of their codes |
 | `announcements` | pushes for changes that were made over HTTP |
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |
 | `passwords` | Argon2id in threads |

@@ -15,6 +15,7 @@ from server.http.exchange import Reply, exchanged, refusal
 from server.http.first_pages import FirstPages
 from server.http.offered import WEBHOOKS, Offered
 from server.http.passwords import Passwords
+from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
 from server.http.problems import Problem, problem_of
 from server.http.routes import ROUTES
 from server.http.routing import NO_QUERY, Access, Route
@@ -24,9 +25,6 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 
 _T = TypeVar("_T")
-
-MAX_BODY_BYTES: Final = 64 * 1024
-"""A group of 999 participants in JSON has 39 KB."""
 
 
 def create_app(
@@ -98,9 +96,15 @@ async def _refuse(error: Exception) -> Response:
     return _response(refusal(problem, asked.headers))
 
 
+_CODES: Final = {
+    404: ProblemCode.NOT_FOUND,
+    405: ProblemCode.METHOD_NOT_ALLOWED,
+    413: ProblemCode.BODY_TOO_LARGE,
+}
+"""Statuses of Quart's errors -> codes."""
+
+
 def _problem(error: HTTPException) -> Problem:
     """The answer to an error of Quart's: the request fits no route, or cannot be read."""
-    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.code or 500)
-    if code is None:
-        return Problem(400, "invalid_body", error.description or "the request cannot be read")
-    return Problem(error.code or 500, code, error.description or code)
+    code = _CODES.get(error.code or 500, ProblemCode.INVALID_BODY)
+    return Problem(code, error.description or "the request cannot be read")

@@ -142,7 +142,7 @@ def address_in(body: PutEmail) -> str:
     try:
         return normal(body.address)
     except BadAddress as error:
-        raise InvalidBody(f"the address {error} - at `$.address`") from None
+        raise InvalidBody(f"the address {error} - at `$.address`", "#/address") from None
 
 
 @cache
@@ -155,7 +155,7 @@ def quiet_hours_of(body: PutQuietHours) -> QuietHours:
     :raises InvalidBody: if the zone does not exist, or the hours are empty.
     """
     if body.zone not in _zones():
-        raise InvalidBody("zone: must be a time zone of the IANA database, such as Europe/Berlin")
+        raise InvalidBody("zone: must be a time zone of the IANA database, such as Europe/Berlin", "#/zone")
     if body.from_minute == body.until_minute:
-        raise InvalidBody("until_minute: must differ from from_minute; DELETE ends quiet hours")
+        raise InvalidBody("until_minute: must differ from from_minute; DELETE ends quiet hours", "#/until_minute")
     return QuietHours(body.from_minute, body.until_minute, body.zone)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, Literal, TypeAlias, TypeVar
-from uuid import UUID
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import cbor2
 import msgspec
@@ -28,7 +27,14 @@ def accepted(accept: str) -> Encoding:
 
 
 class InvalidBody(Exception):
-    """The body is not of the type that the endpoint takes; the text says why."""
+    """The body is not of the type that the endpoint takes; the text says why.
+
+    :param pointer: to the wrong field, as a JSON pointer in a fragment (RFC 6901, section 6), such as `#/keys/auth`.
+    """
+
+    def __init__(self, detail: str, pointer: str | None = None) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
 
 
 def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
@@ -41,7 +47,7 @@ def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
             return msgspec.convert(cbor2.loads(data, max_depth=8, strict_hashable_types=True), type_)
         return msgspec.json.decode(data, type=type_)
     except msgspec.MsgspecError as error:
-        raise InvalidBody(_plain(str(error))) from None
+        raise InvalidBody(_plain(str(error)), _pointer(str(error))) from None
     except cbor2.CBORDecodeError as error:
         raise InvalidBody(f"the body: {why_not_read(error)}") from None
     except UnicodeError:
@@ -74,17 +80,31 @@ def _kinds(said: str) -> str:
     return " or ".join(_KINDS.get(kind, "something else") for kind in said.split(" | "))
 
 
+_PATH: Final = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+_MISSING: Final = re.compile(r"^Object missing required field `(\w+)`")
+
+
+def _pointer(said: str) -> str | None:
+    """The place that an error of msgspec names (`$.keys[0].auth`), as a pointer. None: the body as a whole is wrong."""
+    path, missing = _PATH.search(said), _MISSING.search(said)
+    if path is None and missing is None:
+        return None
+    steps = re.findall(r"\w+", path[1]) if path else []
+    return "#" + "".join(f"/{step}" for step in (*steps, *(missing.groups() if missing else ())))
+
+
 def encode(body: Any, encoding: Encoding) -> bytes:
-    """The body of an answer. Ids in `body` are `UUID`s or come from `ident`; byte fields are bytes."""
+    """The body of an answer: a struct of `server.http.answers`, or a part of one."""
     if encoding == "cbor":
-        return cbor2.dumps(body, encoders=_CBOR_ENCODERS)
-    return msgspec.json.encode(body)
+        return cbor2.dumps(msgspec.to_builtins(body, builtin_types=(bytes,)))
+    return _JSON.encode(body)
 
 
-# Not tag 37: the wire protocol has no tags, and a client should need no second decoder.
-_CBOR_ENCODERS: Final[dict[type, Callable[[cbor2.CBOREncoder, Any], Any]]] = {
-    UUID: lambda encoder, value: encoder.encode(value.bytes)
-}
+_JSON: Final = msgspec.json.Encoder()
+
+
+class Ident:
+    """An id in the body of an answer: the text of a UUID in JSON, 16 bytes in CBOR. `IDENT` alone makes one."""
 
 
 def _uuid_text(id_: bytes) -> str:
@@ -93,13 +113,9 @@ def _uuid_text(id_: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-IDENT: Final[dict[Encoding, Callable[[bytes], str | bytes]]] = {"json": _uuid_text, "cbor": bytes}
+# Not tag 37 of CBOR: the wire protocol has no tags, and a client should need no second decoder.
+IDENT: Final = cast(dict[Encoding, Callable[[bytes], Ident]], {"json": _uuid_text, "cbor": bytes})
 
 
-def ident(id_: bytes, encoding: Encoding) -> str | bytes:
-    """An id in an answer."""
-    return IDENT[encoding](id_)
-
-
-def ident_or_none(id_: bytes | None, encoding: Encoding) -> str | bytes | None:
+def ident_or_none(id_: bytes | None, encoding: Encoding) -> Ident | None:
     return None if id_ is None else IDENT[encoding](id_)

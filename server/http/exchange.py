@@ -14,7 +14,7 @@ from msgspec import Struct
 from server.http import mail_pages
 from server.http.encoding import CBOR, JSON, Encoding, accepted, encode
 from server.http.frame import ReadBody, framed
-from server.http.problems import Problem, problem_of
+from server.http.problems import MEDIA_TYPES, Problem, problem_of
 from server.http.routing import Answer, AnyAnswer, Headers, HtmlAnswer, Request, Route
 from server.http.services import Services
 
@@ -57,7 +57,8 @@ def refusal(problem: Problem, headers: Headers) -> Reply:
     :param headers: of the request.
     """
     encoding = accepted(headers.get("accept", ""))
-    return Reply(problem.status, _typed(encoding) | problem.headers(), encode(problem.body(), encoding))
+    body = encode(problem.body(encoding), encoding)
+    return Reply(problem.status, {"content-type": MEDIA_TYPES[encoding]} | problem.headers(), body)
 
 
 def _reply(answer: AnyAnswer, encoding: Encoding) -> Reply:

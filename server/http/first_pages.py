@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from server.http import answers
+from server.http.answers.conversations import list_body
+from server.http.answers.messages import MAX_CONTENT_BYTES, history_body
 from server.http.encoding import Encoding, encode
 from server.http.versioned_cache import CacheStatistics, VersionedCache
 from store import conversations, messages
@@ -40,7 +41,7 @@ class FirstPages:
         else:
             self._lists.missed()
         page, version = await conversations.first_page(self._pool, user, limit=limit + 1)
-        body = encode(answers.list_body(page, limit, encoding), encoding)
+        body = encode(list_body(page, limit, encoding), encoding)
         if version is not None:
             self._lists.put(key, (version, self._pool.connects), body, len(body))
         return body
@@ -55,10 +56,8 @@ class FirstPages:
         current = (version if version.is_personal else version.changed, self._pool.connects)
         body = self._histories.get(key, current)
         if body is None:
-            page = await messages.history(
-                self._pool, user, conversation, limit=limit, max_bytes=answers.MAX_CONTENT_BYTES
-            )
-            body = encode(answers.history_body(page, conversation, "before", encoding), encoding)
+            page = await messages.history(self._pool, user, conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES)
+            body = encode(history_body(page, conversation, "before", encoding), encoding)
             self._histories.put(key, current, body, len(body))
         return body
 

@@ -1,25 +1,22 @@
-"""Notifiers over HTTP: the bodies of requests and answers, and the checks of their values."""
+"""Notifiers over HTTP: the bodies of requests, and the checks of their values."""
 
 from __future__ import annotations
 
 import secrets
 from base64 import b64encode, urlsafe_b64decode
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from server.http.encoding import Encoding, InvalidBody, ident
+from server.http.encoding import InvalidBody
 from store.notifiers import (
-    AddedNotifier,
     ApnsTarget,
     EmailTarget,
     FcmTarget,
-    RegisteredNotifier,
     Target,
     WebhookTarget,
     WebPushTarget,
-    kind_of,
 )
 
 MAX_URL: Final = 1024
@@ -87,9 +84,9 @@ def target_of(new: NewNotifier) -> Target:
             _check_url("endpoint", new.endpoint)
             # The two lengths of RFC 8291, section 3.
             if _bytes_of(new.keys.p256dh)[:1] != b"\x04" or len(_bytes_of(new.keys.p256dh)) != 65:
-                raise InvalidBody("keys.p256dh: must be a point of P-256, uncompressed, in base64url")
+                raise InvalidBody("keys.p256dh: must be a point of P-256, uncompressed, in base64url", "#/keys/p256dh")
             if len(_bytes_of(new.keys.auth)) != 16:
-                raise InvalidBody("keys.auth: must be 16 bytes in base64url")
+                raise InvalidBody("keys.auth: must be 16 bytes in base64url", "#/keys/auth")
             return WebPushTarget(new.endpoint, new.keys.p256dh, new.keys.auth)
         case NewApns():
             return ApnsTarget(new.token.lower())
@@ -105,7 +102,7 @@ def _check_url(name: str, url: str) -> None:
     except ValueError:
         is_good = False
     if not is_good or parts.username is not None or parts.fragment:
-        raise InvalidBody(f"{name}: must be an https:// URL, without user and fragment")
+        raise InvalidBody(f"{name}: must be an https:// URL, without user and fragment", f"#/{name}")
 
 
 def _bytes_of(text: str) -> bytes:
@@ -119,29 +116,3 @@ def _bytes_of(text: str) -> bytes:
 def is_of_device(target: Target) -> bool:
     """Whether it notifies the device that registers it alone, and ends when that device is revoked."""
     return isinstance(target, WebPushTarget | ApnsTarget | FcmTarget)
-
-
-def added_body(added: AddedNotifier, target: Target, encoding: Encoding) -> dict[str, Any]:
-    """The answer with a webhook's secret, which no later answer shows."""
-    body: dict[str, Any] = {"notifier": ident(added.notifier, encoding), "kind": kind_of(target)}
-    if isinstance(target, WebhookTarget):
-        body["secret"] = target.secret
-    return body
-
-
-def notifier_body(notifier: RegisteredNotifier, encoding: Encoding) -> dict[str, Any]:
-    """A notifier without its keys and tokens."""
-    match notifier.target:
-        case WebhookTarget(url=shown) | EmailTarget(address=shown):
-            pass
-        case _:
-            shown = ""
-    return {
-        "notifier": ident(notifier.notifier, encoding),
-        "kind": kind_of(notifier.target),
-        "address": shown or None,
-        "device": notifier.device and ident(notifier.device, encoding),
-        "created": notifier.created,
-        "failing_since": notifier.failing_since,
-        "last_error": notifier.last_error,
-    }

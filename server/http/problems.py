@@ -1,17 +1,18 @@
-"""Errors as answers: the one place that maps an exception to a status, a code and a sentence (`docs/http.md`)."""
+"""Errors as answers: the one place that maps an exception to a problem document (RFC 9457)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
 import structlog
+from msgspec import UNSET, Struct, UnsetType
 
 from protocol.limits import MAX_PARTICIPANTS
 from server.http.authentication import NotAnOperator
-from server.http.encoding import InvalidBody
+from server.http.encoding import CBOR, IDENT, Encoding, Ident, InvalidBody
+from server.http.problem_codes import ProblemCode
 from server.http.queries import InvalidQuery
 from store.errors import (
     DeviceRevoked,
@@ -46,60 +47,122 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S = 1
 
+MEDIA_TYPES: Final[dict[Encoding, str]] = {"json": "application/problem+json", "cbor": CBOR}
+"""RFC 9457 registers no type for CBOR; the fields are the same."""
+
+
+class WrongField(Struct, frozen=True):
+    """A field of a body that is wrong.
+
+    :ivar pointer: to the field, as a JSON pointer in a fragment (RFC 6901, section 6).
+    """
+
+    detail: str
+    pointer: str
+
+
+class ProblemAnswer(Struct, frozen=True):
+    """A problem document (RFC 9457).
+
+    :ivar type: leads to the paragraph about this code on the docs page.
+    :ivar title: the same for each problem with this code.
+    :ivar status: that of the answer.
+    :ivar detail: one English sentence for a developer.
+    :ivar code: stable; one of the table of problems.
+    :ivar instance: the request, as the server's log names it.
+    :ivar retry_after_ms: there if and only if the same request may succeed later.
+    :ivar users: the users that a `not_accepted` is about.
+    :ivar errors: the fields that an `invalid_body` is about.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str | UnsetType = UNSET
+    retry_after_ms: int | UnsetType = UNSET
+    users: list[Ident] | UnsetType = UNSET
+    errors: list[WrongField] | UnsetType = UNSET
+
 
 class Problem(Exception):
     """An answer that is an error. Handlers raise it where no other error says the same.
 
-    :param retry_after_s: when the same request may succeed; None: not without a change.
+    :param retry_after_s: when the same request may succeed; for codes that say so.
     :param users: the ids of the users concerned.
+    :param pointer: to the wrong field of a body.
     """
 
     def __init__(
-        self, status: int, code: str, detail: str, *, retry_after_s: float | None = None, users: Sequence[bytes] = ()
+        self,
+        code: ProblemCode,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        users: Sequence[bytes] = (),
+        pointer: str | None = None,
     ) -> None:
-        super().__init__(f"{status} {code}: {detail}")
-        self.status = status
+        super().__init__(f"{code.info.status} {code.value}: {detail}")
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.users = users
+        self.pointer = pointer
 
-    def body(self) -> dict[str, Any]:
-        error: dict[str, Any] = {"code": self.code, "detail": self.detail}
-        if self.users:
-            error["users"] = [UUID(bytes=user) for user in self.users]
-        if self.retry_after_s is not None:
-            error["retry_after_ms"] = ceil(self.retry_after_s * 1000)
-        return {"error": error}
+    @property
+    def status(self) -> int:
+        return self.code.info.status
+
+    def body(self, encoding: Encoding, instance: str | None = None) -> ProblemAnswer:
+        """
+        :param instance: a reference to the request, as the server's log names it.
+        """
+        return ProblemAnswer(
+            self.code.type_uri,
+            self.code.info.title,
+            self.status,
+            self.detail,
+            self.code.value,
+            UNSET if instance is None else instance,
+            UNSET if self.retry_after_s is None else ceil(self.retry_after_s * 1000),
+            [IDENT[encoding](user) for user in self.users] or UNSET,
+            UNSET if self.pointer is None else [WrongField(self.detail, self.pointer)],
+        )
 
     def headers(self) -> dict[str, str]:
         return {} if self.retry_after_s is None else {"retry-after": str(ceil(self.retry_after_s))}
 
 
-REFUSALS: Final[dict[type[Exception], tuple[int, str, str]]] = {
-    NotAParticipant: (404, "not_found", "no such conversation, or you are not a participant"),
-    TokenUnknown: (401, "unauthenticated", "give the device's token: Authorization: Bearer TOKEN"),
-    NotAnOperator: (401, "unauthenticated", "give the operators' token: Authorization: Bearer OPS_TOKEN"),
-    TokenExpired: (401, "token_expired", "the token has expired: log in again"),
-    DeviceRevoked: (401, "device_revoked", "the user has revoked this device: log in again"),
-    UnknownMessage: (404, "unknown_message", "the message does not exist, or you may not see it"),
-    UnknownNotifier: (404, "unknown_notifier", "you have no notifier with that id"),
-    TooManyNotifiers: (409, "too_many_notifiers", f"you may have at most {MAX_NOTIFIERS} notifiers: remove one first"),
-    UnknownDevice: (404, "unknown_device", "you have no device with that id"),
-    UnknownUser: (404, "unknown_user", "no user has that name or id"),
-    NotAnAdministrator: (403, "not_an_administrator", "only an administrator of the group may do that"),
+REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
+    NotAParticipant: (ProblemCode.NOT_FOUND, "no such conversation, or you are not a participant"),
+    TokenUnknown: (ProblemCode.UNAUTHENTICATED, "give the device's token: Authorization: Bearer TOKEN"),
+    NotAnOperator: (ProblemCode.UNAUTHENTICATED, "give the operators' token: Authorization: Bearer OPS_TOKEN"),
+    TokenExpired: (ProblemCode.TOKEN_EXPIRED, "the token has expired: log in again"),
+    DeviceRevoked: (ProblemCode.DEVICE_REVOKED, "the user has revoked this device: log in again"),
+    UnknownMessage: (ProblemCode.UNKNOWN_MESSAGE, "the message does not exist, or you may not see it"),
+    UnknownNotifier: (ProblemCode.UNKNOWN_NOTIFIER, "you have no notifier with that id"),
+    TooManyNotifiers: (
+        ProblemCode.TOO_MANY_NOTIFIERS,
+        f"you may have at most {MAX_NOTIFIERS} notifiers: remove one first",
+    ),
+    UnknownDevice: (ProblemCode.UNKNOWN_DEVICE, "you have no device with that id"),
+    UnknownUser: (ProblemCode.UNKNOWN_USER, "no user has that name or id"),
+    NotAnAdministrator: (ProblemCode.NOT_AN_ADMINISTRATOR, "only an administrator of the group may do that"),
     LastAdministrator: (
-        409,
-        "last_administrator",
+        ProblemCode.LAST_ADMINISTRATOR,
         "a group needs an administrator: give the role to another participant first",
     ),
-    GroupFull: (409, "group_full", f"the group already has {MAX_PARTICIPANTS} participants, the maximum"),
-    NotARequest: (409, "not_a_request", "the conversation is not a request: leave it, or block the user"),
-    UsernameTaken: (409, "username_taken", "choose another username"),
-    InvalidCursor: (400, "invalid_cursor", "cursor must be one that this endpoint returned, unchanged"),
-    UnknownZone: (400, "invalid_body", "zone must be a time zone of the IANA database, such as Europe/Berlin"),
-    VerificationUnknown: (404, "unknown_verification", "unknown token, or the address has changed since"),
-    VerificationExpired: (410, "verification_expired", "the token is too old: set the address again to get a new one"),
+    GroupFull: (ProblemCode.GROUP_FULL, f"the group already has {MAX_PARTICIPANTS} participants, the maximum"),
+    NotARequest: (ProblemCode.NOT_A_REQUEST, "the conversation is not a request: leave it, or block the user"),
+    UsernameTaken: (ProblemCode.USERNAME_TAKEN, "choose another username"),
+    InvalidCursor: (ProblemCode.INVALID_CURSOR, "cursor must be one that this endpoint returned, unchanged"),
+    UnknownZone: (ProblemCode.INVALID_BODY, "zone must be a time zone of the IANA database, such as Europe/Berlin"),
+    VerificationUnknown: (ProblemCode.UNKNOWN_VERIFICATION, "unknown token, or the address has changed since"),
+    VerificationExpired: (
+        ProblemCode.VERIFICATION_EXPIRED,
+        "the token is too old: set the address again to get a new one",
+    ),
 }
 
 
@@ -114,24 +177,23 @@ def problem_of(error: Exception, path: str) -> Problem:
         return Problem(*refusal)
     match error:
         case InvalidBody():
-            return Problem(400, "invalid_body", str(error))
+            return Problem(ProblemCode.INVALID_BODY, str(error), pointer=error.pointer)
         case InvalidQuery():
-            return Problem(400, "invalid_query", str(error))
+            return Problem(ProblemCode.INVALID_QUERY, str(error))
         case NotAccepted():
             detail = "these users do not accept messages, or groups, from you"
-            return Problem(403, "not_accepted", detail, users=error.users)
+            return Problem(ProblemCode.NOT_ACCEPTED, detail, users=error.users)
         case TooManyStarts():
             detail = "you have reached the limit of conversations with strangers in 24 hours"
-            return Problem(429, "too_many_conversations", detail, retry_after_s=error.wait_s)
+            return Problem(ProblemCode.TOO_MANY_CONVERSATIONS, detail, retry_after_s=error.wait_s)
         case TooManyMails():
             return Problem(
-                429,
-                "too_many_mails",
+                ProblemCode.TOO_MANY_MAILS,
                 "too many mails to unverified addresses, from you or to this one",
                 retry_after_s=error.wait_s,
             )
         case Unavailable() | Overloaded() | Locked() | RedisError():
             log.warning("request_refused", path=path, error=str(error))
-            return Problem(503, "unavailable", "try again", retry_after_s=RETRY_AFTER_S)
+            return Problem(ProblemCode.UNAVAILABLE, "try again", retry_after_s=RETRY_AFTER_S)
     log.error("request_failed", path=path, exc_info=error)
-    return Problem(500, "internal", "the server has a fault, and has logged it", retry_after_s=RETRY_AFTER_S)
+    return Problem(ProblemCode.INTERNAL, "the server has a fault, and has logged it", retry_after_s=RETRY_AFTER_S)

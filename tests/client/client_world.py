@@ -430,10 +430,10 @@ def answer(body: object, status: int = 200) -> httpx.Response:
 
 
 def refusal(status: int, code: str, retry_after_ms: int | None = None) -> httpx.Response:
-    error: dict[str, Any] = {"code": code, "detail": "because"}
+    problem: dict[str, Any] = {"type": f"/docs#problem-{code}", "status": status, "code": code, "detail": "because"}
     if retry_after_ms is not None:
-        error["retry_after_ms"] = retry_after_ms
-    return answer({"error": error}, status)
+        problem["retry_after_ms"] = retry_after_ms
+    return answer(problem, status)
 
 
 def no_reply(_: Link, __: Request) -> list[Frame]:

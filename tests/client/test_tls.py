@@ -19,7 +19,7 @@ from client.tls import trusting_context
 from tests.sentences import fault_of
 from tests.tls import Authority, open_tls
 
-ERROR = cbor2.dumps({"error": {"code": "x", "detail": "because"}})
+ERROR = cbor2.dumps({"code": "x", "detail": "because"})
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%s" % (len(ERROR), ERROR)
 
 

@@ -17,6 +17,7 @@ from quart_trio import QuartTrio
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
+from server.http.problem_codes import ProblemCode
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
@@ -42,19 +43,20 @@ class Answer:
         elif headers.get("Content-Type") == CBOR:
             self.body = cbor2.loads(data)
         else:
-            assert headers.get("Content-Type") == "application/json", (status, headers, data)
+            expected = "application/json" if status < 400 else "application/problem+json"
+            assert headers.get("Content-Type") == expected, (status, headers, data)
             self.body = _natural(msgspec.json.decode(data))
 
     @property
     def code(self) -> str:
         """The code of an error, after checks that hold for all errors."""
-        error = self.body["error"]
-        assert self.status >= 400
-        assert error["detail"]
-        assert (
-            ("retry_after_ms" in error) == ("Retry-After" in self.headers) == (self.status >= 500 or self.status == 429)
-        )
-        return str(error["code"])
+        code = ProblemCode(self.body["code"])
+        assert self.status == self.body["status"] == code.info.status
+        assert self.body["type"] == f"/docs#problem-{code.value}"
+        assert self.body["title"] == code.info.title
+        assert self.body["detail"]
+        assert ("retry_after_ms" in self.body) == ("Retry-After" in self.headers) == code.info.retry
+        return code.value
 
 
 _IDS = {"user", "asked_by", "device", "conversation", "message", "sender", "notifier"}

@@ -317,7 +317,7 @@ async def test_the_users_settings_decide_which_users_may_begin_conversations(
                 assert answer.status in (201, 204)
             else:
                 assert (answer.status, answer.code) == (403, "not_accepted")
-                assert answer.body["error"]["users"] == [asked.user]
+                assert answer.body["users"] == [asked.user]
         wrong = await mine.request(
             "PATCH", "/v1/profile", data=cbor2.dumps({"messages_from": "friends"}), headers={"Content-Type": CBOR}
         )

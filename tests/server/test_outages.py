@@ -68,7 +68,7 @@ async def test_processes_that_start_without_a_service_say_so_and_wait(
             assert line["level"] == "warning"
         assert (await http.get(f"{cluster.http_url}/healthz")).status_code == 200
         ready = await http.get(f"{cluster.http_url}/readyz")
-        assert (ready.status_code, ready.json()["error"]["code"]) == (503, "unavailable")
+        assert (ready.status_code, ready.json()["code"]) == (503, "unavailable")
         await start(service)
         await processes["socket"].wait_event("listening", timeout_s=RECOVERY_S)
         async with connect(cluster.environment["SOCKET_URL"], alice.token) as sender:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from msgspec import Struct
 
-from server.http import answers, bodies
+from server.http import bodies
+from server.http.answers.devices import LoggedInAnswer, RegisteredAnswer
+from server.http.answers.people import user_body
+from server.http.encoding import IDENT
+from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.routing import NOTHING, Answer, Request, Routes
 from store import accounts, profiles
@@ -36,7 +38,7 @@ async def _hash_password(request: Request[bodies.Register]) -> NewUser:
 async def register(request: Request[NewUser]) -> Answer:
     new = request.body
     user = await accounts.add_user(request.services.pool, new.username, new.password_hash)
-    return Answer({"user": UUID(bytes=user), "username": new.username}, 201)
+    return Answer(RegisteredAnswer(IDENT[request.encoding](user), new.username), 201)
 
 
 async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
@@ -47,7 +49,7 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
         account = None
     password_hash = account.password_hash if account else None
     if not await services.passwords.check(password_hash, body.password) or account is None:
-        raise Problem(401, "wrong_credentials", "wrong username or password")
+        raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong username or password")
     return NewDevice(account.user, body.name)
 
 
@@ -57,7 +59,8 @@ async def log_in(request: Request[NewDevice]) -> Answer:
     device, token, expires = await accounts.add_device(
         services.pool, user, request.body.name, lifetime_s=services.token_lifetime_s
     )
-    return Answer({"user": UUID(bytes=user), "device": UUID(bytes=device), "token": token, "expires": expires}, 201)
+    ident = IDENT[request.encoding]
+    return Answer(LoggedInAnswer(ident(user), ident(device), token, expires), 201)
 
 
 @routes.read("GET /v1/users/<username>")
@@ -65,7 +68,7 @@ async def get_user(identity: Identity, request: Request[None], username: str) ->
     pool = request.services.pool
     account = await _account(pool, username)
     shown = await profiles.shown_to(pool, account.user, identity.user)
-    return Answer(answers.user_body(account.user, shown, request.encoding))
+    return Answer(user_body(account.user, shown, request.encoding))
 
 
 async def _account(pool: Pool, username: str) -> Account:

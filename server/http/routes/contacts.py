@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from uuid import UUID
 
-from server.http import answers, bodies, cursors
+from server.http import bodies, cursors
 from server.http.announcements import Announcements
+from server.http.answers.people import ContactsAnswer, contact_body
 from server.http.queries import limit_of
 from server.http.routing import NO_CONTENT, Announcement, Answer, Changed, Request, Routes
 from store import contacts
@@ -26,8 +27,8 @@ async def list_contacts(identity: Identity, request: Request[None]) -> Answer:
     listed = await contacts.list_of(request.services.pool, identity.user, limit=limit + 1, after=after)
     page = listed.contacts
     following = cursors.cursor_text("contacts", page[limit - 1].user) if len(page) > limit else None
-    found = [answers.contact_body(each, request.encoding) for each in page[:limit]]
-    return Answer({"contacts": found, "cursor": following, "revision": listed.revision})
+    found = [contact_body(each, request.encoding) for each in page[:limit]]
+    return Answer(ContactsAnswer(found, following, listed.revision))
 
 
 @routes.write(

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from server.http import answers, bodies, cursors
+from server.http import bodies, cursors
 from server.http.announcements import Announcements
+from server.http.answers.conversations import conversation_body, list_body
 from server.http.bodies import NewConversation
-from server.http.problems import Problem
+from server.http.encoding import InvalidBody
 from server.http.queries import flag, limit_of
 from server.http.routing import Announcement, Answer, Changed, EncodedAnswer, Request, Routes
 from store import conversations, participants
@@ -24,7 +25,7 @@ async def create(identity: Identity, request: Request[NewConversation]) -> Chang
     others = [participant.bytes for participant in body.participants]
     if isinstance(body, bodies.NewDirect):
         if others == [user]:
-            raise Problem(400, "invalid_body", "participants: a direct conversation needs another user")
+            raise InvalidBody("participants: a direct conversation needs another user", "#/participants/0")
         conversation, is_new = await conversations.add_direct(
             services.pool, user, others[0], starts_per_day=services.starts_per_day
         )
@@ -48,7 +49,7 @@ async def list_conversations(identity: Identity, request: Request[None]) -> Answ
         active_at, conversation = cursors.cursor_parts(cursor, kind, int, bytes)
         before = (active_at, conversation)
     page = await conversations.list_of(services.pool, user, limit=limit + 1, before=before, is_request=is_request)
-    return Answer(answers.list_body(page, limit, request.encoding, kind))
+    return Answer(list_body(page, limit, request.encoding, kind))
 
 
 @routes.read("GET /v1/conversations/<uuid:conversation>", is_hot=True)
@@ -85,4 +86,4 @@ async def mute(identity: Identity, request: Request[bodies.Mute], conversation: 
 
 async def _conversation(identity: Identity, request: Request[Any], conversation: bytes, status: int) -> Answer:
     found = await conversations.one(request.services.pool, identity.user, conversation)
-    return Answer(answers.conversation_body(found, request.encoding), status)
+    return Answer(conversation_body(found, request.encoding), status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from server.http import answers
+from server.http.answers.devices import DevicesAnswer, TokenAnswer, device_body
 from server.http.authentication import token_shown
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import accounts
@@ -16,7 +16,7 @@ routes = Routes()
 @routes.read("GET /v1/devices")
 async def list_devices(identity: Identity, request: Request[None]) -> Answer:
     devices = await accounts.devices_of(request.services.pool, identity.user)
-    return Answer({"devices": [answers.device_body(each, request.encoding) for each in devices]})
+    return Answer(DevicesAnswer([device_body(each, request.encoding) for each in devices]))
 
 
 @routes.write("DELETE /v1/devices/<uuid:device>", announces=NOTHING)
@@ -31,4 +31,4 @@ async def refresh(identity: Identity, request: Request[None]) -> Answer:
     token, expires, _ = await accounts.refresh_token(
         services.pool, identity.device, token_shown(request), lifetime_s=services.token_lifetime_s
     )
-    return Answer({"token": token, "expires": expires}, 201)
+    return Answer(TokenAnswer(token, expires), 201)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from server.http import answers, bodies
+from server.http import bodies
+from server.http.answers.settings import email_body
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import emails
 from store.accounts import Identity
@@ -12,7 +13,7 @@ routes = Routes()
 
 @routes.read("GET /v1/email")
 async def get_email(identity: Identity, request: Request[None]) -> Answer:
-    return Answer(answers.email_body(await emails.email_settings_of(request.services.pool, identity.user)))
+    return Answer(email_body(await emails.email_settings_of(request.services.pool, identity.user)))
 
 
 @routes.write("PUT /v1/email", body=bodies.PutEmail, announces=NOTHING)
@@ -27,7 +28,7 @@ async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> An
         digest_hour=body.digest_hour,
         zone=body.zone,
     )
-    return Answer(answers.email_body(await emails.email_settings_of(pool, identity.user)))
+    return Answer(email_body(await emails.email_settings_of(pool, identity.user)))
 
 
 @routes.write("DELETE /v1/email", announces=NOTHING)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from server.http.answers.figures import HealthAnswer
 from server.http.routing import Answer, Request, Routes
 
 routes = Routes()
 
-_OK = Answer({"status": "ok"})
+_OK = Answer(HealthAnswer("ok"))
 
 
 @routes.open_read("GET /healthz", is_hot=True)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
-from server.http import answers, cursors
+from server.http import cursors
+from server.http.answers.messages import MAX_CONTENT_BYTES, HistoryAnswer, history_body, message_body, status_body
 from server.http.queries import InvalidQuery, limit_of, number
 from server.http.routing import Answer, EncodedAnswer, Request, Routes
 from store import marks, messages
@@ -22,7 +23,7 @@ async def get_status(identity: Identity, request: Request[None], conversation: U
     if not 1 <= seq < 2**63:
         raise UnknownMessage
     status = await marks.message_status(request.services.pool, identity.user, conversation.bytes, seq)
-    return Answer(answers.status_body(status, seq, request.encoding))
+    return Answer(status_body(status, seq, request.encoding))
 
 
 @routes.read("GET /v1/conversations/<uuid:conversation>/messages", is_hot=True)
@@ -41,10 +42,10 @@ async def get_history(identity: Identity, request: Request[None], conversation: 
         limit=limit,
         before=before,
         after=after,
-        max_bytes=answers.MAX_CONTENT_BYTES,
+        max_bytes=MAX_CONTENT_BYTES,
     )
     direction: Literal["before", "after"] = "before" if after is None else "after"
-    return Answer(answers.history_body(page, conversation.bytes, direction, request.encoding))
+    return Answer(history_body(page, conversation.bytes, direction, request.encoding))
 
 
 async def _history_around(user: bytes, request: Request[None], conversation: bytes, limit: int) -> Answer:
@@ -55,8 +56,8 @@ async def _history_around(user: bytes, request: Request[None], conversation: byt
     page = await messages.history_around(request.services.pool, user, conversation, around=around, limit=limit)
     older = cursors.cursor_text("before", conversation, page.messages[0].seq) if page.has_older else None
     newer = cursors.cursor_text("after", conversation, page.messages[-1].seq) if page.has_newer else None
-    found = [answers.message_body(message, request.encoding) for message in page.messages]
-    return Answer({"messages": found, "cursor": newer, "older": older})
+    found = [message_body(message, request.encoding) for message in page.messages]
+    return Answer(HistoryAnswer(found, newer, older))
 
 
 def _bounds(query: Mapping[str, str], conversation: bytes) -> tuple[int | None, int | None]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
 from uuid import UUID
 
 from server.http import notifiers
+from server.http.answers.notifiers import Kind, NotifierKeysAnswer, NotifiersAnswer, added_body, notifier_body
 from server.http.notifiers import NewNotifier
+from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import notifiers as notifiers_store
@@ -17,13 +20,13 @@ routes = Routes()
 @routes.read("GET /v1/notifiers/keys")
 async def get_keys(identity: Identity, request: Request[None]) -> Answer:
     offered = request.services.offered
-    return Answer({"kinds": sorted(offered.kinds), "vapid_public_key": offered.vapid_public_key})
+    return Answer(NotifierKeysAnswer(cast(list[Kind], sorted(offered.kinds)), offered.vapid_public_key))
 
 
 @routes.read("GET /v1/notifiers")
 async def list_notifiers(identity: Identity, request: Request[None]) -> Answer:
     found = await notifiers_store.notifiers_of(request.services.pool, identity.user)
-    return Answer({"notifiers": [notifiers.notifier_body(each, request.encoding) for each in found]})
+    return Answer(NotifiersAnswer([notifier_body(each, request.encoding) for each in found]))
 
 
 @routes.write("POST /v1/notifiers", body=notifiers.NEW_NOTIFIER, announces=NOTHING)
@@ -32,10 +35,10 @@ async def add_notifier(identity: Identity, request: Request[NewNotifier]) -> Ans
     kind = notifiers_store.kind_of(target)
     if kind not in services.offered.kinds:
         has = ", ".join(sorted(services.offered.kinds))
-        raise Problem(409, "notifier_not_offered", f"this deployment has no {kind}; it has {has}")
+        raise Problem(ProblemCode.NOTIFIER_NOT_OFFERED, f"this deployment has no {kind}; it has {has}")
     device = identity.device if notifiers.is_of_device(target) else None
     added = await notifiers_store.add(services.pool, identity.user, target, device=device)
-    return Answer(notifiers.added_body(added, target, request.encoding), 201 if added.is_new else 200)
+    return Answer(added_body(added, target, request.encoding), 201 if added.is_new else 200)
 
 
 @routes.write("DELETE /v1/notifiers/<uuid:notifier>", announces=NOTHING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from server.http import answers
+from server.http.answers.figures import DaysAnswer, day_body
 from server.http.queries import InvalidQuery, day
 from server.http.routing import Answer, Request, Routes
 from store import analytics
@@ -22,4 +22,4 @@ async def get_analytics(request: Request[None]) -> Answer:
     if not 0 <= (last - first).days < MAX_DAYS:
         raise InvalidQuery(f"until must be the day from or one of the {MAX_DAYS - 1} days after it")
     days = await analytics.days(request.services.pool, first, last)
-    return Answer({"days": [answers.day_body(each) for each in days]})
+    return Answer(DaysAnswer([day_body(each) for each in days]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from server.http import answers, bodies, cursors
+from server.http import bodies, cursors
 from server.http.announcements import Announcements
+from server.http.answers.conversations import ParticipantsAnswer, participant_body
 from server.http.queries import limit_of
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import conversations, participants
@@ -22,8 +23,8 @@ async def list_participants(identity: Identity, request: Request[None], conversa
         request.services.pool, identity.user, conversation.bytes, limit=limit + 1, after=after
     )
     following = cursors.cursor_text("participants", page[limit - 1].user) if len(page) > limit else None
-    found = [answers.participant_body(each, request.encoding) for each in page[:limit]]
-    return Answer({"participants": found, "cursor": following})
+    found = [participant_body(each, request.encoding) for each in page[:limit]]
+    return Answer(ParticipantsAnswer(found, following))
 
 
 @routes.write(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from protocol.frames import Profile
-from server.http import answers, bodies
+from server.http import bodies
 from server.http.announcements import Announcements
+from server.http.answers.people import profile_body
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import profiles
 from store.accounts import Identity
@@ -15,7 +16,7 @@ routes = Routes()
 @routes.read("GET /v1/profile")
 async def get_profile(identity: Identity, request: Request[None]) -> Answer:
     settings = await profiles.profile_of(request.services.pool, identity.user)
-    return Answer(answers.profile_body(identity.user, settings, request.encoding))
+    return Answer(profile_body(identity.user, settings, request.encoding))
 
 
 @routes.write(
@@ -47,4 +48,4 @@ async def patch_profile(identity: Identity, request: Request[bodies.PatchProfile
     given = (body.gives_receipts, body.shows_presence, body.messages_from, body.groups_from)
     if any(each is not None for each in given):
         announcements.append(Announcement(Announcements.own_settings_changed, user))
-    return Changed(announcements, Answer(answers.profile_body(user, now, request.encoding)))
+    return Changed(announcements, Answer(profile_body(user, now, request.encoding)))

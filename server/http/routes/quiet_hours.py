@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from server.http import answers, bodies
+from server.http import bodies
 from server.http.announcements import Announcements
+from server.http.answers.settings import quiet_hours_body
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import quiet_hours
 from store.accounts import Identity
@@ -14,7 +15,7 @@ routes = Routes()
 @routes.read("GET /v1/quiet-hours")
 async def get_quiet_hours(identity: Identity, request: Request[None]) -> Answer:
     found = await quiet_hours.quiet_hours_of(request.services.pool, identity.user)
-    return Answer(answers.quiet_hours_body(found))
+    return Answer(quiet_hours_body(found))
 
 
 @routes.write("PUT /v1/quiet-hours", body=bodies.PutQuietHours, announces=[Announcements.own_settings_changed])

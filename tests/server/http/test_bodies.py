@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import cbor2
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from server.gateway.replies import error_reply
-from server.http import bodies, encoding
+from server.http import bodies, encoding, notifiers
 from server.http.encoding import InvalidBody, decode
-from server.http.problems import REFUSALS
+from server.http.problems import REFUSALS, WrongField, problem_of
 from tests.sentences import fault_of
 
 STRUCTS = [
@@ -79,8 +81,46 @@ def test_errors_of_bodies_that_cannot_be_read(data: bytes, content_type: str, sa
     check(found)
 
 
+@pytest.mark.parametrize(
+    ("body", "struct", "pointer"),
+    [
+        ({"username": 5, "password": "correct horse"}, bodies.Register, "#/username"),
+        ({"username": "carol"}, bodies.Register, "#/password"),
+        ([], bodies.Register, None),
+        ({"kind": "direct", "participants": ["me"]}, bodies.NEW_CONVERSATION, "#/participants/0"),
+        ({"kind": "other"}, bodies.NEW_CONVERSATION, "#/kind"),
+        ({}, bodies.NEW_CONVERSATION, "#/kind"),
+        ({"kind": "web_push", "endpoint": "https://a", "keys": {}}, notifiers.NEW_NOTIFIER, "#/keys/p256dh"),
+        ({"lifetime_s": 1}, bodies.PatchConversation, None),
+    ],
+)
+def test_a_wrong_field_is_pointed_to(body: Any, struct: Any, pointer: str | None) -> None:
+    for data, media_type in ((json.dumps(body).encode(), encoding.JSON), (cbor2.dumps(body), encoding.CBOR)):
+        with pytest.raises(InvalidBody) as invalid:
+            decode(data, media_type, struct)
+        assert invalid.value.pointer == pointer
+        problem = problem_of(invalid.value, "/v1/path").body("json")
+        expected = UNSET if pointer is None else [WrongField(problem.detail, pointer)]
+        assert problem.errors == expected
+
+
+@pytest.mark.parametrize(
+    ("check", "pointer"),
+    [
+        (lambda: bodies.address_in(bodies.PutEmail("nobody")), "#/address"),
+        (lambda: bodies.quiet_hours_of(bodies.PutQuietHours(0, 1, "Mars/North")), "#/zone"),
+        (lambda: bodies.quiet_hours_of(bodies.PutQuietHours(1, 1, "UTC")), "#/until_minute"),
+        (lambda: notifiers.target_of(notifiers.NewWebhook("http://a")), "#/url"),
+    ],
+)
+def test_a_field_that_a_later_check_refuses_is_pointed_to(check: Callable[[], Any], pointer: str) -> None:
+    with pytest.raises(InvalidBody) as invalid:
+        check()
+    assert invalid.value.pointer == pointer
+
+
 def test_the_detail_of_each_error_is_a_sentence_without_python() -> None:
-    for _, _, detail in REFUSALS.values():
+    for _, detail in REFUSALS.values():
         check(detail)
     for code in ErrorCode:
         check(error_reply(RequestError(1, code, "")).detail)

@@ -137,7 +137,7 @@ async def test_kind_that_is_not_configured_is_refused_by_name(pool: Pool, redis_
         ):
             answer = await api.post("/v1/notifiers", body)
             assert (answer.status, answer.code) == (409, "notifier_not_offered")
-            assert f"no {body['kind']}; it has webhook" in answer.body["error"]["detail"]
+            assert f"no {body['kind']}; it has webhook" in answer.body["detail"]
 
 
 def test_the_offered_kinds_are_those_with_keys() -> None:

@@ -6,8 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cbor2
+import msgspec
 import pytest
+from msgspec import UNSET
 
+from server.http.encoding import Encoding, encode
+from server.http.problem_codes import PROBLEMS, ProblemCode
 from server.http.problems import Problem, problem_of
 from store import errors
 from store.errors import StoreError
@@ -44,24 +49,52 @@ def test_an_error_of_the_store_is_answered_by_name_or_logged_as_internal(
     kind: type[StoreError], log_output: list[dict[str, object]]
 ) -> None:
     problem = problem_of(made(kind), "/v1/path")
-    assert (problem.code == "internal") == (kind in INTERNAL)
+    assert (problem.code is ProblemCode.INTERNAL) == (kind in INTERNAL)
     assert (problem.status == 500) == (kind in INTERNAL)
     assert "inside" not in problem.detail
     assert [line["event"] for line in log_output if line["log_level"] == "error"] == ["request_failed"] * (
         kind in INTERNAL
     )
-    is_retryable = problem.status in (429, 500, 503)
-    assert ("retry_after_ms" in problem.body()["error"]) == ("retry-after" in problem.headers()) == is_retryable
+    is_retryable = problem.body("json").retry_after_ms is not UNSET
+    assert is_retryable == ("retry-after" in problem.headers()) == problem.code.info.retry
 
 
 def test_seconds_to_wait_are_rounded_up() -> None:
-    problem = Problem(429, "too_many_mails", "wait", retry_after_s=1.0001)
-    assert problem.body()["error"]["retry_after_ms"] == 1001
+    problem = Problem(ProblemCode.TOO_MANY_MAILS, "wait", retry_after_s=1.0001)
+    assert problem.body("json").retry_after_ms == 1001
     assert problem.headers() == {"retry-after": "2"}
+
+
+def test_a_problem_document_has_the_fields_of_rfc_9457_and_only_those_extensions_that_say_something() -> None:
+    problem = Problem(ProblemCode.NOT_FOUND, "no such conversation")
+    assert encode(problem.body("json"), "json") == (
+        b'{"type":"/docs#problem-not_found","title":"Not found","status":404,"detail":"no such conversation",'
+        b'"code":"not_found"}'
+    )
+    assert b'"instance":"urn:uuid:5"' in encode(problem.body("json", "urn:uuid:5"), "json")
+
+
+@pytest.mark.parametrize("encoding", ["json", "cbor"])
+def test_both_encodings_have_the_same_fields(encoding: Encoding) -> None:
+    problem = Problem(ProblemCode.NOT_ACCEPTED, "these users do not accept", users=[bytes(16)])
+    data = encode(problem.body(encoding), encoding)
+    assert (msgspec.json.decode(data) if encoding == "json" else cbor2.loads(data)) == {
+        "type": "/docs#problem-not_accepted",
+        "title": "Not accepted",
+        "status": 403,
+        "detail": "these users do not accept",
+        "code": "not_accepted",
+        "users": ["00000000-0000-0000-0000-000000000000" if encoding == "json" else bytes(16)],
+    }
+
+
+def test_the_table_has_every_code_with_a_title_of_its_own() -> None:
+    assert PROBLEMS.keys() == set(ProblemCode)
+    assert len({info.title for info in PROBLEMS.values()}) == len(PROBLEMS)
+    assert all(400 <= info.status < 600 and info.meaning.endswith(".") for info in PROBLEMS.values())
 
 
 def test_docs_have_every_code_with_its_status_and_no_other() -> None:
     text = (ROOT / "docs" / "http.md").read_text()
     rows = {(int(status), code) for status, code in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", text, re.MULTILINE)}
-    code = "\n".join(file.read_text() for file in (ROOT / "server" / "http").rglob("*.py"))
-    assert rows == {(int(status), code) for status, code in re.findall(r"\b([45]\d\d)(?:,|:)\s+\"(\w+)\"", code)}
+    assert rows == {(code.info.status, code.value) for code in ProblemCode}

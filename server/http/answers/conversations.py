@@ -1,0 +1,159 @@
+"""Conversations with their participants, and pages of them."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import msgspec
+from msgspec import Struct
+
+from protocol.frames import Conversation, Message, Participant
+from server.http.answers.messages import MAX_PAGE_BYTES, MessageAnswer, message_body
+from server.http.cursors import cursor_text
+from server.http.encoding import IDENT, Encoding, Ident, ident_or_none
+
+
+class ParticipantAnswer(Struct, frozen=True, gc=False):
+    """A participant of a conversation.
+
+    :ivar revision: how often the display name was changed.
+    :ivar joined_seq: the conversation's last `seq` before the first message that the participant may read.
+    :ivar since_seq: the conversation's last `seq` when the participant joined.
+    :ivar delivered_seq: the participant has the messages up to this one; null for others in a conversation of more than
+        32 participants.
+    :ivar read_seq: the participant has read the messages up to this one; null like `delivered_seq`.
+    :ivar actor: the other user who added the participant or gave the role; null if none did.
+    """
+
+    user: Ident
+    username: str
+    display_name: str | None
+    revision: int
+    is_admin: bool
+    joined_seq: int
+    since_seq: int
+    delivered_seq: int | None
+    read_seq: int | None
+    actor: Ident | None
+
+
+class ConversationAnswer(Struct, frozen=True, gc=False):
+    """A conversation as you see it.
+
+    :ivar name: of a group; null in a direct conversation.
+    :ivar created: microseconds since 1970-01-01T00:00Z.
+    :ivar first_seq: the first `seq` that you may read.
+    :ivar last_seq: the `seq` of the last message; 0 if there is none.
+    :ivar participants_version: grows with each change of participants or settings.
+    :ivar joiners_see_all: users who join see earlier messages.
+    :ivar lifetime_s: the seconds that messages live; null: no lifetime.
+    :ivar muted_until: microseconds since 1970-01-01T00:00Z; it may have passed.
+    :ivar is_request: `asked_by` asks you to take part, and you have not accepted.
+    :ivar asked_by: null unless `is_request`.
+    :ivar actor: the user who changed the settings last.
+    :ivar participants: all, or you alone if there are more than 32.
+    :ivar participant_count: all, also those that `participants` leaves out.
+    :ivar last_message: null if there is none that you may read.
+    """
+
+    conversation: Ident
+    kind: Literal["direct", "group"]
+    name: str | None
+    created: int
+    first_seq: int
+    last_seq: int
+    participants_version: int
+    joiners_see_all: bool
+    lifetime_s: int | None
+    muted_until: int | None
+    is_request: bool
+    asked_by: Ident | None
+    actor: Ident | None
+    unread_count: int
+    participants: list[ParticipantAnswer]
+    participant_count: int
+    last_message: MessageAnswer | None
+
+
+class ListAnswer(Struct, frozen=True):
+    """A page of conversations, latest message first.
+
+    :ivar cursor: gets the next page; null: this page is the last.
+    """
+
+    conversations: list[ConversationAnswer]
+    cursor: str | None
+
+
+class ParticipantsAnswer(Struct, frozen=True):
+    """A page of participants, by their ids.
+
+    :ivar cursor: gets the next page; null: this page is the last.
+    """
+
+    participants: list[ParticipantAnswer]
+    cursor: str | None
+
+
+def conversation_body(conversation: Conversation, encoding: Encoding) -> ConversationAnswer:
+    last, participants = conversation.last_message, conversation.participants or ()
+    return ConversationAnswer(
+        conversation=IDENT[encoding](conversation.conversation),
+        kind=cast(Literal["direct", "group"], conversation.kind),
+        name=conversation.name,
+        created=conversation.created,
+        first_seq=conversation.first_seq,
+        last_seq=conversation.last_seq,
+        participants_version=conversation.participants_version,
+        joiners_see_all=bool(conversation.joiners_see_all),
+        lifetime_s=conversation.lifetime_s,
+        muted_until=conversation.muted_until,
+        is_request=bool(conversation.is_request),
+        asked_by=ident_or_none(conversation.asked_by, encoding),
+        actor=ident_or_none(conversation.actor, encoding),
+        unread_count=conversation.unread_count,
+        participants=[participant_body(each, encoding) for each in participants],
+        participant_count=conversation.participant_count or len(participants),
+        last_message=message_body(last, encoding) if last else None,
+    )
+
+
+def participant_body(participant: Participant, encoding: Encoding) -> ParticipantAnswer:
+    return ParticipantAnswer(
+        user=IDENT[encoding](participant.user),
+        username=participant.username,
+        display_name=participant.display_name,
+        revision=participant.revision or 0,
+        is_admin=bool(participant.is_admin),
+        joined_seq=participant.joined_seq,
+        since_seq=participant.since,
+        delivered_seq=participant.delivered_seq,
+        read_seq=participant.read_seq,
+        actor=ident_or_none(participant.actor, encoding),
+    )
+
+
+def list_body(found: list[Conversation], limit: int, encoding: Encoding, kind: str = "list") -> ListAnswer:
+    """A page of the list: at most `limit` conversations, and fewer if they are large (`MAX_PAGE_BYTES`).
+
+    :param found: one more than `limit` if there are further ones.
+    :param kind: of the cursor: "list", or "requests".
+    """
+    count, size = 0, 0
+    for each in found[:limit]:
+        size += _size_of(each)
+        if count and size > MAX_PAGE_BYTES:
+            break
+        count += 1
+    page = found[:count]
+    following = cursor_text(kind, page[-1].active_at, page[-1].conversation) if len(found) > count else None
+    return ListAnswer([conversation_body(each, encoding) for each in page], following)
+
+
+def _size_of(conversation: Conversation) -> int:
+    """About the bytes in JSON, which are not fewer than those in CBOR."""
+    people, last = conversation.participants or (), conversation.last_message
+    # With escapes: a control character takes six bytes.
+    names = sum(len(msgspec.json.encode(each.display_name)) for each in people)
+    content = len(last.content) * 4 // 3 if isinstance(last, Message) else 0
+    return 1200 + 300 * len(people) + names + content

@@ -1,0 +1,133 @@
+"""Messages, pages of history, and the status of a message."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from protocol.frames import Message, Tombstone
+from server.http.cursors import cursor_text
+from server.http.encoding import IDENT, Encoding, Ident, ident_or_none
+from store.marks import MessageStatus
+from store.messages import HistoryPage
+
+MAX_PAGE_BYTES: Final = 1024 * 1024
+"""The most of a page of a list or of history; one entry has at most 90 KB."""
+
+MAX_CONTENT_BYTES: Final = MAX_PAGE_BYTES * 3 // 4
+"""The most of the messages of a page of history: base64 makes four bytes of three."""
+
+
+class MessageAnswer(Struct, frozen=True, gc=False):
+    """A message. Of a deleted one only its place, its sender, its time and the actor are there, the rest is null.
+
+    :ivar seq: the place in the conversation: 1, 2, 3 and so on.
+    :ivar created: microseconds since 1970-01-01T00:00Z.
+    :ivar is_deleted: for everyone, or for you.
+    :ivar actor: the administrator who deleted it for everyone; null if its sender did.
+    :ivar revision: how often it was edited.
+    :ivar edited: microseconds since 1970-01-01T00:00Z; null if it was not edited.
+    :ivar reply_to: the `seq` of the message that it answers.
+    """
+
+    conversation: Ident
+    seq: int
+    message: Ident
+    created: int
+    sender: Ident
+    is_deleted: bool
+    actor: Ident | None = None
+    content_type: str | None = None
+    content: bytes | None = None
+    nonce: bytes | None = None
+    ephemeral_public_key: bytes | None = None
+    revision: int | None = None
+    edited: int | None = None
+    reply_to: int | None = None
+
+
+class HistoryAnswer(Struct, frozen=True):
+    """A page of history.
+
+    :ivar cursor: gets the next page in the same direction; null: this page is the last.
+    :ivar older: with `around_seq` alone: gets the page of older messages; null: there are none.
+    """
+
+    messages: list[MessageAnswer]
+    cursor: str | None
+    older: str | UnsetType | None = UNSET
+
+
+class RecipientAnswer(Struct, frozen=True):
+    """A recipient of a message: another participant at the time of sending."""
+
+    user: Ident
+    is_delivered: bool
+    is_read: bool
+
+
+class StatusAnswer(Struct, frozen=True):
+    """The status of a message: in one word, in counts, and for each recipient.
+
+    :ivar status: "delivered" once all recipients have the message, "read" once all have read it.
+    """
+
+    status: Literal["sent", "delivered", "read"]
+    recipient_count: int
+    delivered_count: int
+    read_count: int
+    recipients: list[RecipientAnswer]
+
+
+def message_body(message: Message | Tombstone, encoding: Encoding) -> MessageAnswer:
+    ident = IDENT[encoding]
+    if isinstance(message, Tombstone):
+        return MessageAnswer(
+            conversation=ident(message.conversation),
+            seq=message.seq,
+            message=ident(message.message),
+            created=message.created,
+            sender=ident(message.sender),
+            is_deleted=True,
+            actor=ident_or_none(message.actor, encoding),
+        )
+    return MessageAnswer(
+        conversation=ident(message.conversation),
+        seq=message.seq,
+        message=ident(message.message),
+        created=message.created,
+        sender=ident(message.sender),
+        is_deleted=False,
+        content_type=message.content_type,
+        content=message.content,
+        nonce=message.nonce,
+        ephemeral_public_key=message.ephemeral_public_key,
+        revision=message.revision or 0,
+        edited=message.edited,
+        reply_to=message.reply_to,
+    )
+
+
+def history_body(
+    page: HistoryPage, conversation: bytes, direction: Literal["before", "after"], encoding: Encoding
+) -> HistoryAnswer:
+    """A page of history, and the cursor for the next one in that direction."""
+    following = cursor_text(direction, conversation, page.messages[-1].seq) if page.more else None
+    return HistoryAnswer([message_body(message, encoding) for message in page.messages], following)
+
+
+def status_body(status: MessageStatus, seq: int, encoding: Encoding) -> StatusAnswer:
+    delivered = sum(delivered_seq >= seq for _, delivered_seq, _ in status.receipts)
+    read = sum(read_seq >= seq for *_, read_seq in status.receipts)
+    count = len(status.receipts)
+    return StatusAnswer(
+        "sent" if not count or delivered < count else "delivered" if read < count else "read",
+        count,
+        delivered,
+        read,
+        [
+            RecipientAnswer(IDENT[encoding](user), delivered_seq >= seq, read_seq >= seq)
+            for user, delivered_seq, read_seq in status.receipts
+        ],
+    )

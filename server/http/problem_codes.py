@@ -1,0 +1,144 @@
+"""The codes of problems, as a table that tells the client its next step. The docs page and the schema show it."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+from protocol.limits import MAX_PARTICIPANTS
+from store.notifiers import MAX_NOTIFIERS
+
+MAX_BODY_BYTES: Final = 64 * 1024
+"""A group of 999 participants in JSON has 39 KB."""
+
+
+class ProblemInfo(NamedTuple):
+    """The meaning of a code.
+
+    :ivar title: the same for each problem with this code (RFC 9457, section 3.1.3).
+    :ivar meaning: one or two sentences for the developer of a client.
+    :ivar retry: whether the same request may succeed later, unchanged.
+    """
+
+    status: int
+    title: str
+    meaning: str
+    retry: bool = False
+
+
+class ProblemCode(Enum):
+    """Codes of problems. The value is the field `code`."""
+
+    INVALID_BODY = "invalid_body"
+    INVALID_QUERY = "invalid_query"
+    INVALID_CURSOR = "invalid_cursor"
+    UNAUTHENTICATED = "unauthenticated"
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    DEVICE_REVOKED = "device_revoked"
+    WRONG_CREDENTIALS = "wrong_credentials"
+    NOT_ACCEPTED = "not_accepted"
+    NOT_AN_ADMINISTRATOR = "not_an_administrator"
+    NOT_FOUND = "not_found"
+    UNKNOWN_MESSAGE = "unknown_message"
+    UNKNOWN_DEVICE = "unknown_device"
+    UNKNOWN_VERIFICATION = "unknown_verification"
+    UNKNOWN_NOTIFIER = "unknown_notifier"
+    UNKNOWN_USER = "unknown_user"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    USERNAME_TAKEN = "username_taken"
+    NOT_A_REQUEST = "not_a_request"
+    NOTIFIER_NOT_OFFERED = "notifier_not_offered"
+    TOO_MANY_NOTIFIERS = "too_many_notifiers"
+    GROUP_FULL = "group_full"
+    LAST_ADMINISTRATOR = "last_administrator"
+    VERIFICATION_EXPIRED = "verification_expired"
+    BODY_TOO_LARGE = "body_too_large"
+    TOO_MANY_CONVERSATIONS = "too_many_conversations"
+    TOO_MANY_MAILS = "too_many_mails"
+    INTERNAL = "internal"
+    UNAVAILABLE = "unavailable"
+
+    @property
+    def info(self) -> ProblemInfo:
+        return PROBLEMS[self]
+
+    @property
+    def type_uri(self) -> str:
+        """The paragraph of the docs page about this code, as a reference relative to the server's root."""
+        return f"/docs#problem-{self.value}"
+
+
+PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
+    ProblemCode.INVALID_BODY: ProblemInfo(
+        400,
+        "Invalid body",
+        "The body is not JSON or CBOR, or a field is missing or wrong; the detail names it, and `errors` points to it.",
+    ),
+    ProblemCode.INVALID_QUERY: ProblemInfo(
+        400, "Invalid query", "A parameter of the query is wrong or unknown; the detail names it."
+    ),
+    ProblemCode.INVALID_CURSOR: ProblemInfo(400, "Invalid cursor", "This endpoint did not give out the cursor."),
+    ProblemCode.UNAUTHENTICATED: ProblemInfo(401, "Unauthenticated", "The token is missing or unknown. Log in again."),
+    ProblemCode.TOKEN_EXPIRED: ProblemInfo(401, "Token expired", "The token has expired. Log in again."),
+    ProblemCode.DEVICE_REVOKED: ProblemInfo(401, "Device revoked", "The user has revoked this device. Log in again."),
+    ProblemCode.WRONG_CREDENTIALS: ProblemInfo(401, "Wrong credentials", "The username or the password is wrong."),
+    ProblemCode.NOT_ACCEPTED: ProblemInfo(
+        403,
+        "Not accepted",
+        "By their settings, the users in `users` take no messages, or no places in groups, from you.",
+    ),
+    ProblemCode.NOT_AN_ADMINISTRATOR: ProblemInfo(
+        403, "Not an administrator", "Only an administrator of the group may do that."
+    ),
+    ProblemCode.NOT_FOUND: ProblemInfo(
+        404, "Not found", "The path or the conversation does not exist, or you may not see it."
+    ),
+    ProblemCode.UNKNOWN_MESSAGE: ProblemInfo(
+        404, "Unknown message", "The message does not exist, or you may not see it."
+    ),
+    ProblemCode.UNKNOWN_DEVICE: ProblemInfo(404, "Unknown device", "You have no device with that id."),
+    ProblemCode.UNKNOWN_VERIFICATION: ProblemInfo(
+        404, "Unknown verification", "The token is unknown, or the address has changed since."
+    ),
+    ProblemCode.UNKNOWN_NOTIFIER: ProblemInfo(404, "Unknown notifier", "You have no notifier with that id."),
+    ProblemCode.UNKNOWN_USER: ProblemInfo(404, "Unknown user", "No user has that name or id."),
+    ProblemCode.METHOD_NOT_ALLOWED: ProblemInfo(
+        405, "Method not allowed", "The path exists, but not with this method."
+    ),
+    ProblemCode.USERNAME_TAKEN: ProblemInfo(409, "Username taken", "The username is taken. Choose a different one."),
+    ProblemCode.NOT_A_REQUEST: ProblemInfo(409, "Not a request", "The conversation is not a request, or no longer."),
+    ProblemCode.NOTIFIER_NOT_OFFERED: ProblemInfo(
+        409, "Notifier not offered", "This deployment has no keys for that kind; the detail names those it has."
+    ),
+    ProblemCode.TOO_MANY_NOTIFIERS: ProblemInfo(
+        409, "Too many notifiers", f"You have {MAX_NOTIFIERS} notifiers, which is the most: remove one first."
+    ),
+    ProblemCode.GROUP_FULL: ProblemInfo(
+        409, "Group full", f"The group has {MAX_PARTICIPANTS} participants, which is the most."
+    ),
+    ProblemCode.LAST_ADMINISTRATOR: ProblemInfo(
+        409, "Last administrator", "A group needs an administrator: give the role to another participant first."
+    ),
+    ProblemCode.VERIFICATION_EXPIRED: ProblemInfo(
+        410, "Verification expired", "The token is too old. Set the address again to get a new one."
+    ),
+    ProblemCode.BODY_TOO_LARGE: ProblemInfo(
+        413, "Body too large", f"Bodies have at most {MAX_BODY_BYTES // 1024} KiB."
+    ),
+    ProblemCode.TOO_MANY_CONVERSATIONS: ProblemInfo(
+        429,
+        "Too many conversations",
+        "You have reached the limit of conversations with strangers in 24 hours.",
+        retry=True,
+    ),
+    ProblemCode.TOO_MANY_MAILS: ProblemInfo(
+        429, "Too many mails", "Too many mails to unverified addresses, from you or to this address.", retry=True
+    ),
+    ProblemCode.INTERNAL: ProblemInfo(500, "Internal", "The server has a fault, and has logged it.", retry=True),
+    ProblemCode.UNAVAILABLE: ProblemInfo(
+        503,
+        "Unavailable",
+        "Postgres or Redis cannot be reached, or too much is queued. Try again.",
+        retry=True,
+    ),
+}
