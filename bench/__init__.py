@@ -5,7 +5,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | module | about |
 |---|---|
 | `compare`, `contest`, `summary` | compare servers in turn, and summarize their runs |
-| `command`, `program` | options and set-up that the programs share |
+| `command`, `program`, `threads` | options and set-up that the programs share |
 | `load`, `generator`, `pace` | the load generator: its command line, its loop, and when sends are due |
 | `connection`, `websocket`, `adapters` | its connections, and the protocol of each server |
 | `workload` | chats and contents, the same for every server |

@@ -5,12 +5,12 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
 
 from bench.adapters import ADAPTERS
 from bench.connection import LoadConnection
+from bench.threads import in_thread
 from bench.websocket import ServerFault
 from bench.workload import Chat, ChatParticipant, body
 
@@ -43,17 +43,9 @@ class Bystander:
         self.cuts: list[float] = []
         self.error: str | None = None
 
-    @contextmanager
-    def present(self) -> Iterator[None]:
+    def present(self) -> AbstractContextManager[None]:
         """Keep the bystander connected while the block runs."""
-        thread = threading.Thread(target=self._run)
-        thread.start()
-        try:
-            self._is_welcome.wait()
-            yield
-        finally:
-            self._is_over.set()
-            thread.join()
+        return in_thread(self._run, begun=self._is_welcome, end=self._is_over.set)
 
     def acked(self, connection: LoadConnection, chat: Chat, stamp: float) -> None: ...
     def passed(self, connection: LoadConnection, messages: int) -> None: ...

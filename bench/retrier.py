@@ -7,8 +7,8 @@ import select
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 import cbor2
@@ -16,6 +16,7 @@ import cbor2
 from bench.adapters.alo import Alo
 from bench.adapters.base import FIRST_SEND, Events
 from bench.connection import LoadConnection
+from bench.threads import in_thread
 from bench.websocket import ServerFault
 from bench.workload import Chat, ChatParticipant, body
 from protocol.frames import Key, Type
@@ -53,18 +54,13 @@ class Retrier:
         self.longest_s = 0.0
         self.error: str | None = None
 
-    @contextmanager
-    def present(self) -> Iterator[None]:
+    def present(self) -> AbstractContextManager[None]:
         """Send while the block runs, and wait for the missing acks at its end."""
-        thread = threading.Thread(target=self._run)
-        thread.start()
-        try:
-            self._is_sending.wait()
-            yield
-        finally:
-            self._give_up_at = clock() + DRAIN_TIMEOUT_S
-            self._is_over.set()
-            thread.join()
+        return in_thread(self._run, begun=self._is_sending, end=self._end)
+
+    def _end(self) -> None:
+        self._give_up_at = clock() + DRAIN_TIMEOUT_S
+        self._is_over.set()
 
     # Reports of the device.
 
