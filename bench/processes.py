@@ -34,16 +34,7 @@ def running(
 
     :raises ServerError: if the command ends, or is not ready in time.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    process = _start(command, folder, environment, log)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_ready():
@@ -62,19 +53,26 @@ def run(command: Sequence[str], *, folder: Path, environment: Mapping[str, str],
 
     :raises ServerError: if it fails.
     """
+    process = _start(command, folder, environment, log)
+    try:
+        status = process.wait()
+    finally:
+        _stop(process)
+    if status != 0:
+        raise ServerError(f"{' '.join(command)} ended with status {status}: see {log}")
+
+
+def _start(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        done = subprocess.run(
+        return subprocess.Popen(
             command,
             cwd=folder,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            check=False,
         )
-    if done.returncode != 0:
-        raise ServerError(f"{' '.join(command)} ended with status {done.returncode}: see {log}")
 
 
 def free_port() -> int:
