@@ -20,7 +20,7 @@ from bench.command import add_traffic, parser_of, servers_of, traffic_of
 from bench.contest import Traffic, build_peers, in_turns
 from bench.generator import TOTAL
 from bench.pace import CLOSED
-from bench.program import print_line, run_alone, shared_services
+from bench.program import report, run_alone, shared_services
 from bench.summary import OURS, PLAN, by_server, ratios, spread
 
 NODES: Final = 2
@@ -56,18 +56,12 @@ class AcrossSettings:
 
 def across(settings: AcrossSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
         turns = in_turns(
             settings.servers, shared, settings.traffic, chats=settings.chats, rounds=settings.rounds, nodes=NODES
         )
-        for line in turns:
-            runs.append({**line, "nodes": NODES})
-            print_line(runs[-1])
-    for line in summarize_across(runs):
-        print_line(line)
-    return all(run["valid"] for run in runs)
+        return report(({**line, "nodes": NODES} for line in turns), summarize_across)
 
 
 def summarize_across(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

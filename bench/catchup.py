@@ -30,7 +30,7 @@ from bench.cpu import CpuMeter, used
 from bench.device import Frame, ReturningDevice
 from bench.ours import AT_ONCE, NO_WAIT, Ours, add_chat, add_participant, map_some
 from bench.processes import free_port
-from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.program import FOLDER, report, run_alone, say, shared_services
 from bench.recorder import milliseconds
 from bench.workload import Chat, body
 from protocol.frames import Key, Type
@@ -116,14 +116,8 @@ class Return:
 
 def catchup(settings: CatchupSettings) -> bool:
     """Print a line for each case, then the requirements; returns whether every return was right."""
-    lines = []
     with shared_services() as shared:
-        for line in measure_catchup(Ours(shared, FOLDER), settings):
-            lines.append(line)
-            print_line(line)
-    for line in requirements(lines):
-        print_line(line)
-    return all(line["valid"] for line in lines)
+        return report(measure_catchup(Ours(shared, FOLDER), settings), requirements)
 
 
 def measure_catchup(server: Ours, settings: CatchupSettings) -> Iterator[dict[str, Any]]:

@@ -18,12 +18,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
 from bench.contest import Traffic, build_peers, in_turns
 from bench.peers import PEERS
-from bench.program import print_line, run_alone, shared_services
+from bench.program import report, run_alone, shared_services
 from bench.summary import OURS, summarize
 
 
@@ -43,17 +42,11 @@ class CompareSettings:
 
 def compare(settings: CompareSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
         turns = in_turns(settings.servers, shared, settings.traffic, chats=settings.chats, rounds=settings.rounds)
-        for line in turns:
-            runs.append(line)
-            print_line(runs[-1])
         durability = shared.durability(shared.postgres_url)
-    for line in summarize(runs):
-        print_line({**line, **durability})
-    return all(run["valid"] for run in runs)
+        return report(turns, lambda runs: [{**line, **durability} for line in summarize(runs)])
 
 
 def main(prog: str = "python -m bench.compare", rounds: int = 10, seconds: float = 6.0) -> None:

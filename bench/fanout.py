@@ -9,7 +9,7 @@ Redis.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
 from bench.contest import Traffic, build_peers, contestant, measure, rotated
-from bench.program import print_line, run_alone, say, shared_services
+from bench.databases import Shared
+from bench.program import report, run_alone, say, shared_services
 from bench.summary import OURS, by_server, ratios, spread
 
 LEAN: Final = "ws"
@@ -52,29 +53,26 @@ class FanoutSettings:
 
 def fanout(settings: FanoutSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
-    sizes = [size for size in settings.sizes for _ in range(max(1, settings.participants // size))]
     with shared_services() as shared:
-        contestants = [contestant(name, shared) for name in settings.servers]
-        chats = {}
-        for server in contestants:
-            say(f"{server.name}: making {sum(sizes)} users in {len(sizes)} groups")
-            chats[server.name] = server.prepare(sizes)
-        for round_ in range(1, settings.rounds + 1):
-            for size in settings.sizes:
-                for server in rotated(contestants, round_ - 1):
-                    say(f"round {round_} of {settings.rounds}: groups of {size}, {server.name}")
-                    groups = [chat for chat in chats[server.name] if len(chat.participants) == size]
-                    traffic = replace(settings.traffic, loads=loads(size, settings.deliveries_per_s))
-                    for line in measure(server, groups, traffic):
-                        runs.append(
-                            {"kind": "run", "round": round_, "participants": size, **line, **per_delivery(line)}
-                        )
-                        print_line(runs[-1])
-    for line in summarize_fanout(runs):
-        print_line(line)
-    return all(run["valid"] for run in runs)
+        return report(_rounds(shared, settings), summarize_fanout)
+
+
+def _rounds(shared: Shared, settings: FanoutSettings) -> Iterator[dict[str, Any]]:
+    sizes = [size for size in settings.sizes for _ in range(max(1, settings.participants // size))]
+    contestants = [contestant(name, shared) for name in settings.servers]
+    chats = {}
+    for server in contestants:
+        say(f"{server.name}: making {sum(sizes)} users in {len(sizes)} groups")
+        chats[server.name] = server.prepare(sizes)
+    for round_ in range(1, settings.rounds + 1):
+        for size in settings.sizes:
+            for server in rotated(contestants, round_ - 1):
+                say(f"round {round_} of {settings.rounds}: groups of {size}, {server.name}")
+                groups = [chat for chat in chats[server.name] if len(chat.participants) == size]
+                traffic = replace(settings.traffic, loads=loads(size, settings.deliveries_per_s))
+                for line in measure(server, groups, traffic):
+                    yield {"kind": "run", "round": round_, "participants": size, **line, **per_delivery(line)}
 
 
 def loads(size: int, deliveries_per_s: float | None) -> str:

@@ -16,7 +16,7 @@ Ours and the plan take turns, and each round restarts them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -24,8 +24,9 @@ from typing import Any, Final
 
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
 from bench.contest import Traffic, build_peers, contestant, measure, rotated
+from bench.databases import Shared
 from bench.generator import TOTAL
-from bench.program import print_line, run_alone, say, shared_services
+from bench.program import report, run_alone, say, shared_services
 from bench.servers import Server
 from bench.summary import OURS, PLAN, by_server, ratios, spread
 from bench.workload import Chat
@@ -75,23 +76,21 @@ def measure_hot(server: Server, group: Chat, traffic: Traffic) -> dict[str, Any]
 
 def hot(settings: HotSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
-        contestants = [contestant(name, shared) for name in settings.servers]
-        groups = {}
-        for server in contestants:
-            say(f"{server.name}: making a group of {settings.participants}")
-            [groups[server.name]] = server.prepare([settings.participants])
-        for round_ in range(1, settings.rounds + 1):
-            for server in rotated(contestants, round_ - 1):
-                say(f"round {round_} of {settings.rounds}: {server.name}")
-                line = measure_hot(server, groups[server.name], settings.traffic)
-                runs.append({"kind": "run", "round": round_, **line})
-                print_line(runs[-1])
-    for line in summarize_hot(runs):
-        print_line(line)
-    return all(run["valid"] for run in runs)
+        return report(_rounds(shared, settings), summarize_hot)
+
+
+def _rounds(shared: Shared, settings: HotSettings) -> Iterator[dict[str, Any]]:
+    contestants = [contestant(name, shared) for name in settings.servers]
+    groups = {}
+    for server in contestants:
+        say(f"{server.name}: making a group of {settings.participants}")
+        [groups[server.name]] = server.prepare([settings.participants])
+    for round_ in range(1, settings.rounds + 1):
+        for server in rotated(contestants, round_ - 1):
+            say(f"round {round_} of {settings.rounds}: {server.name}")
+            yield {"kind": "run", "round": round_, **measure_hot(server, groups[server.name], settings.traffic)}
 
 
 def summarize_hot(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ import psycopg
 
 from bench.contest import Traffic, generate
 from bench.ours import Ours
-from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.program import FOLDER, report, run_alone, say, shared_services
 from bench.retrier import Retrier
 from bench.summary import ratios, spread
 from bench.workload import Chat
@@ -60,19 +60,17 @@ class LockedSettings:
 
 def locked(settings: LockedSettings) -> bool:
     """Print the lines of each round, then the summary; returns whether every run was valid."""
-    lines: list[dict[str, Any]] = []
     with shared_services() as shared:
-        server = Ours(shared, FOLDER)
-        say(f"making {settings.chats} chats")
-        chats = server.prepare([2] * settings.chats)
-        for round_ in range(1, settings.rounds + 1):
-            say(f"round {round_} of {settings.rounds}")
-            for line in measure_locked(server, chats, settings):
-                lines.append({**line, "round": round_})
-                print_line(lines[-1])
-    for line in summarize_locked(lines):
-        print_line(line)
-    return all(line["valid"] for line in lines)
+        return report(_rounds(Ours(shared, FOLDER), settings), summarize_locked)
+
+
+def _rounds(server: Ours, settings: LockedSettings) -> Iterator[dict[str, Any]]:
+    say(f"making {settings.chats} chats")
+    chats = server.prepare([2] * settings.chats)
+    for round_ in range(1, settings.rounds + 1):
+        say(f"round {round_} of {settings.rounds}")
+        for line in measure_locked(server, chats, settings):
+            yield {**line, "round": round_}
 
 
 def measure_locked(server: Ours, chats: Sequence[Chat], settings: LockedSettings) -> Iterator[dict[str, Any]]:

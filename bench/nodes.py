@@ -26,7 +26,7 @@ from bench.herd import Herd
 from bench.ours import Ours
 from bench.pace import IDLE
 from bench.processes import LOOPBACK
-from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.program import FOLDER, report, run_alone, say, shared_services
 from bench.servers import Endpoint
 from bench.summary import ratios, spread
 from bench.workload import Chat
@@ -82,18 +82,16 @@ class ClusterUsers:
 
 def nodes(settings: NodesSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    runs: list[dict[str, Any]] = []
     with shared_services() as shared:
-        server = Ours(shared, FOLDER)
-        people = make_people(server, settings)
-        for round_ in range(1, settings.rounds + 1):
-            for size in rotated(settings.sizes, round_ - 1):
-                say(f"round {round_} of {settings.rounds}: {size} nodes")
-                runs.append({"kind": "run", "round": round_, **measure_nodes(server, people, size, settings)})
-                print_line(runs[-1])
-    for line in summarize_nodes(runs):
-        print_line(line)
-    return all(run["valid"] for run in runs)
+        return report(_rounds(Ours(shared, FOLDER), settings), summarize_nodes)
+
+
+def _rounds(server: Ours, settings: NodesSettings) -> Iterator[dict[str, Any]]:
+    people = make_people(server, settings)
+    for round_ in range(1, settings.rounds + 1):
+        for size in rotated(settings.sizes, round_ - 1):
+            say(f"round {round_} of {settings.rounds}: {size} nodes")
+            yield {"kind": "run", "round": round_, **measure_nodes(server, people, size, settings)}
 
 
 def make_people(server: Ours, settings: NodesSettings) -> ClusterUsers:

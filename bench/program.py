@@ -7,7 +7,7 @@ import json
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -70,6 +70,20 @@ def allow_files(connections: int) -> None:
 def say(text: str) -> None:
     """Print a text for the user to standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def report(
+    lines: Iterable[dict[str, Any]],
+    summarize: Callable[[Sequence[dict[str, Any]]], Iterable[dict[str, Any]]],
+) -> bool:
+    """Print each line of a benchmark as it comes, then the lines of the summary; return whether every run was valid."""
+    runs = []
+    for line in lines:
+        runs.append(line)
+        print_line(line)
+    for line in summarize(runs):
+        print_line(line)
+    return all(run["valid"] for run in runs)
 
 
 def print_line(line: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ from bench.cpu import CpuMeter
 from bench.databases import Shared
 from bench.ours import Ours
 from bench.peers import build_bullmq, missing
-from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.program import FOLDER, report, run_alone, say, shared_services
 from bench.queue_ours import CASES, KINDS
 from bench.summary import by_server, ratios, spread
 
@@ -84,18 +84,12 @@ class Failed(Exception):
 
 def queue(settings: QueueSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    runs: list[dict[str, Any]] = []
     if BULLMQ in settings.contestants:
         assert settings.peers is not None
         say("building BullMQ's part, unless that is done")
         build_bullmq(settings.peers, FOLDER / BULLMQ)
     with shared_services() as shared:
-        for line in measure_queue(Ours(shared, FOLDER), settings):
-            runs.append(line)
-            print_line(line)
-    for line in summarize_queue(runs):
-        print_line(line)
-    return all(run["valid"] for run in runs)
+        return report(measure_queue(Ours(shared, FOLDER), settings), summarize_queue)
 
 
 def measure_queue(server: Ours, settings: QueueSettings) -> Iterator[dict[str, Any]]:

@@ -27,10 +27,11 @@ import psycopg
 from bench.command import parser_of, servers_of
 from bench.contest import build_peers, contestant, rotated
 from bench.cpu import CpuMeter, used
+from bench.databases import Shared
 from bench.http import HttpRun, load, request
 from bench.ours import Ours
 from bench.processes import free_port
-from bench.program import print_line, run_alone, say, shared_services
+from bench.program import report, run_alone, say, shared_services
 from bench.servers import Server
 from bench.summary import OURS, PLAN, by_server, ratios, spread
 
@@ -126,26 +127,25 @@ class ReadsSettings:
 
 def reads(settings: ReadsSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    runs: list[dict[str, Any]] = []
     build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
-        contestants = [contestant(name, shared) for name in settings.servers]
-        for server in contestants:
-            say(f"{server.name}: making {settings.users} users with {2 * NEIGHBOURS} conversations each")
-            server.prepare([])
-            data = OUR_DATA if server.name == OURS else PLANS_DATA
-            with psycopg.connect(server.database_url) as connection:
-                literal = data.replace("%(users)s", str(settings.users)).replace("%%", "%")
-                connection.execute(literal.encode())
-        for round_ in range(1, settings.rounds + 1):
-            for server in rotated(contestants, round_ - 1):
-                say(f"round {round_} of {settings.rounds}: {server.name}")
-                for line in measure(server, settings):
-                    runs.append({"kind": "run", "round": round_, **line})
-                    print_line(runs[-1])
-    for line in summarize_reads(runs):
-        print_line(line)
-    return all(run["valid"] for run in runs)
+        return report(_rounds(shared, settings), summarize_reads)
+
+
+def _rounds(shared: Shared, settings: ReadsSettings) -> Iterator[dict[str, Any]]:
+    contestants = [contestant(name, shared) for name in settings.servers]
+    for server in contestants:
+        say(f"{server.name}: making {settings.users} users with {2 * NEIGHBOURS} conversations each")
+        server.prepare([])
+        data = OUR_DATA if server.name == OURS else PLANS_DATA
+        with psycopg.connect(server.database_url) as connection:
+            literal = data.replace("%(users)s", str(settings.users)).replace("%%", "%")
+            connection.execute(literal.encode())
+    for round_ in range(1, settings.rounds + 1):
+        for server in rotated(contestants, round_ - 1):
+            say(f"round {round_} of {settings.rounds}: {server.name}")
+            for line in measure(server, settings):
+                yield {"kind": "run", "round": round_, **line}
 
 
 @contextmanager

@@ -25,7 +25,7 @@ import trio
 from bench.contest import rotated
 from bench.cpu import CpuMeter, used
 from bench.ours import Ours
-from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.program import FOLDER, report, run_alone, say, shared_services
 from bench.recorder import Recorder, milliseconds
 from bench.summary import spread
 from bench.workload import Body, Chat, body
@@ -222,14 +222,8 @@ def summarize_sends(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def sends(settings: SendsSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    runs = []
     with shared_services() as shared:
-        for line in measure_sends(Ours(shared, FOLDER), settings):
-            runs.append(line)
-            print_line(line)
-    for line in summarize_sends(runs):
-        print_line(line)
-    return all(run["valid"] for run in runs)
+        return report(measure_sends(Ours(shared, FOLDER), settings), summarize_sends)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from bench.cpu import CpuMeter, used
 from bench.herd import Herd
 from bench.ours import Ours
 from bench.processes import LOOPBACK, free_port
-from bench.program import FOLDER, allow_files, print_line, run_alone, say, shared_services
+from bench.program import FOLDER, allow_files, report, run_alone, say, shared_services
 from bench.servers import Endpoint
 from bench.summary import ratios, spread
 from bench.wave import describe
@@ -97,20 +97,19 @@ class StormUsers:
 
 def storm(settings: StormSettings) -> bool:
     """Print the lines of each round, then the summary; returns whether every line is valid."""
-    lines: list[dict[str, Any]] = []
     with shared_services() as shared:
-        server = Ours(shared, FOLDER)
-        say(f"making {settings.devices} users, and {settings.chats} chats of bystanders")
-        people = make_people(server, settings)
-        for round_ in range(1, settings.rounds + 1):
-            for kind in KINDS if round_ % 2 else KINDS[::-1]:
-                say(f"round {round_} of {settings.rounds}: {kind}")
-                for line in measure_storm(server, people, kind, settings):
-                    lines.append({**line, "round": round_, "storm": kind})
-                    print_line(lines[-1])
-    for line in summarize_storm(lines, settings.spread_s):
-        print_line(line)
-    return all(line["valid"] for line in lines)
+        lines = _rounds(Ours(shared, FOLDER), settings)
+        return report(lines, lambda lines: summarize_storm(lines, settings.spread_s))
+
+
+def _rounds(server: Ours, settings: StormSettings) -> Iterator[dict[str, Any]]:
+    say(f"making {settings.devices} users, and {settings.chats} chats of bystanders")
+    people = make_people(server, settings)
+    for round_ in range(1, settings.rounds + 1):
+        for kind in KINDS if round_ % 2 else KINDS[::-1]:
+            say(f"round {round_} of {settings.rounds}: {kind}")
+            for line in measure_storm(server, people, kind, settings):
+                yield {**line, "round": round_, "storm": kind}
 
 
 def make_people(server: Ours, settings: StormSettings) -> StormUsers:

@@ -11,7 +11,7 @@ gateway cuts it off it comes back and is stuck again.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
@@ -20,7 +20,7 @@ from bench.bystander import Bystander
 from bench.contest import Traffic, generate
 from bench.memory import PeakWatch
 from bench.ours import Ours
-from bench.program import FOLDER, print_line, run_alone, say, shared_services
+from bench.program import FOLDER, report, run_alone, say, shared_services
 from bench.summary import ratios, spread
 from bench.workload import Chat
 from server.transport.outbox import MAX_BYTES
@@ -42,21 +42,17 @@ class StuckSettings:
 
 def stuck(settings: StuckSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    runs: list[dict[str, Any]] = []
     with shared_services() as shared:
-        server = Ours(shared, FOLDER)
-        say(f"making a group of {settings.participants}")
-        [chat] = server.prepare([settings.participants])
-        for round_ in range(1, settings.rounds + 1):
-            for is_stuck in (round_ % 2 == 0, round_ % 2 == 1):
-                say(f"round {round_} of {settings.rounds}: {'one is stuck' if is_stuck else 'all read'}")
-                runs.append(
-                    {"kind": "run", "round": round_, "stuck": is_stuck, **_run(server, chat, is_stuck, settings)}
-                )
-                print_line(runs[-1])
-    for line in summarize_stuck(runs):
-        print_line(line)
-    return all(run["valid"] for run in runs)
+        return report(_rounds(Ours(shared, FOLDER), settings), summarize_stuck)
+
+
+def _rounds(server: Ours, settings: StuckSettings) -> Iterator[dict[str, Any]]:
+    say(f"making a group of {settings.participants}")
+    [chat] = server.prepare([settings.participants])
+    for round_ in range(1, settings.rounds + 1):
+        for is_stuck in (round_ % 2 == 0, round_ % 2 == 1):
+            say(f"round {round_} of {settings.rounds}: {'one is stuck' if is_stuck else 'all read'}")
+            yield {"kind": "run", "round": round_, "stuck": is_stuck, **_run(server, chat, is_stuck, settings)}
 
 
 def _run(server: Ours, chat: Chat, is_stuck: bool, settings: StuckSettings) -> dict[str, Any]:
