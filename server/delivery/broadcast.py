@@ -59,9 +59,10 @@ class Broadcast:
         self._fanout.send_recheck(users)
         self._fanout.flush()
 
-    def miss(self, reason: str) -> None:
-        """A change was committed and cannot be pushed: the other nodes are asked to look for it."""
-        self._fanout.miss(reason)
+    def miss(self, reason: str, *, since: float) -> None:
+        """A change was committed at this time or later, and cannot be pushed: the other nodes are asked to look for
+        it."""
+        self._fanout.miss(reason, since=since)
 
 
 def push_of(

@@ -1,8 +1,9 @@
 """Pushes for users who are connected to other nodes: one stream entry for each node that holds a recipient, per batch.
 
 The fan-out drops pushes that Redis does not take (Redis is unreachable or full): the messages are in Postgres. As soon
-as Redis takes writes again, this node asks the other nodes to catch up. If this node dies before that, the other nodes
-see its lease end and catch up as well (`server.cluster.catch_up`).
+as Redis takes writes again, this node asks the other nodes to catch up, with everything since the oldest push that it
+dropped. If this node dies before that, the other nodes see its lease end and catch up as well
+(`server.cluster.catch_up`).
 """
 
 from __future__ import annotations
@@ -34,16 +35,24 @@ MAX_BATCH_BYTES: Final = 512 * 1024
 node offers at once."""
 
 
+class _Waiting(NamedTuple):
+    """A push that waits for Redis, and the time at which it was queued: right after its commit."""
+
+    push: AddressedPush
+    queued_at: float
+
+
 class _Batch(NamedTuple):
     """Stream entries that are written together.
 
     :ivar entries: pairs (node, stream entry).
-    :ivar counts: whether other nodes have to catch up if the batch cannot be written.
+    :ivar since: if the batch cannot be written, other nodes have to catch up with what was committed since this time;
+        None: they need not.
     :ivar refused: why the batch cannot be written; "" if it can.
     """
 
     entries: list[tuple[bytes, bytes]]
-    counts: bool
+    since: float | None
     refused: str = ""
 
 
@@ -57,7 +66,7 @@ class Fanout:
         self._redis = redis
         self._node = node
         self._is_alone = is_alone
-        self._waiting: deque[AddressedPush] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._rechecks: set[bytes] = set()
         self._writing = 0
         self._wake = trio.Event()
@@ -70,7 +79,7 @@ class Fanout:
         if self._is_alone():
             return
         if len(self._waiting) < MAX_WAITING:
-            self._waiting.append(push)
+            self._waiting.append(_Waiting(push, trio.current_time()))
         elif push.key is None:
             self.miss("too many pushes wait for Redis")
 
@@ -118,20 +127,20 @@ class Fanout:
                     refused = "Redis refused an entry" if await publish(self._redis, each.entries) else ""
                 except (Unavailable, RedisError) as error:
                     refused = str(error)
-            if refused and each.counts:
-                self.miss(refused)
+            if refused and each.since is not None:
+                self.miss(refused, since=each.since)
             self._writing -= 1
             if not (self._writing or self._waiting or self._rechecks):
                 self._idle.set()
 
-    def _take(self) -> list[AddressedPush]:
-        pushes: list[AddressedPush] = []
+    def _take(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
         size = 0
-        while self._waiting and len(pushes) < MAX_BATCH and size < MAX_BATCH_BYTES:
-            push = self._waiting.popleft()
-            size += len(push.frame)
-            pushes.append(push)
-        return pushes
+        while self._waiting and len(taken) < MAX_BATCH and size < MAX_BATCH_BYTES:
+            waiting = self._waiting.popleft()
+            size += len(waiting.push.frame)
+            taken.append(waiting)
+        return taken
 
     async def wait_idle(self) -> None:
         """Return once everything has been written."""
@@ -140,18 +149,19 @@ class Fanout:
                 self._idle = trio.Event()
             await self._idle.wait()
 
-    async def _address(self, pushes: list[AddressedPush], rechecks: list[bytes]) -> _Batch:
+    async def _address(self, taken: list[_Waiting], rechecks: list[bytes]) -> _Batch:
         """Look up the nodes that hold recipients of these pushes, and make an entry for each."""
-        # Nodes need not catch up for ephemeral pushes: catching up would not bring them.
-        counts = bool(rechecks) or any(push.key is None for push in pushes)
+        # Nodes need not catch up for ephemeral pushes: catching up would not bring them. Any catch-up rechecks.
+        queued_at = [each.queued_at for each in taken if each.push.key is None]
+        since = min(queued_at, default=trio.current_time() if rechecks else None)
         try:
             entries = [
-                *await address_pushes(self._redis, pushes, own=self._node),
+                *await address_pushes(self._redis, [each.push for each in taken], own=self._node),
                 *await address_presence_rechecks(self._redis, rechecks, own=self._node),
             ]
         except (Unavailable, RedisError) as error:
-            return _Batch([], counts, str(error))
-        return _Batch(entries, counts)
+            return _Batch([], since, str(error))
+        return _Batch(entries, since)
 
     async def tell_missed(self, others: Collection[bytes]) -> None:
         """If a push was lost, ask these nodes to catch up.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
+import trio
 from msgspec.structs import replace
 
 from protocol.codec import encode
@@ -36,10 +37,11 @@ class Announcements:
     def _miss_on_failure(self) -> Iterator[None]:
         """Around the queries of an announcement. If one fails, the nodes are asked to look for the change themselves: a
         client that repeats the request changes nothing, so no announcement follows."""
+        committed_at = trio.current_time()
         try:
             yield
         except BaseException:
-            self._broadcast.miss("a change was committed that could not be told")
+            self._broadcast.miss("a change was committed that could not be told", since=committed_at)
             raise
 
     async def conversation_made(self, conversation: bytes, users: Iterable[bytes]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
-from server.delivery.fanout import Fanout
+from server.delivery import fanout as fanout_module
+from server.delivery.fanout import MAX_WAITING, Fanout
+from store.errors import Unavailable
 from store.redis.bus import Inbox, stream_of
 from store.redis.client import Redis
 from store.redis.directory import beat, enter
-from store.redis.entries import AddressedPush, CatchUpRequest, decode_entry, encode_catch_up_request
+from store.redis.entries import AddressedPush, CatchUpRequest, decode_entry, encode_catch_up_request, encode_pushes
 
 HERE, THERE, ELSEWHERE = b"node-aaa", b"node-bbb", b"node-ccc"
 ALICE, BOB, CAROL, DAVE = (name * 16 for name in (b"a", b"b", b"c", b"d"))
@@ -94,6 +99,52 @@ async def test_the_fanout_remembers_pushes_that_it_cannot_write_as_missed(nurser
     nursery.start_soon(fanout.run)
     await fanout.wait_idle()
     assert fanout.missed_since is not None
+
+
+@pytest.mark.parametrize("refused_by", ["address_pushes", "publish"])
+async def test_the_request_to_catch_up_reaches_back_to_the_oldest_push_that_redis_refused(
+    mock_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, refused_by: str
+) -> None:
+    """Pushes may wait for long before Redis refuses them; an ephemeral push is not missed."""
+    written: list[tuple[bytes, bytes]] = []
+
+    async def address(_: Redis, pushes: list[AddressedPush], *, own: bytes) -> list[tuple[bytes, bytes]]:
+        return [(THERE, encode_pushes([(push, [BOB])])) for push in pushes]
+
+    async def take(_: Redis, entries: list[tuple[bytes, bytes]]) -> list[bytes]:
+        written.extend(entries)
+        return []
+
+    async def refuse(*_: Any, **__: Any) -> list[Any]:
+        raise Unavailable("Redis", "", "gone for a moment")
+
+    fakes: dict[str, Callable[..., Any]] = {"address_pushes": address, "publish": take, refused_by: refuse}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(fanout_module, name, fake)
+    fanout = Fanout(Redis("redis://127.0.0.1:1/0"), HERE, lambda: False)
+    typing = AddressedPush(CHAT, 0, b"typing", (BOB,), key=b"typing")
+    for push in (typing, AddressedPush(CHAT, 1, b"first", (BOB,)), AddressedPush(CHAT, 2, b"second", (BOB,))):
+        fanout.send(push)
+        mock_clock.jump(20)
+    fanout.flush()
+    nursery.start_soon(fanout.run)
+    await fanout.wait_idle()
+    monkeypatch.setattr(fanout_module, "publish", take)
+    await fanout.tell_missed([THERE])
+    [(node, entry)] = written
+    assert (node, list(decode_entry(entry))) == (THERE, [CatchUpRequest(40.0)])
+
+
+async def test_pushes_for_which_there_is_no_room_are_missed_since_they_came(mock_clock: MockClock) -> None:
+    fanout = Fanout(Redis("redis://127.0.0.1:1/0"), HERE, lambda: False)
+    for _ in range(MAX_WAITING):
+        fanout.send(AddressedPush(CHAT, 1, b"first", (BOB,)))
+    assert fanout.missed_since is None
+    mock_clock.jump(20)
+    fanout.send(AddressedPush(CHAT, 2, b"second", (BOB,)))
+    mock_clock.jump(20)
+    fanout.send(AddressedPush(CHAT, 3, b"third", (BOB,)))
+    assert fanout.missed_since == trio.current_time() - 20
 
 
 def test_a_request_to_catch_up_survives_the_stream() -> None:
