@@ -180,16 +180,15 @@ class CatchUp:
                 self._broadcast.push_here(AddressedPush(id_, 0, encode(own), (user,)))
 
     async def _push_missed(self, active: ActiveConversation) -> int:
-        span = self._hub.span(active.conversation)
-        if span is None:
-            return await self._push_between(active, active.base, active.last_seq)
-        first, head = span
-        # A message that was pushed live during the catch-up does not show that the messages before it were pushed.
+        """Push the messages of the period before and after the hub's span. Afterwards the span has all of them: those
+        that were left out are no missed pushes, since clients fetch them."""
+        conversation, last_seq = active.conversation, active.last_seq
+        # A message that is pushed live during the catch-up does not show that the messages before it were pushed.
+        first, head = self._hub.follow(conversation, active.base)
         pushed = await self._push_between(active, active.base, first - 1)
-        self._hub.begin_at(active.conversation, active.base + 1)
-        if head < active.last_seq - MAX_CATCH_UP:
-            self._hub.forget(active.conversation)
-        return pushed + await self._push_between(active, head, active.last_seq)
+        self._hub.join(conversation, active.base, first)
+        self._hub.pass_over(conversation, last_seq - MAX_CATCH_UP)
+        return pushed + await self._push_between(active, head, last_seq)
 
     async def _push_between(self, active: ActiveConversation, after: int, upto: int) -> int:
         """Push the last `MAX_CATCH_UP` messages with `after < seq <= upto`."""

@@ -104,16 +104,19 @@ class Hub:
 
         ready = self._sequencer.offer(push.conversation, push.seq, push, trio.current_time(), is_stale)
         for each in ready:
-            offered = targets if each is push else self._targets(each)
-            self._offer_all(each, offered)
-            self._on_message(each, offered)
+            self._push_new(each, targets if each is push else self._targets(each))
         if self._sequencer.has_gaps:
             self.gap_seen.set()
 
     def skip(self, gap: SequenceGap) -> None:
         """The gap cannot be filled: push the messages that were held behind it."""
         for each in self._sequencer.skip(gap, trio.current_time()):
-            self._offer_all(each, self._targets(each))
+            self._push_new(each, self._targets(each))
+
+    def pass_over(self, conversation: bytes, upto: int) -> None:
+        """The missing messages up to `upto` are not pushed: clients fetch them. Push those that were held behind."""
+        for each in self._sequencer.pass_over(conversation, upto, trio.current_time()):
+            self._push_new(each, self._targets(each))
 
     def has_pushed(self, conversation: bytes, seq: int) -> bool:
         """Whether the hub has pushed this message for certain: whether `seq` lies within the conversation's `span`."""
@@ -129,12 +132,15 @@ class Hub:
         """Whether the hub may have pushed messages of a conversation whose `span` is None."""
         return self._sequencer.has_forgotten
 
-    def begin_at(self, conversation: bytes, seq: int) -> None:
-        """The messages between `seq` and the beginning of the span have been pushed, too."""
-        self._sequencer.begin_at(conversation, seq)
+    def follow(self, conversation: bytes, after: int) -> tuple[int, int]:
+        """Hold back later messages of the conversation until those after the seq `after` have been pushed, unless the
+        hub follows it already. Return its `span`; if the hub did not follow it, the span is empty: (after + 1, after).
+        """
+        return self._sequencer.follow(conversation, after, trio.current_time())
 
-    def forget(self, conversation: bytes) -> None:
-        self._sequencer.forget(conversation)
+    def join(self, conversation: bytes, after: int, before: int) -> None:
+        """The messages with `after < seq < before`, before the span, have been pushed, too, or clients fetch them."""
+        self._sequencer.join(conversation, after, before)
 
     def has_synced(self, user: bytes) -> bool:
         """Whether one of the user's connections here has completed a `sync`."""
@@ -178,6 +184,10 @@ class Hub:
         return [
             connection for user in push.users for connection in connections.get(user, ()) if connection is not origin
         ]
+
+    def _push_new(self, push: AddressedPush, targets: list[HubConnection]) -> None:
+        self._offer_all(push, targets)
+        self._on_message(push, targets)
 
     def _offer_all(self, push: AddressedPush, targets: list[HubConnection]) -> None:
         frame, key = push.frame, push.key

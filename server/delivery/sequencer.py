@@ -6,7 +6,8 @@ recipient is connected here, so the sequencer follows a conversation only while 
 
 - The sequencer hands on the first message that it sees of a conversation; the order begins there.
 - It holds a later message behind a gap until the gap is filled. The caller fetches a gap that lasts (`gaps_due`).
-- It hands on a message from before the beginning at once: the client sorts it in, or has it already.
+- It hands on a message from before the beginning at once: the client sorts it in, or has it already. Once such messages
+  adjoin the beginning, the order begins with them.
 - If all recipients connected after the last message, it skips the gap, and the order begins at the new message
   (`is_stale`).
 """
@@ -39,16 +40,37 @@ class SequenceGap(NamedTuple):
 
 
 class _Track(Generic[T]):
-    __slots__ = ("first", "gap_since", "head", "held", "last_at")
+    """All messages from `first` to `head` have been handed on; it is empty while `head` is `first` - 1.
 
-    def __init__(self, seq: int, now: float) -> None:
-        self.restart(seq, now)
+    :ivar early: messages that were handed on from before `first`, and do not adjoin it.
+    """
 
-    def restart(self, seq: int, now: float) -> None:
-        self.first = self.head = seq
+    __slots__ = ("early", "first", "gap_since", "head", "held", "last_at")
+
+    def __init__(self, first: int, head: int, now: float) -> None:
+        self.restart(first, head, now)
+
+    def restart(self, first: int, head: int, now: float) -> None:
+        self.first = first
+        self.head = head
         self.last_at = now
         self.gap_since = 0.0
         self.held: dict[int, T] = {}
+        self.early: frozenset[int] = frozenset()
+
+    def note_early(self, seq: int) -> None:
+        if len(self.early) < MAX_HELD:
+            self.early |= {seq}
+        self._begin_at(self.first)
+
+    def begin_after(self, seq: int) -> None:
+        self._begin_at(min(self.first, seq + 1))
+
+    def _begin_at(self, first: int) -> None:
+        while first - 1 in self.early:
+            first -= 1
+        self.first = first
+        self.early = frozenset(seq for seq in self.early if seq < first)
 
 
 class Sequencer(Generic[T]):
@@ -69,17 +91,22 @@ class Sequencer(Generic[T]):
         """
         track = self._tracks.get(conversation)
         if track is None:
-            self._follow(conversation, seq, now)
+            self._follow(conversation, _Track(seq, seq, now))
             return [item]
         self._tracks.move_to_end(conversation)
         if seq == track.head + 1:
             track.head = seq
             track.last_at = now
             return [item, *self._drain(conversation, track)] if track.held else [item]
+        if seq < track.first:
+            if seq in track.early:
+                return []
+            track.note_early(seq)
+            return [item]
         if seq <= track.head:
-            return [item] if seq < track.first else []
+            return []
         if not track.held and is_stale(track.last_at):
-            track.restart(seq, now)
+            track.restart(seq, seq, now)
             return [item]
         if not track.held:
             track.gap_since = now
@@ -92,11 +119,20 @@ class Sequencer(Generic[T]):
         track = self._tracks.get(conversation)
         return (track.first, track.head) if track else None
 
-    def begin_at(self, conversation: bytes, seq: int) -> None:
-        """The messages from `seq` to the first of the span have been handed on, too."""
+    def follow(self, conversation: bytes, after: int, now: float) -> tuple[int, int]:
+        """Follow the conversation, unless it is followed already: its order then begins after the seq `after`. Return
+        its span, which is empty then."""
         track = self._tracks.get(conversation)
-        if track is not None:
-            track.first = min(track.first, seq)
+        if track is None:
+            track = self._follow(conversation, _Track(after + 1, after, now))
+        return track.first, track.head
+
+    def join(self, conversation: bytes, after: int, before: int) -> None:
+        """The messages with `after < seq < before` have been handed on, or never will be: if the span begins at
+        `before` or earlier, it begins after `after` now."""
+        track = self._tracks.get(conversation)
+        if track is not None and track.first <= before:
+            track.begin_after(after)
 
     def follows(self, conversation: bytes) -> bool:
         return conversation in self._tracks
@@ -115,27 +151,29 @@ class Sequencer(Generic[T]):
     def skip(self, gap: SequenceGap, now: float) -> list[T]:
         """The gap cannot be filled: return the messages that were held behind it."""
         track = self._tracks.get(gap.conversation)
-        if track is None or not track.held or track.head >= gap.before - 1:
-            return []
-        track.head = gap.before - 1
-        track.last_at = now
-        return self._drain(gap.conversation, track)
+        return self.pass_over(gap.conversation, gap.before - 1, now) if track is not None and track.held else []
 
-    def forget(self, conversation: bytes) -> None:
-        """Stop following the conversation; its order begins again at its next message."""
-        self._tracks.pop(conversation, None)
-        self._with_gaps.discard(conversation)
+    def pass_over(self, conversation: bytes, upto: int, now: float) -> list[T]:
+        """The missing messages up to `upto` are not waited for: return those that were held behind them, in order."""
+        track = self._tracks.get(conversation)
+        if track is None or track.head >= upto:
+            return []
+        ready = [track.held.pop(seq) for seq in sorted(track.held) if seq <= upto]
+        track.head = upto
+        track.last_at = now
+        return ready + self._drain(conversation, track)
 
     @property
     def has_gaps(self) -> bool:
         return bool(self._with_gaps)
 
-    def _follow(self, conversation: bytes, seq: int, now: float) -> None:
-        self._tracks[conversation] = _Track(seq, now)
+    def _follow(self, conversation: bytes, track: _Track[T]) -> _Track[T]:
+        self._tracks[conversation] = track
         if len(self._tracks) > MAX_CONVERSATIONS:
             self.has_forgotten = True
             forgotten, _ = self._tracks.popitem(last=False)
             self._with_gaps.discard(forgotten)
+        return track
 
     def _drain(self, conversation: bytes, track: _Track[T]) -> list[T]:
         ready = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 import server.cluster.catch_up
 from client.http import Credentials
@@ -62,6 +63,40 @@ async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_liv
         node.gateway.node.catch_up.request(1.0)
         assert [push.seq for push in await client.read(1)] == [7]  # type: ignore[union-attr]
         assert last.seq == 7
+
+
+@pytest.mark.parametrize("live", [[], [1, 2]])
+async def test_a_message_that_comes_live_is_pushed_though_a_catch_up_leaves_earlier_ones_to_history(
+    pool: Pool,
+    redis_url: str,
+    alice: Credentials,
+    bob: Credentials,
+    monkeypatch: pytest.MonkeyPatch,
+    live: list[int],
+) -> None:
+    monkeypatch.setattr(server.cluster.catch_up, "MAX_CATCH_UP", 3)
+    real = server.cluster.catch_up.active_conversations
+    conversation = await new_direct(pool, alice, bob)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
+        await node.wait_event("caught_up")
+        await client.ask(Sync(1, None))
+        messages = await committed(pool, conversation, alice.user, 9)
+
+        def push_live(seq: int) -> None:
+            node.gateway.hub.push(AddressedPush(conversation, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
+
+        async def before_the_last(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
+            [active] = await real(pool, users, ago_s=ago_s)
+            push_live(9)
+            return [replace(active, last_seq=8)]
+
+        monkeypatch.setattr(server.cluster.catch_up, "active_conversations", before_the_last)
+        for seq in live:
+            push_live(seq)
+        node.gateway.node.catch_up.request(1.0)
+        pushes = await client.read(len(live) + 4)
+        assert [push.seq for push in pushes if isinstance(push, Message)] == [*live, 6, 7, 8, 9]
+        assert node.gateway.hub.span(conversation) == (1, 9)
 
 
 @pytest.mark.parametrize("reason", ["blocked", "deleted"])

@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from client.http import Credentials
+from protocol.codec import encode
 from protocol.frames import Cursor, Lag, Message, Send, Sync, Synced
+from server.cluster import catch_up as catch_up_module
 from server.cluster import cursor_advance as cursor_advance_module
 from server.cluster import missed_pushes as missed_module
 from server.cluster.missed_pushes import MissedStatistics
 from store import contacts, participants, revisions
 from store.postgres.pool import Pool
 from store.redis.directory import leave, locate
+from store.redis.entries import AddressedPush
 from tests.people import new_direct, new_group, new_user
 from tests.server.http_world import say
 from tests.server.node_world import RawClient, TestNode, open_node
@@ -156,6 +159,36 @@ async def test_a_write_that_causes_no_push_to_a_device_is_no_miss(
         await write(scene)
         await scene.give_news()
         await scene.reader.find(Cursor)
+        await scene.give_news()
+        await scene.reader.find(Cursor)
+        assert scene.statistics() == MissedStatistics(0, 0)
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+async def test_messages_that_a_catch_up_leaves_to_history_are_no_miss(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, is_followed: bool
+) -> None:
+    """The client sees by the seq that there are more of them than a node pushes."""
+    monkeypatch.setattr(catch_up_module, "MAX_CATCH_UP", 3)
+    async with open_scene(pool, redis_url) as scene:
+        if is_followed:
+            await scene.writer.ask(Send(6, scene.group, "text", b"live", None, None, secrets.token_bytes(16)))
+            await scene.reader.find(Message)
+        await say(pool, scene.group, scene.alice.user, *[b"lost"] * 9)
+        scene.node.gateway.node.catch_up.request(1.0)
+        await scene.reader.find(Message)
+        await scene.give_news()
+        await scene.reader.find(Cursor)
+        assert scene.statistics() == MissedStatistics(0, 0)
+
+
+async def test_messages_of_two_nodes_that_come_in_the_wrong_order_are_no_miss(pool: Pool, redis_url: str) -> None:
+    """They are the first ones of their conversation here."""
+    async with open_scene(pool, redis_url) as scene:
+        hub, sender = scene.node.gateway.hub, scene.alice.user
+        for sent in reversed(await say(pool, scene.group, sender, b"one", b"two", b"three")):
+            message = Message(scene.group, sent.seq, sent.message, sent.created, sender, "text", b"", None, None)
+            hub.push(AddressedPush(scene.group, sent.seq, encode(message), (scene.bob.user,)))
         await scene.give_news()
         await scene.reader.find(Cursor)
         assert scene.statistics() == MissedStatistics(0, 0)

@@ -29,10 +29,14 @@ def head(sequencer: Sequencer[int]) -> int | None:
 
 @dataclass
 class Follower:
-    """A sequencer, the messages that it handed on for one conversation, and the rules that hold at every moment."""
+    """A sequencer, the messages that it handed on for one conversation, and the rules that hold at every moment.
+
+    :ivar early: messages that it handed on from before the beginning.
+    """
 
     sequencer: Sequencer[int] = field(default_factory=Sequencer)
     handed: list[int] = field(default_factory=list)
+    early: list[int] = field(default_factory=list)
     first: int | None = None
     now: float = 100.0
 
@@ -41,7 +45,8 @@ class Follower:
             self.first = seq
         ready = self.sequencer.offer(TALK, seq, seq, self.now, never)
         if seq < self.first:
-            assert ready == [seq], "the client sorts in a message from before the beginning"
+            assert ready == ([] if seq in self.early else [seq]), "the client sorts it in; it comes once"
+            self.early += ready
         else:
             self.take(ready)
 
@@ -54,6 +59,11 @@ class Follower:
         self.handed += ready
         assert self.handed == sorted(set(self.handed)), "messages come in order and once"
         assert head(self.sequencer) == self.handed[-1]
+
+    def begins_at(self) -> int:
+        """The first of the messages that the sequencer handed on without a gap before the beginning."""
+        assert self.first is not None
+        return next(seq for seq in range(self.first, -1, -1) if seq - 1 not in self.early)
 
 
 steps = st.lists(st.integers(1, 30) | st.just("give up"), min_size=1, max_size=60)
@@ -68,6 +78,8 @@ def test_any_interleaving_is_handed_on_in_order_and_once(steps: list[int | str])
             follower.offer(step)
         else:
             follower.give_up()
+        span = follower.sequencer.span(TALK)
+        assert span is None or span[0] == follower.begins_at()
 
 
 @given(st.permutations(range(2, 20)), st.lists(st.integers(1, 19), max_size=20))
@@ -197,24 +209,38 @@ def test_a_hole_with_too_much_behind_it_is_due_at_once(monkeypatch: pytest.Monke
     assert following.gaps_due(0.0) == [SequenceGap(TALK, 1, 3)]
 
 
-def test_forgetting_a_conversation_forgets_its_hole() -> None:
-    following: Sequencer[int] = Sequencer()
-    for seq in (1, 3):
-        following.offer(TALK, seq, seq, 0.0, never)
-    following.forget(TALK)
-    assert (following.has_gaps, following.follows(TALK), following.span(TALK)) == (False, False, None)
-    assert following.skip(SequenceGap(TALK, 1, 3), 0.0) == []
-    following.forget(TALK)
-
-
-def test_a_message_handed_on_from_before_the_beginning_belongs_to_the_span() -> None:
+def test_messages_that_a_caller_has_handed_on_from_before_the_beginning_belong_to_the_span() -> None:
     sequencer: Sequencer[int] = Sequencer()
-    assert sequencer.offer(TALK, 5, 5, 0.0, lambda _: False) == [5]
-    assert sequencer.offer(TALK, 3, 3, 0.0, lambda _: False) == [3]
-    assert sequencer.span(TALK) == (5, 5)
-    sequencer.begin_at(TALK, 3)
-    sequencer.begin_at(TALK, 4)
-    assert sequencer.span(TALK) == (3, 5)
-    assert sequencer.offer(TALK, 4, 4, 0.0, lambda _: False) == []
-    sequencer.begin_at(b"another one", 1)
-    assert sequencer.span(b"another one") is None
+    assert [sequencer.offer(TALK, seq, seq, 0.0, never) for seq in (9, 4, 6)] == [[9], [4], [6]]
+    sequencer.join(TALK, 6, 8)
+    assert sequencer.span(TALK) == (9, 9), "8 has not been handed on"
+    sequencer.join(TALK, 6, 9)
+    assert sequencer.span(TALK) == (6, 9), "6 was handed on before it belonged to the span"
+    sequencer.join(TALK, 7, 9)
+    assert sequencer.span(TALK) == (6, 9), "a span that reaches further back stays as it is"
+    assert [sequencer.offer(TALK, seq, seq, 0.0, never) for seq in (8, 4, 5)] == [[], [], [5]]
+    assert sequencer.span(TALK) == (4, 9)
+    sequencer.join(OTHER, 1, 5)
+    assert sequencer.span(OTHER) is None
+
+
+def test_a_conversation_is_followed_from_where_the_caller_begins() -> None:
+    """A message that comes live is held until the caller has handed on those before it."""
+    sequencer: Sequencer[int] = Sequencer()
+    assert sequencer.follow(TALK, 3, 0.0) == sequencer.span(TALK) == (4, 3)
+    assert sequencer.offer(TALK, 6, 6, 0.0, never) == []
+    assert sequencer.offer(TALK, 4, 4, 0.0, never) == [4]
+    assert sequencer.follow(TALK, 9, 0.0) == (4, 4), "it was followed already"
+    assert sequencer.offer(TALK, 5, 5, 0.0, never) == [5, 6]
+
+
+def test_messages_that_are_passed_over_are_not_waited_for_and_held_ones_are_handed_on() -> None:
+    sequencer: Sequencer[int] = Sequencer()
+    assert [sequencer.offer(TALK, seq, seq, 0.0, never) for seq in (1, 3, 6, 8)] == [[1], [], [], []]
+    assert sequencer.pass_over(TALK, 5, 0.0) == [3, 6]
+    assert sequencer.span(TALK) == (1, 6)
+    assert sequencer.pass_over(TALK, 5, 0.0) == []
+    assert sequencer.offer(TALK, 4, 4, 0.0, never) == []
+    assert sequencer.offer(TALK, 7, 7, 0.0, never) == [7, 8]
+    assert not sequencer.has_gaps
+    assert sequencer.pass_over(OTHER, 5, 0.0) == []
