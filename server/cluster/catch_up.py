@@ -76,6 +76,7 @@ class CatchUp:
         self._cursor_advance = cursor_advance
         self._since = math.inf
         self._requested = trio.Event()
+        self._is_serving = False
         self.requests = 0
         self.settled = trio.Event()
 
@@ -93,13 +94,14 @@ class CatchUp:
 
     @property
     def is_due(self) -> bool:
-        """Whether there is a request that has not begun to be served."""
-        return self._requested.is_set()
+        """Whether there is a request that has not been served: changes may be missing that are old by now."""
+        return self._is_serving or self._requested.is_set()
 
     async def _catch_up_on_request(self) -> None:
         while True:
             await self._requested.wait()
             self._requested = trio.Event()
+            self._is_serving = True
             self.requests += 1
             since, self._since = self._since, math.inf
             ago_s = trio.current_time() - since
@@ -112,6 +114,7 @@ class CatchUp:
             else:
                 log.info("caught_up", ago_s=round(ago_s, 1), messages=pushed)
                 self.settled.set()
+            self._is_serving = False
 
     async def _catch_up(self, since: float) -> int:
         users, pushed = self._hub.users(), 0

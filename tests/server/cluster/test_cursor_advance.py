@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -26,9 +28,10 @@ from protocol.frames import (
     Synced,
     Welcome,
 )
-from server.cluster import cursor_advance
+from server.cluster import catch_up, cursor_advance
 from store.cli.restored import begin_history
 from store.postgres.pool import Pool
+from store.sync import CursorSnapshot
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import say
 from tests.server.node_world import RawClient, TestNode, open_node
@@ -96,6 +99,35 @@ async def test_while_something_may_be_missing_no_cursor_moves(
         frames = await reads.ask(Ping(9))
         assert not any(isinstance(frame, Cursor) for frame in frames)
         await send(writes, direct)
+        assert isinstance(await reads.find(Cursor), Cursor), "cursors move again afterwards"
+
+
+async def test_no_cursor_moves_during_a_catch_up_however_long_it_takes(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cursor that passed a change would leave it out for a device that goes before the change is pushed."""
+    is_held, let_go, looks = trio.Event(), trio.Event(), Counter[str]()
+    find, look = catch_up.revised_since, cursor_advance.take_cursor_snapshot
+
+    async def find_late(*arguments: Any, **named: Any) -> Any:
+        is_held.set()
+        await let_go.wait()
+        return await find(*arguments, **named)
+
+    async def look_and_count(pool: Pool) -> CursorSnapshot:
+        looks["begun"] += 1
+        return await look(pool)
+
+    async with talking(pool, redis_url, alice, bob) as (node, writes, reads, direct):
+        monkeypatch.setattr(catch_up, "revised_since", find_late)
+        monkeypatch.setattr(cursor_advance, "take_cursor_snapshot", look_and_count)
+        node.gateway.node.catch_up.request(0)
+        await is_held.wait()
+        settled, before = node.gateway.node.cursor_advance.settled, looks["begun"]
+        await send(writes, direct)
+        await wait_until(lambda: looks["begun"] >= before + 4, "cursors had two more occasions to move")
+        assert node.gateway.node.cursor_advance.settled is settled
+        let_go.set()
         assert isinstance(await reads.find(Cursor), Cursor), "cursors move again afterwards"
 
 
