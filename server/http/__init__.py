@@ -17,7 +17,8 @@ route: `docs/adding.md`.
 | `queries`, `bodies` | parameters of a query; bodies of requests, with the bounds of their fields |
 | `answers` | bodies of answers as structs, made of rows of the store |
 | `notifiers`, `offered` | bodies of notifiers; the kinds of notifiers that this deployment offers |
-| `encoding`, `cursors` | JSON and CBOR; cursors of pages as text |
+| `decoding`, `parsing` | bodies of requests: their structs, and the rules that JSON and CBOR have in common |
+| `encoding`, `cursors` | bodies of answers in JSON and CBOR; cursors of pages as text |
 | `problems`, `problem_codes` | errors as problem documents (RFC 9457); the table of their codes |
 | `announcements` | pushes for changes that were made over HTTP |
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |

@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from server.http.announcements import Announcements
-from server.http.encoding import decode
+from server.http.decoding import decode
 from server.http.exchange import Reply, exchanged, refusal
 from server.http.first_pages import FirstPages
 from server.http.offered import WEBHOOKS, Offered

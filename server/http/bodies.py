@@ -18,7 +18,7 @@ from protocol.limits import (
     USERNAME_PATTERN,
 )
 from runtime.email_address import BadAddress, normal
-from server.http.encoding import InvalidBody
+from server.http.decoding import InvalidBody
 from store.profiles import AcceptedFrom
 from store.quiet_hours import QuietHours
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from server.http.encoding import InvalidBody
+from server.http.decoding import InvalidBody
 from store.notifiers import (
     ApnsTarget,
     EmailTarget,

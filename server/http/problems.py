@@ -11,7 +11,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from protocol.limits import MAX_PARTICIPANTS
 from server.http.authentication import NotAnOperator
-from server.http.encoding import CBOR, IDENT, Encoding, Ident, InvalidBody
+from server.http.decoding import InvalidBody
+from server.http.encoding import CBOR, IDENT, Encoding, Ident
 from server.http.problem_codes import ProblemCode
 from server.http.queries import InvalidQuery
 from store.errors import (

@@ -10,7 +10,7 @@ from server.http import bodies, cursors
 from server.http.announcements import Announcements
 from server.http.answers.conversations import conversation_body, list_body
 from server.http.bodies import NewConversation
-from server.http.encoding import InvalidBody
+from server.http.decoding import InvalidBody
 from server.http.queries import flag, limit_of
 from server.http.routing import Announcement, Answer, Changed, EncodedAnswer, Request, Routes
 from store import conversations, participants

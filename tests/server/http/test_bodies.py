@@ -15,7 +15,7 @@ from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from server.gateway.replies import error_reply
 from server.http import bodies, encoding, notifiers
-from server.http.encoding import InvalidBody, decode
+from server.http.decoding import InvalidBody, decode
 from server.http.problems import REFUSALS, WrongField, problem_of
 from tests.sentences import fault_of
 
@@ -54,6 +54,25 @@ def test_each_field_with_each_kind_of_value(struct: Any) -> None:
         for value in (*VALUES, *CBOR_ALONE):
             check(said_of(cbor2.dumps({name: value}), encoding.CBOR, struct))
     assert refused
+
+
+@pytest.mark.parametrize("struct", [*STRUCTS, bodies.NEW_CONVERSATION], ids=str)
+def test_a_body_that_is_good_or_wrong_in_one_encoding_is_so_in_the_other(struct: Any) -> None:
+    names = {name for each in STRUCTS for name in each.__struct_fields__} | {"kind", "of a later version"}
+    for name in names:
+        for value in VALUES:
+            for body in ({name: value}, {"kind": "group", name: value}, value, [value]):
+                in_json = said_of(json.dumps(body).encode(), encoding.JSON, struct)
+                in_cbor = said_of(cbor2.dumps(body), encoding.CBOR, struct)
+                assert (in_json is None) == (in_cbor is None), body
+                assert in_json == in_cbor or value == 2**70
+
+
+@pytest.mark.parametrize("content_type", [encoding.JSON, encoding.CBOR])
+def test_a_field_that_the_server_does_not_know_is_ignored(content_type: str) -> None:
+    body = {"role": "admin", "of a later version": [{"a": None}]}
+    data = json.dumps(body).encode() if content_type == encoding.JSON else cbor2.dumps(body)
+    assert decode(data, content_type, bodies.PatchParticipant) == bodies.PatchParticipant("admin")
 
 
 @pytest.mark.parametrize(

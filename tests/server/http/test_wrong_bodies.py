@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.http import bodies, cursors
-from server.http.encoding import InvalidBody, decode
+from server.http.decoding import InvalidBody, decode
 from store.page_cursor import InvalidCursor
 from store.postgres.pool import Pool
 from tests.people import new_user

@@ -1,0 +1,75 @@
+"""How bodies of requests are read (`docs/http.md`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, TypeVar
+
+import msgspec
+
+from server.http.encoding import CBOR
+from server.http.parsing import Unreadable, parse_cbor, parse_json
+
+_T = TypeVar("_T")
+
+
+class InvalidBody(Exception):
+    """The body is not of the type that the endpoint takes; the text says why.
+
+    :param pointer: to the wrong field, as a JSON pointer in a fragment (RFC 6901, section 6), such as `#/keys/auth`.
+    """
+
+    def __init__(self, detail: str, pointer: str | None = None) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
+    """The body of a request.
+
+    :raises InvalidBody: if it is not of that type.
+    """
+    parse = parse_cbor if content_type.partition(";")[0].strip() == CBOR else parse_json
+    try:
+        return msgspec.convert(parse(data), type_)
+    except Unreadable as error:
+        raise InvalidBody(f"the body: {error}") from None
+    except msgspec.MsgspecError as error:
+        raise InvalidBody(_plain(str(error)), _pointer(str(error))) from None
+
+
+_KINDS: Final = {
+    "array": "an array",
+    "bool": "true or false",
+    "bytes": "bytes",
+    "float": "a number",
+    "int": "an integer",
+    "null": "null",
+    "object": "a map",
+    "str": "a text",
+    "uuid": "an id (16 bytes, or a UUID in JSON)",
+}
+"""Kinds of values as msgspec names them -> as JSON and CBOR name them."""
+
+
+def _plain(said: str) -> str:
+    """An error of msgspec, without the names of Python's types and without values from the request."""
+    said = re.sub(r"^Invalid (?:enum )?value '.*'", "This value is not allowed", said, flags=re.DOTALL)
+    return re.sub(r"(Expected|got) `([^`$]*)`", lambda found: f"{found[1]} {_kinds(found[2])}", said)
+
+
+def _kinds(said: str) -> str:
+    return " or ".join(_KINDS.get(kind, "something else") for kind in said.split(" | "))
+
+
+_PATH: Final = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+_MISSING: Final = re.compile(r"^Object missing required field `(\w+)`")
+
+
+def _pointer(said: str) -> str | None:
+    """The place that an error of msgspec names (`$.keys[0].auth`), as a pointer. None: the body as a whole is wrong."""
+    path, missing = _PATH.search(said), _MISSING.search(said)
+    if path is None and missing is None:
+        return None
+    steps = re.findall(r"\w+", path[1]) if path else []
+    return "#" + "".join(f"/{step}" for step in (*steps, *(missing.groups() if missing else ())))
