@@ -21,7 +21,7 @@ from store.errors import Unavailable
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.retention import move_floors, unannounced
-from tests.checker.devices import Device, Recorder, listen, picked
+from tests.checker.devices import CheckedDevice, EventRecorder, listen, picked
 from tests.checker.history import Blocked, Fault, Opened, ParticipantChange, Shown
 from tests.checker.plan import DEVICES, NODES, USERS, Kind, Step
 from tests.faults import flush_redis
@@ -61,10 +61,10 @@ class CheckerWorld:
     """
 
     def __init__(self, pool: Pool, cluster: Cluster, redis_url: str, nursery: trio.Nursery) -> None:
-        self.recorder = Recorder()
+        self.recorder = EventRecorder()
         self.counts: Counter[str] = Counter()
         self.places: list[Place] = []
-        self.devices: list[list[Device]] = []
+        self.devices: list[list[CheckedDevice]] = []
         self._pool = pool
         self._cluster = cluster
         self._redis_url = redis_url
@@ -371,7 +371,7 @@ class CheckerWorld:
     def _note(self, what: str) -> None:
         self.recorder.add(Fault(self.recorder.now(), what))
 
-    def _device_of(self, step: Step) -> Device:
+    def _device_of(self, step: Step) -> CheckedDevice:
         return self.devices[step.user][step.device]
 
     def _place(self, step: Step) -> Place:
@@ -441,9 +441,9 @@ class CheckerWorld:
         for n, person in enumerate(self._people):
             await make_contacts(self._pool, person, *self._people[n + 1 :])
 
-    async def _device(self, user: int, name: str) -> Device:
+    async def _device(self, user: int, name: str) -> CheckedDevice:
         credentials = await new_device(self._pool, self._people[user].user)
-        return Device(name, credentials, self.recorder, self._nursery)
+        return CheckedDevice(name, credentials, self.recorder, self._nursery)
 
     async def _open_group(self, name: str, participants: Sequence[int], others: Sequence[bytes] = ()) -> None:
         users = [UUID(bytes=self._people[each].user) for each in participants[1:]]

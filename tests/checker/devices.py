@@ -44,7 +44,7 @@ FOLLOWED: Final = 10
 """A device records the status of this many latest own messages of a conversation after each push."""
 
 
-class Recorder:
+class EventRecorder:
     """The events so far. Ids of users and conversations become names."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Recorder:
 class RecordedMailbox(Mailbox):
     """A mailbox that records the entries of its log, and the marks that it knows."""
 
-    def __init__(self, user: bytes, device: str, recorder: Recorder) -> None:
+    def __init__(self, user: bytes, device: str, recorder: EventRecorder) -> None:
         self._device = device
         self._recorder = recorder
         self.cursors = 0
@@ -187,7 +187,7 @@ class Draft:
     temp_id: bytes
 
 
-class Device:
+class CheckedDevice:
     """A device that connects and disconnects. When it is back, it sends its unacknowledged messages again.
 
     :ivar session: None while it is away.
@@ -195,7 +195,7 @@ class Device:
     :ivar acked: messages that the server acknowledged.
     """
 
-    def __init__(self, name: str, credentials: Credentials, recorder: Recorder, nursery: trio.Nursery) -> None:
+    def __init__(self, name: str, credentials: Credentials, recorder: EventRecorder, nursery: trio.Nursery) -> None:
         self.name = name
         self.credentials = credentials
         self.mailbox = RecordedMailbox(credentials.user, name, recorder)
@@ -371,7 +371,7 @@ def picked(things: Sequence[_T], fraction: float) -> _T:
     return things[math.floor(fraction * len(things))]
 
 
-async def listen(name: str, url: str, credentials: Credentials, recorder: Recorder) -> None:
+async def listen(name: str, url: str, credentials: Credentials, recorder: EventRecorder) -> None:
     """Open bare connections to one node, one after the other, each with its own name; until cancelled."""
     number = 0
     while True:

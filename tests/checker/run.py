@@ -13,7 +13,7 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.checker.checker_world import CheckerWorld
 from tests.checker.checks import Finding, differences, verify
-from tests.checker.devices import Device
+from tests.checker.devices import CheckedDevice
 from tests.checker.history import Acked, Edited, Fault, History, Stored, View, When
 from tests.checker.plan import Step
 from tests.checker.views import fetch, view_of
@@ -76,7 +76,7 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
     return Outcome(history, [*late, *verify(history)], counts)
 
 
-async def _let_all_come(world: CheckerWorld, devices: Sequence[Device]) -> list[Finding]:
+async def _let_all_come(world: CheckerWorld, devices: Sequence[CheckedDevice]) -> list[Finding]:
     """Connect all devices; wait until the server has acknowledged all their sends and they miss no known message."""
     for number, device in enumerate(devices):
         if device.session is None:
@@ -88,7 +88,7 @@ async def _let_all_come(world: CheckerWorld, devices: Sequence[Device]) -> list[
     return late + await _wait_caught_up(devices)
 
 
-async def _wait_caught_up(devices: Sequence[Device]) -> list[Finding]:
+async def _wait_caught_up(devices: Sequence[CheckedDevice]) -> list[Finding]:
     """Findings for devices that do not get the messages that they know to be missing."""
     with trio.move_on_after(CALM_S):
         for device in devices:
@@ -97,7 +97,7 @@ async def _wait_caught_up(devices: Sequence[Device]) -> list[Finding]:
     return [Finding("stuck", f"{device.name}: {device.state()}") for device in devices if not device.is_caught_up]
 
 
-async def _let_cursors_move(world: CheckerWorld, devices: Sequence[Device]) -> list[Finding]:
+async def _let_cursors_move(world: CheckerWorld, devices: Sequence[CheckedDevice]) -> list[Finding]:
     """Send a message in each conversation and let the devices mark it; then wait until the server has moved each
     device's cursor, past the messages that it did not push to the device.
 
@@ -116,12 +116,12 @@ async def _let_cursors_move(world: CheckerWorld, devices: Sequence[Device]) -> l
     return [Finding("cursor", f"{name} was given none that had moved") for name in still]
 
 
-async def _wait_marked(devices: Sequence[Device]) -> None:
+async def _wait_marked(devices: Sequence[CheckedDevice]) -> None:
     """Wait until no device has a mark to send: a node pushes a mark only to the authors of the messages it passes."""
     await wait_until(lambda: not any(device.has_marks_due for device in devices), "all is marked", timeout_s=CALM_S)
 
 
-async def _resume(world: CheckerWorld, devices: Sequence[Device], turn: int) -> list[Finding]:
+async def _resume(world: CheckerWorld, devices: Sequence[CheckedDevice], turn: int) -> list[Finding]:
     """Disconnect each device, and connect it to another node with its cursor."""
     for number, device in enumerate(devices):
         await device.go(says_bye=number % 2 == 0)
@@ -130,7 +130,7 @@ async def _resume(world: CheckerWorld, devices: Sequence[Device], turn: int) -> 
     return await _wait_caught_up(devices)
 
 
-async def _compare(world: CheckerWorld, devices: Sequence[Device], when: When) -> None:
+async def _compare(world: CheckerWorld, devices: Sequence[CheckedDevice], when: When) -> None:
     """Compare all devices until each holds the same as a fresh one, at most CALM_S; record the last views."""
     recorder = world.recorder
     deadline = trio.current_time() + CALM_S

@@ -21,7 +21,9 @@ class Asked(Exception):
     """The frame that a method made."""
 
 
-class Recorder(Requests):
+class RaisingRequests(Requests):
+    """Raises each request as `Asked` instead of sending it."""
+
     async def request(self, frame: Request, *, timeout_s: float = 0) -> Reply:
         raise Asked(frame, timeout_s)
 
@@ -30,7 +32,7 @@ class Recorder(Requests):
 async def test_each_request_has_a_method_that_makes_it(struct: type[Request]) -> None:
     """A new request without a method fails here: write the method in `client/requests.py`."""
     frame = full(struct)
-    method = getattr(Recorder(), METHODS.get(struct, name_of(struct)))
+    method = getattr(RaisingRequests(), METHODS.get(struct, name_of(struct)))
     fields = {name: getattr(frame, name) for name in struct.__struct_fields__[1:]}
     with pytest.raises(Asked) as asked:
         await method(**fields, timeout_s=7.5)

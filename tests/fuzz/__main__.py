@@ -33,7 +33,7 @@ _ERROR: Final = re.compile(r"^[ |]*(\w+(?:\.\w+)*(?:Error|Exception): .*)|^SUMMA
 
 
 @dataclass(frozen=True)
-class Finding:
+class BreakingInput:
     """An input that broke a promise.
 
     :ivar file: below the root of the checkout.
@@ -60,7 +60,7 @@ class Report:
     corpus: int
     coverage: int
     features: int
-    findings: list[Finding]
+    findings: list[BreakingInput]
     error: str | None
 
 
@@ -102,7 +102,7 @@ def _report(target: str, log: str, status: int, artifacts: set[Path]) -> Report:
     last = [("0",) * 5, *_STATUS.findall(log)][-1]
     shown, coverage, features, corpus, per_s = map(int, last)
     runs = _RUNS.search(log)
-    findings = [Finding(str(file.relative_to(ROOT)), file.read_bytes().hex()) for file in sorted(artifacts)]
+    findings = [BreakingInput(str(file.relative_to(ROOT)), file.read_bytes().hex()) for file in sorted(artifacts)]
     error = None
     if status:
         said = [python or engine for python, engine in _ERROR.findall(log)]

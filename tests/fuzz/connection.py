@@ -68,7 +68,7 @@ class Who(NamedTuple):
     expires: int
 
 
-class Node:
+class SmallestGateway:
     """The smallest `Gateway` of `server.gateway.connection`: it admits all clients and answers all requests at once."""
 
     def __init__(self, flags: int) -> None:
@@ -185,7 +185,7 @@ async def check_live(data: bytes) -> None:
             sock.setblocking(False)
         if plan.flags & IS_DEAF:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER_BYTES)
-        node = Node(plan.flags)
+        node = SmallestGateway(plan.flags)
         connection = Connection(node, theirs, "192.0.2.1")  # type: ignore[arg-type]
         client = Client(ours, is_deaf=False)
         before = trio.lowlevel.current_statistics().tasks_living
@@ -217,7 +217,7 @@ async def _running(connection: Connection) -> AsyncGenerator[trio.Event, None]:
         assert ended.is_set(), "the connection does not end though its client has gone"
 
 
-async def _talk(plan: Plan, client: Client, node: Node, connection: Connection) -> None:
+async def _talk(plan: Plan, client: Client, node: SmallestGateway, connection: Connection) -> None:
     if not plan.flags & IS_RAW:
         assert await client.write(REQUEST + (HELLO if plan.flags & WELCOMED else b""))
         assert node.is_registered == bool(plan.flags & WELCOMED)

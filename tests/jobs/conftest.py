@@ -21,7 +21,7 @@ from store import jobs as jobs_module
 from store import notifiers
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Hook, Recorder, open_hook
+from tests.jobs.jobs_world import Hook, RecordingTask, open_hook
 from tests.jobs.push_services import Trust, make_trust
 
 
@@ -62,8 +62,8 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
+def recorder() -> RecordingTask:
+    return RecordingTask()
 
 
 @pytest.fixture

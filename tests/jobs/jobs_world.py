@@ -19,7 +19,7 @@ from store.postgres.pool import Pool
 from tests.waiting import DEADLINE_S, wait_until
 
 
-class Recorder:
+class RecordingTask:
     """A task that records its calls and follows its script.
 
     :ivar calls: id, attempt and argument of each run, in the order of their beginnings.

@@ -44,7 +44,7 @@ class Call:
 
 
 @dataclass
-class Answer:
+class ScriptedAnswer:
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Service:
     def __init__(self) -> None:
         self.url = ""
         self.calls: list[Call] = []
-        self.answers: list[Answer] = []
+        self.answers: list[ScriptedAnswer] = []
         self.hanging: dict[str, trio.Event] = {}
 
     @property
@@ -72,8 +72,8 @@ class Service:
         """The settings to reach it."""
         return {}
 
-    def answer(self, call: Call) -> Answer:
-        return Answer(200)
+    def answer(self, call: Call) -> ScriptedAnswer:
+        return ScriptedAnswer(200)
 
     async def app(
         self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
@@ -174,7 +174,7 @@ class PushService(Service):
     def settings(self) -> dict[str, str]:
         return {"vapid_private_key": VAPID_KEY, "vapid_contact": "mailto:ops@alo.example"}
 
-    def answer(self, call: Call) -> Answer:
+    def answer(self, call: Call) -> ScriptedAnswer:
         authorization = call.headers.get("authorization", "")
         assert Vapid02.verify(authorization), authorization
         fields = dict(each.split("=", 1) for each in authorization.removeprefix("vapid ").split(","))
@@ -182,7 +182,7 @@ class PushService(Service):
         assert claims["aud"] == self.url
         assert 0 < claims["exp"] - time.time() <= 24 * 3600
         assert int(call.headers["ttl"]) > 0
-        return Answer(201)
+        return ScriptedAnswer(201)
 
 
 class AppleService(Service):
@@ -200,7 +200,7 @@ class AppleService(Service):
         ids = {"apns_key_id": "KEYIDKEYID", "apns_team_id": "TEAMIDTEAM", "apns_topic": "app.alo.shield"}
         return {"apns_url": self.url, "apns_key": self.key, **ids}
 
-    def answer(self, call: Call) -> Answer:
+    def answer(self, call: Call) -> ScriptedAnswer:
         """As Apple documents it, in this order."""
         token = call.headers.get("authorization", "").removeprefix("bearer ")
         if call.http_version != "2":
@@ -216,7 +216,7 @@ class AppleService(Service):
         self.tokens.add(token)
         return self._take(call)
 
-    def _take(self, call: Call) -> Answer:
+    def _take(self, call: Call) -> ScriptedAnswer:
         if call.headers.get("apns-topic") != "app.alo.shield":
             return self._no(400, "TopicDisallowed")
         if call.headers.get("apns-push-type") not in ("alert", "background"):
@@ -231,11 +231,11 @@ class AppleService(Service):
             return self._no(400, "PayloadEmpty")
         if call.path.removeprefix("/3/device/") not in self.devices:
             return self._no(410, "Unregistered")
-        return Answer(200)
+        return ScriptedAnswer(200)
 
     @staticmethod
-    def _no(status: int, reason: str) -> Answer:
-        return Answer(status, json.dumps({"reason": reason}).encode())
+    def _no(status: int, reason: str) -> ScriptedAnswer:
+        return ScriptedAnswer(status, json.dumps({"reason": reason}).encode())
 
 
 _RSA = rsa.generate_private_key(65537, 2048)
@@ -270,7 +270,7 @@ class GoogleService(Service):
             }
         )
 
-    def answer(self, call: Call) -> Answer:
+    def answer(self, call: Call) -> ScriptedAnswer:
         if call.path == "/token":
             return self._grant(call)
         assert call.path == "/v1/projects/alo/messages:send"
@@ -282,9 +282,9 @@ class GoogleService(Service):
         assert not {"from", "message_type"} & set(message["data"])
         if message["token"] not in self.devices:
             return self.no(404, "NOT_FOUND", "UNREGISTERED")
-        return Answer(200, b'{"name": "projects/alo/messages/1"}')
+        return ScriptedAnswer(200, b'{"name": "projects/alo/messages/1"}')
 
-    def _grant(self, call: Call) -> Answer:
+    def _grant(self, call: Call) -> ScriptedAnswer:
         form = parse_qs(call.body.decode())
         assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
         claims = jwt.decode(
@@ -300,10 +300,10 @@ class GoogleService(Service):
         assert claims["exp"] - claims["iat"] <= 3600
         self.granted.append(f"access-{len(self.granted)}")
         body = {"access_token": self.granted[-1], "expires_in": 3599, "token_type": "Bearer"}
-        return Answer(200, json.dumps(body).encode())
+        return ScriptedAnswer(200, json.dumps(body).encode())
 
     @staticmethod
-    def no(status: int, canonical: str, code: str) -> Answer:
+    def no(status: int, canonical: str, code: str) -> ScriptedAnswer:
         detail = {"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code}
         error = {"code": status, "message": "No.", "status": canonical, "details": [detail]}
-        return Answer(status, json.dumps({"error": error}).encode())
+        return ScriptedAnswer(status, json.dumps({"error": error}).encode())

@@ -67,7 +67,7 @@ async def start_nodes(cluster: Cluster, count: int) -> list[Node]:
     return [nodes[number] for number in range(count)]
 
 
-class Talk:
+class InsistentSenders:
     """Each of some sessions sends to a conversation, one message after the other, and insists until it is acked.
 
     :ivar acks: by content.
@@ -139,15 +139,17 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(conversation: bytes, sessions: Sequence[Session], *, pace_s: float) -> AsyncGenerator[Talk]:
+async def talking(
+    conversation: bytes, sessions: Sequence[Session], *, pace_s: float
+) -> AsyncGenerator[InsistentSenders]:
     """Users chat from before the block until it ends; then every send is acknowledged."""
-    talk = Talk(conversation, sessions, pace_s)
+    senders = InsistentSenders(conversation, sessions, pace_s)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(talk.run)
-        await talk.wait_acks(3)
-        yield talk
-        await talk.wait_acks(3)
-        talk.stop()
+        nursery.start_soon(senders.run)
+        await senders.wait_acks(3)
+        yield senders
+        await senders.wait_acks(3)
+        senders.stop()
         nursery.cancel_scope.deadline = trio.current_time() + ACKED_S
     assert not nursery.cancel_scope.cancelled_caught, "a send was not acknowledged"
 

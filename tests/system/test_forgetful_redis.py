@@ -53,7 +53,7 @@ async def test_redis_flushed_restarted_and_killed_under_load_loses_no_message_an
                 watcher.changes.clear()
             sessions = [watcher.session for watcher in watchers]
             async with (
-                talking(loud, sessions, pace_s=0.03) as talk,
+                talking(loud, sessions, pace_s=0.03) as senders,
                 # Fewer than 200 messages in a gap: nodes push up to 200 after it; with more, the client fetches a page.
                 talking(quiet, sessions, pace_s=0.1) as murmur,
             ):
@@ -65,9 +65,9 @@ async def test_redis_flushed_restarted_and_killed_under_load_loses_no_message_an
                             f"the nodes are whole after {name}",
                             timeout_s=WHOLE_S,
                         )
-                    await talk.wait_acks(10)
+                    await senders.wait_acks(10)
                 last_fault_at = trio.current_time()
-            await talk.verify(pool, sessions)
+            await senders.verify(pool, sessions)
             await murmur.verify(pool, sessions)
             for number, pushes in enumerate(pushed):
                 # No device here is the sending one, so each gets all messages.

@@ -61,7 +61,7 @@ async def test_a_node_that_is_paused_and_goes_on_loses_repeats_and_reorders_noth
             sessions = [one, other, third]
             for session in sessions:
                 await session.wait_caught_up()
-            async with talking(group, sessions, pace_s=pace_s) as talk:
+            async with talking(group, sessions, pace_s=pace_s) as senders:
                 own_redis.pause()
                 for _ in range(10):
                     await sender.send(left_behind, b"x", temp_id=uuid4().bytes)
@@ -85,9 +85,9 @@ async def test_a_node_that_is_paused_and_goes_on_loses_repeats_and_reorders_noth
                         timeout_s=HEALED_S,
                     )
                 # Its clients get answers, and its messages go the ordinary way from now on.
-                await talk.wait_acks(3)
-            await talk.verify(pool, sessions)
-            await wait_pushed(pushed_here, group, len(talk.acks), where="on one node")
-            await wait_pushed(pushed_there, group, len(talk.acks), where="on another node")
-            await wait_pushed(pushed_to_paused, group, len(talk.acks), where="on the paused node")
+                await senders.wait_acks(3)
+            await senders.verify(pool, sessions)
+            await wait_pushed(pushed_here, group, len(senders.acks), where="on one node")
+            await wait_pushed(pushed_there, group, len(senders.acks), where="on another node")
+            await wait_pushed(pushed_to_paused, group, len(senders.acks), where="on the paused node")
             await wait_pushed(pushed_here, left_behind, 10, where="of what was left behind")

@@ -35,10 +35,10 @@ async def test_rolling_restart_of_three_nodes_loses_and_repeats_nothing(pool: Po
             with trio.fail_after(ACKED_S):
                 for session in sessions:
                     await session.wait_caught_up()
-            async with talking(group, sessions, pace_s=0.1) as talk:
+            async with talking(group, sessions, pace_s=0.1) as senders:
                 for node in nodes:
                     assert await node.process.stop(timeout_s=EXIT_S) == 0
                     assert [line for line in node.process.log if line["level"] in ("error", "critical")] == []
                     await cluster.start_socket(port=node.port)
-                    await talk.wait_acks(3)
-            await talk.verify(pool, sessions)
+                    await senders.wait_acks(3)
+            await senders.verify(pool, sessions)

@@ -16,7 +16,7 @@ from jobs.engine.task import Backoff, Task
 from store.errors import Overloaded
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended
+from tests.jobs.jobs_world import RecordingTask, ended
 from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
@@ -31,7 +31,7 @@ def documented() -> dict[str, re.Pattern[str]]:
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_keys_are_as_documented_and_nothing_stays(
-    queue: Queue, pool: Pool, redis: Redis, recorder: Recorder, start_worker: StartWorker
+    queue: Queue, pool: Pool, redis: Redis, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     """After a busy run with everything that there is: only what expires, empty streams, and the epoch."""
     tasks = [
@@ -102,7 +102,7 @@ async def test_durable_jobs_beyond_what_redis_is_to_hold_wait_in_postgres_and_ru
     queue: Queue,
     pool: Pool,
     redis: Redis,
-    recorder: Recorder,
+    recorder: RecordingTask,
     start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -131,7 +131,7 @@ async def test_durable_jobs_beyond_what_redis_is_to_hold_wait_in_postgres_and_ru
 
 
 async def test_volatile_jobs_beyond_what_redis_is_to_hold_are_refused(
-    queue: Queue, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, recorder: RecordingTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "MAX_WAITING", 2)
     task = Task(recorder.note, is_volatile=True)
@@ -143,7 +143,7 @@ async def test_volatile_jobs_beyond_what_redis_is_to_hold_are_refused(
 
 
 async def test_invalid_element_among_delayed_jobs_holds_up_no_job(
-    queue: Queue, redis: Redis, recorder: Recorder, start_worker: StartWorker
+    queue: Queue, redis: Redis, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     for packed in (b"\xc1", b"", b"text", b"\x93\xa1a\xa1b"):
         await redis.call("ZADD", volatile.LATER, 1, packed)

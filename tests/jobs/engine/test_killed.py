@@ -15,7 +15,7 @@ from jobs.engine.streams import JobStream
 from jobs.engine.task import Task
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended
+from tests.jobs.jobs_world import RecordingTask, ended
 from tests.jobs.some_worker import PAUSES
 from tests.processes import open_cluster
 from tests.waiting import wait_until
@@ -32,7 +32,7 @@ VOLATILE_ATTEMPTS = {"taken": [2], "running": [1, 2], "done": [1, 2]}
 assert set(ATTEMPTS) == set(PAUSES)
 
 
-def heirs(recorder: Recorder) -> list[Task]:
+def heirs(recorder: RecordingTask) -> list[Task]:
     return [
         Task(recorder.note, name="work", keep_result_s=60),
         Task(recorder.note, name="volatile_work", keep_result_s=60, is_volatile=True),
@@ -70,7 +70,7 @@ async def test_another_worker_runs_the_job_of_a_killed_worker(
     redis_url: str,
     redis: Redis,
     queue: Queue,
-    recorder: Recorder,
+    recorder: RecordingTask,
     start_worker: StartWorker,
     tmp_path: Path,
     where: str,
@@ -102,7 +102,7 @@ async def test_another_worker_runs_the_job_of_a_killed_worker(
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_a_job_that_kills_its_workers_is_dead_in_the_end(
-    pool: Pool, redis_url: str, queue: Queue, recorder: Recorder, start_worker: StartWorker, tmp_path: Path
+    pool: Pool, redis_url: str, queue: Queue, recorder: RecordingTask, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     """Attempts count when they begin: otherwise the job would kill workers for ever."""
     work, volatile = (
@@ -139,7 +139,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_died_is_not_run_again(
     pool: Pool,
     redis: Redis,
     queue: Queue,
-    recorder: Recorder,
+    recorder: RecordingTask,
     start_worker: StartWorker,
     redis_url: str,
     tmp_path: Path,

@@ -19,7 +19,7 @@ from jobs.engine.task import Task
 from store import jobs
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended, no_jobs
+from tests.jobs.jobs_world import RecordingTask, ended, no_jobs
 from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
@@ -37,7 +37,7 @@ async def enqueue(pool: Pool, *numbers: int) -> list[int]:
 
 
 async def test_many_entries_of_the_dead_are_taken_over_one_look_after_the_other(
-    pool: Pool, redis: Redis, recorder: Recorder, start_worker: StartWorker
+    pool: Pool, redis: Redis, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     """Many entries with each call: after an outage there are thousands."""
     await consumer_group.make_groups(redis, [WORK])
@@ -53,7 +53,7 @@ async def test_many_entries_of_the_dead_are_taken_over_one_look_after_the_other(
 
 
 async def test_an_entry_of_a_job_that_another_worker_has_goes_and_the_job_comes_back_if_that_one_dies(
-    pool: Pool, queue: Queue, redis: Redis, recorder: Recorder, start_worker: StartWorker
+    pool: Pool, queue: Queue, redis: Redis, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     """It would count against its task's limit for ten seconds, and workers would take it over again and again."""
     [job] = await enqueue(pool, 1)
@@ -150,7 +150,7 @@ async def test_postgres_clock_that_goes_back_an_hour_holds_up_nothing(pool: Pool
 
 
 async def test_a_worker_that_starts_after_the_clock_went_back_finds_what_waits(
-    pool: Pool, queue: Queue, recorder: Recorder, start_worker: StartWorker
+    pool: Pool, queue: Queue, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     await enqueue(pool, 1)
     await pool.fetch("update jobs set created = created + interval '1 hour', due = due + interval '1 hour'")
@@ -197,7 +197,7 @@ async def test_rates_are_kept_when_redis_clock_goes_back(redis: Redis) -> None:
 
 
 async def test_several_workers_find_redis_flushed_at_the_same_time(
-    pool: Pool, queue: Queue, redis: Redis, recorder: Recorder, start_worker: StartWorker
+    pool: Pool, queue: Queue, redis: Redis, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     """Each makes the groups again, and only one hands all jobs in again."""
     task = Task(recorder.note)
@@ -212,7 +212,7 @@ async def test_several_workers_find_redis_flushed_at_the_same_time(
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_a_redis_that_does_not_answer_costs_a_worker_none_of_its_claims(
-    pool: Pool, own_redis: RedisServer, recorder: Recorder, start_worker: StartWorker
+    pool: Pool, own_redis: RedisServer, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     worker, _ = await start_worker(Task(recorder.note), redis=own_redis.url)
     await worker.wait_ready()

@@ -19,7 +19,7 @@ from store.errors import StoreError
 from store.postgres.pool import Pool
 from store.redis.client import Redis, RedisError
 from tests.conftest import migrated_postgres
-from tests.jobs.jobs_world import Recorder, ended, no_jobs
+from tests.jobs.jobs_world import RecordingTask, ended, no_jobs
 from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
@@ -42,7 +42,7 @@ async def test_redis_restarted_and_flushed_while_jobs_flow_loses_none(
     pool: Pool,
     own_redis: RedisServer,
     its_queue: Queue,
-    recorder: Recorder,
+    recorder: RecordingTask,
     start_worker: StartWorker,
     log_output: list[dict[str, Any]],
 ) -> None:
@@ -82,7 +82,7 @@ async def test_jobs_in_a_full_redis_run_and_the_others_wait_in_postgres(
     own_redis: RedisServer,
     its_redis: Redis,
     its_queue: Queue,
-    recorder: Recorder,
+    recorder: RecordingTask,
     start_worker: StartWorker,
     log_output: list[dict[str, Any]],
 ) -> None:
@@ -123,7 +123,7 @@ async def test_jobs_in_a_full_redis_run_and_the_others_wait_in_postgres(
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_a_volatile_job_that_fails_while_redis_is_full_is_tried_again(
-    own_redis: RedisServer, its_redis: Redis, its_queue: Queue, recorder: Recorder, start_worker: StartWorker
+    own_redis: RedisServer, its_redis: Redis, its_queue: Queue, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     """Its next attempt cannot be written, so the entry stays until a worker takes it over."""
     task = Task(recorder.note, is_volatile=True, attempts=4, backoff=Backoff(0.01, 0.01))
@@ -142,7 +142,7 @@ async def test_a_volatile_job_that_fails_while_redis_is_full_is_tried_again(
 
 
 async def test_postgres_killed_while_jobs_flow_loses_no_committed_job(
-    crashing_postgres: PostgresServer, redis_url: str, redis: Redis, recorder: Recorder, start_worker: StartWorker
+    crashing_postgres: PostgresServer, redis_url: str, redis: Redis, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     """Volatile jobs go on without it meanwhile."""
     pool = Pool(crashing_postgres.url, 4)
@@ -183,7 +183,7 @@ async def test_postgres_killed_while_jobs_flow_loses_no_committed_job(
 async def test_a_worker_stops_in_time_although_a_service_is_away(
     own_redis: RedisServer,
     own_postgres: PostgresServer,
-    recorder: Recorder,
+    recorder: RecordingTask,
     start_worker: StartWorker,
     log_output: list[dict[str, Any]],
     service: str,
@@ -205,7 +205,7 @@ async def test_a_job_enqueued_while_redis_is_away_begins_when_it_is_back(
     own_redis: RedisServer,
     its_redis: Redis,
     its_queue: Queue,
-    recorder: Recorder,
+    recorder: RecordingTask,
     start_worker: StartWorker,
 ) -> None:
     task = Task(recorder.note, keep_result_s=60)

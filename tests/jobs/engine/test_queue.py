@@ -21,19 +21,19 @@ from store.errors import Overloaded
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from tests.jobs.jobs_world import Recorder, ended, no_jobs
+from tests.jobs.jobs_world import RecordingTask, ended, no_jobs
 from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture(params=[False, True], ids=["durable", "volatile"])
-def task(recorder: Recorder, request: pytest.FixtureRequest) -> Task:
+def task(recorder: RecordingTask, request: pytest.FixtureRequest) -> Task:
     return Task(recorder.note, is_volatile=request.param, attempts=3, backoff=Backoff(0.02, 0.02), keep_result_s=60)
 
 
 async def test_a_job_runs_once_with_its_arguments(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     await start_worker(task)
     job = await queue.enqueue(task, {"number": 7})
@@ -43,7 +43,7 @@ async def test_a_job_runs_once_with_its_arguments(
 
 
 async def test_a_failed_run_is_followed_by_others_and_then_by_death(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker, pool: Pool
 ) -> None:
     recorder.errors = [ValueError("one"), ValueError("two"), ValueError("three")]
     await start_worker(task)
@@ -60,7 +60,7 @@ async def test_a_failed_run_is_followed_by_others_and_then_by_death(
 
 
 async def test_giving_up_is_death_at_once(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker, pool: Pool
 ) -> None:
     recorder.errors = [GiveUp("no such user")]
     await start_worker(task)
@@ -73,7 +73,7 @@ async def test_giving_up_is_death_at_once(
 
 
 async def test_a_snoozed_run_does_not_count(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     recorder.errors = [Snooze(0.02)] * 5
     await start_worker(task)
@@ -140,7 +140,7 @@ async def test_a_key_that_cannot_be_kept_is_refused_by_name(queue: Queue, task: 
 
 
 async def test_higher_priorities_run_first(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     for number, priority in enumerate(["low", "normal", "high", "low", "normal", "high"]):
         await queue.enqueue(task, {"number": number}, priority=priority)
@@ -150,7 +150,7 @@ async def test_higher_priorities_run_first(
 
 
 async def test_the_lowest_priority_is_not_held_up_for_ever(
-    queue: Queue, recorder: Recorder, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     task = Task(recorder.note)
     await queue.enqueue(task, {"number": 1000}, priority="low")
@@ -161,7 +161,7 @@ async def test_the_lowest_priority_is_not_held_up_for_ever(
 
 
 async def test_many_jobs_of_one_task_do_not_hold_up_those_of_another(
-    queue: Queue, recorder: Recorder, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, start_worker: StartWorker
 ) -> None:
     flood, trickle = Task(recorder.note, name="flood"), Task(recorder.note, name="trickle")
     await queue.enqueue_many(flood, [{"number": number} for number in range(60)])
@@ -172,7 +172,7 @@ async def test_many_jobs_of_one_task_do_not_hold_up_those_of_another(
 
 
 async def test_a_delayed_job_runs_when_its_time_has_come(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     await start_worker(task)
     began = trio.current_time()
@@ -184,7 +184,7 @@ async def test_a_delayed_job_runs_when_its_time_has_come(
 
 
 async def test_a_delay_of_next_to_nothing_or_less_is_a_short_one(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     for number, delay_s in enumerate((-1, 0.0001)):
         for key in ("", f"k{number}"):
@@ -195,7 +195,7 @@ async def test_a_delay_of_next_to_nothing_or_less_is_a_short_one(
 
 
 async def test_enqueued_in_order_they_begin_in_order(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     ids = await queue.enqueue_many(task, [{"number": number} for number in range(120)])
     assert len(set(ids)) == 120
@@ -205,7 +205,7 @@ async def test_enqueued_in_order_they_begin_in_order(
 
 
 async def test_under_a_key_one_waits_at_a_time(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     """A durable one with the latest arguments; of a volatile task the first one stays as it is."""
     ids = [await queue.enqueue(task, {"number": number}, key="k") for number in (1, 2, 3)]
@@ -217,7 +217,7 @@ async def test_under_a_key_one_waits_at_a_time(
 
 
 async def test_a_job_with_the_key_of_a_running_job_runs_next_or_is_not_enqueued(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker, pool: Pool
 ) -> None:
     """Is a durable job's next run; of a volatile task it is not enqueued, until that one has ended."""
     recorder.gate = trio.Event()
@@ -239,7 +239,7 @@ async def test_a_job_with_the_key_of_a_running_job_runs_next_or_is_not_enqueued(
 
 
 async def test_a_key_is_not_held_by_what_could_not_be_enqueued(
-    queue: Queue, recorder: Recorder, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, recorder: RecordingTask, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = Task(recorder.note, is_volatile=True, keep_result_s=60)
     with monkeypatch.context() as full:
@@ -251,7 +251,7 @@ async def test_a_key_is_not_held_by_what_could_not_be_enqueued(
     assert await ended(queue, await queue.enqueue(task, {"number": 2}, key="k")) == "done"
 
 
-async def test_debounce_puts_off_and_not_for_ever(queue: Queue, recorder: Recorder, pool: Pool) -> None:
+async def test_debounce_puts_off_and_not_for_ever(queue: Queue, recorder: RecordingTask, pool: Pool) -> None:
     task = Task(recorder.note)
     due = "select extract(epoch from due - clock_timestamp())::float8, (payload->'number')::int from jobs"
 
@@ -272,7 +272,7 @@ async def test_debounce_puts_off_and_not_for_ever(queue: Queue, recorder: Record
 
 
 async def test_a_job_cancelled_before_it_ran_does_not_begin(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     """Waiting or delayed; and its key is free again."""
     waiting = await queue.enqueue(task, {"number": 1}, key="k")
@@ -289,7 +289,7 @@ async def test_a_job_cancelled_before_it_ran_does_not_begin(
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_job_cancelled_while_it_runs_is_stopped(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker, pool: Pool
 ) -> None:
     recorder.gate = trio.Event()
     await start_worker(task)
@@ -305,7 +305,7 @@ async def test_job_cancelled_while_it_runs_is_stopped(
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_job_enqueued_after_a_cancel_runs(
-    queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool
+    queue: Queue, recorder: RecordingTask, start_worker: StartWorker, pool: Pool
 ) -> None:
     """Under the same key, while the cancelled run goes on: by enqueuing, or by the tick of a schedule."""
     task = Task(recorder.note, keep_result_s=60)
@@ -353,7 +353,7 @@ async def test_progress_can_be_asked_for_and_results_are_kept_for_their_time(
 
 
 async def test_a_run_that_takes_too_long_is_a_failed_attempt(
-    queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool
+    queue: Queue, recorder: RecordingTask, start_worker: StartWorker, pool: Pool
 ) -> None:
     recorder.gate = trio.Event()
     task = Task(recorder.note, attempts=2, timeout_s=0.05, backoff=Backoff(0.01, 0.01))
@@ -368,7 +368,7 @@ async def the_dead(pool: Pool) -> list[Any]:
 
 
 async def test_jobs_of_a_paused_task_wait_also_for_a_worker_that_has_just_started(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker, pool: Pool
 ) -> None:
     other = Task(recorder.note, name="other", keep_result_s=60)
     await jobs.pause(pool, "note")
@@ -383,7 +383,7 @@ async def test_jobs_of_a_paused_task_wait_also_for_a_worker_that_has_just_starte
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_a_dead_workers_job_of_a_paused_task_waits_too(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool, redis: Redis
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker, pool: Pool, redis: Redis
 ) -> None:
     each = JobStream("note", 1)
     await consumer_group.make_groups(redis, [each])
@@ -399,7 +399,7 @@ async def test_a_dead_workers_job_of_a_paused_task_waits_too(
 
 
 async def test_no_more_jobs_of_a_task_run_at_a_time_than_it_allows_over_all_workers(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     limited = Task(recorder.pause, name="limited", is_volatile=task.is_volatile, concurrency=2)
     for _ in range(2):
@@ -410,7 +410,7 @@ async def test_no_more_jobs_of_a_task_run_at_a_time_than_it_allows_over_all_work
 
 
 async def test_no_more_jobs_of_a_task_begin_in_a_time_than_it_allows_over_all_workers(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     limited = Task(recorder.note, name="limited", is_volatile=task.is_volatile, rate=(4, 0.5))
     await queue.enqueue_many(limited, [{"number": number} for number in range(9)])
@@ -424,7 +424,7 @@ async def test_no_more_jobs_of_a_task_begin_in_a_time_than_it_allows_over_all_wo
 
 
 async def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_begins_nothing(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     recorder.gate = trio.Event()
     worker, _ = await start_worker(task, concurrency=1)
@@ -441,7 +441,7 @@ async def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_begins_nothi
 
 
 async def test_a_job_that_outlives_the_drain_is_put_back_uncounted_and_begins_elsewhere_at_once(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "DRAIN_S", 0.1)
     recorder.gate = trio.Event()
@@ -488,7 +488,7 @@ async def test_an_exception_from_a_job_that_the_worker_stops_does_not_count_as_a
 
 
 async def test_job_enqueued_in_a_transaction_runs_if_that_commits(
-    recorder: Recorder, start_worker: StartWorker, pool: Pool
+    recorder: RecordingTask, start_worker: StartWorker, pool: Pool
 ) -> None:
     await start_worker(Task(recorder.note))
     async with connected(pool.url) as connection:
@@ -502,7 +502,7 @@ async def test_job_enqueued_in_a_transaction_runs_if_that_commits(
 
 
 async def test_replayed_dead_job_begins_again(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, pool: Pool
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker, pool: Pool
 ) -> None:
     recorder.errors = [GiveUp("no")]
     await start_worker(task)
@@ -516,7 +516,7 @@ async def test_replayed_dead_job_begins_again(
 
 
 async def test_jobs_of_a_task_that_no_worker_knows_wait_and_hold_up_no_others(
-    queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool
+    queue: Queue, recorder: RecordingTask, start_worker: StartWorker, pool: Pool
 ) -> None:
     known, newer = Task(recorder.note, keep_result_s=60), Task(recorder.note, name="newer", keep_result_s=60)
     waiting = [await queue.enqueue(newer, {"number": 1}), await queue.enqueue(newer, {"number": 2}, delay_s=0.01)]
@@ -529,7 +529,7 @@ async def test_jobs_of_a_task_that_no_worker_knows_wait_and_hold_up_no_others(
 
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_bad_payloads_go_to_the_dead_with_their_reason(
-    queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool, redis: Redis
+    queue: Queue, recorder: RecordingTask, start_worker: StartWorker, pool: Pool, redis: Redis
 ) -> None:
     """Payloads that SQL enqueued unchecked, and volatile entries that are not JSON or not text."""
     durable = Task(recorder.note, keep_result_s=60)
@@ -556,7 +556,7 @@ async def test_bad_payloads_go_to_the_dead_with_their_reason(
 
 
 async def test_a_second_entry_of_a_job_that_has_failed_does_not_shorten_its_wait(
-    queue: Queue, recorder: Recorder, start_worker: StartWorker, pool: Pool, redis: Redis
+    queue: Queue, recorder: RecordingTask, start_worker: StartWorker, pool: Pool, redis: Redis
 ) -> None:
     """The relay hands jobs in again whose entries wait for longer than their lease."""
     task = Task(recorder.note, backoff=Backoff(60, 60), keep_result_s=60)
@@ -579,7 +579,7 @@ class Mean(Exception):
     "error", [Snooze(float("inf")), Snooze(float("nan")), Snooze(-1), Mean(), ExceptionGroup("g", [Mean()])], ids=repr
 )
 async def test_the_worker_survives_any_exception_of_a_handler(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker, error: Exception
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker, error: Exception
 ) -> None:
     recorder.errors = [error]
     await start_worker(task)
@@ -590,7 +590,7 @@ async def test_the_worker_survives_any_exception_of_a_handler(
 
 
 async def test_a_back_off_without_end_is_one_that_can_be_written(
-    queue: Queue, recorder: Recorder, task: Task, start_worker: StartWorker
+    queue: Queue, recorder: RecordingTask, task: Task, start_worker: StartWorker
 ) -> None:
     endless = Task(
         recorder.note, name="endless", is_volatile=task.is_volatile, backoff=Backoff(1e300, float("inf")), attempts=3
@@ -604,7 +604,7 @@ async def test_a_back_off_without_end_is_one_that_can_be_written(
 
 async def test_an_ending_that_cannot_be_written_does_not_keep_others_from_being_written(
     queue: Queue,
-    recorder: Recorder,
+    recorder: RecordingTask,
     start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
     log_output: list[dict[str, Any]],

@@ -17,7 +17,7 @@ from jobs.engine.task import Cron, Every, Task
 from jobs.engine.ticks import BadRule
 from store import schedules
 from store.postgres.pool import Pool
-from tests.jobs.jobs_world import Recorder
+from tests.jobs.jobs_world import RecordingTask
 from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
@@ -197,7 +197,7 @@ async def test_a_schedule_that_cannot_be_read_holds_up_no_other(
 
 
 async def test_schedules_of_tasks_that_only_newer_workers_know_are_left_to_them(
-    pool: Pool, sweeping: Sweeping, recorder: Recorder
+    pool: Pool, sweeping: Sweeping, recorder: RecordingTask
 ) -> None:
     await declare_all(pool, tasks_of(Task(sweeping.sweep, schedule=Every(60))))
     assert await fire_once(pool, tasks_of(Task(recorder.note))) == 0

@@ -32,10 +32,10 @@ from runtime.config import Config, ConfigError
 from store.notifiers import ApnsTarget, EmailTarget, FcmTarget, Target, WebhookTarget
 from tests.jobs.notice_world import RecordingMailer
 from tests.jobs.push_services import (
-    Answer,
     AppleService,
     GoogleService,
     PushService,
+    ScriptedAnswer,
     Service,
     Subscription,
     Trust,
@@ -87,7 +87,7 @@ async def test_web_push_is_signed_encrypted_for_the_subscription_and_says_nothin
 
 async def test_subscription_that_has_ended_is_gone(trust: Trust) -> None:
     service = PushService()
-    service.answers = [Answer(404), Answer(410)]
+    service.answers = [ScriptedAnswer(404), ScriptedAnswer(410)]
     async with notifiers_for(trust, service) as notifiers:
         for _ in range(2):
             with pytest.raises(TargetGone):
@@ -109,13 +109,13 @@ async def test_refusals_of_push_services_are_told_apart(trust: Trust) -> None:
     service = PushService()
     async with notifiers_for(trust, service) as notifiers:
         for answer, is_final, retry_after_s in (
-            (Answer(429, headers={"Retry-After": "120"}), False, 120),
-            (Answer(503, headers={"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}), False, 86400),
-            (Answer(503, headers={"Retry-After": "soon"}), False, None),
-            (Answer(500), False, None),
-            (Answer(301, headers={"Location": "https://localhost/"}), False, None),
-            (Answer(403), True, None),
-            (Answer(413), True, None),
+            (ScriptedAnswer(429, headers={"Retry-After": "120"}), False, 120),
+            (ScriptedAnswer(503, headers={"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}), False, 86400),
+            (ScriptedAnswer(503, headers={"Retry-After": "soon"}), False, None),
+            (ScriptedAnswer(500), False, None),
+            (ScriptedAnswer(301, headers={"Location": "https://localhost/"}), False, None),
+            (ScriptedAnswer(403), True, None),
+            (ScriptedAnswer(413), True, None),
         ):
             service.answers = [answer]
             error = await refusal(notifiers, Subscription(service.url).target)
@@ -175,7 +175,7 @@ async def test_app_that_is_no_longer_on_the_device_is_gone(trust: Trust) -> None
 
 async def test_after_a_stale_token_the_next_attempt_has_another(trust: Trust) -> None:
     service = AppleService()
-    service.answers = [Answer(403, b'{"reason": "ExpiredProviderToken"}')]
+    service.answers = [ScriptedAnswer(403, b'{"reason": "ExpiredProviderToken"}')]
     times = iter(range(int(time.time()), 2**40))
     async with open_service(service, trust.cert, trust.key):
         client, notifier = apns(trust, service, lambda: next(times))
@@ -203,7 +203,7 @@ async def test_refusals_of_apns_are_told_apart(trust: Trust) -> None:
             (500, b"\xff[1]", False),
             (500, b"[]", False),
         ):
-            service.answers = [Answer(status, body)]
+            service.answers = [ScriptedAnswer(status, body)]
             error = await refusal(notifiers, ApnsTarget("a1b2"))
             assert str(status) in str(error)
             assert error.is_final == is_final, body
@@ -260,9 +260,9 @@ async def test_refusals_of_fcm_are_told_apart(trust: Trust) -> None:
             (GoogleService.no(403, "PERMISSION_DENIED", "SENDER_ID_MISMATCH"), True),
             (GoogleService.no(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"), False),
             (GoogleService.no(503, "UNAVAILABLE", "UNAVAILABLE"), False),
-            (Answer(502, b"<!DOCTYPE html>"), False),
-            (Answer(500, b'{"error": {"details": [1, {"@type": 2}]}}'), False),
-            (Answer(500, b'{"error": 1}'), False),
+            (ScriptedAnswer(502, b"<!DOCTYPE html>"), False),
+            (ScriptedAnswer(500, b'{"error": {"details": [1, {"@type": 2}]}}'), False),
+            (ScriptedAnswer(500, b'{"error": 1}'), False),
         ):
             service.answers = [answer]
             error = await refusal(notifiers, FcmTarget("device-1"))
@@ -274,9 +274,9 @@ async def test_without_an_access_token_the_notice_is_not_taken(trust: Trust) -> 
     service = GoogleService()
     async with notifiers_for(trust, service) as notifiers:
         for answer in (
-            Answer(400, b'{"error": "invalid_grant"}'),
-            Answer(200, b'{"access_token": 1, "expires_in": 2}'),
-            Answer(200, b"{}"),
+            ScriptedAnswer(400, b'{"error": "invalid_grant"}'),
+            ScriptedAnswer(200, b'{"access_token": 1, "expires_in": 2}'),
+            ScriptedAnswer(200, b"{}"),
         ):
             service.answers = [answer]
             assert "no access token" in str(await refusal(notifiers, FcmTarget("device-1")))
@@ -339,7 +339,7 @@ async def test_deployments_webhook_is_signed_if_there_is_a_secret(trust: Trust) 
 
 async def test_webhook_that_is_gone_for_good_is_forgotten_unless_it_is_the_deployments(trust: Trust) -> None:
     service = Service()
-    service.answers = [Answer(410), Answer(410), Answer(404)]
+    service.answers = [ScriptedAnswer(410), ScriptedAnswer(410), ScriptedAnswer(404)]
     async with (
         open_service(service, trust.cert, trust.key),
         notifiers_for(trust, offline_notice_url=service.url) as notifiers,
@@ -352,7 +352,7 @@ async def test_webhook_that_is_gone_for_good_is_forgotten_unless_it_is_the_deplo
 
 async def test_answer_of_a_webhook_is_read_no_further_than_it_may_be_long(trust: Trust) -> None:
     service = Service()
-    service.answers = [Answer(200, bytes(5_000_000))]
+    service.answers = [ScriptedAnswer(200, bytes(5_000_000))]
     async with (
         open_service(service, trust.cert, trust.key),
         httpx.AsyncClient(transport=LoneStreams(trust.context)) as client,

@@ -29,8 +29,8 @@ Write = tuple[dict[str, bytes | str], Any]
 """The values of the path, and the body (None: no body)."""
 
 
-class Scene:
-    """Alice writes. Bob is her contact and has two conversations with her. Carol is a stranger."""
+class PreparedWrites:
+    """Prepares writes of Alice. Bob is her contact and has two conversations with her. Carol is a stranger."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -74,19 +74,19 @@ class Scene:
         return list(writes)
 
 
-REQUESTS: Final[dict[str, Callable[[Scene], Awaitable[list[Write]]]]] = {
+REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] = {
     "POST /v1/users": lambda s: s.plain(({}, {"username": "dora", "password": PASSWORD})),
-    "POST /v1/devices": Scene.log_in,
-    "DELETE /v1/devices/<uuid:device>": Scene.revoke,
+    "POST /v1/devices": PreparedWrites.log_in,
+    "DELETE /v1/devices/<uuid:device>": PreparedWrites.revoke,
     "POST /v1/tokens": lambda s: s.plain(({}, None)),
     "PATCH /v1/profile": lambda s: s.plain(({}, {"display_name": "Alice", "shows_presence": False})),
     "PUT /v1/email": lambda s: s.plain(({}, {"address": "alice@example.org"})),
     "DELETE /v1/email": lambda s: s.plain(({}, None)),
-    "POST /v1/email/verifications": Scene.verify,
+    "POST /v1/email/verifications": PreparedWrites.verify,
     "POST /v1/email/verifications/<token>": lambda s: s.follow("verify"),
     "POST /v1/unsubscribe/<token>": lambda s: s.follow("unsubscribe"),
     "POST /v1/notifiers": lambda s: s.plain(({}, {"kind": "webhook", "url": "https://example.org/"})),
-    "DELETE /v1/notifiers/<uuid:notifier>": Scene.remove_notifier,
+    "DELETE /v1/notifiers/<uuid:notifier>": PreparedWrites.remove_notifier,
     "PUT /v1/quiet-hours": lambda s: s.plain(({}, {"from_minute": 1, "until_minute": 2, "zone": "Europe/Berlin"})),
     "DELETE /v1/quiet-hours": lambda s: s.plain(({}, None)),
     "PUT /v1/contacts/<uuid:other>": lambda s: s.plain(
@@ -105,8 +105,8 @@ REQUESTS: Final[dict[str, Callable[[Scene], Awaitable[list[Write]]]]] = {
     "DELETE /v1/conversations/<uuid:conversation>/participants/<uuid:other>": lambda s: s.plain(
         ({"conversation": s.group, "other": s.bob.user}, None)
     ),
-    "POST /v1/conversations/<uuid:conversation>/accept": Scene.message_request,
-    "POST /v1/conversations/<uuid:conversation>/decline": Scene.message_request,
+    "POST /v1/conversations/<uuid:conversation>/accept": PreparedWrites.message_request,
+    "POST /v1/conversations/<uuid:conversation>/decline": PreparedWrites.message_request,
 }
 """Each writing route -> requests that together cause all of its announcements."""
 
@@ -116,8 +116,8 @@ def text(user: Credentials) -> str:
 
 
 @dataclass
-class Recorder:
-    """Notes the handlers that returned and the announcements that were made to the end.
+class AnnouncementRecorder:
+    """Counts the handlers that returned, and records the announcements that were made to the end.
 
     :ivar begins: called when a handler is called.
     """
@@ -137,8 +137,8 @@ class Recorder:
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    recorder, make = Recorder(), Announcement.make
+def recorder(monkeypatch: pytest.MonkeyPatch) -> AnnouncementRecorder:
+    recorder, make = AnnouncementRecorder(), Announcement.make
 
     async def recorded(self: Announcement, announcements: Announcements) -> None:
         await make(self, announcements)
@@ -149,11 +149,11 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return recorder
 
 
-async def requests_of(rule: str, scene: Scene) -> list[tuple[str, str, Any]]:
+async def requests_of(rule: str, prepared: PreparedWrites) -> list[tuple[str, str, Any]]:
     """Method, path and body of each."""
     method, path = rule.split(" ")
     made = []
-    for values, body in await REQUESTS[rule](scene):
+    for values, body in await REQUESTS[rule](prepared):
         filled = path
         for name, value in values.items():
             shown = value if isinstance(value, str) else str(UUID(bytes=value))
@@ -165,11 +165,11 @@ async def requests_of(rule: str, scene: Scene) -> list[tuple[str, str, Any]]:
 @asynccontextmanager
 async def opened(pool: Pool, redis_url: str, rule: str) -> AsyncGenerator[tuple[Api, list[tuple[str, str, Any]]], None]:
     """Alice's interface, and requests to the route."""
-    scene = Scene(pool)
-    await scene.begin()
-    requests = await requests_of(rule, scene)
+    prepared = PreparedWrites(pool)
+    await prepared.begin()
+    requests = await requests_of(rule, prepared)
     async with open_api(pool, redis_url) as api:
-        yield api.of(scene.alice.token), requests
+        yield api.of(prepared.alice.token), requests
 
 
 async def ask(api: Api, method: str, path: str, body: Any) -> int:
@@ -189,7 +189,7 @@ by_route = pytest.mark.parametrize(
 
 @by_route
 async def test_a_write_makes_the_announcements_that_its_route_declares(
-    pool: Pool, redis_url: str, recorder: Recorder, route: Route
+    pool: Pool, redis_url: str, recorder: AnnouncementRecorder, route: Route
 ) -> None:
     async with opened(pool, redis_url, route.rule) as (api, requests):
         for request in requests:
@@ -200,7 +200,7 @@ async def test_a_write_makes_the_announcements_that_its_route_declares(
 
 @by_route
 async def test_a_write_is_finished_and_announced_though_the_client_hangs_up_as_it_begins(
-    pool: Pool, redis_url: str, recorder: Recorder, route: Route
+    pool: Pool, redis_url: str, recorder: AnnouncementRecorder, route: Route
 ) -> None:
     """Hypercorn cancels the request of a client that hangs up."""
     async with opened(pool, redis_url, route.rule) as (api, requests):
@@ -215,7 +215,7 @@ async def test_a_write_is_finished_and_announced_though_the_client_hangs_up_as_i
 
 
 async def test_a_client_that_hangs_up_before_its_password_is_hashed_registers_no_user(
-    pool: Pool, redis_url: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, recorder: AnnouncementRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hash is the most expensive part of any request, so it is not shielded: it ends with its client."""
     async with opened(pool, redis_url, "POST /v1/users") as (api, [request]):
