@@ -1,4 +1,4 @@
-"""Shared by the tests of the store: a Redis client, a server that stays silent, messages to send."""
+"""Shared by the tests of the store: a Redis client, a server that stays silent, messages to send, devices that sync."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from uuid import uuid4
 
 import trio
 
+from client.mailbox import Mailbox
+from protocol.frames import Synced
 from store.messages import NewMessage
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+from store.sync import SyncPush, sync
 from tests.waiting import DEADLINE_S
 
 
@@ -81,6 +84,20 @@ def a_message(conversation: bytes, sender: bytes, content: bytes = b"ciphertext"
         **changes,
     }
     return NewMessage(conversation=conversation, sender=sender, **values)
+
+
+async def catch_up(pool: Pool, device: Mailbox) -> list[SyncPush]:
+    """Sync page by page to the end, as a device does; returns the pushes."""
+    told: list[SyncPush] = []
+    more = True
+    while more:
+        page = await sync(pool, device.user, device.cursor)
+        for push in page.pushes:
+            device.feed(push)
+        device.synced(Synced(1, page.cursor, page.more))
+        told += page.pushes
+        more = page.more
+    return told
 
 
 async def is_waiting_for(pool: Pool, event_type: str, query_part: str) -> bool:

@@ -9,18 +9,19 @@ from msgspec.structs import replace
 
 from client.http import Credentials
 from client.mailbox import Mailbox
-from protocol.frames import Contact, Conversation, OwnSettings, Synced
+from protocol.frames import Contact
 from store import contacts, conversations, participants, profiles
 from store.own_settings import changed_since, own_settings_of
 from store.postgres.pool import Pool
 from store.quiet_hours import QuietHours, set_quiet_hours
-from store.sync import SyncPush, sync
+from store.sync import SyncPush
 from tests.people import new_user
+from tests.store.store_world import catch_up
 
 NIGHT = QuietHours(1320, 420, "Europe/Berlin")
 
 
-class World:
+class SettingsOwner:
     """Alice, whose settings change; bob, who has talked with her; carol, who is in a group with both."""
 
     def __init__(self, pool: Pool) -> None:
@@ -46,8 +47,8 @@ class World:
         await contacts.set_blocked(self.pool, self.alice.user, other.user, is_blocked=is_blocked)
 
 
-class Device:
-    """A client's data: the reference client's mailbox; its contacts are read as the server lists them."""
+class SettingsDevice:
+    """The reference client's mailbox; it reads its contacts when the mailbox says that they are stale."""
 
     def __init__(self, pool: Pool, user: bytes) -> None:
         self._pool = pool
@@ -55,18 +56,7 @@ class Device:
         self.mailbox = Mailbox(user)
 
     async def catch_up(self) -> list[SyncPush]:
-        told: list[SyncPush] = []
-        more = True
-        while more:
-            page = await sync(self._pool, self._user, self.mailbox.cursor)
-            for push in page.pushes:
-                if isinstance(push, Conversation):
-                    self.mailbox.learn(push)
-                elif isinstance(push, OwnSettings):
-                    self.mailbox.take(push)
-            self.mailbox.synced(Synced(1, page.cursor, page.more))
-            told += page.pushes
-            more = page.more
+        told = await catch_up(self._pool, self.mailbox)
         if self.mailbox.own.are_contacts_stale:
             await self._read_contacts()
         return told
@@ -88,7 +78,7 @@ class Device:
         return own.settings, own.contacts_revision, listed, mutes
 
 
-Change = Callable[[World], Awaitable[object]]
+Change = Callable[[SettingsOwner], Awaitable[object]]
 CHANGES: dict[str, Change] = {
     "no receipts": lambda w: w.show(gives_receipts=False),
     "no presence": lambda w: w.show(shows_presence=False),
@@ -108,17 +98,17 @@ CHANGES: dict[str, Change] = {
 
 
 async def test_after_each_change_a_device_that_resumes_shows_what_a_fresh_one_shows(pool: Pool) -> None:
-    world = World(pool)
-    await world.begin()
-    resumes, away = Device(pool, world.alice.user), Device(pool, world.alice.user)
-    others = [Device(pool, each.user) for each in (world.bob, world.carol)]
+    owner = SettingsOwner(pool)
+    await owner.begin()
+    resumes, away = SettingsDevice(pool, owner.alice.user), SettingsDevice(pool, owner.alice.user)
+    others = [SettingsDevice(pool, each.user) for each in (owner.bob, owner.carol)]
     for device in (resumes, away, *others):
         await device.catch_up()
     for name, change in CHANGES.items():
         before = resumes.shown
-        await change(world)
+        await change(owner)
         await resumes.catch_up()
-        fresh = Device(pool, world.alice.user)
+        fresh = SettingsDevice(pool, owner.alice.user)
         await fresh.catch_up()
         assert resumes.shown == fresh.shown != before, name
         assert await resumes.catch_up() == [], "each change comes once"
@@ -129,69 +119,69 @@ async def test_after_each_change_a_device_that_resumes_shows_what_a_fresh_one_sh
 
 
 async def test_unchanged_settings_are_not_pushed(pool: Pool) -> None:
-    world = World(pool)
-    await world.begin()
+    owner = SettingsOwner(pool)
+    await owner.begin()
     for name in ("no receipts", "quiet hours", "a contact", "a block"):
-        await CHANGES[name](world)
-    device = Device(pool, world.alice.user)
+        await CHANGES[name](owner)
+    device = SettingsDevice(pool, owner.alice.user)
     await device.catch_up()
     for name in ("no receipts", "quiet hours", "a contact", "a block"):
-        await CHANGES[name](world)
+        await CHANGES[name](owner)
         assert await device.catch_up() == [], name
 
 
 async def test_a_node_that_has_missed_something_finds_it(pool: Pool) -> None:
-    world = World(pool)
-    await world.begin()
-    users = [world.alice.user, world.bob.user]
+    owner = SettingsOwner(pool)
+    await owner.begin()
+    users = [owner.alice.user, owner.bob.user]
     for name, change in CHANGES.items():
         [(base,)] = await pool.fetch("select pg_current_snapshot()::text")
         assert await changed_since(pool, users, base) == ({}, [])
-        await change(world)
+        await change(owner)
         settings, told = await changed_since(pool, users, base)
         # A conversation with a blocked user changes, too: it shows no display name.
-        changed = [world.direct] if name.startswith("muted") else [world.group] * ("muted" in name or "block" in name)
-        assert told == [(world.alice.user, each) for each in changed], name
-        own = {} if "muted" in name else {world.alice.user: await own_settings_of(pool, world.alice.user)}
+        changed = [owner.direct] if name.startswith("muted") else [owner.group] * ("muted" in name or "block" in name)
+        assert told == [(owner.alice.user, each) for each in changed], name
+        own = {} if "muted" in name else {owner.alice.user: await own_settings_of(pool, owner.alice.user)}
         assert settings == own, name
 
 
 async def test_a_returning_participant_has_not_muted_the_group(pool: Pool) -> None:
-    world = World(pool)
-    await world.begin()
-    await participants.set_role(pool, world.alice.user, world.group, world.bob.user, "admin")
+    owner = SettingsOwner(pool)
+    await owner.begin()
+    await participants.set_role(pool, owner.alice.user, owner.group, owner.bob.user, "admin")
     for _ in range(3):
-        await world.mute(world.group, 3600)
-    device = Device(pool, world.alice.user)
+        await owner.mute(owner.group, 3600)
+    device = SettingsDevice(pool, owner.alice.user)
     await device.catch_up()
-    await participants.remove(pool, world.bob.user, world.group, world.alice.user)
-    await participants.add(pool, world.bob.user, world.group, world.alice.user)
-    assert (await conversations.one(pool, world.alice.user, world.group)).muted_until is None
+    await participants.remove(pool, owner.bob.user, owner.group, owner.alice.user)
+    await participants.add(pool, owner.bob.user, owner.group, owner.alice.user)
+    assert (await conversations.one(pool, owner.alice.user, owner.group)).muted_until is None
     await device.catch_up()
-    fresh = Device(pool, world.alice.user)
+    fresh = SettingsDevice(pool, owner.alice.user)
     await fresh.catch_up()
     assert device.shown == fresh.shown
 
 
 async def test_the_first_page_of_the_list_is_another_one_once_something_is_muted(pool: Pool) -> None:
-    world = World(pool)
-    await world.begin()
-    before = await conversations.list_version(pool, world.alice.user)
-    others = await conversations.list_version(pool, world.bob.user)
-    await world.mute(world.direct, 3600)
-    assert await conversations.list_version(pool, world.alice.user) != before
-    assert await conversations.list_version(pool, world.bob.user) == others
+    owner = SettingsOwner(pool)
+    await owner.begin()
+    before = await conversations.list_version(pool, owner.alice.user)
+    others = await conversations.list_version(pool, owner.bob.user)
+    await owner.mute(owner.direct, 3600)
+    assert await conversations.list_version(pool, owner.alice.user) != before
+    assert await conversations.list_version(pool, owner.bob.user) == others
 
 
 @pytest.mark.parametrize("limit", [1, 2, 9])
 async def test_pages_of_contacts_say_of_which_list_they_are(pool: Pool, limit: int) -> None:
-    world = World(pool)
-    await world.begin()
-    assert await contacts.list_of(pool, world.alice.user, limit=limit) == contacts.ContactsPage(0, [])
-    for other in (world.bob, world.carol):
-        await contacts.add(pool, world.alice.user, other.user)
-    page = await contacts.list_of(pool, world.alice.user, limit=limit)
+    owner = SettingsOwner(pool)
+    await owner.begin()
+    assert await contacts.list_of(pool, owner.alice.user, limit=limit) == contacts.ContactsPage(0, [])
+    for other in (owner.bob, owner.carol):
+        await contacts.add(pool, owner.alice.user, other.user)
+    page = await contacts.list_of(pool, owner.alice.user, limit=limit)
     assert (page.revision, len(page.contacts)) == (2, min(limit, 2))
-    await contacts.remove(pool, world.alice.user, world.bob.user)
-    last = await contacts.list_of(pool, world.alice.user, limit=limit, after=b"\xff" * 16)
+    await contacts.remove(pool, owner.alice.user, owner.bob.user)
+    last = await contacts.list_of(pool, owner.alice.user, limit=limit, after=b"\xff" * 16)
     assert last == contacts.ContactsPage(3, []), "an empty page has the revision too"

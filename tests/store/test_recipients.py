@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from client.http import Credentials
 from client.mailbox import Mailbox
-from protocol.frames import Conversation, Departed, Message, Synced, Tombstone
+from protocol.frames import Departed, Message, Tombstone
 from store import contacts, conversations, marks, messages, participant_lists, participants, retention, revisions
 from store.errors import NotTheSender
 from store.marks import Mark, mark
@@ -22,7 +22,7 @@ from store.postgres.pool import Pool
 from store.sync import sync, take_cursor_snapshot
 from tests.ageing import age
 from tests.people import make_contacts, new_direct, new_group, new_user
-from tests.store.store_world import a_message
+from tests.store.store_world import a_message, catch_up
 
 NAMES = ("alice", "bob", "carol", "dave")
 
@@ -32,7 +32,7 @@ steps = st.lists(
 )
 
 
-class World:
+class GroupReceipts:
     """A group whose administrator is alice; for each of her messages, the receipts that follow from the operations."""
 
     def __init__(self, pool: Pool, people: list[Credentials], group: bytes) -> None:
@@ -104,21 +104,6 @@ class World:
             assert [each.status(message) for each in (fresh, self.device)] == [word] * 2
 
 
-async def catch_up(pool: Pool, device: Mailbox) -> None:
-    more = True
-    while more:
-        page = await sync(pool, device.user, device.cursor)
-        for push in page.pushes:
-            if isinstance(push, Conversation):
-                device.learn(push)
-            elif isinstance(push, Message | Tombstone):
-                device.apply([push])
-            else:
-                device.take(push)
-        device.synced(Synced(1, page.cursor, page.more))
-        more = page.more
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 async def test_the_status_of_a_message_neither_falls_nor_rises_by_who_comes_and_goes(
@@ -127,12 +112,12 @@ async def test_the_status_of_a_message_neither_falls_nor_rises_by_who_comes_and_
     with pool_of(database_url) as pool:
         people = [await new_user(pool, f"{name}{next(_numbers)}") for name in NAMES]
         await make_contacts(pool, people[0], people[3])
-        world = World(pool, people, await new_group(pool, *people[:3]))
+        receipts = GroupReceipts(pool, people, await new_group(pool, *people[:3]))
         for step in steps:
-            await world.do(*step)
+            await receipts.do(*step)
             if step[0] in ("toggle", "mark"):
-                await world.check()
-        await world.check()
+                await receipts.check()
+        await receipts.check()
 
 
 _numbers: Iterator[int] = iter(range(10**9))

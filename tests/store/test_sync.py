@@ -42,7 +42,7 @@ async def say(pool: Pool, conversation: bytes, user: bytes, *contents: bytes) ->
         assert isinstance(outcome, Committed), outcome
 
 
-class Device:
+class SyncingDevice:
     """A client's data: the reference client's mailbox, and how many pushes came twice."""
 
     def __init__(self, pool: Pool, user: bytes) -> None:
@@ -91,16 +91,11 @@ class Device:
         return pages
 
     def apply(self, push: SyncPush) -> None:
-        match push:
-            case Conversation():
-                self.mailbox.learn(push)
-            case Message() | Tombstone():
-                key = (push.conversation, push.seq, -1 if isinstance(push, Tombstone) else push.revision or 0)
-                self.repeats += key in self.told
-                self.told.add(key)
-                self.mailbox.apply([push])
-            case _:
-                self.mailbox.take(push)
+        if isinstance(push, Message | Tombstone):
+            key = (push.conversation, push.seq, -1 if isinstance(push, Tombstone) else push.revision or 0)
+            self.repeats += key in self.told
+            self.told.add(key)
+        self.mailbox.feed(push)
 
     async def fill_gaps(self) -> None:
         """Read missing messages as history: if the user has come back, or only the newest messages came."""
@@ -121,7 +116,7 @@ class Device:
 
     async def check(self) -> None:
         """It holds the same as a fresh fetch, for each conversation from the first message that it holds."""
-        fresh = Device(self.pool, self.user)
+        fresh = SyncingDevice(self.pool, self.user)
         await fresh.catch_up()
         await self.fill_gaps()
         assert self.mailbox.conversations() == fresh.mailbox.conversations()
@@ -208,7 +203,7 @@ async def test_a_cursor_may_be_used_again(pool: Pool, alice: Credentials, bob: C
 ROLES: Final[tuple[participants.Role, ...]] = ("admin", "member")
 
 
-class World:
+class RandomChanges:
     """Random changes by several users."""
 
     def __init__(self, pool: Pool, seed: int) -> None:
@@ -296,21 +291,21 @@ async def test_a_device_that_syncs_amid_random_changes_ends_with_the_state_of_a_
     monkeypatch.setattr(sync_module, "MAX_CONVERSATIONS", 2)
     monkeypatch.setattr(sync_module, "MAX_MESSAGES", 3)
     monkeypatch.setattr(sync_module, "MAX_BYTES", 3000)
-    world = World(pool, seed)
-    await world.begin()
-    devices = [Device(pool, user) for user in world.users]
+    changes = RandomChanges(pool, seed)
+    await changes.begin()
+    devices = [SyncingDevice(pool, user) for user in changes.users]
     for _ in range(60):
-        await world.step()
-        if world.chance.random() < 0.6:
-            await world.chance.choice(devices).pull(world.chance.choice((None, None, 0, 1, 3)))
-        if world.chance.random() < 0.2:
-            device = world.chance.choice(devices)
+        await changes.step()
+        if changes.chance.random() < 0.6:
+            await changes.chance.choice(devices).pull(changes.chance.choice((None, None, 0, 1, 3)))
+        if changes.chance.random() < 0.2:
+            device = changes.chance.choice(devices)
             await device.catch_up()
             for _ in range(6):
-                await world.step()
+                await changes.step()
             await device.stay()
-        if world.chance.random() < 0.1:
-            device = world.chance.choice(devices)
+        if changes.chance.random() < 0.1:
+            device = changes.chance.choice(devices)
             assert await device.catch_up() <= 100
             await device.check()
     for device in devices:
@@ -321,16 +316,16 @@ async def test_a_device_that_syncs_amid_random_changes_ends_with_the_state_of_a_
 async def test_devices_that_pull_while_others_write_miss_nothing(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Transactions overlap with the pages and with each other, in any order of beginning and committing."""
     monkeypatch.setattr(sync_module, "MAX_MESSAGES", 7)
-    world = World(pool, 1)
-    await world.begin()
-    devices = [Device(pool, user) for user in world.users]
+    changes = RandomChanges(pool, 1)
+    await changes.begin()
+    devices = [SyncingDevice(pool, user) for user in changes.users]
     done = trio.Event()
 
     async def write(steps: int) -> None:
         for _ in range(steps):
-            await world.step()
+            await changes.step()
 
-    async def pull(device: Device) -> None:
+    async def pull(device: SyncingDevice) -> None:
         while not done.is_set():
             await device.pull()
 
@@ -353,7 +348,7 @@ async def test_a_transaction_from_before_the_cursor_that_commits_after_it_comes(
 ) -> None:
     """A sequence or a time would miss it: it is older than the changes that the cursor has seen."""
     early, late = await talks(pool, alice, bob, count=2)
-    device = Device(pool, alice.user)
+    device = SyncingDevice(pool, alice.user)
     await device.catch_up()
     async with connected(pool.url) as slow:
         await slow.query("begin")
@@ -405,7 +400,7 @@ async def test_conversations_come_from_the_latest_message_down_and_one_that_move
     groups = await talks(pool, alice, bob, count=6)
     for group in groups:
         await say(pool, group, bob.user, b"held")
-    for device in (fresh := Device(pool, alice.user), behind := Device(pool, alice.user)):
+    for device in (fresh := SyncingDevice(pool, alice.user), behind := SyncingDevice(pool, alice.user)):
         if device is behind:
             await device.catch_up()
             for group in groups:
@@ -427,7 +422,7 @@ async def test_the_newest_alone_leave_a_gap_and_everything_else_is_told(
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
     await say(pool, here, bob.user, b"1", b"2")
-    device = Device(pool, alice.user)
+    device = SyncingDevice(pool, alice.user)
     await device.catch_up()
     await device.load_all()
     await say(pool, here, bob.user, b"3", b"4", b"5", b"6")
@@ -446,7 +441,7 @@ async def test_ten_thousand_missed_messages_come_once_each_in_pages(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
-    device = Device(pool, alice.user)
+    device = SyncingDevice(pool, alice.user)
     await device.catch_up()
     for _ in range(20):
         await say(pool, here, bob.user, *[b"x"] * 500)
@@ -459,7 +454,7 @@ async def test_ten_thousand_missed_messages_come_once_each_in_pages(
 
 async def test_a_hundred_changed_conversations_are_one_page(pool: Pool, alice: Credentials, bob: Credentials) -> None:
     groups = await talks(pool, alice, bob, count=150)
-    device = Device(pool, alice.user)
+    device = SyncingDevice(pool, alice.user)
     assert await device.catch_up() == 3
     for group in groups[:100]:
         await say(pool, group, bob.user, b"x")
@@ -475,7 +470,7 @@ async def test_a_page_is_bounded_in_bytes_but_holds_one_message_at_least(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     groups = await talks(pool, alice, bob, count=4)
-    fresh, behind = Device(pool, alice.user), Device(pool, alice.user)
+    fresh, behind = SyncingDevice(pool, alice.user), SyncingDevice(pool, alice.user)
     await behind.catch_up()
     for group in groups:
         await say(pool, group, bob.user, *[bytes(65536)] * 3)
@@ -526,7 +521,7 @@ async def test_a_cursor_that_was_moved_on_tells_of_everybodys_marks_since_the_la
     """They are pushed to the authors only: a third participant, or the marker's other device, learns of them now."""
     carol = await new_user(pool, "carol")
     here = await new_group(pool, alice, bob, carol)
-    device = Device(pool, carol.user)
+    device = SyncingDevice(pool, carol.user)
     await device.catch_up()
     await say(pool, here, bob.user, b"1")
     for _ in range(times):
@@ -549,7 +544,7 @@ async def test_a_cursor_that_was_moved_on_covers_messages_of_a_blocked_user(
 ) -> None:
     """The blocker's devices are not told live, so no cursor may pass it: a fresh device is shown its tombstone."""
     here = await new_direct(pool, alice, bob)
-    device = Device(pool, alice.user)
+    device = SyncingDevice(pool, alice.user)
     await device.catch_up()
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     await device.stay()
@@ -575,7 +570,7 @@ async def test_a_removed_user_gets_the_departure_and_no_message_sent_after_it(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
-    device = Device(pool, bob.user)
+    device = SyncingDevice(pool, bob.user)
     await device.catch_up()
     await say(pool, here, alice.user, b"before")
     await participants.remove(pool, alice.user, here, bob.user)
@@ -597,7 +592,7 @@ async def test_a_user_who_returns_while_a_page_says_that_they_left_gets_the_retu
 ) -> None:
     """The race: a departure that was sent with the version of the return made the conversation vanish for good."""
     [here] = await talks(pool, alice, bob, count=1)
-    device = Device(pool, bob.user)
+    device = SyncingDevice(pool, bob.user)
     await device.catch_up()
     await participants.remove(pool, alice.user, here, bob.user)
     read = sync_module.some_of
@@ -620,7 +615,7 @@ async def test_sync_sends_no_marks_of_other_participants_of_a_large_group(pool: 
     others = [await new_user(pool, f"user{n}") for n in range(32)]
     here = await new_group(pool, alice, *others)
     await say(pool, here, alice.user, b"1")
-    device, other = Device(pool, alice.user), Device(pool, others[0].user)
+    device, other = SyncingDevice(pool, alice.user), SyncingDevice(pool, others[0].user)
     for each in (device, other):
         await each.catch_up()
     await mark(pool, [[Mark(each.user, here, 1, 1) for each in others]])
@@ -645,7 +640,7 @@ async def test_sync_sends_the_receipt_counts_of_own_last_messages_in_a_large_gro
     """They are pushed only to connected devices; a user who answers has read, without a mark."""
     here = await new_group(pool, alice, *many)
     await say(pool, here, alice.user, b"old", *[b"x"] * COUNTED, b"new")
-    device, other = Device(pool, alice.user), Device(pool, many[0].user)
+    device, other = SyncingDevice(pool, alice.user), SyncingDevice(pool, many[0].user)
     for each in (device, other):
         await each.catch_up()
     last = COUNTED + 2
@@ -660,7 +655,7 @@ async def test_sync_sends_the_receipt_counts_of_own_last_messages_in_a_large_gro
     await device.check()
     held = device.mailbox.messages(here)
     assert {each.seq: device.mailbox.status(each) for each in held if each.sender == alice.user}[last] == "read"
-    fresh = Device(pool, alice.user)
+    fresh = SyncingDevice(pool, alice.user)
     await fresh.catch_up()
     await fresh.load_all()
     statuses = [fresh.mailbox.status(each) for each in fresh.mailbox.messages(here)]
@@ -678,7 +673,7 @@ async def test_sync_sends_no_profiles_of_a_large_group_and_all_profiles_of_a_sma
     """A name that changed while the group was too large for names; and the group's becoming small enough for them."""
     here = await new_group(pool, alice, *many)
     await say(pool, here, alice.user, b"1")
-    device = Device(pool, alice.user)
+    device = SyncingDevice(pool, alice.user)
     await device.catch_up()
 
     async def next_change() -> None:
@@ -707,7 +702,7 @@ async def test_a_newcomer_gets_the_last_message_like_a_fresh_device(
     pool: Pool, alice: Credentials, bob: Credentials, way: str, shows_all: bool
 ) -> None:
     """Others are read as history; edits and deletions of messages that the device holds are sent all the same."""
-    device = Device(pool, bob.user)
+    device = SyncingDevice(pool, bob.user)
     here = await new_group(pool, alice, *([bob] if way == "back" else []))
     await participants.change_settings(pool, alice.user, here, joiners_see_all=shows_all)
     await say(pool, here, alice.user, b"1", b"2")
@@ -738,7 +733,7 @@ async def test_a_floor_that_has_risen_is_pushed_and_messages_below_it_are_droppe
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
-    device = Device(pool, alice.user)
+    device = SyncingDevice(pool, alice.user)
     await device.catch_up()
     await say(pool, here, bob.user, *[b"x"] * 5)
     await device.catch_up()
@@ -757,7 +752,7 @@ async def test_messages_of_a_blocked_user_do_not_count_on_any_device(
     """Messages from before the block count as read; later ones are tombstones."""
     here = await new_direct(pool, alice, bob)
     await say(pool, here, bob.user, b"1", b"2")
-    device = Device(pool, alice.user)
+    device = SyncingDevice(pool, alice.user)
     await device.catch_up()
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     await device.catch_up()
@@ -767,18 +762,18 @@ async def test_messages_of_a_blocked_user_do_not_count_on_any_device(
     await device.catch_up()
     await device.check()
     assert (own_mark(device, here), unread_on(device, here)) == (2, 0)
-    fresh = Device(pool, alice.user)
+    fresh = SyncingDevice(pool, alice.user)
     await fresh.catch_up()
     assert unread_on(fresh, here) == 0
 
 
-def unread_on(device: Device, conversation: bytes) -> int:
+def unread_on(device: SyncingDevice, conversation: bytes) -> int:
     head = device.mailbox.head(conversation)
     assert head is not None
     return head.unread_count
 
 
-def own_mark(device: Device, conversation: bytes) -> int:
+def own_mark(device: SyncingDevice, conversation: bytes) -> int:
     head = device.mailbox.head(conversation)
     [own] = [each for each in head.participants or () if each.user == device.user]
     assert own.read_seq is not None
