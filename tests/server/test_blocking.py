@@ -76,7 +76,9 @@ class Side:
         return self.counter
 
 
-class World:
+class Servers:
+    """Two nodes and `web`, which both sides use; each side records what its actor is told."""
+
     def __init__(self, pool: Pool, api: Api, nodes: list[TestNode]) -> None:
         self.pool = pool
         self.api = api
@@ -112,134 +114,136 @@ class World:
         return found
 
 
-Act = Callable[[World, Side, RawClient], Awaitable[Any]]
+Act = Callable[[Servers, Side, RawClient], Awaitable[Any]]
 
 
-async def _send(world: World, side: Side, client: RawClient) -> None:
+async def _send(servers: Servers, side: Side, client: RawClient) -> None:
     for n in range(2):
         frame = Send(side.request(), side.direct, "text", b"hey", None, None, bytes([n]) * 8 + side.direct[:8])
-        await world.say(side, client, frame)
+        await servers.say(side, client, frame)
 
 
-async def _edit_new(world: World, side: Side, client: RawClient) -> None:
-    await _send(world, side, client)
-    await world.say(side, client, Edit(side.request(), side.direct, 4, "text", b"ho", None, None, 0))
-    await world.say(side, client, Delete(side.request(), side.direct, 4, True))
+async def _edit_new(servers: Servers, side: Side, client: RawClient) -> None:
+    await _send(servers, side, client)
+    await servers.say(side, client, Edit(side.request(), side.direct, 4, "text", b"ho", None, None, 0))
+    await servers.say(side, client, Delete(side.request(), side.direct, 4, True))
 
 
-async def _edit_old(world: World, side: Side, client: RawClient) -> None:
-    await world.say(side, client, Edit(side.request(), side.direct, 2, "text", b"other", None, None, 0))
+async def _edit_old(servers: Servers, side: Side, client: RawClient) -> None:
+    await servers.say(side, client, Edit(side.request(), side.direct, 2, "text", b"other", None, None, 0))
 
 
-async def _delete_old(world: World, side: Side, client: RawClient) -> None:
-    await world.say(side, client, Delete(side.request(), side.direct, 2, True))
+async def _delete_old(servers: Servers, side: Side, client: RawClient) -> None:
+    await servers.say(side, client, Delete(side.request(), side.direct, 2, True))
 
 
-async def _read(world: World, side: Side, client: RawClient) -> None:
-    await world.say(side, client, MarkRead(side.request(), [(side.direct, 3)]))
+async def _read(servers: Servers, side: Side, client: RawClient) -> None:
+    await servers.say(side, client, MarkRead(side.request(), [(side.direct, 3)]))
 
 
-async def _type(world: World, side: Side, client: RawClient) -> None:
+async def _type(servers: Servers, side: Side, client: RawClient) -> None:
     for is_typing in (True, False):
-        await world.say(side, client, SetTyping(side.request(), side.direct, is_typing))
+        await servers.say(side, client, SetTyping(side.request(), side.direct, is_typing))
 
 
-async def _rename(world: World, side: Side, client: RawClient) -> None:
-    await world.ask(side, side.actor, "PATCH", "/v1/profile", display_name="read this")
+async def _rename(servers: Servers, side: Side, client: RawClient) -> None:
+    await servers.ask(side, side.actor, "PATCH", "/v1/profile", display_name="read this")
 
 
-async def _lifetime(world: World, side: Side, client: RawClient) -> None:
-    await world.ask(side, side.actor, "PATCH", f"/v1/conversations/{UUID(bytes=side.direct)}", lifetime_s=3600)
+async def _lifetime(servers: Servers, side: Side, client: RawClient) -> None:
+    await servers.ask(side, side.actor, "PATCH", f"/v1/conversations/{UUID(bytes=side.direct)}", lifetime_s=3600)
 
 
-async def _open(world: World, side: Side, client: RawClient) -> None:
-    made = await world.ask(
+async def _open(servers: Servers, side: Side, client: RawClient) -> None:
+    made = await servers.ask(
         side, side.actor, "POST", "/v1/conversations", kind="direct", participants=[side.target.user]
     )
     side.direct = made["conversation"]
     side.names[side.direct] = "direct"
 
 
-async def _open_and_write(world: World, side: Side, client: RawClient) -> None:
-    await _open(world, side, client)
-    await _send(world, side, client)
-    await _type(world, side, client)
-    await _lifetime(world, side, client)
+async def _open_and_write(servers: Servers, side: Side, client: RawClient) -> None:
+    await _open(servers, side, client)
+    await _send(servers, side, client)
+    await _type(servers, side, client)
+    await _lifetime(servers, side, client)
 
 
-async def _make_group(world: World, side: Side, client: RawClient) -> None:
+async def _make_group(servers: Servers, side: Side, client: RawClient) -> None:
     users = [side.target.user, side.bystander.user]
-    made = await world.ask(side, side.actor, "POST", "/v1/conversations", kind="group", name="read", participants=users)
+    made = await servers.ask(
+        side, side.actor, "POST", "/v1/conversations", kind="group", name="read", participants=users
+    )
     side.group = made["conversation"]
     side.names[side.group] = "group"
 
 
-async def _write_in_group(world: World, side: Side, client: RawClient) -> None:
-    await _make_group(world, side, client)
+async def _write_in_group(servers: Servers, side: Side, client: RawClient) -> None:
+    await _make_group(servers, side, client)
     frame = Send(side.request(), side.group, "text", b"hey", None, None, b"g" * 8 + side.group[:8])
-    await world.say(side, client, frame)
-    await world.say(side, client, SetTyping(side.request(), side.group, True))
-    await world.ask(side, side.actor, "PATCH", f"/v1/conversations/{UUID(bytes=side.group)}", name="this")
+    await servers.say(side, client, frame)
+    await servers.say(side, client, SetTyping(side.request(), side.group, True))
+    await servers.ask(side, side.actor, "PATCH", f"/v1/conversations/{UUID(bytes=side.group)}", name="this")
 
 
-async def _rule_group(world: World, side: Side, client: RawClient) -> None:
-    await _make_group(world, side, client)
+async def _rule_group(servers: Servers, side: Side, client: RawClient) -> None:
+    await _make_group(servers, side, client)
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
-    await world.ask(side, side.actor, "POST", path, user=side.target.user)
-    await world.ask(side, side.actor, "PATCH", f"{path}/{UUID(bytes=side.target.user)}", role="admin")
-    await world.ask(side, side.actor, "DELETE", f"{path}/{UUID(bytes=side.target.user)}")
-    await world.ask(side, side.actor, "DELETE", f"{path}/{UUID(bytes=side.target.user)}")
+    await servers.ask(side, side.actor, "POST", path, user=side.target.user)
+    await servers.ask(side, side.actor, "PATCH", f"{path}/{UUID(bytes=side.target.user)}", role="admin")
+    await servers.ask(side, side.actor, "DELETE", f"{path}/{UUID(bytes=side.target.user)}")
+    await servers.ask(side, side.actor, "DELETE", f"{path}/{UUID(bytes=side.target.user)}")
 
 
-async def _bring_by_another(world: World, side: Side, client: RawClient) -> None:
+async def _bring_by_another(servers: Servers, side: Side, client: RawClient) -> None:
     """A contact of the target adds the target to a group that already shows them."""
-    await _make_group(world, side, client)
+    await _make_group(servers, side, client)
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
-    await world.ask(side, side.actor, "PATCH", f"{path}/{UUID(bytes=side.bystander.user)}", role="admin")
+    await servers.ask(side, side.actor, "PATCH", f"{path}/{UUID(bytes=side.bystander.user)}", role="admin")
     for user in (side.target.user, side.bystander.user):
-        answer = await world.api.of(side.bystander.token).post(path, {"user": user})
+        answer = await servers.api.of(side.bystander.token).post(path, {"user": user})
         assert answer.status == 204
 
 
-async def _hand_over(world: World, side: Side, client: RawClient) -> None:
+async def _hand_over(servers: Servers, side: Side, client: RawClient) -> None:
     """The actor makes the target the group's only administrator, and tries to rule on."""
-    await _make_group(world, side, client)
+    await _make_group(servers, side, client)
     path = f"/v1/conversations/{UUID(bytes=side.group)}"
     for user, role in ((side.target.user, "admin"), (side.actor.user, "member")):
-        await world.ask(side, side.actor, "PATCH", f"{path}/participants/{UUID(bytes=user)}", role=role)
-    await world.ask(side, side.actor, "PATCH", path, name="this")
-    await world.ask(side, side.actor, "DELETE", f"{path}/participants/{UUID(bytes=side.bystander.user)}")
+        await servers.ask(side, side.actor, "PATCH", f"{path}/participants/{UUID(bytes=user)}", role=role)
+    await servers.ask(side, side.actor, "PATCH", path, name="this")
+    await servers.ask(side, side.actor, "DELETE", f"{path}/participants/{UUID(bytes=side.bystander.user)}")
 
 
-async def _add_again(world: World, side: Side, client: RawClient) -> None:
+async def _add_again(servers: Servers, side: Side, client: RawClient) -> None:
     """The target has left the group of the actor and Dave, and the actor adds them again."""
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
-    await world.ask(side, side.actor, "POST", path, user=side.target.user)
+    await servers.ask(side, side.actor, "POST", path, user=side.target.user)
     frame = Send(side.request(), side.group, "text", b"back", None, None, b"b" * 8 + side.group[:8])
-    await world.say(side, client, frame)
+    await servers.say(side, client, frame)
 
 
-async def _begin_with_contacts_alone(world: World, side: Side, client: RawClient) -> None:
+async def _begin_with_contacts_alone(servers: Servers, side: Side, client: RawClient) -> None:
     """The target accepts nothing from strangers, and the actor has used up their starts with strangers."""
-    await world.pool.fetch(
+    await servers.pool.fetch(
         "select count_start(%s, %s) from generate_series(1, %s)",
         (uuid(side.actor.user), STARTS_PER_DAY, STARTS_PER_DAY),
     )
-    await _open_and_write(world, side, client)
-    await _make_group(world, side, client)
+    await _open_and_write(servers, side, client)
+    await _make_group(servers, side, client)
     users = [side.bystander.user]
-    made = await world.ask(side, side.actor, "POST", "/v1/conversations", kind="group", name="G", participants=users)
+    made = await servers.ask(side, side.actor, "POST", "/v1/conversations", kind="group", name="G", participants=users)
     side.group = made["conversation"]
     side.names[side.group] = "another group"
     path = f"/v1/conversations/{UUID(bytes=side.group)}/participants"
     for _ in range(2):
-        await world.ask(side, side.actor, "POST", path, user=side.target.user)
+        await servers.ask(side, side.actor, "POST", path, user=side.target.user)
 
 
-async def _know(world: World, side: Side, client: RawClient) -> None:
+async def _know(servers: Servers, side: Side, client: RawClient) -> None:
     path = f"/v1/contacts/{UUID(bytes=side.target.user)}"
-    await world.ask(side, side.actor, "DELETE", path)
-    await world.ask(side, side.actor, "PUT", path)
+    await servers.ask(side, side.actor, "DELETE", path)
+    await servers.ask(side, side.actor, "PUT", path)
 
 
 @dataclass(frozen=True)
@@ -311,28 +315,28 @@ async def _side(pool: Pool, name: str, relation: str, needs: str) -> Side:
 
 
 @asynccontextmanager
-async def _worlds(pool: Pool, redis_url: str) -> AsyncGenerator[World, None]:
+async def _open_servers(pool: Pool, redis_url: str) -> AsyncGenerator[Servers, None]:
     async with (
         open_node(pool.url, redis_url) as one,
         open_node(pool.url, redis_url) as other,
         open_api(pool, redis_url, "cbor") as api,
     ):
         await wait_caught_up(one, other)
-        yield World(pool, api, [one, other])
+        yield Servers(pool, api, [one, other])
 
 
-async def _prepare(world: World, side: Side) -> None:
+async def _prepare(servers: Servers, side: Side) -> None:
     """Before the block: each user writes to the other; the target may leave the group."""
     async with (
-        world.nodes[0].open_websocket(side.actor.token) as actor,
-        world.nodes[0].open_websocket(side.target.token) as target,
+        servers.nodes[0].open_websocket(side.actor.token) as actor,
+        servers.nodes[0].open_websocket(side.target.token) as target,
     ):
         for n, client in enumerate((target, actor, target) if side.direct else ()):
             temp_id = bytes([n + 9]) * 8 + side.direct[:8]
             await client.ask(Send(n + 1, side.direct, "text", b"old %d" % n, None, None, temp_id))
         if side.group:
             path = f"/v1/conversations/{UUID(bytes=side.group)}/participants/{UUID(bytes=side.target.user)}"
-            await world.ask(side, side.target, "DELETE", path)
+            await servers.ask(side, side.target, "DELETE", path)
         synced = (await actor.ask(Sync(70, None)))[-1]
         assert isinstance(synced, Synced)
         side.cursor = synced.cursor
@@ -344,20 +348,20 @@ async def test_it_reaches_the_blocker_nowhere_and_cannot_be_noticed(
 ) -> None:
     way = WAYS[name]
     blocks, offline = [await _side(pool, each, relation, way.needs) for each in ("blocks", "offline")]
-    async with _worlds(pool, redis_url) as world:
+    async with _open_servers(pool, redis_url) as servers:
         for side in (blocks, offline):
-            await _prepare(world, side)
+            await _prepare(servers, side)
         await contacts.set_blocked(pool, blocks.target.user, blocks.actor.user, is_blocked=True)
-        before = await _view(world, blocks.target)
-        came = await _act(world, way, blocks, is_connected=True)
+        before = await _view(servers, blocks.target)
+        came = await _act(servers, way, blocks, is_connected=True)
         assert {type(each) for each in came} <= set(way.tells), "the live pushes tell more than they may"
         for each in came:
             if isinstance(each, Settings):
                 assert (each.name, each.lifetime_s, each.first_seq) == (None, None, 1)
             if isinstance(each, Profile):
                 assert each.display_name is None
-        await _act(world, way, offline, is_connected=False)
-        after = await _view(world, blocks.target)
+        await _act(servers, way, offline, is_connected=False)
+        after = await _view(servers, blocks.target)
         if way.takes_away:
             for view in (before, after):
                 view["messages"] = [each for each in view["messages"] if each["seq"] != 2]
@@ -388,52 +392,52 @@ def _first_difference(one: Any, other: Any) -> Any:
     return None
 
 
-async def _act(world: World, way: Way, side: Side, *, is_connected: bool) -> list[Frame]:
+async def _act(servers: Servers, way: Way, side: Side, *, is_connected: bool) -> list[Frame]:
     """Act, and let the actor look at everything; returns the frames that came to the target's devices."""
-    pool = world.pool
+    pool = servers.pool
     fences = side.fences
     async with AsyncExitStack() as stack:
 
         async def enter(who: Credentials, node: int) -> RawClient:
-            client = await stack.enter_async_context(world.nodes[node].open_websocket(who.token))
+            client = await stack.enter_async_context(servers.nodes[node].open_websocket(who.token))
             await client.ask(Sync(1, None))
             return client
 
         dave = await enter(side.dave, 0)
         actor, idle = await enter(side.actor, 0), await enter(side.actor, 1)
         targets = [await enter(side.target, node) for node in (0, 1)] if is_connected else []
-        await way.act(world, side, actor)
+        await way.act(servers, side, actor)
         for n, fence in enumerate(fences):
             await dave.ask(Send(n + 5, fence, "text", b"fence", None, None, bytes([n]) * 16))
-            await world.ask(side, side.dave, "PATCH", f"/v1/conversations/{UUID(bytes=fence)}", name="fence two")
+            await servers.ask(side, side.dave, "PATCH", f"/v1/conversations/{UUID(bytes=fence)}", name="fence two")
         for client in (actor, idle):
-            side.pushes += await world.fence(client, fences[0])
-        came = [each for target in targets for each in await world.fence(target, fences[1])]
-        await _look(world, side, actor)
+            side.pushes += await servers.fence(client, fences[0])
+        came = [each for target in targets for each in await servers.fence(target, fences[1])]
+        await _look(servers, side, actor)
     await pool.fetch(
         "delete from outbox where conversation_id = any(%s::uuid[])", ([UUID(bytes=each) for each in fences],)
     )
     return came
 
 
-async def _look(world: World, side: Side, actor: RawClient) -> None:
+async def _look(servers: Servers, side: Side, actor: RawClient) -> None:
     """All reads that the actor can make."""
     for path in ("/v1/conversations", "/v1/conversations?requests=true", "/v1/contacts"):
-        await world.ask(side, side.actor, "GET", path)
-    [(username,)] = await world.pool.fetch("select username from users where id = %s", (uuid(side.target.user),))
-    await world.ask(side, side.actor, "GET", f"/v1/users/{username}")
+        await servers.ask(side, side.actor, "GET", path)
+    [(username,)] = await servers.pool.fetch("select username from users where id = %s", (uuid(side.target.user),))
+    await servers.ask(side, side.actor, "GET", f"/v1/users/{username}")
     for conversation in filter(None, (side.direct, side.group)):
         path = f"/v1/conversations/{UUID(bytes=conversation)}"
         for rest in ("", "/messages", "/participants"):
-            await world.ask(side, side.actor, "GET", path + rest)
+            await servers.ask(side, side.actor, "GET", path + rest)
         for seq in range(1, 7):
-            await world.ask(side, side.actor, "GET", f"{path}/messages/{seq}/status")
-            await world.say(side, actor, Status(side.request(), conversation, seq))
-        await world.say(side, actor, History(side.request(), conversation, None, None, None))
-    await world.say(side, actor, List(side.request(), None, None))
-    await world.say(side, actor, Watch(side.request(), [side.target.user]))
+            await servers.ask(side, side.actor, "GET", f"{path}/messages/{seq}/status")
+            await servers.say(side, actor, Status(side.request(), conversation, seq))
+        await servers.say(side, actor, History(side.request(), conversation, None, None, None))
+    await servers.say(side, actor, List(side.request(), None, None))
+    await servers.say(side, actor, Watch(side.request(), [side.target.user]))
     for cursor in (side.cursor, None):
-        async with world.nodes[1].open_websocket(side.actor.token) as again:
+        async with servers.nodes[1].open_websocket(side.actor.token) as again:
             side.answers.append(sorted(map(repr, _plain(side, await again.ask(Sync(side.request(), cursor))))))
 
 
@@ -469,9 +473,9 @@ def _comparable(side: Side) -> list[Any]:
     return [*(_plain(side, each) for each in side.answers), *pushes]
 
 
-async def _view(world: World, who: Credentials) -> dict[str, Any]:
+async def _view(servers: Servers, who: Credentials) -> dict[str, Any]:
     """All that a user finds, without the places that tombstones hold."""
-    api = world.api.of(who.token)
+    api = servers.api.of(who.token)
     listed = [(await api.get("/v1/conversations", requests=each)).body["conversations"] for each in ("false", "true")]
     messages: list[Any] = []
     found = [each for some in listed for each in some]
@@ -484,9 +488,9 @@ async def _view(world: World, who: Credentials) -> dict[str, Any]:
         for each in found
         if each["conversation"] in own
     ]
-    async with world.nodes[1].open_websocket(who.token) as client:
+    async with servers.nodes[1].open_websocket(who.token) as client:
         frames = [each for each in await client.ask(Sync(1, None)) if getattr(each, "conversation", None) in own]
-    [(unread, _)] = await world.pool.fetch(
+    [(unread, _)] = await servers.pool.fetch(
         "select coalesce(sum(unread_count(c, p)), 0), 0"
         " from participants p join conversations c on c.id = p.conversation_id"
         " where p.user_id = %s and c.name is distinct from 'fence two' and c.name is distinct from 'Group'",
@@ -527,9 +531,9 @@ async def _notices(pool: Pool, side: Side) -> int:
 async def test_a_blocked_user_sees_no_presence_typing_or_reading_of_the_blocker(pool: Pool, redis_url: str) -> None:
     """Nothing of the blocker's presence, typing and reading is told, as if the blocker were offline."""
     side = await _side(pool, "blocks", "contacts", "direct")
-    async with _worlds(pool, redis_url) as world:
-        await _prepare(world, side)
-        async with world.nodes[0].open_websocket(side.actor.token) as actor:
+    async with _open_servers(pool, redis_url) as servers:
+        await _prepare(servers, side)
+        async with servers.nodes[0].open_websocket(side.actor.token) as actor:
             await actor.ask(Sync(1, None))
             await contacts.set_blocked(pool, side.target.user, side.actor.user, is_blocked=True)
             [shown, _] = await actor.ask(Watch(2, [side.target.user]))
@@ -537,7 +541,7 @@ async def test_a_blocked_user_sees_no_presence_typing_or_reading_of_the_blocker(
             assert not shown.is_online
             assert shown.last_seen is not None
             await actor.ask(Send(3, side.direct, "text", b"?", None, None, b"q" * 16))
-            for node in world.nodes:
+            for node in servers.nodes:
                 async with node.open_websocket(side.target.token) as target:
                     await target.ask(Sync(1, None))
                     for frame in (
@@ -549,7 +553,7 @@ async def test_a_blocked_user_sees_no_presence_typing_or_reading_of_the_blocker(
                         assert not [each for each in replies if isinstance(each, Presence | Typing)]
                     again = await actor.ask(Watch(7, [side.target.user]))
                     assert again[0] == shown, "the presence stays as it was when the block began"
-                    if node is world.nodes[0]:
+                    if node is servers.nodes[0]:
                         assert [each for each in again if isinstance(each, Typing | Receipts)] == []
             await actor.nothing_came()
             statuses = (await actor.ask(Status(8, side.direct, 4)))[-1]
@@ -563,16 +567,16 @@ async def test_a_block_while_connected_takes_presence_away_as_going_offline_does
     monkeypatch.setattr(presence, "GRACE_S", 0.5)
     side = await _side(pool, "blocks", "contacts", "direct")
     async with (
-        _worlds(pool, redis_url) as world,
-        world.nodes[0].open_websocket(side.actor.token) as actor,
-        world.nodes[1].open_websocket(side.target.token) as target,
+        _open_servers(pool, redis_url) as servers,
+        servers.nodes[0].open_websocket(side.actor.token) as actor,
+        servers.nodes[1].open_websocket(side.target.token) as target,
     ):
         for client in (actor, target):
             await client.ask(Sync(1, None))
         with trio.fail_after(PATIENCE_S):
             while not (await actor.ask(Watch(2, [side.target.user])))[0].is_online:
                 pass
-        await world.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
+        await servers.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
         blocked_at = trio.current_time()
         [shown, _] = await actor.ask(Watch(3, [side.target.user]))
         assert shown.is_online, "the blocker stays online during the grace"
@@ -587,11 +591,11 @@ async def test_a_block_while_connected_takes_presence_away_as_going_offline_does
 async def test_a_block_by_a_user_who_is_offline_shows_nothing(pool: Pool, redis_url: str) -> None:
     """A user is not online by HTTP requests: the last-seen time does not change, and no push comes."""
     side = await _side(pool, "blocks", "contacts", "direct")
-    async with _worlds(pool, redis_url) as world, world.nodes[0].open_websocket(side.actor.token) as actor:
+    async with _open_servers(pool, redis_url) as servers, servers.nodes[0].open_websocket(side.actor.token) as actor:
         await actor.ask(Sync(1, None))
         [before, _] = await actor.ask(Watch(2, [side.target.user]))
-        await world.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
-        watching = world.nodes[0].gateway.node.presence
+        await servers.ask(side, side.target, "PUT", f"/v1/contacts/{UUID(bytes=side.actor.user)}", is_blocked=True)
+        watching = servers.nodes[0].gateway.node.presence
         await wait_until(lambda: not watching.users(), "the block has come to the node")
         await actor.nothing_came()
         assert (await actor.ask(Watch(3, [side.target.user])))[0] == before
@@ -627,9 +631,9 @@ async def test_a_stay_that_has_ended_is_shown_once_to_whom_brings_the_user_back(
         assert await shown() == expected
 
 
-async def _name_an_administrator_and_go(world: World, side: Side) -> list[Any]:
+async def _name_an_administrator_and_go(servers: Servers, side: Side) -> list[Any]:
     """The actor makes the target a group's administrator; returns the group's state after each later change."""
-    made = await world.ask(
+    made = await servers.ask(
         side,
         side.actor,
         "POST",
@@ -649,8 +653,8 @@ async def _name_an_administrator_and_go(world: World, side: Side) -> list[Any]:
         (side.actor, "DELETE", f"{path}/{UUID(bytes=side.actor.user)}", {}),
         (side.bystander, "PATCH", group, {"name": "H"}),
     ):
-        await world.ask(side, who, method, where, **body)
-        seen = await conversations.one(world.pool, side.bystander.user, made["conversation"])
+        await servers.ask(side, who, method, where, **body)
+        seen = await conversations.one(servers.pool, side.bystander.user, made["conversation"])
         admins = {side.names[each.user] for each in seen.participants or () if each.is_admin}
         found.append((admins, seen.name, seen.participants_version))
     return found
@@ -660,8 +664,8 @@ async def test_an_administrator_who_is_withheld_is_one_to_the_others(pool: Pool,
     """Like an offline administrator: the other one may step down or leave, and no other participant becomes one."""
     blocks, offline = [await _side(pool, each, "contacts", "nothing") for each in ("blocks", "offline")]
     await contacts.set_blocked(pool, blocks.target.user, blocks.actor.user, is_blocked=True)
-    async with _worlds(pool, redis_url) as world:
-        shown, expected = [await _name_an_administrator_and_go(world, side) for side in (blocks, offline)]
+    async with _open_servers(pool, redis_url) as servers:
+        shown, expected = [await _name_an_administrator_and_go(servers, side) for side in (blocks, offline)]
         assert shown == expected
         assert _comparable(blocks) == _comparable(offline)
         assert expected[-1][:2] == ({"target"}, "G")
@@ -682,18 +686,18 @@ async def test_a_lifetime_that_a_blocked_user_has_set_holds_for_both_when_the_bl
         return [(each.lifetime_s, each.actor) for each in seen]
 
     async with (
-        _worlds(pool, redis_url) as world,
-        world.nodes[0].open_websocket(actor.token) as client,
-        world.nodes[1].open_websocket(target.token) as theirs,
+        _open_servers(pool, redis_url) as servers,
+        servers.nodes[0].open_websocket(actor.token) as client,
+        servers.nodes[1].open_websocket(target.token) as theirs,
     ):
-        await world.ask(side, target, "PATCH", path, lifetime_s=before_s)
-        await world.ask(side, target, "PUT", contact, is_blocked=True)
-        await world.ask(side, actor, "PATCH", path, lifetime_s=given_s)
+        await servers.ask(side, target, "PATCH", path, lifetime_s=before_s)
+        await servers.ask(side, target, "PUT", contact, is_blocked=True)
+        await servers.ask(side, actor, "PATCH", path, lifetime_s=given_s)
         assert [each for each, _ in await shown()] == [given_s or None, before_s or None]
         cursor = (await client.ask(Sync(1, None)))[-1].cursor
         await theirs.ask(Sync(1, None))
         before = (await shown())[0]
-        await world.ask(side, target, "PUT", contact, is_blocked=False)
+        await servers.ask(side, target, "PUT", contact, is_blocked=False)
         told = await theirs.find(Conversation)
         assert (told.conversation, told.lifetime_s) == (side.direct, given_s or None)
         assert [each for each, _ in await shown()] == [given_s or None] * 2

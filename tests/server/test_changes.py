@@ -50,7 +50,7 @@ from tests.waiting import wait_until
 _T = TypeVar("_T")
 
 
-class Room:
+class ConnectedPeople:
     """Alice with two devices and Bob with one, in one conversation; Carol is not a participant."""
 
     def __init__(self, node: TestNode, people: dict[str, Credentials], conversation: bytes) -> None:
@@ -91,10 +91,10 @@ class Room:
 
 
 @asynccontextmanager
-async def open_room(pool: Pool, redis_url: str) -> AsyncGenerator[Room, None]:
+async def open_connected_people(pool: Pool, redis_url: str) -> AsyncGenerator[ConnectedPeople, None]:
     async with open_node(pool.url, redis_url) as node:
         people = {name: await new_user(pool, name) for name in ("alice", "bob", "carol")}
-        room = Room(node, people, await new_direct(pool, people["alice"], people["bob"]))
+        room = ConnectedPeople(node, people, await new_direct(pool, people["alice"], people["bob"]))
         async with (
             node.open_websocket(people["alice"].token) as alice,
             node.open_websocket(people["alice"].token) as tablet,
@@ -105,12 +105,12 @@ async def open_room(pool: Pool, redis_url: str) -> AsyncGenerator[Room, None]:
             yield room
 
 
-def edit(room: Room, seq: int, content: bytes, revision: int, *, request: int = 5) -> Edit:
+def edit(room: ConnectedPeople, seq: int, content: bytes, revision: int, *, request: int = 5) -> Edit:
     return Edit(request, room.conversation, seq, "text", content, b"n", None, revision)
 
 
 async def test_an_edit_reaches_all_other_devices_and_history(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         temp_id = uuid4().bytes
         sent = await room.send("alice", b"frist", seen_by=("tablet", "bob"), temp_id=temp_id)
         revised = await room.reply("alice", edit(room, 1, b"first", 0), Revised)
@@ -132,7 +132,7 @@ async def test_an_edit_reaches_all_other_devices_and_history(pool: Pool, redis_u
 
 
 async def test_one_of_two_devices_that_edit_at_once_gets_a_conflict(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         await room.send("alice", b"x", seen_by=("tablet", "bob"))
         replies = []
 
@@ -149,7 +149,7 @@ async def test_one_of_two_devices_that_edit_at_once_gets_a_conflict(pool: Pool, 
 
 
 async def test_an_edit_that_is_repeated_is_done_once_and_answered_alike(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         await room.send("alice", b"x", seen_by=("tablet", "bob"))
         replies = [await room.reply("alice", edit(room, 1, b"y", 0), Revised) for _ in range(2)]
         assert replies[0] == replies[1]
@@ -163,7 +163,7 @@ async def test_an_edit_that_is_repeated_is_done_once_and_answered_alike(pool: Po
 async def test_a_user_that_may_not_edit_or_delete_gets_an_error_that_says_why(
     pool: Pool, redis_url: str, name: str, code: str
 ) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         await room.send("alice", b"x", seen_by=("tablet", "bob"))
         seq = 2 if name == "alice" else 1
         for frame in (edit(room, seq, b"y", 0), Delete(5, room.conversation, seq, True)):
@@ -175,7 +175,7 @@ async def test_a_user_that_may_not_edit_or_delete_gets_an_error_that_says_why(
 
 
 async def test_a_message_deleted_for_everyone_leaves_a_tombstone_and_no_content(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         sent = await room.send("alice", b"secret", seen_by=("tablet", "bob"))
         for _ in range(2):
             assert await room.reply("alice", Delete(5, room.conversation, 1, True), Done) == Done(5)
@@ -194,7 +194,7 @@ async def test_a_message_deleted_for_everyone_leaves_a_tombstone_and_no_content(
 async def test_a_message_that_a_user_deletes_for_themselves_is_gone_on_their_devices_alone(
     pool: Pool, redis_url: str
 ) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         sent = await room.send("bob", b"x", seen_by=("alice", "tablet"))
         for _ in range(2):
             assert await room.reply("alice", Delete(5, room.conversation, 1, False), Done) == Done(5)
@@ -210,7 +210,7 @@ async def test_a_message_that_a_user_deletes_for_themselves_is_gone_on_their_dev
 
 
 async def test_history_pages_in_both_directions_and_between_two_seqs(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         for n in range(1, 11):
             await room.send("alice", b"%d" % n, seen_by=("tablet", "bob"))
 
@@ -231,7 +231,7 @@ async def test_history_pages_in_both_directions_and_between_two_seqs(pool: Pool,
 
 
 async def test_a_page_is_bounded_in_bytes_and_says_that_there_is_more(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         for _ in range(7):
             await room.send("alice", bytes(60_000), seen_by=("tablet", "bob"))
         reply = await room.reply("bob", History(6, room.conversation, None, None, None), Messages)
@@ -240,7 +240,7 @@ async def test_a_page_is_bounded_in_bytes_and_says_that_there_is_more(pool: Pool
 
 
 async def test_the_list_pages_by_its_cursor(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         groups = [await new_group(pool, room.people["bob"], room.people["carol"]) for _ in range(5)]
         found: list[Conversation] = []
         cursor = None
@@ -257,7 +257,7 @@ async def test_the_list_pages_by_its_cursor(pool: Pool, redis_url: str) -> None:
 
 
 async def test_sync_brings_what_is_new_before_its_reply(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         *pushes, synced = await room.ask("bob", Sync(6, None))
         assert isinstance(synced, Synced)
         assert not synced.more
@@ -285,7 +285,7 @@ async def test_sync_brings_what_is_new_before_its_reply(pool: Pool, redis_url: s
 
 
 async def test_typing_reaches_the_others_at_most_so_often(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         alice = room.people["alice"].user
         for _ in range(5):
             await room.reply("alice", SetTyping(5, room.conversation, True), Done)
@@ -303,7 +303,7 @@ async def test_presence_is_shown_to_who_shares_a_conversation(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "GRACE_S", 0.3)
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         bob = room.people["bob"].user
         frames = await room.ask("alice", Watch(5, [bob, room.people["carol"].user, secrets.token_bytes(16)]))
         assert frames == [Presence(bob, True), Done(5)]
@@ -322,7 +322,7 @@ async def test_a_phone_that_changes_networks_does_not_flicker(
     pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "POLL_S", 0.05)
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         bob = room.people["bob"]
         assert await room.ask("alice", Watch(5, [bob.user])) == [Presence(bob.user, True), Done(5)]
         await room.clients["bob"].stream.aclose()
@@ -334,7 +334,7 @@ async def test_a_phone_that_changes_networks_does_not_flicker(
 
 
 async def test_limits_of_arrays_are_those_of_the_specification(pool: Pool, redis_url: str) -> None:
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         users = [secrets.token_bytes(16) for _ in range(limits.MAX_WATCHED)]
         assert await room.ask("carol", Watch(5, users)) == [Done(5)]
         error = await room.reply("carol", Watch(5, [*users, users[0]]), Error)
@@ -344,7 +344,7 @@ async def test_limits_of_arrays_are_those_of_the_specification(pool: Pool, redis
 async def test_an_edit_that_is_repeated_after_another_device_s_edit_was_done(pool: Pool, redis_url: str) -> None:
     """The reply to the edit was lost, and meanwhile the tablet has edited the new version: the repeat is answered as
     done, and changes nothing."""
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         await room.send("alice", b"x", seen_by=("tablet", "bob"))
         lost = await room.reply("alice", edit(room, 1, b"y", 0), Revised)
         assert (await room.pushed("tablet", Message)).revision == 1
@@ -362,7 +362,7 @@ async def test_an_edit_that_is_repeated_after_another_device_s_edit_was_done(poo
 @pytest.mark.parametrize(("deleter", "for_everyone"), [("alice", True), ("alice", False), ("bob", False)])
 async def test_a_tombstone_can_be_answered(pool: Pool, redis_url: str, deleter: str, for_everyone: bool) -> None:
     """Bob may have written his answer before he heard of the deletion, of either kind."""
-    async with open_room(pool, redis_url) as room:
+    async with open_connected_people(pool, redis_url) as room:
         await room.send("alice", b"question", seen_by=("tablet", "bob"))
         await room.reply(deleter, Delete(2, room.conversation, 1, for_everyone), Done)
         answer = Send(3, room.conversation, "text", b"answer", None, None, uuid4().bytes, 1)

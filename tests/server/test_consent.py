@@ -46,7 +46,7 @@ KINDS: Final = ("direct", "group")
 
 
 @dataclass
-class Scene:
+class StrangerAndAsked:
     """A stranger and the user that they ask; both are connected and synced, the asked user with two devices."""
 
     pool: Pool
@@ -89,7 +89,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene, None]:
+async def open_stranger_and_asked(pool: Pool, redis_url: str) -> AsyncGenerator[StrangerAndAsked, None]:
     stranger, asked = await new_user(pool, "stranger"), await new_user(pool, "asked")
     async with (
         open_node(pool.url, redis_url) as node,
@@ -102,7 +102,7 @@ async def scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene, None]:
         await node.wait_event("caught_up")
         for client in (asking, device, other_device):
             await client.ask(Sync(1, None))
-        yield Scene(pool, node, api, stranger, asked, asking, device, other_device)
+        yield StrangerAndAsked(pool, node, api, stranger, asked, asking, device, other_device)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,7 +110,7 @@ async def test_a_conversation_that_a_stranger_begins_is_a_request_and_gives_noth
     pool: Pool, redis_url: str, kind: str
 ) -> None:
     """Listed apart and pushed as a request; no marks, typing or presence come back before it is accepted."""
-    async with scene(pool, redis_url) as s:
+    async with open_stranger_and_asked(pool, redis_url) as s:
         talk = await s.begin(kind)
         told = await s.device.find(Conversation)
         assert (told.is_request, told.asked_by) == (True, s.stranger.user)
@@ -151,7 +151,7 @@ async def test_a_conversation_that_a_stranger_begins_is_a_request_and_gives_noth
         assert presence == Presence(s.asked.user, True)
 
 
-Accept = Callable[[Scene, bytes], Awaitable[Any]]
+Accept = Callable[[StrangerAndAsked, bytes], Awaitable[Any]]
 ACCEPTING: Final[dict[str, Accept]] = {
     "accept": lambda s, talk: s.http(s.asked, "POST", f"/v1/conversations/{UUID(bytes=talk)}/accept"),
     "a contact": lambda s, talk: s.http(s.asked, "PUT", f"/v1/contacts/{UUID(bytes=s.stranger.user)}"),
@@ -160,7 +160,7 @@ ACCEPTING: Final[dict[str, Accept]] = {
 }
 
 
-async def _answer_at_once(s: Scene, talk: bytes) -> None:
+async def _answer_at_once(s: StrangerAndAsked, talk: bytes) -> None:
     """Two sends in one message of the client are committed in one batch."""
     await s.device.send(*[Send(n, talk, "text", b"yes", None, None, bytes([n]) * 16) for n in (20, 21)])
     await s.device.ask(Ping(22))
@@ -172,7 +172,7 @@ async def test_a_request_is_accepted_in_each_way_and_all_devices_know(
     pool: Pool, redis_url: str, kind: str, way: str
 ) -> None:
     """Live pushes, a resume and a fresh fetch show the same."""
-    async with scene(pool, redis_url) as s:
+    async with open_stranger_and_asked(pool, redis_url) as s:
         talk = await s.begin(kind)
         live = Mailbox(s.asked.user)
         live.learn(await s.other_device.find(Conversation))
@@ -206,7 +206,7 @@ async def test_a_declined_request_is_gone_and_the_stranger_cannot_tell(
     pool: Pool, redis_url: str, kind: str, way: str
 ) -> None:
     """Its messages no longer arrive, and the stranger sees the same as before."""
-    async with scene(pool, redis_url) as s:
+    async with open_stranger_and_asked(pool, redis_url) as s:
         talk = await s.begin(kind)
         await s.asking.find(Conversation)
         synced = (await s.asking.ask(Sync(2, None)))[-1]
@@ -243,7 +243,7 @@ async def test_a_declined_request_is_gone_and_the_stranger_cannot_tell(
 
 
 async def test_declining_what_is_accepted_or_foreign_is_refused(pool: Pool, redis_url: str) -> None:
-    async with scene(pool, redis_url) as s:
+    async with open_stranger_and_asked(pool, redis_url) as s:
         talk = await s.begin("direct")
         path = f"/v1/conversations/{UUID(bytes=talk)}"
         third = await new_user(pool, "third")

@@ -23,7 +23,7 @@ async def change(api: Api, method: str, path: str, **body: Any) -> None:
     assert answer.status < 300, answer.body
 
 
-class Reader:
+class FrameReader:
     """Reads frame by frame, though several may have come in one message."""
 
     def __init__(self, client: RawClient) -> None:
@@ -69,7 +69,7 @@ async def test_settings_are_read_and_pushed_to_the_users_devices_on_every_node_a
         for client in (there, other, third):
             await synced(client)
 
-        readers = [Reader(here), Reader(there)]
+        readers = [FrameReader(here), FrameReader(there)]
 
         async def told(kind: type[Any]) -> Any:
             seen, also = [await reader.find(kind) for reader in readers]
@@ -135,6 +135,6 @@ async def test_a_node_that_catches_up_pushes_the_settings_that_it_missed(
             await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}")
             await change(api, "PUT", f"/v1/conversations/{UUID(bytes=talk)}/mute", seconds=60)
         node.gateway.node.catch_up.request(0)
-        reader = Reader(client)
+        reader = FrameReader(client)
         assert await reader.find(OwnSettings) == OwnSettings(1, True, False, None, 1, "everybody", "everybody")
         assert (await reader.find(Conversation)).own_revision == 1

@@ -33,7 +33,7 @@ from tests.store.store_world import a_message
 DATABASE = "chat"
 
 
-class Place:
+class BackedUpCluster:
     """A cluster with the product's database, a backup of it, and a second cluster.
 
     :ivar url: of the database that devices reach, from now on.
@@ -106,35 +106,35 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def cluster(tmp_path: Path) -> Iterator[BackedUpCluster]:
     with in_memory(tmp_path) as folder:
-        place = Place(folder)
-        yield place
-        place.close()
+        cluster = BackedUpCluster(folder)
+        yield cluster
+        cluster.close()
 
 
-class Talk:
+class CursorKeeper:
     """Two people; a device of one of them keeps its cursor."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, cluster: BackedUpCluster) -> None:
+        self._cluster = cluster
         self.cursor: bytes | None = None
 
     async def begin(self) -> None:
-        pool = Pool(self._place.url, 2)
+        pool = Pool(self._cluster.url, 2)
         self.alice, self.bob = await new_user(pool, "alice"), await new_user(pool, "bob")
         self.direct = await new_direct(pool, self.alice, self.bob)
         pool.close()
 
     async def say(self, count: int) -> None:
-        pool = Pool(self._place.url, 2)
+        pool = Pool(self._cluster.url, 2)
         batch = [a_message(self.direct, self.bob.user, b"%d" % n) for n in range(count)]
         outcomes = await messages.send(pool, ParticipantsCache(), batch)
         assert all(isinstance(outcome, messages.Committed) for outcome in outcomes)
         pool.close()
 
     async def sync(self, *, anew: bool = False) -> SyncPage:
-        pool = Pool(self._place.url, 2)
+        pool = Pool(self._cluster.url, 2)
         try:
             page = await sync(pool, self.alice.user, None if anew else self.cursor)
         finally:
@@ -143,56 +143,56 @@ class Talk:
         return page
 
 
-Way = tuple[Callable[[Place], None], Callable[[Place], None]]
+Way = tuple[Callable[[BackedUpCluster], None], Callable[[BackedUpCluster], None]]
 ASKED: dict[str, Way] = {
-    "a dump, into a database of the same name": (Place.save_dump, Place.restore_dump),
-    "a dump, into the same database": (Place.save_dump, Place.restore_dump_in_place),
-    "a dump, into another cluster": (Place.save_dump, Place.restore_dump_elsewhere),
-    "a copy of the database": (Place.save_database, Place.restore_database),
-    "a copy of the data directory": (Place.save_folder, Place.restore_folder),
+    "a dump, into a database of the same name": (BackedUpCluster.save_dump, BackedUpCluster.restore_dump),
+    "a dump, into the same database": (BackedUpCluster.save_dump, BackedUpCluster.restore_dump_in_place),
+    "a dump, into another cluster": (BackedUpCluster.save_dump, BackedUpCluster.restore_dump_elsewhere),
+    "a copy of the database": (BackedUpCluster.save_database, BackedUpCluster.restore_database),
+    "a copy of the data directory": (BackedUpCluster.save_folder, BackedUpCluster.restore_folder),
 }
 NEEDS_COMMAND = {"a copy of the data directory"}
 
 
 @pytest.mark.parametrize("way", ASKED)
-def test_a_device_that_holds_more_than_the_back_up_begins_anew(place: Place, way: str) -> None:
+def test_a_device_that_holds_more_than_the_back_up_begins_anew(cluster: BackedUpCluster, way: str) -> None:
     save, restore = ASKED[way]
-    talk = Talk(place)
-    trio.run(talk.begin)
-    trio.run(talk.say, 2)
-    save(place)
-    trio.run(talk.say, 3)
-    trio.run(talk.sync)
-    restore(place)
-    trio.run(talk.say, 1)
+    keeper = CursorKeeper(cluster)
+    trio.run(keeper.begin)
+    trio.run(keeper.say, 2)
+    save(cluster)
+    trio.run(keeper.say, 3)
+    trio.run(keeper.sync)
+    restore(cluster)
+    trio.run(keeper.say, 1)
     if way in NEEDS_COMMAND:
         # The copy itself has no difference: it is the same to the last byte.
-        trio.run(talk.sync)
-        assert "fetches everything again" in place.tell()
+        trio.run(keeper.sync)
+        assert "fetches everything again" in cluster.tell()
     with pytest.raises(ForeignCursor):
-        trio.run(talk.sync)
-    [_, told] = trio.run(lambda: talk.sync(anew=True)).pushes
+        trio.run(keeper.sync)
+    [_, told] = trio.run(lambda: keeper.sync(anew=True)).pushes
     assert isinstance(told, Conversation)
     assert told.last_seq == 3
-    trio.run(talk.say, 1)
-    assert [getattr(push, "seq", None) for push in trio.run(talk.sync).pushes][-1] == 4
+    trio.run(keeper.say, 1)
+    assert [getattr(push, "seq", None) for push in trio.run(keeper.sync).pushes][-1] == 4
 
 
-def test_after_the_command_nothing_from_another_cluster_is_told_with_each_sync(place: Place) -> None:
+def test_after_the_command_nothing_from_another_cluster_is_told_with_each_sync(cluster: BackedUpCluster) -> None:
     """Its transactions had numbers that the new cluster issues later."""
-    talk = Talk(place)
-    trio.run(talk.begin)
+    keeper = CursorKeeper(cluster)
+    trio.run(keeper.begin)
     for _ in range(300):
-        trio.run(talk.say, 1)
-    place.save_dump()
-    place.restore_dump_elsewhere()
-    trio.run(lambda: talk.sync(anew=True))
-    assert trio.run(talk.sync).pushes != [], "each sync sends the change again"
-    told = place.tell()
+        trio.run(keeper.say, 1)
+    cluster.save_dump()
+    cluster.restore_dump_elsewhere()
+    trio.run(lambda: keeper.sync(anew=True))
+    assert trio.run(keeper.sync).pushes != [], "each sync sends the change again"
+    told = cluster.tell()
     assert re.search(r"^messages: \d+ rows had", told, re.MULTILINE)
-    trio.run(lambda: talk.sync(anew=True))
-    assert trio.run(talk.sync).pushes == []
-    assert "rows" not in place.tell(), "the second time there is nothing left to do"
+    trio.run(lambda: keeper.sync(anew=True))
+    assert trio.run(keeper.sync).pushes == []
+    assert "rows" not in cluster.tell(), "the second time there is nothing left to do"
 
 
 async def test_the_command_may_be_run_twice_and_each_time_devices_begin_anew(pool: Pool, alice: Credentials) -> None:

@@ -33,7 +33,7 @@ NODES: Final = 3
 
 
 @dataclass(frozen=True)
-class Op:
+class GroupOp:
     """One operation of a user on a node.
 
     :ivar what: send, retry (of the user's last send), mark (as read up to the last known seq), toggle (join or leave).
@@ -46,7 +46,7 @@ class Op:
 
 
 ops = st.builds(
-    Op,
+    GroupOp,
     st.sampled_from(["send", "send", "retry", "mark", "toggle"]),
     st.integers(0, USERS - 1),
     st.integers(0, NODES - 1),
@@ -75,7 +75,7 @@ class Model:
     last_of: dict[int, NewMessage] = field(default_factory=dict)
 
 
-class World:
+class ModelledGroup:
     """One group, several nodes with a cache each, and a model of it."""
 
     def __init__(self, pools: Sequence[Pool], users: list[bytes], group: bytes) -> None:
@@ -85,11 +85,11 @@ class World:
         self.group = group
         self.model = Model({0, 1})
 
-    async def run_round(self, round_: list[Op]) -> None:
+    async def run_round(self, round_: list[GroupOp]) -> None:
         """Run all operations at once; each user joins or leaves at most once."""
         model, before, head = self.model, set(self.model.inside), len(self.model.log)
         toggled: set[int] = set()
-        answers: list[tuple[Op, NewMessage, Outcome]] = []
+        answers: list[tuple[GroupOp, NewMessage, Outcome]] = []
         async with trio.open_nursery() as nursery:
             for op in round_:
                 if op.what == "toggle":
@@ -113,20 +113,20 @@ class World:
             model.left_at_most[user] = max(model.read[user], min(marked[user], len(model.log)))
         await self.check_state(toggled & model.inside, head, marked)
 
-    async def toggle(self, op: Op, is_inside: bool) -> None:
+    async def toggle(self, op: GroupOp, is_inside: bool) -> None:
         change = participants.remove if is_inside else participants.add
         changed = await change(self.pools[op.node], self.users[0], self.group, self.users[op.user])
         assert changed.is_new
 
-    def seq_of_mark(self, op: Op, head: int) -> int:
+    def seq_of_mark(self, op: GroupOp, head: int) -> int:
         return max(head + 1 - op.count, 0) if op.count < 3 else 10_000
 
-    async def mark(self, op: Op, head: int) -> None:
+    async def mark(self, op: GroupOp, head: int) -> None:
         """Up to one of the last messages, or beyond all messages of the test."""
         seq = self.seq_of_mark(op, head)
         assert (await mark(self.pools[op.node], [[Mark(self.users[op.user], self.group, seq, seq)]])).outcomes == [None]
 
-    async def send(self, op: Op, answers: list[tuple[Op, NewMessage, Outcome]]) -> None:
+    async def send(self, op: GroupOp, answers: list[tuple[GroupOp, NewMessage, Outcome]]) -> None:
         user = self.users[op.user]
         if op.what == "retry" and op.user in self.model.last_of:
             batch = [self.model.last_of[op.user]] * op.count
@@ -136,7 +136,9 @@ class World:
         outcomes = await send(self.pools[op.node], self.caches[op.node], batch)
         answers += [(op, message, outcome) for message, outcome in zip(batch, outcomes, strict=True)]
 
-    def check_answer(self, op: Op, message: NewMessage, outcome: Outcome, before: set[int], toggled: set[int]) -> None:
+    def check_answer(
+        self, op: GroupOp, message: NewMessage, outcome: Outcome, before: set[int], toggled: set[int]
+    ) -> None:
         model = self.model
         if isinstance(outcome, NotAParticipant):
             assert message.temp_id not in model.acks or op.what != "retry"
@@ -192,13 +194,13 @@ class World:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=rounds)
 async def test_concurrent_writes_leave_the_group_as_their_answers_say(
-    database_url: str, rounds: list[list[Op]]
+    database_url: str, rounds: list[list[GroupOp]]
 ) -> None:
     with ExitStack() as stack:
         pools = [stack.enter_context(closing(Pool(database_url, 4))) for _ in range(NODES)]
         people = [await new_user(pools[0], f"u{secrets.token_hex(8)}") for _ in range(USERS)]
         await make_contacts(pools[0], *people)
-        world = World(pools, [each.user for each in people], await new_group(pools[0], *people[:2]))
+        modelled = ModelledGroup(pools, [each.user for each in people], await new_group(pools[0], *people[:2]))
         for round_ in rounds:
-            await world.run_round(round_)
-        event(f"messages: {len(world.model.log) // 10 * 10} or more")
+            await modelled.run_round(round_)
+        event(f"messages: {len(modelled.model.log) // 10 * 10} or more")

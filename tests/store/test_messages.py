@@ -37,7 +37,7 @@ from tests.store.store_world import a_message, is_waiting_for
 from tests.waiting import wait_until
 
 
-class Node:
+class SendingNode:
     """The connections and the cache that one node sends with."""
 
     def __init__(self, url: str) -> None:
@@ -49,8 +49,8 @@ class Node:
 
 
 @pytest.fixture
-def nodes(database_url: str) -> Iterator[list[Node]]:
-    nodes = [Node(database_url) for _ in range(3)]
+def nodes(database_url: str) -> Iterator[list[SendingNode]]:
+    nodes = [SendingNode(database_url) for _ in range(3)]
     yield nodes
     for node in nodes:
         node.pool.close()
@@ -77,13 +77,13 @@ async def stored(pool: Pool) -> dict[bytes, list[tuple[int, bytes]]]:
 
 
 async def test_seq_has_no_gaps_when_nodes_send_to_the_same_conversations_at_once(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """Six tasks on three nodes, batches over overlapping conversations in any order (P2): no deadlock gets through."""
     conversations = [await new_group(pool, *people) for _ in range(5)]
     outcomes: list[tuple[NewMessage, Committed]] = []
 
-    async def talk(node: Node, seed: int) -> None:
+    async def talk(node: SendingNode, seed: int) -> None:
         chance = random.Random(seed)
         for turn in range(12):
             batch = [
@@ -111,7 +111,7 @@ async def test_seq_has_no_gaps_when_nodes_send_to_the_same_conversations_at_once
 
 
 async def test_messages_of_one_batch_are_numbered_in_their_order(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     here, there = await new_direct(pool, *people[:2]), await new_direct(pool, *people[1:3])
     batch = [a_message((here, there)[i % 2], people[1].user, b"%d" % i) for i in range(10)]
@@ -120,7 +120,7 @@ async def test_messages_of_one_batch_are_numbered_in_their_order(
 
 
 async def test_created_never_runs_backwards_in_a_conversation_though_the_clock_does(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     group = await new_group(pool, *people)
     await pool.fetch("update conversations set active_at = clock_timestamp() + interval '1 hour'")
@@ -134,7 +134,7 @@ async def test_created_never_runs_backwards_in_a_conversation_though_the_clock_d
     assert [row[0] for row in rows] == created
 
 
-async def test_concurrent_created_follows_seq(pool: Pool, nodes: list[Node], people: list[Credentials]) -> None:
+async def test_concurrent_created_follows_seq(pool: Pool, nodes: list[SendingNode], people: list[Credentials]) -> None:
     """The time is taken after the lock: a send that waited for it is not dated before the one that held it."""
     group = await new_group(pool, *people)
     async with trio.open_nursery() as nursery:
@@ -148,13 +148,13 @@ async def test_concurrent_created_follows_seq(pool: Pool, nodes: list[Node], peo
 
 
 async def test_same_send_from_all_nodes_at_once_is_one_message_with_one_answer(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """P3: the answers differ only in `is_new`."""
     group = await new_group(pool, *people)
     message, answers = a_message(group, people[0].user), []
 
-    async def try_it(node: Node) -> None:
+    async def try_it(node: SendingNode) -> None:
         answers.extend(map(committed, await node.send(message, a_message(group, people[1].user), message)))
 
     async with trio.open_nursery() as nursery:
@@ -169,14 +169,14 @@ async def test_same_send_from_all_nodes_at_once_is_one_message_with_one_answer(
 
 
 async def test_retries_of_two_nodes_in_opposite_order_do_not_end_in_a_deadlock(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """The keys reach the index of temp_ids through different conversations, so locks do not order them."""
     here, there = await new_direct(pool, *people[:2]), await new_direct(pool, people[0], people[2])
     keys = [uuid4().bytes for _ in range(20)]
     answers: list[list[Outcome]] = []
 
-    async def try_it(node: Node, conversation: bytes, temp_ids: list[bytes]) -> None:
+    async def try_it(node: SendingNode, conversation: bytes, temp_ids: list[bytes]) -> None:
         answers.append(
             await node.send(*[a_message(conversation, people[0].user, temp_id=temp_id) for temp_id in temp_ids])
         )
@@ -192,7 +192,7 @@ async def test_retries_of_two_nodes_in_opposite_order_do_not_end_in_a_deadlock(
 
 
 async def test_unique_violation_by_a_duplicate_that_commits_meanwhile_is_retried(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """The duplicate is uncommitted when ours is inserted: the send waits, fails, and sees it on a second attempt."""
     group, message = await new_group(pool, *people), a_message(b"", b"")
@@ -221,7 +221,7 @@ async def test_unique_violation_by_a_duplicate_that_commits_meanwhile_is_retried
 async def test_batch_that_meets_a_deadlock_is_retried(database_url: str, pool: Pool, people: list[Credentials]) -> None:
     """A foreign transaction locks two conversations in the wrong order; whichever Postgres ends, the send succeeds."""
     low, high = sorted([await new_group(pool, *people), await new_group(pool, *people)])
-    impatient = Node(f"{database_url}?options=-cdeadlock_timeout%3D20ms")
+    impatient = SendingNode(f"{database_url}?options=-cdeadlock_timeout%3D20ms")
     answers: list[Outcome] = []
     async with connected(f"{database_url}?options=-cdeadlock_timeout%3D60s") as other:
         await other.query("begin")
@@ -255,7 +255,7 @@ async def test_batch_that_meets_a_deadlock_is_retried(database_url: str, pool: P
     ids=repr,
 )
 async def test_temp_id_with_other_content_is_a_conflict(
-    pool: Pool, nodes: list[Node], people: list[Credentials], changes: dict[str, bytes]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials], changes: dict[str, bytes]
 ) -> None:
     """In a later batch, in the same one, and on another node; the first answer stays what it was."""
     group = await new_group(pool, *people)
@@ -272,7 +272,7 @@ async def test_temp_id_with_other_content_is_a_conflict(
 
 
 async def test_temp_id_in_another_conversation_is_a_conflict(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     here, there = await new_direct(pool, *people[:2]), await new_direct(pool, people[0], people[2])
     message = a_message(here, people[0].user)
@@ -283,14 +283,16 @@ async def test_temp_id_in_another_conversation_is_a_conflict(
     assert await pool.fetch("select count(*) from messages") == [(1,)]
 
 
-async def test_temp_ids_of_two_senders_do_not_meet(pool: Pool, nodes: list[Node], people: list[Credentials]) -> None:
+async def test_temp_ids_of_two_senders_do_not_meet(
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
+) -> None:
     group = await new_group(pool, *people)
     batch = [a_message(group, person.user, temp_id=b"t" * 16) for person in people]
     assert [committed(outcome).seq for outcome in await nodes[0].send(*batch)] == [1, 2, 3, 4]
 
 
 async def test_retry_in_one_batch_with_a_refused_duplicate_gets_the_first_answer(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """Another message with its temp_id stands before it in the batch and is refused, for reasons of its own."""
     group, stranger = await new_group(pool, *people[:2]), await new_group(pool, *people[1:])
@@ -312,7 +314,7 @@ async def test_retry_in_one_batch_with_a_refused_duplicate_gets_the_first_answer
 
 
 async def test_only_the_stranger_and_the_unknown_conversation_are_refused(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """Both errors look alike, and the rest of the batch is committed without a gap."""
     group = await new_group(pool, *people[:2])
@@ -332,7 +334,7 @@ async def test_only_the_stranger_and_the_unknown_conversation_are_refused(
 
 
 async def test_stranger_first_in_the_batch_does_not_cost_the_others_their_participants(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """The participants come with a conversation's first row, also if its sender is refused: pushes need them."""
     group = await new_group(pool, *people[:2])
@@ -342,7 +344,7 @@ async def test_stranger_first_in_the_batch_does_not_cost_the_others_their_partic
 
 @pytest.mark.parametrize("bad", [{"content_type": "a\0b"}, {"content_type": "\ud800"}], ids=["NUL", "surrogate"])
 async def test_message_that_postgres_refuses_fails_alone(
-    pool: Pool, nodes: list[Node], people: list[Credentials], bad: dict[str, str]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials], bad: dict[str, str]
 ) -> None:
     group = await new_group(pool, *people)
     batch = [a_message(group, person.user) for person in people]
@@ -354,7 +356,7 @@ async def test_message_that_postgres_refuses_fails_alone(
 
 
 async def test_participants_are_those_at_the_commit_whatever_was_cached(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """P11: after a removal no list with the removed user is used, though the caches were not told."""
     group = await new_group(pool, *people)
@@ -376,7 +378,9 @@ async def test_participants_are_those_at_the_commit_whatever_was_cached(
         assert set(committed(outcome).participants) == {person.user for person in people}
 
 
-async def test_cached_participants_are_not_sent_again(pool: Pool, nodes: list[Node], people: list[Credentials]) -> None:
+async def test_cached_participants_are_not_sent_again(
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
+) -> None:
     group = await new_group(pool, *people)
     for _ in range(3):
         [outcome] = await nodes[0].send(a_message(group, people[0].user))
@@ -386,7 +390,7 @@ async def test_cached_participants_are_not_sent_again(pool: Pool, nodes: list[No
 
 
 async def test_retry_after_leaving_gets_the_first_answer(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """P3: the ack got lost and the sender has left since; a new message is refused all the same."""
     group = await new_group(pool, *people)
@@ -401,14 +405,14 @@ async def test_retry_after_leaving_gets_the_first_answer(
 
 
 async def test_unreachable_postgres_is_unavailable_for_each_of_the_batch(people: list[Credentials]) -> None:
-    outcomes = await Node("postgresql://nobody@127.0.0.1:1/none").send(
+    outcomes = await SendingNode("postgresql://nobody@127.0.0.1:1/none").send(
         a_message(b"c" * 16, b"s" * 16), a_message(b"c" * 16, b"t" * 16)
     )
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
 
 
 async def test_postgres_that_goes_away_while_a_batch_is_tried_one_by_one_is_asked_once(
-    pool: Pool, nodes: list[Node], people: list[Credentials], monkeypatch: pytest.MonkeyPatch
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of the rest would wait for the whole deadline, and so would all senders on this node."""
     group, real, runs = await new_group(pool, *people), nodes[0].pool.run, 0
@@ -428,7 +432,7 @@ async def test_postgres_that_goes_away_while_a_batch_is_tried_one_by_one_is_aske
 
 
 async def test_batch_of_the_largest_messages_is_committed_as_it_is(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     group = await new_group(pool, *people)
     batch = [a_message(group, people[0].user, secrets.token_bytes(65536)) for _ in range(64)]
@@ -440,7 +444,7 @@ async def test_batch_of_the_largest_messages_is_committed_as_it_is(
 
 
 async def test_message_ids_are_of_uuid_version_7_in_order_of_time(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     group = await new_group(pool, *people)
     ids = [committed((await nodes[0].send(a_message(group, people[0].user)))[0]).message for _ in range(3)]
@@ -452,7 +456,9 @@ def temp_id_of(ago_days: float) -> bytes:
     return ids.uuid7(int((time.time() - ago_days * 86400) * 1000), secrets.token_bytes(10))
 
 
-async def test_a_reply_is_stored_with_what_it_answers(pool: Pool, nodes: list[Node], people: list[Credentials]) -> None:
+async def test_a_reply_is_stored_with_what_it_answers(
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
+) -> None:
     """If the sender can read that message; else the reply fails alone, in a batch of one and of several."""
     group, user = await new_group(pool, *people), people[0].user
     await nodes[0].send(a_message(group, user))
@@ -471,7 +477,7 @@ async def test_a_reply_is_stored_with_what_it_answers(pool: Pool, nodes: list[No
 
 
 async def test_a_newcomer_cannot_reply_to_earlier_messages(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     group = await new_group(pool, *people[:2])
     await nodes[0].send(a_message(group, people[0].user))
@@ -482,7 +488,7 @@ async def test_a_newcomer_cannot_reply_to_earlier_messages(
 
 @pytest.mark.parametrize("others", [0, 2])
 async def test_locked_conversation_is_skipped_and_none_of_its_sends_is_done(
-    pool: Pool, nodes: list[Node], people: list[Credentials], others: int
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials], others: int
 ) -> None:
     held, free = await new_direct(pool, *people[:2]), await new_direct(pool, *people[1:3])
     batch = [a_message(held, people[1].user), *[a_message(free, people[1].user) for _ in range(others)]]
@@ -502,7 +508,7 @@ async def test_locked_conversation_is_skipped_and_none_of_its_sends_is_done(
 
 
 async def test_a_temp_id_is_remembered_for_so_many_days_and_then_it_is_said_that_it_is_not(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """P3: a retry is never a second message. A temp_id without a time is remembered for good."""
     group, user = await new_group(pool, *people), people[0].user
@@ -519,7 +525,7 @@ async def test_a_temp_id_is_remembered_for_so_many_days_and_then_it_is_said_that
 
 
 async def test_an_old_temp_id_that_is_still_known_is_answered(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     group, other = await new_group(pool, *people), await new_group(pool, *people)
     message = a_message(group, people[0].user, temp_id=temp_id_of(TEMP_ID_DAYS - 1))
@@ -533,7 +539,7 @@ async def test_an_old_temp_id_that_is_still_known_is_answered(
 
 
 async def test_keys_are_forgotten_only_when_their_retries_are_refused_by_their_time(
-    pool: Pool, nodes: list[Node], people: list[Credentials]
+    pool: Pool, nodes: list[SendingNode], people: list[Credentials]
 ) -> None:
     """In batches that continue where the last one ended; a temp_id without a time, or from the future, stays."""
     group, user = await new_group(pool, *people), people[0].user

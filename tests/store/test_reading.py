@@ -58,7 +58,7 @@ async def history(pool: Pool, user: bytes, conversation: bytes, **bounds: int | 
 
 
 @dataclass
-class Reader:
+class ModelParticipant:
     """One participant in the model."""
 
     joined: int = 0
@@ -67,10 +67,10 @@ class Reader:
 
 
 @dataclass
-class Talk:
+class ModelConversation:
     """One conversation in the model."""
 
-    readers: dict[bytes, Reader]
+    readers: dict[bytes, ModelParticipant]
     history: list[Message] = field(default_factory=list)
 
     @property
@@ -87,13 +87,13 @@ class Talk:
         return [as_seen_by(user, message) for message in self.history if message.seq > self.readers[user].joined]
 
 
-class World:
+class ModelledConversations:
     """Random sends, marks, reads and joins, applied to the store and to the model alike."""
 
     def __init__(self, pool: Pool, seed: int) -> None:
         self.pool = pool
         self.chance = random.Random(seed)
-        self.talks: dict[bytes, Talk] = {}
+        self.talks: dict[bytes, ModelConversation] = {}
         self.users: list[bytes] = []
 
     async def begin(self) -> None:
@@ -101,34 +101,34 @@ class World:
         self.users = [person.user for person in people]
         for participants in (people[:2], people[1:3], people[:3]):
             conversation = await new_group(self.pool, *participants)
-            self.talks[conversation] = Talk({person.user: Reader() for person in participants})
+            self.talks[conversation] = ModelConversation({person.user: ModelParticipant() for person in participants})
 
     async def step(self) -> None:
         action = self.chance.choice((self.send, self.send, self.mark, self.read, self.join))
         conversation = self.chance.choice(list(self.talks))
         await action(conversation, self.talks[conversation])
 
-    async def send(self, conversation: bytes, talk: Talk) -> None:
+    async def send(self, conversation: bytes, talk: ModelConversation) -> None:
         sender = self.chance.choice(list(talk.readers))
         contents = [self.chance.randbytes(4) for _ in range(self.chance.randint(1, 3))]
         talk.history += await sent(self.pool, conversation, sender, *contents)
         writer = talk.readers[sender]
         writer.read = writer.delivered = talk.last
 
-    async def mark(self, conversation: bytes, talk: Talk) -> None:
+    async def mark(self, conversation: bytes, talk: ModelConversation) -> None:
         user, seq = self.chance.choice(self.users), self.chance.randint(0, talk.last + 2)
         assert (await mark(self.pool, [[Mark(user, conversation, seq)]])).outcomes == [None]
         if reader := talk.readers.get(user):
             reader.delivered = max(reader.delivered, min(seq, talk.last))
 
-    async def read(self, conversation: bytes, talk: Talk) -> None:
+    async def read(self, conversation: bytes, talk: ModelConversation) -> None:
         user, seq = self.chance.choice(list(talk.readers)), self.chance.randint(0, talk.last)
         assert (await mark(self.pool, [[Mark(user, conversation, seq, seq)]])).outcomes == [None]
         reader = talk.readers[user]
         reader.read = max(reader.read, seq)
         reader.delivered = max(reader.delivered, seq)
 
-    async def join(self, conversation: bytes, talk: Talk) -> None:
+    async def join(self, conversation: bytes, talk: ModelConversation) -> None:
         user = self.chance.choice(self.users)
         if user in talk.readers:
             return
@@ -138,7 +138,7 @@ class World:
             " update conversations set participants_version = participants_version + 1 where id = %s",
             (uuid(conversation), uuid(user), talk.last, talk.last, uuid(conversation)),
         )
-        talk.readers[user] = Reader(joined=talk.last)
+        talk.readers[user] = ModelParticipant(joined=talk.last)
 
     async def check(self) -> None:
         for user in self.users:
@@ -151,7 +151,7 @@ class World:
                 assert await conversations.one(self.pool, user, entry.conversation) == entry
             await self._check_history(user)
 
-    def _check_entry(self, user: bytes, entry: Conversation, talk: Talk) -> None:
+    def _check_entry(self, user: bytes, entry: Conversation, talk: ModelConversation) -> None:
         readable = talk.readable_by(user)
         assert entry.unread_count == talk.unread_by(user)
         assert entry.last_seq == talk.last
@@ -181,13 +181,13 @@ class World:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_lists_unread_counts_and_history_are_what_a_plain_model_says(pool: Pool, seed: int) -> None:
-    world = World(pool, seed)
-    await world.begin()
+    modelled = ModelledConversations(pool, seed)
+    await modelled.begin()
     for turn in range(60):
-        await world.step()
+        await modelled.step()
         if turn % 4 == 0:
-            await world.check()
-    await world.check()
+            await modelled.check()
+    await modelled.check()
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 8])

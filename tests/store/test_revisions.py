@@ -21,7 +21,7 @@ from tests.people import new_group, new_user
 from tests.store.store_world import a_message
 
 
-class Talk:
+class RevisedGroup:
     """A group of alice and bob in which alice has written three times; carol is not in it."""
 
     def __init__(self, pool: Pool, people: dict[str, Credentials], conversation: bytes) -> None:
@@ -45,14 +45,14 @@ class Talk:
 
 
 @pytest.fixture
-async def talk(pool: Pool) -> Talk:
+async def talk(pool: Pool) -> RevisedGroup:
     people = {name: await new_user(pool, name) for name in ("alice", "bob", "carol")}
     group = await new_group(pool, people["alice"], people["bob"])
     await send(pool, ParticipantsCache(), [a_message(group, people["alice"].user, b"%d" % n) for n in range(3)])
-    return Talk(pool, people, group)
+    return RevisedGroup(pool, people, group)
 
 
-async def test_everybody_reads_the_last_edit_wherever_messages_are_read(talk: Talk) -> None:
+async def test_everybody_reads_the_last_edit_wherever_messages_are_read(talk: RevisedGroup) -> None:
     [_, before, _] = await talk.read("bob")
     change, revision, first_edited = await talk.edit("alice", 2, 0, b"one")
     assert (revision, change.is_new) == (1, True)
@@ -81,7 +81,7 @@ async def test_everybody_reads_the_last_edit_wherever_messages_are_read(talk: Ta
     assert listed.last_message.content == b"last"
 
 
-async def test_an_edit_done_again_is_answered_alike_and_another_one_conflicts(talk: Talk) -> None:
+async def test_an_edit_done_again_is_answered_alike_and_another_one_conflicts(talk: RevisedGroup) -> None:
     first, revision, edited = await talk.edit("alice", 1, 0, b"x")
     again, *others = await talk.edit("alice", 1, 0, b"x")
     assert others == [revision, edited]
@@ -91,7 +91,7 @@ async def test_an_edit_done_again_is_answered_alike_and_another_one_conflicts(ta
             await talk.edit("alice", 1, known, b"y")
 
 
-async def test_one_of_many_concurrent_edits_succeeds(talk: Talk) -> None:
+async def test_one_of_many_concurrent_edits_succeeds(talk: RevisedGroup) -> None:
     outcomes: list[str] = []
 
     async def try_edit(content: bytes) -> None:
@@ -108,7 +108,7 @@ async def test_one_of_many_concurrent_edits_succeeds(talk: Talk) -> None:
     assert sorted(outcomes) == ["conflict"] * 7 + ["done"]
 
 
-async def test_message_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk: Talk) -> None:
+async def test_message_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk: RevisedGroup) -> None:
     change = await talk.delete("alice", 3, for_everyone=True)
     assert isinstance(change.message, Tombstone)
     assert sorted(change.participants) == sorted([talk.user("alice"), talk.user("bob")])
@@ -129,7 +129,7 @@ async def test_message_deleted_for_everyone_is_erased_and_stays_a_tombstone(talk
         await talk.edit("alice", 3, 0, b"x")
 
 
-async def test_others_keep_a_message_that_a_user_deletes_for_themselves(talk: Talk) -> None:
+async def test_others_keep_a_message_that_a_user_deletes_for_themselves(talk: RevisedGroup) -> None:
     whole = await talk.read("alice")
     change = await talk.delete("bob", 2, for_everyone=False)
     assert (change.participants, change.is_new) == ([talk.user("bob")], True)
@@ -149,7 +149,7 @@ async def test_others_keep_a_message_that_a_user_deletes_for_themselves(talk: Ta
     assert isinstance((await talk.read("bob"))[0], Tombstone)
 
 
-def actions(talk: Talk, name: str, seq: int) -> list[Callable[[], Awaitable[object]]]:
+def actions(talk: RevisedGroup, name: str, seq: int) -> list[Callable[[], Awaitable[object]]]:
     return [
         lambda: talk.edit(name, seq, 0, b"x"),
         lambda: talk.delete(name, seq, for_everyone=True),
@@ -168,7 +168,7 @@ def actions(talk: Talk, name: str, seq: int) -> list[Callable[[], Awaitable[obje
     ],
 )
 async def test_refused_edit_or_deletion_changes_nothing(
-    talk: Talk, name: str, seq: int, refused: list[type[Refused]]
+    talk: RevisedGroup, name: str, seq: int, refused: list[type[Refused]]
 ) -> None:
     before = await talk.read("alice")
     for action, error in zip(actions(talk, name, seq), refused, strict=False):
@@ -177,7 +177,7 @@ async def test_refused_edit_or_deletion_changes_nothing(
     assert await talk.read("alice") == before
 
 
-async def test_earlier_messages_are_unknown_to_a_newcomer(talk: Talk) -> None:
+async def test_earlier_messages_are_unknown_to_a_newcomer(talk: RevisedGroup) -> None:
     await talk.pool.fetch(
         "update participants set joined_seq = 2, since_seq = 2 where conversation_id = %s and user_id = %s",
         (uuid(talk.conversation), uuid(talk.user("bob"))),
@@ -189,7 +189,7 @@ async def test_earlier_messages_are_unknown_to_a_newcomer(talk: Talk) -> None:
     assert change.participants == [talk.user("alice")]
 
 
-async def test_a_node_that_was_away_finds_changed_messages_and_the_users_they_are_for(talk: Talk) -> None:
+async def test_a_node_that_was_away_finds_changed_messages_and_the_users_they_are_for(talk: RevisedGroup) -> None:
     everybody = [talk.user(name) for name in ("alice", "bob", "carol")]
     assert await revised_since(talk.pool, everybody, ago_s=60) == []
     edited, *_ = await talk.edit("alice", 1, 0, b"x")
@@ -210,7 +210,7 @@ async def test_a_node_that_was_away_finds_changed_messages_and_the_users_they_ar
     assert [message for message, _ in await revised_since(talk.pool, [talk.user("carol")], ago_s=60)] == []
 
 
-async def test_an_edit_is_known_again_after_others_have_come_on_top_of_it(talk: Talk) -> None:
+async def test_an_edit_is_known_again_after_others_have_come_on_top_of_it(talk: RevisedGroup) -> None:
     done = [await talk.edit("alice", 1, n, b"%d" % n) for n in range(5)]
     for n, (_, revision, edited) in enumerate(done):
         again, *answer = await talk.edit("alice", 1, n, b"%d" % n)
@@ -223,7 +223,7 @@ async def test_an_edit_is_known_again_after_others_have_come_on_top_of_it(talk: 
             await talk.edit("alice", 1, revision, content)
 
 
-async def test_the_last_sixteen_edits_are_known_again(talk: Talk) -> None:
+async def test_the_last_sixteen_edits_are_known_again(talk: RevisedGroup) -> None:
     done = [await talk.edit("alice", 1, n, b"%d" % n) for n in range(20)]
     for n, (_, *answer) in enumerate(done):
         if n < 4:
@@ -237,7 +237,7 @@ async def test_the_last_sixteen_edits_are_known_again(talk: Talk) -> None:
     assert (digests, edited) == (16, 16)
 
 
-async def test_an_edit_is_known_again_by_all_of_its_content(talk: Talk) -> None:
+async def test_an_edit_is_known_again_by_all_of_its_content(talk: RevisedGroup) -> None:
     """An edit that differs in type, content, nonce or key, or leaves out a field that was empty, is a new edit."""
     parts: list[tuple[str, bytes, bytes | None, bytes | None]] = [
         ("t", b"c", b"n", b"k"),
@@ -264,7 +264,7 @@ async def test_an_edit_is_known_again_by_all_of_its_content(talk: Talk) -> None:
                     await edit(talk.pool, alice, talk.conversation, 1, revision, *other)
 
 
-async def test_nothing_of_the_edits_of_a_deleted_message_stays(talk: Talk) -> None:
+async def test_nothing_of_the_edits_of_a_deleted_message_stays(talk: RevisedGroup) -> None:
     for n in range(2):
         await talk.edit("alice", 1, n, b"%d" % n)
     await talk.delete("alice", 1, for_everyone=True)
@@ -273,7 +273,7 @@ async def test_nothing_of_the_edits_of_a_deleted_message_stays(talk: Talk) -> No
         await talk.edit("alice", 1, 0, b"0")
 
 
-async def test_an_edit_that_is_so_old_that_it_is_forgotten_conflicts(talk: Talk) -> None:
+async def test_an_edit_that_is_so_old_that_it_is_forgotten_conflicts(talk: RevisedGroup) -> None:
     """Later edits are recognised: the newest edit is always the last of the array."""
     await talk.edit("alice", 1, 0, b"0")
     await talk.edit("alice", 1, 1, b"1")

@@ -43,7 +43,7 @@ NODES = 3
 
 
 @dataclass(frozen=True)
-class Op:
+class UnreadOp:
     """One operation of a user in the group (`where` 0) or in the direct conversation of users 0 and 1.
 
     :ivar back: how far its message is from the last one.
@@ -57,7 +57,7 @@ class Op:
 
 
 ops = st.builds(
-    Op,
+    UnreadOp,
     st.sampled_from(
         [
             *("send", "send", "batch", "delete", "delete", "hide", "edit", "read", "deliver", "block", "toggle"),
@@ -72,7 +72,7 @@ ops = st.builds(
 rounds = st.lists(st.lists(ops, min_size=1, max_size=6), min_size=1, max_size=10)
 
 
-class World:
+class CountedConversations:
     """A group and a direct conversation, and several nodes that change them."""
 
     def __init__(self, pools: Sequence[Pool], users: list[bytes], group: bytes, direct: bytes) -> None:
@@ -83,7 +83,7 @@ class World:
         self.inside = set(range(USERS))
         self.blocked = {0: False, 1: False}
 
-    async def run_round(self, round_: list[Op]) -> None:
+    async def run_round(self, round_: list[UnreadOp]) -> None:
         toggled: set[int] = set()
         async with trio.open_nursery() as nursery:
             for op in round_:
@@ -97,11 +97,11 @@ class World:
         self.inside ^= toggled
         await self.check()
 
-    async def toggle(self, op: Op) -> None:
+    async def toggle(self, op: UnreadOp) -> None:
         change = participants.remove if op.user in self.inside else participants.add
         await change(self.pools[op.node], self.users[0], self.talks[0], self.users[op.user])
 
-    async def do(self, op: Op) -> None:
+    async def do(self, op: UnreadOp) -> None:
         pool, user, talk = self.pools[op.node], self.users[op.user], self.talks[op.where]
         seq = max(self.last[talk] - op.back, 1)
         acts: dict[str, Callable[[], Awaitable[object]]] = {
@@ -156,24 +156,24 @@ class World:
 
 
 DELETED_AND_HIDDEN = [
-    [Op("send", 0, 0, 0, 0)],
-    [Op("hide", 1, 0, 0, 0), Op("delete", 0, 0, 1, 0)],
-    [Op("read", 1, 0, 0, 0)],
+    [UnreadOp("send", 0, 0, 0, 0)],
+    [UnreadOp("hide", 1, 0, 0, 0), UnreadOp("delete", 0, 0, 1, 0)],
+    [UnreadOp("read", 1, 0, 0, 0)],
 ]
 DELETED_WHILE_READ = [
-    [Op("batch", 0, 0, 0, 0)],
-    [Op("batch", 0, 0, 0, 0)],
-    [Op("delete", 0, 0, 0, 0), Op("delete", 0, 0, 1, 4), Op("read", 1, 0, 2, 2)],
-    [Op("floor", 0, 0, 0, 1), Op("read", 1, 0, 1, 0), Op("delete", 0, 0, 2, 0)],
-    [Op("clear", 0, 0, 0, 0)],
+    [UnreadOp("batch", 0, 0, 0, 0)],
+    [UnreadOp("batch", 0, 0, 0, 0)],
+    [UnreadOp("delete", 0, 0, 0, 0), UnreadOp("delete", 0, 0, 1, 4), UnreadOp("read", 1, 0, 2, 2)],
+    [UnreadOp("floor", 0, 0, 0, 1), UnreadOp("read", 1, 0, 1, 0), UnreadOp("delete", 0, 0, 2, 0)],
+    [UnreadOp("clear", 0, 0, 0, 0)],
 ]
 BLOCKED = [
-    [Op("block", 0, 1, 0, 0)],
-    [Op("batch", 1, 1, 0, 0)],
-    [Op("send", 1, 1, 0, 0), Op("hide", 0, 1, 1, 0)],
-    [Op("delete", 1, 1, 0, 0), Op("read", 0, 1, 1, 1)],
-    [Op("block", 0, 1, 0, 0)],
-    [Op("edit", 1, 1, 0, 2)],
+    [UnreadOp("block", 0, 1, 0, 0)],
+    [UnreadOp("batch", 1, 1, 0, 0)],
+    [UnreadOp("send", 1, 1, 0, 0), UnreadOp("hide", 0, 1, 1, 0)],
+    [UnreadOp("delete", 1, 1, 0, 0), UnreadOp("read", 0, 1, 1, 1)],
+    [UnreadOp("block", 0, 1, 0, 0)],
+    [UnreadOp("edit", 1, 1, 0, 2)],
 ]
 
 
@@ -182,14 +182,16 @@ BLOCKED = [
 @example(rounds=DELETED_AND_HIDDEN)
 @example(rounds=DELETED_WHILE_READ)
 @example(rounds=BLOCKED)
-async def test_unread_counts_are_what_a_count_of_the_messages_says(database_url: str, rounds: list[list[Op]]) -> None:
+async def test_unread_counts_are_what_a_count_of_the_messages_says(
+    database_url: str, rounds: list[list[UnreadOp]]
+) -> None:
     with ExitStack() as stack:
         pools = [stack.enter_context(closing(Pool(database_url, 3))) for _ in range(NODES)]
         people = [await new_user(pools[0], f"u{secrets.token_hex(8)}") for _ in range(USERS)]
         group, direct = await new_group(pools[0], *people), await new_direct(pools[0], *people[:2])
-        world = World(pools, [each.user for each in people], group, direct)
+        counted = CountedConversations(pools, [each.user for each in people], group, direct)
         for round_ in rounds:
-            await world.run_round(round_)
+            await counted.run_round(round_)
 
 
 async def say(pool: Pool, talk: bytes, sender: Credentials, count: int) -> None:

@@ -32,7 +32,7 @@ MAIL: Final = "bob@alo.example"
 A_WHILE_S: Final = WINDOW_S + 1
 
 
-class Talk(NamedTuple):
+class NotifiedConversation(NamedTuple):
     """Alice writes to Bob, who has a desktop, a phone, and a notifier of each kind."""
 
     world: NoticeWorld
@@ -78,7 +78,7 @@ class Talk(NamedTuple):
 
 
 def told_in(places: Iterable[str], *counts: int) -> dict[str, list[int]]:
-    """The value of `Talk.told` if each of these places got notices with these counts."""
+    """The value of `NotifiedConversation.told` if each of these places got notices with these counts."""
     return {place: list(counts) for place in places}
 
 
@@ -86,7 +86,7 @@ EVERYWHERE: Final = (DEPLOYMENT, HOOK.place, PHONE.place, "desktop", MAIL)
 
 
 @pytest.fixture
-async def talk(pool: Pool) -> Talk:
+async def talk(pool: Pool) -> NotifiedConversation:
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     phone = await new_device(pool, bob.user, "phone")
     await verify(pool, bob, MAIL)
@@ -99,7 +99,9 @@ async def talk(pool: Pool) -> Talk:
     for target, device in targets:
         await store.add(pool, bob.user, target, device=device)
     await pool.fetch("delete from jobs")
-    return Talk(NoticeWorld(pool, deployment=DEPLOYMENT), pool, alice, bob, phone, await new_direct(pool, alice, bob))
+    return NotifiedConversation(
+        NoticeWorld(pool, deployment=DEPLOYMENT), pool, alice, bob, phone, await new_direct(pool, alice, bob)
+    )
 
 
 async def verify(pool: Pool, user: Credentials, address: str) -> None:
@@ -109,7 +111,7 @@ async def verify(pool: Pool, user: Credentials, address: str) -> None:
     await emails.verify(pool, mail.token)
 
 
-async def read_in_private(talk: Talk) -> None:
+async def read_in_private(talk: NotifiedConversation) -> None:
     await profiles.change(talk.pool, talk.bob.user, display_name=None, gives_receipts=False, shows_presence=None)
 
 
@@ -117,7 +119,7 @@ async def read_in_private(talk: Talk) -> None:
 
 
 async def test_twelve_messages_in_36_s_are_one_notice_to_each_notifier_and_one_more_after_the_first_pause(
-    talk: Talk,
+    talk: NotifiedConversation,
 ) -> None:
     for _ in range(12):
         await talk.say()
@@ -129,7 +131,7 @@ async def test_twelve_messages_in_36_s_are_one_notice_to_each_notifier_and_one_m
     assert talk.told == told_in(EVERYWHERE, 4, 12)
 
 
-async def test_pause_grows_while_nothing_is_taken_and_stays_what_it_was_last(talk: Talk) -> None:
+async def test_pause_grows_while_nothing_is_taken_and_stays_what_it_was_last(talk: NotifiedConversation) -> None:
     """A message every sixth of a pause. The last pause repeats."""
     notices_at: list[float] = []
     now = 0.0
@@ -146,7 +148,9 @@ async def test_pause_grows_while_nothing_is_taken_and_stays_what_it_was_last(tal
     assert {place: len(counts) for place, counts in talk.told.items()} == dict.fromkeys(EVERYWHERE, len(notices_at))
 
 
-async def test_after_the_pause_messages_that_the_notice_counted_cause_no_further_notice(talk: Talk) -> None:
+async def test_after_the_pause_messages_that_the_notice_counted_cause_no_further_notice(
+    talk: NotifiedConversation,
+) -> None:
     """Messages that the notice counted cause no further notice, though their windows ended after it."""
     await talk.say(b"1")
     await talk.world.later(WINDOW_S - 1)
@@ -158,25 +162,25 @@ async def test_after_the_pause_messages_that_the_notice_counted_cause_no_further
     assert talk.told == told_in(EVERYWHERE, 2)
 
 
-async def takes(talk: Talk) -> None:
+async def takes(talk: NotifiedConversation) -> None:
     await talk.mark(talk.phone)
 
 
-async def reads(talk: Talk) -> None:
+async def reads(talk: NotifiedConversation) -> None:
     await talk.mark(talk.phone, read=True)
 
 
-async def reads_in_private(talk: Talk) -> None:
+async def reads_in_private(talk: NotifiedConversation) -> None:
     await read_in_private(talk)
     await talk.mark(talk.phone)
     await talk.mark(talk.phone, read=True)
 
 
-async def answers(talk: Talk) -> None:
+async def answers(talk: NotifiedConversation) -> None:
     await send_message(talk.pool, talk.conversation, talk.bob.user)
 
 
-async def reads_elsewhere(talk: Talk) -> None:
+async def reads_elsewhere(talk: NotifiedConversation) -> None:
     """A conversation other than that of the notice."""
     other = await new_group(talk.pool, talk.alice, talk.bob)
     await send_message(talk.pool, other, talk.alice.user)
@@ -185,7 +189,7 @@ async def reads_elsewhere(talk: Talk) -> None:
 
 @pytest.mark.parametrize("comes_back", [takes, reads, reads_in_private, answers, reads_elsewhere])
 async def test_user_who_was_back_is_notified_again_at_the_end_of_the_next_window(
-    talk: Talk, comes_back: Callable[[Talk], Awaitable[None]]
+    talk: NotifiedConversation, comes_back: Callable[[NotifiedConversation], Awaitable[None]]
 ) -> None:
     """The pauses begin with the first again."""
     for _ in range(2):
@@ -205,7 +209,7 @@ async def test_user_who_was_back_is_notified_again_at_the_end_of_the_next_window
     assert [len(each) for each in talk.told.values()] == [2] * len(EVERYWHERE)
 
 
-async def is_added_and_removed(talk: Talk) -> None:
+async def is_added_and_removed(talk: NotifiedConversation) -> None:
     group = await new_group(talk.pool, talk.alice, await new_user(talk.pool, "carol"))
     await send_message(talk.pool, group, talk.alice.user, b"1", b"2", b"3")
     await participants.add(talk.pool, talk.alice.user, group, talk.bob.user)
@@ -213,20 +217,20 @@ async def is_added_and_removed(talk: Talk) -> None:
     await participants.remove(talk.pool, talk.alice.user, group, talk.bob.user)
 
 
-async def is_written_to_by_whom_he_blocks(talk: Talk) -> None:
+async def is_written_to_by_whom_he_blocks(talk: NotifiedConversation) -> None:
     eve = await new_user(talk.pool, "eve")
     silenced = await new_direct(talk.pool, eve, talk.bob)
     await contacts.set_blocked(talk.pool, talk.bob.user, eve.user, is_blocked=True)
     await send_message(talk.pool, silenced, eve.user, b"1", b"2")
 
 
-async def others_mark(talk: Talk) -> None:
+async def others_mark(talk: NotifiedConversation) -> None:
     assert (await mark(talk.pool, [[Mark(talk.alice.user, talk.conversation, 2**40, 2**40)]])).outcomes == [None]
 
 
 @pytest.mark.parametrize("happens", [is_added_and_removed, is_written_to_by_whom_he_blocks, others_mark])
 async def test_actions_of_other_users_do_not_end_a_pause(
-    talk: Talk, happens: Callable[[Talk], Awaitable[None]]
+    talk: NotifiedConversation, happens: Callable[[NotifiedConversation], Awaitable[None]]
 ) -> None:
     """Otherwise a sender could make a user's phone ring at will."""
     await talk.say()
@@ -237,7 +241,9 @@ async def test_actions_of_other_users_do_not_end_a_pause(
     assert talk.told == told_in(EVERYWHERE, 1)
 
 
-async def test_mark_that_comes_while_a_notice_is_sent_counts_as_coming_back_after_it(talk: Talk) -> None:
+async def test_mark_that_comes_while_a_notice_is_sent_counts_as_coming_back_after_it(
+    talk: NotifiedConversation,
+) -> None:
     class Marking(type(talk.world.recorder)):  # type: ignore[misc]
         async def notify(self, target: Target, notice: Notice) -> None:
             await talk.mark(talk.phone)
@@ -253,7 +259,7 @@ async def test_mark_that_comes_while_a_notice_is_sent_counts_as_coming_back_afte
     assert talk.told[first] == [1, 2]
 
 
-async def test_each_notifier_has_pauses_of_its_own(talk: Talk) -> None:
+async def test_each_notifier_has_pauses_of_its_own(talk: NotifiedConversation) -> None:
     """A notifier that was away is told once it is back; the others are not told again."""
     talk.world.recorder.faults[HOOK.place] = [NotifyError("status 500")] * 2
     await talk.say()
@@ -267,7 +273,9 @@ async def test_each_notifier_has_pauses_of_its_own(talk: Talk) -> None:
     assert talk.told[PHONE.place] == [1, 2]
 
 
-async def test_notifier_that_fails_is_not_called_more_often_for_the_windows_that_end_meanwhile(talk: Talk) -> None:
+async def test_notifier_that_fails_is_not_called_more_often_for_the_windows_that_end_meanwhile(
+    talk: NotifiedConversation,
+) -> None:
     talk.world.recorder.faults[HOOK.place] = [NotifyError(f"status {n}") for n in range(500, 520)]
     await talk.say()
     await talk.world.later(A_WHILE_S)
@@ -280,32 +288,32 @@ async def test_notifier_that_fails_is_not_called_more_often_for_the_windows_that
 # Causes of no notice
 
 
-async def delete_for_all(talk: Talk, seq: int) -> None:
+async def delete_for_all(talk: NotifiedConversation, seq: int) -> None:
     await revisions.delete_for_everyone(talk.pool, talk.alice.user, talk.conversation, seq)
 
 
-async def delete_for_oneself(talk: Talk, seq: int) -> None:
+async def delete_for_oneself(talk: NotifiedConversation, seq: int) -> None:
     await revisions.delete_for_me(talk.pool, talk.bob.user, talk.conversation, seq)
 
 
-async def read_it(talk: Talk, seq: int) -> None:
+async def read_it(talk: NotifiedConversation, seq: int) -> None:
     await talk.mark(talk.bob, read=True)
 
 
-async def read_it_in_private(talk: Talk, seq: int) -> None:
+async def read_it_in_private(talk: NotifiedConversation, seq: int) -> None:
     await read_in_private(talk)
     await talk.mark(talk.bob, read=True)
 
 
-async def block_the_sender(talk: Talk, seq: int) -> None:
+async def block_the_sender(talk: NotifiedConversation, seq: int) -> None:
     await contacts.set_blocked(talk.pool, talk.bob.user, talk.alice.user, is_blocked=True)
 
 
-async def mute_the_conversation(talk: Talk, seq: int) -> None:
+async def mute_the_conversation(talk: NotifiedConversation, seq: int) -> None:
     await participants.mute(talk.pool, talk.bob.user, talk.conversation, seconds=3600)
 
 
-async def leave(talk: Talk, seq: int) -> None:
+async def leave(talk: NotifiedConversation, seq: int) -> None:
     await talk.pool.fetch("delete from participants where user_id = %s", (uuid(talk.bob.user),))
 
 
@@ -323,7 +331,7 @@ CAUSE_NONE: Final = [
 @pytest.mark.parametrize("window", ["debounce", "read"])
 @pytest.mark.parametrize("happens", CAUSE_NONE)
 async def test_message_that_is_gone_or_read_before_a_window_ends_causes_no_notice(
-    talk: Talk, happens: Callable[[Talk, int], Awaitable[None]], window: str
+    talk: NotifiedConversation, happens: Callable[[NotifiedConversation, int], Awaitable[None]], window: str
 ) -> None:
     seq = await talk.say()
     if window == "read":
@@ -337,7 +345,7 @@ async def test_message_that_is_gone_or_read_before_a_window_ends_causes_no_notic
     assert await talk.pool.fetch("select count(*) from read_windows") == [(0,)]
 
 
-async def test_messages_of_a_sender_who_is_blocked_and_of_oneself_cause_no_notice(talk: Talk) -> None:
+async def test_messages_of_a_sender_who_is_blocked_and_of_oneself_cause_no_notice(talk: NotifiedConversation) -> None:
     await send_message(talk.pool, talk.conversation, talk.bob.user)
     await contacts.set_blocked(talk.pool, talk.bob.user, talk.alice.user, is_blocked=True)
     await talk.say()
@@ -346,7 +354,9 @@ async def test_messages_of_a_sender_who_is_blocked_and_of_oneself_cause_no_notic
     assert talk.told == {}
 
 
-async def test_first_message_that_is_deleted_does_not_keep_the_second_from_being_told_of(talk: Talk) -> None:
+async def test_first_message_that_is_deleted_does_not_keep_the_second_from_being_told_of(
+    talk: NotifiedConversation,
+) -> None:
     first = await talk.say()
     await talk.say()
     await delete_for_all(talk, first)
@@ -361,7 +371,7 @@ ELSEWHERE: Final = tuple(place for place in EVERYWHERE if place != "desktop")
 
 
 async def test_other_devices_are_notified_of_delivered_messages_that_stay_unread_after_the_read_window(
-    talk: Talk,
+    talk: NotifiedConversation,
 ) -> None:
     await talk.say(b"1", b"2")
     await talk.mark(talk.bob)
@@ -375,7 +385,9 @@ async def test_other_devices_are_notified_of_delivered_messages_that_stay_unread
     assert talk.told == told_in(ELSEWHERE, 2)
 
 
-async def test_a_message_that_the_phone_has_received_is_noticed_on_the_other_devices(talk: Talk) -> None:
+async def test_a_message_that_the_phone_has_received_is_noticed_on_the_other_devices(
+    talk: NotifiedConversation,
+) -> None:
     await talk.say()
     await talk.mark(talk.phone)
     await talk.world.later(A_WHILE_S)
@@ -384,7 +396,7 @@ async def test_a_message_that_the_phone_has_received_is_noticed_on_the_other_dev
 
 
 async def test_messages_that_a_desktop_takes_one_by_one_are_one_notice_to_the_phone_until_the_user_reads(
-    talk: Talk,
+    talk: NotifiedConversation,
 ) -> None:
     """Deliveries to the desktop do not show that the user is back: they end no pause while messages are unread."""
     for _ in range(40):
@@ -404,7 +416,9 @@ async def test_messages_that_a_desktop_takes_one_by_one_are_one_notice_to_the_ph
 
 
 @pytest.mark.parametrize("comes", ["before the notice is decided", "while it waits for its turn"])
-async def test_delivery_before_a_notice_could_be_given_does_not_silence_it_for_good(talk: Talk, comes: str) -> None:
+async def test_delivery_before_a_notice_could_be_given_does_not_silence_it_for_good(
+    talk: NotifiedConversation, comes: str
+) -> None:
     """Undelivered at the end of the first window, so no second one was opened; then a desktop takes it."""
     await talk.say()
     await talk.pool.fetch("update outbox set created = created - interval '11 s'")
@@ -424,14 +438,14 @@ async def test_delivery_before_a_notice_could_be_given_does_not_silence_it_for_g
     assert await talk.pool.fetch("select count(*) from read_windows") == [(0,)]
 
 
-async def ask_bob(talk: Talk) -> bytes:
+async def ask_bob(talk: NotifiedConversation) -> bytes:
     stranger = await new_user(talk.pool, "stranger")
     conversation, _ = await conversations.add_direct(talk.pool, stranger.user, talk.bob.user)
     await send_message(talk.pool, conversation, stranger.user, b"first")
     return conversation
 
 
-async def write_to_whom_one_blocks(talk: Talk) -> bytes:
+async def write_to_whom_one_blocks(talk: NotifiedConversation) -> bytes:
     await contacts.set_blocked(talk.pool, talk.alice.user, talk.bob.user, is_blocked=True)
     await talk.say(b"hello")
     return talk.conversation
@@ -440,7 +454,7 @@ async def write_to_whom_one_blocks(talk: Talk) -> bytes:
 @pytest.mark.parametrize("comes", [ask_bob, write_to_whom_one_blocks])
 @pytest.mark.parametrize("is_put_off", [False, True])
 async def test_a_message_that_one_device_receives_in_private_is_noticed_on_the_others_as_well(
-    talk: Talk, comes: Callable[[Talk], Awaitable[bytes]], is_put_off: bool
+    talk: NotifiedConversation, comes: Callable[[NotifiedConversation], Awaitable[bytes]], is_put_off: bool
 ) -> None:
     """In a request, and from a user who blocks this one: a silent phone would reveal the block."""
     where = await comes(talk)
@@ -453,7 +467,7 @@ async def test_a_message_that_one_device_receives_in_private_is_noticed_on_the_o
     assert talk.told == told_in(set(EVERYWHERE) - {"desktop"}, 1)
 
 
-async def test_notice_of_a_request_counts_it_as_one_message_whatever_follows(talk: Talk) -> None:
+async def test_notice_of_a_request_counts_it_as_one_message_whatever_follows(talk: NotifiedConversation) -> None:
     where = await ask_bob(talk)
     await talk.world.later(A_WHILE_S)
     assert talk.told == told_in(EVERYWHERE, 1)
@@ -474,7 +488,7 @@ async def test_notice_of_a_request_counts_it_as_one_message_whatever_follows(tal
     assert talk.told == told_in(EVERYWHERE, 1, 2, 2)
 
 
-async def test_in_quiet_hours_the_other_devices_are_told_at_their_end(talk: Talk) -> None:
+async def test_in_quiet_hours_the_other_devices_are_told_at_their_end(talk: NotifiedConversation) -> None:
     await set_quiet_hours(talk.pool, talk.bob.user, night_now(lasts=600))
     await talk.say()
     await talk.mark(talk.bob)
@@ -486,7 +500,9 @@ async def test_in_quiet_hours_the_other_devices_are_told_at_their_end(talk: Talk
     assert talk.told == told_in(ELSEWHERE, 1)
 
 
-async def test_in_a_group_exactly_the_participants_with_unread_messages_are_notified(talk: Talk) -> None:
+async def test_in_a_group_exactly_the_participants_with_unread_messages_are_notified(
+    talk: NotifiedConversation,
+) -> None:
     carol = await new_user(talk.pool, "carol")
     await store.add(talk.pool, carol.user, WebhookTarget("https://carol.example/", "whsec_"))
     group = await new_group(talk.pool, talk.alice, talk.bob, carol)
@@ -501,7 +517,7 @@ async def test_in_a_group_exactly_the_participants_with_unread_messages_are_noti
     assert [notice.user.bytes for place, notice in talk.world.recorder.told if place == DEPLOYMENT] == [talk.bob.user]
 
 
-async def test_workers_that_end_windows_at_once_decide_each_message_once(talk: Talk) -> None:
+async def test_workers_that_end_windows_at_once_decide_each_message_once(talk: NotifiedConversation) -> None:
     group = await new_group(talk.pool, talk.alice, talk.bob)
     for _ in range(30):
         await send_message(talk.pool, group, talk.alice.user)
@@ -524,7 +540,9 @@ async def test_workers_that_end_windows_at_once_decide_each_message_once(talk: T
 # The counts
 
 
-async def test_notice_says_how_many_messages_wait_in_how_many_conversations_as_the_list_does(talk: Talk) -> None:
+async def test_notice_says_how_many_messages_wait_in_how_many_conversations_as_the_list_does(
+    talk: NotifiedConversation,
+) -> None:
     """Without muted conversations."""
     group, muted = await new_group(talk.pool, talk.alice, talk.bob), await new_group(talk.pool, talk.alice, talk.bob)
     await participants.mute(talk.pool, talk.bob.user, muted, seconds=3600)
@@ -547,30 +565,30 @@ async def test_notice_says_how_many_messages_wait_in_how_many_conversations_as_t
 WITHDRAWABLE: Final = sorted(place for place in EVERYWHERE if place != MAIL)
 
 
-async def read_all(talk: Talk) -> None:
+async def read_all(talk: NotifiedConversation) -> None:
     await talk.mark(talk.bob, read=True)
 
 
-async def answer(talk: Talk) -> None:
+async def answer(talk: NotifiedConversation) -> None:
     await send_message(talk.pool, talk.conversation, talk.bob.user)
 
 
-async def delete_all(talk: Talk) -> None:
+async def delete_all(talk: NotifiedConversation) -> None:
     for seq in (1, 2):
         await delete_for_all(talk, seq)
 
 
-async def mute(talk: Talk) -> None:
+async def mute(talk: NotifiedConversation) -> None:
     await mute_the_conversation(talk, 0)
 
 
-async def block(talk: Talk) -> None:
+async def block(talk: NotifiedConversation) -> None:
     await block_the_sender(talk, 0)
 
 
 @pytest.mark.parametrize("happens", [read_all, reads_in_private, answer, delete_all, mute, block, leave])
 async def test_notice_is_withdrawn_everywhere_once_nothing_that_it_was_about_waits(
-    talk: Talk, happens: Callable[..., Awaitable[None]]
+    talk: NotifiedConversation, happens: Callable[..., Awaitable[None]]
 ) -> None:
     """Once, under its name; a mail cannot be withdrawn."""
     await talk.say(b"1", b"2")
@@ -586,7 +604,7 @@ async def test_notice_is_withdrawn_everywhere_once_nothing_that_it_was_about_wai
     assert await talk.shown() == 0
 
 
-async def test_notice_stays_while_something_that_it_was_about_is_unread(talk: Talk) -> None:
+async def test_notice_stays_while_something_that_it_was_about_is_unread(talk: NotifiedConversation) -> None:
     group = await new_group(talk.pool, talk.alice, talk.bob)
     await send_message(talk.pool, group, talk.alice.user)
     await talk.say(b"1", b"2")
@@ -601,7 +619,7 @@ async def test_notice_stays_while_something_that_it_was_about_is_unread(talk: Ta
     assert talk.withdrawn == WITHDRAWABLE
 
 
-async def test_notice_is_withdrawn_although_something_newer_waits(talk: Talk) -> None:
+async def test_notice_is_withdrawn_although_something_newer_waits(talk: NotifiedConversation) -> None:
     """The notice of that message comes at the end of its own window, and not before."""
     await talk.say()
     await talk.world.later(A_WHILE_S)
@@ -615,7 +633,7 @@ async def test_notice_is_withdrawn_although_something_newer_waits(talk: Talk) ->
     assert talk.told == {}
 
 
-async def test_withdrawal_in_quiet_hours_waits_for_nothing(talk: Talk) -> None:
+async def test_withdrawal_in_quiet_hours_waits_for_nothing(talk: NotifiedConversation) -> None:
     await talk.say()
     await talk.world.later(A_WHILE_S)
     await set_quiet_hours(talk.pool, talk.bob.user, night_now(lasts=600))
@@ -624,7 +642,7 @@ async def test_withdrawal_in_quiet_hours_waits_for_nothing(talk: Talk) -> None:
     assert talk.withdrawn == WITHDRAWABLE
 
 
-async def test_withdrawal_that_fails_is_tried_again_and_no_notice_is_lost_for_it(talk: Talk) -> None:
+async def test_withdrawal_that_fails_is_tried_again_and_no_notice_is_lost_for_it(talk: NotifiedConversation) -> None:
     await talk.say()
     await talk.world.later(A_WHILE_S)
     await talk.mark(talk.bob, read=True)
@@ -641,7 +659,7 @@ async def test_withdrawal_that_fails_is_tried_again_and_no_notice_is_lost_for_it
     assert talk.withdrawn == []
 
 
-async def test_withdrawal_that_was_given_up_is_asked_for_again_ever_less_often(talk: Talk) -> None:
+async def test_withdrawal_that_was_given_up_is_asked_for_again_ever_less_often(talk: NotifiedConversation) -> None:
     await talk.say()
     await talk.world.later(A_WHILE_S)
     await talk.mark(talk.bob, read=True)
@@ -654,7 +672,7 @@ async def test_withdrawal_that_was_given_up_is_asked_for_again_ever_less_often(t
     assert await talk.shown() == 0
 
 
-async def test_repeated_run_neither_tells_nor_withdraws_twice(talk: Talk) -> None:
+async def test_repeated_run_neither_tells_nor_withdraws_twice(talk: NotifiedConversation) -> None:
     """A worker dies after the call and before its job ends; another worker runs the job again."""
     await talk.say()
     await talk.world.later(A_WHILE_S)
@@ -670,7 +688,7 @@ async def test_repeated_run_neither_tells_nor_withdraws_twice(talk: Talk) -> Non
     assert talk.withdrawn == [HOOK.place]
 
 
-async def test_workers_that_look_at_notices_at_once_ask_for_each_withdrawal_once(talk: Talk) -> None:
+async def test_workers_that_look_at_notices_at_once_ask_for_each_withdrawal_once(talk: NotifiedConversation) -> None:
     await talk.say()
     await talk.world.later(A_WHILE_S)
     await talk.mark(talk.bob, read=True)
@@ -687,7 +705,7 @@ async def test_workers_that_look_at_notices_at_once_ask_for_each_withdrawal_once
     assert [sum(each) for each in zip(*found, strict=True)] == [len(WITHDRAWABLE)] * 2
 
 
-async def test_old_notices_are_looked_at_seldom(talk: Talk) -> None:
+async def test_old_notices_are_looked_at_seldom(talk: NotifiedConversation) -> None:
     """Users who do not come back cost little: a tenth of a notice's age, at most an hour, at least 5 s."""
     await talk.say()
     for age_s, most_s in ((A_WHILE_S, 5.1), (100, 12), (86400, 3601)):
@@ -700,7 +718,7 @@ async def test_old_notices_are_looked_at_seldom(talk: Talk) -> None:
         assert most_s * 0.7 <= min(left) <= max(left) <= most_s
 
 
-async def test_notifier_that_is_removed_takes_what_it_was_told_along(talk: Talk) -> None:
+async def test_notifier_that_is_removed_takes_what_it_was_told_along(talk: NotifiedConversation) -> None:
     await talk.say()
     await talk.world.later(A_WHILE_S)
     [hook] = [each for each in await store.notifiers_of(talk.pool, talk.bob.user) if each.target == HOOK]
@@ -712,7 +730,7 @@ async def test_notifier_that_is_removed_takes_what_it_was_told_along(talk: Talk)
     assert await talk.world.waiting() == []
 
 
-async def test_notice_that_was_taken_by_a_notifier_that_is_gone_leaves_nothing(talk: Talk) -> None:
+async def test_notice_that_was_taken_by_a_notifier_that_is_gone_leaves_nothing(talk: NotifiedConversation) -> None:
     class Removing(type(talk.world.recorder)):  # type: ignore[misc]
         async def notify(self, target: Target, notice: Notice) -> None:
             await talk.pool.fetch("delete from notifiers where kind = 'webhook'")

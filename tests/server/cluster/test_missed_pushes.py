@@ -32,7 +32,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(missed_module, "AGAIN_S", 0.1)
 
 
-class Scene(NamedTuple):
+class WriterAndReader(NamedTuple):
     """
     :ivar reader: Bob's device, which has synced up to `cursor`. Alice writes to it, through the node, in `told`.
     """
@@ -55,7 +55,7 @@ class Scene(NamedTuple):
 
 
 @asynccontextmanager
-async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
+async def open_writer_and_reader(pool: Pool, redis_url: str) -> AsyncGenerator[WriterAndReader]:
     alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
     told, group = await new_direct(pool, alice, bob), await new_group(pool, alice, bob, carol)
     async with open_node(pool.url, redis_url) as node:
@@ -63,13 +63,13 @@ async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
         async with node.open_websocket(bob.token) as reader, node.open_websocket(alice.token) as writer:
             synced = (await reader.ask(Sync(1, None)))[-1]
             assert isinstance(synced, Synced)
-            yield Scene(pool, node, reader, writer, alice, bob, told, group, synced.cursor)
+            yield WriterAndReader(pool, node, reader, writer, alice, bob, told, group, synced.cursor)
             # These tests provoke these two errors; all other errors are faults.
             node.logs[:] = [line for line in node.logs if line["event"] not in ("push_missed", "user_not_found_here")]
 
 
 async def test_a_message_whose_push_was_lost_is_fetched_before_the_cursor_passes_it(pool: Pool, redis_url: str) -> None:
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_and_reader(pool, redis_url) as scene:
         [lost] = await say(pool, scene.group, scene.alice.user, b"lost")
         await scene.give_news()
         assert not any(isinstance(frame, Cursor) for frame in await up_to(scene.reader, Lag))
@@ -88,7 +88,7 @@ async def test_a_push_lost_while_a_device_was_quiet_is_found_when_the_device_get
 ) -> None:
     """The node advances other devices' cursors meanwhile: each user has been checked up to a time of their own."""
     monkeypatch.setattr(missed_module, "MARGIN_S", 0.0)
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_and_reader(pool, redis_url) as scene:
         await scene.give_news()
         await scene.reader.find(Cursor)
         [lost] = await say(pool, scene.group, scene.alice.user, b"lost")
@@ -112,7 +112,7 @@ async def test_a_device_that_stays_quiet_is_asked_in_time_to_fetch_a_lost_push(
 ) -> None:
     monkeypatch.setattr(missed_module, "MARGIN_S", 0.0)
     monkeypatch.setattr(cursor_advance_module, "QUIET_S", 1.0)
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_and_reader(pool, redis_url) as scene:
         await scene.give_news()
         await scene.reader.find(Cursor)
         await say(pool, scene.group, scene.alice.user, b"lost")
@@ -128,23 +128,23 @@ async def up_to(client: RawClient, type_: type[Any]) -> list[Any]:
     return frames
 
 
-async def own(scene: Scene) -> None:
+async def own(scene: WriterAndReader) -> None:
     await say(scene.pool, scene.group, scene.bob.user, b"own")
 
 
-async def silent(scene: Scene) -> None:
+async def silent(scene: WriterAndReader) -> None:
     await contacts.set_blocked(scene.pool, scene.bob.user, scene.alice.user, is_blocked=True)
     direct = await new_direct(scene.pool, scene.bob, scene.alice)
     await say(scene.pool, direct, scene.alice.user, b"silent")
     await contacts.set_blocked(scene.pool, scene.bob.user, scene.alice.user, is_blocked=False)
 
 
-async def hidden(scene: Scene) -> None:
+async def hidden(scene: WriterAndReader) -> None:
     [sent] = await say(scene.pool, scene.group, scene.alice.user, b"gone")
     await revisions.delete_for_me(scene.pool, scene.bob.user, scene.group, sent.seq)
 
 
-async def before_joining(scene: Scene) -> None:
+async def before_joining(scene: WriterAndReader) -> None:
     group = await new_group(scene.pool, scene.alice, await new_user(scene.pool, "dave"))
     await participants.change_settings(scene.pool, scene.alice.user, group, joiners_see_all=True)
     await say(scene.pool, group, scene.alice.user, b"early")
@@ -153,9 +153,9 @@ async def before_joining(scene: Scene) -> None:
 
 @pytest.mark.parametrize("write", [own, silent, hidden, before_joining])
 async def test_a_write_that_causes_no_push_to_a_device_is_no_miss(
-    pool: Pool, redis_url: str, write: Callable[[Scene], Awaitable[None]]
+    pool: Pool, redis_url: str, write: Callable[[WriterAndReader], Awaitable[None]]
 ) -> None:
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_and_reader(pool, redis_url) as scene:
         await write(scene)
         await scene.give_news()
         await scene.reader.find(Cursor)
@@ -195,7 +195,7 @@ async def test_messages_of_two_nodes_that_come_in_the_wrong_order_are_no_miss(po
 
 
 async def test_a_message_written_before_a_device_connected_is_no_miss(pool: Pool, redis_url: str) -> None:
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_and_reader(pool, redis_url) as scene:
         await say(pool, scene.group, scene.alice.user, b"before")
         carol = await new_user(pool, "dave")
         group = await new_group(pool, carol, scene.alice)
@@ -210,7 +210,7 @@ async def test_a_message_written_before_a_device_connected_is_no_miss(pool: Pool
 async def test_a_user_whom_other_nodes_do_not_find_here_is_entered_again_and_fetches(
     pool: Pool, redis_url: str
 ) -> None:
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_and_reader(pool, redis_url) as scene:
         node = scene.node.gateway.node
         redis = scene.node.gateway.redis
         await leave(redis, node.id, [scene.bob.user])

@@ -44,7 +44,7 @@ class Refused503(Exception):
     """The client must repeat an HTTP request."""
 
 
-class Device:
+class PushedDevice:
     """A device that applies its pushes.
 
     :ivar presence: the users that it watches, as it shows them.
@@ -95,7 +95,7 @@ class Device:
         return view_of(await fetch(self.node.url, self.owner.token, self.owner.user), bytes.hex)
 
 
-class Scene(NamedTuple):
+class WriterBehindProxy(NamedTuple):
     """
     :ivar proxy: stands between Postgres and the near node and the web process, which serve the writes.
     :ivar pool: goes past the proxy.
@@ -106,8 +106,8 @@ class Scene(NamedTuple):
     pool: Pool
     writer: ClientConnection
     api: Api
-    devices: list[Device]
-    bob: Device
+    devices: list[PushedDevice]
+    bob: PushedDevice
     people: dict[str, Credentials]
     direct: bytes
     group: bytes
@@ -115,7 +115,7 @@ class Scene(NamedTuple):
 
 
 @asynccontextmanager
-async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
+async def open_writer_behind_proxy(pool: Pool, redis_url: str) -> AsyncGenerator[WriterBehindProxy]:
     """Alice writes through a node and a web process whose way to Postgres may fail; she and Bob have devices there and
     on another node."""
     people = {name: await new_user(pool, name) for name in ("alice", "bob", "carol", "dave")}
@@ -134,10 +134,10 @@ async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
         api = await stack.enter_async_context(open_api(api_pool, redis_url, "cbor"))
         await wait_caught_up(near, far)
         devices = [
-            Device("Alice's, on the same node", alice, near),
-            Device("Bob's, on the same node", bob, near),
-            Device("Alice's, on another node", alice, far),
-            Device("Bob's, on another node", bob, far),
+            PushedDevice("Alice's, on the same node", alice, near),
+            PushedDevice("Bob's, on the same node", bob, near),
+            PushedDevice("Alice's, on another node", alice, far),
+            PushedDevice("Bob's, on another node", bob, far),
         ]
         for device in devices:
             connection = await stack.enter_async_context(device.connected())
@@ -145,7 +145,9 @@ async def open_scene(pool: Pool, redis_url: str) -> AsyncGenerator[Scene]:
             if device is devices[3]:
                 await connection.watch([alice.user])
         writer = await stack.enter_async_context(connect(near.url, alice.token))
-        yield Scene(proxy, pool, writer, api.of(alice.token), devices, devices[3], people, direct, group, left)
+        yield WriterBehindProxy(
+            proxy, pool, writer, api.of(alice.token), devices, devices[3], people, direct, group, left
+        )
 
 
 async def ask(api: Api, method: str, path: str, **body: Any) -> None:
@@ -157,11 +159,11 @@ async def ask(api: Api, method: str, path: str, **body: Any) -> None:
     assert answer.status < 300 or (method, answer.status) == ("DELETE", 404), answer.body
 
 
-def group_path(scene: Scene, which: bytes, *rest: str) -> str:
+def group_path(scene: WriterBehindProxy, which: bytes, *rest: str) -> str:
     return "/".join(["/v1/conversations", str(UUID(bytes=which)), *rest])
 
 
-def of(scene: Scene, name: str) -> str:
+def of(scene: WriterBehindProxy, name: str) -> str:
     return str(UUID(bytes=scene.people[name].user))
 
 
@@ -171,7 +173,7 @@ class Write(NamedTuple):
     :ivar committed: a query that returns a row once the write is committed.
     """
 
-    do: Callable[[Scene], Awaitable[Any]]
+    do: Callable[[WriterBehindProxy], Awaitable[Any]]
     statement: str
     committed: str
 
@@ -269,7 +271,7 @@ UNSEEN: Final = {
 """After these writes, a watcher is shown no further presence of the user."""
 
 
-async def insist(scene: Scene, write: Write) -> None:
+async def insist(scene: WriterBehindProxy, write: Write) -> None:
     """Repeat the write until it is acknowledged."""
     while True:
         try:
@@ -279,7 +281,7 @@ async def insist(scene: Scene, write: Write) -> None:
 
 
 @contextmanager
-def losing(scene: Scene, writes: Collection[Write]) -> Iterator[list[Write]]:
+def losing(scene: WriterBehindProxy, writes: Collection[Write]) -> Iterator[list[Write]]:
     """Lose the first answer to each of these writes that commits it; yields the writes with a lost answer."""
     query, run, past = PostgresConnection.query, PostgresConnection.run, where_of(scene.pool.url)
     lost: list[Write] = []
@@ -316,7 +318,7 @@ def losing(scene: Scene, writes: Collection[Write]) -> Iterator[list[Write]]:
         yield lost
 
 
-async def lose_answer(scene: Scene, write: Write) -> None:
+async def lose_answer(scene: WriterBehindProxy, write: Write) -> None:
     """The write is committed, its answer is lost with the connection, and it is acknowledged when it is repeated."""
     with losing(scene, [write]) as lost, trio.fail_after(10):
         await insist(scene, write)
@@ -332,13 +334,13 @@ async def wait_committed(pool: Pool, write: Write) -> None:
 
 
 async def test_devices_learn_of_every_kind_of_write_though_its_answer_was_lost(pool: Pool, redis_url: str) -> None:
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_behind_proxy(pool, redis_url) as scene:
         held = scene.bob.mailbox.cursor
         for name, write in WRITES.items():
             await lose_answer(scene, write)
             for device in scene.devices:
                 await device.wait_true(name)
-        resumed = Device("Bob's, which resumes", scene.people["bob"], scene.bob.node)
+        resumed = PushedDevice("Bob's, which resumes", scene.people["bob"], scene.bob.node)
         resumed.mailbox = await fetch(scene.bob.node.url, resumed.owner.token, resumed.owner.user)
         async with resumed.connected(held):
             await resumed.wait_true("all of them")
@@ -348,7 +350,7 @@ async def test_devices_learn_of_every_kind_of_write_though_its_answer_was_lost(p
 async def test_a_watcher_is_shown_no_more_than_it_may_though_the_answer_to_the_write_was_lost(
     pool: Pool, redis_url: str, name: str
 ) -> None:
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_behind_proxy(pool, redis_url) as scene:
         alice = scene.people["alice"].user
         assert scene.bob.presence == {alice: True}
         await lose_answer(scene, UNSEEN[name])
@@ -378,10 +380,10 @@ async def test_while_no_answer_comes_no_cursor_passes_what_was_committed_before_
     pool: Pool, redis_url: str
 ) -> None:
     """The silence lasts longer than cursors wait; one device leaves once its cursor has moved, and resumes with it."""
-    async with open_scene(pool, redis_url) as scene, trio.open_nursery() as nursery:
+    async with open_writer_behind_proxy(pool, redis_url) as scene, trio.open_nursery() as nursery:
         far, is_over = scene.bob.node, trio.Event()
         nursery.start_soon(chat, scene, far, is_over)
-        leaver = Device("Alice's, which resumes", scene.people["alice"], far)
+        leaver = PushedDevice("Alice's, which resumes", scene.people["alice"], far)
         async with leaver.connected() as connection:
             await leaver.begin(connection)
             async with trio.open_nursery() as writing:
@@ -404,7 +406,7 @@ async def test_while_no_answer_comes_no_cursor_passes_what_was_committed_before_
             await leaver.wait_true("all of them")
 
 
-async def chat(scene: Scene, node: TestNode, is_over: trio.Event) -> None:
+async def chat(scene: WriterBehindProxy, node: TestNode, is_over: trio.Event) -> None:
     """Send messages, so that all cursors have a reason to move."""
     async with connect(node.url, scene.people["bob"].token) as connection:
         while not is_over.is_set():
@@ -429,7 +431,7 @@ async def test_the_node_looks_for_a_change_that_it_could_not_push_after_its_comm
 
         return look_up_in_vain
 
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_behind_proxy(pool, redis_url) as scene:
         for look_up in ("one", "seen_by", "participant"):
             monkeypatch.setattr(conversations, look_up, failing_once(getattr(conversations, look_up)))
         monkeypatch.setattr(participant_lists, "acquainted", failing_once(participant_lists.acquainted))

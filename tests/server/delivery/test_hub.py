@@ -20,7 +20,7 @@ TALK = b"t" * 16
 
 
 @dataclass(eq=False)
-class Device:
+class HubClient:
     """A client of the hub, on one end of a socket pair."""
 
     user: bytes
@@ -36,39 +36,39 @@ class Device:
         return self.ends.peer.messages_nowait()
 
 
-class Room:
+class HubWithClients:
     """A hub and devices; the fixture closes them in the end."""
 
     def __init__(self) -> None:
         self.hub = Hub()
-        self.devices: list[Device] = []
+        self.devices: list[HubClient] = []
 
-    def enter(self, user: bytes) -> Device:
-        device = Device(user, Ends(None))
+    def enter(self, user: bytes) -> HubClient:
+        device = HubClient(user, Ends(None))
         self.devices.append(device)
         self.hub.add(device)
         return device
 
-    def push(self, seq: int, *users: bytes, origin: Device | None = None) -> None:
+    def push(self, seq: int, *users: bytes, origin: HubClient | None = None) -> None:
         self.hub.push(AddressedPush(TALK, seq, b"<%d>" % seq, users, origin))
 
 
 @pytest.fixture
-def room() -> Iterator[Room]:
-    room = Room()
+def room() -> Iterator[HubWithClients]:
+    room = HubWithClients()
     yield room
     for device in room.devices:
         device.ends.close()
 
 
-async def test_all_devices_of_all_participants_get_a_push_but_not_its_origin(room: Room) -> None:
+async def test_all_devices_of_all_participants_get_a_push_but_not_its_origin(room: HubWithClients) -> None:
     phone, laptop, bob, carol = (room.enter(user) for user in (ALICE, ALICE, BOB, CAROL))
     room.push(1, ALICE, BOB, origin=phone)
     room.hub.flush()
     assert [device.messages() for device in (phone, laptop, bob, carol)] == [[], [b"<1>"], [b"<1>"], []]
 
 
-async def test_a_pass_is_one_system_call_for_each_connection(room: Room) -> None:
+async def test_a_pass_is_one_system_call_for_each_connection(room: HubWithClients) -> None:
     """Replies and pushes to one connection, of several conversations, leave together, in the order offered."""
     alice, bob = room.enter(ALICE), room.enter(BOB)
     for number in range(50):
@@ -85,7 +85,7 @@ async def test_a_pass_is_one_system_call_for_each_connection(room: Room) -> None
     assert bob.messages() == [b"".join(b"<%d>" % n for n in range(50))]
 
 
-async def test_a_connection_that_goes_between_push_and_flush_harms_no_other_connection(room: Room) -> None:
+async def test_a_connection_that_goes_between_push_and_flush_harms_no_other_connection(room: HubWithClients) -> None:
     alice, bob = room.enter(ALICE), room.enter(BOB)
     room.push(1, ALICE, BOB)
     assert room.hub.remove(alice) is True
@@ -98,7 +98,7 @@ async def test_a_connection_that_goes_between_push_and_flush_harms_no_other_conn
     assert bob.messages() == [b"<2>"]
 
 
-async def test_a_connection_that_ends_in_the_middle_of_a_flush_harms_no_other_connection(room: Room) -> None:
+async def test_a_connection_that_ends_in_the_middle_of_a_flush_harms_no_other_connection(room: HubWithClients) -> None:
     """The hub flushes a full outbox inside its loop over the connections of a push, and finds that the peer is gone."""
     first, second, bob = room.enter(ALICE), room.enter(ALICE), room.enter(BOB)
 
@@ -116,11 +116,11 @@ async def test_a_connection_that_ends_in_the_middle_of_a_flush_harms_no_other_co
     assert room.hub.statistics().connections == 2
 
 
-async def test_the_first_and_the_last_device_of_a_user_are_told_apart(room: Room) -> None:
+async def test_the_first_and_the_last_device_of_a_user_are_told_apart(room: HubWithClients) -> None:
     """The directory lists the user from the first device to the last."""
     hub = room.hub
     phone = room.enter(ALICE)
-    laptop = Device(ALICE, Ends(None))
+    laptop = HubClient(ALICE, Ends(None))
     room.devices.append(laptop)
     assert hub.add(laptop) is False
     assert hub.remove(phone) is False
@@ -131,7 +131,9 @@ async def test_the_first_and_the_last_device_of_a_user_are_told_apart(room: Room
     assert hub.add(phone) is True
 
 
-async def test_pushes_are_in_order_and_what_is_missing_is_waited_for(room: Room, autojump_clock: MockClock) -> None:
+async def test_pushes_are_in_order_and_what_is_missing_is_waited_for(
+    room: HubWithClients, autojump_clock: MockClock
+) -> None:
     bob = room.enter(BOB)
     for seq in (1, 3, 4):
         room.push(seq, BOB)
@@ -145,7 +147,7 @@ async def test_pushes_are_in_order_and_what_is_missing_is_waited_for(room: Room,
     assert not room.hub.gap_seen.is_set()
 
 
-async def test_a_hole_that_cannot_be_filled_is_skipped(room: Room, autojump_clock: MockClock) -> None:
+async def test_a_hole_that_cannot_be_filled_is_skipped(room: HubWithClients, autojump_clock: MockClock) -> None:
     bob = room.enter(BOB)
     for seq in (1, 3):
         room.push(seq, BOB)
@@ -158,7 +160,7 @@ async def test_a_hole_that_cannot_be_filled_is_skipped(room: Room, autojump_cloc
 
 
 async def test_a_participant_that_connects_after_the_last_message_waits_for_no_earlier_ones(
-    room: Room, autojump_clock: MockClock
+    room: HubWithClients, autojump_clock: MockClock
 ) -> None:
     """No participant was connected here when the earlier messages were sent, so they leave no gap."""
     bob = room.enter(BOB)
@@ -173,7 +175,9 @@ async def test_a_participant_that_connects_after_the_last_message_waits_for_no_e
     assert bob.messages() == [b"<1>"]
 
 
-async def test_one_who_was_here_all_the_time_is_waited_for_with(room: Room, autojump_clock: MockClock) -> None:
+async def test_one_who_was_here_all_the_time_is_waited_for_with(
+    room: HubWithClients, autojump_clock: MockClock
+) -> None:
     """One of two recipients connected later. The other may have missed a message, so both wait for it."""
     bob = room.enter(BOB)
     room.push(1, BOB, CAROL)
@@ -188,7 +192,7 @@ async def test_one_who_was_here_all_the_time_is_waited_for_with(room: Room, auto
     assert carol.messages() == [b"<2><3>"]
 
 
-async def test_the_origin_of_a_held_push_is_still_left_out(room: Room) -> None:
+async def test_the_origin_of_a_held_push_is_still_left_out(room: HubWithClients) -> None:
     """The origin gets the ack. The sequencer may hand on the push much later, when another message comes."""
     alice, bob = room.enter(ALICE), room.enter(BOB)
     room.push(1, ALICE, BOB)
@@ -199,7 +203,7 @@ async def test_the_origin_of_a_held_push_is_still_left_out(room: Room) -> None:
     assert bob.messages() == [b"<1><2><3>"]
 
 
-async def test_duplicates_are_pushed_once(room: Room) -> None:
+async def test_duplicates_are_pushed_once(room: HubWithClients) -> None:
     """The same message comes by the bus and from Postgres, when the node catches up."""
     bob = room.enter(BOB)
     for seq in (1, 2, 1, 2, 3, 2):
@@ -208,7 +212,7 @@ async def test_duplicates_are_pushed_once(room: Room) -> None:
     assert bob.messages() == [b"<1><2><3>"]
 
 
-async def test_the_hub_follows_no_conversation_without_connected_participants(room: Room) -> None:
+async def test_the_hub_follows_no_conversation_without_connected_participants(room: HubWithClients) -> None:
     """A conversation without participants here takes no memory; its order begins when a participant connects."""
     room.push(1, BOB)
     room.push(9, BOB)

@@ -21,7 +21,7 @@ from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
 
 
-class World:
+class CachedPages:
     """Two users, a stranger, their conversations, and processes that have all pages in their caches."""
 
     def __init__(self, pool: Pool) -> None:
@@ -57,7 +57,7 @@ class World:
         return found
 
 
-Change = Callable[[World], Awaitable[object]]
+Change = Callable[[CachedPages], Awaitable[object]]
 CHANGES: dict[str, Change] = {
     "the other sends": lambda w: w.say(w.direct, w.bob),
     "one sends": lambda w: w.say(w.direct, w.alice),
@@ -79,29 +79,29 @@ CHANGES: dict[str, Change] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 async def test_after_a_change_every_process_answers_as_one_without_a_cache(pool: Pool, name: str) -> None:
-    world = World(pool)
-    await world.begin()
-    for pages in world.processes:
-        assert await world.shown(pages) == await world.shown(FirstPages(pool))
-    before = await world.shown(world.processes[0])
-    await CHANGES[name](world)
-    expected = await world.shown(FirstPages(pool))
+    cached = CachedPages(pool)
+    await cached.begin()
+    for pages in cached.processes:
+        assert await cached.shown(pages) == await cached.shown(FirstPages(pool))
+    before = await cached.shown(cached.processes[0])
+    await CHANGES[name](cached)
+    expected = await cached.shown(FirstPages(pool))
     assert expected != before, "the change can be seen"
-    for pages in world.processes:
-        assert await world.shown(pages) == expected
+    for pages in cached.processes:
+        assert await cached.shown(pages) == expected
 
 
 async def test_all_changes_one_after_the_other_are_seen_too(pool: Pool) -> None:
-    world = World(pool)
-    await world.begin()
+    cached = CachedPages(pool)
+    await cached.begin()
     for name in reversed(CHANGES):
         try:
-            await CHANGES[name](world)
+            await CHANGES[name](cached)
         except NotAParticipant:
             continue  # a user who left before
-        expected = await world.shown(FirstPages(pool))
-        for pages in world.processes:
-            assert await world.shown(pages) == expected, name
+        expected = await cached.shown(FirstPages(pool))
+        for pages in cached.processes:
+            assert await cached.shown(pages) == expected, name
     silent = [msgspec.json.decode(page)["messages"] for page in expected if page and b'"messages"' in page]
     assert any(message["is_deleted"] for page in silent for message in page)
 
@@ -109,11 +109,11 @@ async def test_all_changes_one_after_the_other_are_seen_too(pool: Pool) -> None:
 async def test_an_unchanged_page_is_read_once(pool: Pool) -> None:
     """A group's history is read once for all participants who see the same of it, a direct history and a list once for
     each user."""
-    world = World(pool)
-    await world.begin()
+    cached = CachedPages(pool)
+    await cached.begin()
     pages = FirstPages(pool)
     for _ in range(5):
-        await world.shown(pages)
+        await cached.shown(pages)
     lists, histories = pages.statistics()
     # The cache does not keep the list of a user without conversations.
     assert (lists.name, lists.values, lists.hits, lists.misses) == ("list", 2, 8, 7)
@@ -122,10 +122,10 @@ async def test_an_unchanged_page_is_read_once(pool: Pool) -> None:
 
 async def test_after_a_restore_of_postgres_equal_versions_are_misses(pool: Pool) -> None:
     """A restored server gives out the same numbers of transactions again, for other messages."""
-    world = World(pool)
-    await world.begin()
-    pages = world.processes[0]
-    before = await world.shown(pages)
+    cached = CachedPages(pool)
+    await cached.begin()
+    pages = cached.processes[0]
+    before = await cached.shown(pages)
     async with connected(pool.url) as elsewhere:
         await elsewhere.query(
             "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
@@ -133,22 +133,22 @@ async def test_after_a_restore_of_postgres_equal_versions_are_misses(pool: Pool)
         )
         await elsewhere.query("update messages set content = 'of the back-up'")
     with suppress(Unavailable):
-        await world.shown(pages)
-    after = await world.shown(pages)
-    assert after == await world.shown(FirstPages(pool)) != before
+        await cached.shown(pages)
+    after = await cached.shown(pages)
+    assert after == await cached.shown(FirstPages(pool)) != before
 
 
 async def test_encodings_and_limits_do_not_share_pages(pool: Pool) -> None:
-    world = World(pool)
-    await world.begin()
-    pages = world.processes[0]
-    user = world.alice.user
+    cached = CachedPages(pool)
+    await cached.begin()
+    pages = cached.processes[0]
+    user = cached.alice.user
     for _ in range(2):
         assert len(msgspec.json.decode(await pages.first_of_list(user, 1, "json"))["conversations"]) == 1
         assert len(msgspec.json.decode(await pages.first_of_list(user, 9, "json"))["conversations"]) == 2
         assert (await pages.first_of_list(user, 9, "cbor"))[:1] == b"\xa2"
-        assert len(msgspec.json.decode(await pages.newest_of(user, world.direct, 2, "json"))["messages"]) == 2
-        assert (await pages.newest_of(user, world.direct, 2, "cbor"))[:1] == b"\xa2"
+        assert len(msgspec.json.decode(await pages.newest_of(user, cached.direct, 2, "json"))["messages"]) == 2
+        assert (await pages.newest_of(user, cached.direct, 2, "cbor"))[:1] == b"\xa2"
 
 
 def test_a_cache_is_bounded_and_counts() -> None:

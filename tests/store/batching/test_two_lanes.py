@@ -55,7 +55,7 @@ def test_the_queue_is_bounded_in_bytes_as_well(monkeypatch: pytest.MonkeyPatch) 
     assert queue.take(lambda _: False) == [("d", 4)]
 
 
-class World:
+class LockableKeys:
     """Keys that are locked until the test says otherwise; records the settled items and their times."""
 
     def __init__(self) -> None:
@@ -94,56 +94,56 @@ def key_of(item: Item) -> bytes:
 
 
 @pytest.fixture
-def world(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> World:
-    world = World()
-    nursery.start_soon(world.lanes.run)
-    return world
+def keys(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> LockableKeys:
+    keys = LockableKeys()
+    nursery.start_soon(keys.lanes.run)
+    return keys
 
 
-async def test_locked_key_makes_no_other_wait_and_keeps_its_order(world: World) -> None:
-    world.locked = {b"x"}
-    world.put(("x", 1), ("y", 1))
+async def test_locked_key_makes_no_other_wait_and_keeps_its_order(keys: LockableKeys) -> None:
+    keys.locked = {b"x"}
+    keys.put(("x", 1), ("y", 1))
     await trio.testing.wait_all_tasks_blocked()
-    assert world.settled == [(("y", 1), "done")]
-    world.put(("x", 2), ("y", 2), ("x", 3))
+    assert keys.settled == [(("y", 1), "done")]
+    keys.put(("x", 2), ("y", 2), ("x", 3))
     await trio.testing.wait_all_tasks_blocked()
-    assert world.settled == [(("y", 1), "done"), (("y", 2), "done")]
-    assert (world.lanes.statistics().slow, world.lanes.statistics().keys) == (3, 1)
-    world.unlock(b"x")
-    await world.lanes.wait_idle()
-    assert [item for item, _ in world.settled if item[0] == "x"] == [("x", 1), ("x", 2), ("x", 3)]
-    assert {outcome for _, outcome in world.settled} == {"done"}
-    world.put(("x", 4))
-    await world.lanes.wait_idle()
-    assert world.commits[-1] == ([("x", 4)], 0), "a key whose item is done is in the fast lane again"
+    assert keys.settled == [(("y", 1), "done"), (("y", 2), "done")]
+    assert (keys.lanes.statistics().slow, keys.lanes.statistics().keys) == (3, 1)
+    keys.unlock(b"x")
+    await keys.lanes.wait_idle()
+    assert [item for item, _ in keys.settled if item[0] == "x"] == [("x", 1), ("x", 2), ("x", 3)]
+    assert {outcome for _, outcome in keys.settled} == {"done"}
+    keys.put(("x", 4))
+    await keys.lanes.wait_idle()
+    assert keys.commits[-1] == ([("x", 4)], 0), "a key whose item is done is in the fast lane again"
 
 
-async def test_item_that_stays_locked_is_given_up_in_time(world: World) -> None:
-    world.locked = {b"x"}
+async def test_item_that_stays_locked_is_given_up_in_time(keys: LockableKeys) -> None:
+    keys.locked = {b"x"}
     began = trio.current_time()
-    world.put(("x", 1), ("x", 2))
-    await world.lanes.wait_idle()
-    assert world.settled == [(("x", 1), "locked"), (("x", 2), "locked")]
+    keys.put(("x", 1), ("x", 2))
+    await keys.lanes.wait_idle()
+    assert keys.settled == [(("x", 1), "locked"), (("x", 2), "locked")]
     assert PATIENCE_S <= trio.current_time() - began <= PATIENCE_S + LOCK_WAIT_S
 
 
-async def test_keys_that_stay_locked_let_a_popular_one_through(world: World) -> None:
+async def test_keys_that_stay_locked_let_a_popular_one_through(keys: LockableKeys) -> None:
     """More of them than slow commits at once: each gives up its place after a moment."""
-    world.locked = {b"a", b"b", b"c", b"popular"}
-    world.put(("a", 1), ("b", 1), ("c", 1), ("popular", 1))
+    keys.locked = {b"a", b"b", b"c", b"popular"}
+    keys.put(("a", 1), ("b", 1), ("c", 1), ("popular", 1))
     await trio.sleep(0.1)
-    world.unlock(b"popular")
+    keys.unlock(b"popular")
     await trio.sleep(2 * LOCK_WAIT_S)
-    assert world.settled == [(("popular", 1), "done")]
+    assert keys.settled == [(("popular", 1), "done")]
 
 
-async def test_the_slow_lane_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_slow_lane_is_bounded(keys: LockableKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes_module, "MAX_QUEUED", 2)
-    world.locked = {b"x"}
-    world.put(("x", 1), ("x", 2))
+    keys.locked = {b"x"}
+    keys.put(("x", 1), ("x", 2))
     await trio.testing.wait_all_tasks_blocked()
     with pytest.raises(Overloaded):
-        world.put(("y", 1))
+        keys.put(("y", 1))
 
 
 class Sender:

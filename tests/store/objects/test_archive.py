@@ -187,7 +187,7 @@ def packed(header: dict[str, Any], records: bytes) -> bytes:
 
 
 @dataclass
-class Fault:
+class DamageableArchive:
     """A good archive, and ways to damage it."""
 
     data: bytes
@@ -230,7 +230,7 @@ async def test_archive_that_is_damaged_is_refused_by_name(
     data = await objects.get(key)
     stream = BytesIO(gzip.decompress(data))
     damage, reason = FAULTS[fault]
-    await objects.put(key, damage(Fault(data, cbor2.load(stream), stream.read())), "application/gzip")
+    await objects.put(key, damage(DamageableArchive(data, cbor2.load(stream), stream.read())), "application/gzip")
     with pytest.raises(BadArchive, match=f"^archive {key}: .*{reason}"):
         await read_archive(objects, key)
 

@@ -37,7 +37,7 @@ async def end_lease(redis: Redis, node: bytes) -> None:
     await redis.call("ZADD", "alo:nodes", 1, node)
 
 
-class Reader:
+class InboxFollower:
     """Follows an inbox and keeps the entries."""
 
     def __init__(self, inbox: Inbox) -> None:
@@ -171,7 +171,7 @@ async def test_publishing_nothing_is_nothing(redis: Redis) -> None:
 
 
 async def test_entries_arrive_once_and_in_order(redis: Redis) -> None:
-    reader = Reader(await opened(redis, A))
+    reader = InboxFollower(await opened(redis, A))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reader.follow)
         for start in range(0, 600, 50):
@@ -181,7 +181,7 @@ async def test_entries_arrive_once_and_in_order(redis: Redis) -> None:
 
 
 async def test_following_goes_on_where_it_was_broken_off(redis: Redis) -> None:
-    reader = Reader(await opened(redis, A))
+    reader = InboxFollower(await opened(redis, A))
     for turn in range(3):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reader.follow)
@@ -198,7 +198,7 @@ async def test_follower_that_is_blocked_while_redis_is_flushed_reads_on_in_the_n
     """Its read waits for entries after a position that the new stream may never reach: it must ask again."""
     monkeypatch.setattr(bus, "BLOCK_MS", 100)
     inbox = await opened(redis, A)
-    reader = Reader(inbox)
+    reader = InboxFollower(inbox)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reader.follow)
         await publish(redis, [(A, b"before")])
@@ -235,7 +235,7 @@ async def test_stream_stays_bounded_and_its_owner_notices_what_was_cut_off(
 
 async def test_beat_drops_what_has_been_read_and_keeps_the_sign_that_nothing_was_lost(redis: Redis) -> None:
     inbox = await opened(redis, A)
-    reader = Reader(inbox)
+    reader = InboxFollower(inbox)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reader.follow)
         await publish(redis, [(A, b"entry")] * 300)
