@@ -140,6 +140,21 @@ def test_each_public_class_has_a_name_of_its_own() -> None:
     assert shared_names(files()) == NAMED_TWICE
 
 
+def test_each_class_of_the_tests_has_a_name_of_its_own() -> None:
+    """A helper that two files need lies in a module that both import; two different things have two names."""
+    assert shared_names((ROOT / "tests").rglob("*.py")) == {}
+
+
+def test_a_world_that_tests_share_lies_in_a_file_of_its_name() -> None:
+    worlds = {
+        name: file.stem
+        for file in (ROOT / "tests").rglob("*.py")
+        for name in classes_of(file)
+        if name.endswith("World")
+    }
+    assert worlds == {name: f"{name.removesuffix('World').lower()}_world" for name in worlds}
+
+
 def shared_names(files: Iterable[Path]) -> dict[str, set[str]]:
     """The names that several classes have, with the files of these."""
     places: dict[str, list[str]] = {}

@@ -170,7 +170,7 @@ async def test_messages_that_a_catch_up_leaves_to_history_are_no_miss(
 ) -> None:
     """The client sees by the seq that there are more of them than a node pushes."""
     monkeypatch.setattr(catch_up_module, "MAX_CATCH_UP", 3)
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_and_reader(pool, redis_url) as scene:
         if is_followed:
             await scene.writer.ask(Send(6, scene.group, "text", b"live", None, None, secrets.token_bytes(16)))
             await scene.reader.find(Message)
@@ -184,7 +184,7 @@ async def test_messages_that_a_catch_up_leaves_to_history_are_no_miss(
 
 async def test_messages_of_two_nodes_that_come_in_the_wrong_order_are_no_miss(pool: Pool, redis_url: str) -> None:
     """They are the first ones of their conversation here."""
-    async with open_scene(pool, redis_url) as scene:
+    async with open_writer_and_reader(pool, redis_url) as scene:
         hub, sender = scene.node.gateway.hub, scene.alice.user
         for sent in reversed(await say(pool, scene.group, sender, b"one", b"two", b"three")):
             message = Message(scene.group, sent.seq, sent.message, sent.created, sender, "text", b"", None, None)
