@@ -14,7 +14,7 @@ route: `docs/adding.md`.
 | `routing` | the declaration of a route; the request and the answers of handlers |
 | `routes` | the handlers, one file for each resource, and the list of open routes |
 | `services` | the connections, caches and settings that all handlers share |
-| `queries`, `bodies` | parameters of a query; bodies of requests, with the bounds of their fields |
+| `queries`, `bodies` | parameters of queries, and bodies of requests, as structs with the bounds of their fields |
 | `answers` | bodies of answers as structs, made of rows of the store |
 | `notifiers`, `offered` | bodies of notifiers; the kinds of notifiers that this deployment offers |
 | `decoding`, `parsing` | bodies of requests: their structs, and the rules that JSON and CBOR have in common |

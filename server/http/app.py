@@ -18,7 +18,7 @@ from server.http.passwords import Passwords
 from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
 from server.http.problems import Problem, problem_of
 from server.http.routes import ROUTES
-from server.http.routing import NO_QUERY, Access, Route
+from server.http.routing import Access, Route
 from server.http.services import Services
 from store import conversations
 from store.postgres.pool import Pool
@@ -67,12 +67,11 @@ def create_app(
 def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]]:
     """The function that Quart calls for a route, with the values of the path."""
     exchange = exchanged(route, services, _read_body)
-    is_write = route.announces is not None
 
     async def view(**values: Any) -> Response:
-        # No write has parameters, and Quart takes 2 us to parse an empty query.
-        query = NO_QUERY if is_write else request.args
-        return _response(await exchange(request.headers, query, request.path, values))
+        # Other bytes than those of ASCII belong to no query; each becomes a character that no parameter takes.
+        query_string = request.query_string.decode("latin-1")
+        return _response(await exchange(request.headers, query_string, request.path, values))
 
     return view
 

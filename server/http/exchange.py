@@ -30,8 +30,8 @@ class Reply(Struct, frozen=True):
     body: bytes
 
 
-Exchange: TypeAlias = Callable[[Headers, Mapping[str, str], str, Mapping[str, Any]], Awaitable[Reply]]
-"""From headers, query, path and the path's values to the answer. It raises no error but cancellation."""
+Exchange: TypeAlias = Callable[[Headers, str, str, Mapping[str, Any]], Awaitable[Reply]]
+"""From headers, the query as text, path and the path's values to the answer. It raises no error but cancellation."""
 
 _CONTENT_TYPES: Final[dict[Encoding, str]] = {"json": JSON, "cbor": CBOR}
 
@@ -40,9 +40,9 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
     """The exchange of a route."""
     handle = framed(route, read_body)
 
-    async def exchange(headers: Headers, query: Mapping[str, str], path: str, values: Mapping[str, Any]) -> Reply:
+    async def exchange(headers: Headers, query_string: str, path: str, values: Mapping[str, Any]) -> Reply:
         encoding = accepted(headers.get("accept", ""))
-        request = Request(services, encoding, headers, query, None)
+        request = Request(services, encoding, headers, query_string, None, None)
         try:
             return _reply(await handle(request, values), encoding)
         except Exception as error:  # noqa: BLE001  (`problem_of` logs the errors that are the server's)
@@ -65,10 +65,10 @@ def _reply(answer: AnyAnswer, encoding: Encoding) -> Reply:
     if isinstance(answer, HtmlAnswer):
         return Reply(answer.status, mail_pages.HEADERS, answer.html.encode())
     if not isinstance(answer, Answer):
-        return Reply(200, _typed(encoding), answer.body)
+        return Reply(200, {**_typed(encoding), **answer.headers}, answer.body)
     if answer.status == 204:
         return Reply(204, {}, b"")
-    return Reply(answer.status, _typed(encoding), encode(answer.body, encoding))
+    return Reply(answer.status, {**_typed(encoding), **answer.headers}, encode(answer.body, encoding))
 
 
 def _typed(encoding: Encoding) -> dict[str, str]:

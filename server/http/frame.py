@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from server.http.announcements import Announcements
 from server.http.authentication import ADMISSIONS
+from server.http.queries import query_reader
 from server.http.routing import AnyAnswer, Changed, Request, Route
 
 _T = TypeVar("_T")
@@ -34,19 +36,22 @@ def framed(route: Route, read_body: ReadBody) -> Framed:
 
 
 def _read(route: Route) -> Framed:
-    admit, handler = ADMISSIONS[route.access], route.handler
+    admit, handler, read_query = ADMISSIONS[route.access], route.handler, _query_reader(route)
 
-    async def read(request: Request[None], values: Mapping[str, Any]) -> Any:
-        return await handler(*await admit(request), request, **values)
+    async def read(request: Request[Any], values: Mapping[str, Any]) -> Any:
+        caller = await admit(request)
+        return await handler(*caller, replace(request, query=read_query(request.query_string)), **values)
 
     return read
 
 
 def _write(route: Route, read_body: ReadBody) -> Framed:
     admit, handler, body, prepare = ADMISSIONS[route.access], route.handler, route.body, route.prepare
+    read_query = _query_reader(route)
 
     async def write(request: Request[Any], values: Mapping[str, Any]) -> AnyAnswer:
         caller = await admit(request)
+        read_query(request.query_string)
         if body is not None:
             request = replace(request, body=await read_body(body))
         if prepare is not None:
@@ -54,6 +59,11 @@ def _write(route: Route, read_body: ReadBody) -> Framed:
         return await _finished(handler(*caller, request, **values), request.services.announcements)
 
     return write
+
+
+def _query_reader(route: Route) -> Callable[[str], Struct | None]:
+    """It raises `InvalidQuery` only after the request is admitted: strangers learn nothing of a route's parameters."""
+    return query_reader(route.query) if route.query is not None else lambda _: None
 
 
 async def _finished(write: Awaitable[AnyAnswer | Changed], announcements: Announcements) -> AnyAnswer:

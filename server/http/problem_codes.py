@@ -75,7 +75,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         "The body is not JSON or CBOR, or a field is missing or wrong; the detail names it, and `errors` points to it.",
     ),
     ProblemCode.INVALID_QUERY: ProblemInfo(
-        400, "Invalid query", "A parameter of the query is wrong or unknown; the detail names it."
+        400,
+        "Invalid query",
+        "A parameter of the query is wrong, unknown or given twice; the detail says what is allowed.",
     ),
     ProblemCode.INVALID_CURSOR: ProblemInfo(400, "Invalid cursor", "This endpoint did not give out the cursor."),
     ProblemCode.UNAUTHENTICATED: ProblemInfo(401, "Unauthenticated", "The token is missing or unknown. Log in again."),

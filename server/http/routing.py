@@ -4,15 +4,19 @@ A file of `server.http.routes` declares each route above its handler:
 
     routes = Routes()
 
-    @routes.read("GET /v1/quiet-hours")
+    @routes.read("GET /v1/quiet-hours", answer=QuietHoursAnswer)
     async def get_quiet_hours(identity: Identity, request: Request[None]) -> Answer: ...
 
     @routes.write("PUT /v1/quiet-hours", body=PutQuietHours, announces=[Announcements.own_settings_changed])
     async def put_quiet_hours(identity: Identity, request: Request[PutQuietHours]) -> Changed: ...
 
-The frame (`server.http.frame`) authenticates the request, decodes its body, shields a write and makes the announcements
-that the handler returns. Values of the path are keyword arguments of the handler. `read` and `write` are for devices;
-`open_read` and `open_write` are for everybody, and `server.http.routes.OPEN` lists them too.
+The frame (`server.http.frame`) authenticates the request, reads its query, decodes its body, shields a write and makes
+the announcements that the handler returns. Values of the path are keyword arguments of the handler. `read` and `write`
+are for devices; `open_read` and `open_write` are for everybody, and `server.http.routes.OPEN` lists them too.
+
+`/openapi.json` and `/docs` are made from these declarations: the docstring of a handler says in its first sentence what
+the route does; `answer` is the type of its body, and `problems` are the codes that no other declaration implies
+(`problems_of`).
 """
 
 from __future__ import annotations
@@ -38,11 +42,14 @@ from msgspec import Struct
 
 from server.http.announcements import Announcements
 from server.http.encoding import Encoding
+from server.http.problem_codes import ProblemCode
+from server.http.queries import NoQuery
 from server.http.services import Services
 from store.accounts import Identity
 
 Sent = TypeVar("Sent")
 Body = TypeVar("Body")
+Query = TypeVar("Query", bound=Struct)
 Outcome = TypeVar("Outcome", bound="AnyAnswer | Changed")
 _Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[Any]])
 Values = ParamSpec("Values")
@@ -60,28 +67,42 @@ class Request(Struct, Generic[Body], frozen=True):
     """A parsed request.
 
     :ivar encoding: of the answer.
-    :ivar query: the parameters after the question mark; empty for a write.
-    :ivar body: of the type that the route declares, or as its `prepare` returns it; None if it declares none.
+    :ivar query_string: the text after the question mark; empty if there is none.
+    :ivar query: of a read: the parameters as the struct that the route declares; None if it declares none.
+    :ivar body: of a write: of the type that the route declares, or as its `prepare` returns it; None if it declares
+        none. A write has no parameters, and a read no body.
     """
 
     services: Services
     encoding: Encoding
     headers: Headers
-    query: Mapping[str, str]
+    query_string: str
+    query: Body
     body: Body
 
 
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
 class Answer(Struct, frozen=True):
-    """A body that the frame encodes as the client accepts it."""
+    """A body that the exchange encodes as the client accepts it.
+
+    :ivar headers: that other answers do not have; in lower case.
+    """
 
     body: Any
     status: int = 200
+    headers: Mapping[str, str] = NO_HEADERS
 
 
 class EncodedAnswer(Struct, frozen=True):
-    """A body that is encoded already."""
+    """A body that is encoded already.
+
+    :ivar headers: as in `Answer`.
+    """
 
     body: bytes
+    headers: Mapping[str, str] = NO_HEADERS
 
 
 class HtmlAnswer(Struct, frozen=True):
@@ -93,7 +114,6 @@ class HtmlAnswer(Struct, frozen=True):
 
 AnyAnswer: TypeAlias = Answer | EncodedAnswer | HtmlAnswer
 
-NO_QUERY: Final[Mapping[str, str]] = {}
 NO_CONTENT: Final = Answer(None, 204)
 """The body is empty."""
 
@@ -143,9 +163,14 @@ class Route:
     """A declared route.
 
     :ivar path: as Quart takes it, with converters: `/v1/devices/<uuid:device>`.
+    :ivar query: the type of the parameters; None: the route ignores what the query has, as pages for browsers do, since
+        mail programs and scanners add parameters of their own.
     :ivar body: the type of the request's body; None: the frame reads none.
     :ivar prepare: makes the body that the handler gets; a client that hangs up cancels it.
     :ivar announces: None for a read.
+    :ivar answer: the type of the answer's body; None: it has none.
+    :ivar statuses: those of answers that are no problems.
+    :ivar problems: codes that this route alone answers with.
     :ivar is_hot: a read that the thin path (`server.http.hot_path`) answers, if the request is a plain one.
     """
 
@@ -153,9 +178,13 @@ class Route:
     path: str
     access: Access
     handler: Callable[..., Awaitable[AnyAnswer | Changed]]
+    query: type[Struct] | None = NoQuery
     body: type[Any] | None = None
     prepare: Callable[[Request[Any]], Awaitable[Any]] | None = None
     announces: Collection[Announce] | None = None
+    answer: type[Any] | None = None
+    statuses: Collection[int] = (200,)
+    problems: Collection[ProblemCode] = ()
     is_hot: bool = False
 
     @property
@@ -174,48 +203,89 @@ class Routes:
     def __init__(self) -> None:
         self.declared: list[Route] = []
 
+    @overload
     def read(
-        self, rule: str, *, is_hot: bool = False
-    ) -> Callable[[_DeviceHandler[None, Values, Outcome]], _DeviceHandler[None, Values, Outcome]]:
+        self, rule: str, *, answer: type[Any], problems: Collection[ProblemCode] = (), is_hot: bool = False
+    ) -> Callable[[_DeviceHandler[None, Values, Outcome]], _DeviceHandler[None, Values, Outcome]]: ...
+
+    @overload
+    def read(
+        self,
+        rule: str,
+        *,
+        query: type[Query],
+        answer: type[Any],
+        problems: Collection[ProblemCode] = (),
+        is_hot: bool = False,
+    ) -> Callable[[_DeviceHandler[Query, Values, Outcome]], _DeviceHandler[Query, Values, Outcome]]: ...
+
+    def read(self, rule: str, *, answer: type[Any], **details: Any) -> Any:
         """
+        :param query: the type of the parameters; without it the route has none.
         :param is_hot: clients ask so often that the thin path answers (`server.http.hot_path`).
         """
-        return self._declare(rule, Access.DEVICE, is_hot=is_hot)
+        return self._declare(rule, Access.DEVICE, answer=answer, **details)
 
     @overload
     def write(
-        self, rule: str, *, announces: Collection[Announce]
+        self,
+        rule: str,
+        *,
+        announces: Collection[Announce],
+        answer: type[Any] | None = None,
+        statuses: Collection[int] | None = None,
+        problems: Collection[ProblemCode] = (),
     ) -> Callable[[_DeviceHandler[None, Values, Outcome]], _DeviceHandler[None, Values, Outcome]]: ...
 
     @overload
     def write(
-        self, rule: str, *, announces: Collection[Announce], body: type[Body]
+        self,
+        rule: str,
+        *,
+        body: type[Body],
+        announces: Collection[Announce],
+        answer: type[Any] | None = None,
+        statuses: Collection[int] | None = None,
+        problems: Collection[ProblemCode] = (),
     ) -> Callable[[_DeviceHandler[Body, Values, Outcome]], _DeviceHandler[Body, Values, Outcome]]: ...
 
-    def write(self, rule: str, *, announces: Collection[Announce], body: type[Any] | None = None) -> Any:
+    def write(self, rule: str, *, announces: Collection[Announce], **details: Any) -> Any:
         """
         :param announces: the announcements that the handler may return; `NOTHING` if it returns none.
+        :param statuses: 204 if there is no answer, and otherwise 200, if they are not given.
         """
-        return self._declare(rule, Access.DEVICE, body=body, announces=announces)
+        return self._declare(rule, Access.DEVICE, announces=announces, **details)
 
     def operator_read(
-        self, rule: str
-    ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]:
-        return self._declare(rule, Access.OPERATOR)
+        self, rule: str, *, query: type[Query], answer: type[Any], problems: Collection[ProblemCode] = ()
+    ) -> Callable[[_OtherHandler[Query, Values, Outcome]], _OtherHandler[Query, Values, Outcome]]:
+        return self._declare(rule, Access.OPERATOR, query=query, answer=answer, problems=problems)
 
     def open_read(
-        self, rule: str, *, is_hot: bool = False
+        self, rule: str, *, answer: type[Any], problems: Collection[ProblemCode] = (), is_hot: bool = False
     ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]:
-        return self._declare(rule, Access.OPEN, is_hot=is_hot)
+        return self._declare(rule, Access.OPEN, answer=answer, problems=problems, is_hot=is_hot)
+
+    def page(
+        self, rule: str, *, announces: Collection[Announce] | None = None, statuses: Collection[int] = (200,)
+    ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]:
+        """A page for a browser, open to everybody.
+
+        :param announces: of a write.
+        """
+        details = {} if announces is None else {"announces": announces}
+        return self._declare(rule, Access.OPEN, query=None, answer=HtmlAnswer, statuses=statuses, **details)
 
     @overload
     def open_write(
-        self, rule: str, *, announces: Collection[Announce]
-    ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]: ...
-
-    @overload
-    def open_write(
-        self, rule: str, *, announces: Collection[Announce], body: type[Body]
+        self,
+        rule: str,
+        *,
+        body: type[Body],
+        announces: Collection[Announce],
+        answer: type[Any] | None = None,
+        statuses: Collection[int] | None = None,
+        problems: Collection[ProblemCode] = (),
     ) -> Callable[[_OtherHandler[Body, Values, Outcome]], _OtherHandler[Body, Values, Outcome]]: ...
 
     @overload
@@ -223,32 +293,31 @@ class Routes:
         self,
         rule: str,
         *,
-        announces: Collection[Announce],
         body: type[Sent],
         prepare: Callable[[Request[Sent]], Awaitable[Body]],
+        announces: Collection[Announce],
+        answer: type[Any] | None = None,
+        statuses: Collection[int] | None = None,
+        problems: Collection[ProblemCode] = (),
     ) -> Callable[[_OtherHandler[Body, Values, Outcome]], _OtherHandler[Body, Values, Outcome]]: ...
 
-    def open_write(
-        self,
-        rule: str,
-        *,
-        announces: Collection[Announce],
-        body: type[Any] | None = None,
-        prepare: Callable[[Request[Any]], Awaitable[Any]] | None = None,
-    ) -> Any:
+    def open_write(self, rule: str, *, announces: Collection[Announce], **details: Any) -> Any:
         """
         :param prepare: makes the handler's body of the client's before the write begins, such as a hash of a password;
             a client that hangs up cancels it.
         """
-        return self._declare(rule, Access.OPEN, body=body, prepare=prepare, announces=announces)
+        return self._declare(rule, Access.OPEN, announces=announces, **details)
 
-    def _declare(self, rule: str, access: Access, **details: Any) -> Callable[[_Handler], _Handler]:
+    def _declare(
+        self, rule: str, access: Access, *, statuses: Collection[int] | None = None, **details: Any
+    ) -> Callable[[_Handler], _Handler]:
         method, path = rule.split(" ")
         if (method == "GET") == ("announces" in details):
             raise ValueError(f"{rule}: declare a GET with read, other methods with write")
+        usual = (200,) if details.get("answer") else (204,)
 
         def declare(handler: _Handler) -> _Handler:
-            self.declared.append(Route(method, path, access, handler, **details))
+            self.declared.append(Route(method, path, access, handler, statuses=statuses or usual, **details))
             return handler
 
         return declare

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from server.http import bodies
 from server.http.answers.devices import LoggedInAnswer, RegisteredAnswer
-from server.http.answers.people import user_body
+from server.http.answers.people import UserAnswer, user_body
 from server.http.encoding import IDENT
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
@@ -34,8 +34,17 @@ async def _hash_password(request: Request[bodies.Register]) -> NewUser:
     return NewUser(body.username, await request.services.passwords.hash(body.password))
 
 
-@routes.open_write("POST /v1/users", body=bodies.Register, prepare=_hash_password, announces=NOTHING)
+@routes.open_write(
+    "POST /v1/users",
+    body=bodies.Register,
+    prepare=_hash_password,
+    announces=NOTHING,
+    answer=RegisteredAnswer,
+    statuses=[201],
+    problems=[ProblemCode.USERNAME_TAKEN],
+)
 async def register(request: Request[NewUser]) -> Answer:
+    """Register a user."""
     new = request.body
     user = await accounts.add_user(request.services.pool, new.username, new.password_hash)
     return Answer(RegisteredAnswer(IDENT[request.encoding](user), new.username), 201)
@@ -53,8 +62,20 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
     return NewDevice(account.user, body.name)
 
 
-@routes.open_write("POST /v1/devices", body=bodies.LogIn, prepare=_check_password, announces=NOTHING)
+@routes.open_write(
+    "POST /v1/devices",
+    body=bodies.LogIn,
+    prepare=_check_password,
+    announces=NOTHING,
+    answer=LoggedInAnswer,
+    statuses=[201],
+    problems=[ProblemCode.WRONG_CREDENTIALS],
+)
 async def log_in(request: Request[NewDevice]) -> Answer:
+    """Log in, which makes a new device.
+
+    The token admits this device until it expires; renew it with `POST /v1/tokens`.
+    """
     services, user = request.services, request.body.user
     device, token, expires = await accounts.add_device(
         services.pool, user, request.body.name, lifetime_s=services.token_lifetime_s
@@ -63,8 +84,9 @@ async def log_in(request: Request[NewDevice]) -> Answer:
     return Answer(LoggedInAnswer(ident(user), ident(device), token, expires), 201)
 
 
-@routes.read("GET /v1/users/<username>")
+@routes.read("GET /v1/users/<username>", answer=UserAnswer, problems=[ProblemCode.UNKNOWN_USER])
 async def get_user(identity: Identity, request: Request[None], username: str) -> Answer:
+    """Find a user by name."""
     pool = request.services.pool
     account = await _account(pool, username)
     shown = await profiles.shown_to(pool, account.user, identity.user)

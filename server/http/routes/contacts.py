@@ -8,7 +8,8 @@ from uuid import UUID
 from server.http import bodies, cursors
 from server.http.announcements import Announcements
 from server.http.answers.people import ContactsAnswer, contact_body
-from server.http.queries import limit_of
+from server.http.problem_codes import ProblemCode
+from server.http.queries import PageQuery
 from server.http.routing import NO_CONTENT, Announcement, Answer, Changed, Request, Routes
 from store import contacts
 from store.accounts import Identity
@@ -20,9 +21,10 @@ from store.redis.directory import is_held
 routes = Routes()
 
 
-@routes.read("GET /v1/contacts")
-async def list_contacts(identity: Identity, request: Request[None]) -> Answer:
-    limit, cursor = limit_of(request.query), request.query.get("cursor")
+@routes.read("GET /v1/contacts", query=PageQuery, answer=ContactsAnswer)
+async def list_contacts(identity: Identity, request: Request[PageQuery]) -> Answer:
+    """List your contacts, by their ids."""
+    limit, cursor = request.query.limit, request.query.cursor
     after = bytes(16) if cursor is None else cursors.cursor_parts(cursor, "contacts", bytes)[0]
     listed = await contacts.list_of(request.services.pool, identity.user, limit=limit + 1, after=after)
     page = listed.contacts
@@ -35,8 +37,13 @@ async def list_contacts(identity: Identity, request: Request[None]) -> Answer:
     "PUT /v1/contacts/<uuid:other>",
     body=bodies.PutContact,
     announces=[Announcements.contact_changed, Announcements.blocked, Announcements.contact_added],
+    problems=[ProblemCode.UNKNOWN_USER],
 )
 async def put_contact(identity: Identity, request: Request[bodies.PutContact], other: UUID) -> Changed:
+    """Make a user your contact, or block the user.
+
+    A new contact's requests are accepted. A blocked user gets the same answers as before, and reaches you nowhere.
+    """
     services, user, is_blocked = request.services, identity.user, request.body.is_blocked
     is_online = is_blocked and await _is_online(services.redis, user)
     blocked = await contacts.set_blocked(services.pool, user, other.bytes, is_blocked=is_blocked, is_online=is_online)
@@ -56,6 +63,10 @@ async def _add(pool: Pool, user: bytes, other: bytes) -> Changed:
 
 @routes.write("DELETE /v1/contacts/<uuid:other>", announces=[Announcements.contact_changed])
 async def delete_contact(identity: Identity, request: Request[None], other: UUID) -> Changed:
+    """Remove a contact.
+
+    A blocked user stays blocked.
+    """
     await contacts.remove(request.services.pool, identity.user, other.bytes)
     return Changed([Announcement(Announcements.contact_changed, identity.user, other.bytes)])
 

@@ -8,10 +8,11 @@ from uuid import UUID
 
 from server.http import bodies, cursors
 from server.http.announcements import Announcements
-from server.http.answers.conversations import conversation_body, list_body
+from server.http.answers.conversations import ConversationAnswer, ListAnswer, conversation_body, list_body
 from server.http.bodies import NewConversation
 from server.http.decoding import InvalidBody
-from server.http.queries import flag, limit_of
+from server.http.problem_codes import ProblemCode
+from server.http.queries import ListQuery
 from server.http.routing import Announcement, Answer, Changed, EncodedAnswer, Request, Routes
 from store import conversations, participants
 from store.accounts import Identity
@@ -19,8 +20,19 @@ from store.accounts import Identity
 routes = Routes()
 
 
-@routes.write("POST /v1/conversations", body=bodies.NEW_CONVERSATION, announces=[Announcements.conversation_made])
+@routes.write(
+    "POST /v1/conversations",
+    body=bodies.NEW_CONVERSATION,
+    announces=[Announcements.conversation_made],
+    answer=ConversationAnswer,
+    statuses=[201, 200],
+    problems=[ProblemCode.UNKNOWN_USER, ProblemCode.NOT_ACCEPTED, ProblemCode.TOO_MANY_CONVERSATIONS],
+)
 async def create(identity: Identity, request: Request[NewConversation]) -> Changed:
+    """Begin a conversation.
+
+    The answer has the status 200 if it is a direct conversation that was there.
+    """
     services, user, body = request.services, identity.user, request.body
     others = [participant.bytes for participant in body.participants]
     if isinstance(body, bodies.NewDirect):
@@ -38,10 +50,11 @@ async def create(identity: Identity, request: Request[NewConversation]) -> Chang
     return Changed(announcements, partial(_conversation, identity, request, conversation, 201 if is_new else 200))
 
 
-@routes.read("GET /v1/conversations", is_hot=True)
-async def list_conversations(identity: Identity, request: Request[None]) -> Answer | EncodedAnswer:
+@routes.read("GET /v1/conversations", query=ListQuery, answer=ListAnswer, is_hot=True)
+async def list_conversations(identity: Identity, request: Request[ListQuery]) -> Answer | EncodedAnswer:
+    """List your conversations, latest message first."""
     user, query, services = identity.user, request.query, request.services
-    limit, cursor, is_request = limit_of(query), query.get("cursor"), flag(query, "requests")
+    limit, cursor, is_request = query.limit, query.cursor, query.requests
     if cursor is None and not is_request:
         return EncodedAnswer(await services.first_pages.first_of_list(user, limit, request.encoding))
     kind, before = "requests" if is_request else "list", None
@@ -52,8 +65,14 @@ async def list_conversations(identity: Identity, request: Request[None]) -> Answ
     return Answer(list_body(page, limit, request.encoding, kind))
 
 
-@routes.read("GET /v1/conversations/<uuid:conversation>", is_hot=True)
+@routes.read(
+    "GET /v1/conversations/<uuid:conversation>",
+    answer=ConversationAnswer,
+    problems=[ProblemCode.NOT_FOUND],
+    is_hot=True,
+)
 async def get_conversation(identity: Identity, request: Request[None], conversation: UUID) -> Answer:
+    """Get a conversation."""
     return await _conversation(identity, request, conversation.bytes, 200)
 
 
@@ -61,10 +80,15 @@ async def get_conversation(identity: Identity, request: Request[None], conversat
     "PATCH /v1/conversations/<uuid:conversation>",
     body=bodies.PatchConversation,
     announces=[Announcements.settings_changed],
+    problems=[ProblemCode.NOT_FOUND, ProblemCode.NOT_AN_ADMINISTRATOR],
 )
 async def patch_conversation(
     identity: Identity, request: Request[bodies.PatchConversation], conversation: UUID
 ) -> Changed:
+    """Change the settings of a conversation.
+
+    Fields that the body leaves out stay as they are. A direct conversation has only `lifetime_s`.
+    """
     user, body = identity.user, request.body
     changed, settings = await participants.change_settings(
         request.services.pool,
@@ -77,8 +101,17 @@ async def patch_conversation(
     return Changed([Announcement(Announcements.settings_changed, user, settings, changed)])
 
 
-@routes.write("PUT /v1/conversations/<uuid:conversation>/mute", body=bodies.Mute, announces=[Announcements.muted])
+@routes.write(
+    "PUT /v1/conversations/<uuid:conversation>/mute",
+    body=bodies.Mute,
+    announces=[Announcements.muted],
+    problems=[ProblemCode.NOT_FOUND],
+)
 async def mute(identity: Identity, request: Request[bodies.Mute], conversation: UUID) -> Changed:
+    """Mute a conversation, or end its mute.
+
+    A muted conversation causes no notices, and shown notices do not count it.
+    """
     user = identity.user
     await participants.mute(request.services.pool, user, conversation.bytes, seconds=request.body.seconds)
     return Changed([Announcement(Announcements.muted, user, conversation.bytes)])

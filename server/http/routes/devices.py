@@ -6,6 +6,7 @@ from uuid import UUID
 
 from server.http.answers.devices import DevicesAnswer, TokenAnswer, device_body
 from server.http.authentication import token_shown
+from server.http.problem_codes import ProblemCode
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import accounts
 from store.accounts import Identity
@@ -13,20 +14,29 @@ from store.accounts import Identity
 routes = Routes()
 
 
-@routes.read("GET /v1/devices")
+@routes.read("GET /v1/devices", answer=DevicesAnswer)
 async def list_devices(identity: Identity, request: Request[None]) -> Answer:
+    """List your devices that are logged in."""
     devices = await accounts.devices_of(request.services.pool, identity.user)
     return Answer(DevicesAnswer([device_body(each, request.encoding) for each in devices]))
 
 
-@routes.write("DELETE /v1/devices/<uuid:device>", announces=NOTHING)
+@routes.write("DELETE /v1/devices/<uuid:device>", announces=NOTHING, problems=[ProblemCode.UNKNOWN_DEVICE])
 async def revoke(identity: Identity, request: Request[None], device: UUID) -> Answer:
+    """Revoke a device.
+
+    The device's token is void, and its connections end within a second.
+    """
     await accounts.revoke_device(request.services.pool, identity.user, device.bytes)
     return NO_CONTENT
 
 
-@routes.write("POST /v1/tokens", announces=NOTHING)
+@routes.write("POST /v1/tokens", announces=NOTHING, answer=TokenAnswer, statuses=[201])
 async def refresh(identity: Identity, request: Request[None]) -> Answer:
+    """Renew the token of this device.
+
+    The old token stays good for a day.
+    """
     services = request.services
     token, expires, _ = await accounts.refresh_token(
         services.pool, identity.device, token_shown(request), lifetime_s=services.token_lifetime_s

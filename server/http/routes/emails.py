@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from server.http import bodies
-from server.http.answers.settings import email_body
+from server.http.answers.settings import EmailAnswer, email_body
+from server.http.problem_codes import ProblemCode
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import emails
 from store.accounts import Identity
@@ -11,13 +12,24 @@ from store.accounts import Identity
 routes = Routes()
 
 
-@routes.read("GET /v1/email")
+@routes.read("GET /v1/email", answer=EmailAnswer)
 async def get_email(identity: Identity, request: Request[None]) -> Answer:
+    """Get your address, and the mails that you want."""
     return Answer(email_body(await emails.email_settings_of(request.services.pool, identity.user)))
 
 
-@routes.write("PUT /v1/email", body=bodies.PutEmail, announces=NOTHING)
+@routes.write(
+    "PUT /v1/email",
+    body=bodies.PutEmail,
+    announces=NOTHING,
+    answer=EmailAnswer,
+    problems=[ProblemCode.TOO_MANY_MAILS],
+)
 async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> Answer:
+    """Set your address, and the mails that you want.
+
+    If the address is not verified, a mail is on its way to it.
+    """
     pool, body = request.services.pool, request.body
     await emails.put(
         pool,
@@ -33,11 +45,18 @@ async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> An
 
 @routes.write("DELETE /v1/email", announces=NOTHING)
 async def delete_email(identity: Identity, request: Request[None]) -> Answer:
+    """Remove your address."""
     await emails.remove(request.services.pool, identity.user)
     return NO_CONTENT
 
 
-@routes.open_write("POST /v1/email/verifications", body=bodies.Verify, announces=NOTHING)
+@routes.open_write(
+    "POST /v1/email/verifications",
+    body=bodies.Verify,
+    announces=NOTHING,
+    problems=[ProblemCode.UNKNOWN_VERIFICATION, ProblemCode.VERIFICATION_EXPIRED],
+)
 async def verify(request: Request[bodies.Verify]) -> Answer:
+    """Verify an address with the token from the mail's link."""
     await emails.verify(request.services.pool, request.body.token)
     return NO_CONTENT

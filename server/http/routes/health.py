@@ -10,13 +10,15 @@ routes = Routes()
 _OK = Answer(HealthAnswer("ok"))
 
 
-@routes.open_read("GET /healthz", is_hot=True)
+@routes.open_read("GET /healthz", answer=HealthAnswer, is_hot=True)
 async def healthz(_: Request[None]) -> Answer:
+    """Tell that this process runs."""
     return _OK
 
 
-@routes.open_read("GET /readyz")
+@routes.open_read("GET /readyz", answer=HealthAnswer)
 async def readyz(request: Request[None]) -> Answer:
+    """Tell whether this process can serve: whether Postgres and Redis answer."""
     await request.services.pool.fetch("select 1")
     await request.services.redis.call("PING")
     return _OK

@@ -10,13 +10,15 @@ from store.errors import UnsubscribeUnknown, VerificationExpired, VerificationUn
 routes = Routes()
 
 
-@routes.open_read("GET /v1/email/verifications/<token>")
+@routes.page("GET /v1/email/verifications/<token>")
 async def ask_verify(request: Request[None], token: str) -> HtmlAnswer:
+    """Show the page with a button that verifies an address."""
     return HtmlAnswer(mail_pages.VERIFY)
 
 
-@routes.open_write("POST /v1/email/verifications/<token>", announces=NOTHING)
+@routes.page("POST /v1/email/verifications/<token>", announces=NOTHING, statuses=[200, 404, 410])
 async def verify(request: Request[None], token: str) -> HtmlAnswer:
+    """Verify an address from its page."""
     try:
         await emails.verify(request.services.pool, token)
     except VerificationUnknown:
@@ -26,13 +28,15 @@ async def verify(request: Request[None], token: str) -> HtmlAnswer:
     return HtmlAnswer(mail_pages.VERIFIED)
 
 
-@routes.open_read("GET /v1/unsubscribe/<token>")
+@routes.page("GET /v1/unsubscribe/<token>")
 async def ask_unsubscribe(request: Request[None], token: str) -> HtmlAnswer:
+    """Show the page with a button that ends the digests."""
     return HtmlAnswer(mail_pages.UNSUBSCRIBE)
 
 
-@routes.open_write("POST /v1/unsubscribe/<token>", announces=NOTHING)
+@routes.page("POST /v1/unsubscribe/<token>", announces=NOTHING, statuses=[200, 404])
 async def unsubscribe(request: Request[None], token: str) -> HtmlAnswer:
+    """End the digests of a user (RFC 8058)."""
     try:
         await emails.unsubscribe(request.services.pool, token)
     except UnsubscribeUnknown:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
 from server.http import cursors
-from server.http.answers.messages import MAX_CONTENT_BYTES, HistoryAnswer, history_body, message_body, status_body
-from server.http.queries import InvalidQuery, limit_of, number
+from server.http.answers.messages import (
+    MAX_CONTENT_BYTES,
+    HistoryAnswer,
+    StatusAnswer,
+    history_body,
+    message_body,
+    status_body,
+)
+from server.http.problem_codes import ProblemCode
+from server.http.queries import HistoryQuery
 from server.http.routing import Answer, EncodedAnswer, Request, Routes
 from store import marks, messages
 from store.accounts import Identity
@@ -18,20 +25,38 @@ from store.page_cursor import InvalidCursor
 routes = Routes()
 
 
-@routes.read("GET /v1/conversations/<uuid:conversation>/messages/<int:seq>/status")
+@routes.read(
+    "GET /v1/conversations/<uuid:conversation>/messages/<int:seq>/status",
+    answer=StatusAnswer,
+    problems=[ProblemCode.NOT_FOUND, ProblemCode.UNKNOWN_MESSAGE],
+)
 async def get_status(identity: Identity, request: Request[None], conversation: UUID, seq: int) -> Answer:
+    """Get the status of a message.
+
+    Every participant may ask. Users who left or joined since change nothing.
+    """
     if not 1 <= seq < 2**63:
         raise UnknownMessage
     status = await marks.message_status(request.services.pool, identity.user, conversation.bytes, seq)
     return Answer(status_body(status, seq, request.encoding))
 
 
-@routes.read("GET /v1/conversations/<uuid:conversation>/messages", is_hot=True)
-async def get_history(identity: Identity, request: Request[None], conversation: UUID) -> Answer | EncodedAnswer:
+@routes.read(
+    "GET /v1/conversations/<uuid:conversation>/messages",
+    query=HistoryQuery,
+    answer=HistoryAnswer,
+    problems=[ProblemCode.NOT_FOUND],
+    is_hot=True,
+)
+async def get_history(identity: Identity, request: Request[HistoryQuery], conversation: UUID) -> Answer | EncodedAnswer:
+    """Get a page of the history of a conversation.
+
+    It comes newest first; with `after_seq` or `around_seq` oldest first.
+    """
     user, query, services = identity.user, request.query, request.services
-    limit = limit_of(query)
-    if "around_seq" in query:
-        return await _history_around(user, request, conversation.bytes, limit)
+    limit = query.limit
+    if query.around_seq is not None:
+        return await _history_around(user, request, conversation.bytes, query.around_seq)
     before, after = _bounds(query, conversation.bytes)
     if before is None and after is None:
         return EncodedAnswer(await services.first_pages.newest_of(user, conversation.bytes, limit, request.encoding))
@@ -48,11 +73,8 @@ async def get_history(identity: Identity, request: Request[None], conversation: 
     return Answer(history_body(page, conversation.bytes, direction, request.encoding))
 
 
-async def _history_around(user: bytes, request: Request[None], conversation: bytes, limit: int) -> Answer:
-    query = request.query
-    if "cursor" in query or "after_seq" in query:
-        raise InvalidQuery("give around_seq without cursor and after_seq")
-    around = number("around_seq", query["around_seq"], 0, 2**63 - 2)
+async def _history_around(user: bytes, request: Request[HistoryQuery], conversation: bytes, around: int) -> Answer:
+    limit = request.query.limit
     page = await messages.history_around(request.services.pool, user, conversation, around=around, limit=limit)
     older = cursors.cursor_text("before", conversation, page.messages[0].seq) if page.has_older else None
     newer = cursors.cursor_text("after", conversation, page.messages[-1].seq) if page.has_newer else None
@@ -60,15 +82,11 @@ async def _history_around(user: bytes, request: Request[None], conversation: byt
     return Answer(HistoryAnswer(found, newer, older))
 
 
-def _bounds(query: Mapping[str, str], conversation: bytes) -> tuple[int | None, int | None]:
+def _bounds(query: HistoryQuery, conversation: bytes) -> tuple[int | None, int | None]:
     """(before, after), at most one of them given."""
-    cursor, after_seq = query.get("cursor"), query.get("after_seq")
-    if cursor is not None and after_seq is not None:
-        raise InvalidQuery("give cursor or after_seq, not both")
-    if after_seq is not None:
-        return None, number("after_seq", after_seq, 0, 2**63 - 1)
+    cursor = query.cursor
     if cursor is None:
-        return None, None
+        return None, query.after_seq
     try:
         of, seq = cursors.cursor_parts(cursor, "before", bytes, int)
         bounds = (seq, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from server.http.answers.figures import DaysAnswer, day_body
-from server.http.queries import InvalidQuery, day
+from server.http.queries import DaysQuery, InvalidQuery
 from server.http.routing import Answer, Request, Routes
 from store import analytics
 
@@ -15,10 +15,10 @@ MAX_DAYS: Final = 366
 routes = Routes()
 
 
-@routes.operator_read("GET /v1/ops/analytics")
-async def get_analytics(request: Request[None]) -> Answer:
-    """Figures of the days `from` to `until`, both included."""
-    first, last = day(request.query, "from"), day(request.query, "until")
+@routes.operator_read("GET /v1/ops/analytics", query=DaysQuery, answer=DaysAnswer)
+async def get_analytics(request: Request[DaysQuery]) -> Answer:
+    """Get figures by day."""
+    first, last = request.query.from_, request.query.until
     if not 0 <= (last - first).days < MAX_DAYS:
         raise InvalidQuery(f"until must be the day from or one of the {MAX_DAYS - 1} days after it")
     days = await analytics.days(request.services.pool, first, last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from protocol.frames import Profile
 from server.http import bodies
 from server.http.announcements import Announcements
-from server.http.answers.people import profile_body
+from server.http.answers.people import ProfileAnswer, profile_body
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import profiles
 from store.accounts import Identity
@@ -13,8 +13,9 @@ from store.accounts import Identity
 routes = Routes()
 
 
-@routes.read("GET /v1/profile")
+@routes.read("GET /v1/profile", answer=ProfileAnswer)
 async def get_profile(identity: Identity, request: Request[None]) -> Answer:
+    """Get your profile and settings."""
     settings = await profiles.profile_of(request.services.pool, identity.user)
     return Answer(profile_body(identity.user, settings, request.encoding))
 
@@ -27,8 +28,13 @@ async def get_profile(identity: Identity, request: Request[None]) -> Answer:
         Announcements.presence_rules_changed,
         Announcements.own_settings_changed,
     ],
+    answer=ProfileAnswer,
 )
 async def patch_profile(identity: Identity, request: Request[bodies.PatchProfile]) -> Changed:
+    """Change your profile and settings.
+
+    Fields that the body leaves out stay as they are.
+    """
     user, body = identity.user, request.body
     changed = await profiles.change(
         request.services.pool,

@@ -15,6 +15,7 @@ from quart_trio import QuartTrio
 import server.http.routes
 from client.http import Credentials
 from server.http.announcements import Announcements
+from server.http.queries import NoQuery
 from server.http.routes import OPEN, ROUTES
 from server.http.routing import NOTHING, Access, Changed, Request, Route, Routes
 from store.accounts import Identity
@@ -114,7 +115,8 @@ def test_a_handler_takes_what_its_route_declares(route: Route) -> None:
         assert hints.pop("identity") is Identity
     request = next(name for name in hints if name in ("request", "_"))
     if route.prepare is None:
-        assert hints.pop(request) == Request[route.body or type(None)]
+        sent = route.body or (route.query if route.query is not NoQuery else None)
+        assert hints.pop(request) == Request[sent or type(None)]
     else:
         assert get_type_hints(route.prepare)["request"] == Request[route.body]
         assert hints.pop(request) == Request[get_type_hints(route.prepare)["return"]]
@@ -125,7 +127,7 @@ def test_a_handler_takes_what_its_route_declares(route: Route) -> None:
 def test_a_write_must_say_what_it_announces_and_a_read_must_not_write() -> None:
     routes = Routes()
     with pytest.raises(ValueError, match="GET with read"):
-        routes.read("POST /v1/things")
+        routes.read("POST /v1/things", answer=dict)
     with pytest.raises(ValueError, match="GET with read"):
         routes.write("GET /v1/things", announces=NOTHING)
     with pytest.raises(TypeError, match="announces"):
