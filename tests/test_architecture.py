@@ -28,7 +28,7 @@ DRIVERS = {
     "trio_websocket": {"server/transport/handshake.py", "client/connection.py", "client/websocket.py"},
     "quart": {"server/http/app.py"},
     "quart_trio": {"server/http/app.py"},
-    "hypercorn": {"server/http/process.py"},
+    "hypercorn": {"server/http/hypercorn_seam.py"},
     "argon2": {"server/http/passwords.py"},
     "jinja2": {"jobs/mail/wording.py"},
     "smtplib": {"jobs/mail/smtp.py"},

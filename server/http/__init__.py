@@ -1,12 +1,14 @@
 """The HTTP interface (process `web`); `docs/http.md` describes it for clients.
 
-A request goes from Quart (`app`) through the exchange (`exchange`) and the frame (`frame`), which authenticates it,
-decodes its body, shields a write and makes its announcements, to a handler (`routes`), which calls the store. A new
-route: `docs/adding.md`.
+A request goes from Quart (`app`), or from the thin path of hot reads (`hot_path`), through the exchange (`exchange`)
+and the frame (`frame`), which authenticates it, decodes its body, shields a write and makes its announcements, to a
+handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 
 | module | about |
 |---|---|
 | `process` | the process `web`: Hypercorn, from start to drain |
+| `hypercorn_seam` | connections: Hypercorn's, with its faults mended |
+| `hot_path` | the thin path: plain GETs of hot routes, past Quart |
 | `app` | the routes as a Quart application; the one file that meets Quart |
 | `exchange` | from a request to its reply: errors, encodings and headers of all answers |
 | `frame` | the frame around each handler |

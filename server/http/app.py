@@ -9,56 +9,24 @@ from quart import Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from server.http.announcements import Announcements
 from server.http.decoding import decode
 from server.http.exchange import Reply, exchanged, refusal
-from server.http.first_pages import FirstPages
-from server.http.offered import WEBHOOKS, Offered
-from server.http.passwords import Passwords
 from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
 from server.http.problems import Problem, problem_of
 from server.http.routes import ROUTES
 from server.http.routing import Access, Route
 from server.http.services import Services
-from store import conversations
-from store.postgres.pool import Pool
-from store.redis.client import Redis
 
 _T = TypeVar("_T")
 
 
-def create_app(
-    pool: Pool,
-    redis: Redis,
-    announcements: Announcements,
-    *,
-    token_lifetime_s: float,
-    ops_token: str = "",
-    offered: Offered = WEBHOOKS,
-    starts_per_day: int = conversations.STARTS_PER_DAY,
-) -> QuartTrio:
-    """The application; Hypercorn runs it (`server.http.process`).
-
-    :param ops_token: the operators' token; if it is empty, the application has no routes for operators.
-    :param offered: the notifiers that workers have keys for.
-    :param starts_per_day: conversations with strangers that a user may begin in 24 hours.
-    """
+def create_app(services: Services) -> QuartTrio:
+    """The application; Hypercorn runs it (`server.http.process`)."""
     # With a folder for static files, Quart would add an open route of its own.
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    services = Services(
-        pool=pool,
-        redis=redis,
-        announcements=announcements,
-        passwords=Passwords(),
-        first_pages=FirstPages(pool),
-        offered=offered,
-        ops_token=ops_token,
-        starts_per_day=starts_per_day,
-        token_lifetime_s=token_lifetime_s,
-    )
     for route in ROUTES:
-        if route.access is not Access.OPERATOR or ops_token:
+        if route.access is not Access.OPERATOR or services.ops_token:
             app.add_url_rule(route.path, route.rule, _view(route, services), methods=[route.method])
     app.register_error_handler(Exception, _refuse)
     return app

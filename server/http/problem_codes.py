@@ -11,6 +11,9 @@ from store.notifiers import MAX_NOTIFIERS
 MAX_BODY_BYTES: Final = 64 * 1024
 """A group of 999 participants in JSON has 39 KB."""
 
+MAX_HEAD_BYTES: Final = 16 * 1024
+"""Of the first line and the headers."""
+
 
 class ProblemInfo(NamedTuple):
     """The meaning of a code.
@@ -29,6 +32,7 @@ class ProblemInfo(NamedTuple):
 class ProblemCode(Enum):
     """Codes of problems. The value is the field `code`."""
 
+    INVALID_REQUEST = "invalid_request"
     INVALID_BODY = "invalid_body"
     INVALID_QUERY = "invalid_query"
     INVALID_CURSOR = "invalid_cursor"
@@ -53,9 +57,11 @@ class ProblemCode(Enum):
     LAST_ADMINISTRATOR = "last_administrator"
     VERIFICATION_EXPIRED = "verification_expired"
     BODY_TOO_LARGE = "body_too_large"
+    HEAD_TOO_LARGE = "head_too_large"
     TOO_MANY_CONVERSATIONS = "too_many_conversations"
     TOO_MANY_MAILS = "too_many_mails"
     INTERNAL = "internal"
+    UNKNOWN_TRANSFER_ENCODING = "unknown_transfer_encoding"
     UNAVAILABLE = "unavailable"
 
     @property
@@ -69,6 +75,9 @@ class ProblemCode(Enum):
 
 
 PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
+    ProblemCode.INVALID_REQUEST: ProblemInfo(
+        400, "Invalid request", "The request is not valid HTTP/1.1; the connection is closed."
+    ),
     ProblemCode.INVALID_BODY: ProblemInfo(
         400,
         "Invalid body",
@@ -136,7 +145,15 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.TOO_MANY_MAILS: ProblemInfo(
         429, "Too many mails", "Too many mails to unverified addresses, from you or to this address.", retry=True
     ),
+    ProblemCode.HEAD_TOO_LARGE: ProblemInfo(
+        431,
+        "Head too large",
+        f"The first line and the headers have at most {MAX_HEAD_BYTES // 1024} KiB; the connection is closed.",
+    ),
     ProblemCode.INTERNAL: ProblemInfo(500, "Internal", "The server has a fault, and has logged it.", retry=True),
+    ProblemCode.UNKNOWN_TRANSFER_ENCODING: ProblemInfo(
+        501, "Unknown transfer encoding", "Transfer-Encoding may be chunked; the connection is closed."
+    ),
     ProblemCode.UNAVAILABLE: ProblemInfo(
         503,
         "Unavailable",

@@ -6,10 +6,6 @@ from typing import Final
 
 import structlog
 import trio
-from hypercorn.config import Config as HypercornConfig
-from hypercorn.config import Sockets
-from hypercorn.trio.run import worker_serve
-from hypercorn.utils import wrap_app
 
 from runtime.config import Config
 from runtime.process import tell_ready
@@ -17,7 +13,11 @@ from runtime.signals import watch_signals
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
+from server.http.hot_path import HotPath
+from server.http.hypercorn_seam import serve_http
 from server.http.offered import offered_by
+from server.http.routes import ROUTES
+from server.http.services import services_of
 from server.transport.listener import listen
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
@@ -47,24 +47,18 @@ async def serve_web(config: Config) -> None:
         await services.start(redis.run)
         services.start_soon(writer.run)
         services.start_soon(pool.end_after, terminated, POSTGRES_S)
-        hypercorn = HypercornConfig()
-        hypercorn.graceful_timeout = GRACE_S
-        hypercorn.accesslog = hypercorn.errorlog = None
-        offered = offered_by(config)
-        announcements = Announcements(pool, writer.broadcast)
-        quart = create_app(
+        shared = services_of(
             pool,
             redis,
-            announcements,
+            Announcements(pool, writer.broadcast),
             token_lifetime_s=config.token_lifetime_s,
-            offered=offered,
             ops_token=config.ops_token,
+            offered=offered_by(config),
             starts_per_day=config.new_conversations_per_day,
         )
-        app = wrap_app(quart, hypercorn.wsgi_max_body_size, "asgi")
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, pool, redis)
-        await worker_serve(app, hypercorn, sockets=Sockets([], [sock], []), shutdown_trigger=terminated.wait)
+        await serve_http(create_app(shared), HotPath(shared, ROUTES), sock, terminated, grace_s=GRACE_S)
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
             await writer.sign_off()
         services.cancel_scope.cancel()

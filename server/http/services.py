@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 from server.http.announcements import Announcements
 from server.http.first_pages import FirstPages
-from server.http.offered import Offered
+from server.http.offered import WEBHOOKS, Offered
 from server.http.passwords import Passwords
+from store import conversations
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The composition root (`server.http.app.create_app`) makes one.
+    """`services_of` makes one.
 
     :ivar offered: the notifiers that workers have keys for.
     :ivar ops_token: the operators' token; empty if the application has no routes for operators.
@@ -30,3 +31,27 @@ class Services:
     ops_token: str
     starts_per_day: int
     token_lifetime_s: float
+
+
+def services_of(
+    pool: Pool,
+    redis: Redis,
+    announcements: Announcements,
+    *,
+    token_lifetime_s: float,
+    ops_token: str = "",
+    offered: Offered = WEBHOOKS,
+    starts_per_day: int = conversations.STARTS_PER_DAY,
+) -> Services:
+    """What a process shares, with caches of its own; the parameters are those of `Services`."""
+    return Services(
+        pool=pool,
+        redis=redis,
+        announcements=announcements,
+        passwords=Passwords(),
+        first_pages=FirstPages(pool),
+        offered=offered,
+        ops_token=ops_token,
+        starts_per_day=starts_per_day,
+        token_lifetime_s=token_lifetime_s,
+    )

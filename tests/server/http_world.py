@@ -18,6 +18,7 @@ from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
 from server.http.problem_codes import ProblemCode
+from server.http.services import services_of
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
@@ -134,7 +135,9 @@ async def open_api(
         writer = Writer(redis, pool)
         nursery.start_soon(writer.run)
         announcements = Announcements(pool, writer.broadcast)
-        app = create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, ops_token=ops_token)
+        app = create_app(
+            services_of(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, ops_token=ops_token)
+        )
         yield Api(app, encoding)
         nursery.cancel_scope.cancel()
 

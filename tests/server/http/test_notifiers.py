@@ -20,6 +20,7 @@ from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
 from server.http.offered import Offered, offered_by
+from server.http.services import services_of
 from store import emails
 from store import notifiers as store
 from store.postgres.pool import Pool
@@ -51,7 +52,7 @@ async def open_offering(pool: Pool, redis_url: str, offered: Offered, encoding: 
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
         announcements = Announcements(pool, Writer(redis, pool).broadcast)
-        app = create_app(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, offered=offered)
+        app = create_app(services_of(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, offered=offered))
         yield Api(app, encoding)
         nursery.cancel_scope.cancel()
 

@@ -1,0 +1,396 @@
+"""Connections of HTTP/1.1: Hypercorn's, with its faults mended. The one file that reaches into Hypercorn (0.18).
+
+Hypercorn parses requests with h11 and runs Quart for each. This file changes, with a test for each in
+`tests/server/http/test_hypercorn_seam.py`:
+
+- Hypercorn answers before the end of the request's body, and then neither serves the connection nor closes it. Here the
+  rest of the body is read and dropped, within `DRAIN_BYTES` and `DRAIN_S`; then the next request is served, or the
+  connection closed.
+- Hypercorn closes a connection with unread data, and the reset that follows may destroy the answer. Here the connection
+  is closed for writing first, and read until the client closes it too, for up to `DRAIN_S`.
+- Hypercorn answers a request that is not HTTP without a body. Here the answer is a problem document.
+- Hypercorn waits for ever for a client that does not read its answer. Here `WRITE_S`.
+- Hypercorn keeps a connection that its client has closed until the idle timeout. Here it is closed at once.
+- Hypercorn starts a task for each request that waits for the idle timeout. Here each connection has one.
+- Hypercorn writes head and body separately. Here one write has both, up to `FLUSH_BYTES`.
+- Hypercorn has a task and two queues for each request. Here the connection's own task answers hot reads (`PlainReads`).
+
+HTTP/2 with prior knowledge goes through unchanged.
+"""
+
+from __future__ import annotations
+
+import socket
+from math import inf
+from time import time
+from typing import Any, Final, Protocol
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.events import Body, EndBody, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, Framework, H11SendableEvent
+from hypercorn.utils import parse_socket_addr, wrap_app
+
+from server.http.exchange import Reply
+from server.http.problem_codes import MAX_HEAD_BYTES
+from server.transport.listener import accept_connections
+
+KEEP_ALIVE_S: Final = 75.0
+"""An idle connection is closed after this time. nginx gives up idle connections of its pool earlier, so it sends no
+request on a connection that is being closed."""
+
+MAX_REQUESTS: Final = 1000
+"""Of a connection: clients spread over processes that have started since."""
+
+DRAIN_S: Final = 5.0
+"""The time for the rest of a body after an early answer, and for the client to close after the last answer."""
+
+DRAIN_BYTES: Final = 128 * 1024
+"""The most of a body that is read after an early answer to keep the connection; two bodies of the greatest size."""
+
+WRITE_S: Final = 30.0
+"""The time for the client to take an answer, or a part of `FLUSH_BYTES`."""
+
+FLUSH_BYTES: Final = 64 * 1024
+
+
+class PlainRead(Protocol):
+    """A request that the thin path answers."""
+
+    @property
+    def end(self) -> int:
+        """The end of the request in the data."""
+
+    async def answer(self) -> Reply:
+        """The answer. Raises no error but cancellation."""
+
+
+class PlainReads(Protocol):
+    """The thin path."""
+
+    def find(self, data: bytes, start: int) -> PlainRead | None:
+        """The request that begins at `start`; None if it is incomplete, or another path has to answer it."""
+
+    def refusal(self, status: int) -> Reply:
+        """The answer to a request that is not HTTP, with the status that h11 proposes."""
+
+
+async def serve_http(
+    app: Framework,
+    plain: PlainReads,
+    listening: socket.socket,
+    terminated: trio.Event,
+    *,
+    grace_s: float,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    max_requests: int = MAX_REQUESTS,
+) -> None:
+    """Serve until `terminated`, and then answer the requests under way.
+
+    :param app: an ASGI application, for all requests that the thin path leaves.
+    :param listening: as `server.transport.listener.listen` returns it; closed when `terminated`.
+    :param grace_s: the time for the requests under way.
+    :param keep_alive_s: until an idle connection is closed.
+    :param max_requests: of a connection, which the last answer closes.
+    """
+    config = Config()
+    config.accesslog = config.errorlog = None
+    config.include_server_header = False
+    config.h11_max_incomplete_size = MAX_HEAD_BYTES
+    config.keep_alive_timeout = keep_alive_s
+    config.keep_alive_max_requests = max_requests
+    wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
+    context = WorkerContext(None)
+    state: dict[str, Any] = {}
+    lifespan = Lifespan(wrapped, config, state)
+
+    async def serve(sock: socket.socket, _: str) -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        await HttpConnection(wrapped, config, context, ConnectionState(state.copy()), plain, stream).run()
+
+    async with trio.open_nursery() as lifespans:
+        await lifespans.start(lifespan.handle_lifespan)
+        await lifespan.wait_for_startup()
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(accept_connections, listening, connections, serve, trio.lowlevel.checkpoint)
+                await terminated.wait()
+                accepting.cancel_scope.cancel()
+            listening.close()
+            await context.terminated.set()
+            connections.cancel_scope.deadline = trio.current_time() + grace_s
+        await lifespan.wait_for_shutdown()
+        lifespans.cancel_scope.cancel()
+
+
+class _Draining(Event):
+    """The answer is out, and the rest of the request's body has `DRAIN_S` to come."""
+
+
+class HttpConnection(TCPServer):
+    """A connection; `run` serves it."""
+
+    stream: trio.SocketStream  # type: ignore[assignment]  # never TLS, which proxies end
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: ConnectionState,
+        plain: PlainReads,
+        stream: trio.SocketStream,
+    ) -> None:
+        super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # as above
+        self._plain = plain
+        self._is_idle = True
+        self._is_last = False
+        self._is_over = False
+        self._deadline = trio.current_time() + config.keep_alive_timeout
+        self._nap = trio.CancelScope()
+
+    async def run(self) -> None:
+        try:
+            sock = self.stream.socket
+            client = parse_socket_addr(sock.family, sock.getpeername())
+            server = parse_socket_addr(sock.family, sock.getsockname())
+            async with TaskGroup() as task_group:
+                self.protocol = _Wrapper(
+                    *(self.app, self.config, self.context, task_group, self.state, False),
+                    *(client, server, self.protocol_send),
+                    plain=self._plain,
+                )
+                await self.protocol.initiate()
+                task_group.spawn(self._watch)
+                await self._read_data()
+                self._is_over = True
+                self._nap.cancel()
+        except OSError:
+            pass  # The client was gone before its address was read.
+        finally:
+            await self._close()
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        elif isinstance(event, Updated):
+            self._is_idle = event.idle
+            self._deadline = trio.current_time() + self.config.keep_alive_timeout if event.idle else inf
+            if event.idle and self.context.terminated.is_set():
+                self._nap.cancel()
+        elif isinstance(event, _Draining):
+            self._drain()
+        elif isinstance(event, Closed):
+            await self._linger()
+
+    async def _read_data(self) -> None:
+        data = bytearray(b"-")
+        while data:
+            try:
+                data = bytearray(await self.stream.receive_some(FLUSH_BYTES))
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                break
+            if not self._is_last:
+                await self.protocol.handle(RawData(bytes(data)))
+        await self.protocol.handle(Closed())
+
+    async def _write(self, data: bytes) -> None:
+        async with self.send_lock:
+            try:
+                with trio.move_on_after(WRITE_S, shield=True) as waiting:
+                    await self.stream.send_all(data)
+                if not waiting.cancelled_caught:
+                    return
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        await self._close()
+        await self.protocol.handle(Closed())
+
+    def _drain(self) -> None:
+        self._deadline = trio.current_time() + DRAIN_S
+        self._nap.deadline = min(self._nap.deadline, self._deadline)
+
+    async def _linger(self) -> None:
+        """Close the connection for writing, and drop what still comes until the client closes it too."""
+        self._is_last = True
+        self._drain()
+        try:
+            with trio.CancelScope(shield=True):
+                await self.stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._close()
+        await self.protocol.handle(Closed())
+
+    async def _close(self) -> None:
+        # Hypercorn calls it in the task of an application, which has been cancelled when its client is gone.
+        with trio.CancelScope(shield=True):
+            await super()._close()
+
+    async def _watch(self) -> None:
+        """Close the connection when its deadline has passed, or when the process ends and no request is under way."""
+        terminated = self.context.terminated
+        while not self._is_over:
+            now = trio.current_time()
+            if now >= self._deadline or (self._is_idle and terminated.is_set()):
+                await self._initiate_server_close()
+                break
+            self._nap = trio.CancelScope(deadline=min(self._deadline, now + self.config.keep_alive_timeout))
+            with self._nap:
+                if terminated.is_set():
+                    await trio.sleep_forever()
+                await terminated.wait()
+
+
+class _Wrapper(ProtocolWrapper):
+    """Begins with HTTP/1.1; a client may go on to HTTP/2."""
+
+    def __init__(self, *arguments: Any, plain: PlainReads) -> None:
+        super().__init__(*arguments)
+        self.protocol = Http1(*arguments, plain=plain)
+
+
+class Http1(H11Protocol):
+    """The requests of a connection, one after the other."""
+
+    def __init__(self, *arguments: Any, plain: PlainReads) -> None:
+        super().__init__(*arguments)
+        self._plain = plain
+        self._held = b""
+        self._declared = 0
+
+    async def handle(self, event: Event) -> None:
+        if isinstance(event, RawData) and event.data and self._is_at_rest():
+            rest = await self._answer_plain(event.data)
+            if not rest:
+                return
+            event = RawData(rest)
+        await super().handle(event)
+
+    def _is_at_rest(self) -> bool:
+        """Whether the next byte begins a request."""
+        connection = self.connection
+        return (
+            self.stream is None
+            and isinstance(connection, h11.Connection)
+            and connection.our_state is h11.IDLE
+            and connection.their_state is h11.IDLE
+            and not connection.trailing_data[0]
+        )
+
+    async def _answer_plain(self, data: bytes) -> bytes:
+        """Answer the plain reads at the beginning of the data; return the rest of the data."""
+        start = 0
+        while start < len(data):
+            found = self._plain.find(data, start)
+            if found is None:
+                return data[start:]
+            start = found.end
+            await self.send(Updated(idle=False))
+            reply = await found.answer()
+            self.keep_alive_requests += 1
+            is_last = (
+                self.context.terminated.is_set() or self.keep_alive_requests >= self.config.keep_alive_max_requests
+            )
+            await self.send(RawData(_encoded(reply, self.config, is_last=is_last)))
+            if is_last:
+                await self.send(Closed())
+                break
+            await self.send(Updated(idle=True))
+        return b""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        self._declared = next((int(value) for name, value in request.headers if name == b"content-length"), 0)
+        await super()._create_stream(request)
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        connection = self.connection
+        if isinstance(event, h11.Response) and (
+            (connection.their_state is h11.SEND_BODY and self._declared > DRAIN_BYTES)
+            or self.context.terminated.is_set()
+        ):
+            headers = [*event.headers, (b"connection", b"close")]
+            event = h11.Response(status_code=event.status_code, headers=headers)
+        try:
+            data = connection.send(event)
+        except h11.LocalProtocolError:
+            if connection.their_state is not h11.ERROR:
+                raise
+            return
+        self._held += data or b""
+        is_more = isinstance(event, h11.Response | h11.Data)
+        if self._held and (not is_more or len(self._held) >= FLUSH_BYTES):
+            held, self._held = self._held, b""
+            await self.send(RawData(held))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        reply = self._plain.refusal(status_code)
+        await self.send(RawData(_encoded(reply, self.config, is_last=True)))
+
+    async def _maybe_recycle(self) -> None:
+        # In the task of the application, which its stream's end may cancel: that comes last.
+        stream, self.stream = self.stream, None
+        connection = self.connection
+        try:
+            if connection.our_state is h11.DONE and connection.their_state is h11.SEND_BODY:
+                self.stream = _Drain(self)  # type: ignore[assignment]  # it takes the events of a stream
+                await self.send(_Draining())
+            elif connection.our_state is h11.DONE and connection.their_state is h11.DONE:
+                await self.go_on()
+            else:
+                await self.send(Closed())
+            await self.can_read.set()
+        finally:
+            if stream is not None:
+                await stream.handle(StreamClosed(stream_id=1))
+
+    async def go_on(self) -> None:
+        """Serve the next request, after the whole of the last one and of its answer."""
+        assert isinstance(self.connection, h11.Connection)
+        self.stream = None
+        if self.context.terminated.is_set():
+            await self.send(Closed())
+        else:
+            self.connection.start_next_cycle()
+            await self.send(Updated(idle=True))
+
+
+class _Drain:
+    """The rest of a request that is answered already."""
+
+    def __init__(self, protocol: Http1) -> None:
+        self._protocol = protocol
+        self._left = DRAIN_BYTES
+
+    async def handle(self, event: StreamEvent) -> None:
+        if isinstance(event, Body):
+            self._left -= len(event.data)
+            if self._left < 0:
+                await self._protocol.send(Closed())
+        elif isinstance(event, EndBody):
+            await self._protocol.go_on()
+
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+def _encoded(reply: Reply, config: Config, *, is_last: bool) -> bytes:
+    """An answer in bytes, as h11 writes it."""
+    global _date
+    second = int(time())
+    if _date[0] != second:
+        _date = (second, b"".join(b"%b: %b\r\n" % header for header in config.response_headers("h11")))
+    lines = [f"HTTP/1.1 {reply.status} \r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in reply.headers.items()]
+    if reply.status not in (204, 304):
+        lines.append(f"content-length: {len(reply.body)}\r\n")
+    end = b"connection: close\r\n\r\n" if is_last else b"\r\n"
+    return b"".join(("".join(lines).encode("latin-1"), _date[1], end, reply.body))

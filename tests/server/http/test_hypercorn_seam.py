@@ -1,0 +1,327 @@
+"""Connections of HTTP/1.1: keep-alive, pipelining, early answers, ends. Each fault of Hypercorn's that is mended."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
+from server.http import hypercorn_seam
+from server.http.exchange import Reply
+from tests.server.http.socket_world import HttpServer, RawConnection, request, serving, shrink_buffers
+
+GOOD = request("GET", "/after")
+
+
+class NoPlainReads:
+    """A thin path that leaves all requests to the application."""
+
+    def find(self, _data: bytes, _start: int) -> None:
+        return None
+
+    def refusal(self, status: int) -> Reply:
+        return Reply(status, {"content-type": "text/plain"}, b"refused")
+
+
+class Plain:
+    """A thin path for requests of one line, `GET /plain`; it answers when the test lets it."""
+
+    def __init__(self) -> None:
+        self.started = trio.Event()
+        self.release = trio.Event()
+        self.release.set()
+
+    def find(self, data: bytes, start: int) -> PlainAnswer | None:
+        return PlainAnswer(self, start + len(PLAIN)) if data.startswith(PLAIN, start) else None
+
+    def refusal(self, status: int) -> Reply:
+        return NoPlainReads().refusal(status)
+
+
+class PlainAnswer:
+    def __init__(self, plain: Plain, end: int) -> None:
+        self._plain = plain
+        self.end = end
+
+    async def answer(self) -> Reply:
+        self._plain.started.set()
+        await self._plain.release.wait()
+        return Reply(200, {"content-type": "text/plain"}, b"plain")
+
+
+PLAIN = request("GET", "/plain")
+
+
+class App:
+    """Answers without reading the body, or after it (`/reads`); with as many bytes as the path asks (`/bytes/9000`)."""
+
+    def __init__(self) -> None:
+        self.started = trio.Event()
+        self.release = trio.Event()
+        self.release.set()
+        self.ends: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"no application for {scope['type']}")
+        path = scope["path"]
+        body = path.encode()
+        message: Any = {"more_body": path == "/reads"}
+        while message["more_body"]:
+            message = await receive()
+        if path.startswith("/bytes/"):
+            body = bytes(int(path.rpartition("/")[2]))
+        self.started.set()
+        await self.release.wait()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 401, "headers": headers, "trailers": False})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        # As Quart does: the end of the request is the last that it hears.
+        while message.get("type") != "http.disconnect":
+            message = await receive()
+        self.ends.append(path)
+
+
+@asynccontextmanager
+async def connected(
+    app: App | None = None, plain: Any = None
+) -> AsyncGenerator[tuple[HttpServer, RawConnection], None]:
+    async with serving(app or App(), plain or NoPlainReads()) as server, server.connected() as connection:
+        yield server, connection
+
+
+Late = Callable[[RawConnection], Awaitable[None]]
+
+BODIES: dict[str, tuple[dict[str, str], list[bytes]]] = {
+    "no body": ({}, []),
+    "empty": ({"content-length": "0"}, []),
+    "in one piece": ({"content-length": "2"}, [b"{}"]),
+    "in two pieces": ({"content-length": "4"}, [b"{}", b"{}"]),
+    "chunked": ({"transfer-encoding": "chunked"}, [b"2\r\n{}\r\n", b"0\r\n\r\n"]),
+    "with the next request": ({"content-length": "2"}, [b"{}" + request("GET", "/pipelined")]),
+    "of the greatest size": (
+        {"content-length": str(hypercorn_seam.DRAIN_BYTES)},
+        [bytes(hypercorn_seam.DRAIN_BYTES // 2)] * 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+async def test_a_connection_goes_on_after_an_answer_that_came_before_the_body(case: str) -> None:
+    headers, late = BODIES[case]
+    async with connected() as (_, connection):
+        await connection.send(request("PUT", "/early", headers))
+        early = await connection.answer(b"PUT")
+        assert (early.status, early.body) == (401, b"/early")
+        assert "connection" not in early.headers
+        for part in late:
+            await connection.send(part)
+        if "next" in case:
+            assert (await connection.answer()).body == b"/pipelined"
+        for _ in range(2):
+            await connection.send(GOOD)
+            assert (await connection.answer()).body == b"/after"
+
+
+@pytest.mark.parametrize("case", BODIES)
+async def test_a_connection_goes_on_after_a_body_that_was_read(case: str) -> None:
+    headers, late = BODIES[case]
+    async with connected() as (_, connection):
+        await connection.send(request("PUT", "/reads", headers), *late)
+        assert (await connection.answer(b"PUT")).body == b"/reads"
+        if "next" in case:
+            assert (await connection.answer()).body == b"/pipelined"
+        await connection.send(GOOD)
+        assert (await connection.answer()).body == b"/after"
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    plain = Plain()
+    async with connected(plain=plain) as (_, connection):
+        await connection.send(
+            PLAIN + GOOD + PLAIN + PLAIN + GOOD + request("PUT", "/x", {"content-length": "3"}, b"abc")
+        )
+        await connection.send(PLAIN)
+        bodies = [(await connection.answer(b"PUT" if n == 5 else b"GET")).body for n in range(7)]
+    # The application answers plain reads too, if they come together with a request before them.
+    assert [body.strip(b"/") for body in bodies] == [b"plain", b"after", b"plain", b"plain", b"after", b"x", b"plain"]
+
+
+async def test_requests_in_any_pieces_are_answered() -> None:
+    data = PLAIN + GOOD
+    async with connected(plain=Plain()) as (_, connection):
+        for n in range(1, len(data)):
+            await connection.send(data[:n])
+            await trio.testing.wait_all_tasks_blocked()
+            await connection.send(data[n:])
+            statuses = [(await connection.answer()).body for _ in range(2)]
+            # A plain read that comes in pieces goes to the application.
+            assert statuses == [b"plain" if n >= len(PLAIN) else b"/plain", b"/after"]
+
+
+async def test_a_body_that_is_too_large_ends_the_connection_after_the_answer() -> None:
+    size = hypercorn_seam.DRAIN_BYTES + 1
+    async with connected() as (_, connection):
+        await connection.send(request("PUT", "/early", {"content-length": str(size)}))
+        early = await connection.answer(b"PUT")
+        assert (early.body, early.headers["connection"]) == (b"/early", "close")
+        # The server takes the rest, so no reset destroys the answer.
+        await connection.send(bytes(size))
+        assert await connection.closed() == b""
+
+
+async def test_a_chunked_body_that_is_too_large_ends_the_connection() -> None:
+    async with connected() as (_, connection):
+        await connection.send(request("PUT", "/early", {"transfer-encoding": "chunked"}))
+        assert (await connection.answer(b"PUT")).body == b"/early"
+        for _ in range(hypercorn_seam.DRAIN_BYTES // 65536 + 1):
+            await connection.send(b"10000\r\n" + bytes(65536) + b"\r\n")
+        assert await connection.closed() == b""
+
+
+@pytest.mark.parametrize("headers", [{"content-length": "2"}, {"transfer-encoding": "chunked"}])
+async def test_a_body_that_does_not_come_ends_the_connection_in_time(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypercorn_seam, "DRAIN_S", 0.1)
+    async with connected() as (_, connection):
+        await connection.send(request("PUT", "/early", headers))
+        assert (await connection.answer(b"PUT")).body == b"/early"
+        with trio.fail_after(5):
+            assert await connection.closed() == b""
+
+
+async def test_a_client_that_does_not_close_is_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hypercorn_seam, "DRAIN_S", 0.1)
+    app = App()
+    async with connected(app) as (_, connection):
+        await connection.send(request("GET", "/last", {"connection": "close"}))
+        assert (await connection.answer()).headers["connection"] == "close"
+        assert await connection.closed() == b""
+        # The server has closed for reading too: writes fail sooner or later.
+        with trio.fail_after(5):
+            while await is_open(connection):
+                await trio.lowlevel.checkpoint()
+
+
+async def is_open(connection: RawConnection) -> bool:
+    try:
+        await connection.send(bytes(1000))
+    except trio.BrokenResourceError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + bytes(70_000), 431),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 70_000, 431),
+        (b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n", 400),
+        (b"PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n", 501),
+    ],
+)
+async def test_a_request_that_is_not_http_is_answered_and_the_connection_closed(data: bytes, status: int) -> None:
+    async with connected() as (_, connection):
+        await connection.send(data)
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["connection"], answer.body) == (status, "close", b"refused")
+        assert await connection.closed() == b""
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with serving(App(), NoPlainReads(), keep_alive_s=0.1) as server:
+        async with server.connected() as connection:
+            await connection.send(GOOD)
+            await connection.answer()
+            with trio.fail_after(5):
+                assert await connection.closed() == b""
+        async with server.connected() as connection:
+            await connection.send(b"GET /a HTTP/1.1\r\n")
+            with trio.fail_after(5):
+                assert await connection.closed() == b""
+
+
+@pytest.mark.parametrize("first", [GOOD, PLAIN, b""])
+async def test_a_connection_that_its_client_closes_is_closed_at_once(first: bytes) -> None:
+    async with serving(App(), Plain()) as server, server.connected() as connection:
+        if first:
+            await connection.send(first)
+            await connection.answer()
+        await connection.stream.send_eof()
+        with trio.fail_after(2):
+            assert await connection.closed() == b""
+
+
+@pytest.mark.parametrize("path", ["/bytes/30000000"])
+async def test_a_client_that_does_not_read_is_closed_in_time(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hypercorn_seam, "WRITE_S", 0.2)
+    app = App()
+    async with connected(app) as (_, connection):
+        shrink_buffers(connection.stream)
+        await connection.send(request("GET", path))
+        with trio.fail_after(10):
+            while app.ends != [path]:
+                await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises((trio.BrokenResourceError, EOFError)):
+                await connection.answer()
+
+
+@pytest.mark.parametrize("first", [GOOD, PLAIN])
+async def test_a_request_under_way_is_answered_when_the_process_ends(first: bytes) -> None:
+    app, plain = App(), Plain()
+    app.release, plain.release = trio.Event(), trio.Event()
+    async with connected(app, plain) as (server, connection):
+        await connection.send(first)
+        await (app if first is GOOD else plain).started.wait()
+        async with server.connected() as idle:
+            server.terminated.set()
+            assert await idle.closed() == b""
+        app.release.set()
+        plain.release.set()
+        answer = await connection.answer()
+        assert answer.body == (b"/after" if first is GOOD else b"plain")
+        assert answer.headers["connection"] == "close"
+        assert await connection.closed() == b""
+        await connection.stream.aclose()
+        with trio.fail_after(3):
+            await server.ended.wait()
+
+
+async def test_head_and_body_are_one_write() -> None:
+    async with connected(plain=Plain()) as (_, connection):
+        for data in (GOOD, PLAIN):
+            await connection.send(data)
+            received = await connection.stream.receive_some(65536)
+            assert received.endswith((b"\r\n\r\n/after", b"\r\n\r\nplain"))
+
+
+async def test_the_application_hears_of_the_end_of_each_request() -> None:
+    app = App()
+    async with connected(app) as (_, connection):
+        for path in ("/a", "/b"):
+            await connection.send(request("PUT", path, {"content-length": "1"}))
+            await connection.answer(b"PUT")
+            await connection.send(b"x")
+        await connection.send(GOOD)
+        await connection.answer()
+    assert app.ends[:2] == ["/a", "/b"]
+
+
+async def test_a_connection_serves_so_many_requests() -> None:
+    async with serving(App(), Plain(), max_requests=3) as server:
+        for data in (GOOD, PLAIN):
+            async with server.connected() as connection:
+                closes = []
+                for _ in range(3):
+                    await connection.send(data)
+                    closes.append("connection" in (await connection.answer()).headers)
+                assert closes == [False, False, True]
+                assert await connection.closed() == b""
