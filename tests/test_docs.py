@@ -21,6 +21,7 @@ from runtime.config import Config
 from server.cluster import catch_up, cursor_advance, unknown_outcomes
 from server.delivery import fanout, receipt_counts, sequencer
 from server.gateway import delivery_times, readers, revocations
+from server.http import compression
 from server.transport import outbox
 from store import accounts, analytics, conversations, jobs, latencies, notifiers, sync
 from store.batching import two_lanes
@@ -206,6 +207,12 @@ NUMBERS = {
         f"begin {conversations.STARTS_PER_DAY} conversations",
         f"Above {limits.MAX_SHOWN} participants",
     ),
+    "docs/decisions/0030-compression-at-the-fastest-level.md": (
+        f"above {compression.MIN_BYTES:,} bytes",
+        f"above {compression.LEAST_PROBED // 1024} KiB two samples of {compression.PROBED_BYTES // 1024} KiB",
+        f"saves less than {compression.LEAST_SAVING:.0%}".replace("%", " %"),
+    ),
+    "docs/http.md": (f"above {compression.MIN_BYTES:,} bytes are compressed",),
 }
 """Document -> phrases with the values of constants."""
 

@@ -21,6 +21,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `notifiers`, `offered` | bodies of notifiers; the kinds of notifiers that this deployment offers |
 | `decoding`, `parsing` | bodies of requests: their structs, and the rules that JSON and CBOR have in common |
 | `encoding`, `cursors` | bodies of answers in JSON and CBOR; cursors of pages as text |
+| `compression` | br, gzip and zstd: the coding of an answer, and the compressed forms of a body |
 | `problems`, `problem_codes` | errors as problem documents (RFC 9457); the table of their codes |
 | `announcements` | pushes for changes that were made over HTTP |
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import fields
 
 from server.http import mail_pages
+from server.http.compression import CompressedForms, chosen, compressed
 from server.http.encoding import CBOR, JSON, Encoding, accepted, encode
 from server.http.frame import ReadBody, framed
 from server.http.problems import MEDIA_TYPES, Problem, problem_of
-from server.http.routing import Answer, AnyAnswer, Headers, HtmlAnswer, Request, Route
+from server.http.routing import Answer, AnyAnswer, EncodedAnswer, Headers, HtmlAnswer, Request, Route
 from server.http.services import Services
 
 
@@ -33,22 +35,39 @@ class Reply(Struct, frozen=True):
 Exchange: TypeAlias = Callable[[Headers, str, str, Mapping[str, Any]], Awaitable[Reply]]
 """From headers, the query as text, path and the path's values to the answer. It raises no error but cancellation."""
 
+NO_COMPRESSION: Final = "x-no-compression"
+"""The header that keeps an answer from being compressed: of a request, or of an answer with a secret."""
+
+SECRETS: Final = frozenset(("token", "secret"))
+"""Fields of answers. The length of a compressed body tells something of its content (decision 30)."""
+
+_ABSENT: Final = "\0"
+
 _CONTENT_TYPES: Final[dict[Encoding, str]] = {"json": JSON, "cbor": CBOR}
 
 
 def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange:
     """The exchange of a route."""
     handle = framed(route, read_body)
+    kept_plain = {NO_COMPRESSION: "1"} if has_secret(route) else {}
 
     async def exchange(headers: Headers, query_string: str, path: str, values: Mapping[str, Any]) -> Reply:
         encoding = accepted(headers.get("accept", ""))
         request = Request(services, encoding, headers, query_string, None, None)
         try:
-            return _reply(await handle(request, values), encoding)
+            answer = await handle(request, values)
         except Exception as error:  # noqa: BLE001  (`problem_of` logs the errors that are the server's)
             return refusal(problem_of(error, path), headers)
+        reply = _reply(answer, encoding)
+        reply.headers.update(kept_plain)
+        return _coded(reply, headers, answer.forms if isinstance(answer, EncodedAnswer) else None)
 
     return exchange
+
+
+def has_secret(route: Route) -> bool:
+    """Whether answers of the route have a secret: one of `SECRETS` among their fields."""
+    return route.answer is not None and not SECRETS.isdisjoint(field.name for field in fields(route.answer))
 
 
 def refusal(problem: Problem, headers: Headers) -> Reply:
@@ -58,17 +77,37 @@ def refusal(problem: Problem, headers: Headers) -> Reply:
     """
     encoding = accepted(headers.get("accept", ""))
     body = encode(problem.body(encoding), encoding)
-    return Reply(problem.status, {"content-type": MEDIA_TYPES[encoding]} | problem.headers(), body)
+    reply = Reply(problem.status, {"content-type": MEDIA_TYPES[encoding]} | problem.headers(), body)
+    return _coded(reply, headers)
 
 
 def _reply(answer: AnyAnswer, encoding: Encoding) -> Reply:
     if isinstance(answer, HtmlAnswer):
-        return Reply(answer.status, mail_pages.HEADERS, answer.html.encode())
+        return Reply(answer.status, dict(mail_pages.HEADERS), answer.html.encode())
     if not isinstance(answer, Answer):
         return Reply(200, {**_typed(encoding), **answer.headers}, answer.body)
     if answer.status == 204:
         return Reply(204, {}, b"")
     return Reply(answer.status, {**_typed(encoding), **answer.headers}, encode(answer.body, encoding))
+
+
+def _coded(reply: Reply, headers: Headers, forms: CompressedForms | None = None) -> Reply:
+    """The reply in the coding that the client likes best.
+
+    :param headers: of the request.
+    :param forms: of a body that is kept.
+    """
+    if NO_COMPRESSION in reply.headers or not reply.body:
+        return reply
+    reply.headers["vary"] = "accept, accept-encoding"
+    choice = chosen(headers.get("accept-encoding", ""))
+    if choice.coding is None or headers.get(NO_COMPRESSION, _ABSENT) != _ABSENT:
+        return reply
+    find = compressed if forms is None else forms.of
+    form = find(reply.body, choice, may_be_dense=reply.headers["content-type"] == CBOR)
+    if form is None:
+        return reply
+    return Reply(reply.status, reply.headers | {"content-encoding": choice.coding}, form)
 
 
 def _typed(encoding: Encoding) -> dict[str, str]:

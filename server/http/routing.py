@@ -41,6 +41,7 @@ from typing import (
 from msgspec import Struct
 
 from server.http.announcements import Announcements
+from server.http.compression import CompressedForms
 from server.http.encoding import Encoding
 from server.http.problem_codes import ProblemCode
 from server.http.queries import NoQuery
@@ -99,10 +100,12 @@ class EncodedAnswer(Struct, frozen=True):
     """A body that is encoded already.
 
     :ivar headers: as in `Answer`.
+    :ivar forms: the compressed forms of a body that is kept.
     """
 
     body: bytes
     headers: Mapping[str, str] = NO_HEADERS
+    forms: CompressedForms | None = None
 
 
 class HtmlAnswer(Struct, frozen=True):
