@@ -22,6 +22,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `decoding`, `parsing` | bodies of requests: their structs, and the rules that JSON and CBOR have in common |
 | `encoding`, `cursors` | bodies of answers in JSON and CBOR; cursors of pages as text |
 | `compression` | br, gzip and zstd: the coding of an answer, and the compressed forms of a body |
+| `media_types`, `request_headers` | the types of bodies that a client accepts and sends; headers of a request |
 | `problems`, `problem_codes` | errors as problem documents (RFC 9457); the table of their codes |
 | `announcements` | pushes for changes that were made over HTTP |
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |

@@ -9,7 +9,7 @@ from quart import Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from server.http.decoding import decode
+from server.http.decoding import read_body
 from server.http.exchange import Reply, exchanged, refusal
 from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
 from server.http.problems import Problem, problem_of
@@ -49,7 +49,7 @@ async def _read_body(type_: type[_T]) -> _T:
         data: Any = await request.get_data()
     except HTTPException as error:
         raise _problem(error) from None
-    return decode(data, request.headers.get("Content-Type", ""), type_)
+    return read_body(data, request.headers, type_)
 
 
 def _response(reply: Reply) -> Response:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 import msgspec
 
-from server.http.encoding import CBOR
+from server.http.encoding import CBOR, JSON, Encoding
+from server.http.media_types import sent
 from server.http.parsing import Unreadable, parse_cbor, parse_json
+from server.http.request_headers import Headers
 
 _T = TypeVar("_T")
+
+
+class UnsupportedBody(Exception):
+    """The body is of a type or a coding that no endpoint takes, by its headers; the text says what to send.
+
+    :param accepted: the headers that say so to a program.
+    """
+
+    def __init__(self, detail: str, accepted: Mapping[str, str]) -> None:
+        super().__init__(detail)
+        self.accepted: Final = accepted
 
 
 class InvalidBody(Exception):
@@ -24,12 +38,31 @@ class InvalidBody(Exception):
         self.pointer = pointer
 
 
-def decode(data: bytes, content_type: str, type_: type[_T]) -> _T:
+_PLAIN: Final = {"accept-encoding": "identity"}
+_TYPES: Final = {"accept": f"{JSON}, {CBOR}"}
+
+
+def read_body(data: bytes, headers: Headers, type_: type[_T]) -> _T:
     """The body of a request.
 
-    :raises InvalidBody: if it is not of that type.
+    :raises UnsupportedBody: if its headers say something else than JSON or CBOR.
+    :raises InvalidBody: if it is not of that type, or empty.
     """
-    parse = parse_cbor if content_type.partition(";")[0].strip() == CBOR else parse_json
+    if not data:
+        raise InvalidBody("the body: it is empty")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedBody("a body must not be compressed: send it without Content-Encoding", _PLAIN)
+    encoding = sent(headers.get("content-type", ""))
+    if encoding is None:
+        raise UnsupportedBody(f"give the type of the body: Content-Type: {JSON}, or {CBOR}", _TYPES)
+    return decode(data, encoding, type_)
+
+
+def decode(data: bytes, encoding: Encoding, type_: type[_T]) -> _T:
+    """
+    :raises InvalidBody: if the data are not of that type.
+    """
+    parse = parse_cbor if encoding == "cbor" else parse_json
     try:
         return msgspec.convert(parse(data), type_)
     except Unreadable as error:

@@ -14,13 +14,6 @@ JSON: Final = "application/json"
 Encoding: TypeAlias = Literal["json", "cbor"]
 
 
-def accepted(accept: str) -> Encoding:
-    """
-    :param accept: the header of that name.
-    """
-    return "cbor" if CBOR in accept else "json"
-
-
 def encode(body: Any, encoding: Encoding) -> bytes:
     """The body of an answer: a struct of `server.http.answers`, or a part of one."""
     if encoding == "cbor":

@@ -14,10 +14,12 @@ from msgspec.structs import fields
 
 from server.http import mail_pages
 from server.http.compression import CompressedForms, chosen, compressed
-from server.http.encoding import CBOR, JSON, Encoding, accepted, encode
+from server.http.encoding import CBOR, JSON, Encoding, encode
 from server.http.frame import ReadBody, framed
+from server.http.media_types import accepted
 from server.http.problems import MEDIA_TYPES, Problem, problem_of
-from server.http.routing import Answer, AnyAnswer, EncodedAnswer, Headers, HtmlAnswer, Request, Route
+from server.http.request_headers import Headers
+from server.http.routing import Answer, AnyAnswer, EncodedAnswer, HtmlAnswer, Request, Route
 from server.http.services import Services
 
 

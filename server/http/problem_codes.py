@@ -57,6 +57,7 @@ class ProblemCode(Enum):
     LAST_ADMINISTRATOR = "last_administrator"
     VERIFICATION_EXPIRED = "verification_expired"
     BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     HEAD_TOO_LARGE = "head_too_large"
     TOO_MANY_CONVERSATIONS = "too_many_conversations"
     TOO_MANY_MAILS = "too_many_mails"
@@ -135,6 +136,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ),
     ProblemCode.BODY_TOO_LARGE: ProblemInfo(
         413, "Body too large", f"Bodies have at most {MAX_BODY_BYTES // 1024} KiB."
+    ),
+    ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemInfo(
+        415,
+        "Unsupported media type",
+        "The body is neither JSON nor CBOR by its `Content-Type`, or it is compressed (`Content-Encoding`).",
     ),
     ProblemCode.TOO_MANY_CONVERSATIONS: ProblemInfo(
         429,

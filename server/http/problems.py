@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Final
 
@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from protocol.limits import MAX_PARTICIPANTS
 from server.http.authentication import NotAnOperator
-from server.http.decoding import InvalidBody
+from server.http.decoding import InvalidBody, UnsupportedBody
 from server.http.encoding import CBOR, IDENT, Encoding, Ident
 from server.http.problem_codes import ProblemCode
 from server.http.queries import InvalidQuery
@@ -87,12 +87,16 @@ class ProblemAnswer(Struct, frozen=True):
     errors: list[WrongField] | UnsetType = UNSET
 
 
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
 class Problem(Exception):
     """An answer that is an error. Handlers raise it where no other error says the same.
 
     :param retry_after_s: when the same request may succeed; for codes that say so.
     :param users: the ids of the users concerned.
     :param pointer: to the wrong field of a body.
+    :param more_headers: headers that tell the client what would be right, in lower case.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Problem(Exception):
         retry_after_s: float | None = None,
         users: Sequence[bytes] = (),
         pointer: str | None = None,
+        more_headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
         super().__init__(f"{code.info.status} {code.value}: {detail}")
         self.code = code
@@ -110,6 +115,7 @@ class Problem(Exception):
         self.retry_after_s = retry_after_s
         self.users = users
         self.pointer = pointer
+        self.more_headers = more_headers
 
     @property
     def status(self) -> int:
@@ -132,7 +138,8 @@ class Problem(Exception):
         )
 
     def headers(self) -> dict[str, str]:
-        return {} if self.retry_after_s is None else {"retry-after": str(ceil(self.retry_after_s))}
+        retry = {} if self.retry_after_s is None else {"retry-after": str(ceil(self.retry_after_s))}
+        return {**self.more_headers, **retry}
 
 
 REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
@@ -179,6 +186,8 @@ def problem_of(error: Exception, path: str) -> Problem:
     match error:
         case InvalidBody():
             return Problem(ProblemCode.INVALID_BODY, str(error), pointer=error.pointer)
+        case UnsupportedBody():
+            return Problem(ProblemCode.UNSUPPORTED_MEDIA_TYPE, str(error), more_headers=error.accepted)
         case InvalidQuery():
             return Problem(ProblemCode.INVALID_QUERY, str(error))
         case NotAccepted():

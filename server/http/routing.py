@@ -30,7 +30,6 @@ from typing import (
     Final,
     Generic,
     ParamSpec,
-    Protocol,
     TypeAlias,
     TypeVar,
     TypeVarTuple,
@@ -45,6 +44,7 @@ from server.http.compression import CompressedForms
 from server.http.encoding import Encoding
 from server.http.problem_codes import ProblemCode
 from server.http.queries import NoQuery
+from server.http.request_headers import Headers
 from server.http.services import Services
 from store.accounts import Identity
 
@@ -55,13 +55,6 @@ Outcome = TypeVar("Outcome", bound="AnyAnswer | Changed")
 _Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[Any]])
 Values = ParamSpec("Values")
 Arguments = TypeVarTuple("Arguments")
-
-
-class Headers(Protocol):
-    """The headers of a request. Names are given in lower case."""
-
-    def get(self, name: str, default: str, /) -> str:
-        """The value of a header, without the spaces around it."""
 
 
 class Request(Struct, Generic[Body], frozen=True):

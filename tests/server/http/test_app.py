@@ -143,7 +143,11 @@ def http_scope(method: str, path: str, token: str, length: int) -> dict[str, Any
         "root_path": "",
         "server": ("test", 80),
         "client": ("test", 1),
-        "headers": [(b"authorization", b"Bearer " + token.encode()), (b"content-length", b"%d" % length)],
+        "headers": [
+            (b"authorization", b"Bearer " + token.encode()),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % length),
+        ],
         "extensions": {},
     }
 

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from server.gateway.replies import error_reply
-from server.http import bodies, encoding, notifiers
+from server.http import bodies, notifiers
 from server.http.decoding import InvalidBody, decode
 from server.http.problems import REFUSALS, WrongField, problem_of
 from tests.sentences import fault_of
@@ -28,9 +28,9 @@ VALUES: list[Any] = [None, True, 7, -1, 2**70, 1.5, "x", "x" * 2000, "é\0", [],
 CBOR_ALONE: list[Any] = [b"x", bytes(16), cbor2.CBORSimpleValue(99), cbor2.undefined, cbor2.CBORTag(6000, 1)]
 
 
-def said_of(data: bytes, content_type: str, type_: Any) -> str | None:
+def said_of(data: bytes, encoding: str, type_: Any) -> str | None:
     try:
-        decode(data, content_type, type_)
+        decode(data, encoding, type_)
     except InvalidBody as invalid:
         return str(invalid)
     return None
@@ -48,11 +48,11 @@ def test_each_field_with_each_kind_of_value(struct: Any) -> None:
     for name in names:
         for value in VALUES:
             for body in ({name: value}, {"kind": "group", name: value}, value, [value]):
-                said = said_of(json.dumps(body).encode(), encoding.JSON, struct)
+                said = said_of(json.dumps(body).encode(), "json", struct)
                 refused += said is not None
                 check(said)
         for value in (*VALUES, *CBOR_ALONE):
-            check(said_of(cbor2.dumps({name: value}), encoding.CBOR, struct))
+            check(said_of(cbor2.dumps({name: value}), "cbor", struct))
     assert refused
 
 
@@ -62,39 +62,39 @@ def test_a_body_that_is_good_or_wrong_in_one_encoding_is_so_in_the_other(struct:
     for name in names:
         for value in VALUES:
             for body in ({name: value}, {"kind": "group", name: value}, value, [value]):
-                in_json = said_of(json.dumps(body).encode(), encoding.JSON, struct)
-                in_cbor = said_of(cbor2.dumps(body), encoding.CBOR, struct)
+                in_json = said_of(json.dumps(body).encode(), "json", struct)
+                in_cbor = said_of(cbor2.dumps(body), "cbor", struct)
                 assert (in_json is None) == (in_cbor is None), body
                 assert in_json == in_cbor or value == 2**70
 
 
-@pytest.mark.parametrize("content_type", [encoding.JSON, encoding.CBOR])
-def test_a_field_that_the_server_does_not_know_is_ignored(content_type: str) -> None:
+@pytest.mark.parametrize("encoding", ["json", "cbor"])
+def test_a_field_that_the_server_does_not_know_is_ignored(encoding: str) -> None:
     body = {"role": "admin", "of a later version": [{"a": None}]}
-    data = json.dumps(body).encode() if content_type == encoding.JSON else cbor2.dumps(body)
-    assert decode(data, content_type, bodies.PatchParticipant) == bodies.PatchParticipant("admin")
+    data = json.dumps(body).encode() if encoding == "json" else cbor2.dumps(body)
+    assert decode(data, encoding, bodies.PatchParticipant) == bodies.PatchParticipant("admin")
 
 
 @pytest.mark.parametrize(
-    ("data", "content_type", "said"),
+    ("data", "encoding", "said"),
     [
-        (b"", encoding.JSON, None),
-        (b"{", encoding.JSON, None),
-        (b'{"username": "\xff"}', encoding.JSON, None),
-        (b"[" * 100_000, encoding.JSON, None),
-        (b"", encoding.CBOR, None),
-        (b"\xa1", encoding.CBOR, "the body: it is not well-formed CBOR"),
-        (b"\xa1\x61\xff\x01", encoding.CBOR, "the body: a text must be UTF-8"),
-        (b"\x81" * 100, encoding.CBOR, "the body: it has more levels than are allowed"),
-        (b"\xa1\x80\x01", encoding.CBOR, None),
-        (b"\xc1\x61x", encoding.CBOR, None),
-        (b'{"username": 5}', encoding.JSON, "Expected a text, got an integer - at `$.username`"),
-        (b'{"role": "king"}', encoding.JSON, "This value is not allowed - at `$.role`"),
+        (b"", "json", None),
+        (b"{", "json", None),
+        (b'{"username": "\xff"}', "json", None),
+        (b"[" * 100_000, "json", None),
+        (b"", "cbor", None),
+        (b"\xa1", "cbor", "the body: it is not well-formed CBOR"),
+        (b"\xa1\x61\xff\x01", "cbor", "the body: a text must be UTF-8"),
+        (b"\x81" * 100, "cbor", "the body: it has more levels than are allowed"),
+        (b"\xa1\x80\x01", "cbor", None),
+        (b"\xc1\x61x", "cbor", None),
+        (b'{"username": 5}', "json", "Expected a text, got an integer - at `$.username`"),
+        (b'{"role": "king"}', "json", "This value is not allowed - at `$.role`"),
     ],
 )
-def test_errors_of_bodies_that_cannot_be_read(data: bytes, content_type: str, said: str | None) -> None:
+def test_errors_of_bodies_that_cannot_be_read(data: bytes, encoding: str, said: str | None) -> None:
     type_ = bodies.PatchParticipant if b"role" in data else bodies.Register
-    found = said_of(data, content_type, type_)
+    found = said_of(data, encoding, type_)
     assert found is not None
     assert said in (None, found)
     check(found)
@@ -114,7 +114,7 @@ def test_errors_of_bodies_that_cannot_be_read(data: bytes, content_type: str, sa
     ],
 )
 def test_a_wrong_field_is_pointed_to(body: Any, struct: Any, pointer: str | None) -> None:
-    for data, media_type in ((json.dumps(body).encode(), encoding.JSON), (cbor2.dumps(body), encoding.CBOR)):
+    for data, media_type in ((json.dumps(body).encode(), "json"), (cbor2.dumps(body), "cbor")):
         with pytest.raises(InvalidBody) as invalid:
             decode(data, media_type, struct)
         assert invalid.value.pointer == pointer
