@@ -30,7 +30,11 @@ _PLAIN: Final = re.compile(
 _OTHERS: Final = frozenset(("upgrade", "content-length", "transfer-encoding", "expect", "trailer", "te"))
 """Headers of requests that are not plain."""
 
-_CODES: Final = {431: ProblemCode.HEAD_TOO_LARGE, 501: ProblemCode.UNKNOWN_TRANSFER_ENCODING}
+_CODES: Final = {
+    431: ProblemCode.HEAD_TOO_LARGE,
+    501: ProblemCode.UNKNOWN_TRANSFER_ENCODING,
+    505: ProblemCode.UNKNOWN_VERSION,
+}
 """Errors of h11; all others have the status 400."""
 
 _UUID: Final = "([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12})"

@@ -15,7 +15,8 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn writes head and body separately. Here one write has both, up to `FLUSH_BYTES`.
 - Hypercorn has a task and two queues for each request. Here the connection's own task answers hot reads (`PlainReads`).
 
-HTTP/2 with prior knowledge goes through unchanged.
+There is no HTTP/2: a proxy that speaks it to clients speaks HTTP/1.1 to us, and one connection could begin thousands of
+requests at once.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Body, EndBody, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
@@ -164,12 +164,11 @@ class HttpConnection(TCPServer):
             client = parse_socket_addr(sock.family, sock.getpeername())
             server = parse_socket_addr(sock.family, sock.getsockname())
             async with TaskGroup() as task_group:
-                self.protocol = _Wrapper(
+                self.protocol = Http1(  # type: ignore[assignment]  # Hypercorn's wrapper goes on to HTTP/2
                     *(self.app, self.config, self.context, task_group, self.state, False),
                     *(client, server, self.protocol_send),
                     plain=self._plain,
                 )
-                await self.protocol.initiate()
                 task_group.spawn(self._watch)
                 await self._read_data()
                 self._is_over = True
@@ -250,14 +249,6 @@ class HttpConnection(TCPServer):
                 await terminated.wait()
 
 
-class _Wrapper(ProtocolWrapper):
-    """Begins with HTTP/1.1; a client may go on to HTTP/2."""
-
-    def __init__(self, *arguments: Any, plain: PlainReads) -> None:
-        super().__init__(*arguments)
-        self.protocol = Http1(*arguments, plain=plain)
-
-
 class Http1(H11Protocol):
     """The requests of a connection, one after the other."""
 
@@ -307,7 +298,14 @@ class Http1(H11Protocol):
             await self.send(Updated(idle=True))
         return b""
 
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Hypercorn goes on to HTTP/2 here."""
+
     async def _create_stream(self, request: h11.Request) -> None:
+        if request.http_version not in (b"1.0", b"1.1"):
+            await self._send_error_response(505)
+            await self.send(Closed())
+            return
         self._declared = next((int(value) for name, value in request.headers if name == b"content-length"), 0)
         await super()._create_stream(request)
 

@@ -63,6 +63,7 @@ class ProblemCode(Enum):
     TOO_MANY_MAILS = "too_many_mails"
     INTERNAL = "internal"
     UNKNOWN_TRANSFER_ENCODING = "unknown_transfer_encoding"
+    UNKNOWN_VERSION = "unknown_version"
     UNAVAILABLE = "unavailable"
 
     @property
@@ -159,6 +160,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.INTERNAL: ProblemInfo(500, "Internal", "The server has a fault, and has logged it.", retry=True),
     ProblemCode.UNKNOWN_TRANSFER_ENCODING: ProblemInfo(
         501, "Unknown transfer encoding", "Transfer-Encoding may be chunked; the connection is closed."
+    ),
+    ProblemCode.UNKNOWN_VERSION: ProblemInfo(
+        505, "Unknown version", "The server speaks HTTP/1.1 and HTTP/1.0; the connection is closed."
     ),
     ProblemCode.UNAVAILABLE: ProblemInfo(
         503,

@@ -224,6 +224,8 @@ async def is_open(connection: RawConnection) -> bool:
         (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + bytes(70_000), 431),
         (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 70_000, 431),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (b"GET / HTTP/3.0\r\nhost: a\r\n\r\n", 505),
         (b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n", 400),
         (b"PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n", 501),
     ],
@@ -234,6 +236,14 @@ async def test_a_request_that_is_not_http_is_answered_and_the_connection_closed(
         answer = await connection.answer()
         assert (answer.status, answer.headers["connection"], answer.body) == (status, "close", b"refused")
         assert await connection.closed() == b""
+
+
+async def test_no_client_is_taken_on_to_http_2() -> None:
+    upgrade = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQAAP__"}
+    async with connected() as (_, connection):
+        for _ in range(2):
+            await connection.send(request("GET", "/upgrade", upgrade))
+            assert (await connection.answer()).body == b"/upgrade"
 
 
 async def test_an_idle_connection_is_closed() -> None:
