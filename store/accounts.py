@@ -19,13 +19,13 @@ from store.errors import (
     UnknownUser,
     UsernameTaken,
 )
-from store.postgres.columns import BIGINT, BYTEA, UUID
+from store.postgres.columns import BYTEA
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 
 _sql = sql.load("accounts")
-_DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"token_hash": BYTEA}, (UUID, UUID, BIGINT, BIGINT, BIGINT))
+_DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"token_hash": BYTEA})
 
 GRACE_S: Final = 86400.0
 """How long the token before a refresh stays valid: the reply may be lost, and a phone may be off for a night."""

@@ -10,52 +10,37 @@ from protocol.frames import Conversation, Participant
 from protocol.limits import MAX_FORMER, MAX_SHOWN, MAX_UNCOUNTED
 from store import sql
 from store.errors import NotAccepted, NotAParticipant, TooManyStarts, UnknownUser
-from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS, UUID, UUIDS
+from store.postgres.columns import BIGINT, BOOL, TEXT, TEXTS, UUID, UUIDS
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.rows import message_of, stay_of
 
 _sql = sql.load("conversations")
-_PARTICIPANT: Final = (UUID, BIGINT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT, BIGINT, TEXT, UUID)
-_ENTRY: Final = (
-    *(UUID, UUID, BIGINT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT),
-    *(BIGINT, BOOL, BIGINT, BIGINT, BIGINT, BIGINT, UUID, BIGINTS, UUID),
-    *(UUIDS, BIGINTS, BIGINTS, BIGINTS, UUIDS, BIGINTS),
-    *(UUIDS, BIGINTS, TEXTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, BIGINTS, TEXTS, UUIDS),
-    *(BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID),
-)
 _BOUNDS: Final = {"most": BIGINT, "uncounted": BIGINT, "former": BIGINT}
 MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED, "former": MAX_FORMER}
 LIST_PAGE: Final = Statement(
     f"with page as ({_sql.page}) {_sql.entries}",
     {"user": UUID, "is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
-    _ENTRY,
 )
 FIRST_PAGE: Final = Statement(
     f"with page as ({_sql.page}), version as ({_sql.version}) select * from ({_sql.entries}) as _, version",  # noqa: S608  (all of it ours)
     {"user": UUID, "is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
-    (*_ENTRY, BIGINT, BIGINT, BIGINT, BIGINT),
 )
-LIST_VERSION: Final = Statement(_sql.version, {"user": UUID, "most": BIGINT}, (BIGINT, BIGINT, BIGINT, BIGINT))
+LIST_VERSION: Final = Statement(_sql.version, {"user": UUID, "most": BIGINT})
 CHOSEN: Final = Statement(
     f"with page as ({_sql.chosen}) {_sql.entries}",
     {"user": UUID, "conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS},
-    _ENTRY,
 )
 _SEEN: Final = Statement(
     f"with page as ({_sql.seen}) {_sql.entries}",
     {"conversation": UUID, "users": UUIDS, **_BOUNDS},
-    _ENTRY,
 )
 _PARTICIPANTS: Final = Statement(
     _sql.participants,
     {"conversation": UUID, "user": UUID, "after": UUID, "limit": BIGINT, "most": BIGINT},
-    _PARTICIPANT,
 )
-_ONE_PARTICIPANT: Final = Statement(
-    _sql.participant, {"conversation": UUID, "user": UUID, "most": BIGINT}, _PARTICIPANT
-)
+_ONE_PARTICIPANT: Final = Statement(_sql.participant, {"conversation": UUID, "user": UUID, "most": BIGINT})
 
 
 STARTS_PER_DAY: Final = 50

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from store import sql
 from store.errors import BadJob, BadValue
-from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, TEXT, TEXTS
+from store.postgres.columns import BIGINT, BIGINTS, TEXT, TEXTS
 from store.postgres.driver import bigints, texts
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -19,19 +19,16 @@ _sql = sql.load("jobs")
 _ENQUEUE_PLAIN: Final = Statement(
     _sql.enqueue_plain,
     {"task": TEXT, "payloads": TEXTS, "priority": BIGINT, "delay_ms": BIGINT, "lease_ms": BIGINT},
-    (BIGINT,),
 )
 _RELAY: Final = Statement(
     _sql.relay,
     {"tasks": TEXTS, "priorities": BIGINTS, "rooms": BIGINTS, "lease_ms": BIGINT},
-    (BIGINT, TEXT, BIGINT, BIGINT),
 )
 _CLAIM: Final = Statement(
     _sql.claim,
     {"ids": BIGINTS, "worker": TEXT, "claim_ms": BIGINT},
-    (BIGINT, TEXT, TEXT, BYTEA, BIGINT, BIGINT, BIGINT, BIGINT),
 )
-_BEAT: Final = Statement(_sql.beat, {"ids": BIGINTS, "worker": TEXT, "claim_ms": BIGINT}, (BIGINT, BOOL))
+_BEAT: Final = Statement(_sql.beat, {"ids": BIGINTS, "worker": TEXT, "claim_ms": BIGINT})
 _END: Final = Statement(
     _sql.end,
     {
@@ -43,7 +40,6 @@ _END: Final = Statement(
         "tracebacks": TEXTS,
         "worker": TEXT,
     },
-    (BYTEA,),
 )
 
 FRESH_LEASE_S: Final = 5.0

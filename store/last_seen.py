@@ -9,14 +9,14 @@ import structlog
 
 from store import sql
 from store.errors import StoreError
-from store.postgres.columns import BIGINT, BIGINTS, UUID, UUIDS
+from store.postgres.columns import BIGINTS, UUIDS
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 
 log = structlog.get_logger(__name__)
 _sql = sql.load("last_seen")
 _TOUCH: Final = Statement(_sql.touch, {"users": UUIDS, "ago_us": BIGINTS})
-_OF: Final = Statement(_sql.of, {"users": UUIDS}, (UUID, BIGINT))
+_OF: Final = Statement(_sql.of, {"users": UUIDS})
 
 
 async def touch(pool: Pool, users: Sequence[bytes], ago_us: Sequence[int] = ()) -> list[bool]:

@@ -21,28 +21,23 @@ from store.errors import (
     UnknownMessage,
 )
 from store.messages import current_participants
-from store.postgres.columns import BIGINT, BIGINTS, BOOL, UUID, UUIDS
+from store.postgres.columns import BIGINT, BIGINTS, UUID, UUIDS
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 
 log = structlog.get_logger(__name__)
 _sql = sql.load("marks")
 _COLUMNS: Final = {"conversation": UUIDS, "user": UUIDS, "delivered": BIGINTS, "read": BIGINTS}
-_MOVED: Final = (UUID, UUID, BIGINT, BIGINT, BIGINT, BIGINT, BOOL, BIGINT, UUIDS)
 _GIVEN: Final = {**_COLUMNS, "device": UUIDS, "most": BIGINT}
-_MARK: Final = Statement(_sql.mark, _GIVEN, _MOVED)
-_MARK_UNLOCKED: Final = Statement(_sql.mark.replace("/* skip locked */", "skip locked"), _GIVEN, _MOVED)
-_BEHIND: Final = Statement(_sql.behind, _COLUMNS, (UUID, UUID))
+_MARK: Final = Statement(_sql.mark, _GIVEN)
+_MARK_UNLOCKED: Final = Statement(_sql.mark.replace("/* skip locked */", "skip locked"), _GIVEN)
+_BEHIND: Final = Statement(_sql.behind, _COLUMNS)
 
 _COUNTS: Final = Statement(
-    _sql.receipt_counts,
-    {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT},
-    (UUID, BIGINT, BIGINT, BIGINT, BIGINT),
+    _sql.receipt_counts, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}
 )
-_STATUS: Final = Statement(
-    _sql.message_status, {"conversation": UUID, "user": UUID, "seq": BIGINT}, (UUID, BIGINT, BIGINT, UUID)
-)
-_DIRECT: Final = Statement(_sql.direct, {"user": UUID, "other": UUID}, (UUID, BIGINT, BIGINT))
+_STATUS: Final = Statement(_sql.message_status, {"conversation": UUID, "user": UUID, "seq": BIGINT})
+_DIRECT: Final = Statement(_sql.direct, {"user": UUID, "other": UUID})
 
 MAX_ATTEMPTS: Final = 3
 
@@ -78,7 +73,7 @@ class MovedMarks(Struct, frozen=True, gc=False):
     own_read: int
     is_read: bool
     after: int
-    authors: tuple[bytes, ...] | None
+    authors: list[bytes] | None
 
 
 class Marked(Struct, frozen=True):

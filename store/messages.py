@@ -28,7 +28,7 @@ from store.errors import (
     UnknownMessage,
 )
 from store.participant_lists import ParticipantsCache
-from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, BYTEAS, INT, TEXT, TEXTS, UUID, UUIDS
+from store.postgres.columns import BIGINT, BIGINTS, BYTEAS, INT, TEXTS, UUID, UUIDS
 from store.postgres.driver import byteas, uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -53,26 +53,21 @@ _SEND: Final = Statement(
         "ephemeral_public_key": BYTEAS,
         "reply_to": BIGINTS,
     },
-    (BIGINT, TEXT, BIGINT, UUID, BIGINT, BIGINT, UUIDS),
 )
 
-_MESSAGE: Final = (BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID)
-"""Columns of a message, in the order of the parameters of `store.rows.message_of`, without its conversation."""
-
 _PAGE: Final = {"conversation": UUID, "user": UUID, "before": BIGINT, "limit": BIGINT, "bytes": BIGINT}
-HISTORY_BEFORE: Final = Statement(_sql.history_before, _PAGE, (*_MESSAGE, BIGINT, BOOL))
-HISTORY_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT}, (*_MESSAGE, BIGINT, BOOL))
-HISTORY_VERSION: Final = Statement(_sql.version, {"conversation": UUID, "user": UUID}, (BIGINT, BIGINT, BIGINT, BOOL))
+HISTORY_BEFORE: Final = Statement(_sql.history_before, _PAGE)
+HISTORY_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT})
+HISTORY_VERSION: Final = Statement(_sql.version, {"conversation": UUID, "user": UUID})
 HISTORY_AROUND: Final = Statement(
     _sql.history_around,
     {"conversation": UUID, "user": UUID, "around": BIGINT, "older": BIGINT, "newer": BIGINT},
-    _MESSAGE,
 )
 MESSAGES_BETWEEN: Final = Statement(
-    _sql.messages_between, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}, (*_MESSAGE, BOOL)
+    _sql.messages_between, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}
 )
-CURRENT_PARTICIPANTS: Final = Statement(_sql.current_participants, {"conversation": UUID}, (UUID, BIGINT))
-_TYPING_TO: Final = Statement(_sql.typing_recipients.rstrip(";"), {"conversation": UUID, "user": UUID}, (UUIDS,))
+CURRENT_PARTICIPANTS: Final = Statement(_sql.current_participants, {"conversation": UUID})
+_TYPING_TO: Final = Statement(_sql.typing_recipients.rstrip(";"), {"conversation": UUID, "user": UUID})
 
 MAX_ATTEMPTS: Final = 3
 """For a batch that met a duplicate or a deadlock: the second attempt sees the rows that the first one ran into."""
@@ -297,8 +292,8 @@ def _outcomes(
     for message, (_, outcome, seq, message_id, created, version, participants) in zip(batch, rows, strict=True):
         # They come with the first row of a conversation, even a refused one, and apply to all of its rows.
         if participants is not None:
-            cached[message.conversation] = (version, participants)
-            cache.put(message.conversation, version, participants)
+            cached[message.conversation] = (version, tuple(participants))
+            cache.put(message.conversation, *cached[message.conversation])
         if outcome in _REFUSED:
             outcomes.append(_REFUSED[outcome]())
         else:

@@ -27,7 +27,7 @@ from store import sql
 from store.conversations import some_of
 from store.errors import ExpiredCursor, ForeignCursor
 from store.own_settings import own_settings_of_all
-from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, INT, TEXT, TEXTS, UUID, UUIDS
+from store.postgres.columns import BIGINT, BIGINTS, BOOL, INT, TEXT, TEXTS, UUID, UUIDS
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -48,7 +48,6 @@ _CHANGED: Final = Statement(
         "user": UUID,
         "limit": BIGINT,
     },
-    (TEXT, TEXT, TEXT, BIGINT, BOOL, BOOL, UUIDS, BIGINTS, BIGINTS, TEXTS, BIGINTS, BIGINTS),
 )
 _MESSAGES: Final = Statement(
     _sql.messages,
@@ -61,11 +60,8 @@ _MESSAGES: Final = Statement(
         "limit": INT,
         "bytes": BIGINT,
     },
-    (UUID, BIGINT, UUID, BIGINT, UUID, TEXT, BYTEA, BYTEA, BYTEA, BIGINT, BIGINT, BIGINT, UUID, BOOL, UUID, BOOL),
 )
-RECEIPT_COUNTS: Final = Statement(
-    _sql.counts, {"conversations": UUIDS, "user": UUID, "counted": BIGINT}, (UUID, BIGINT, BIGINT, BIGINT, BIGINT)
-)
+RECEIPT_COUNTS: Final = Statement(_sql.counts, {"conversations": UUIDS, "user": UUID, "counted": BIGINT})
 
 MAX_CONVERSATIONS: Final = 100
 MAX_MESSAGES: Final = 500

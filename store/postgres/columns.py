@@ -1,6 +1,6 @@
-"""Values in Postgres' binary format, whole columns at a time; no driver, no I/O.
+"""Parameters in Postgres' binary format, whole columns at a time; no driver, no I/O.
 
-A batch has thousands of values, so each column is built by one join and read by one loop. Ids are 16 raw bytes.
+A batch has thousands of values, so each column is built by one join. Ids are 16 raw bytes.
 """
 
 from __future__ import annotations
@@ -55,52 +55,23 @@ def encode_bigints(values: Sequence[int | None]) -> bytes:
     return _array(_BIGINT_OID, elements, values)
 
 
-def decode_bigint(data: bytes) -> int:
-    return int.from_bytes(data, "big", signed=True)
-
-
-def decode_uuids(data: bytes) -> tuple[bytes, ...]:
-    """uuid[] without nulls: a header of 20 bytes, then a length of 4 and 16 bytes for each."""
-    return tuple([data[at : at + 16] for at in range(24, len(data), 20)])
-
-
-def decode_texts(data: bytes) -> list[str]:
-    """text[] without nulls."""
-    found, at = [], 20
-    while at < len(data):
-        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
-        found.append(data[at + 4 : end].decode())
-        at = end
-    return found
-
-
-def decode_bigints(data: bytes) -> list[int]:
-    """bigint[] without nulls: a header of 20 bytes, then a length of 4 and 8 bytes for each."""
-    return [value for _, value in _BIGINT.iter_unpack(data[20:])]
-
-
 class ColumnType(NamedTuple):
-    """How one parameter is written or one column read.
+    """How one parameter is written.
 
     :ivar oid: Postgres' number of the type.
     """
 
     oid: int
     encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
 
 
-def _never(_: bytes) -> Any:
-    raise TypeError("this type is for parameters only")
-
-
-UUID: Final = ColumnType(_UUID, bytes, bytes)
-BYTEA: Final = ColumnType(_BYTEA, bytes, bytes)
-TEXT: Final = ColumnType(_TEXT, str.encode, bytes.decode)
-INT: Final = ColumnType(_INT_OID, lambda value: value.to_bytes(4, "big", signed=True), decode_bigint)
-BIGINT: Final = ColumnType(_BIGINT_OID, lambda value: value.to_bytes(8, "big", signed=True), decode_bigint)
-UUIDS: Final = ColumnType(2951, encode_uuids, decode_uuids)
-BYTEAS: Final = ColumnType(1001, encode_byteas, _never)
-TEXTS: Final = ColumnType(1009, encode_texts, decode_texts)
-BIGINTS: Final = ColumnType(1016, encode_bigints, decode_bigints)
-BOOL: Final = ColumnType(16, lambda value: b"\1" if value else b"\0", lambda data: data != b"\0")
+UUID: Final = ColumnType(_UUID, bytes)
+BYTEA: Final = ColumnType(_BYTEA, bytes)
+TEXT: Final = ColumnType(_TEXT, str.encode)
+INT: Final = ColumnType(_INT_OID, lambda value: value.to_bytes(4, "big", signed=True))
+BIGINT: Final = ColumnType(_BIGINT_OID, lambda value: value.to_bytes(8, "big", signed=True))
+UUIDS: Final = ColumnType(2951, encode_uuids)
+BYTEAS: Final = ColumnType(1001, encode_byteas)
+TEXTS: Final = ColumnType(1009, encode_texts)
+BIGINTS: Final = ColumnType(1016, encode_bigints)
+BOOL: Final = ColumnType(16, lambda value: b"\1" if value else b"\0")

@@ -20,7 +20,7 @@ from store.postgres.statement import Statement
 from tests.store.store_world import is_waiting_for, no_longer_than, silent_server
 from tests.waiting import DEADLINE_S, wait_until
 
-ECHO = Statement("select %(n)s, %(text)s, null::uuid", {"n": BIGINT, "text": TEXT}, [BIGINT, TEXT, UUID])
+ECHO = Statement("select %(n)s, %(text)s, null::uuid", {"n": BIGINT, "text": TEXT})
 
 
 async def cancel_when(condition: Callable[[], Awaitable[Any]], work: Callable[[], Awaitable[Any]]) -> None:
@@ -141,7 +141,7 @@ async def test_statement_cancelled_at_each_wait_works_again_on_the_same_connecti
 
 async def test_statement_cancelled_while_it_waits_for_a_lock_leaves_the_connection_usable(pool: Pool) -> None:
     await pool.fetch("create table locked (n bigint)")
-    statement = Statement("select n from locked", {}, [BIGINT])
+    statement = Statement("select n from locked", {})
     async with connected(pool.url) as locker, connected(pool.url) as connection:
         for turn in range(2):  # unprepared, then prepared
             await locker.query("begin")
@@ -243,7 +243,7 @@ async def test_server_that_takes_no_writes_is_passed_over(pool: Pool) -> None:
 async def test_write_on_a_server_that_takes_none_any_more_is_unavailable_and_closes(pool: Pool, way: str) -> None:
     """Retryable, on a new connection; any other error of a statement leaves the connection open."""
     await pool.fetch("create table kept (n bigint)")
-    insert = Statement("insert into kept values (%(n)s) returning n", {"n": BIGINT}, [BIGINT])
+    insert = Statement("insert into kept values (%(n)s) returning n", {"n": BIGINT})
     async with connected(pool.url) as connection:
         await connection.query("set default_transaction_read_only = on")
         write = connection.query("insert into kept values (1)") if way == "query" else connection.run(insert, {"n": 1})
@@ -284,6 +284,20 @@ async def test_columns_arrive_in_postgres_as_they_are(pool: Pool, column: Any, t
         assert back == values
 
 
+async def test_columns_of_a_statement_come_as_python_knows_them(pool: Pool) -> None:
+    """Ids are 16 bytes, alone and in arrays; also after a result that had no row."""
+    statement = Statement(
+        "select %(id)s, array[%(id)s, null], 'é', array['a', null], '\\x00ff'::bytea, 2^40::bigint, 3::int,"
+        " array[1, null]::bigint[], true, null::uuid from generate_series(1, %(n)s)",
+        {"id": UUID, "n": BIGINT},
+    )
+    async with connected(pool.url) as connection:
+        for n in (0, 2, 1):
+            rows = await connection.run(statement, {"id": b"i" * 16, "n": n})
+            row = (b"i" * 16, [b"i" * 16, None], "é", ["a", None], b"\x00\xff", 2**40, 3, [1, None], True, None)
+            assert rows == [row] * n
+
+
 async def test_a_column_of_a_thousand_values_keeps_their_order(pool: Pool) -> None:
     numbers = list(range(1000))
     rows = await pool.fetch(
@@ -313,7 +327,7 @@ async def test_commit_that_fails_only_at_the_commit_raises_although_rows_were_re
             create constraint trigger t after insert on deferred deferrable initially deferred
                 for each row execute function refuse();
         """)
-        statement = Statement("insert into deferred values (%(n)s) returning n", {"n": BIGINT}, [BIGINT])
+        statement = Statement("insert into deferred values (%(n)s) returning n", {"n": BIGINT})
         for _ in range(2):
             with pytest.raises(DatabaseError, match="refused at commit"):
                 await connection.query("insert into deferred values (1) returning n")
@@ -390,8 +404,8 @@ async def test_statement_that_waits_in_a_circle_is_locked_and_may_be_tried_again
 
 
 async def test_error_of_a_statement_leaves_the_connection_usable(pool: Pool) -> None:
-    statement = Statement("select %(n)s / 0::bigint", {"n": BIGINT}, [BIGINT])
-    unknown = Statement("select no_such_column", {}, [BIGINT])
+    statement = Statement("select %(n)s / 0::bigint", {"n": BIGINT})
+    unknown = Statement("select no_such_column", {})
     async with connected(pool.url) as connection:
         for _ in range(2):
             with pytest.raises(DatabaseError, match="division"):

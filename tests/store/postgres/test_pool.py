@@ -14,7 +14,6 @@ from store.errors import DatabaseError, Overloaded, Unavailable
 from store.postgres import driver as postgres_module
 from store.postgres import pool as pool_module
 from store.postgres.backends import end_backends
-from store.postgres.columns import BIGINT
 from store.postgres.driver import Backend, connected
 from store.postgres.pool import Pool, UnknownOutcome
 from store.postgres.statement import Statement
@@ -275,9 +274,7 @@ async def test_commit_whose_wait_for_the_standby_was_cancelled_is_no_success(
     async with trio.open_nursery() as nursery:
 
         async def insert() -> None:
-            query = (
-                standby_awaited.fetch(sql) if way == "fetch" else standby_awaited.run(Statement(sql, {}, [BIGINT]), {})
-            )
+            query = standby_awaited.fetch(sql) if way == "fetch" else standby_awaited.run(Statement(sql, {}), {})
             with pytest.raises(Unavailable, match="standby"):
                 await query
 
@@ -400,7 +397,7 @@ async def test_no_shielded_task_waits_for_a_stuck_postgres_when_the_process_ends
 ) -> None:
     """A request that writes, or a read for other tasks: shielded for as long as a query may take."""
     monkeypatch.setattr(postgres_module, "CANCEL_TIMEOUT_S", 0.2)
-    read = Statement("select 1::bigint", {}, [BIGINT])
+    read = Statement("select 1::bigint", {})
     await fill(fragile_pool, 0 if way == "connect" else 1)
 
     async def ask() -> None:

@@ -21,10 +21,10 @@ from store.postgres.statement import Statement
 from tests.store.store_world import is_waiting_for, silent_server
 from tests.waiting import wait_until
 
-ECHO = Statement("select %(n)s, repeat('x', 1000)", {"n": BIGINT}, (BIGINT, TEXT))
-DIVIDE = Statement("select 10 / %(n)s", {"n": BIGINT}, (BIGINT,))
-WAITING = Statement("select %(n)s from gate where pg_advisory_xact_lock(7) is not null", {"n": BIGINT}, (BIGINT,))
-TEXT_OF = Statement("select %(text)s || ''", {"text": TEXT}, (TEXT,))
+ECHO = Statement("select %(n)s, repeat('x', 1000)", {"n": BIGINT})
+DIVIDE = Statement("select 10 / %(n)s", {"n": BIGINT})
+WAITING = Statement("select %(n)s from gate where pg_advisory_xact_lock(7) is not null", {"n": BIGINT})
+TEXT_OF = Statement("select %(text)s || ''", {"text": TEXT})
 
 
 class Trips:
