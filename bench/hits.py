@@ -29,6 +29,7 @@ from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from server.cluster.presence import PresenceWatch
 from server.delivery.hub import Hub
 from server.http.first_pages import FirstPages
+from store.accounts import add_device
 from store.marks import Mark, mark
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache, Watchable
@@ -94,6 +95,7 @@ async def _simulate(database_url: str, redis_url: str, settings: HitsSettings) -
         rows = await pool.fetch("select user_id, array_agg(conversation_id) from participants group by user_id")
         of_user: dict[bytes, list[bytes]] = dict(rows)
         users = Popular(list(of_user), chance)
+        tokens = {user: (await add_device(pool, user, "bench", lifetime_s=86400))[1] for user in of_user}
         is_true, filled = True, _counts(pages, lists)
         for n in range(settings.operations):
             if n == settings.operations // 2:
@@ -109,9 +111,9 @@ async def _simulate(database_url: str, redis_url: str, settings: HitsSettings) -
                 is_true &= (await mark(pool, [[Mark(user, conversation, 2**40, 2**40)]])).outcomes == [None]
             else:
                 read = _list if what < SENDS + MARKS + LISTS else _history
-                body = await read(pages, user, conversation)
+                body = await read(pages, tokens[user], conversation)
                 if n % 100 == 0:
-                    is_true &= body == await read(FirstPages(pool), user, conversation)
+                    is_true &= body == await read(FirstPages(pool), tokens[user], conversation)
         found = {
             name: (hit - filled[name][0], missed - filled[name][1])
             for name, (hit, missed) in _counts(pages, lists).items()
@@ -132,12 +134,12 @@ def _counts(pages: FirstPages, lists: ParticipantsCache) -> dict[str, tuple[int,
     return {**found, "metadata": (kept.hits, kept.misses)}
 
 
-async def _list(pages: FirstPages, user: bytes, _: bytes) -> bytes:
-    return await pages.first_of_list(user, 50, "json")
+async def _list(pages: FirstPages, token: str, _: bytes) -> bytes:
+    return (await pages.first_of_list(token, 50, "json"))[1]
 
 
-async def _history(pages: FirstPages, user: bytes, conversation: bytes) -> bytes:
-    return await pages.newest_of(user, conversation, 50, "json")
+async def _history(pages: FirstPages, token: str, conversation: bytes) -> bytes:
+    return (await pages.newest_of(token, conversation, 50, "json"))[1]
 
 
 class _Watcher:

@@ -31,6 +31,7 @@ Modules without queries:
 |---|---|
 | `errors` | every error that the store raises |
 | `clock` | the time by Postgres, the same for all processes |
+| `readers` | a read for the owner of a token, in one round trip |
 | `rows` | rows of queries as parts of frames |
 | `page_cursor` | cursors of lists and of history |
 """

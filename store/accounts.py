@@ -97,7 +97,7 @@ async def add_device(pool: Pool, user: bytes, name: str, *, lifetime_s: float) -
         "device": uuid(device),
         "user": uuid(user),
         "name": name,
-        "token_hash": _hash(token),
+        "token_hash": token_hash(token),
         "lifetime_s": lifetime_s,
     }
     [(expires,)] = await pool.fetch(_sql.add_device, parameters)
@@ -111,10 +111,18 @@ async def device_by_token(pool: Pool, token: str) -> Identity:
     :raises DeviceRevoked: if its device was revoked.
     :raises TokenExpired: if it has expired.
     """
-    rows = await pool.read(_DEVICE_BY_TOKEN, {"token_hash": _hash(token)})
+    rows = await pool.read(_DEVICE_BY_TOKEN, {"token_hash": token_hash(token)})
     if not rows:
         raise TokenUnknown
-    [(user, device, now, expires, is_revoked)] = rows
+    return identity_of(*rows[0])
+
+
+def identity_of(user: bytes, device: bytes, now: int, expires: int, is_revoked: bool) -> Identity:
+    """The owner of a token, of the columns of `device_by_token` in accounts.sql.
+
+    :raises DeviceRevoked: if its device was revoked.
+    :raises TokenExpired: if it has expired.
+    """
     if is_revoked:
         raise DeviceRevoked
     if expires <= now:
@@ -132,8 +140,8 @@ async def refresh_token(pool: Pool, device: bytes, token: str, *, lifetime_s: fl
     new = _new_token()
     parameters = {
         "device": uuid(device),
-        "token_hash": _hash(token),
-        "new_hash": _hash(new),
+        "token_hash": token_hash(token),
+        "new_hash": token_hash(new),
         "lifetime_s": lifetime_s,
         "grace_s": GRACE_S,
     }
@@ -179,6 +187,7 @@ def _new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def _hash(token: str) -> bytes:
+def token_hash(token: str) -> bytes:
+    """The form in which the store knows a token."""
     # Tokens are 256 random bits: no search can find one from its hash, so a slow hash would only cost time.
     return sha256(token.encode()).digest()

@@ -9,28 +9,28 @@ from typing import Any, Final, TypeAlias
 from protocol.frames import Conversation, Participant
 from protocol.limits import MAX_FORMER, MAX_SHOWN, MAX_UNCOUNTED
 from store import sql
+from store.accounts import Identity
 from store.errors import NotAccepted, NotAParticipant, TooManyStarts, UnknownUser
 from store.postgres.columns import BIGINT, BOOL, TEXT, TEXTS, UUID, UUIDS
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
+from store.readers import OwnRead
 from store.rows import message_of, stay_of
 
 _sql = sql.load("conversations")
 _BOUNDS: Final = {"most": BIGINT, "uncounted": BIGINT, "former": BIGINT}
 MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED, "former": MAX_FORMER}
-LIST_PAGE: Final = Statement(
-    f"with page as ({_sql.page}) {_sql.entries}",
-    {"user": UUID, "is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
-)
-FIRST_PAGE: Final = Statement(
+_PAGE: Final = {"is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS}
+LIST_PAGE: Final = OwnRead(f"with page as ({_sql.page}) {_sql.entries}", _PAGE)
+FIRST_PAGE: Final = OwnRead(
     f"with page as ({_sql.page}), version as ({_sql.version}) select * from ({_sql.entries}) as _, version",  # noqa: S608  (all of it ours)
-    {"user": UUID, "is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS},
+    _PAGE,
 )
-LIST_VERSION: Final = Statement(_sql.version, {"user": UUID, "most": BIGINT})
-CHOSEN: Final = Statement(
+LIST_VERSION: Final = OwnRead(_sql.version, {"most": BIGINT})
+CHOSEN: Final = OwnRead(
     f"with page as ({_sql.chosen}) {_sql.entries}",
-    {"user": UUID, "conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS},
+    {"conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS},
 )
 _SEEN: Final = Statement(
     f"with page as ({_sql.seen}) {_sql.entries}",
@@ -111,7 +111,7 @@ async def list_of(
     :param before: `active_at` and id of the last conversation of the page before.
     :param is_request: list requests instead of conversations that the user has accepted.
     """
-    rows = await pool.read(LIST_PAGE, _page(user, limit, before, is_request=is_request))
+    rows = await LIST_PAGE.for_user(pool, user, _page(limit, before, is_request=is_request))
     return [_conversation(row) for row in rows]
 
 
@@ -121,23 +121,29 @@ ListVersion: TypeAlias = tuple[int, int, int, int]
 
 async def list_version(pool: Pool, user: bytes) -> ListVersion | None:
     """The state of the user's list; None if it is empty. Costs a tenth of reading a page of it."""
-    [version] = await pool.read(LIST_VERSION, {"user": user, "most": MAX_SHOWN})
+    [version] = await LIST_VERSION.for_user(pool, user, {"most": MAX_SHOWN})
     return version if version[0] is not None else None
+
+
+async def list_version_for(pool: Pool, token: str) -> tuple[Identity, ListVersion | None]:
+    """The owner of a token, and the state of the owner's list as in `list_version`.
+
+    :raises TokenUnknown: and the other errors of `OwnRead.for_token`.
+    """
+    identity, rows = await LIST_VERSION.for_token(pool, token, {"most": MAX_SHOWN})
+    return identity, rows[0] if rows else None
 
 
 async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:
     """The first page of the list and the list's state, in one query; no state if the list is empty."""
-    rows = await pool.read(FIRST_PAGE, _page(user, limit))
+    rows = await FIRST_PAGE.for_user(pool, user, _page(limit))
     return [_conversation(row[:-4]) for row in rows], rows[0][-4:] if rows else None
 
 
-def _page(
-    user: bytes, limit: int, before: tuple[int, bytes] | None = None, *, is_request: bool = False
-) -> dict[str, Any]:
+def _page(limit: int, before: tuple[int, bytes] | None = None, *, is_request: bool = False) -> dict[str, Any]:
     """The parameters of `LIST_PAGE` and `FIRST_PAGE`."""
     active_at, conversation = before or (2**63 - 1, bytes(16))
     return {
-        "user": user,
         "is_request": is_request,
         "before": active_at,
         "before_id": conversation,
@@ -158,14 +164,20 @@ async def some_of(
     :param bases: for each a snapshot: return only the participants who have changed since; None for all participants.
     :param marks: a snapshot: a participant whose marks have moved since counts as changed.
     """
-    parameters = {
-        "user": user,
+    rows = await CHOSEN.for_user(pool, user, _chosen(conversations, bases, marks))
+    return [_conversation(row) for row in rows]
+
+
+def _chosen(
+    conversations: Sequence[bytes], bases: Sequence[str | None] | None = None, marks: str | None = None
+) -> dict[str, Any]:
+    """The parameters of `CHOSEN`."""
+    return {
         "conversations": conversations,
         "bases": [None] * len(conversations) if bases is None else bases,
         "marks": marks,
         **MOST,
     }
-    return [_conversation(row) for row in await pool.read(CHOSEN, parameters)]
 
 
 async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
@@ -177,6 +189,18 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
     if not found:
         raise NotAParticipant
     return found[0]
+
+
+async def one_for(pool: Pool, token: str, conversation: bytes) -> tuple[Identity, Conversation]:
+    """The owner of a token, and a conversation as the owner sees it, in one query.
+
+    :raises TokenUnknown: and the other errors of `OwnRead.for_token`.
+    :raises NotAParticipant: if the owner is not a participant of it, or it does not exist.
+    """
+    identity, rows = await CHOSEN.for_token(pool, token, _chosen([conversation]))
+    if not rows:
+        raise NotAParticipant
+    return identity, _conversation(rows[0])
 
 
 async def seen_by(pool: Pool, conversation: bytes, users: Sequence[bytes]) -> dict[bytes, Conversation]:

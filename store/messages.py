@@ -15,6 +15,7 @@ from protocol import ids
 from protocol.frames import Message, Tombstone
 from protocol.limits import TEMP_ID_DAYS
 from store import sql
+from store.accounts import Identity
 from store.errors import (
     DatabaseError,
     Locked,
@@ -32,6 +33,7 @@ from store.postgres.columns import BIGINT, BIGINTS, BYTEAS, INT, TEXTS, UUID, UU
 from store.postgres.driver import byteas, uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
+from store.readers import OwnRead
 from store.rows import message_of
 
 log = structlog.get_logger(__name__)
@@ -58,7 +60,7 @@ _SEND: Final = Statement(
 _PAGE: Final = {"conversation": UUID, "user": UUID, "before": BIGINT, "limit": BIGINT, "bytes": BIGINT}
 HISTORY_BEFORE: Final = Statement(_sql.history_before, _PAGE)
 HISTORY_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT})
-HISTORY_VERSION: Final = Statement(_sql.version, {"conversation": UUID, "user": UUID})
+HISTORY_VERSION: Final = OwnRead(_sql.version, {"conversation": UUID})
 HISTORY_AROUND: Final = Statement(
     _sql.history_around,
     {"conversation": UUID, "user": UUID, "around": BIGINT, "older": BIGINT, "newer": BIGINT},
@@ -367,10 +369,22 @@ async def history_version(pool: Pool, user: bytes, conversation: bytes) -> Histo
     """
     :raises NotAParticipant: if the user may not see the conversation.
     """
-    rows = await pool.read(HISTORY_VERSION, {"user": user, "conversation": conversation})
+    rows = await HISTORY_VERSION.for_user(pool, user, {"conversation": conversation})
     if not rows:
         raise NotAParticipant
     return HistoryVersion(*rows[0])
+
+
+async def history_version_for(pool: Pool, token: str, conversation: bytes) -> tuple[Identity, HistoryVersion]:
+    """The owner of a token, and the state of a conversation's history for the owner.
+
+    :raises TokenUnknown: and the other errors of `OwnRead.for_token`.
+    :raises NotAParticipant: if the owner may not see the conversation.
+    """
+    identity, rows = await HISTORY_VERSION.for_token(pool, token, {"conversation": conversation})
+    if not rows:
+        raise NotAParticipant
+    return identity, HistoryVersion(*rows[0])
 
 
 class PageAround(Struct, frozen=True):

@@ -25,6 +25,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `media_types`, `request_headers` | the types of bodies that a client accepts and sends; headers of a request |
 | `problems`, `problem_codes` | errors as problem documents (RFC 9457); the table of their codes |
 | `announcements` | pushes for changes that were made over HTTP |
+| `hot_reads` | admissions that read a hot route's answer in the same round trip as the token |
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |
 | `passwords` | Argon2id in threads |
 | `mail_pages` | the HTML pages that links in mails lead to |

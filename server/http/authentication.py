@@ -16,7 +16,8 @@ class NotAnOperator(Exception):
     """The operators' token is missing or wrong."""
 
 
-async def _device(request: Request[Any]) -> tuple[Identity]:
+async def device(request: Request[Any]) -> tuple[Identity]:
+    """The owner of the token that the request shows."""
     return (await accounts.device_by_token(request.services.pool, token_shown(request)),)
 
 
@@ -33,7 +34,7 @@ async def _everybody(_: Request[Any]) -> tuple[()]:
 
 
 ADMISSIONS: Final[dict[Access, Callable[[Request[Any]], Awaitable[tuple[()] | tuple[Identity]]]]] = {
-    Access.DEVICE: _device,
+    Access.DEVICE: device,
     Access.OPERATOR: _operator,
     Access.OPEN: _everybody,
 }

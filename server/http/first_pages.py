@@ -15,6 +15,7 @@ from server.http.answers.messages import MAX_CONTENT_BYTES, history_body
 from server.http.encoding import Encoding, encode
 from server.http.versioned_cache import CacheStatistics, VersionedCache
 from store import conversations, messages
+from store.accounts import Identity
 from store.postgres.pool import Pool
 
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
@@ -30,28 +31,28 @@ class FirstPages:
         self._lists: VersionedCache[bytes] = VersionedCache("list", MAX_LIST_BYTES)
         self._histories: VersionedCache[bytes] = VersionedCache("history", MAX_HISTORY_BYTES)
 
-    async def first_of_list(self, user: bytes, limit: int, encoding: Encoding) -> bytes:
-        """The first page of a user's conversations. Errors are those of the store."""
-        key = (user, limit, encoding)
-        if key in self._lists:
-            version = await conversations.list_version(self._pool, user)
-            body = self._lists.get(key, (version, self._pool.connects))
-            if body is not None:
-                return body
-        else:
-            self._lists.missed()
-        page, version = await conversations.first_page(self._pool, user, limit=limit + 1)
+    async def first_of_list(self, token: str, limit: int, encoding: Encoding) -> tuple[Identity, bytes]:
+        """The owner of a token, and the first page of the owner's conversations. Errors are those of the store."""
+        identity, version = await conversations.list_version_for(self._pool, token)
+        key = (identity.user, limit, encoding)
+        body = self._lists.get(key, (version, self._pool.connects))
+        if body is not None:
+            return identity, body
+        page, version = await conversations.first_page(self._pool, identity.user, limit=limit + 1)
         body = encode(list_body(page, limit, encoding), encoding)
         if version is not None:
             self._lists.put(key, (version, self._pool.connects), body, len(body))
-        return body
+        return identity, body
 
-    async def newest_of(self, user: bytes, conversation: bytes, limit: int, encoding: Encoding) -> bytes:
-        """The newest messages of a conversation.
+    async def newest_of(
+        self, token: str, conversation: bytes, limit: int, encoding: Encoding
+    ) -> tuple[Identity, bytes]:
+        """The owner of a token, and the newest messages of a conversation as the owner sees them.
 
-        :raises NotAParticipant: if the user may not see it.
+        :raises NotAParticipant: if the owner may not see it.
         """
-        version = await messages.history_version(self._pool, user, conversation)
+        identity, version = await messages.history_version_for(self._pool, token, conversation)
+        user = identity.user
         key = (conversation, user if version.is_personal else version.floor, limit, encoding)
         current = (version if version.is_personal else version.changed, self._pool.connects)
         body = self._histories.get(key, current)
@@ -59,7 +60,7 @@ class FirstPages:
             page = await messages.history(self._pool, user, conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES)
             body = encode(history_body(page, conversation, "before", encoding), encoding)
             self._histories.put(key, current, body, len(body))
-        return body
+        return identity, body
 
     def statistics(self) -> list[CacheStatistics]:
         return [self._lists.statistics(), self._histories.statistics()]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from server.http.announcements import Announcements
 from server.http.authentication import ADMISSIONS
-from server.http.queries import query_reader
+from server.http.queries import InvalidQuery, query_reader
 from server.http.routing import AnyAnswer, Changed, Request, Route
 
 _T = TypeVar("_T")
@@ -36,11 +36,28 @@ def framed(route: Route, read_body: ReadBody) -> Framed:
 
 
 def _read(route: Route) -> Framed:
+    if route.admit is not None:
+        return _read_at_once(route, route.admit)
     admit, handler, read_query = ADMISSIONS[route.access], route.handler, _query_reader(route)
 
     async def read(request: Request[Any], values: Mapping[str, Any]) -> Any:
         caller = await admit(request)
         return await handler(*caller, replace(request, query=read_query(request.query_string)), **values)
+
+    return read
+
+
+def _read_at_once(route: Route, admit: Callable[..., Awaitable[tuple[Any, ...]]]) -> Framed:
+    """A read that is admitted by what it reads."""
+    admit_alone, handler, read_query = ADMISSIONS[route.access], route.handler, _query_reader(route)
+
+    async def read(request: Request[Any], values: Mapping[str, Any]) -> Any:
+        try:
+            request = replace(request, query=read_query(request.query_string))
+        except InvalidQuery:
+            await admit_alone(request)
+            raise
+        return await handler(*await admit(request, **values), request, **values)
 
     return read
 

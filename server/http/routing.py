@@ -12,7 +12,9 @@ A file of `server.http.routes` declares each route above its handler:
 
 The frame (`server.http.frame`) authenticates the request, reads its query, decodes its body, shields a write and makes
 the announcements that the handler returns. Values of the path are keyword arguments of the handler. `read` and `write`
-are for devices; `open_read` and `open_write` are for everybody, and `server.http.routes.OPEN` lists them too.
+are for devices; `open_read` and `open_write` are for everybody, and `server.http.routes.OPEN` lists them too. A hot
+read may have an admission of its own (`server.http.hot_reads`), which reads what the handler needs in the same round
+trip as the token, and gives it to the handler after the identity.
 
 `/openapi.json` and `/docs` are made from these declarations: the docstring of a handler says in its first sentence what
 the route does; `answer` is the type of its body, and `problems` are the codes that no other declaration implies
@@ -51,6 +53,7 @@ from store.accounts import Identity
 Sent = TypeVar("Sent")
 Body = TypeVar("Body")
 Query = TypeVar("Query", bound=Struct)
+Found = TypeVar("Found")
 Outcome = TypeVar("Outcome", bound="AnyAnswer | Changed")
 _Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[Any]])
 Values = ParamSpec("Values")
@@ -167,6 +170,8 @@ class Route:
     :ivar answer: the type of the answer's body; None: it has none.
     :ivar statuses: those of answers that are no problems.
     :ivar problems: codes that this route alone answers with.
+    :ivar admit: admits a request instead of `server.http.authentication`, whose errors it raises; called like the
+        handler, it returns the handler's first arguments.
     :ivar is_hot: a read that the thin path (`server.http.hot_path`) answers, if the request is a plain one.
     """
 
@@ -181,6 +186,7 @@ class Route:
     answer: type[Any] | None = None
     statuses: Collection[int] = (200,)
     problems: Collection[ProblemCode] = ()
+    admit: Callable[..., Awaitable[tuple[Any, ...]]] | None = None
     is_hot: bool = False
 
     @property
@@ -190,6 +196,8 @@ class Route:
 
 
 _DeviceHandler: TypeAlias = Callable[Concatenate[Identity, Request[Body], Values], Awaitable[Outcome]]
+_Admit: TypeAlias = Callable[Concatenate[Request[Body], Values], Awaitable[tuple[Identity, Found]]]
+_AdmittedHandler: TypeAlias = Callable[Concatenate[Identity, Found, Request[Body], Values], Awaitable[Outcome]]
 _OtherHandler: TypeAlias = Callable[Concatenate[Request[Body], Values], Awaitable[Outcome]]
 
 
@@ -215,9 +223,35 @@ class Routes:
         is_hot: bool = False,
     ) -> Callable[[_DeviceHandler[Query, Values, Outcome]], _DeviceHandler[Query, Values, Outcome]]: ...
 
+    @overload
+    def read(
+        self,
+        rule: str,
+        *,
+        admit: _Admit[None, Values, Found],
+        answer: type[Any],
+        problems: Collection[ProblemCode] = (),
+        is_hot: bool = False,
+    ) -> Callable[[_AdmittedHandler[Found, None, Values, Outcome]], _AdmittedHandler[Found, None, Values, Outcome]]: ...
+
+    @overload
+    def read(
+        self,
+        rule: str,
+        *,
+        query: type[Query],
+        admit: _Admit[Query, Values, Found],
+        answer: type[Any],
+        problems: Collection[ProblemCode] = (),
+        is_hot: bool = False,
+    ) -> Callable[
+        [_AdmittedHandler[Found, Query, Values, Outcome]], _AdmittedHandler[Found, Query, Values, Outcome]
+    ]: ...
+
     def read(self, rule: str, *, answer: type[Any], **details: Any) -> Any:
         """
         :param query: the type of the parameters; without it the route has none.
+        :param admit: admits a request, and finds what the handler gets after the identity.
         :param is_hot: clients ask so often that the thin path answers (`server.http.hot_path`).
         """
         return self._declare(rule, Access.DEVICE, answer=answer, **details)

@@ -25,13 +25,13 @@ select (extract(epoch from made.expires) * 1000000)::bigint from made left join 
 
 -- name: device_by_token
 -- The device of a token, until when the token is good, and the time for the welcome.
-select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigint,
-       (extract(epoch from d.expires) * 1000000)::bigint, (d.revoked is not null)::int::bigint
+select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now,
+       (extract(epoch from d.expires) * 1000000)::bigint as expires, d.revoked is not null as is_revoked
 from devices d where d.token_hash = %(token_hash)s
 union all
 select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigint,
-       (extract(epoch from d.former_expires) * 1000000)::bigint, (d.revoked is not null)::int::bigint
-from devices d where d.former_token_hash = %(token_hash)s;
+       (extract(epoch from d.former_expires) * 1000000)::bigint, d.revoked is not null
+from devices d where d.former_token_hash = %(token_hash)s
 
 -- name: refresh_token
 -- Gives a device a new token. The token that was presented stays good for a while, but no longer than before.

@@ -16,7 +16,7 @@ select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_re
 from participants me
 -- The limit makes Postgres look up each by its key. Without it, a plan made for few conversations reads them all.
 cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
-where me.user_id = %(user)s and (me.asked_by is not null) = %(is_request)s
+where me.user_id = (select reader.user_id from reader) and (me.asked_by is not null) = %(is_request)s
   and ((extract(epoch from c.active_at) * 1000000)::bigint, c.id) < (%(before)s, %(before_id)s)
 order by (extract(epoch from c.active_at) * 1000000)::bigint desc, c.id desc limit %(limit)s
 
@@ -29,7 +29,7 @@ select me.conversation_id, me.user_id, me.joined_seq, me.read_seq, me.private_re
        null::bigint as size
 from unnest(%(conversations)s, %(bases)s) chosen(id, base)
 join participants me on me.conversation_id = chosen.id
-where me.user_id = %(user)s
+where me.user_id = (select reader.user_id from reader)
 
 -- name: seen
 -- One conversation as each of some users sees it; size is counted once for all of them.
@@ -143,7 +143,7 @@ cross join lateral (
         select * from shown_participants p where p.conversation_id = me.conversation_id limit %(most)s + 1
     ) p
 ) who
-where me.user_id = %(user)s
+where me.user_id = (select reader.user_id from reader)
 
 -- name: participants
 -- A page of the participants of a conversation, by their ids. No row: the user takes no part, or the page is empty.

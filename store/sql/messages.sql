@@ -61,7 +61,7 @@ select floor_of(c, me), c.changed::text::bigint, greatest(me.changed, me.own_cha
            select from hidden h where h.user_id = me.user_id and h.conversation_id = me.conversation_id
        )
 from participants me join conversations c on c.id = me.conversation_id
-where me.conversation_id = %(conversation)s and me.user_id = %(user)s;
+where me.conversation_id = %(conversation)s and me.user_id = (select reader.user_id from reader)
 
 -- name: history_around
 -- Some messages up to a seq and some after it, oldest first. One row with nulls: the user takes part, and there is no

@@ -26,6 +26,8 @@ DEEP: Final = 500_000
 SHALLOW: Final = 20_000
 USERS: Final = 2_000
 PAGE: Final = 50
+TOKEN: Final = "0"
+"""Of a device of the first user."""
 
 FILL = f"""
 insert into users (id, username, password_hash)
@@ -147,10 +149,11 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "counts of receipts": (lambda p, u, c: marks.receipt_counts(p, c, after=DEEP - 50, upto=DEEP, limit=20), 1),
     "contacts": (lambda p, u, c: contacts.list_of(p, u, limit=PAGE), 1),
     "last seen": (lambda p, u, c: last_seen.last_seen(p, [u]), 1),
+    "one conversation, by token": (lambda p, u, c: conversations.one_for(p, TOKEN, c), 1),
     "a token": (lambda p, u, c: accounts.device_by_token(p, "none"), 1),
     "a user": (lambda p, u, c: accounts.user_by_name(p, "user7"), 1),
-    "a cached list": (lambda p, u, c: twice(FirstPages(p).first_of_list, u, PAGE, "json"), 2),
-    "a cached history": (lambda p, u, c: twice(FirstPages(p).newest_of, u, c, PAGE, "json"), 3),
+    "a cached list": (lambda p, u, c: twice(FirstPages(p).first_of_list, TOKEN, PAGE, "json"), 3),
+    "a cached history": (lambda p, u, c: twice(FirstPages(p).newest_of, TOKEN, c, PAGE, "json"), 3),
 }
 
 
@@ -173,16 +176,17 @@ async def test_each_read_is_one_query(
 
 FIRST: Final = {"is_request": False, "before": 2**62, "before_id": bytes(16), "limit": PAGE + 1, **conversations.MOST}
 READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
-    ("list", conversations.LIST_PAGE, {"user": b"", **FIRST}),
+    ("list", conversations.LIST_PAGE.by_user, {"user": b"", **FIRST}),
     (
         "first page",
-        conversations.FIRST_PAGE,
+        conversations.FIRST_PAGE.by_user,
         {"user": b"", **FIRST},
     ),
-    ("version", conversations.LIST_VERSION, {"user": b"", "most": 32}),
+    ("version", conversations.LIST_VERSION.by_user, {"user": b"", "most": 32}),
+    ("version, by token", conversations.LIST_VERSION.by_token, {"token_hash": accounts.token_hash(TOKEN), "most": 32}),
     (
         "chosen",
-        conversations.CHOSEN,
+        conversations.CHOSEN.by_user,
         {"user": b"", "conversations": [b""], "bases": [None], "marks": None, **conversations.MOST},
     ),
     *[
@@ -198,7 +202,12 @@ READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
         messages.HISTORY_AROUND,
         {"user": b"", "conversation": b"", "around": DEEP // 2, "older": 26, "newer": 26},
     ),
-    ("history's version", messages.HISTORY_VERSION, {"user": b"", "conversation": b""}),
+    ("history's version", messages.HISTORY_VERSION.by_user, {"user": b"", "conversation": b""}),
+    (
+        "history's version, by token",
+        messages.HISTORY_VERSION.by_token,
+        {"token_hash": accounts.token_hash(TOKEN), "conversation": b""},
+    ),
     ("range", messages.MESSAGES_BETWEEN, {"conversation": b"", "after": DEEP // 2, "upto": DEEP, "limit": PAGE}),
     ("participants", messages.CURRENT_PARTICIPANTS, {"conversation": b""}),
 ]
@@ -263,6 +272,8 @@ def literal(value: Any, oid: int) -> str:
         return "null"
     if oid in (1009, 2951):
         return "array[" + ", ".join(literal(each, 2950) for each in value) + f"]::{TYPE_NAMES[oid]}"
+    if oid == 17:
+        return f"'\\x{value.hex()}'::bytea"
     return f"'{value.hex()}'::uuid" if oid == 2950 else str(value)
 
 

@@ -276,6 +276,8 @@ class Traffic:
             lambda: messages.typing_recipients(pool, here, user),
             lambda: conversations.add_group(pool, "g", [user], admin=user),
             lambda: conversations.list_version(pool, user),
+            lambda: conversations.list_version_for(pool, "token"),
+            lambda: conversations.one_for(pool, "token", here),
             lambda: emails.put(
                 pool,
                 user,
@@ -310,6 +312,7 @@ class Traffic:
             lambda: self.changes(user),
             lambda: send(pool, self.cache, [a_message(here, user, temp_id=ids.uuid7(self.turn, bytes(10)))]),
             lambda: messages.history_version(pool, user, here),
+            lambda: messages.history_version_for(pool, "token", here),
             lambda: messages.history_around(pool, user, here, around=3, limit=4),
             lambda: messages.forget_temp_ids(pool, limit=10),
             lambda: revisions.forget_revisions(pool, limit=10),

@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from protocol.frames import Conversation
 from server.http import bodies, cursors
 from server.http.announcements import Announcements
 from server.http.answers.conversations import ConversationAnswer, ListAnswer, conversation_body, list_body
 from server.http.bodies import NewConversation
 from server.http.decoding import InvalidBody
+from server.http.hot_reads import first_of_list, one_conversation
 from server.http.problem_codes import ProblemCode
 from server.http.queries import ListQuery
 from server.http.routing import Announcement, Answer, Changed, EncodedAnswer, Request, Routes
@@ -50,13 +52,15 @@ async def create(identity: Identity, request: Request[NewConversation]) -> Chang
     return Changed(announcements, partial(_conversation, identity, request, conversation, 201 if is_new else 200))
 
 
-@routes.read("GET /v1/conversations", query=ListQuery, answer=ListAnswer, is_hot=True)
-async def list_conversations(identity: Identity, request: Request[ListQuery]) -> Answer | EncodedAnswer:
+@routes.read("GET /v1/conversations", query=ListQuery, admit=first_of_list, answer=ListAnswer, is_hot=True)
+async def list_conversations(
+    identity: Identity, first: bytes | None, request: Request[ListQuery]
+) -> Answer | EncodedAnswer:
     """List your conversations, latest message first."""
+    if first is not None:
+        return EncodedAnswer(first)
     user, query, services = identity.user, request.query, request.services
     limit, cursor, is_request = query.limit, query.cursor, query.requests
-    if cursor is None and not is_request:
-        return EncodedAnswer(await services.first_pages.first_of_list(user, limit, request.encoding))
     kind, before = "requests" if is_request else "list", None
     if cursor is not None:
         active_at, conversation = cursors.cursor_parts(cursor, kind, int, bytes)
@@ -67,13 +71,14 @@ async def list_conversations(identity: Identity, request: Request[ListQuery]) ->
 
 @routes.read(
     "GET /v1/conversations/<uuid:conversation>",
+    admit=one_conversation,
     answer=ConversationAnswer,
     problems=[ProblemCode.NOT_FOUND],
     is_hot=True,
 )
-async def get_conversation(identity: Identity, request: Request[None], conversation: UUID) -> Answer:
+async def get_conversation(_: Identity, found: Conversation, request: Request[None], conversation: UUID) -> Answer:
     """Get a conversation."""
-    return await _conversation(identity, request, conversation.bytes, 200)
+    return Answer(conversation_body(found, request.encoding))
 
 
 @routes.write(

@@ -14,6 +14,7 @@ from server.http.answers.messages import (
     message_body,
     status_body,
 )
+from server.http.hot_reads import newest_of_history
 from server.http.problem_codes import ProblemCode
 from server.http.queries import HistoryQuery
 from server.http.routing import Answer, EncodedAnswer, Request, Routes
@@ -44,27 +45,29 @@ async def get_status(identity: Identity, request: Request[None], conversation: U
 @routes.read(
     "GET /v1/conversations/<uuid:conversation>/messages",
     query=HistoryQuery,
+    admit=newest_of_history,
     answer=HistoryAnswer,
     problems=[ProblemCode.NOT_FOUND],
     is_hot=True,
 )
-async def get_history(identity: Identity, request: Request[HistoryQuery], conversation: UUID) -> Answer | EncodedAnswer:
+async def get_history(
+    identity: Identity, newest: bytes | None, request: Request[HistoryQuery], conversation: UUID
+) -> Answer | EncodedAnswer:
     """Get a page of the history of a conversation.
 
     It comes newest first; with `after_seq` or `around_seq` oldest first.
     """
+    if newest is not None:
+        return EncodedAnswer(newest)
     user, query, services = identity.user, request.query, request.services
-    limit = query.limit
     if query.around_seq is not None:
         return await _history_around(user, request, conversation.bytes, query.around_seq)
     before, after = _bounds(query, conversation.bytes)
-    if before is None and after is None:
-        return EncodedAnswer(await services.first_pages.newest_of(user, conversation.bytes, limit, request.encoding))
     page = await messages.history(
         services.pool,
         user,
         conversation.bytes,
-        limit=limit,
+        limit=query.limit,
         before=before,
         after=after,
         max_bytes=MAX_CONTENT_BYTES,

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from client.http import Credentials
+from server.http.encoding import Encoding
 from server.http.first_pages import FirstPages
 from server.http.versioned_cache import VersionedCache
 from store import contacts, participants, revisions
@@ -19,6 +20,20 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
+
+
+async def list_of(pages: FirstPages, reader: Credentials, limit: int = 10, encoding: Encoding = "json") -> bytes:
+    identity, body = await pages.first_of_list(reader.token, limit, encoding)
+    assert (identity.user, identity.device) == (reader.user, reader.device)
+    return body
+
+
+async def history_of(
+    pages: FirstPages, reader: Credentials, conversation: bytes, limit: int = 10, encoding: Encoding = "json"
+) -> bytes:
+    identity, body = await pages.newest_of(reader.token, conversation, limit, encoding)
+    assert (identity.user, identity.device) == (reader.user, reader.device)
+    return body
 
 
 class CachedPages:
@@ -48,10 +63,10 @@ class CachedPages:
         """Every first page of every user."""
         found: list[bytes | None] = []
         for person in (self.alice, self.bob, self.carol):
-            found.append(await pages.first_of_list(person.user, 10, "json"))
+            found.append(await list_of(pages, person))
             for conversation in (self.direct, self.group):
                 try:
-                    found.append(await pages.newest_of(person.user, conversation, 10, "json"))
+                    found.append(await history_of(pages, person, conversation))
                 except NotAParticipant:
                     found.append(None)
         return found
@@ -142,13 +157,13 @@ async def test_encodings_and_limits_do_not_share_pages(pool: Pool) -> None:
     cached = CachedPages(pool)
     await cached.begin()
     pages = cached.processes[0]
-    user = cached.alice.user
+    alice = cached.alice
     for _ in range(2):
-        assert len(msgspec.json.decode(await pages.first_of_list(user, 1, "json"))["conversations"]) == 1
-        assert len(msgspec.json.decode(await pages.first_of_list(user, 9, "json"))["conversations"]) == 2
-        assert (await pages.first_of_list(user, 9, "cbor"))[:1] == b"\xa2"
-        assert len(msgspec.json.decode(await pages.newest_of(user, cached.direct, 2, "json"))["messages"]) == 2
-        assert (await pages.newest_of(user, cached.direct, 2, "cbor"))[:1] == b"\xa2"
+        assert len(msgspec.json.decode(await list_of(pages, alice, 1))["conversations"]) == 1
+        assert len(msgspec.json.decode(await list_of(pages, alice, 9))["conversations"]) == 2
+        assert (await list_of(pages, alice, 9, "cbor"))[:1] == b"\xa2"
+        assert len(msgspec.json.decode(await history_of(pages, alice, cached.direct, 2))["messages"]) == 2
+        assert (await history_of(pages, alice, cached.direct, 2, "cbor"))[:1] == b"\xa2"
 
 
 def test_a_cache_is_bounded_and_counts() -> None:

@@ -1,0 +1,58 @@
+"""Reads of what belongs to a user, for that user: given by id, or by the token of one of the user's devices.
+
+A token and what its owner reads take one round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+from store import sql
+from store.accounts import Identity, identity_of, token_hash
+from store.errors import TokenUnknown
+from store.postgres.columns import BYTEA, UUID, ColumnType
+from store.postgres.pool import Pool
+from store.postgres.statement import Statement
+
+_Rows: TypeAlias = list[tuple[Any, ...]]
+
+_DEVICE: Final = sql.load("accounts").device_by_token
+_DEVICE_COLUMNS: Final = 5
+
+
+class OwnRead:
+    """A read.
+
+    :param text: SQL that takes the user from `reader`, a table with one row and the column `user_id`. The first column
+        of its result is never null.
+    :param parameters: as for a statement.
+    """
+
+    def __init__(self, text: str, parameters: Mapping[str, ColumnType]) -> None:
+        self.by_user = Statement(
+            f"with reader as (select %(user)s as user_id) select * from ({text}) as found",  # noqa: S608  (ours)
+            {"user": UUID, **parameters},
+        )
+        self.by_token = Statement(
+            f"with device as materialized ({_DEVICE}), reader as (select user_id from device)"  # noqa: S608
+            f" select device.*, found.* from device left join ({text}) as found on true",
+            {"token_hash": BYTEA, **parameters},
+        )
+
+    async def for_user(self, pool: Pool, user: bytes, values: Mapping[str, Any]) -> _Rows:
+        """What the user reads."""
+        return await pool.read(self.by_user, {"user": user, **values})
+
+    async def for_token(self, pool: Pool, token: str, values: Mapping[str, Any]) -> tuple[Identity, _Rows]:
+        """The owner of a token, and what the owner reads.
+
+        :raises TokenUnknown: if no device has the token.
+        :raises DeviceRevoked: if its device was revoked.
+        :raises TokenExpired: if it has expired.
+        """
+        rows = await pool.read(self.by_token, {"token_hash": token_hash(token), **values})
+        if not rows:
+            raise TokenUnknown
+        identity = identity_of(*rows[0][:_DEVICE_COLUMNS])
+        return identity, [row[_DEVICE_COLUMNS:] for row in rows if row[_DEVICE_COLUMNS] is not None]
