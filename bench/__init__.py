@@ -8,7 +8,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `command`, `program`, `threads` | options and set-up that the programs share |
 | `load`, `generator`, `pace` | the load generator: its command line, its loop, and when sends are due |
 | `connection`, `websocket`, `adapters` | its connections, and the protocol of each server |
-| `workload` | chats and contents, the same for every server |
+| `workload`, `rows` | chats, contents and rows, the same for every server |
 | `recorder`, `cpu`, `memory`, `wave` | measure latencies, CPU time, memory and connection times |
 | `servers`, `ours`, `peers`, `processes`, `databases` | the servers under test, their processes and data |
 | `wire` | bytes of a message on the wire |
@@ -16,7 +16,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `fanout`, `hot`, `stuck`, `bystander` | groups: deliveries, all writing at once, a participant that stops reading |
 | `locked`, `retrier` | a conversation that another transaction has locked |
 | `idle`, `storm`, `catchup`, `herd`, `device` | many idle connections, reconnects and catching up |
-| `reads`, `http` | reads over HTTP |
+| `reads`, `reads_data`, `page_changes`, `http`, `http_paths` | reads over HTTP |
 | `sends`, `depth`, `hits` | the store: group commit, ten million messages, caches |
 | `queue`, `queue_ours` | the job queue, beside BullMQ |
 """

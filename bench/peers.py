@@ -106,7 +106,7 @@ class Peer(Server):
         with ExitStack() as stack:
             ports = [free_port() for _ in range(nodes)]
             pids = [stack.enter_context(self._process(port)) for port in ports]
-            yield Endpoint(",".join(f"ws://{LOOPBACK}:{port}" for port in ports), {"server": pids})
+            yield Endpoint(",".join(f"ws://{LOOPBACK}:{port}" for port in ports), {"server": pids}, ports[0])
 
     @contextmanager
     def _process(self, port: int) -> Iterator[int]:

@@ -1,41 +1,102 @@
-"""Reading over HTTP: the list of conversations and a page of history, beside the plan.
+"""Reading over HTTP: the list of conversations, one conversation and a page of history, beside the plan.
 
     python -m bench.reads --peers DIR
 
-Each user has 50 direct conversations with 5 messages each; one group has 2,000 messages. Both servers have the same
-data, on the same Postgres and Redis, and answer with JSON to connections that have one request in flight each. Servers
-alternate from round to round; each starts with empty caches:
+Each user has 50 direct conversations with 5 messages each; one group of 20 has 2,000 messages (`bench.reads_data`).
+Both servers have the same data, on the same Postgres and Redis. Servers alternate from round to round; each starts with
+empty caches. Ours answers in JSON and in CBOR, the plan in JSON, and both with and without compression, if the client
+allows it. The connections have one request in flight each.
 
-- `list-uncached`: each user's list once, so caches of earlier answers are of no use;
-- `list-cached`: a few users' lists again and again; nothing changes meanwhile. The plan caches them for a while, ours
-  asks Postgres each time whether its cached list is current;
-- `history`: the newest page of the group, again and again;
-- `empty`: a route of ours that does nothing, for the cost of Quart-Trio on Hypercorn before any work is done.
+| case | |
+|---|---|
+| `empty` | a route of ours that does nothing, for the cost of HTTP before any work is done |
+| `list-uncached` | users' lists, each once, so caches of earlier answers are of no use |
+| `list-cached` | a few users' lists again and again; nothing changes meanwhile |
+| `list-moving` | a user's list, with a new message in one of 25 of its conversations before each read |
+| `conversation` | the group alone |
+| `history` | the newest page of the group again and again |
+| `history-moving` | the same, with a new message before each read |
+| `list-unchanged`, `history-unchanged` | the client has the page, and ours answers 304; the plan has no ETags |
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import cycle
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
-
-import psycopg
 
 from bench.command import parser_of, servers_of
 from bench.contest import build_peers, contestant, rotated
 from bench.cpu import CpuMeter, used
 from bench.databases import Shared
-from bench.http import HttpRun, load, request
+from bench.http import HttpRun, headers_of, load, request
+from bench.http_paths import HTTP_PATHS
 from bench.ours import Ours
+from bench.page_changes import sends_to
 from bench.processes import free_port
 from bench.program import report, run_alone, say, shared_services
+from bench.reads_data import DEEP, DEEP_PARTICIPANTS, NEIGHBOURS, fill_ours, fill_plans
+from bench.rows import Id, id_text, participant
 from bench.servers import Server
 from bench.summary import OURS, PLAN, by_server, ratios, spread
 
-CASES: Final = ("list-uncached", "list-cached", "history", "empty")
+
+class Page(StrEnum):
+    """Cases, in the order in which they are measured."""
+
+    EMPTY = "empty"
+    LIST_UNCACHED = "list-uncached"
+    LIST_CACHED = "list-cached"
+    LIST_MOVING = "list-moving"
+    LIST_UNCHANGED = "list-unchanged"
+    CONVERSATION = "conversation"
+    HISTORY = "history"
+    HISTORY_MOVING = "history-moving"
+    HISTORY_UNCHANGED = "history-unchanged"
+
+
+MOVING: Final = {
+    Page.LIST_MOVING: [(id_text(Id.CONVERSATION, number - 1), [number, 0]) for number in range(1, NEIGHBOURS + 1)],
+    Page.HISTORY_MOVING: [(DEEP, list(range(DEEP_PARTICIPANTS)))],
+}
+"""The conversations that change in turn, with their participants; the first of these sends."""
+
+UNCHANGED: Final = frozenset({Page.LIST_UNCHANGED, Page.HISTORY_UNCHANGED})
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a client wants its answers."""
+
+    is_cbor: bool = False
+    is_compressed: bool = False
+
+    @property
+    def name(self) -> str:
+        return ("cbor" if self.is_cbor else "json") + ("-compressed" if self.is_compressed else "")
+
+    @property
+    def plans(self) -> Form:
+        """The form in which the plan answers the same client."""
+        return replace(self, is_cbor=False)
+
+    def headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/cbor" if self.is_cbor else "application/json"}
+        return {**headers, "Accept-Encoding": ENCODINGS} if self.is_compressed else headers
+
+
+FORMS: Final = {form.name: form for form in (Form(), Form(False, True), Form(True), Form(True, True))}
+ENCODINGS: Final = "gzip, deflate, br, zstd"
+"""As browsers ask."""
+
+ONCE: Final = frozenset({Page.EMPTY}) | UNCHANGED
+"""Cases of ours alone, whose answers are the same in each form."""
+
 METRICS: Final = (
     "requests_per_s",
     "p50_ms",
@@ -44,81 +105,25 @@ METRICS: Final = (
     "postgres_us",
     "redis_us",
     "total_us",
+    "bytes",
     "others_cores",
 )
 
-UNCACHED_AT_LEAST: Final = 4.0
-"""Least requests per second in `list-uncached`, as a multiple of the plan's."""
+LEAST: Final = {Page.LIST_UNCACHED: 4.0, Page.LIST_CACHED: 1.0, Page.HISTORY: 1.0}
+"""Least requests per second, as a multiple of the plan's; the p99 must be no worse."""
 
-NEIGHBOURS: Final = 25
-"""Each user talks with this number of users before and after them in a ring, which makes 50 conversations."""
-
-MESSAGES: Final = 5
-DEEP: Final = 2000
-
-ID: Final = "(lpad(to_hex({kind}), 8, '0') || '-0000-4000-8000-' || lpad(to_hex({number}), 12, '0'))::uuid"
-"""A UUID of version 4's form, which the plan insists on; the same in both databases."""
-
-
-def _id(kind: int, number: str) -> str:
-    return ID.format(kind=kind, number=number)
-
-
-OUR_DATA: Final = f"""
-insert into users (id, username, password_hash)
-    select {_id(1, "n")}, 'user' || n, 'nobody logs in' from generate_series(0, %(users)s - 1) n;
-insert into devices (id, user_id, name, token_hash)
-    select {_id(2, "n")}, {_id(1, "n")}, 'bench', sha256(convert_to('token' || n, 'UTF8'))
-    from generate_series(0, %(users)s - 1) n;
-create temporary table pairs as
-    select n * {NEIGHBOURS} + k - 1 as c, n as one, (n + k) %% %(users)s as other
-    from generate_series(0, %(users)s - 1) n, generate_series(1, {NEIGHBOURS}) k;
-insert into conversations (id, kind, direct_low, direct_high, last_seq, active_at)
-    select {_id(3, "c")}, 'direct', {_id(1, "least(one, other)")}, {_id(1, "greatest(one, other)")}, {MESSAGES},
-           now() - make_interval(secs => c %% 1000) from pairs;
-insert into participants (conversation_id, user_id, delivered_seq, read_seq)
-    select {_id(3, "c")}, {_id(1, "u")}, 2, 2 from pairs, unnest(array[one, other]) u;
-insert into conversations (id, kind, name, last_seq) values ({_id(4, "0")}, 'group', 'Deep', {DEEP});
-insert into participants (conversation_id, user_id) select {_id(4, "0")}, {_id(1, "u")} from generate_series(0, 1) u;
-insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce)
-    select {_id(3, "c")}, s, gen_random_uuid(), {_id(1, "one")}, now() - make_interval(secs => 100 - s), 'text',
-           decode(repeat(md5(c::text), 6), 'hex'), decode(md5(s::text), 'hex')
-    from pairs, generate_series(1, {MESSAGES}) s;
-insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce)
-    select {_id(4, "0")}, s, gen_random_uuid(), {_id(1, "s % 2")}, now() - make_interval(secs => {DEEP} - s), 'text',
-           decode(repeat(md5(s::text), 6), 'hex'), decode(md5(s::text), 'hex')
-    from generate_series(1, {DEEP}) s;
-"""
-
-PLANS_DATA: Final = f"""
-insert into users (id, username) select {_id(1, "n")}, 'user' || n from generate_series(0, %(users)s - 1) n;
-create temporary table pairs as
-    select n * {NEIGHBOURS} + k - 1 as c, n as one, (n + k) %% %(users)s as other
-    from generate_series(0, %(users)s - 1) n, generate_series(1, {NEIGHBOURS}) k;
-insert into conversations (id, type, updated_at)
-    select {_id(3, "c")}, 'direct', now() - make_interval(secs => c %% 1000) from pairs;
-insert into conversation_participants (conversation_id, user_id, last_read_at)
-    select {_id(3, "c")}, {_id(1, "u")}, now() - make_interval(secs => 98) from pairs, unnest(array[one, other]) u;
-insert into conversations (id, type, name) values ({_id(4, "0")}, 'group', 'Deep');
-insert into conversation_participants (conversation_id, user_id)
-    select {_id(4, "0")}, {_id(1, "u")} from generate_series(0, 1) u;
-insert into messages (conversation_id, sender_id, encrypted_content, nonce, created_at)
-    select {_id(3, "c")}, {_id(1, "one")}, encode(decode(repeat(md5(c::text), 6), 'hex'), 'base64'), md5(s::text),
-           now() - make_interval(secs => 100 - s)
-    from pairs, generate_series(1, {MESSAGES}) s;
-insert into messages (conversation_id, sender_id, encrypted_content, nonce, created_at)
-    select {_id(4, "0")}, {_id(1, "s % 2")}, encode(decode(repeat(md5(s::text), 6), 'hex'), 'base64'), md5(s::text),
-           now() - make_interval(secs => {DEEP} - s)
-    from generate_series(1, {DEEP}) s;
-"""
+MOST_EMPTY_US: Final = 150.0
+"""The most CPU of the web process for `empty`."""
 
 
 @dataclass(frozen=True)
 class ReadsSettings:
-    """The settings. `users`: number of users whose lists `list-uncached` reads, once each."""
+    """The settings. `users`: number of users; each form reads the lists of some of them once."""
 
     peers: Path | None
     servers: tuple[str, ...]
+    pages: tuple[Page, ...]
+    forms: tuple[Form, ...]
     rounds: int
     users: int
     connections: int
@@ -136,16 +141,37 @@ def _rounds(shared: Shared, settings: ReadsSettings) -> Iterator[dict[str, Any]]
     contestants = [contestant(name, shared) for name in settings.servers]
     for server in contestants:
         say(f"{server.name}: making {settings.users} users with {2 * NEIGHBOURS} conversations each")
-        server.prepare([])
-        data = OUR_DATA if server.name == OURS else PLANS_DATA
-        with psycopg.connect(server.database_url) as connection:
-            literal = data.replace("%(users)s", str(settings.users)).replace("%%", "%")
-            connection.execute(literal.encode())
+        prepare(server, settings.users)
     for round_ in range(1, settings.rounds + 1):
         for server in rotated(contestants, round_ - 1):
             say(f"round {round_} of {settings.rounds}: {server.name}")
             for line in measure(server, settings):
                 yield {"kind": "run", "round": round_, **line}
+
+
+def prepare(server: Server, users: int) -> None:
+    """Make the server's database with its rows."""
+    server.prepare([])
+    (fill_ours if server.name == OURS else fill_plans)(server.database_url, users)
+
+
+def measure(server: Server, settings: ReadsSettings) -> Iterator[dict[str, Any]]:
+    """Start the server, and read each page in each form; a line for each."""
+    durability = server.shared.even_out(server.database_url)
+    with _started(server) as (port, pids):
+        reader = _PageLoad(server, port, pids, settings)
+        forms = [form for form in settings.forms if server.name == OURS or not form.is_cbor]
+        for form in forms:
+            for page in settings.pages:
+                if page in ONCE and (server.name != OURS or form is not forms[0]):
+                    continue
+                if figures := reader.measure(page, form):
+                    case = {"load": _load_name(page, form), "page": page, "form": form.name}
+                    yield {"server": server.name, **case, **figures, **durability}
+
+
+def _load_name(page: Page, form: Form) -> str:
+    return page if page in ONCE else f"{page}-{form.name}"
 
 
 @contextmanager
@@ -157,47 +183,73 @@ def _started(server: Server) -> Iterator[tuple[int, list[int]]]:
             yield port, [pid]
     else:
         with server.started() as endpoint:
-            yield int(endpoint.url.rpartition(":")[2]), endpoint.pids["server"]
+            yield endpoint.http_port, endpoint.pids["server"]
 
 
-def _requests(server: Server, case: str, settings: ReadsSettings) -> list[bytes]:
-    prefix = "/v1" if server.name == OURS else ""
+class _PageLoad:
+    """Reads the pages of one server that runs."""
 
-    def ask(path: str, user: int) -> bytes:
-        if server.name == OURS:
-            return request(prefix + path, Authorization=f"Bearer token{user}")
-        return request(path, **{"x-user-id": f"00000001-0000-4000-8000-{user:012x}"})
+    def __init__(self, server: Server, port: int, pids: list[int], settings: ReadsSettings) -> None:
+        self._server, self._port, self._settings = server, port, settings
+        self._paths = HTTP_PATHS[server.protocol]
+        groups = {"server": pids, "postgres": [server.shared.postgres_pid], "redis": [server.shared.redis_pid]}
+        self._meter = CpuMeter(groups)
 
-    match case:
-        case "empty":
+    def measure(self, page: Page, form: Form) -> dict[str, Any] | None:
+        """Warm up and measure; None if the server has no such answer."""
+        requests, status = self._requests(page, form), 200
+        headers = headers_of(self._port, requests[0])
+        if page in UNCHANGED:
+            if "etag" not in headers:
+                say(f"{self._server.name}: no ETag, so no {page}")
+                return None
+            requests, status = [self._conditional(request) for request in requests], 304
+        warm_up = self._lists(len(self._settings.forms), form) if page is Page.LIST_UNCACHED else requests
+        connections = 1 if page in MOVING else self._settings.connections
+        with self._changes(page) as before:
+            self._load(cycle(warm_up), connections, min(1.0, self._settings.seconds), status, before)
+            used_before = self._meter.read()
+            todo = requests if page is Page.LIST_UNCACHED else cycle(requests)
+            run = self._load(todo, connections, self._settings.seconds, status, before)
+            cpu = used(used_before, self._meter.read())
+        return {**_figures(run, cpu), "content_encoding": headers.get("content-encoding", "identity")}
+
+    def _load(
+        self, requests: Iterable[bytes], connections: int, seconds: float, status: int, before: Callable[[], None]
+    ) -> HttpRun:
+        return load(self._port, requests, connections, seconds=seconds, status=status, before=before)
+
+    def _requests(self, page: Page, form: Form) -> list[bytes]:
+        if page is Page.EMPTY:
             return [request("/healthz")]
-        case "history":
-            return [ask("/conversations/00000004-0000-4000-8000-000000000000/messages?limit=50", 0)]
-        case "list-cached":
-            return [ask("/conversations?limit=50", user) for user in range(settings.connections)]
-    return [ask("/conversations?limit=50", user) for user in range(settings.users)]
+        if page is Page.LIST_UNCACHED:
+            return self._lists(self._settings.forms.index(form), form)
+        user, headers = participant(0), form.headers()
+        match page:
+            case Page.LIST_CACHED | Page.LIST_UNCHANGED:
+                users = range(self._settings.connections)
+                return [self._paths.list(participant(each), **headers) for each in users]
+            case Page.LIST_MOVING:
+                return [self._paths.list(user, **headers)]
+            case Page.CONVERSATION:
+                return [self._paths.conversation(user, DEEP, **headers)]
+            case _:
+                return [self._paths.history(user, DEEP, **headers)]
 
+    def _lists(self, part: int, form: Form) -> list[bytes]:
+        """The lists of some users: each form reads those of others once, and the last ones only warm the server up."""
+        size = self._settings.users // (len(self._settings.forms) + 1)
+        users = range(part * size, (part + 1) * size)
+        return [self._paths.list(participant(user), **form.headers()) for user in users]
 
-def measure(server: Server, settings: ReadsSettings) -> Iterator[dict[str, Any]]:
-    durability = server.shared.even_out(server.database_url)
-    with _started(server) as (port, pids):
-        meter = CpuMeter({"server": pids, "postgres": [server.shared.postgres_pid], "redis": [server.shared.redis_pid]})
-        for case in CASES:
-            if case == "empty" and server.name != OURS:
-                continue
-            requests = _requests(server, case, settings)
-            seconds = None if case == "list-uncached" else settings.seconds
-            if case == "list-uncached":
-                # Other users' lists compile the code, connect and plan the queries; the measurement does not read those
-                # lists.
-                load(port, requests[: settings.users // 4], settings.connections)
-                requests = requests[settings.users // 4 :]
-            else:
-                load(port, requests, settings.connections, seconds=min(1.0, settings.seconds))
-            before = meter.read()
-            run = load(port, requests, settings.connections, seconds=seconds)
-            cpu = used(before, meter.read())
-            yield {"server": server.name, "load": case, **_figures(run, cpu), **durability}
+    def _conditional(self, request: bytes) -> bytes:
+        etag = headers_of(self._port, request)["etag"]
+        return request.removesuffix(b"\r\n") + f"If-None-Match: {etag}\r\n\r\n".encode()
+
+    def _changes(self, page: Page) -> AbstractContextManager[Callable[[], None]]:
+        if page not in MOVING:
+            return nullcontext(lambda: None)
+        return sends_to(self._server, MOVING[page])
 
 
 def _figures(run: HttpRun, cpu: Mapping[str, float]) -> dict[str, Any]:
@@ -219,42 +271,56 @@ def _figures(run: HttpRun, cpu: Mapping[str, float]) -> dict[str, Any]:
 
 
 def summarize_reads(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each case a line for each metric, and one with the requirement."""
+    """For each page and form a line for each metric, and one with the requirement, if there is one."""
     lines: list[dict[str, Any]] = []
-    empty = by_server([run for run in runs if run["load"] == "empty"], "server_us").get(OURS, {})
-    for case in CASES:
-        its_runs = [run for run in runs if run["load"] == case]
+    for load_ in dict.fromkeys(run["load"] for run in runs):
+        ours = [run for run in runs if run["load"] == load_]
+        page, form = Page(ours[0]["page"]), FORMS[ours[0]["form"]]
+        plans = [run for run in runs if run["load"] == _load_name(page, form.plans) and run["server"] == PLAN]
+        its_runs = [*(run for run in ours if run["server"] != PLAN), *plans]
         for metric in METRICS:
             table = by_server(its_runs, metric)
             line: dict[str, Any] = {server: spread(values.values(), 3) for server, values in sorted(table.items())}
-            line["ours_to_plan"] = spread(ratios(table.get(OURS, {}), table.get(PLAN, {})), 3)
-            lines.append({"kind": "summary", "load": case, "metric": metric, **line})
-        if case == "empty":
-            continue
-        speed = by_server(its_runs, "requests_per_s")
-        of_rounds = ratios(speed.get(OURS, {}), speed.get(PLAN, {}))
-        least = UNCACHED_AT_LEAST if case == "list-uncached" else 1.0
-        cost = by_server(its_runs, "server_us").get(OURS, {})
-        requirement = {
-            "invalid_runs": sum(not run["valid"] for run in its_runs),
-            "least_ours_to_plan": least,
-            "holds": median(of_rounds) >= least if of_rounds else None,
-            # The share of the web process' CPU that any answer costs.
-            "fixed_share": spread(ratios(empty, cost), 3),
-        }
-        lines.append({"kind": "requirement", "load": case, **requirement})
+            line["ours_to_plan"] = spread(_ratios(table), 3)
+            lines.append({"kind": "summary", "load": load_, "metric": metric, **line})
+        if requirement := _requirement(page, its_runs):
+            invalid = sum(not run["valid"] for run in its_runs)
+            lines.append({"kind": "requirement", "load": load_, "invalid_runs": invalid, **requirement})
     return lines
+
+
+def _ratios(table: Mapping[str, Mapping[int, float]]) -> list[float]:
+    return ratios(table.get(OURS, {}), table.get(PLAN, {}))
+
+
+def _requirement(page: Page, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """By the medians of the rounds' ratios, None: unknown. Empty if nothing is required of the page."""
+    if page is Page.EMPTY:
+        costs = by_server(runs, "server_us").get(OURS, {}).values()
+        return {"cpu_at_most_150_us": median(costs) <= MOST_EMPTY_US if costs else None}
+    if page not in LEAST:
+        return {}
+    speed, p99 = (_ratios(by_server(runs, metric)) for metric in ("requests_per_s", "p99_ms"))
+    return {
+        "least_ours_to_plan": LEAST[page],
+        "is_fast_enough": median(speed) >= LEAST[page] if speed else None,
+        "p99_no_worse": median(p99) <= 1 if p99 else None,
+    }
 
 
 def main() -> None:
     parser = parser_of("python -m bench.reads", __doc__, (OURS, PLAN))
-    parser.add_argument("--users", type=int, default=1200, help="users whose lists are read once")
+    parser.add_argument("--pages", default=",".join(Page), help="cases to measure; by default all")
+    parser.add_argument("--forms", default=",".join(FORMS), help="of the answers; by default all")
+    parser.add_argument("--users", type=int, default=1500, help="users whose lists are read once")
     parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of each case but list-uncached")
+    parser.add_argument("--seconds", type=float, default=2.0, help="the longest time of each case")
     options = parser.parse_args()
     settings = ReadsSettings(
         peers=options.peers,
         servers=servers_of(options),
+        pages=tuple(map(Page, options.pages.split(","))),
+        forms=tuple(FORMS[name] for name in options.forms.split(",")),
         rounds=options.rounds,
         users=options.users,
         connections=options.connections,

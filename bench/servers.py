@@ -18,10 +18,12 @@ class Endpoint:
 
     :ivar url: ws://HOST:PORT; several nodes are separated by commas.
     :ivar pids: process ids by role. Clients are connected to `server`; lines report other roles beside it.
+    :ivar http_port: where it answers HTTP requests.
     """
 
     url: str
     pids: dict[str, list[int]] = field(default_factory=dict)
+    http_port: int = 0
 
 
 class Server(abc.ABC):

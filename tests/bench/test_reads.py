@@ -8,63 +8,83 @@ from typing import Any
 
 import psycopg
 import pytest
-import trio
 
 from bench import depth as depth_module
 from bench import hits as hits_module
 from bench import reads as reads_module
-from bench.http import load, request
 from bench.ours import Ours
-from bench.reads import OUR_DATA, ReadsSettings, summarize_reads
+from bench.page_changes import CONTENT_BYTES, sends_to
+from bench.reads import FORMS, MOVING, ONCE, UNCHANGED, Page, ReadsSettings, prepare, summarize_reads
+from bench.rows import Id, id_text
 
 
 @pytest.mark.long
-def test_each_case_is_measured_on_our_server(ours: Ours) -> None:
-    settings = ReadsSettings(None, ("alo",), rounds=1, users=60, connections=2, seconds=0.3)
-    ours.prepare([])
-    with psycopg.connect(ours.database_url) as connection:
-        connection.execute(OUR_DATA.replace("%(users)s", "60").replace("%%", "%").encode())
+def test_each_page_is_measured_on_our_server_in_each_form(ours: Ours) -> None:
+    settings = ReadsSettings(
+        None, ("alo",), tuple(Page), tuple(FORMS.values()), rounds=1, users=100, connections=2, seconds=0.3
+    )
+    prepare(ours, 100)
     runs = {run["load"]: run for run in reads_module.measure(ours, settings)}
-    assert list(runs) == list(reads_module.CASES)
-    assert [run["first_error"] for run in runs.values()] == [""] * 4
-    assert runs["list-uncached"]["requests"] == 45
-    assert runs["list-uncached"]["bytes"] == pytest.approx(runs["list-cached"]["bytes"], rel=0.02)
-    assert runs["list-cached"]["bytes"] > 50 * 500
-    assert runs["history"]["bytes"] > 50 * 200
+    assert {run["first_error"] for run in runs.values()} == {""}
+    names = {run["page"] for run in runs.values()}
+    assert names | UNCHANGED == set(Page)
+    for form in FORMS:
+        assert runs[f"list-uncached-{form}"]["requests"] <= 20
+    list_, history = runs["list-cached-json"]["bytes"], runs["history-json"]["bytes"]
+    assert (list_ > 50 * 500, history > 50 * 200) == (True, True)
+    assert runs["list-moving-json"]["bytes"] == pytest.approx(list_, rel=0.02)
+    assert runs["history-moving-json"]["bytes"] == pytest.approx(history, rel=0.02)
+    assert runs["list-cached-cbor"]["bytes"] < 0.8 * list_
 
 
-async def test_an_answer_that_is_not_good_ends_the_run_and_is_shown() -> None:
-    async def refuse(stream: trio.SocketStream) -> None:
-        async with stream:
-            await stream.receive_some()
-            await stream.send_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno")
-
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listeners[0].socket.getsockname()[1]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, refuse, listeners)
-        run = await trio.to_thread.run_sync(lambda: load(port, [request("/")], 1, seconds=5))
-        nursery.cancel_scope.cancel()
-    await listeners[0].aclose()
-    assert run.first_error.startswith("HTTP/1.1 503 Busy")
-    assert run.seconds < 4
+@pytest.mark.parametrize("page", MOVING)
+def test_a_message_changes_the_page_between_two_reads(ours: Ours, page: Page) -> None:
+    prepare(ours, 60)
+    [(conversation, _), *_] = MOVING[page]
+    newest = "select sender_id::text, seq, length(content) from messages where conversation_id = %s order by seq desc"
+    with psycopg.connect(ours.database_url, autocommit=True) as connection:
+        [before, *_] = connection.execute(newest, [conversation]).fetchall()
+        with sends_to(ours, MOVING[page]) as send:
+            for _ in MOVING[page]:
+                send()
+        [after, *_] = connection.execute(newest, [conversation]).fetchall()
+    assert after == (id_text(Id.USER, MOVING[page][0][1][0]), before[1] + 1, CONTENT_BYTES)
 
 
-def a_run(server: str, load_: str, round_: int, **figures: Any) -> dict[str, Any]:
-    return {"server": server, "load": load_, "round": round_, "valid": True, **figures}
+def a_run(server: str, page: Page, form: str, round_: int, **figures: Any) -> dict[str, Any]:
+    load = page if page in ONCE else f"{page}-{form}"
+    return {"server": server, "load": load, "page": page, "form": form, "round": round_, "valid": True, **figures}
+
+
+def required(runs: list[dict[str, Any]], load: str) -> dict[str, Any]:
+    [line] = [line for line in summarize_reads(runs) if line["kind"] == "requirement" and line["load"] == load]
+    return line
 
 
 @pytest.mark.parametrize(("speed", "holds"), [(400.0, True), (399.0, False)])
-def test_the_uncached_list_has_to_be_four_times_as_fast(speed: float, holds: bool) -> None:
+@pytest.mark.parametrize("form", ["json", "cbor"])
+def test_the_uncached_list_has_to_be_four_times_as_fast_as_the_plans_json(speed: float, holds: bool, form: str) -> None:
     runs = [
-        a_run("alo", "list-uncached", 1, requests_per_s=speed, server_us=2000.0),
-        a_run("sio-redis", "list-uncached", 1, requests_per_s=100.0, server_us=9000.0),
-        a_run("alo", "empty", 1, requests_per_s=1000.0, server_us=500.0),
+        a_run("alo", Page.LIST_UNCACHED, form, 1, requests_per_s=speed, p99_ms=5.0),
+        a_run("sio-redis", Page.LIST_UNCACHED, "json", 1, requests_per_s=100.0, p99_ms=4.9),
     ]
-    [line] = [
-        line for line in summarize_reads(runs) if line["kind"] == "requirement" and line["load"] == "list-uncached"
+    line = required(runs, f"list-uncached-{form}")
+    assert (line["is_fast_enough"], line["p99_no_worse"]) == (holds, False)
+
+
+def test_compressed_answers_are_compared_with_compressed_answers() -> None:
+    runs = [
+        a_run("alo", Page.HISTORY, "json-compressed", 1, requests_per_s=50.0, p99_ms=5.0),
+        a_run("sio-redis", Page.HISTORY, "json", 1, requests_per_s=100.0, p99_ms=5.0),
+        a_run("sio-redis", Page.HISTORY, "json-compressed", 1, requests_per_s=50.0, p99_ms=5.0),
     ]
-    assert (line["holds"], line["fixed_share"]["median"]) == (holds, 0.25)
+    line = required(runs, "history-json-compressed")
+    assert (line["is_fast_enough"], line["p99_no_worse"]) == (True, True)
+
+
+@pytest.mark.parametrize(("us", "holds"), [(150.0, True), (150.1, False)])
+def test_an_empty_answer_may_cost_150_us(us: float, holds: bool) -> None:
+    assert required([a_run("alo", Page.EMPTY, "json", 1, server_us=us)], "empty")["cpu_at_most_150_us"] == holds
 
 
 @pytest.fixture
