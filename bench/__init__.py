@@ -6,9 +6,9 @@ Each program prints JSON lines to standard output, and text for people to standa
 |---|---|
 | `compare`, `contest`, `summary` | compare servers in turn, and summarize their runs |
 | `command`, `program`, `threads` | options and set-up that the programs share |
-| `load`, `generator`, `pace` | the load generator: its command line, its loop, and when sends are due |
+| `load`, `generator`, `mixed`, `pace` | the load generator: its command line, its loops, and when operations are due |
 | `connection`, `websocket`, `adapters` | its connections, and the protocol of each server |
-| `workload`, `rows` | chats, contents and rows, the same for every server |
+| `workload`, `mixture`, `rows` | chats, contents, operations and rows, the same for every server |
 | `recorder`, `cpu`, `memory`, `wave` | measure latencies, CPU time, memory and connection times |
 | `servers`, `ours`, `peers`, `processes`, `databases` | the servers under test, their processes and data |
 | `wire` | bytes of a message on the wire |
@@ -17,6 +17,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `locked`, `retrier` | a conversation that another transaction has locked |
 | `idle`, `storm`, `catchup`, `herd`, `device` | many idle connections, reconnects and catching up |
 | `reads`, `reads_data`, `page_changes`, `http`, `http_paths` | reads over HTTP |
+| `day`, `population` | a mixed day |
 | `sends`, `depth`, `hits` | the store: group commit, ten million messages, caches |
 | `queue`, `queue_ours` | the job queue, beside BullMQ |
 """

@@ -26,10 +26,10 @@ def parser_of(prog: str, purpose: str | None, servers: Sequence[str], *, rounds:
     return made
 
 
-def add_traffic(parser: argparse.ArgumentParser, *, seconds: float = 6.0) -> None:
+def add_traffic(parser: argparse.ArgumentParser, *, seconds: float = 6.0, warm: float = 3.0) -> None:
     """Add the options that `traffic_of` reads."""
     parser.add_argument("--seconds", type=float, default=seconds, help="measured seconds of each load")
-    parser.add_argument("--warm", type=float, default=3.0, help="seconds of each load before its measurement")
+    parser.add_argument("--warm", type=float, default=warm, help="seconds of each load before its measurement")
     parser.add_argument("--content-bytes", type=int, default=200)
     parser.add_argument("--mark-interval", type=float, default=1.0, help="s between a device's marks; 0: no marks")
 

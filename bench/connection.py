@@ -14,6 +14,7 @@ from bench.adapters.base import FIRST_SEND
 from bench.websocket import MessageReader, Opcode, ServerFault
 
 if TYPE_CHECKING:
+    from bench.mixture import OperationKind
     from bench.workload import Chat
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -34,6 +35,7 @@ class LoadConnection:
 
     :ivar is_open: whether the server has said that sends may begin.
     :ivar in_flight: the sends without a reply, by number: their chat, and when they should have left.
+    :ivar asked: what to call when the reply to another operation comes, by number.
     :ivar mark_pending: whether the generator has planned to ask the adapter for its marks.
     """
 
@@ -45,6 +47,7 @@ class LoadConnection:
         "_reports",
         "_socket",
         "_unsent",
+        "asked",
         "in_flight",
         "is_open",
         "mark_pending",
@@ -71,6 +74,7 @@ class LoadConnection:
         self._unsent = b""
         self._next_request = FIRST_SEND
         self.in_flight: dict[int, tuple[Chat, float]] = {}
+        self.asked: dict[int, Callable[[], None]] = {}
         self.is_open = self.mark_pending = False
         self._socket, rest = _connect(url, self._adapter, segment_bytes)
         epoll.register(self._socket, select.EPOLLIN)
@@ -91,6 +95,23 @@ class LoadConnection:
         self._next_request += 1
         self.in_flight[request] = (chat, stamp)
         self.reply(self._adapter.send(request, chat.conversation, stamp))
+
+    def operate(self, kind: OperationKind, conversation: str, done: Callable[[], None]) -> bool:
+        """Send an operation that is no send. Returns false if there is nothing to mark.
+
+        :param kind: one that the adapter can do.
+        :param done: called when the reply has come, or at once if there will be none.
+        """
+        request = self._next_request
+        if not (payload := self._adapter.operation(kind, request, conversation)):
+            return False
+        self._next_request += 1
+        self.reply(payload)
+        if kind in self._adapter.unanswered:
+            done()
+        else:
+            self.asked[request] = done
+        return True
 
     def send_marks(self) -> None:
         """Mark the messages received since the last call."""
@@ -129,11 +150,12 @@ class LoadConnection:
         self.is_open = True
 
     def acked(self, request: int) -> None:
-        sent = self.in_flight.pop(request, None)
-        if sent is None:
-            self._reports.failed(f"an ack of {request}, which is not in flight")
-        else:
+        if (sent := self.in_flight.pop(request, None)) is not None:
             self._reports.acked(self, *sent)
+        elif (done := self.asked.pop(request, None)) is not None:
+            done()
+        else:
+            self._reports.failed(f"an ack of {request}, which is not in flight")
 
     def delivered(self, stamp: float) -> None:
         self._reports.delivered(self, stamp)

@@ -27,6 +27,8 @@ class Traffic:
     """The load on a server, as `bench.load` takes it.
 
     :ivar loads: as `bench.pace.parse_loads` reads them.
+    :ivar is_mixed: whether the open loops mix other operations into the sends.
+    :ivar headers: "NAME:VALUE" each, of the HTTP requests among these.
     """
 
     loads: str
@@ -35,6 +37,8 @@ class Traffic:
     warm_s: float = 3.0
     seconds: float = 6.0
     mark_interval_s: float = 1.0
+    is_mixed: bool = False
+    headers: tuple[str, ...] = ()
 
 
 def usable(wanted: Sequence[str], peers: Path | None) -> tuple[str, ...]:
@@ -115,6 +119,9 @@ def generate(server: Server, endpoint: Endpoint, chats: Sequence[Chat], traffic:
         *("--seconds", str(traffic.seconds)),
         *("--mark-interval", str(traffic.mark_interval_s)),
     ]
+    if traffic.is_mixed:
+        command += ["--mixed", "--http-port", str(endpoint.http_port)]
+        command += [f"--http-header={header}" for header in traffic.headers]
     for name, pids in groups.items():
         command += ["--cpu", f"{name}={','.join(map(str, pids))}"]
     missing_loads = [load.name for load in parse_loads(traffic.loads, traffic.window)]

@@ -11,9 +11,10 @@ import math
 import random
 import select
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from bench.adapters import ADAPTERS, WRITERS
 from bench.connection import LoadConnection
@@ -33,7 +34,7 @@ DRAIN_TIMEOUT_S: Final = 10.0
 TOTAL: Final = "total_us_per_send"
 """CPU of everything that a server needs: its processes, and the services that no other server uses during the run."""
 
-_NOT_THE_SERVERS: Final = ("generator", "others")
+NOT_THE_SERVERS: Final = ("generator", "others")
 
 clock = time.perf_counter
 
@@ -61,17 +62,25 @@ class Plan:
     mark_interval_s: float = 1.0
 
 
+class Ready(Protocol):
+    """A socket's owner, to whom epoll's events go."""
+
+    def ready(self, events: int) -> bool:
+        """Read or write the socket, which is ready. Returns whether it goes on."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Stretch:
     """The counts of the measured stretch.
 
-    :ivar acked: acks that came during the stretch, whenever their sends had left.
+    :ivar counts: events that came during the stretch, whenever their cause had left: "acked", "delivered".
     :ivar cpu_s: seconds of each group of processes.
     """
 
     seconds: float
-    acked: int
-    delivered: int
+    counts: Counter[str]
     cpu_s: dict[str, float]
 
 
@@ -81,7 +90,7 @@ class Generator:
     def __init__(self, plan: Plan, cpu: CpuMeter) -> None:
         self._plan, self._cpu = plan, cpu
         self._epoll = select.epoll()
-        self._connections: dict[int, LoadConnection] = {}
+        self._connections: dict[int, Ready] = {}
         self._by_user: dict[str, LoadConnection] = {}
         self._recorder = Recorder()
         self._load = Load()
@@ -129,17 +138,26 @@ class Generator:
         else:
             self._open_loop = OpenLoop(load.rate, clock())
         self._serve(self._plan.warm_s)
-        before, acked, delivered = self._cpu.read(), self._acked, self._delivered
-        self._recorder.open(clock())
+        before, counts, began = self._cpu.read(), self._counts(), clock()
+        for recorder in self._recorders():
+            recorder.open(began)
         self._serve(self._plan.seconds)
-        seconds = self._recorder.close(clock())
+        ended = clock()
+        for recorder in self._recorders():
+            recorder.close(ended)
         # A server that cannot keep up also pays later for its late answers, so only the acks until now count.
-        stretch = Stretch(seconds, self._acked - acked, self._delivered - delivered, used(before, self._cpu.read()))
+        stretch = Stretch(ended - began, self._counts() - counts, used(before, self._cpu.read()))
         self._sending, self._open_loop = False, None
         self._serve(DRAIN_TIMEOUT_S, self._is_drained)
         figures = self._figures(load, stretch)
         self._errors.clear()
         return figures
+
+    def _recorders(self) -> Iterable[Recorder]:
+        return [self._recorder]
+
+    def _counts(self) -> Counter[str]:
+        return Counter(acked=self._acked, delivered=self._delivered)
 
     # Reports of the connections.
 
@@ -216,16 +234,20 @@ class Generator:
     def _send_due(self) -> None:
         now = clock()
         if self._open_loop is not None:
-            chats = self._plan.chats
             for number, stamp in self._open_loop.due(now):
-                chat = chats[number % len(chats)]
-                writer = chat.participants[number // len(chats) % chat.writers]
-                self._send(self._by_user[writer.user], chat, stamp)
+                self._operate(number, stamp)
         while self._marks_due and self._marks_due[0][0] <= now:
             _, _, connection = heapq.heappop(self._marks_due)
             if connection.is_open:
                 connection.send_marks()
                 self._plan_mark(now + self._plan.mark_interval_s, connection)
+
+    def _operate(self, number: int, stamp: float) -> None:
+        """Do what is due in the open loop: the chats send in turn."""
+        chats = self._plan.chats
+        chat = chats[number % len(chats)]
+        writer = chat.participants[number // len(chats) % chat.writers]
+        self._send(self._by_user[writer.user], chat, stamp)
 
     def _plan_mark(self, due: float, connection: LoadConnection) -> None:
         heapq.heappush(self._marks_due, (due, connection.fileno(), connection))
@@ -235,6 +257,7 @@ class Generator:
 
     def _figures(self, load: Load, stretch: Stretch) -> dict[str, Any]:
         recorder, seconds = self._recorder, stretch.seconds
+        unit, count = self._unit(stretch)
         unacked = self._sent - self._acked
         undelivered = self._expected - self._delivered
         figures: dict[str, Any] = {
@@ -245,13 +268,13 @@ class Generator:
             "connections": len(self._by_user),
             "content_bytes": self._plan.content_bytes,
             "seconds": round(seconds, 3),
-            "valid": not (self._errors or unacked or undelivered) and (stretch.acked > 0 or load.is_idle),
+            "valid": not (self._errors or unacked or undelivered) and (count > 0 or load.is_idle),
             "errors": len(self._errors),
             "unacked": unacked,
             "undelivered": undelivered,
             "first_error": self._errors[0] if self._errors else None,
-            "acked_per_s": round(stretch.acked / seconds, 1),
-            "delivered_per_s": round(stretch.delivered / seconds, 1),
+            "acked_per_s": round(stretch.counts["acked"] / seconds, 1),
+            "delivered_per_s": round(stretch.counts["delivered"] / seconds, 1),
             "ack_p50_ms": milliseconds(recorder.acks, 50),
             "ack_p99_ms": milliseconds(recorder.acks, 99),
             "delivery_p50_ms": milliseconds(recorder.deliveries, 50),
@@ -260,8 +283,12 @@ class Generator:
         }
         for name, used_s in stretch.cpu_s.items():
             if name != "others":
-                figures[f"{name}_us_per_send"] = round(used_s / stretch.acked * 1e6, 1) if stretch.acked else None
+                figures[f"{name}_us_per_{unit}"] = round(used_s / count * 1e6, 1) if count else None
             figures[f"{name}_cores"] = round(used_s / seconds, 4)
-        of_server = [used_s for name, used_s in stretch.cpu_s.items() if name not in _NOT_THE_SERVERS]
-        figures[TOTAL] = round(sum(of_server) / stretch.acked * 1e6, 1) if of_server and stretch.acked else None
+        of_server = [used_s for name, used_s in stretch.cpu_s.items() if name not in NOT_THE_SERVERS]
+        figures[f"total_us_per_{unit}"] = round(sum(of_server) / count * 1e6, 1) if of_server and count else None
         return figures
+
+    def _unit(self, stretch: Stretch) -> tuple[str, int]:
+        """The unit among which CPU is shared out, and the number of them."""
+        return "send", stretch.counts["acked"]

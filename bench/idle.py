@@ -46,7 +46,7 @@ def idle(settings: IdleSettings) -> bool:
         tokens = [participant.token for chat in chats for participant in chat.participants][: settings.connections]
         shared.even_out(server.database_url)
         port = free_port()
-        with closing(Herd(port, tokens)) as herd, server.companions() as companions:
+        with closing(Herd(port, tokens)) as herd, server.companions(free_port()) as companions:
             with server.gateway(port) as gateway:
                 groups = {"server": [gateway], **companions, "postgres": [shared.postgres_pid]}
                 are_valid = [_open_and_stay(settings, herd, groups)]

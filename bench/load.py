@@ -4,7 +4,8 @@
 
 Closed loop (`--loads closed`): each chat has one sender with `--window` sends in flight. Open loop (`--loads 200`):
 this number of sends a second, spread evenly over the chats, each timed from the moment at which it was meant to leave.
-All loads of one call use the same connections, one load after the other.
+All loads of one call use the same connections, one load after the other. With `--mixed` an open loop is a mixture of
+sends, marks, reads and typing (`bench.mixture`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from bench.adapters import ADAPTERS
 from bench.cpu import CpuMeter
 from bench.generator import Generator, Plan
+from bench.mixed import MixedGenerator
 from bench.pace import parse_loads
 from bench.workload import read_chats
 
@@ -49,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="alo: time between a device's marks; 0: no marks",
     )
+    parser.add_argument("--mixed", action="store_true", help="mix other operations into the sends")
+    parser.add_argument("--http-port", type=int, default=0, help="where --mixed reads over HTTP, on this machine")
+    parser.add_argument("--http-header", action="append", default=[], metavar="NAME:VALUE", help="of these requests")
     parser.add_argument("--cpu", action="append", default=[], metavar="NAME=PID,PID", help="report these trees' CPU")
     return parser
 
@@ -64,7 +69,11 @@ def main() -> None:
         seconds=arguments.seconds,
         mark_interval_s=arguments.mark_interval,
     )
-    generator = Generator(plan, CpuMeter(_groups(arguments.cpu)))
+    cpu = CpuMeter(_groups(arguments.cpu))
+    generator = Generator(plan, cpu)
+    if arguments.mixed:
+        headers = dict(header.split(":", 1) for header in arguments.http_header)
+        generator = MixedGenerator(plan, cpu, arguments.http_port, headers)
     generator.open()
     try:
         for load in parse_loads(arguments.loads, arguments.window):

@@ -55,9 +55,10 @@ class Ours(Server):
 
     @contextmanager
     def started(self, nodes: int = 1) -> Iterator[Endpoint]:
-        with self.gateways(nodes) as gateways, self.companions() as companions:
+        http_port = free_port()
+        with self.gateways(nodes) as gateways, self.companions(http_port) as companions:
             url = ",".join(f"ws://{LOOPBACK}:{port}" for port in gateways)
-            yield Endpoint(url, {"server": list(gateways.values()), **companions})
+            yield Endpoint(url, {"server": list(gateways.values()), **companions}, http_port)
 
     @contextmanager
     def gateways(self, count: int) -> Iterator[dict[int, int]]:
@@ -67,10 +68,10 @@ class Ours(Server):
             yield {port: stack.enter_context(self.gateway(port)) for port in ports}
 
     @contextmanager
-    def companions(self) -> Iterator[dict[str, list[int]]]:
-        """Run the web process and the worker; yields their process ids by role."""
+    def companions(self, http_port: int) -> Iterator[dict[str, list[int]]]:
+        """Run the web process, which listens on this port, and the worker; yields their process ids by role."""
         with (
-            self.web(free_port()) as web,
+            self.web(http_port) as web,
             running(
                 [sys.executable, "-m", "jobs"],
                 folder=_REPOSITORY,

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from bench.mixture import OperationKind
+
 CLOSED: Final = "closed"
 """The load without a rate."""
 
@@ -20,10 +22,12 @@ class Load:
 
     :ivar rate: sends a second, evenly spaced and spread over the chats in turn (an open loop); None for a closed loop,
         where every chat always has `window` sends in flight. Without a rate, a window of 0 is idle.
+    :ivar without: kinds of operations that a mixed load leaves out; the others keep their rates.
     """
 
     rate: float | None = None
     window: int = 1
+    without: frozenset[OperationKind] = frozenset()
 
     @property
     def is_idle(self) -> bool:
@@ -33,13 +37,17 @@ class Load:
     def name(self) -> str:
         if self.is_idle:
             return IDLE
-        return CLOSED if self.rate is None else f"rate-{self.rate:g}"
+        return CLOSED if self.rate is None else "-".join([f"rate-{self.rate:g}", *sorted(self.without)])
 
 
 def parse_loads(text: str, window: int) -> list[Load]:
-    """Parse `closed,200,1000,idle` to loads."""
+    """Parse `closed,200,1000,idle` to loads; `200-mark-list` is a mixed load without marks and lists."""
     kinds = {CLOSED: Load(None, window), IDLE: Load(None, 0)}
-    return [kinds.get(item) or Load(float(item), window) for item in text.split(",")]
+    return [kinds.get(item) or _rate(*item.split("-"), window=window) for item in text.split(",")]
+
+
+def _rate(rate: str, *without: str, window: int) -> Load:
+    return Load(float(rate), window, frozenset(map(OperationKind, without)))
 
 
 class OpenLoop:

@@ -15,11 +15,12 @@ from uuid import UUID, uuid4
 import cbor2
 
 from bench.adapters.base import FIRST_SEND, STAMP, Adapter, Events
+from bench.mixture import OperationKind
 from bench.websocket import Opcode
 from bench.workload import Body, ChatParticipant
 from protocol import limits
 from protocol.codec import encode, encode_request
-from protocol.frames import Error, Hello, Key, MarkDelivered, Send, Sent, Type
+from protocol.frames import Error, Hello, Key, MarkDelivered, MarkRead, Send, Sent, SetTyping, Type
 
 _HELLO: Final = 0
 _REQUEST: Final = Struct("!I")
@@ -37,14 +38,16 @@ class Alo(Adapter):
 
     opcode: ClassVar[int] = Opcode.BINARY
     subprotocol: ClassVar[str | None] = limits.SUBPROTOCOL
+    answered: ClassVar[frozenset[OperationKind]] = frozenset({OperationKind.MARK, OperationKind.TYPING})
 
-    __slots__ = ("_body", "_mark_request", "_marks", "_sends", "_temp_id_start", "_token")
+    __slots__ = ("_body", "_mark_request", "_marks", "_sends", "_temp_id_start", "_token", "_unread")
 
     def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
         super().__init__(events, participant, body)
         self._token = participant.token
         self._body = body
         self._marks: dict[bytes, int] = {}
+        self._unread: dict[bytes, int] = {}
         self._mark_request = _MARKS.start
         # To a repeated temp_id the server would answer with the earlier ack, without any work.
         self._temp_id_start = uuid4().bytes[: -_REQUEST.size]
@@ -66,14 +69,23 @@ class Alo(Adapter):
         for frame in cbor2.loads(b"\x9f" + payload + b"\xff"):
             match frame[Key.TYPE]:
                 case Type.MESSAGE:
-                    self._marks[frame[Key.CONVERSATION]] = frame[Key.SEQ]
+                    self._marks[frame[Key.CONVERSATION]] = self._unread[frame[Key.CONVERSATION]] = frame[Key.SEQ]
                     self.events.delivered(STAMP.unpack_from(frame[Key.CONTENT])[0])
                 case Type.SENT:
+                    self.events.acked(frame[Key.REQUEST])
+                case Type.DONE if frame[Key.REQUEST] >= FIRST_SEND:
                     self.events.acked(frame[Key.REQUEST])
                 case Type.ERROR:
                     self.events.failed(f"{frame[Key.CODE]}: {frame[Key.DETAIL]}")
                 case Type.WELCOME:
                     self.events.opened()
+
+    def operation(self, kind: OperationKind, request: int, conversation: str) -> bytes:
+        of = UUID(conversation).bytes
+        if kind is OperationKind.TYPING:
+            return encode_request(SetTyping(request, of, True))
+        seq = self._unread.pop(of, None)
+        return b"" if seq is None else encode_request(MarkRead(request, [(of, seq)]))
 
     def take_marks(self) -> bytes:
         if not self._marks:

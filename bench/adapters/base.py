@@ -14,6 +14,7 @@ from binascii import a2b_base64, b2a_base64
 from struct import Struct
 from typing import ClassVar, Final, Protocol
 
+from bench.mixture import OperationKind
 from bench.websocket import Opcode
 from bench.workload import Body, ChatParticipant
 
@@ -34,7 +35,7 @@ class Events(Protocol):
         """The server has authenticated the device: sends may begin."""
 
     def acked(self, request: int) -> None:
-        """The server has acknowledged a send."""
+        """The server has acknowledged a send, or answered another operation."""
 
     def delivered(self, stamp: float) -> None:
         """A message that another participant sent at `stamp` has come."""
@@ -54,10 +55,14 @@ class Adapter(abc.ABC):
 
     :cvar opcode: opcode of the WebSocket messages that it sends.
     :cvar subprotocol: subprotocol to ask for in the handshake.
+    :cvar answered: operations, other than sends, that the server answers here.
+    :cvar unanswered: operations that it takes here without an answer.
     """
 
     opcode: ClassVar[int] = Opcode.TEXT
     subprotocol: ClassVar[str | None] = None
+    answered: ClassVar[frozenset[OperationKind]] = frozenset()
+    unanswered: ClassVar[frozenset[OperationKind]] = frozenset()
 
     __slots__ = ("events",)
 
@@ -79,6 +84,13 @@ class Adapter(abc.ABC):
     @abc.abstractmethod
     def send(self, request: int, conversation: str, stamp: float) -> bytes:
         """The payload of a send."""
+
+    def operation(self, kind: OperationKind, request: int, conversation: str) -> bytes:
+        """The payload of an operation that is no send; empty if the device has nothing to mark there.
+
+        :param kind: one of `answered` or `unanswered`.
+        """
+        raise NotImplementedError
 
     def take_marks(self) -> bytes:
         """The payload that marks what this device has received since the last call; empty if it received nothing."""

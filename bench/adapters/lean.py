@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from binascii import b2a_base64
+from typing import ClassVar
 
 import msgspec
 
 from bench.adapters.base import Adapter, Events, stamp_of_text, stamp_text, text_after_stamp
+from bench.mixture import OperationKind
 from bench.workload import Body, ChatParticipant
 
 
@@ -29,7 +31,10 @@ _decode = msgspec.json.Decoder(_Sent | _New).decode
 
 
 class Lean(Adapter):
-    """One user's connection; the handshake names the user."""
+    """One user's connection; the handshake names the user. The server answers with pages here; it has neither marks nor
+    typing."""
+
+    answered: ClassVar[frozenset[OperationKind]] = frozenset({OperationKind.HISTORY, OperationKind.LIST})
 
     __slots__ = ("_form", "_user")
 
@@ -46,6 +51,9 @@ class Lean(Adapter):
 
     def send(self, request: int, conversation: str, stamp: float) -> bytes:
         return self._form % (request, stamp_text(stamp), conversation.encode(), request)
+
+    def operation(self, kind: OperationKind, request: int, conversation: str) -> bytes:
+        return b'{"t":"%b","id":%d,"conversationId":"%b"}' % (kind.encode(), request, conversation.encode())
 
     def receive(self, payload: bytes) -> None:
         frame = _decode(payload)

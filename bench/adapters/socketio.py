@@ -7,11 +7,13 @@ The first character is Engine.IO's packet type, the second Socket.IO's: `0` open
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import msgspec
 
 from bench.adapters.base import Adapter, Events, stamp_of_text, stamp_text
 from bench.adapters.lean import fields
+from bench.mixture import OperationKind
 from bench.workload import Body, ChatParticipant
 
 
@@ -23,6 +25,8 @@ class _Reply(msgspec.Struct):
 class _Payload(msgspec.Struct):
     """Fields of a message; the other events have other fields."""
 
+    id: str = ""
+    conversation_id: str = ""
     sender_id: str = ""
     encrypted_content: str = ""
 
@@ -32,13 +36,18 @@ _decode_event = msgspec.json.Decoder(tuple[str, _Payload]).decode
 
 
 class SocketIO(Adapter):
-    """One user's connection."""
+    """One user's connection. The server has an event for marks, and none for typing: it decodes such an event and drops
+    it."""
 
-    __slots__ = ("_form", "_user")
+    answered: ClassVar[frozenset[OperationKind]] = frozenset({OperationKind.MARK})
+    unanswered: ClassVar[frozenset[OperationKind]] = frozenset({OperationKind.TYPING})
+
+    __slots__ = ("_form", "_unread", "_user")
 
     def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
         super().__init__(events, participant, body)
         self._user = participant.user
+        self._unread: dict[str, str] = {}
         self._form = b'42%%d["message:send",{%b,"conversationId":"%%b","tempId":"%%032x"}]' % fields(body)
 
     def target(self) -> str:
@@ -50,11 +59,21 @@ class SocketIO(Adapter):
     def send(self, request: int, conversation: str, stamp: float) -> bytes:
         return self._form % (request, stamp_text(stamp), conversation.encode(), request)
 
+    def operation(self, kind: OperationKind, request: int, conversation: str) -> bytes:
+        if kind is OperationKind.TYPING:
+            return b'42["typing:start",{"conversationId":"%b"}]' % conversation.encode()
+        message = self._unread.pop(conversation, None)
+        if message is None:
+            return b""
+        form = b'42%d["message:read",{"conversationId":"%b","messageId":"%b"}]'
+        return form % (request, conversation.encode(), message.encode())
+
     def receive(self, payload: bytes) -> None:
         match payload[:2]:
             case b"42":
                 event, message = _decode_event(payload[2:])
                 if event == "message:new" and message.sender_id != self._user:
+                    self._unread[message.conversation_id] = message.id
                     self.events.delivered(stamp_of_text(message.encrypted_content))
             case b"43":
                 end = payload.index(b"[")

@@ -15,7 +15,7 @@ class Gateway(Ours):
     """Without the web process and the worker: no test here asks for them, and to start them takes seconds."""
 
     @contextmanager
-    def companions(self) -> Iterator[dict[str, list[int]]]:
+    def companions(self, http_port: int) -> Iterator[dict[str, list[int]]]:
         yield {}
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from bench.adapters import ADAPTERS, WRITERS, Adapter
 from bench.adapters.base import FIRST_SEND, STAMP
+from bench.mixture import OperationKind
 from bench.workload import ChatParticipant, body
 from protocol.codec import decode_from_client, encode
-from protocol.frames import Done, Error, Hello, MarkDelivered, Message, Send, Sent, Welcome
+from protocol.frames import Done, Error, Hello, MarkDelivered, MarkRead, Message, Send, Sent, SetTyping, Welcome
 
 USER, OTHER = str(UUID(int=1)), str(UUID(int=2))
 CONVERSATION = str(UUID(int=3))
@@ -130,6 +131,47 @@ def test_the_plans_peer_is_greeted_in_its_order() -> None:
     sio.receive(b"2")
     assert heard.replies == [b'40{"userId": "%b"}' % USER.encode(), b"3"]
     assert (heard.opens, heard.failures) == (1, [])
+
+
+def test_a_device_marks_what_it_has_received_as_read_and_says_that_its_user_types() -> None:
+    alo, heard = adapter("alo")
+    assert alo.operation(OperationKind.MARK, FIRST_SEND, CONVERSATION) == b"", "nothing has come"
+    alo.receive(pushed(5, bytes(200)))
+    [read] = decode_from_client(alo.operation(OperationKind.MARK, FIRST_SEND, CONVERSATION))
+    assert read == MarkRead(FIRST_SEND, [(UUID(CONVERSATION).bytes, 5)])
+    assert alo.operation(OperationKind.MARK, FIRST_SEND, CONVERSATION) == b"", "it has marked that"
+    [typing] = decode_from_client(alo.operation(OperationKind.TYPING, FIRST_SEND + 1, CONVERSATION))
+    assert typing == SetTyping(FIRST_SEND + 1, UUID(CONVERSATION).bytes, True)
+    alo.receive(encode(Done(FIRST_SEND)) + encode(Done(7)))
+    assert heard.acks == [FIRST_SEND], "replies to its own marks are no answers to operations"
+
+
+def test_the_plans_peer_marks_the_message_that_came_last() -> None:
+    sio, heard = adapter("sio")
+    assert sio.operation(OperationKind.MARK, FIRST_SEND, CONVERSATION) == b""
+    fields = {"id": "m1", "conversation_id": CONVERSATION, "sender_id": OTHER, "encrypted_content": "A" * 12}
+    sio.receive(b"42" + json.dumps(["message:new", fields]).encode())
+    read = sio.operation(OperationKind.MARK, FIRST_SEND, CONVERSATION)
+    assert json.loads(read.removeprefix(b"4265536")) == [
+        "message:read",
+        {"conversationId": CONVERSATION, "messageId": "m1"},
+    ]
+    sio.receive(b'4365536[{"success":true}]')
+    assert (heard.acks, heard.failures) == ([FIRST_SEND], [])
+    typing = json.loads(sio.operation(OperationKind.TYPING, FIRST_SEND, CONVERSATION).removeprefix(b"42"))
+    assert typing == ["typing:start", {"conversationId": CONVERSATION}]
+
+
+@pytest.mark.parametrize("kind", [OperationKind.HISTORY, OperationKind.LIST])
+def test_the_lean_peer_reads_pages_where_it_sends(kind: OperationKind) -> None:
+    lean, heard = adapter("ws")
+    assert json.loads(lean.operation(kind, FIRST_SEND, CONVERSATION)) == {
+        "t": kind,
+        "id": FIRST_SEND,
+        "conversationId": CONVERSATION,
+    }
+    lean.receive(b'{"t":"ack","id":65536,"success":true,"messages":[{"id":"m"}]}')
+    assert heard.acks == [FIRST_SEND]
 
 
 @pytest.mark.parametrize("protocol", ["sio", "ws"])
