@@ -34,6 +34,7 @@ from store.postgres.statement import Statement
 from store.rows import departed_of, message_of
 
 _sql = sql.load("sync")
+_history_sql = sql.load("history")
 _CHANGED: Final = Statement(
     _sql.changed,
     {
@@ -247,11 +248,16 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | N
     return SyncPage(page.pushes, onward.encode(), True, target.xmin)
 
 
+async def history_id(pool: Pool) -> str:
+    """The id of the history that numbers of transactions belong to (`store/sql/functions/history_id.sql`)."""
+    [(history,)] = await pool.fetch(_history_sql.current)
+    return str(history)
+
+
 class CursorSnapshot(NamedTuple):
     """A snapshot up to a commit that is surely on disk.
 
-    :ivar history: the history that it belongs to; it changes when Postgres is restored, or another server takes over
-        (`store/sql/functions/history_id.sql`).
+    :ivar history: the history that it belongs to; it changes when Postgres is restored, or another server takes over.
     :ivar now_us: its time, in microseconds since 1970.
     """
 

@@ -53,7 +53,11 @@ async def _read_body(type_: type[_T]) -> _T:
 
 
 def _response(reply: Reply) -> Response:
-    return Response(reply.body, reply.status, reply.headers)
+    response = Response(reply.body, reply.status, reply.headers)
+    if reply.status in (204, 304):
+        # 204 may not have a length, and that of 304 would be the page's (RFC 9110, section 8.6).
+        response.headers.pop("content-length", None)
+    return response
 
 
 async def _refuse(error: Exception) -> Response:

@@ -88,8 +88,8 @@ def _reply(answer: AnyAnswer, encoding: Encoding) -> Reply:
         return Reply(answer.status, dict(mail_pages.HEADERS), answer.html.encode())
     if not isinstance(answer, Answer):
         return Reply(200, {**_typed(encoding), **answer.headers}, answer.body)
-    if answer.status == 204:
-        return Reply(204, {}, b"")
+    if answer.body is None:
+        return Reply(answer.status, dict(answer.headers), b"")
     return Reply(answer.status, {**_typed(encoding), **answer.headers}, encode(answer.body, encoding))
 
 
@@ -99,17 +99,20 @@ def _coded(reply: Reply, headers: Headers, forms: CompressedForms | None = None)
     :param headers: of the request.
     :param forms: of a body that is kept.
     """
-    if NO_COMPRESSION in reply.headers or not reply.body:
+    if NO_COMPRESSION in reply.headers or reply.status == 204:
         return reply
     reply.headers["vary"] = "accept, accept-encoding"
     choice = chosen(headers.get("accept-encoding", ""))
-    if choice.coding is None or headers.get(NO_COMPRESSION, _ABSENT) != _ABSENT:
+    if choice.coding is None or not reply.body or headers.get(NO_COMPRESSION, _ABSENT) != _ABSENT:
         return reply
     find = compressed if forms is None else forms.of
     form = find(reply.body, choice, may_be_dense=reply.headers["content-type"] == CBOR)
     if form is None:
         return reply
-    return Reply(reply.status, reply.headers | {"content-encoding": choice.coding}, form)
+    reply.headers["content-encoding"] = choice.coding
+    if "etag" in reply.headers:
+        reply.headers["etag"] = f'{reply.headers["etag"][:-1]}-{choice.coding}"'
+    return Reply(reply.status, reply.headers, form)
 
 
 def _typed(encoding: Encoding) -> dict[str, str]:

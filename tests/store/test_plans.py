@@ -44,7 +44,7 @@ from store.postgres.backends import end_backends
 from store.postgres.driver import Backend, PostgresConnection, connected, uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
-from store.sync import RECEIPT_COUNTS, sync, take_cursor_snapshot
+from store.sync import RECEIPT_COUNTS, history_id, sync, take_cursor_snapshot
 from tests.store.store_world import a_message
 
 NOTIFIER_STATE = notifiers.NotifierState(None, None, None, None)
@@ -325,6 +325,7 @@ class Traffic:
             lambda: participants.remove(pool, user, here, self.other),
             lambda: profiles.profile_of(pool, user),
             lambda: profiles.change(pool, user, display_name=f"n{self.turn}", gives_receipts=None, shows_presence=None),
+            lambda: history_id(pool),
             lambda: quiet_hours.quiet_hours_of(pool, user),
             lambda: quiet_hours.set_quiet_hours(pool, user, quiet_hours.QuietHours(1, 2, "UTC")),
             lambda: quiet_hours.set_quiet_hours(pool, user, None),
@@ -421,7 +422,6 @@ UNSEEN = {
     "analytics.note_storage": "reads pg_class",
     "marks.behind": "of marks whose conversations are locked",
     "history.begin": "an operator's, who has stopped everything else",
-    "history.current": "an operator's",
     "jobs.release_all": "all jobs of a Redis that has forgotten them",
     "jobs.shorten_leases": "after the clock went back",
     "jobs.task_statuses": "an operator's, who wants to know of all",
