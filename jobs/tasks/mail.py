@@ -6,7 +6,7 @@ sends the mail.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import structlog
@@ -18,6 +18,8 @@ from store import emails
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
+
+_Mail = TypeVar("_Mail")
 
 BATCH: Final = 200
 """Users in one query of `digests`, which counts their conversations: some 20 ms in total."""
@@ -36,31 +38,25 @@ class MailTasks:
 
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
-        mail = await emails.verification(self._pool, user.bytes)
-        if mail is None:
-            log.info("mail_not_needed")
-            return
-        link = self._mailer.link(f"/v1/email/verifications/{mail.token}")
-        await self._mailer.send(mail.address, "verify_email", key=f"{job.id} {mail.token}", link=link)
+        if mail := _needed(await emails.verification(self._pool, user.bytes)):
+            link = self._mailer.link(f"/v1/email/verifications/{mail.token}")
+            await self._mailer.send(mail.address, "verify_email", key=f"{job.id} {mail.token}", link=link)
 
     async def new_device(self, job: Job, user: UUID, device: UUID) -> None:
         """Tell a user that a new device has logged in to the account.
 
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
-        mail = await emails.device_notice(self._pool, user.bytes, device.bytes)
-        if mail is None:
-            log.info("mail_not_needed")
-            return
-        await self._mailer.send(
-            mail.address,
-            "new_device",
-            key=f"{job.id} {device}",
-            username=mail.username,
-            device_name=without_links(mail.device_name) or "a device without a name",
-            at=mail.at,
-            zone=mail.zone,
-        )
+        if mail := _needed(await emails.device_notice(self._pool, user.bytes, device.bytes)):
+            await self._mailer.send(
+                mail.address,
+                "new_device",
+                key=f"{job.id} {device}",
+                username=mail.username,
+                device_name=without_links(mail.device_name) or "a device without a name",
+                at=mail.at,
+                zone=mail.zone,
+            )
 
     async def digests(self, job: Job) -> None:
         """Enqueue a digest for each user whose hour has come and who has unread messages; in batches, until none is
@@ -83,17 +79,21 @@ class MailTasks:
 
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
-        mail = await emails.digest(self._pool, user.bytes)
-        if mail is None:
-            log.info("mail_not_needed")
-            return
-        await self._mailer.send(
-            mail.address,
-            "digest",
-            key=f"{job.id} {user}",
-            unsubscribe=self._mailer.link(f"/v1/unsubscribe/{mail.token}"),
-            username=mail.username,
-            unread=str(mail.unread),
-            conversations=str(mail.conversations),
-        )
-        await emails.digest_sent(self._pool, user.bytes, mail.address)
+        if mail := _needed(await emails.digest(self._pool, user.bytes)):
+            await self._mailer.send(
+                mail.address,
+                "digest",
+                key=f"{job.id} {user}",
+                unsubscribe=self._mailer.link(f"/v1/unsubscribe/{mail.token}"),
+                username=mail.username,
+                unread=str(mail.unread),
+                conversations=str(mail.conversations),
+            )
+            await emails.digest_sent(self._pool, user.bytes, mail.address)
+
+
+def _needed(mail: _Mail | None) -> _Mail | None:
+    """The mail, unless its reason has gone since its job was enqueued; the log says so."""
+    if mail is None:
+        log.info("mail_not_needed")
+    return mail
