@@ -32,6 +32,7 @@ class PostgresServer(Service):
     program = "postgres"
     pid_file = "postmaster.pid"
     stop_signals = (signal.SIGINT, signal.SIGQUIT)  # fast, then immediate shutdown
+    ready_states: tuple[str, ...] = ("ready",)
 
     def __init__(self, folder: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(folder, port=port)
@@ -58,21 +59,24 @@ class PostgresServer(Service):
         account = account_for(unfinished)
         if account is not None:
             account.own(unfinished)
-        command = [
-            str(programs.path.with_name("initdb")),
-            *("--pgdata", _here(unfinished)),
-            *("--username", "postgres", "--auth", "trust"),
-            *("--encoding", "UTF8", "--locale", "C"),
-            *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
-            "--no-instructions",
-        ]
-        if self.settings.get("fsync") == "off":
-            command.append("--no-sync")
+        command = self._create_command(programs, _here(unfinished))
         with self.log.open("ab") as log:
             status = process.run(command, folder=unfinished, log=log, account=account)
         if status != 0:
             raise EmbeddedError(f"Postgres could not create its data ({self._last_line()}): see {self.log}.")
         unfinished.rename(self.data)
+
+    def _create_command(self, programs: Programs, data: str) -> list[str]:
+        """The command that fills the empty data folder, in which it runs."""
+        return [
+            str(programs.path.with_name("initdb")),
+            *("--pgdata", data),
+            *("--username", "postgres", "--auth", "trust"),
+            *("--encoding", "UTF8", "--locale", "C"),
+            *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+            "--no-instructions",
+            *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
+        ]
 
     def _command(self, programs: Programs, port: int) -> list[str]:
         settings = {
@@ -93,7 +97,7 @@ class PostgresServer(Service):
             lines = (self.data / self.pid_file).read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
+        return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() in self.ready_states
 
 
 def _here(data: Path) -> str:

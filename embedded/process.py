@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from embedded.account import SystemAccount
 
@@ -45,33 +45,28 @@ def spawn(
     """
     return subprocess.Popen(
         command,
-        cwd=folder,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
         start_new_session=True,
         preexec_fn=die_with(os.getpid(), death_signal),  # after the change of user, which clears it
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=[] if account else None,
+        **_options(folder, log, account),
     )
 
 
 def run(command: Sequence[str], *, folder: Path, log: IO[bytes], account: SystemAccount | None) -> int:
     """Run the command in the folder to its end and return its exit status."""
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        check=False,
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=[] if account else None,
-    ).returncode
+    return subprocess.run(command, check=False, **_options(folder, log, account)).returncode
+
+
+def _options(folder: Path, log: IO[bytes], account: SystemAccount | None) -> dict[str, Any]:
+    return {
+        "cwd": folder,
+        "env": _environment(),
+        "stdin": subprocess.DEVNULL,
+        "stdout": log,
+        "stderr": log,
+        "user": account.uid if account else None,
+        "group": account.gid if account else None,
+        "extra_groups": [] if account else None,
+    }
 
 
 def die_with(parent: int, number: signal.Signals) -> Callable[[], None]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
 
-from embedded import process
-from embedded.account import account_for
-from embedded.errors import EmbeddedError
 from embedded.ports import LOOPBACK
 from embedded.postgres import PostgresServer
 from embedded.programs import Programs
@@ -22,6 +18,8 @@ NAME = "standby"
 
 class Standby(PostgresServer):
     """Made from a primary that runs, by pg_basebackup; follows it until it is promoted."""
+
+    ready_states = ("ready", "standby")
 
     def __init__(self, folder: Path, primary: PostgresServer, *, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(folder, settings=settings)
@@ -40,32 +38,12 @@ class Standby(PostgresServer):
             ended = "select not exists (select from pg_stat_wal_receiver where status = 'streaming')"
             wait_until_blocking(lambda: connection.execute(ended).fetchone() == (True,), "replication has ended")
 
-    def _create(self, programs: Programs) -> None:
-        unfinished = self.folder / "data.new"
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
-        unfinished.mkdir(mode=0o700)
-        account = account_for(unfinished)
-        if account is not None:
-            account.own(unfinished)
+    def _create_command(self, programs: Programs, data: str) -> list[str]:
         primary = f"host={LOOPBACK} port={self._primary.port} user=postgres application_name={NAME}"
-        here = "/proc/self/cwd" if account is not None else str(unfinished)
-        command = [
-            *(str(programs.path.with_name("pg_basebackup")), "--pgdata", here, "--dbname", primary),
+        return [
+            *(str(programs.path.with_name("pg_basebackup")), "--pgdata", data, "--dbname", primary),
             *("--write-recovery-conf", "--wal-method", "stream", "--checkpoint", "fast", "--no-sync"),
         ]
-        with self.log.open("ab") as log:
-            status = process.run(command, folder=unfinished, log=log, account=account)
-        if status != 0:
-            raise EmbeddedError(f"no copy of the primary could be made: see {self.log}")
-        unfinished.rename(self.data)
-
-    def _is_ready(self, port: int, pid: int) -> bool:
-        try:
-            lines = (self.data / self.pid_file).read_text().splitlines()
-        except FileNotFoundError:
-            return False
-        return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
 
 
 def await_standby(primary: PostgresServer) -> None:
