@@ -9,7 +9,7 @@ asks for by name; each that asks for `redis_url` finds Redis empty. Tests that b
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from queue import Empty, Queue, SimpleQueue
@@ -119,9 +119,8 @@ def database_url(postgres_with_template: PostgresServer, databases: Supply) -> I
 @pytest.fixture
 def pool(database_url: str) -> Iterator[Pool]:
     """Connections to the test's database, for the test itself."""
-    pool = Pool(database_url, 4)
-    yield pool
-    pool.close()
+    with closing(Pool(database_url, 4)) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, Final
 
 import psycopg
@@ -83,9 +83,8 @@ def million_url(postgres_with_template: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 def million(million_url: str) -> Iterator[Pool]:
-    pool = Pool(million_url, 1)
-    yield pool
-    pool.close()
+    with closing(Pool(million_url, 1)) as pool:
+        yield pool
 
 
 @pytest.fixture
