@@ -11,16 +11,14 @@ that delivers a message before it is safe.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
-from bench.contest import Traffic, build_peers, in_turns
+from bench.contest import CompareSettings, compare_servers, in_turns
 from bench.generator import TOTAL
 from bench.pace import CLOSED
-from bench.program import report, run_alone, shared_services
+from bench.program import run_alone
 from bench.summary import OURS, PLAN, by_server, ratios, spread
 
 NODES: Final = 2
@@ -40,28 +38,14 @@ MOST: Final = 0.5
 """The most delivery latency that ours should have, as a share of the plan's."""
 
 
-@dataclass(frozen=True)
-class AcrossSettings:
-    """The settings of a comparison.
-
-    :ivar peers: the folder of the peers' sources; only needed if `servers` names one of them.
-    """
-
-    servers: tuple[str, ...]
-    peers: Path | None
-    chats: int
-    rounds: int
-    traffic: Traffic
-
-
-def across(settings: AcrossSettings) -> bool:
+def across(settings: CompareSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    build_peers(settings.servers, settings.peers)
-    with shared_services() as shared:
-        turns = in_turns(
-            settings.servers, shared, settings.traffic, chats=settings.chats, rounds=settings.rounds, nodes=NODES
-        )
-        return report(({**line, "nodes": NODES} for line in turns), summarize_across)
+    return compare_servers(
+        settings.servers,
+        settings.peers,
+        lambda shared: ({**line, "nodes": NODES} for line in in_turns(shared, settings, nodes=NODES)),
+        summarize_across,
+    )
 
 
 def summarize_across(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -100,7 +84,7 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1000.0, help="sends a second of all chats together")
     options = parser.parse_args()
-    settings = AcrossSettings(
+    settings = CompareSettings(
         servers=servers_of(options),
         peers=options.peers,
         chats=options.chats,

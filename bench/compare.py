@@ -16,37 +16,19 @@ Postgres runs with fsync and synchronous_commit on; each line repeats what Postg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
-from bench.contest import Traffic, build_peers, in_turns
+from bench.contest import CompareSettings, build_peers, in_turns
 from bench.peers import PEERS
 from bench.program import report, run_alone, shared_services
 from bench.summary import OURS, summarize
-
-
-@dataclass(frozen=True)
-class CompareSettings:
-    """The settings of a comparison.
-
-    :ivar peers: the folder of the peers' sources; only needed if `servers` names one of them.
-    """
-
-    servers: tuple[str, ...]
-    peers: Path | None
-    rounds: int
-    chats: int
-    traffic: Traffic
 
 
 def compare(settings: CompareSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
-        turns = in_turns(settings.servers, shared, settings.traffic, chats=settings.chats, rounds=settings.rounds)
         durability = shared.durability(shared.postgres_url)
-        return report(turns, lambda runs: [{**line, **durability} for line in summarize(runs)])
+        return report(in_turns(shared, settings), lambda runs: [{**line, **durability} for line in summarize(runs)])
 
 
 def main(prog: str = "python -m bench.compare", rounds: int = 10, seconds: float = 6.0) -> None:

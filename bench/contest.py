@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from bench.databases import Shared
 from bench.ours import Ours
 from bench.pace import parse_loads
 from bench.peers import PEERS, Peer, build, missing
-from bench.program import FOLDER, say
+from bench.program import FOLDER, report, say, shared_services
 from bench.servers import Endpoint, Server
 from bench.summary import OURS
 from bench.workload import Chat, write_chats
@@ -66,6 +66,29 @@ def contestant(name: str, shared: Shared) -> Server:
     return Ours(shared, FOLDER) if name == OURS else Peer(name, shared, FOLDER, FOLDER / "peers")
 
 
+def compare_servers(
+    names: Sequence[str],
+    peers: Path | None,
+    runs: Callable[[Shared], Iterable[dict[str, Any]]],
+    summarize: Callable[[Sequence[dict[str, Any]]], Iterable[dict[str, Any]]],
+) -> bool:
+    """Build the peers among these servers, run all on the same services, and report; see `bench.program.report`.
+
+    :param names: servers that `usable` returned.
+    """
+    build_peers(names, peers)
+    with shared_services() as shared:
+        return report(runs(shared), summarize)
+
+
+def turns(contestants: Sequence[Server], rounds: int) -> Iterator[tuple[int, Server]]:
+    """The servers of each round, in a rotated order, with the number of the round; the user is told of each."""
+    for round_ in range(1, rounds + 1):
+        for server in rotated(contestants, round_ - 1):
+            say(f"round {round_} of {rounds}: {server.name}")
+            yield round_, server
+
+
 def rotated(contestants: Sequence[_T], turns: int) -> list[_T]:
     """The same servers in a rotated order, so that no server always comes first, or always after the same one."""
     first = turns % len(contestants)
@@ -83,20 +106,30 @@ def measure(server: Server, chats: Sequence[Chat], traffic: Traffic, *, nodes: i
             yield {"server": server.name, **line, **durability}
 
 
-def in_turns(
-    names: Sequence[str], shared: Shared, traffic: Traffic, *, chats: int, rounds: int, nodes: int = 1
-) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class CompareSettings:
+    """The settings of a comparison on direct chats.
+
+    :ivar peers: the folder of the peers' sources; only needed if `servers` names one of them.
+    """
+
+    servers: tuple[str, ...]
+    peers: Path | None
+    rounds: int
+    chats: int
+    traffic: Traffic
+
+
+def in_turns(shared: Shared, settings: CompareSettings, *, nodes: int = 1) -> Iterator[dict[str, Any]]:
     """Measure each server in every round, on this number of direct chats; a line for each load, with its round."""
-    contestants = [contestant(name, shared) for name in names]
+    contestants = [contestant(name, shared) for name in settings.servers]
     prepared = {}
     for server in contestants:
-        say(f"{server.name}: making {2 * chats} users and {chats} chats")
-        prepared[server.name] = server.prepare([2] * chats)
-    for round_ in range(1, rounds + 1):
-        for server in rotated(contestants, round_ - 1):
-            say(f"round {round_} of {rounds}: {server.name}")
-            for line in measure(server, prepared[server.name], traffic, nodes=nodes):
-                yield {"kind": "run", "round": round_, **line}
+        say(f"{server.name}: making {2 * settings.chats} users and {settings.chats} chats")
+        prepared[server.name] = server.prepare([2] * settings.chats)
+    for round_, server in turns(contestants, settings.rounds):
+        for line in measure(server, prepared[server.name], settings.traffic, nodes=nodes):
+            yield {"kind": "run", "round": round_, **line}
 
 
 def generate(server: Server, endpoint: Endpoint, chats: Sequence[Chat], traffic: Traffic) -> Iterator[dict[str, Any]]:

@@ -16,9 +16,9 @@ from statistics import median
 from typing import Any, Final
 
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
-from bench.contest import Traffic, build_peers, contestant, measure, rotated
+from bench.contest import Traffic, compare_servers, contestant, measure, rotated
 from bench.databases import Shared
-from bench.program import report, run_alone, say, shared_services
+from bench.program import run_alone, say
 from bench.summary import OURS, by_server, ratios, spread
 
 LEAN: Final = "ws"
@@ -53,9 +53,7 @@ class FanoutSettings:
 
 def fanout(settings: FanoutSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    build_peers(settings.servers, settings.peers)
-    with shared_services() as shared:
-        return report(_rounds(shared, settings), summarize_fanout)
+    return compare_servers(settings.servers, settings.peers, lambda shared: _rounds(shared, settings), summarize_fanout)
 
 
 def _rounds(shared: Shared, settings: FanoutSettings) -> Iterator[dict[str, Any]]:

@@ -23,10 +23,10 @@ from statistics import median
 from typing import Any, Final
 
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
-from bench.contest import Traffic, build_peers, contestant, measure, rotated
+from bench.contest import Traffic, compare_servers, contestant, measure, turns
 from bench.databases import Shared
 from bench.generator import TOTAL
-from bench.program import report, run_alone, say, shared_services
+from bench.program import run_alone, say
 from bench.servers import Server
 from bench.summary import OURS, PLAN, by_server, ratios, spread
 from bench.workload import Chat
@@ -76,9 +76,7 @@ def measure_hot(server: Server, group: Chat, traffic: Traffic) -> dict[str, Any]
 
 def hot(settings: HotSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    build_peers(settings.servers, settings.peers)
-    with shared_services() as shared:
-        return report(_rounds(shared, settings), summarize_hot)
+    return compare_servers(settings.servers, settings.peers, lambda shared: _rounds(shared, settings), summarize_hot)
 
 
 def _rounds(shared: Shared, settings: HotSettings) -> Iterator[dict[str, Any]]:
@@ -87,10 +85,8 @@ def _rounds(shared: Shared, settings: HotSettings) -> Iterator[dict[str, Any]]:
     for server in contestants:
         say(f"{server.name}: making a group of {settings.participants}")
         [groups[server.name]] = server.prepare([settings.participants])
-    for round_ in range(1, settings.rounds + 1):
-        for server in rotated(contestants, round_ - 1):
-            say(f"round {round_} of {settings.rounds}: {server.name}")
-            yield {"kind": "run", "round": round_, **measure_hot(server, groups[server.name], settings.traffic)}
+    for round_, server in turns(contestants, settings.rounds):
+        yield {"kind": "run", "round": round_, **measure_hot(server, groups[server.name], settings.traffic)}
 
 
 def summarize_hot(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

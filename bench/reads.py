@@ -31,7 +31,7 @@ from statistics import median, quantiles
 from typing import Any, Final
 
 from bench.command import parser_of, servers_of
-from bench.contest import build_peers, contestant, rotated
+from bench.contest import compare_servers, contestant, turns
 from bench.cpu import CpuMeter, used
 from bench.databases import Shared
 from bench.http import HttpRun, headers_of, load, request
@@ -39,7 +39,7 @@ from bench.http_paths import HTTP_PATHS
 from bench.ours import Ours
 from bench.page_changes import sends_to
 from bench.processes import free_port
-from bench.program import report, run_alone, say, shared_services
+from bench.program import run_alone, say
 from bench.reads_data import DEEP, DEEP_PARTICIPANTS, NEIGHBOURS, fill_ours, fill_plans
 from bench.rows import Id, id_text, participant
 from bench.servers import Server
@@ -132,9 +132,7 @@ class ReadsSettings:
 
 def reads(settings: ReadsSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    build_peers(settings.servers, settings.peers)
-    with shared_services() as shared:
-        return report(_rounds(shared, settings), summarize_reads)
+    return compare_servers(settings.servers, settings.peers, lambda shared: _rounds(shared, settings), summarize_reads)
 
 
 def _rounds(shared: Shared, settings: ReadsSettings) -> Iterator[dict[str, Any]]:
@@ -142,11 +140,9 @@ def _rounds(shared: Shared, settings: ReadsSettings) -> Iterator[dict[str, Any]]
     for server in contestants:
         say(f"{server.name}: making {settings.users} users with {2 * NEIGHBOURS} conversations each")
         prepare(server, settings.users)
-    for round_ in range(1, settings.rounds + 1):
-        for server in rotated(contestants, round_ - 1):
-            say(f"round {round_} of {settings.rounds}: {server.name}")
-            for line in measure(server, settings):
-                yield {"kind": "run", "round": round_, **line}
+    for round_, server in turns(contestants, settings.rounds):
+        for line in measure(server, settings):
+            yield {"kind": "run", "round": round_, **line}
 
 
 def prepare(server: Server, users: int) -> None:
