@@ -30,7 +30,7 @@ from store.postgres.pool import Pool
 from tests.cddl import pycddl
 from tests.faults import flush_redis
 from tests.memory import in_memory
-from tests.people import new_user
+from tests.people import new_direct, new_user
 from tests.sentinel import Watched, watched_redis
 
 TEMPLATE = "alo_template"
@@ -141,6 +141,12 @@ async def carol(pool: Pool) -> Credentials:
 @pytest.fixture
 def people(alice: Credentials, bob: Credentials, carol: Credentials) -> list[Credentials]:
     return [alice, bob, carol]
+
+
+@pytest.fixture
+async def direct(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
+    """The direct conversation of alice and bob, who are contacts."""
+    return await new_direct(pool, alice, bob)
 
 
 @pytest.fixture

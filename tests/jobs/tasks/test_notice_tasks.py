@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -31,6 +32,28 @@ FIRST, SECOND = WebhookTarget("https://first.example/", "whsec_"), WebhookTarget
 @pytest.fixture
 def world(pool: Pool) -> NoticeWorld:
     return NoticeWorld(pool)
+
+
+@pytest.fixture
+async def direct(pool: Pool, direct: bytes, bob: Credentials) -> bytes:
+    """The direct conversation of alice and bob, who has one notifier."""
+    await store.add(pool, bob.user, FIRST)
+    return direct
+
+
+Begin = Callable[[NoticeWorld, Pool, Credentials], Awaitable[None]]
+
+
+async def end_window(world: NoticeWorld, pool: Pool, user: Credentials) -> None:
+    """The job of the user's window waits now."""
+    await world.end_window(user)
+
+
+async def enqueue_notices(world: NoticeWorld, pool: Pool, user: Credentials) -> None:
+    """The job of the user's window has run; the job of each notifier waits now."""
+    await end_window(world, pool, user)
+    await world.notices.offline_notice(a_job("offline_notice"), UUID(bytes=user.user))
+    await pool.fetch("delete from jobs where task = 'offline_notice'")
 
 
 async def delivered(pool: Pool, user: Credentials, conversation: bytes) -> None:
@@ -74,51 +97,40 @@ async def test_notifier_that_fails_neither_repeats_nor_delays_the_others(
 
 @pytest.mark.parametrize("when", ["before the window's end", "before the notifier's turn", "between two attempts"])
 async def test_notice_is_cancelled_if_the_messages_were_delivered_meanwhile(
-    world: NoticeWorld, pool: Pool, people: list[Credentials], when: str
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials, when: str
 ) -> None:
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    conversation = await new_direct(pool, alice, bob)
-    await send_message(pool, conversation, alice.user)
-    await world.end_window(bob)
-    if when != "before the window's end":
-        await world.notices.offline_notice(a_job("offline_notice"), UUID(bytes=bob.user))
-        await pool.fetch("delete from jobs where task = 'offline_notice'")
+    await send_message(pool, direct, alice.user)
+    await (end_window if when == "before the window's end" else enqueue_notices)(world, pool, bob)
     if when == "between two attempts":
         world.recorder.faults[FIRST.url] = [NotifyError("status 500")]
         await world.run_due()
         await world.hurry()
-    await delivered(pool, bob, conversation)
+    await delivered(pool, bob, direct)
     assert [outcome for _, outcome in await world.run_due()] == ["done"]
     assert world.recorder.told == []
     assert await world.waiting() == []
 
 
 async def test_user_who_comes_back_syncs_all_messages_and_is_not_notified_again(
-    world: NoticeWorld, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials
 ) -> None:
     """The notice has no content, so it needs none."""
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    conversation = await new_direct(pool, alice, bob)
     held = await sync(pool, bob.user, None)
     assert not held.more
-    await send_message(pool, conversation, alice.user, b"1", b"2")
+    await send_message(pool, direct, alice.user, b"1", b"2")
     await world.notice(bob)
-    await send_message(pool, conversation, alice.user, b"3")
+    await send_message(pool, direct, alice.user, b"3")
     page = await sync(pool, bob.user, held.cursor)
     assert [push.content for push in page.pushes if isinstance(push, Message)] == [b"1", b"2", b"3"]
-    await delivered(pool, bob, conversation)
+    await delivered(pool, bob, direct)
     await world.notice(bob)
     assert len(world.recorder.told) == 1
 
 
 async def test_muted_conversations_and_unreadable_messages_cause_no_notice(
-    world: NoticeWorld, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials
 ) -> None:
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    muted, hidden = await new_direct(pool, alice, bob), await new_group(pool, alice, bob)
+    muted, hidden = direct, await new_group(pool, alice, bob)
     await participants.mute(pool, bob.user, muted, seconds=3600)
     await send_message(pool, muted, alice.user)
     last = await send_message(pool, hidden, alice.user)
@@ -130,22 +142,19 @@ async def test_muted_conversations_and_unreadable_messages_cause_no_notice(
     assert world.recorder.places == [FIRST.url]
 
 
-@pytest.mark.parametrize("begin", ["before the window's end", "before the notifier's turn"])
+@pytest.mark.parametrize(
+    "begin", [end_window, enqueue_notices], ids=["before the window's end", "before the notifier's turn"]
+)
 async def test_in_quiet_hours_a_notice_waits_for_their_end(
-    world: NoticeWorld, pool: Pool, people: list[Credentials], begin: str
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials, begin: Begin
 ) -> None:
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
-    await world.end_window(bob)
-    if begin != "before the window's end":
-        await world.notices.offline_notice(a_job("offline_notice"), UUID(bytes=bob.user))
-        await pool.fetch("delete from jobs where task = 'offline_notice'")
+    await send_message(pool, direct, alice.user)
+    await begin(world, pool, bob)
     await set_quiet_hours(pool, bob.user, night_now(lasts=60))
     [(_, outcome)] = await world.run_due()
     assert isinstance(outcome, Snooze)
     assert 58 * 60 < outcome.delay_s <= 60 * 60
-    if begin == "before the window's end":
+    if begin is end_window:
         # Messages of later windows wait with it.
         await world.end_window(bob)
     assert await world.run_due() == []
@@ -177,13 +186,10 @@ async def test_notice_that_waits_for_the_end_of_quiet_hours_looks_again_when_the
 
 
 async def test_repeated_window_causes_no_second_notice_and_the_next_window_does(
-    world: NoticeWorld, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials
 ) -> None:
     """A worker dies between enqueuing notices and ending its job; another worker runs the job again."""
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    conversation = await new_direct(pool, alice, bob)
-    await send_message(pool, conversation, alice.user)
+    await send_message(pool, direct, alice.user)
     await world.end_window(bob)
     [(job,)] = await pool.fetch("select id from jobs")
     for _ in range(2):
@@ -192,8 +198,8 @@ async def test_repeated_window_causes_no_second_notice_and_the_next_window_does(
         await world.run_due()
     assert len(world.recorder.told) == 1
     # Messages come while the job runs, after the user was back: it runs again, under the same id.
-    await delivered(pool, bob, conversation)
-    await send_message(pool, conversation, alice.user)
+    await delivered(pool, bob, direct)
+    await send_message(pool, direct, alice.user)
     await world.end_window(bob)
     await world.hurry()
     await world.run_due()
@@ -201,14 +207,11 @@ async def test_repeated_window_causes_no_second_notice_and_the_next_window_does(
 
 
 async def test_windows_of_a_notifier_that_is_away_are_one_notice_when_it_is_back(
-    world: NoticeWorld, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials
 ) -> None:
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    conversation = await new_direct(pool, alice, bob)
     world.recorder.faults[FIRST.url] = [NotifyError("away")] * 3
     for _ in range(3):
-        await send_message(pool, conversation, alice.user)
+        await send_message(pool, direct, alice.user)
         await world.end_window(bob)
         await world.hurry()
         await world.run_due()
@@ -219,12 +222,10 @@ async def test_windows_of_a_notifier_that_is_away_are_one_notice_when_it_is_back
 
 
 async def test_target_that_is_gone_is_forgotten_unless_there_is_another_by_then(
-    world: NoticeWorld, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials
 ) -> None:
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
     await store.add(pool, bob.user, SECOND)
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await send_message(pool, direct, alice.user)
     renewed = WebhookTarget(SECOND.url, "whsec_another")
 
     class Renewing(RecordingNotifier):
@@ -240,11 +241,9 @@ async def test_target_that_is_gone_is_forgotten_unless_there_is_another_by_then(
 
 
 async def test_failures_are_kept_for_the_user_to_see_until_a_notice_is_taken(
-    world: NoticeWorld, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials
 ) -> None:
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await send_message(pool, direct, alice.user)
     world.recorder.faults[FIRST.url] = [NotifyError("status 500"), NotifyError("status 501\0" + "x" * 1000)]
     await world.notice(bob)
     [first] = await store.notifiers_of(pool, bob.user)
@@ -265,11 +264,15 @@ async def test_failures_are_kept_for_the_user_to_see_until_a_notice_is_taken(
     ("retry_after_s", "delay_s"), [(1, notices_module.MIN_RETRY_AFTER_S), (120, 120), (86400, 3600)]
 )
 async def test_service_that_asks_to_be_left_alone_is_and_that_is_no_failed_attempt(
-    world: NoticeWorld, pool: Pool, people: list[Credentials], retry_after_s: float, delay_s: float
+    world: NoticeWorld,
+    pool: Pool,
+    direct: bytes,
+    alice: Credentials,
+    bob: Credentials,
+    retry_after_s: float,
+    delay_s: float,
 ) -> None:
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await send_message(pool, direct, alice.user)
     world.recorder.faults[FIRST.url] = [NotifyError("status 429", retry_after_s=retry_after_s) for _ in range(2)]
     await world.end_window(bob)
     outcomes = await world.run_due()
@@ -283,11 +286,9 @@ async def test_service_that_asks_to_be_left_alone_is_and_that_is_no_failed_attem
 
 
 async def test_refusal_that_no_attempt_would_change_ends_the_job_and_keeps_the_notifier(
-    world: NoticeWorld, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials
 ) -> None:
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await send_message(pool, direct, alice.user)
     world.recorder.faults[FIRST.url] = [NotifyError("status 403", is_final=True)]
     await world.end_window(bob)
     outcomes = await world.run_due()
@@ -296,11 +297,9 @@ async def test_refusal_that_no_attempt_would_change_ends_the_job_and_keeps_the_n
 
 
 async def test_notifier_that_has_failed_for_a_fortnight_and_often_is_forgotten(
-    world: NoticeWorld, pool: Pool, people: list[Credentials]
+    world: NoticeWorld, pool: Pool, direct: bytes, alice: Credentials, bob: Credentials
 ) -> None:
-    alice, bob, _ = people
-    await store.add(pool, bob.user, FIRST)
-    await send_message(pool, await new_direct(pool, alice, bob), alice.user)
+    await send_message(pool, direct, alice.user)
     world.recorder.faults[FIRST.url] = [NotifyError("status 500")] * 3
     await world.notice(bob)
     await pool.fetch("update notifiers set failing_since = failing_since - interval '15 days'")
@@ -378,8 +377,7 @@ async def test_device_that_was_revoked_is_told_nothing(
     phone = await new_device(pool, bob.user)
     await store.add(pool, bob.user, ApnsTarget("a1b2"), device=phone.device)
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
-    await world.end_window(bob)
-    await world.notices.offline_notice(a_job("offline_notice"), UUID(bytes=bob.user))
+    await enqueue_notices(world, pool, bob)
     await accounts.revoke_device(pool, bob.user, phone.device)
     await world.run_due()
     assert world.recorder.told == []
