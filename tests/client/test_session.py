@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -58,6 +62,13 @@ URLS = [GATEWAY, SECOND_GATEWAY]
 PATIENCE_S = 120.0
 
 
+@asynccontextmanager
+async def open_caught_up(**options: Any) -> AsyncGenerator[Session, None]:
+    async with open_session(URLS, CREDENTIALS, **options) as session:
+        await session.wait_caught_up()
+        yield session
+
+
 async def take(session: Session, count: int) -> list[Message | Tombstone]:
     """The next messages; fails if they don't come."""
     with trio.fail_after(PATIENCE_S):
@@ -73,8 +84,7 @@ async def test_a_device_that_holds_nothing_begins_with_the_last_messages(
 ) -> None:
     conversations = [bytes([number]) * 16 for number in range(5)]
     last = [[world.store(conversation) for _ in range(3)][-1] for conversation in conversations]
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         assert sorted(await take(session, 5), key=key_of) == sorted(last, key=key_of)
         assert session.mailbox.older_before(conversations[0]) == 3
         assert await session.load_older(conversations[0], 10)
@@ -100,8 +110,7 @@ async def test_catches_up_over_all_pages_with_the_cursor_that_it_holds(
         for _ in range(messages):
             world.store(conversation)
     asked = len(world.requests)
-    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
-        await session.wait_caught_up()
+    async with open_caught_up(mailbox=mailbox) as session:
         assert len(await take(session, 5 * messages)) == 5 * messages
         assert equals_a_fresh_fetch(session, world)
     assert [type(frame) for frame in world.requests[asked:] if not isinstance(frame, MarkDelivered)] == [
@@ -129,8 +138,7 @@ async def test_a_device_that_resumes_knows_at_once_that_nothing_is_missing(
 async def test_edits_and_deletions_take_the_place_of_what_is_held(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         for _ in range(3):
             await world.post(TALK)
         await take(session, 3)
@@ -148,8 +156,7 @@ async def test_own_edits_and_deletions_are_held_at_once_and_survive_a_lost_reply
 ) -> None:
     world.faults[Edit].append(close(CloseCode.SERVER_ERROR))
     world.faults[Delete].append(refuse("unavailable", 50))
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         for content in (b"frist", b"second"):
             await session.send(TALK, content, content_type="text/plain")
         await session.wait_caught_up()
@@ -164,8 +171,7 @@ async def test_own_edits_and_deletions_are_held_at_once_and_survive_a_lost_reply
 
 
 async def test_lag_is_answered_by_sync(world: ClientWorld, autojump_clock: MockClock) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         world.is_deaf = True
         missed = [await world.post(TALK) for _ in range(3)]
         await world.link.say(Lag([(TALK, 3)]))
@@ -176,8 +182,7 @@ async def test_a_cursor_of_another_history_is_dropped_with_all_that_came_by_it(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     mailbox = Mailbox(ME)
-    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
-        await session.wait_caught_up()
+    async with open_caught_up(mailbox=mailbox) as session:
         await world.post(GROUP)
         await take(session, 1)
     world.begin_anew()
@@ -195,8 +200,7 @@ async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
     world.lifetime_us = HOUR_US
     kept: list[Credentials] = []
     world.faults[Refresh].append(refuse("unavailable", 50))
-    async with open_session(URLS, CREDENTIALS, on_token=kept.append) as session:
-        await session.wait_caught_up()
+    async with open_caught_up(on_token=kept.append):
         await trio.sleep(2 * 3600)
         assert world.dialled == [GATEWAY], "the connection lives on"
         latest = kept[-1].token
@@ -208,8 +212,7 @@ async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
 
 
 async def test_a_push_arrives(world: ClientWorld, autojump_clock: MockClock) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         pushed = await world.post(TALK, b"hello")
         assert await take(session, 1) == [pushed]
 
@@ -217,8 +220,7 @@ async def test_a_push_arrives(world: ClientWorld, autojump_clock: MockClock) -> 
 async def test_duplicates_and_overtaking_pushes_arrive_once_and_in_order(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         asked = len(world.requests)
         stored = [world.store(TALK) for _ in range(3)]
         await world.push(stored[2], stored[0], stored[2], stored[0], stored[1])
@@ -228,8 +230,7 @@ async def test_duplicates_and_overtaking_pushes_arrive_once_and_in_order(
 
 
 async def test_a_gap_that_lasts_is_fetched(world: ClientWorld, autojump_clock: MockClock) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         first = await world.post(TALK)
         assert await take(session, 1) == [first]
         lost = world.store(TALK)
@@ -240,8 +241,7 @@ async def test_a_gap_that_lasts_is_fetched(world: ClientWorld, autojump_clock: M
 
 
 async def test_a_push_of_an_unknown_conversation_is_looked_up(world: ClientWorld, autojump_clock: MockClock) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         for _ in range(4):
             world.store(GROUP)
         world.first_seq[GROUP] = 3
@@ -252,8 +252,7 @@ async def test_a_push_of_an_unknown_conversation_is_looked_up(world: ClientWorld
 async def test_a_conversation_that_is_not_ours_to_see_holds_nothing_up(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         await world.push(message(GROUP, 5))
         pushed = await world.post(TALK)
         assert await take(session, 1) == [pushed]
@@ -266,8 +265,7 @@ async def test_a_conversation_that_is_not_ours_to_see_holds_nothing_up(
 async def test_a_gap_that_history_does_not_show_yet_is_asked_for_less_and_less(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         await world.post(TALK)
         await world.push(message(TALK, 3))
         asked = len(world.requests)
@@ -324,8 +322,7 @@ async def test_a_send_whose_reply_is_lost_for_good_ends_when_its_message_comes(
 async def test_after_a_loss_the_next_gateway_is_tried_and_nothing_is_missing(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         await world.link.close(CloseCode.GOING_AWAY)
         missed = world.store(TALK)
         assert await take(session, 1) == [missed]
@@ -458,8 +455,7 @@ async def test_catching_up_is_repeated_while_it_fails(world: ClientWorld, autoju
 
 
 async def test_messages_that_were_read_are_marked_once(world: ClientWorld, autojump_clock: MockClock) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         for _ in range(3):
             session.mark_read(TALK, (await world.post(TALK)).seq)
         await trio.sleep(60)
@@ -468,8 +464,7 @@ async def test_messages_that_were_read_are_marked_once(world: ClientWorld, autoj
 
 
 async def test_marks_are_coalesced_over_time_and_conversations(world: ClientWorld, autojump_clock: MockClock) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up():
         for _ in range(10):
             await world.post(TALK)
             await world.post(GROUP)
@@ -481,8 +476,7 @@ async def test_marks_are_coalesced_over_time_and_conversations(world: ClientWorl
 
 async def test_marks_never_go_past_a_gap(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.faults[History].extend([no_reply] * 5)
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up():
         await world.post(TALK)
         await world.push(message(TALK, 3))
         await trio.sleep(2 * MARK_INTERVAL_S)
@@ -491,8 +485,7 @@ async def test_marks_never_go_past_a_gap(world: ClientWorld, autojump_clock: Moc
 
 async def test_marks_that_were_lost_are_sent_again(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.faults[MarkDelivered].extend([close(CloseCode.GOING_AWAY), refuse("overloaded", 100)])
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up():
         await world.post(TALK)
         await trio.sleep(30)
     assert world.marks == [{TALK: 1}]
@@ -502,8 +495,7 @@ async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     world.page = 3
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         for number in range(60):
             conversation = (TALK, GROUP)[number % 2]
             match number % 10:
@@ -531,8 +523,7 @@ async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
 
 async def test_watched_users_are_watched_on_every_connection(world: ClientWorld, autojump_clock: MockClock) -> None:
     send, signs = trio.open_memory_channel[Sign](10)
-    async with open_session(URLS, CREDENTIALS, on_sign=send.send_nowait) as session:
-        await session.wait_caught_up()
+    async with open_caught_up(on_sign=send.send_nowait) as session:
         session.watch([OTHER])
         assert await signs.receive() == Presence(OTHER, False)
         await world.push(Typing(TALK, OTHER, True))
@@ -575,8 +566,7 @@ async def test_a_server_that_knows_no_presence_is_asked_once(world: ClientWorld,
 
 
 async def test_leaving_the_block_says_the_marks_that_are_due(world: ClientWorld, autojump_clock: MockClock) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         session.mark_read(TALK, (await world.post(TALK)).seq)
         await take(session, 1)
     assert world.marks == world.read == [{TALK: 1}]
@@ -586,8 +576,7 @@ async def test_marks_that_get_no_reply_do_not_hold_up_closing_the_session(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     world.faults[MarkDelivered].extend([no_reply] * 2)
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         await world.post(TALK)
         await take(session, 1)
         before = trio.current_time()
@@ -605,8 +594,7 @@ async def test_leaving_the_block_says_bye(world: ClientWorld, autojump_clock: Mo
 
 async def test_a_move_is_made_before_the_break(world: ClientWorld, autojump_clock: MockClock) -> None:
     """The session leaves the old connection only once the next one is open, and misses no message."""
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         await world.post(TALK)
         await take(session, 1)
         old = world.link
@@ -634,8 +622,7 @@ async def test_a_session_stays_online_when_the_gateway_that_it_should_move_to_is
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     world.down = {SECOND_GATEWAY}
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         old = world.link
         await old.say(Move(10))
         await trio.sleep(60)
@@ -652,8 +639,7 @@ def has_said_goodbye(link: Link) -> bool:
 async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         for _ in range(3):
             await world.post(TALK)
         await take(session, 3)
@@ -671,8 +657,7 @@ async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(
 
 async def test_news_that_do_not_come_by_themselves_are_asked_for(world: ClientWorld, autojump_clock: MockClock) -> None:
     """The server has a new history, and says so in reply to `sync`."""
-    async with open_session(URLS, CREDENTIALS) as session:
-        await session.wait_caught_up()
+    async with open_caught_up() as session:
         await world.post(TALK)
         await take(session, 1)
         world.epoch += 1
