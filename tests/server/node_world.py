@@ -7,7 +7,7 @@ import secrets
 import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -30,7 +30,7 @@ from client.connection import connect
 from client.http import Credentials
 from protocol import limits
 from protocol.codec import decode_from_server, encode
-from protocol.frames import Frame, Hello, Message, Ping, Push, Reply
+from protocol.frames import Frame, Hello, Message, Ping, Push, Reply, Sync, Synced
 from protocol.frames import Pong as PongReply
 from runtime.config import Config
 from server.gateway.process import SocketGateway
@@ -245,6 +245,15 @@ class TestNode:
             if token is not None:
                 await client.hello(token)
             yield client
+
+    @asynccontextmanager
+    async def open_synced(self, *people: Credentials) -> AsyncIterator[list[RawClient]]:
+        """A client for each person, which has synced."""
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(self.open_websocket(person.token)) for person in people]
+            for client in clients:
+                assert isinstance((await client.ask(Sync(1, None)))[-1], Synced)
+            yield clients
 
     def footprint(self) -> dict[str, int]:
         """Counts that an ended connection must not raise. The pool's connections to Postgres come and go."""
