@@ -13,7 +13,7 @@ from protocol.frames import Contact, Conversation, OwnSettings, Sync, Synced
 from server.delivery.fanout import Fanout
 from store import conversations
 from store.postgres.pool import Pool
-from tests.people import new_device, new_direct
+from tests.people import new_device
 from tests.server.http_world import CBOR, Api, open_api
 from tests.server.node_world import RawClient, open_node
 
@@ -117,10 +117,9 @@ async def test_settings_are_read_and_pushed_to_the_users_devices_on_every_node_a
 
 
 async def test_a_node_that_catches_up_pushes_the_settings_that_it_missed(
-    pool: Pool, redis_url: str, people: list[Credentials], monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice, bob, _ = people
-    talk = await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, redis_url) as node,
         open_api(pool, redis_url, "cbor") as app,
@@ -133,7 +132,7 @@ async def test_a_node_that_catches_up_pushes_the_settings_that_it_missed(
             api = app.of(alice.token)
             await change(api, "PATCH", "/v1/profile", shows_presence=False)
             await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}")
-            await change(api, "PUT", f"/v1/conversations/{UUID(bytes=talk)}/mute", seconds=60)
+            await change(api, "PUT", f"/v1/conversations/{UUID(bytes=direct)}/mute", seconds=60)
         node.gateway.node.catch_up.request(0)
         reader = FrameReader(client)
         assert await reader.find(OwnSettings) == OwnSettings(1, True, False, None, 1, "everybody", "everybody")

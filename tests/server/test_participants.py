@@ -56,17 +56,11 @@ async def scene(
     pool: Pool, redis_url: str, people: list[Credentials]
 ) -> AsyncGenerator[tuple[TestNode, list[RawClient], list[Api]], None]:
     """A node with a synced client for each person, and an HTTP interface that acts like a separate process."""
-    alice, bob, carol = people
     async with (
         open_node(pool.url, redis_url) as node,
         open_api(pool, redis_url, "cbor") as api,
-        node.open_websocket(alice.token) as first,
-        node.open_websocket(bob.token) as second,
-        node.open_websocket(carol.token) as third,
+        node.open_synced(*people) as clients,
     ):
-        clients = [first, second, third]
-        for client in clients:
-            assert isinstance((await client.ask(Sync(1, None)))[-1], Synced)
         yield node, clients, [api.of(person.token) for person in people]
 
 
@@ -311,10 +305,9 @@ async def test_when_few_enough_are_left_the_marks_at_the_end_of_former_stays_are
 
 
 async def test_messages_of_a_blocked_user_count_as_read_on_the_blockers_devices_alone(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
 ) -> None:
     alice, bob, _ = people
-    direct = await new_direct(pool, alice, bob)
     await say(pool, direct, bob.user, b"1", b"2")
     async with scene(pool, redis_url, people) as (_, [first, second, _], [api, *_]):
         await change(api, "PUT", f"/v1/contacts/{UUID(bytes=bob.user)}", is_blocked=True)
@@ -414,10 +407,9 @@ async def _patiently(client: RawClient, type_: type[Conversation]) -> Conversati
 
 
 async def test_a_blocked_user_learns_nothing_and_does_not_reach_the_blocker_by_editing(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
 ) -> None:
     alice, bob, _ = people
-    direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, b"before")
     async with scene(pool, redis_url, people) as (_, [first, second, _], [_, api, _]):
         [presence, _] = await first.ask(Watch(2, [bob.user]))

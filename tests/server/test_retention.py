@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 import cbor2
@@ -13,33 +11,15 @@ from client.http import Credentials
 from client.session import Session
 from jobs.engine.job import Job
 from jobs.tasks.retention import Retention
-from protocol.frames import Conversation, Error, History, Messages, Send, Sent, Settings, Sync, Synced
+from protocol.frames import Conversation, Error, History, Messages, Send, Sent, Settings, Sync
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.retention import move_floors
 from tests.ageing import age
 from tests.people import new_direct, new_group
 from tests.server.http_world import CBOR, Api, open_api, say
-from tests.server.node_world import RawClient, TestNode, open_node
+from tests.server.node_world import open_node
 from tests.waiting import wait_until
-
-
-@asynccontextmanager
-async def scene(
-    pool: Pool, redis_url: str, people: list[Credentials]
-) -> AsyncGenerator[tuple[TestNode, list[RawClient]], None]:
-    """A node with a synced client for each person."""
-    alice, bob, carol = people
-    async with (
-        open_node(pool.url, redis_url) as node,
-        node.open_websocket(alice.token) as first,
-        node.open_websocket(bob.token) as second,
-        node.open_websocket(carol.token) as third,
-    ):
-        clients = [first, second, third]
-        for client in clients:
-            assert isinstance((await client.ask(Sync(1, None)))[-1], Synced)
-        yield node, clients
 
 
 async def run_retention(pool: Pool, redis_url: str, *, days: float = 0) -> None:
@@ -65,7 +45,7 @@ async def test_connected_devices_are_told_of_a_floor_and_find_nothing_below_it(
     talk = await new_group(pool, alice, bob)
     await say(pool, talk, bob.user, b"1", b"2", b"3")
     await age(pool, talk, upto=2)
-    async with scene(pool, redis_url, people) as (_, [first, second, third]):
+    async with open_node(pool.url, redis_url) as node, node.open_synced(*people) as [first, second, third]:
         await run_retention(pool, redis_url, days=50)
         for client in (first, second):
             assert await client.find(Settings) == Settings(talk, "Group", 3, 1)
@@ -91,7 +71,7 @@ async def test_a_floor_that_was_not_pushed_comes_when_the_node_catches_up(
     talk, other = await new_group(pool, alice, bob), await new_group(pool, alice, bob)
     for each in (talk, other):
         await say(pool, each, bob.user, b"1", b"2")
-    async with scene(pool, redis_url, people) as (node, [first, second, third]):
+    async with open_node(pool.url, redis_url) as node, node.open_synced(*people) as [first, second, third]:
         await age(pool, talk)
         await move_floors(pool, days=50, archives=False, limit=9)
         node.gateway.node.catch_up.request(1)
@@ -102,11 +82,10 @@ async def test_a_floor_that_was_not_pushed_comes_when_the_node_catches_up(
 
 
 async def test_the_client_drops_what_has_disappeared_while_it_is_connected(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
 ) -> None:
     """The client does not treat a missed message below the floor as a gap."""
     alice, bob, _ = people
-    talk = await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, redis_url) as node,
         open_api(pool, redis_url, "cbor") as api,
@@ -115,17 +94,17 @@ async def test_the_client_drops_what_has_disappeared_while_it_is_connected(
         session = Session([node.url], alice)
         nursery.start_soon(session.run)
         await session.wait_caught_up()
-        await say(pool, talk, bob.user, b"1", b"2", b"3")
+        await say(pool, direct, bob.user, b"1", b"2", b"3")
         node.gateway.node.catch_up.request(1)
         mailbox = session.mailbox
-        await wait_until(lambda: [each.seq for each in mailbox.messages(talk)] == [1, 2, 3], "it has all")
-        assert await patch(api.of(bob.token), talk, lifetime_s=3600) == 204
-        await wait_until(lambda: getattr(mailbox.head(talk), "lifetime_s", None) == 3600, "it knows the lifetime")
-        await age(pool, talk, upto=2)
+        await wait_until(lambda: [each.seq for each in mailbox.messages(direct)] == [1, 2, 3], "it has all")
+        assert await patch(api.of(bob.token), direct, lifetime_s=3600) == 204
+        await wait_until(lambda: getattr(mailbox.head(direct), "lifetime_s", None) == 3600, "it knows the lifetime")
+        await age(pool, direct, upto=2)
         await run_retention(pool, redis_url)
-        await wait_until(lambda: [each.seq for each in mailbox.messages(talk)] == [3], "two have disappeared")
+        await wait_until(lambda: [each.seq for each in mailbox.messages(direct)] == [3], "two have disappeared")
         assert session.is_caught_up
-        head = mailbox.head(talk)
+        head = mailbox.head(direct)
         assert head is not None
         assert (head.first_seq, head.last_seq, head.unread_count) == (3, 3, 1)
         nursery.cancel_scope.cancel()
@@ -134,7 +113,11 @@ async def test_the_client_drops_what_has_disappeared_while_it_is_connected(
 async def test_a_lifetime_is_set_over_http_and_told(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
     alice, bob, _ = people
     talk, group = await new_direct(pool, alice, bob), await new_group(pool, alice, bob)
-    async with scene(pool, redis_url, people) as (_, [first, second, third]), open_api(pool, redis_url, "cbor") as api:
+    async with (
+        open_node(pool.url, redis_url) as node,
+        node.open_synced(*people) as [first, second, third],
+        open_api(pool, redis_url, "cbor") as api,
+    ):
         assert await patch(api.of(bob.token), talk, lifetime_s=60) == 204
         for client in (first, second):
             assert await client.find(Settings) == Settings(talk, None, 1, 2, None, 60, bob.user)

@@ -14,7 +14,7 @@ from server.gateway import revocations
 from store.accounts import device_by_token, revoke_device
 from store.errors import Unavailable
 from store.postgres.pool import Pool
-from tests.people import new_device, new_direct, new_user
+from tests.people import new_device, new_user
 from tests.server.node_world import RawClient, TestNode, open_node
 
 
@@ -54,9 +54,8 @@ async def test_a_connection_ends_when_its_token_expires_and_not_before(
 
 
 async def test_a_refresh_keeps_the_connection_and_its_requests_going(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, direct: bytes
 ) -> None:
-    conversation = await new_direct(pool, alice, bob)
     short = await new_device(pool, alice.user, lifetime_s=2.0)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(short.token) as client:
         fresh = await refreshed(client, short.token)
@@ -66,7 +65,7 @@ async def test_a_refresh_keeps_the_connection_and_its_requests_going(
             assert await former.wait_end() == CloseCode.TOKEN_EXPIRED.value
             assert (await device_by_token(pool, fresh.token)).now >= expires
             for each in (client, again):
-                await each.send(Send(1, conversation, "text", b"x", None, None, uuid4().bytes))
+                await each.send(Send(1, direct, "text", b"x", None, None, uuid4().bytes))
                 while not any(isinstance(frame, Sent) for frame in await each.read(1)):
                     pass
 

@@ -108,16 +108,17 @@ async def test_deciders_that_wait_for_a_day_hold_no_later_one_so_none_waits_in_a
     assert [day.messages for day in await days(pool, first, first + timedelta(days=3))] == [10] * 4
 
 
-async def test_look_that_is_killed_before_its_commit_has_counted_nothing(pool: Pool, people: list[Credentials]) -> None:
-    alice, bob, _ = people
-    talk = await new_direct(pool, alice, bob)
-    await say(pool, talk, alice, 3)
+async def test_look_that_is_killed_before_its_commit_has_counted_nothing(
+    pool: Pool, people: list[Credentials], direct: bytes
+) -> None:
+    alice, _, _ = people
+    await say(pool, direct, alice, 3)
     async with connected(pool.url) as killed:
         [(pid,)] = await killed.query("select pg_backend_pid()")
         await killed.query("begin")
         decided = await killed.query(sql.load("outbox").decide, {"window_s": 0, "limit": 1000})
         assert decided == [(3, 1)]
-        await say(pool, talk, alice, 2)
+        await say(pool, direct, alice, 2)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(decide_all, pool)  # it waits for the row of the day
 
@@ -133,12 +134,11 @@ async def test_look_that_is_killed_before_its_commit_has_counted_nothing(pool: P
 
 
 async def test_accepted_message_counts_although_its_recipient_blocks_the_sender(
-    pool: Pool, people: list[Credentials]
+    pool: Pool, people: list[Credentials], direct: bytes
 ) -> None:
     alice, bob, _ = people
-    talk = await new_direct(pool, alice, bob)
     await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
-    await say(pool, talk, alice, 2)
+    await say(pool, direct, alice, 2)
     [(silent,)] = await pool.fetch("select count(*) from messages where is_silent")
     assert silent == 2
     await decide_all(pool)

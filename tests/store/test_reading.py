@@ -192,50 +192,45 @@ async def test_lists_unread_counts_and_history_are_what_a_plain_model_says(pool:
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 8])
 async def test_history_in_pages_is_the_whole_history_in_both_directions(
-    pool: Pool, alice: Credentials, bob: Credentials, limit: int
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes, limit: int
 ) -> None:
-    conversation = await new_direct(pool, alice, bob)
     whole = [
-        as_seen_by(bob.user, each)
-        for each in await sent(pool, conversation, alice.user, *[b"%d" % n for n in range(7)])
+        as_seen_by(bob.user, each) for each in await sent(pool, direct, alice.user, *[b"%d" % n for n in range(7)])
     ]
     back: list[Message | Tombstone] = []
-    while page := await history(pool, bob.user, conversation, limit=limit, before=back[-1].seq if back else None):
+    while page := await history(pool, bob.user, direct, limit=limit, before=back[-1].seq if back else None):
         assert len(page) <= limit
         back += page
     assert back == whole[::-1]
     on: list[Message | Tombstone] = []
-    while page := await history(pool, bob.user, conversation, limit=limit, after=on[-1].seq if on else 0):
+    while page := await history(pool, bob.user, direct, limit=limit, after=on[-1].seq if on else 0):
         on += page
     assert on == whole
 
 
 async def test_history_between_two_seqs_is_read_from_the_older_end(
-    pool: Pool, alice: Credentials, bob: Credentials
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
-    conversation = await new_direct(pool, alice, bob)
     whole = [
-        as_seen_by(bob.user, each)
-        for each in await sent(pool, conversation, alice.user, *[b"%d" % n for n in range(9)])
+        as_seen_by(bob.user, each) for each in await sent(pool, direct, alice.user, *[b"%d" % n for n in range(9)])
     ]
-    page = await messages.history(pool, bob.user, conversation, limit=3, after=2, before=7)
+    page = await messages.history(pool, bob.user, direct, limit=3, after=2, before=7)
     assert (page.messages, page.more) == (whole[2:5], True)
-    page = await messages.history(pool, bob.user, conversation, limit=3, after=5, before=7)
+    page = await messages.history(pool, bob.user, direct, limit=3, after=5, before=7)
     assert (page.messages, page.more) == (whole[5:6], False)
-    page = await messages.history(pool, bob.user, conversation, limit=3, after=6, before=7)
+    page = await messages.history(pool, bob.user, direct, limit=3, after=6, before=7)
     assert (page.messages, page.more) == ([], False)
 
 
 @pytest.mark.parametrize("after", [None, 0])
 async def test_history_page_is_bounded_in_bytes_but_holds_one_message_at_least(
-    pool: Pool, alice: Credentials, bob: Credentials, after: int | None
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes, after: int | None
 ) -> None:
-    conversation = await new_direct(pool, alice, bob)
-    whole = [as_seen_by(bob.user, each) for each in await sent(pool, conversation, alice.user, *[b"x" * 1000] * 5)]
+    whole = [as_seen_by(bob.user, each) for each in await sent(pool, direct, alice.user, *[b"x" * 1000] * 5)]
     if after is None:
         whole.reverse()
     for max_bytes, count in ((2999, 2), (3000, 3), (1, 1), (5000, 5)):
-        page = await messages.history(pool, bob.user, conversation, limit=5, after=after, max_bytes=max_bytes)
+        page = await messages.history(pool, bob.user, direct, limit=5, after=after, max_bytes=max_bytes)
         assert (page.messages, page.more) == (whole[:count], count < 5)
 
 
@@ -285,11 +280,10 @@ async def test_a_user_that_is_no_participant_reads_nothing(pool: Pool) -> None:
 
 
 async def test_participant_of_an_empty_conversation_reads_an_empty_history(
-    pool: Pool, alice: Credentials, bob: Credentials
+    pool: Pool, alice: Credentials, direct: bytes
 ) -> None:
-    conversation = await new_direct(pool, alice, bob)
     for after in (None, 0):
-        page = await messages.history(pool, alice.user, conversation, limit=10, after=after)
+        page = await messages.history(pool, alice.user, direct, limit=10, after=after)
         assert (page.messages, page.more) == ([], False)
     [entry] = await conversations.list_of(pool, alice.user, limit=10)
     assert (entry.first_seq, entry.last_seq, entry.unread_count, entry.last_message) == (1, 0, 0, None)
@@ -399,22 +393,20 @@ def messages_in(found: object) -> Iterator[Message]:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_temp_id_is_told_to_the_senders_devices_alone(
-    pool: Pool, alice: Credentials, bob: Credentials, way: str
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes, way: str
 ) -> None:
-    talk = await new_direct(pool, alice, bob)
-    [whole] = await sent(pool, talk, alice.user, b"x")
-    assert list(messages_in(await WAYS[way](pool, alice.user, talk))) == [whole]
-    assert list(messages_in(await WAYS[way](pool, bob.user, talk))) == [replace(whole, temp_id=None)]
+    [whole] = await sent(pool, direct, alice.user, b"x")
+    assert list(messages_in(await WAYS[way](pool, alice.user, direct))) == [whole]
+    assert list(messages_in(await WAYS[way](pool, bob.user, direct))) == [replace(whole, temp_id=None)]
 
 
 async def test_a_resumed_sync_tells_the_temp_id_of_own_messages(
-    pool: Pool, alice: Credentials, bob: Credentials
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """So a device whose `sent` was lost recognises the message among those that it still shows as being sent."""
-    talk = await new_direct(pool, alice, bob)
     cursors = {user: (await sync(pool, user, None)).cursor for user in (alice.user, bob.user)}
-    whole = [*await sent(pool, talk, alice.user, b"1"), *await sent(pool, talk, bob.user, b"2")]
-    await revisions.edit(pool, alice.user, talk, 1, 0, "text", b"one", None, None)
+    whole = [*await sent(pool, direct, alice.user, b"1"), *await sent(pool, direct, bob.user, b"2")]
+    await revisions.edit(pool, alice.user, direct, 1, 0, "text", b"one", None, None)
     for user, cursor in cursors.items():
         found = list(messages_in((await sync(pool, user, cursor)).pushes))
         assert [each.temp_id for each in found] == [as_seen_by(user, each).temp_id for each in whole]

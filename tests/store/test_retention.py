@@ -19,7 +19,7 @@ from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.retention import FloorMoves, below, clear, move_floors, note_announced, unannounced, uncleared
 from tests.ageing import age
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_group, new_user
 from tests.store.store_world import a_message
 
 DAY_S = 86_400
@@ -161,12 +161,11 @@ async def test_rows_about_deleted_messages_go_with_them_and_attachments_are_orph
 
 
 async def test_a_retry_of_a_send_whose_message_is_gone_gets_its_first_ack(
-    pool: Pool, alice: Credentials, bob: Credentials
+    pool: Pool, bob: Credentials, direct: bytes
 ) -> None:
-    talk = await new_direct(pool, alice, bob)
-    message = a_message(talk, bob.user)
+    message = a_message(direct, bob.user)
     [first] = await send(pool, ParticipantsCache(), [message])
-    await age(pool, talk)
+    await age(pool, direct)
     await move(pool, days=50)
     await clear_all(pool)
     [again] = await send(pool, ParticipantsCache(), [message])
@@ -210,9 +209,8 @@ async def test_a_lifetime_applies_to_earlier_messages_too_until_it_is_removed(
 
 
 async def test_administrators_set_the_lifetime_of_a_group_and_either_participant_that_of_a_direct_conversation(
-    pool: Pool, alice: Credentials, bob: Credentials, talk: bytes
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes, talk: bytes
 ) -> None:
-    direct = await new_direct(pool, alice, bob)
     carol = await new_user(pool, "carol")
     with pytest.raises(NotAnAdministrator):
         await participants.change_settings(pool, bob.user, talk, lifetime_s=60)
@@ -227,10 +225,9 @@ async def test_administrators_set_the_lifetime_of_a_group_and_either_participant
 
 
 async def test_a_blocked_users_lifetime_applies_to_their_own_view_only(
-    pool: Pool, alice: Credentials, bob: Credentials
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """Otherwise the blocked user could delete the blocker's messages, and would notice if nothing was deleted."""
-    direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice, 5)
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     for lifetime_s in (0, 86400, 60):
@@ -349,22 +346,21 @@ async def test_a_refused_change_of_the_lifetime_leaves_the_expiries_as_they_are(
 
 
 async def test_a_lifetime_of_ones_own_is_announced_to_that_user_alone(
-    pool: Pool, alice: Credentials, bob: Credentials
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """Alice is blocked, and lets messages disappear: her devices are told of her floor, and bob's of nothing. When the
     floor of both moves, each is told the settings that they see."""
-    talk = await new_direct(pool, alice, bob)
-    await say(pool, talk, alice, 4)
+    await say(pool, direct, alice, 4)
     await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
-    await participants.change_settings(pool, alice.user, talk, lifetime_s=3600)
-    await age(pool, talk, upto=2)
+    await participants.change_settings(pool, alice.user, direct, lifetime_s=3600)
+    await age(pool, direct, upto=2)
     await move(pool)
     [told] = await unannounced(pool, limit=9)
     assert told.users == [alice.user]
     assert (told.settings.first_seq, told.settings.lifetime_s, told.settings.actor) == (3, 3600, alice.user)
-    assert (await conversations.one(pool, alice.user, talk)).first_seq == 3
-    assert (await conversations.one(pool, bob.user, talk)).first_seq == 1
-    await note_announced(pool, [talk])
+    assert (await conversations.one(pool, alice.user, direct)).first_seq == 3
+    assert (await conversations.one(pool, bob.user, direct)).first_seq == 1
+    await note_announced(pool, [direct])
     assert await unannounced(pool, limit=9) == []
     # It deletes nothing, and the next look finds the conversation again.
     for each in await uncleared(pool, limit=9):
@@ -372,11 +368,11 @@ async def test_a_lifetime_of_ones_own_is_announced_to_that_user_alone(
         assert await clear(pool, each.conversation, limit=9) == 0
     assert await uncleared(pool, limit=9) == []
     assert await pool.fetch("select count(*) from messages") == [(4,)]
-    await age(pool, talk, upto=3)
+    await age(pool, direct, upto=3)
     assert (await move(pool, days=50)).moved == 1
     seen = {user: each.settings for each in await unannounced(pool, limit=9) for user in each.users}
     for who in (alice, bob):
-        own = await conversations.one(pool, who.user, talk)
+        own = await conversations.one(pool, who.user, direct)
         told_settings = seen[who.user]
         assert (told_settings.first_seq, told_settings.lifetime_s, told_settings.actor) == (
             *(own.first_seq, own.lifetime_s, own.actor),

@@ -30,7 +30,7 @@ from store.postgres.pool import Pool
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
 from store.sync import Snapshot, SyncPage, SyncPush, cursor_of, sync, take_cursor_snapshot
 from tests.ageing import age
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_group, new_user
 from tests.store.store_world import a_message
 
 
@@ -540,15 +540,14 @@ async def test_a_cursor_that_was_moved_on_tells_of_everybodys_marks_since_the_la
 @pytest.mark.parametrize("is_unblocked", [False, True])
 @pytest.mark.parametrize("in_a_batch", [False, True])
 async def test_a_cursor_that_was_moved_on_covers_messages_of_a_blocked_user(
-    pool: Pool, alice: Credentials, bob: Credentials, in_a_batch: bool, is_unblocked: bool
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes, in_a_batch: bool, is_unblocked: bool
 ) -> None:
     """The blocker's devices are not told live, so no cursor may pass it: a fresh device is shown its tombstone."""
-    here = await new_direct(pool, alice, bob)
     device = SyncingDevice(pool, alice.user)
     await device.catch_up()
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     await device.stay()
-    await say(pool, here, bob.user, *[b"1", b"2"][: 1 + in_a_batch])
+    await say(pool, direct, bob.user, *[b"1", b"2"][: 1 + in_a_batch])
     device.mailbox.synced(Synced(1, cursor_of(alice.user, await take_cursor_snapshot(pool), device.marks), False))
     if is_unblocked:
         await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=False)
@@ -747,24 +746,23 @@ async def test_a_floor_that_has_risen_is_pushed_and_messages_below_it_are_droppe
 
 @pytest.mark.parametrize("in_a_batch", [False, True])
 async def test_messages_of_a_blocked_user_do_not_count_on_any_device(
-    pool: Pool, alice: Credentials, bob: Credentials, in_a_batch: bool
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes, in_a_batch: bool
 ) -> None:
     """Messages from before the block count as read; later ones are tombstones."""
-    here = await new_direct(pool, alice, bob)
-    await say(pool, here, bob.user, b"1", b"2")
+    await say(pool, direct, bob.user, b"1", b"2")
     device = SyncingDevice(pool, alice.user)
     await device.catch_up()
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     await device.catch_up()
     await device.check()
-    assert own_mark(device, here) == 2
-    await say(pool, here, bob.user, *[b"3", b"4"][: 1 + in_a_batch])
+    assert own_mark(device, direct) == 2
+    await say(pool, direct, bob.user, *[b"3", b"4"][: 1 + in_a_batch])
     await device.catch_up()
     await device.check()
-    assert (own_mark(device, here), unread_on(device, here)) == (2, 0)
+    assert (own_mark(device, direct), unread_on(device, direct)) == (2, 0)
     fresh = SyncingDevice(pool, alice.user)
     await fresh.catch_up()
-    assert unread_on(fresh, here) == 0
+    assert unread_on(fresh, direct) == 0
 
 
 def unread_on(device: SyncingDevice, conversation: bytes) -> int:

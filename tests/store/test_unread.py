@@ -274,20 +274,19 @@ FLOOR = "select moved from move_floors(50, false, 9)"
 
 @pytest.mark.parametrize(("first", "moves"), [(DELETE, 3), (DELETE, 2), (DELETE, 1), (FLOOR, 3), (FLOOR, 2)])
 async def test_a_mark_that_waits_for_a_change_of_the_count_sees_the_change(
-    pool: Pool, people: list[Credentials], first: str, moves: int
+    pool: Pool, people: list[Credentials], direct: bytes, first: str, moves: int
 ) -> None:
     """Otherwise the mark would omit, or count twice, messages that were committed while it waited."""
     alice, bob, _ = people
-    talk = await new_direct(pool, alice, bob)
-    await say(pool, talk, alice, 4)
-    await revisions.delete_for_everyone(pool, alice.user, talk, 1)
-    await revisions.delete_for_everyone(pool, alice.user, talk, 3)
-    await age(pool, talk, upto=2)
+    await say(pool, direct, alice, 4)
+    await revisions.delete_for_everyone(pool, alice.user, direct, 1)
+    await revisions.delete_for_everyone(pool, alice.user, direct, 3)
+    await age(pool, direct, upto=2)
     async with connected(pool.url) as other, trio.open_nursery() as nursery:
         await other.query("begin")
-        await other.query(first, {"alice": uuid(alice.user), "talk": uuid(talk)})
-        nursery.start_soon(mark, pool, [[Mark(bob.user, talk, moves, moves)]])
+        await other.query(first, {"alice": uuid(alice.user), "talk": uuid(direct)})
+        nursery.start_soon(mark, pool, [[Mark(bob.user, direct, moves, moves)]])
         await wait_until(lambda: is_waiting_for(pool, "Lock", "m.delivered, m.read"), "the mark waits")
         await other.query("commit")
-    for _, _, shown, uncounted, counted, above in await pool.fetch(COUNTED, (uuids([talk]),)):
+    for _, _, shown, uncounted, counted, above in await pool.fetch(COUNTED, (uuids([direct]),)):
         assert (shown, uncounted) == (counted, above - counted)

@@ -83,9 +83,8 @@ async def test_same_temp_id_50_times_at_once_from_two_nodes_is_one_message(
 
 
 async def test_flushall_between_two_nodes_heals_with_nothing_missing(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
-    conversation = await new_direct(pool, alice, bob)
     async with open_cluster(pool.url, redis_url) as cluster:
         await cluster.start_web()
         (_, here), (there_process, there) = await cluster.start_socket(), await cluster.start_socket()
@@ -104,7 +103,7 @@ async def test_flushall_between_two_nodes_heals_with_nothing_missing(
                 for number in range(1, 61):
                     if number == 20:
                         flush_redis(redis_url)
-                    await sender.send(conversation, b"%d" % number, temp_id=uuid4().bytes, content_type="text")
+                    await sender.send(direct, b"%d" % number, temp_id=uuid4().bytes, content_type="text")
                 with trio.fail_after(HEALED_S):
                     await complete.wait()
                 # Healed, not only caught up: the next message comes the ordinary way.
@@ -152,24 +151,23 @@ def _as_others_see(entry: Entry) -> Entry:
 
 
 async def test_a_device_that_was_away_ends_with_what_a_fresh_one_fetches(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """Sent, edited and deleted: live pushes on another node, a catch-up by cursor, and a fresh fetch agree."""
-    conversation = await new_direct(pool, alice, bob)
     held = Mailbox(bob.user)
     async with open_cluster(pool.url, redis_url) as cluster:
         nodes = [(await cluster.start_socket())[1] for _ in range(2)]
         async with open_session([nodes[0]], alice) as sender:
             for number in range(1, 11):
-                await sender.send(conversation, b"%d" % number)
-            own = sender.mailbox.messages(conversation)
+                await sender.send(direct, b"%d" % number)
+            own = sender.mailbox.messages(direct)
             async with (
                 open_session([nodes[1]], bob, mailbox=held) as live,
                 open_session([nodes[1]], await new_device(pool, bob.user)) as fresh,
             ):
                 for session in (live, fresh):
                     await session.wait_caught_up()
-                    assert await session.load_older(conversation, 100)
+                    assert await session.load_older(direct, 100)
                 await sender.edit(_message(own[2]), b"edited")
                 await sender.delete(own[3], for_everyone=True)
                 with trio.fail_after(HEALED_S):
@@ -178,7 +176,7 @@ async def test_a_device_that_was_away_ends_with_what_a_fresh_one_fetches(
             await sender.edit(_message(own[2]), b"edited again")
             await sender.edit(_message(own[4]), b"edited while away")
             await sender.delete(own[5], for_everyone=True)
-            await sender.send(conversation, b"11")
+            await sender.send(direct, b"11")
             async with (
                 open_session([nodes[1]], bob, mailbox=held) as back,
                 open_session([nodes[0]], await new_device(pool, bob.user)) as fresh,
@@ -186,9 +184,9 @@ async def test_a_device_that_was_away_ends_with_what_a_fresh_one_fetches(
                 with trio.fail_after(HEALED_S):
                     await back.wait_caught_up()
                     await fresh.wait_caught_up()
-                    await fresh.load_older(conversation, 100)
-                fetched = list(fresh.mailbox.messages(conversation))
-                assert list(held.messages(conversation)) == fetched == [_as_others_see(each) for each in own]
+                    await fresh.load_older(direct, 100)
+                fetched = list(fresh.mailbox.messages(direct))
+                assert list(held.messages(direct)) == fetched == [_as_others_see(each) for each in own]
     assert [each.seq for each in fetched] == list(range(1, 12))
     assert [each.seq for each in fetched if isinstance(each, Tombstone)] == [4, 6]
     assert [(each.seq, each.content) for each in fetched if isinstance(each, Message) and each.revision] == [
@@ -203,9 +201,8 @@ def _message(entry: Entry) -> Message:
 
 
 async def test_presence_and_typing_reach_the_other_node(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
-    conversation = await new_direct(pool, alice, bob)
     send, signs = trio.open_memory_channel[Sign](10)
     async with open_cluster(pool.url, redis_url) as cluster:
         nodes = [(await cluster.start_socket())[1] for _ in range(2)]
@@ -215,8 +212,8 @@ async def test_presence_and_typing_reach_the_other_node(
                 assert await signs.receive() == Presence(bob.user, False)
                 async with connect(nodes[1], bob.token) as other:
                     assert await signs.receive() == Presence(bob.user, True)
-                    await other.set_typing(conversation, True)
-                    assert await signs.receive() == Typing(conversation, bob.user, True)
+                    await other.set_typing(direct, True)
+                    assert await signs.receive() == Typing(direct, bob.user, True)
                 gone = await signs.receive()
                 assert isinstance(gone, Presence)
                 assert (gone.user, gone.is_online) == (bob.user, False)

@@ -105,10 +105,9 @@ async def test_a_token_is_as_good_on_either_node(pool: Pool, redis_url: str, ali
 
 
 async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """A device that moves from one node to the other with its cursor ends with the state of a fresh fetch."""
-    conversation = await new_direct(pool, alice, bob)
     held: Mailbox | None = None
     sents: list[Sent] = []
     async with open_two(pool, redis_url) as nodes:
@@ -119,12 +118,12 @@ async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(
                     await session.wait_caught_up()
                 async with connect(nodes[0].url, alice.token) as one, connect(nodes[1].url, alice.token) as other:
                     for number in range(20):
-                        sents.append(await send((one, other)[number % 2], conversation))
+                        sents.append(await send((one, other)[number % 2], direct))
                         assert about(sents[-1].created, await now_us(pool))
-                await wait_until(lambda: session.mailbox.up_to(conversation) >= len(sents), "all at the session")
+                await wait_until(lambda: session.mailbox.up_to(direct) >= len(sents), "all at the session")
             # While no device of Bob is connected:
             async with connect(nodes[turn % 2].url, alice.token) as connection:
-                sents.append(await send(connection, conversation))
+                sents.append(await send(connection, direct))
         async with (
             open_session([nodes[1].url], bob, mailbox=held) as back,
             open_session([nodes[0].url], await new_device(pool, bob.user)) as fresh,
@@ -132,19 +131,18 @@ async def test_messages_by_turns_over_both_nodes_have_one_order_in_seq_and_time(
             with trio.fail_after(5):
                 await back.wait_caught_up()
                 await fresh.wait_caught_up()
-                assert await fresh.load_older(conversation, 100)
+                assert await fresh.load_older(direct, 100)
             shown = list(back.mailbox.log)
-            assert list(back.mailbox.messages(conversation)) == list(fresh.mailbox.messages(conversation))
+            assert list(back.mailbox.messages(direct)) == list(fresh.mailbox.messages(direct))
     assert [sent.seq for sent in sents] == list(range(1, 64))
     assert [sent.created for sent in sents] == sorted(sent.created for sent in sents)
     assert [(m.seq, m.message, m.created) for m in shown] == [(s.seq, s.message, s.created) for s in sents]
 
 
 async def test_a_temp_id_is_too_old_by_the_clock_of_postgres(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, direct: bytes
 ) -> None:
     """A quarter of an hour before its end it is valid on the fast node; a quarter after, invalid on the slow one."""
-    conversation = await new_direct(pool, alice, bob)
     async with (
         open_two(pool, redis_url) as (slow, fast),
         connect(slow.url, alice.token) as one,
@@ -153,14 +151,14 @@ async def test_a_temp_id_is_too_old_by_the_clock_of_postgres(
         oldest_ms = await now_us(pool) // 1000 - TEMP_ID_DAYS * 86_400_000
         for here, there in ((one, other), (other, one)):
             with pytest.raises(RequestRefused) as refused:
-                await send(here, conversation, made_ms=oldest_ms - 900_000)
+                await send(here, direct, made_ms=oldest_ms - 900_000)
             assert refused.value.code == ErrorCode.TEMP_ID_EXPIRED.value
             # Young enough, and known on the other node.
             temp_id = ids.uuid7(await now_us(pool) // 1000, secrets.token_bytes(ids.NOISE_BYTES))
-            first = await here.send(conversation, b"x", temp_id=temp_id)
-            again = await there.send(conversation, b"x", temp_id=temp_id)
+            first = await here.send(direct, b"x", temp_id=temp_id)
+            again = await there.send(direct, b"x", temp_id=temp_id)
             assert (first.seq, first.message, first.created) == (again.seq, again.message, again.created)
-            await send(here, conversation, made_ms=oldest_ms + 900_000)
+            await send(here, direct, made_ms=oldest_ms + 900_000)
 
 
 async def test_leases_hold_and_presence_and_last_seen_are_right(

@@ -22,7 +22,7 @@ from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.revisions import forget_revisions
 from tests.jobs.jobs_world import a_job, send_message
-from tests.people import new_device, new_direct
+from tests.people import new_device
 from tests.waiting import wait_until
 
 KEYS = f"""
@@ -173,13 +173,12 @@ BATCHES: dict[str, tuple[str, dict[str, int]]] = {
 
 @pytest.mark.parametrize("name", BATCHES)
 async def test_send_goes_through_while_a_batch_is_being_forgotten(
-    pool: Pool, alice: Credentials, bob: Credentials, name: str
+    pool: Pool, alice: Credentials, direct: bytes, name: str
 ) -> None:
     """By a user whose rows are locked by the batch, to the conversation that they are about."""
-    conversation = await new_direct(pool, alice, bob)
-    await send_message(pool, conversation, alice.user, b"1", b"2")
-    await revisions.delete_for_everyone(pool, alice.user, conversation, 1)
-    await revisions.delete_for_everyone(pool, alice.user, conversation, 2)
+    await send_message(pool, direct, alice.user, b"1", b"2")
+    await revisions.delete_for_everyone(pool, alice.user, direct, 1)
+    await revisions.delete_for_everyone(pool, alice.user, direct, 2)
     await pool.fetch(
         f"update devices set expires = now() - interval '{OLD} days', former_token_hash = token_hash,"
         f" former_expires = now() - interval '{OLD} days'"
@@ -190,7 +189,7 @@ async def test_send_goes_through_while_a_batch_is_being_forgotten(
     async with connected(pool.url) as connection:
         await connection.query("begin")
         assert await connection.query(query, {**parameters, "limit": 100}) == [(2,)]
-        message = NewMessage(conversation, alice.user, bytes(16), "text", b"now", None, None)
+        message = NewMessage(direct, alice.user, bytes(16), "text", b"now", None, None)
         with trio.fail_after(5):
             [outcome] = await send(pool, ParticipantsCache(), [message], lock_wait_s=1)
         assert isinstance(outcome, Committed)

@@ -350,13 +350,12 @@ async def test_no_digest_without_a_reason(pool: Pool, tasks: MailTasks, bob: Cre
 
 
 async def test_digest_looks_again_before_it_is_sent(
-    pool: Pool, server: MailServer, tasks: MailTasks, alice: Credentials, bob: Credentials
+    pool: Pool, server: MailServer, tasks: MailTasks, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
-    conversation = await new_direct(pool, alice, bob)
-    seq = await send_message(pool, conversation, bob.user)
+    seq = await send_message(pool, direct, bob.user)
     await digest_hour_comes(pool, alice)
     await look_for_digests(tasks)
-    assert (await mark(pool, [[Mark(alice.user, conversation, seq, seq)]])).outcomes == [None]
+    assert (await mark(pool, [[Mark(alice.user, direct, seq, seq)]])).outcomes == [None]
     await run_jobs(pool, tasks)
     assert (server.got, await waiting(pool)) == ([], [])
 

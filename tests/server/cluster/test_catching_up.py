@@ -18,7 +18,7 @@ from store.messages import ActiveConversation, Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
-from tests.people import new_direct, new_group, new_user
+from tests.people import new_group, new_user
 from tests.server.node_world import open_node
 from tests.waiting import wait_until
 
@@ -39,18 +39,17 @@ async def committed(pool: Pool, conversation: bytes, sender: bytes, count: int) 
 
 @pytest.mark.parametrize("live", [[], [4], [4, 5, 6], [6], [1, 2], [3]])
 async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_live(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, live: list[int]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, live: list[int]
 ) -> None:
     """The fault: a message that came live during the catch-up hid the missed ones before it."""
-    conversation = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
         await node.wait_event("caught_up")
         await client.send(Sync(1, None))
         await client.read(2)
-        messages = await committed(pool, conversation, alice.user, 6)
+        messages = await committed(pool, direct, alice.user, 6)
         for seq in live:
             hub = node.gateway.hub
-            hub.push(AddressedPush(conversation, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
+            hub.push(AddressedPush(direct, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
             hub.flush()
         node.gateway.node.catch_up.request(1.0)
         seen = [push.seq for push in await client.read(6) if isinstance(push, Message)]
@@ -59,7 +58,7 @@ async def test_everything_that_a_node_missed_is_pushed_once_though_some_came_liv
         await wait_until(
             lambda: sum(line["event"] == "caught_up" for line in node.logs) == 3, "it has caught up once more"
         )
-        [last] = await committed(pool, conversation, bob.user, 1)
+        [last] = await committed(pool, direct, bob.user, 1)
         node.gateway.node.catch_up.request(1.0)
         assert [push.seq for push in await client.read(1)] == [7]  # type: ignore[union-attr]
         assert last.seq == 7
@@ -96,21 +95,20 @@ async def test_a_message_that_comes_live_is_pushed_though_a_catch_up_leaves_earl
         node.gateway.node.catch_up.request(1.0)
         pushes = await client.read(len(live) + 4)
         assert [push.seq for push in pushes if isinstance(push, Message)] == [*live, 6, 7, 8, 9]
-        assert node.gateway.hub.span(conversation) == (1, 9)
+        assert node.gateway.hub.span(direct) == (1, 9)
 
 
 @pytest.mark.parametrize("reason", ["blocked", "deleted"])
 async def test_a_node_that_catches_up_sends_no_content_that_is_gone_for_the_recipient(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, reason: str
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, reason: str
 ) -> None:
     """An edit by a user that they block, or a message that they have deleted for themselves."""
-    conversation = await new_direct(pool, alice, bob)
-    await committed(pool, conversation, alice.user, 3)
+    await committed(pool, direct, alice.user, 3)
     if reason == "blocked":
         await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
-        await revisions.edit(pool, alice.user, conversation, 2, 0, "text", b"heard by nobody", None, None)
+        await revisions.edit(pool, alice.user, direct, 2, 0, "text", b"heard by nobody", None, None)
     else:
-        await revisions.delete_for_me(pool, bob.user, conversation, 2)
+        await revisions.delete_for_me(pool, bob.user, direct, 2)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
         node.gateway.node.catch_up.request(60.0)
         pushes = await client.read(4)
@@ -164,18 +162,17 @@ async def test_how_far_messages_to_many_have_come_is_counted_anew_when_a_node_ca
 
 @pytest.mark.parametrize("edited", [False, True])
 async def test_only_the_senders_devices_get_the_temp_id_of_a_message_that_a_node_missed(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, edited: bool
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, edited: bool
 ) -> None:
-    conversation = await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, redis_url) as node,
         node.open_websocket(alice.token) as own,
         node.open_websocket(bob.token) as other,
     ):
         await node.wait_event("caught_up")
-        await committed(pool, conversation, alice.user, 1)
+        await committed(pool, direct, alice.user, 1)
         if edited:
-            await revisions.edit(pool, alice.user, conversation, 1, 0, "text", b"other", None, None)
+            await revisions.edit(pool, alice.user, direct, 1, 0, "text", b"other", None, None)
         node.gateway.node.catch_up.request(1.0)
         for client, temp_id in ((own, bytes(16)), (other, None)):
             pushes = await client.read(1 + edited)

@@ -78,10 +78,9 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
 
 
 async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_in_good_order(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The race: the node stops between a failed fan-out and the heartbeat that would tell the others of it."""
-    conversation = await new_direct(pool, alice, bob)
     pushes: list[Push] = []
 
     async def on_push(push: Push) -> None:
@@ -111,7 +110,7 @@ async def test_a_node_that_goes_with_something_untold_does_not_say_that_it_left_
             async with connect(leaving.url, alice.token) as sender:
                 with monkeypatch.context() as cut:
                     cut.setattr(server.delivery.fanout, "publish", refuse)
-                    await sender.send(conversation, b"x", temp_id=uuid4().bytes)
+                    await sender.send(direct, b"x", temp_id=uuid4().bytes)
                     await wait_until(lambda: leaving.gateway.node.has_untold, "the fan-out fails")
                 leaving.gateway.stop()
                 await sender.wait_lost()

@@ -21,7 +21,6 @@ from store.errors import Overloaded
 from store.latencies import DAY_US
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
-from tests.people import new_direct
 from tests.server.idle_device import IdleDevice
 from tests.server.node_world import RawClient, open_node
 from tests.waiting import wait_until
@@ -52,19 +51,18 @@ def _every_message(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_every_message")
 @pytest.mark.parametrize("mark", [MarkDelivered, MarkRead])
 async def test_a_delivered_mark_says_how_long_the_delivery_took(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, mark: Callable[..., Frame]
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, mark: Callable[..., Frame]
 ) -> None:
     """Between two nodes: the time is at least the device's pause, and at most the duration of the test."""
-    talk = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
         other = there.gateway.node.id
         await wait_until(lambda: other in here.gateway.node.live_nodes(), "they know each other")
         async with here.open_websocket(alice.token) as writer, there.open_websocket(bob.token) as reader:
             began = trio.current_time()
-            sent = await send(writer, talk)
+            sent = await send(writer, direct)
             await reader.find(Message)
             await trio.sleep(0.06)
-            await reader.ask(mark(1, [(talk, sent.seq)]))
+            await reader.ask(mark(1, [(direct, sent.seq)]))
             took_ms = (trio.current_time() - began) * 1000
 
             async def is_measured() -> bool:
@@ -79,18 +77,17 @@ async def test_a_delivered_mark_says_how_long_the_delivery_took(
 
 @pytest.mark.usefixtures("_every_message")
 async def test_a_node_that_stops_writes_what_it_has_measured(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_times, "INTERVAL_S", 3600)
-    talk = await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, redis_url) as node,
         node.open_websocket(alice.token) as writer,
         node.open_websocket(bob.token) as reader,
     ):
-        sent = await send(writer, talk)
+        sent = await send(writer, direct)
         await reader.find(Message)
-        await reader.ask(MarkDelivered(1, [(talk, sent.seq)]))
+        await reader.ask(MarkDelivered(1, [(direct, sent.seq)]))
         assert (await today_of(pool)).delivery is None
         await writer.stream.aclose()
         await reader.stream.aclose()
@@ -105,15 +102,14 @@ async def test_a_node_that_stops_writes_what_it_has_measured(
 
 @pytest.mark.usefixtures("_every_message")
 async def test_a_node_awaits_no_mark_of_a_device_that_has_gone_or_answered(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
-    talk = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as node:
         async with node.open_websocket(alice.token) as writer, node.open_websocket(bob.token) as reader:
-            await send(writer, talk)
+            await send(writer, direct)
             await reader.find(Message)
             assert node.gateway.statistics().marks_awaited == 1
-            await send(reader, talk)
+            await send(reader, direct)
             assert node.gateway.statistics().marks_awaited == 1, "only Alice's device is waited for"
         await wait_until(lambda: not node.gateway.connections, "they are gone")
         assert node.gateway.statistics().marks_awaited == 0

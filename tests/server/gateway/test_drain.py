@@ -58,22 +58,21 @@ async def wait_exit(process: Process) -> int:
 
 
 async def test_sends_in_flight_are_answered_and_later_ones_refused_as_retryable(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """200 sends wait for a commit when the signal comes: they are acknowledged; then the node closes with 1012."""
-    conversation = await new_direct(pool, alice, bob)
     async with open_cluster(pool.url, redis_url) as cluster:
         process, url = await cluster.start_socket()
         async with open_raw(url, alice) as sender, open_raw(url, bob) as reader, pool.connection() as lock:
             await lock.query("begin")
-            await lock.query("select 1 from conversations where id = %s for update", (UUID(bytes=conversation),))
-            await sender.send(*new_sends(conversation, 0, 200), MarkDelivered(900, [(b"n" * 16, 1)]))
+            await lock.query("select 1 from conversations where id = %s for update", (UUID(bytes=direct),))
+            await sender.send(*new_sends(direct, 0, 200), MarkDelivered(900, [(b"n" * 16, 1)]))
             assert await sender.read(1) == [Done(900)], "the node has read the sends before the mark"
             process.signal(signal.SIGTERM)
             await process.wait_event("draining")
             for client in (sender, reader):
                 assert (await client.find(Move)).retry_after_ms >= SUCCESSOR_S * 1000, "there is no other node"
-            await sender.send(*new_sends(conversation, 200, 5))
+            await sender.send(*new_sends(direct, 200, 5))
             refused = await sender.read(5)
             assert [error.request for error in refused if isinstance(error, Error)] == list(range(200, 205))
             assert {error.code for error in refused if isinstance(error, Error)} == {ErrorCode.UNAVAILABLE.value}
@@ -133,9 +132,10 @@ async def test_requests_that_lie_in_the_kernel_when_the_signal_comes_are_answere
         assert await client.wait_end() == 1012
 
 
-async def test_nothing_follows_a_close_frame(pool: Pool, redis_url: str, alice: Credentials, bob: Credentials) -> None:
+async def test_nothing_follows_a_close_frame(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
+) -> None:
     """Other clients go on sending while one takes its time to answer the closing handshake."""
-    conversation = await new_direct(pool, alice, bob)
     async with (
         open_node(pool.url, redis_url) as node,
         node.open_websocket(alice.token) as sender,
@@ -146,7 +146,7 @@ async def test_nothing_follows_a_close_frame(pool: Pool, redis_url: str, alice: 
         with trio.fail_after(3):
             while reader.close_code is None:
                 assert await reader.receive()
-        await sender.send(*new_sends(conversation, 0, 3))
+        await sender.send(*new_sends(direct, 0, 3))
         await sender.read(3)
         assert [each async for each in reader.stream] == []
 

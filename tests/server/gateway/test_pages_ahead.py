@@ -69,9 +69,8 @@ async def read_all(client: RawClient, request: int, cursor: bytes, pages: int | 
 
 @pytest.mark.parametrize(("pages", "most"), [(None, 80), (16, 6), (MAX_PAGES, 3)])
 async def test_a_long_absence_costs_a_round_trip_for_each_number_of_pages_asked_for(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, pages: int | None, most: int
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, pages: int | None, most: int
 ) -> None:
-    direct = await new_direct(pool, alice, bob)
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:
         cursor = await first_cursor(client)
         await write(pool, direct, bob.user, COUNT)
@@ -89,9 +88,8 @@ async def test_a_long_absence_costs_a_round_trip_for_each_number_of_pages_asked_
 
 
 async def test_a_hello_brings_as_many_pages_as_it_asks_for(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
-    direct = await new_direct(pool, alice, bob)
     async with open_quiet(pool, redis_url) as node:
         async with node.open_websocket(alice.token) as client:
             cursor = await first_cursor(client)
@@ -111,10 +109,9 @@ async def test_a_hello_brings_as_many_pages_as_it_asks_for(
 
 
 async def test_a_client_that_reads_slowly_has_pages_waiting_for_half_an_outbox_at_most_and_gets_all(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """The rest of the outbox is for pushes: none are dropped, and the client does not lag."""
-    direct = await new_direct(pool, alice, bob)
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:
         cursor = await first_cursor(client)
         await write(pool, direct, bob.user, COUNT)
@@ -136,9 +133,8 @@ async def test_a_client_that_reads_slowly_has_pages_waiting_for_half_an_outbox_a
 
 
 async def test_a_node_that_stops_ends_with_the_page_that_is_under_way(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
-    direct = await new_direct(pool, alice, bob)
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:
         cursor = await first_cursor(client)
         await write(pool, direct, bob.user, COUNT)

@@ -26,7 +26,7 @@ from server.gateway import marks
 from store import contacts, profiles
 from store.marks import Mark, mark
 from store.postgres.pool import Pool
-from tests.people import new_device, new_direct, new_group, new_user
+from tests.people import new_device, new_group, new_user
 from tests.server.http_world import open_api, say
 from tests.server.node_world import RawClient, TestNode, open_node, wait_caught_up
 from tests.waiting import wait_until
@@ -53,10 +53,11 @@ async def _know_each_other(node: TestNode, other: TestNode) -> None:
     await wait_until(lambda: id_ in node.gateway.node.live_nodes(), "they know each other")
 
 
-async def test_it_is_known_which_device_took_a_message(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
+async def test_it_is_known_which_device_took_a_message(
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
+) -> None:
     """So notices of unread messages go to the user's other devices."""
     alice, bob, _ = people
-    direct = await new_direct(pool, alice, bob)
     tablet = await new_device(pool, bob.user, "tablet")
     async with (
         open_node(pool.url, redis_url) as node,
@@ -106,11 +107,10 @@ async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_dev
 
 
 async def test_a_mark_that_comes_after_a_pause_is_answered_when_it_is_committed(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a mark that follows closely waits for others: this bounds the number of commits."""
     monkeypatch.setattr(marks, "INTERVAL_S", 60.0)
-    direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, b"x", b"y")
     async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
         assert (await client.ask(MarkDelivered(1, [(direct, 1)])))[-1] == Done(1)
@@ -138,10 +138,9 @@ async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str, al
 
 
 async def test_a_user_that_gives_no_receipts_reads_in_private(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
 ) -> None:
     alice, bob, carol = people
-    direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, b"1", b"2")
     async with connected(pool, redis_url, alice, bob, carol) as (writer, reader, _), open_api(pool, redis_url) as api:
         changed = await api.of(bob.token).request("PATCH", "/v1/profile", **_json(b'{"gives_receipts": false}'))
@@ -165,9 +164,10 @@ def _json(body: bytes) -> dict[str, object]:
     return {"data": body, "headers": {"Content-Type": "application/json"}}
 
 
-async def test_a_blockers_marks_stay_private(pool: Pool, redis_url: str, people: list[Credentials]) -> None:
+async def test_a_blockers_marks_stay_private(
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
+) -> None:
     alice, bob, carol = people
-    direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, b"before")
     await contacts.set_blocked(pool, bob.user, alice.user, is_blocked=True)
     async with connected(pool, redis_url, alice, bob, carol) as (writer, reader, _):
@@ -209,10 +209,9 @@ async def test_in_a_large_group_the_author_gets_counts_at_intervals_and_details_
 
 
 async def test_the_status_of_a_message_is_told_to_participants_alone(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
 ) -> None:
     alice, bob, carol = people
-    direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, b"1")
     path = f"/v1/conversations/{UUID(bytes=direct)}/messages"
     async with (
@@ -238,11 +237,10 @@ async def test_the_status_of_a_message_is_told_to_participants_alone(
 
 
 async def test_receipts_that_a_node_was_not_told_of_come_when_it_catches_up(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
 ) -> None:
     """The marks were committed by a process that died before it told any node."""
     alice, bob, _ = people
-    direct = await new_direct(pool, alice, bob)
     await say(pool, direct, alice.user, secrets.token_bytes(3))
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as writer:
         await mark(pool, [[Mark(bob.user, direct, 1, 1)]])

@@ -165,9 +165,8 @@ async def test_a_cursor_is_good_where_it_came_from_and_nowhere_else(
 
 @both_encodings
 async def test_history_and_lists_show_edits_and_tombstones(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, encoding: str
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, encoding: str
 ) -> None:
-    direct = await new_direct(pool, alice, bob)
     [first] = await say(pool, direct, alice.user, b"first")
     await say(pool, direct, alice.user, b"second")
     _, revision, edited = await revisions.edit(pool, alice.user, direct, 1, 0, "text", b"edited", None, None)

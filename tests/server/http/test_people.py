@@ -48,18 +48,17 @@ async def test_contacts_are_put_listed_in_pages_and_deleted(
 
 
 async def test_blocking_takes_effect_with_its_answer_and_ends_when_it_is_put_back(
-    pool: Pool, redis_url: str, people: list[Credentials]
+    pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
 ) -> None:
     alice, bob, _ = people
-    talk = await new_direct(pool, alice, bob)
     async with open_api(pool, redis_url) as api:
         mine = api.of(alice.token)
         for is_blocked, unread in ((True, 0), (False, 1)):
             assert await put(mine, f"/v1/contacts/{text(bob)}", is_blocked=is_blocked) == (204, "")
             [contact] = (await mine.get("/v1/contacts")).body["contacts"]
             assert contact["is_blocked"] is is_blocked
-            await say(pool, talk, bob.user, secrets.token_bytes(4))
-            assert (await mine.get(f"/v1/conversations/{text(talk)}")).body["unread_count"] == unread
+            await say(pool, direct, bob.user, secrets.token_bytes(4))
+            assert (await mine.get(f"/v1/conversations/{text(direct)}")).body["unread_count"] == unread
         await put(mine, f"/v1/contacts/{text(bob)}", is_blocked=True)
         await change(mine, "DELETE", f"/v1/contacts/{text(bob)}")
         assert [each["is_blocked"] for each in (await mine.get("/v1/contacts")).body["contacts"]] == [True]

@@ -33,7 +33,6 @@ from store.objects.archive import key_of, list_archives, read_archive, read_conv
 from store.objects.folder import Folder
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
-from tests.people import new_direct
 from tests.store.store_world import a_message
 
 CONVERSATION = bytes(range(16))
@@ -74,20 +73,19 @@ MESSAGES = [
 
 
 async def test_archives_return_what_history_showed_after_it_is_gone_from_postgres(
-    pool: Pool, alice: Credentials, bob: Credentials, objects: Folder
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes, objects: Folder
 ) -> None:
     """Sent, answered, edited and deleted for real."""
-    conversation = await new_direct(pool, alice, bob)
-    sends = [a_message(conversation, alice.user, b"%d" % n, reply_to=n - 1 if n > 2 else None) for n in range(1, 6)]
+    sends = [a_message(direct, alice.user, b"%d" % n, reply_to=n - 1 if n > 2 else None) for n in range(1, 6)]
     for send in sends:
         await stored.send(pool, ParticipantsCache(), [send])
-    await revisions.edit(pool, alice.user, conversation, 2, 0, "text", b"edited", None, b"key")
-    await revisions.delete_for_everyone(pool, alice.user, conversation, 3)
-    await revisions.delete_for_me(pool, bob.user, conversation, 4)
-    before = (await stored.history(pool, alice.user, conversation, limit=10, after=0)).messages
+    await revisions.edit(pool, alice.user, direct, 2, 0, "text", b"edited", None, b"key")
+    await revisions.delete_for_everyone(pool, alice.user, direct, 3)
+    await revisions.delete_for_me(pool, bob.user, direct, 4)
+    before = (await stored.history(pool, alice.user, direct, limit=10, after=0)).messages
     assert len(before) == 5
     assert {type(each) for each in before} == {Message, Tombstone}
-    key = await write_archive(objects, conversation, before)
+    key = await write_archive(objects, direct, before)
     await pool.fetch("delete from messages")
     assert await read_archive(objects, key) == before
 
