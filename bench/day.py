@@ -27,11 +27,11 @@ from statistics import median
 from typing import Any, Final
 
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
-from bench.contest import Traffic, build_peers, contestant, measure, rotated
+from bench.contest import Traffic, compare_servers, contestant, measure, turns
 from bench.databases import Shared
 from bench.mixture import SHARES, OperationKind
 from bench.population import Population, fill_ours, fill_peers, populate
-from bench.program import allow_files, report, run_alone, say, shared_services
+from bench.program import allow_files, run_alone, say
 from bench.servers import Server
 from bench.summary import OURS, PLAN, by_server, ratios, spread
 
@@ -77,9 +77,7 @@ class DaySettings:
 
 def day(settings: DaySettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    build_peers(settings.servers, settings.peers)
-    with shared_services() as shared:
-        return report(_rounds(shared, settings), summarize_day)
+    return compare_servers(settings.servers, settings.peers, lambda shared: _rounds(shared, settings), summarize_day)
 
 
 def _rounds(shared: Shared, settings: DaySettings) -> Iterator[dict[str, Any]]:
@@ -89,11 +87,9 @@ def _rounds(shared: Shared, settings: DaySettings) -> Iterator[dict[str, Any]]:
     for server in contestants:
         say(f"{server.name}: making {population.users} users and {len(chats)} conversations")
         prepare(server, population)
-    for round_ in range(1, settings.rounds + 1):
-        for server in rotated(contestants, round_ - 1):
-            say(f"round {round_} of {settings.rounds}: {server.name}")
-            for line in measure(server, chats, traffic):
-                yield {"kind": "run", "round": round_, **line}
+    for round_, server in turns(contestants, settings.rounds):
+        for line in measure(server, chats, traffic):
+            yield {"kind": "run", "round": round_, **line}
 
 
 def prepare(server: Server, population: Population) -> None:

@@ -70,19 +70,19 @@ async def test_a_message_that_comes_live_is_pushed_though_a_catch_up_leaves_earl
     redis_url: str,
     alice: Credentials,
     bob: Credentials,
+    direct: bytes,
     monkeypatch: pytest.MonkeyPatch,
     live: list[int],
 ) -> None:
     monkeypatch.setattr(server.cluster.catch_up, "MAX_CATCH_UP", 3)
     real = server.cluster.catch_up.active_conversations
-    conversation = await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as node, node.open_websocket(bob.token) as client:
         await node.wait_event("caught_up")
         await client.ask(Sync(1, None))
-        messages = await committed(pool, conversation, alice.user, 9)
+        messages = await committed(pool, direct, alice.user, 9)
 
         def push_live(seq: int) -> None:
-            node.gateway.hub.push(AddressedPush(conversation, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
+            node.gateway.hub.push(AddressedPush(direct, seq, encode(messages[seq - 1]), (alice.user, bob.user)))
 
         async def before_the_last(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
             [active] = await real(pool, users, ago_s=ago_s)
