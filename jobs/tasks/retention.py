@@ -85,7 +85,7 @@ class Retention:
                 self._pool, days=self._days, archives=self._objects is not None, limit=MAX_CONVERSATIONS
             )
             moved += found.moved
-            await self._announce(await unannounced(self._pool, limit=MAX_CONVERSATIONS))
+            await announce_floors(self._pool, self._redis, await unannounced(self._pool, limit=MAX_CONVERSATIONS))
             rest = await uncleared(self._pool, limit=MAX_CONVERSATIONS)
             for each in rest:
                 cleared = await self._clear(each)
@@ -98,19 +98,6 @@ class Retention:
         if moved or deleted:
             log.info("retention", floors=moved, messages=deleted)
 
-    async def _announce(self, announcements: Sequence[FloorAnnouncement]) -> None:
-        """Tell the nodes that hold participants of these conversations. Other devices find the floor with their next
-        `sync`."""
-        if not announcements:
-            return
-        pushes = [
-            AddressedPush(each.settings.conversation, 0, encode(each.settings), each.users) for each in announcements
-        ]
-        entries = await address_pushes(self._redis, pushes)
-        if entries and await publish(self._redis, entries):
-            raise NotAnnounced("Redis refused the announcements of floors: its memory is full")
-        await note_announced(self._pool, [each.settings.conversation for each in announcements])
-
     async def _clear(self, each: Uncleared) -> int:
         """Archive one batch, if that is configured, and delete it; returns the number of messages."""
         if not each.wants_archive or self._objects is None:
@@ -120,3 +107,17 @@ class Retention:
             return await clear(self._pool, each.conversation, limit=MAX_MESSAGES)
         await write_archive(self._objects, each.conversation, messages)
         return await clear(self._pool, each.conversation, limit=MAX_MESSAGES, upto=messages[-1].seq)
+
+
+async def announce_floors(pool: Pool, redis: Redis, announcements: Sequence[FloorAnnouncement]) -> None:
+    """Tell the nodes that hold participants of these conversations; other devices find the floor by their next `sync`.
+
+    :raises NotAnnounced, Unavailable: another attempt tells them.
+    """
+    if not announcements:
+        return
+    pushes = [AddressedPush(each.settings.conversation, 0, encode(each.settings), each.users) for each in announcements]
+    entries = await address_pushes(redis, pushes)
+    if entries and await publish(redis, entries):
+        raise NotAnnounced("Redis refused the announcements of floors: its memory is full")
+    await note_announced(pool, [each.settings.conversation for each in announcements])

@@ -15,7 +15,7 @@ import httpx
 import trio
 
 from client.http import Credentials
-from jobs.tasks.retention import Retention
+from jobs.tasks.retention import announce_floors
 from store import accounts, conversations
 from store.errors import Unavailable
 from store.postgres.pool import Pool
@@ -291,7 +291,7 @@ class CheckerWorld:
             await nursery.start(redis.run)
             await redis.wait_connected()
             with suppress(Unavailable):  # another step flushes Redis at this moment: the next EXPIRE announces it
-                await Retention(self._pool, redis, None, days=0)._announce(await unannounced(self._pool, limit=100))
+                await announce_floors(self._pool, redis, await unannounced(self._pool, limit=100))
             nursery.cancel_scope.cancel()
         await self._pool.fetch("update expiries set is_cleared = true where is_announced and not is_cleared")
 
