@@ -154,7 +154,7 @@ def _ours(server: Ours, kind: str, case: str, jobs: int) -> dict[str, Any]:
 
 
 def bullmq_figures(shared: Shared, case: str, jobs: int) -> dict[str, Any]:
-    """The figures of the peer's own program for a case, under our names."""
+    """The figures of the peer's own program for a case."""
     folder = FOLDER / BULLMQ
     environment = {"REDIS_PORT": str(urlsplit(shared.redis_url).port or 6379), "REDISPID": str(shared.redis_pid)}
     if case == "memory":
@@ -165,6 +165,11 @@ def bullmq_figures(shared: Shared, case: str, jobs: int) -> dict[str, Any]:
             raise Failed(f"{waiting}, {pending}: not {jobs} jobs")
         return {"jobs": jobs, "waiting_bytes": waiting["bytes"], "pending_bytes": pending["bytes"]}
     line, *_ = _lines(["node", "bench.mjs", case, str(jobs)], environment, folder)
+    return renamed(line, case)
+
+
+def renamed(line: Mapping[str, Any], case: str) -> dict[str, Any]:
+    """The figures in a line of the peer's program, under our names."""
     node_us, redis_us = line["node_us_per_job"], line["redis_us_per_job"]
     figures = {
         "jobs": line["n"],

@@ -10,7 +10,7 @@ import certifi
 
 from client.errors import InvalidAuthorities
 
-_BUNDLES: Final = (
+BUNDLES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
@@ -34,7 +34,7 @@ def trusting_context() -> ssl.SSLContext:
     paths = ssl.get_default_verify_paths()
     if paths.cafile or paths.capath:
         return ssl.create_default_context()
-    return _context(next(filter(os.path.isfile, _BUNDLES), certifi.where()), None)
+    return _context(next(filter(os.path.isfile, BUNDLES), certifi.where()), None)
 
 
 def _context(file: str | None, folder: str | None) -> ssl.SSLContext:

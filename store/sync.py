@@ -50,7 +50,7 @@ _CHANGED: Final = Statement(
         "limit": BIGINT,
     },
 )
-_MESSAGES: Final = Statement(
+PAGE_MESSAGES: Final = Statement(
     _sql.messages,
     {
         "user": UUID,
@@ -417,7 +417,7 @@ class _Page:
             "limit": MAX_MESSAGES,
             "bytes": max_bytes,
         }
-        rows = await self._pool.read(_MESSAGES, parameters)
+        rows = await self._pool.read(PAGE_MESSAGES, parameters)
         messages: dict[bytes, list[tuple[Any, ...]]] = {}
         for row in rows:
             messages.setdefault(row[0], []).append(row)

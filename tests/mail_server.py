@@ -52,6 +52,9 @@ class MailServer:
     :ivar hangs_at: no answer to this command until the end.
     :ivar drops: the server takes the next message, and loses the connection before it answers.
     :ivar most: conversations that went on at a time, each until its QUIT was heard.
+    :ivar connections: those that are open.
+    :ivar talking: those of them that have not said QUIT.
+    :ivar quiet: set while no connection is open.
     """
 
     tls: ssl.SSLContext | None = None
@@ -67,8 +70,8 @@ class MailServer:
 
     def __post_init__(self) -> None:
         self._ready = Event()
-        self._open: list[SMTP] = []
-        self._talking: list[SMTP] = []
+        self.connections: list[SMTP] = []
+        self.talking: list[SMTP] = []
         self._thread = Thread(target=lambda: asyncio.run(self._serve()), name="mail server")
 
     def url(self, *, login: str = LOGIN, ca: Any = "", host: str = "127.0.0.1") -> str:
@@ -77,7 +80,7 @@ class MailServer:
 
     @property
     def now_open(self) -> int:
-        return len(self._open)
+        return len(self.connections)
 
     def start(self) -> None:
         self._thread.start()
@@ -89,19 +92,19 @@ class MailServer:
         assert not self._thread.is_alive()
 
     async def _serve(self) -> None:
-        self._loop, self._stopped, self._quiet = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-        self._quiet.set()
+        self._loop, self._stopped, self.quiet = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        self.quiet.set()
         sock = socket.create_server(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]
         server = await self._loop.create_server(self._connected, sock=sock, ssl=self.tls if self.is_implicit else None)
         self._ready.set()
         await self._stopped.wait()
         server.close()
-        for each in list(self._open):
+        for each in list(self.connections):
             # Python 3.11.2 has taken its transport apart by then, if the peer is closing it.
             with suppress(AttributeError):
                 each.transport.abort()  # type: ignore[union-attr]
-        await self._quiet.wait()
+        await self.quiet.wait()
 
     def _connected(self) -> SMTP:
         return _Connection(
@@ -120,7 +123,7 @@ class MailServer:
         is_right = (data.login, data.password) == (USER.encode(), PASSWORD.encode())
         return AuthResult(success=is_right, handled=False)
 
-    async def _reply(self, command: str) -> str | None:
+    async def reply(self, command: str) -> str | None:
         if command == self.hangs_at:
             await self._stopped.wait()
         return self.replies[command].pop(0) if self.replies.get(command) else None
@@ -128,7 +131,7 @@ class MailServer:
     async def handle_MAIL(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if reply := await self._reply("MAIL"):
+        if reply := await self.reply("MAIL"):
             return reply
         envelope.mail_from, envelope.mail_options = address, options
         return "250 OK"
@@ -136,13 +139,13 @@ class MailServer:
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if reply := await self._reply("RCPT"):
+        if reply := await self.reply("RCPT"):
             return reply
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        if reply := await self._reply("DATA"):
+        if reply := await self.reply("DATA"):
             return reply
         raw = envelope.content
         assert isinstance(raw, bytes)
@@ -173,30 +176,30 @@ class _Connection(SMTP):
         self._box = box
 
     async def smtp_STARTTLS(self, arg: str) -> None:  # noqa: N802
-        if reply := await self._box._reply("STARTTLS"):
+        if reply := await self._box.reply("STARTTLS"):
             await self.push(reply)
         else:
             await super().smtp_STARTTLS(arg)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self not in self._box._open:  # STARTTLS makes it a second time
-            self._box._open.append(self)
-            self._box._quiet.clear()
-            self._box._talking.append(self)
-            self._box.most = max(self._box.most, len(self._box._talking))
+        if self not in self._box.connections:  # STARTTLS makes it a second time
+            self._box.connections.append(self)
+            self._box.quiet.clear()
+            self._box.talking.append(self)
+            self._box.most = max(self._box.most, len(self._box.talking))
         super().connection_made(transport)
 
     async def smtp_QUIT(self, arg: str) -> None:  # noqa: N802
-        self._box._talking.remove(self)
+        self._box.talking.remove(self)
         await super().smtp_QUIT(arg)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self in self._box._talking:
-            self._box._talking.remove(self)
-        if self in self._box._open:
-            self._box._open.remove(self)
-            if not self._box._open:
-                self._box._quiet.set()
+        if self in self._box.talking:
+            self._box.talking.remove(self)
+        if self in self._box.connections:
+            self._box.connections.remove(self)
+            if not self._box.connections:
+                self._box.quiet.set()
         super().connection_lost(error)
 
 

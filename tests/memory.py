@@ -26,7 +26,7 @@ _PREFIX: Final = "alo-shield-tests-"
 @contextmanager
 def in_memory(otherwise: Path) -> Iterator[Path]:
     """A folder in memory, removed at the end; `otherwise` if memory is short. It blocks."""
-    if not _has_room():
+    if not has_room():
         yield otherwise
         return
     _sweep()
@@ -37,7 +37,8 @@ def in_memory(otherwise: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _has_room() -> bool:
+def has_room() -> bool:
+    """Whether the file system in memory takes the data of all services."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = shutil.disk_usage(MEMORY).free

@@ -20,7 +20,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "memory"
     place.mkdir()
     monkeypatch.setattr(memory, "MEMORY", place)
-    monkeypatch.setattr(memory, "_has_room", lambda: True)
+    monkeypatch.setattr(memory, "has_room", lambda: True)
     return place
 
 
@@ -47,7 +47,7 @@ def test_the_folder_of_a_killed_process_is_removed_and_those_in_use_are_not(plac
 def test_without_room_in_memory_the_folder_is_on_disk(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "_has_room", lambda: False)
+    monkeypatch.setattr(memory, "has_room", lambda: False)
     with in_memory(tmp_path) as folder:
         assert folder == tmp_path
     assert tmp_path.exists()

@@ -1,15 +1,12 @@
 """The queue's benchmark against real services, and the summaries of its runs and of the peer's."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import queue as queue_module
 from bench import queue_ours
-from bench.databases import Shared
 from bench.ours import Ours
-from bench.queue import BULLMQ, QueueSettings, bullmq_figures, measure_queue, summarize_queue
+from bench.queue import BULLMQ, QueueSettings, measure_queue, renamed, summarize_queue
 from bench.queue_ours import Case
 from embedded.services import RunningServices
 
@@ -53,12 +50,10 @@ def test_each_part_of_a_durable_jobs_cost_is_measured_or_the_run_is_invalid(ours
     assert "no such case" in failed["first_error"]
 
 
-def test_figures_of_the_peer_have_our_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_of_the_peer_have_our_names() -> None:
     line = {"n": 3, "jobs_per_s": 100, "node_us_per_job": 200.0, "redis_us_per_job": 50.5}
     line |= {"add_to_start_p50_ms": 1.0, "p99_ms": 2.0, "add_rtt_p50_ms": 0.5, "add_rtt_p99_ms": 0.7}
-    monkeypatch.setattr(queue_module, "_lines", lambda *_: [line])
-    shared = Shared("", 1, Path(), "redis://127.0.0.1:6379", 1)
-    latency, processed = bullmq_figures(shared, "lat", 3), bullmq_figures(shared, "proc1", 3)
+    latency, processed = renamed(line, "lat"), renamed(line, "proc1")
     assert (latency["total_us"], latency["client_us"], latency["redis_us"]) == (250.5, 200.0, 50.5)
     assert (latency["start_p50_ms"], latency["enqueue_p99_ms"]) == (1.0, 0.7)
     assert (processed["worker_us"], "client_us" in processed) == (200.0, False)

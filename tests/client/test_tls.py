@@ -139,8 +139,8 @@ def test_an_interpreter_that_looks_elsewhere_finds_the_machine_s_bundle_or_bring
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setattr("ssl.get_default_verify_paths", lambda: nowhere)
     authority = Authority(tmp_path / "ca")
-    monkeypatch.setattr(tls, "_BUNDLES", ("/nope", str(authority.file)))
+    monkeypatch.setattr(tls, "BUNDLES", ("/nope", str(authority.file)))
     assert len(trusting_context().get_ca_certs()) == 1
-    monkeypatch.setattr(tls, "_BUNDLES", ("/nope",))
+    monkeypatch.setattr(tls, "BUNDLES", ("/nope",))
     mozilla = ssl.create_default_context(cafile=certifi.where())
     assert len(trusting_context().get_ca_certs()) == len(mozilla.get_ca_certs()) > 50

@@ -21,7 +21,7 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.rows import message_of
-from store.sync import _MESSAGES, RECEIPT_COUNTS
+from store.sync import PAGE_MESSAGES, RECEIPT_COUNTS
 from tests.ageing import age
 from tests.people import new_direct, new_group
 from tests.store.store_world import a_message
@@ -271,7 +271,7 @@ async def of_list(pool: Pool, user: bytes, talk: bytes) -> list[Message | Tombst
 async def of_sync(pool: Pool, user: bytes, talk: bytes) -> list[Message | Tombstone]:
     """As if the caller knew no floor, of a user whose device has seen nothing."""
     values = {"user": user, "conversations": [talk], "after": [0], "newest": [None], "bases": ["3:3:"]}
-    rows = await pool.read(_MESSAGES, {**values, "limit": 9, "bytes": 2**20})
+    rows = await pool.read(PAGE_MESSAGES, {**values, "limit": 9, "bytes": 2**20})
     return [message_of(*row) for row in rows]
 
 
