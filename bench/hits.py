@@ -28,7 +28,8 @@ from bench.ours import Ours
 from bench.program import FOLDER, print_line, run_alone, say, shared_services
 from server.cluster.presence import PresenceWatch
 from server.delivery.hub import Hub
-from server.http.first_pages import FirstPages
+from server.http.conditional import EntityTags
+from server.http.first_pages import CachedPage, FirstPage, FirstPages
 from store.accounts import add_device
 from store.marks import Mark, mark
 from store.messages import Committed, NewMessage, send
@@ -91,7 +92,7 @@ def hits(settings: HitsSettings) -> bool:
 async def _simulate(database_url: str, redis_url: str, settings: HitsSettings) -> tuple[list[dict[str, Any]], bool]:
     chance = random.Random(settings.seed)
     with closing(Pool(database_url, 4)) as pool:
-        pages, lists = FirstPages(pool), ParticipantsCache()
+        pages, lists = FirstPages(pool, EntityTags(pool)), ParticipantsCache()
         rows = await pool.fetch("select user_id, array_agg(conversation_id) from participants group by user_id")
         of_user: dict[bytes, list[bytes]] = dict(rows)
         users = Popular(list(of_user), chance)
@@ -113,7 +114,7 @@ async def _simulate(database_url: str, redis_url: str, settings: HitsSettings) -
                 read = _list if what < SENDS + MARKS + LISTS else _history
                 body = await read(pages, tokens[user], conversation)
                 if n % 100 == 0:
-                    is_true &= body == await read(FirstPages(pool), tokens[user], conversation)
+                    is_true &= body == await read(FirstPages(pool, EntityTags(pool)), tokens[user], conversation)
         found = {
             name: (hit - filled[name][0], missed - filled[name][1])
             for name, (hit, missed) in _counts(pages, lists).items()
@@ -135,11 +136,16 @@ def _counts(pages: FirstPages, lists: ParticipantsCache) -> dict[str, tuple[int,
 
 
 async def _list(pages: FirstPages, token: str, _: bytes) -> bytes:
-    return (await pages.first_of_list(token, 50, "json"))[1]
+    return _body((await pages.first_of_list(token, 50, "json"))[1])
 
 
 async def _history(pages: FirstPages, token: str, conversation: bytes) -> bytes:
-    return (await pages.newest_of(token, conversation, 50, "json"))[1]
+    return _body((await pages.newest_of(token, conversation, 50, "json"))[1])
+
+
+def _body(page: FirstPage) -> bytes:
+    assert isinstance(page, CachedPage)
+    return page.body
 
 
 class _Watcher:

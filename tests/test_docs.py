@@ -21,7 +21,7 @@ from runtime.config import Config
 from server.cluster import catch_up, cursor_advance, unknown_outcomes
 from server.delivery import fanout, receipt_counts, sequencer
 from server.gateway import delivery_times, readers, revocations
-from server.http import compression
+from server.http import compression, conditional
 from server.transport import outbox
 from store import accounts, analytics, conversations, jobs, latencies, notifiers, sync
 from store.batching import two_lanes
@@ -165,6 +165,7 @@ NUMBERS = {
         f"waits {two_lanes.LOCK_WAIT_S:g} s in line",
         f"has been there for {two_lanes.PATIENCE_S:g} s",
     ),
+    "docs/decisions/0014-what-is-kept-and-checked.md": (f"and every {conditional.HISTORY_KEPT_S:g} s, a process",),
     "docs/decisions/0017-receipts.md": (
         f"With more than {limits.MAX_SHOWN} participants",
         f"every {receipt_counts.INTERVAL_S:g} s at most",

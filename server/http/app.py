@@ -55,8 +55,8 @@ async def _read_body(type_: type[_T]) -> _T:
 def _response(reply: Reply) -> Response:
     response = Response(reply.body, reply.status, reply.headers)
     if reply.status in (204, 304):
-        # 204 may not have a length, and that of 304 would be the page's (RFC 9110, section 8.6).
-        response.headers.pop("content-length", None)
+        # Quart adds a type. 204 may not have a length, and that of 304 would be the page's (RFC 9110, section 8.6).
+        del response.headers["content-type"], response.headers["content-length"]
     return response
 
 

@@ -18,7 +18,6 @@ import trio
 from msgspec import msgpack
 
 from server.http.compression import CODINGS
-from server.http.routing import Answer
 from store.postgres.pool import Pool
 from store.sync import history_id
 
@@ -85,7 +84,8 @@ def release_digest() -> str:
 
 
 def tag_headers(tag: str | None) -> Mapping[str, str]:
-    """The headers of a page with this tag. The client may keep the page, and asks each time whether it is current.
+    """The headers of a page with this tag, and of `304`. The client may keep the page, and asks each time whether it is
+    current.
 
     The exchange adds the coding to the tag of a page that it compresses: its bytes are others (RFC 9110, 8.8.3.3).
     """
@@ -102,8 +102,3 @@ def held_tag(if_none_match: str, tag: str | None) -> str | None:
     if if_none_match.strip() == "*":
         return tag
     return next((held for held in _ENTITY_TAG.findall(if_none_match) if _CODED.sub("", held) == tag), None)
-
-
-def not_modified(held: str) -> Answer:
-    """The answer to a client that holds the current page."""
-    return Answer(None, 304, tag_headers(held))

@@ -101,7 +101,8 @@ def _coded(reply: Reply, headers: Headers, forms: CompressedForms | None = None)
     """
     if NO_COMPRESSION in reply.headers or reply.status == 204:
         return reply
-    reply.headers["vary"] = "accept, accept-encoding"
+    others = reply.headers.get("vary")
+    reply.headers["vary"] = f"{others}, accept, accept-encoding" if others else "accept, accept-encoding"
     choice = chosen(headers.get("accept-encoding", ""))
     if choice.coding is None or not reply.body or headers.get(NO_COMPRESSION, _ABSENT) != _ABSENT:
         return reply

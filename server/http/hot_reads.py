@@ -10,29 +10,38 @@ from uuid import UUID
 
 from protocol.frames import Conversation
 from server.http.authentication import device, token_shown
+from server.http.conditional import tag_headers
+from server.http.first_pages import CachedPage, FirstPage
 from server.http.queries import HistoryQuery, ListQuery
-from server.http.routing import Request
+from server.http.routing import Answer, EncodedAnswer, Request
 from store import conversations
 from store.accounts import Identity
 
 
-async def first_of_list(request: Request[ListQuery]) -> tuple[Identity, bytes | None]:
-    """With the first page of the list, encoded; None if the request asks for another page."""
+async def first_of_list(request: Request[ListQuery]) -> tuple[Identity, Answer | EncodedAnswer | None]:
+    """With the first page of the list; None if the request asks for another page."""
     query, pages = request.query, request.services.first_pages
     if query.cursor is not None or query.requests:
         return *await device(request), None
-    return await pages.first_of_list(token_shown(request), query.limit, request.encoding)
+    held = request.headers.get("if-none-match", "")
+    identity, page = await pages.first_of_list(token_shown(request), query.limit, request.encoding, held)
+    return identity, _answer(page)
 
 
-async def newest_of_history(request: Request[HistoryQuery], conversation: UUID) -> tuple[Identity, bytes | None]:
-    """With the newest page of a conversation's history, encoded; None if the request asks for another page.
+async def newest_of_history(
+    request: Request[HistoryQuery], conversation: UUID
+) -> tuple[Identity, Answer | EncodedAnswer | None]:
+    """With the newest page of a conversation's history; None if the request asks for another page.
 
     :raises NotAParticipant: if the user may not see the conversation.
     """
     query, pages = request.query, request.services.first_pages
     if query.cursor is not None or query.after_seq is not None or query.around_seq is not None:
         return *await device(request), None
-    return await pages.newest_of(token_shown(request), conversation.bytes, query.limit, request.encoding)
+    held = request.headers.get("if-none-match", "")
+    token, limit = token_shown(request), query.limit
+    identity, page = await pages.newest_of(token, conversation.bytes, limit, request.encoding, held)
+    return identity, _answer(page)
 
 
 async def one_conversation(request: Request[Any], conversation: UUID) -> tuple[Identity, Conversation]:
@@ -41,3 +50,8 @@ async def one_conversation(request: Request[Any], conversation: UUID) -> tuple[I
     :raises NotAParticipant: if the user may not see it.
     """
     return await conversations.one_for(request.services.pool, token_shown(request), conversation.bytes)
+
+
+def _answer(page: FirstPage) -> Answer | EncodedAnswer:
+    headers = tag_headers(page.tag)
+    return EncodedAnswer(page.body, headers, page.forms) if isinstance(page, CachedPage) else Answer(None, 304, headers)

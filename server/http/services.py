@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from server.http.announcements import Announcements
+from server.http.conditional import EntityTags
 from server.http.first_pages import FirstPages
 from server.http.offered import WEBHOOKS, Offered
 from server.http.passwords import Passwords
@@ -26,6 +27,7 @@ class Services:
     redis: Redis
     announcements: Announcements
     passwords: Passwords
+    tags: EntityTags
     first_pages: FirstPages
     offered: Offered
     ops_token: str
@@ -44,12 +46,14 @@ def services_of(
     starts_per_day: int = conversations.STARTS_PER_DAY,
 ) -> Services:
     """What a process shares, with caches of its own; the parameters are those of `Services`."""
+    tags = EntityTags(pool)
     return Services(
         pool=pool,
         redis=redis,
         announcements=announcements,
         passwords=Passwords(),
-        first_pages=FirstPages(pool),
+        tags=tags,
+        first_pages=FirstPages(pool, tags),
         offered=offered,
         ops_token=ops_token,
         starts_per_day=starts_per_day,

@@ -54,11 +54,11 @@ async def create(identity: Identity, request: Request[NewConversation]) -> Chang
 
 @routes.read("GET /v1/conversations", query=ListQuery, admit=first_of_list, answer=ListAnswer, is_hot=True)
 async def list_conversations(
-    identity: Identity, first: bytes | None, request: Request[ListQuery]
+    identity: Identity, first: Answer | EncodedAnswer | None, request: Request[ListQuery]
 ) -> Answer | EncodedAnswer:
     """List your conversations, latest message first."""
     if first is not None:
-        return EncodedAnswer(first)
+        return first
     user, query, services = identity.user, request.query, request.services
     limit, cursor, is_request = query.limit, query.cursor, query.requests
     kind, before = "requests" if is_request else "list", None

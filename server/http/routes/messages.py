@@ -51,14 +51,14 @@ async def get_status(identity: Identity, request: Request[None], conversation: U
     is_hot=True,
 )
 async def get_history(
-    identity: Identity, newest: bytes | None, request: Request[HistoryQuery], conversation: UUID
+    identity: Identity, newest: Answer | EncodedAnswer | None, request: Request[HistoryQuery], conversation: UUID
 ) -> Answer | EncodedAnswer:
     """Get a page of the history of a conversation.
 
     It comes newest first; with `after_seq` or `around_seq` oldest first.
     """
     if newest is not None:
-        return EncodedAnswer(newest)
+        return newest
     user, query, services = identity.user, request.query, request.services
     if query.around_seq is not None:
         return await _history_around(user, request, conversation.bytes, query.around_seq)

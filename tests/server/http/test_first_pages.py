@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 import pytest
 
 from client.http import Credentials
+from server.http.conditional import EntityTags
 from server.http.encoding import Encoding
-from server.http.first_pages import FirstPages
+from server.http.first_pages import CachedPage, FirstPage, FirstPages, HeldPage
 from server.http.versioned_cache import VersionedCache
 from store import contacts, participants, revisions
 from store.errors import NotAParticipant, Unavailable
@@ -22,18 +24,24 @@ from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
 
 
+def new_pages(pool: Pool) -> FirstPages:
+    return FirstPages(pool, EntityTags(pool))
+
+
 async def list_of(pages: FirstPages, reader: Credentials, limit: int = 10, encoding: Encoding = "json") -> bytes:
-    identity, body = await pages.first_of_list(reader.token, limit, encoding)
+    identity, page = await pages.first_of_list(reader.token, limit, encoding)
     assert (identity.user, identity.device) == (reader.user, reader.device)
-    return body
+    assert isinstance(page, CachedPage)
+    return page.body
 
 
 async def history_of(
     pages: FirstPages, reader: Credentials, conversation: bytes, limit: int = 10, encoding: Encoding = "json"
 ) -> bytes:
-    identity, body = await pages.newest_of(reader.token, conversation, limit, encoding)
+    identity, page = await pages.newest_of(reader.token, conversation, limit, encoding)
     assert (identity.user, identity.device) == (reader.user, reader.device)
-    return body
+    assert isinstance(page, CachedPage)
+    return page.body
 
 
 class CachedPages:
@@ -41,7 +49,7 @@ class CachedPages:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.processes = [FirstPages(pool), FirstPages(pool)]
+        self.processes = [new_pages(pool), new_pages(pool)]
         self.sent = 0
 
     async def begin(self) -> None:
@@ -97,10 +105,10 @@ async def test_after_a_change_every_process_answers_as_one_without_a_cache(pool:
     cached = CachedPages(pool)
     await cached.begin()
     for pages in cached.processes:
-        assert await cached.shown(pages) == await cached.shown(FirstPages(pool))
+        assert await cached.shown(pages) == await cached.shown(new_pages(pool))
     before = await cached.shown(cached.processes[0])
     await CHANGES[name](cached)
-    expected = await cached.shown(FirstPages(pool))
+    expected = await cached.shown(new_pages(pool))
     assert expected != before, "the change can be seen"
     for pages in cached.processes:
         assert await cached.shown(pages) == expected
@@ -114,11 +122,64 @@ async def test_all_changes_one_after_the_other_are_seen_too(pool: Pool) -> None:
             await CHANGES[name](cached)
         except NotAParticipant:
             continue  # a user who left before
-        expected = await cached.shown(FirstPages(pool))
+        expected = await cached.shown(new_pages(pool))
         for pages in cached.processes:
             assert await cached.shown(pages) == expected, name
     silent = [msgspec.json.decode(page)["messages"] for page in expected if page and b'"messages"' in page]
     assert any(message["is_deleted"] for page in silent for message in page)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_a_tag_names_one_body_and_is_current_no_longer_than_that(pool: Pool, name: str) -> None:
+    cached = CachedPages(pool)
+    await cached.begin()
+    bodies: dict[str, bytes] = {}
+    held: list[tuple[Read, str, bytes]] = []
+
+    async def look() -> None:
+        for pages in (*cached.processes, new_pages(pool)):
+            for read in reads_of(pages, cached):
+                with suppress(NotAParticipant):
+                    page = await read("")
+                    assert isinstance(page, CachedPage)
+                    assert page.tag is not None
+                    assert bodies.setdefault(page.tag, page.body) == page.body
+                    held.append((read, page.tag, page.body))
+
+    await look()
+    for read, tag, _ in held:
+        assert await read(f'"{tag}"') == HeldPage(tag)
+    await CHANGES[name](cached)
+    former = list(held)
+    await look()
+    for read, tag, body in former:
+        with suppress(NotAParticipant):
+            if isinstance(await read(f'"{tag}"'), HeldPage):
+                current = await read("")
+                assert isinstance(current, CachedPage)
+                assert current.body == body
+    assert len(bodies) > len({tag for _, tag, _ in former})
+
+
+Read = Callable[[str], Awaitable[FirstPage]]
+"""From the header If-None-Match to a page."""
+
+
+def reads_of(pages: FirstPages, cached: CachedPages) -> list[Read]:
+    """Every first page of every user."""
+
+    async def read_list(token: str, if_none_match: str) -> FirstPage:
+        return (await pages.first_of_list(token, 10, "json", if_none_match))[1]
+
+    async def read_history(token: str, conversation: bytes, if_none_match: str) -> FirstPage:
+        return (await pages.newest_of(token, conversation, 10, "json", if_none_match))[1]
+
+    tokens = [person.token for person in (cached.alice, cached.bob, cached.carol)]
+    conversations = (cached.direct, cached.group)
+    return [
+        *(partial(read_list, token) for token in tokens),
+        *(partial(read_history, token, conversation) for token in tokens for conversation in conversations),
+    ]
 
 
 async def test_an_unchanged_page_is_read_once(pool: Pool) -> None:
@@ -126,7 +187,7 @@ async def test_an_unchanged_page_is_read_once(pool: Pool) -> None:
     each user."""
     cached = CachedPages(pool)
     await cached.begin()
-    pages = FirstPages(pool)
+    pages = new_pages(pool)
     for _ in range(5):
         await cached.shown(pages)
     lists, histories = pages.statistics()
@@ -150,7 +211,7 @@ async def test_after_a_restore_of_postgres_equal_versions_are_misses(pool: Pool)
     with suppress(Unavailable):
         await cached.shown(pages)
     after = await cached.shown(pages)
-    assert after == await cached.shown(FirstPages(pool)) != before
+    assert after == await cached.shown(new_pages(pool)) != before
 
 
 async def test_encodings_and_limits_do_not_share_pages(pool: Pool) -> None:

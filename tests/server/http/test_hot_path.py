@@ -75,7 +75,15 @@ async def both_paths(services: Services, monkeypatch: pytest.MonkeyPatch) -> Asy
         yield ask
 
 
-ACCEPTS = ({}, {"accept": "application/json"}, {"accept": "application/cbor"}, {"accept": "*/*"})
+ACCEPTS = (
+    {},
+    {"accept": "application/json"},
+    {"accept": "application/cbor"},
+    {"accept": "*/*"},
+    {"accept-encoding": "gzip, br"},
+    {"accept-encoding": "zstd", "if-none-match": "*"},
+    {"accept-encoding": "identity;q=0, *", "x-no-compression": ""},
+)
 QUERIES = (
     *("", "limit=1", "limit=2&", "limit=0", "limit=x", "limit=1&limit=2", "requests=true", "requests=maybe"),
     *("", "?", "limit=%32", "limit=+1", "requests=%74rue", "cursor=%ff"),
